@@ -1,0 +1,344 @@
+"""One request and its answer: sent through a transport, sent again by the retry rule, its failure given a name.
+
+Between the session, which knows what it wants, and the transport, which knows how to send: headers with the key, the redirect
+to a server's default environment, waiting between attempts, and which error a status is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from openreward_gym.errors import (
+    AuthenticationError,
+    OpenRewardGymError,
+    OutcomeUnknownError,
+    ProtocolError,
+    ServerError,
+    SessionLostError,
+    TransportError,
+)
+from openreward_gym.protocol.addresses import origin_of, without_credentials
+from openreward_gym.protocol.retry import Effect, Failure, Move, RetryLimits, next_move
+from openreward_gym.protocol.sse import CallStream
+from openreward_gym.protocol.transport import Request, Response, Transport
+from openreward_gym.protocol.wire import Secret, dumps, hide, loads, read_detail
+from openreward_gym.types import Json
+
+__all__ = ["Ask", "Exchange", "Prefix"]
+
+USER_AGENT = "openreward-gym/0.1.0"
+ALIVE_AFTER_S = 5.0
+"""Seconds after which a stream that breaks off has still shown that its run is alive."""
+NO_SUCH_SESSION = "Active environment not found"
+"""What the reference servers say with a 404 where the session is gone; other 404s are missing routes."""
+
+
+@dataclass(slots=True)
+class Prefix:
+    """The path segment of an environment. Empty where it is not known: the server then redirects to its default environment,
+    once, and the segment is learned from that.
+    """
+
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of a server.
+
+    Attributes:
+        method: `GET` or `POST`.
+        path: The path below the base URL (and below `prefix`), with a leading slash.
+        prefix: The environment that the path belongs to; None for a path of the server itself.
+        body: The body, a JSON object; None for none. It may hold secrets, so no repr shows it.
+        headers: Headers beside the key's and the agent's.
+        effect: What running it twice would do.
+        session: Whether it is about a session, so that 410 and 404 mean that the session is gone.
+        optional: Whether older servers may not have the endpoint, so that most 404s mean that instead.
+        first_byte_timeout_s: Seconds until the answer must begin; None waits for as long as it takes.
+        secrets: Secrets in the body, which no error may repeat.
+    """
+
+    method: str
+    path: str
+    prefix: Prefix | None = None
+    body: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str | Secret] = field(default_factory=dict)
+    effect: Effect = Effect.NONE
+    session: bool = False
+    optional: bool = False
+    first_byte_timeout_s: float | None = 30.0
+    secrets: tuple[Secret, ...] = ()
+
+
+class Exchange:
+    """Asks one server.
+
+    Args:
+        address: Its base URL.
+        transport: Returns the transport of the running event loop.
+        api_key_env: The environment variable that holds the API key.
+        limits: How long to keep trying.
+        idle_timeout_s: Seconds of silence after which a peer is dead (a stream is kept alive every 10 s).
+        any_loop: Whether it may be used from every event loop.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        transport: Callable[[], Transport],
+        *,
+        api_key_env: str,
+        limits: RetryLimits,
+        idle_timeout_s: float,
+        any_loop: bool,
+    ) -> None:
+        self.address = address
+        self.limits = limits
+        self.any_loop = any_loop
+        self._transport = transport
+        self._api_key_env = api_key_env
+        self._idle_timeout_s = idle_timeout_s
+
+    def __repr__(self) -> str:
+        return f"Exchange({without_credentials(self.address)!r})"
+
+    async def ask(self, ask: Ask) -> Json:
+        """The JSON answer to `ask`.
+
+        Raises:
+            ServerError, SessionLostError: The server says no.
+            TransportError: It did not come through.
+            ProtocolError: The answer is not JSON.
+        """
+        response = await self._sent(ask, None)
+        try:
+            return loads(response.body)
+        except ProtocolError as error:
+            problem = error
+        raise self._hiding(problem, ask)
+
+    async def stream(self, ask: Ask, stream: CallStream) -> bytes:
+        """Send `ask` and follow its event stream into `stream`, over as many connections as it takes.
+
+        Returns:
+            The data of the `end` event (and the chunks before it). Empty where `stream.error` is set.
+
+        Raises:
+            OutcomeUnknownError: It may have run, and its result is lost.
+            ServerError, SessionLostError, TransportError, ProtocolError: As `ask`.
+        """
+        await self._sent(ask, stream)
+        return stream.result()
+
+    def api_key(self) -> Secret | None:
+        """The key, read anew; None where its environment variable is not set."""
+        key = os.environ.get(self._api_key_env, "").strip()
+        return Secret(key) if key else None
+
+    def hide(self, text: str, ask: Ask) -> str:
+        """`text` without the secrets that `ask` carries."""
+        key = self.api_key()
+        carried = [value for value in ask.headers.values() if isinstance(value, Secret)]
+        return hide(text, [*carried, *ask.secrets, *([key] if key else [])])
+
+    def _hiding(self, error: OpenRewardGymError, ask: Ask) -> OpenRewardGymError:
+        error.args = (self.hide(str(error), ask),)
+        if isinstance(error, ServerError):
+            error.detail = self.hide(error.detail, ask)
+        return error
+
+    async def _sent(self, ask: Ask, stream: CallStream | None) -> Response:
+        """The first good response, after as many attempts as the rule allows."""
+        patience_began = time.monotonic()
+        attempt = 0
+        most_received = 0
+        while True:
+            attempt += 1
+            attempt_began = time.monotonic()
+            result = await self._attempt(ask, stream)
+            if isinstance(result, Response):
+                return result
+            error = self._hiding(result, ask)
+            now = time.monotonic()
+            if stream is not None and stream.announced:
+                # The run is alive where its stream went on for a while, or came further than before: patience begins anew.
+                if now - attempt_began >= ALIVE_AFTER_S or stream.received > most_received:
+                    patience_began, attempt = now, 1
+                most_received = max(most_received, stream.received)
+            failure = _failure_of(error, stream)
+            if stream is not None and not failure.may_have_run:
+                stream.may_run = False
+            move = next_move(ask.effect, failure, attempt=attempt, elapsed_s=now - patience_began, limits=self.limits)
+            if move.action not in ("retry", "resume"):
+                _raise(move, error, ask, stream)
+            await asyncio.sleep(move.wait_s)
+
+    async def _attempt(self, ask: Ask, stream: CallStream | None) -> Response | OpenRewardGymError:
+        """One attempt: its response where it is good, else the error that it is."""
+        body = ask.body
+        if stream is not None:
+            stream.restart()
+            stream.may_run = True
+            if stream.task_id is not None:
+                body = _with_task_id(body or b"{}", stream.task_id)
+        try:
+            response = await self._send_redirected(ask, body, stream)
+        except (TransportError, ProtocolError) as error:
+            if stream is not None and stream.finished:
+                return Response(200, {})
+            return error
+        if response.status >= 300:
+            return _status_error(response, ask)
+        if stream is None:
+            return response
+        if ask.effect is Effect.ONCE and (lost := _lost_run(stream)):
+            return lost
+        if stream.finished:
+            return response
+        kind = response.headers.get("content-type", "no content type")
+        if "event-stream" in kind:
+            return TransportError(f"the stream of {ask.path} broke off before its end", delivery="delivered")
+        text = f"expected an event stream from {ask.path}, the server sent {kind}: is this an Open Reward server?"
+        # Whoever answered so may have passed the request on: where that matters, it is a lost result.
+        return ProtocolError(text) if ask.effect is Effect.NONE else TransportError(text, delivery="delivered")
+
+    async def _send_redirected(self, ask: Ask, body: bytes | None, stream: CallStream | None) -> Response:
+        """Send, following one redirect to the server's default environment and remembering where it went."""
+        # A run that is asked for again is answered at once, with its task_id; only a first answer may take its time.
+        resumed = stream is not None and stream.task_id is not None
+        patience_s = self._idle_timeout_s if resumed else ask.first_byte_timeout_s
+        request = Request(
+            ask.method,
+            self.address + (ask.prefix.path if ask.prefix else "") + ask.path,
+            self._headers(ask, body, stream),
+            body,
+            None if stream is None else stream.feed,
+            first_byte_timeout_s=patience_s,
+            idle_timeout_s=self._idle_timeout_s,
+        )
+        response = await self._transport().send(request)
+        if response.status not in (307, 308):
+            return response
+        target = self._redirect_target(request.url, response)
+        response = await self._transport().send(replace(request, url=target))
+        if response.status in (307, 308):
+            raise ProtocolError(f"{without_credentials(self.address)} redirects {ask.path} in a circle")
+        moved = urlsplit(target).path.removeprefix(urlsplit(self.address).path)
+        if ask.prefix is not None and not ask.prefix.path and moved.endswith(ask.path):
+            ask.prefix.path = moved.removesuffix(ask.path)
+        return response
+
+    def _redirect_target(self, url: str, response: Response) -> str:
+        """Where a redirect leads; only this server's own addresses are followed, for the key goes along."""
+        location = response.headers.get("location", "")
+        target = location
+        if location.startswith("/") and not location.startswith("//"):
+            parts = urlsplit(url)
+            target = f"{parts.scheme}://{parts.netloc}{location}"
+        if not location or origin_of(target) != origin_of(url):
+            raise ProtocolError(
+                f"{without_credentials(self.address)} redirects to {without_credentials(location)!r}, which is another server; "
+                "the API key is not sent there. If that is the right address, pass it as base_url."
+            )
+        return target
+
+    def _headers(self, ask: Ask, body: bytes | None, stream: CallStream | None) -> dict[str, str | Secret]:
+        headers: dict[str, str | Secret] = {"User-Agent": USER_AGENT}
+        key = self.api_key()
+        if key:
+            headers["X-API-Key"] = key
+        headers["Accept"] = "application/json" if stream is None else "text/event-stream"
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        headers.update(ask.headers)
+        return headers
+
+
+def _with_task_id(body: bytes, task_id: str) -> bytes:
+    """The JSON object `body` with the field `task_id`."""
+    rest = body[1:].lstrip()
+    return b'{"task_id":' + dumps(task_id) + (b"," if not rest.startswith(b"}") else b"") + rest
+
+
+def _lost_run(stream: CallStream) -> OutcomeUnknownError | None:
+    """What is wrong where a server did not continue the run that it was asked to continue."""
+    if len(stream.task_ids) > 1:
+        return OutcomeUnknownError("the server started a second run instead of continuing the first", delivery="delivered")
+    if stream.error is not None and stream.task_id is not None and not stream.announced:
+        return OutcomeUnknownError(f"the server no longer knows the run ({stream.error})", delivery="delivered")
+    return None
+
+
+def _status_error(response: Response, ask: Ask) -> OpenRewardGymError:
+    """The error that a status is. Its attributes carry what the retry rule wants to know."""
+    detail = read_detail(response.body)
+    status = response.status
+    if ask.session and (status == 410 or (status == 404 and (not ask.optional or NO_SUCH_SESSION in detail))):
+        return SessionLostError(f"the server no longer has the session: {detail or status}", status=status, detail=detail)
+    if status in (401, 403):
+        return AuthenticationError(
+            f"the server refuses {ask.path} with {status}: {detail or 'no reason given'}. Set the API key's environment "
+            "variable (OPENREWARD_API_KEY), or check what the key may do.",
+            status=status,
+            detail=detail,
+        )
+    return ServerError(
+        f"the server answered {ask.method} {ask.path} with {status}: {detail or 'no reason given'}",
+        status=status,
+        detail=detail,
+        retry_after_s=_retry_after(response.headers.get("retry-after")),
+        starting=status == 503 and response.headers.get("x-backend-state", "").strip().lower() == "starting",
+    )
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds of a `Retry-After` header; None where there is none, or where it is a date."""
+    try:
+        seconds = float(value) if value is not None else -1.0
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _failure_of(error: OpenRewardGymError, stream: CallStream | None) -> Failure:
+    seen = stream is not None and stream.task_id is not None
+    if isinstance(error, OutcomeUnknownError):
+        return Failure("delivered", task_id_seen=seen, task_forgotten=True)
+    if isinstance(error, SessionLostError):
+        return Failure("delivered", session_gone=True, task_id_seen=seen)
+    if isinstance(error, ServerError):
+        return Failure(
+            "delivered",
+            status=error.status,
+            starting=getattr(error, "starting", False),
+            retry_after_s=error.retry_after_s,
+            task_id_seen=seen,
+        )
+    if isinstance(error, TransportError):
+        delivery = error.delivery
+        return Failure(
+            "not_sent" if delivery == "not_sent" else "possibly_delivered",
+            task_id_seen=seen,
+            permanent=getattr(error, "permanent", False),
+        )
+    # The server does not speak the protocol, and will not the next time. Before its stream began, nothing ran.
+    if stream is not None and stream.received:
+        return Failure("delivered", task_id_seen=seen, permanent=True)
+    return Failure("not_sent", task_id_seen=seen, permanent=True)
+
+
+def _raise(move: Move, error: OpenRewardGymError, ask: Ask, stream: CallStream | None) -> NoReturn:
+    if move.action == "outcome_unknown":
+        raise OutcomeUnknownError(
+            f"{ask.path} was sent and its result was lost ({error}). It may have run, so it is not sent again: "
+            "end this episode and start another.",
+            delivery="delivered" if stream is not None and stream.task_id is not None else "possibly_delivered",
+        )
+    raise error

@@ -1,0 +1,155 @@
+"""Server-sent events, decoded as they arrive, and the one stream that matters here: that of a call. No I/O.
+
+Written against the specification (https://html.spec.whatwg.org/multipage/server-sent-events.html) and against what Open
+Reward servers do: they cut a result's JSON every 4,096 characters, anywhere, also inside a run of blanks, so exactly one blank
+after the colon belongs to the format and all others to the data. A line ends in LF, CRLF or CR and in nothing else.
+"""
+
+from __future__ import annotations
+
+from openreward_gym.errors import ProtocolError
+
+__all__ = ["CallStream", "EventDecoder"]
+
+MAX_STREAM_BYTES = 1 << 30
+"""Most bytes one stream may bring: more is not a tool's result but a server gone wrong."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class EventDecoder:
+    """Turns a byte stream into events; `feed` takes any cut of it and returns what is complete."""
+
+    __slots__ = ("_data", "_event", "_partial", "_received", "_started", "_swallow_line_feed")
+
+    def __init__(self) -> None:
+        self._partial: list[bytes] = []
+        self._event = b""
+        self._data: list[bytes] | None = None
+        self._received = 0
+        self._started = False
+        self._swallow_line_feed = False
+
+    def feed(self, chunk: bytes) -> list[tuple[bytes, bytes]]:
+        """The events that `chunk` completes, each as (type, data).
+
+        Raises:
+            ProtocolError: The stream is larger than any result may be.
+        """
+        self._received += len(chunk)
+        if self._received > MAX_STREAM_BYTES:
+            raise ProtocolError(f"the event stream is longer than {MAX_STREAM_BYTES} bytes")
+        if self._swallow_line_feed and chunk:
+            self._swallow_line_feed = False
+            if chunk[0] == 0x0A:
+                chunk = chunk[1:]
+        if b"\r" in chunk:
+            self._swallow_line_feed = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            if chunk:
+                self._partial.append(chunk)
+            return []
+        lines = b"".join([*self._partial, chunk[:end]]).split(b"\n")
+        self._partial = [chunk[end + 1 :]] if end + 1 < len(chunk) else []
+        if not self._started:
+            self._started = True
+            if lines[0].startswith(_BYTE_ORDER_MARK):
+                lines[0] = lines[0][3:]
+        return self._events_of(lines)
+
+    def _events_of(self, lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+        events: list[tuple[bytes, bytes]] = []
+        for line in lines:
+            if not line:
+                if self._event or self._data is not None:
+                    data = b"\n".join(self._data) if self._data else b""
+                    events.append((self._event or b"message", data))
+                    self._event, self._data = b"", None
+                continue
+            name, _, value = line.partition(b":")
+            if value[:1] == b" ":
+                value = value[1:]
+            if name == b"data":
+                if self._data is None:
+                    self._data = [value]
+                else:
+                    self._data.append(value)
+            elif name == b"event":
+                self._event = value
+        return events
+
+
+class CallStream:
+    """What the stream of one call has said so far, over as many connections as it took.
+
+    Attributes:
+        task_ids: The server's handles of the run, in the order they came: none at first, then one. A second one means that
+            the server did not continue the run but started another.
+        finished: Whether `end` or `error` came.
+        error: The text of the `error` event; None where there was none.
+        announced: Whether this connection's stream named a task (a server that no longer knows it answers `error` alone).
+        received: Bytes of this connection's stream.
+        may_run: Whether the server may be running the call, or have run it.
+    """
+
+    __slots__ = ("_decoder", "_parts", "announced", "error", "finished", "may_run", "received", "task_ids")
+
+    def __init__(self) -> None:
+        self.task_ids: list[str] = []
+        self.error: str | None = None
+        self.finished = False
+        self.may_run = False
+        self.restart()
+
+    @property
+    def task_id(self) -> str | None:
+        """With it a broken stream can be asked for again; None until it came."""
+        return self.task_ids[-1] if self.task_ids else None
+
+    def restart(self) -> None:
+        """Expect the stream from its beginning, on a new connection."""
+        self._decoder = EventDecoder()
+        self._parts: list[bytes] = []
+        self.announced = False
+        self.received = 0
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take the next bytes; True once the stream has said all that matters.
+
+        Raises:
+            ProtocolError: The stream is not one.
+        """
+        self.received += len(chunk)
+        if self.finished:
+            return True
+        for event, data in self._decoder.feed(chunk):
+            if event == b"chunk":
+                self._parts.append(data)
+            elif event == b"end":
+                self._parts.append(data)
+                self.finished = True
+                return True
+            elif event == b"task_id":
+                self._announce(data)
+            elif event == b"error":
+                self.error = data.decode("utf-8", "replace")
+                self.finished = True
+                return True
+        return False
+
+    def result(self) -> bytes:
+        """The data of all chunks and of the end, joined."""
+        return b"".join(self._parts)
+
+    def _announce(self, data: bytes) -> None:
+        try:
+            task_id = data.decode("ascii").strip()
+        except UnicodeDecodeError:
+            raise ProtocolError(f"the server sent a task_id that is not ASCII: {data[:80]!r}") from None
+        if not task_id:
+            raise ProtocolError("the server sent an empty task_id")
+        self.announced = True
+        if task_id not in self.task_ids:
+            self.task_ids.append(task_id)

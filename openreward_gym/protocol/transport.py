@@ -1,0 +1,266 @@
+"""How bytes travel: one small interface, and httpx behind it. The only module that knows an HTTP library.
+
+A transport sends one request and returns one response. It follows no redirect, retries nothing and decides nothing; it says
+in its errors whether the server can have seen the request, because that decides whether it may be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import httpx
+
+from openreward_gym.errors import ConfigurationError, ServerUnreachableError, TransportError, TransportTimeoutError
+from openreward_gym.protocol.addresses import origin_of, without_credentials
+from openreward_gym.protocol.wire import Secret
+
+__all__ = [
+    "TRANSPORTS",
+    "ASGIApp",
+    "HttpxTransport",
+    "Request",
+    "Response",
+    "Sink",
+    "Transport",
+    "TransportLike",
+    "check_transport",
+    "make_transport",
+]
+
+Sink: TypeAlias = Callable[[bytes], bool]
+"""Takes the next bytes of a streamed body; returns True once it needs no more."""
+
+ASGIApp: TypeAlias = Callable[
+    [
+        MutableMapping[str, Any],
+        Callable[[], Awaitable[MutableMapping[str, Any]]],
+        Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ],
+    Awaitable[None],
+]
+"""An ASGI application, called in this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request.
+
+    Attributes:
+        method: `GET` or `POST`.
+        url: The absolute URL.
+        headers: Names to values; a `Secret` is revealed by the transport alone.
+        body: The JSON body; None for none. It may hold secrets, so no repr shows it.
+        sink: Where the body of a 200 goes piece by piece; None collects it in the response.
+        connect_timeout_s: Seconds to reach the server.
+        first_byte_timeout_s: Seconds from sending to the response's head; None waits for as long as it takes.
+        idle_timeout_s: Most seconds between two pieces of the body: a peer that is silent for longer is dead.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str | Secret]
+    body: bytes | None = field(default=None, repr=False)
+    sink: Sink | None = field(default=None, repr=False)
+    connect_timeout_s: float = 10.0
+    first_byte_timeout_s: float | None = 30.0
+    idle_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP response; `body` is empty where a sink took it. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """What sends requests. An instance belongs to the event loop that uses it first."""
+
+    async def send(self, request: Request) -> Response:
+        """Send `request` and return its response, whatever its status.
+
+        Raises:
+            ServerUnreachableError: Nobody answers at that address; nothing was sent.
+            TransportTimeoutError: A time limit passed.
+            TransportError: The connection broke. `delivery` says whether the server can have seen the request.
+        """
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+
+TransportLike: TypeAlias = "str | httpx.AsyncClient | ASGIApp | Transport"
+
+
+class HttpxTransport:
+    """httpx with limits of our own: as many connections as there are sessions, and no timeout that a slow tool can hit.
+
+    Args:
+        base_url: The server that will be asked; only used to see whether proxies apply.
+        client: A client of the caller's, used as it is and not closed; None makes one.
+        app: An ASGI application to call instead of a server; its responses arrive whole.
+    """
+
+    # uvicorn, the reference servers' HTTP server, closes a connection that was idle for 5 s. A request that crosses that
+    # close on the wire is lost in a way that looks like a lost result; so we close first.
+    KEEP_ALIVE_S = 4.0
+    # A result's last piece and the end of its body arrive together. Reading to the end lets the connection be used again;
+    # a server that keeps the body open for longer only costs that connection.
+    DRAIN_S = 0.25
+    # How long closing waits for requests that are under way.
+    REST_S = 1.0
+
+    def __init__(self, base_url: str = "", *, client: httpx.AsyncClient | None = None, app: ASGIApp | None = None) -> None:
+        self._owns_client = client is None
+        self._buffered = app is not None
+        if client is None:
+            client = self._make_client(base_url, app)
+        self._client = client
+        self._under_way = 0
+        self._at_rest = asyncio.Event()
+
+    async def send(self, request: Request) -> Response:
+        failure: TransportError
+        self._under_way += 1
+        try:
+            return await self._exchange(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            failure = _unreachable(request, error)
+        except httpx.PoolTimeout:
+            failure = TransportTimeoutError(f"no free connection to {_shown(request)} in time", delivery="not_sent")
+        except httpx.UnsupportedProtocol as error:
+            failure = TransportError(f"{_shown(request)}: {error}", delivery="not_sent", permanent=True)
+        except (httpx.TimeoutException, TimeoutError):
+            failure = TransportTimeoutError(f"{_shown(request)} gave no sign of life in time")
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            failure = TransportError(f"the connection to {_shown(request)} broke: {_reason(error)}")
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._at_rest.set()
+        # Raised out here, so that no traceback keeps the HTTP library's frames, whose variables hold the headers.
+        raise failure
+
+    async def aclose(self) -> None:
+        if not self._owns_client:
+            return
+        if self._under_way:
+            # A request that is still connecting would open its connection into a closed pool, where nobody closes it.
+            self._at_rest.clear()
+            try:
+                await asyncio.wait_for(self._at_rest.wait(), self.REST_S)
+            except TimeoutError:
+                pass
+        await self._client.aclose()
+
+    async def _exchange(self, request: Request) -> Response:
+        loop = asyncio.get_running_loop()
+        timeout = httpx.Timeout(None, connect=request.connect_timeout_s)
+        async with asyncio.timeout(None if self._buffered else request.first_byte_timeout_s) as limit:
+            response = await self._client.send(
+                self._client.build_request(
+                    request.method,
+                    request.url,
+                    headers={k: v.reveal() if isinstance(v, Secret) else v for k, v in request.headers.items()},
+                    content=request.body,
+                    timeout=timeout,
+                ),
+                stream=True,
+                follow_redirects=False,
+            )
+            try:
+                limit.reschedule(loop.time() + request.idle_timeout_s)
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                if request.sink is None or response.status_code != 200:
+                    pieces: list[bytes] = []
+                    async for piece in response.aiter_bytes():
+                        pieces.append(piece)
+                        limit.reschedule(loop.time() + request.idle_timeout_s)
+                    return Response(response.status_code, headers, b"".join(pieces))
+                done = False
+                async for piece in response.aiter_bytes():
+                    if not done:
+                        done = request.sink(piece)
+                        limit.reschedule(loop.time() + (self.DRAIN_S if done else request.idle_timeout_s))
+                return Response(response.status_code, headers)
+            finally:
+                await response.aclose()
+
+    @staticmethod
+    def _make_client(base_url: str, app: ASGIApp | None) -> httpx.AsyncClient:
+        if app is not None:
+            return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False))
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=HttpxTransport.KEEP_ALIVE_S)
+        scheme, host, _ = origin_of(base_url)
+        if host in ("localhost", "127.0.0.1", "::1"):
+            # No proxy stands between this machine and itself, and loading certificates for plain HTTP takes 50 ms.
+            options = _socket_options()
+            return httpx.AsyncClient(
+                transport=httpx.AsyncHTTPTransport(verify=scheme == "https", limits=limits, socket_options=options)
+            )
+        return httpx.AsyncClient(limits=limits)
+
+
+TRANSPORTS: dict[str, Callable[[str], Transport]] = {"httpx": HttpxTransport}
+"""What makes a transport for the requests to a base URL, by the name that users know it by."""
+
+
+def check_transport(choice: TransportLike) -> bool:
+    """Whether `choice` can be made anew for every event loop: a name can, an object belongs to the loop that uses it.
+
+    Raises:
+        ConfigurationError: There is no such transport.
+    """
+    if isinstance(choice, str):
+        if choice not in TRANSPORTS:
+            raise ConfigurationError(
+                f"there is no transport {choice!r}: choose {' or '.join(map(repr, TRANSPORTS))}, or pass an httpx.AsyncClient, "
+                "an ASGI app or a Transport"
+            )
+        return True
+    if not isinstance(choice, httpx.AsyncClient | Transport) and not callable(choice):
+        raise ConfigurationError(f"{choice!r} is not a transport: pass a name, an httpx.AsyncClient, an ASGI app or a Transport")
+    return False
+
+
+def make_transport(choice: TransportLike, base_url: str) -> Transport:
+    """The transport that `choice` (which passed `check_transport`) names or is, for requests to `base_url`."""
+    if isinstance(choice, str):
+        return TRANSPORTS[choice](base_url)
+    if isinstance(choice, httpx.AsyncClient):
+        return HttpxTransport(client=choice)
+    if isinstance(choice, Transport):
+        return choice
+    return HttpxTransport(app=choice)
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+
+
+def _unreachable(request: Request, error: Exception) -> TransportError:
+    text = _reason(error)
+    if "CERTIFICATE" in text.upper() or "SSL" in text.upper():
+        return TransportError(
+            f"no secure connection to {_shown(request)}: {text}. Nothing was sent.", delivery="not_sent", permanent=True
+        )
+    return ServerUnreachableError(
+        f"nobody answers at {_shown(request)} ({text}). Is the server running, and is the URL right? "
+        "`openreward-gym serve weather --port 8080` starts one on this machine."
+    )
+
+
+def _shown(request: Request) -> str:
+    scheme, _, rest = without_credentials(request.url).partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
