@@ -1,0 +1,63 @@
+"""The opening of an episode: a session on a task, its prompt and its tools."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from openreward_gym.envs.episode import Episode
+from openreward_gym.protocol.client import RemoteEnvironment
+from openreward_gym.protocol.session import Session
+from openreward_gym.rollouts.record import now_iso
+from openreward_gym.types import Task
+
+
+async def open_episode(
+    remote: RemoteEnvironment, task: Task, arguments: Mapping[str, Any], seed: int | None
+) -> tuple[Session, Episode]:
+    """Open a session on `task`, by its index where it has one, otherwise by its spec.
+
+    What fails or is cancelled half-way leaves no session behind.
+
+    Args:
+        remote: The environment.
+        task: What to play.
+        arguments: Those of `OpenRewardEnv`.
+        seed: The seed of the reset; None if it had none.
+
+    Raises:
+        OpenRewardGymError: The session could not be opened; see `Session.open`.
+    """
+    begun = time.perf_counter()
+    started_at = now_iso()
+    session = remote.session(
+        split=None if task.index is None else task.split,
+        index=task.index,
+        task_spec=task.spec if task.index is None else None,
+        toolset=arguments["toolset"],
+        secrets_env=arguments["secrets_env"],
+        env_overrides=arguments["env_overrides"],
+        open_timeout_s=arguments["reset_timeout_s"],
+    )
+    try:
+        await session.open()
+        # Once: environments may begin their state in it.
+        prompt = await session.messages()
+        tools = await session.tools()
+    except BaseException:
+        await session.close()
+        raise
+    episode = Episode(
+        environment=arguments["environment"],
+        variant=arguments["variant"],
+        base_url=arguments["base_url"],
+        task=task,
+        tools=tools,
+        prompt=prompt,
+        seed=seed,
+        session_id=session.session_id,
+        started_at=started_at,
+        reset_s=time.perf_counter() - begun,
+    )
+    return session, episode

@@ -1,0 +1,86 @@
+"""Names for `gymnasium.make`: the catch-all `OpenReward-v0`, and one id for each environment that is registered.
+
+An id is Gymnasium's `[namespace/]name[-vN]`: an environment's `owner/name` is one as it stands.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+
+from openreward_gym.errors import ConfigurationError
+
+CATCH_ALL = "OpenReward-v0"
+ENTRY_POINT = "openreward_gym.envs.env:OpenRewardEnv"
+VECTOR_ENTRY_POINT = "openreward_gym.envs.vector:OpenRewardVectorEnv"
+
+
+def register_catch_all() -> None:
+    """Register `OpenReward-v0`; done when `openreward_gym` is imported."""
+    if CATCH_ALL not in gymnasium.registry:
+        gymnasium.register(CATCH_ALL, ENTRY_POINT, vector_entry_point=VECTOR_ENTRY_POINT, nondeterministic=True)
+
+
+def spec(environment: str, **arguments: Any) -> EnvSpec:
+    """The `EnvSpec` of an environment, for `gymnasium.make(spec)`; nothing is registered.
+
+    Args:
+        environment: "owner/name" or a name on one server.
+        **arguments: `OpenRewardEnv`'s, all plain JSON: they travel in the spec, so they name secrets, never hold them.
+
+    Raises:
+        ConfigurationError: Gymnasium cannot use the name as an id, or an argument is not JSON.
+    """
+    _check_json(arguments)
+    try:
+        return EnvSpec(
+            environment,
+            ENTRY_POINT,
+            nondeterministic=True,
+            kwargs={"environment": environment, **arguments},
+            vector_entry_point=VECTOR_ENTRY_POINT,
+        )
+    except gymnasium.error.Error as error:
+        raise ConfigurationError(
+            f"{environment!r} cannot be a Gymnasium id ({error}); use gymnasium.make({CATCH_ALL!r}, environment={environment!r})"
+        ) from None
+
+
+def register(environment: str, *, id: str | None = None, **arguments: Any) -> str:
+    """Register an environment, so that `gymnasium.make(environment)` makes it; again with other arguments replaces it.
+
+    Args:
+        environment: "owner/name" or a name on one server.
+        id: The id; None takes the environment's name.
+        **arguments: As for `spec`.
+
+    Returns:
+        The id.
+
+    Raises:
+        ConfigurationError: As for `spec`; or the id is that of an environment which is not ours.
+    """
+    made = spec(environment, **arguments)
+    name = id or environment
+    existing = gymnasium.registry.get(name)
+    if existing is not None and existing.entry_point != ENTRY_POINT:
+        raise ConfigurationError(f"{name!r} is already a Gymnasium environment: give another id=...")
+    gymnasium.registry.pop(name, None)
+    try:
+        gymnasium.register(
+            name, ENTRY_POINT, vector_entry_point=VECTOR_ENTRY_POINT, nondeterministic=True, kwargs=dict(made.kwargs)
+        )
+    except gymnasium.error.Error as error:
+        raise ConfigurationError(f"{name!r} cannot be registered: {error}") from None
+    return name
+
+
+def _check_json(arguments: dict[str, Any]) -> None:
+    for name, value in arguments.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ConfigurationError(f"{name}={value!r} is not plain JSON, so it cannot be in a spec") from None

@@ -1,0 +1,399 @@
+"""Random values of a JSON Schema."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from openreward_gym.envs.spaces.dice import Dice
+from openreward_gym.envs.spaces.schema_checking import SchemaChecker
+from openreward_gym.envs.spaces.schema_shapes import (
+    Schema,
+    SchemaShapes,
+    UnsatisfiableError,
+    as_dict,
+    as_list,
+    json_key,
+    number,
+    tuple_form,
+    types_of,
+)
+from openreward_gym.envs.spaces.string_sampling import sample_string
+from openreward_gym.types import Json
+
+_ATTEMPTS = 24
+_DEEP = 4
+"""Nesting from which on only what is required is made."""
+_DEEPEST = 48
+_NODES = 600
+"""Values a sample is made of, after which only what is required is made."""
+_FAILURES = 400
+"""Failed attempts in a sample, after which every attempt is the only one."""
+_MOST_ITEMS = 1_000
+_SUGGESTED = 0.25
+"""How often a schema's own default or example is taken."""
+
+_TYPE_KEYWORDS = {
+    "object": ("properties", "required", "patternProperties", "additionalProperties", "minProperties", "propertyNames"),
+    "array": ("items", "prefixItems", "minItems", "uniqueItems", "contains"),
+    "string": ("minLength", "maxLength", "pattern", "format"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+}
+
+
+class SchemaSampler:
+    """Draws arguments that are valid under a tool's input schema.
+
+    Values are built to the schema: types, enum, const, bounds, lengths, formats, patterns, items, properties, references
+    and combinations. Those under `oneOf`, `not`, `if`, `contains` and the like are built as well as is known, checked, and
+    drawn anew where they fail. A schema that nothing satisfies, or nothing that is found in some attempts, gives
+    arguments that may be invalid: a sample is always something to send.
+
+    Args:
+        root: The tool's input schema; what is broken in it counts as absent.
+    """
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._shapes = SchemaShapes(root)
+        self._checker = SchemaChecker(root)
+        self._values: dict[int, tuple[Schema, list[Json]]] = {}
+        self._object = self._shapes.both(root, {"type": "object"}) if types_of(root) != ["object"] else root
+
+    def arguments(self, generator: np.random.Generator) -> dict[str, Json]:
+        """Arguments of a call: an object."""
+        self._shapes.trim()
+        draw = _Draw(self._shapes, self._checker, self._values, Dice(generator))
+        try:
+            value = draw.value(self._object, 0)
+        except UnsatisfiableError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def choices(self, name: str) -> list[Json] | None:
+        """The values that the argument `name` can take, in the schema's order; None where it is not an enumeration."""
+        try:
+            flat = self._shapes.flat(self._object, lambda branches: branches[0], [])
+            return self._finite(self._shapes.property(flat, name), 0)
+        except UnsatisfiableError:
+            return None
+
+    def _finite(self, schema: Json, depth: int) -> list[Json] | None:
+        if not isinstance(schema, dict) or depth > _DEEP:
+            return None
+        if "const" in schema:
+            return [schema["const"]]
+        if "enum" in schema:
+            return as_list(schema["enum"])
+        if "$ref" in schema:
+            return self._finite(self._shapes.target(schema["$ref"]), depth + 1)
+        branches = as_list(schema.get("anyOf")) or as_list(schema.get("oneOf"))
+        if branches:
+            parts = [self._finite(branch, depth + 1) for branch in branches]
+            known_parts = [part for part in parts if part is not None]
+            return [value for part in known_parts for value in part] if len(known_parts) == len(parts) else None
+        known: dict[str, list[Json]] = {"boolean": [False, True], "null": [None]}
+        types = types_of(schema)
+        return [value for name in types for value in known[name]] if types and known.keys() >= set(types) else None
+
+
+class _Draw:
+    """One sample in the making: its dice, and how large it may still become."""
+
+    def __init__(self, shapes: SchemaShapes, checker: SchemaChecker, values: dict[int, tuple[Schema, list[Json]]], dice: Dice):
+        self._shapes = shapes
+        self._checker = checker
+        self._values = values
+        self._dice = dice
+        self._nodes = _NODES
+        self._failures = _FAILURES
+
+    def value(self, schema: Json, depth: int) -> Json:
+        """A value of `schema`, a part of the root.
+
+        Raises:
+            UnsatisfiableError: None was found.
+        """
+        if depth > _DEEPEST:
+            raise UnsatisfiableError
+        self._nodes -= 1
+        attempt = 0
+        while True:
+            checks: list[Schema] = []
+            try:
+                flat = self._shapes.flat(schema, lambda branches: self._branch(branches, depth, attempt), checks)  # noqa: B023
+                value = self._of(flat, depth)
+                if all(self._checker.accepts(value, check) for check in checks):
+                    return value
+            except UnsatisfiableError:
+                pass
+            attempt += 1
+            self._failures -= 1
+            if attempt >= _ATTEMPTS or self._failures <= 0:
+                raise UnsatisfiableError
+
+    def _tight(self, depth: int) -> bool:
+        return depth >= _DEEP or self._nodes <= 0
+
+    def _branch(self, branches: list[Json], depth: int, attempt: int) -> Json:
+        if self._tight(depth) and attempt == 0:
+            return min(branches, key=lambda branch: self._height(branch, ()))
+        return self._dice.pick(branches)
+
+    def _height(self, schema: Json, above: tuple[int, ...]) -> float:
+        """How deeply a least value of `schema` nests; infinite where it contains itself."""
+        if schema is False or id(schema) in above or len(above) > _DEEPEST:
+            return math.inf
+        if not isinstance(schema, dict):
+            return 0
+        above = (*above, id(schema))
+        parts = [self._shapes.target(schema["$ref"])] if "$ref" in schema else []
+        heights = [self._height(part, above) for part in parts + as_list(schema.get("allOf"))]
+        sets = [branches for key in ("anyOf", "oneOf") if (branches := as_list(schema.get(key)))]
+        heights += [min(self._height(branch, above) for branch in branches) for branches in sets]
+        types = types_of(schema)
+        if "const" not in schema and "enum" not in schema and (not types or set(types) <= {"object", "array"}):
+            if as_list(schema.get("required")) and "array" not in types:
+                needed = [self._shapes.property(schema, name) for name in schema["required"] if isinstance(name, str)]
+                heights += [1 + self._height(part, above) for part in needed]
+            if number(schema.get("minItems")) and "object" not in types:
+                prefix, rest = tuple_form(schema)
+                heights += [1 + self._height(part, above) for part in prefix[: int(schema["minItems"])] or [rest]]
+        return max(heights, default=0)
+
+    def _of(self, flat: Schema, depth: int) -> Json:
+        if "enum" in flat or "const" in flat:
+            return self._dice.pick(self._listed(flat, [flat["const"]] if "const" in flat else as_list(flat["enum"])))
+        if "default" in flat or "examples" in flat:
+            suggested = [flat["default"]] if "default" in flat else []
+            suggested += as_list(flat.get("examples"))
+            if self._dice.chance(_SUGGESTED):
+                try:
+                    return self._dice.pick(self._listed(flat, suggested))
+                except UnsatisfiableError:
+                    pass
+        kind = self._kind(flat, depth)
+        if kind == "object":
+            return self._object(flat, depth)
+        if kind == "array":
+            return self._array(flat, depth)
+        if kind == "string":
+            return self._string(flat)
+        if kind == "integer" or kind == "number":
+            return self._number(flat, integral=kind == "integer")
+        return self._dice.chance(0.5) if kind == "boolean" else None
+
+    def _listed(self, flat: Schema, values: list[Json]) -> list[Json]:
+        """Those of `values` that the rest of `flat` allows."""
+        kept = self._values.get(id(flat))
+        if kept is None:
+            if len(self._values) > _NODES * 10:
+                self._values.clear()
+            kept = self._values[id(flat)] = (
+                flat,
+                [value for value in values if self._checker.accepts(value, flat, formats=True)],
+            )
+        if not kept[1]:
+            raise UnsatisfiableError
+        return kept[1]
+
+    def _kind(self, flat: Schema, depth: int) -> str:
+        types = types_of(flat)
+        if len(types) == 1:
+            return types[0]
+        if not types:
+            for kind, keywords in _TYPE_KEYWORDS.items():
+                if any(keyword in flat for keyword in keywords):
+                    return kind
+            types = ["string", "integer", "boolean"]
+        if self._tight(depth):
+            types = [name for name in types if name not in ("object", "array")] or types
+        return self._dice.pick(types)
+
+    # ---- scalars ----
+
+    def _string(self, flat: Schema) -> str:
+        pattern, form = flat.get("pattern"), flat.get("format")
+        text = sample_string(
+            self._dice,
+            low=math.ceil(number(flat.get("minLength")) or 0),
+            high=None if number(flat.get("maxLength")) is None else math.floor(flat["maxLength"]),
+            form=form if isinstance(form, str) else "",
+            pattern=pattern if isinstance(pattern, str) else None,
+        )
+        if text is None:
+            raise UnsatisfiableError
+        return text
+
+    def _number(self, flat: Schema, *, integral: bool) -> float | int:
+        low, low_open = _bound(flat, "minimum", "exclusiveMinimum", max)
+        high, high_open = _bound(flat, "maximum", "exclusiveMaximum", min)
+        multiple = number(flat.get("multipleOf")) or None
+        if integral or multiple is not None:
+            return self._multiple(low, low_open, high, high_open, multiple, integral)
+        try:
+            first = float(low) if low is not None else (-100.0 if high is None else float(high) - 100.0)
+            last = float(high) if high is not None else max(100.0, first + 100.0)
+        except OverflowError:  # bounds beyond floats are integers
+            return self._multiple(low, low_open, high, high_open, None, True)
+        roll = self._dice.roll()
+        drawn = first * (1 - roll) + last * roll
+        for value in (round(drawn, 2), drawn, first + (last - first) / 2, first, last):
+            above = low is None or (value > low if low_open else value >= low)
+            below = high is None or (value < high if high_open else value <= high)
+            if above and below and math.isfinite(value):
+                return value
+        raise UnsatisfiableError
+
+    def _multiple(
+        self, low: Any, low_open: bool, high: Any, high_open: bool, multiple: float | int | None, integral: bool
+    ) -> float | int:
+        """A multiple of `multiple` (of 1 where None) between the bounds, as `jsonschema` reckons multiples."""
+        step = Fraction(str(multiple)) if multiple is not None else Fraction(1)
+        if integral:
+            step = Fraction(step.numerator)  # the integers among the multiples of p/q are those of p
+        first = None if low is None else math.ceil(Fraction(low) / step)
+        if first is not None and low_open and first * step == Fraction(low):
+            first += 1
+        last = None if high is None else math.floor(Fraction(high) / step)
+        if last is not None and high_open and last * step == Fraction(high):
+            last -= 1
+        if first is None:
+            first = -20 if last is None else min(-20, last - 100)
+        if last is None:
+            last = max(100, first + 100)
+        if first > last:
+            raise UnsatisfiableError
+        for _ in range(_ATTEMPTS):
+            k = self._dice.between(first, last)
+            exact = k * step
+            value: float | int = exact.numerator if exact.denominator == 1 else float(exact)
+            if multiple is None or _is_multiple(value, multiple):
+                return value
+        if first <= 0 <= last:
+            return 0
+        raise UnsatisfiableError
+
+    # ---- containers ----
+
+    def _array(self, flat: Schema, depth: int) -> list[Json]:
+        low = math.ceil(number(flat.get("minItems")) or 0)
+        high = None if number(flat.get("maxItems")) is None else math.floor(flat["maxItems"])
+        prefix, _ = tuple_form(flat)
+        contains = flat.get("contains", False)
+        needed = math.ceil(number(flat.get("minContains", 1)) or 0) if contains is not False else 0
+        low = max(low, needed)
+        if high is not None and high < low:
+            raise UnsatisfiableError
+        wanted = low
+        if not self._tight(depth):
+            reach = max(len(prefix), low) + self._dice.below(3)
+            wanted = max(low, reach if high is None else min(high, reach))
+        wanted = min(wanted, _MOST_ITEMS)
+        items: list[Json] = []
+        seen: set[Any] = set()
+        for index in range(wanted):
+            schema = self._shapes.item(flat, index)
+            if index >= wanted - needed:
+                schema = self._shapes.both(schema, contains)
+            try:
+                items.append(self._item(schema, depth, seen if flat.get("uniqueItems") is True else None))
+            except UnsatisfiableError:
+                if len(items) < low:
+                    raise
+                break
+        return items
+
+    def _item(self, schema: Json, depth: int, seen: set[Any] | None) -> Json:
+        """An item that is not among those `seen`; None where items may repeat."""
+        if seen is None:
+            return self.value(schema, depth + 1)
+        flat = self._shapes.flat(schema, self._dice.pick, [])
+        if "enum" in flat or types_of(flat) == ["boolean"]:
+            values = self._listed(flat, as_list(flat.get("enum", [False, True])))
+            left = [value for value in values if json_key(value) not in seen]
+            if left:
+                seen.add(json_key(value := self._dice.pick(left)))
+                return value
+        for _ in range(_ATTEMPTS):
+            value = self.value(schema, depth + 1)
+            if json_key(value) not in seen:
+                seen.add(json_key(value))
+                return value
+        raise UnsatisfiableError
+
+    def _object(self, flat: Schema, depth: int) -> dict[str, Json]:
+        properties = as_dict(flat.get("properties"))
+        required = [name for name in as_list(flat.get("required")) if isinstance(name, str)]
+        low = math.ceil(number(flat.get("minProperties")) or 0)
+        high = math.inf if number(flat.get("maxProperties")) is None else math.floor(flat["maxProperties"])
+        tight = self._tight(depth)
+        chosen = dict.fromkeys(required)
+        optional = [name for name in properties if name not in chosen]
+        for left, name in zip(range(len(optional), 0, -1), optional, strict=True):
+            if len(chosen) + left <= low or (not tight and len(chosen) < high and self._dice.chance(0.5)):
+                chosen[name] = None
+        _close(chosen, as_dict(flat.get("dependentRequired")))
+        made: dict[str, Json] = {}
+        # In the schema's own order, as a model would write them.
+        for name in [*(name for name in properties if name in chosen), *(name for name in chosen if name not in properties)]:
+            try:
+                made[name] = self.value(self._shapes.property(flat, name), depth + 1)
+            except UnsatisfiableError:
+                if name in required:
+                    raise
+        self._extend(made, flat, depth, low, high)
+        return made
+
+    def _extend(self, made: dict[str, Json], flat: Schema, depth: int, low: int, high: float) -> None:
+        """Adds properties that `flat` does not name: as many as it needs, and some where it describes them."""
+        rest = flat.get("additionalProperties", flat.get("unevaluatedProperties", True))
+        patterns = list(as_dict(flat.get("patternProperties")))
+        described = isinstance(rest, dict) and bool(rest)
+        wanted = low if self._tight(depth) or not (described or patterns) else max(low, len(made) + self._dice.below(3))
+        named = self._shapes.both({"type": "string", "minLength": 1}, flat.get("propertyNames", True))
+        for _ in range(_ATTEMPTS + wanted):
+            if len(made) >= min(wanted, high, _MOST_ITEMS):
+                return
+            if patterns and (not described or self._dice.chance(0.5)):
+                name = sample_string(self._dice, pattern=self._dice.pick(patterns))
+            else:
+                name = self.value(named, depth + 1)
+            if not isinstance(name, str) or name in made:
+                continue
+            try:
+                made[name] = self.value(self._shapes.property(flat, name), depth + 1)
+            except UnsatisfiableError:
+                continue
+        if len(made) < low:
+            raise UnsatisfiableError
+
+
+def _close(chosen: dict[str, None], needs: dict[str, Json]) -> None:
+    """Adds to `chosen` what its members need."""
+    waiting = list(chosen)
+    while waiting:
+        for name in as_list(needs.get(waiting.pop())):
+            if isinstance(name, str) and name not in chosen:
+                chosen[name] = None
+                waiting.append(name)
+
+
+def _bound(flat: Schema, inclusive: str, exclusive: str, tighter: Any) -> tuple[float | int | None, bool]:
+    """A bound, and whether it is itself excluded; None for no bound."""
+    closed, opened = number(flat.get(inclusive)), number(flat.get(exclusive))
+    if flat.get(exclusive) is True:  # draft 4
+        return closed, True
+    if closed is None or opened is None:
+        return (opened, True) if closed is None else (closed, False)
+    return (opened, True) if tighter(opened, closed) == opened else (closed, False)
+
+
+def _is_multiple(value: float | int, multiple: float | int) -> bool:
+    if isinstance(multiple, float):
+        quotient = value / multiple
+        return math.isfinite(quotient) and int(quotient) == quotient
+    return value % multiple == 0

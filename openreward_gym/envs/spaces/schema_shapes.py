@@ -1,0 +1,309 @@
+"""JSON Schemas made flat: references followed, `allOf` merged, a branch of `anyOf` and `oneOf` chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from math import lcm
+from typing import Any, TypeAlias
+
+from openreward_gym.types import Json
+
+Schema: TypeAlias = dict[str, Json]
+Choose: TypeAlias = Callable[[list[Json]], Json]
+
+CHECKED = frozenset(
+    {"oneOf", "not", "if", "contains", "dependentSchemas", "dependencies", "propertyNames"}
+    | {"unevaluatedItems", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"}
+)
+"""Keywords that a value is not built for alone: it is checked against a schema that has one of them."""
+
+_COMBINING = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "if"})
+_GREATEST = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"})
+_LEAST = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"})
+_UNMERGED = frozenset({"pattern", "not", "contains", "dependentSchemas", "dependencies", "unevaluatedItems", "dependentRequired"})
+_OBJECT = frozenset({"properties", "patternProperties", "additionalProperties"})
+_ARRAY = frozenset({"items", "prefixItems", "additionalItems"})
+_DEEPEST = 40
+_CACHED = 20_000
+
+CONFLICTS = "\0conflicts"
+"""In a merged schema, the schemas it could not wholly take in: values are checked against these."""
+
+
+class UnsatisfiableError(Exception):
+    """No value of this schema was found. Never leaves the sampler."""
+
+
+class SchemaShapes:
+    """The parts of one schema, flat.
+
+    Merged parts are kept, so that a part is the same object each time and what is known of it can be kept by its id.
+
+    Args:
+        root: The whole schema, which references start from.
+    """
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._merged: dict[tuple[int, int, str], tuple[Json, Json, Json]] = {}
+        self._bases: dict[int, tuple[Schema, Schema]] = {}
+        self._anchors: dict[str, Json] | None = None
+
+    def trim(self) -> None:
+        """Forgets merged parts where there are very many."""
+        if len(self._merged) > _CACHED:
+            self._merged.clear()
+            self._bases.clear()
+
+    def flat(self, schema: Json, choose: Choose, checks: list[Schema], depth: int = 0) -> Schema:
+        """`schema` without references and combinations.
+
+        Args:
+            schema: A part of the root.
+            choose: Which of several branches to take.
+            checks: Takes the schemas that a value of the result must still be checked against.
+            depth: How many references led here.
+
+        Raises:
+            UnsatisfiableError: The chosen parts contradict each other, or refer to each other without end.
+        """
+        if schema is False or depth > _DEEPEST:
+            raise UnsatisfiableError
+        if not isinstance(schema, dict):
+            return {}
+        if not schema.keys().isdisjoint(CHECKED):
+            checks.append(schema)
+        if schema.keys().isdisjoint(_COMBINING):
+            return schema
+        flat = self._base(schema)
+        parts = [self.target(schema[key]) for key in ("$ref", "$dynamicRef", "$recursiveRef") if key in schema]
+        parts.extend(as_list(schema.get("allOf")))
+        parts.extend(choose(branches) for key in ("anyOf", "oneOf") if (branches := as_list(schema.get(key))))
+        if "if" in schema:
+            parts.append(choose([{"allOf": [schema["if"], schema.get("then", True)]}, schema.get("else", True)]))
+        for part in parts:
+            flat = self.merge(flat, self.flat(part, choose, checks, depth + 1))
+        checks.extend(flat.get(CONFLICTS, ()))
+        return flat
+
+    def target(self, reference: Json) -> Json:
+        """The schema that `reference` names; True (anything) where it leads out of the root or nowhere."""
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return True
+        if reference != "#" and not reference.startswith("#/"):
+            if self._anchors is None:
+                self._anchors = dict(_anchors(self._root))
+            return self._anchors.get(reference[1:], True)
+        node: Json = self._root
+        for step in reference[2:].split("/") if len(reference) > 1 else ():
+            key = step.replace("~1", "/").replace("~0", "~").replace("%25", "%").replace("%24", "$")
+            if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+                node = node[int(key)]
+            elif isinstance(node, dict) and key in node:
+                node = node[key]
+            else:
+                return True
+        return node
+
+    def both(self, a: Json, b: Json) -> Json:
+        """A schema of what is valid under both, not yet merged (that would not end where schemas refer to themselves)."""
+        if a is False or b is False:
+            return False
+        if not isinstance(a, dict) or not a or a is b:
+            return b
+        if not isinstance(b, dict) or not b:
+            return a
+        return self._kept("both", a, b, lambda: {"allOf": [a, b]})
+
+    def merge(self, a: Schema, b: Schema) -> Schema:
+        """Both flat schemas as one.
+
+        Raises:
+            UnsatisfiableError: They have no type or no enumerated value in common.
+        """
+        if not a or not b or a is b:
+            return a or b
+        merged: Schema = self._kept("merge", a, b, lambda: self._merge(a, b))
+        return merged
+
+    def property(self, flat: Schema, name: str) -> Json:
+        """The schema of the property `name` of a flat object schema."""
+        properties = as_dict(flat.get("properties"))
+        found = [properties[name]] if name in properties else []
+        found += [schema for pattern, schema in as_dict(flat.get("patternProperties")).items() if _found(pattern, name)]
+        if not found:
+            return flat.get("additionalProperties", flat.get("unevaluatedProperties", True))
+        whole: Json = True
+        for schema in found:
+            whole = self.both(whole, schema)
+        return whole
+
+    def item(self, flat: Schema, index: int) -> Json:
+        """The schema of the item at `index` of a flat array schema."""
+        prefix, rest = tuple_form(flat)
+        return prefix[index] if index < len(prefix) else rest
+
+    def _base(self, schema: Schema) -> Schema:
+        kept = self._bases.get(id(schema))
+        if kept is None:
+            kept = (schema, {key: value for key, value in schema.items() if key not in _COMBINING})
+            self._bases[id(schema)] = kept
+        return kept[1]
+
+    def _kept(self, how: str, a: Json, b: Json, make: Callable[[], Json]) -> Json:
+        key = (id(a), id(b), how)
+        if key not in self._merged:
+            self._merged[key] = (a, b, make())
+        return self._merged[key][2]
+
+    def _merge(self, a: Schema, b: Schema) -> Schema:
+        merged = {**b, **a}
+        conflicts = [*a.get(CONFLICTS, ()), *b.get(CONFLICTS, ())]
+        for key in a.keys() & b.keys():
+            mine, other = a[key], b[key]
+            if mine == other and type(mine) is type(other):
+                continue
+            if key in _GREATEST or key in _LEAST:
+                merged[key] = _tighter(mine, other, greatest=key in _GREATEST)
+            elif key == "type":
+                merged[key] = _common_types(mine, other)
+            elif key == "required":
+                merged[key] = list(dict.fromkeys([*as_list(mine), *as_list(other)]))
+            elif key == "multipleOf":
+                merged[key] = _common_multiple(mine, other)
+            elif key == "uniqueItems":
+                merged[key] = bool(mine or other)
+            elif key == "propertyNames":
+                merged[key] = self.both(mine, other)
+            elif key in _UNMERGED:
+                conflicts += [a, b]
+        if "const" in merged or "enum" in merged:
+            sets = [set_ for side in (a, b) if (set_ := _enumerated(side)) is not None]
+            merged.pop("const", None)
+            merged["enum"] = [value for value in sets[0] if _in_all(value, sets)]
+            if not merged["enum"]:
+                raise UnsatisfiableError
+        if not _OBJECT.isdisjoint(a) and not _OBJECT.isdisjoint(b):
+            self._merge_properties(merged, a, b)
+        if not _ARRAY.isdisjoint(a) and not _ARRAY.isdisjoint(b):
+            self._merge_items(merged, a, b)
+        if conflicts:
+            merged[CONFLICTS] = conflicts
+        return merged
+
+    def _merge_properties(self, merged: Schema, a: Schema, b: Schema) -> None:
+        names = dict.fromkeys([*as_dict(a.get("properties")), *as_dict(b.get("properties"))])
+        merged["properties"] = {
+            name: self.both(
+                self.property({k: a[k] for k in _OBJECT & a.keys()}, name),
+                self.property({k: b[k] for k in _OBJECT & b.keys()}, name),
+            )
+            for name in names
+        }
+        patterns = dict(as_dict(a.get("patternProperties")))
+        for pattern, schema in as_dict(b.get("patternProperties")).items():
+            patterns[pattern] = self.both(patterns.get(pattern, True), schema)
+        if patterns:
+            merged["patternProperties"] = patterns
+        merged["additionalProperties"] = self.both(a.get("additionalProperties", True), b.get("additionalProperties", True))
+
+    def _merge_items(self, merged: Schema, a: Schema, b: Schema) -> None:
+        longest = max(len(tuple_form(a)[0]), len(tuple_form(b)[0]))
+        merged.pop("additionalItems", None)
+        merged["prefixItems"] = [self.both(self.item(a, i), self.item(b, i)) for i in range(longest)]
+        merged["items"] = self.both(self.item(a, longest), self.item(b, longest))
+
+
+def as_dict(value: Json) -> Schema:
+    """`value` where it is an object, else an empty one: a server's schema may be broken anywhere."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Json) -> list[Json]:
+    """`value` where it is an array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def types_of(flat: Schema) -> list[str]:
+    """The types a flat schema names; empty where it names none."""
+    types = flat.get("type")
+    return [types] if isinstance(types, str) else [name for name in as_list(types) if isinstance(name, str)]
+
+
+def tuple_form(flat: Schema) -> tuple[list[Json], Json]:
+    """The schemas of the first items, and that of the others, in whichever draft they are written."""
+    items = flat.get("items", True)
+    if isinstance(items, list):
+        return items, flat.get("additionalItems", True)
+    return as_list(flat.get("prefixItems")), items
+
+
+def json_key(value: Json) -> Any:
+    """A hashable key, equal for values that JSON Schema calls equal: 1 is 1.0 but not True."""
+    if isinstance(value, bool) or value is None:
+        return (type(value).__name__, value)
+    if isinstance(value, dict):
+        return ("object", frozenset((key, json_key(item)) for key, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return ("array", tuple(json_key(item) for item in value))
+    return value
+
+
+def same_json(a: Json, b: Json) -> bool:
+    return bool(json_key(a) == json_key(b))
+
+
+def number(value: Json) -> float | int | None:
+    """`value` where it is a number, else None."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _in_all(value: Json, sets: list[list[Json]]) -> bool:
+    return all(any(same_json(value, other) for other in values) for values in sets)
+
+
+def _enumerated(flat: Schema) -> list[Json] | None:
+    if "const" in flat:
+        return [flat["const"]]
+    return as_list(flat["enum"]) if "enum" in flat else None
+
+
+def _tighter(mine: Json, other: Json, *, greatest: bool) -> Json:
+    if number(mine) is None or number(other) is None:
+        return mine or other if isinstance(mine, bool) else mine if number(mine) is not None else other
+    return max(mine, other) if greatest else min(mine, other)
+
+
+def _common_types(mine: Json, other: Json) -> list[str]:
+    a, b = types_of({"type": mine}), types_of({"type": other})
+    common = [name for name in a if name in b or (name == "integer" and "number" in b)]
+    common += [name for name in b if name == "integer" and "number" in a and name not in common]
+    if not common:
+        raise UnsatisfiableError
+    return common
+
+
+def _common_multiple(mine: Json, other: Json) -> Json:
+    if not number(mine) or not number(other):
+        return mine if number(mine) else other
+    a, b = Fraction(str(mine)), Fraction(str(other))
+    common = Fraction(lcm(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)
+    return common.numerator if common.denominator == 1 else float(common)
+
+
+def _found(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except (re.error, RecursionError):
+        return False
+
+
+def _anchors(schema: Json) -> list[tuple[str, Json]]:
+    if isinstance(schema, list):
+        return [pair for item in schema for pair in _anchors(item)]
+    if not isinstance(schema, dict):
+        return []
+    own = [(schema[key], schema) for key in ("$anchor", "$dynamicAnchor") if isinstance(schema.get(key), str)]
+    return own + [pair for item in schema.values() for pair in _anchors(item)]

@@ -1,0 +1,100 @@
+"""Which task an episode gets: a pure function of the seed, or of what `reset` was told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.types import Json
+
+TaskOrder: TypeAlias = Literal["sequential", "random", "shuffle"]
+RESET_OPTIONS = ("split", "task_index", "task_spec")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """What `reset(options=...)` asked for. `index` and `spec` None: the task order chooses."""
+
+    split: str
+    index: int | None = None
+    spec: Mapping[str, Json] | None = None
+
+
+def task_request(options: Mapping[str, Any] | None, split: str, index: int | None) -> TaskRequest:
+    """Read `reset`'s options; `split` and `index` are the env's own, used where the options are silent.
+
+    Raises:
+        ConfigurationError: An unknown option, one of the wrong type, or both an index and a spec.
+    """
+    options = dict(options or {})
+    unknown = sorted(set(options) - set(RESET_OPTIONS))
+    if unknown:
+        raise ConfigurationError(f"reset(options=...) has no option {unknown[0]!r}; it takes {', '.join(RESET_OPTIONS)}")
+    wanted_split = options.get("split", split)
+    if not isinstance(wanted_split, str) or not wanted_split:
+        raise ConfigurationError(f"options['split'] must be the name of a split, not {wanted_split!r}")
+    spec = options.get("task_spec")
+    if spec is not None:
+        if "task_index" in options:
+            raise ConfigurationError("reset(options=...) takes task_index or task_spec, not both")
+        if not isinstance(spec, Mapping):
+            raise ConfigurationError(f"options['task_spec'] must be a dict, not {spec!r}")
+        return TaskRequest(wanted_split, None, spec)
+    wanted = options.get("task_index", index)
+    if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int | np.integer)):
+        raise ConfigurationError(f"options['task_index'] must be a whole number, not {wanted!r}")
+    return TaskRequest(wanted_split, None if wanted is None else int(wanted))
+
+
+class TaskChooser:
+    """Chooses an index of a split.
+
+    - "sequential": seed s gives task s % n, so `for s in range(n): env.reset(seed=s)` covers a split exactly once; a
+      reset without a seed takes the next one.
+    - "random": drawn from the env's own generator, independently each time.
+    - "shuffle": a permutation drawn at each seed; resets without one walk along it, then along another.
+    """
+
+    def __init__(self, order: str) -> None:
+        if order not in get_args(TaskOrder):
+            raise ConfigurationError(f"task_order must be one of {', '.join(get_args(TaskOrder))}, not {order!r}")
+        self.order = order
+        self._position = 0
+        self._key: int | None = None
+
+    def choose(self, n: int, seed: int | None, rng: np.random.Generator) -> int:
+        """The index, 0 <= index < `n`, of the next episode; `seed` is that of its `reset`, None if it had none."""
+        if self.order == "random":
+            return int(rng.integers(n))
+        if seed is not None:
+            self._position = seed if self.order == "sequential" else 0
+            self._key = None
+        position, self._position = self._position, self._position + 1
+        if self.order == "sequential":
+            return position % n
+        if self._key is None:
+            self._key = int(rng.integers(2**32))
+        return _permuted(position % n, n, self._key + position // n)
+
+
+def _permuted(index: int, n: int, key: int) -> int:
+    """The place of `index` in a permutation of range(n) that `key` names, in constant memory.
+
+    A four-round Feistel network over the next even number of bits, walked until it lands inside range(n)
+    (Black and Rogaway, Ciphers with Arbitrary Finite Domains, 2002).
+    """
+    half = max(1, ((n - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = index >> half, index & mask
+        for turn in range(4):
+            mixed = (right * 0x9E3779B97F4A7C15 + key * 0xBF58476D1CE4E5B9 + turn * 0x94D049BB133111EB) & (2**64 - 1)
+            mixed = ((mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+            left, right = right, left ^ ((mixed >> 32) & mask)
+        index = (left << half) | right
+        if index < n:
+            return index
