@@ -1,0 +1,201 @@
+"""Rollouts of one task compared: the environment's own comparison, and advantages, once the group is complete."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, Literal, TypeAlias
+
+import orjson
+
+from openreward_gym.collect.inventory import Inventory, Unit
+from openreward_gym.envs.env import OpenRewardEnv
+from openreward_gym.envs.tasks import TaskRequest
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.protocol.session import GroupCandidate, GroupScore
+from openreward_gym.rollouts.conversion import message_of
+from openreward_gym.rollouts.folder import LocalFolder
+from openreward_gym.rollouts.index import ShardIndex
+from openreward_gym.rollouts.record import Rollout
+from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.rollouts.writer import LineWriter
+from openreward_gym.types import Block, Message, TextBlock, ToolCall, ToolResult, ToolSet, text_of
+
+SCHEMA = "openreward-gym/group/1"
+
+Advantage: TypeAlias = Literal["group", "leave_one_out"]
+"""How a rollout's advantage is made of its group's rewards; see `advantages_of`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A compared group, one line of `groups/*.jsonl`. Lists have an entry a sample, in the samples' order.
+
+    Attributes:
+        group: Its name, as in the rollouts.
+        rollouts: The rollouts' ids.
+        rewards: The pointwise rewards; None where the environment gave none.
+        scores: The environment's comparative rewards; None where it was not asked.
+        score_metadata: What it said to each.
+        advantages: Of the scores where there are any, else of the rewards; None where not wanted, or a reward is missing.
+        discard_reason: Why a trainer learns nothing from it; None where it does.
+    """
+
+    group: str
+    rollouts: list[str]
+    rewards: list[float | None]
+    scores: list[float] | None = None
+    score_metadata: list[Any] | None = None
+    advantages: list[float] | None = None
+    discard_reason: str | None = None
+
+
+def advantages_of(rewards: Sequence[float], kind: Advantage) -> list[float]:
+    """Advantages of a group's rewards.
+
+    "group": (r - mean) / standard deviation, as GRPO has it (Shao et al. 2024), zeros where all are equal.
+    "leave_one_out": r - mean of the others (Ahmadian et al. 2024).
+    """
+    if kind == "leave_one_out":
+        total, others = sum(rewards), len(rewards) - 1
+        return [reward - (total - reward) / others for reward in rewards] if others else [0.0 for _ in rewards]
+    mean, spread = fmean(rewards), pstdev(rewards)
+    # Equal rewards have no spread but for rounding.
+    flat = spread <= 1e-9 * max(1.0, abs(mean))
+    return [0.0 if flat else (reward - mean) / spread for reward in rewards]
+
+
+def compared(
+    group: str, rollouts: Sequence[tuple[str, float | None]], scores: Sequence[GroupScore] | None, kind: Advantage | None
+) -> Group:
+    """A group with what its rewards come to."""
+    rewards = [reward for _, reward in rollouts]
+    given = [score.reward for score in scores] if scores is not None else rewards
+    known = [reward for reward in given if reward is not None and math.isfinite(reward)]
+    discard = None
+    advantages = None
+    if len(known) < len(given):
+        discard = "a rollout has no reward"
+    else:
+        advantages = advantages_of(known, kind) if kind is not None else None
+        if not any(advantages_of(known, kind or "group")):
+            discard = "all rewards are equal: every advantage is zero"
+    return Group(
+        group,
+        [identity for identity, _ in rollouts],
+        rewards,
+        None if scores is None else [score.reward for score in scores],
+        None if scores is None else [score.metadata for score in scores],
+        advantages,
+        discard,
+    )
+
+
+def read_groups(folder: Path) -> Iterator[Group]:
+    """The compared groups of a run."""
+    index = ShardIndex(LocalFolder(folder), "groups")
+    index.refresh()
+    for stem, count in index.counts():
+        for _, line in index.lines(stem, count):
+            row = json.loads(line)
+            yield Group(**{name: row.get(name) for name in Group.__slots__})
+
+
+@dataclass(slots=True)
+class Groups:
+    """The groups of a run that is being collected.
+
+    Args:
+        inventory, store: The run's.
+        score: Whether the environment is asked to compare.
+        advantages: Which ones are made; None for none.
+    """
+
+    inventory: Inventory
+    store: RolloutStore
+    score: bool
+    advantages: Advantage | None
+    _members: dict[str, dict[int, tuple[str, float | None]]] = field(default_factory=dict)
+    _writer: LineWriter | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return self.score or self.advantages is not None
+
+    def recall(self) -> list[str]:
+        """Take up what an earlier collection left; returns the groups that are complete and were not compared."""
+        folder = Path(self.store.path)
+        if not self.wanted or not (folder / "rollouts").exists():
+            return []
+        done = {group.group for group in read_groups(folder)}
+        for rollout in self.store:
+            if rollout.group is not None and rollout.group not in done:
+                self._note(rollout.group, rollout.sample or 0, rollout)
+        return [group for group, members in self._members.items() if len(members) == self.inventory.repeats]
+
+    def _note(self, group: str, sample: int, rollout: Rollout) -> None:
+        self._members.setdefault(group, {})[sample] = (rollout.id, rollout.reward)
+
+    def add(self, unit: Unit, rollout: Rollout) -> bool:
+        """Whether `rollout` completes its group."""
+        if not self.wanted:
+            return False
+        self._note(unit.group, unit.sample, rollout)
+        return len(self._members[unit.group]) == self.inventory.repeats
+
+    async def compare(self, group: str, env: OpenRewardEnv) -> Group:
+        """Compare a complete group and write it down.
+
+        Raises:
+            OpenRewardGymError: The environment could not compare it; it can be tried again.
+        """
+        members = self._members[group]
+        ordered = [members[sample] for sample in sorted(members)]
+        scores = await self._scores(group, ordered, env) if self.score else None
+        found = compared(group, ordered, scores, self.advantages)
+        if self._writer is None:
+            self._writer = LineWriter(Path(self.store.path) / "groups", "close")
+        row = {name: getattr(found, name) for name in Group.__slots__}
+        self._writer.append(orjson.dumps({"schema": SCHEMA, **row}, default=str).decode())
+        del self._members[group]
+        return found
+
+    async def _scores(self, group: str, members: Sequence[tuple[str, float | None]], env: OpenRewardEnv) -> list[GroupScore]:
+        number = self.inventory.find(group, 0)
+        assert number is not None
+        task = self.inventory.unit(number).task
+        session, episode = await env.open_session(TaskRequest(task.split, task.index, task.spec), None)
+        try:
+            if episode.tools.supports_score_group is False:
+                raise ConfigurationError(f"{self.inventory.environment} does not compare groups of rollouts")
+            candidates = []
+            for identity, reward in members:
+                rollout = self.store.with_images(self.store.get(identity))
+                candidates.append(GroupCandidate(_messages(rollout, episode.tools), {"reward": reward, "rollout": identity}))
+            return await session.score_group(candidates)
+        finally:
+            await session.close()
+
+    def close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+
+def _messages(rollout: Rollout, tools: ToolSet) -> list[Message]:
+    """The transcript in the blocks that the environment takes; others become text, so that nothing is unseen."""
+    taken = tools.message_block_types or ("text", "image")
+    messages = [message_of(record) for record in rollout.messages]
+    return [Message(m.role, tuple(b if b.type in taken else TextBlock(_as_text(b)) for b in m.blocks)) for m in messages]
+
+
+def _as_text(block: Block) -> str:
+    if isinstance(block, ToolCall):
+        return f"[tool_call {block.name}] {block.arguments_json}"
+    if isinstance(block, ToolResult):
+        return f"[tool_result{' (error)' if block.is_error else ''}]\n{text_of(block.blocks)}"
+    return text_of((block,)) or f"[{block.type}]"
