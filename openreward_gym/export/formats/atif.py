@@ -1,0 +1,139 @@
+"""ATIF v1.7, the Agent Trajectory Interchange Format (Harbor's RFC 0001): one trajectory a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from openreward_gym.export.conversation import ChatMessage, Conversation
+from openreward_gym.export.formats.base import Format, LeftOut
+from openreward_gym.export.select import model_of
+from openreward_gym.export.source import Record
+from openreward_gym.export.tables import Columns, Row
+
+SCHEMA_VERSION = "ATIF-v1.7"
+
+
+class Atif(Format):
+    """Steps of the system, the user and the agent; a tool's results and rewards stand in the step of their calls."""
+
+    name = "atif"
+    about = "trajectories in the Agent Trajectory Interchange Format, version 1.7"
+    file = "jsonl"
+    statuses = None
+    tolerates = frozenset({"cut_off_turn", "unanswered_call", "control_tokens", "no_assistant_turn"})
+    image_column = False
+
+    def columns(self) -> Columns:
+        return {
+            "schema_version": "text",
+            "session_id": "text",
+            "trajectory_id": "text",
+            "agent": "object",
+            "steps": "objects",
+            "final_metrics": "object",
+            "extra": "object",
+        }
+
+    def all_columns(self) -> Columns:
+        # The format forbids fields of one's own.
+        return self.columns()
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
+        (conversation,) = conversations
+        if conversation.images:
+            raise LeftOut("it has images: ATIF takes paths")
+        steps = _steps(conversation)
+        if not steps:
+            raise LeftOut("it has no messages")
+        record = conversation.record
+        yield {
+            "schema_version": SCHEMA_VERSION,
+            "session_id": record["id"],
+            "trajectory_id": record["id"],
+            "agent": _agent(conversation),
+            "steps": steps,
+            "final_metrics": _final_metrics(record, len(steps)),
+            "extra": _extra(record),
+        }
+
+
+def _agent(conversation: Conversation) -> dict[str, Any]:
+    model = model_of(conversation.record)
+    agent: dict[str, Any] = {"name": "openreward-gym", "version": version("openreward-gym")}
+    if model is not None:
+        agent["model_name"] = model
+    if conversation.tools:
+        agent["tool_definitions"] = conversation.tools
+    return agent
+
+
+def _steps(conversation: Conversation) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = []
+    messages = conversation.record.get("messages") or []
+    for message, origin in zip(conversation.messages, conversation.origins, strict=True):
+        record = messages[origin] if origin >= 0 else {}
+        if message["role"] == "tool":
+            results = steps[-1].setdefault("observation", {"results": []})["results"]
+            results.append(_result(message, record))
+            continue
+        source = "agent" if message["role"] == "assistant" else message["role"]
+        step: dict[str, Any] = {"step_id": len(steps) + 1, "source": source, "message": message["content"]}
+        if record.get("started_at"):
+            step["timestamp"] = record["started_at"]
+        if source == "agent":
+            step.update(_agent_fields(message, record))
+        steps.append(step)
+    return steps
+
+
+def _agent_fields(message: ChatMessage, record: Record) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if record.get("model"):
+        fields["model_name"] = record["model"]
+    if "reasoning_content" in message:
+        fields["reasoning_content"] = message["reasoning_content"]
+    if "tool_calls" in message:
+        fields["tool_calls"] = [_call(call) for call in message["tool_calls"]]
+    usage = record.get("usage") or {}
+    metrics = {
+        "prompt_tokens": usage.get("input_tokens"),
+        "completion_tokens": usage.get("output_tokens"),
+        "cached_tokens": usage.get("cached_tokens"),
+        "cost_usd": record.get("cost_usd"),
+        "prompt_token_ids": record.get("prompt_token_ids"),
+        "completion_token_ids": record.get("token_ids"),
+        "logprobs": record.get("logprobs"),
+    }
+    given = {name: value for name, value in metrics.items() if value is not None}
+    return {**fields, "metrics": given} if given else fields
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    return {"tool_call_id": call["id"], "function_name": function["name"], "arguments": function["arguments"]}
+
+
+def _result(message: ChatMessage, record: Record) -> dict[str, Any]:
+    result = {"source_call_id": message["tool_call_id"], "content": message["content"]}
+    extra = {name: record[name] for name in ("reward", "finished", "is_error") if record.get(name) not in (None, False)}
+    return {**result, "extra": extra} if extra else result
+
+
+def _final_metrics(record: Record, steps: int) -> dict[str, Any]:
+    usage = record.get("usage") or {}
+    metrics = {
+        "total_prompt_tokens": usage.get("input_tokens"),
+        "total_completion_tokens": usage.get("output_tokens"),
+        "total_cached_tokens": usage.get("cached_tokens"),
+        "total_cost_usd": record.get("cost_usd"),
+    }
+    return {**{name: value for name, value in metrics.items() if value is not None}, "total_steps": steps}
+
+
+def _extra(record: Record) -> dict[str, Any]:
+    names = ("run", "environment", "group", "sample", "reward", "final_reward", "status", "stop_reason", "seed")
+    extra = {name: record[name] for name in names if record.get(name) not in (None, "")}
+    task = {name: value for name, value in (record.get("task") or {}).items() if name in ("id", "index")}
+    return {**extra, **({"task": task} if task else {})}

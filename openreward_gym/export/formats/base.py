@@ -1,0 +1,159 @@
+"""What a format is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from openreward_gym.export.conversation import ChatMessage, Conversation, ReadImage
+from openreward_gym.export.exact import survives_json_column
+from openreward_gym.export.options import COLUMNS, Options
+from openreward_gym.export.report import FormatReport
+from openreward_gym.export.select import Facts, model_of
+from openreward_gym.export.tables import Columns, Row
+
+if TYPE_CHECKING:
+    from openreward_gym.export.template import ChatTemplate
+
+
+class LeftOut(Exception):  # noqa: N818 - not an error: a rollout that a format cannot take, with the reason
+    """The rollout is not in this format's output; its text is the reason."""
+
+
+@dataclass
+class Context:
+    """What formats share.
+
+    Attributes:
+        options: How rows are made.
+        template: A tokenizer's chat template; None where no tokenizer was given.
+        report: Where rows that are not written are counted.
+        read_image: Gives an image part's bytes, or None.
+        with_images: Whether a rollout that is exported has images: then every row has a column for them.
+    """
+
+    options: Options
+    template: ChatTemplate | None
+    report: FormatReport
+    read_image: ReadImage
+    with_images: bool = False
+
+
+class Format(ABC):
+    """A format. Subclasses say which rollouts it is for, its columns, and how its rows are made.
+
+    Attributes:
+        name: Its name.
+        about: What it is for, in one line.
+        file: What it is written as.
+        statuses: The rollouts it is for; None for all.
+        trains: Whether its rows are trained on, so that a conversation with a problem is left out.
+        tolerates: Problems that do not matter to it.
+        looks_at_all: Whether it must know all rollouts before it makes the first row (see `units`).
+        image_column: Whether rows get a column `images` where there are any.
+        further_keys: Whether a line of its file has keys besides its columns.
+        needs_tokenizer: Whether it cannot do without one.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    file: ClassVar[Literal["parquet", "jsonl"]] = "parquet"
+    statuses: ClassVar[tuple[str, ...] | None] = ("completed",)
+    trains: ClassVar[bool] = True
+    tolerates: ClassVar[frozenset[str]] = frozenset()
+    looks_at_all: ClassVar[bool] = False
+    image_column: ClassVar[bool] = True
+    further_keys: ClassVar[bool] = False
+    needs_tokenizer: ClassVar[bool] = False
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.options = context.options
+
+    @abstractmethod
+    def columns(self) -> Columns:
+        """The trainer's columns; `rollout_id`, images and the columns that were asked for are added to them."""
+
+    def all_columns(self) -> Columns:
+        columns = {**self.columns(), "rollout_id": "text"}
+        if self.context.with_images and "messages" in columns.values():
+            columns["images"] = "images"
+        return {**columns, **{name: COLUMNS[name] for name in self.options.columns if name not in columns}}
+
+    def units(self, facts: Sequence[Facts]) -> Iterable[list[int]]:
+        """The rollouts (by number) that make rows together, in the order of their rows."""
+        return ([fact.number] for fact in facts)
+
+    @abstractmethod
+    def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
+        """The rows of a unit.
+
+        Raises:
+            LeftOut: There can be none.
+        """
+
+    def row(self, conversation: Conversation, **values: Any) -> Row:
+        """A row with the columns that all rows have."""
+        row = {**values, "rollout_id": conversation.record["id"]}
+        if self.context.with_images:
+            row.setdefault("images", conversation.images)
+        if self.options.columns:
+            further = further_columns(conversation)
+            row.update({name: further[name] for name in self.options.columns if name not in row})
+        return row
+
+    def check_numbers(self, conversation: Conversation) -> None:
+        """Leave out a rollout with numbers that `datasets` damages when it reads a `Json` column.
+
+        Raises:
+            LeftOut: It has such numbers.
+        """
+        if self.options.compat == "string":
+            return
+        arguments = [call["function"]["arguments"] for message in conversation.messages for call in message.get("tool_calls", ())]
+        if not survives_json_column([arguments, conversation.tools]):
+            raise LeftOut("a number that a Json column cannot give back (take compat='string' or the tokens format)")
+
+
+def further_columns(conversation: Conversation) -> Row:
+    """The columns that may be asked for, by name."""
+    record = conversation.record
+    environment, task = record.get("environment") or {}, record.get("task") or {}
+    return {
+        "reward": _number(record.get("reward")),
+        "final_reward": _number(record.get("final_reward")),
+        "environment": environment.get("name", ""),
+        "split": environment.get("split"),
+        "task_id": task.get("id", ""),
+        "task_index": task.get("index"),
+        "group": record.get("group"),
+        "model": model_of(record),
+        "status": record["status"],
+        "stop_reason": record.get("stop_reason", ""),
+        "seed": record.get("seed"),
+        "run": record.get("run", ""),
+        "labels": record.get("labels"),
+    }
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def up_to_last_turn(messages: list[ChatMessage]) -> list[ChatMessage]:
+    """`messages` without what follows the assistant's last one."""
+    last = max(number for number, message in enumerate(messages) if message["role"] == "assistant")
+    return messages[: last + 1]
+
+
+def images_in(messages: Iterable[ChatMessage]) -> int:
+    """How many images `messages` show."""
+    return sum(
+        1
+        for message in messages
+        if isinstance(message["content"], list)
+        for part in message["content"]
+        if part["type"] == "image"
+    )

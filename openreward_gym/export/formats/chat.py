@@ -1,0 +1,97 @@
+"""Chat messages for TRL and what reads its formats: sft, prompt_completion, prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+
+from openreward_gym.export.conversation import Conversation
+from openreward_gym.export.formats.base import Context, Format, LeftOut, images_in
+from openreward_gym.export.select import task_of
+from openreward_gym.export.tables import Columns, Row
+
+
+class Sft(Format):
+    """One row a rollout: `messages` and `tools`."""
+
+    name = "sft"
+    about = "whole conversations for supervised fine-tuning (TRL's SFTTrainer with assistant_only_loss=True)"
+
+    def columns(self) -> Columns:
+        return {"messages": "messages", "tools": "tools"}
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
+        (conversation,) = conversations
+        self.check_numbers(conversation)
+        yield self.row(conversation, messages=conversation.messages, tools=conversation.tools)
+
+
+class PromptCompletion(Format):
+    """One row an assistant turn: what it answered to, and its one message. No tool result is ever in a completion."""
+
+    name = "prompt_completion"
+    about = "one assistant message a row, after its history (TRL's SFTTrainer; the loss is on the completion)"
+
+    def columns(self) -> Columns:
+        return {"prompt": "messages", "completion": "messages", "tools": "tools"}
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
+        (conversation,) = conversations
+        self.check_numbers(conversation)
+        turns = [turn for turn in conversation.turns if turn > 0]
+        if not turns:
+            raise LeftOut("the assistant speaks first: there is no prompt")
+        for turn in turns[-1:] if self.options.turns == "last" else turns:
+            prompt = conversation.messages[:turn]
+            yield self.row(
+                conversation,
+                prompt=prompt,
+                completion=[conversation.messages[turn]],
+                tools=conversation.tools,
+                images=conversation.images[: images_in(prompt)],
+            )
+
+
+class Prompts(Format):
+    """One row a task: what an episode begins with, for trainers that play the episode themselves."""
+
+    name = "prompts"
+    about = "one prompt a task, for online training (TRL's GRPOTrainer)"
+    statuses = None
+    trains = False
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._seen: set[Hashable] = set()
+
+    def columns(self) -> Columns:
+        columns = {"prompt": "messages", "tools": "tools", "environment": "text", "split": "text", "task_index": "int"}
+        columns["task_id"] = "text"
+        if self.options.answers:
+            columns.update(task_spec="object", golden_answer="object")
+        return columns
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
+        (conversation,) = conversations
+        task = task_of(conversation.record)
+        if task in self._seen:
+            raise LeftOut("another rollout of its task has the same prompt")
+        end = next(iter(conversation.turns), len(conversation.messages))
+        prompt = conversation.messages[:end]
+        if not prompt or prompt[-1]["role"] != "user":
+            raise LeftOut("it begins with no user message")
+        self._seen.add(task)
+        record = conversation.record
+        environment, where = record.get("environment") or {}, record.get("task") or {}
+        yield self.row(
+            conversation,
+            prompt=prompt,
+            tools=conversation.tools,
+            environment=environment.get("name", ""),
+            split=environment.get("split"),
+            task_index=where.get("index"),
+            task_id=where.get("id", ""),
+            task_spec=where.get("spec"),
+            # A JSON column is for objects: a bare text that looks like a number would come out as one.
+            golden_answer={"answer": where["golden_answer"]} if "golden_answer" in where else None,
+            images=conversation.images[: images_in(prompt)],
+        )

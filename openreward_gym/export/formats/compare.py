@@ -1,0 +1,263 @@
+"""Rollouts against each other: preference pairs, and single completions that are good or bad.
+
+Trainers of both put the loss on all of a completion, tool results included, so a completion is one assistant message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import math
+import random
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from openreward_gym.export import exact
+from openreward_gym.export.conversation import ChatMessage, Conversation
+from openreward_gym.export.formats.base import Context, Format, LeftOut, images_in, up_to_last_turn
+from openreward_gym.export.select import Facts
+from openreward_gym.export.tables import Columns, Row
+
+
+@dataclass(slots=True)
+class _Side:
+    """One rollout of a pair, call ids made equal over rollouts."""
+
+    conversation: Conversation
+    messages: list[ChatMessage]
+    keys: list[str]
+    reward: float
+
+
+class Preference(Format):
+    """Pairs within a group: the same history byte for byte, then the first assistant message that differs."""
+
+    name = "preference"
+    about = "pairs of one assistant message after the same history, the better one chosen (TRL's DPOTrainer)"
+    statuses = ("completed", "truncated")
+    tolerates = frozenset({"malformed_call", "cut_off_turn"})
+    looks_at_all = True
+
+    def columns(self) -> Columns:
+        return {"prompt": "messages", "chosen": "messages", "rejected": "messages", "tools": "tools"}
+
+    def units(self, facts: Sequence[Facts]) -> Iterator[list[int]]:
+        groups: dict[Hashable, list[Facts]] = defaultdict(list)
+        for fact in facts:
+            groups[fact.group].append(fact)
+        for group in groups.values():
+            yield [fact.number for fact in group]
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
+        if len(conversations) < 2:
+            raise LeftOut("alone in its group")
+        sides = [side for conversation in conversations if (side := self._side(conversation)) is not None]
+        if len({side.reward for side in sides}) < 2:
+            raise LeftOut("its group has one reward only")
+        pairs = [(better, worse) for better, worse in itertools.permutations(sides, 2) if better.reward > worse.reward]
+        # The clearest first; ties in an order of chance that is the same each time.
+        random.Random(f"{self.options.seed} {conversations[0].record['id']}").shuffle(pairs)
+        pairs.sort(key=lambda pair: pair[1].reward - pair[0].reward)
+        written: set[bytes] = set()
+        for better, worse in pairs:
+            found = self._pair(better, worse)
+            if isinstance(found, str):
+                self.context.report.dropped_rows[found] += 1
+                continue
+            digest = hashlib.blake2b(exact.encode([found[k] for k in ("prompt", "chosen", "rejected")]).encode()).digest()
+            if digest in written:
+                self.context.report.dropped_rows["the same pair again"] += 1
+            elif self.options.max_pairs is not None and len(written) >= self.options.max_pairs:
+                self.context.report.dropped_rows[f"more than {self.options.max_pairs} pairs a group"] += 1
+            else:
+                written.add(digest)
+                yield found
+
+    def _side(self, conversation: Conversation) -> _Side | None:
+        reward = conversation.record.get("reward")
+        if reward is None or math.isnan(float(reward)):
+            self.context.report.dropped_rows["a rollout without a reward"] += 1
+            return None
+        messages = with_equal_ids(conversation.messages)
+        return _Side(conversation, messages, [exact.encode(message) for message in messages], float(reward))
+
+    def _pair(self, better: _Side, worse: _Side) -> Row | str:
+        """The row, or why there is none."""
+        if better.reward - worse.reward < self.options.min_gap:
+            return f"rewards closer than {self.options.min_gap:g}"
+        if better.conversation.tools != worse.conversation.tools:
+            return "other tools"
+        at = next((n for n, (a, b) in enumerate(zip(better.keys, worse.keys, strict=False)) if a != b), None)
+        if at is None:
+            return "one says no more than the other"
+        if better.messages[at]["role"] != "assistant" or worse.messages[at]["role"] != "assistant":
+            return "they part at what the environment said"
+        if at == 0:
+            return "there is no prompt"
+        prompt = better.messages[:at]
+        images = better.conversation.images[: images_in(prompt)]
+        if images != worse.conversation.images[: len(images)]:
+            return "they part at what the environment said"
+        chosen, rejected = better.messages[at : at + 1], worse.messages[at : at + 1]
+        if self.options.whole_trajectories:
+            chosen, rejected = up_to_last_turn(better.messages)[at:], up_to_last_turn(worse.messages)[at:]
+        return self._checked(better, worse, prompt, chosen, rejected, images)
+
+    def _checked(
+        self,
+        better: _Side,
+        worse: _Side,
+        prompt: list[ChatMessage],
+        chosen: list[ChatMessage],
+        rejected: list[ChatMessage],
+        images: list[bytes],
+    ) -> Row | str:
+        if is_malformed(chosen) or is_malformed(prompt):
+            return "the chosen side has a malformed call"
+        if is_malformed(rejected) and not _renders(self.context, prompt, rejected, worse.conversation.tools):
+            return "the rejected side has a malformed call (malformed_calls='keep' writes it as text)"
+        if "cut_off_turn" in better.conversation.problems:
+            return "the chosen side was cut off"
+        if images_in(chosen) or images_in(rejected):
+            return "an image after they part"
+        ratio = self.options.length_ratio
+        lengths = sorted(len(exact.encode(side)) for side in (chosen, rejected))
+        if ratio is not None and lengths[1] > ratio * lengths[0]:
+            return f"lengths differ by more than a factor of {ratio:g}"
+        for side in (better, worse):
+            try:
+                self.check_numbers(side.conversation)
+            except LeftOut as reason:
+                return str(reason)
+        return self.row(
+            better.conversation,
+            prompt=prompt,
+            chosen=chosen,
+            rejected=rejected,
+            tools=better.conversation.tools,
+            rejected_rollout_id=worse.conversation.record["id"],
+            images=images,
+        )
+
+    def all_columns(self) -> Columns:
+        return {**super().all_columns(), "rejected_rollout_id": "text"}
+
+
+class Kto(Format):
+    """One completion a row with a `label`: is it good? Neighbouring rows come from different groups."""
+
+    name = "kto"
+    about = "one assistant message a row with a label, good or bad (TRL's KTOTrainer)"
+    statuses = ("completed", "truncated")
+    tolerates = frozenset({"malformed_call", "cut_off_turn"})
+    looks_at_all = True
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._threshold: float = math.inf
+
+    def columns(self) -> Columns:
+        return {"prompt": "messages", "completion": "messages", "label": "bool", "tools": "tools"}
+
+    def units(self, facts: Sequence[Facts]) -> Iterator[list[int]]:
+        rewarded = [fact for fact in facts if fact.reward is not None and not math.isnan(fact.reward)]
+        for _ in range(len(facts) - len(rewarded)):
+            self.context.report.exclude("no reward")
+        rewards = [fact.reward for fact in rewarded if fact.reward is not None]
+        if self.options.good_reward is not None:
+            self._threshold = self.options.good_reward
+        elif rewards:
+            low, high = min(rewards), max(rewards)
+            # All alike: what has any reward is good.
+            self._threshold = low + (high - low) / 2 if high > low else min(math.nextafter(0.0, 1.0), abs(low) or 1.0)
+        chance = random.Random(self.options.seed)
+        good = [fact for fact in rewarded if self._is_good(fact.reward)]
+        bad = [fact for fact in rewarded if not self._is_good(fact.reward)]
+        if self.options.balance_labels and good and bad:
+            least = min(len(good), len(bad))
+            for _ in range(len(rewarded) - 2 * least):
+                self.context.report.exclude("balanced by label")
+            good, bad = chance.sample(good, least), chance.sample(bad, least)
+        for fact in interleaved([*good, *bad], chance):
+            yield [fact.number]
+
+    def _is_good(self, reward: Any) -> bool:
+        return reward is not None and float(reward) >= self._threshold
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
+        (conversation,) = conversations
+        self.check_numbers(conversation)
+        good = self._is_good(conversation.record.get("reward"))
+        turns = [turn for turn in conversation.turns if turn > 0]
+        if not turns:
+            raise LeftOut("the assistant speaks first: there is no prompt")
+        for turn in turns if self.options.turns == "all" else turns[-1:]:
+            prompt, completion = conversation.messages[:turn], [conversation.messages[turn]]
+            if is_malformed(prompt) or (
+                is_malformed(completion) and (good or not _renders(self.context, prompt, completion, conversation.tools))
+            ):
+                self.context.report.dropped_rows["a malformed call (malformed_calls='keep' writes a bad one as text)"] += 1
+                continue
+            if good and "cut_off_turn" in conversation.problems:
+                raise LeftOut("good, but cut off at the token limit")
+            images = conversation.images[: images_in(prompt)]
+            tools = conversation.tools
+            yield self.row(conversation, prompt=prompt, completion=completion, label=good, tools=tools, images=images)
+
+
+def with_equal_ids(messages: list[ChatMessage]) -> list[ChatMessage]:
+    """`messages` with call ids by position: rollouts that said the same get the same bytes."""
+    names: dict[str, str] = {}
+    found = []
+    turn = -1
+    for message in messages:
+        turn += message["role"] == "assistant"
+        if "tool_calls" in message:
+            calls = []
+            for number, call in enumerate(message["tool_calls"]):
+                names[call["id"]] = f"call_{turn}_{number}"
+                calls.append({**call, "id": names[call["id"]]})
+            message = {**message, "tool_calls": calls}
+        elif "tool_call_id" in message:
+            message = {**message, "tool_call_id": names.get(message["tool_call_id"], message["tool_call_id"])}
+        found.append(message)
+    return found
+
+
+def is_malformed(messages: Iterable[ChatMessage]) -> bool:
+    """Whether a call's arguments are not an object."""
+    return any(
+        not isinstance(call["function"]["arguments"], dict) for message in messages for call in message.get("tool_calls", ())
+    )
+
+
+def _renders(context: Context, prompt: list[ChatMessage], completion: list[ChatMessage], tools: Any) -> bool:
+    """Whether a completion with a malformed call may be written: asked for, or the template renders it."""
+    if context.options.malformed_calls == "keep":
+        return True
+    return context.template is not None and context.template.renders([*prompt, *completion], tools)
+
+
+def interleaved(facts: Sequence[Facts], chance: random.Random) -> Iterator[Facts]:
+    """In an order of chance in which neighbours are of different groups, as far as the groups' sizes allow."""
+    groups: dict[Hashable, list[Facts]] = defaultdict(list)
+    for fact in chance.sample(list(facts), len(facts)):
+        groups[fact.group].append(fact)
+    # The group with the most left goes next, unless it went last.
+    heap = [(-len(group), chance.random(), number) for number, group in enumerate(groups.values())]
+    heapq.heapify(heap)
+    members = list(groups.values())
+    held: tuple[int, float, int] | None = None
+    while heap or held is not None:
+        if not heap:
+            # Only the group that went last is left.
+            yield from members[held[2]]  # type: ignore[index]
+            return
+        left, _, number = heapq.heappop(heap)
+        yield members[number].pop()
+        if held is not None:
+            heapq.heappush(heap, held)
+        held = (left + 1, chance.random(), number) if left < -1 else None
