@@ -1,0 +1,47 @@
+import { signal } from "@preact/signals";
+
+/** Where the reader is: the page and its parameters, all of it in the address. */
+export interface Address {
+  page: string;
+  run?: string; step?: string; group?: string; sample?: string; filter?: string; runs?: string; task?: string; query?: string;
+  regex?: string; view?: string; message?: string;
+}
+
+export const KEYS = ["run", "step", "group", "sample", "filter", "runs", "task", "query", "regex", "view", "message"] as const;
+
+export function parseAddress(hash: string): Address {
+  const [path = "", query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
+  const given = new URLSearchParams(query);
+  const address: Address = { page: path || "runs" };
+  for (const key of KEYS) {
+    const value = given.get(key);
+    if (value !== null && value !== "") address[key] = value;
+  }
+  return address;
+}
+
+export function formatAddress(address: Address): string {
+  const query = KEYS.filter((key) => address[key]).map((key) => `${key}=${encodeURIComponent((address[key] as string).toWellFormed())}`);
+  return `#/${address.page === "runs" ? "" : address.page}${query.length ? `?${query.join("&")}` : ""}`;
+}
+
+export const address = signal<Address>(parseAddress(location.hash));
+
+window.addEventListener("hashchange", () => {
+  address.value = parseAddress(location.hash);
+});
+
+/** Go somewhere: `replace` leaves no step in the browser's history. */
+export function go(to: Address, replace = false): void {
+  const hash = formatAddress(to);
+  if (hash === formatAddress(address.value)) return;
+  if (replace) {
+    history.replaceState(null, "", hash);
+    address.value = parseAddress(hash);
+  } else location.hash = hash;
+}
+
+/** The address with some parameters changed; undefined takes one away. */
+export function at(changes: Partial<Address>): Address {
+  return { ...address.value, ...changes };
+}

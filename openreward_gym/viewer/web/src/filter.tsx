@@ -1,0 +1,77 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ask, shared } from "./data";
+
+interface Completion { start: number; kind: string; suggestions: [string, string][] }
+
+/** A filter with completion. Enter takes it; so does leaving the field. */
+export function Filter({ run, value, change, error }: { run: string; value: string; change: (filter: string) => void; error?: Error | null }) {
+  const [text, setText] = useState(value);
+  const [found, setFound] = useState<Completion | null>(null);
+  const [chosen, setChosen] = useState(-1);
+  const input = useRef<HTMLInputElement>(null);
+  const asked = useRef(0);
+  useEffect(() => setText(value), [value]);
+  if (shared) return null;
+  const look = async (typed: string, cursor: number) => {
+    const number = ++asked.current;
+    const answer = await ask<Completion>("complete", { run, text: typed, cursor }).catch(() => null);
+    if (number === asked.current) {
+      setFound(answer?.suggestions.length ? answer : null);
+      setChosen(-1);
+    }
+  };
+  const close = () => {
+    asked.current += 1;
+    setFound(null);
+  };
+  const take = (suggestion: string) => {
+    const field = input.current!;
+    const cursor = field.selectionStart ?? text.length;
+    setChosen(-1);
+    setFound(null);
+    const before = `${text.slice(0, found!.start)}${suggestion} `;
+    const next = before + text.slice(cursor).trimStart();
+    setText(next);
+    field.value = next;
+    field.focus();
+    field.setSelectionRange(before.length, before.length);
+    void look(next, before.length);
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    const count = found?.suggestions.length ?? 0;
+    if (event.key === "Escape") {
+      if (found) event.stopPropagation();
+      close();
+    } else if (count && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
+      event.preventDefault();
+      setChosen((before) => (before + (event.key === "ArrowDown" ? 1 : -1) + count) % count);
+    } else if (event.key === "Enter" || (event.key === "Tab" && chosen >= 0)) {
+      event.preventDefault();
+      if (found && chosen >= 0) take(found.suggestions[chosen]![0]);
+      else {
+        close();
+        change(text.trim());
+      }
+    }
+  };
+  return (
+    <div class="filter">
+      <input
+        ref={input} value={text} aria-label="Filter" placeholder='Filter: reward < 0.5 and tool == "bash"' spellcheck={false} autocomplete="off"
+        role="combobox" aria-expanded={found !== null} aria-controls="completions" aria-autocomplete="list" aria-invalid={!!error}
+        aria-activedescendant={chosen >= 0 ? `completion-${chosen}` : undefined}
+        onInput={(event) => { setText(event.currentTarget.value); void look(event.currentTarget.value, event.currentTarget.selectionStart ?? 0); }}
+        onFocus={(event) => void look(text, event.currentTarget.selectionStart ?? text.length)}
+        onBlur={() => { close(); change(text.trim()); }} onKeyDown={onKeyDown}
+      />
+      <ul id="completions" role="listbox" aria-label="Completions" hidden={!found}>
+        {found?.suggestions.map(([suggestion, about], index) => (
+          <li key={suggestion} id={`completion-${index}`} role="option" aria-selected={index === chosen} onMouseDown={(event) => { event.preventDefault(); take(suggestion); }}>
+            <b dir="auto">{suggestion}</b> <small>{about}</small>
+          </li>
+        ))}
+      </ul>
+      {error && <p class="problem" role="alert">{error.message}</p>}
+    </div>
+  );
+}

@@ -1,0 +1,117 @@
+import { useMemo, useState } from "preact/hooks";
+import { address, at, go } from "./address";
+import { ask, useAsk } from "./data";
+import { exactly, goodness, shade, shown, UNIT } from "./figures";
+import { Link, Problem, Reward } from "./parts";
+import type { Card, Num, Run, Runs } from "./types";
+
+export function RunsPage({ runs }: { runs: Runs | null }) {
+  if (!runs) return <main id="content" tabIndex={-1} class="page"><p class="empty">Opening…</p></main>;
+  const { done, total } = runs.progress;
+  return (
+    <main id="content" tabIndex={-1} class="page">
+      <h1>Runs</h1>
+      {done < total && <p class="note" role="status">Reading: {Math.floor((100 * done) / Math.max(1, total))} %</p>}
+      {runs.damage.map((damage) => <p class="problem" key={damage.folder + damage.first}>{damage.lines} {damage.lines === 1 ? "line" : "lines"} in {damage.folder} cannot be read. The first: {damage.first}</p>)}
+      {runs.runs.length === 0 ? <p class="empty">No rollouts yet. They appear here as they are recorded.</p> : (
+        <div class="scroll"><table class="runs">
+          <thead><tr><th scope="col">Run</th><th scope="col">Environment</th><th scope="col">Model</th><th scope="col" class="num">Rollouts</th><th scope="col" class="num">Discarded</th><th scope="col" class="num">Steps</th><th scope="col" class="num">Tasks</th><th scope="col" class="num">Mean reward</th><th scope="col">Last rollout</th></tr></thead>
+          <tbody>{runs.runs.map((run) => <RunRow key={run.key} run={run} />)}</tbody>
+        </table></div>
+      )}
+    </main>
+  );
+}
+
+function RunRow({ run }: { run: Run }) {
+  const kept = run.rollouts - run.discarded;
+  return (
+    <tr>
+      <th scope="row" dir="auto"><Link to={{ page: "rollouts", run: run.key }} title={run.folder}>{run.key}</Link></th>
+      <td dir="auto">{run.environments?.split(",").slice(0, 4).join(", ") || "–"}</td>
+      <td dir="auto">{run.models?.split(",").slice(0, 3).join(", ") || "–"}</td>
+      <td class="num">{kept.toLocaleString("en")}</td>
+      <td class="num">{run.discarded ? <Link to={{ page: "discarded", run: run.key }}>{run.discarded.toLocaleString("en")}</Link> : "0"}</td>
+      <td class="num">{run.steps ? run.steps.toLocaleString("en") : "–"}</td>
+      <td class="num">{run.tasks.toLocaleString("en")}</td>
+      <td class="num"><Reward label="" value={run.reward} good={goodness(run.reward, run.ranges.reward ?? UNIT)} /></td>
+      <td>{run.started ? run.started.slice(0, 16).replace("T", " ") : "–"}</td>
+    </tr>
+  );
+}
+
+interface Hit extends Card { run: string; message: number; before: string; match: string; after: string }
+interface Found { hits: Hit[]; searched: number; total: number; next: number | null }
+
+export function SearchPage() {
+  const { query = "", regex, run, filter } = address.value;
+  const [text, setText] = useState(query);
+  const asked = { query, regex: regex === "1", run, filter };
+  const first = useAsk<Found>(query ? "search" : null, asked, false);
+  const [more, setMore] = useState<{ of: string; pages: Found[] }>({ of: "", pages: [] });
+  const [error, setError] = useState<Error | null>(null);
+  const key = JSON.stringify(asked);
+  const pages = [...(first.value ? [first.value] : []), ...(more.of === key ? more.pages : [])];
+  const hits = pages.flatMap((page) => page.hits);
+  const last = pages[pages.length - 1];
+  const goOn = () => ask<Found>("search", { ...asked, after: last!.next }).then((page) => setMore({ of: key, pages: [...(more.of === key ? more.pages : []), page] }), setError);
+  return (
+    <main id="content" tabIndex={-1} class="page search">
+      <h1>Search</h1>
+      <form onSubmit={(event) => { event.preventDefault(); go(at({ query: text || undefined })); }}>
+        <input id="search" type="search" aria-label="Search the text of rollouts" placeholder="Words, or “a phrase”" value={text} onInput={(event) => setText(event.currentTarget.value)} autofocus />
+        <label class="check"><input type="checkbox" checked={regex === "1"} onChange={(event) => go(at({ regex: event.currentTarget.checked ? "1" : undefined }))} /> Regular expression</label>
+        <label class="check"><input type="checkbox" checked={!run} onChange={(event) => go(at({ run: event.currentTarget.checked ? undefined : hits[0]?.run }))} /> All runs</label>
+        <button type="submit">Search</button>
+      </form>
+      <Problem error={first.error ?? error} />
+      {query && last && <p class="note" role="status">{hits.length} {hits.length === 1 ? "rollout" : "rollouts"} found in {pages.reduce((sum, page) => sum + page.searched, 0).toLocaleString("en")} searched{last.next !== null ? ` of ${pages[0]!.total.toLocaleString("en")}` : ""}.</p>}
+      <ol class="hits">
+        {hits.map((hit) => (
+          <li key={`${hit.run} ${hit.id}`}>
+            <Link to={{ page: hit.discard ? "discarded" : "rollouts", run: hit.run, step: hit.step === null ? "none" : String(hit.step), group: hit.group, sample: hit.id, message: String(hit.message) }}>
+              <span class="about" dir="auto">{hit.run}{hit.step !== null ? `, step ${hit.step}` : ""}, {hit.name ?? `sample ${hit.sample ?? "–"}`} · reward {shown(hit.reward)}</span>
+              <span class="snippet" dir="auto">…{hit.before}<mark>{hit.match}</mark>{hit.after}…</span>
+            </Link>
+          </li>
+        ))}
+      </ol>
+      {last?.next != null && <button type="button" onClick={goOn}>Go on searching</button>}
+    </main>
+  );
+}
+
+/** One task over all runs and steps. */
+export function TaskPage({ runs }: { runs: Runs | null }) {
+  const task = address.value.task;
+  const { value, error } = useAsk<(Card & { run: string })[]>(task ? "task" : null, { task });
+  const attempts = value ?? [];
+  const numbers = attempts.filter((card) => typeof card.reward === "number");
+  const best = useMemo(() => numbers.reduce<Card | null>((found, card) => (!found || (card.reward as number) > (found.reward as number) ? card : found), null), [value]);
+  const worst = useMemo(() => numbers.reduce<Card | null>((found, card) => (!found || (card.reward as number) < (found.reward as number) ? card : found), null), [value]);
+  const range = (card: Card) => runs?.runs.find((run) => run.key === card.run)?.ranges.reward ?? UNIT;
+  const solved = numbers.find((card) => (card.reward as number) >= range(card).max) ?? null;
+  const to = (card: Card) => ({ page: card.discard ? "discarded" : "rollouts", run: card.run!, step: card.step === null ? "none" : String(card.step), group: card.group, sample: card.id });
+  const byStep = new Map<string, Card[]>();
+  for (const card of attempts) {
+    const key = `${card.run}${card.step === null ? "" : `, step ${card.step}`}`;
+    byStep.set(key, [...(byStep.get(key) ?? []), card]);
+  }
+  return (
+    <main id="content" tabIndex={-1} class="page task">
+      <h1>Task history <small class="id">{task}</small></h1>
+      <Problem error={error} />
+      {value && !attempts.length && <p class="empty">Nobody attempted this task.</p>}
+      <p class="line">
+        {([["Best", best], ["Worst", worst], ["First solved", solved]] as [string, Card | null][]).map(([name, card]) => card ? <Link key={name} to={to(card)} class="button">{name} <Reward label="" value={card.reward} good={goodness(card.reward, range(card))} /></Link> : <span key={name} class="none">{name}: none</span>)}
+        <span class="tokens">{attempts.length} attempts</span>
+      </p>
+      <table class="attempts"><tbody>
+        {[...byStep].map(([key, cards]) => (
+          <tr key={key}><th scope="row" dir="auto">{key}</th><td>{cards.map((card) => <Link key={card.id} to={to(card)} class="attempt" title={`reward ${exactly(card.reward as Num)}${card.discard ? `, ${card.discard}` : ""}`}><i class={shade(goodness(card.reward, range(card)))} aria-hidden="true" />{shown(card.reward, 2)}</Link>)}</td></tr>
+        ))}
+      </tbody></table>
+    </main>
+  );
+}
+

@@ -1,0 +1,197 @@
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { address, at, formatAddress, go } from "./address";
+import { Blocks } from "./body";
+import { Sidecharts } from "./metrics";
+import { ask, useAsk } from "./data";
+import { goodness, titleCase } from "./figures";
+import { Link, Problem, Reward } from "./parts";
+import { actionOf, commonTurns, sections } from "./rollout";
+import { rangeOf, Sample } from "./sample";
+import { Sidebar, stepOf } from "./sidebar";
+import type { Card, Opened, Run, Step } from "./types";
+
+/** `Rollouts` and `Discarded rollouts`: samples left, one of them in the middle, metrics right. */
+export function Rollouts({ run, discarded }: { run: Run | undefined; discarded: boolean }) {
+  const { run: runKey = "", filter = "", sample } = address.value;
+  const steps = useAsk<Step[]>("steps", { run: runKey, discarded, filter });
+  const step = stepOf(steps.value, address.value.step);
+  const group = address.value.group;
+  const cards = useAsk<Card[]>(group !== undefined && step !== undefined ? "group" : null, { run: runKey, group, step: step ?? "", discarded });
+  const place = useRef<HTMLElement>(null);
+  useScroll(place, formatAddress({ page: address.value.page, run: runKey, step: String(step), group, sample, view: address.value.view }));
+  usePlace(runKey, sample);
+  const [side, setSide] = useState<"list" | "main" | "charts">(sample || group ? "main" : "list");
+  useEffect(() => { if (sample || group) setSide("main"); }, [sample, group]);
+  const siblings = (cards.value ?? []).slice();
+  return (
+    <div class={`three show-${side}`}>
+      <div class="sides" role="group" aria-label="What is shown">
+        {([["list", "Samples"], ["main", "Sample"], ["charts", "Metrics"]] as const).map(([name, label]) => (
+          <button type="button" key={name} aria-pressed={side === name} onClick={() => setSide(name)}>{label}</button>
+        ))}
+      </div>
+      <Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} stepsError={steps.error} />
+      <main id="content" class="middle" ref={place} tabIndex={-1}>
+        {group !== undefined && sample && <p class="crumbs"><Link to={at({ sample: undefined, view: undefined, message: undefined })}>‹ <span dir="auto">{group}</span>, all samples</Link></p>}
+        {sample ? <Sample run={run} id={sample} siblings={siblings} />
+          : group !== undefined ? <GroupView run={run} runKey={runKey} cards={cards.value} error={cards.error} />
+          : <div class="empty"><h1>{discarded ? "Discarded rollouts" : "Rollouts"}</h1><p>Choose a group to compare its samples, or a sample to read it. <kbd>?</kbd> shows the keys.</p></div>}
+      </main>
+      <Sidecharts run={run} step={step ?? null} />
+    </div>
+  );
+}
+
+const scrolled = new Map<string, number>();
+
+/** Going back finds the place where one was. */
+function useScroll(box: { current: HTMLElement | null }, key: string): void {
+  useLayoutEffect(() => {
+    const node = box.current;
+    if (!node) return;
+    const wanted = scrolled.get(key) ?? 0;
+    node.scrollTop = wanted;
+    // What is fetched comes later: the place is restored once the content is tall enough.
+    const seen = new ResizeObserver(() => {
+      if (wanted && node.scrollHeight >= wanted + node.clientHeight) {
+        node.scrollTop = wanted;
+        seen.disconnect();
+      }
+    });
+    if (wanted && node.scrollTop < wanted && node.firstElementChild) seen.observe(node.firstElementChild);
+    const keep = () => scrolled.set(key, node.scrollTop);
+    const timer = window.setTimeout(() => node.addEventListener("scroll", keep, { passive: true }), 100);
+    return () => {
+      window.clearTimeout(timer);
+      seen.disconnect();
+      node.removeEventListener("scroll", keep);
+    };
+  }, [key]);
+}
+
+/** An address with a sample alone (as the recorder prints it) gets its step and group. */
+function usePlace(run: string, sample: string | undefined): void {
+  const { group, step } = address.value;
+  const missing = sample !== undefined && (group === undefined || step === undefined);
+  const { value } = useAsk<Opened>(missing ? "rollout" : null, { run, id: sample }, (opened) => !opened);
+  useEffect(() => {
+    if (!value || !missing) return;
+    go(at({ page: value.place.discarded ? "discarded" : "rollouts", step: value.place.step === null ? "none" : String(value.place.step), group: value.place.group }), true);
+  }, [value, missing]);
+}
+
+const SIDE_BY_SIDE = 16;
+
+/** The samples of a group under their one prompt, side by side; or what they share and where they part. */
+function GroupView({ run, runKey, cards, error }: { run: Run | undefined; runKey: string; cards: Card[] | null; error: Error | null }) {
+  const [opened, setOpened] = useState<Record<string, Opened>>({});
+  const shown = (cards ?? []).slice(0, SIDE_BY_SIDE);
+  const ids = shown.map((card) => card.id).join(" ");
+  useEffect(() => {
+    const stop = new AbortController();
+    void (async () => {
+      for (const card of shown) {
+        if (stop.signal.aborted) return;
+        const found = await ask<Opened>("rollout", { run: runKey, id: card.id }, stop.signal).catch(() => null);
+        if (found && !stop.signal.aborted) setOpened((before) => ({ ...before, [card.id]: found }));
+      }
+    })();
+    return () => stop.abort();
+  }, [runKey, ids]);
+  if (!cards) return error ? <Problem error={error} /> : <p class="empty">Opening…</p>;
+  const first = shown.map((card) => opened[card.id]).find(Boolean);
+  const prompt = first ? (first.rollout.messages ?? []).slice(0, firstTurn(first)) : [];
+  const apart = address.value.view === "divergence";
+  return (
+    <article class="compare" aria-label="Group">
+      <header class="line">
+        <h1 dir="auto">{address.value.group}</h1>
+        <span class="tokens">{cards.length} samples</span><span class="space" />
+        <Link to={at({ view: apart ? undefined : "divergence" })} class="button">{apart ? "Side by side" : "Divergence"}</Link>
+      </header>
+      {prompt.map((message, index) => (
+        <section class={`section ${message.role}`} key={index} aria-label={message.role === "system" ? "System prompt" : "Prompt"}>
+          <header><h2>{message.role === "system" ? "System" : "Prompt"}</h2></header>
+          <div class="inside"><Blocks blocks={message.blocks ?? []} run={runKey} /></div>
+        </section>
+      ))}
+      {apart ? <Divergence run={run} cards={shown} opened={opened} /> : (
+        <div class="side-by-side">
+          {shown.map((card) => (
+            <section class="section completion" key={card.id} aria-label={`Sample ${card.sample ?? card.id}`}>
+              <header>
+                <h2><Link to={at({ sample: card.id, view: undefined })}>Sample {card.sample ?? card.name ?? card.id.slice(0, 8)}</Link></h2>
+                <span class="space" />
+                <Reward label="Reward" value={card.reward} good={goodness(card.reward, rangeOf(run, "reward"))} />
+                {card.discard && <span class="badge">{titleCase(card.discard)}</span>}
+              </header>
+              <div class="inside">{opened[card.id] ? <Completion opened={opened[card.id]!} /> : <p class="none">Opening…</p>}</div>
+            </section>
+          ))}
+        </div>
+      )}
+      {cards.length > shown.length && <p class="none">The first {SIDE_BY_SIDE} of {cards.length} samples.</p>}
+    </article>
+  );
+}
+
+function firstTurn(opened: Opened): number {
+  const index = (opened.rollout.messages ?? []).findIndex((message) => message.role === "assistant");
+  return index < 0 ? (opened.rollout.messages ?? []).length : index;
+}
+
+function Completion({ opened }: { opened: Opened }) {
+  const messages = (opened.rollout.messages ?? []).slice(firstTurn(opened));
+  if (!messages.length) return <p class="none">No completion was recorded.</p>;
+  return (
+    <>
+      {messages.slice(0, 40).map((message, index) => (
+        <div class={`said ${message.role}${message.is_error ? " error" : ""}`} key={index}>
+          {message.role !== "assistant" && <b class="kind">{message.is_error ? "error" : message.role}</b>}
+          <Blocks blocks={(message.blocks ?? []).map((block) => (block.type === "tool_call" ? { type: "text", text: "`" + (block.name ?? "") + "` " + "`" + (block.input_text ?? JSON.stringify(block.input ?? {})).slice(0, 2000).replaceAll("`", "'") + "`" } : block))} run={opened.run} />
+        </div>
+      ))}
+      {messages.length > 40 && <p class="none">{messages.length - 40} more messages.</p>}
+    </>
+  );
+}
+
+/** The turns the samples share, folded; then the first action in which they differ, and what each branch earned. */
+function Divergence({ run, cards, opened }: { run: Run | undefined; cards: Card[]; opened: Record<string, Opened> }) {
+  const ready = cards.filter((card) => opened[card.id]);
+  if (ready.length < cards.length) return <p class="empty">Opening {cards.length} samples…</p>;
+  const turns = ready.map((card) => sections(opened[card.id]!.rollout).filter((section) => section.kind === "turn"));
+  const common = commonTurns(turns.map((list) => list.map((section) => actionOf(section.message))));
+  const branches = new Map<string, { action: string; cards: Card[] }>();
+  ready.forEach((card, index) => {
+    const section = turns[index]![common];
+    const action = section ? actionOf(section.message) : "(nothing more)";
+    const branch = branches.get(action) ?? { action, cards: [] };
+    branch.cards.push(card);
+    branches.set(action, branch);
+  });
+  const mean = (list: Card[]) => {
+    const values = list.map((card) => card.reward).filter((value): value is number => typeof value === "number");
+    return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
+  };
+  const range = rangeOf(run, "reward");
+  return (
+    <section class="divergence" aria-label="Divergence">
+      <p class="note">{common === 0 ? "The samples differ from their first action on." : `The first ${common} ${common === 1 ? "turn is" : "turns are"} the same in all samples.`}</p>
+      {common > 0 && (
+        <details><summary>What they share</summary>{turns[0]!.slice(0, common).map((section) => <div class="section inside" key={section.number}><Blocks blocks={(section.message.blocks ?? []).filter((block) => block.type !== "tool_call")} run={address.value.run ?? ""} /><pre class="raw">{actionOf(section.message)}</pre></div>)}</details>
+      )}
+      <ol class="branches">
+        {[...branches.values()].sort((a, b) => (mean(b.cards) ?? -Infinity) - (mean(a.cards) ?? -Infinity)).map((branch) => (
+          <li key={branch.action} class="section">
+            <header><h2>Turn {common + 1}, {branch.cards.length} of {ready.length}</h2><span class="space" /><Reward label="Mean reward" value={mean(branch.cards)} good={goodness(mean(branch.cards), range)} /></header>
+            <div class="inside">
+              <pre class="raw differs" dir="auto">{branch.action.slice(0, 3000) || "(an empty message)"}</pre>
+              <p class="line">{branch.cards.map((card) => <Link key={card.id} to={at({ sample: card.id, view: undefined })} class="button">Sample {card.sample ?? card.id.slice(0, 8)} <Reward label="" value={card.reward} good={goodness(card.reward, range)} /></Link>)}</p>
+            </div>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}

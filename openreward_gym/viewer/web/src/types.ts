@@ -1,0 +1,68 @@
+/** What the server sends. Numbers that JSON has no word for (NaN, infinities) come as texts. */
+export type Num = number | string | null;
+
+export interface Range { min: number; max: number; lower_is_better: boolean }
+
+export interface Run {
+  key: string; name: string; folder: string; ranges: Record<string, Range>; rollouts: number; discarded: number;
+  first_step: number | null; last_step: number | null; steps: number; reward: number | null; started: string | null;
+  environments: string | null; models: string | null; tasks: number; errors: number; metrics: string[];
+}
+
+export interface Runs {
+  runs: Run[];
+  damage: { folder: string; lines: number; first: string }[];
+  progress: { done: number; total: number };
+}
+
+export interface Step { step: number | null; rollouts: number; groups: number; reward: number | null }
+
+export interface Label { rating: number | null; tags: string[]; noted?: boolean; note?: string }
+
+export interface Card {
+  id: string; name: string | null; group: string; sample: number | null; step: number | null; reward: Num; advantage: Num;
+  tokens: number | null; turns: number; calls: number; status: string; stop: string | null; discard: string | null;
+  index: number | null; metrics: Record<string, Num>; label?: Label; run?: string; started?: string | null;
+}
+
+export interface Group { group: string; prompt: string; task: string | null; cards: Card[] }
+
+export interface Listing { groups: Group[]; next: number | null }
+
+export interface Block {
+  type: string; text?: string | null; summary?: string | null; reference?: string | null; signature?: string | null;
+  id?: string; name?: string; input?: unknown; input_text?: string | null; data?: string | null; sha256?: string | null;
+  mimeType?: string;
+}
+
+export interface Usage { input_tokens?: number | null; output_tokens?: number | null; cached_tokens?: number | null; reasoning_tokens?: number | null }
+
+export interface Message {
+  role: string; blocks?: Block[]; tool_call_id?: string | null; name?: string | null; is_error?: boolean; reward?: Num;
+  finished?: boolean; usage?: Usage | null; stop_reason?: string | null; token_ids?: number[] | null; model?: string | null;
+  started_at?: string | null; ended_at?: string | null; metadata?: unknown;
+}
+
+export interface Rollout {
+  id: string; run?: string; name?: string; status: string; stop_reason?: string; error?: string | null;
+  environment?: { name?: string; variant?: string | null; split?: string | null; origin?: string | null };
+  task?: { id?: string; index?: number | null; spec?: unknown; golden_answer?: unknown };
+  group?: string | null; sample?: number | null; step?: number | null; advantage?: Num; discard_reason?: string | null;
+  model?: Record<string, unknown> | null; sampling?: Record<string, unknown> | null; tools?: unknown[] | null;
+  messages?: Message[]; reward?: Num; final_reward?: Num; metrics?: Record<string, Num> | null; usage?: Usage | null;
+  started_at?: string | null; ended_at?: string | null; cost_usd?: Num; seed?: number | null;
+  timing?: Record<string, Num> | null; versions?: unknown; metadata?: Record<string, unknown> | null;
+}
+
+export interface Opened {
+  run: string; place: { step: number | null; group: string; discarded: boolean }; label: Label & { note: string };
+  rollout: Rollout;
+}
+
+export interface Series {
+  run: string; metric: string; steps: number[]; count: number[]; mean: (number | null)[]; std: (number | null)[];
+  min: (number | null)[]; max: (number | null)[]; p05: (number | null)[]; p25: (number | null)[]; p50: (number | null)[];
+  p75: (number | null)[]; p95: (number | null)[];
+}
+
+export interface Histogram { run: string; metric: string; edges: number[]; counts: number[] }
