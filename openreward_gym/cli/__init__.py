@@ -1,0 +1,85 @@
+"""The same, from a shell: `openreward-gym --help`.
+
+Exit codes: 0 done, 1 failed, 2 usage, 75 incomplete. Output goes to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import openreward_gym
+from openreward_gym.cli.collecting import collect
+from openreward_gym.cli.environments import check, serve, tasks
+from openreward_gym.cli.exporting import export
+from openreward_gym.cli.options import FAILED, USAGE
+from openreward_gym.cli.runs import import_rollouts, report, upload
+from openreward_gym.cli.viewing import view
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError
+
+app = typer.Typer(
+    name="openreward-gym",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="OpenReward environments as gymnasium.Env: serve them, collect rollouts, export training data.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"openreward-gym {openreward_gym.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        Path | None, typer.Option(help="Where the runs and the dataset go. [default: runs/demo-TIME]", show_default=False)
+    ] = None,
+) -> None:
+    """Serve, collect, report, export: the whole way on this machine.
+
+    Example: openreward-gym demo
+    """
+    from openreward_gym import demo as the_demo
+
+    the_demo.run(output, Console())
+
+
+for _command in (serve, tasks, check, collect, report, export):
+    app.command()(_command)
+app.command("import")(import_rollouts)
+app.command()(upload)
+app.command()(view)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: runs a command and exits, with one line for what went wrong."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        app([argument for argument in given if argument != "--debug"], prog_name="openreward-gym")
+    except BrokenPipeError:
+        # The reader has gone (`| head`): nothing more to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except (OpenRewardGymError, OSError) as error:
+        if debug:
+            raise
+        print(f"openreward-gym: {error}", file=sys.stderr)
+        sys.exit(USAGE if isinstance(error, ConfigurationError) else FAILED)

@@ -1,0 +1,3 @@
+from openreward_gym.cli import main
+
+main()

@@ -1,0 +1,218 @@
+"""The challenges of the `ctf` environment: where each flag is hidden, and how it is found.
+
+Everything follows from a task's id, so a task is always the same. A task's spec, which the client sees, says what the
+task is and not what its flag is: that is made here, on the server.
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import hashlib
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.types import Json
+
+HOME = "/home/ctf"
+SUBMISSIONS = 3
+"""How many flags may be submitted in an episode."""
+
+FLAG = re.compile(r"flag\{[0-9a-f]{16}\}")
+
+# Changing it changes every flag and every file tree.
+_SEED = "openreward-gym/ctf/1"
+_WORDS = re.findall(
+    r"\w+",
+    "amber basalt cedar delta ember fjord garnet harbor indigo juniper krypton lagoon meadow nickel opal prairie quartz "
+    "raven saffron tundra umber violet willow xenon yonder zephyr",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A challenge, built.
+
+    Attributes:
+        story: What the player is told.
+        files: The file tree: contents by absolute path.
+        flag: What is to be found.
+        commands: Command lines that show the flag, the last one showing it; no more than a player can find out.
+    """
+
+    story: str
+    files: Mapping[str, bytes]
+    flag: str
+    commands: tuple[str, ...]
+
+
+def task_specs(split: str) -> list[dict[str, Json]]:
+    """The tasks of `split`, easiest first: `{"id", "title", "level"}` (`level` counts from 1)."""
+    return [
+        {"id": f"{split}-{kind}", "title": kind.replace("_", " "), "level": level}
+        for level, kind in enumerate(_KINDS, 1)
+        if split == "train" or kind in _TEST_KINDS
+    ]
+
+
+def build(task_id: str) -> Challenge:
+    """The challenge of a task.
+
+    Raises:
+        ConfigurationError: There is no task of that id.
+    """
+    split, _, kind = task_id.partition("-")
+    if split not in ("train", "test") or kind not in _KINDS or (split == "test" and kind not in _TEST_KINDS):
+        known = [spec["id"] for split in ("train", "test") for spec in task_specs(split)]
+        raise ConfigurationError(f"ctf has no task {task_id!r}: its tasks are {', '.join(known)}")
+    flag = f"flag{{{hashlib.sha256(f'{_SEED}/{task_id}'.encode()).hexdigest()[:16]}}}"
+    story, files, commands = _KINDS[kind](random.Random(f"{_SEED}/{task_id}/files"), flag)
+    scenery = {f"{HOME}/README": f"{story}\n", "/etc/hostname": "ctf\n", "/etc/motd": "Welcome. Everything here is read-only.\n"}
+    return Challenge(story, {path: _bytes(text) for path, text in {**scenery, **files}.items()}, flag, commands)
+
+
+def solution(task_spec: Mapping[str, Json]) -> list[dict[str, Any]]:
+    """The commands that find the flag, then its submission."""
+    challenge = build(str(task_spec.get("id")))
+    steps: list[dict[str, Any]] = [{"name": "bash", "arguments": {"command": command}} for command in challenge.commands]
+    return [*steps, {"name": "submit_answer", "arguments": {"answer": challenge.flag}}]
+
+
+_Built = tuple[str, Mapping[str, "str | bytes"], tuple[str, ...]]
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()
+
+
+def _fake_flag(rng: random.Random) -> str:
+    return f"flag{{{rng.randbytes(8).hex()}}}"
+
+
+def _sentences(rng: random.Random, count: int) -> str:
+    return "".join(f"{' '.join(rng.choices(_WORDS, k=6)).capitalize()}.\n" for _ in range(count))
+
+
+def _plain(rng: random.Random, flag: str) -> _Built:
+    folder = f"{HOME}/{rng.choice(_WORDS)}"
+    files = {f"{folder}/notes.txt": _sentences(rng, 3), f"{folder}/flag.txt": f"{flag}\n"}
+    return "The flag is in a file below your home directory.", files, ("ls -R", f"cat {folder}/flag.txt")
+
+
+def _hidden(rng: random.Random, flag: str) -> _Built:
+    folders = rng.sample(_WORDS, 4)
+    files: dict[str, str | bytes] = {f"{HOME}/{name}/{rng.choice(_WORDS)}.txt": _sentences(rng, 2) for name in folders}
+    secret = f"{HOME}/{rng.choice(folders)}/.{rng.choice(_WORDS)}"
+    files[secret] = f"{flag}\n"
+    return "The flag is below your home directory, where `ls` does not show it.", files, ("find ~ -name '.*'", f"cat {secret}")
+
+
+def _needle(rng: random.Random, flag: str) -> _Built:
+    files: dict[str, str | bytes] = {f"/var/log/app/{day:02d}.log": _sentences(rng, 40) for day in range(1, 61)}
+    day = rng.randint(1, 60)
+    lines = str(files[f"/var/log/app/{day:02d}.log"]).splitlines(True)
+    lines.insert(rng.randrange(len(lines)), f"token={flag}\n")
+    files[f"/var/log/app/{day:02d}.log"] = "".join(lines)
+    return "Somebody logged the flag. The logs are in /var/log/app.", files, ("ls /var/log/app", "grep -rn 'flag{' /var/log/app")
+
+
+def _base64(rng: random.Random, flag: str) -> _Built:
+    path = f"/srv/backup/{rng.choice(_WORDS)}.b64"
+    files: dict[str, str | bytes] = {path: base64.encodebytes(f"{_sentences(rng, 2)}{flag}\n{_sentences(rng, 1)}".encode())}
+    return "The backup in /srv/backup is encoded, not encrypted.", files, ("ls /srv/backup", f"base64 -d {path}")
+
+
+def _rot13(rng: random.Random, flag: str) -> _Built:
+    path = f"{HOME}/mail/{rng.choice(_WORDS)}.eml"
+    text = f"Dear Brutus,\n{_sentences(rng, 2)}The flag is {flag}\nYours, C.\n"
+    files: dict[str, str | bytes] = {path: codecs.encode(text, "rot13")}
+    commands = ("find ~/mail -type f", f"cat {path}", f"cat {path} | tr 'A-Za-z' 'N-ZA-Mn-za-m'")
+    return "An old Roman wrote you a mail (in ~/mail). He moves his letters by thirteen.", files, commands
+
+
+def _strings(rng: random.Random, flag: str) -> _Built:
+    def noise() -> bytes:
+        # No run of printable characters in it is long enough for `strings` to show.
+        return bytes(rng.choice((0, 1, 2, 7, 127, 200, 255, 65)) if i % 3 else 0 for i in range(400))
+
+    path = f"/usr/games/{rng.choice(_WORDS)}"
+    words = b"\0".join(word.encode() for word in rng.sample(_WORDS, 12))
+    files: dict[str, str | bytes] = {path: b"\x7fELF" + noise() + words + noise() + flag.encode() + b"\0" + noise()}
+    return "A program in /usr/games knows the flag.", files, ("ls -l /usr/games", f"strings {path} | grep flag")
+
+
+def _pieces(rng: random.Random, flag: str) -> _Built:
+    names = rng.sample(_WORDS, 5)
+    cuts = [0, *sorted(rng.sample(range(4, len(flag) - 1), 4)), len(flag)]
+    files: dict[str, str | bytes] = {
+        f"{HOME}/pieces/{name}": flag[start:end] for name, start, end in zip(names, cuts, cuts[1:], strict=False)
+    }
+    files[f"{HOME}/pieces/ORDER"] = "".join(f"{name}\n" for name in names)
+    commands = ("ls ~/pieces", "cat ~/pieces/ORDER", f"cd ~/pieces && cat {' '.join(names)}")
+    return "The flag was cut into pieces (in ~/pieces). Somebody wrote down their order.", files, commands
+
+
+def _numbered(rng: random.Random, flag: str) -> _Built:
+    flags = [_fake_flag(rng) for _ in range(60)]
+    line = rng.randint(20, 50)
+    flags[line - 1] = flag
+    files: dict[str, str | bytes] = {
+        f"{HOME}/flags.txt": "".join(f"{one}\n" for one in flags),
+        "/etc/flags.conf": f"# Sixty flags, fifty-nine of them false.\nfile = {HOME}/flags.txt\ntrue_line = {line}\n",
+    }
+    commands = ("wc -l ~/flags.txt", "cat /etc/flags.conf", f"head -n {line} ~/flags.txt | tail -n 1")
+    return "There are many flags in ~/flags.txt, and one is true. A file in /etc says which.", files, commands
+
+
+def _trail(rng: random.Random, flag: str) -> _Built:
+    places = [f"/{root}/{rng.choice(_WORDS)}/{rng.choice(_WORDS)}.txt" for root in ("opt", "srv", "var/lib", "usr/share")]
+    codeword = rng.choice(_WORDS)
+    files: dict[str, str | bytes] = {
+        f"{HOME}/start.txt": f"The trail goes on in {places[0]}\n",
+        places[0]: f"Not here.\n{base64.b64encode(f'Look at {places[1]}'.encode()).decode()}\n",
+        places[1]: codecs.encode(f"Almost. See {places[2]}", "rot13") + "\n",
+        places[2]: f"{_sentences(rng, 30)}The codeword is {codeword}; the vault is {places[3]}\n{_sentences(rng, 30)}",
+        places[3]: "".join(f"{word}: {flag if word == codeword else _fake_flag(rng)}\n" for word in sorted(_WORDS)),
+    }
+    commands = (
+        "cat ~/start.txt",
+        f"cat {places[0]}",
+        f"tail -n 1 {places[0]} | base64 -d",
+        f"cat {places[1]} | tr 'A-Za-z' 'N-ZA-Mn-za-m'",
+        f"grep codeword {places[2]}",
+        f"grep '^{codeword}:' {places[3]}",
+    )
+    return "Follow the trail. It starts in ~/start.txt.", files, commands
+
+
+def _layers(rng: random.Random, flag: str) -> _Built:
+    path = f"{HOME}/{rng.choice(_WORDS)}.onion"
+    inner = codecs.encode(f"{rng.choice(_WORDS)} {flag} {rng.choice(_WORDS)}", "rot13")[::-1]
+    files: dict[str, str | bytes] = {
+        path: base64.encodebytes(base64.encodebytes(inner.encode())),
+        "/usr/share/onion/MANUAL": "Peel an onion so: base64, base64 again, read it backwards, move the letters by thirteen.\n",
+    }
+    peel = f"cat {path} | base64 -d | base64 -d | rev | tr 'A-Za-z' 'N-ZA-Mn-za-m'"
+    commands = ("ls ~", "find / -iname '*onion*'", "cat /usr/share/onion/MANUAL", peel)
+    return "The onion in your home directory has layers. Its manual is somewhere on this machine.", files, commands
+
+
+_KINDS: Mapping[str, Callable[[random.Random, str], _Built]] = {
+    "plain": _plain,
+    "hidden": _hidden,
+    "needle": _needle,
+    "base64": _base64,
+    "rot13": _rot13,
+    "strings": _strings,
+    "pieces": _pieces,
+    "numbered": _numbered,
+    "trail": _trail,
+    "layers": _layers,
+}
+"""How each kind of challenge is built, easiest first."""
+
+_TEST_KINDS = ("hidden", "rot13", "numbered", "trail")

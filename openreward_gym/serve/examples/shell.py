@@ -1,0 +1,177 @@
+"""A read-only shell over files that exist only in memory.
+
+It reads a useful part of what people type into bash (quotes, globs, `|`, `&&`, `||`, `;`, `2>/dev/null`) and answers
+as the real programs would. Nothing is ever executed, written or read from the machine.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from openreward_gym.serve.examples.filetree import FileTree, ShellError
+from openreward_gym.serve.examples.shell_commands import COMMANDS, Result
+
+MAX_OUTPUT_CHARS = 10_000
+"""What one command line may answer; the rest is cut and the cut is said."""
+
+_GLOB = re.compile(r"[*?\[]")
+_OPERATORS = ("&&", "||", "|", ";", "\n")
+_REDIRECTION = re.compile(r"2>\s*(/dev/null|&1)")
+# How `2>&1` and `2>/dev/null` travel among the words of a command; no word that is typed holds a NUL.
+_REDIRECTIONS = _MERGE, _DISCARD = ("\0merge", "\0discard")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command printed, and its exit code."""
+
+    output: str
+    exit_code: int = 0
+
+
+@dataclass(slots=True)
+class Shell:
+    """A shell session among the files of `tree`."""
+
+    tree: FileTree
+
+    def run(self, line: str) -> Outcome:
+        """Runs a command line and returns what a terminal would show."""
+        try:
+            output, code = self._run_list(line.replace("\0", ""))
+        except ShellError as error:
+            output, code = f"bash: {error}\n", 2
+        if len(output) > MAX_OUTPUT_CHARS:
+            output = f"{output[:MAX_OUTPUT_CHARS]}\n[output cut after {MAX_OUTPUT_CHARS} of {len(output)} characters]\n"
+        return Outcome(output, code)
+
+    def _run_list(self, line: str) -> tuple[str, int]:
+        output: list[str] = []
+        code = 0
+        operator = ";"
+        pipeline: list[list[str]] = [[]]
+        for token in [*_tokens(line), (";", False)]:
+            text, is_word = token
+            if is_word:
+                pipeline[-1] += self._expand(text)
+            elif text == "|":
+                pipeline.append([])
+            else:
+                wanted = {"&&": code == 0, "||": code != 0}.get(operator, True)
+                if wanted and pipeline != [[]]:
+                    printed, code = self._run_pipeline(pipeline)
+                    output.append(printed)
+                operator, pipeline = text, [[]]
+        return "".join(output), code
+
+    def _run_pipeline(self, pipeline: Sequence[Sequence[str]]) -> tuple[str, int]:
+        data, errors, code = b"", "", 0
+        for position, words in enumerate(pipeline):
+            if not words:
+                raise ShellError("syntax error near unexpected token `|'")
+            name, *arguments = words
+            arguments, redirections = [w for w in arguments if w not in _REDIRECTIONS], {*arguments} & {*_REDIRECTIONS}
+            result = self._run_command(name, arguments, data if position else None)
+            data, code = result.stdout, result.code
+            if _MERGE in redirections:
+                data += result.stderr.encode("utf-8", "replace")
+            elif _DISCARD not in redirections:
+                errors += result.stderr
+        return data.decode("utf-8", "replace") + errors, code
+
+    def _run_command(self, name: str, arguments: Sequence[str], stdin: bytes | None) -> Result:
+        command = COMMANDS.get(posixpath.basename(name))
+        if command is None:
+            return Result(stderr=f"bash: {name}: command not found (there are: {', '.join(sorted(COMMANDS))})\n", code=127)
+        try:
+            return command(self.tree, arguments, stdin)
+        except ShellError as error:
+            return Result(stderr=f"{error}\n", code=2)
+
+    def _expand(self, word: str) -> list[str]:
+        """The word without its quotes; the paths that match where it has an unquoted `*`, `?` or `[`."""
+        plain, pattern = _unquote(word)
+        if pattern is None:
+            return [plain]
+        matches = [path for path in self._glob_paths(plain) if fnmatch.fnmatchcase(path, pattern)]
+        return sorted(matches) or [plain]
+
+    def _glob_paths(self, word: str) -> Iterator[str]:
+        depth = word.count("/")
+        for full in (self.tree.directories | self.tree.files.keys()) - {"/"}:
+            path = full if word.startswith("/") else posixpath.relpath(full, self.tree.cwd)
+            parts = zip(path.split("/"), word.split("/"), strict=False)
+            hidden = any(part.startswith(".") and not wanted.startswith(".") for part, wanted in parts)
+            if path.count("/") == depth and not hidden:
+                yield path
+
+
+def _tokens(line: str) -> Iterator[tuple[str, bool]]:
+    """Words (still quoted) and operators of a command line, as `(text, is_word)`."""
+    position = 0
+    while position < len(line):
+        if redirection := _REDIRECTION.match(line, position):
+            yield _REDIRECTIONS[redirection[1] == "/dev/null"], True
+            position = redirection.end()
+        elif operator := next((op for op in _OPERATORS if line.startswith(op, position)), None):
+            yield operator, False
+            position += len(operator)
+        elif line[position] in " \t\r":
+            position += 1
+        elif line[position] == "#":
+            position = line.find("\n", position) if "\n" in line[position:] else len(line)
+        elif line[position] in "<>&`$()":
+            raise ShellError(f"'{line[position]}' does not work here: this shell only reads, with pipes, &&, || and ;")
+        else:
+            end = _end_of_word(line, position)
+            yield line[position:end], True
+            position = end
+
+
+def _end_of_word(line: str, start: int) -> int:
+    quote, position = "", start
+    while position < len(line):
+        character = line[position]
+        if character == "\\" and quote != "'":
+            position += 1
+        elif quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in " \t\r\n|;<>&`()":
+            break
+        position += 1
+    if quote:
+        raise ShellError(f"unexpected EOF while looking for matching `{quote}'")
+    return min(position, len(line))
+
+
+def _unquote(word: str) -> tuple[str, str | None]:
+    """The word without quotes, and the same as a pattern for fnmatch; None where nothing in it is a wildcard."""
+    plain, pattern, quote, is_glob, position = "", "", "", False, 0
+    while position < len(word):
+        character = word[position]
+        position += 1
+        if character == "\\" and quote != "'" and position < len(word):
+            character = word[position]
+            position += 1
+            literal = True
+            if quote and character not in '"\\$`':
+                plain, pattern = plain + "\\", pattern + "\\"
+        elif quote and character == quote:
+            quote = ""
+            continue
+        elif not quote and character in "'\"":
+            quote = character
+            continue
+        else:
+            literal = bool(quote)
+        plain += character
+        wild = not literal and _GLOB.match(character) is not None
+        is_glob = is_glob or wild
+        pattern += f"[{character}]" if not wild and _GLOB.match(character) else character
+    return plain, pattern if is_glob else None

@@ -1,0 +1,326 @@
+"""The programs of the in-memory shell, each a function of the file tree, its arguments and what is piped into it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+import getopt
+import math
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from openreward_gym.serve.examples.filetree import FileTree, ShellError
+
+# Steps that the regular expressions of one grep may take at worst: some seconds.
+_GREP_WORK = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a program wrote, and its exit code."""
+
+    stdout: bytes = b""
+    stderr: str = ""
+    code: int = 0
+
+
+Command: TypeAlias = Callable[[FileTree, Sequence[str], "bytes | None"], Result]
+
+
+def _options(name: str, arguments: Sequence[str], short: str) -> tuple[dict[str, str], list[str]]:
+    """Options (with their values) and operands, as getopt reads them: `short` is its notation."""
+    try:
+        found, operands = getopt.gnu_getopt(list(arguments), short)
+    except getopt.GetoptError as error:
+        raise ShellError(f"{name}: {error.msg} (options known here: {short.replace(':', '')})") from None
+    return {flag.lstrip("-"): value for flag, value in found}, operands
+
+
+def _inputs(name: str, tree: FileTree, operands: Sequence[str], stdin: bytes | None) -> tuple[list[tuple[str, bytes]], str]:
+    """The named files' contents, or what is piped in where no file is named; and what went wrong."""
+    if not operands:
+        return [("(standard input)", stdin or b"")], ""
+    contents, errors = [], ""
+    for path in operands:
+        try:
+            contents.append((path, (stdin or b"") if path == "-" else tree.read(path)))
+        except ShellError as error:
+            errors += f"{name}: {error}\n"
+    return contents, errors
+
+
+def _filter(name: str, short: str, change: Callable[[bytes, dict[str, str]], bytes]) -> Command:
+    """A program that changes the bytes of each of its inputs."""
+
+    def command(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
+        options, operands = _options(name, arguments, short)
+        contents, errors = _inputs(name, tree, operands, stdin)
+        return Result(b"".join(change(data, options) for _, data in contents), errors, 1 if errors else 0)
+
+    return command
+
+
+def _number(name: str, value: str) -> int:
+    if not re.fullmatch(r"[+-]?\d{1,9}", value):
+        raise ShellError(f"{name}: invalid number: '{value}'")
+    return int(value)
+
+
+def _end(name: str, choose: Callable[[int, int, bool], slice]) -> Command:
+    """`head` or `tail`: `choose` takes how many lines (or bytes) there are and are wanted, and whether with a plus sign."""
+
+    def change(data: bytes, options: dict[str, str]) -> bytes:
+        number = options.get("c", options.get("n", "10"))
+        count, plus = _number(name, number), number.startswith("+")
+        if "c" in options:
+            return data[choose(len(data), count, plus)]
+        lines = data.splitlines(True)
+        return b"".join(lines[choose(len(lines), count, plus)])
+
+    inner = _filter(name, "n:c:", change)
+
+    def command(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
+        spelled_out = [f"-n{word[1:]}" if re.fullmatch(r"-\d+", word) else word for word in arguments]
+        return inner(tree, spelled_out, stdin)
+
+    return command
+
+
+def _first(total: int, count: int, plus: bool) -> slice:
+    return slice(count)
+
+
+def _last(total: int, count: int, plus: bool) -> slice:
+    return slice(max(count - 1, 0) if plus else max(total - abs(count), 0), None)
+
+
+def _ls(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
+    options, operands = _options("ls", arguments, "alAR1h")
+    files, folders, errors = "", [], ""
+    for path in operands or ["."]:
+        full = tree.resolve(path)
+        if full in tree.files:
+            files += _entry(tree, full, path, options)
+        elif not tree.is_directory(path):
+            errors += f"ls: cannot access '{path}': No such file or directory\n"
+        else:
+            folders += [p for p in tree.walk(path) if tree.is_directory(p)] if "R" in options else [path]
+    titled = "R" in options or len(operands) > 1
+    shown = [f"{folder}:\n" * titled + "".join(_listing(tree, folder, options)) for folder in folders]
+    return Result("\n".join([files] * bool(files) + shown).encode("utf-8", "replace"), errors, 2 if errors else 0)
+
+
+def _listing(tree: FileTree, directory: str, options: Mapping[str, str]) -> Iterator[str]:
+    everything = "a" in options or "A" in options
+    names = [name for name in tree.entries(directory) if everything or not name.startswith(".")]
+    for name in [".", "..", *names] if "a" in options else names:
+        yield _entry(tree, tree.resolve(posixpath.join(directory, name)), name, options)
+
+
+def _entry(tree: FileTree, full: str, name: str, options: Mapping[str, str]) -> str:
+    if "l" not in options:
+        return f"{name}\n"
+    if tree.is_directory(full):
+        return f"dr-xr-xr-x 1 ctf ctf {4096:>6} Jan  1 00:00 {name}\n"
+    return f"-r--r--r-- 1 ctf ctf {len(tree.files[full]):>6} Jan  1 00:00 {name}\n"
+
+
+def _find(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
+    words = list(arguments)
+    roots: list[str] = []
+    while words and not words[0].startswith("-"):
+        roots.append(words.pop(0))
+    tests: list[Callable[[str], bool]] = []
+    while words:
+        test = words.pop(0)
+        if test in ("-print", "-readable"):
+            continue
+        if not words:
+            raise ShellError(f"find: missing argument to `{test}'")
+        tests.append(_find_test(tree, test, words.pop(0)))
+    found, errors = [], ""
+    for root in roots or ["."]:
+        if tree.resolve(root) not in tree.files and not tree.is_directory(root):
+            errors += f"find: '{root}': No such file or directory\n"
+            continue
+        found += [path for path in tree.walk(root) if all(test(path) for test in tests)]
+    return Result("".join(f"{path}\n" for path in found).encode("utf-8", "replace"), errors, 1 if errors else 0)
+
+
+def _find_test(tree: FileTree, test: str, value: str) -> Callable[[str], bool]:
+    if test == "-name":
+        return lambda path: fnmatch.fnmatchcase(posixpath.basename(path), value)
+    if test == "-iname":
+        return lambda path: fnmatch.fnmatchcase(posixpath.basename(path).lower(), value.lower())
+    if test == "-type" and value in ("f", "d"):
+        return lambda path: tree.is_directory(path) == (value == "d")
+    raise ShellError(f"find: unknown predicate `{test} {value}' (known here: -name, -iname, -type f, -type d)")
+
+
+def _grep(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
+    options, operands = _options("grep", arguments, "rRinlvcohHEFwe:s")
+    if "e" not in options:
+        if not operands:
+            raise ShellError("grep: a pattern is missing")
+        options["e"] = operands.pop(0)
+    matches = _line_matcher(options)
+    recursive = "r" in options or "R" in options
+    several = len(operands) > 1 or (recursive and (not operands or tree.is_directory(operands[0])))
+    if recursive:
+        operands = [path for root in operands or ["."] for path in tree.walk(root) if not tree.is_directory(path)]
+    contents, errors = _inputs("grep", tree, operands, stdin) if operands or not recursive else ([], "")
+    titled = "h" not in options and ("H" in options or several)
+    found = [_grep_file(path if titled else "", path, data, matches, options) for path, data in contents]
+    printed = "".join(text for text, _ in found).encode("utf-8", "replace")
+    return Result(printed, "" if "s" in options else errors, 0 if any(hit for _, hit in found) else 1)
+
+
+def _grep_file(
+    title: str, path: str, data: bytes, matches: Callable[[str], list[str]], options: Mapping[str, str]
+) -> tuple[str, bool]:
+    """What grep prints for one file, and whether it found anything in it."""
+    prefix = f"{title}:" if title else ""
+    hits: list[str] = []
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+        found = matches(line)
+        if bool(found) != ("v" in options):
+            where = f"{prefix}{number}:" if "n" in options else prefix
+            hits += [f"{where}{part}\n" for part in found] if "o" in options else [f"{where}{line}\n"]
+    if "l" in options:
+        return f"{path}\n" if hits else "", bool(hits)
+    return f"{prefix}{len(hits)}\n" if "c" in options else "".join(hits), bool(hits)
+
+
+def _line_matcher(options: Mapping[str, str]) -> Callable[[str], list[str]]:
+    """A function from a line to the parts of it that match; where nothing matches, none.
+
+    The pattern comes from a model, and Python's engine backtracks: so no repetition of a group, and a bound on what the
+    others can cost, which grows as the line's length to the power of how many there are.
+    """
+    pattern = options["e"]
+    if "F" in options:
+        pattern = re.escape(pattern)
+    elif "E" not in options:
+        # Basic expressions: these are plain characters unless escaped, the other way round than in Python.
+        pattern = re.sub(r"\\?[+?|(){}]", lambda found: found[0][1:] if found[0].startswith("\\") else f"\\{found[0]}", pattern)
+    repetitions = len(re.findall(r"(?<!\\)[*+?{]", re.sub(r"\[[^]]*\]", "x", pattern)))
+    if re.search(r"(?<!\\)\)[*+?{]", pattern):
+        raise ShellError("grep: this shell cannot repeat a group")
+    if "w" in options:
+        pattern = rf"\b(?:{pattern})\b"
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE if "i" in options else 0)
+    except (re.error, OverflowError) as error:
+        raise ShellError(f"grep: invalid pattern: {error}") from None
+    work = 0
+
+    def matches(line: str) -> list[str]:
+        nonlocal work
+        work += len(line) ** (repetitions + 1) // math.factorial(repetitions + 1)
+        if work > _GREP_WORK:
+            raise ShellError("grep: too much work: use fewer repetitions (* + ? {}), or look in fewer or shorter lines")
+        return [match[0] for match in compiled.finditer(line)] if compiled.search(line) else []
+
+    return matches
+
+
+def _cat(data: bytes, options: Mapping[str, str]) -> bytes:
+    if "n" not in options:
+        return data
+    return b"".join(b"%6d\t%s" % (number, line) for number, line in enumerate(data.splitlines(True), 1))
+
+
+def _strings(data: bytes, options: Mapping[str, str]) -> bytes:
+    shortest = max(_number("strings", options.get("n", "4")), 1)
+    return b"".join(found + b"\n" for found in re.findall(rb"[\x20-\x7e\t]{%d,}" % shortest, data))
+
+
+def _base64(data: bytes, options: Mapping[str, str]) -> bytes:
+    if not {"d", "D"} & options.keys():
+        return base64.encodebytes(data) if "w" not in options else base64.b64encode(data)
+    try:
+        return base64.b64decode(b"".join(data.split()), validate="i" not in options)
+    except binascii.Error:
+        raise ShellError("base64: invalid input") from None
+
+
+def _tr(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
+    options, sets = _options("tr", arguments, "d")
+    text = (stdin or b"").decode("utf-8", "replace")
+    if len(sets) != (1 if "d" in options else 2):
+        raise ShellError("tr: give two sets of characters, or -d and one")
+    old = _characters(sets[0])
+    if "d" in options:
+        return Result("".join(c for c in text if c not in old).encode())
+    new = _characters(sets[1])
+    if not new:
+        raise ShellError("tr: the second set is empty")
+    table = {ord(a): new[min(position, len(new) - 1)] for position, a in reversed(list(enumerate(old)))}
+    return Result(text.translate(table).encode())
+
+
+def _characters(spelled: str) -> str:
+    """A set of characters, its ranges (`a-z`) and escapes (`\\n`) written out."""
+    spelled = spelled.replace("\\n", "\n").replace("\\t", "\t")
+    return re.sub(r"(.)-(.)", lambda m: "".join(chr(c) for c in range(ord(m[1]), min(ord(m[2]), ord(m[1]) + 255) + 1)), spelled)
+
+
+def _wc(data: bytes, options: Mapping[str, str]) -> bytes:
+    counts = {"l": data.count(b"\n"), "w": len(data.split()), "c": len(data)}
+    return (" ".join(str(count) for flag, count in counts.items() if not options or flag in options) + "\n").encode()
+
+
+def _sort(data: bytes, options: Mapping[str, str]) -> bytes:
+    lines = [line.rstrip(b"\n") + b"\n" for line in data.splitlines(True)]
+    if "u" in options:
+        lines = list(set(lines))
+
+    def key(line: bytes) -> tuple[float, bytes]:
+        number = re.match(rb"\s*(-?\d+)", line) if "n" in options else None
+        return (float(number[1]) if number else 0.0, line)
+
+    lines.sort(key=key, reverse="r" in options)
+    return b"".join(lines)
+
+
+def _uniq(data: bytes, options: Mapping[str, str]) -> bytes:
+    lines = data.splitlines(True)
+    return b"".join(line for position, line in enumerate(lines) if position == 0 or line != lines[position - 1])
+
+
+def _rev(data: bytes, options: Mapping[str, str]) -> bytes:
+    lines = data.decode("utf-8", "replace").splitlines(True)
+    return "".join(line.rstrip("\n")[::-1] + ("\n" if line.endswith("\n") else "") for line in lines).encode()
+
+
+def _cd(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
+    target = arguments[0] if arguments else "~"
+    if not tree.is_directory(target):
+        return Result(stderr=f"bash: cd: {target}: No such file or directory\n", code=1)
+    tree.cwd = tree.resolve(target)
+    return Result()
+
+
+COMMANDS: Mapping[str, Command] = {
+    "base64": _filter("base64", "dDiw:", _base64),
+    "cat": _filter("cat", "n", _cat),
+    "cd": _cd,
+    "echo": lambda tree, arguments, stdin: Result((" ".join(arguments) + "\n").encode("utf-8", "replace")),
+    "find": _find,
+    "grep": _grep,
+    "head": _end("head", _first),
+    "ls": _ls,
+    "pwd": lambda tree, arguments, stdin: Result(f"{tree.cwd}\n".encode()),
+    "rev": _filter("rev", "", _rev),
+    "sort": _filter("sort", "nru", _sort),
+    "strings": _filter("strings", "an:", _strings),
+    "tail": _end("tail", _last),
+    "tr": _tr,
+    "uniq": _filter("uniq", "", _uniq),
+    "wc": _filter("wc", "lwc", _wc),
+}
+"""The programs there are, by name."""
