@@ -1,0 +1,210 @@
+"""What is played (files of tasks, NeMo Gym's rows), what is told before, and groups compared by the environment and by us."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openreward_gym import collect
+from openreward_gym.collect import RetryBudget, estimate
+from openreward_gym.collect.groups import advantages_of, compared, read_groups
+from openreward_gym.collect.inventory import TaskChoice, match_rows, read_tasks
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
+
+SYSTEM = {"role": "developer", "content": "You are a helpful personal assistant."}
+
+
+def row(question: str) -> dict[str, Any]:
+    return {"responses_create_params": {"input": [SYSTEM, {"role": "user", "content": question}], "tools": []}}
+
+
+def jsonl(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+async def tells_the_weather(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+    if len(transcript) <= 2:
+        cities = ("Seattle", "Boston", "Chicago", "New York", "San Francisco")
+        city = next(city for city in cities if city in transcript[-1].text)
+        return AssistantMessage(tool_calls=[ToolCall("get_weather", {"city": city}, "c")])
+    return AssistantMessage(transcript[-1].text)
+
+
+def test_nemo_gyms_five_queries(examples: str, tmp_path: Path) -> None:
+    questions = (
+        "What's the weather like in Seattle?",
+        "I'm going out in Boston tonight",
+        "Should I bring an umbrella in Chicago?",
+        "How's the weather in New York?",
+        "What should I wear in San Francisco today?",
+    )
+    path = jsonl(tmp_path / "weather_queries.jsonl", *(row(question) for question in questions))
+    result = collect("weather", tells_the_weather, base_url=examples, input=path, output=tmp_path / "run", progress=False)
+    assert result.coverage.successful == 5
+    assert result.metrics.mean_reward == 1.0
+    assert sorted(rollout.task.index or 0 for rollout in result.store) == [0, 1, 2, 3, 4]
+
+
+def test_a_file_of_tasks(examples: str, tmp_path: Path) -> None:
+    spec = {"city": "Boston", "question": "How is Boston?"}
+    path = jsonl(tmp_path / "tasks.jsonl", {"task_index": 2}, {"task_spec": spec}, spec, {"task_index": 0, "split": "test"})
+    assert read_tasks(path, "train") == [
+        TaskChoice("train", 2),
+        TaskChoice("train", None, spec),
+        TaskChoice("train", None, spec),
+        TaskChoice("test", 0),
+    ]
+    result = collect(
+        "weather", "random", base_url=examples, input=path, output=tmp_path / "run", repeats=2, max_steps=1, progress=False
+    )
+    assert result.coverage.successful == 8
+    assert {rollout.environment.split for rollout in result.store} == {"train", "test"}
+    assert len({rollout.group for rollout in result.store}) == 4
+    # A run's own inventory is a file of tasks, too: one of each of its units.
+    assert len(read_tasks(tmp_path / "run" / "tasks.jsonl", "train")) == 8
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"task_index": -1}', '{"task_index": "1"}', '{"task_spec": 3}', '{"task_index": 1, "split": 2}']
+)
+def test_lines_that_are_no_tasks(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"task_index": 1}\n\n' + line)
+    with pytest.raises(ConfigurationError, match="line 3"):
+        read_tasks(path, "train")
+
+
+def test_a_file_that_names_a_task_which_is_not_there(server_url: str, tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "tasks.jsonl", {"task_index": 77})
+    with pytest.raises(ConfigurationError, match="task 77"):
+        collect("echo", "random", base_url=server_url, input=path, progress=False)
+
+
+def test_a_row_that_no_task_asks_is_a_task_of_its_own() -> None:
+    rows = [{**row("Who?"), "agent_ref": {"name": "x"}, "expected": 4}, row("  What? ")]
+    found = match_rows(rows, "train", [{"q": "What?"}, {"q": 5}, None])
+    assert found == [TaskChoice("train", None, {"question": "Who?", "expected": 4}), TaskChoice("train", 0)]
+
+
+def test_an_estimate_plays_nothing(server_url: str, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    before = estimate("echo", "random", base_url=server_url, repeats=2, output=output)
+    assert (before.to_play, before.seconds) == (10, None)
+    assert not output.exists()
+    collect("echo", "random", base_url=server_url, repeats=2, output=output, max_steps=1, limit=2, progress=False)
+    after = estimate("echo", "random", base_url=server_url, repeats=2, output=output, max_steps=1)
+    assert (after.to_play, after.coverage.successful) == (6, 4)
+    assert after.seconds is not None
+    assert "6 of 10 rollouts would be played, 4 are there" in after.to_text()
+
+
+# Groups -----------------------------------------------------------------------------------------------------------------
+
+
+class Says:
+    """Says as many letters as its sample's number, or what it is told to."""
+
+    name = "says"
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+
+    def begin(self, task: Task, sample: int, seed: int) -> Any:
+        async def play(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+            return AssistantMessage(self.texts[sample])
+
+        return play
+
+
+def test_the_environment_compares_a_complete_group(server_url: str, tmp_path: Path) -> None:
+    result = collect(
+        "dialogue",
+        Says("a", "bbb"),
+        base_url=server_url,
+        output=tmp_path / "run",
+        repeats=2,
+        score_groups=True,
+        advantages="leave_one_out",
+        progress=False,
+    )
+    assert result.coverage.complete
+    groups = list(read_groups(tmp_path / "run"))
+    assert len(groups) == 5
+    for group in groups:
+        assert group.scores is not None
+        assert group.scores[1] - group.scores[0] == 2.0
+        assert group.advantages == [-2.0, 2.0]
+        assert group.discard_reason is None
+        assert [result.store.get(identity).sample for identity in group.rollouts] == [0, 1]
+        assert group.rewards == [0.0, 0.0]
+
+
+def test_a_group_that_cannot_be_compared_is_owed(server_url: str, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"base_url": server_url, "output": tmp_path / "run", "repeats": 2, "tasks": "0"}
+    arguments |= {"score_groups": True, "progress": False}
+    result = collect("dialogue", Says("a", "refuse"), **arguments)
+    # The rollouts are there all the same.
+    assert result.coverage.complete
+    (failure,) = result.store.failures()
+    assert (failure.kind, "no judge today" in failure.message) == ("score_group_failed", True)
+    assert not list(read_groups(tmp_path / "run"))
+    collect("dialogue", Says("a", "b"), resume=True, **arguments)
+    assert len(list(result.store.failures())) == 2
+
+
+def test_advantages_and_groups_of_no_use(server_url: str, tmp_path: Path) -> None:
+    result = collect(
+        "dialogue", Says("0", "no"), base_url=server_url, output=tmp_path / "run", repeats=2, advantages="group", progress=False
+    )
+    assert result.coverage.complete
+    found = sorted(read_groups(tmp_path / "run"), key=lambda group: sum(reward or 0 for reward in group.rewards))
+    assert [group.discard_reason for group in found] == ["all rewards are equal: every advantage is zero"] * 4 + [None]
+    assert [group.advantages for group in found] == [[0.0, 0.0]] * 4 + [[1.0, -1.0]]
+
+
+def test_advantages() -> None:
+    assert advantages_of([1.0, 0.0, 0.0, 1.0], "group") == [1.0, -1.0, -1.0, 1.0]
+    assert advantages_of([3.0, 0.0, 0.0], "leave_one_out") == [3.0, -1.5, -1.5]
+    assert advantages_of([0.1] * 3, "group") == [0.0] * 3
+    assert compared("g", [("a", 1.0), ("b", None)], None, "group").discard_reason == "a rollout has no reward"
+
+
+def test_what_compares_nothing_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="repeats"):
+        collect("echo", "random", base_url="http://127.0.0.1:9", score_groups=True, progress=False)
+    with pytest.raises(ConfigurationError, match="advantages"):
+        collect("echo", "random", base_url="http://127.0.0.1:9", repeats=2, advantages="best", progress=False)
+
+
+def test_sessions_are_opened_ahead(server_url: str, tmp_path: Path) -> None:
+    playing = most = 0
+
+    async def watches(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+        nonlocal playing, most
+        import asyncio
+
+        playing += 1
+        most = max(most, playing)
+        await asyncio.sleep(0.05)
+        playing -= 1
+        return AssistantMessage(tool_calls=[ToolCall("finish", {"text": "right"}, "c")])
+
+    result = collect(
+        "echo", watches, base_url=server_url, output=tmp_path / "run", concurrency=2, prefetch=3, repeats=2, progress=False
+    )
+    assert result.coverage.successful == 10
+    assert most == 2
+
+
+def test_a_budget_of_ones_own(server_url: str, tmp_path: Path) -> None:
+    async def breaks(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+        return AssistantMessage(tool_calls=[ToolCall("fail", {"text": "boom"})])
+
+    retries = {"tool_failed": RetryBudget(2, first_wait_s=0.01)}
+    result = collect("echo", breaks, base_url=server_url, output=tmp_path / "run", tasks="0", retries=retries, progress=False)
+    assert len(list(result.store.failures())) == 2

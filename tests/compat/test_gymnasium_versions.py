@@ -1,0 +1,38 @@
+"""Everything that touches Gymnasium, on every Gymnasium that is supported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+VERSIONS = ("1.1.0", "1.2.3", "1.3.0")
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
+
+
+def gymnasium(version: str) -> Path:
+    """A folder with that Gymnasium alone, which goes before the installed one; made at the first call."""
+    folder = ROOT / ".venvs" / f"gymnasium-{version}"
+    if not (folder / ".ready").exists():
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade"]
+        subprocess.run([*command, "--target", str(folder), f"gymnasium=={version}"], check=True)
+        (folder / ".ready").touch()
+    return folder
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_envs_and_wrappers(version: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(gymnasium(version))}
+    found = subprocess.run(
+        [sys.executable, "-c", "import gymnasium; print(gymnasium.__version__)"], env=environment, capture_output=True, text=True
+    )
+    assert found.stdout.strip() == version, found.stderr
+    # Warnings are that version's own affair (it may not know the newest NumPy); failures are ours.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", "tests/envs", "tests/wrappers"]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]

@@ -1,0 +1,51 @@
+"""What several rooms' tests share: real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "servers"))
+
+from built_in import Play, played
+from launch import served
+
+from openreward_gym import serve
+from openreward_gym.types import ToolOutput
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The official SDK's server with the environments of tests/servers/environments.py: echo (the default), large, dialogue,
+    slowstart, broken. `GET /health/sessions` tells how many sessions it holds.
+    """
+    with served() as url:
+        yield url
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Async tests (`pytest.mark.anyio`) run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def examples() -> Iterator[str]:
+    """The address of a server of the built-in environments: weather (the default), ctf, reasoning."""
+    with serve.local(["weather", "ctf", "reasoning"]) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def play(examples: str) -> Play:
+    """Plays steps (calls, plain messages) of one task of them: `play(name, steps, split=..., index=... | task_spec=...)`."""
+
+    def run(environment: str, steps: Sequence[str | Mapping[str, Any]], **task: Any) -> list[ToolOutput]:
+        return asyncio.run(played(examples, environment, steps, **task))
+
+    return run

@@ -1,0 +1,149 @@
+"""TRL takes what is exported as it is, and its loss is where it belongs."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import load_dataset
+from export_rollouts import assistant, call, episode, png, result, user
+
+from openreward_gym import export
+from openreward_gym.rollouts.record import ImagePart, MessageRecord, ReasoningPart, Rollout, TextPart
+from openreward_gym.rollouts.store import RolloutStore
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
+
+with warnings.catch_warnings():
+    # What TRL, transformers and torch say to each other at import is not ours.
+    warnings.simplefilter("ignore")
+    import train_dpo
+    import train_kto
+    import train_sft
+    from tiny_model import model_and_tokenizer
+    from trl import SFTConfig, SFTTrainer
+    from trl.data_utils import prepare_multimodal_messages
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
+    pytest.mark.filterwarnings("ignore::UserWarning:torch"),
+]
+
+
+def rollouts() -> Iterator[Rollout]:
+    for number in range(8):
+        good = number % 2 == 0
+        yield episode(
+            MessageRecord(
+                role="assistant",
+                blocks=[ReasoningPart(text="THOUGHT"), call("weather", {"city": "Oslo", "n": number // 4}, id="1")],
+            ),
+            result("SENTINEL rain", id="1"),
+            assistant("It rains." if good else "Sun."),
+            reward=float(good),
+            task=str(number // 4),
+        )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    with RolloutStore(tmp_path / "run") as store:
+        for rollout in rollouts():
+            store.append(rollout)
+    return str(tmp_path / "run")
+
+
+@pytest.mark.parametrize("format", ["sft", "tokens"])
+def test_sft_trains_on_what_the_assistant_said_alone(run: str, tmp_path: Path, format: str) -> None:
+    trainer = train_sft.train(run, format=format, min_reward=1.0, output=str(tmp_path / "out"))
+    assert trainer.state.global_step == 5
+    tokenizer = trainer.processing_class
+    for row in trainer.train_dataset:
+        said = tokenizer.decode([token for token in row["labels"] if token != -100])
+        assert said.count("<|im_end|>") == 2
+        assert "It rains." in said
+        assert "THOUGHT" in said
+        assert "SENTINEL" not in said
+        assert "What is the weather?" not in said
+        assert "SENTINEL" in tokenizer.decode(row["input_ids"])
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < losses[0]
+
+
+def test_both_ways_train_on_the_same_tokens(run: str) -> None:
+    _, tokenizer = model_and_tokenizer("tiny")
+    tokens = export.to_dataset(run, format="tokens", tokenizer=tokenizer)
+    for row, labelled in zip(export.to_dataset(run), tokens, strict=True):
+        trl = tokenizer.apply_chat_template(
+            row["messages"], tools=row["tools"], return_dict=True, return_assistant_tokens_mask=True, tokenize=True
+        )
+        assert trl["assistant_masks"][: len(labelled["labels"])] == [int(label != -100) for label in labelled["labels"]]
+        assert trl["input_ids"][: len(labelled["input_ids"])] == labelled["input_ids"]
+        assert not any(trl["assistant_masks"][len(labelled["labels"]) :])
+
+
+def test_dpo_compares_one_message(run: str, tmp_path: Path) -> None:
+    trainer = train_dpo.train(run, output=str(tmp_path / "out"))
+    assert trainer.state.global_step == 5
+    tokenizer = trainer.processing_class
+    for row in trainer.train_dataset:
+        assert tokenizer.decode(row["chosen_ids"]).strip() == "It rains.<|im_end|>"
+        assert tokenizer.decode(row["rejected_ids"]).strip() == "Sun.<|im_end|>"
+        assert "SENTINEL" in tokenizer.decode(row["prompt_ids"])
+
+
+def test_kto_learns_from_one_message(run: str, tmp_path: Path) -> None:
+    trainer = train_kto.train(run, output=str(tmp_path / "out"))
+    assert trainer.state.global_step == 5
+    tokenizer = trainer.processing_class
+    for row in trainer.train_dataset:
+        completion = tokenizer.decode(row["completion_ids"]).strip()
+        assert completion == ("It rains.<|im_end|>" if row["label"] else "Sun.<|im_end|>")
+
+
+def prepared(dataset: Any, tmp_path: Path, **config: Any) -> Any:
+    """What TRL's SFTTrainer makes of a dataset, any warning an error."""
+    network, tokenizer = model_and_tokenizer("tiny")
+    arguments = SFTConfig(output_dir=str(tmp_path / "out"), use_cpu=True, bf16=False, max_length=None, report_to=[], **config)
+    return SFTTrainer(model=network, args=arguments, train_dataset=dataset, processing_class=tokenizer).train_dataset
+
+
+def test_prompt_completion_trains_on_one_message(run: str, tmp_path: Path) -> None:
+    _, tokenizer = model_and_tokenizer("tiny")
+    dataset = prepared(export.to_dataset(run, format="prompt_completion"), tmp_path)
+    said = {tokenizer.decode([token for token in row["labels"] if token != -100]).strip() for row in dataset}
+    assert {"It rains.<|im_end|>", "Sun.<|im_end|>"} <= said
+    assert not any("SENTINEL" in text for text in said)
+
+
+@pytest.mark.parametrize("format", ["sft", "prompt_completion", "tokens"])
+def test_written_files_go_through_trl(run: str, tmp_path: Path, format: str) -> None:
+    _, tokenizer = model_and_tokenizer("tiny")
+    report = export.write(run, tmp_path / "files", formats=[format], tokenizer=tokenizer)
+    dataset = load_dataset(str(tmp_path / "files"), format, split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(prepared(dataset, tmp_path, assistant_only_loss=format == "sft")) == report.rows[format] > 0
+
+
+def test_images_are_where_trl_puts_them() -> None:
+    rollout = episode(
+        user("look twice"),
+        assistant("", call("look", {}, id="1")),
+        MessageRecord(role="tool", tool_call_id="1", blocks=[TextPart(text="here"), ImagePart(data=png(4, 4))]),
+        assistant("a square"),
+        MessageRecord(role="user", blocks=[ImagePart(data=png(6, 6)), TextPart(text="and this?")]),
+        assistant("a bigger one"),
+    )
+    text_only = episode(assistant("nothing to see"))
+    for row in export.to_dataset([rollout, text_only]):
+        found = prepare_multimodal_messages(row["messages"], row["images"])
+        shown = [
+            (number, part["image"].size)
+            for number, message in enumerate(found)
+            for part in message["content"]
+            if part["type"] == "image"
+        ]
+        assert shown == ([(4, (4, 4)), (6, (6, 6))] if row["images"] else [])

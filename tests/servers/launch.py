@@ -1,0 +1,66 @@
+"""Starts a server of the tests in a process of its own, on a free loopback port, and stops it for sure."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+HERE = Path(__file__).parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def served(
+    script: Path = HERE / "environments.py",
+    *,
+    python: str = sys.executable,
+    arguments: Sequence[str] = (),
+    deadline_s: float = 60.0,
+) -> Iterator[str]:
+    """The base URL of `script`, run with a port as its first argument, once its `/health` answers."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    quiet = {"OPENREWARD_DISABLE_UPDATE_CHECK": "1", "OPENREWARD_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
+    environ = {**os.environ, **quiet, "OPENREWARD_API_KEY": ""}
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen([python, str(script), str(port), *arguments], stdout=output, stderr=output, env=environ)
+        try:
+            _wait_for(f"{url}/health", process, deadline_s, output)
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(5)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], deadline_s: float, output: object) -> None:
+    opener = build_opener(ProxyHandler({}))
+    ends = time.monotonic() + deadline_s
+    while time.monotonic() < ends:
+        if process.poll() is not None:
+            break
+        try:
+            with opener.open(url, timeout=2):
+                return
+        except (URLError, OSError):
+            time.sleep(0.05)
+    output.seek(0)  # type: ignore[attr-defined]
+    raise RuntimeError(f"the server did not come up: {output.read()[-4000:]!r}")  # type: ignore[attr-defined]

@@ -1,0 +1,190 @@
+"""The house's walls: who may import whom, what an import may load, what is public."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import openreward_gym
+
+ROOT = Path(openreward_gym.__file__).parent
+
+# A module may import from its own floor's siblings below it, never from a higher floor. The longest prefix decides.
+FLOORS = {
+    "errors": 0,
+    "types": 0,
+    "protocol.loop": 0,
+    "protocol": 2,
+    "protocol.wire": 1,
+    "protocol.sse": 1,
+    "protocol.retry": 1,
+    "protocol.addresses": 1,
+    "rollouts": 2,
+    "rollouts.record": 1,
+    "envs": 3,
+    "envs.spaces": 1,
+    "wrappers": 4,
+    "collect": 5,
+    "collect.policies": 4,
+    "collect.ray": 6,
+    "export": 5,
+    "viewer": 5,
+    "serve": 5,
+    "testing": 5,
+    "compat": 5,
+    "cli": 7,
+    "demo": 7,
+}
+# Rooms of one floor that do not know each other.
+APART = [
+    ("rollouts", "protocol"),
+    ("rollouts", "envs"),
+    ("export", "protocol"),
+    ("export", "envs"),
+    ("viewer", "protocol"),
+    ("viewer", "envs"),
+    ("export", "viewer"),
+    ("export", "serve"),
+    ("export", "collect"),
+    ("viewer", "collect"),
+    ("collect.policies", "wrappers"),
+    ("envs", "collect"),
+]
+ONLY_IN = {
+    "httpx": ["protocol.transport"],
+    "starlette": ["viewer", "serve"],
+    "uvicorn": ["viewer", "serve"],
+    "fastapi": [],
+    "openreward": ["serve"],
+    "datasets": ["export", "demo"],
+    "transformers": ["export", "collect.policies", "wrappers.tokens"],
+    "ray": ["collect.ray"],
+    "torch": ["collect.policies"],
+    "trl": [],
+    "typer": ["cli"],
+}
+BUDGET = ["datasets", "transformers", "torch", "openreward", "starlette", "ray", "pyarrow", "pandas", "uvicorn", "aiohttp"]
+
+
+@functools.cache
+def modules() -> tuple[str, ...]:
+    names = []
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = list(path.relative_to(ROOT).with_suffix("").parts)
+        if "node_modules" in parts or "web" in parts:
+            continue
+        if parts[-1] == "__init__":
+            parts.pop()
+        names.append(".".join(parts))
+    return tuple(name for name in names if name)
+
+
+def within(module: str, place: str) -> bool:
+    return module == place or module.startswith(place + ".")
+
+
+def floor(module: str) -> int:
+    fitting = [place for place in FLOORS if within(module, place)]
+    assert fitting, f"openreward_gym.{module} stands on no floor: give its room one in {Path(__file__).name}"
+    return FLOORS[max(fitting, key=len)]
+
+
+@functools.cache
+def imports(module: str) -> list[tuple[str, int]]:
+    """(absolute name, line) of every import in the module, those inside functions too."""
+    path = ROOT.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    found: list[tuple[str, int]] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
+            base = node.module or ""
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                is_module = base.startswith("openreward_gym") and whole.removeprefix("openreward_gym.") in modules()
+                found.append((whole if is_module else base, node.lineno))
+    return found
+
+
+def ours(name: str) -> str | None:
+    return name.removeprefix("openreward_gym.") if name.startswith("openreward_gym.") else None
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_only_from_its_own_floor_and_below(module: str) -> None:
+    for name, line in imports(module):
+        target = ours(name)
+        if target is not None:
+            assert floor(target) <= floor(module), f"{module}:{line} (floor {floor(module)}) imports {target} ({floor(target)})"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_rooms_that_do_not_know_each_other(module: str) -> None:
+    for here, there in APART:
+        if within(module, here):
+            for name, line in imports(module):
+                target = ours(name)
+                assert target is None or not within(target, there), f"{module}:{line}: {here} does not know {there}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_library_is_named_only_in_its_room(module: str) -> None:
+    for name, line in imports(module):
+        rooms = ONLY_IN.get(name.split(".")[0])
+        if rooms is not None:
+            assert any(within(module, room) for room in rooms), f"{module}:{line} names {name}; only {rooms or 'nobody'} may"
+
+
+def test_the_import_loads_nothing_heavy() -> None:
+    code = f"import openreward_gym, sys; print([m for m in {BUDGET} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there() -> None:
+    for name in openreward_gym.__all__:
+        assert getattr(openreward_gym, name) is not None
+    assert set(openreward_gym.__all__) <= set(dir(openreward_gym))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = openreward_gym.no_such_name
+
+
+def test_collect_is_a_function_and_a_room() -> None:
+    """The name serves both, whichever was imported first."""
+    importlib.import_module("openreward_gym.collect.policies")
+    from openreward_gym import collect
+
+    assert callable(collect)
+    assert openreward_gym.collect is collect
+    for first in ("import openreward_gym.collect", "from openreward_gym import collect"):
+        code = f"{first}; import openreward_gym.collect.policies; from openreward_gym import collect; assert callable(collect)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_link_at_the_top_leads_to_the_wrappers() -> None:
+    link = ROOT.parent / "wrappers"
+    assert link.is_symlink()
+    assert link.resolve() == ROOT / "wrappers"
+
+
+def test_files_and_functions_stay_readable() -> None:
+    """House rule 1, with room for the few that are over: a file of 450 lines, a function of 70, is read in one sitting."""
+    for module in modules():
+        path = ROOT.joinpath(*module.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 450, f"{path} has {text.count(chr(10))} lines: split it by noun"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                # A signature is a table of names, and so is a docstring: what counts is what has to be followed.
+                length = (node.end_lineno or node.lineno) - node.body[0].lineno + 1
+                docstring = ast.get_docstring(node, clean=False) or ""
+                assert length - docstring.count("\n") <= 70, f"{path}:{node.lineno} {node.name} has {length} lines"

@@ -1,0 +1,165 @@
+"""The command line as a user meets it: output on stdout, one line on stderr for what went wrong, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer.main
+
+from openreward_gym import cli
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Runs a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def command(*arguments: object) -> Ran:
+        code = 0
+        try:
+            cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return Ran(code, out, err)
+
+    return command
+
+
+COMMANDS = sorted(name for name in vars(typer.main.get_command(cli.app))["commands"])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_explained_by_an_example(run, name: str) -> None:  # type: ignore[no-untyped-def]
+    ran = run(name, "--help")
+    assert ran.code == 0
+    assert f"Example: openreward-gym {name}" in " ".join(ran.out.split())
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
+def test_collect_report_export(run, server_url: str) -> None:  # type: ignore[no-untyped-def]
+    ran = run("collect", "echo", "--policy", "random", "--base-url", server_url, "--max-steps", 2, "--output", "runs/a")
+    assert ran.code in (0, 75), ran.err
+    assert "rollouts in runs/a" in ran.out
+    report = run("report", "runs/a", "--json")
+    assert report.code == 0
+    assert json.loads(report.out)["rollouts"] > 0
+    assert "mean reward" in run("report", "runs/a").out or "no reward" in run("report", "runs/a").out
+    exported = run("export", "runs/a", "--format", "sft", "--output", "out")
+    assert exported.code == 0, exported.err
+    assert Path("out").is_dir()
+
+
+def test_a_run_that_is_not_complete(run, server_url: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "script.jsonl").write_text('{"steps": [{"name": "fail", "arguments": {"text": "boom"}}]}\n')
+    ran = run("collect", "echo", "--policy", "scripted:script.jsonl", "--base-url", server_url, "--output", "runs/a")
+    assert ran.code == 75
+    assert "boom" in ran.err
+    assert "5 failed, 0 missing" in ran.err
+    assert "--resume" in ran.err
+
+
+def test_tasks(run, server_url: str) -> None:  # type: ignore[no-untyped-def]
+    ran = run("tasks", "echo", "--base-url", server_url, "--split", "train", "--task", "1")
+    assert ran.code == 0
+    assert "train" in ran.out
+    assert "echo(text)" in ran.out
+    assert 'task {"number": 1' in ran.out
+    found = json.loads(run("tasks", "echo", "--base-url", server_url, "--json").out)
+    assert {split["name"]: split["tasks"] for split in found["splits"]} == {"train": 5, "test": 2}
+
+
+def test_wrong_input_is_one_line_without_a_traceback(run, server_url: str) -> None:  # type: ignore[no-untyped-def]
+    cases: list[tuple[tuple[object, ...], int, str]] = [
+        (("tasks", "ecoh", "--base-url", server_url), 2, "echo"),
+        (("tasks", "echo", "--base-url", "http://127.0.0.1:9"), 1, "127.0.0.1:9"),
+        (("tasks", "echo", "--base-url", "not a url"), 2, "not a url"),
+        (("tasks", "echo", "--base-url", server_url, "--split", "trian"), 2, "trian"),
+        (("tasks", "echo", "--base-url", server_url, "--task", 77), 2, "77"),
+        (("collect", "echo", "--policy", "rnd", "--base-url", server_url), 2, "rnd"),
+        (("collect", "echo", "--policy", "random", "--base-url", server_url, "--tasks", "9:"), 2, "9:"),
+        (("collect", "echo", "--policy", "random", "--base-url", server_url, "--resume"), 2, "output"),
+        (("report", "nowhere"), 1, "nowhere"),
+        (("export", "nowhere"), 1, "nowhere"),
+        (("serve", "no-such-environment"), 2, "no-such-environment"),
+        (("serve", "weather", "--port", 99999), 2, "65535"),
+        (("no-such-command",), 2, "no-such-command"),
+        (("report",), 2, "runs"),
+    ]
+    for arguments, code, says in cases:
+        ran = run(*arguments)
+        assert ran.code == code, (arguments, ran)
+        assert says in ran.err, (arguments, ran.err)
+        assert "Traceback" not in ran.err
+        if not ran.err.startswith("Usage"):
+            assert ran.err.startswith("openreward-gym: ")
+
+
+def test_debug_shows_the_traceback(server_url: str) -> None:
+    command = [sys.executable, "-m", "openreward_gym.cli", "tasks", "ecoh", "--base-url", server_url, "--debug"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "Traceback" in ran.stderr
+    assert "EnvironmentNotFoundError" in ran.stderr
+
+
+def test_serve_runs_until_it_is_interrupted() -> None:
+    command = [sys.executable, "-m", "openreward_gym.cli", "serve", "weather", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line.startswith("Serving weather at http://127.0.0.1:")
+        server.send_signal(signal.SIGINT)
+        out, err = server.communicate(timeout=30)
+    assert "Traceback" not in err
+    assert "Stopping." in out
+
+
+def test_a_reader_that_goes_away_is_no_error(server_url: str) -> None:
+    command = f"{sys.executable} -m openreward_gym.cli tasks echo --base-url {server_url} --json | head -n 1"
+    ran = subprocess.run(command, shell=True, capture_output=True, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert ran.stdout.strip() == "{"
+    assert "Traceback" not in ran.stderr
+
+
+def test_import_says_what_it_could_not_read(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    line = {
+        "responses_create_params": {"input": [{"role": "user", "content": "Say hi."}]},
+        "response": {"output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hi"}]}]},
+        "reward": 1.0,
+    }
+    (tmp_path / "rollouts.jsonl").write_text(json.dumps(line) + "\n{broken\n" + json.dumps({**line, "reward": 0.0}) + "\n")
+    ran = run("import", "nemo-gym", "rollouts.jsonl", "--output", "runs/imported")
+    assert ran.code == 1
+    assert "2 rollouts imported" in ran.out
+    assert "line 2" in ran.err
+    again = run("import", "nemo-gym", "rollouts.jsonl", "--output", "runs/imported")
+    assert "0 rollouts imported into runs/imported, 2 were there already" in again.out
+    assert json.loads(run("report", "runs/imported", "--json").out)["mean_reward"] == 0.5
+    exported = run("export", "runs/imported", "--min-reward", 1, "--output", "out")
+    assert exported.code == 0
+    assert "1 rows from 1 of 2" in exported.out or "1 row from 1 of 2" in exported.out
+
+
+def test_upload_without_a_key_says_what_is_missing(run, server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.delenv("OPENREWARD_API_KEY", raising=False)
+    assert run(
+        "collect", "echo", "--policy", "random", "--base-url", server_url, "--max-steps", 1, "--output", "runs/a"
+    ).code in (0, 75)
+    ran = run("upload", "runs/a")
+    assert ran.code == 2
+    assert "OPENREWARD_API_KEY" in ran.err

@@ -1,0 +1,170 @@
+"""Runs to look at: a small training with everything the page can show, made the same each time."""
+
+from __future__ import annotations
+
+import base64
+import random
+import struct
+import zlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from openreward_gym.rollouts.record import (
+    EnvironmentRecord,
+    ImagePart,
+    MessageRecord,
+    ReasoningPart,
+    Rollout,
+    TaskRecord,
+    TextPart,
+    TokenUsage,
+    ToolCallPart,
+    task_id,
+)
+from openreward_gym.rollouts.store import RolloutStore
+
+STEPS, GROUPS, SAMPLES = 8, 4, 4
+RANGES = {"reward": [0, 1], "format": [0, 1], "repetition": {"min": 0, "max": 1, "lower_is_better": True}}
+SYSTEM = "You are a careful assistant with a shell. Think first, then act."
+BEGIN = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+MARKDOWN = """Here is **what I found**, with $E = mc^2$ and
+
+$$\\int_0^1 x^2\\,dx = \\frac{1}{3}$$
+
+```python
+def total(values):
+    return sum(values)  # all of them
+```
+
+| file | lines |
+|---|---|
+| a.txt | 3 |
+| b.txt | 12 |
+"""
+
+
+def png(width: int = 64, height: int = 40) -> bytes:
+    """A picture of a gradient."""
+    rows = b"".join(b"\0" + bytes(v for x in range(width) for v in (4 * x % 256, 6 * y % 256, 140)) for y in range(height))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def training(folder: Path, *, name: str = "training", seed: int = 0, steps: int = STEPS) -> RolloutStore:
+    """A run of `steps` steps; samples get better, some are discarded."""
+    draw = random.Random(seed)
+    with RolloutStore(folder / name, run=name) as store:
+        for step in range(steps):
+            for group in range(GROUPS):
+                for rollout in _group(draw, name, step, group, steps):
+                    store.append(rollout)
+    return store
+
+
+def _group(draw: random.Random, run: str, step: int, group: int, steps: int) -> list[Rollout]:
+    skill = 0.2 + 0.7 * step / max(1, steps - 1)
+    rewards = [1.0 if draw.random() < skill else draw.choice([0.0, 0.25, 0.5]) for _ in range(SAMPLES)]
+    mean = sum(rewards) / len(rewards)
+    spread = (sum((r - mean) ** 2 for r in rewards) / len(rewards)) ** 0.5
+    made = []
+    for sample, reward in enumerate(rewards):
+        discard = "zero_advantage" if spread == 0 else "max_async" if step % 3 == 2 and sample == 3 else None
+        made.append(
+            episode(
+                draw, run=run, step=step, group=group, sample=sample, reward=reward,
+                advantage=(reward - mean) / spread if spread else 0.0, discard=discard,
+            )
+        )  # fmt: skip
+    return made
+
+
+def episode(
+    draw: random.Random, *, run: str, step: int, group: int, sample: int, reward: float, advantage: float, discard: str | None
+) -> Rollout:
+    spec = {"directory": f"/data/set-{group}", "question": "How many lines are in all the files?"}
+    started = BEGIN + timedelta(minutes=step * 7, seconds=group * 20 + sample)
+    truncated = sample == 2 and group == 3
+    question = f"Task {group}: how many lines are in all the files of /data/set-{group}?"
+    messages = [
+        MessageRecord(role="system", blocks=[TextPart(text=SYSTEM)]),
+        MessageRecord(role="user", blocks=[TextPart(text=question)]),
+        *_turns(draw, group, sample, reward, truncated),
+    ]
+    tokens = sum(m.usage.output_tokens or 0 for m in messages if m.usage)
+    return Rollout(
+        id=f"{run}-{step}-{group}-{sample}", run=run, name=f"{run} {step}/{group}/{sample}",
+        environment=EnvironmentRecord(name="counting", variant="files", split="train", origin="http://127.0.0.1:8080"),
+        task=TaskRecord(
+            id=task_id("counting", "train", spec), index=group, spec=spec, golden_answer=f"{15 + group}" if group != 1 else None
+        ),
+        group=f"step{step}-task{group}", sample=sample, step=step, advantage=advantage, discard_reason=discard,
+        model={"name": "tiny-llm-1b", "type": "training", "checkpoint": f"step-{step}"}, sampling={"temperature": 1.0},
+        messages=messages, reward=reward, final_reward=reward,
+        metrics={"format": draw.choice([0.0, 1.0, 1.0]), "repetition": round(draw.random() / (1 + step), 3),
+                 "entropy": round(2.0 - 0.1 * step + draw.random() / 4, 4), "broken": float("nan") if sample == 0 else None},
+        status="truncated" if truncated else "completed", stop_reason="max_steps" if truncated else "finished",
+        started_at=started.isoformat(), ended_at=(started + timedelta(seconds=4 + 3 * draw.random())).isoformat(),
+        usage=TokenUsage(input_tokens=300 + 40 * sample, output_tokens=tokens), seed=step * 100 + sample,
+        metadata={"ranges": RANGES, "trainer": "simulated"},
+    )  # fmt: skip
+
+
+def _turns(draw: random.Random, group: int, sample: int, reward: float, truncated: bool) -> list[MessageRecord]:
+    def usage() -> TokenUsage:
+        return TokenUsage(output_tokens=draw.randrange(30, 400))
+
+    first = MessageRecord(
+        role="assistant", usage=usage(), stop_reason="tool_calls",
+        blocks=[
+            ReasoningPart(text="I should list the files first, then count their lines."),
+            TextPart(text="Let me look at both files."),
+            ToolCallPart(id="call-b", name="bash", input={"command": f"wc -l /data/set-{group}/b.txt"}, input_text=None),
+            ToolCallPart(id="call-a", name="bash", input={"command": f"wc -l /data/set-{group}/a.txt"}, input_text=None),
+        ],
+    )  # fmt: skip
+    results = [
+        MessageRecord(role="tool", tool_call_id="call-a", name="bash", blocks=[TextPart(text="3 a.txt")], reward=0.0),
+        MessageRecord(role="tool", tool_call_id="call-b", name="bash", blocks=[TextPart(text=f"{12 + group} b.txt")]),
+    ]
+    if sample == 1:
+        results[1] = MessageRecord(
+            role="tool", tool_call_id="call-b", name="bash", is_error=True, blocks=[TextPart(text="wc: b.txt: No such file")]
+        )
+    picture = ImagePart(mimeType="image/png", data=base64.b64encode(png()).decode())
+    hidden = ReasoningPart(summary="Weighing two counts.") if sample == 0 else ReasoningPart(reference="rs_0123")
+    second = MessageRecord(
+        role="assistant", usage=usage(), stop_reason="tool_calls",
+        blocks=[hidden, ToolCallPart(id="call-c", name="plot", input={"kind": "bar" if sample % 2 else "line"})],
+    )  # fmt: skip
+    shown = MessageRecord(role="tool", tool_call_id="call-c", name="plot", blocks=[TextPart(text="A plot:"), picture])
+    if truncated:
+        return [first, *results, second, shown]
+    answer = str(15 + group) if reward == 1.0 else str(draw.randrange(30))
+    last = MessageRecord(
+        role="assistant", usage=usage(), stop_reason="stop",
+        blocks=[
+            TextPart(text=f"<think>3 and {12 + group} make {15 + group}.</think>{MARKDOWN}\nThe answer is {answer}."),
+            ToolCallPart(id="call-d", name="submit", input={"answer": answer}),
+        ],
+    )  # fmt: skip
+    end = MessageRecord(
+        role="tool", tool_call_id="call-d", name="submit", reward=reward, finished=True,
+        blocks=[TextPart(text="Right." if reward == 1.0 else "Wrong.")],
+    )  # fmt: skip
+    return [first, *results, second, shown, last, end]
+
+
+def simple(identity: str, text: str, **fields: Any) -> Rollout:
+    """A rollout of one question and the answer `text`."""
+    messages = [
+        MessageRecord(role="user", blocks=[TextPart(text="What do you say?")]),
+        MessageRecord(role="assistant", blocks=[TextPart(text=text)]),
+    ]
+    given: dict[str, Any] = {"status": "completed", "stop_reason": "message", "group": "g", "sample": 0, **fields}
+    return Rollout(id=identity, messages=messages, **given)
