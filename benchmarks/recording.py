@@ -1,0 +1,64 @@
+"""What `RecordRollouts` adds to a step.
+
+    python benchmarks/recording.py [--episodes 40] [--steps 20]
+
+The same episodes with and without the recorder, in turn, against the SDK's server on loopback; medians of the seconds an
+episode takes (its reset excluded, its end and the writing of the record included), divided by its steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from openreward_gym import serve
+from openreward_gym.envs.env import OpenRewardEnv
+from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.wrappers import RecordRollouts
+
+CALL = {"name": "bash", "arguments": {"command": "ls -l /"}}
+
+
+def play(env: Any, steps: int) -> float:
+    """Seconds of an episode of `steps` steps."""
+    env.reset(seed=0)
+    begun = time.perf_counter()
+    for _ in range(steps - 1):
+        env.step(CALL)
+    env.step({"name": "submit_answer", "arguments": {"answer": "no"}})
+    env.unwrapped.truncate("max_steps")
+    if isinstance(env, RecordRollouts):
+        env._leave()
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--episodes", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=20)
+    given = parser.parse_args()
+    with serve.local(["ctf"]) as url, tempfile.TemporaryDirectory() as folder, RolloutStore(Path(folder) / "run") as store:
+        plain = OpenRewardEnv("ctf", base_url=url)
+        recorded = RecordRollouts(OpenRewardEnv("ctf", base_url=url), store)
+        seconds: dict[str, list[float]] = {"plain": [], "recorded": []}
+        for _ in range(given.episodes):
+            seconds["plain"].append(play(plain, given.steps) / given.steps)
+            seconds["recorded"].append(play(recorded, given.steps) / given.steps)
+        plain.close()
+        recorded.close()
+        assert len(store) == given.episodes
+    print(f"{platform.machine()}, Python {platform.python_version()}, {given.episodes} episodes of {given.steps} steps")
+    for name, values in seconds.items():
+        print(
+            f"{name:9} {1e3 * min(values):7.3f} {1e3 * median(values):7.3f} {1e3 * max(values):7.3f} ms a step (min, median, max)"
+        )
+    print(f"the recorder adds {100 * (median(seconds['recorded']) / median(seconds['plain']) - 1):.1f} %")
+
+
+if __name__ == "__main__":
+    main()

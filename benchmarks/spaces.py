@@ -1,0 +1,72 @@
+"""What one sample, one check and one batch of the spaces cost.
+
+    python benchmarks/spaces.py
+
+On 2 shared cores (Xeon, 2.5 GHz), Python 3.11, Gymnasium 1.4, best of five means:
+
+    a call of a tool with           sample    contains   validate
+    one string                       31 us      1.3 us      15 us
+    five arguments                   61 us      1.3 us      26 us
+    a tree (recursive, patterns)     92 us      1.4 us      87 us
+
+    batch_space of 50 tools for 256 environments   23 ms
+    UnicodeText sample                             13 us
+    BlocksSpace sample                             20 us
+"""
+
+from __future__ import annotations
+
+import argparse
+import timeit
+from collections.abc import Callable
+from typing import Any, Literal
+
+from gymnasium.vector.utils import batch_space
+from pydantic import BaseModel, Field
+
+from openreward_gym.envs.spaces import BlocksSpace, ToolCallSpace, UnicodeText
+from openreward_gym.types import ToolSpec
+
+
+class Search(BaseModel):
+    query: str
+    limit: int = Field(10, ge=1, le=100)
+    sort: Literal["date", "score"] = "score"
+    sites: list[str] = []
+    after: str | None = None
+
+
+class Node(BaseModel):
+    label: str = Field(pattern=r"^[A-Z]\w+$")
+    children: list[Node] = []
+
+
+SMALL = ToolSpec("get_weather", "", {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
+TYPICAL = ToolSpec("search", "", Search.model_json_schema())
+RECURSIVE = ToolSpec("draw", "", Node.model_json_schema())
+
+
+def microseconds(action: Callable[[], Any], number: int) -> float:
+    """The best of five means, in microseconds a call."""
+    action()
+    return min(timeit.repeat(action, number=number, repeat=5)) / number * 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--number", type=int, default=2_000, help="calls a measurement")
+    number = parser.parse_args().number
+    for name, tool in {"one string": SMALL, "five arguments": TYPICAL, "a tree": RECURSIVE}.items():
+        space = ToolCallSpace([tool], seed=0)
+        call = space.sample()
+        print(f"ToolCallSpace of {name:15} sample   {microseconds(space.sample, number):8.1f} us")
+        print(f"ToolCallSpace of {name:15} contains {microseconds(lambda: space.contains(call), number):8.1f} us")  # noqa: B023
+        print(f"ToolCallSpace of {name:15} validate {microseconds(lambda: space.validate(call), number):8.1f} us")  # noqa: B023
+    large = ToolCallSpace([ToolSpec(f"tool_{i}", "", TYPICAL.input_schema) for i in range(50)], seed=0)
+    print(f"batch_space of 50 tools, n=256      {microseconds(lambda: batch_space(large, 256), 5) / 1e3:8.1f} ms")
+    print(f"UnicodeText sample                  {microseconds(UnicodeText(seed=0).sample, number):8.1f} us")
+    print(f"BlocksSpace sample                  {microseconds(BlocksSpace(seed=0).sample, number):8.1f} us")
+
+
+if __name__ == "__main__":
+    main()
