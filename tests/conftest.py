@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent / "servers"))
 
@@ -17,6 +19,12 @@ from launch import served
 
 from openreward_gym import serve
 from openreward_gym.types import ToolOutput
+
+
+# A change is judged by the same examples as the one before it; `make long` looks for new ones, and for many more.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("new", deadline=None, print_blob=True)
+settings.load_profile("new" if os.environ.get("OPENREWARD_GYM_LONG") else "same")
 
 
 @pytest.fixture(scope="session")

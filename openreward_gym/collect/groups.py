@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import pstdev
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -21,6 +21,7 @@ from openreward_gym.rollouts.conversion import message_of
 from openreward_gym.rollouts.folder import LocalFolder
 from openreward_gym.rollouts.index import ShardIndex
 from openreward_gym.rollouts.record import Rollout
+from openreward_gym.rollouts.statistics import mean
 from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.rollouts.writer import LineWriter
 from openreward_gym.types import Block, Message, TextBlock, ToolCall, ToolResult, ToolSet, text_of
@@ -63,10 +64,13 @@ def advantages_of(rewards: Sequence[float], kind: Advantage) -> list[float]:
     if kind == "leave_one_out":
         total, others = sum(rewards), len(rewards) - 1
         return [reward - (total - reward) / others for reward in rewards] if others else [0.0 for _ in rewards]
-    mean, spread = fmean(rewards), pstdev(rewards)
+    # Scaling changes no such advantage, and keeps the squares of huge rewards within the floats.
+    largest = max((abs(reward) for reward in rewards), default=0.0)
+    scaled = [reward / largest for reward in rewards] if largest > 1e100 else rewards
+    centre, spread = mean(scaled), pstdev(scaled)
     # Equal rewards have no spread but for rounding.
-    flat = spread <= 1e-9 * max(1.0, abs(mean))
-    return [0.0 if flat else (reward - mean) / spread for reward in rewards]
+    flat = spread <= 1e-9 * max(1.0, abs(centre))
+    return [0.0 if flat else (reward - centre) / spread for reward in scaled]
 
 
 def compared(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from array import array
 from collections import Counter
 from collections.abc import Hashable
@@ -12,6 +11,7 @@ from typing import Any
 
 from openreward_gym.export.select import reward_of, task_of, tokens_of, turns_of
 from openreward_gym.export.source import Record
+from openreward_gym.rollouts.statistics import mean, median
 
 FINDINGS = {
     "control_tokens": "rollouts in which a tool or user wrote a control token: drop or escape them with control_tokens=...",
@@ -141,11 +141,11 @@ class Summary:
 
 
 def _summary(values: array[Any]) -> dict[str, float] | None:
-    if not values:
+    ordered = sorted(value for value in values if math.isfinite(value))
+    if not ordered:
         return None
-    ordered = sorted(values)
     p90 = ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
-    return asdict(Summary(len(ordered), statistics.fmean(ordered), ordered[0], statistics.median(ordered), p90, ordered[-1]))
+    return asdict(Summary(len(ordered), mean(ordered), ordered[0], median(ordered), p90, ordered[-1]))
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
-from statistics import fmean
 
 DRAWS = 2000
+
+
+def mean(values: Iterable[float]) -> float:
+    """The arithmetic mean of finite numbers: also of ones whose sum is beyond every float. ValueError for none."""
+    numbers = list(values)
+    if not numbers:
+        raise ValueError("the mean of no values")
+    try:
+        return math.fsum(numbers) / len(numbers)
+    except OverflowError:
+        return statistics.mean(numbers)
+
+
+def median(ordered: Sequence[float]) -> float:
+    """The median of a sorted, non-empty sequence of finite numbers."""
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return mean((low, high))
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -32,8 +50,8 @@ def passes(by_task: Sequence[tuple[int, int]]) -> tuple[dict[int, float], dict[i
     fewest = min((n for n, _ in by_task), default=0)
     ks = [1 << power for power in range(fewest.bit_length()) if 1 << power <= fewest]
     return (
-        {k: fmean(pass_at_k(n, c, k) for n, c in by_task) for k in ks},
-        {k: fmean(pass_hat_k(n, c, k) for n, c in by_task) for k in ks},
+        {k: mean(pass_at_k(n, c, k) for n, c in by_task) for k in ks},
+        {k: mean(pass_hat_k(n, c, k) for n, c in by_task) for k in ks},
     )
 
 
@@ -66,13 +84,13 @@ def compare(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[
     counts = len(common), sum(1 for t in first if t not in common), sum(1 for t in second if t not in common)
     if not common:
         return Comparison(*counts)
-    pairs = [(fmean(first[task]), fmean(second[task])) for task in common]
+    pairs = [(mean(first[task]), mean(second[task])) for task in common]
     differences = [b - a for a, b in pairs]
-    means = fmean(a for a, _ in pairs), fmean(b for _, b in pairs), fmean(differences)
+    means = mean(a for a, _ in pairs), mean(b for _, b in pairs), mean(differences)
     if len(common) < 2:
         return Comparison(*counts, *means)
     draw = random.Random(0)
-    drawn = sorted(fmean(draw.choices(differences, k=len(differences))) for _ in range(DRAWS))
+    drawn = sorted(mean(draw.choices(differences, k=len(differences))) for _ in range(DRAWS))
     observed = abs(sum(differences)) - 1e-12
     extreme = sum(abs(sum(d if draw.random() < 0.5 else -d for d in differences)) >= observed for _ in range(DRAWS))
     interval = drawn[int(0.025 * DRAWS)], drawn[int(0.975 * DRAWS) - 1]

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from statistics import fmean
 from typing import Any
 
 from openreward_gym.rollouts.record import MessageRecord, Rollout
-from openreward_gym.rollouts.statistics import passes
+from openreward_gym.rollouts.statistics import mean, passes
 
 BOOTSTRAP_SAMPLES = 2000
 
@@ -211,7 +210,7 @@ def _task(key: str, group: _Group) -> TaskSummary:
         rollouts=len(group.turns),
         rewarded=len(group.rewards),
         mean_reward=_mean(group.rewards),
-        mean_turns=fmean(group.turns),
+        mean_turns=mean(group.turns),
         mean_duration_s=_mean(group.durations),
     )
 
@@ -234,7 +233,7 @@ def reward_interval(by_task: Sequence[Sequence[float]]) -> tuple[float, float] |
     tasks = [task for task in by_task if task]
     draw = random.Random(0)
     means = sorted(
-        fmean(reward for task in draw.choices(tasks, k=len(tasks)) for reward in task) for _ in range(BOOTSTRAP_SAMPLES)
+        mean(reward for task in draw.choices(tasks, k=len(tasks)) for reward in task) for _ in range(BOOTSTRAP_SAMPLES)
     )
     return means[int(0.025 * BOOTSTRAP_SAMPLES)], means[int(0.975 * BOOTSTRAP_SAMPLES) - 1]
 
@@ -249,7 +248,7 @@ def wilson_interval(successes: float, trials: int, z: float = 1.959964) -> tuple
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
+    return mean(values) if values else None
 
 
 def _number(value: float | None, digits: int = 3) -> str:

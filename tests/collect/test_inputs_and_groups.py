@@ -171,6 +171,7 @@ def test_advantages() -> None:
     assert advantages_of([1.0, 0.0, 0.0, 1.0], "group") == [1.0, -1.0, -1.0, 1.0]
     assert advantages_of([3.0, 0.0, 0.0], "leave_one_out") == [3.0, -1.5, -1.5]
     assert advantages_of([0.1] * 3, "group") == [0.0] * 3
+    assert advantages_of([1.7e308, -1.7e308], "group") == [1.0, -1.0]
     assert compared("g", [("a", 1.0), ("b", None)], None, "group").discard_reason == "a rollout has no reward"
 
 

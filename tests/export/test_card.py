@@ -96,3 +96,13 @@ def test_own_words_in_the_card_are_kept(tmp_path: Path) -> None:
     assert "Collected on a rainy day." in text
     assert text.count("openreward-gym: everything below") == 1
     assert "## kto" in text
+
+
+def test_rewards_beyond_what_can_be_summed_or_no_numbers_at_all_are_reported(tmp_path: Path) -> None:
+    given = [
+        record.model_copy(update={"reward": reward})
+        for record, reward in zip(rollouts(), [1.7e308, 1.7e308, float("inf")], strict=False)
+    ]
+    rewards = export.write(given, tmp_path, formats=["rollouts"]).formats["rollouts"].to_dict()["rewards"]
+    assert rewards["count"] == 2
+    assert rewards["mean"] == rewards["median"] == 1.7e308

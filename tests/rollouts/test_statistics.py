@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from openreward_gym.rollouts.record import MessageRecord, Rollout, TaskRecord
-from openreward_gym.rollouts.statistics import compare, pass_at_k, pass_hat_k, passes
+from openreward_gym.rollouts.statistics import compare, mean, median, pass_at_k, pass_hat_k, passes
 from openreward_gym.rollouts.summary import summarize
 
 
@@ -57,3 +57,15 @@ def test_a_summary_has_passes_and_tools() -> None:
     assert (look.name, look.calls, look.mean_duration_s) == ("look", 4, None)
     assert "pass@k: 1: 0.750, 2: 1.000" in summary.to_text()
     assert "tool bash: 4 calls, 1 wrong, 2.000 s each" in summary.to_text()
+
+
+def test_rewards_whose_sum_is_beyond_every_float_have_a_mean() -> None:
+    assert mean([1.7e308, 1.7e308, -1e308]) == pytest.approx(0.8e308)
+    assert median([1.6e308, 1.7e308]) == pytest.approx(1.65e308)
+    assert median([1.0, 2.0, 4.0]) == 2.0
+    with pytest.raises(ValueError, match="no values"):
+        mean([])
+    summary = summarize(
+        [Rollout(id=str(n), run="r", status="completed", reward=reward) for n, reward in enumerate([1.7e308, 1.7e308, 1.6e308])]
+    )
+    assert summary.mean_reward == pytest.approx(1.6666666e308)
