@@ -20,7 +20,6 @@ from launch import served
 from openreward_gym import serve
 from openreward_gym.types import ToolOutput
 
-
 # A change is judged by the same examples as the one before it; `make long` looks for new ones, and for many more.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("new", deadline=None, print_blob=True)
