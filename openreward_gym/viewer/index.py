@@ -263,6 +263,7 @@ class _Reader:
 
     def __init__(self, index: RunIndex, folder: LocalFolder, path: Path, file: int) -> None:
         self._index, self._folder, self._path, self._file = index, folder, path, file
+        self._name = folder.name
         self._runs: dict[str, int] = {}
         self._rows: list[tuple[Any, ...]] = []
         self._damaged = 0
@@ -314,7 +315,7 @@ class _Reader:
 
     def _run_of(self, data: dict[str, Any]) -> int:
         given = data.get("run")
-        name = given[:200].encode("utf-8", "replace").decode() if isinstance(given, str) and given else self._folder.name
+        name = given[:200].encode("utf-8", "replace").decode() if isinstance(given, str) and given else self._name
         if name not in self._runs:
             self._runs[name] = self._index.run_number(self._folder, name, data)
         return self._runs[name]

@@ -153,6 +153,8 @@ def _storable(text: str) -> str:
 
 
 def _is_number(value: Any) -> bool:
+    if value is None:
+        return False
     if isinstance(value, str):
         return value.lower() in {"nan", "inf", "-inf", "infinity", "-infinity"}
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -160,21 +162,19 @@ def _is_number(value: Any) -> bool:
 
 def _number(value: Any) -> float | None:
     """A finite number; None for everything else."""
-    if _is_number(value) and not isinstance(value, str):
-        try:
-            number = float(value)
-        except OverflowError:
-            return None
-        return number if math.isfinite(number) else None
-    return None
+    if value is None or isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _shown(value: Any) -> float | str | None:
     """A number as the page shows it: NaN and infinities are texts, so that they are not taken for None or 0."""
-    if not _is_number(value):
-        return None
     finite = _number(value)
-    if finite is not None:
+    if finite is not None or not _is_number(value):
         return finite
     return str(float(value)) if not isinstance(value, int) else "inf" if value > 0 else "-inf"
 

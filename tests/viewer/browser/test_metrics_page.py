@@ -28,7 +28,7 @@ def settings(plot: Locator) -> Locator:
 
 
 def order(page: Page) -> list[str]:
-    return [str(one.get_attribute("data-metric")) for one in page.locator(".chart").all()]
+    return [str(one.get_attribute("data-metric")) for one in page.locator(".plots > .chart").all()]
 
 
 def kept(page: Page) -> list[dict[str, Any]]:
@@ -124,8 +124,9 @@ def test_e6_charts_are_moved_by_hand_and_by_key_and_stay(opened: Opener) -> None
     page.mouse.down()
     page.mouse.move(start["x"] + 8, start["y"] - 60, steps=8)
     page.mouse.move(end["x"] + 20, end["y"] + 12, steps=12)
+    until(lambda: order(page) == first)  # where it would fall is shown while it is held
     page.mouse.up()
-    until(lambda: order(page) == first)
+    until(lambda: [plot["metric"] for plot in kept(page)] == first)
     page.reload()
     expect(page.locator(".chart canvas").first).to_be_visible()
     assert order(page) == first

@@ -1,10 +1,10 @@
 import { useEffect, useState } from "preact/hooks";
-import { address, at, go } from "./address";
+import { address, at, formatAddress, go } from "./address";
 import { shared, useAsk } from "./data";
 import { theme } from "./kept";
 import { Metrics } from "./metrics";
 import { RunsPage, SearchPage, TaskPage } from "./pages";
-import { Link, Problem } from "./parts";
+import { Guarded, Link, Problem } from "./parts";
 import { Rollouts } from "./rollouts";
 import type { Runs } from "./types";
 
@@ -42,12 +42,14 @@ export function App() {
         <button type="button" class="quiet" aria-label="Keys" onClick={() => setHelp(true)}>?</button>
       </header>
       {runs.error && <Problem error={runs.error} />}
-      {missing ? <main id="content" tabIndex={-1} class="page"><h1>There is no run {run}</h1><p><Link to={{ page: "runs" }}>All runs</Link></p></main>
+      <Guarded place={formatAddress(address.value)}>{
+        missing ? <main id="content" tabIndex={-1} class="page"><h1>There is no run {run}</h1><p><Link to={{ page: "runs" }}>All runs</Link></p></main>
         : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={found} discarded={page === "discarded"} />
         : page === "metrics" ? <Metrics run={found} />
         : page === "search" ? <SearchPage />
         : page === "task" ? <TaskPage runs={runs.value} />
-        : <RunsPage runs={runs.value} />}
+        : <RunsPage runs={runs.value} />
+      }</Guarded>
       {help && <Help close={() => setHelp(false)} />}
     </>
   );

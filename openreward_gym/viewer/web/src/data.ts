@@ -38,8 +38,9 @@ export async function ask<T>(name: string, asked: Asked = {}, signal?: AbortSign
   const known = remembered.get(request);
   const answer = await fetch(`api/${request}`, { signal, headers: known ? { "If-None-Match": known.etag } : {}, cache: "no-store" });
   if (answer.status === 304 && known) return known.value as T;
-  const value = await answer.json().catch(() => ({ error: `The server said ${answer.status}.` }));
-  if (!answer.ok) throw new Refused(String(value.error ?? answer.status), answer.status);
+  if (!answer.ok) throw await refusal(answer);
+  // An answer that was broken off must not be remembered as an answer.
+  const value: unknown = await answer.json();
   const etag = answer.headers.get("etag");
   if (etag) {
     remembered.delete(request);
@@ -55,9 +56,13 @@ export async function tell<T>(name: string, value: unknown): Promise<T> {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(value),
   });
-  const said = await answer.json().catch(() => ({ error: `The server said ${answer.status}.` }));
-  if (!answer.ok) throw new Refused(String(said.error ?? answer.status), answer.status);
-  return said as T;
+  if (!answer.ok) throw await refusal(answer);
+  return (await answer.json()) as T;
+}
+
+async function refusal(answer: Response): Promise<Refused> {
+  const said = await answer.json().catch(() => null);
+  return new Refused(String(said?.error ?? `The server said ${answer.status}.`), answer.status);
 }
 
 export interface Asking<T> {

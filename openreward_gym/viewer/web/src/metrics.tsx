@@ -35,7 +35,8 @@ function Charts({ where, run, step }: { where: "side" | "page"; run: Run | undef
   latest.current = { list, change };
   useEffect(() => {
     const sortable = Sortable.create(box.current!, {
-      handle: ".handle", animation: 120, draggable: ".chart",
+      // Its own dragging, not the browser's: the same by mouse, pen and finger.
+      handle: ".handle", animation: 120, draggable: ".chart", forceFallback: true, fallbackOnBody: true,
       onEnd: ({ oldDraggableIndex: from, newDraggableIndex: to, item, from: parent }) => {
         if (from === undefined || to === undefined || from === to) return;
         // The page is drawn from the list: the library's own change is taken back first.

@@ -1,4 +1,4 @@
-import type { ComponentChildren } from "preact";
+import { Component, type ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
 import { type Address, formatAddress } from "./address";
@@ -106,6 +106,25 @@ export function Check({ label, on, change }: { label: string; on: boolean; chang
 
 export function Problem({ error }: { error: Error | null }) {
   return error ? <p class="problem" role="alert">{error.message}</p> : null;
+}
+
+/** What cannot be drawn says so, and takes nothing else down with it; another `place` begins anew. */
+export class Guarded extends Component<{ children: ComponentChildren; place: string }, { error: Error | null }> {
+  override state = { error: null };
+
+  override componentDidUpdate(before: { place: string }) {
+    if (before.place !== this.props.place && this.state.error) this.setState({ error: null });
+  }
+
+  override componentDidCatch(error: Error) {
+    console.error(error);
+    this.setState({ error });
+  }
+
+  override render() {
+    const { error } = this.state as { error: Error | null };
+    return error ? <main id="content" tabIndex={-1} class="page"><Problem error={new Error(`This could not be drawn: ${error.message}`)} /></main> : this.props.children;
+  }
 }
 
 /** A list of which only what is seen is in the page. */
