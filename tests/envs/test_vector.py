@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gc
-import json
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from counting import eventually, sessions
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from launch import served
@@ -40,20 +39,6 @@ def make(server_url: str) -> Iterator[Callable[..., OpenRewardVectorEnv]]:
     yield build
     for envs in made:
         envs.close()
-
-
-def sessions(url: str) -> int:
-    with urllib.request.urlopen(f"{url}/health/sessions", timeout=10) as answer:
-        return int(json.load(answer)["sessions"])
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
-    ends = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 Make = Callable[..., OpenRewardVectorEnv]

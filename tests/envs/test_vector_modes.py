@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from counting import eventually, sessions
 from gymnasium.vector import AutoresetMode, VectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,9 +131,9 @@ def random_call(source: random.Random) -> dict[str, Any]:
     return {"name": name, "arguments": arguments}
 
 
+@pytest.mark.parametrize("outputs", [400, pytest.param(10_000, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize("obs_mode", ["text", "blocks", "messages"])
-def test_nothing_a_tool_says_breaks_the_merging(server_url: str, obs_mode: str) -> None:
-    outputs = 10_000 if os.environ.get("OPENREWARD_GYM_LONG") else 400
+def test_nothing_a_tool_says_breaks_the_merging(server_url: str, obs_mode: str, outputs: int) -> None:
     source = random.Random(7)
     with OpenRewardVectorEnv(16, environment="echo", base_url=server_url, obs_mode=obs_mode) as envs:
         envs.reset(seed=0)
@@ -146,3 +146,17 @@ def test_nothing_a_tool_says_breaks_the_merging(server_url: str, obs_mode: str) 
                 assert kinds.setdefault(key, column.dtype) == column.dtype
             assert len([json.loads(text) for text in infos["metadata"]]) == 16
             assert np.issubdtype(infos["task_index"].dtype, np.integer)
+
+
+def test_a_worker_that_is_killed_takes_no_other_session_with_it(server_url: str) -> None:
+    """Its own session cannot be given back by anyone: it is the server's to end, once nobody pings it."""
+    before = sessions(server_url)
+    envs = make(server_url, "async", AutoresetMode.NEXT_STEP, context="spawn")
+    envs.reset(seed=0)
+    assert sessions(server_url) == before + ENVS
+    envs.processes[0].kill()
+    envs.processes[0].join()
+    with pytest.raises((EOFError, ConnectionError)):
+        envs.step([{"name": "echo", "arguments": {"text": "hi"}}] * ENVS)
+    envs.close(terminate=True)
+    assert eventually(lambda: sessions(server_url) == before + 1)

@@ -1,0 +1,46 @@
+"""What other libraries make of our envs, each in the version that the registry has now."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PACKAGES = HERE.parents[1] / ".venvs" / "interop"
+# Without what they depend on: Gymnasium, NumPy and PyTorch are to be the ones that we run on.
+NAMES = [
+    *("minari", "jax", "jaxlib", "ml_dtypes", "opt_einsum", "scipy", "h5py", "portion"),
+    *("torchrl", "tensordict<0.15,>=0.14.3", "pyvers", "hoptorch"),
+]
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def packages() -> Path:
+    """A folder with them; made at the first call."""
+    if not (PACKAGES / ".ready").exists():
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade"]
+        subprocess.run([*command, "--target", str(PACKAGES), *NAMES], check=True)
+        (PACKAGES / ".ready").touch()
+    return PACKAGES
+
+
+@pytest.mark.parametrize(("library", "episodes"), [("minari", 2), ("torchrl", 1)])
+def test_episodes(library: str, episodes: int, packages: Path, server_url: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(packages), "MINARI_DATASETS_PATH": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(HERE / f"interop_{library}.py"), server_url]
+    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    told = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("[")]
+    assert len(told) == episodes
+    for observations, rewards, terminated in told:
+        assert "hé" in observations[0]
+        assert len(observations) == len(rewards) == 2
+        assert rewards[-1] == 1.0
+        assert terminated
