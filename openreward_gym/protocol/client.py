@@ -39,7 +39,8 @@ class Client:
     Args:
         base_url: The server; None for `OPENREWARD_URL`, or the hosted platform.
         api_key_env: The environment variable that holds the API key. It is read when a request is made, and kept nowhere.
-        transport: `"httpx"`, an `httpx.AsyncClient`, an ASGI app, or anything with the `Transport` interface.
+        transport: `"fast"` (which leaves it to httpx where a proxy is configured), `"httpx"`, an `httpx.AsyncClient`, an ASGI
+            app, or anything with the `Transport` interface.
         request_timeout_s: Seconds until the answer to an ordinary request must begin.
         idle_timeout_s: Seconds of silence in a stream after which the server counts as dead (it sends something every 10 s).
         ping_interval_s: Seconds between two pings of an open session.
@@ -54,7 +55,7 @@ class Client:
         base_url: str | None = None,
         *,
         api_key_env: str = "OPENREWARD_API_KEY",
-        transport: TransportLike = "httpx",
+        transport: TransportLike = "fast",
         request_timeout_s: float = 60.0,
         idle_timeout_s: float = 30.0,
         ping_interval_s: float = 10.0,

@@ -1,4 +1,4 @@
-"""How bytes travel: one small interface, and httpx behind it. The only module that knows an HTTP library.
+"""How bytes travel: one small interface, and who is behind it. The only module that knows httpx.
 
 A transport sends one request and returns one response. It follows no redirect, retries nothing and decides nothing; it says
 in its errors whether the server can have seen the request, because that decides whether it may be sent again.
@@ -7,20 +7,23 @@ in its errors whether the server can have seen the request, because that decides
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
 
 import httpx
 
-from openreward_gym.errors import ConfigurationError, ServerUnreachableError, TransportError, TransportTimeoutError
-from openreward_gym.protocol.addresses import origin_of, without_credentials
+from openreward_gym.errors import ConfigurationError, TransportError, TransportTimeoutError
+from openreward_gym.protocol.addresses import origin_of
+from openreward_gym.protocol.fast import FastTransport, why_not
+from openreward_gym.protocol.request import Request, Response, Sink, Transport, broken, shown, silent, unreachable
 from openreward_gym.protocol.wire import Secret
 
 __all__ = [
     "TRANSPORTS",
     "ASGIApp",
+    "FastTransport",
     "HttpxTransport",
     "Request",
     "Response",
@@ -31,8 +34,7 @@ __all__ = [
     "make_transport",
 ]
 
-Sink: TypeAlias = Callable[[bytes], bool]
-"""Takes the next bytes of a streamed body; returns True once it needs no more."""
+log = logging.getLogger("openreward_gym")
 
 ASGIApp: TypeAlias = Callable[
     [
@@ -43,57 +45,6 @@ ASGIApp: TypeAlias = Callable[
     Awaitable[None],
 ]
 """An ASGI application, called in this process."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One HTTP request.
-
-    Attributes:
-        method: `GET` or `POST`.
-        url: The absolute URL.
-        headers: Names to values; a `Secret` is revealed by the transport alone.
-        body: The JSON body; None for none. It may hold secrets, so no repr shows it.
-        sink: Where the body of a 200 goes piece by piece; None collects it in the response.
-        connect_timeout_s: Seconds to reach the server.
-        first_byte_timeout_s: Seconds from sending to the response's head; None waits for as long as it takes.
-        idle_timeout_s: Most seconds between two pieces of the body: a peer that is silent for longer is dead.
-    """
-
-    method: str
-    url: str
-    headers: Mapping[str, str | Secret]
-    body: bytes | None = field(default=None, repr=False)
-    sink: Sink | None = field(default=None, repr=False)
-    connect_timeout_s: float = 10.0
-    first_byte_timeout_s: float | None = 30.0
-    idle_timeout_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One HTTP response; `body` is empty where a sink took it. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = b""
-
-
-@runtime_checkable
-class Transport(Protocol):
-    """What sends requests. An instance belongs to the event loop that uses it first."""
-
-    async def send(self, request: Request) -> Response:
-        """Send `request` and return its response, whatever its status.
-
-        Raises:
-            ServerUnreachableError: Nobody answers at that address; nothing was sent.
-            TransportTimeoutError: A time limit passed.
-            TransportError: The connection broke. `delivery` says whether the server can have seen the request.
-        """
-
-    async def aclose(self) -> None:
-        """Close all connections."""
 
 
 TransportLike: TypeAlias = "str | httpx.AsyncClient | ASGIApp | Transport"
@@ -132,15 +83,15 @@ class HttpxTransport:
         try:
             return await self._exchange(request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            failure = _unreachable(request, error)
+            failure = unreachable(request.url, error)
         except httpx.PoolTimeout:
-            failure = TransportTimeoutError(f"no free connection to {_shown(request)} in time", delivery="not_sent")
+            failure = TransportTimeoutError(f"no free connection to {shown(request.url)} in time", delivery="not_sent")
         except httpx.UnsupportedProtocol as error:
-            failure = TransportError(f"{_shown(request)}: {error}", delivery="not_sent", permanent=True)
+            failure = TransportError(f"{shown(request.url)}: {error}", delivery="not_sent", permanent=True)
         except (httpx.TimeoutException, TimeoutError):
-            failure = TransportTimeoutError(f"{_shown(request)} gave no sign of life in time")
+            failure = TransportTimeoutError(silent(request.url))
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            failure = TransportError(f"the connection to {_shown(request)} broke: {_reason(error)}")
+            failure = broken(request.url, error)
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -208,7 +159,15 @@ class HttpxTransport:
         return httpx.AsyncClient(limits=limits)
 
 
-TRANSPORTS: dict[str, Callable[[str], Transport]] = {"httpx": HttpxTransport}
+def _fast(base_url: str) -> Transport:
+    """The fast transport where it applies, else httpx."""
+    if reason := why_not(base_url):
+        log.debug("requests to %s go through httpx: %s", shown(base_url), reason)
+        return HttpxTransport(base_url)
+    return FastTransport(base_url)
+
+
+TRANSPORTS: dict[str, Callable[[str], Transport]] = {"fast": _fast, "httpx": HttpxTransport}
 """What makes a transport for the requests to a base URL, by the name that users know it by."""
 
 
@@ -243,24 +202,3 @@ def make_transport(choice: TransportLike, base_url: str) -> Transport:
 
 def _socket_options() -> list[tuple[int, int, int]]:
     return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-
-
-def _unreachable(request: Request, error: Exception) -> TransportError:
-    text = _reason(error)
-    if "CERTIFICATE" in text.upper() or "SSL" in text.upper():
-        return TransportError(
-            f"no secure connection to {_shown(request)}: {text}. Nothing was sent.", delivery="not_sent", permanent=True
-        )
-    return ServerUnreachableError(
-        f"nobody answers at {_shown(request)} ({text}). Is the server running, and is the URL right? "
-        "`openreward-gym serve weather --port 8080` starts one on this machine."
-    )
-
-
-def _shown(request: Request) -> str:
-    scheme, _, rest = without_credentials(request.url).partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}"
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
