@@ -44,6 +44,8 @@ BUDGETS: Mapping[str, RetryBudget] = {
     "policy_refused": RetryBudget(1),
     "refused": RetryBudget(3),
     "task_not_found": RetryBudget(1),
+    # Once more: a unit that kills its worker kills the next one, too.
+    "worker_lost": RetryBudget(2, first_wait_s=0.0),
 }
 """By kind of failure; a kind that is not here is tried once."""
 

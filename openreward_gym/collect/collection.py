@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from openreward_gym.collect.engine import CollectionResult, run_collection
 from openreward_gym.collect.estimating import Estimate, estimate_collection
 from openreward_gym.collect.groups import Advantage
 from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks, select_indices
-from openreward_gym.collect.plan import Plan
+from openreward_gym.collect.plan import Engine, Plan
 from openreward_gym.collect.policies import EpisodicPolicy, Policy, resolve
 from openreward_gym.collect.progress import Face, Reporter, reporter
 from openreward_gym.collect.stopping import Stop, stopped_by_signals
@@ -49,6 +50,9 @@ async def acollect(
     policy_url: str | None = None,
     policy_options: Mapping[str, Any] | None = None,
     progress: bool | Face | Reporter = True,
+    engine: Engine = "local",
+    workers: int | None = None,
+    ray_options: Mapping[str, Any] | None = None,
     transport: Any = "httpx",
     stop: Stop | None = None,
     **env_arguments: Any,
@@ -84,6 +88,9 @@ async def acollect(
         policy_url: The address of the policy's model; None for its provider's own.
         policy_options: Further arguments of a policy that is given by its name (sampling, prices, ...).
         progress: How it is shown on stderr: True chooses, False says nothing; or "bar", "log", "json", a `Reporter`.
+        engine: "ray" plays in Ray's actors, on the cluster that RAY_ADDRESS names or on one that is begun here.
+        workers: How many actors; None for one a core of this machine. They share `concurrency` and a provider's limits.
+        ray_options: Further options of the actors (num_cpus, num_gpus, resources, runtime_env, ...).
         transport: As for `OpenRewardEnv`.
         stop: Stops it from outside; None for nobody.
         **env_arguments: Further arguments of `OpenRewardEnv`.
@@ -99,7 +106,9 @@ async def acollect(
         TransportError: The server is not there.
     """
     plan = _plan(locals())
-    return await run_collection(plan, await _inventory(plan), reporter(progress), stop or Stop())
+    # Only that module knows Ray, and nothing but this loads it.
+    player_of = importlib.import_module("openreward_gym.collect.ray").player_of(plan) if plan.engine == "ray" else None
+    return await run_collection(plan, await _inventory(plan), reporter(progress), stop or Stop(), player_of)
 
 
 def collect(environment: str, policy: str | Policy | EpisodicPolicy, **arguments: Any) -> CollectionResult:
@@ -132,8 +141,10 @@ def estimate(environment: str, policy: str | Policy | EpisodicPolicy, **argument
 
 def _plan(given: Mapping[str, Any]) -> Plan:
     """The arguments of `acollect`, checked, with the policy that they name."""
-    policy = resolve(given["policy"], url=given["policy_url"], **(given["policy_options"] or {}))
-    plan = Plan(**{name: given[name] for name in Plan.__slots__ if name in given and name != "policy"}, policy=policy)
+    options = dict(given["policy_options"] or {})
+    policy = resolve(given["policy"], url=given["policy_url"], **options)
+    asked = {name: given[name] for name in Plan.__slots__ if name in given and name != "policy"}
+    plan = Plan(**asked, policy=policy, given_policy=(given["policy"], given["policy_url"], options))
     plan.check()
     return plan
 

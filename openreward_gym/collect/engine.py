@@ -5,29 +5,32 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from openreward_gym.collect.attempts import FAILED, SUCCESSFUL, Coverage, Outcomes, Reservations
 from openreward_gym.collect.budgets import Patience
 from openreward_gym.collect.configuration import describe_run, keep_run, write_json
-from openreward_gym.collect.episodes import Attempt, AttemptFailedError
 from openreward_gym.collect.groups import Groups
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.collect.lock import RunLock
 from openreward_gym.collect.plan import Plan
-from openreward_gym.collect.policies import policy_name, policy_settings
+from openreward_gym.collect.playing import LocalPlayer, Player
 from openreward_gym.collect.progress import Reporter
 from openreward_gym.collect.schedule import Schedule
 from openreward_gym.collect.stopping import Stop
-from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.errors import AuthenticationError, ConfigurationError, OpenRewardGymError, StoreError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
 from openreward_gym.rollouts.failure import Failure
 from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.rollouts.summary import Summary, summarize
 
 TICK_S = 1.0
+
+PlayerOf: TypeAlias = Callable[[Plan, RolloutStore, RunLock], Awaitable[Player]]
+"""Makes who plays a run, of what is to do, where it goes and the lock that is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +54,49 @@ class CollectionResult:
         return self.store.path
 
 
-async def run_collection(plan: Plan, inventory: Inventory, report: Reporter, stop: Stop) -> CollectionResult:
-    """Collect a run: its folder is locked, its inventory written, and what is missing played."""
+async def run_collection(
+    plan: Plan, inventory: Inventory, report: Reporter, stop: Stop, player_of: PlayerOf | None = None
+) -> CollectionResult:
+    """Collect a run: its folder is locked, its inventory written, and what is missing played.
+
+    Args:
+        plan, inventory: What to do.
+        report: Who is told how it goes.
+        stop: Who may stop it.
+        player_of: Makes the one who plays; None plays in this process.
+    """
     path = Path(plan.output) if plan.output is not None else new_folder(plan.environment)
-    with RunLock(path):
+    with RunLock(path) as lock:
         run = describe_run(plan.behaviour(), inventory.digest, plan.elsewhere())
         keep_run(path, run, resume=plan.resume, allow_changed=plan.allow_changed)
         inventory.write(path)
-        collection = Collection(plan, inventory, RolloutStore(path), report)
-        interrupted = await collection.run(stop)
-        metrics = summarize(collection.store)
+        store = RolloutStore(path)
+        player = LocalPlayer(plan, store.run, store.append) if player_of is None else await player_of(plan, store, lock)
+        try:
+            collection = Collection(plan, inventory, store, report, player)
+            interrupted = await collection.run(stop)
+        finally:
+            await player.aclose()
+        metrics = summarize(store)
         write_json(path / "metrics.json", metrics.to_dict())
-        return CollectionResult(collection.store, metrics, collection.outcomes.coverage(), interrupted)
+        return CollectionResult(store, metrics, collection.outcomes.coverage(), interrupted)
 
 
 class Collection:
-    """A run that is being collected by this process.
+    """A run that is being collected.
 
     Args:
         plan, inventory: What to do.
         store: Where outcomes go.
         report: Who is told.
+        player: Who plays.
     """
 
-    def __init__(self, plan: Plan, inventory: Inventory, store: RolloutStore, report: Reporter) -> None:
+    def __init__(self, plan: Plan, inventory: Inventory, store: RolloutStore, report: Reporter, player: Player) -> None:
         self.plan = plan
         self.store = store
         self.report = report
+        self.player = player
         self.path = Path(store.path)
         self.outcomes = Outcomes(inventory)
         self.outcomes.read(self.path)
@@ -85,21 +104,13 @@ class Collection:
             self.outcomes.omit_beyond(plan.limit)
         self.reservations = Reservations(self.path)
         self.patience = Patience(plan.retries)
-        self.groups = Groups(inventory, store, plan.score_groups, plan.advantages)
+        self.groups = Groups(inventory, store, plan.score_groups, plan.advantages, plan.make_env)
         self.schedule = Schedule(self.outcomes.owed())
-        self._opening = asyncio.Semaphore(plan.opening)
-        self._playing = asyncio.Semaphore(plan.concurrency)
         self._uncompared = iter(self.groups.recall())
         self._workers: list[asyncio.Task[None]] = []
         self._stopped = ""
         # Once a rollout was made, a refusal (401, "no such task") is one unit's trouble and not the caller's mistake.
         self._proven = self.outcomes.coverage().successful > 0
-        settings = policy_settings(plan.policy)
-        self._fields = {
-            "run": store.run,
-            "model": {"name": policy_name(plan.policy), **settings.get("model", {})},
-            "sampling": settings.get("sampling") or None,
-        }
 
     async def run(self, stop: Stop) -> bool:
         """Play what is owed; returns whether it was stopped before the end.
@@ -122,9 +133,7 @@ class Collection:
         finally:
             timers.cancel()
             await self._end_workers()
-            if callable(aclose := getattr(self.plan.policy, "aclose", None)):
-                await aclose()
-            self._close()
+            await self._close()
         return bool(self._stopped) and not self.outcomes.coverage().complete
 
     async def _until_done(self) -> None:
@@ -150,12 +159,12 @@ class Collection:
         for worker in self._workers:
             worker.cancel()
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         """Close the files and write down what became of the units; an error that is on its way out is not replaced."""
         coverage = self.outcomes.coverage()
         self.report.stopped()
         try:
-            self.groups.close()
+            await self.groups.aclose()
             self.reservations.close()
             self.store.close()
             write_json(self.path / "coverage.json", asdict(coverage))
@@ -169,66 +178,52 @@ class Collection:
 
     async def _work(self) -> None:
         """Play units, one after the other, until none is left."""
-        env = self.plan.make_env()
-        try:
-            for group in self._uncompared:
-                await self._compare(group, env)
-            while (unit := await self.schedule.take()) is not None:
-                await self._attempt(env, unit)
-        finally:
-            await env.aclose()
+        for group in self._uncompared:
+            await self._compare(group)
+        while (unit := await self.schedule.take()) is not None:
+            await self._attempt(unit)
 
-    async def _attempt(self, env: OpenRewardEnv, unit: Unit) -> None:
+    async def _attempt(self, unit: Unit) -> None:
         """One attempt at a unit and what follows from it: an outcome, another attempt, or a failure that stays."""
         number = self.outcomes.next_attempt(unit)
         self.reservations.reserve(unit, number)
         self.report.dispatched()
-        plan = self.plan
-        attempt = Attempt(env, unit, number, policy=plan.policy, seed=plan.seed, episode_timeout_s=plan.episode_timeout_s)
         try:
-            async with self._opening:
-                await attempt.open()
-            # More sessions than players are open where some are opened ahead (`prefetch`).
-            async with self._playing:
-                rollout = await attempt.play(self._fields)
-        except AttemptFailedError as failed:
-            self._failed(unit, failed)
-            return
-        except (ConfigurationError, AuthenticationError) as error:
-            if not self._proven:
-                # The caller's mistake is the same for every unit.
-                self.report.left()
-                raise
-            self._failed(unit, attempt.failed(error, "open" if env.episode is None else "policy"))
-            return
+            played = await self.player.play(unit, number)
+            if played.mistake is not None and (played.failure is None or not self._proven):
+                raise played.mistake
         except BaseException:
             self.report.left()
             raise
+        if played.failure is not None:
+            self._failed(unit, played.failure, played.retry_after_s)
+            return
+        rollout = played.rollout
+        assert rollout is not None
         self._proven = True
-        self.store.append(rollout)
         self.outcomes.settle(unit, SUCCESSFUL)
         self.patience.forget(unit.number)
-        self.report.finished(rollout, [] if env.episode is None else [step.environment_s for step in env.episode.steps])
+        self.report.finished(rollout, played.step_seconds)
         if self.groups.add(unit, rollout):
-            await self._compare(unit.group, env)
+            await self._compare(unit.group)
         self.schedule.settle()
 
-    def _failed(self, unit: Unit, failed: AttemptFailedError) -> None:
-        self.store.append_failure(failed.failure)
+    def _failed(self, unit: Unit, failure: Failure, retry_after_s: float | None) -> None:
+        self.store.append_failure(failure)
         self.outcomes.settle(unit, FAILED)
-        wait_s = self.patience.wait_s(unit.number, failed.failure.kind, failed.retry_after_s)
+        wait_s = self.patience.wait_s(unit.number, failure.kind, retry_after_s)
         if self._stopped:
             wait_s = None
-        self.report.failed(failed.failure, wait_s)
+        self.report.failed(failure, wait_s)
         if wait_s is None:
             self.schedule.settle()
         else:
             self.schedule.again(unit, wait_s)
 
-    async def _compare(self, group: str, env: OpenRewardEnv) -> None:
+    async def _compare(self, group: str) -> None:
         """Compare a complete group. What fails is written down, and owed to the next collection."""
         try:
-            await self.groups.compare(group, env)
+            await self.groups.compare(group)
         except (StoreError, ConfigurationError):
             raise
         except OpenRewardGymError as error:

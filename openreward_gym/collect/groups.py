@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import pstdev
@@ -117,12 +117,15 @@ class Groups:
         inventory, store: The run's.
         score: Whether the environment is asked to compare.
         advantages: Which ones are made; None for none.
+        make_env: Makes the env that the environment is asked through.
     """
 
     inventory: Inventory
     store: RolloutStore
     score: bool
     advantages: Advantage | None
+    make_env: Callable[[], OpenRewardEnv]
+    _env: OpenRewardEnv | None = None
     _members: dict[str, dict[int, tuple[str, float | None]]] = field(default_factory=dict)
     _writer: LineWriter | None = None
 
@@ -151,7 +154,7 @@ class Groups:
         self._note(unit.group, unit.sample, rollout)
         return len(self._members[unit.group]) == self.inventory.repeats
 
-    async def compare(self, group: str, env: OpenRewardEnv) -> Group:
+    async def compare(self, group: str) -> Group:
         """Compare a complete group and write it down.
 
         Raises:
@@ -159,7 +162,7 @@ class Groups:
         """
         members = self._members[group]
         ordered = [members[sample] for sample in sorted(members)]
-        scores = await self._scores(group, ordered, env) if self.score else None
+        scores = await self._scores(group, ordered) if self.score else None
         found = compared(group, ordered, scores, self.advantages)
         if self._writer is None:
             self._writer = LineWriter(Path(self.store.path) / "groups", "close")
@@ -168,11 +171,13 @@ class Groups:
         del self._members[group]
         return found
 
-    async def _scores(self, group: str, members: Sequence[tuple[str, float | None]], env: OpenRewardEnv) -> list[GroupScore]:
+    async def _scores(self, group: str, members: Sequence[tuple[str, float | None]]) -> list[GroupScore]:
         number = self.inventory.find(group, 0)
         assert number is not None
         task = self.inventory.unit(number).task
-        session, episode = await env.open_session(TaskRequest(task.split, task.index, task.spec), None)
+        if self._env is None:
+            self._env = self.make_env()
+        session, episode = await self._env.open_session(TaskRequest(task.split, task.index, task.spec), None)
         try:
             if episode.tools.supports_score_group is False:
                 raise ConfigurationError(f"{self.inventory.environment} does not compare groups of rollouts")
@@ -184,10 +189,16 @@ class Groups:
         finally:
             await session.close()
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
+        """Raises StoreError where the last lines could not be forced to the disk."""
+        env, self._env = self._env, None
         writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+        try:
+            if env is not None:
+                await env.aclose()
+        finally:
+            if writer is not None:
+                writer.close()
 
 
 def _messages(rollout: Rollout, tools: ToolSet) -> list[Message]:

@@ -8,15 +8,17 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from openreward_gym.errors import StoreError
 from openreward_gym.rollouts.record import now_iso
-from openreward_gym.rollouts.writer import lock_of
+from openreward_gym.rollouts.writer import fcntl, lock_of
 
 NAME = "collector.lock"
+GATE = "workers.lock"
 HEARTBEAT_S = 15.0
 STALE_S = 120.0
 """Seconds without a heartbeat after which a collector of another machine is dead."""
@@ -35,6 +37,8 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         self._fd = -1
+        self.holder: dict[str, Any] = {}
+        """Who we are, once it is held."""
         self._released = threading.Event()
 
     def __enter__(self) -> Self:
@@ -57,7 +61,11 @@ class RunLock:
             )
         self._fd = fd
         try:
-            self._write({"pid": os.getpid(), "host": socket.gethostname(), "since": now_iso()})
+            self.holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now_iso()}
+            self._write(self.holder)
+            # A dead collector's workers may still live. What one of them is writing now, it writes; then the gate is ours.
+            with _at_gate(self.path.parent, alone=True):
+                pass
         except OSError as error:
             os.close(fd)
             raise StoreError(f"cannot lock {self.path.parent}: {error.strerror or error}") from None
@@ -78,6 +86,40 @@ class RunLock:
         while not self._released.wait(HEARTBEAT_S):
             with contextlib.suppress(OSError):
                 os.utime(self.path)
+
+
+@contextlib.contextmanager
+def writing_for(folder: Path, holder: Mapping[str, Any]) -> Iterator[None]:
+    """Around a write of a collector's worker: it happens while `holder` has the lock, or not at all.
+
+    A collector that dies leaves its workers alive for a moment, and the next one has read by then what there is: a rollout that
+    came later would be there twice.
+
+    Raises:
+        StoreError: The run is another collector's now, or nobody's.
+    """
+    with _at_gate(folder, alone=False):
+        try:
+            found = json.loads((folder / NAME).read_bytes() or b"{}")
+        except (OSError, ValueError):
+            found = {}
+        if found != dict(holder):
+            raise StoreError(f"{folder}: not written: process {holder.get('pid')} on {holder.get('host')} collects it no more")
+        yield
+
+
+@contextlib.contextmanager
+def _at_gate(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Workers pass the gate together, a new collector alone."""
+    fd = os.open(folder / GATE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if fcntl is not None:
+            # Where the file system has no locks, the look at the holder is all there is.
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _read(fd: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from openreward_gym.collect.budgets import RetryBudget
 from openreward_gym.collect.groups import Advantage
@@ -14,6 +14,12 @@ from openreward_gym.collect.policies import EpisodicPolicy, Policy, policy_name,
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.rollouts.conversion import origin_of
+
+Engine: TypeAlias = Literal["local", "ray"]
+"""Where episodes are played: in this process, or in Ray's actors."""
+
+PolicyGiven: TypeAlias = tuple["str | Policy | EpisodicPolicy", str | None, Mapping[str, Any]]
+"""A policy as it was given: itself or its name, its model's address and its options. A worker elsewhere makes its own of it."""
 
 # Where things are, and how they are reached: not what is played.
 _ELSEWHERE = ("api_key_env", "transport", "reset_timeout_s", "render_mode", "obs_mode", "max_obs_chars", "on_failure")
@@ -47,6 +53,10 @@ class Plan:
     score_groups: bool = False
     advantages: Advantage | None = None
     transport: Any = "httpx"
+    engine: Engine = "local"
+    workers: int | None = None
+    ray_options: Mapping[str, Any] | None = None
+    given_policy: PolicyGiven | None = None
     env_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -68,9 +78,18 @@ class Plan:
             raise ConfigurationError(f"advantages must be 'group', 'leave_one_out' or None, not {self.advantages!r}")
         if (self.score_groups or self.advantages) and self.repeats < 2:
             raise ConfigurationError("comparing the rollouts of a task takes several of them: give repeats=2 or more")
+        self._check_engine()
         if self.output is None and self.resume:
             raise ConfigurationError("resume=True needs the output=... of the run to go on with")
         self.make_env()
+
+    def _check_engine(self) -> None:
+        if self.engine not in ("local", "ray"):
+            raise ConfigurationError(f"engine must be 'local' or 'ray', not {self.engine!r}")
+        if self.engine == "local" and (self.workers is not None or self.ray_options is not None):
+            raise ConfigurationError("workers=... and ray_options=... are for engine='ray'; here concurrency=... is all there is")
+        if self.workers is not None and (isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 1):
+            raise ConfigurationError(f"workers must be a whole number from 1 or None, not {self.workers!r}")
 
     def make_env(self) -> OpenRewardEnv:
         """An env of one worker; nothing is asked of a server yet."""
@@ -117,4 +136,6 @@ class Plan:
             "policy_origin": origin_of(getattr(self.policy, "url", None)),
             "input": None if self.input is None else Path(self.input).name,
             "concurrency": self.concurrency,
+            "engine": self.engine,
+            "workers": self.workers,
         }

@@ -1,0 +1,241 @@
+"""`engine="ray"`: real worker processes; one is killed, one kills itself, the driver is killed, an environment hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from collectors import Collector, coverage_of, once_each
+
+from openreward_gym import collect
+from openreward_gym.collect.lock import RunLock, writing_for
+from openreward_gym.collect.progress import Reporter
+from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
+from openreward_gym.rollouts.record import Rollout
+from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
+
+WORKERS = 3
+
+
+async def right(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+    return AssistantMessage(tool_calls=[ToolCall("finish", {"text": "right"}, "c")])
+
+
+async def in_a_while(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+    await asyncio.sleep(0.1)
+    return await right(transcript, tools)
+
+
+class Fatal:
+    """Ends its worker's process in task 2."""
+
+    name = "fatal"
+
+    def begin(self, task: Task, sample: int, seed: int) -> Any:
+        if task.index == 2:
+            os._exit(7)
+        return right
+
+
+class Hanging:
+    """Waits for a tool that never answers in task 0."""
+
+    name = "hanging"
+
+    def begin(self, task: Task, sample: int, seed: int) -> Any:
+        async def play(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+            if task.index == 0:
+                return AssistantMessage(tool_calls=[ToolCall("slow", {"seconds": 600.0})])
+            return await right(transcript, tools)
+
+        return play
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray of this machine's own, begun by the user."""
+    ray: Any = importlib.import_module("ray")
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield ray
+    ray.shutdown()
+
+
+def play(server_url: str, output: Path, policy: Any = right, **arguments: Any) -> Any:
+    given = {"base_url": server_url, "output": output, "progress": False, "engine": "ray", "workers": WORKERS, **arguments}
+    return collect("echo", policy, **given)
+
+
+def writers(run: Path) -> set[int]:
+    """The processes that wrote shards of rollouts."""
+    return {int(path.stem.rsplit("-", 2)[1]) for path in (run / "rollouts").glob("*.jsonl")}
+
+
+@pytest.mark.matrix
+def test_workers_play_and_write_their_own_shards(cluster: Any, server_url: str, tmp_path: Path) -> None:
+    result = play(server_url, tmp_path / "run", repeats=6, concurrency=6, advantages="group")
+    assert result.coverage.successful == result.coverage.expected == once_each(result.store) == 30
+    assert len(writers(tmp_path / "run")) == WORKERS
+    assert os.getpid() not in writers(tmp_path / "run")
+    assert result.metrics.mean_reward == 1.0
+    assert all(rollout.messages and rollout.run == "run" for rollout in result.store)
+    assert coverage_of(tmp_path / "run")["successful"] == 30
+    # The user's Ray is still the user's.
+    assert cluster.is_initialized()
+    # The engine is no part of what is played: the run goes on without it.
+    again = collect(
+        "echo", right, base_url=server_url, output=tmp_path / "run", repeats=6, advantages="group", resume=True, progress=False
+    )
+    assert len(again.store) == 30
+
+
+class Killer(Reporter):
+    """Kills a worker once some rollouts are there."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.run = run
+        self.killed: int | None = None
+
+    def finished(self, rollout: Rollout, step_seconds: list[float]) -> None:
+        super().finished(rollout, step_seconds)
+        if self.killed is None and self.tally.done >= 10:
+            self.killed = min(writers(self.run))
+            os.kill(self.killed, signal.SIGKILL)
+
+
+@pytest.mark.matrix
+def test_a_killed_workers_tasks_are_played_again(cluster: Any, server_url: str, tmp_path: Path) -> None:
+    killer = Killer(tmp_path / "run")
+    result = play(server_url, tmp_path / "run", in_a_while, repeats=12, concurrency=12, progress=killer)
+    assert killer.killed is not None
+    assert result.coverage.successful == result.coverage.expected == once_each(result.store) == 60
+    lost = list(result.store.failures())
+    # What it had under way, and no more; each was played again, once.
+    assert 0 < len(lost) <= 8
+    assert {(failure.source, failure.kind) for failure in lost} == {("client", "worker_lost")}
+    assert all(str(killer.killed) in failure.message for failure in lost)
+    again = {(failure.task, failure.sample) for failure in lost}
+    assert {(r.group, r.sample): r.attempt for r in result.store if (r.group, r.sample) in again} == dict.fromkeys(again, 1)
+    assert len(writers(tmp_path / "run")) == WORKERS + 1
+
+
+@pytest.mark.matrix
+def test_a_task_that_kills_its_workers_fails_alone(cluster: Any, server_url: str, tmp_path: Path) -> None:
+    result = play(server_url, tmp_path / "run", Fatal(), concurrency=1, workers=1)
+    assert (result.coverage.successful, result.coverage.failed, result.coverage.missing) == (4, 1, 0)
+    failures = list(result.store.failures())
+    assert [(failure.kind, failure.attempt) for failure in failures] == [("worker_lost", 0), ("worker_lost", 1)]
+
+
+@pytest.mark.matrix
+def test_an_environment_that_hangs_holds_up_its_own_alone(cluster: Any, server_url: str, tmp_path: Path) -> None:
+    result = play(server_url, tmp_path / "run", Hanging(), repeats=4, concurrency=6, step_timeout_s=2.0)
+    assert result.coverage.complete
+    ended = {(rollout.task.index, rollout.stop_reason) for rollout in result.store}
+    assert ended == {(0, "deadline"), (1, "finished"), (2, "finished"), (3, "finished"), (4, "finished")}
+    hung = [rollout for rollout in result.store if rollout.task.index == 0]
+    assert all(rollout.reward is None for rollout in hung)
+    # The others had ended before the first of them gave up.
+    gave_up = min(rollout.ended_at or "" for rollout in hung)
+    assert all((rollout.ended_at or "") < gave_up for rollout in result.store if rollout.task.index != 0)
+
+
+@pytest.mark.matrix
+def test_the_command_begins_a_ray_and_a_killed_driver_leaves_nothing_double(server_url: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    where = ("--base-url", server_url, "--output", run, "--repeats", 12, "--concurrency", 8)
+    ray = ("--engine", "ray", "--workers", 2)
+    first = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, *ray)
+    for _ in range(10):
+        first.wait_for("rollout")
+    first.signal(signal.SIGKILL)
+    first.end()
+    # At once: its workers may still live.
+    code, said = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, "--resume").end()
+    assert code == 0, said
+    store = RolloutStore(run)
+    assert coverage_of(run)["successful"] == once_each(store) == len(store) == 60
+    assert not list(store.failures())
+
+
+@pytest.mark.matrix
+def test_ctrl_c_drains_the_workers(server_url: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    where = ("--base-url", server_url, "--output", run, "--repeats", 40, "--concurrency", 4, "--engine", "ray", "--workers", 2)
+    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where)
+    collector.wait_for("rollout")
+    collector.signal(signal.SIGINT)
+    code, said = collector.end()
+    assert code == 75, said
+    assert "Traceback" not in said
+    coverage = coverage_of(run)
+    assert 0 < coverage["successful"] == once_each(RolloutStore(run)) < 200
+    # What was under way came to its end.
+    assert coverage["failed"] == 0
+
+
+def test_a_worker_of_a_dead_collector_writes_nothing_more(tmp_path: Path) -> None:
+    with RunLock(tmp_path) as lock:
+        with writing_for(tmp_path, lock.holder):
+            pass
+        with pytest.raises(StoreError, match="collects it no more"), writing_for(tmp_path, {**lock.holder, "pid": 1}):
+            pass
+    with pytest.raises(StoreError, match="collects it no more"), writing_for(tmp_path, lock.holder):
+        pass
+
+
+def test_a_new_collector_waits_for_what_is_being_written(tmp_path: Path) -> None:
+    holder = {"pid": 7, "host": socket.gethostname(), "since": "then"}
+    (tmp_path / "collector.lock").write_text(json.dumps(holder))
+    order: list[str] = []
+
+    def takes_over() -> None:
+        with RunLock(tmp_path):
+            order.append("taken")
+
+    with writing_for(tmp_path, holder):
+        thread = threading.Thread(target=takes_over)
+        thread.start()
+        deadline = time.monotonic() + 5
+        while str(os.getpid()) not in (tmp_path / "collector.lock").read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        order.append("written")
+    thread.join()
+    assert order == ["written", "taken"]
+
+
+@pytest.mark.matrix
+def test_what_cannot_be_sent_to_workers(tmp_path: Path) -> None:
+    lock = threading.Lock()
+
+    async def holds_a_lock(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+        with lock:
+            return AssistantMessage("")
+
+    with pytest.raises(ConfigurationError, match="cannot be sent to Ray's workers"):
+        play("http://127.0.0.1:9", tmp_path / "run", holds_a_lock)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_run_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = "http://127.0.0.1:9"
+    with pytest.raises(ConfigurationError, match="workers"):
+        play(nowhere, tmp_path / "run", engine="local")
+    with pytest.raises(ConfigurationError, match="'local' or 'ray', not 'spark'"):
+        play(nowhere, tmp_path / "run", engine="spark")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"openreward-gym\[ray\]"):
+        play(nowhere, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
