@@ -53,7 +53,7 @@ async def acollect(
     engine: Engine = "local",
     workers: int | None = None,
     ray_options: Mapping[str, Any] | None = None,
-    transport: Any = "httpx",
+    transport: Any = "fast",
     stop: Stop | None = None,
     **env_arguments: Any,
 ) -> CollectionResult:

@@ -52,7 +52,7 @@ class Plan:
     retries: Mapping[str, RetryBudget] | None = None
     score_groups: bool = False
     advantages: Advantage | None = None
-    transport: Any = "httpx"
+    transport: Any = "fast"
     engine: Engine = "local"
     workers: int | None = None
     ray_options: Mapping[str, Any] | None = None
