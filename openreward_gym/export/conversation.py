@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from openreward_gym.export import exact
@@ -229,8 +230,10 @@ class _Reader:
             self.found.findings.add("tool_image_moved")
         self.found.add({"role": "tool", "tool_call_id": call["id"], "name": name, "content": content}, origin)
 
-    def _content(self, blocks: Iterable[Record]) -> tuple[Any, list[bytes]]:
+    def _content(self, blocks: Sequence[Record]) -> tuple[Any, list[bytes]]:
         """(one text, or parts where there is an image; the images)."""
+        if len(blocks) == 1 and blocks[0]["type"] == "text":
+            return self._heard(blocks[0]["text"]), []
         parts: list[dict[str, Any]] = []
         images: list[bytes] = []
         for part in blocks:
@@ -297,8 +300,12 @@ def _matched(calls: list[Record], results: list[int], messages: list[Record]) ->
 
 
 def _tools_of(tools: list[Record] | None) -> list[dict[str, Any]] | None:
-    if not tools:
-        return None
+    return _known_tools(exact.encode_bytes(tools)) if tools else None
+
+
+@lru_cache(maxsize=64)
+def _known_tools(tools: bytes) -> list[dict[str, Any]]:
+    """One list for all rollouts with equal tools: what was done with it once need not be done again."""
     return [
         {
             "type": "function",
@@ -308,7 +315,7 @@ def _tools_of(tools: list[Record] | None) -> list[dict[str, Any]] | None:
                 "parameters": tool.get("input_schema") or {"type": "object", "properties": {}},
             },
         }
-        for tool in tools
+        for tool in exact.decode(tools)[0]
     ]
 
 

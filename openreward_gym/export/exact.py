@@ -1,7 +1,7 @@
 """JSON without loss: digits, big integers, NUL and lone surrogates come out as they went in.
 
 `datasets.Json` columns store text, and this text is written here. What `datasets` reads them with is not exact:
-`column_text` writes numbers so that they come out right all the same, and `survives_json_column` says where none does.
+`column_bytes` writes numbers so that they come out right all the same, and `survives_json_column` says where none does.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import orjson
 
@@ -20,6 +20,10 @@ from openreward_gym.types import Json
 _DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
 _LONG_NUMBER = b"0" * 19
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class DamagedNumberError(Exception):
+    """A number that a `Json` column cannot give back."""
 
 
 def decode(line: bytes) -> tuple[Json, bool]:
@@ -45,18 +49,26 @@ def is_utf8(value: Json) -> bool:
 
 def encode(value: Json) -> str:
     """`value` as JSON text that is valid UTF-8; a lone surrogate becomes its escape, a NaN `NaN`."""
+    return encode_bytes(value).decode()
+
+
+def encode_bytes(value: Json) -> bytes:
+    """The same in UTF-8."""
     try:
         data = orjson.dumps(value)
     except TypeError:
         # Integers beyond 64 bits, keys that are not text, lone surrogates, very deep nesting.
         return _encode_slowly(value)
     # orjson writes NaN and the infinities as null.
-    return _encode_slowly(value) if b"null" in data else data.decode()
+    return _encode_slowly(value) if b"null" in data else data
 
 
-def _encode_slowly(value: Json) -> str:
+def _encode_slowly(value: Json) -> bytes:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return json.dumps(value, separators=(",", ":")) if _SURROGATE.search(text) else text
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def clean(value: Json) -> Json:
@@ -70,14 +82,34 @@ def clean(value: Json) -> Json:
     return value
 
 
-def column_text(value: Json) -> str:
-    """`value` as the text of a `datasets.Json` cell.
+def column_bytes(value: Json) -> bytes:
+    """`value` as the text of a `datasets.Json` cell, in UTF-8.
 
     What `datasets` reads such a cell with (the JSON reader of pandas) gets one in a hundred everyday numbers wrong in the
     last digit: 23.457 comes out as 23.456999999999997. Such a number is written another way, which every reader takes for
     the same number, this one too.
     """
-    return encode(value) if _reads_well(value) else _text_with_numbers(value)
+    return encode_bytes(value) if reads_well(value) else _text_with_numbers(value).encode()
+
+
+def message_bytes(message: Json) -> bytes:
+    """`column_bytes` of a chat message, which has numbers and nulls in its calls' arguments alone.
+
+    Raises:
+        DamagedNumberError: It has a number that `datasets` would give back as another.
+    """
+    if "tool_calls" not in message:
+        try:
+            return orjson.dumps(message)
+        except TypeError:
+            return _encode_slowly(message)
+    for call in message["tool_calls"]:
+        arguments = call["function"]["arguments"]
+        if not reads_well(arguments):
+            if not survives_json_column(arguments):
+                raise DamagedNumberError
+            return _text_with_numbers(message).encode()
+    return encode_bytes(message)
 
 
 def survives_json_column(value: Json) -> bool:
@@ -101,22 +133,28 @@ def survives_json_column(value: Json) -> bool:
     return True
 
 
-def _reads_well(value: Json) -> bool:
-    """Whether the JSON reader of pandas gets every float in `value` right as it is."""
+def reads_well(value: Json) -> bool:
+    """Whether the JSON reader of pandas gets every number in `value` right as it is commonly written."""
     kind = type(value)
     if kind is dict:
         value = value.values()
     elif kind is not list:
-        return kind is not float or _number_reads_well(value)
+        value = (value,)
     for item in value:
         kind = type(item)
-        if kind is not str and kind is not int and not _reads_well(item):
+        if kind is float:
+            if not _float_reads_well(item):
+                return False
+        elif kind is int:
+            if not -(2**63) <= item < 2**64:
+                return False
+        elif (kind is dict or kind is list) and not reads_well(item):
             return False
     return True
 
 
 @lru_cache(maxsize=1 << 16)
-def _number_reads_well(number: float) -> bool:
+def _float_reads_well(number: float) -> bool:
     return math.isfinite(number) and bool(_pandas_reads(repr(number)) == number)
 
 
@@ -156,6 +194,12 @@ def _ways_to_write(number: float) -> Iterator[str]:
 
 
 def _pandas_reads(text: str) -> Json:
+    return _reader_of_pandas()(text)
+
+
+@cache
+def _reader_of_pandas() -> Callable[[str], Json]:
     from datasets.utils.json import ujson_loads
 
-    return ujson_loads(text)
+    reader: Callable[[str], Json] = ujson_loads
+    return reader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -20,7 +20,7 @@ Columns: TypeAlias = dict[str, str]
 
 text, int, float, bool   a value or None
 texts, ids, floats       a list of texts, of token ids, of floats
-messages                 chat messages; "json": a list of `Json`; "string": a list of structs with JSON strings inside
+messages                 what `message_cells` makes of chat messages; "json": a list of `Json`; "string": a list of structs
 tools                    tool definitions or None; "json": a list of `Json`; "string": one JSON string
 objects                  a list of JSON values: a list of `Json`, or of JSON strings
 object                   a JSON object or None: `Json`, or a JSON string
@@ -30,9 +30,9 @@ verl_...                 the structs of verl's table
 
 Compat: TypeAlias = Literal["json", "string"]
 
-ROWS_A_GROUP = 500
+ROWS_A_GROUP = 250
 # Arrow's text columns end at 2 GiB, and readers decode a row group at a time.
-_BYTES_A_GROUP = 32 << 20
+_BYTES_A_GROUP = 8 << 20
 _BYTES_A_FILE = 500 << 20
 
 
@@ -78,42 +78,123 @@ def features_of(columns: Columns, compat: Compat) -> Features:
     return Features({name: kinds[kind] for name, kind in columns.items()})
 
 
-def batch_of(rows: list[Row], columns: Columns, compat: Compat, schema: pa.Schema) -> pa.RecordBatch:
-    """The rows as one batch of Arrow arrays."""
-    import pyarrow as pa
+class RowGroup:
+    """Rows as columns of cells, encoded as they come: no row is held, which spares memory and the garbage collector."""
 
-    arrays = []
-    for (name, kind), field in zip(columns.items(), schema, strict=True):
-        values = [_cell(row.get(name), kind, compat) for row in rows]
-        if compat == "json" and kind in ("messages", "tools", "objects"):
-            array = pa.array(values, type=pa.list_(pa.string())).cast(field.type)
-        elif compat == "json" and kind == "object":
-            array = pa.array(values, type=pa.string()).cast(field.type)
-        else:
-            array = pa.array(values, type=field.type)
-        arrays.append(array)
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    def __init__(self, columns: Columns, compat: Compat, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._columns: list[tuple[str, Callable[[Any], tuple[Any, int]], list[Any]]] = [
+            (name, _encoder(kind, compat), []) for name, kind in columns.items()
+        ]
+        self._as_text = [compat == "json" and kind in _JSON_KINDS for kind in columns.values()]
+        self.rows = 0
+        self.size = 0
+
+    def add(self, row: Row) -> None:
+        """Add a row; `size` grows by about its bytes."""
+        self.rows += 1
+        for name, encode, cells in self._columns:
+            value = row.get(name)
+            if value is None:
+                cells.append(None)
+            else:
+                cell, size = encode(value)
+                cells.append(cell)
+                self.size += size
+
+    def take(self) -> pa.RecordBatch:
+        """The rows as one batch of Arrow arrays; the group is empty afterwards."""
+        import pyarrow as pa
+
+        arrays = []
+        for (_, _, cells), field, as_text in zip(self._columns, self._schema, self._as_text, strict=True):
+            if as_text:
+                text = pa.list_(pa.string()) if pa.types.is_list(field.type) else pa.string()
+                arrays.append(pa.array(cells, type=text).cast(field.type))
+            else:
+                arrays.append(pa.array(cells, type=field.type))
+            cells.clear()
+        self.rows = self.size = 0
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
 
-def _cell(value: Any, kind: str, compat: Compat) -> Any:
-    if value is None:
-        return None
-    if kind in ("messages", "tools", "objects"):
-        if compat == "json" and kind == "messages":
-            # A message has numbers in its calls alone.
-            return [exact.column_text(item) if "tool_calls" in item else exact.encode(item) for item in value]
-        if compat == "json":
-            return [exact.column_text(item) for item in value]
-        if kind == "messages":
-            return [plain_message(item) for item in value]
-        return exact.encode(value) if kind == "tools" else [exact.encode(item) for item in value]
-    if kind == "object":
-        return exact.column_text(value) if compat == "json" else exact.encode(value)
-    if kind == "images":
-        return [{"bytes": item, "path": None} for item in value]
-    if kind == "text":
-        return exact.clean(value)
-    return value
+_JSON_KINDS = ("messages", "tools", "objects", "object")
+
+
+def _encoder(kind: str, compat: Compat) -> Callable[[Any], tuple[Any, int]]:
+    """A function that makes of a value, which is not None, its cell, and says about how many bytes that has."""
+    as_json = compat == "json"
+    encoders: dict[str, Callable[[Any], tuple[Any, int]]] = {
+        "text": _text,
+        "ids": _ids,
+        "images": _images,
+        "messages": _cells,
+        "tools": _remembered(_each(exact.column_bytes)) if as_json else _remembered(_whole(exact.encode_bytes)),
+        "objects": _each(exact.column_bytes if as_json else exact.encode_bytes),
+        "object": _whole(exact.column_bytes if as_json else exact.encode_bytes),
+    }
+    return encoders.get(kind, _as_it_is)
+
+
+def _each(encode: Callable[[Any], bytes]) -> Callable[[Any], tuple[Any, int]]:
+    def encoded(value: Any) -> tuple[Any, int]:
+        cell = [encode(item) for item in value]
+        return cell, sum(map(len, cell))
+
+    return encoded
+
+
+def _whole(encode: Callable[[Any], bytes]) -> Callable[[Any], tuple[Any, int]]:
+    def encoded(value: Any) -> tuple[Any, int]:
+        cell = encode(value)
+        return cell, len(cell)
+
+    return encoded
+
+
+def _remembered(encode: Callable[[Any], tuple[Any, int]]) -> Callable[[Any], tuple[Any, int]]:
+    """`encode`, which asked about the same object again gives the same cell: rollouts of an environment share their tools."""
+    last: list[Any] = [None, None]
+
+    def encoded(value: Any) -> tuple[Any, int]:
+        if value is not last[0]:
+            last[:] = value, encode(value)
+        found: tuple[Any, int] = last[1]
+        return found
+
+    return encoded
+
+
+def _text(value: Any) -> tuple[Any, int]:
+    return exact.clean(value), len(value)
+
+
+def _ids(value: Any) -> tuple[Any, int]:
+    import numpy as np
+
+    ids = np.array(value, dtype=np.int32)
+    return ids, ids.nbytes
+
+
+def _images(value: Any) -> tuple[Any, int]:
+    return [{"bytes": item, "path": None} for item in value], sum(map(len, value))
+
+
+def _cells(value: Any) -> tuple[Any, int]:
+    return value, sum(len(cell) if isinstance(cell, bytes) else 200 + len(cell["content"]) for cell in value)
+
+
+def _as_it_is(value: Any) -> tuple[Any, int]:
+    return value, 8 * len(value) if isinstance(value, list) else 8
+
+
+def message_cells(messages: Iterable[Mapping[str, Any]], compat: Compat) -> list[Any]:
+    """Chat messages as the cells of a `messages` column.
+
+    Raises:
+        DamagedNumberError: "json": a message has a number that `datasets` would give back as another.
+    """
+    return list(map(exact.message_bytes if compat == "json" else plain_message, messages))
 
 
 def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,32 +218,13 @@ def with_text_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
 
 def batches(rows: Iterable[Row], columns: Columns, compat: Compat, features: Features) -> Iterator[pa.RecordBatch]:
     """The rows in batches of a size that memory and readers bear."""
-    schema = features.arrow_schema
-    waiting: list[Row] = []
-    size = 0
+    group = RowGroup(columns, compat, features.arrow_schema)
     for row in rows:
-        waiting.append(row)
-        size += _size_of(row)
-        if len(waiting) == ROWS_A_GROUP or size >= _BYTES_A_GROUP:
-            yield batch_of(waiting, columns, compat, schema)
-            waiting, size = [], 0
-    if waiting:
-        yield batch_of(waiting, columns, compat, schema)
-
-
-def _size_of(row: Row) -> int:
-    """Roughly, and cheap: what is big is images, ids and messages' texts."""
-    size = 0
-    for value in row.values():
-        if isinstance(value, (str, bytes)):
-            size += len(value)
-        elif isinstance(value, list) and value:
-            first = value[0]
-            if isinstance(first, dict):
-                size += sum(len(content) if isinstance(content := item.get("content"), str) else 512 for item in value)
-            else:
-                size += sum(len(item) for item in value) if isinstance(first, (str, bytes)) else 8 * len(value)
-    return size
+        group.add(row)
+        if group.rows == ROWS_A_GROUP or group.size >= _BYTES_A_GROUP:
+            yield group.take()
+    if group.rows:
+        yield group.take()
 
 
 def write_parquet(rows: Iterable[Row], columns: Columns, compat: Compat, folder: Path, split: str) -> tuple[int, list[Path]]:
@@ -226,9 +288,9 @@ def write_jsonl(rows: Iterable[Row], folder: Path, split: str) -> tuple[int, lis
     path, part = folder / f"{split}.jsonl", folder / f".{split}.jsonl.{os.getpid()}.part"
     count = 0
     try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
+        with part.open("wb") as file:
             for row in rows:
-                file.write(exact.encode(row) + "\n")
+                file.write(exact.encode_bytes(row) + b"\n")
                 count += 1
     except BaseException:
         part.unlink(missing_ok=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from openreward_gym.export.conversation import ChatMessage, Conversation, ReadImage
-from openreward_gym.export.exact import survives_json_column
+from openreward_gym.export.exact import DamagedNumberError, survives_json_column
 from openreward_gym.export.options import COLUMNS, Options
 from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Facts, model_of
-from openreward_gym.export.tables import Columns, Row
+from openreward_gym.export.tables import Columns, Row, message_cells
 
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate
@@ -71,6 +71,8 @@ class Format(ABC):
     def __init__(self, context: Context) -> None:
         self.context = context
         self.options = context.options
+        # Rollouts of an environment share their tools: those that were looked at last need no second look.
+        self._good_tools: list[dict[str, Any]] | None = None
 
     @abstractmethod
     def columns(self) -> Columns:
@@ -104,17 +106,24 @@ class Format(ABC):
             row.update({name: further[name] for name in self.options.columns if name not in row})
         return row
 
-    def check_numbers(self, conversation: Conversation) -> None:
-        """Leave out a rollout with numbers that `datasets` damages when it reads a `Json` column.
+    def cells(self, messages: Sequence[ChatMessage], tools: list[dict[str, Any]] | None) -> list[Any]:
+        """The messages as cells of a column of the kind `messages`.
 
         Raises:
-            LeftOut: It has such numbers.
+            LeftOut: They or the tools have a number that `datasets` damages when it reads a `Json` column.
         """
-        if self.options.compat == "string":
-            return
-        arguments = [call["function"]["arguments"] for message in conversation.messages for call in message.get("tool_calls", ())]
-        if not survives_json_column([arguments, conversation.tools]):
-            raise LeftOut("a number that a Json column cannot give back (take compat='string' or the tokens format)")
+        compat = self.options.compat
+        if compat == "json" and tools is not self._good_tools:
+            if not survives_json_column(tools):
+                raise LeftOut(_DAMAGED)
+            self._good_tools = tools
+        try:
+            return message_cells(messages, compat)
+        except DamagedNumberError:
+            raise LeftOut(_DAMAGED) from None
+
+
+_DAMAGED = "a number that a Json column cannot give back (take compat='string' or the tokens format)"
 
 
 def further_columns(conversation: Conversation) -> Row:

@@ -21,8 +21,8 @@ class Sft(Format):
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
         (conversation,) = conversations
-        self.check_numbers(conversation)
-        yield self.row(conversation, messages=conversation.messages, tools=conversation.tools)
+        messages = self.cells(conversation.messages, conversation.tools)
+        yield self.row(conversation, messages=messages, tools=conversation.tools)
 
 
 class PromptCompletion(Format):
@@ -36,18 +36,17 @@ class PromptCompletion(Format):
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
         (conversation,) = conversations
-        self.check_numbers(conversation)
+        cells = self.cells(conversation.messages, conversation.tools)
         turns = [turn for turn in conversation.turns if turn > 0]
         if not turns:
             raise LeftOut("the assistant speaks first: there is no prompt")
         for turn in turns[-1:] if self.options.turns == "last" else turns:
-            prompt = conversation.messages[:turn]
             yield self.row(
                 conversation,
-                prompt=prompt,
-                completion=[conversation.messages[turn]],
+                prompt=cells[:turn],
+                completion=cells[turn : turn + 1],
                 tools=conversation.tools,
-                images=conversation.images[: images_in(prompt)],
+                images=conversation.images[: images_in(conversation.messages[:turn])],
             )
 
 
@@ -79,12 +78,13 @@ class Prompts(Format):
         prompt = conversation.messages[:end]
         if not prompt or prompt[-1]["role"] != "user":
             raise LeftOut("it begins with no user message")
+        cells = self.cells(prompt, conversation.tools)
         self._seen.add(task)
         record = conversation.record
         environment, where = record.get("environment") or {}, record.get("task") or {}
         yield self.row(
             conversation,
-            prompt=prompt,
+            prompt=cells,
             tools=conversation.tools,
             environment=environment.get("name", ""),
             split=environment.get("split"),

@@ -67,7 +67,7 @@ class Preference(Format):
             if isinstance(found, str):
                 self.context.report.dropped_rows[found] += 1
                 continue
-            digest = hashlib.blake2b(exact.encode([found[k] for k in ("prompt", "chosen", "rejected")]).encode()).digest()
+            digest = hashlib.blake2b(repr([found[side] for side in ("prompt", "chosen", "rejected")]).encode()).digest()
             if digest in written:
                 self.context.report.dropped_rows["the same pair again"] += 1
             elif self.options.max_pairs is not None and len(written) >= self.options.max_pairs:
@@ -127,17 +127,17 @@ class Preference(Format):
         lengths = sorted(len(exact.encode(side)) for side in (chosen, rejected))
         if ratio is not None and lengths[1] > ratio * lengths[0]:
             return f"lengths differ by more than a factor of {ratio:g}"
-        for side in (better, worse):
-            try:
-                self.check_numbers(side.conversation)
-            except LeftOut as reason:
-                return str(reason)
+        tools = better.conversation.tools
+        try:
+            cells = [self.cells(messages, tools) for messages in (prompt, chosen, rejected)]
+        except LeftOut as reason:
+            return str(reason)
         return self.row(
             better.conversation,
-            prompt=prompt,
-            chosen=chosen,
-            rejected=rejected,
-            tools=better.conversation.tools,
+            prompt=cells[0],
+            chosen=cells[1],
+            rejected=cells[2],
+            tools=tools,
             rejected_rollout_id=worse.conversation.record["id"],
             images=images,
         )
@@ -189,7 +189,7 @@ class Kto(Format):
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
-        self.check_numbers(conversation)
+        cells = self.cells(conversation.messages, conversation.tools)
         good = self._is_good(conversation.record.get("reward"))
         turns = [turn for turn in conversation.turns if turn > 0]
         if not turns:
@@ -203,9 +203,14 @@ class Kto(Format):
                 continue
             if good and "cut_off_turn" in conversation.problems:
                 raise LeftOut("good, but cut off at the token limit")
-            images = conversation.images[: images_in(prompt)]
-            tools = conversation.tools
-            yield self.row(conversation, prompt=prompt, completion=completion, label=good, tools=tools, images=images)
+            yield self.row(
+                conversation,
+                prompt=cells[:turn],
+                completion=cells[turn : turn + 1],
+                label=good,
+                tools=conversation.tools,
+                images=conversation.images[: images_in(prompt)],
+            )
 
 
 def with_equal_ids(messages: list[ChatMessage]) -> list[ChatMessage]:
