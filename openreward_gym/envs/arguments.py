@@ -25,8 +25,11 @@ def observation_space(obs_mode: str, max_obs_chars: int | None) -> gymnasium.Spa
 
 def check_arguments(given: Mapping[str, Any]) -> None:
     """Raises ConfigurationError for the first of `OpenRewardEnv`'s arguments that cannot be."""
-    if not isinstance(given["environment"], str) or not given["environment"].strip():
-        raise ConfigurationError(f"environment must be a name like 'weather' or 'owner/name', not {given['environment']!r}")
+    environment = given["environment"]
+    if not isinstance(environment, type) and (not isinstance(environment, str) or not environment.strip()):
+        raise ConfigurationError(
+            f"environment must be a name like 'weather' or 'owner/name', or an openreward Environment class, not {environment!r}"
+        )
     choices = {
         "obs_mode": OBS_MODES,
         "on_message": get_args(OnMessage),

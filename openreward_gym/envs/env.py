@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import gymnasium
 
-from openreward_gym.envs import catalog, clients, rendering
+from openreward_gym.envs import catalog, clients, hosting, rendering
 from openreward_gym.envs.actions import as_message
 from openreward_gym.envs.arguments import RENDER_MODES, check_arguments, observation_space
 from openreward_gym.envs.episode import Episode, Step
@@ -50,7 +50,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
     provider's message, or plain text; see `step`. No network before the first use of a space or `reset`.
 
     Args:
-        environment: The environment's name: "weather" on one server, "owner/name" on the platform.
+        environment: The environment's name: "weather" on one server, "owner/name" on the platform. Or a class, a subclass of
+            the SDK's `Environment`, which is then played in this process (and cannot be in a spec's JSON).
         base_url: The server; None for the hosted platform (`OPENREWARD_URL` and its like).
         variant: A variant of the environment; None for its default.
         split: Where tasks come from.
@@ -70,7 +71,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         on_failure: "truncate" ends the episode when infrastructure fails in a step (with its `stop_reason`), "raise"
             raises the error too.
         max_obs_chars: Longer text observations lose their middle, and say so; None never cuts.
-        transport: "httpx", or an `httpx.AsyncClient` or ASGI application (which cannot be in a spec).
+        transport: How a server is reached: a name ("httpx"), or an `httpx.AsyncClient` or ASGI application (which cannot be
+            in a spec). "in-process" plays what `openreward-gym serve` serves (built-in names, "module:Class") without one.
         render_mode: None, "ansi", "human" or "rgb_array".
 
     Raises:
@@ -81,7 +83,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     def __init__(
         self,
-        environment: str,
+        environment: str | type[Any],
         *,
         base_url: str | None = None,
         variant: str | None = None,
@@ -100,12 +102,13 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         on_message: OnMessage = "terminate",
         on_failure: str = "truncate",
         max_obs_chars: int | None = None,
-        transport: Any = "httpx",
+        transport: Any = "fast",
         render_mode: str | None = None,
     ) -> None:
-        self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        check_arguments(self._arguments)
-        self.environment = environment
+        self._given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        check_arguments(self._given)
+        self._arguments = {**self._given, **hosting.resolve(environment, base_url, transport)._asdict()}
+        self.environment: str = self._arguments["environment"]
         self.variant = variant
         self.split = split
         self.obs_mode = obs_mode
@@ -414,7 +417,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
     # Copies carry the arguments, never a session -------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"arguments": self._arguments, "spec": self.spec, "np_random": self._np_random}
+        return {"arguments": self._given, "spec": self.spec, "np_random": self._np_random}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         type(self).__init__(self, **state["arguments"])
@@ -422,7 +425,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._np_random = state["np_random"]
 
     def __repr__(self) -> str:
-        where = f", base_url={self._arguments['base_url']!r}" if self._arguments["base_url"] else ""
+        where = f", base_url={self._given['base_url']!r}" if self._given["base_url"] else ""
         return f"{type(self).__name__}({self.environment!r}, split={self.split!r}{where})"
 
     def __str__(self) -> str:

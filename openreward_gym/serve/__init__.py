@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from openreward_gym.serve.asgi import app
 from openreward_gym.serve.environments import Servable
 from openreward_gym.serve.foreground import run
+from openreward_gym.serve.inprocess import InProcess, in_process
 from openreward_gym.serve.server import LocalServer
 
-__all__ = ["LocalServer", "app", "local", "run"]
+__all__ = ["InProcess", "LocalServer", "app", "in_process", "local", "run"]
 
 
 def local(

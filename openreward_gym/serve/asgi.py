@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.environments import Servable, check, load
+from openreward_gym.serve.environments import Servable, check, load_all
 
 QUIET: Mapping[str, str] = {"OPENREWARD_DISABLE_UPDATE_CHECK": "1", "OPENREWARD_LOG_LEVEL": "WARNING"}
 """What keeps the SDK from asking a package index for news and from logging three lines a call."""
@@ -28,7 +28,7 @@ def app(environments: Servable | Iterable[Servable]) -> Any:
         MissingExtraError: The extra `server` is not installed.
     """
     wanted = check(environments)
-    with _quiet_imports():
+    with quiet_imports():
         return build(wanted)
 
 
@@ -38,20 +38,29 @@ def build(environments: list[Servable]) -> Any:
     Raises:
         ConfigurationError: One cannot be loaded, or the SDK refuses it (no tools, no splits, two of one name).
     """
+    return serving(load_all(environments)).app
+
+
+def serving(classes: list[type[Any]]) -> Any:
+    """The SDK's `Server` of `classes`.
+
+    Raises:
+        ConfigurationError: The SDK refuses one (no tools, no splits, two of one name).
+    """
     from openreward.environments import Server
 
-    classes = [load(environment) for environment in environments]
     try:
         for cls in classes:
             # The SDK remembers these on the class: a subclass would be served its parent's.
             cls._splits_cache, cls._tasks_cache, cls._tasks_cache_locks = cls.list_splits(), {}, {}
-        return Server(classes).app
+        return Server(classes)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the openreward SDK does not serve {[cls.__name__ for cls in classes]}: {error}") from error
 
 
 @contextmanager
-def _quiet_imports() -> Iterator[None]:
+def quiet_imports() -> Iterator[None]:
+    """Imports of the SDK in here make loggers that say only what went wrong."""
     # The SDK's loggers take their level from the environment, once, when they are imported.
     before = {name: os.environ.get(name) for name in QUIET}
     os.environ.update({**QUIET, **{name: value for name, value in before.items() if value is not None}})

@@ -78,6 +78,11 @@ def load(environment: Servable) -> type[Any]:
     return typing.cast("type[Any]", found)
 
 
+def load_all(environments: Iterable[Servable]) -> list[type[Any]]:
+    """The classes to serve, in their order; see `load`."""
+    return [load(environment) for environment in environments]
+
+
 def pack(environments: Sequence[Servable]) -> bytes:
     """`environments` as bytes that `unpack` reads in another process.
 
