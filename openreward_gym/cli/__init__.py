@@ -27,7 +27,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # Plain: in 80 columns twice as much fits as in rich's boxes, and "[default: ...]" in a help text is no markup.
+    rich_markup_mode=None,
     help="OpenReward environments as gymnasium.Env: serve them, collect rollouts, export training data.",
 )
 
