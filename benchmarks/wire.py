@@ -1,0 +1,241 @@
+"""What a request costs its client: our transports, the official SDK's clients, httpx, and a bare socket, side by side.
+
+    python benchmarks/wire.py [--server cheap|sdk|both] [--sessions 1,16,64,256,1024] [--clients "NAME;..."] [--runs 5]
+                              [--seconds 2] [--payload 200] [--uvloop]
+
+Every client plays the same episodes (create, prompt, ten calls, delete: fifteen requests) in a process of its own, with so many
+sessions at once. The clients take turns, one cell after the other, run after run, so that what else the machine does meets all of
+them; each figure is the median over the runs. `CPU us` is the client's own CPU time a request (getrusage); `server` is the
+server's CPU as a share of one core; `x limit` and `x official` are ratios of CPU time, taken run by run; `rate x official` of
+requests a second. `--payload 1024,16384,262144,4194304` measures results of those sizes instead, against the cheap server.
+The cheap server (wire_server.py) is prebuilt answers, so that the client is what is measured; the SDK's own is the bottleneck.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wire_clients import NAMES
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests" / "servers"))
+
+from launch import served
+
+LIMIT = "limit"
+OFFICIAL = "official async"
+LIBRARIES = ("openreward", "httpx", "aiohttp", "httpx-aiohttp", "httptools", "orjson", "uvloop")
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+Cell = dict[str, float]
+Cells = dict[tuple[str, int], list[Cell]]
+
+
+class Player:
+    """A client in its process."""
+
+    def __init__(self, name: str, url: str, loop: str) -> None:
+        quiet = {"OPENREWARD_DISABLE_UPDATE_CHECK": "1", "OPENREWARD_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
+        self.name = name
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "wire_clients.py"), name, url, loop],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **quiet, "OPENREWARD_API_KEY": ""},
+            text=True,
+        )
+        self.heard()
+
+    def heard(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the client {self.name!r} ended with {self.process.wait()}")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def play(self, sessions: int, seconds: float, server: int) -> Cell:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"sessions": sessions, "seconds": seconds}) + "\n")
+        self.process.stdin.flush()
+        self.heard()
+        before = used_by(server)
+        self.heard()
+        used_s = used_by(server) - before
+        cell: Cell = self.heard()
+        return {**cell, "server": 100 * used_s / seconds}
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def used_by(pid: int) -> float:
+    """Seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK_S
+
+
+@contextmanager
+def serving(kind: str, payload: int) -> Iterator[tuple[str, int]]:
+    """The URL and the process of a server."""
+    if kind == "sdk":
+        with served() as url:
+            port = int(url.rpartition(":")[2])
+            yield url, _listening_on(port)
+        return
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "wire_server.py"), str(payload)], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}", process.pid
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _listening_on(port: int) -> int:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(port).encode() in words and any(word.endswith(b"environments.py") for word in words):
+                return int(folder.name)
+    raise RuntimeError(f"no server listens on port {port}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    clients: Sequence[str]
+    sessions: Sequence[int]
+    runs: int
+    seconds: float
+    loop: str
+
+
+def measured(kind: str, payload: int, plan: Plan) -> Cells:
+    cells: Cells = defaultdict(list)
+    with ExitStack() as stack:
+        url, pid = stack.enter_context(serving(kind, payload))
+        players: list[Player] = []
+        for name in plan.clients:
+            try:
+                player = Player(name, url, plan.loop)
+            except RuntimeError as error:
+                print(f"left out: {error} (is its library installed?)")
+                continue
+            stack.callback(player.close)
+            players.append(player)
+        for run in range(plan.runs):
+            for count in plan.sessions:
+                # Turned around every other time: whoever comes first may find a colder machine.
+                for player in players if run % 2 == 0 else players[::-1]:
+                    cells[player.name, count].append(player.play(count, plan.seconds, pid))
+    return cells
+
+
+def table(cells: Cells, plan: Plan) -> list[str]:
+    head = (
+        "client | sessions | requests/s (min-max) | p50 ms | p99 ms | CPU us (min-max) | x limit | x official | rate x official"
+    )
+    lines = [f"| {head} | server % | MiB | above imports |", "|---|" + "---:|" * 11]
+    for count in plan.sessions:
+        for name in plan.clients:
+            runs = cells.get((name, count))
+            if not runs:
+                continue
+            ratios = [
+                _ratio(runs, cells.get((LIMIT, count)), "cpu_us"),
+                _ratio(cells.get((OFFICIAL, count)), runs, "cpu_us"),
+                _ratio(runs, cells.get((OFFICIAL, count)), "rate"),
+            ]
+            lines.append(
+                f"| {name} | {count} | {_spread(runs, 'rate')} | {_median(runs, 'p50_ms'):.2f} | {_median(runs, 'p99_ms'):.2f} | "
+                f"{_spread(runs, 'cpu_us')} | {' | '.join(ratios)} | {_median(runs, 'server'):.0f} | "
+                f"{_median(runs, 'rss_mib'):.0f} | {_median(runs, 'above_mib'):.0f} |"
+            )
+    return lines
+
+
+def _median(runs: list[Cell], what: str) -> float:
+    return statistics.median(run[what] for run in runs)
+
+
+def _spread(runs: list[Cell], what: str) -> str:
+    values = [run[what] for run in runs]
+    return f"{statistics.median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
+
+
+def _ratio(runs: list[Cell] | None, others: list[Cell] | None, what: str) -> str:
+    """The median of the ratios of runs that were neighbours."""
+    if not runs or not others:
+        return ""
+    return f"{statistics.median(one[what] / other[what] for one, other in zip(runs, others, strict=True)):.2f}"
+
+
+def versions() -> str:
+    found = []
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"no {name}")
+    return ", ".join(found)
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--server", choices=("cheap", "sdk", "both"), default="both")
+    parser.add_argument("--sessions", default="1,16,64,256,1024")
+    parser.add_argument("--clients", default=";".join(NAMES), help="names, with ; between them")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--payload", default="200")
+    parser.add_argument("--uvloop", action="store_true")
+    given = parser.parse_args()
+    clients = [name.strip() for name in given.clients.split(";")]
+    unknown = [name for name in clients if name not in NAMES]
+    if unknown:
+        parser.error(f"no client {unknown[0]!r}: choose of {'; '.join(NAMES)}")
+    plan = Plan(
+        clients,
+        [int(count) for count in given.sessions.split(",")],
+        given.runs,
+        given.seconds,
+        "uvloop" if given.uvloop else "asyncio",
+    )
+    print(
+        f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}; {versions()}"
+    )
+    print(f"medians of {plan.runs} runs of {plan.seconds:g} s, in turn; {plan.loop}")
+    for kind in ("cheap", "sdk") if given.server == "both" else (given.server,):
+        for payload in [int(size) for size in given.payload.split(",")] if kind == "cheap" else [100]:
+            print(f"\n## {'The cheap server' if kind == 'cheap' else 'The SDK server'}, results of {payload} characters\n")
+            print("\n".join(table(measured(kind, payload, plan), plan)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
