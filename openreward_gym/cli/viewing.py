@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.rollouts.conversion import origin_of
+
+if TYPE_CHECKING:
+    from openreward_gym.viewer.server import Powers
 
 
 def view(
@@ -25,6 +29,15 @@ def view(
     chosen: Annotated[
         str, typer.Option("--filter", help="With --html: which rollouts, like 'reward > 0.5'.", show_default=False)
     ] = "",
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            "--replay", metavar="URL", help="An environment server where rollouts' calls may be made again.", show_default=False
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="A model's name or a folder: shows exports token for token.", show_default=False)
+    ] = None,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = False,
 ) -> None:
     """Look at runs in the browser.
@@ -47,7 +60,25 @@ def view(
         index,
         host,
         port,
+        powers=powers(replay, tokenizer),
         browse=browse,
         announce=lambda line: print(line, flush=True),
         warn=lambda line: print(line, file=sys.stderr),
     )
+
+
+def powers(replay: str | None = None, tokenizer: str | None = None) -> Powers:
+    """What the viewer can do with exports and environments.
+
+    Args:
+        replay: The environment server on which calls may be made again; None for none.
+        tokenizer: What the export lens reads tokens with; None: it shows messages.
+    """
+    from openreward_gym.cli.lens import ExportLens
+    from openreward_gym.cli.replay import ReplayCheck
+    from openreward_gym.viewer.server import Powers
+
+    lens = ExportLens(tokenizer)
+    if replay is None:
+        return Powers(lens, lens.formats)
+    return Powers(lens, lens.formats, ReplayCheck(replay), origin_of(replay) or "")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.rollouts import images
 from openreward_gym.rollouts.folder import LocalFolder, Shard
 from openreward_gym.rollouts.labels import FILE as LABELS
 from openreward_gym.rollouts.labels import Label, read_labels, write_label
@@ -124,6 +125,12 @@ class RunIndex:
         """The folder of the run of that key; None where there is none."""
         found = self.rows("SELECT folder FROM runs WHERE key = ?", (run,))
         return Path(found[0][0]) if found else None
+
+    def image(self, folder: str | os.PathLike[str], sha256: str) -> bytes:
+        """The bytes of an image of a run's folder; empty where it cannot be read."""
+        with contextlib.suppress(StoreError):
+            return images.read(LocalFolder(folder), sha256)
+        return b""
 
     def label(self, run: str, label: Label) -> None:
         """Keep a label beside its run.

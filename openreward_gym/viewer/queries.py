@@ -137,6 +137,15 @@ def group(index: RunIndex, run: str, name: str, step: int | None, discarded: boo
     return [orjson.loads(_labelled(*row)) for row in index.rows(sql, (*condition.parameters, name, step))]
 
 
+def others_of(index: RunIndex, run: str, identity: str) -> list[str]:
+    """The ids of the other rollouts that an export would compare a rollout with, those of its group; 100 at most."""
+    sql = (
+        "SELECT o.id FROM rollouts r JOIN runs ON runs.run = r.run JOIN rollouts o ON o.run = r.run AND o.grp = r.grp "
+        "AND o.pk != r.pk WHERE runs.key = ? AND r.id = ? ORDER BY o.sample, o.pk LIMIT 100"
+    )
+    return [identity for (identity,) in index.rows(sql, (run, identity))]
+
+
 def task(index: RunIndex, name: str) -> list[Any]:
     """Every attempt at a task, over all runs and steps, in the order of time."""
     sql = (

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -35,19 +35,27 @@ logger = logging.getLogger("openreward_gym.viewer")
 
 REFRESH_S = 0.7
 
-Lens: TypeAlias = Callable[[Rollout, str], Mapping[str, Any]]
-"""What an export makes of a rollout: `(rollout, format)` to `{"row": ..., "dropped": reason or None}`."""
+Others: TypeAlias = Callable[[], Sequence[Rollout]]
+Lens: TypeAlias = Callable[[Rollout, Others, str], Mapping[str, Any]]
+"""What an export makes of a rollout: `(rollout, the others of its group, format)` to `{"rows": [{"row", "spans"}], "dropped":
+why there is none, or None}`."""
 Replay: TypeAlias = Callable[[Rollout], Mapping[str, Any]]
-"""Runs a rollout's calls again: to `{"calls": [{"name", "recorded", "now", "same", ...}]}`."""
+"""Runs a rollout's calls again: to `{"calls": [{"name", "recorded", "now", "same", ...}], "same": ...}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Powers:
-    """What the viewer cannot do itself, because it knows neither exports nor environments; None where it is not given."""
+    """What the viewer cannot do itself, because it knows neither exports nor environments.
+
+    Attributes:
+        lens: The export lens; None for none. lens_formats: (name, what it is for) of each of its formats.
+        replay: The replay check; None for none. replay_at: Where it plays, to be shown.
+    """
 
     lens: Lens | None = None
-    lens_formats: tuple[str, ...] = ()
+    lens_formats: tuple[tuple[str, str], ...] = ()
     replay: Replay | None = None
+    replay_at: str = ""
 
 
 def create_app(index: RunIndex, *, token: str | None = None, powers: Powers | None = None) -> Starlette:
@@ -196,12 +204,19 @@ class _Api:
         )  # fmt: skip
 
     def powers_given(self, asked: _Asked) -> dict[str, Any]:
-        return {"lens": list(self._powers.lens_formats) if self._powers.lens else [], "replay": self._powers.replay is not None}
+        replay_at = self._powers.replay_at if self._powers.replay else None
+        return {"lens": list(self._powers.lens_formats) if self._powers.lens else [], "replay": replay_at}
 
     def lens(self, asked: _Asked) -> dict[str, Any]:
         if self._powers.lens is None:
             raise NotFoundError("This viewer was started without the export lens.")
-        return dict(self._powers.lens(self._record(asked.text("run"), asked.text("id")), asked.text("format")))
+        run, identity = asked.text("run"), asked.text("id")
+
+        def others() -> list[Rollout]:
+            ids = queries.others_of(self._index, run, identity)
+            return [self._record(run, other) for other in ids]
+
+        return dict(self._powers.lens(self._record(run, identity), others, asked.text("format")))
 
     def replay(self, given: Any) -> dict[str, Any]:
         if self._powers.replay is None:
@@ -211,10 +226,13 @@ class _Api:
         return dict(self._powers.replay(self._record(given["run"], given["id"])))
 
     def _record(self, run: str, identity: str) -> Rollout:
+        """The rollout with its images in it."""
         found = self._index.find(run, identity)
         if found is None:
             raise NotFoundError("There is no such rollout in this run.")
-        return Rollout.from_line(self._index.read(found))
+        record = Rollout.from_line(self._index.read(found)).to_dict()
+        images.move_in(record, functools.partial(self._index.image, found.folder))
+        return Rollout.from_dict(record)
 
     def label(self, given: Any) -> dict[str, Any]:
         if not isinstance(given, dict) or not isinstance(given.get("run"), str):

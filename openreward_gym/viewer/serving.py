@@ -6,13 +6,24 @@ import secrets
 import socket
 import webbrowser
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError
 from openreward_gym.viewer.index import RunIndex
 
+if TYPE_CHECKING:
+    from openreward_gym.viewer.server import Powers
+
 
 def serve(
-    index: RunIndex, host: str, port: int, *, browse: bool, announce: Callable[[str], None], warn: Callable[[str], None]
+    index: RunIndex,
+    host: str,
+    port: int,
+    *,
+    browse: bool,
+    announce: Callable[[str], None],
+    warn: Callable[[str], None],
+    powers: Powers | None = None,
 ) -> None:
     """Serve the runs of `index` until this process is interrupted.
 
@@ -23,6 +34,7 @@ def serve(
         browse: Open the browser.
         announce: Is told where the viewer is.
         warn: Is told what to mind, where others can reach it.
+        powers: Export lens and replay check; None for neither.
 
     Raises:
         MissingExtraError: The extra `viewer` is not installed.
@@ -44,7 +56,7 @@ def serve(
         warn("Who has this address can read the runs and write labels; without TLS, so can who listens.")
     if browse:
         webbrowser.open(address)
-    app = create_app(index, token=token)
+    app = create_app(index, token=token, powers=powers)
     uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2)).run([listening])
 
 

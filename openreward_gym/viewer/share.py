@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ class _Share:
         if not self.count:
             raise ConfigurationError("there is no rollout to share: check the run and the filter")
         self._answer("runs", {}, {**told, "damage": []})
-        self._answer("powers", {}, {"lens": [], "replay": False})
+        self._answer("powers", {}, {"lens": [], "replay": None})
         return self._answers
 
     def _answer(self, name: str, asked: Mapping[str, Any], answer: Any) -> None:
@@ -97,14 +98,7 @@ class _Share:
             )
         with contextlib.suppress(RecordError, StoreError):
             found = json.loads(queries.rollout(self._index, key, identity) or b"null")  # lone surrogates, too
-            folder = LocalFolder(self._index.folder(key) or "")
-
-            def read(sha256: str) -> bytes:
-                with contextlib.suppress(StoreError):
-                    return images.read(folder, sha256)
-                return b""
-
-            images.move_in(found["rollout"], read)
+            images.move_in(found["rollout"], functools.partial(self._index.image, self._index.folder(key) or ""))
             self._answer("rollout", {"run": key, "id": identity}, found)
 
 

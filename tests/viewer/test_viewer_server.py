@@ -20,7 +20,7 @@ from viewer_serving import viewing
 from openreward_gym.rollouts.record import ImagePart, MessageRecord, Part, Rollout
 from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.viewer.guard import COOKIE
-from openreward_gym.viewer.server import Powers
+from openreward_gym.viewer.server import Others, Powers
 
 
 @pytest.fixture(scope="module")
@@ -221,14 +221,12 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 
 
 def test_lens_and_replay_are_given_from_outside(runs: Path) -> None:
-    powers = Powers(
-        lens=lambda rollout, form: {"row": {"format": form, "id": rollout.id}},
-        lens_formats=("sft",),
-        replay=lambda rollout: {"calls": [{"name": "bash", "recorded": "1", "now": "2", "same": False}]},
-    )
+    def lens(rollout: Rollout, others: Others, name: str) -> dict[str, Any]:
+        return {"rows": [{"row": {"format": name, "id": rollout.id, "others": [other.id for other in others()]}}]}
+
+    powers = Powers(lens=lens, lens_formats=(("sft", "chat"),), replay=lambda rollout: {"same": False}, replay_at="http://x")
     with viewing(runs, powers=powers) as url, httpx.Client(base_url=url, headers={"Origin": url}) as client:
-        assert client.get("/api/powers").json() == {"lens": ["sft"], "replay": True}
-        row = client.get("/api/lens?run=training&id=training-0-0-0&format=sft").json()["row"]
-        assert row == {"format": "sft", "id": "training-0-0-0"}
-        answer = client.post("/api/replay", json={"run": "training", "id": "training-0-0-0"}).json()
-        assert answer["calls"][0]["same"] is False
+        assert client.get("/api/powers").json() == {"lens": [["sft", "chat"]], "replay": "http://x"}
+        row = client.get("/api/lens?run=training&id=training-0-0-0&format=sft").json()["rows"][0]["row"]
+        assert row == {"format": "sft", "id": "training-0-0-0", "others": [f"training-0-0-{n}" for n in (1, 2, 3)]}
+        assert client.post("/api/replay", json={"run": "training", "id": "training-0-0-0"}).json() == {"same": False}

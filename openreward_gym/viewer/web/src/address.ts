@@ -4,10 +4,10 @@ import { signal } from "@preact/signals";
 export interface Address {
   page: string;
   run?: string; step?: string; group?: string; sample?: string; filter?: string; runs?: string; task?: string; query?: string;
-  regex?: string; view?: string; message?: string;
+  regex?: string; view?: string; format?: string; message?: string;
 }
 
-export const KEYS = ["run", "step", "group", "sample", "filter", "runs", "task", "query", "regex", "view", "message"] as const;
+export const KEYS = ["run", "step", "group", "sample", "filter", "runs", "task", "query", "regex", "view", "format", "message"] as const;
 
 export function parseAddress(hash: string): Address {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);

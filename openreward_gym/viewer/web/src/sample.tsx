@@ -1,11 +1,13 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, at, go } from "./address";
 import { Blocks, Json } from "./body";
-import { ask, shared, tell, useAsk } from "./data";
+import { shared, useAsk } from "./data";
 import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "./figures";
 import { render } from "./kept";
 import { Labels } from "./labels";
 import { Check, Copy, Link, Menu, Problem, Reward } from "./parts";
+import { Lens, type PowersGiven, Replay } from "./powers";
+import { pythonOf } from "./python";
 import { argumentsOf, durationOf, raw, type Section, sections, textOf, tokensOf } from "./rollout";
 import type { Card, Message, Opened, Range, Rollout, Run } from "./types";
 
@@ -29,7 +31,8 @@ function Whole({ opened, run, siblings }: { opened: Opened; run: Run | undefined
   const { rollout } = opened;
   const list = useMemo(() => sections(rollout), [rollout]);
   const [closed, setClosed] = useState<Set<number>>(new Set());
-  const [isRaw, setRaw] = useState(address.value.view === "raw");
+  const powers = useAsk<PowersGiven>("powers", {}, false).value;
+  const view = address.value.view;
   const box = useRef<HTMLDivElement>(null);
   const wanted = address.value.message;
   useEffect(() => {
@@ -43,24 +46,25 @@ function Whole({ opened, run, siblings }: { opened: Opened; run: Run | undefined
     if (!after.delete(number)) after.add(number);
     return after;
   });
-  const show = (as: boolean) => {
-    setRaw(as);
-    go(at({ view: as ? "raw" : undefined }), true);
-  };
+  const toggleView = (name: string) => go(at({ view: view === name ? undefined : name }), true);
   return (
     <article class="sample" ref={box} aria-label="Sample">
       <Head opened={opened} run={run} siblings={siblings} />
       <div class="bar" role="toolbar" aria-label="How the sample is shown">
         <RenderMenu />
-        <button type="button" aria-pressed={isRaw} onClick={() => show(!isRaw)}>Raw</button>
+        {([["raw", "Raw"], ...(powers?.lens.length ? [["lens", "Export lens"]] : []), ...(shared ? [] : [["replay", "Replay check"]])] as [string, string][]).map(([name, label]) => (
+          <button type="button" key={name} aria-pressed={view === name} onClick={() => toggleView(name)}>{label}</button>
+        ))}
         <button type="button" onClick={() => setClosed(new Set(list.map((_, index) => index)))}>Collapse all</button>
         <button type="button" onClick={() => setClosed(new Set())}>Expand all</button>
         <span class="space" />
-        <Link to={at({ page: "task", task: rollout.task?.id, sample: undefined })} class="button">Task history</Link>
+        <Copy text={() => pythonOf(rollout)} label="Copy as Python" />
+        {rollout.task?.id && <Link to={at({ page: "task", task: rollout.task.id, sample: undefined })} class="button">Task history</Link>}
         {siblings.length > 1 && <Link to={at({ page: address.value.page, sample: undefined, view: "divergence" })} class="button">Divergence</Link>}
       </div>
-      <Powers opened={opened} />
-      {isRaw ? <Raw rollout={rollout} /> : (
+      {view === "raw" ? <Raw rollout={rollout} />
+        : view === "lens" && powers ? <Lens opened={opened} formats={powers.lens} />
+        : view === "replay" && powers ? <Replay opened={opened} server={powers.replay} /> : (
         <>
           {list.map((section, index) => (
             <SectionView key={index} index={index} section={section} rollout={rollout} run={opened.run} range={rangeOf(run, "reward")} closed={closed.has(index)} toggle={() => toggle(index)} />
@@ -228,32 +232,5 @@ function Golden({ rollout }: { rollout: Rollout }) {
       <header><h2>Golden answer</h2></header>
       <div class="inside">{typeof golden === "string" ? <Blocks blocks={[{ type: "text", text: golden }]} run="" /> : <Json text={JSON.stringify(golden)} />}</div>
     </section>
-  );
-}
-
-interface LensAnswer { row?: unknown; dropped?: string | null }
-interface ReplayAnswer { calls?: { name: string; recorded: string; now: string; same: boolean }[]; error?: string }
-
-/** Export lens and replay check, where the viewer was started with them. */
-function Powers({ opened }: { opened: Opened }) {
-  const { value } = useAsk<{ lens: string[]; replay: boolean }>("powers", {}, false);
-  const [lens, setLens] = useState<LensAnswer | null>(null);
-  const [replay, setReplay] = useState<ReplayAnswer | null>(null);
-  const [error, setError] = useState<Error | null>(null);
-  if (!value || (!value.lens.length && !value.replay)) return null;
-  const where = { run: opened.run, id: opened.rollout.id };
-  const attempt = (work: Promise<void>) => work.then(() => setError(null), (problem: Error) => setError(problem));
-  return (
-    <div class="powers">
-      {value.lens.length > 0 && (
-        <label>Export as <select onChange={(event) => { const format = event.currentTarget.value; setLens(null); if (format) void attempt(ask<LensAnswer>("lens", { ...where, format }).then(setLens)); }}>
-          <option value="">–</option>{value.lens.map((format) => <option key={format}>{format}</option>)}
-        </select></label>
-      )}
-      {value.replay && <button type="button" onClick={() => attempt(tell<ReplayAnswer>("replay", where).then(setReplay))}>Replay check</button>}
-      <Problem error={error} />
-      {lens && (lens.dropped ? <p class="problem">Left out: {lens.dropped}</p> : <Json text={JSON.stringify(lens.row)} />)}
-      {replay?.calls && <table class="replay"><thead><tr><th>Call</th><th>Recorded</th><th>Now</th><th>Same</th></tr></thead><tbody>{replay.calls.map((call, index) => <tr key={index} class={call.same ? "" : "error"}><td>{call.name}</td><td>{call.recorded}</td><td>{call.now}</td><td>{call.same ? "yes" : "no"}</td></tr>)}</tbody></table>}
-    </div>
   );
 }

@@ -51,7 +51,7 @@ export interface Rollout {
   model?: Record<string, unknown> | null; sampling?: Record<string, unknown> | null; tools?: unknown[] | null;
   messages?: Message[]; reward?: Num; final_reward?: Num; metrics?: Record<string, Num> | null; usage?: Usage | null;
   started_at?: string | null; ended_at?: string | null; cost_usd?: Num; seed?: number | null;
-  timing?: Record<string, Num> | null; versions?: unknown; metadata?: Record<string, unknown> | null;
+  terminal_tool?: { name: string } | null; timing?: Record<string, Num> | null; versions?: unknown; metadata?: Record<string, unknown> | null;
 }
 
 export interface Opened {

@@ -1,0 +1,154 @@
+"""The viewer's replay check: a rollout's calls made again in a new session of its task, and what is different now."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ToolFailedError
+from openreward_gym.protocol.client import Client, RemoteEnvironment
+from openreward_gym.protocol.session import Session
+from openreward_gym.rollouts.conversion import block_of
+from openreward_gym.rollouts.record import MessageRecord, Rollout, ToolCallPart
+from openreward_gym.types import ToolOutput, text_of
+
+STEP_TIMEOUT_S = 120.0
+MAX_SHOWN = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """A call of the record and its result; `arguments` None: they were no JSON object and reached no environment."""
+
+    turn: int
+    name: str
+    arguments: dict[str, Any] | None
+    plain: str | None
+    result: MessageRecord
+
+
+class ReplayCheck:
+    """Runs rollouts again on a server; one at a time.
+
+    Args:
+        base_url: The environment's server. Never the address that a record names: a record may come from anybody.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self._running = threading.Lock()
+
+    def __call__(self, rollout: Rollout) -> dict[str, Any]:
+        """Make the calls again.
+
+        Returns:
+            `prompt`: `{"recorded", "now", "same"}`. `calls`: for each `{"turn", "name", "arguments", "recorded", "now",
+            "recorded_reward", "now_reward", "recorded_finished", "now_finished", "same"}`; a call that was not made again
+            has `now` None. `same`: whether all is. `error`: why it ended early; None where it did not.
+
+        Raises:
+            ConfigurationError: The record does not say of which task it is, or another check is running.
+            OpenRewardGymError: The session could not be opened.
+        """
+        if not self._running.acquire(blocking=False):
+            raise ConfigurationError("another replay check is running: wait until it has ended")
+        try:
+            return asyncio.run(self._replay(rollout))
+        finally:
+            self._running.release()
+
+    async def _replay(self, rollout: Rollout) -> dict[str, Any]:
+        async with Client(self.base_url) as client:
+            environment = client.environment(rollout.environment.name, rollout.environment.variant)
+            async with _session_of(environment, rollout) as session:
+                now = "\n".join(text_of(message.blocks) for message in await session.messages())
+                before = "\n".join(_text(message) for message in _beginning(rollout))
+                prompt = {"recorded": before[:MAX_SHOWN], "now": now[:MAX_SHOWN], "same": before == now}
+                calls, error = await _calls_again(session, rollout)
+        return {"prompt": prompt, "calls": calls, "error": error,
+                "same": error is None and prompt["same"] and all(call["same"] for call in calls)}  # fmt: skip
+
+
+def _session_of(environment: RemoteEnvironment, rollout: Rollout) -> Session:
+    task, split = rollout.task, rollout.environment.split
+    if task.spec is not None:
+        return environment.session(task_spec=task.spec, step_timeout_s=STEP_TIMEOUT_S)
+    if split is None or task.index is None:
+        raise ConfigurationError("the record has neither a task's spec nor its split and index: it cannot be run again")
+    return environment.session(split=split, index=task.index, step_timeout_s=STEP_TIMEOUT_S)
+
+
+def _beginning(rollout: Rollout) -> list[MessageRecord]:
+    first = next((n for n, message in enumerate(rollout.messages) if message.role == "assistant"), len(rollout.messages))
+    return rollout.messages[:first]
+
+
+async def _calls_again(session: Session, rollout: Rollout) -> tuple[list[dict[str, Any]], str | None]:
+    made: list[dict[str, Any]] = []
+    for call in _recorded_calls(rollout):
+        output: ToolOutput | None = None
+        error = None
+        try:
+            if call.plain is not None:
+                output = await session.call_terminal(call.plain)
+            elif call.arguments is not None:
+                output = await session.call(call.name, call.arguments)
+        except ToolFailedError as failed:
+            error = str(failed)
+        except OpenRewardGymError as problem:
+            return made, str(problem)
+        made.append(_compared(call, output, error))
+        if error is not None or (output is not None and output.finished):
+            break
+    return made, None
+
+
+def _recorded_calls(rollout: Rollout) -> Iterator[_Recorded]:
+    """The calls in the order in which they ran, which is that of their results."""
+    turn = 0
+    open_calls: list[ToolCallPart] = []
+    said = ""
+    for message in rollout.messages:
+        if message.role == "assistant":
+            turn += 1
+            open_calls, said = message.tool_calls, message.text
+        elif message.role == "tool":
+            call = next((call for call in open_calls if call.id == (message.tool_call_id or "")), None)
+            if call is not None:
+                open_calls = [other for other in open_calls if other is not call]
+                yield _Recorded(turn, call.name, call.input, None, message)
+            elif not open_calls and said and rollout.terminal_tool is not None:
+                yield _Recorded(turn, message.name or rollout.terminal_tool.name, None, said, message)
+
+
+def _compared(call: _Recorded, output: ToolOutput | None, failed: str | None) -> dict[str, Any]:
+    before, result = _text(call.result), call.result
+    now = failed if output is None else text_of(output.blocks)
+    same = output is not None and (before, result.finished, result.is_error) == (now, output.finished, bool(output.error))
+    not_sent = now is None
+    return {
+        "turn": call.turn,
+        "name": call.name,
+        "arguments": call.plain if call.plain is not None else call.arguments,
+        "recorded": before[:MAX_SHOWN],
+        "now": None if now is None else now[:MAX_SHOWN],
+        "recorded_reward": result.reward,
+        "now_reward": None if output is None else output.reward,
+        "recorded_finished": result.finished,
+        "now_finished": output is not None and output.finished,
+        "same": not_sent or (same and _equal(result.reward, output.reward if output is not None else None)),
+    }
+
+
+def _text(message: MessageRecord) -> str:
+    return text_of([block_of(part) for part in message.blocks])
+
+
+def _equal(before: float | None, now: float | None) -> bool:
+    if before is None or now is None:
+        return before is now
+    return math.isclose(before, now, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(before) and math.isnan(now))

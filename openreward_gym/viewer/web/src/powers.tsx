@@ -1,0 +1,110 @@
+import { useState } from "preact/hooks";
+import { address, at, go } from "./address";
+import { Json } from "./body";
+import { tell, useAsk } from "./data";
+import { shown } from "./figures";
+import { Copy, Problem } from "./parts";
+import { pythonOf } from "./python";
+import type { Num, Opened } from "./types";
+
+export interface PowersGiven { lens: [string, string][]; replay: string | null }
+
+interface Span { column: string; role: string | null; text: string; use: "trained" | "rejected" | "context" }
+interface LensAnswer { rows: { row: unknown; spans: Span[] }[]; dropped: string | null; findings: string[]; compared: number }
+
+const USES: Record<Span["use"], string> = { trained: "trained", rejected: "trained against", context: "read, not trained" };
+
+/** What an export makes of the rollout: its rows and which of their text is trained, or why it is left out. */
+export function Lens({ opened, formats }: { opened: Opened; formats: [string, string][] }) {
+  const format = address.value.format ?? formats[0]?.[0] ?? "";
+  const { value, error } = useAsk<LensAnswer>(format ? "lens" : null, { run: opened.run, id: opened.rollout.id, format }, false);
+  const spans = value?.rows.some((row) => row.spans.length);
+  return (
+    <section class="section lens" aria-label="Export lens">
+      <header>
+        <h2>As training data</h2>
+        <label>Format <select value={format} onChange={(event) => go(at({ format: event.currentTarget.value }), true)}>{formats.map(([name]) => <option key={name}>{name}</option>)}</select></label>
+        <span class="tokens wraps">{formats.find(([name]) => name === format)?.[1]}</span>
+      </header>
+      <div class="inside">
+        <Problem error={error} />
+        {!value && !error && <p class="none">Making it…</p>}
+        {value?.dropped && <p class="problem">Left out: {value.dropped}.</p>}
+        {spans && <p class="legend">{(["trained", "rejected", "context"] as const).map((use) => <span key={use} class={`use ${use}`}>{USES[use]}</span>)}</p>}
+        {value && value.compared > 0 && <p class="note">Made with {value.compared} other rollouts of its group; in an export of the whole run, others may be chosen.</p>}
+        {value?.findings.map((finding) => <p class="note" key={finding}>{finding}</p>)}
+        {value?.rows.map((row, index) => (
+          <div class="made" key={index}>
+            {value.rows.length > 1 && <h3>Row {index + 1} of {value.rows.length}</h3>}
+            {row.spans.map((span, number) => (
+              <div class={`span ${span.use}`} key={number}>
+                <span class="kind">{span.column === row.spans[number - 1]?.column ? "" : `${span.column}: `}{span.role}, {USES[span.use]}</span>
+                <pre class="raw" dir="auto">{span.text.slice(0, 20_000)}</pre>
+              </div>
+            ))}
+            <details open={!row.spans.length}><summary>The row as JSON</summary><Json text={JSON.stringify(row.row)} /></details>
+          </div>
+        ))}
+      </div>
+    </section>
+  );
+}
+
+interface Replayed {
+  turn: number; name: string; arguments: unknown; recorded: string; now: string | null; recorded_reward: Num; now_reward: Num;
+  recorded_finished: boolean; now_finished: boolean; same: boolean;
+}
+interface ReplayAnswer { prompt: { recorded: string; now: string; same: boolean }; calls: Replayed[]; error: string | null; same: boolean }
+
+/** The calls made again, and what is different now. */
+export function Replay({ opened, server }: { opened: Opened; server: string | null }) {
+  const [answer, setAnswer] = useState<ReplayAnswer | null>(null);
+  const [error, setError] = useState<Error | null>(null);
+  const [busy, setBusy] = useState(false);
+  const run = async () => {
+    setBusy(true);
+    setError(null);
+    try {
+      setAnswer(await tell<ReplayAnswer>("replay", { run: opened.run, id: opened.rollout.id }));
+    } catch (problem) {
+      setAnswer(null);
+      setError(problem as Error);
+    }
+    setBusy(false);
+  };
+  const differing = answer?.calls.filter((call) => !call.same).length ?? 0;
+  return (
+    <section class="section replay" aria-label="Replay check">
+      <header><h2>Replay check</h2><span class="space" /><Copy text={() => pythonOf(opened.rollout)} label="Copy as Python" /></header>
+      <div class="inside">
+        {server === null ? <p class="note">To make the calls of this rollout again and compare, start the viewer with the address of its environment's server: <code>openreward-gym view … --replay URL</code></p> : (
+          <p class="line"><button type="button" disabled={busy} onClick={run}>{busy ? "Making the calls…" : "Make the calls again"}</button><span class="note">in a new session at {server}</span></p>
+        )}
+        <Problem error={error} />
+        {answer && (
+          <div aria-live="polite">
+            <p class={answer.same ? "verdict same" : "verdict"} role="status">{answer.same ? "Everything is as it was recorded." : answer.error ? `It ended early: ${answer.error}` : `${differing ? `${differing} of ${answer.calls.length} calls ${differing === 1 ? "differs" : "differ"}` : "All calls are the same"}${answer.prompt.same ? "" : "; the prompt differs"}.`}</p>
+            {!answer.prompt.same && <Pair name="Prompt" before={answer.prompt.recorded} now={answer.prompt.now} />}
+            {answer.calls.map((call, index) => (
+              <Pair key={index} name={`Turn ${call.turn}: ${call.name}`} asked={typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments)} before={call.recorded} now={call.now} same={call.same}
+                about={[call.recorded_reward, call.now_reward].some((reward) => reward !== null) ? `reward ${shown(call.recorded_reward)} → ${shown(call.now_reward)}` : ""} />
+            ))}
+          </div>
+        )}
+      </div>
+    </section>
+  );
+}
+
+function Pair({ name, asked, before, now, same = false, about = "" }: { name: string; asked?: string; before: string; now: string | null; same?: boolean; about?: string }) {
+  return (
+    <details class={`pair-of ${same ? "same" : "differs"}`} open={!same}>
+      <summary><b dir="auto">{name}</b> <span class={now === null || same ? "note" : "badge"}>{now === null ? "not sent" : same ? "same" : "differs"}</span> {about && <span class="note">{about}</span>}</summary>
+      {asked && asked !== "null" && <pre class="raw asked-for" dir="auto">{asked}</pre>}
+      <div class="two">
+        <div><span class="kind">Recorded</span><pre class="raw" dir="auto">{before}</pre></div>
+        <div><span class="kind">Now</span><pre class="raw" dir="auto">{now ?? "Its arguments were no JSON object: it reached no tool."}</pre></div>
+      </div>
+    </details>
+  );
+}
