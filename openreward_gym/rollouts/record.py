@@ -8,6 +8,7 @@ integers, all digits of a float, NUL and lone surrogates survive `to_line` and `
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 import uuid
@@ -285,6 +286,12 @@ class Rollout(_Model):
         if not isinstance(data, dict):
             raise RecordError(f"not a rollout: a JSON {type(data).__name__}, not an object")
         return cls.from_dict(data)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        # By name, when it is wanted: the record stands below what is made of it.
+        page: str = importlib.import_module("openreward_gym.rollouts.html").rollout_html(self)
+        return page
 
     @property
     def turns(self) -> Iterator[MessageRecord]:

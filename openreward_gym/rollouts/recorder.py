@@ -6,6 +6,8 @@ import atexit
 import logging
 import os
 import re
+import shlex
+import sys
 import threading
 import weakref
 from collections.abc import Mapping
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.rollouts.addresses import viewer_address
 from openreward_gym.rollouts.chat.plain import plain
 from openreward_gym.rollouts.log import RolloutLog, mapping_of
 from openreward_gym.rollouts.record import EnvironmentRecord, Rollout, TaskRecord, now_iso, task_id
@@ -36,6 +39,9 @@ class Recorder:
 
     A rollout is written when a message is logged with `is_finished=True`, when it is closed, and at the latest when the
     recorder is closed or the program ends. `create` is the same as `rollout`, with the names of the official client.
+
+    When a run begins, where to look at it is printed on the standard error: the command, and the address of its first
+    rollout. With `print_messages`, the address of every rollout is.
 
     Args:
         path: The run's folder. None: a folder `runs/<run_name>` for each run name.
@@ -62,6 +68,7 @@ class Recorder:
         self._stores: dict[str, RolloutStore] = {}
         self._uploaders: dict[str, Uploader] = {}
         self._open: dict[str, RolloutLog] = {}
+        self._announced: set[str] = set()
         self.reports: list[UploadReport] = []
         if path is not None:
             self._start(str(path))
@@ -122,10 +129,23 @@ class Recorder:
             started_at=now_iso(),
             **fields,
         )
+        self._announce(store, rollout, print_messages)
         log = RolloutLog(store, rollout, print_messages=print_messages, on_end=self._ended)
         with self._lock:
             self._open[rollout.id] = log
         return log
+
+    def _announce(self, store: RolloutStore, rollout: Rollout, always: bool) -> None:
+        """Say where the rollout is to be seen; once a run. The viewer reads folders of this machine alone."""
+        path = str(store.path)
+        with self._lock:
+            first = path not in self._announced
+            self._announced.add(path)
+        if "://" in path or not (first or always):
+            return
+        address = viewer_address(Path(path).resolve().name, rollout.run, rollout.id)
+        how = f"  (openreward-gym view {shlex.quote(path)})" if first else ""
+        sys.stderr.write(f"Recording {address}{how}\n")
 
     @property
     def rollout(self) -> RolloutFactory:

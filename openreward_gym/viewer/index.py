@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.rollouts import images
+from openreward_gym.rollouts.addresses import run_key
 from openreward_gym.rollouts.folder import LocalFolder, Shard
 from openreward_gym.rollouts.labels import FILE as LABELS
 from openreward_gym.rollouts.labels import Label, read_labels, write_label
@@ -251,7 +252,7 @@ class RunIndex:
         found = self._run("SELECT run FROM runs WHERE folder = ? AND name = ?", str(folder.path), name).fetchone()
         if found:
             return int(found[0])
-        key = name if name == folder.name else f"{folder.name}/{name}"
+        key = run_key(folder.name, name)
         taken = {row[0] for row in self._run("SELECT key FROM runs")}
         unique = next(k for n in range(1, len(taken) + 2) if (k := key if n == 1 else f"{key}~{n}") not in taken)
         ranges = json.dumps(ranges_of(data))

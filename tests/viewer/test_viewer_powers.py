@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import httpx
@@ -37,8 +38,9 @@ def test_the_lens_says_what_is_trained() -> None:
     uses = [(span["role"], span["use"]) for span in made["rows"][0]["spans"]]
     assert uses[:3] == [("system", "context"), ("user", "context"), ("assistant", "trained")]
     assert {use for role, use in uses if role == "tool"} == {"context"}
-    assert made["rows"][0]["row"]["images"] == ["(5,091 bytes)"]
-    assert "hidden" in made["findings"][0]
+    (image,) = made["rows"][0]["row"]["images"]
+    assert re.fullmatch(r"\([\d,]+ bytes\)", image)
+    assert any("keeps hidden" in finding for finding in made["findings"])
     assert "tokens" not in dict(lens.formats)
 
 
