@@ -151,7 +151,8 @@ class _Reader:
 
     def _assistant_turn(self, messages: list[Record], position: int) -> int:
         """Read the message at `position` and the results that follow it; returns the position after them."""
-        self._flush_images()
+        if self.moved:
+            self._flush_images()
         self.turn += 1
         message = messages[position]
         said, calls = self._said(message)
@@ -161,6 +162,11 @@ class _Reader:
             end += 1
         if not calls:
             return position + 1
+        if end == position + 2 and len(calls) == 1 and calls[0].get("id"):
+            result = messages[position + 1]
+            if result.get("tool_call_id") == calls[0]["id"]:
+                self._result(result, position + 1, said["tool_calls"][0])
+                return end
         results = _matched(calls, list(range(position + 1, end)), messages)
         last = position == self.last_turn
         for call, number in zip(said["tool_calls"], results, strict=True):
@@ -279,8 +285,6 @@ def _all_blocks(messages: list[ChatMessage]) -> None:
 
 def _matched(calls: list[Record], results: list[int], messages: list[Record]) -> list[int | None]:
     """For each call the number of its result, by id; then, among what is left, by name and order."""
-    if len(calls) == len(results) == 1 and calls[0].get("id") and messages[results[0]].get("tool_call_id") == calls[0]["id"]:
-        return [results[0]]
     left = list(results)
     found: list[int | None] = []
     for call in calls:

@@ -89,7 +89,7 @@ def column_bytes(value: Json) -> bytes:
     last digit: 23.457 comes out as 23.456999999999997. Such a number is written another way, which every reader takes for
     the same number, this one too.
     """
-    return encode_bytes(value) if reads_well(value) else _text_with_numbers(value).encode()
+    return encode_bytes(value) if reads_well(value) else _bytes_with_numbers(value)
 
 
 def message_bytes(message: Json) -> bytes:
@@ -108,7 +108,7 @@ def message_bytes(message: Json) -> bytes:
         if not reads_well(arguments):
             if not survives_json_column(arguments):
                 raise DamagedNumberError
-            return _text_with_numbers(message).encode()
+            return _bytes_with_numbers(message)
     return encode_bytes(message)
 
 
@@ -158,12 +158,13 @@ def _float_reads_well(number: float) -> bool:
     return math.isfinite(number) and bool(_pandas_reads(repr(number)) == number)
 
 
-def _text_with_numbers(value: Json) -> str:
+def _bytes_with_numbers(value: Json) -> bytes:
     if isinstance(value, dict):
-        return "{" + ",".join(f"{encode(key)}:{_text_with_numbers(item)}" for key, item in value.items()) + "}"
+        return b"{" + b",".join(encode_bytes(key) + b":" + _bytes_with_numbers(item) for key, item in value.items()) + b"}"
     if isinstance(value, list):
-        return "[" + ",".join(map(_text_with_numbers, value)) + "]"
-    return (_column_number(value) or encode(value)) if isinstance(value, float) else encode(value)
+        return b"[" + b",".join(map(_bytes_with_numbers, value)) + b"]"
+    text = _column_number(value) if isinstance(value, float) else None
+    return encode_bytes(value) if text is None else text.encode()
 
 
 def _column_number(number: float) -> str | None:

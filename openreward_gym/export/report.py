@@ -66,7 +66,8 @@ class FormatReport:
     def took(self, record: Record, findings: set[str]) -> None:
         """Count a rollout that is in the output."""
         self.selected += 1
-        self.findings.update(findings)
+        if findings:
+            self.findings.update(findings)
         self.environments[(record.get("environment") or {}).get("name", "") or "unknown"] += 1
         self.tasks.add(task_of(record))
         reward, tokens = reward_of(record), tokens_of(record)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from openreward_gym.export import exact
+from openreward_gym.export.columns import Compat, column_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,8 +28,6 @@ object                   a JSON object or None: `Json`, or a JSON string
 images                   a list of image files' bytes
 verl_...                 the structs of verl's table
 """
-
-Compat: TypeAlias = Literal["json", "string"]
 
 ROWS_A_GROUP = 250
 # Arrow's text columns end at 2 GiB, and readers decode a row group at a time.
@@ -83,137 +82,23 @@ class RowGroup:
 
     def __init__(self, columns: Columns, compat: Compat, schema: pa.Schema) -> None:
         self._schema = schema
-        self._columns: list[tuple[str, Callable[[Any], tuple[Any, int]], list[Any]]] = [
-            (name, _encoder(kind, compat), []) for name, kind in columns.items()
-        ]
-        self._as_text = [compat == "json" and kind in _JSON_KINDS for kind in columns.values()]
+        self._columns = [(name, column_of(kind, compat)) for name, kind in columns.items()]
         self.rows = 0
         self.size = 0
 
     def add(self, row: Row) -> None:
         """Add a row; `size` grows by about its bytes."""
         self.rows += 1
-        for name, encode, cells in self._columns:
-            value = row.get(name)
-            if value is None:
-                cells.append(None)
-            else:
-                cell, size = encode(value)
-                cells.append(cell)
-                self.size += size
+        for name, column in self._columns:
+            self.size += column.add(row.get(name))
 
     def take(self) -> pa.RecordBatch:
         """The rows as one batch of Arrow arrays; the group is empty afterwards."""
         import pyarrow as pa
 
-        arrays = []
-        for (_, _, cells), field, as_text in zip(self._columns, self._schema, self._as_text, strict=True):
-            if as_text:
-                text = pa.list_(pa.string()) if pa.types.is_list(field.type) else pa.string()
-                arrays.append(pa.array(cells, type=text).cast(field.type))
-            else:
-                arrays.append(pa.array(cells, type=field.type))
-            cells.clear()
+        arrays = [column.take(field.type) for (_, column), field in zip(self._columns, self._schema, strict=True)]
         self.rows = self.size = 0
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-
-
-_JSON_KINDS = ("messages", "tools", "objects", "object")
-
-
-def _encoder(kind: str, compat: Compat) -> Callable[[Any], tuple[Any, int]]:
-    """A function that makes of a value, which is not None, its cell, and says about how many bytes that has."""
-    as_json = compat == "json"
-    encoders: dict[str, Callable[[Any], tuple[Any, int]]] = {
-        "text": _text,
-        "ids": _ids,
-        "images": _images,
-        "messages": _cells,
-        "tools": _remembered(_each(exact.column_bytes)) if as_json else _remembered(_whole(exact.encode_bytes)),
-        "objects": _each(exact.column_bytes if as_json else exact.encode_bytes),
-        "object": _whole(exact.column_bytes if as_json else exact.encode_bytes),
-    }
-    return encoders.get(kind, _as_it_is)
-
-
-def _each(encode: Callable[[Any], bytes]) -> Callable[[Any], tuple[Any, int]]:
-    def encoded(value: Any) -> tuple[Any, int]:
-        cell = [encode(item) for item in value]
-        return cell, sum(map(len, cell))
-
-    return encoded
-
-
-def _whole(encode: Callable[[Any], bytes]) -> Callable[[Any], tuple[Any, int]]:
-    def encoded(value: Any) -> tuple[Any, int]:
-        cell = encode(value)
-        return cell, len(cell)
-
-    return encoded
-
-
-def _remembered(encode: Callable[[Any], tuple[Any, int]]) -> Callable[[Any], tuple[Any, int]]:
-    """`encode`, which asked about the same object again gives the same cell: rollouts of an environment share their tools."""
-    last: list[Any] = [None, None]
-
-    def encoded(value: Any) -> tuple[Any, int]:
-        if value is not last[0]:
-            last[:] = value, encode(value)
-        found: tuple[Any, int] = last[1]
-        return found
-
-    return encoded
-
-
-def _text(value: Any) -> tuple[Any, int]:
-    return exact.clean(value), len(value)
-
-
-def _ids(value: Any) -> tuple[Any, int]:
-    import numpy as np
-
-    ids = np.array(value, dtype=np.int32)
-    return ids, ids.nbytes
-
-
-def _images(value: Any) -> tuple[Any, int]:
-    return [{"bytes": item, "path": None} for item in value], sum(map(len, value))
-
-
-def _cells(value: Any) -> tuple[Any, int]:
-    return value, sum(len(cell) if isinstance(cell, bytes) else 200 + len(cell["content"]) for cell in value)
-
-
-def _as_it_is(value: Any) -> tuple[Any, int]:
-    return value, 8 * len(value) if isinstance(value, list) else 8
-
-
-def message_cells(messages: Iterable[Mapping[str, Any]], compat: Compat) -> list[Any]:
-    """Chat messages as the cells of a `messages` column.
-
-    Raises:
-        DamagedNumberError: "json": a message has a number that `datasets` would give back as another.
-    """
-    return list(map(exact.message_bytes if compat == "json" else plain_message, messages))
-
-
-def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message of texts alone: arguments as JSON strings, `<image>` where an image is."""
-    plain = {**message}
-    if isinstance(message["content"], list):
-        texts = ["<image>" if part["type"] == "image" else part["text"] for part in message["content"]]
-        plain["content"] = "\n".join(texts)
-    if "tool_calls" in message:
-        plain["tool_calls"] = [with_text_arguments(call) for call in message["tool_calls"]]
-    return plain
-
-
-def with_text_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
-    """A call whose arguments are a JSON string."""
-    function = call["function"]
-    arguments = function["arguments"]
-    text = arguments if isinstance(arguments, str) else exact.encode(arguments)
-    return {**call, "function": {**function, "arguments": text}}
 
 
 def batches(rows: Iterable[Row], columns: Columns, compat: Compat, features: Features) -> Iterator[pa.RecordBatch]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.conversation import ChatMessage
-from openreward_gym.export.tables import with_text_arguments
+from openreward_gym.export.messages import with_text_arguments
 from openreward_gym.types import Json
 
 _TOOL: dict[str, Any] = {

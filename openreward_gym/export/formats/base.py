@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from openreward_gym.export.conversation import ChatMessage, Conversation, ReadImage
 from openreward_gym.export.exact import DamagedNumberError, survives_json_column
+from openreward_gym.export.messages import message_cells
 from openreward_gym.export.options import COLUMNS, Options
 from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Facts, model_of
-from openreward_gym.export.tables import Columns, Row, message_cells
+from openreward_gym.export.tables import Columns, Row
 
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate

@@ -9,8 +9,9 @@ from typing import Any
 from openreward_gym.export import exact
 from openreward_gym.export.conversation import ChatMessage, Conversation, split_parallel
 from openreward_gym.export.formats.base import Context, Format, LeftOut, up_to_last_turn
+from openreward_gym.export.messages import plain_message, with_text_arguments
 from openreward_gym.export.select import task_of
-from openreward_gym.export.tables import Columns, Row, plain_message, with_text_arguments
+from openreward_gym.export.tables import Columns, Row
 
 _MIME_TYPES = {
     b"\x89PNG": "image/png",
