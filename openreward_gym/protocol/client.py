@@ -14,7 +14,7 @@ import os
 from functools import partial
 from types import TracebackType
 from typing import Self
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from openreward_gym.errors import ConfigurationError, ProtocolError, ServerError
 from openreward_gym.protocol.addresses import resolve_addresses, without_credentials
@@ -67,6 +67,7 @@ class Client:
         limits = retry_limits or RetryLimits.from_environ(os.environ)
         self._transport_choice = transport
         self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Transport]] = WeakKeyDictionary()
+        self._last: tuple[ref[asyncio.AbstractEventLoop], str, Transport] | None = None
         self._pid = os.getpid()
         self._closed = False
         any_loop = check_transport(transport)
@@ -102,7 +103,7 @@ class Client:
         await release_all(self.exchange)
         self._closed = True
         here = asyncio.get_running_loop()
-        transports, self._transports = dict(self._transports), WeakKeyDictionary()
+        transports, self._transports, self._last = dict(self._transports), WeakKeyDictionary(), None
         for loop, of_loop in transports.items():
             for transport in of_loop.values():
                 if loop is here:
@@ -156,10 +157,12 @@ class Client:
         """The transport to `address` of the running event loop."""
         if self._closed:
             raise ConfigurationError("this client is closed: make another")
-        loop = asyncio.get_running_loop()
+        loop, last = asyncio.get_running_loop(), self._last
         if self._pid != os.getpid():
             # The connections of a forked child's parent are the parent's.
             self._pid, self._transports = os.getpid(), WeakKeyDictionary()
+        elif last is not None and last[0]() is loop and last[1] == address:
+            return last[2]
         if self._transports and loop not in self._transports and not self.exchange.any_loop:
             raise ConfigurationError(
                 "this client's transport belongs to another event loop: make one client per loop, or name the transport"
@@ -167,6 +170,7 @@ class Client:
         of_loop = self._transports.setdefault(loop, {})
         if address not in of_loop:
             of_loop[address] = make_transport(self._transport_choice, address)
+        self._last = (ref(loop), address, of_loop[address])
         return of_loop[address]
 
     async def _ask(self, method: str, path: str) -> Json:

@@ -24,9 +24,9 @@ from openreward_gym.errors import (
     TransportError,
 )
 from openreward_gym.protocol.addresses import origin_of, without_credentials
+from openreward_gym.protocol.request import Headers, Request, Response, Transport
 from openreward_gym.protocol.retry import Effect, Failure, Move, RetryLimits, next_move
 from openreward_gym.protocol.sse import CallStream
-from openreward_gym.protocol.transport import Request, Response, Transport
 from openreward_gym.protocol.wire import Secret, dumps, hide, loads, read_detail
 from openreward_gym.types import Json
 
@@ -104,6 +104,7 @@ class Exchange:
         self.any_loop = any_loop
         self._transport = transport
         self._api_key_env = api_key_env
+        self._api_key: Secret | None = None
         self._idle_timeout_s = idle_timeout_s
 
     def __repr__(self) -> str:
@@ -117,15 +118,20 @@ class Exchange:
             TransportError: It did not come through.
             ProtocolError: The answer is not JSON.
         """
-        response = await self._sent(ask, None)
+        response = await self._sent(ask, None, ask.body)
         try:
             return loads(response.body)
         except ProtocolError as error:
             problem = error
         raise self._hiding(problem, ask)
 
-    async def stream(self, ask: Ask, stream: CallStream) -> bytes:
+    async def stream(self, ask: Ask, stream: CallStream, body: bytes | None = None) -> bytes:
         """Send `ask` and follow its event stream into `stream`, over as many connections as it takes.
+
+        Args:
+            ask: What is asked.
+            stream: Takes what comes.
+            body: The body instead of the one in `ask`, which then serves many calls; None for that one.
 
         Returns:
             The data of the `end` event (and the chunks before it). Empty where `stream.error` is set.
@@ -134,13 +140,18 @@ class Exchange:
             OutcomeUnknownError: It may have run, and its result is lost.
             ServerError, SessionLostError, TransportError, ProtocolError: As `ask`.
         """
-        await self._sent(ask, stream)
+        await self._sent(ask, stream, ask.body if body is None else body)
         return stream.result()
 
     def api_key(self) -> Secret | None:
-        """The key, read anew; None where its environment variable is not set."""
-        key = os.environ.get(self._api_key_env, "").strip()
-        return Secret(key) if key else None
+        """The key, read anew; None where its environment variable is not set. The same object as long as it does not change."""
+        text = os.environ.get(self._api_key_env)
+        known = self._api_key
+        if not text or not (text := text.strip()):
+            return None
+        if known is None or known.reveal() != text:
+            known = self._api_key = Secret(text)
+        return known
 
     def hide(self, text: str, ask: Ask) -> str:
         """`text` without the secrets that `ask` carries."""
@@ -154,15 +165,14 @@ class Exchange:
             error.detail = self.hide(error.detail, ask)
         return error
 
-    async def _sent(self, ask: Ask, stream: CallStream | None) -> Response:
+    async def _sent(self, ask: Ask, stream: CallStream | None, body: bytes | None) -> Response:
         """The first good response, after as many attempts as the rule allows."""
-        patience_began = time.monotonic()
+        patience_began = attempt_began = time.monotonic()
         attempt = 0
         most_received = 0
         while True:
             attempt += 1
-            attempt_began = time.monotonic()
-            result = await self._attempt(ask, stream)
+            result = await self._attempt(ask, stream, body)
             if isinstance(result, Response):
                 return result
             error = self._hiding(result, ask)
@@ -179,10 +189,10 @@ class Exchange:
             if move.action not in ("retry", "resume"):
                 _raise(move, error, ask, stream)
             await asyncio.sleep(move.wait_s)
+            attempt_began = time.monotonic()
 
-    async def _attempt(self, ask: Ask, stream: CallStream | None) -> Response | OpenRewardGymError:
+    async def _attempt(self, ask: Ask, stream: CallStream | None, body: bytes | None) -> Response | OpenRewardGymError:
         """One attempt: its response where it is good, else the error that it is."""
-        body = ask.body
         if stream is not None:
             stream.restart()
             stream.may_run = True
@@ -249,16 +259,23 @@ class Exchange:
             )
         return target
 
-    def _headers(self, ask: Ask, body: bytes | None, stream: CallStream | None) -> dict[str, str | Secret]:
+    def _headers(self, ask: Ask, body: bytes | None, stream: CallStream | None) -> Headers:
+        """What is sent with `ask`. A session's many calls share one object, whose bytes the transport makes once."""
+        key, given = self.api_key(), ask.headers
+        shared = given.derived if type(given) is Headers else {}
+        shape = (body is not None, stream is not None)
+        known = shared.get(shape)
+        if known is not None and known.key is key:
+            return known
         headers: dict[str, str | Secret] = {"User-Agent": USER_AGENT}
-        key = self.api_key()
         if key:
             headers["X-API-Key"] = key
         headers["Accept"] = "application/json" if stream is None else "text/event-stream"
         if body is not None:
             headers["Content-Type"] = "application/json"
-        headers.update(ask.headers)
-        return headers
+        headers.update(given)
+        made = shared[shape] = Headers(headers, key)
+        return made
 
 
 def _with_task_id(body: bytes, task_id: str) -> bytes:

@@ -50,7 +50,9 @@ class KeepAlive:
         self._loop = ref(loop)
         self._tick_s = interval_s / TICKS
         self._slots: list[WeakSet[Pinged]] = [WeakSet() for _ in range(TICKS)]
+        self._slot_of: WeakKeyDictionary[Pinged, WeakSet[Pinged]] = WeakKeyDictionary()
         self._next_slot = 0
+        self._filled = 0
         self._task: asyncio.Task[None] | None = None
         self._pinging: dict[int, asyncio.Task[None]] = {}
 
@@ -59,7 +61,10 @@ class KeepAlive:
         """The one keeper of `loop` with that interval."""
         with cls._lock:
             keepers = cls._of_loop.setdefault(loop, {})
-            return keepers.setdefault(interval_s, cls(loop, interval_s))
+            keeper = keepers.get(interval_s)
+            if keeper is None:
+                keeper = keepers[interval_s] = cls(loop, interval_s)
+            return keeper
 
     def add(self, session: Pinged) -> None:
         """Ping `session` from now on. May be called from any thread."""
@@ -75,12 +80,16 @@ class KeepAlive:
             loop.call_soon_threadsafe(action, session)
 
     def _add(self, session: Pinged) -> None:
-        min(self._slots, key=len).add(session)
+        # In turn, which fills them evenly without counting a hundred.
+        slot = self._slot_of[session] = self._slots[self._filled]
+        self._filled = (self._filled + 1) % TICKS
+        slot.add(session)
         if self._task is None or self._task.done():
             self._task = asyncio.ensure_future(self._turn())
 
     def _discard(self, session: Pinged) -> None:
-        for slot in self._slots:
+        slot = self._slot_of.pop(session, None)
+        if slot is not None:
             slot.discard(session)
         ping = self._pinging.get(id(session))
         if ping is not None and ping is not asyncio.current_task():

@@ -54,17 +54,14 @@ def encode_headers(headers: Mapping[str, str | Secret]) -> bytes:
     Raises:
         ConfigurationError: A value cannot be a header's.
     """
-    lines: list[str] = []
-    for name, value in headers.items():
-        text = value.reveal() if isinstance(value, Secret) else value
-        if not text.isascii() or not (text.isprintable() or text.replace("\t", "").isprintable()):
-            del text
-            lines.clear()
-            raise ConfigurationError(
-                f"the header {name} would hold line ends or letters beyond ASCII, which no header can: check where it comes from"
-            )
-        lines.append(f"{name}: {text}\r\n")
-    return "".join(lines).encode("ascii")
+    count = len(headers)
+    encoded = "".join(
+        [f"{name}: {value.reveal() if isinstance(value, Secret) else value}\r\n" for name, value in headers.items()]
+    )
+    if encoded.isascii() and encoded.count("\n") == count == encoded.count("\r") and encoded.replace("\r\n", "").isprintable():
+        return encoded.encode("ascii")
+    del encoded
+    raise ConfigurationError(f"one of the headers {', '.join(headers)} has a line end or a letter beyond ASCII in its value")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from openreward_gym.protocol.keepalive import KeepAlive
 from openreward_gym.protocol.lifetime import Lease
 from openreward_gym.protocol.loop import background_loop
 from openreward_gym.protocol.opening import Opening, SessionPlan, ping_of
+from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.retry import Effect
 from openreward_gym.protocol.scoring import GroupCandidate, GroupScore, encode_group, read_scores, refused_blocks
 from openreward_gym.protocol.sse import CallStream
@@ -68,7 +69,8 @@ class Session:
         self._keeper: KeepAlive | None = None
         self._lease: Lease | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._headers: Mapping[str, str | Secret] = {}
+        self._headers = Headers({})
+        self._call_ask: Ask | None = None
         self._secrets: tuple[Secret, ...] = ()
         self._closed = False
         self._lost_reason = ""
@@ -132,7 +134,7 @@ class Session:
 
     def _begin(self, session_id: str, secrets: tuple[Secret, ...]) -> None:
         self.session_id = session_id
-        self._headers = {**self.environment.headers, "X-Session-ID": session_id}
+        self._headers = Headers({**self.environment.headers, "X-Session-ID": session_id})
         self._secrets = secrets
         if self.plan.episode_timeout_s is not None:
             self._episode_ends = time.monotonic() + self.plan.episode_timeout_s
@@ -249,9 +251,14 @@ class Session:
         return read_scores(loads(data), len(group))
 
     async def _call(self, body: bytes, stream: CallStream) -> bytes:
-        ask = await self._asking("POST", "/call", body)
+        ask = self._call_ask
+        if ask is None:
+            ask = await self._asking("POST", "/call")
+            if self._set_up:
+                # From now on every call is asked in the same way.
+                self._call_ask = ask
         try:
-            data = await self._exchange.stream(ask, stream)
+            data = await self._exchange.stream(ask, stream, body)
         except SessionLostError as error:
             self.lost, self._lost_reason = True, str(error)
             raise

@@ -56,6 +56,16 @@ _LARGEST_EXACT = 9.2e18
 SHORTEST_SECRET = 4
 """Shorter texts are not hidden: they would be found in ordinary words, and guessed anyway."""
 
+# The fields that this version knows: of blocks, of messages, of a call's refusal and of its output.
+_TEXT = frozenset(("type", "text", "detail"))
+_IMAGE = frozenset(("type", "data", "mimeType", "detail"))
+_REASONING = frozenset(("type", "text", "signature", "detail"))
+_TOOL_CALL = frozenset(("type", "id", "name", "input", "detail"))
+_TOOL_RESULT = frozenset(("type", "tool_call_id", "blocks", "is_error", "detail"))
+_MESSAGE = frozenset(("role", "blocks", "detail"))
+_REFUSAL = frozenset(("ok", "error", "reason"))
+_OUTPUT = frozenset(("blocks", "reward", "finished", "metadata"))
+
 _ERROR_KINDS: tuple[ErrorKind, ...] = ("not_found", "name_collision", "input_validation", "episode_finished")
 
 
@@ -119,7 +129,7 @@ def dumps(value: Json) -> bytes:
         ValueError, TypeError: It has no JSON form.
     """
     try:
-        return json.dumps(value, separators=(",", ":"), default=_reveal).encode("ascii")
+        return _encode(value).encode("ascii")
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -128,6 +138,10 @@ def _reveal(value: object) -> str:
     if isinstance(value, Secret):
         return value.reveal()
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+# Made once: `json.dumps` makes an encoder at each call.
+_encode = json.JSONEncoder(separators=(",", ":"), default=_reveal).encode
 
 
 def excerpt(data: bytes | str, limit: int = 200) -> str:
@@ -201,14 +215,14 @@ def _read_block(raw: Json) -> Block:
     kind = raw.get("type")
     detail = raw.get("detail")
     if kind == "text" and isinstance(raw.get("text"), str):
-        return TextBlock(raw["text"], detail, _rest(raw, ("type", "text", "detail")))
+        return TextBlock(raw["text"], detail, _rest(raw, _TEXT))
     if kind == "image" and isinstance(raw.get("data"), str):
         mime_type = raw.get("mimeType")
         return ImageBlock(
             raw["data"],
             mime_type if isinstance(mime_type, str) else "image/png",
             detail,
-            _rest(raw, ("type", "data", "mimeType", "detail")),
+            _rest(raw, _IMAGE),
         )
     if kind == "reasoning" and isinstance(raw.get("text"), str):
         signature = raw.get("signature")
@@ -216,7 +230,7 @@ def _read_block(raw: Json) -> Block:
             raw["text"],
             signature=signature if isinstance(signature, str) else None,
             detail=detail,
-            extra=_rest(raw, ("type", "text", "signature", "detail")),
+            extra=_rest(raw, _REASONING),
         )
     if kind == "tool_call" and isinstance(raw.get("name"), str) and isinstance(raw.get("input"), dict):
         return ToolCall(
@@ -224,7 +238,7 @@ def _read_block(raw: Json) -> Block:
             raw["input"],
             str(raw.get("id") or ""),
             detail=detail,
-            extra=_rest(raw, ("type", "id", "name", "input", "detail")),
+            extra=_rest(raw, _TOOL_CALL),
         )
     if kind == "tool_result" and isinstance(raw.get("blocks"), list):
         return ToolResult(
@@ -232,7 +246,7 @@ def _read_block(raw: Json) -> Block:
             str(raw.get("tool_call_id") or ""),
             is_error=bool(raw.get("is_error")),
             detail=detail,
-            extra=_rest(raw, ("type", "tool_call_id", "blocks", "is_error", "detail")),
+            extra=_rest(raw, _TOOL_RESULT),
         )
     return OpaqueBlock(raw)
 
@@ -253,7 +267,7 @@ def _read_message(raw: Json) -> Message:
     if role not in ("system", "user", "assistant", "tool"):
         raise ProtocolError(f"expected a message with a role, the server sent {excerpt(repr(raw))}")
     checked: Role = role
-    return Message(checked, read_blocks(raw.get("blocks")), raw.get("detail"), _rest(raw, ("role", "blocks", "detail")))
+    return Message(checked, read_blocks(raw.get("blocks")), raw.get("detail"), _rest(raw, _MESSAGE))
 
 
 def encode_messages(messages: Iterable[Message]) -> list[Json]:
@@ -312,9 +326,9 @@ def flatten_messages(messages: Sequence[Message]) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _rest(raw: Mapping[str, Json], known: tuple[str, ...]) -> dict[str, Json]:
+def _rest(raw: dict[str, Json], known: frozenset[str]) -> dict[str, Json]:
     """The fields of `raw` that this version does not know."""
-    if len(raw) <= len(known) and all(name in known for name in raw):
+    if raw.keys() <= known:
         return {}
     return {name: value for name, value in raw.items() if name not in known}
 
@@ -339,7 +353,7 @@ def read_output(value: Json) -> ToolOutput:
             finished=kind == "episode_finished",
             error=text or "the server refused the call and gave no reason",
             error_kind=kind,
-            extra=_rest(value, ("ok", "error", "reason")),
+            extra=_rest(value, _REFUSAL),
         )
     output = value.get("output")
     if not isinstance(output, dict):
@@ -352,7 +366,7 @@ def read_output(value: Json) -> ToolOutput:
         None if reward is None else _as_float(reward),
         output.get("finished") is True,
         output.get("metadata"),
-        extra=_rest(output, ("blocks", "reward", "finished", "metadata")),
+        extra=_rest(output, _OUTPUT),
     )
 
 
