@@ -1,7 +1,7 @@
-"""Makes the viewer's test modules findable from its browser tests, too, and the exports' small tokenizer."""
+"""Makes the viewer's test modules findable from its browser tests, too, with the exports' small tokenizer and the examples."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "export"), str(HERE.parents[1] / "examples")]
