@@ -158,8 +158,9 @@ def memory(url: str, n: int) -> None:
     print(f"AsyncVectorEnv of {n}: {many:8.0f} MB, {many / one:.1f} times as much")
 
 
-def episodes_rate(envs: OpenRewardVectorEnv, seconds: float) -> float:
-    action = {"name": "finish", "arguments": {"seconds": EPISODE_S}}
+def steps_rate(envs: OpenRewardVectorEnv, tool: str, seconds: float) -> float:
+    """Steps of EPISODE_S a second: episodes, where the tool ends them."""
+    action = {"name": tool, "arguments": {"seconds": EPISODE_S}}
     envs.send([action] * envs.num_envs)
     begun, ended = time.perf_counter(), 0
     while time.perf_counter() - begun < seconds:
@@ -172,7 +173,11 @@ def episodes_rate(envs: OpenRewardVectorEnv, seconds: float) -> float:
 def prefetch(url: str, n: int) -> None:
     ahead = round(2 * n * SETUP_S / EPISODE_S)
     ideal = n / EPISODE_S
-    print(f"ideal, set-up and messages free: {ideal:6.1f} episodes/s")
+    print(f"set-up and messages free:        {ideal:6.1f} episodes/s")
+    with OpenRewardVectorEnv(n, environment="slow", base_url=url) as envs:
+        envs.reset(seed=0)
+        steps = steps_rate(envs, "work", 10.0)
+    print(f"steps that end no episode:       {steps:6.1f} a second, {steps / ideal:.2f} of that: the messages' share")
     for environment, depth in (("slow", 0), ("slow", ahead), ("slowtosetup", 0), ("slowtosetup", ahead)):
         with OpenRewardVectorEnv(
             n, environment=environment, base_url=url, prefetch=depth, share_tasks=True, autoreset_mode="SAME_STEP"
@@ -180,9 +185,12 @@ def prefetch(url: str, n: int) -> None:
             envs.reset(seed=0)
             while depth and envs.stats()["ready_ahead"] < depth:
                 time.sleep(0.05)
-            rate = episodes_rate(envs, 10.0)
+            rate = steps_rate(envs, "finish", 10.0)
             setup_s = SETUP_S if environment == "slowtosetup" else 0.0
-            print(f"set-up {setup_s:.0f} s, prefetch={depth:3}: {rate:6.1f} episodes/s, {rate / ideal:.2f} of the ideal")
+            print(
+                f"set-up {setup_s:.0f} s, prefetch={depth:3}: {rate:6.1f} episodes/s, {rate / ideal:.2f} of the first, "
+                f"{rate / steps:.2f} of the second"
+            )
 
 
 def main() -> None:
