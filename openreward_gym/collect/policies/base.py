@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 from openreward_gym.types import AssistantMessage, Message, Task, ToolSet
 
@@ -23,4 +23,6 @@ class EpisodicPolicy(Protocol):
 
 
 def policy_of_episode(policy: Policy | EpisodicPolicy, task: Task, sample: int, seed: int) -> Policy:
-    return policy.begin(task, sample, seed) if isinstance(policy, EpisodicPolicy) else policy
+    # What isinstance(policy, EpisodicPolicy) asks, at a hundredth of its price.
+    begin = getattr(policy, "begin", None)
+    return cast(EpisodicPolicy, policy).begin(task, sample, seed) if callable(begin) else cast(Policy, policy)
