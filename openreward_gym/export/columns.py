@@ -39,7 +39,7 @@ def column_of(kind: str, compat: Compat) -> Column:
             return TextLists(_remembered(lambda value: list(map(exact.column_bytes, value))))
     encoders: dict[str, Callable[[Any], Any]] = {
         "text": exact.clean,
-        "ids": lambda value: np.array(value, dtype=np.int32),
+        "ids": lambda value: np.asarray(value, dtype=np.int32),
         "images": lambda value: [{"bytes": item, "path": None} for item in value],
         "tools": _remembered(exact.encode_bytes),
         "objects": lambda value: list(map(exact.encode_bytes, value)),

@@ -11,8 +11,12 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from openreward_gym.export import exact
 from openreward_gym.export.control import ControlTokens
@@ -35,6 +39,12 @@ class Piece:
 
     text: str
     turn: int | None
+
+
+Span: TypeAlias = tuple[int, int]
+"""Where a run of tokens begins, and where it ends."""
+
+Ids: TypeAlias = npt.NDArray[np.int32]
 
 
 class CannotMask(Exception):  # noqa: N818 - not an error: a conversation that a template cannot render, with the reason
@@ -69,10 +79,11 @@ class Masks:
         if rows is None:
             rows = self._rows_exactly(messages, tools, turns)
             self._learn(shape, rows, messages, tools, turns)
+        heard = heard_in(messages)
         for row in rows:
             for piece in row:
                 if piece.turn is not None:
-                    audit(piece.text, messages, piece.turn, self._template.special_tokens)
+                    audit(piece.text, messages, piece.turn, self._template.special_tokens, heard)
         return rows
 
     def _has_control_tokens(self, messages: list[ChatMessage]) -> bool:
@@ -237,26 +248,37 @@ def leaves_of(value: Json) -> Iterator[str]:
             yield from leaves_of(item)
 
 
-def audit(said: str, messages: list[ChatMessage], turn: int, special_tokens: tuple[str, ...]) -> None:
+def heard_in(messages: list[ChatMessage]) -> list[tuple[int, str]]:
+    """(position, text) of all texts of others than the assistant that are long enough to be told from chance."""
+    return [
+        (number, stripped)
+        for number, message in enumerate(messages)
+        if message["role"] != "assistant"
+        for text in texts_of(message)
+        if len(stripped := text.strip()) >= 12
+    ]
+
+
+def audit(
+    said: str, messages: list[ChatMessage], turn: int, special_tokens: tuple[str, ...], heard: list[tuple[int, str]]
+) -> None:
     """Check a trained text: all of the message is in it, it ends with a control token, and nobody else's words are in it.
 
     Raises:
         CannotMask: It is not so.
     """
     message = messages[turn]
-    own = list(texts_of(message))
-    if not any(said.endswith(token) for token in special_tokens):
+    if not said.endswith(special_tokens):
         raise CannotMask(_NO_END)
     for what, text in _parts_of(message):
         if not _is_in(text, said):
             raise CannotMask(f"the template loses or changes the assistant's {what}{_HINTS[what]}")
-    for other in messages[:turn]:
-        if other["role"] == "assistant":
-            continue
-        for text in texts_of(other):
-            stripped = text.strip()
-            if len(stripped) >= 12 and stripped in said and not any(stripped in mine for mine in own):
-                raise CannotMask("the template puts what others said into the assistant's turn")
+    length = len(said)
+    for number, text in heard:
+        if number > turn:
+            break
+        if len(text) <= length and text in said and not any(text in mine for mine in texts_of(message)):
+            raise CannotMask("the template puts what others said into the assistant's turn")
 
 
 def _parts_of(message: ChatMessage) -> Iterator[tuple[str, str]]:
@@ -295,25 +317,31 @@ def plain(row: list[Piece]) -> str:
     return "".join(piece.text for piece in row)
 
 
-def ids_and_mask(template: ChatTemplate, row: list[Piece]) -> tuple[list[int], list[bool]]:
-    """(token ids, which of them are trained). Each piece is tokenized by itself, as it was when it was sampled."""
+def ids_and_spans(template: ChatTemplate, row: list[Piece]) -> tuple[list[int], list[Span]]:
+    """(token ids, which runs of them are trained). Each piece is tokenized by itself, as it was when it was sampled."""
+    spans: list[Span] = []
     if template.joins:
         ids: list[int] = []
-        mask: list[bool] = []
         for piece, tokens in zip(row, template.encode([piece.text for piece in row]), strict=True):
+            if piece.turn is not None:
+                spans.append((len(ids), len(ids) + len(tokens)))
             ids += tokens
-            mask += [piece.turn is not None] * len(tokens)
-        return ids, mask
+        return ids, spans
     ids, offsets = template.encode_with_offsets(plain(row))
-    spans: list[tuple[int, int]] = []
     position = 0
     for piece in row:
+        end = position + len(piece.text)
         if piece.turn is not None:
-            spans.append((position, position + len(piece.text)))
-        position += len(piece.text)
-    return ids, [any(begin <= a and b <= end for begin, end in spans) for a, b in offsets]
+            inside = [number for number, (first, last) in enumerate(offsets) if position <= first and last <= end]
+            if inside:
+                spans.append((inside[0], inside[-1] + 1))
+        position = end
+    return ids, spans
 
 
-def labels_of(ids: list[int], mask: list[bool]) -> list[int]:
+def labels_of(ids: Ids, spans: Iterable[Span]) -> Ids:
     """The ids where they are trained, -100 elsewhere."""
-    return [token if trained else -100 for token, trained in zip(ids, mask, strict=True)]
+    labels = np.full_like(ids, -100)
+    for begin, end in spans:
+        labels[begin:end] = ids[begin:end]
+    return labels

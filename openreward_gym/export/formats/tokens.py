@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.conversation import Conversation
 from openreward_gym.export.formats.base import Context, Format, LeftOut
-from openreward_gym.export.masks import CannotMask, Masks, ids_and_mask, labels_of
+from openreward_gym.export.masks import CannotMask, Masks, Span, ids_and_spans, labels_of
 from openreward_gym.export.source import Record
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.export.template import ChatTemplate
@@ -41,18 +43,19 @@ class Tokens(Format):
             rows = self._rendered(conversation)
         if len(rows) > 1:
             conversation.findings.add("context_changes")
-        for ids, mask, logprobs in rows:
+        for ids, spans, logprobs in rows:
             if self.options.max_length is not None and len(ids) > self.options.max_length:
                 self.context.report.dropped_rows[f"longer than {self.options.max_length} tokens"] += 1
                 continue
-            yield self.row(conversation, input_ids=ids, labels=labels_of(ids, mask), logprobs=logprobs)
+            input_ids = np.array(ids, dtype=np.int32)
+            yield self.row(conversation, input_ids=input_ids, labels=labels_of(input_ids, spans), logprobs=logprobs)
 
     def _rendered(self, conversation: Conversation) -> list[_Tokens]:
         try:
             rows = self._masks.rows(conversation.messages, conversation.tools)
         except CannotMask as reason:
             raise LeftOut(str(reason)) from None
-        return [(*ids_and_mask(self._template, row), None) for row in rows]
+        return [(*ids_and_spans(self._template, row), None) for row in rows]
 
     def _sampled(self, conversation: Conversation) -> list[_Tokens] | None:
         """Rows of the recorded ids; None where a turn has none, or they are another tokenizer's."""
@@ -64,19 +67,19 @@ class Tokens(Format):
         with_logprobs = all(len(turn.get("logprobs") or ()) == len(turn["token_ids"]) for turn in turns)
         rows: list[_Tokens] = []
         ids: list[int] = []
-        mask: list[bool] = []
+        spans: list[Span] = []
         logprobs: list[float] = []
         for turn in turns:
             prompt, said = turn["prompt_token_ids"], turn["token_ids"]
             if ids and prompt[: len(ids)] != ids:
-                rows.append((ids, mask, logprobs if with_logprobs else None))
-                ids, mask, logprobs = [], [], []
+                rows.append((ids, spans, logprobs if with_logprobs else None))
+                ids, spans, logprobs = [], [], []
             new = len(prompt) - len(ids)
             ids = [*prompt, *said]
-            mask = [*mask, *[False] * new, *[True] * len(said)]
+            spans = [*spans, (len(prompt), len(ids))]
             if with_logprobs:
                 logprobs = [*logprobs, *[0.0] * new, *map(float, turn["logprobs"])]
-        return [*rows, (ids, mask, logprobs if with_logprobs else None)]
+        return [*rows, (ids, spans, logprobs if with_logprobs else None)]
 
     def _is_ours(self, turn: Record) -> bool:
         """Whether the recorded ids, read by this tokenizer, say what the message says."""
@@ -90,4 +93,4 @@ class Tokens(Format):
         return all(text.strip() in said for text in (*texts, *names))
 
 
-_Tokens = tuple[list[int], list[bool], list[float] | None]
+_Tokens = tuple[list[int], list[Span], list[float] | None]
