@@ -25,11 +25,11 @@ from openreward_gym.envs.observations import (
     step_text,
     truncated,
 )
-from openreward_gym.envs.opening import open_episode
+from openreward_gym.envs.opening import open_episode, reset_deadline
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.envs.stepping import OnMessage, take_step
 from openreward_gym.envs.tasks import TaskChooser, TaskOrder, TaskRequest, task_request
-from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ResetNeededError, TransportTimeoutError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ResetNeededError
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 from openreward_gym.protocol.session import Session
@@ -301,23 +301,19 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         """`request` with the index that the task order gives where it names neither index nor spec."""
         if request.spec is not None or request.index is not None:
             return request
-        n = await catalog.num_tasks(self._where, self._remote(), request.split)
+        async with reset_deadline(self._arguments["reset_timeout_s"]):
+            n = await catalog.num_tasks(self._where, self._remote(), request.split)
         return TaskRequest(request.split, self._chooser.choose(n, seed, self.np_random))
 
     async def open_session(self, request: TaskRequest, seed: int | None) -> tuple[Session, Episode]:
         """A new session on a chosen task, with its episode. It is the caller's until `adopt` takes it."""
         given = self._arguments
-        try:
-            async with asyncio.timeout(given["reset_timeout_s"]):
-                remote = self._remote()
-                task = Task(request.split, None, request.spec)
-                if request.index is not None:
-                    task = await remote.task(request.split, request.index)
-                return await open_episode(remote, task, given, seed)
-        except TimeoutError as error:
-            if isinstance(error, OpenRewardGymError):
-                raise
-            raise TransportTimeoutError(f"reset() took longer than reset_timeout_s={given['reset_timeout_s']}") from None
+        async with reset_deadline(given["reset_timeout_s"]):
+            remote = self._remote()
+            task = Task(request.split, None, request.spec)
+            if request.index is not None:
+                task = await remote.task(request.split, request.index)
+            return await open_episode(remote, task, given, seed)
 
     def adopt(self, session: Session, episode: Episode) -> None:
         """Begin the next reset with a session that `open_session` opened, of this env or of another with its arguments."""

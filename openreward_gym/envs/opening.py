@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from openreward_gym.envs.episode import Episode
+from openreward_gym.errors import OpenRewardGymError, TransportTimeoutError
 from openreward_gym.protocol.client import RemoteEnvironment
 from openreward_gym.protocol.session import Session
 from openreward_gym.rollouts.record import now_iso
 from openreward_gym.types import Task
+
+
+@asynccontextmanager
+async def reset_deadline(seconds: float) -> AsyncIterator[None]:
+    """What runs within may take `seconds`: then it is cancelled, and TransportTimeoutError is raised."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        if isinstance(error, OpenRewardGymError):
+            raise
+        raise TransportTimeoutError(f"reset() took longer than reset_timeout_s={seconds}") from None
 
 
 async def open_episode(

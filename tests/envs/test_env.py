@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from fault_server import Fault, running
 from gymnasium.utils.env_checker import check_env
 
 import openreward_gym
@@ -424,3 +425,12 @@ def test_a_reset_that_takes_too_long(server_url: str) -> None:
     with pytest.raises(TransportTimeoutError, match=r"0\.3"):
         env.reset(options={"task_spec": {"setup_s": 20}})
     env.close()
+
+
+def test_a_server_that_never_says_how_many_tasks_it_has() -> None:
+    with running() as server:
+        server.inject("/num_tasks", Fault("cut", at="answer", how="stall"), times=9)
+        env = OpenRewardEnv("fault", base_url=server.url, reset_timeout_s=0.3)
+        with pytest.raises(TransportTimeoutError, match=r"0\.3"):
+            env.reset(seed=0)
+        env.close()
