@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 import orjson
 from starlette.applications import Starlette
@@ -26,6 +27,7 @@ from openreward_gym.rollouts.folder import LocalFolder
 from openreward_gym.rollouts.labels import Label
 from openreward_gym.rollouts.record import Rollout
 from openreward_gym.viewer import queries
+from openreward_gym.viewer.comparing import comparison
 from openreward_gym.viewer.guard import Guard
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.page import page
@@ -80,7 +82,7 @@ def create_app(index: RunIndex, *, token: str | None = None, powers: Powers | No
     get: dict[str, Answer] = {
         "runs": api.runs, "steps": api.steps, "list": api.listing, "group": api.group, "rollout": api.rollout,
         "task": api.task, "series": api.series, "histogram": api.histogram, "complete": api.complete, "search": api.search,
-        "powers": api.powers_given, "lens": api.lens,
+        "powers": api.powers_given, "lens": api.lens, "compare": api.compare,
     }  # fmt: skip
     routes = [
         Route("/", _page, methods=["GET"]),
@@ -192,6 +194,9 @@ class _Api:
         if kind == "series":
             return queries.series(self._index, run, metric, filter_)
         return queries.histogram(self._index, run, metric, filter_, step, every)
+
+    def compare(self, asked: _Asked) -> dict[str, Any]:
+        return comparison(self._index, [unquote(key) for key in asked.text("runs").split(",") if key])
 
     def complete(self, asked: _Asked) -> dict[str, Any]:
         text = asked.text("text", "")[:2000]

@@ -1,5 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { address, at, formatAddress, go } from "./address";
+import { ComparePage } from "./compare";
 import { shared, useAsk } from "./data";
 import { theme } from "./kept";
 import { Metrics } from "./metrics";
@@ -46,6 +47,7 @@ export function App() {
         missing ? <main id="content" tabIndex={-1} class="page"><h1>There is no run {run}</h1><p><Link to={{ page: "runs" }}>All runs</Link></p></main>
         : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={found} discarded={page === "discarded"} />
         : page === "metrics" ? <Metrics run={found} />
+        : page === "compare" ? <ComparePage runs={runs.value} />
         : page === "search" ? <SearchPage />
         : page === "task" ? <TaskPage runs={runs.value} />
         : <RunsPage runs={runs.value} />
