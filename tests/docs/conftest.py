@@ -1,0 +1,8 @@
+"""The pages' tests share `documents.py`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,38 @@
+"""Every Python and shell block of the site runs, and prints what the page says it prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from documents import DOCS, PROVIDER_PORT, Stage, blocks_of, pages, tiny_model
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(600)]
+
+SERVER = "openreward-gym serve weather ctf reasoning --port 8080 &"
+# What a page takes for granted: a server, a run.
+GIVEN = {
+    "collecting.md": SERVER,
+    "protocol.md": SERVER,
+    "export.md": "openreward-gym demo --output demo && mkdir -p runs && cp -r demo/weather runs/my-run",
+    "viewer.md": "openreward-gym demo --output demo && mkdir -p runs && cp -r demo/weather runs/first",
+}
+PLAYED = [page for page in pages() if blocks_of(page)]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("page", PLAYED, ids=lambda page: str(page.relative_to(DOCS)))
+def test_a_page(page: Path, tmp_path: Path, model: str) -> None:
+    with Stage(tmp_path, {"Qwen/Qwen3-0.6B": model, "Qwen/Qwen3-4B": "good"}) as stage:
+        if page.name in GIVEN:
+            stage.prepare(GIVEN[page.name])
+        for block in blocks_of(page):
+            stage.play(block)
+
+
+def test_the_stand_in_is_where_the_pages_have_a_model() -> None:
+    assert any(f"--port {PROVIDER_PORT}" in block.code and "vllm serve" in block.code for page in pages() for block in blocks_of(page))
