@@ -21,6 +21,7 @@ from openreward_gym.protocol.addresses import resolve_addresses, without_credent
 from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.exchange import Ask, Exchange
 from openreward_gym.protocol.lifetime import release_all
+from openreward_gym.protocol.loop import process_id
 from openreward_gym.protocol.platform import Platform
 from openreward_gym.protocol.retry import RetryLimits
 from openreward_gym.protocol.transport import Transport, TransportLike, check_transport, make_transport
@@ -68,7 +69,7 @@ class Client:
         self._transport_choice = transport
         self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Transport]] = WeakKeyDictionary()
         self._last: tuple[ref[asyncio.AbstractEventLoop], str, Transport] | None = None
-        self._pid = os.getpid()
+        self._pid = process_id()
         self._closed = False
         any_loop = check_transport(transport)
 
@@ -158,9 +159,9 @@ class Client:
         if self._closed:
             raise ConfigurationError("this client is closed: make another")
         loop, last = asyncio.get_running_loop(), self._last
-        if self._pid != os.getpid():
+        if self._pid != process_id():
             # The connections of a forked child's parent are the parent's.
-            self._pid, self._transports = os.getpid(), WeakKeyDictionary()
+            self._pid, self._transports = process_id(), WeakKeyDictionary()
         elif last is not None and last[0]() is loop and last[1] == address:
             return last[2]
         if self._transports and loop not in self._transports and not self.exchange.any_loop:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -194,7 +194,8 @@ class Exchange:
     async def _attempt(self, ask: Ask, stream: CallStream | None, body: bytes | None) -> Response | OpenRewardGymError:
         """One attempt: its response where it is good, else the error that it is."""
         if stream is not None:
-            stream.restart()
+            if stream.received:
+                stream.restart()
             stream.may_run = True
             if stream.task_id is not None:
                 body = _with_task_id(body or b"{}", stream.task_id)
@@ -237,7 +238,7 @@ class Exchange:
         if response.status not in (307, 308):
             return response
         target = self._redirect_target(request.url, response)
-        response = await self._transport().send(replace(request, url=target))
+        response = await self._transport().send(request._replace(url=target))
         if response.status in (307, 308):
             raise ProtocolError(f"{without_credentials(self.address)} redirects {ask.path} in a circle")
         moved = urlsplit(target).path.removeprefix(urlsplit(self.address).path)

@@ -68,9 +68,8 @@ class FastTransport:
         return f"<FastTransport to {shown(self.base_url)}, {len(self._alive)} connections>"
 
     async def send(self, request: Request) -> Response:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._settle_on(loop)
+        # asyncio itself refuses to wait for another loop's future: asking for the running loop at each call costs a system call.
+        loop = self._loop or self._settle()
         origin, line = self._targets.get((request.method, request.url)) or self._target(request)
         now = loop.time()
         idle = origin.idle
@@ -106,10 +105,9 @@ class FastTransport:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    def _settle_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None:
-            raise ConfigurationError("this transport belongs to another event loop: make one for each")
-        self._loop = loop
+    def _settle(self) -> asyncio.AbstractEventLoop:
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     # Where to -------------------------------------------------------------------------------------------------------------
 
@@ -136,6 +134,8 @@ class FastTransport:
 
     async def _connect(self, origin: _Origin, request: Request) -> Connection:
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            raise ConfigurationError("this transport belongs to another event loop: make one for each")
         if self._closed:
             raise TransportError(f"the transport to {shown(self.base_url)} is closed", delivery="not_sent", permanent=True)
         options: dict[str, Any] = {}

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
 from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary, WeakSet, ref
 
@@ -44,7 +43,8 @@ class KeepAlive:
     """
 
     _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, KeepAlive]]] = WeakKeyDictionary()
-    _lock: ClassVar[threading.Lock] = threading.Lock()
+    # Held for moments, by whatever thread adds or discards: waking the keeper's thread for each would cost more than a call.
+    _lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval_s: float) -> None:
         self._loop = ref(loop)
@@ -53,6 +53,7 @@ class KeepAlive:
         self._slot_of: WeakKeyDictionary[Pinged, WeakSet[Pinged]] = WeakKeyDictionary()
         self._next_slot = 0
         self._filled = 0
+        self._turning = False
         self._task: asyncio.Task[None] | None = None
         self._pinging: dict[int, asyncio.Task[None]] = {}
 
@@ -68,37 +69,48 @@ class KeepAlive:
 
     def add(self, session: Pinged) -> None:
         """Ping `session` from now on. May be called from any thread."""
-        self._call(self._add, session)
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return
+        with self._lock:
+            # In turn, which fills them evenly without counting a hundred.
+            slot = self._slot_of[session] = self._slots[self._filled]
+            self._filled = (self._filled + 1) % TICKS
+            slot.add(session)
+            begins, self._turning = not self._turning, True
+        if begins:
+            loop.call_soon_threadsafe(self._begin)
 
     def discard(self, session: Pinged) -> None:
         """Ping `session` no more. May be called from any thread."""
-        self._call(self._discard, session)
-
-    def _call(self, action: Callable[[Pinged], None], session: Pinged) -> None:
+        with self._lock:
+            slot = self._slot_of.pop(session, None)
+            if slot is not None:
+                slot.discard(session)
         loop = self._loop()
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(action, session)
+        # Another thread's event loop is woken only where there is something for it to do.
+        if id(session) in self._pinging and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._stop_pinging, id(session))
 
-    def _add(self, session: Pinged) -> None:
-        # In turn, which fills them evenly without counting a hundred.
-        slot = self._slot_of[session] = self._slots[self._filled]
-        self._filled = (self._filled + 1) % TICKS
-        slot.add(session)
-        if self._task is None or self._task.done():
-            self._task = asyncio.ensure_future(self._turn())
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._turn())
 
-    def _discard(self, session: Pinged) -> None:
-        slot = self._slot_of.pop(session, None)
-        if slot is not None:
-            slot.discard(session)
-        ping = self._pinging.get(id(session))
+    def _stop_pinging(self, number: int) -> None:
+        ping = self._pinging.get(number)
         if ping is not None and ping is not asyncio.current_task():
             ping.cancel()
 
     async def _turn(self) -> None:
+        try:
+            await self._turn_while_needed()
+        except BaseException:
+            self._turning = False
+            raise
+
+    async def _turn_while_needed(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
-        while any(self._slots):
+        while self._is_needed():
             due += self._tick_s
             await asyncio.sleep(due - loop.time())
             # Woken late, as when another thread computes, it makes up for what it missed.
@@ -107,18 +119,25 @@ class KeepAlive:
             for _ in range(min(1 + missed, TICKS)):
                 self._ping_slot(loop)
 
+    def _is_needed(self) -> bool:
+        with self._lock:
+            self._turning = any(self._slots)
+            return self._turning
+
     def _ping_slot(self, loop: asyncio.AbstractEventLoop) -> None:
         # A function of its own: a variable of the turning task would keep the last session from being collected.
-        for session in list(self._slots[self._next_slot]):
+        with self._lock:
+            due = list(self._slots[self._next_slot])
+            self._next_slot = (self._next_slot + 1) % TICKS
+        for session in due:
             if id(session) not in self._pinging:
                 self._pinging[id(session)] = loop.create_task(self._ping(session))
-        self._next_slot = (self._next_slot + 1) % TICKS
 
     async def _ping(self, session: Pinged) -> None:
         try:
             await session.ping()
         except SessionLostError as error:
-            self._discard(session)
+            self.discard(session)
             session.mark_lost(str(error))
         except OpenRewardGymError as error:
             # The network may come back before the server loses patience; a session is lost when the server says so.
@@ -128,7 +147,7 @@ class KeepAlive:
 
 
 def _forget_the_parents_lock() -> None:
-    KeepAlive._lock = threading.Lock()
+    KeepAlive._lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

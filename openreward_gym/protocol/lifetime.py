@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from openreward_gym.errors import OpenRewardGymError, SessionLostError, TransportError
 from openreward_gym.protocol.exchange import Ask, Exchange
 from openreward_gym.protocol.loop import at_death, background_loop
+from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.wire import Secret
 
@@ -92,13 +93,15 @@ class Lease:
     async def settle(self, first: asyncio.Task[Any] | None = None) -> None:
         """Delete all sessions of the lease, on whatever event loop this runs."""
         await self._await_creation(first, CREATION_TIMEOUT_S)
-        gates = _gates.setdefault(self.exchange, WeakKeyDictionary())
-        gate = gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
+        session_ids = self.session_ids
         try:
-            async with gate, asyncio.timeout(SETTLE_TIMEOUT_S):
-                await asyncio.gather(*[self._delete(session_id) for session_id in self.session_ids])
+            async with _gate(self.exchange), asyncio.timeout(SETTLE_TIMEOUT_S):
+                if len(session_ids) == 1:
+                    await self._delete(session_ids[0])
+                else:
+                    await asyncio.gather(*[self._delete(session_id) for session_id in session_ids])
         except TimeoutError:
-            log.warning("deleting session %s took too long; its server drops it by itself", ", ".join(self.session_ids))
+            log.warning("deleting session %s took too long; its server drops it by itself", ", ".join(session_ids))
         _owed.discard(self)
 
     def abandon(self) -> None:
@@ -142,13 +145,13 @@ class Lease:
 
     async def _delete(self, session_id: str) -> None:
         # The environment first, then the machine that it runs on; a refusal in passing is given a second chance.
-        if not await self._told("/delete", session_id):
-            await self._told("/delete", session_id)
-        await self._told("/delete_session", session_id)
+        headers = Headers({**self._headers, "X-Session-ID": session_id})
+        if not await self._told("/delete", session_id, headers):
+            await self._told("/delete", session_id, headers)
+        await self._told("/delete_session", session_id, headers)
 
-    async def _told(self, path: str, session_id: str) -> bool:
+    async def _told(self, path: str, session_id: str, headers: Headers) -> bool:
         """Whether the server was told; it may not have known the session any more."""
-        headers = {**self._headers, "X-Session-ID": session_id}
         ask = Ask("POST", path, headers=headers, session=True, first_byte_timeout_s=SETTLE_TIMEOUT_S / 2)
         try:
             await self.exchange.ask(ask)
@@ -158,6 +161,18 @@ class Lease:
             log.debug("%s of session %s: %s", path, session_id, error)
             return isinstance(error, TransportError)
         return True
+
+
+def _gate(exchange: Exchange) -> asyncio.Semaphore:
+    """What lets so many deletions at once through to a server, on the running event loop."""
+    loop = asyncio.get_running_loop()
+    gates = _gates.get(exchange)
+    if gates is None:
+        gates = _gates[exchange] = WeakKeyDictionary()
+    gate = gates.get(loop)
+    if gate is None:
+        gate = gates[loop] = asyncio.Semaphore(AT_ONCE)
+    return gate
 
 
 async def release_all(exchange: Exchange) -> None:

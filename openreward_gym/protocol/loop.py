@@ -16,18 +16,24 @@ from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, TypeVar
 
-__all__ = ["at_death", "background_loop", "run"]
+__all__ = ["at_death", "background_loop", "process_id", "run"]
 
 T = TypeVar("T")
 
 CANCEL_GRACE_S = 10.0
 """Seconds a cancelled coroutine has to clean up (to delete the session it was opening) before `run` gives up on it."""
 
+_pid = os.getpid()
 _lock = threading.RLock()
 _loop: asyncio.AbstractEventLoop | None = None
 _inherited: list[asyncio.AbstractEventLoop] = []
 _farewells: list[Callable[[], None]] = []
 _exit_is_watched = False
+
+
+def process_id() -> int:
+    """What `os.getpid()` says, without asking the system each time: a call checks it twice."""
+    return _pid
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
@@ -134,7 +140,8 @@ def _say_farewell() -> None:
 
 
 def _forget_the_parents_loop() -> None:
-    global _lock, _loop
+    global _lock, _loop, _pid
+    _pid = os.getpid()
     _lock = threading.RLock()
     if _loop is not None:
         # Never collected: closing it here would take the parent's sockets out of the epoll set that both share.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -21,9 +20,10 @@ from openreward_gym.errors import (
     TransportTimeoutError,
 )
 from openreward_gym.protocol.exchange import Ask
+from openreward_gym.protocol.interrupt import Interrupt
 from openreward_gym.protocol.keepalive import KeepAlive
 from openreward_gym.protocol.lifetime import Lease
-from openreward_gym.protocol.loop import background_loop
+from openreward_gym.protocol.loop import background_loop, process_id
 from openreward_gym.protocol.opening import Opening, SessionPlan, ping_of
 from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.retry import Effect
@@ -31,7 +31,7 @@ from openreward_gym.protocol.scoring import GroupCandidate, GroupScore, encode_g
 from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.wire import (
     Secret,
-    dumps,
+    dumps_call,
     flatten_messages,
     hide,
     loads,
@@ -77,7 +77,7 @@ class Session:
         self._tool_failure: str | None = None
         self._episode_ends: float | None = None
         self._answered: dict[str, asyncio.Task[Any]] = {}
-        self._calls: set[asyncio.Timeout] = set()
+        self._calls: set[Interrupt] = set()
         self._set_up = False
         self._set_up_by = 0.0
 
@@ -170,7 +170,7 @@ class Session:
 
     def _end_calls(self) -> None:
         for call in self._calls:
-            call.reschedule(0.0)
+            call.now()
 
     # What a session is asked ----------------------------------------------------------------------------------------------
 
@@ -282,16 +282,16 @@ class Session:
         if limit_s is not None and limit_s <= 0:
             work.close()
             raise TransportTimeoutError(f"no time was left to call {name!r}: it was not sent", delivery="not_sent")
+        interrupt = Interrupt(limit_s)
+        self._calls.add(interrupt)
         try:
-            async with asyncio.timeout(limit_s) as call:
-                self._calls.add(call)
-                try:
-                    return await work
-                finally:
-                    self._calls.discard(call)
-        except TimeoutError as error:
-            if isinstance(error, OpenRewardGymError):
+            return await work
+        except asyncio.CancelledError:
+            if not interrupt.over():
                 raise
+        finally:
+            interrupt.over()
+            self._calls.discard(interrupt)
         if self.lost or self._closed:
             reason = self._lost_reason or "it was closed"
             raise SessionLostError(f"the session was lost while {name!r} ran: {reason}")
@@ -374,7 +374,7 @@ class Session:
     def _ensure_usable(self) -> None:
         if self._closed or self.session_id is None:
             raise ConfigurationError(f"this session is {'closed' if self._closed else 'not open'}: open another")
-        if self._lease is not None and self._lease.pid != os.getpid():
+        if self._lease is not None and self._lease.pid != process_id():
             raise ConfigurationError("this session was opened by another process: open one of your own")
         if self._tool_failure is not None:
             raise ToolFailedError(self._tool_failure)
@@ -397,6 +397,6 @@ def _call_body(name: object, arguments: object) -> tuple[bytes, str]:
     if not all(isinstance(key, str) for key in arguments):
         return b"", f"the arguments of {name!r} have names that are not texts"
     try:
-        return dumps({"name": name, "input": dict(arguments)}), ""
+        return dumps_call(name, arguments), ""
     except (ValueError, TypeError) as error:
         return b"", f"the arguments of {name!r} are not JSON: {error}"

@@ -51,8 +51,13 @@ class EventDecoder:
             if chunk:
                 self._partial.append(chunk)
             return []
-        lines = b"".join([*self._partial, chunk[:end]]).split(b"\n")
-        self._partial = [chunk[end + 1 :]] if end + 1 < len(chunk) else []
+        whole = chunk[:end]
+        if self._partial:
+            whole = b"".join([*self._partial, whole])
+            self._partial = []
+        lines = whole.split(b"\n")
+        if end + 1 < len(chunk):
+            self._partial.append(chunk[end + 1 :])
         if not self._started:
             self._started = True
             if lines[0].startswith(_BYTE_ORDER_MARK):
@@ -68,9 +73,12 @@ class EventDecoder:
                     events.append((self._event or b"message", data))
                     self._event, self._data = b"", None
                 continue
-            name, _, value = line.partition(b":")
-            if value[:1] == b" ":
-                value = value[1:]
+            if line.startswith(b"data: "):
+                name, value = b"data", line[6:]
+            else:
+                name, _, value = line.partition(b":")
+                if value.startswith(b" "):
+                    value = value[1:]
             if name == b"data":
                 if self._data is None:
                     self._data = [value]

@@ -36,6 +36,7 @@ from openreward_gym.types import (
 __all__ = [
     "Secret",
     "dumps",
+    "dumps_call",
     "encode_messages",
     "excerpt",
     "flatten_messages",
@@ -52,6 +53,9 @@ __all__ = [
 
 _LARGEST_EXACT = 9.2e18
 """Below the smallest integer that orjson turns into a float (integers of more than 64 bits)."""
+
+_ALIKE = frozenset({str, int, bool, type(None)})
+"""What orjson and json write alike. Not floats (NaN), not containers (what is inside may be anything)."""
 
 SHORTEST_SECRET = 4
 """Shorter texts are not hidden: they would be found in ordinary words, and guessed anyway."""
@@ -134,6 +138,23 @@ def dumps(value: Json) -> bytes:
         raise ValueError("it is nested too deeply") from None
 
 
+def dumps_call(name: str, arguments: Mapping[str, Json]) -> bytes:
+    """The body of a call, as `dumps` would write it but for escapes. orjson writes what it and json agree on.
+
+    Raises:
+        ValueError, TypeError: The arguments have no JSON form.
+    """
+    body = {"name": name, "input": dict(arguments)}
+    for value in arguments.values():
+        if type(value) not in _ALIKE:
+            return dumps(body)
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        # Lone surrogates, integers of more than 64 bits.
+        return dumps(body)
+
+
 def _reveal(value: object) -> str:
     if isinstance(value, Secret):
         return value.reveal()
@@ -165,13 +186,12 @@ def read_detail(body: bytes) -> str:
 def _has_huge_float(value: Json) -> bool:
     """Whether there is a float that may have been an integer."""
     pending = [value]
-    while pending:
-        item = pending.pop()
+    for item in pending:  # which grows meanwhile
         kind = type(item)
         if kind is dict:
-            pending.extend(item.values())
+            pending += item.values()
         elif kind is list:
-            pending.extend(item)
+            pending += item
         elif kind is float and not -_LARGEST_EXACT < item < _LARGEST_EXACT:
             return True
     return False
