@@ -1,6 +1,6 @@
 """How fast rollouts become training data, and in how much memory; side by side with `datasets`' own ways.
 
-    python benchmarks/export.py [--rollouts 20000] [--turns 10] [--only write,generator,list,tokens]
+    python benchmarks/export.py [--rollouts 20000] [--turns 10] [--rounds 3] [--only write,generator,list,tokens,tokenizer]
 
 Rollouts of 22 messages (10 turns with reasoning and a call each, 10 results), about 17 KB each, are read from a store on
 disk. Each measurement is a process of its own on one core (`taskset`, where there is one); memory is its peak above what
@@ -19,7 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from openreward_gym import export
@@ -117,6 +119,7 @@ def by_list(folder: str, output: str) -> int:
     return len(Dataset.from_list(list(rows_of(folder))))
 
 
+@cache
 def tokenizer(folder: str) -> Any:
     """A byte-level BPE tokenizer with 8,000 tokens, trained on the store's first rollouts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -141,11 +144,11 @@ def by_tokenizer(folder: str, output: str) -> int:
     """The tokenizer alone: the same texts, already rendered, in batches of a hundred."""
     own = tokenizer(folder)
     texts = [own.apply_chat_template(row["messages"], tools=row["tools"], tokenize=False) for row in rows_of(folder)]
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(texts), 100):
         for encoding in own.backend_tokenizer.encode_batch_fast(texts[start : start + 100], add_special_tokens=False):
             encoding.ids  # noqa: B018 - reading the ids is part of the work
-    print(json.dumps({"alone_s": time.perf_counter() - begin}))
+    print(json.dumps({"alone_s": time.perf_counter() - begin, "alone_cpu_s": time.process_time() - cpu}))
     return len(texts)
 
 
@@ -201,6 +204,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=20_000)
     parser.add_argument("--turns", type=int, default=10)
+    parser.add_argument("--tokenized", type=int, default=3000, help="rollouts for tokens and tokenizer")
+    parser.add_argument("--rounds", type=int, default=3, help="each way so often, in turn")
     parser.add_argument("--only", default=",".join(WAYS))
     parser.add_argument("--measure", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -208,18 +213,35 @@ def main() -> None:
         measure(*given.measure)
         return
     with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "run"
-        make_store(store, given.rollouts, given.turns)
-        size = sum(file.stat().st_size for file in store.rglob("*.jsonl"))
+        many, few = Path(folder) / "many", Path(folder) / "few"
+        make_store(many, given.rollouts, given.turns)
+        make_store(few, given.tokenized, given.turns)
+        size = sum(file.stat().st_size for file in many.rglob("*.jsonl"))
         print(f"{given.rollouts} rollouts, {2 + 2 * given.turns} messages each, {size / given.rollouts / 1000:.1f} KB each")
-        for way in given.only.split(","):
-            found = in_a_process(way, store)
-            seconds = found.get("alone_s", found["seconds"])
-            print(
-                f"{way:16} {given.rollouts / seconds:7.0f} rollouts/s  {given.rollouts / found['cpu_s']:7.0f} per CPU second  "
-                f"+{found['memory_mb']:5.0f} MB",
-                flush=True,
-            )
+        found: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(given.rounds):
+            for way in given.only.split(","):
+                found.setdefault(way, []).append(run(way, few if way in ("tokens", "tokenizer") else many))
+    compare({way: (median(speed for speed, _ in runs), median(memory for _, memory in runs)) for way, runs in found.items()})
+
+
+def run(way: str, folder: Path) -> tuple[float, float]:
+    """(rollouts a CPU second, MB) of one way."""
+    found = in_a_process(way, folder)
+    seconds, cpu = found.get("alone_s", found["seconds"]), found.get("alone_cpu_s", found["cpu_s"])
+    speed = found["rows"] / cpu
+    print(
+        f"{way:16} {found['rows'] / seconds:7.0f} rollouts/s  {speed:7.0f} per CPU second  +{found['memory_mb']:5.0f} MB",
+        flush=True,
+    )
+    return speed, found["memory_mb"]
+
+
+def compare(medians: dict[str, tuple[float, float]]) -> None:
+    for ours, other in (("write", "generator"), ("write", "generator_typed"), ("write", "list"), ("tokens", "tokenizer")):
+        if ours in medians and other in medians:
+            (speed, memory), (other_speed, other_memory) = medians[ours], medians[other]
+            print(f"{ours} is {speed / other_speed:.2f} times as fast as {other}, in {memory / other_memory:.2f} of its memory")
 
 
 if __name__ == "__main__":

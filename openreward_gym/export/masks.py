@@ -237,15 +237,19 @@ def texts_of(message: ChatMessage) -> Iterator[str]:
 
 def leaves_of(value: Json) -> Iterator[str]:
     """The texts inside a JSON value, keys included."""
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         yield value
-    elif isinstance(value, list):
+    elif kind is list:
         for item in value:
             yield from leaves_of(item)
-    elif isinstance(value, dict):
+    elif kind is dict:
         for key, item in value.items():
             yield key
-            yield from leaves_of(item)
+            if type(item) is str:
+                yield item
+            else:
+                yield from leaves_of(item)
 
 
 def heard_in(messages: list[ChatMessage]) -> list[tuple[int, str]]:
@@ -295,11 +299,13 @@ def _parts_of(message: ChatMessage) -> Iterator[tuple[str, str]]:
 
 
 def _numbers_of(value: Json) -> Iterator[str]:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    kind = type(value)
+    if kind is int or kind is float:
         yield exact.encode(value)
-    elif isinstance(value, (list, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _numbers_of(item)
+    elif kind is list or kind is dict:
+        for item in value.values() if kind is dict else value:
+            if type(item) is not str:
+                yield from _numbers_of(item)
 
 
 def _is_in(text: str, said: str) -> bool:

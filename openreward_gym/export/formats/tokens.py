@@ -47,7 +47,7 @@ class Tokens(Format):
             if self.options.max_length is not None and len(ids) > self.options.max_length:
                 self.context.report.dropped_rows[f"longer than {self.options.max_length} tokens"] += 1
                 continue
-            input_ids = np.array(ids, dtype=np.int32)
+            input_ids = np.fromiter(ids, np.int32, len(ids))
             yield self.row(conversation, input_ids=input_ids, labels=labels_of(input_ids, spans), logprobs=logprobs)
 
     def _rendered(self, conversation: Conversation) -> list[_Tokens]:
