@@ -7,45 +7,60 @@ script, of a notebook, of a function.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import inspect
 import os
 import sys
 import typing
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
-from openreward_gym.errors import ConfigurationError, MissingExtraError
-from openreward_gym.serve.examples import BUILT_IN
+from gymnasium.envs.registration import EnvSpec
 
-Servable: TypeAlias = "str | type[Any]"
-"""A built-in name, a "module:Class" text, or an `openreward.environments.Environment` class."""
+from openreward_gym.errors import ConfigurationError, MissingExtraError
+from openreward_gym.serve.bridge import class_of
+from openreward_gym.serve.examples import BUILT_IN
+from openreward_gym.serve.recipes import Recipe, recipe_of
+
+Servable: TypeAlias = "str | type[Any] | EnvSpec | Recipe"
+"""A built-in name, a "module:Class" or "path/to/file.py:Class" text, an `openreward.environments.Environment` class; or an
+environment of Gymnasium's: its id, its spec or its recipe."""
 
 
 def check(environments: Servable | Iterable[Servable]) -> list[Servable]:
     """The list of what to serve, each entry of a kind that can be.
 
     Args:
-        environments: What to serve; one alone may be given as it is.
+        environments: What to serve; one alone may be given as it is. Gymnasium's ids are looked up here, where they are
+            registered.
 
     Raises:
         ConfigurationError: Nothing was given, or something that cannot be served.
         MissingExtraError: The `openreward` SDK (or `reasoning-gym`, where it is asked for) is not installed.
     """
-    wanted = [environments] if isinstance(environments, str) or not isinstance(environments, Iterable) else list(environments)
-    if not wanted:
+    given = [environments] if isinstance(environments, str) or not isinstance(environments, Iterable) else list(environments)
+    if not given:
         raise ConfigurationError(f"nothing to serve: {_choices()}")
-    for environment in wanted:
-        _check_one(environment)
+    wanted = [_checked(environment) for environment in given]
     for package, name in (("openreward", "openreward"), ("uvicorn", "uvicorn"), ("reasoning_gym", "reasoning-gym")):
         if (package != "reasoning_gym" or "reasoning" in wanted) and importlib.util.find_spec(package) is None:
             raise MissingExtraError(
                 f"serving needs the package {name}, which is not installed: pip install 'openreward-gym[server]'"
             )
     return wanted
+
+
+def shown(environment: Servable) -> str:
+    """A servable's name, to people."""
+    if isinstance(environment, str):
+        return environment
+    return environment.__name__ if isinstance(environment, type) else environment.name
 
 
 def load(environment: Servable) -> type[Any]:
@@ -57,16 +72,11 @@ def load(environment: Servable) -> type[Any]:
     from openreward.environments import Environment
 
     found: Any = environment
+    if isinstance(environment, Recipe):
+        return class_of(environment)
     if isinstance(environment, str):
-        module_name, _, class_name = BUILT_IN.get(environment, environment).partition(":")
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise  # the module is there, and something that it imports is not
-            raise ConfigurationError(
-                f"cannot serve {environment!r}: Python finds no module {error.name!r} from {os.getcwd()}"
-            ) from None
+        module_name, _, class_name = BUILT_IN.get(environment, environment).rpartition(":")
+        module = _module_of(module_name, environment)
         if not hasattr(module, class_name):
             classes = [name for name, value in vars(module).items() if _is_environment(value, Environment)]
             raise ConfigurationError(
@@ -76,6 +86,50 @@ def load(environment: Servable) -> type[Any]:
     if not _is_environment(found, Environment):
         raise ConfigurationError(f"cannot serve {found!r}: it is not a subclass of openreward.environments.Environment")
     return typing.cast("type[Any]", found)
+
+
+def _module_of(name: str, environment: str) -> ModuleType:
+    """The module, or the file, that `environment` names.
+
+    Raises:
+        ConfigurationError: There is none. What is wrong in it is raised as it is.
+    """
+    try:
+        return from_file(name) if name.endswith(".py") else importlib.import_module(name)
+    except FileNotFoundError as error:
+        if error.filename != str(Path(name).resolve()):
+            raise
+        raise ConfigurationError(f"cannot serve {environment!r}: there is no file {error.filename}") from None
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and something that it imports is not
+        raise ConfigurationError(
+            f"cannot serve {environment!r}: Python finds no module {error.name!r} from {os.getcwd()}"
+        ) from None
+
+
+def from_file(path: str) -> ModuleType:
+    """The module of a Python file, imported once, with what lies beside it importable."""
+    file = Path(path).resolve()
+    name = file.stem
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(file):
+        return known
+    if known is not None:
+        name = f"{name}_{zlib.crc32(str(file).encode()):08x}"  # another module has the name
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+    if str(file.parent) not in sys.path:
+        sys.path.insert(0, str(file.parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
 
 
 def load_all(environments: Iterable[Servable]) -> list[type[Any]]:
@@ -93,8 +147,10 @@ def pack(environments: Sequence[Servable]) -> bytes:
 
     with ExitStack() as stack:
         for environment in environments:
-            if not isinstance(environment, str):
-                stack.enter_context(_by_value(environment))
+            if isinstance(environment, Recipe):
+                stack.enter_context(_by_value([environment.source, getattr(environment.source, "entry_point", None)]))
+            elif isinstance(environment, type):
+                stack.enter_context(_by_value(environment.__mro__))
                 stack.enter_context(_resolved_annotations(environment))
         try:
             return bytes(cloudpickle.dumps(list(environments)))
@@ -112,30 +168,44 @@ def unpack(packed: bytes) -> list[Servable]:
     return list(cloudpickle.loads(packed))
 
 
-def _check_one(environment: Any) -> None:
+def _checked(environment: Any) -> Servable:
+    """`environment` as one that can be served, one of Gymnasium's as its recipe."""
+    if isinstance(environment, Recipe):
+        return environment
+    if isinstance(environment, EnvSpec):
+        return recipe_of(environment)
     if isinstance(environment, str):
-        if environment not in BUILT_IN and not _names_a_class(environment):
-            raise ConfigurationError(f"there is no environment {environment!r} to serve: {_choices()}")
-        return
+        if environment in BUILT_IN or _names_a_class(environment):
+            return environment
+        try:
+            return recipe_of(environment)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"there is no environment {environment!r} to serve: {_choices()}. {error}") from None
     # A class of the SDK cannot be there without the SDK: looking it up in sys.modules never imports it.
     sdk = sys.modules.get("openreward.environments")
     if sdk is None or not _is_environment(environment, sdk.Environment):
         raise ConfigurationError(f"cannot serve {environment!r}: {_choices()}")
+    # A bridged class is made anew where it is served.
+    recipe = vars(environment).get("recipe")
+    if isinstance(recipe, Recipe):
+        return recipe
     if inspect.isabstract(environment):
         missing = sorted(environment.__abstractmethods__)
         raise ConfigurationError(f"cannot serve {environment.__name__}: it does not define {', '.join(missing)}")
+    return typing.cast("type[Any]", environment)
 
 
 def _choices() -> str:
     return (
         f"give built-in names ({', '.join(BUILT_IN)}), subclasses of openreward.environments.Environment, "
-        'or texts like "my_package.my_module:MyEnvironment"'
+        'texts like "my_package.my_module:MyEnvironment" or "my_file.py:MyEnvironment", or Gymnasium ids like "FrozenLake-v1"'
     )
 
 
 def _names_a_class(text: str) -> bool:
-    module, colon, name = text.partition(":")
-    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+    module, colon, name = text.rpartition(":")
+    is_module = module.endswith(".py") or all(part.isidentifier() for part in module.split("."))
+    return bool(colon) and name.isidentifier() and is_module
 
 
 def _is_environment(value: Any, base: type[Any]) -> bool:
@@ -143,11 +213,12 @@ def _is_environment(value: Any, base: type[Any]) -> bool:
 
 
 @contextmanager
-def _by_value(environment: type[Any]) -> Iterator[None]:
-    """Pickles the class with its code, not its address, where another process would not find its module."""
+def _by_value(members: Iterable[Any]) -> Iterator[None]:
+    """Pickles classes and functions with their code, not their address, where another process would not find their modules."""
     import cloudpickle
 
-    modules = {sys.modules[base.__module__] for base in environment.__mro__ if base.__module__ in sys.modules}
+    names = {getattr(member, "__module__", None) for member in members}
+    modules = {sys.modules[name] for name in names if name in sys.modules}
     known = cloudpickle.list_registry_pickle_by_value()
     unfindable = [module for module in modules if module.__name__ not in known and not _findable(module)]
     for module in unfindable:

@@ -23,9 +23,9 @@ from openreward_gym.errors import ConfigurationError, TransportTimeoutError
 from openreward_gym.serve import child
 from openreward_gym.serve.asgi import QUIET
 from openreward_gym.serve.child import EXIT_CONFIGURATION, GRACE_S
-from openreward_gym.serve.environments import Servable, check, pack
+from openreward_gym.serve.environments import Servable, check, pack, shown
 
-_LOG_TAIL_LINES = 30
+_LOG_TAIL_LINES = 40
 _STDERR = 2
 
 
@@ -142,7 +142,7 @@ class LocalServer:
         self.stop()
 
     def __repr__(self) -> str:
-        names = [name if isinstance(name, str) else name.__name__ for name in self.environments]
+        names = [shown(environment) for environment in self.environments]
         return f"LocalServer({names}, {self._base_url or 'not running'})"
 
     def _spawn(self, listener: socket.socket, packed: bytes) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from openreward import environments as _sdk
-from openreward.environments import Environment, Split, TextBlock, ToolOutput
+from openreward.environments import Environment, ImageBlock, Split, TextBlock, ToolOutput
 
-__all__ = ["Environment", "Split", "TextBlock", "ToolOutput", "conversation", "terminal", "text_output", "tool"]
+__all__ = ["Environment", "ImageBlock", "Split", "TextBlock", "ToolOutput", "conversation", "terminal", "text_output", "tool"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

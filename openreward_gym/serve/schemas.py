@@ -1,0 +1,175 @@
+"""Gymnasium's spaces as JSON Schema (the form that `values` reads), and in words."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.serve.pictures import is_picture
+from openreward_gym.serve.values import number, unsupported
+from openreward_gym.types import Json
+
+__all__ = ["schema_of", "words_of"]
+
+LONGEST_LIST = 32
+"""Elements of an array that get bounds of their own in a schema; where there are more, only their kind is said."""
+
+LARGEST_CHARSET = 128
+"""Characters of a Text space up to which its schema has a pattern."""
+
+Schema = dict[str, Json]
+
+
+@singledispatch
+def schema_of(space: spaces.Space[Any]) -> Schema:
+    """The JSON Schema of the elements of `space`.
+
+    Raises:
+        ConfigurationError: A space of that kind has no JSON form here.
+    """
+    raise unsupported(space)
+
+
+@schema_of.register
+def _(space: spaces.Discrete) -> Schema:
+    return _whole_numbers(int(space.start), int(space.start + space.n - 1))
+
+
+@schema_of.register
+def _(space: spaces.Box) -> Schema:
+    kind = np.dtype(space.dtype).kind
+    if kind == "b":
+        return _nested(space.shape, [{"type": "boolean"}] * int(np.prod(space.shape)), {"type": "boolean"})
+    plain: Schema = {"type": "integer" if kind in "iu" else "number"}
+    bounds = zip(space.low.ravel(), space.high.ravel(), strict=True)
+    return _nested(space.shape, [_bounded(plain, low, high) for low, high in bounds], plain)
+
+
+@schema_of.register
+def _(space: spaces.MultiDiscrete) -> Schema:
+    firsts, counts = space.start.ravel(), space.nvec.ravel()
+    items = [_whole_numbers(int(first), int(first + count - 1)) for first, count in zip(firsts, counts, strict=True)]
+    return _nested(space.shape, items, {"type": "integer"})
+
+
+@schema_of.register
+def _(space: spaces.MultiBinary) -> Schema:
+    bit: Schema = {"type": "integer", "enum": [0, 1]}
+    return _nested(tuple(space.shape), [bit] * int(np.prod(space.shape)), bit)
+
+
+@schema_of.register
+def _(space: spaces.Text) -> Schema:
+    schema: Schema = {"type": "string", "minLength": space.min_length, "maxLength": space.max_length}
+    if len(space.characters) <= LARGEST_CHARSET:
+        schema["pattern"] = f"^[{''.join(re.escape(character) for character in sorted(space.characters))}]*$"
+    return schema
+
+
+@schema_of.register
+def _(space: spaces.Dict) -> Schema:
+    if not all(isinstance(name, str) for name in space.spaces):
+        raise ConfigurationError(f"a Dict space whose keys are not texts cannot be bridged: {list(space.spaces)}")
+    properties = {name: schema_of(inner) for name, inner in space.spaces.items()}
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+@schema_of.register(spaces.Tuple)
+def _(space: Any) -> Schema:
+    items = [schema_of(inner) for inner in space.spaces]
+    return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+
+
+@schema_of.register
+def _(space: spaces.Sequence) -> Schema:
+    return {"type": "array", "items": schema_of(space.feature_space)}
+
+
+@schema_of.register(spaces.OneOf)
+def _(space: Any) -> Schema:
+    return {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {"choice": {"type": "integer", "enum": [i]}, "value": schema_of(inner)},
+                "required": ["choice", "value"],
+                "additionalProperties": False,
+            }
+            for i, inner in enumerate(space.spaces)
+        ]
+    }
+
+
+def _whole_numbers(first: int, last: int) -> Schema:
+    return {"type": "integer", "minimum": first, "maximum": last}
+
+
+def _bounded(plain: Schema, low: Any, high: Any) -> Schema:
+    """`plain` with the bounds that say something: none that every number of the dtype keeps."""
+    limits: Any = np.iinfo(low.dtype) if plain["type"] == "integer" else np.finfo(low.dtype)
+    always = low.dtype.itemsize > 1
+    schema = dict(plain)
+    if math.isfinite(low) and not (always and low <= limits.min):
+        schema["minimum"] = number(low)
+    if math.isfinite(high) and not (always and high >= limits.max):
+        schema["maximum"] = number(high)
+    return schema
+
+
+def _nested(shape: Sequence[int], items: list[Schema], plain: Schema) -> Schema:
+    """An array of arrays of that shape, of elements that `items` lists."""
+    if not shape:
+        return items[0]
+    length, inner = shape[0], len(items) // shape[0] if shape[0] else 0
+    rows = [_nested(shape[1:], items[i * inner : (i + 1) * inner], plain) for i in range(length)]
+    schema: Schema = {"type": "array", "minItems": length, "maxItems": length}
+    if all(row == rows[0] for row in rows):
+        return {**schema, **({"items": rows[0]} if rows else {})}
+    if length <= LONGEST_LIST:
+        return {**schema, "prefixItems": rows}
+    return {**schema, "items": _nested(shape[1:], [plain] * inner, plain)}
+
+
+# In words -------------------------------------------------------------------------------------------------------------------
+
+
+def words_of(space: spaces.Space[Any]) -> str:
+    """What an element of `space` is, to a model."""
+    if isinstance(space, spaces.Dict):
+        return f"an object with {', '.join(f'{name} ({words_of(inner)})' for name, inner in space.spaces.items())}"
+    if isinstance(space, spaces.Tuple):
+        return f"an array of {len(space.spaces)}: {', '.join(f'({words_of(inner)})' for inner in space.spaces)}"
+    if isinstance(space, spaces.Sequence):
+        return f"an array of any length, each element {words_of(space.feature_space)}"
+    if isinstance(space, spaces.OneOf):
+        choices = "; ".join(f"choice {i}: {words_of(inner)}" for i, inner in enumerate(space.spaces))
+        return f"an object with choice and value, one of {choices}"
+    if isinstance(space, spaces.Text):
+        return f"a text of {space.min_length} to {space.max_length} characters"
+    if isinstance(space, spaces.Discrete):
+        return f"a whole number from {space.start} to {space.start + space.n - 1}"
+    if is_picture(space):
+        sides = space.shape[1:] if space.shape is not None and space.shape[0] in (1, 3) else space.shape
+        return f"a picture of {'x'.join(str(side) for side in (sides or ())[:2])} pixels"
+    return _words_of_array(space)
+
+
+def _words_of_array(space: Any) -> str:
+    dtype = np.dtype(space.dtype).kind
+    if isinstance(space, spaces.MultiBinary):
+        kind = "bits (0 or 1)"
+    else:
+        kind = "truth values" if dtype == "b" else "whole numbers" if dtype in "iu" else "numbers"
+    if isinstance(space, spaces.Box) and dtype != "b" and len(set(space.low.ravel())) == len(set(space.high.ravel())) == 1:
+        bounds = _bounded({"type": "number" if dtype == "f" else "integer"}, space.low.ravel()[0], space.high.ravel()[0])
+        kind += f" from {bounds['minimum']} to {bounds['maximum']}" if {"minimum", "maximum"} <= bounds.keys() else ""
+    if not space.shape:
+        return f"one of the {kind}"
+    return f"an array of {'x'.join(str(length) for length in space.shape)} {kind}"
