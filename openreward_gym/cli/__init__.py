@@ -18,7 +18,7 @@ from openreward_gym.cli.collecting import collect
 from openreward_gym.cli.environments import check, serve, tasks
 from openreward_gym.cli.exporting import export
 from openreward_gym.cli.options import FAILED, USAGE
-from openreward_gym.cli.runs import import_rollouts, report, upload
+from openreward_gym.cli.runs import import_rollouts, merge, report, upload
 from openreward_gym.cli.viewing import view
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 
@@ -62,7 +62,7 @@ def demo(
     the_demo.run(output, Console())
 
 
-for _command in (serve, tasks, check, collect, report, export):
+for _command in (serve, tasks, check, collect, report, merge, export):
     app.command()(_command)
 app.command("import")(import_rollouts)
 app.command()(upload)

@@ -1,9 +1,10 @@
-"""`report`, `import` and `upload`: what runs come to, and their way from and to other systems."""
+"""`report`, `merge`, `import` and `upload`: what runs come to, and their way from and to other systems."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,22 +16,70 @@ SHOWN_DAMAGES = 20
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Runs' folders.", show_default=False)],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Runs' folders; the others are compared with the first.", show_default=False)
+    ],
     as_json: AsJson = False,
+    page: Annotated[Path | None, typer.Option("--html", help="Write it as a page, with charts.", show_default=False)] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write the charts to a folder, as PNG.", show_default=False)] = None,
 ) -> None:
-    """Rewards, turns, tokens, durations and endings of runs.
+    """Rewards, turns, tokens, durations and endings of runs, and whether runs of the same tasks differ.
 
-    Example: openreward-gym report runs/first
+    Example: openreward-gym report runs/first runs/second --html report.html
     """
-    print_report([str(run) for run in runs], as_json)
+    print_report([str(run) for run in runs], as_json, page, plots)
 
 
-def print_report(runs: list[str], as_json: bool) -> None:
-    from openreward_gym.rollouts.store import RolloutStore
-    from openreward_gym.rollouts.summary import summarize
+def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots: Path | None = None) -> None:
+    from openreward_gym.rollouts.report import report_of, write_html
 
-    summary = summarize(RolloutStore.open(runs))
-    print(json.dumps(summary.to_dict(), indent=2) if as_json else summary.to_text())
+    found = report_of(runs, _coverage(runs))
+    if page is not None:
+        write_html(found, page)
+    if plots is not None:
+        from openreward_gym.rollouts.plots import write_pngs
+
+        write_pngs(found.charts, plots)
+    print(json.dumps(found.to_dict(), indent=2) if as_json else found.to_text())
+
+
+def _coverage(runs: list[str]) -> dict[str, dict[str, int]]:
+    """What became of the units of those runs that were collected here."""
+    from openreward_gym.collect.attempts import read_coverage
+
+    found = {run: read_coverage(Path(run)) for run in runs if "://" not in run}
+    return {run: asdict(coverage) for run, coverage in found.items() if coverage is not None}
+
+
+def merge(
+    runs: Annotated[list[Path], typer.Argument(help="Runs' folders.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
+    run: Annotated[str | None, typer.Option(help="The name of rollouts that have none.", show_default=False)] = None,
+) -> None:
+    """Put the rollouts of several runs into one, and say what is there twice and what is missing.
+
+    Example: openreward-gym merge runs/machine-1 runs/machine-2 --output runs/all
+    """
+    from openreward_gym.rollouts.merge import merge as put_together
+
+    done = put_together(runs, output, run=run)
+    print(f"{done.merged} rollouts merged into {output}")
+    if done.duplicates:
+        print(f"{len(done.duplicates)} were there more than once, and are there once")
+    troubles = {
+        "ids with different contents; the one that ended last was taken": list(done.conflicts),
+        "(task, sample) have more than one rollout": [f"{task}/{sample}" for task, sample in done.doubled],
+        "(task, sample) have none": [f"{task}/{sample}" for task, sample in done.gaps],
+        "lines could not be read": [str(damage) for damage in done.damages],
+    }
+    for what, found in troubles.items():
+        if found:
+            more = ", ..." if len(found) > SHOWN_DAMAGES else ""
+            print(f"{len(found)} {what}: {', '.join(found[:SHOWN_DAMAGES])}{more}", file=sys.stderr)
+    if done.conflicts or done.damages or done.doubled:
+        raise typer.Exit(FAILED)
+    if done.gaps:
+        raise typer.Exit(INCOMPLETE)
 
 
 def import_rollouts(

@@ -150,6 +150,27 @@ class Outcomes:
         )
 
 
+def read_coverage(folder: Path) -> Coverage | None:
+    """What became of a run's units, by its files as they are now; None where the folder has no inventory of ours.
+
+    Raises:
+        RecordError: A line is damaged.
+    """
+    inventory = Inventory.read(folder)
+    if inventory is None:
+        return None
+    outcomes = Outcomes(inventory)
+    outcomes.read(folder)
+    found = outcomes.coverage()
+    try:
+        # Which units were left out on purpose, only the collector knew.
+        told = Coverage(**json.loads((folder / "coverage.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return found
+    same = (told.expected, told.successful, told.failed) == (found.expected, found.successful, found.failed)
+    return told if same else found
+
+
 def _rows(folder: Path, kind: str, needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """The lines of a kind as objects; a torn last line is not there."""
     index = ShardIndex(LocalFolder(folder), kind)

@@ -113,6 +113,18 @@ class Inventory:
             digest.update(line.encode() + b"\n")
         return digest.hexdigest()
 
+    @classmethod
+    def read(cls, folder: Path) -> Inventory | None:
+        """What `write` wrote to a run's folder; None where nothing did, or not of a whole run."""
+        try:
+            run = json.loads((folder / "run.json").read_bytes())
+            rows = [json.loads(line) for line in (folder / "tasks.jsonl").read_bytes().splitlines()]
+            tasks = [TaskChoice(row["split"], row.get("index"), row.get("spec")) for row in rows if row["sample"] == 0]
+            found = cls(run["environment"], run["variant"], tasks, max(row["sample"] for row in rows) + 1)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if [row["id"] for row in rows] == [unit.id for unit in found] else None
+
     def write(self, folder: Path) -> None:
         """Write `tasks.jsonl`, whole or not at all.
 

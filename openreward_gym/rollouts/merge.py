@@ -77,8 +77,9 @@ def merge(
                 del newest[rollout.id]
                 target.append(store.with_images(rollout))
                 merged += 1
-                if rollout.task.id and rollout.sample is not None:
-                    samples.setdefault((rollout.task.id, rollout.sample), []).append(rollout.id)
+                # A collection's group is its task, and tells equal tasks of one run apart.
+                if (task := rollout.group or rollout.task.id) and rollout.sample is not None:
+                    samples.setdefault((task, rollout.sample), []).append(rollout.id)
             for failure in store.failures():
                 target.append_failure(failure)
     _copy_files(runs, output)
@@ -124,8 +125,8 @@ def _expected(runs: Iterable[str | os.PathLike[str]]) -> set[tuple[str, int]]:
         for line in lines:
             try:
                 item = json.loads(line)
-                task = item["task"] if isinstance(item["task"], str) else item["task"]["id"]
-                found.add((task, int(item["sample"])))
+                task = item["group"] if "group" in item else item["task"]
+                found.add((task if isinstance(task, str) else task["id"], int(item["sample"])))
             except (ValueError, KeyError, TypeError):
                 continue  # a torn last line, or an inventory of another kind
     return found
