@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import pstdev
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import orjson
 
@@ -18,41 +17,15 @@ from openreward_gym.envs.tasks import TaskRequest
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.session import GroupCandidate, GroupScore
 from openreward_gym.rollouts.conversion import message_of
-from openreward_gym.rollouts.folder import LocalFolder
-from openreward_gym.rollouts.index import ShardIndex
+from openreward_gym.rollouts.groups import SCHEMA, Group, read_groups
 from openreward_gym.rollouts.record import Rollout
 from openreward_gym.rollouts.statistics import mean
 from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.rollouts.writer import LineWriter
 from openreward_gym.types import Block, Message, TextBlock, ToolCall, ToolResult, ToolSet, text_of
 
-SCHEMA = "openreward-gym/group/1"
-
 Advantage: TypeAlias = Literal["group", "leave_one_out"]
 """How a rollout's advantage is made of its group's rewards; see `advantages_of`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A compared group, one line of `groups/*.jsonl`. Lists have an entry a sample, in the samples' order.
-
-    Attributes:
-        group: Its name, as in the rollouts.
-        rollouts: The rollouts' ids.
-        rewards: The pointwise rewards; None where the environment gave none.
-        scores: The environment's comparative rewards; None where it was not asked.
-        score_metadata: What it said to each.
-        advantages: Of the scores where there are any, else of the rewards; None where not wanted, or a reward is missing.
-        discard_reason: Why a trainer learns nothing from it; None where it does.
-    """
-
-    group: str
-    rollouts: list[str]
-    rewards: list[float | None]
-    scores: list[float] | None = None
-    score_metadata: list[Any] | None = None
-    advantages: list[float] | None = None
-    discard_reason: str | None = None
 
 
 def advantages_of(rewards: Sequence[float], kind: Advantage) -> list[float]:
@@ -97,16 +70,6 @@ def compared(
         advantages,
         discard,
     )
-
-
-def read_groups(folder: Path) -> Iterator[Group]:
-    """The compared groups of a run."""
-    index = ShardIndex(LocalFolder(folder), "groups")
-    index.refresh()
-    for stem, count in index.counts():
-        for _, line in index.lines(stem, count):
-            row = json.loads(line)
-            yield Group(**{name: row.get(name) for name in Group.__slots__})
 
 
 @dataclass(slots=True)

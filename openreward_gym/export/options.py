@@ -26,7 +26,8 @@ class Options:
         system: "keep" system messages, or "merge" them into the first user message (some templates refuse them).
         reasoning: Whether `reasoning_content` is written.
         columns: Further columns, by name: "reward", "final_reward", "environment", "task_id", "task_index", "split", "group",
-            "model", "status", "stop_reason", "seed", "run", "labels".
+            "model", "status", "stop_reason", "seed", "run", "labels"; from readers' labels and compared groups "rating",
+            "advantage", "score", "discard_reason".
         answers: Whether task specs, golden answers and metadata go into `prompts` and `verl`, and a public push may
             have whole records.
         min_gap: preference: the least difference of rewards within a pair; ties never pair.
@@ -98,6 +99,10 @@ COLUMNS: dict[str, str] = {
     "stop_reason": "text",
     "seed": "int",
     "run": "text",
-    "labels": "object",
+    "labels": "texts",
+    "rating": "int",
+    "advantage": "float",
+    "score": "float",
+    "discard_reason": "text",
 }
 """The further columns there are, and their kinds (see `openreward_gym.export.tables`)."""

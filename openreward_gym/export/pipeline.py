@@ -10,7 +10,7 @@ from openreward_gym.export.conversation import PROBLEMS, Conversation, conversat
 from openreward_gym.export.formats import Context, Format, LeftOut
 from openreward_gym.export.options import Options
 from openreward_gym.export.report import FormatReport
-from openreward_gym.export.select import Deduplication, Facts, Select, choose, facts_of
+from openreward_gym.export.select import Deduplication, Facts, Select, choose, facts_of, reward_of
 from openreward_gym.export.source import Record, Source
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.rollouts.record import Rollout
@@ -52,7 +52,7 @@ class Pipeline:
         self._progress = progress
         special = template.special_tokens if template is not None else ()
         self._control = ControlTokens(options.control_tokens, special)
-        context = Context(options, template, self.report, source.image)
+        context = Context(options, template, self.report, source.image, source.notes, select.reward)
         self._format = kind(context)
         self._tolerated = kind.tolerates | ({"malformed_call"} if options.malformed_calls == "keep" else set())
         self._kept: list[Facts] | None = None
@@ -104,7 +104,9 @@ class Pipeline:
         facts: list[Facts] = []
         with_images: set[int] = set()
         for number, conversation in self._each(count=False):
-            facts.append(facts_of(number, conversation.record, self._select.reward))
+            facts.append(
+                facts_of(number, conversation.record, reward_of(conversation.record, self._select.reward, self._source.notes))
+            )
             if conversation.images:
                 with_images.add(number)
         kept: list[Facts] = []
@@ -127,7 +129,7 @@ class Pipeline:
                 self._progress(number, len(self._source))
             record, utf8 = self._source.read(number)
             report.saw(record)
-            reason = select.refuses(record, kind.statuses)
+            reason = select.refuses(record, kind.statuses, self._source.notes)
             if reason is None:
                 conversation = self._convert(record, utf8)
                 problems = sorted(conversation.problems - self._tolerated) if kind.trains else []

@@ -9,14 +9,16 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export import exact
-from openreward_gym.export.source import Record
+from openreward_gym.export.source import Notes, Record
 from openreward_gym.rollouts.record import Rollout
 
 Names: TypeAlias = str | Collection[str] | None
+Which: TypeAlias = Literal["sum", "last", "max", "score"]
+"""Which of a rollout's rewards counts."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,13 @@ class Select:
         status: Status or statuses; None takes those a format is for: "completed" for what imitates, "truncated" too for
             what compares, all for `rollouts` and `prompts`. "any" takes all.
         min_reward: Inclusive, as is `max_reward`; a rollout without a reward meets neither.
-        reward: Which reward counts: the "sum" of all, the "last", or the "max".
+        reward: Which reward counts: the "sum" of all, the "last", the "max", or the "score" that the environment gave it
+            beside the others of its group. `preference` and `kto` compare by it too.
         environments, splits, models, runs, tasks, groups: Names; None for all. Tasks by id.
-        labels: A rollout needs one of these; `without_labels`: it may have none of these.
+        labels: A rollout needs one of these: the record's own labels, and the tags that readers gave in the viewer.
+            `without_labels`: it may have none of these.
+        min_rating, max_rating: Of the readers, 1 to 5, inclusive; a rollout without a rating meets neither.
+        discarded: False leaves out what a collection or a trainer discarded (in `groups/` or in the record).
         steps: First and last training step, inclusive; None leaves an end open.
         min_turns, max_turns: Of the assistant.
         max_tokens: Length of the conversation in tokens, as the provider counted at the last turn.
@@ -50,7 +56,7 @@ class Select:
     status: Names = None
     min_reward: float | None = None
     max_reward: float | None = None
-    reward: Literal["sum", "last", "max"] = "sum"
+    reward: Which = "sum"
     environments: Names = None
     splits: Names = None
     models: Names = None
@@ -59,6 +65,9 @@ class Select:
     groups: Names = None
     labels: Names = None
     without_labels: Names = None
+    min_rating: int | None = None
+    max_rating: int | None = None
+    discarded: bool = True
     steps: tuple[int | None, int | None] | None = None
     min_turns: int | None = None
     max_turns: int | None = None
@@ -73,12 +82,12 @@ class Select:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("best_of", "top_k", "limit", "min_turns", "max_turns", "max_tokens"):
+        for name in ("best_of", "top_k", "limit", "min_turns", "max_turns", "max_tokens", "min_rating", "max_rating"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigurationError(f"{name}={value!r}: it is a number of at least 1, or None")
         for name, allowed in (
-            ("reward", ("sum", "last", "max")),
+            ("reward", get_args(Which)),
             ("dedupe", (None, "exact", "normalized")),
             ("balance", (None, "task", "environment", "reward")),
         ):
@@ -92,25 +101,31 @@ class Select:
         """Whether a rollout's fate depends on other rollouts, so that all must be read before the first is written."""
         return bool(self.best_of or self.top_k or self.one_per_group or self.balance)
 
-    def refuses(self, record: Record, statuses: Collection[str] | None) -> str | None:
+    def refuses(self, record: Record, statuses: Collection[str] | None, notes_of: Callable[[Record], Notes]) -> str | None:
         """Why the rollout is left out, looking at nothing else; None if it stays.
 
         Args:
             record: The rollout.
             statuses: What `status=None` stands for; None for all.
+            notes_of: Gives what was said about a rollout.
         """
         wanted = _names(self.status) if self.status is not None else statuses
         if wanted is not None and "any" not in wanted and record["status"] not in wanted:
             return f"status {record['status']}"
-        reward = reward_of(record, self.reward)
         if self.min_reward is not None or self.max_reward is not None:
+            reward = reward_of(record, self.reward, notes_of)
             if reward is None or math.isnan(reward):
                 return "no reward"
             if self.min_reward is not None and reward < self.min_reward:
                 return f"reward below {self.min_reward:g}"
             if self.max_reward is not None and reward > self.max_reward:
                 return f"reward above {self.max_reward:g}"
-        return self._refuses_by_name(record) or self._refuses_by_size(record) or self._refuses_by_function(record)
+        return (
+            self._refuses_by_name(record)
+            or self._refuses_by_notes(record, notes_of)
+            or self._refuses_by_size(record)
+            or self._refuses_by_function(record)
+        )
 
     def _refuses_by_name(self, record: Record) -> str | None:
         environment = record.get("environment") or {}
@@ -124,13 +139,28 @@ class Select:
         ):
             if wanted is not None and value not in _names(wanted):
                 return f"other {what}"
-        if self.labels is None and self.without_labels is None:
+        return None
+
+    def _refuses_by_notes(self, record: Record, notes_of: Callable[[Record], Notes]) -> str | None:
+        if self.discarded and all(
+            wanted is None for wanted in (self.labels, self.without_labels, self.min_rating, self.max_rating)
+        ):
             return None
-        labels = set(_labels(record))
+        notes = notes_of(record)
+        if not self.discarded and notes.discard_reason is not None:
+            return f"discarded: {notes.discard_reason}"
+        labels = set(notes.labels)
         if self.labels is not None and not labels & _names(self.labels):
             return "label missing"
         if self.without_labels is not None and labels & _names(self.without_labels):
             return "label unwanted"
+        if self.min_rating is not None or self.max_rating is not None:
+            if notes.rating is None:
+                return "no rating"
+            if self.min_rating is not None and notes.rating < self.min_rating:
+                return f"rating below {self.min_rating}"
+            if self.max_rating is not None and notes.rating > self.max_rating:
+                return f"rating above {self.max_rating}"
         return None
 
     def _refuses_by_size(self, record: Record) -> str | None:
@@ -177,9 +207,9 @@ class Facts:
         return (-reward, self.turns, self.number)
 
 
-def facts_of(number: int, record: Record, reward: Literal["sum", "last", "max"]) -> Facts:
+def facts_of(number: int, record: Record, reward: float | None) -> Facts:
     environment = (record.get("environment") or {}).get("name", "")
-    return Facts(number, group_of(record), task_of(record), environment, reward_of(record, reward), turns_of(record))
+    return Facts(number, group_of(record), task_of(record), environment, reward, turns_of(record))
 
 
 def choose(select: Select, facts: Iterable[Facts]) -> Iterator[tuple[Facts, str | None]]:
@@ -247,12 +277,14 @@ def _without_ids(message: dict[str, Any]) -> list[Any]:
     return [message["role"], message["content"], message.get("reasoning_content"), calls, message.get("name")]
 
 
-def reward_of(record: Record, how: Literal["sum", "last", "max"] = "sum") -> float | None:
+def reward_of(record: Record, how: Which = "sum", notes_of: Callable[[Record], Notes] | None = None) -> float | None:
     """The rollout's reward; None where none was given."""
     if how == "sum":
         value = record.get("reward")
     elif how == "last":
         value = record.get("final_reward")
+    elif how == "score":
+        value = notes_of(record).score if notes_of is not None else None
     else:
         value = max(rewards_of(record), default=None)
     return None if value is None else float(value)
@@ -296,14 +328,6 @@ def task_of(record: Record) -> Hashable:
 def group_of(record: Record) -> Hashable:
     """What is equal for rollouts that are compared: their `group`, or else their task."""
     return ("group", record["group"]) if record.get("group") else task_of(record)
-
-
-def _labels(record: Record) -> Iterator[str]:
-    for label in record.get("labels") or ():
-        if isinstance(label, dict):
-            yield from (str(label[key]) for key in ("name", "label", "value") if label.get(key) is not None)
-        else:
-            yield str(label)
 
 
 def _names(names: str | Collection[str]) -> set[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.rollouts.folder import folder_at
 from openreward_gym.rollouts.record import check_schema, line_of, now_iso
 
 SCHEMA = "openreward-gym/label/1"
@@ -71,7 +72,7 @@ def read_labels(run: str | os.PathLike[str]) -> dict[str, Label]:
     """The labels of a run by rollout id: the last one given to each. Lines that are no labels are passed over."""
     found: dict[str, Label] = {}
     try:
-        data = (Path(run) / FILE).read_bytes()
+        data = folder_at(run).read_bytes(FILE)
     except FileNotFoundError:
         return {}
     for line in data.split(b"\n"):

@@ -96,6 +96,11 @@ class RolloutStore(Sequence[Rollout]):
         return str(self._folders[0])
 
     @property
+    def paths(self) -> list[str]:
+        """The folders of all runs, in order."""
+        return [str(folder) for folder in self._folders]
+
+    @property
     def run(self) -> str:
         """The run's name; of several runs, their names with commas."""
         return self._given_run or ", ".join(folder.name for folder in self._folders)
@@ -233,7 +238,7 @@ class RolloutStore(Sequence[Rollout]):
         return self._read(place)
 
     def _view(self, places: list[Place]) -> RolloutView:
-        return RolloutView(self._read, places, repr(self))
+        return RolloutView(self, places)
 
     def _place(self, index: int, *, look: bool) -> Place | None:
         counts = self._counts(look=look)

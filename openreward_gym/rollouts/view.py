@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.rollouts.index import Place
 from openreward_gym.rollouts.record import Rollout
 
+if TYPE_CHECKING:
+    from openreward_gym.rollouts.store import RolloutStore
+
 
 class RolloutView(Sequence[Rollout]):
-    """Some rollouts of a store, read when they are asked for; stays the same while the store grows."""
+    """Some rollouts of a store, read when they are asked for; stays the same while the store grows.
 
-    def __init__(self, read: Callable[[Place], Rollout], places: list[Place], store: str) -> None:
-        self._read = read
-        self._places = places
-        self._store = store
+    Attributes:
+        store: The store.
+        places: Where in the store they are, in order.
+    """
+
+    def __init__(self, store: RolloutStore, places: list[Place]) -> None:
+        self.store = store
+        self.places = places
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     @overload
     def __getitem__(self, index: int) -> Rollout: ...
@@ -27,21 +34,21 @@ class RolloutView(Sequence[Rollout]):
     def __getitem__(self, index: slice) -> RolloutView: ...
     def __getitem__(self, index: int | slice) -> Rollout | RolloutView:
         if isinstance(index, slice):
-            return RolloutView(self._read, self._places[index], self._store)
-        return self._read(self._places[index])
+            return RolloutView(self.store, self.places[index])
+        return self.store.read(self.places[index])
 
     def __iter__(self) -> Iterator[Rollout]:
-        return (self._read(place) for place in self._places)
+        return map(self.store.read, self.places)
 
     def filter(self, where: Callable[[Rollout], bool] | None = None, **criteria: Any) -> RolloutView:
         """Those of them for which `where` is true and that meet every criterion; see `RolloutStore.filter`."""
         meets = criteria_met(criteria)
-        read = ((place, self._read(place)) for place in self._places)
+        read = ((place, self.store.read(place)) for place in self.places)
         found = [place for place, rollout in read if meets(rollout) and (where is None or where(rollout))]
-        return RolloutView(self._read, found, self._store)
+        return RolloutView(self.store, found)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} rollouts of {self._store}>"
+        return f"<{len(self)} rollouts of {self.store!r}>"
 
 
 _CRITERIA: Mapping[str, Callable[[Rollout], Any]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,7 +12,8 @@ from openreward_gym.export.exact import DamagedNumberError, survives_json_column
 from openreward_gym.export.messages import message_cells
 from openreward_gym.export.options import COLUMNS, Options
 from openreward_gym.export.report import FormatReport
-from openreward_gym.export.select import Facts, model_of
+from openreward_gym.export.select import Facts, Which, model_of, reward_of
+from openreward_gym.export.source import Notes, Record
 from openreward_gym.export.tables import Columns, Row
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Context:
         template: A tokenizer's chat template; None where no tokenizer was given.
         report: Where rows that are not written are counted.
         read_image: Gives an image part's bytes, or None.
+        notes_of: Gives what was said about a rollout.
+        reward: Which reward counts where rollouts are compared.
         with_images: Whether a rollout that is exported has images: then every row has a column for them.
     """
 
@@ -39,7 +42,13 @@ class Context:
     template: ChatTemplate | None
     report: FormatReport
     read_image: ReadImage
+    notes_of: Callable[[Record], Notes]
+    reward: Which = "sum"
     with_images: bool = False
+
+    def reward_of(self, conversation: Conversation) -> float | None:
+        """The reward that counts; None where there is none."""
+        return reward_of(conversation.record, self.reward, self.notes_of)
 
 
 class Format(ABC):
@@ -103,7 +112,7 @@ class Format(ABC):
         if self.context.with_images:
             row.setdefault("images", conversation.images)
         if self.options.columns:
-            further = further_columns(conversation)
+            further = {**further_columns(conversation), **noted_columns(self.context.notes_of(conversation.record))}
             row.update({name: further[name] for name in self.options.columns if name not in row})
         return row
 
@@ -144,7 +153,17 @@ def further_columns(conversation: Conversation) -> Row:
         "stop_reason": record.get("stop_reason", ""),
         "seed": record.get("seed"),
         "run": record.get("run", ""),
-        "labels": record.get("labels"),
+    }
+
+
+def noted_columns(notes: Notes) -> Row:
+    """Those of them that were said about the rollout later."""
+    return {
+        "labels": notes.labels,
+        "rating": notes.rating,
+        "advantage": notes.advantage,
+        "score": notes.score,
+        "discard_reason": notes.discard_reason,
     }
 
 

@@ -77,12 +77,12 @@ class Preference(Format):
                 yield found
 
     def _side(self, conversation: Conversation) -> _Side | None:
-        reward = conversation.record.get("reward")
-        if reward is None or math.isnan(float(reward)):
+        reward = self.context.reward_of(conversation)
+        if reward is None or math.isnan(reward):
             self.context.report.dropped_rows["a rollout without a reward"] += 1
             return None
         messages = with_equal_ids(conversation.messages)
-        return _Side(conversation, messages, [exact.encode(message) for message in messages], float(reward))
+        return _Side(conversation, messages, [exact.encode(message) for message in messages], reward)
 
     def _pair(self, better: _Side, worse: _Side) -> Row | str:
         """The row, or why there is none."""
@@ -190,7 +190,7 @@ class Kto(Format):
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
         cells = self.cells(conversation.messages, conversation.tools)
-        good = self._is_good(conversation.record.get("reward"))
+        good = self._is_good(self.context.reward_of(conversation))
         turns = [turn for turn in conversation.turns if turn > 0]
         if not turns:
             raise LeftOut("the assistant speaks first: there is no prompt")

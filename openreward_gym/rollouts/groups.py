@@ -1,0 +1,64 @@
+"""Compared groups of rollouts: what a collection wrote of them to a run's `groups/`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from openreward_gym.errors import RecordError
+from openreward_gym.rollouts.folder import folder_at
+from openreward_gym.rollouts.index import ShardIndex, damaged
+from openreward_gym.rollouts.record import check_schema
+
+SCHEMA = "openreward-gym/group/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A compared group, one line of `groups/*.jsonl`. Lists have an entry a sample, in the samples' order.
+
+    Attributes:
+        group: Its name, as in the rollouts.
+        rollouts: The rollouts' ids.
+        rewards: The pointwise rewards; None where the environment gave none.
+        scores: The environment's comparative rewards; None where it was not asked.
+        score_metadata: What it said to each.
+        advantages: Of the scores where there are any, else of the rewards; None where not wanted, or a reward is missing.
+        discard_reason: Why a trainer learns nothing from it; None where it does.
+    """
+
+    group: str
+    rollouts: list[str]
+    rewards: list[float | None]
+    scores: list[float] | None = None
+    score_metadata: list[Any] | None = None
+    advantages: list[float] | None = None
+    discard_reason: str | None = None
+
+
+def read_groups(run: str | os.PathLike[str]) -> Iterator[Group]:
+    """The compared groups of a run, in the order in which they were written; a later one of the same name wins.
+
+    Raises:
+        RecordError: A line is not a group; the message has its file, line and byte.
+    """
+    index = ShardIndex(folder_at(run), "groups")
+    index.refresh()
+    for stem, count in index.counts():
+        for number, line in index.lines(stem, count):
+            try:
+                yield _group_of(line)
+            except RecordError as error:
+                raise damaged(index.where(stem, number), error) from None
+
+
+def _group_of(line: bytes) -> Group:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not JSON: {error}") from None
+    check_schema(row.get("schema") if isinstance(row, dict) else None, SCHEMA, "group")
+    return Group(**{name: row.get(name) for name in Group.__slots__})
