@@ -59,6 +59,7 @@ def collect(
     seed: Annotated[int, typer.Option(help="Seed of the policies.")] = 0,
     score_groups: Annotated[bool, typer.Option("--score-groups", help="Let the environment compare a task's rollouts.")] = False,
     advantages: Annotated[str | None, typer.Option(help="Make advantages: group or leave_one_out.", show_default=False)] = None,
+    upload: Annotated[bool, typer.Option("--upload", help="Send the rollouts to the OpenReward platform meanwhile.")] = False,
     engine: Annotated[str, typer.Option(help="local, or ray: episodes are played in Ray's actors.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Ray's actors. [default: one a core]", min=1, show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be played, and play nothing.")] = False,

@@ -50,6 +50,7 @@ async def acollect(
     policy_url: str | None = None,
     policy_options: Mapping[str, Any] | None = None,
     progress: bool | Face | Reporter = True,
+    upload: bool | str = False,
     engine: Engine = "local",
     workers: int | None = None,
     ray_options: Mapping[str, Any] | None = None,
@@ -88,6 +89,7 @@ async def acollect(
         policy_url: The address of the policy's model; None for its provider's own.
         policy_options: Further arguments of a policy that is given by its name (sampling, prices, ...).
         progress: How it is shown on stderr: True chooses, False says nothing; or "bar", "log", "json", a `Reporter`.
+        upload: Send the rollouts to the platform (key in OPENREWARD_API_KEY) while they are collected; or its API's address.
         engine: "ray" plays in Ray's actors, on the cluster that RAY_ADDRESS names or on one that is begun here.
         workers: How many actors; None for one a core of this machine. They share `concurrency` and a provider's limits.
         ray_options: Further options of the actors (num_cpus, num_gpus, resources, runtime_env, ...).

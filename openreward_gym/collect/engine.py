@@ -22,10 +22,12 @@ from openreward_gym.collect.playing import LocalPlayer, Player
 from openreward_gym.collect.progress import Reporter
 from openreward_gym.collect.schedule import Schedule
 from openreward_gym.collect.stopping import Stop
+from openreward_gym.collect.uploading import Uploading
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
 from openreward_gym.rollouts.failure import Failure
 from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.rollouts.summary import Summary, summarize
+from openreward_gym.rollouts.upload import UploadReport
 
 TICK_S = 1.0
 
@@ -42,12 +44,14 @@ class CollectionResult:
         metrics: Rewards, turns, tokens, durations and endings of them.
         coverage: What became of all units.
         interrupted: Whether it was stopped (Ctrl-C, SIGTERM, `run_timeout_s`) before its end.
+        uploaded: What the platform has of it; None where it was not uploaded.
     """
 
     store: RolloutStore
     metrics: Summary
     coverage: Coverage
     interrupted: bool = False
+    uploaded: UploadReport | None = None
 
     @property
     def path(self) -> str:
@@ -71,15 +75,20 @@ async def run_collection(
         keep_run(path, run, resume=plan.resume, allow_changed=plan.allow_changed)
         inventory.write(path)
         store = RolloutStore(path)
-        player = LocalPlayer(plan, store.run, store.append) if player_of is None else await player_of(plan, store, lock)
+        uploading = Uploading(plan, store)
         try:
-            collection = Collection(plan, inventory, store, report, player)
-            interrupted = await collection.run(stop)
+            player = LocalPlayer(plan, store.run, store.append) if player_of is None else await player_of(plan, store, lock)
+            try:
+                collection = Collection(plan, inventory, store, report, player, uploading.wake)
+                interrupted = await collection.run(stop)
+            finally:
+                await player.aclose()
+            metrics = summarize(store)
+            write_json(path / "metrics.json", metrics.to_dict())
+            uploaded = await uploading.finish(report, stop)
         finally:
-            await player.aclose()
-        metrics = summarize(store)
-        write_json(path / "metrics.json", metrics.to_dict())
-        return CollectionResult(store, metrics, collection.outcomes.coverage(), interrupted)
+            uploading.abandon()
+        return CollectionResult(store, metrics, collection.outcomes.coverage(), interrupted, uploaded)
 
 
 class Collection:
@@ -90,13 +99,23 @@ class Collection:
         store: Where outcomes go.
         report: Who is told.
         player: Who plays.
+        kept: Called for each rollout that is there.
     """
 
-    def __init__(self, plan: Plan, inventory: Inventory, store: RolloutStore, report: Reporter, player: Player) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        inventory: Inventory,
+        store: RolloutStore,
+        report: Reporter,
+        player: Player,
+        kept: Callable[[], None],
+    ) -> None:
         self.plan = plan
         self.store = store
         self.report = report
         self.player = player
+        self._kept = kept
         self.path = Path(store.path)
         self.outcomes = Outcomes(inventory)
         self.outcomes.read(self.path)
@@ -201,6 +220,7 @@ class Collection:
         rollout = played.rollout
         assert rollout is not None
         self._proven = True
+        self._kept()
         self.outcomes.settle(unit, SUCCESSFUL)
         self.patience.forget(unit.number)
         self.report.finished(rollout, played.step_seconds)

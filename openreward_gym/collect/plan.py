@@ -14,6 +14,7 @@ from openreward_gym.collect.policies import EpisodicPolicy, Policy, policy_name,
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.rollouts.conversion import origin_of
+from openreward_gym.rollouts.platform import Platform
 
 Engine: TypeAlias = Literal["local", "ray"]
 """Where episodes are played: in this process, or in Ray's actors."""
@@ -52,6 +53,7 @@ class Plan:
     retries: Mapping[str, RetryBudget] | None = None
     score_groups: bool = False
     advantages: Advantage | None = None
+    upload: bool | str = False
     transport: Any = "fast"
     engine: Engine = "local"
     workers: int | None = None
@@ -79,6 +81,8 @@ class Plan:
         if (self.score_groups or self.advantages) and self.repeats < 2:
             raise ConfigurationError("comparing the rollouts of a task takes several of them: give repeats=2 or more")
         self._check_engine()
+        if self.upload:
+            Platform(self.upload if isinstance(self.upload, str) else None)  # raises where there is no key
         if self.output is None and self.resume:
             raise ConfigurationError("resume=True needs the output=... of the run to go on with")
         self.make_env()
