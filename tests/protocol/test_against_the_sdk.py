@@ -12,6 +12,7 @@ from environments import PIXEL
 from openreward_gym.errors import ToolFailedError
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.session import Session
+from openreward_gym.protocol.transport import TRANSPORTS
 from openreward_gym.types import Block, ImageBlock, Message, TextBlock, ToolSpec, UserMessage
 
 with warnings.catch_warnings():
@@ -30,9 +31,9 @@ async def theirs(server_url: str) -> AsyncIterator[Any]:
     await api.aclose()
 
 
-@pytest.fixture
-async def ours(server_url: str) -> AsyncIterator[Client]:
-    async with Client(server_url) as client:
+@pytest.fixture(params=sorted(TRANSPORTS))
+async def ours(server_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    async with Client(server_url, transport=request.param) as client:
         yield client
 
 

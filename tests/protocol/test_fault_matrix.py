@@ -6,12 +6,15 @@ import fault_matrix
 import pytest
 from fault_matrix import DEADLINE_S, PAGE, ROWS, SECOND_RUN, UNDELETABLE, Cell, as_markdown, run_cell, run_matrix
 
+from openreward_gym.protocol.transport import TRANSPORTS
+
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("transport", sorted(TRANSPORTS))
+async def test_the_matrix(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
     monkeypatch.delenv("OPENREWARD_API_KEY", raising=False)
-    cells = await run_matrix()
+    cells = await run_matrix(transport)
     page = PAGE.read_text(encoding="utf-8")
     rows = {row.name: row for row in ROWS}
     if as_markdown(cells) != page:
@@ -19,7 +22,7 @@ async def test_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
         written = _written(page)
         for (name, step), cell in cells.items():
             if cell.shown(step) != written.get((name, step)):
-                cells[name, step] = await run_cell(rows[name], step)
+                cells[name, step] = await run_cell(rows[name], step, transport)
     for (name, step), cell in cells.items():
         _check(name, step, cell)
     assert as_markdown(cells) == page, "run `python tests/servers/fault_matrix.py` and read what changed"

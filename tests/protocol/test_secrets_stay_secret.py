@@ -20,6 +20,7 @@ from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.retry import RetryLimits
 from openreward_gym.protocol.secrets import allowed_domains, read_secrets
 from openreward_gym.protocol.session import Session
+from openreward_gym.protocol.transport import TRANSPORTS
 from openreward_gym.protocol.wire import Secret, secrets_header
 
 KEY = "key-3f9a77c1"
@@ -43,10 +44,11 @@ async def server() -> AsyncIterator[FaultServer]:
         yield server
 
 
-@pytest.fixture
-async def client(server: FaultServer) -> AsyncIterator[Client]:
+@pytest.fixture(params=sorted(TRANSPORTS))
+async def client(server: FaultServer, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     limits = RetryLimits(attempts=2, first_wait_s=0.01)
-    async with Client(server.url, retry_limits=limits, idle_timeout_s=0.5, request_timeout_s=0.5) as client:
+    transport = request.param
+    async with Client(server.url, transport=transport, retry_limits=limits, idle_timeout_s=0.5, request_timeout_s=0.5) as client:
         yield client
 
 

@@ -20,14 +20,15 @@ from openreward_gym.errors import (
 )
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.session import GroupCandidate, Session
+from openreward_gym.protocol.transport import TRANSPORTS
 from openreward_gym.types import ImageBlock, Message, Split, Task, TextBlock, UserMessage
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def client(server_url: str) -> AsyncIterator[Client]:
-    async with Client(server_url) as client:
+@pytest.fixture(params=sorted(TRANSPORTS))
+async def client(server_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    async with Client(server_url, transport=request.param) as client:
         yield client
 
 

@@ -29,7 +29,7 @@ from openreward_gym.errors import (
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.loop import background_loop
 from openreward_gym.protocol.retry import RetryLimits
-from openreward_gym.protocol.transport import HttpxTransport, Request, Transport
+from openreward_gym.protocol.transport import TRANSPORTS, FastTransport, HttpxTransport, Request, Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -42,9 +42,16 @@ async def server() -> AsyncIterator[FaultServer]:
         yield server
 
 
+@pytest.fixture(params=sorted(TRANSPORTS))
+def transport(request: pytest.FixtureRequest) -> str:
+    """The name of each transport in turn."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-async def client(server: FaultServer) -> AsyncIterator[Client]:
-    async with Client(server.url, retry_limits=LIMITS, idle_timeout_s=2.0) as client:
+async def client(server: FaultServer, transport: str) -> AsyncIterator[Client]:
+    async with Client(server.url, transport=transport, retry_limits=LIMITS, idle_timeout_s=2.0) as client:
         yield client
 
 
@@ -131,35 +138,43 @@ def test_what_is_no_transport_is_refused(choice: Any) -> None:
         Client("http://h:1", transport=choice)
 
 
-async def test_a_named_transport_serves_several_loops_an_object_one(server: FaultServer) -> None:
+async def test_a_named_transport_serves_several_loops_an_object_one(server: FaultServer, transport: str) -> None:
     def elsewhere(client: Client) -> Any:
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(step(client), background_loop()))
 
-    async with Client(server.url) as client:
+    async with Client(server.url, transport=transport) as client:
         assert (await step(client)).reward == (await elsewhere(client)).reward == 1.0
-    async with Client(server.url, transport=HttpxTransport(server.url)) as client:
+    async with Client(server.url, transport=TRANSPORTS[transport](server.url)) as client:
         await step(client)
         with pytest.raises(ConfigurationError, match="another event loop"):
             await elsewhere(client)
 
 
-async def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
+async def test_a_certificate_that_nobody_signed(tmp_path: Path, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_self_signed(tmp_path))
+    certificate = self_signed(tmp_path)
+    context.load_cert_chain(certificate)
     async with FaultServer(tls=context) as server:
         began = time.monotonic()
-        async with Client(server.url) as client:
+        async with Client(server.url, transport=transport) as client:
             with pytest.raises(TransportError, match="CERTIFICATE_VERIFY_FAILED") as caught:
                 await client.health()
         assert caught.value.delivery == "not_sent"
         assert time.monotonic() - began < 3
-        trusting = httpx.AsyncClient(verify=ssl.create_default_context(cafile=str(_self_signed(tmp_path))))
-        async with trusting, Client(server.url, transport=trusting) as client:
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        mine: Any = httpx.AsyncClient(verify=trusting)
+        if transport == "fast":
+            mine = FastTransport(server.url, ssl_context=trusting)
+        async with Client(server.url, transport=mine) as client:
             assert (await step(client)).reward == 1.0
-        assert server.executed["step"] == 1
+        await mine.aclose()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        async with Client(server.url, transport=transport) as client:
+            assert (await step(client)).reward == 1.0
+        assert server.executed["step"] == 2
 
 
-async def test_what_is_not_http_is_a_broken_connection() -> None:
+async def test_what_is_not_http_is_a_broken_connection(transport: str) -> None:
     async def chatter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example.org ESMTP\r\n")
         await writer.drain()
@@ -168,14 +183,14 @@ async def test_what_is_not_http_is_a_broken_connection() -> None:
 
     async with await asyncio.start_server(chatter, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        async with Client(f"http://127.0.0.1:{port}", retry_limits=LIMITS) as client:
+        async with Client(f"http://127.0.0.1:{port}", transport=transport, retry_limits=LIMITS) as client:
             with pytest.raises(TransportError, match="broke"):
                 await client.health()
 
 
-async def test_a_server_that_is_not_there_is_named_soon() -> None:
+async def test_a_server_that_is_not_there_is_named_soon(transport: str) -> None:
     began = time.monotonic()
-    async with Client("http://127.0.0.1:1") as client:
+    async with Client("http://127.0.0.1:1", transport=transport) as client:
         with pytest.raises(ServerUnreachableError, match=r"nobody answers at http://127\.0\.0\.1:1"):
             await step(client)
     assert time.monotonic() - began < 4
@@ -244,10 +259,13 @@ async def test_the_prompt_is_asked_for_once_whoever_asks(server: FaultServer, cl
     assert all(prompt == messages[0].blocks for prompt in prompts)
 
 
-async def test_the_way_to_the_default_environment_is_learned_once(server: FaultServer) -> None:
+async def test_the_way_to_the_default_environment_is_learned_once(server: FaultServer, transport: str) -> None:
     server.inject("/list_environments", Fault("status", status=404, detail="Not Found"))
     server.inject("/prompt", Fault("status", status=308, headers={"Location": "/fault/prompt"}))
-    async with Client(server.url) as client, client.environment("owner/Name").session(split="train", index=0) as session:
+    async with (
+        Client(server.url, transport=transport) as client,
+        client.environment("owner/Name").session(split="train", index=0) as session,
+    ):
         await session.prompt()
         await session.call("step")
     paths = [request.path for request in server.requests]
@@ -258,7 +276,7 @@ async def test_the_way_to_the_default_environment_is_learned_once(server: FaultS
     assert create.headers["x-deployment"] == "owner/Name"
 
 
-def _self_signed(folder: Path) -> Path:
+def self_signed(folder: Path) -> Path:
     path = folder / "certificate.pem"
     if path.exists():
         return path

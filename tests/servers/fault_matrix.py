@@ -1,7 +1,7 @@
 """Every fault at every step of an episode: what the caller sees, and how often the tool ran.
 
-`python tests/servers/fault_matrix.py` writes docs/fault-matrix.md. A test compares that page with a run, and checks in every cell
-that no tool ran twice, that no session was left, and that nothing took longer than it may.
+`python tests/servers/fault_matrix.py` writes docs/fault-matrix.md. A test compares that page with a run over every transport, and
+checks in every cell that no tool ran twice, that no session was left, and that nothing took longer than it may.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ in the column's head unless it says otherwise, and the session is deleted afterw
 be reached. `resumed call`: the call's first stream broke after its `task_id`, and the fault meets the request that asks
 for the run again.
 
-The faults are played by a real server on real sockets, with the waits of the retry rule shortened. This page is generated:
+The faults are played by a real server on real sockets, with the waits of the retry rule shortened. Every cell is the same
+over the fast transport and over httpx; a test plays them all over both. This page is generated:
 `python tests/servers/fault_matrix.py`."""
 FOOT = """\
 How to read the calls: before the server named a `task_id`, a lost connection is `OutcomeUnknownError` and the call is not
@@ -173,12 +174,17 @@ class Cell:
         return f"{self.seen}{where} · {self.runs}"
 
 
-async def run_cell(row: Row, step: str) -> Cell:
+async def run_cell(row: Row, step: str, transport: str = "fast") -> Cell:
     """One episode with the fault at its step."""
     began = time.monotonic()
     async with FaultServer() as server:
         client = Client(
-            server.url, retry_limits=LIMITS, idle_timeout_s=SILENCE_S, request_timeout_s=SILENCE_S, ping_interval_s=3600.0
+            server.url,
+            transport=transport,
+            retry_limits=LIMITS,
+            idle_timeout_s=SILENCE_S,
+            request_timeout_s=SILENCE_S,
+            ping_interval_s=3600.0,
         )
         _prepare(server, row, step)
         at = "list"
@@ -219,14 +225,14 @@ def _prepare(server: FaultServer, row: Row, step: str) -> None:
         server.inject(STEPS[step], row.fault, row.times)
 
 
-async def run_matrix() -> dict[tuple[str, str], Cell]:
+async def run_matrix(transport: str = "fast") -> dict[tuple[str, str], Cell]:
     """All cells, several at once."""
     gate = asyncio.Semaphore(12)
     cells: dict[tuple[str, str], Cell] = {}
 
     async def fill(row: Row, step: str) -> None:
         async with gate:
-            cells[row.name, step] = await asyncio.wait_for(run_cell(row, step), DEADLINE_S * 3)
+            cells[row.name, step] = await asyncio.wait_for(run_cell(row, step, transport), DEADLINE_S * 3)
 
     await asyncio.gather(*[fill(row, step) for row in ROWS for step in STEPS if step in (row.only or STEPS)])
     return cells
