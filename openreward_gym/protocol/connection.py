@@ -48,6 +48,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_answer",
         "_complete",
         "_decoder",
         "_encoding",
@@ -94,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._complete = False
         self._keep = False
         self._encoding = ""
+        self._answer: tuple[dict[bytes, bytes], int] | None = None
         self._decoder: _Decoder | None = None
 
     # Its owner ------------------------------------------------------------------------------------------------------------
@@ -149,10 +151,10 @@ class Connection(asyncio.Protocol):
             return
         assert self._request is not None
         left = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        if 0 < left < self._unsent:
-            # A large body that still goes out is a sign of life.
+        if left < self._unsent:
+            # A large body that still goes out is a sign of life; once it is out, the wait for the answer begins.
             self._unsent = left
-            self.deadline = now + self._idle_s
+            self.deadline = now + (self._idle_s if left else self._request.first_byte_timeout_s or inf)
             return
         self.fail(TransportTimeoutError(silent(self._request.url)))
 
@@ -190,6 +192,11 @@ class Connection(asyncio.Protocol):
             garbled = HttpParserError("it went over to another protocol")
         except HttpParserError as error:
             garbled = error
+        if self._answer is not None:
+            headers, count = self._answer
+            self._raw.clear()
+            self._raw.update(headers)
+            del self._pieces[count:]
         if self._future is not None:
             if self._status:
                 self.deadline = self._time() + self._idle_s
@@ -226,14 +233,14 @@ class Connection(asyncio.Protocol):
     # The parser -----------------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if self._complete:
-            # A second answer to one request: what it belongs to cannot be known.
+        if self._complete and self._answer is None:
+            # A second answer to one request: what it belongs to cannot be known. The first one is kept as it was.
             self._keep = False
+            self._answer = (self._raw.copy(), len(self._pieces))
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         if self._complete:
-            self._keep = False
             return
         status = self._parser.get_status_code()
         if status >= 200:
@@ -244,6 +251,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         assert self._parser is not None
+        if self._complete:
+            return
         if self._status:
             self._complete = True
             self._keep = self._parser.should_keep_alive()
