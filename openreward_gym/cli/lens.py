@@ -48,6 +48,8 @@ class ExportLens:
         group = [rollout, *others()] if kind.looks_at_all else [rollout]
         if len(group) > 1 and not report.excluded.keys() - {"alone in its group"}:
             alone, reasons, report = self._made(kind, group)
+        if len(reasons) > 1:
+            del reasons["no row came of it"]  # the others say why
         rows = [row for row in alone if rollout.id in (row.get("rollout_id", rollout.id), row.get("rejected_rollout_id"))]
         return {
             "rows": [{"row": _short(row), "spans": list(self._spans(kind, row))} for row in rows],
@@ -111,8 +113,13 @@ def _said(message: Mapping[str, Any]) -> str:
     if isinstance(content, list):
         content = "\n".join(str(part.get("text", f"[{part.get('type')}]")) for part in content if isinstance(part, dict))
     calls = [call.get("function", call) for call in message.get("tool_calls") or () if isinstance(call, dict)]
-    said = [message.get("reasoning_content"), content, *(f"{call.get('name')}({call.get('arguments')})" for call in calls)]
+    said = [message.get("reasoning_content"), content, *(f"{call.get('name')}({_arguments(call)})" for call in calls)]
     return "\n".join(str(part) for part in said if part)
+
+
+def _arguments(call: Mapping[str, Any]) -> str:
+    given = call.get("arguments")
+    return given if isinstance(given, str) else exact.encode(given)
 
 
 def _read(value: Any) -> Any:

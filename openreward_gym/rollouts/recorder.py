@@ -144,6 +144,7 @@ class Recorder:
         if "://" in path or not (first or always):
             return
         address = viewer_address(Path(path).resolve().name, rollout.run, rollout.id)
+        Path(path).mkdir(parents=True, exist_ok=True)  # the command that is printed works at once
         how = f"  (openreward-gym view {shlex.quote(path)})" if first else ""
         sys.stderr.write(f"Recording {address}{how}\n")
 

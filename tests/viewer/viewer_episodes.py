@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 from openreward_gym import Client
 from openreward_gym.rollouts.conversion import message_records, result_record, terminal_tool_record
@@ -12,7 +13,8 @@ from openreward_gym.types import ToolCall
 
 def weather_episode(base_url: str, *, identity: str = "a", city: str | None = None, answer: str = "") -> Rollout:
     """An episode of `weather`: one call, one answer; `city` None asks for the right one, and tells what it heard."""
-    return asyncio.run(_weather(base_url, identity, city, answer))
+    with ThreadPoolExecutor(1) as elsewhere:  # a browser's driver has the event loop of this thread
+        return elsewhere.submit(asyncio.run, _weather(base_url, identity, city, answer)).result()
 
 
 async def _weather(base_url: str, identity: str, city: str | None, answer: str) -> Rollout:

@@ -84,10 +84,14 @@ def _group(draw: random.Random, run: str, step: int, group: int, steps: int) -> 
     return made
 
 
+def task_spec(group: int) -> dict[str, Any]:
+    return {"directory": f"/data/set-{group}", "question": "How many lines are in all the files?"}
+
+
 def episode(
     draw: random.Random, *, run: str, step: int, group: int, sample: int, reward: float, advantage: float, discard: str | None
 ) -> Rollout:
-    spec = {"directory": f"/data/set-{group}", "question": "How many lines are in all the files?"}
+    spec = task_spec(group)
     started = BEGIN + timedelta(minutes=step * 7, seconds=group * 20 + sample)
     truncated = sample == 2 and group == 3
     question = f"Task {group}: how many lines are in all the files of /data/set-{group}?"

@@ -17,6 +17,8 @@ from browser_pages import Opener
 from viewer_runs import training
 from viewer_serving import viewing
 
+from openreward_gym.cli.viewing import powers
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
@@ -37,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def url(runs: Path) -> Iterator[str]:
-    with viewing(runs) as address:
+    with viewing(runs, powers=powers()) as address:
         yield address
 
 

@@ -26,8 +26,6 @@ from openreward_gym.rollouts.record import TextPart
 from openreward_gym.rollouts.store import RolloutStore
 
 WIDTH, NARROW, HEIGHT = 1280, 400, 800
-COLOURS = 200
-"""Of a picture's palette: a page has few, and a file of them is a third as large."""
 
 GROUP = "#/rollouts?run=training&step=5&group=step5-task0"
 SAMPLE = f"{GROUP}&sample=training-5-0-0"
@@ -76,9 +74,11 @@ def take(browser: Browser, base: str, task: str, folder: Path, name: str, scheme
     expect(page.get_by_text("Opening…")).to_have_count(0)
     page.wait_for_load_state("networkidle")
     page.evaluate("document.fonts.ready")
-    picture = Image.open(io.BytesIO(page.screenshot()))
     end = scheme if width == WIDTH else f"narrow-{scheme}"
-    picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(folder / f"viewer-{name}-{end}.png", optimize=True)
+    with Image.open(io.BytesIO(page.screenshot())) as picture:
+        # Few colours make a small file; this way of choosing them leaves out none of the small dots'.
+        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(folder / f"viewer-{name}-{end}.png", optimize=True)
     context.close()
 
 

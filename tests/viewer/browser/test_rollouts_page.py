@@ -372,14 +372,14 @@ def test_d4_raw_is_one_string_to_copy(opened: Opener) -> None:
     text = page.locator("pre.raw").text_content() or ""
     for part in ("<|system|>", "<|user|>", 'name="bash"', "12 b.txt", "reward 0.25, finished", "[image image/png]"):
         assert part in text
-    page.locator(".sample .section").get_by_role("button", name="Copy").first.click()
+    page.locator(".sample .section").get_by_role("button", name="Copy", exact=True).first.click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == text
 
 
 def test_divergence_shows_where_samples_part(opened: Opener) -> None:
     page = opened(f"{GROUP}&view=divergence")
-    expect(page.locator(".divergence .note")).to_have_text("The first 1 turn is the same in all samples.")
+    expect(page.locator(".divergence .note")).to_have_text("The first turn is the same in all samples.")
     expect(page.locator(".branches li")).to_have_count(2)
     expect(page.locator(".differs")).to_have_text([re.compile("plot"), re.compile("plot")])
     rewards = [float((text or "").split()[-1]) for text in page.locator(".branches header .reward").all_text_contents()]

@@ -11,16 +11,19 @@ import pytest
 from browser_pages import Opener, until
 from hostile_runs import hostile
 from playwright.sync_api import Page, expect
-from viewer_runs import simple
+from viewer_runs import simple, task_spec
 from viewer_serving import viewing
 
+from openreward_gym.rollouts.html import rollout_html
 from openreward_gym.rollouts.labels import read_labels
+from openreward_gym.rollouts.record import task_id
 from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.share import write_html
 
 AXE = Path(__file__).parents[3] / "openreward_gym/viewer/web/node_modules/axe-core/axe.min.js"
 SAMPLE = "#/rollouts?run=training&step=0&group=step0-task0&sample=training-0-0-0"
+TASK = task_id("counting", "train", task_spec(0))
 
 
 OPEN = """([id, group]) => {
@@ -71,6 +74,21 @@ def test_nothing_recorded_runs_or_leaks(opened: Opener, tmp_path: Path) -> None:
         assert outside == []
 
 
+def test_nothing_in_a_notebook_runs_or_leaks(opened: Opener, tmp_path: Path) -> None:
+    hostile(tmp_path / "runs")
+    body = "".join(rollout_html(rollout) for rollout in RolloutStore.open(tmp_path / "runs" / "hostile")[::9])
+    (tmp_path / "notebook.html").write_text(f"<!doctype html><meta charset=utf-8><body>{body}<p id=end>end</p>")
+    page = opened("", base=f"file://{tmp_path}/notebook.html?")
+    outside: list[str] = []
+    page.on("request", lambda request: outside.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+    page.reload()
+    expect(page.locator("body > #end")).to_have_text("end")
+    wrong = page.evaluate(WRONG.replace('".middle *, .sidebar *, .charts *"', '".openreward-rollout *"'))
+    assert wrong == []
+    assert page.evaluate("window.hacked") is None
+    assert outside == []
+
+
 PLACES = {
     "runs": "#/",
     "rollouts": "#/rollouts?run=training&step=0",
@@ -80,6 +98,10 @@ PLACES = {
     "discarded": "#/discarded?run=training&step=5",
     "metrics": "#/metrics?run=training&runs=baseline&step=3",
     "search": "#/search?run=training&query=answer",
+    "lens": f"{SAMPLE}&view=lens&format=sft",
+    "replay": f"{SAMPLE}&view=replay",
+    "compare": "#/compare?runs=training,baseline",
+    "task": f"#/task?run=training&task={TASK}",
 }
 
 
@@ -94,6 +116,10 @@ def test_axe_finds_nothing(opened: Opener, shot: Callable[[Page, str], None], pl
         "divergence": ".branches",
         "metrics": "canvas",
         "search": ".hits li",
+        "lens": ".span",
+        "replay": ".replay .note",
+        "compare": ".tasks tbody tr",
+        "task": ".attempt",
     }
     expect(page.locator(ready.get(place, ".row")).first).to_be_visible()
     shot(page, f"{place}-{scheme}")

@@ -21,7 +21,7 @@ export function parseAddress(hash: string): Address {
 }
 
 export function formatAddress(address: Address): string {
-  const query = KEYS.filter((key) => address[key]).map((key) => `${key}=${encodeURIComponent((address[key] as string).toWellFormed())}`);
+  const query = KEYS.filter((key) => address[key] && (key !== "format" || address.view === "lens")).map((key) => `${key}=${encodeURIComponent((address[key] as string).toWellFormed())}`);
   return `#/${address.page === "runs" ? "" : address.page}${query.length ? `?${query.join("&")}` : ""}`;
 }
 

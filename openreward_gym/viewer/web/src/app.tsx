@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { address, at, formatAddress, go } from "./address";
 import { ComparePage } from "./compare";
 import { shared, useAsk } from "./data";
@@ -88,7 +88,7 @@ function turn(by: number): void {
 }
 
 function useKeys(help: () => void, closeHelp: () => void): void {
-  useEffect(() => {
+  useLayoutEffect(() => {
     const act = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
       if (event.defaultPrevented || (event.key === "Escape" && document.querySelector("details.menu[open]"))) return;

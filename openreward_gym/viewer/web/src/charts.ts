@@ -25,10 +25,12 @@ export const plots = { side: kept<Plot[] | null>("charts.side", null, valid), pa
 const DEFAULTS = ["reward", "tokens", "steps", "advantage"];
 const made = new Map<string, Plot>();
 
-export function defaults(metrics: string[]): Plot[] {
+/** What is drawn until somebody changes it: means over the steps; where there are no steps, histograms. */
+export function defaults(metrics: string[], steps: boolean): Plot[] {
   return [...DEFAULTS.slice(0, 3), ...metrics.filter((name) => !DEFAULTS.includes(name))].slice(0, 8).map((metric) => {
-    const plot = made.get(metric) ?? { ...plotOf(metric), id: `default-${metric}` };
-    made.set(metric, plot);
+    const id = `default-${metric}${steps ? "" : "-histogram"}`;
+    const plot = made.get(id) ?? { ...plotOf(metric, steps ? "mean" : "histogram"), id };
+    made.set(id, plot);
     return plot;
   });
 }

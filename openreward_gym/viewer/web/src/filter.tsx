@@ -57,7 +57,7 @@ export function Filter({ run, value, change, error }: { run: string; value: stri
   return (
     <div class="filter">
       <input
-        ref={input} value={text} aria-label="Filter" placeholder='Filter: reward < 0.5 and tool == "bash"' spellcheck={false} autocomplete="off"
+        ref={input} value={text} aria-label="Filter" placeholder="Filter: reward < 0.5" spellcheck={false} autocomplete="off"
         role="combobox" aria-expanded={found !== null} aria-controls="completions" aria-autocomplete="list" aria-invalid={!!error}
         aria-activedescendant={chosen >= 0 ? `completion-${chosen}` : undefined}
         onInput={(event) => { setText(event.currentTarget.value); void look(event.currentTarget.value, event.currentTarget.selectionStart ?? 0); }}

@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { tell } from "./data";
 import { Problem } from "./parts";
 import type { Opened } from "./types";
@@ -21,7 +21,7 @@ export function Labels({ opened }: { opened: Opened }) {
       setError(problem as Error);
     }
   };
-  useEffect(() => {
+  useLayoutEffect(() => {
     const rate = (event: Event) => void keep({ rating: (event as CustomEvent<number>).detail || null });
     document.addEventListener("rate", rate);
     return () => document.removeEventListener("rate", rate);

@@ -28,7 +28,7 @@ function overlaid(): string[] {
 
 function Charts({ where, run, step }: { where: "side" | "page"; run: Run | undefined; step: number | null }) {
   const metrics = run?.metrics ?? [];
-  const list = plots[where].value ?? defaults(metrics);
+  const list = plots[where].value ?? defaults(metrics, !run || run.steps > 0);
   const change = (next: Plot[]) => { plots[where].value = next; };
   const box = useRef<HTMLDivElement>(null);
   const latest = useRef({ list, change });

@@ -32,13 +32,13 @@ export function Lens({ opened, formats }: { opened: Opened; formats: [string, st
         {value?.dropped && <p class="problem">Left out: {value.dropped}.</p>}
         {spans && <p class="legend">{(["trained", "rejected", "context"] as const).map((use) => <span key={use} class={`use ${use}`}>{USES[use]}</span>)}</p>}
         {value && value.compared > 0 && <p class="note">Made with {value.compared} other rollouts of its group; in an export of the whole run, others may be chosen.</p>}
-        {value?.findings.map((finding) => <p class="note" key={finding}>{finding}</p>)}
+        {value && value.findings.length > 0 && <details class="note"><summary>The export's report tells of it</summary><ul>{value.findings.map((finding) => <li key={finding}>{finding}</li>)}</ul></details>}
         {value?.rows.map((row, index) => (
           <div class="made" key={index}>
             {value.rows.length > 1 && <h3>Row {index + 1} of {value.rows.length}</h3>}
             {row.spans.map((span, number) => (
               <div class={`span ${span.use}`} key={number}>
-                <span class="kind">{span.column === row.spans[number - 1]?.column ? "" : `${span.column}: `}{span.role}, {USES[span.use]}</span>
+                <span class="kind">{span.column === row.spans[number - 1]?.column ? "" : `${span.column}: `}{span.role} · {USES[span.use]}</span>
                 <pre class="raw" dir="auto">{span.text.slice(0, 20_000)}</pre>
               </div>
             ))}

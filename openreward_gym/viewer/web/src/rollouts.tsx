@@ -3,12 +3,12 @@ import { address, at, formatAddress, go } from "./address";
 import { Blocks } from "./body";
 import { Sidecharts } from "./metrics";
 import { ask, useAsk } from "./data";
-import { goodness, titleCase } from "./figures";
+import { goodness, shade, titleCase } from "./figures";
 import { Link, Problem, Reward } from "./parts";
 import { actionOf, commonTurns, sections } from "./rollout";
 import { rangeOf, Sample } from "./sample";
 import { Sidebar, stepOf } from "./sidebar";
-import type { Card, Opened, Run, Step } from "./types";
+import type { Card, Listing, Opened, Run, Step } from "./types";
 
 /** `Rollouts` and `Discarded rollouts`: samples left, one of them in the middle, metrics right. */
 export function Rollouts({ run, discarded }: { run: Run | undefined; discarded: boolean }) {
@@ -32,13 +32,41 @@ export function Rollouts({ run, discarded }: { run: Run | undefined; discarded: 
       </div>
       <Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} stepsError={steps.error} />
       <main id="content" class="middle" ref={place} tabIndex={-1}>
-        {group !== undefined && sample && <p class="crumbs"><Link to={at({ sample: undefined, view: undefined, message: undefined })}>‹ <span dir="auto">{group}</span>, all samples</Link></p>}
         {sample ? <Sample run={run} id={sample} siblings={siblings} />
           : group !== undefined ? <GroupView run={run} runKey={runKey} cards={cards.value} error={cards.error} />
-          : <div class="empty"><h1>{discarded ? "Discarded rollouts" : "Rollouts"}</h1><p>Choose a group to compare its samples, or a sample to read it. <kbd>?</kbd> shows the keys.</p></div>}
+          : <Overview run={run} runKey={runKey} step={step} discarded={discarded} />}
       </main>
       <Sidecharts run={run} step={step ?? null} />
     </div>
+  );
+}
+
+const CARDS = 60;
+
+/** The groups of a step, a card each: how the prompt begins, and what its samples earned. */
+function Overview({ run, runKey, step, discarded }: { run: Run | undefined; runKey: string; step: number | null | undefined; discarded: boolean }) {
+  const asked = { run: runKey, step: step ?? "", discarded, filter: address.value.filter ?? "" };
+  const { value } = useAsk<Listing>(step === undefined ? null : "list", asked, true);
+  const range = rangeOf(run, "reward");
+  return (
+    <>
+      <h1>{discarded ? "Discarded rollouts" : "Rollouts"}{typeof step === "number" && <small class="note"> step {step}</small>}</h1>
+      <p class="note">Choose a group to compare its samples, or a sample to read it. <kbd>?</kbd> shows the keys.</p>
+      <div class="cards">
+        {value?.groups.slice(0, CARDS).map((group) => {
+          const rewards = group.cards.map((card) => card.reward).filter((reward): reward is number => typeof reward === "number");
+          const mean = rewards.length ? rewards.reduce((sum, reward) => sum + reward, 0) / rewards.length : null;
+          return (
+            <Link key={group.group} to={at({ group: group.group, sample: undefined, view: undefined, message: undefined })} class="card">
+              <span class="prompt" dir="auto">{group.prompt || "(no prompt)"}</span>
+              <span class="dots" aria-hidden="true">{group.cards.slice(0, 32).map((card) => <i key={card.id} class={shade(goodness(card.reward, range))} />)}</span>
+              <span class="line"><span class="note">{group.cards.length} {group.cards.length === 1 ? "sample" : "samples"}</span><span class="space" /><Reward label="Mean" value={mean} good={goodness(mean, range)} /></span>
+            </Link>
+          );
+        })}
+      </div>
+      {value && value.groups.length > CARDS && <p class="note">The first {CARDS} of {value.groups.length} groups; all are in the list of samples.</p>}
+    </>
   );
 }
 
@@ -177,7 +205,7 @@ function Divergence({ run, cards, opened }: { run: Run | undefined; cards: Card[
   const range = rangeOf(run, "reward");
   return (
     <section class="divergence" aria-label="Divergence">
-      <p class="note">{common === 0 ? "The samples differ from their first action on." : `The first ${common} ${common === 1 ? "turn is" : "turns are"} the same in all samples.`}</p>
+      <p class="note">{common === 0 ? "The samples differ from their first action on." : `The first ${common === 1 ? "turn is" : `${common} turns are`} the same in all samples.`}</p>
       {common > 0 && (
         <details><summary>What they share</summary>{turns[0]!.slice(0, common).map((section) => <div class="section inside" key={section.number}><Blocks blocks={(section.message.blocks ?? []).filter((block) => block.type !== "tool_call")} run={address.value.run ?? ""} /><pre class="raw">{actionOf(section.message)}</pre></div>)}</details>
       )}

@@ -49,6 +49,12 @@ function Whole({ opened, run, siblings }: { opened: Opened; run: Run | undefined
   const toggleView = (name: string) => go(at({ view: view === name ? undefined : name }), true);
   return (
     <article class="sample" ref={box} aria-label="Sample">
+      <p class="crumbs line">
+        {address.value.group !== undefined && <Link to={at({ sample: undefined, view: undefined, message: undefined })}>‹ <span dir="auto">{address.value.group}</span>, all samples</Link>}
+        <span class="space" />
+        {siblings.length > 1 && <Link to={at({ page: address.value.page, sample: undefined, view: "divergence" })}>Divergence</Link>}
+        {rollout.task?.id && <Link to={at({ page: "task", task: rollout.task.id, sample: undefined })}>Task history</Link>}
+      </p>
       <Head opened={opened} run={run} siblings={siblings} />
       <div class="bar" role="toolbar" aria-label="How the sample is shown">
         <RenderMenu />
@@ -57,10 +63,6 @@ function Whole({ opened, run, siblings }: { opened: Opened; run: Run | undefined
         ))}
         <button type="button" onClick={() => setClosed(new Set(list.map((_, index) => index)))}>Collapse all</button>
         <button type="button" onClick={() => setClosed(new Set())}>Expand all</button>
-        <span class="space" />
-        <Copy text={() => pythonOf(rollout)} label="Copy as Python" />
-        {rollout.task?.id && <Link to={at({ page: "task", task: rollout.task.id, sample: undefined })} class="button">Task history</Link>}
-        {siblings.length > 1 && <Link to={at({ page: address.value.page, sample: undefined, view: "divergence" })} class="button">Divergence</Link>}
       </div>
       {view === "raw" ? <Raw rollout={rollout} />
         : view === "lens" && powers ? <Lens opened={opened} formats={powers.lens} />
@@ -93,7 +95,7 @@ function Raw({ rollout }: { rollout: Rollout }) {
   const text = useMemo(() => raw(rollout), [rollout]);
   return (
     <section class="section">
-      <header><h2>The whole sample as text</h2><span class="space" /><Copy text={() => text} /></header>
+      <header><h2>The whole sample as text</h2><span class="space" /><Copy text={() => pythonOf(rollout)} label="Copy as Python" /><Copy text={() => text} /></header>
       <pre class="raw" tabIndex={0}>{text}</pre>
     </section>
   );
@@ -116,7 +118,7 @@ function Head({ opened, run, siblings }: { opened: Opened; run: Run | undefined;
   return (
     <header class="head">
       <div class="line">
-        <h1 dir="auto">{rollout.name || (rollout.sample != null ? `Sample ${rollout.sample}` : "Rollout")}</h1>
+        <h1 dir="auto">{rollout.name || (rollout.sample != null ? `Sample ${rollout.sample}` : `Rollout ${rollout.id.slice(0, 8)}`)}</h1>
         {siblings.length > 1 && place >= 0 && (
           <span class="siblings">
             <button type="button" aria-label="Previous sample" disabled={place === 0} onClick={() => go(at({ sample: siblings[place - 1]!.id, message: undefined }))}>‹</button>

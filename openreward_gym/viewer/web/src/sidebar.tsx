@@ -114,7 +114,7 @@ function SampleRow({ card, group, run, picked, most, discarded }: { card: Card; 
   return (
     <Link to={at({ step: card.step === null ? "none" : String(card.step), group: group.group, sample: card.id, view: undefined, message: undefined })} class={`row${address.value.sample === card.id ? " current" : ""}`} current={address.value.sample === card.id}>
       <span class="who">
-        <span>{card.sample ?? "·"}</span>
+        <span title={card.name ?? card.id}>{card.sample ?? card.id.slice(0, 6)}</span>
         {card.status !== "completed" && <span class={`state ${card.status}`} title={`${card.status} ${card.stop ?? ""}`}>{card.status === "running" ? "…" : "!"}</span>}
         {card.label?.rating != null && <span class="state" title="Your rating">★{card.label.rating}</span>}
         {discarded && card.discard && <span class="badge" title={card.discard}>{titleCase(card.discard)}</span>}

@@ -1,0 +1,148 @@
+"""What no other viewer has, in a real browser: export lens, replay check, calls as Python, runs compared, task history."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from browser_pages import Opener, until
+from playwright.sync_api import expect
+from viewer_episodes import weather_episode
+from viewer_serving import viewing
+
+from openreward_gym import Recorder
+from openreward_gym.cli.viewing import powers
+from openreward_gym.rollouts.record import TextPart
+from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.types import AssistantMessage, UserMessage
+
+GROUP = "#/rollouts?run=training&step=0&group=step0-task0"
+SAMPLE = f"{GROUP}&sample=training-0-0-0"
+
+
+def test_the_lens_shows_what_is_trained_and_the_row(opened: Opener) -> None:
+    page = opened(SAMPLE)
+    page.get_by_role("button", name="Export lens").click()
+    lens = page.get_by_role("region", name="Export lens")
+    expect(lens.locator(".span.trained").first).to_contain_text("Let me look at both files.")
+    expect(lens.locator(".span.context").first).to_contain_text("You are a careful assistant")
+    assert lens.locator(".span.trained", has_text="12 b.txt").count() == 0
+    lens.get_by_text("The row as JSON").click()
+    expect(lens.locator("pre.code")).to_contain_text('"rollout_id": "training-0-0-0"')
+    lens.get_by_label("Format").select_option("rollouts")
+    expect(page).to_have_url(re.compile("view=lens&format=rollouts"))
+    expect(lens.locator("pre.code")).to_contain_text('"schema"')
+
+
+def test_the_lens_shows_a_pair_with_another_of_the_group(opened: Opener) -> None:
+    page = opened("#/rollouts?run=training&step=0&group=step0-task1&sample=training-0-1-0&view=lens&format=preference")
+    lens = page.get_by_role("region", name="Export lens")
+    expect(lens.get_by_label("Format")).to_have_value("preference")
+    expect(lens).to_contain_text("Made with 3 other rollouts of its group")
+    expect(lens.locator(".made")).to_have_count(2)
+    expect(lens.locator(".made").first.locator(".span.trained")).to_contain_text('plot({"kind":"line"})')
+    expect(lens.locator(".made").first.locator(".span.rejected")).to_contain_text('plot({"kind":"bar"})')
+
+
+def test_the_lens_says_why_a_rollout_is_left_out(opened: Opener) -> None:
+    page = opened("#/rollouts?run=training&sample=training-0-3-2&view=lens&format=sft")
+    expect(page.locator(".lens .problem")).to_have_text("Left out: status truncated.")
+
+
+@pytest.fixture
+def played(examples: str, tmp_path: Path) -> Path:
+    with RolloutStore(tmp_path / "runs" / "played") as store:
+        store.append(weather_episode(examples, identity="same"))
+        changed = weather_episode(examples, identity="changed", city='"""); import os #')
+        next(message for message in changed.messages if message.role == "tool").blocks = [TextPart(text="Snow.")]
+        store.append(changed)
+    return tmp_path / "runs"
+
+
+def test_a_replay_shows_where_outputs_and_rewards_differ(opened: Opener, played: Path, examples: str) -> None:
+    with viewing(played, powers=powers(examples)) as base:
+        page = opened("#/rollouts?run=played&sample=same", base=base)
+        page.get_by_role("button", name="Replay check").click()
+        page.get_by_role("button", name="Make the calls again").click()
+        expect(page.locator(".verdict")).to_have_text("Everything is as it was recorded.")
+        expect(page.locator(".pair-of.same")).to_have_count(2)
+        page = opened("#/rollouts?run=played&sample=changed&view=replay", base=base)
+        page.get_by_role("button", name="Make the calls again").click()
+        expect(page.locator(".verdict")).to_have_text("1 of 2 calls differs.")
+        differing = page.locator(".pair-of.differs")
+        expect(differing).to_have_count(1)
+        expect(differing).to_contain_text("Snow.")
+        expect(differing).to_contain_text("weather_description")
+
+
+def test_without_a_server_the_replay_check_says_how(opened: Opener) -> None:
+    page = opened(f"{SAMPLE}&view=replay")
+    expect(page.locator(".replay")).to_contain_text("--replay URL")
+    expect(page.get_by_role("button", name="Make the calls again")).to_have_count(0)
+
+
+@pytest.mark.parametrize("identity", ["same", "changed"])
+def test_the_calls_are_copied_as_a_program_that_runs(opened: Opener, played: Path, identity: str) -> None:
+    with viewing(played) as base:
+        page = opened(f"#/rollouts?run=played&sample={identity}&view=replay", base=base)
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.get_by_role("button", name="Copy as Python").click()
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        program = page.evaluate("navigator.clipboard.readText()")
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ("The user knows what the weather is.\nreward 1.0, finished" in ran.stdout) is (identity == "same")
+    assert ("was never looked up.\nreward 0.0, finished" in ran.stdout) is (identity == "changed")
+
+
+def test_runs_are_compared_task_by_task(opened: Opener) -> None:
+    page = opened()
+    page.get_by_role("checkbox", name="Compare training").check()
+    expect(page.get_by_text("Choose two or more runs")).to_be_visible()
+    page.get_by_role("checkbox", name="Compare baseline").check()
+    page.get_by_role("link", name="Compare 2 runs").click()
+    expect(page.get_by_role("heading", name="Compare runs")).to_be_visible()
+    figures = page.locator(".compared table").first.locator("tbody tr")
+    expect(figures).to_have_count(2)
+    expect(figures.nth(1)).to_contain_text(re.compile(r"[+−]\d\.\d+.* to "))
+    spreads = [float(text) for text in page.locator(".tasks tbody td:last-child").all_text_contents()]
+    assert len(spreads) == 4
+    assert spreads == sorted(spreads, reverse=True)
+    page.locator(".tasks tbody a").first.click()
+    expect(page.locator(".attempt")).to_have_count(64)
+
+
+def test_a_step_is_seen_at_once_as_cards(opened: Opener) -> None:
+    page = opened("#/rollouts?run=training&step=5")
+    expect(page.locator(".card")).to_have_count(2)
+    expect(page.locator(".card").first).to_contain_text("Task 0: how many lines")
+    expect(page.locator(".card").first.locator(".dots i")).to_have_count(3)
+    page.locator(".card").first.click()
+    expect(page.locator(".completion")).to_have_count(3)
+
+
+def test_o8_the_address_that_the_recorder_prints_opens(
+    opened: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Recorder(tmp_path / "runs" / "my folder") as recorder:
+        log = recorder.create("a run/of mine?", rollout_name="live")
+        log.log(UserMessage("Hm?"))
+        (said,) = capsys.readouterr().err.splitlines()
+        address = re.fullmatch(r"Recording http://127\.0\.0\.1:7860/(#\S+)  \(openreward-gym view .*\)", said)
+        assert address, said
+        with viewing(tmp_path / "runs") as base:
+            page = opened(address[1], base=base, allowed="404")
+            expect(page.locator(".middle")).to_contain_text("Not written yet")
+            log.log(AssistantMessage("There."), is_finished=True)
+            expect(page.get_by_role("region", name="Turn 1")).to_contain_text("There.")
+
+
+def test_a_run_without_steps_has_histograms(opened: Opener, played: Path) -> None:
+    with viewing(played) as base:
+        page = opened("#/rollouts?run=played", base=base)
+        plot = page.locator('.chart[data-metric="reward"]')
+        expect(plot.locator(".title")).to_contain_text("histogram")
+        until(lambda: plot.locator("canvas").count() == 1)
