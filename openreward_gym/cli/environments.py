@@ -16,17 +16,21 @@ if TYPE_CHECKING:
 
 
 def serve(
-    environments: Annotated[list[str], typer.Argument(help="weather, ctf, reasoning, or module:Class.", show_default=False)],
+    environments: Annotated[
+        list[str],
+        typer.Argument(help="weather, ctf, reasoning; module:Class or file.py:Class; or a Gymnasium id.", show_default=False),
+    ],
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    reload: Annotated[bool, typer.Option("--reload", help="Load environments anew when their files change.")] = False,
 ) -> None:
     """Serve environments until Ctrl-C.
 
-    Example: openreward-gym serve weather ctf --port 8080
+    Example: openreward-gym serve weather FrozenLake-v1 my_env.py:MyEnvironment --reload
     """
     from openreward_gym.serve.foreground import run
 
-    run(environments, host=host, port=port or None, announce=lambda line: print(line, flush=True))
+    run(environments, host=host, port=port or None, reload=reload, announce=lambda line: print(line, flush=True))
 
 
 def tasks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import inspect
 import json
 import math
 import re
@@ -30,6 +31,9 @@ __all__ = ["Bridged", "make_class"]
 MOST_LISTED = 100_000
 """Tasks up to which a split is listed; beyond, its tasks are had by their index alone."""
 
+SECTIONS = ("description", "action space", "observation space", "rewards")
+"""Sections of an env's docstring that a model is told."""
+
 MOST_INFO = 1_000
 """Elements up to which an array of an env's info is kept."""
 
@@ -41,6 +45,7 @@ class Bridged(Environment):  # type: ignore[misc]  # the SDK is not typed
     action_space: ClassVar[spaces.Space[Any]]
     observation_space: ClassVar[spaces.Space[Any]]
     action_names: ClassVar[tuple[str, ...] | None]
+    manual: ClassVar[str]
 
     def __init__(self, task_spec: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:
         super().__init__(task_spec=task_spec, secrets=dict(secrets or {}))
@@ -147,12 +152,11 @@ class Bridged(Environment):  # type: ignore[misc]  # the SDK is not typed
         return exact, blocks
 
     def _description(self) -> str:
-        action = ", ".join(self.action_names) if self.action_names else words_of(self.action_space)
-        one_of = "one of " if self.action_names else ""
+        action = f"one of {', '.join(self.action_names)}" if self.action_names else words_of(self.action_space)
         return (
             f"You play {self.name()}. Each call of the tool `step` does one action and shows what is observed then, until the "
-            f"episode is over.\nAn action is {one_of}{action}.\nAn observation is {words_of(self.observation_space)}.\n"
-            "The first observation:"
+            f"episode is over.\n{self.manual}An action is {action}.\n"
+            f"An observation is {words_of(self.observation_space)}.\nThe first observation:"
         )
 
 
@@ -164,7 +168,7 @@ def make_class(recipe: Recipe) -> type[Bridged]:
     """
     env = recipe.make()
     try:
-        action_space, observation_space = env.action_space, env.observation_space
+        action_space, observation_space, manual = env.action_space, env.observation_space, _manual_of(env)
         names = _names_of_actions(env, recipe.action_names)
         if recipe.render is not None and env.render_mode != recipe.render:
             raise ConfigurationError(f"render={recipe.render!r}: {recipe.name} is made with render_mode={env.render_mode!r}")
@@ -178,6 +182,7 @@ def make_class(recipe: Recipe) -> type[Bridged]:
         "action_space": action_space,
         "observation_space": observation_space,
         "action_names": names,
+        "manual": manual,
         "step": _step_tool(action_space, names),
     }
     return type(_class_name(recipe.name), (Bridged,), members)
@@ -225,6 +230,13 @@ def _names_of_actions(env: gymnasium.Env[Any, Any], given: tuple[str, ...] | Non
     # A wrapper may have changed the space, and with it what the names stand for.
     fits = isinstance(space, spaces.Discrete) and space == inner.action_space and len({n.lower() for n in names}) == space.n
     return names if names and fits and len(names) == len(set(names)) else None
+
+
+def _manual_of(env: gymnasium.Env[Any, Any]) -> str:
+    """What Gymnasium's manual says of the env to who plays it: those sections of its class's docstring."""
+    sections = re.split(r"^ *## +", inspect.getdoc(type(env.unwrapped)) or "", flags=re.MULTILINE)[1:]
+    told = [section.strip() for section in sections if section.partition("\n")[0].strip().lower() in SECTIONS]
+    return "".join(f"\n{section}\n" for section in told) + ("\n" if told else "")
 
 
 def _read_task(spec: Mapping[str, Any]) -> tuple[int | None, dict[str, Any] | None]:

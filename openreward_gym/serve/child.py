@@ -7,6 +7,7 @@ started it is gone, however it went, and then it ends too. Standard output and e
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import pickle
@@ -16,7 +17,9 @@ import struct
 import sys
 import threading
 import time
+import traceback
 from io import RawIOBase
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -92,6 +95,9 @@ def main() -> None:
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_CONFIGURATION)
+    except Exception as error:
+        sys.stderr.write(_told(error))
+        sys.exit(1)
 
     import uvicorn
 
@@ -101,7 +107,22 @@ def main() -> None:
         )
     )
     lifeline.server = server
+    if request.get("ready") is not None:
+        os.write(request["ready"], b"ready")
+        os.close(request["ready"])
     server.run(sockets=[listener])
+
+
+def _told(error: Exception) -> str:
+    """What went wrong in an environment's module, without how this file came to import it."""
+    ours = str(Path(__file__).resolve().parents[1])
+    told = traceback.TracebackException.from_exception(error)
+    theirs = [frame for frame in told.stack if not frame.filename.startswith((ours, "<frozen importlib"))]
+    imports = str(Path(importlib.__file__).parent)
+    theirs = [frame for frame in theirs if not frame.filename.startswith(imports)]
+    if theirs or isinstance(error, SyntaxError):
+        told.stack = traceback.StackSummary.from_list(theirs)
+    return "".join(told.format())
 
 
 def skip_package_init(name: str) -> None:

@@ -19,7 +19,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from openreward_gym.protocol.transport import Request, Response
+from openreward_gym.protocol.request import Request, Response
 from openreward_gym.protocol.wire import Secret
 from openreward_gym.serve.asgi import quiet_imports, serving
 from openreward_gym.serve.environments import Servable, check, load_all

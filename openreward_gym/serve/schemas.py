@@ -164,12 +164,14 @@ def words_of(space: spaces.Space[Any]) -> str:
 def _words_of_array(space: Any) -> str:
     dtype = np.dtype(space.dtype).kind
     if isinstance(space, spaces.MultiBinary):
-        kind = "bits (0 or 1)"
+        one, many = "bit", "bits (0 or 1)"
     else:
-        kind = "truth values" if dtype == "b" else "whole numbers" if dtype in "iu" else "numbers"
+        one = "truth value" if dtype == "b" else "whole number" if dtype in "iu" else "number"
+        many = f"{one}s"
+    limits = ""
     if isinstance(space, spaces.Box) and dtype != "b" and len(set(space.low.ravel())) == len(set(space.high.ravel())) == 1:
         bounds = _bounded({"type": "number" if dtype == "f" else "integer"}, space.low.ravel()[0], space.high.ravel()[0])
-        kind += f" from {bounds['minimum']} to {bounds['maximum']}" if {"minimum", "maximum"} <= bounds.keys() else ""
+        limits = f" from {bounds['minimum']} to {bounds['maximum']}" if {"minimum", "maximum"} <= bounds.keys() else ""
     if not space.shape:
-        return f"one of the {kind}"
-    return f"an array of {'x'.join(str(length) for length in space.shape)} {kind}"
+        return f"a {one}{limits}"
+    return f"an array of {'x'.join(str(length) for length in space.shape)} {many}{limits}"

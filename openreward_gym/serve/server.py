@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -25,7 +25,7 @@ from openreward_gym.serve.asgi import QUIET
 from openreward_gym.serve.child import EXIT_CONFIGURATION, GRACE_S
 from openreward_gym.serve.environments import Servable, check, pack, shown
 
-_LOG_TAIL_LINES = 40
+_LOG_TAIL_LINES = 30
 _STDERR = 2
 
 
@@ -105,7 +105,7 @@ class LocalServer:
             return self.base_url
         self.stop()
         packed = pack(self.environments)
-        with _listen(self.host, self.port or 0) as listener:
+        with listen(self.host, self.port or 0) as listener:
             port = listener.getsockname()[1]
             try:
                 self._spawn(listener, packed)
@@ -114,8 +114,7 @@ class LocalServer:
             except BaseException:
                 self.stop()
                 raise
-        host = _reachable(self.host)
-        self._base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._base_url = address(self.host, port)
         return self._base_url
 
     def stop(self) -> None:
@@ -124,7 +123,7 @@ class LocalServer:
         if self._process is None or self._finalizer is None or self._finalizer.detach() is None:
             return
         if self._owner == os.getpid():
-            _end(self._process)
+            end(self._process)
             _ = self.log  # the last lines too, before the file goes
             _remove(self._log_path)
         self._process = self._finalizer = self._log_path = None
@@ -151,32 +150,17 @@ class LocalServer:
             log, path = tempfile.mkstemp(prefix="openreward-gym-", suffix=".log")
             self._log_path = Path(path)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-u", str(Path(child.__file__).resolve())],
-                stdin=subprocess.PIPE,
-                stdout=_STDERR if log is None else log,
-                stderr=_STDERR if log is None else log,
-                pass_fds=[listener.fileno()],
-                env={**QUIET, **os.environ},
-                # Out of reach of Ctrl-C, which is the owner's to handle; and a group that can be killed as one.
-                start_new_session=True,
-            )
+            self._process = begin(listener, log)
         finally:
             if log is not None:
                 os.close(log)
         self._owner = os.getpid()
         self._finalizer = weakref.finalize(self, _end_and_remove, self._process, self._log_path, self._owner)
-        request = pickle.dumps(
-            {"parent": self._owner, "sys_path": sys.path, "listener": listener.fileno(), "environments": packed}
-        )
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is gone: the health check says so, with its log
-            self._process.stdin.write(struct.pack("!Q", len(request)) + request)
-            self._process.stdin.flush()
+        order(self._process, listener, packed)
 
     def _wait_until_healthy(self, port: int) -> None:
         # The listener takes connections from the start, so one request waits for exactly as long as the server needs.
-        connection = http.client.HTTPConnection(_reachable(self.host), port, timeout=self.start_timeout_s)
+        connection = http.client.HTTPConnection(reachable(self.host), port, timeout=self.start_timeout_s)
         try:
             connection.request("GET", "/health")
             with connection.getresponse() as response:
@@ -209,7 +193,41 @@ class LocalServer:
         return title + ("\n".join(self.log.splitlines()[-_LOG_TAIL_LINES:]) or "(empty)")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def begin(
+    listener: socket.socket, log: int | None, *, fds: Sequence[int] = (), environ: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """A server's process, which waits to be told what to serve.
+
+    Args:
+        listener: The listening socket that it gets.
+        log: The file that takes its log; None shows it.
+        fds: Further files that it gets.
+        environ: Further environment variables.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-P", "-u", str(Path(child.__file__).resolve())],
+        stdin=subprocess.PIPE,
+        stdout=_STDERR if log is None else log,
+        stderr=_STDERR if log is None else log,
+        pass_fds=[listener.fileno(), *fds],
+        env={**QUIET, **os.environ, **(environ or {})},
+        # Out of reach of Ctrl-C, which is the owner's to handle; and a group that can be killed as one.
+        start_new_session=True,
+    )
+
+
+def order(process: subprocess.Popen[bytes], listener: socket.socket, packed: bytes, ready: int | None = None) -> None:
+    """Tells a server's process what to serve; `ready` is a file of its own that it writes to when it is about to."""
+    request = pickle.dumps(
+        {"parent": os.getpid(), "sys_path": sys.path, "listener": listener.fileno(), "environments": packed, "ready": ready}
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it is gone: whoever waits for it finds out
+        process.stdin.write(struct.pack("!Q", len(request)) + request)
+        process.stdin.flush()
+
+
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket: whoever holds it holds the port, so nobody can take it between choosing and serving.
 
     Raises:
@@ -228,12 +246,18 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ConfigurationError(f"cannot listen on {host}, port {port}: {error}") from None
 
 
-def _reachable(host: str) -> str:
+def address(host: str, port: int) -> str:
+    """The base URL of a server that listens there."""
+    host = reachable(host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def reachable(host: str) -> str:
     """The address at which this machine finds a server that listens on `host`."""
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Ends the server's process: asks, waits, kills."""
     assert process.stdin is not None
     with contextlib.suppress(OSError):
@@ -251,7 +275,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _end_and_remove(process: subprocess.Popen[bytes], log_path: Path | None, owner: int) -> None:
     """What happens where nobody called `stop`. A forked process has a copy of the object, but not of the server."""
     if os.getpid() == owner:
-        _end(process)
+        end(process)
         _remove(log_path)
 
 

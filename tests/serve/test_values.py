@@ -110,7 +110,7 @@ def test_every_float32_is_written_exactly_and_short(numbers: list[float]) -> Non
         (spaces.Box(-1, 1, (2,)), [None, 0], r"action\[0\] must be a number, not None"),
         (spaces.Box(-1, 1, ()), 10**400, "action must be a number that fits into float32"),
         (spaces.Box(0, 9, (1,), np.int8), [300], r"action\[0\] must be a whole number from -128 to 127"),
-        (spaces.Box(0, 1, (1,), bool), [1], "must be true or false, not 1"),
+        (spaces.Box(0, 1, (1,), np.bool_), [1], "must be true or false, not 1"),  # type: ignore[arg-type]
         (spaces.MultiDiscrete([2, 3]), [0, 3], r"action\[1\] must be a whole number from 0 to 2, not 3"),
         (spaces.MultiBinary(2), [0, 2], r"action\[1\] must be 0 or 1, not 2"),
         (spaces.Text(2, charset="ab"), "abc", "action must have 1 to 2 characters, not 3"),
