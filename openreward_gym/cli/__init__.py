@@ -16,7 +16,7 @@ from rich.console import Console
 import openreward_gym
 from openreward_gym.cli.collecting import collect
 from openreward_gym.cli.environments import check, serve, tasks
-from openreward_gym.cli.exporting import export
+from openreward_gym.cli.exporting import Sectioned, export
 from openreward_gym.cli.options import FAILED, USAGE
 from openreward_gym.cli.runs import import_rollouts, merge, report, upload
 from openreward_gym.cli.viewing import view
@@ -62,8 +62,9 @@ def demo(
     the_demo.run(output, Console())
 
 
-for _command in (serve, tasks, check, collect, report, merge, export):
+for _command in (serve, tasks, check, collect, report, merge):
     app.command()(_command)
+app.command(cls=Sectioned)(export)
 app.command("import")(import_rollouts)
 app.command()(upload)
 app.command()(view)

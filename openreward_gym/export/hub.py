@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.export.pipeline import Progress
 from openreward_gym.export.report import Report
 from openreward_gym.export.select import Select
@@ -50,6 +51,7 @@ def push(
 
     Raises:
         ConfigurationError: A public push of whole records was not confirmed, or a name is wrong.
+        StoreError: The Hub refused, or was not reached.
     """
     names = [formats] if isinstance(formats, str) else list(formats)
     whole = [name for name in names if name in _WHOLE_RECORDS]
@@ -61,30 +63,54 @@ def push(
     if repository.startswith((".", os.sep)):
         folder = Path(repository)
         return write(rollouts, folder, names, select, tokenizer, compat, progress, **options)
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import HfApi
 
     api = HfApi()
     with tempfile.TemporaryDirectory(prefix="openreward-gym-push-") as name:
         folder = Path(name)
-        api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
-        _bring_card(api, repository, revision, folder)
+        with _told(repository):
+            _bring_card(api, repository, revision, folder)
         report = write(rollouts, folder, names, select, tokenizer, compat, progress, **options)
-        files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
-        there = api.list_repo_files(repository, repo_type="dataset", revision=revision)
-        stale = [file for file in there if file.split("/")[0] in (*report.formats, "pictures") and file not in files]
-        operations: list[Any] = [CommitOperationDelete(path_in_repo=file) for file in stale]
-        operations += [CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(file)) for path, file in files.items()]
-        api.create_commit(repository, operations, commit_message=message, repo_type="dataset", revision=revision)
+        with _told(repository):
+            api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
+            _commit(api, repository, revision, message, folder, report)
     report.output = f"{api.endpoint}/datasets/{repository}"
     return report
 
 
+def _commit(api: Any, repository: str, revision: str | None, message: str, folder: Path, report: Report) -> None:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    there = api.list_repo_files(repository, repo_type="dataset", revision=revision)
+    stale = [file for file in there if file.split("/")[0] in (*report.formats, "pictures") and file not in files]
+    operations: list[Any] = [CommitOperationDelete(path_in_repo=file) for file in stale]
+    operations += [CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(file)) for path, file in files.items()]
+    api.create_commit(repository, operations, commit_message=message, repo_type="dataset", revision=revision)
+
+
+@contextmanager
+def _told(repository: str) -> Iterator[None]:
+    """What goes wrong on the way to the Hub, as one line that says what to do."""
+    try:
+        yield
+    except Exception as error:  # the Hub's, the network's, the token's
+        said = str(error).strip().splitlines()
+        raise StoreError(
+            f"{repository}: not pushed: {said[0] if said else error!r} (a token that may write there is needed: "
+            "`hf auth login`, or HF_TOKEN; `push ./folder` writes what would be uploaded)"
+        ) from error
+
+
 def _bring_card(api: Any, repository: str, revision: str | None, folder: Path) -> None:
     """Copy the repository's card into `folder`, so that what somebody wrote in it is kept."""
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         path = api.hf_hub_download(repository, "README.md", repo_type="dataset", revision=revision)
-    except EntryNotFoundError:
+    except LocalEntryNotFoundError:
+        # The Hub was not reached: there may be a card.
+        raise
+    except (EntryNotFoundError, RepositoryNotFoundError):
         return
     shutil.copyfile(path, folder / "README.md")

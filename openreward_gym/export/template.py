@@ -39,7 +39,12 @@ class ChatTemplate:
         if isinstance(tokenizer, (str, os.PathLike)):
             from transformers import AutoTokenizer
 
-            tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+            name = os.fspath(tokenizer)
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(name)
+            except Exception as error:  # whatever the files, the Hub or the network say
+                said = str(error).strip().splitlines()
+                raise ConfigurationError(f"no tokenizer {name!r}: {said[0] if said else error!r}") from error
         if not hasattr(tokenizer, "apply_chat_template"):
             raise ConfigurationError(f"a {type(tokenizer).__name__} is no tokenizer: give one, a model's name, or a folder")
         return cls(tokenizer)

@@ -81,6 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         if "/resolve/" in path:
             name, _, rest = path.removeprefix("/datasets/").partition("/resolve/")
+            if name not in self.server.repositories:
+                self._answer(b"", 404, {"X-Error-Code": "RepoNotFound"})
+                return
             content = self.server.repositories[name]["files"].get(rest.partition("/")[2])
             if content is None:
                 self._answer(b"", 404, {"X-Error-Code": "EntryNotFound"})

@@ -100,3 +100,28 @@ def test_push_to_a_folder(run: Path, tmp_path: Path) -> None:
     assert report.rows == {"sft": 2, "kto": 2}
     for name in ("sft", "kto"):
         assert len(load_dataset(str(tmp_path / "hub"), name, split="train", cache_dir=str(tmp_path / "cache"))) == 2
+
+
+def test_a_hub_that_is_not_reached_is_told(run: Path) -> None:
+    with hub() as server:
+        url = server.url
+    environment = {**os.environ, "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_test", "HF_HOME": str(run / "home")}
+    command = [sys.executable, "-m", "openreward_gym.cli", "export", str(run), "--push", "me/rollouts"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    # huggingface_hub says before that that it tries again.
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("openreward-gym: me/rollouts: not pushed:")
+    assert "HF_TOKEN" in last
+    assert "Traceback" not in done.stderr
+
+
+def test_push_from_the_command_line(run: Path, tmp_path: Path) -> None:
+    with hub() as server:
+        environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_test"}
+        environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        command = [sys.executable, "-m", "openreward_gym.cli", "export", str(run), "--push", "me/rollouts", "--public", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["output"] == f"{server.url}/datasets/me/rollouts"
+        assert not server.repositories["me/rollouts"]["private"]

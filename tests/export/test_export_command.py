@@ -1,0 +1,146 @@
+"""`openreward-gym export`: what users choose, and what they are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import pytest
+from export_rollouts import assistant, episode
+from tiny_tokenizer import tiny_tokenizer
+
+from openreward_gym import cli
+from openreward_gym.rollouts.labels import Label, write_label
+from openreward_gym.rollouts.store import RolloutStore
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    with RolloutStore("run") as store:
+        for number in range(6):
+            store.append(
+                episode(assistant(f"answer {number}"), reward=number / 5, group=f"g{number // 3}", task=f"t{number // 3}")
+            )
+    write_label("run", Label(store[0].id, 5, ("gold",)))
+
+    def command(*arguments: object) -> Ran:
+        code = 0
+        try:
+            cli.main(["export", *map(str, arguments)])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Ran(code, *capsys.readouterr())
+
+    return command
+
+
+def answers(folder: str, format: str = "sft", column: str = "messages") -> list[str]:
+    rows = pq.read_table(Path(folder) / format).column(column).to_pylist()
+    return [json.loads(message[-1]) if isinstance(message[-1], str) else message[-1] for message in rows]
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ((), "012345"),
+        (("--min-reward", 0.5, "--max-reward", 0.9), "34"),
+        (("--best-of", 2), "14"),
+        (("--top-k", 1), "25"),
+        (("--label", "gold"), "0"),
+        (("--without-label", "gold", "--limit", 2), "12"),
+        (("--min-rating", 4), "0"),
+        (("--task", "t1"), "345"),
+        (("--task", "t0", "--task", "t1", "--max-turns", 1), "012345"),
+        (("--split", "other"), ""),
+        (("--status", "truncated"), ""),
+        (("--status", "any", "--dedupe", "normalized"), "012345"),
+    ],
+)
+def test_what_is_chosen_is_what_is_written(run: Any, options: tuple[object, ...], kept: str) -> None:
+    ran = run("run", "--output", "out", *options)
+    assert ran.code == 0, ran.err
+    assert [message["content"] for message in answers("out")] == [f"answer {n}" for n in kept]
+    assert ("no rollout is left" in ran.err) == (kept == "")
+
+
+def test_report_says_what_was_left_out_and_why(run: Any) -> None:
+    ran = run("run", "--min-reward", 0.5)
+    assert ran.code == 0
+    assert "sft: 3 rows from 3 of 6 rollouts" in ran.out
+    assert "3  reward below 0.5" in ran.out
+    assert "in run/export" in ran.out
+    told = json.loads(run("run", "--min-reward", 0.5, "--json").out)
+    assert told["formats"]["sft"]["excluded"] == {"reward below 0.5": 3}
+
+
+def test_several_runs_formats_and_columns(run: Any) -> None:
+    assert run("run", "run").err == "openreward-gym: say where to write: --output FOLDER\n"
+    ran = run("run", "run", "--output", "out", "--format", "sft,kto", "--column", "reward", "--column", "task_id")
+    assert ran.code == 0, ran.err
+    assert pq.read_table("out/sft").num_rows == 12
+    assert {"reward", "task_id"} <= set(pq.read_table("out/kto").column_names)
+
+
+def test_tokenizer_and_rows(run: Any) -> None:
+    tiny_tokenizer().save_pretrained("tokenizer")
+    ran = run("run", "--format", "tokens", "--tokenizer", "tokenizer", "--output", "out", "--max-length", 10)
+    assert ran.code == 0, ran.err
+    assert "longer than 10 tokens" in ran.out
+    ran = run("run", "--format", "tokens", "--tokenizer", "tokenizer", "--output", "out")
+    assert pq.read_table("out/tokens").num_rows == 6
+    ran = run("run", "--output", "out", "--compat", "string")
+    assert answers("out")[0] == {**dict.fromkeys(answers("out")[0]), "role": "assistant", "content": "answer 0"}
+
+
+def test_push_to_a_folder(run: Any) -> None:
+    assert run("run", "--push", "./hub", "--format", "sft").code == 0
+    assert pq.read_table("hub/sft").num_rows == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--format", "stf"), "no format 'stf': there are sft"),
+        (("--format", ","), "name at least one"),
+        (("--format", "tokens"), "needs a tokenizer"),
+        (("--format", "tokens", "--tokenizer", "no/where"), "no tokenizer 'no/where'"),
+        (("--min-reward", 1, "--max-reward", 0), "nothing could be left"),
+        (("--balance", "luck"), "balance='luck': it is one of"),
+        (("--control-tokens", "hide"), "control_tokens='hide': it is one of"),
+        (("--compat", "yaml"), "compat='yaml': it is one of 'json', 'string'"),
+        (("--column", "rewards"), "no such column: rewards"),
+        (("--push", "me/it", "--output", "out"), "one of them"),
+        (("--push", "me/it", "--public", "--format", "rollouts"), "would publish task specs"),
+        (("--top-k", 0), "top_k=0"),
+    ],
+)
+def test_mistakes_are_one_line(run: Any, options: tuple[object, ...], says: str) -> None:
+    ran = run("run", *options)
+    assert ran.code == 2, ran
+    assert ran.err.startswith("openreward-gym: ")
+    assert says in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_help_is_in_sections_of_80_columns(run: Any) -> None:
+    lines = run("--help").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    sections = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert sections == [
+        "Arguments:",
+        "Output:",
+        "Which rollouts:",
+        "Which of those that are compared:",
+        "How rows are made:",
+        "Others:",
+    ]
