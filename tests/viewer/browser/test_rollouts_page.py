@@ -152,12 +152,12 @@ def test_a1_three_columns(opened: Opener) -> None:
 def test_a2_a3_discarded_rollouts_are_apart_with_their_reason(opened: Opener) -> None:
     page = opened("#/discarded?run=training&step=5")
     rows = page.locator(".row")
-    expect(rows.first).to_be_visible()
+    expect(rows).to_have_count(10)
     assert set(page.locator(".row .badge").all_text_contents()) == {"Max Async", "Zero Advantage"}
     discarded = {row.get_attribute("href") for row in rows.all()}
     assert rows.count() == page.locator(".row .badge").count()
     page.goto(page.url.replace("discarded", "rollouts"))
-    expect(page.locator(".row").first).to_be_visible()
+    expect(page.locator(".row")).to_have_count(6)
     expect(page.locator(".row .badge")).to_have_count(0)
     kept = {row.get_attribute("href") for row in page.locator(".row").all()}
     ids = [{re.search("sample=([^&]+)", href)[1] for href in found} for found in (discarded, kept)]  # type: ignore[index, arg-type]
@@ -279,6 +279,7 @@ def test_c1_c2_c3_c4_the_full_sample(opened: Opener) -> None:
 def test_c5_c6_c7_rewards_advantage_and_golden_answer(opened: Opener) -> None:
     page = opened(SAMPLE)
     rewards = page.locator(".head .rewards .reward")
+    expect(rewards).to_have_count(6)
     assert [text.split(" ")[0] for text in rewards.all_text_contents()] == [
         "Reward",
         "Advantage",

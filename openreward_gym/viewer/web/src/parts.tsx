@@ -133,6 +133,7 @@ export function Virtual({ count, size, row, label, keyOf, show }: {
   keyOf: (index: number) => string; show?: number;
 }) {
   const box = useRef<HTMLDivElement>(null);
+  const list = useRef<HTMLDivElement | null>(null);
   const [, redraw] = useState(0);
   const options = {
     count, estimateSize: size, getItemKey: keyOf, getScrollElement: () => box.current, overscan: 12,
@@ -142,15 +143,36 @@ export function Virtual({ count, size, row, label, keyOf, show }: {
   virtualizer.setOptions(options);
   useLayoutEffect(() => virtualizer._didMount(), []);
   useLayoutEffect(() => virtualizer._willUpdate());
-  // The keys decide what a row is: when rows come in above, sizes must be taken anew.
+  // The keys decide what a row is: when rows come in above, sizes are taken anew, and what was on top stays where it was.
   const shape = count ? `${count} ${keyOf(0)} ${keyOf(count - 1)}` : "";
-  useLayoutEffect(() => virtualizer.measure(), [shape]);
+  const seen = useRef<{ key: string; start: number; end: number }[]>([]);
+  useLayoutEffect(() => {
+    const node = box.current!;
+    const top = node.scrollTop;
+    const first = top > 0 ? seen.current.find((item) => item.end > top) : undefined;
+    virtualizer.measure();
+    if (!first) return;
+    let start = 0;
+    for (let index = 0; index < count; index++) {
+      if (keyOf(index) === first.key) {
+        if (start !== first.start) {
+          list.current!.style.height = `${virtualizer.getTotalSize()}px`;
+          node.scrollTop = top + start - first.start;
+        }
+        return;
+      }
+      start += size(index);
+    }
+  }, [shape]);
+  useLayoutEffect(() => {
+    seen.current = virtualizer.getVirtualItems().map((item) => ({ key: String(item.key), start: item.start, end: item.end }));
+  });
   useLayoutEffect(() => {
     if (show !== undefined && show >= 0) virtualizer.scrollToIndex(show, { align: "auto" });
   }, [show]);
   return (
     <div class="virtual" ref={box} role="list" aria-label={label} tabIndex={0}>
-      <div class="all" ref={(node) => { if (node) node.style.height = `${virtualizer.getTotalSize()}px`; }}>
+      <div class="all" ref={(node) => { list.current = node; if (node) node.style.height = `${virtualizer.getTotalSize()}px`; }}>
         {virtualizer.getVirtualItems().map((item) => (
           <div key={item.key} role="listitem" class="item" ref={(node) => { if (node) { node.style.transform = `translateY(${item.start}px)`; node.style.height = `${item.size}px`; } }}>
             {row(item.index)}
