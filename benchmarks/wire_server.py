@@ -29,6 +29,8 @@ def prebuilt(payload: int) -> dict[bytes, bytes]:
         b"task_tools": {"tools": tools, "terminal_tool": None},
         b"tools": {"tools": tools},
         b"splits": splits,
+        b"num_tasks": {"num_tasks": 1000},
+        b"task": {"task": {"number": 0}},
         b"delete": {"sid": session},
         b"delete_session": {"sid": session},
         b"ping": {"status": "ok"},
