@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any, Literal, TextIO, TypeAlias
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from openreward_gym.rollouts.failure import Failure
 from openreward_gym.rollouts.record import Rollout, now_iso
@@ -166,19 +169,27 @@ class Reporter:
         """Something happened, for machines."""
 
 
+class _BarAndTally(Progress):
+    """The bar, and the numbers in a line below it: beside it they would leave no room for the counts."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(f"  {task.fields['tally']}", no_wrap=True, overflow="ellipsis")
+
+
 class Bar(Reporter):
     """A progress bar on a terminal (stderr) or in a notebook."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
-        self._progress = Progress(
+        self._progress = _BarAndTally(
             TextColumn("Collecting rollouts"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[tally]}", markup=False),
             console=console,
         )
         self._bar: Any = None
@@ -195,6 +206,8 @@ class Bar(Reporter):
 
     def stopped(self) -> None:
         super().stopped()
+        # In a notebook stop() shows nothing new.
+        self._progress.refresh()
         self._progress.stop()
 
 
@@ -255,9 +268,14 @@ def reporter(progress: bool | Face | Reporter) -> Reporter:
     if progress == "json":
         return Events()
     console = Console(stderr=True)
-    if progress == "bar" or (progress != "log" and (console.is_terminal or console.is_jupyter)):
+    if progress == "bar" or (progress != "log" and (_notebook_has_widgets() if console.is_jupyter else console.is_terminal)):
         return Bar(console)
     return Log()
+
+
+def _notebook_has_widgets() -> bool:
+    """Without ipywidgets rich shows no bar in a notebook, but a warning at each turn."""
+    return importlib.util.find_spec("ipywidgets") is not None
 
 
 def _shown(value: float | None) -> str:

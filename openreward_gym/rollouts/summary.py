@@ -125,7 +125,9 @@ class Summary:
 
 @dataclass(slots=True)
 class _Group:
-    rollout: Rollout
+    environment: str
+    split: str | None
+    index: int | None
     rewards: list[float] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     durations: list[float] = field(default_factory=list)
@@ -163,7 +165,10 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
             if message.role == "tool" and message.name:
                 tools.setdefault(message.name, _Tool()).add(message)
         key = rollout.task.id or f"{rollout.environment.name}/{rollout.environment.split}/{rollout.task.index}"
-        group = groups.setdefault(key, _Group(rollout.model_copy(update={"messages": []})))
+        group = groups.get(key)
+        if group is None:
+            # Names and numbers alone: a run may have a hundred thousand tasks.
+            group = groups[key] = _Group(rollout.environment.name, rollout.environment.split, rollout.task.index)
         group.turns.append(rollout.num_turns)
         if rollout.reward is not None and math.isfinite(rollout.reward):
             group.rewards.append(rollout.reward)
@@ -201,12 +206,11 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
 
 
 def _task(key: str, group: _Group) -> TaskSummary:
-    record = group.rollout
     return TaskSummary(
         task=key,
-        environment=record.environment.name,
-        split=record.environment.split,
-        index=record.task.index,
+        environment=group.environment,
+        split=group.split,
+        index=group.index,
         rollouts=len(group.turns),
         rewarded=len(group.rewards),
         mean_reward=_mean(group.rewards),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import io
 import json
-import subprocess
 import sys
-from pathlib import Path
+import types
+from typing import ClassVar
 
 import pytest
-from providers import providing
 from rich.console import Console
 
 from openreward_gym.collect import progress
@@ -84,11 +85,43 @@ def test_the_face_that_fits() -> None:
     assert reporter(mine) is mine
 
 
-def test_the_example_runs(tmp_path: Path) -> None:
-    script = Path(__file__).parents[2] / "examples" / "collect_from_a_local_model.py"
-    with providing() as providers:
-        command = [sys.executable, str(script), "--model", "good", "--policy-url", providers.url + "/v1", "--output", "run"]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert "mean reward 1.000" in ran.stdout
-    assert "successful=20" in ran.stdout
+class Cell:
+    """The output of a notebook's cell, as ipywidgets has it: what is printed inside it is shown in it."""
+
+    shown: ClassVar[list[str]] = []
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def clear_output(self, wait: bool = False) -> None:
+        self.shown.clear()
+
+
+def in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "Console", lambda **given: Console(**given, force_jupyter=True))
+
+
+def test_a_notebook_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_notebook(monkeypatch)
+    ipython, widgets = types.ModuleType("IPython.display"), types.ModuleType("ipywidgets")
+    ipython.display = lambda shown: Cell.shown.append(getattr(shown, "text", ""))  # type: ignore[attr-defined]
+    widgets.Output = Cell  # type: ignore[attr-defined]
+    widgets.__spec__ = importlib.machinery.ModuleSpec("ipywidgets", None)
+    for module in (types.ModuleType("IPython"), ipython, widgets):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    bar = reporter(True)
+    assert isinstance(bar, Bar)
+    told(bar)
+    bar.stopped()
+    said = "".join(Cell.shown)
+    assert "4/4" in said
+    assert "mean reward 1" in said
+
+
+def test_a_notebook_without_widgets_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_notebook(monkeypatch)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert isinstance(reporter(True), Log)

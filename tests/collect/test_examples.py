@@ -1,0 +1,44 @@
+"""The examples of collecting run as they are, against real servers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from providers import providing
+
+from openreward_gym.rollouts.store import RolloutStore
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def ran(folder: Path, name: str, *arguments: object) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_collect_from_a_local_model(tmp_path: Path) -> None:
+    with providing() as providers:
+        said = ran(
+            tmp_path, "collect_from_a_local_model.py", "--model", "good", "--policy-url", providers.url + "/v1", "--output", "run"
+        )
+    assert "mean reward 1.000" in said
+    assert "successful=20" in said
+
+
+def test_evaluate_vector(examples: str, tmp_path: Path) -> None:
+    said = ran(tmp_path, "evaluate_vector.py", "ctf", "--base-url", examples, "--num-envs", 4, "--tasks", 10)
+    played = [rollout for rollout in RolloutStore(tmp_path / "runs" / "evaluation") if rollout.status != "cancelled"]
+    # No task a second time before each had its turn.
+    assert {rollout.task.index for rollout in played} >= set(range(10))
+    assert "mean reward" in said or "no reward" in said
+
+
+def test_vector_policy(examples: str, tmp_path: Path) -> None:
+    with providing() as providers:
+        where = ("--model", "good", "--policy-url", providers.url + "/v1", "--base-url", examples)
+        said = ran(tmp_path, "vector_policy.py", "weather", *where, "--num-envs", 2, "--episodes", 6)
+    assert "episodes, mean return 1.000" in said
