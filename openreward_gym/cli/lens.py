@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from openreward_gym.errors import MissingExtraError
 from openreward_gym.export import exact
 from openreward_gym.export.formats import FORMATS, Format, format_of
 from openreward_gym.export.options import Options
@@ -25,12 +26,16 @@ class ExportLens:
     Args:
         tokenizer: A model's name, a folder, or a transformers tokenizer: then the format `tokens` can be shown, token for
             token. None for none.
+
+    Raises:
+        MissingExtraError: `transformers` is not installed.
+        ConfigurationError: The tokenizer has no chat template.
     """
 
     def __init__(self, tokenizer: Any = None) -> None:
-        self._tokenizer = tokenizer
-        self._template: Any = None
-        self.formats = tuple((name, kind.about) for name, kind in FORMATS.items() if tokenizer or not kind.needs_tokenizer)
+        self._template: Any = None if tokenizer is None else _template_of(tokenizer)
+        known = tokenizer is not None
+        self.formats = tuple((name, kind.about) for name, kind in FORMATS.items() if known or not kind.needs_tokenizer)
 
     def __call__(self, rollout: Rollout, others: Callable[[], Sequence[Rollout]], name: str) -> dict[str, Any]:
         """What the format `name` makes of `rollout`; `others` gives the rest of its group, where that matters.
@@ -61,17 +66,9 @@ class ExportLens:
     def _made(self, kind: type[Format], rollouts: Sequence[Rollout]) -> tuple[list[dict[str, Any]], Counter[str], FormatReport]:
         # What is drawn by chance to even out a whole dataset says nothing about one rollout.
         options = Options(balance_labels=False, max_pairs=None)
-        template = self._chat_template() if self._tokenizer else None
-        pipeline = Pipeline(source_of(rollouts), kind, Select(), options, template, look_first=True)
+        pipeline = Pipeline(source_of(rollouts), kind, Select(), options, self._template, look_first=True)
         rows = [{name: _read(value) for name, value in row.items()} for row in pipeline.rows()]
         return rows, pipeline.report.excluded + pipeline.report.dropped_rows, pipeline.report
-
-    def _chat_template(self) -> Any:
-        if self._template is None:
-            from openreward_gym.export.template import ChatTemplate
-
-            self._template = ChatTemplate.of(self._tokenizer)
-        return self._template
 
     def _spans(self, kind: type[Format], row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if kind.needs_tokenizer:
@@ -92,9 +89,18 @@ class ExportLens:
         for at in range(1, len(labels) + 1):
             if at == len(labels) or (labels[at] == -100) != (labels[begin] == -100):
                 use = "context" if labels[begin] == -100 else "trained"
-                text = self._chat_template().decode(row["input_ids"][begin:at])
+                text = self._template.decode(row["input_ids"][begin:at])
                 yield {"column": "input_ids", "role": f"{at - begin} tokens", "text": text, "use": use}
                 begin = at
+
+
+def _template_of(tokenizer: Any) -> Any:
+    try:
+        from openreward_gym.export.template import ChatTemplate
+
+        return ChatTemplate.of(tokenizer)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"to show tokens the lens needs {error.name}: pip install {error.name}") from None
 
 
 def _use(column: str, message: Mapping[str, Any], row: Mapping[str, Any]) -> str:

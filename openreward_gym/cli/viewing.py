@@ -12,7 +12,7 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.rollouts.conversion import origin_of
 
 if TYPE_CHECKING:
-    from openreward_gym.viewer.server import Powers
+    from openreward_gym.viewer.powers import Powers
 
 
 def view(
@@ -73,10 +73,14 @@ def powers(replay: str | None = None, tokenizer: str | None = None) -> Powers:
     Args:
         replay: The environment server on which calls may be made again; None for none.
         tokenizer: What the export lens reads tokens with; None: it shows messages.
+
+    Raises:
+        MissingExtraError: A tokenizer is asked for, and `transformers` is not installed.
+        ConfigurationError: The tokenizer has no chat template.
     """
     from openreward_gym.cli.lens import ExportLens
     from openreward_gym.cli.replay import ReplayCheck
-    from openreward_gym.viewer.server import Powers
+    from openreward_gym.viewer.powers import Powers
 
     lens = ExportLens(tokenizer)
     if replay is None:

@@ -8,8 +8,7 @@ import functools
 import hashlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
@@ -31,33 +30,12 @@ from openreward_gym.viewer.comparing import comparison
 from openreward_gym.viewer.guard import Guard
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.page import page
+from openreward_gym.viewer.powers import Powers
 from openreward_gym.viewer.search import search
 
 logger = logging.getLogger("openreward_gym.viewer")
 
 REFRESH_S = 0.7
-
-Others: TypeAlias = Callable[[], Sequence[Rollout]]
-Lens: TypeAlias = Callable[[Rollout, Others, str], Mapping[str, Any]]
-"""What an export makes of a rollout: `(rollout, the others of its group, format)` to `{"rows": [{"row", "spans"}], "dropped":
-why there is none, or None}`."""
-Replay: TypeAlias = Callable[[Rollout], Mapping[str, Any]]
-"""Runs a rollout's calls again: to `{"calls": [{"name", "recorded", "now", "same", ...}], "same": ...}`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Powers:
-    """What the viewer cannot do itself, because it knows neither exports nor environments.
-
-    Attributes:
-        lens: The export lens; None for none. lens_formats: (name, what it is for) of each of its formats.
-        replay: The replay check; None for none. replay_at: Where it plays, to be shown.
-    """
-
-    lens: Lens | None = None
-    lens_formats: tuple[tuple[str, str], ...] = ()
-    replay: Replay | None = None
-    replay_at: str = ""
 
 
 def create_app(index: RunIndex, *, token: str | None = None, powers: Powers | None = None) -> Starlette:

@@ -12,7 +12,7 @@ from openreward_gym.errors import ConfigurationError, MissingExtraError
 from openreward_gym.viewer.index import RunIndex
 
 if TYPE_CHECKING:
-    from openreward_gym.viewer.server import Powers
+    from openreward_gym.viewer.powers import Powers
 
 
 def serve(

@@ -20,7 +20,7 @@ from viewer_serving import viewing
 from openreward_gym.rollouts.record import ImagePart, MessageRecord, Part, Rollout
 from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.viewer.guard import COOKIE
-from openreward_gym.viewer.server import Others, Powers
+from openreward_gym.viewer.powers import Others, Powers
 
 
 @pytest.fixture(scope="module")
