@@ -51,7 +51,7 @@ def export(
         _option(
             _OUT,
             "One or more, with commas: sft, prompt_completion, preference, kto, prompts, tokens, openai, sharegpt, axolotl, "
-            "verl, verl_sft, nemo_gym, atif, rollouts.",
+            "verl, nemo_gym, atif, rollouts.",
             "--format",
             show_default=True,
         ),

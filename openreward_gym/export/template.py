@@ -109,6 +109,18 @@ class ChatTemplate:
         return text is not None and "probe_system" in text
 
     @cached_property
+    def image_mark(self) -> str:
+        """What stands for an image; empty where the template shows none."""
+        with_image = [{"type": "image"}, {"type": "text", "text": "probe_text"}]
+        shown = self._text_of([{"role": "user", "content": with_image}])
+        plain = self._text_of([{"role": "user", "content": with_image[1:]}])
+        if shown is None or plain is None or "probe_text" not in plain:
+            return ""
+        before, _, after = plain.partition("probe_text")
+        mark = shown.removeprefix(before).removesuffix("probe_text" + after)
+        return mark.strip() if shown == before + mark + "probe_text" + after else ""
+
+    @cached_property
     def generation_prompt(self) -> str:
         """What stands before the assistant's answer to a user; empty where that is not one text of its own."""
         asked: list[ChatMessage] = [{"role": "user", "content": "hello"}]

@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     return command
 
 
-def answers(folder: str, format: str = "sft", column: str = "messages") -> list[str]:
+def answers(folder: str, format: str = "sft", column: str = "messages") -> list[Any]:
     rows = pq.read_table(Path(folder) / format).column(column).to_pylist()
     return [json.loads(message[-1]) if isinstance(message[-1], str) else message[-1] for message in rows]
 

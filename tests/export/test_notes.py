@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def compare(run: Path, rollouts: list[Rollout], **fields: Any) -> None:
-    group = {"group": "g", "rollouts": [rollout.id for rollout in rollouts], "rewards": [0.0, 0.5, 1.0]}
+    group: dict[str, Any] = {"group": "g", "rollouts": [rollout.id for rollout in rollouts], "rewards": [0.0, 0.5, 1.0]}
     group |= {"scores": [9.0, 1.0, 5.0], "advantages": [1.2, -1.2, 0.0], "discard_reason": None, **fields}
     (run / "groups").mkdir(exist_ok=True)
     (run / "groups" / "a.jsonl").write_text(json.dumps({"schema": SCHEMA, **group}) + "\n")

@@ -17,7 +17,7 @@ from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.masks import CannotMask, Masks, plain
 from openreward_gym.export.template import ChatTemplate
-from openreward_gym.rollouts.record import ImagePart, MessageRecord, ReasoningPart, Rollout, TextPart
+from openreward_gym.rollouts.record import ImagePart, MessageRecord, Part, ReasoningPart, Rollout, TextPart
 
 
 def trained(rollout: Rollout, tokenizer: Any, **options: Any) -> list[str]:
@@ -144,13 +144,51 @@ def test_recorded_tokens_of_another_tokenizer_are_not_used() -> None:
         assert trained(rollout, tokenizer) == ["yes<|im_end|>"]
 
 
-def test_images_and_long_rows_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_images_without_a_vision_template_and_long_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     seen = episode(MessageRecord(role="user", blocks=[ImagePart(data=png(1, 1))]), assistant("ok"))
     report = export.write([seen, episode(assistant("x" * 500))], tmp_path, ["tokens"], tokenizer=tiny_tokenizer(), max_length=400)
     form = report.formats["tokens"]
     assert form.rows == 0
-    assert form.excluded["it has images: tokens are of text alone (take sft)"] == 1
+    assert form.excluded["it has images: the template shows none (take a vision model's tokenizer, or sft)"] == 1
     assert form.dropped_rows == {"longer than 400 tokens": 1}
+
+
+VISION = CHATML.replace(
+    "{{- message.content }}",
+    "{%- if message.content is string %}{{- message.content }}{%- else %}{%- for part in message.content %}"
+    "{{- '<|vision_start|><|image_pad|><|vision_end|>' if part.type == 'image' else part.text }}{%- endfor %}{%- endif %}",
+)
+
+
+def test_images_stand_where_a_vision_template_puts_them() -> None:
+    tokenizer = tiny_tokenizer(VISION)
+    shown = MessageRecord(role="tool", tool_call_id="1", blocks=[TextPart(text="here"), ImagePart(data=png(4, 4))])
+    asked = MessageRecord(role="user", blocks=[ImagePart(data=png(6, 6)), TextPart(text="and this?")])
+    seen = episode(assistant("", call("look", {}, id="1")), shown, assistant("a square"), asked, assistant("a bigger one"))
+    rows = export.to_dataset([seen, episode(assistant("nothing to see"))], format="tokens", tokenizer=tokenizer)
+    text = tokenizer.decode(rows[0]["input_ids"])
+    assert text.count("<|image_pad|>") == 2
+    assert [image.size for image in rows[0]["images"]] == [(4, 4), (6, 6)]
+    assert rows[1]["images"] == []
+    said = tokenizer.decode([token for token in rows[0]["labels"] if token != -100])
+    assert said.endswith("a square<|im_end|>a bigger one<|im_end|>")
+    assert "image_pad" not in said
+
+
+def test_rows_of_a_rollout_have_the_images_up_to_their_turn() -> None:
+    tokenizer = tiny_tokenizer(VISION.replace("if message.reasoning_content", "if message.reasoning_content and loop.last"))
+    thought: list[Part] = [ReasoningPart(text="hm"), TextPart(text="one")]
+    asked = MessageRecord(role="user", blocks=[ImagePart(data=png(6, 6))])
+    seen = episode(MessageRecord(role="assistant", blocks=thought), asked, assistant("two"))
+    rows = export.to_dataset([seen], format="tokens", tokenizer=tokenizer)
+    assert [len(row["images"]) for row in rows] == [0, 1]
+
+
+def test_template_that_drops_an_image_is_refused(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(VISION.replace("if part.type == 'image'", "if part.type == 'image' and loop.index < 2"))
+    two = MessageRecord(role="user", blocks=[ImagePart(data=png(1, 1)), ImagePart(data=png(2, 2))])
+    report = export.write([episode(two, assistant("ok"))], tmp_path, ["tokens"], tokenizer=tokenizer)
+    assert report.rows == {"tokens": 0}
 
 
 def test_a_tokenizer_is_needed_and_it_needs_a_template() -> None:

@@ -90,7 +90,7 @@ class Format(ABC):
 
     def all_columns(self) -> Columns:
         columns = {**self.columns(), "rollout_id": "text"}
-        if self.context.with_images and "messages" in columns.values():
+        if self.context.with_images and self.image_column:
             columns["images"] = "images"
         return {**columns, **{name: COLUMNS[name] for name in self.options.columns if name not in columns}}
 
