@@ -30,6 +30,8 @@ Model = TypeVar("Model", bound=BaseModel)
 GONE = "Active environment not found"
 _SPLIT_TYPES = ("train", "validation", "test")
 _BLOCKS: TypeAdapter[Any] = TypeAdapter(wire.Blocks)
+# An SDK before 0.1.157 knows no conversations.
+_MESSAGES: TypeAdapter[Any] | None = TypeAdapter(list[wire.Message]) if hasattr(wire, "Message") else None
 
 
 class RefusedError(Exception):
@@ -170,11 +172,10 @@ class Host:
 
     async def messages(self, session_id: str) -> Any:
         environment = (await self.ready(session_id)).environment
-        if not hasattr(environment, "get_messages"):
-            raise RefusedError(404, "Not Found")  # an SDK that knows no conversations
-        adapter = TypeAdapter(list[wire.Message])
+        if _MESSAGES is None:
+            raise RefusedError(404, "Not Found")
         found = list(await run_user_callable(environment.get_messages))
-        return adapter.dump_python(adapter.validate_python(found), mode="json")
+        return _MESSAGES.dump_python(_MESSAGES.validate_python(found), mode="json")
 
     async def task_tools(self, session_id: str) -> Any:
         hosted = self.hosted(session_id)
