@@ -68,12 +68,13 @@ class Episodes:
         ]
 
     def _finish(self, text: str) -> float | None:
-        """End the episode with the model's last words; its return, or None where infrastructure spoiled it."""
+        """The episode's return after the model's last words; None where infrastructure spoiled it.
+
+        An environment that listens to plain messages ends the episode with them and judges; for the others they are recorded.
+        """
         episode = self._episode
-        if not episode.done and episode.tools.terminal is not None:
-            self._recorder.step(text)
         if not episode.done:
-            self._recorder.unwrapped.truncate("max_tokens")
+            self._recorder.step(text)
         rewards = [result.output.reward for step in episode.steps for result in step.results if result.output.reward is not None]
         spoiled = any(step.error for step in episode.steps)
         return None if spoiled else sum(rewards, 0.0)
