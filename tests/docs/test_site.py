@@ -12,30 +12,17 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from commands import PAGE, page
 from documents import DOCS, ROOT, blocks_of, pages
+from generated import PAGES
 
 from openreward_gym import cli
 
-# A name with an underscore is a part of another.
-BENCHMARKS = [
-    path.stem
-    for path in sorted((ROOT / "benchmarks").glob("*.py"))
-    if "_" not in path.stem
-    and f"python benchmarks/{path.name}" in (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
-]
 COMMANDS = vars(typer.main.get_command(cli.app))["commands"]
 
 
-def test_the_page_of_the_commands_is_theirs() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "a command changed: python tests/docs/commands.py"
-
-
-def test_every_benchmark_is_on_the_page() -> None:
-    shown = set(re.findall(r"^::: benchmarks\.(\w+)", (DOCS / "benchmarks.md").read_text(encoding="utf-8"), re.M))
-    assert shown == set(BENCHMARKS)
-    listed = set(re.findall(r"^\| \[`(\w+)\.py`\]", (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"), re.M))
-    assert listed == set(BENCHMARKS)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_that_is_made_of_the_code(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == PAGES[path](), "it changed: python tests/docs/generated.py"
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(DOCS)))
