@@ -21,6 +21,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,13 +29,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
+
+from launch import served
 from wire_clients import NAMES
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests" / "servers"))
-
-from launch import served
-
 LIMIT = "limit"
 OFFICIAL = "official async"
 LIBRARIES = ("openreward", "httpx", "aiohttp", "httpx-aiohttp", "httptools", "orjson", "uvloop")
@@ -49,11 +49,12 @@ class Player:
     def __init__(self, name: str, url: str, loop: str) -> None:
         quiet = {"OPENREWARD_DISABLE_UPDATE_CHECK": "1", "OPENREWARD_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
         self.name = name
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in `close`
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "wire_clients.py"), name, url, loop],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.errors,
             env={**os.environ, **quiet, "OPENREWARD_API_KEY": ""},
             text=True,
         )
@@ -63,7 +64,9 @@ class Player:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the client {self.name!r} ended with {self.process.wait()}")
+            self.process.wait()
+            self.errors.seek(0)
+            raise RuntimeError(f"{self.name} ended: {' '.join(self.errors.read().split()[-30:])}")
         message: dict[str, Any] = json.loads(line)
         return message
 
@@ -81,6 +84,7 @@ class Player:
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
+        self.errors.close()
 
 
 def used_by(pid: int) -> float:
@@ -138,15 +142,19 @@ def measured(kind: str, payload: int, plan: Plan) -> Cells:
             try:
                 player = Player(name, url, plan.loop)
             except RuntimeError as error:
-                print(f"left out: {error} (is its library installed?)")
+                print(f"left out (is its library installed?): {error}")
                 continue
             stack.callback(player.close)
             players.append(player)
         for run in range(plan.runs):
             for count in plan.sessions:
                 # Turned around every other time: whoever comes first may find a colder machine.
-                for player in players if run % 2 == 0 else players[::-1]:
-                    cells[player.name, count].append(player.play(count, plan.seconds, pid))
+                for player in players[:: 1 if run % 2 == 0 else -1]:
+                    try:
+                        cells[player.name, count].append(player.play(count, plan.seconds, pid))
+                    except RuntimeError as error:
+                        print(f"left out from here: {error}")
+                        players.remove(player)
     return cells
 
 
@@ -186,7 +194,7 @@ def _ratio(runs: list[Cell] | None, others: list[Cell] | None, what: str) -> str
     """The median of the ratios of runs that were neighbours."""
     if not runs or not others:
         return ""
-    return f"{statistics.median(one[what] / other[what] for one, other in zip(runs, others, strict=True)):.2f}"
+    return f"{statistics.median(one[what] / other[what] for one, other in zip(runs, others, strict=False)):.2f}"
 
 
 def versions() -> str:

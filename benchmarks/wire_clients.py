@@ -107,16 +107,13 @@ class Httpx:
     def __init__(self, url: str, over_aiohttp: bool) -> None:
         import httpx
 
+        unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         if over_aiohttp:
-            import aiohttp
             from httpx_aiohttp import AiohttpTransport
 
-            def session() -> Any:
-                return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
-
-            carrier: Any = AiohttpTransport(session)
+            carrier: Any = AiohttpTransport(limits=unlimited, trust_env=False)
         else:
-            carrier = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None, max_keepalive_connections=None))
+            carrier = httpx.AsyncHTTPTransport(limits=unlimited, trust_env=False)
         self.client = httpx.AsyncClient(base_url=url, transport=carrier, timeout=None)
 
     async def post(self, path: str, sid: str, body: Any = None, stream: bool = False) -> Any:
