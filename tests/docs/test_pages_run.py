@@ -21,6 +21,7 @@ GIVEN = {
 }
 # What a page has and this machine has not: models to download, a GPU.
 REPLACED = {"Qwen/Qwen3-4B": "good", "report_to=[]": "report_to=[], use_cpu=True, bf16=False"}
+TRAINED = "Qwen/Qwen3-0.6B"
 PLAYED = [page for page in pages() if blocks_of(page)]
 
 
@@ -30,8 +31,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("page", PLAYED, ids=lambda page: str(page.relative_to(DOCS)))
-def test_a_page(page: Path, tmp_path: Path, model: str) -> None:
-    with Stage(tmp_path, {**REPLACED, "Qwen/Qwen3-0.6B": model}) as stage:
+def test_a_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    replaced = dict(REPLACED)
+    if TRAINED in page.read_text(encoding="utf-8"):
+        replaced[TRAINED] = request.getfixturevalue("model")
+    with Stage(tmp_path, replaced) as stage:
         if page.name in GIVEN:
             stage.prepare(GIVEN[page.name])
         for block in blocks_of(page):
