@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openreward_gym.export.control import ControlTokens
 from openreward_gym.export.conversation import PROBLEMS, Conversation, conversation_of, merge_system, split_parallel
-from openreward_gym.export.formats import Context, Format, LeftOut
+from openreward_gym.export.formats import Context, Format, ImageFiles, LeftOut
 from openreward_gym.export.options import Options
 from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Deduplication, Facts, Select, choose, facts_of, reward_of
@@ -31,7 +32,8 @@ class Pipeline:
 
     Rollouts are read once; twice where the selection or the format compares them with each other, or where images are
     about: whether there is a column for them must be known before the first row. Few runs have any, so that is only found
-    out (`look_first`) when an image turned up (`ImagesFound`).
+    out (`look_first`) when an image turned up (`ImagesFound`). Formats whose rows name images by their path write them to
+    `folder`.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Pipeline:
         template: ChatTemplate | None = None,
         progress: Progress | None = None,
         look_first: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self.report = FormatReport(kind.name)
         self._source = source
@@ -53,6 +56,7 @@ class Pipeline:
         special = template.special_tokens if template is not None else ()
         self._control = ControlTokens(options.control_tokens, special)
         context = Context(options, template, self.report, source.image, source.notes, select.reward)
+        self.image_files = context.image_files = ImageFiles(folder) if folder is not None else None
         self._format = kind(context)
         self._tolerated = kind.tolerates | ({"malformed_call"} if options.malformed_calls == "keep" else set())
         self._kept: list[Facts] | None = None

@@ -96,7 +96,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     report = Report(str(folder))
     for kind, template in zip(kinds, templates, strict=True):
-        pipelines = _pipelines(source, kind, select, chosen, template, progress)
+        pipelines = _pipelines(source, kind, select, chosen, template, progress, folder / kind.name)
         pipeline, files = _first_that_fits(pipelines, partial(_write_format, kind=kind, options=chosen, folder=folder))
         pipeline.report.files = [file.relative_to(folder).as_posix() for file in files]
         pipeline.report.bytes = sum(file.stat().st_size for file in files)
@@ -110,8 +110,12 @@ def _write_format(pipeline: Pipeline, kind: type[Format], options: Options, fold
     """Write one format's files; returns them."""
     if kind.file == "jsonl":
         rows = pipeline.rows() if kind.further_keys else rows_for_file(pipeline.rows(), pipeline.columns)
-        return tables.write_jsonl(rows, folder / kind.name, "train")[1]
-    return tables.write_parquet(pipeline.rows(), pipeline.columns, options.compat, folder / kind.name, "train")[1]
+        files = tables.write_jsonl(rows, folder / kind.name, "train")[1]
+    else:
+        files = tables.write_parquet(pipeline.rows(), pipeline.columns, options.compat, folder / kind.name, "train")[1]
+    if pipeline.image_files is not None:
+        pipeline.image_files.remove_others()
+    return files
 
 
 def _pipelines(
@@ -121,10 +125,12 @@ def _pipelines(
     options: Options,
     template: ChatTemplate | None,
     progress: Progress | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Pipeline]:
     """One that reads once, and one that first looks whether there are images."""
     for look_first in (False, True):
-        yield Pipeline(source, kind, select if select is not None else Select(), options, template, progress, look_first)
+        chosen = select if select is not None else Select()
+        yield Pipeline(source, kind, chosen, options, template, progress, look_first, folder)
 
 
 def _first_that_fits(pipelines: Iterator[Pipeline], use: Callable[[Pipeline], T]) -> tuple[Pipeline, T]:

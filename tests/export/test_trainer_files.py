@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from export_rollouts import assistant, call, episode, png, result, user
+from PIL import Image
 
 from openreward_gym import export
 from openreward_gym.rollouts.record import ImagePart, MessageRecord, ReasoningPart, Rollout, TextPart, TokenUsage
@@ -152,3 +154,68 @@ def test_numbers_in_lines_are_exact(tmp_path: Path) -> None:
         assert json.loads(line["messages"][1]["tool_calls"][0]["function"]["arguments"]) == {"x": number, "y": 5e-324}
     (line,) = lines([rollout], "atif", tmp_path)
     assert line["steps"][1]["tool_calls"][0]["arguments"] == {"x": number, "y": 5e-324}
+
+
+def seen() -> Rollout:
+    """A user shows an image, a tool another."""
+    asked = MessageRecord(role="user", blocks=[ImagePart(data=png(2, 2)), TextPart(text="what is it?")])
+    shown = MessageRecord(role="tool", tool_call_id="1", blocks=[TextPart(text="zoomed"), ImagePart(data=png(3, 3))])
+    return episode(asked, assistant("", call("zoom", {}, id="1")), shown, assistant("red"))
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    size: tuple[int, int] = Image.open(io.BytesIO(path.read_bytes())).size
+    return size
+
+
+def test_sharegpt_images_are_files_at_their_placeholders(tmp_path: Path) -> None:
+    (line, plain_line) = lines([seen(), weather()], "sharegpt", tmp_path)
+    values = [turn["value"] for turn in line["conversations"]]
+    assert [value.count("<image>") for value in values] == [1, 0, 1, 0]
+    assert [size_of(tmp_path / "sharegpt" / path) for path in line["images"]] == [(2, 2), (3, 3)]
+    assert "images" not in plain_line
+    assert len(load_dataset(str(tmp_path), "sharegpt", split="train", cache_dir=str(tmp_path / "cache"))) == 2
+
+
+def test_sharegpt_leaves_out_what_writes_a_placeholder_of_its_own(tmp_path: Path) -> None:
+    rollout = seen()
+    rollout.messages[0] = user("an <image> of words")
+    report = export.write([rollout], tmp_path, formats=["sharegpt"]).formats["sharegpt"]
+    assert report.excluded == {"somebody wrote <image>: LLaMA-Factory would look for an image there": 1}
+
+
+def test_images_of_an_earlier_export_go(tmp_path: Path) -> None:
+    lines([seen()], "sharegpt", tmp_path)
+    (line,) = lines([weather()], "sharegpt", tmp_path)
+    assert "images" not in line
+    assert list((tmp_path / "sharegpt" / "images").iterdir()) == []
+
+
+def test_images_as_paths_need_a_folder() -> None:
+    for format in ("sharegpt", "atif"):
+        assert len(export.to_dataset([seen()], format=format)) == 0
+
+
+def test_atif_images_are_files(tmp_path: Path) -> None:
+    (line,) = lines([seen()], "atif", tmp_path)
+    sources = [
+        part["source"]
+        for step in line["steps"]
+        if isinstance(step["message"], list)
+        for part in step["message"]
+        if "source" in part
+    ]
+    assert [source["media_type"] for source in sources] == ["image/png"] * 2
+    assert [size_of(tmp_path / "atif" / source["path"]) for source in sources] == [(2, 2), (3, 3)]
+
+
+def test_verl_images_are_in_the_table(tmp_path: Path) -> None:
+    export.write([seen()], tmp_path, formats=["verl"])
+    (row,) = pq.read_table(tmp_path / "verl").to_pylist()
+    assert row["prompt"][-1]["content"] == "<image>\nwhat is it?"
+    assert [Image.open(io.BytesIO(image["bytes"])).size for image in row["images"]] == [(2, 2)]
+
+
+def test_axolotl_leaves_images_out_and_says_so(tmp_path: Path) -> None:
+    report = export.write([seen()], tmp_path, formats=["axolotl"]).formats["axolotl"]
+    assert report.excluded == {"it has images: lines with and without would differ in type (take sft)": 1}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.formats.archive import Rollouts
 from openreward_gym.export.formats.atif import Atif
-from openreward_gym.export.formats.base import Context, Format, LeftOut
+from openreward_gym.export.formats.base import Context, Format, ImageFiles, LeftOut
 from openreward_gym.export.formats.chat import PromptCompletion, Prompts, Sft
 from openreward_gym.export.formats.compare import Kto, Preference
 from openreward_gym.export.formats.nemo import NemoGym
 from openreward_gym.export.formats.tokens import Tokens
 from openreward_gym.export.formats.trainers import Axolotl, OpenAi, ShareGpt, Verl
 
-__all__ = ["FORMATS", "Context", "Format", "LeftOut", "format_of"]
+__all__ = ["FORMATS", "Context", "Format", "ImageFiles", "LeftOut", "format_of"]
 
 _ALL: tuple[type[Format], ...] = (
     Sft,

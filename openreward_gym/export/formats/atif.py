@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeAlias
 
 from openreward_gym.export.conversation import ChatMessage, Conversation
-from openreward_gym.export.formats.base import Format, LeftOut
+from openreward_gym.export.formats.base import Format, LeftOut, mime_type_of
 from openreward_gym.export.select import model_of
 from openreward_gym.export.source import Record
 from openreward_gym.export.tables import Columns, Row
@@ -42,9 +42,7 @@ class Atif(Format):
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
-        if conversation.images:
-            raise LeftOut("it has images: ATIF takes paths")
-        steps = _steps(conversation)
+        steps = _steps(conversation, iter(zip(conversation.images, self.image_paths(conversation, "ATIF"), strict=False)))
         if not steps:
             raise LeftOut("it has no messages")
         record = conversation.record
@@ -69,7 +67,7 @@ def _agent(conversation: Conversation) -> dict[str, Any]:
     return agent
 
 
-def _steps(conversation: Conversation) -> list[dict[str, Any]]:
+def _steps(conversation: Conversation, images: Images) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
     messages = conversation.record.get("messages") or []
     for message, origin in zip(conversation.messages, conversation.origins, strict=True):
@@ -79,13 +77,30 @@ def _steps(conversation: Conversation) -> list[dict[str, Any]]:
             results.append(_result(message, record))
             continue
         source = "agent" if message["role"] == "assistant" else message["role"]
-        step: dict[str, Any] = {"step_id": len(steps) + 1, "source": source, "message": message["content"]}
+        step: dict[str, Any] = {"step_id": len(steps) + 1, "source": source, "message": _content(message["content"], images)}
         if record.get("started_at"):
             step["timestamp"] = record["started_at"]
         if source == "agent":
             step.update(_agent_fields(message, record))
         steps.append(step)
     return steps
+
+
+Images: TypeAlias = Iterator[tuple[bytes, str]]
+
+
+def _content(content: Any, images: Images) -> Any:
+    """A text, or parts in which an image is named by its path."""
+    if isinstance(content, str):
+        return content
+    parts: list[dict[str, Any]] = []
+    for part in content:
+        if part["type"] == "image":
+            image, path = next(images)
+            parts.append({"type": "image", "source": {"media_type": mime_type_of(image), "path": path}})
+        else:
+            parts.append(part)
+    return parts
 
 
 def _agent_fields(message: ChatMessage, record: Record) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from openreward_gym.export.conversation import ChatMessage, Conversation, ReadImage
@@ -35,6 +37,7 @@ class Context:
         read_image: Gives an image part's bytes, or None.
         notes_of: Gives what was said about a rollout.
         reward: Which reward counts where rollouts are compared.
+        image_files: Where images go that rows name by their path; None where rows are not written to files.
         with_images: Whether a rollout that is exported has images: then every row has a column for them.
     """
 
@@ -44,11 +47,51 @@ class Context:
     read_image: ReadImage
     notes_of: Callable[[Record], Notes]
     reward: Which = "sum"
+    image_files: ImageFiles | None = None
     with_images: bool = False
 
     def reward_of(self, conversation: Conversation) -> float | None:
         """The reward that counts; None where there is none."""
         return reward_of(conversation.record, self.reward, self.notes_of)
+
+
+class ImageFiles:
+    """Images as files beside a format's rows, each once, named by their SHA-256."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._named: set[Path] = set()
+
+    def remove_others(self) -> None:
+        """Remove the images that no row names: an earlier export's."""
+        for path in (self._folder / "images").glob("*"):
+            if path not in self._named:
+                path.unlink()
+
+    def path_of(self, content: bytes) -> str:
+        """The image's path, relative to the format's folder; it is written if it is not there yet."""
+        mime_type = mime_type_of(content)
+        name = f"images/{hashlib.sha256(content).hexdigest()}.{mime_type.removeprefix('image/')}"
+        path = self._folder / name
+        self._named.add(path)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return name
+
+
+def mime_type_of(content: bytes) -> str:
+    """The type of an image, by how its bytes begin."""
+    return next((kind for signature, kind in _MIME_TYPES.items() if content.startswith(signature)), "image/png")
+
+
+_MIME_TYPES = {
+    b"\x89PNG": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"RIFF": "image/webp",
+    b"BM": "image/bmp",
+}
 
 
 class Format(ABC):
@@ -105,6 +148,17 @@ class Format(ABC):
         Raises:
             LeftOut: There can be none.
         """
+
+    def image_paths(self, conversation: Conversation, needs: str) -> list[str]:
+        """The images as files, in order.
+
+        Raises:
+            LeftOut: There are images, and no folder to write them to.
+        """
+        files = self.context.image_files
+        if conversation.images and files is None:
+            raise LeftOut(f"it has images: {needs} takes paths, which `write` makes")
+        return [files.path_of(content) for content in conversation.images] if files is not None else []
 
     def row(self, conversation: Conversation, **values: Any) -> Row:
         """A row with the columns that all rows have."""

@@ -8,18 +8,10 @@ from typing import Any
 
 from openreward_gym.export import exact
 from openreward_gym.export.conversation import ChatMessage, Conversation, split_parallel
-from openreward_gym.export.formats.base import Context, Format, LeftOut, up_to_last_turn
+from openreward_gym.export.formats.base import Context, Format, LeftOut, images_in, mime_type_of, up_to_last_turn
 from openreward_gym.export.messages import plain_message, with_text_arguments
 from openreward_gym.export.select import task_of
 from openreward_gym.export.tables import Columns, Row
-
-_MIME_TYPES = {
-    b"\x89PNG": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF8": "image/gif",
-    b"RIFF": "image/webp",
-    b"BM": "image/bmp",
-}
 
 
 class OpenAi(Format):
@@ -61,8 +53,10 @@ def _openai_part(part: dict[str, Any], images: Iterator[bytes]) -> dict[str, Any
     if part["type"] != "image":
         return part
     content = next(images)
-    mime_type = next((kind for signature, kind in _MIME_TYPES.items() if content.startswith(signature)), "image/png")
-    return {"type": "image_url", "image_url": {"url": f"data:{mime_type};base64,{base64.b64encode(content).decode('ascii')}"}}
+    return {
+        "type": "image_url",
+        "image_url": {"url": f"data:{mime_type_of(content)};base64,{base64.b64encode(content).decode('ascii')}"},
+    }
 
 
 class ShareGpt(Format):
@@ -74,17 +68,18 @@ class ShareGpt(Format):
     image_column = False
 
     def columns(self) -> Columns:
-        return {"conversations": "objects", "system": "text", "tools": "text"}
+        return {"conversations": "objects", "system": "text", "tools": "text", "images": "texts"}
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
-        if conversation.images:
-            raise LeftOut("it has images: LLaMA-Factory takes paths (take sft)")
+        images = self.image_paths(conversation, "LLaMA-Factory")
+        if images and any(_IMAGE in text for message in conversation.messages for text in _texts_of(message)):
+            raise LeftOut(f"somebody wrote {_IMAGE}: LLaMA-Factory would look for an image there")
         split_parallel(conversation)
         messages = up_to_last_turn(conversation.messages)
         system = ""
         while messages and messages[0]["role"] == "system":
-            system += ("\n\n" if system else "") + messages[0]["content"]
+            system += ("\n\n" if system else "") + plain_message(messages[0])["content"]
             messages = messages[1:]
         said: list[dict[str, str]] = []
         for message in messages:
@@ -97,11 +92,25 @@ class ShareGpt(Format):
             else:
                 said.append({"from": who, "value": value})
         tools = [tool["function"] for tool in conversation.tools or ()]
-        yield self.row(conversation, conversations=said, system=system or None, tools=exact.encode(tools) if tools else None)
+        yield self.row(
+            conversation,
+            conversations=said,
+            system=system or None,
+            tools=exact.encode(tools) if tools else None,
+            images=images[: sum(turn["value"].count(_IMAGE) for turn in said)] or None,
+        )
+
+
+_IMAGE = "<image>"
+
+
+def _texts_of(message: ChatMessage) -> list[str]:
+    content = message["content"]
+    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
 
 
 def _sharegpt_turn(message: ChatMessage) -> tuple[str, str]:
-    role, content = message["role"], message["content"]
+    role, content = message["role"], plain_message(message)["content"]
     if role in ("user", "system"):
         return "human", content
     if role == "tool":
@@ -129,7 +138,7 @@ class Axolotl(Format):
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
         if conversation.images:
-            raise LeftOut("it has images: axolotl takes paths (take sft)")
+            raise LeftOut("it has images: lines with and without would differ in type (take sft)")
         # Arguments as text: the JSON loader would give every call the keys of all others.
         messages = [{**plain_message(message), "train": message["role"] == "assistant"} for message in conversation.messages]
         yield self.row(conversation, messages=messages, tools=conversation.tools)
@@ -142,7 +151,6 @@ class Verl(Format):
     about = "one prompt a task for verl's reinforcement learning (the ground truth only with answers=True)"
     statuses = None
     trains = False
-    image_column = False
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -158,7 +166,7 @@ class Verl(Format):
         }
 
     def all_columns(self) -> Columns:
-        return self.columns()
+        return {**self.columns(), **({"images": "images"} if self.context.with_images else {})}
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
@@ -166,10 +174,11 @@ class Verl(Format):
         task = task_of(record)
         if task in self._seen:
             raise LeftOut("another rollout of its task has the same prompt")
-        if conversation.images:
-            raise LeftOut("it has images: verl takes paths")
         end = next(iter(conversation.turns), len(conversation.messages))
-        prompt = [{"role": message["role"], "content": message["content"]} for message in conversation.messages[:end]]
+        shown = conversation.messages[:end]
+        if conversation.images and any(_IMAGE in text for message in shown for text in _texts_of(message)):
+            raise LeftOut(f"somebody wrote {_IMAGE}: verl would look for an image there")
+        prompt = [{"role": message["role"], "content": plain_message(message)["content"]} for message in shown]
         if not prompt or prompt[-1]["role"] != "user":
             raise LeftOut("it begins with no user message")
         self._seen.add(task)
@@ -181,6 +190,7 @@ class Verl(Format):
             "prompt": prompt,
             "ability": "agent",
             "reward_model": {"style": "rule", "ground_truth": truth},
+            "images": conversation.images[: images_in(shown)],
             "extra_info": {
                 "split": environment.get("split") or "",
                 "index": where.get("index"),
