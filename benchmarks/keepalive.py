@@ -2,8 +2,9 @@
 
     python benchmarks/keepalive.py [SESSIONS] [SECONDS]
 
-Three lines, each the CPU time of the client's process as a share of one core: the keeper alone (its pings do nothing), the pings
-alone (as many requests, sent evenly by a plain loop), and the real thing. The server runs in a process of its own.
+The CPU time of the client's process as a share of one core: of the keeper alone (its pings do nothing); then, over each
+transport, of the pings alone (as many requests, sent evenly by a plain loop), and of the real thing. The server runs in a process
+of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.keepalive import KeepAlive
 from openreward_gym.protocol.loop import background_loop
 from openreward_gym.protocol.session import Session
+from openreward_gym.protocol.transport import TRANSPORTS
 
 INTERVAL_S = 10.0
 
@@ -95,10 +97,18 @@ def serve(pipe: Connection) -> None:
 
 
 async def main(count: int, seconds: float, url: str) -> None:
-    versions = f"Python {platform.python_version()}, httpx {httpx.__version__}, {os.cpu_count()} cores"
+    versions = (
+        f"Python {platform.python_version()}, httpx {httpx.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    )
     print(f"{count} sessions, pinged every {INTERVAL_S:g} s, over {seconds:g} s; {versions}")
     print(f"keeper alone, pings that do nothing   {await keeper_alone(count, seconds):6.2f} % of a core")
-    async with Client(url, ping_interval_s=3600.0) as client:
+    for transport in TRANSPORTS:
+        await over(transport, count, seconds, url)
+
+
+async def over(transport: str, count: int, seconds: float, url: str) -> None:
+    print(f"over {transport}")
+    async with Client(url, transport=transport, ping_interval_s=3600.0) as client:
         sessions = [client.environment("fault").session(split="train", index=0) for _ in range(count)]
         for start in range(0, count, 50):
             await asyncio.gather(*[session.open() for session in sessions[start : start + 50]])
@@ -108,6 +118,8 @@ async def main(count: int, seconds: float, url: str) -> None:
         for session in sessions:
             keeper.add(session)
         print(f"keeper and pings                      {await measured(seconds):6.2f} % of a core")
+        for session in sessions:
+            keeper.discard(session)
         began = time.perf_counter()
     print(f"deleting all of them                  {time.perf_counter() - began:6.2f} s")
 

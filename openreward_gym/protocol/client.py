@@ -161,7 +161,7 @@ class Client:
         loop, last = asyncio.get_running_loop(), self._last
         if self._pid != process_id():
             # The connections of a forked child's parent are the parent's.
-            self._pid, self._transports = process_id(), WeakKeyDictionary()
+            self._pid, self._transports, self._last = process_id(), WeakKeyDictionary(), None
         elif last is not None and last[0]() is loop and last[1] == address:
             return last[2]
         if self._transports and loop not in self._transports and not self.exchange.any_loop:
