@@ -32,7 +32,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
 
 from launch import served
-from wire_clients import NAMES
+from wire_clients import ALL_NAMES, NAMES
 
 HERE = Path(__file__).parent
 LIMIT = "limit"
@@ -225,9 +225,9 @@ def main() -> None:
     parser.add_argument("--uvloop", action="store_true")
     given = parser.parse_args()
     clients = [name.strip() for name in given.clients.split(";")]
-    unknown = [name for name in clients if name not in NAMES]
+    unknown = [name for name in clients if name not in ALL_NAMES]
     if unknown:
-        parser.error(f"no client {unknown[0]!r}: choose of {'; '.join(NAMES)}")
+        parser.error(f"no client {unknown[0]!r}: choose of {'; '.join(ALL_NAMES)}")
     plan = Plan(
         clients,
         [int(count) for count in given.sessions.split(",")],

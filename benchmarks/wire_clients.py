@@ -229,6 +229,13 @@ class Limit:
             bare.transport.close()
 
 
+def candidate(name: str, url: str) -> AsyncPlayer:
+    import wire_candidates
+
+    player: AsyncPlayer = getattr(wire_candidates, name)(url)
+    return player
+
+
 ASYNC: dict[str, Callable[[str], AsyncPlayer]] = {
     "fast": lambda url: Ours(url, "fast"),
     "httpx transport": lambda url: Ours(url, "httpx"),
@@ -237,9 +244,13 @@ ASYNC: dict[str, Callable[[str], AsyncPlayer]] = {
     "plain httpx": lambda url: Httpx(url, over_aiohttp=False),
     "httpx over aiohttp": lambda url: Httpx(url, over_aiohttp=True),
     "limit": Limit,
+    # By name only: what the fast transport was chosen from.
+    "aiohttp": lambda url: candidate("Aiohttp", url),
+    "pyreqwest": lambda url: candidate("Pyreqwest", url),
 }
 SYNC = "official sync"
-NAMES = [*list(ASYNC)[:4], SYNC, *list(ASYNC)[4:]]
+NAMES = [*list(ASYNC)[:4], SYNC, *list(ASYNC)[4:7]]
+ALL_NAMES = [*NAMES, "aiohttp", "pyreqwest"]
 
 
 def used_s() -> float:
