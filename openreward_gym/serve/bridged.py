@@ -8,6 +8,7 @@ import inspect
 import json
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -234,7 +235,8 @@ def _names_of_actions(env: gymnasium.Env[Any, Any], given: tuple[str, ...] | Non
 
 def _manual_of(env: gymnasium.Env[Any, Any]) -> str:
     """What Gymnasium's manual says of the env to who plays it: those sections of its class's docstring."""
-    sections = re.split(r"^ *## +", inspect.getdoc(type(env.unwrapped)) or "", flags=re.MULTILINE)[1:]
+    manual = textwrap.dedent(inspect.getdoc(type(env.unwrapped)) or "")
+    sections = re.split(r"^ *## +", manual, flags=re.MULTILINE)[1:]
     told = [section.strip() for section in sections if section.partition("\n")[0].strip().lower() in SECTIONS]
     return "".join(f"\n{section}\n" for section in told) + ("\n" if told else "")
 

@@ -319,3 +319,12 @@ def test_an_environment_of_a_script(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(textwrap.dedent(script))
     ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert ran.stdout == "('5\\nThe episode is over: it reached its end.', 1.0, True)\n" * 2, ran.stderr
+
+
+def test_the_example() -> None:
+    example = Path(__file__).parents[2] / "examples" / "serve_gymnasium.py"
+    ran = subprocess.run([sys.executable, str(example), "CartPole-v1", "2"], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert "You play CartPole-v1." in ran.stdout
+    assert "0: Push cart to the left" in ran.stdout
+    assert ran.stdout.count("the same without the server") == 2

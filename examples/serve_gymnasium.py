@@ -1,0 +1,67 @@
+"""Serve an environment of Gymnasium's to language models, and see that nothing is lost on the way.
+
+    python examples/serve_gymnasium.py [ID] [EPISODES]
+
+The env is bridged and served on this machine; a policy that knows nothing plays it as a model would, with calls of the tool
+`step`. Each episode is then played again without any server, with the same seed and the same actions: both must be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import gymnasium as gym
+
+import openreward_gym  # noqa: F401  (registers OpenReward-v0)
+from openreward_gym import serve
+from openreward_gym.serve.values import decode, encode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("id", nargs="?", default="FrozenLake-v1", help="a registered id")
+    parser.add_argument("episodes", nargs="?", type=int, default=3)
+    given = parser.parse_args()
+    with serve.local([given.id]) as base_url:
+        env = gym.make("OpenReward-v0", environment=given.id, base_url=base_url)
+        direct = gym.make(given.id)
+        for seed in range(given.episodes):
+            actions, steps, total = play(env, direct.action_space, seed)
+            assert again(direct, seed, actions) == steps
+            print(f"seed {seed}: {len(steps)} steps, return {total:g}, the same without the server")
+        env.close()
+        direct.close()
+
+
+def play(env: gym.Env[Any, Any], actions: gym.Space[Any], seed: int) -> tuple[list[Any], list[Any], float]:
+    """One episode of random actions: the actions, (exact observation, reward, terminated, truncated) of each step, the return."""
+    prompt, _ = env.reset(seed=seed)
+    if seed == 0:
+        print(f"{prompt}\n")
+    actions.seed(seed)
+    played, steps, total = [], [], 0.0
+    while True:
+        action = encode(actions, actions.sample())
+        _, reward, _, _, info = env.step({"name": "step", "arguments": {"action": action}})
+        exact = json.loads(info["metadata"])
+        played.append(action)
+        steps.append((exact["observation"], float(reward), exact["terminated"], exact["truncated"]))
+        total += float(reward)
+        if exact["terminated"] or exact["truncated"]:
+            return played, steps, total
+
+
+def again(env: gym.Env[Any, Any], seed: int, actions: list[Any]) -> list[Any]:
+    """The same, played in the env itself."""
+    env.reset(seed=seed)
+    steps = []
+    for action in actions:
+        observation, reward, terminated, truncated, _ = env.step(decode(env.action_space, action))
+        steps.append((encode(env.observation_space, observation, []), float(reward), terminated, truncated))
+    return steps
+
+
+if __name__ == "__main__":
+    main()
