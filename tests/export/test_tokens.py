@@ -11,7 +11,7 @@ from export_rollouts import assistant, call, episode, png, result, user
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rollout_strategies import EXAMPLES
-from tiny_tokenizer import CHATML, tiny_tokenizer
+from tiny_tokenizer import CHATML, VISION, tiny_tokenizer
 
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
@@ -151,13 +151,6 @@ def test_images_without_a_vision_template_and_long_rows_are_left_out_and_counted
     assert form.rows == 0
     assert form.excluded["it has images: the template shows none (take a vision model's tokenizer, or sft)"] == 1
     assert form.dropped_rows == {"longer than 400 tokens": 1}
-
-
-VISION = CHATML.replace(
-    "{{- message.content }}",
-    "{%- if message.content is string %}{{- message.content }}{%- else %}{%- for part in message.content %}"
-    "{{- '<|vision_start|><|image_pad|><|vision_end|>' if part.type == 'image' else part.text }}{%- endfor %}{%- endif %}",
-)
 
 
 def test_images_stand_where_a_vision_template_puts_them() -> None:

@@ -22,6 +22,13 @@ CHATML = """{%- if tools %}{{- '<|im_start|>system\\n' }}
 {{- '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
 """A template with no quirks."""
 
+VISION = CHATML.replace(
+    "{{- message.content }}",
+    "{%- if message.content is string %}{{- message.content }}{%- else %}{%- for part in message.content %}"
+    "{{- '<|vision_start|><|image_pad|><|vision_end|>' if part.type == 'image' else part.text }}{%- endfor %}{%- endif %}",
+)
+"""The same, of a vision model."""
+
 
 def tiny_tokenizer(template: str = CHATML, special: Sequence[str] = (), **variables: str) -> Any:
     """A tokenizer with `template`; `variables`: bos_token and eos_token, where the template needs them."""

@@ -1,0 +1,78 @@
+"""Rows in tables: types that do not depend on the rows, row groups of a bounded size, lists of texts that may be missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+from export_rollouts import assistant, call, episode, png, result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openreward_gym import export
+from openreward_gym.errors import RecordError
+from openreward_gym.export import columns, tables
+from openreward_gym.export.columns import TextLists
+from openreward_gym.rollouts.record import ImagePart, MessageRecord, ToolRecord
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.none() | st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=4), max_size=6))
+def test_lists_of_texts_come_out_as_they_went_in(rows: list[list[str] | None]) -> None:
+    column = TextLists(lambda texts: [text.encode() for text in texts])
+    for _ in range(2):  # empty again after each
+        for row in rows:
+            column.add(row)
+        array = column.take(pa.list_(pa.string()))
+        array.validate(full=True)
+        assert array.to_pylist() == rows
+
+
+def test_more_text_than_a_table_takes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "_MOST_BYTES", 10)
+    with pytest.raises(RecordError, match="a table takes 2 GiB at most"):
+        export.to_dataset([episode(assistant("x"))])
+
+
+def test_a_column_that_begins_with_a_thousand_nulls_is_still_of_its_type(tmp_path: Path) -> None:
+    rollouts = [episode(assistant("x"), reward=None)] * 1001 + [episode(assistant("y"), reward=0.5)]
+    export.write(rollouts, tmp_path, columns=("reward", "advantage", "model"))
+    rows = load_dataset(str(tmp_path), "sft", split="train", cache_dir=str(tmp_path / "cache"))
+    assert (rows[0]["reward"], rows[1001]["reward"]) == (None, 0.5)
+    assert rows.features["advantage"].dtype == "float64"
+
+
+def test_row_groups_are_bounded_by_rows_and_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rollouts = [episode(assistant("x"), tools=[] if n % 2 else None) for n in range(2 * tables.ROWS_A_GROUP + 1)]
+    (file,) = export.write(rollouts, tmp_path).formats["sft"].files
+    assert pq.ParquetFile(tmp_path / file).num_row_groups == 3
+    assert [row is None for row in pq.read_table(tmp_path / file)["tools"].to_pylist()[:3]] == [False, True, False]
+    monkeypatch.setattr(tables, "_BYTES_A_GROUP", 1000)
+    for rollout in (episode(assistant("x" * 600)), episode(MessageRecord(role="user", blocks=[ImagePart(data=png(60, 60))]))):
+        rollout.messages.append(assistant("y" * 600))
+        (file,) = export.write([rollout] * 4, tmp_path / "bytes").formats["sft"].files
+        assert pq.ParquetFile(tmp_path / "bytes" / file).num_row_groups == 4
+
+
+def test_large_tables_are_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_BYTES_A_FILE", 1)
+    monkeypatch.setattr(tables, "ROWS_A_GROUP", 2)
+    files = export.write([episode(assistant("x"))] * 5, tmp_path).formats["sft"].files
+    assert files == [f"sft/train-0000{n}-of-00003.parquet" for n in range(3)]
+    assert len(load_dataset(str(tmp_path), "sft", split="train", cache_dir=str(tmp_path / "cache"))) == 5
+
+
+def test_rollouts_with_other_tools_keep_their_own(tmp_path: Path) -> None:
+    def with_tool(name: str, schema: Any) -> Any:
+        return episode(
+            assistant("", call(name, {})), result("r"), assistant("x"), tools=[ToolRecord(name=name, input_schema=schema)]
+        )
+
+    # Equal to Python, and yet not the same JSON.
+    schemas = [{"default": 1}, {"default": True}, {"default": 1.0}, {"default": 1}, {"default": None}]
+    rows = export.to_dataset([with_tool("f", schema) for schema in schemas])
+    assert [repr(row["tools"][0]["function"]["parameters"]["default"]) for row in rows] == ["1", "True", "1.0", "1", "None"]
