@@ -17,7 +17,7 @@ import certifi
 from openreward_gym.errors import ConfigurationError, TransportError
 from openreward_gym.protocol.addresses import origin_of
 from openreward_gym.protocol.connection import Connection
-from openreward_gym.protocol.request import Headers, Request, Response, encode_headers, shown, unreachable
+from openreward_gym.protocol.request import Headers, Request, Response, shown, unreachable
 
 __all__ = ["FastTransport", "why_not"]
 
@@ -71,6 +71,8 @@ class FastTransport:
         # asyncio itself refuses to wait for another loop's future: asking for the running loop at each call costs a system call.
         loop = self._loop or self._settle()
         origin, line = self._targets.get((request.method, request.url)) or self._target(request)
+        headers = request.headers if type(request.headers) is Headers else Headers(request.headers)
+        headers.encoded()
         now = loop.time()
         idle = origin.idle
         while idle:
@@ -81,11 +83,8 @@ class FastTransport:
             connection = await self._connect(origin, request)
             now = loop.time()
         future: asyncio.Future[Response] = loop.create_future()
-        headers = request.headers
         # The encoded headers hold the key in the clear, and are no variable here: a traceback shows this frame.
-        connection.begin(
-            request, line + (headers.encoded() if type(headers) is Headers else encode_headers(headers)), future, now
-        )
+        connection.begin(request, line + headers.encoded(), future, now)
         try:
             return await future
         except BaseException:
