@@ -13,6 +13,7 @@ from typing import Any
 
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.rollouts.record import line_of, task_id
+from openreward_gym.rollouts.sources import nemo_gym
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ def _task(row: Any, split: str) -> TaskChoice | Mapping[str, Any]:
     named = {own[name]: row[name] for name in own if row.get(name) is not None}
     if not named and "id" in row and "group" in row and "sample" in row:
         named = {name: row[name] for name in ("index", "spec") if row.get(name) is not None}
-    if "responses_create_params" in row and not named:
+    if nemo_gym.is_row(row) and not named:
         return row
     where = row.get("split", split) if named else split
     if not isinstance(where, str):
@@ -240,23 +241,5 @@ def match_rows(rows: Iterable[TaskChoice | Mapping[str, Any]], split: str, specs
 
 
 def _match(row: Mapping[str, Any], split: str, texts: Mapping[str, int]) -> TaskChoice:
-    question = _question(row["responses_create_params"])
-    if question in texts:
-        return TaskChoice(split, texts[question])
-    rest = {name: value for name, value in row.items() if name not in ("responses_create_params", "agent_ref")}
-    return TaskChoice(split, None, {"question": question, **rest})
-
-
-def _question(params: Any) -> str:
-    """What the last user message of OpenAI's `input` says."""
-    said = params.get("input") if isinstance(params, Mapping) else None
-    if isinstance(said, str):
-        return said.strip()
-    for message in reversed(said if isinstance(said, list) else []):
-        if isinstance(message, Mapping) and message.get("role") == "user":
-            content = message.get("content")
-            if isinstance(content, str):
-                return content.strip()
-            parts = content if isinstance(content, list) else []
-            return "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping)).strip()
-    return ""
+    index = texts.get(nemo_gym.question_of(row))
+    return TaskChoice(split, None, nemo_gym.spec_of(row)) if index is None else TaskChoice(split, index)

@@ -92,6 +92,30 @@ def test_a_row_that_no_task_asks_is_a_task_of_its_own() -> None:
     assert found == [TaskChoice("train", None, {"question": "Who?", "expected": 4}), TaskChoice("train", 0)]
 
 
+@pytest.mark.parametrize(
+    ("asked", "question"),
+    [
+        ({"input": " Who? "}, "Who?"),
+        (
+            {
+                "input": [
+                    {"role": "user", "content": [{"type": "input_text", "text": "Who?"}]},
+                    {"role": "assistant", "content": "I."},
+                ]
+            },
+            "Who?",
+        ),
+        ({"input": [SYSTEM], "instructions": "Be kind."}, ""),
+        ({}, ""),
+        (None, ""),
+        ({"input": [7]}, ""),
+    ],
+)
+def test_what_a_row_asks(asked: Any, question: str) -> None:
+    found = match_rows([{"responses_create_params": asked, "answer": 4}], "train", [])
+    assert found == [TaskChoice("train", None, {"question": question, "answer": 4})]
+
+
 def test_an_estimate_plays_nothing(server_url: str, tmp_path: Path) -> None:
     output = tmp_path / "run"
     before = estimate("echo", "random", base_url=server_url, repeats=2, output=output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from openreward_gym.collect.inventory import Inventory, TaskChoice
 from openreward_gym.collect.lock import RunLock
 from openreward_gym.errors import RecordError, StoreError
 from openreward_gym.rollouts.store import RolloutStore
-from openreward_gym.types import AssistantMessage, Message, ToolCall, ToolSet
+from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
 
 
 async def right(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
@@ -151,8 +152,6 @@ def test_a_second_interrupt_or_a_term_stops_at_once(server_url: str, tmp_path: P
 
 def test_a_run_deadline_leaves_what_is_under_way(server_url: str, tmp_path: Path) -> None:
     async def never(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
-        import asyncio
-
         await asyncio.sleep(600)
         raise AssertionError
 
@@ -164,8 +163,6 @@ def test_a_run_deadline_leaves_what_is_under_way(server_url: str, tmp_path: Path
 
 def test_an_episode_deadline_is_an_ending(server_url: str, tmp_path: Path) -> None:
     async def slow(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
-        import asyncio
-
         if len(transcript) > 1:
             await asyncio.sleep(600)
         return AssistantMessage(tool_calls=[ToolCall("echo", {"text": "x"})])
@@ -276,3 +273,30 @@ def test_a_limit_omits_and_a_resume_plays_the_rest(server_url: str, tmp_path: Pa
     assert (coverage.expected, coverage.successful, coverage.omitted, coverage.missing) == (10, 4, 6, 0)
     assert coverage.complete
     assert play(server_url, tmp_path / "run", repeats=2, resume=True).coverage.successful == 10
+
+
+def test_a_resume_begins_with_what_takes_longest(server_url: str, tmp_path: Path) -> None:
+    begun: list[int] = []
+
+    class Slower:
+        """Takes longer in later tasks, and notes which it begins."""
+
+        name = "slower"
+
+        def begin(self, task: Task, sample: int, seed: int) -> Any:
+            begun.append(task.index or 0)
+
+            async def play(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+                await asyncio.sleep(0.15 * (task.index or 0))
+                return await right(transcript, tools)
+
+            return play
+
+    arguments: dict[str, Any] = {"policy": Slower(), "tasks": "0:4", "concurrency": 1}
+    play(server_url, tmp_path / "run", repeats=1, **arguments)
+    assert begun == [0, 1, 2, 3]
+    begun.clear()
+    result = play(server_url, tmp_path / "run", repeats=2, resume=True, allow_changed=True, **arguments)
+    # By the first samples of each task, the second ones of the slow tasks come first.
+    assert begun == [3, 2, 1, 0]
+    assert result.coverage.successful == 8

@@ -32,7 +32,9 @@ PRICES: Mapping[str, Price] = {
     "gemini-2.5-flash": Price(0.3, 2.5),
     "gemini-2.5-pro": Price(1.25, 10.0),
 }
-"""List prices of 2025, without discounts and surcharges. They change: pass `prices={...}` with your own."""
+"""List prices as they were in 2025, without discounts and surcharges. They change, and nothing here follows them: what counts are
+the providers' own pages (platform.openai.com/docs/pricing, docs.claude.com, ai.google.dev/gemini-api/docs/pricing). Pass
+`prices={...}` with yours, of these models and of others."""
 
 
 def read_prices(given: Mapping[str, Any] | None) -> dict[str, Price]:

@@ -44,6 +44,29 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
     return read_lines(path, rollout_of)
 
 
+def is_row(row: Mapping[str, Json]) -> bool:
+    """Whether a line is NeMo Gym's: a rollout or an input."""
+    return "responses_create_params" in row
+
+
+def question_of(row: Mapping[str, Json]) -> str:
+    """What a line's last user message asks, without space around it; empty where there is none."""
+    asked = row.get("responses_create_params")
+    try:
+        messages = _prompt(asked) if isinstance(asked, Mapping) else []
+    except (TypeError, ValueError):
+        return ""
+    said = next((message for message in reversed(messages) if message.role == "user"), None)
+    parts = [] if said is None else [part.text for part in said.blocks if isinstance(part, TextPart)]
+    return "\n".join(parts).strip()
+
+
+def spec_of(row: Mapping[str, Json]) -> dict[str, Json]:
+    """A line as the spec of a task: the fields beside the conversation, with the question as `question` where they have none."""
+    beside = {name: value for name, value in row.items() if name not in ("responses_create_params", "agent_ref")}
+    return {"question": question_of(row), **beside}
+
+
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
     """One line's rollout.
 

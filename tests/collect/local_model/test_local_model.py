@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from launch import _wait_for as wait_for
+from launch import free_port
 
 from openreward_gym import collect
 from openreward_gym.collect.policies import resolve
@@ -122,3 +128,41 @@ def test_models_that_are_none(tmp_path: Path) -> None:
         resolve(f"transformers:{tmp_path}")
     with pytest.raises(ConfigurationError, match="policy_url"):
         resolve("transformers:x", url="http://127.0.0.1:9")
+
+
+@pytest.fixture(scope="module")
+def serving(tiny: str) -> Iterator[str]:
+    """The address of `transformers serve` with the tiny model."""
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "transformers"), "serve", tiny, "--port", str(port), "--device", "cpu"]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(f"{url}/health", process, 120.0, output)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def test_transformers_serve_is_a_models_server(examples: str, tiny: str, serving: str, tmp_path: Path) -> None:
+    result = collect(
+        "weather",
+        f"openai:{tiny}",
+        policy_url=f"{serving}/v1",
+        policy_options={"max_tokens": 12, "temperature": 1.0, "timeout_s": 120.0},
+        base_url=examples,
+        tasks="0:3",
+        concurrency=2,
+        output=tmp_path / "run",
+        progress=False,
+    )
+    assert result.coverage.successful == 3, list(result.store.failures())
+    for rollout in result.store:
+        assert rollout.model is not None
+        assert rollout.model["name"] == tiny
+        # A random model says something; the environment judges it, and what it cost is not known.
+        assert rollout.turns
+        assert rollout.reward == 0.0
+        assert rollout.cost_usd is None
