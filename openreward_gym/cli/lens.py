@@ -134,6 +134,8 @@ def _read(value: Any) -> Any:
         return [_read(item) for item in value]
     if isinstance(value, bytes) and value[:1] in (b"{", b"["):
         return exact.decode(value)[0]
+    if hasattr(value, "tolist"):  # token ids are an array
+        return value.tolist()
     return value
 
 
