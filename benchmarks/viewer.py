@@ -1,6 +1,19 @@
 """The viewer's index at size: building it, listing a step, opening a rollout, searching.
 
 python benchmarks/viewer.py --rollouts 100000
+
+Seen on two shared cores (x86-64, Python 3.11), 100,000 rollouts of 1,000 steps in four files, 1,675 MB:
+
+    index built             5.37 s   312 MB/s
+    nothing new             0.14 ms  (longest 0.36)
+    all runs              203.12 ms  (longest 240.27)
+    steps of a run         62.40 ms  (longest 62.99)
+    list a step             0.19 ms  (longest 0.43)
+    open a rollout          0.11 ms  (longest 0.96)
+    series of a metric    158.65 ms  (longest 165.79)
+    search for words         564 MB/s
+
+"all runs" is what the first page asks for.
 """
 
 from __future__ import annotations

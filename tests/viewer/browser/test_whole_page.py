@@ -56,7 +56,7 @@ def test_nothing_recorded_runs_or_leaks(opened: Opener, tmp_path: Path) -> None:
         assert len(cards) == count * 9 // 10
         for card in cards[::9]:
             page.evaluate(OPEN, [card["id"], card["group"]])
-            expect(page.locator(".sample .ending")).to_be_attached(timeout=15_000)
+            expect(page.locator(".sample .ending")).to_be_attached(timeout=30_000)
             expect(page.locator(".sidebar")).to_be_visible()
             wrong = page.evaluate(WRONG)
             assert wrong == []

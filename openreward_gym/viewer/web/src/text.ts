@@ -22,6 +22,7 @@ hljs.registerAliases(["sh", "shell", "zsh", "console"], { languageName: "bash" }
 
 const HIGHLIGHT_LIMIT = 50_000;
 const MARKDOWN_LIMIT = 400_000;
+const CELLS_LIMIT = 4_000;
 
 export type Piece =
   | { kind: "text"; source: string }
@@ -159,6 +160,13 @@ function element(piece: Piece, how: Render): Node {
   return literal;
 }
 
+/** About how many cells the text's tables have: thousands take a browser seconds, and nobody reads them. */
+function cells(text: string): number {
+  let count = 0;
+  for (let at = text.indexOf("|"); at >= 0; at = text.indexOf("|", at + 1)) count += 1;
+  return count;
+}
+
 /** A passage (without thoughts) as DOM. With everything off it is the text, character for character. */
 export function rendered(text: string, how: Render): DocumentFragment {
   const whole = document.createDocumentFragment();
@@ -167,8 +175,8 @@ export function rendered(text: string, how: Render): DocumentFragment {
     return whole;
   }
   const found = pieces(text);
-  if (!how.markdown || text.length > MARKDOWN_LIMIT) {
-    for (const piece of found) whole.append(piece.kind === "text" ? piece.source : element(piece, how));
+  if (!how.markdown || text.length > MARKDOWN_LIMIT || cells(text) > CELLS_LIMIT) {
+    for (const piece of found) whole.append(piece.kind === "text" && !how.markdown ? piece.source : element(piece, how));
     return whole;
   }
   const mark = `x${Math.random().toString(36).slice(2)}x`;

@@ -37,3 +37,9 @@ test.each(["<script>x</script>", "<img src=x onerror=y>", "[a](javascript:x)", "
   box.append(safe(html(attack)));
   expect(box.innerHTML).not.toMatch(/<(script|img|svg|style)|javascript:|data:|\son\w+=|style=/i);
 });
+
+test("a table of thousands of cells stays text", () => {
+  const table = (rows: number) => `|a|b|\n|-|-|\n${"|1|2|\n".repeat(rows)}`;
+  expect(html(table(10))).toContain("<table>");
+  expect(html(table(2000))).toMatch(/^<span class="literal">\|a\|b\|\n/);
+});
