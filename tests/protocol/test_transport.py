@@ -171,6 +171,12 @@ async def test_a_certificate_that_nobody_signed(tmp_path: Path, transport: str, 
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         async with Client(server.url, transport=transport) as client:
             assert (await step(client)).reward == 1.0
+            async with client.environment("fault").session(split="train", index=0) as session:
+                output = await session.call("big", {"size": 5_000_000, "said": "y" * 3_000_000})
+                assert output.blocks[0].text == "x" * 5_000_000  # type: ignore[union-attr]
+                before = len(server._tasks)
+                await session.call("big", {"size": 1})
+                assert len(server._tasks) == before
         assert server.executed["step"] == 2
 
 
