@@ -47,11 +47,14 @@ class Player:
     """A client in its process."""
 
     def __init__(self, name: str, url: str, loop: str) -> None:
+        self.name, self.url, self.loop = name, url, loop
+        self.begin()
+
+    def begin(self) -> None:
         quiet = {"OPENREWARD_DISABLE_UPDATE_CHECK": "1", "OPENREWARD_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
-        self.name = name
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in `close`
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "wire_clients.py"), name, url, loop],
+            [sys.executable, str(HERE / "wire_clients.py"), self.name, self.url, self.loop],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -79,6 +82,11 @@ class Player:
         self.heard()
         used_s = used_by(server) - before
         cell: Cell = self.heard()
+        assert self.process.stdout is not None
+        if not self.process.stdout.readline():
+            # It had episodes that did not come to an end.
+            self.close()
+            self.begin()
         return {**cell, "server": 100 * used_s / seconds}
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import sys
 import threading
@@ -294,7 +295,8 @@ class Window:
         return found
 
 
-async def play_async(player: AsyncPlayer, sessions: int, seconds: float, imports_mib: float) -> dict[str, float]:
+async def play_async(player: AsyncPlayer, sessions: int, seconds: float, imports_mib: float) -> bool:
+    """Play, tell what came of it, and end the episodes that are under way; False where they do not end."""
     tally = Tally()
     window = Window(tally, imports_mib)
 
@@ -307,17 +309,14 @@ async def play_async(player: AsyncPlayer, sessions: int, seconds: float, imports
     window.begin()
     await asyncio.sleep(seconds)
     found = window.end()
-    _, late = await asyncio.wait(workers, timeout=GRACE_S)
-    for worker in late:
-        worker.cancel()
-    problems = await asyncio.gather(*workers, return_exceptions=True)
-    failed = [problem for problem in problems if isinstance(problem, Exception)]
-    if failed:
-        raise failed[0]
-    return found
+    ended, late = await asyncio.wait(workers, timeout=GRACE_S)
+    for worker in ended:
+        worker.result()
+    tell(found)
+    return not late
 
 
-def play_sync(environment: Any, sessions: int, seconds: float, imports_mib: float) -> dict[str, float]:
+def play_sync(environment: Any, sessions: int, seconds: float, imports_mib: float) -> bool:
     tally = Tally()
     window = Window(tally, imports_mib)
 
@@ -341,9 +340,11 @@ def play_sync(environment: Any, sessions: int, seconds: float, imports_mib: floa
     window.begin()
     time.sleep(seconds)
     found = window.end()
+    ends = time.monotonic() + GRACE_S
     for thread in threads:
-        thread.join(GRACE_S * 4)
-    return found
+        thread.join(max(ends - time.monotonic(), 0))
+    tell(found)
+    return not any(thread.is_alive() for thread in threads)
 
 
 def tell(message: dict[str, Any]) -> None:
@@ -357,7 +358,10 @@ async def serve_async(name: str, url: str) -> None:
     tell({"ready": imports_mib})
     while line := await asyncio.to_thread(sys.stdin.readline):
         order = json.loads(line)
-        tell(await play_async(player, order["sessions"], order["seconds"], imports_mib))
+        if not await play_async(player, order["sessions"], order["seconds"], imports_mib):
+            # A new process is quicker than waiting.
+            os._exit(0)
+        tell({"ready": 0})
     await player.aclose()
 
 
@@ -371,7 +375,9 @@ def serve_sync(url: str) -> None:
         tell({"ready": imports_mib})
         while line := sys.stdin.readline():
             order = json.loads(line)
-            tell(play_sync(environment, order["sessions"], order["seconds"], imports_mib))
+            if not play_sync(environment, order["sessions"], order["seconds"], imports_mib):
+                os._exit(0)
+            tell({"ready": 0})
 
 
 if __name__ == "__main__":
