@@ -1,4 +1,4 @@
-"""Episodes a second and memory of `collect`: `python benchmarks/collect.py [--episodes 2000] [--concurrency 32] [--memory 10000]`.
+"""Episodes a second and memory of `collect`: `python benchmarks/collect.py [--episodes 2000] [--concurrency 32] [--rounds 5]`.
 
 Three questions, each answered side by side in one run, rounds taken in turn, medians shown:
 
@@ -7,6 +7,14 @@ Three questions, each answered side by side in one run, rounds taken in turn, me
 2. A server whose answers are prebuilt bytes (tests/servers/prebuilt.py), so that clients are what is measured: `collect` beside
    the official SDK driven by asyncio, with its own rollout logging on (the same server takes its rollouts).
 3. The process's memory after 1,000 and after `--memory` episodes of `reasoning`.
+
+What was seen: Python 3.11, 2 cores shared with other work, 32 episodes at once. Episodes a second, and milliseconds of CPU each:
+
+    load 1.4, one round         prebuilt: bare 1,254 (0.65), collect 626 (1.43), official 92 (10.61): 6.8 times the official SDK
+                                SDK's server: collect 183, bare 200: 0.91 of the ceiling
+    load 4, five rounds         prebuilt: bare 1,756 (0.47), collect 579 (1.56), official 99 (9.57): 5.8 times
+                                SDK's server: collect 61, bare 60: 1.01
+    memory, prebuilt server     74.0 MB after 1,000 episodes, 75.1 MB after 10,000, 77.8 MB after 20,000
 """
 
 from __future__ import annotations

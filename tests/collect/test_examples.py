@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +44,31 @@ def test_vector_policy(examples: str, tmp_path: Path) -> None:
         where = ("--model", "good", "--policy-url", providers.url + "/v1", "--base-url", examples)
         said = ran(tmp_path, "vector_policy.py", "weather", *where, "--num-envs", 2, "--episodes", 6)
     assert "episodes, mean return 1.000" in said
+
+
+def test_five_queries_of_nemo_gym_there_and_back(examples: str, tmp_path: Path) -> None:
+    """The five queries of its tutorial: collected, written in its format, and read again."""
+    with providing() as providers:
+        where = ("--base-url", examples, "--policy", "openai:good", "--policy-url", providers.url + "/v1")
+        queries = EXAMPLES / "weather_queries.jsonl"
+        said = commanded(tmp_path, "collect", "weather", "--input", queries, *where, "--output", "runs/queries")
+    assert "5 of 5 rollouts in runs/queries" in said
+    assert "mean reward 1.000" in said
+    commanded(tmp_path, "export", "runs/queries", "--format", "nemo_gym", "--output", "out")
+    (written,) = (tmp_path / "out").rglob("*.jsonl")
+    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [row["reward"] for row in rows] == [1.0] * 5
+    assert all({"responses_create_params", "response", "reward"} <= row.keys() for row in rows)
+    assert "5 rollouts imported" in commanded(tmp_path, "import", "nemo-gym", written, "--output", "runs/imported")
+    before, after = (RolloutStore(tmp_path / "runs" / name) for name in ("queries", "imported"))
+    for store in (before, after):
+        assert len(store) == 5
+        assert all(rollout.reward == 1.0 and rollout.num_turns == 2 for rollout in store)
+
+
+def commanded(folder: Path, *arguments: object) -> str:
+    command = [sys.executable, "-m", "openreward_gym.cli", *map(str, arguments)]
+    environ = {**os.environ, "OPENAI_API_KEY": "of-the-tests"}
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=environ)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
