@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,15 +68,3 @@ def _tells(message: ConsoleMessage, allowed: str) -> bool:
     # A test's own server may end before its page: the page asks on, which is right.
     passes = ["net::ERR_", *([allowed] if allowed else [])]
     return message.type == "error" and not any(text in message.text for text in passes)
-
-
-@pytest.fixture
-def shot() -> Callable[[Page, str], None]:
-    """Keeps a screenshot where OPENREWARD_GYM_SCREENSHOTS names a folder."""
-
-    def keep(page: Page, name: str) -> None:
-        folder = os.environ.get("OPENREWARD_GYM_SCREENSHOTS")
-        if folder:
-            page.screenshot(path=Path(folder) / f"{name}.png")
-
-    return keep
