@@ -161,9 +161,8 @@ def compared(title: str, kinds: dict[str, int], url: str, name: str, concurrency
         rates = sorted(figure["per_second"] for figure in figures)
         middle = statistics.median(rates)
         cpu = statistics.median(figure["cpu_ms"] for figure in figures)
-        print(
-            f"  {kind:9} {middle:8.1f} episodes/s ({rates[0]:.0f} to {rates[-1]:.0f}), {cpu:6.2f} ms of CPU each, x {middle / last:.2f}"
-        )
+        span = f"{rates[0]:.0f} to {rates[-1]:.0f}"
+        print(f"  {kind:9} {middle:8.1f} episodes/s ({span}), {cpu:6.2f} ms of CPU each, x {middle / last:.2f}")
 
 
 def memory_mb() -> float:
