@@ -26,6 +26,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,8 @@ def _ratio(runs: list[Cell] | None, others: list[Cell] | None, what: str) -> str
     """The median of the ratios of runs that were neighbours."""
     if not runs or not others:
         return ""
-    return f"{statistics.median(one[what] / other[what] for one, other in zip(runs, others, strict=False)):.2f}"
+    pairs = zip(runs, others, strict=False)
+    return f"{statistics.median(one[what] / other[what] if other[what] else inf for one, other in pairs):.2f}"
 
 
 def versions() -> str:
