@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from hub_stand_in import hub
 from launch import free_port
 from providers import providing
 
@@ -30,7 +31,7 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)(?P<rest>[^\n]*)\n(?
 _COMMANDS = ("openreward-gym", "orwd", "pip", "cd", "make", "python", "git", "export", "curl")
 _STAYS = re.compile(r"openreward-gym (serve|view)\b(?!.*--html)")
 # What a reader has to do and a test need not: the extras are installed, the page is built by `make lint`, no GPU is here.
-_PASSED_OVER = re.compile(r"^(pip install|vllm serve|git clone|cd |npm |git diff)")
+_PASSED_OVER = re.compile(r"^(pip install|vllm serve|git clone|cd |npm |git diff|python tests/)")
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,21 @@ class Stage:
     Args:
         folder: An empty folder.
         replace: Texts of the page that are others here: a model that a reader downloads is a folder of ours.
+        imports: What the page's Python takes for granted.
     """
 
-    def __init__(self, folder: Path, replace: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, replace: Mapping[str, str], imports: str = "") -> None:
         self.folder = folder
         self.replace = dict(replace)
+        self.imports = imports
         self._ports: dict[str, str] = {}
         self._stack = ExitStack()
-        self._provider = ""
+        self._provider = self._hub = ""
         self._running: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
         self._provider = self._stack.enter_context(providing()).url
+        self._hub = self._stack.enter_context(hub()).url
         self._ports[PROVIDER_PORT] = self._provider.rpartition(":")[2]
         return self
 
@@ -143,8 +147,11 @@ class Stage:
             "OPENAI_API_KEY": "not-a-key",
             "NO_PROXY": "127.0.0.1",
             "COLUMNS": "120",
-            # What a page trains or views stays in its folder, and no hub is asked.
-            "HF_HUB_OFFLINE": "1",
+            "HF_ENDPOINT": self._hub,
+            "HF_TOKEN": "hf_test",
+            # What a page trains, uploads or views stays on this machine.
+            "HF_HOME": str(self.folder / ".hub"),
+            "HF_HUB_DISABLE_XET": "1",
             "XDG_CACHE_HOME": str(self.folder / ".cache"),
         }
         return {**os.environ, **here}
@@ -152,7 +159,7 @@ class Stage:
     def _python(self, code: str, block: Block) -> str:
         # Top-level `await`, as a notebook has it.
         program = self.folder / "block.py"
-        program.write_text(code, encoding="utf-8")
+        program.write_text(self.imports + code, encoding="utf-8")
         return self._run([sys.executable, str(Path(__file__).with_name("run_block.py")), "block.py"], block)
 
     def _shell(self, code: str, block: Block) -> str:
@@ -169,7 +176,7 @@ class Stage:
 
     def _run(self, command: list[str], block: Block) -> str:
         ran = subprocess.run(
-            command, cwd=self.folder, env=self._environment(), capture_output=True, text=True, timeout=120, check=False
+            command, cwd=self.folder, env=self._environment(), capture_output=True, text=True, timeout=280, check=False
         )
         assert ran.returncode == 0, f"{where(block)}: {command[-1]} ended with {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
         assert "Traceback" not in ran.stderr, f"{where(block)}\n{ran.stderr}"
