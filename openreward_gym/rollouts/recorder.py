@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import re
@@ -144,7 +145,8 @@ class Recorder:
         if "://" in path or not (first or always):
             return
         address = viewer_address(Path(path).resolve().name, rollout.run, rollout.id)
-        Path(path).mkdir(parents=True, exist_ok=True)  # the command that is printed works at once
+        with contextlib.suppress(OSError):  # writing will say what is wrong
+            Path(path).mkdir(parents=True, exist_ok=True)  # so that the command that is printed works at once
         how = f"  (openreward-gym view {shlex.quote(path)})" if first else ""
         sys.stderr.write(f"Recording {address}{how}\n")
 
