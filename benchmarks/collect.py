@@ -14,7 +14,9 @@ What was seen: Python 3.11, 2 cores shared with other work, 32 episodes at once.
                                 SDK's server: collect 183, bare 200: 0.91 of the ceiling
     load 4, five rounds         prebuilt: bare 1,756 (0.47), collect 579 (1.56), official 99 (9.57): 5.8 times
                                 SDK's server: collect 61, bare 60: 1.01
+    load 13, five rounds        prebuilt: bare 696 (0.48), collect 159 (1.75), official 63 (7.07): the machine's figures, not ours
     memory, prebuilt server     74.0 MB after 1,000 episodes, 75.1 MB after 10,000, 77.8 MB after 20,000
+    memory, SDK's server        74.5 MB after 1,000 episodes, 90.2 MB after 10,000 (load 13)
 """
 
 from __future__ import annotations

@@ -150,6 +150,8 @@ def test_what_cannot_run(server_url: str, tmp_path: Path) -> None:
         run(server_url, tmp_path / "b", split="trian")
     with pytest.raises(ConfigurationError, match="repeats"):
         run(server_url, tmp_path / "c", repeats=0)
+    with pytest.raises(ConfigurationError, match="is an address"):
+        collect("echo", answers, base_url=server_url, output="s3://bucket/run", progress=False)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
