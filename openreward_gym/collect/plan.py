@@ -85,7 +85,7 @@ class Plan:
             Platform(self.upload if isinstance(self.upload, str) else None)  # raises where there is no key
         if self.output is not None and "://" in os.fspath(self.output):
             raise ConfigurationError(
-                f"output={os.fspath(self.output)!r} is an address: a run is collected into a folder, for its lock; copy it there after"
+                f"output={os.fspath(self.output)!r} is an address: a run is collected into a folder; copy it there after"
             )
         if self.output is None and self.resume:
             raise ConfigurationError("resume=True needs the output=... of the run to go on with")
