@@ -98,7 +98,8 @@ def comparison_text(found: Comparison) -> str:
     alone = alone if found.only_first or found.only_second else ""
     if found.difference is None:
         return "no task in common" + alone
-    text = f"mean reward {found.second:.3f} against {found.first:.3f} on {found.tasks} common tasks, difference {found.difference:+.3f}"
+    text = f"mean reward {found.second:.3f} against {found.first:.3f} on {found.tasks} common tasks"
+    text += f", difference {found.difference:+.3f}"
     if found.interval is not None:
         text += f" (95 % interval {found.interval[0]:+.3f} to {found.interval[1]:+.3f}"
         text += f", p = {found.p_value:.4f}, paired permutation test)"
