@@ -3,13 +3,13 @@
     python benchmarks/wire.py [--server cheap|sdk|both] [--sessions 1,16,64,256,1024] [--clients "NAME;..."] [--runs 5]
                               [--seconds 2] [--payload 200] [--uvloop]
 
-Every client plays the same episodes (create, prompt, ten calls, delete: fifteen requests) in a process of its own, with so many
-sessions at once. The clients take turns, one cell after the other, run after run, so that what else the machine does meets all of
-them; each figure is the median over the runs (of `--seconds`, and four times as long at 1,024 sessions). `CPU us` is the client's
-own CPU time a request (getrusage); `server` is the server's CPU as a share of one core; `x limit` and `x official` are ratios of CPU
-time, taken run by run; `rate x official` of requests a second. `--payload 1024,16384,262144,4194304` measures results of those sizes
-instead, against the cheap server. The cheap server (wire_server.py) is prebuilt answers, so that the client is what is measured;
-the SDK's own is the bottleneck.
+Every client plays the same episodes (create, prompt, ten calls, delete: fifteen requests) in a process of its own, with so
+many sessions at once. The clients take turns, one cell after the other, run after run, so that what else the machine does
+meets all of them; each figure is the median over the runs (of `--seconds`, and four times as long at 1,024 sessions). `CPU
+us` is the client's own CPU time a request (getrusage); `server` is the server's CPU as a share of one core; `x limit` and `x
+official` are ratios of CPU time, taken run by run; `rate x official` of requests a second. `--payload
+1024,16384,262144,4194304` measures results of those sizes instead, against the cheap server. The cheap server
+(wire_server.py) is prebuilt answers, so that the client is what is measured; the SDK's own is the bottleneck.
 """
 
 from __future__ import annotations
