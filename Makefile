@@ -13,7 +13,7 @@ PAGE_STAMP := $(PAGE)/node_modules/.package-lock.json
 WITH_NODE := PATH="$(abspath $(BIN)):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format browser matrix long bench clean
+.PHONY: help demo test lint format browser matrix long docs bench clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -64,12 +64,16 @@ format: $(STAMP)  ## format the code
 	$(BIN)/ruff format .
 
 matrix: $(TRAIN_STAMP)  ## other versions of peers, and training
-	$(BIN)/python -m pytest --override-ini addopts= -q -m "matrix or train" --ignore tests/viewer/browser --timeout 900
+	$(BIN)/python -m pytest --override-ini addopts= -q -m "matrix or train" --ignore tests/viewer/browser --timeout 900 \
+		--numprocesses 2 --dist load --durations 15
 
 long: $(TRAIN_STAMP)  ## properties and kills in numbers that take an hour
 	OPENREWARD_GYM_LONG=1 $(BIN)/python -m pytest --override-ini addopts= -q -m "not matrix" --ignore tests/viewer/browser --timeout 3600
 
-bench: $(STAMP)  ## what the figures in benchmarks/README.md come from
+docs: $(STAMP)  ## the site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+bench: $(STAMP)  ## the benchmarks there are; their figures stand in their docstrings
 	@ls benchmarks/*.py | sed 's/^/  $(subst /,\/,$(BIN))\/python /'
 
 clean:  ## remove what make made

@@ -65,11 +65,24 @@ ONLY_IN = {
     "datasets": ["export", "demo"],
     "transformers": ["export", "collect.policies", "wrappers.tokens"],
     "ray": ["collect.ray"],
+    "matplotlib": ["rollouts.plots"],
     "torch": ["collect.policies"],
     "trl": [],
     "typer": ["cli"],
 }
-BUDGET = ["datasets", "transformers", "torch", "openreward", "starlette", "ray", "pyarrow", "pandas", "uvicorn", "aiohttp"]
+BUDGET = [
+    "datasets",
+    "transformers",
+    "torch",
+    "openreward",
+    "starlette",
+    "ray",
+    "pyarrow",
+    "pandas",
+    "uvicorn",
+    "aiohttp",
+    "matplotlib",
+]
 
 
 @functools.cache

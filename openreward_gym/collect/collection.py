@@ -16,14 +16,14 @@ from openreward_gym.collect.plan import Engine, Plan
 from openreward_gym.collect.policies import EpisodicPolicy, Policy, resolve
 from openreward_gym.collect.progress import Face, Reporter, reporter
 from openreward_gym.collect.stopping import Stop, stopped_by_signals
-from openreward_gym.envs import catalog
+from openreward_gym.envs import catalog, hosting
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 
 
 async def acollect(
-    environment: str,
+    environment: str | type[Any],
     policy: str | Policy | EpisodicPolicy,
     *,
     base_url: str | None = None,
@@ -64,7 +64,7 @@ async def acollect(
     infrastructure spoiled is a failure beside the rollouts, never a reward of 0.
 
     Args:
-        environment: "weather" on one server, "owner/name" on the platform.
+        environment: "weather" on one server, "owner/name" on the platform; a class is played in this process.
         policy: `await policy(transcript, tools) -> AssistantMessage`; an object with `begin(task, sample, seed)` that
             returns such a callable; or a name: see `openreward_gym.collect.policies.resolve`.
         base_url: The environment's server; None for the hosted platform.
@@ -113,7 +113,7 @@ async def acollect(
     return await run_collection(plan, await _inventory(plan), reporter(progress), stop or Stop(), player_of)
 
 
-def collect(environment: str, policy: str | Policy | EpisodicPolicy, **arguments: Any) -> CollectionResult:
+def collect(environment: str | type[Any], policy: str | Policy | EpisodicPolicy, **arguments: Any) -> CollectionResult:
     """`acollect` for code that is not async; takes the same arguments.
 
     In the main thread Ctrl-C drains it, again stops it at once, and so does SIGTERM; either way it returns the run as it
@@ -124,7 +124,7 @@ def collect(environment: str, policy: str | Policy | EpisodicPolicy, **arguments
         return loop.run(acollect(environment, policy, stop=stop, **arguments))
 
 
-def estimate(environment: str, policy: str | Policy | EpisodicPolicy, **arguments: Any) -> Estimate:
+def estimate(environment: str | type[Any], policy: str | Policy | EpisodicPolicy, **arguments: Any) -> Estimate:
     """What `collect` would do with the same arguments; plays and writes nothing.
 
     Raises:
@@ -143,6 +143,10 @@ def estimate(environment: str, policy: str | Policy | EpisodicPolicy, **argument
 
 def _plan(given: Mapping[str, Any]) -> Plan:
     """The arguments of `acollect`, checked, with the policy that they name."""
+    place = hosting.resolve(given["environment"], given.get("base_url"), given.get("transport", "fast"))
+    if given.get("engine") == "ray" and place.environment is not given["environment"]:
+        raise ConfigurationError(f"{given['environment']!r} is played in this process: serve it, or leave out engine='ray'")
+    given = {**given, **place._asdict()}
     options = dict(given["policy_options"] or {})
     policy = resolve(given["policy"], url=given["policy_url"], **options)
     asked = {name: given[name] for name in Plan.__slots__ if name in given and name != "policy"}

@@ -29,6 +29,7 @@ from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.types import Json, UserMessage
 from openreward_gym.wrappers.base import Wrapper
 
+_VERSION = importlib.metadata.version("openreward-gym")  # once: it is read from the disk
 _recording: weakref.WeakSet[RecordRollouts] = weakref.WeakSet()
 
 
@@ -167,7 +168,7 @@ def rollout_of(
             "usage": total_usage(messages),
             "cost_usd": total_cost(messages),
             "seed": episode.seed,
-            "versions": {"openreward-gym": importlib.metadata.version("openreward-gym")},
+            "versions": {"openreward-gym": _VERSION},
             **{name: value for name, value in fields.items() if value is not None},
         }
     )

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 import openreward_gym  # noqa: F401  (registers OpenReward-v0)
 from openreward_gym import serve
-from openreward_gym.collect import collect
+from openreward_gym.collect import collect, estimate
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.vector import OpenRewardVectorEnv
 from openreward_gym.errors import (
@@ -433,3 +433,13 @@ def test_standard_output_is_the_programs_own() -> None:
     assert ran.stdout == "done\n", ran.stderr
     assert "RuntimeError: boom" in ran.stderr
     assert ran.returncode == 0
+
+
+def test_a_class_is_collected_and_resumed(tmp_path: Path) -> None:
+    assert estimate(Echo, "random", tasks="0:2").to_play == 2
+    first = collect(Echo, "random", tasks="0:2", max_steps=2, output=tmp_path / "run", progress=None)
+    assert first.coverage.successful == 2
+    again = collect(Echo, "random", tasks="0:2", max_steps=2, output=tmp_path / "run", resume=True, progress=None)
+    assert len(again.store) == len(first.store) == 2
+    with pytest.raises(ConfigurationError, match="in this process"):
+        collect(Echo, "random", engine="ray")
