@@ -19,6 +19,7 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
+from openreward_gym.protocol.body import dumps_call
 from openreward_gym.protocol.exchange import Ask
 from openreward_gym.protocol.interrupt import Interrupt
 from openreward_gym.protocol.keepalive import KeepAlive
@@ -31,7 +32,6 @@ from openreward_gym.protocol.scoring import GroupCandidate, GroupScore, encode_g
 from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.wire import (
     Secret,
-    dumps_call,
     flatten_messages,
     hide,
     loads,

@@ -36,7 +36,6 @@ from openreward_gym.types import (
 __all__ = [
     "Secret",
     "dumps",
-    "dumps_call",
     "encode_messages",
     "excerpt",
     "flatten_messages",
@@ -53,9 +52,6 @@ __all__ = [
 
 _LARGEST_EXACT = 9.2e18
 """Below the smallest integer that orjson turns into a float (integers of more than 64 bits)."""
-
-_ALIKE = frozenset({str, int, bool, type(None)})
-"""What orjson and json write alike. Not floats (NaN), not containers (what is inside may be anything)."""
 
 SHORTEST_SECRET = 4
 """Shorter texts are not hidden: they would be found in ordinary words, and guessed anyway."""
@@ -136,23 +132,6 @@ def dumps(value: Json) -> bytes:
         return _encode(value).encode("ascii")
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def dumps_call(name: str, arguments: Mapping[str, Json]) -> bytes:
-    """The body of a call, as `dumps` would write it but for escapes. orjson writes what it and json agree on.
-
-    Raises:
-        ValueError, TypeError: The arguments have no JSON form.
-    """
-    body = {"name": name, "input": dict(arguments)}
-    for value in arguments.values():
-        if type(value) not in _ALIKE:
-            return dumps(body)
-    try:
-        return orjson.dumps(body)
-    except TypeError:
-        # Lone surrogates, integers of more than 64 bits.
-        return dumps(body)
 
 
 def _reveal(value: object) -> str:
