@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
 
 from openreward_gym.errors import ConfigurationError
@@ -127,7 +128,13 @@ class Select:
             or self._refuses_by_function(record)
         )
 
+    @cached_property
+    def _names_are_free(self) -> bool:
+        return all(wanted is None for wanted in (self.environments, self.splits, self.models, self.runs, self.tasks, self.groups))
+
     def _refuses_by_name(self, record: Record) -> str | None:
+        if self._names_are_free:
+            return None
         environment = record.get("environment") or {}
         for what, wanted, value in (
             ("environment", self.environments, environment.get("name", "")),
