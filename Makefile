@@ -47,7 +47,7 @@ test: $(STAMP)  ## all tests but those of the targets below
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 browser: $(STAMP) $(PAGE_STAMP)  ## the viewer's page in a real Chromium
-	$(BIN)/python -m pytest --override-ini addopts= -q tests/viewer/browser
+	$(BIN)/python -m pytest --override-ini addopts= -q --numprocesses 2 --dist loadfile tests/viewer/browser
 
 lint: $(STAMP) $(PAGE_STAMP)  ## ruff, mypy --strict, import floors, the page and its build
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ FLOORS = {
     "protocol.retry": 1,
     "protocol.addresses": 1,
     "rollouts": 2,
+    "rollouts.html": 1,
     "rollouts.record": 1,
     "envs": 3,
     "envs.spaces": 1,
@@ -58,6 +59,7 @@ APART = [
 ]
 ONLY_IN = {
     "httpx": ["protocol.transport"],
+    "httptools": ["protocol.connection"],
     "starlette": ["viewer", "serve"],
     "uvicorn": ["viewer", "serve"],
     "fastapi": [],

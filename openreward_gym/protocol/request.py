@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from urllib.parse import urlsplit
 
 from openreward_gym.errors import ConfigurationError, ServerUnreachableError, TransportError
 from openreward_gym.protocol.addresses import without_credentials
@@ -144,7 +145,12 @@ def unreachable(url: str, error: Exception) -> TransportError:
         return TransportError(
             f"no secure connection to {shown(url)}: {text}. Nothing was sent.", delivery="not_sent", permanent=True
         )
+    host = urlsplit(url).hostname or ""
+    if host == "openreward.ai" or host.endswith(".openreward.ai"):
+        advice = "That is the hosted platform: give base_url (`--base-url http://...`) for a server of your own."
+    else:
+        advice = "Is the server running, and is the URL right?"
     return ServerUnreachableError(
-        f"nobody answers at {shown(url)} ({text}). Is the server running, and is the URL right? "
+        f"nobody answers at {shown(url)} ({text}). {advice} "
         "`openreward-gym serve weather --port 8080` starts one on this machine."
     )

@@ -8,7 +8,6 @@ integers, all digits of a float, NUL and lone surrogates survive `to_line` and `
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
 import uuid
@@ -289,9 +288,9 @@ class Rollout(_Model):
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""
-        # By name, when it is wanted: the record stands below what is made of it.
-        page: str = importlib.import_module("openreward_gym.rollouts.html").rollout_html(self)
-        return page
+        from openreward_gym.rollouts.html import rollout_html  # which is made of records
+
+        return rollout_html(self)
 
     @property
     def turns(self) -> Iterator[MessageRecord]:
