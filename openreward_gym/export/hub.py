@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openreward_gym.errors import ConfigurationError, StoreError
+from openreward_gym.export.options import options_of
 from openreward_gym.export.pipeline import Progress
 from openreward_gym.export.report import Report
 from openreward_gym.export.select import Select
 from openreward_gym.export.source import Rollouts
-from openreward_gym.export.writing import write
+from openreward_gym.export.writing import write_files
 
 # Formats that are of use only with what a public dataset must not show.
 _WHOLE_RECORDS = ("rollouts", "nemo_gym")
@@ -60,9 +61,10 @@ def push(
             f"{' and '.join(whole)} would publish task specs, golden answers and metadata: leave it out, "
             "push privately, or say answers=True"
         )
+    chosen = options_of({"compat": compat, **options})
     if repository.startswith((".", os.sep)):
         folder = Path(repository)
-        return write(rollouts, folder, names, select, tokenizer, compat, progress, **options)
+        return write_files(rollouts, folder, names, select, tokenizer, progress, chosen, for_hub=True)
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -70,7 +72,7 @@ def push(
         folder = Path(name)
         with _told(repository):
             _bring_card(api, repository, revision, folder)
-        report = write(rollouts, folder, names, select, tokenizer, compat, progress, **options)
+        report = write_files(rollouts, folder, names, select, tokenizer, progress, chosen, for_hub=True)
         with _told(repository):
             api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
             _commit(api, repository, revision, message, folder, report)

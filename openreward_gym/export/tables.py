@@ -112,7 +112,9 @@ def batches(rows: Iterable[Row], columns: Columns, compat: Compat, features: Fea
         yield group.take()
 
 
-def write_parquet(rows: Iterable[Row], columns: Columns, compat: Compat, folder: Path, split: str) -> tuple[int, list[Path]]:
+def write_parquet(
+    rows: Iterable[Row], columns: Columns, compat: Compat, folder: Path, split: str, *, for_hub: bool = False
+) -> tuple[int, list[Path]]:
     """Write rows to `folder/split-00000-of-0000N.parquet`; returns their number and the files.
 
     The files appear when all rows are written. There is one file, without rows, where there are none.
@@ -130,13 +132,13 @@ def write_parquet(rows: Iterable[Row], columns: Columns, compat: Compat, folder:
                 if writer is not None:
                     writer.close()
                 parts.append(folder / f".{split}-{len(parts):05d}.{os.getpid()}.part")
-                writer, written = _open_parquet(parts[-1], schema), 0
+                writer, written = _open_parquet(parts[-1], schema, for_hub), 0
             writer.write_batch(batch, row_group_size=batch.num_rows)
             written += batch.nbytes
             count += batch.num_rows
         if writer is None:
             parts.append(folder / f".{split}-{0:05d}.{os.getpid()}.part")
-            writer = _open_parquet(parts[-1], schema)
+            writer = _open_parquet(parts[-1], schema, for_hub)
         writer.close()
     except BaseException:
         if writer is not None:
@@ -152,7 +154,7 @@ def write_parquet(rows: Iterable[Row], columns: Columns, compat: Compat, folder:
     return count, files
 
 
-def _open_parquet(path: Path, schema: pa.Schema) -> Any:
+def _open_parquet(path: Path, schema: pa.Schema, for_hub: bool) -> Any:
     import pyarrow.parquet as pq
 
     return pq.ParquetWriter(
@@ -165,8 +167,9 @@ def _open_parquet(path: Path, schema: pa.Schema) -> Any:
         column_encoding={
             f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in schema.names if _holds_ids(schema.field(name).type)
         },
-        # The Hub stores each chunk of content once, over files and versions; a page index lets its viewer seek.
-        use_content_defined_chunking=True,
+        # The Hub stores each chunk of content once, over files and versions (finding them is a sixth of the writing); a page
+        # index lets its viewer seek.
+        use_content_defined_chunking=for_hub,
         write_page_index=True,
     )
 

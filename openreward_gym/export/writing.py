@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export import tables
 from openreward_gym.export.card import write_card
+from openreward_gym.export.columns import Compat
 from openreward_gym.export.formats import Format, format_of
 from openreward_gym.export.options import Options, options_of
 from openreward_gym.export.pipeline import ImagesFound, Pipeline, Progress, rows_for_file
@@ -85,34 +86,51 @@ def write(
         ConfigurationError: There is no such format or option, or the path is no run.
         RecordError: A line is not a rollout.
     """
+    return write_files(rollouts, output, formats, select, tokenizer, progress, options_of({"compat": compat, **options}))
+
+
+def write_files(
+    rollouts: Rollouts,
+    output: str | os.PathLike[str],
+    formats: Sequence[str] | str,
+    select: Select | None,
+    tokenizer: Any,
+    progress: Progress | None,
+    options: Options,
+    *,
+    for_hub: bool = False,
+) -> Report:
+    """`write`, with options as a value; `for_hub`: tables in chunks of which the Hub stores each once."""
     names = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
     if not names:
         raise ConfigurationError("no format was given: name at least one, like formats=['sft']")
     kinds = [format_of(name) for name in names]
-    chosen = options_of({"compat": compat, **options})
     templates = [_template(kind, tokenizer) for kind in kinds]
     folder = Path(output)
     source = source_of(rollouts)
     folder.mkdir(parents=True, exist_ok=True)
     report = Report(str(folder))
     for kind, template in zip(kinds, templates, strict=True):
-        pipelines = _pipelines(source, kind, select, chosen, template, progress, folder / kind.name)
-        pipeline, files = _first_that_fits(pipelines, partial(_write_format, kind=kind, options=chosen, folder=folder))
+        pipelines = _pipelines(source, kind, select, options, template, progress, folder / kind.name)
+        pipeline, files = _first_that_fits(
+            pipelines, partial(_write_format, kind=kind, compat=options.compat, folder=folder, for_hub=for_hub)
+        )
         pipeline.report.files = [file.relative_to(folder).as_posix() for file in files]
         pipeline.report.bytes = sum(file.stat().st_size for file in files)
         report.formats[kind.name] = pipeline.report
     tables.write_json(report.to_dict(), folder / "report.json")
-    write_card(report, chosen, folder)
+    write_card(report, options, folder)
     return report
 
 
-def _write_format(pipeline: Pipeline, kind: type[Format], options: Options, folder: Path) -> list[Path]:
+def _write_format(pipeline: Pipeline, kind: type[Format], compat: Compat, folder: Path, for_hub: bool) -> list[Path]:
     """Write one format's files; returns them."""
     if kind.file == "jsonl":
         rows = pipeline.rows() if kind.further_keys else rows_for_file(pipeline.rows(), pipeline.columns)
         files = tables.write_jsonl(rows, folder / kind.name, "train")[1]
     else:
-        files = tables.write_parquet(pipeline.rows(), pipeline.columns, options.compat, folder / kind.name, "train")[1]
+        target = folder / kind.name
+        files = tables.write_parquet(pipeline.rows(), pipeline.columns, compat, target, "train", for_hub=for_hub)[1]
     if pipeline.image_files is not None:
         pipeline.image_files.remove_others()
     return files
