@@ -71,8 +71,9 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         on_failure: "truncate" ends the episode when infrastructure fails in a step (with its `stop_reason`), "raise"
             raises the error too.
         max_obs_chars: Longer text observations lose their middle, and say so; None never cuts.
-        transport: How a server is reached: a name ("fast", "httpx"), or an `httpx.AsyncClient` or ASGI application (which cannot be
-            in a spec). "in-process" plays what `openreward-gym serve` serves (built-in names, "module:Class") without one.
+        transport: How a server is reached: a name ("fast", "httpx"), or an `httpx.AsyncClient` or ASGI application (which
+            cannot be in a spec). "in-process" plays what `openreward-gym serve` serves (built-in names, "module:Class")
+            without one.
         render_mode: None, "ansi", "human" or "rgb_array".
 
     Raises:
