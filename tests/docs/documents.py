@@ -92,13 +92,11 @@ class Stage:
     Args:
         folder: An empty folder.
         replace: Texts of the page that are others here: a model that a reader downloads is a folder of ours.
-        imports: What the page's Python takes for granted.
     """
 
-    def __init__(self, folder: Path, replace: Mapping[str, str], imports: str = "") -> None:
+    def __init__(self, folder: Path, replace: Mapping[str, str]) -> None:
         self.folder = folder
         self.replace = dict(replace)
-        self.imports = imports
         self._ports: dict[str, str] = {}
         self._stack = ExitStack()
         self._provider = self._hub = ""
@@ -159,7 +157,7 @@ class Stage:
     def _python(self, code: str, block: Block) -> str:
         # Top-level `await`, as a notebook has it.
         program = self.folder / "block.py"
-        program.write_text(self.imports + code, encoding="utf-8")
+        program.write_text(code, encoding="utf-8")
         return self._run([sys.executable, str(Path(__file__).with_name("run_block.py")), "block.py"], block)
 
     def _shell(self, code: str, block: Block) -> str:

@@ -20,12 +20,9 @@ GIVEN = {
     "&& cp nemo_gym/*.jsonl rollouts.jsonl",
     "viewer.md": "openreward-gym demo --output demo && mkdir -p runs && cp -r demo/weather runs/first",
 }
-# Fragments that show one line of a program.
-IMPORTS = {"fast-wire.md": "import gymnasium\nimport openreward_gym\nfrom openreward_gym import Client\n"}
 # What a page has and this machine has not: models to download, the platform, a GPU.
 REPLACED = {
     "Qwen/Qwen3-4B": "good",
-    'environment="weather", transport=': 'environment="weather", base_url="http://127.0.0.1:8080", transport=',
     "report_to=[]": "report_to=[], use_cpu=True, bf16=False",
 }
 TRAINED = "Qwen/Qwen3-0.6B"
@@ -42,7 +39,7 @@ def test_a_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> N
     replaced = dict(REPLACED)
     if TRAINED in page.read_text(encoding="utf-8"):
         replaced[TRAINED] = request.getfixturevalue("model")
-    with Stage(tmp_path, replaced, IMPORTS.get(page.name, "")) as stage:
+    with Stage(tmp_path, replaced) as stage:
         if page.name in GIVEN:
             stage.prepare(GIVEN[page.name])
         for block in blocks_of(page):
