@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,9 +98,11 @@ def _told(repository: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the Hub's, the network's, the token's
-        said = str(error).strip().splitlines()
+        said = (str(error).strip().splitlines() or [repr(error)])[0]
+        # What the Hub's library says of a broken connection does not say what broke.
+        cause = f": {error.__cause__!r}" if error.__cause__ is not None else ""
         raise StoreError(
-            f"{repository}: not pushed: {said[0] if said else error!r} (a token that may write there is needed: "
+            f"{repository}: not pushed: {said}{cause} (a token that may write there is needed: "
             "`hf auth login`, or HF_TOKEN; `push ./folder` writes what would be uploaded)"
         ) from error
 
@@ -108,11 +111,16 @@ def _bring_card(api: Any, repository: str, revision: str | None, folder: Path) -
     """Copy the repository's card into `folder`, so that what somebody wrote in it is kept."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    try:
-        path = api.hf_hub_download(repository, "README.md", repo_type="dataset", revision=revision)
-    except LocalEntryNotFoundError:
-        # The Hub was not reached: there may be a card.
-        raise
-    except (EntryNotFoundError, RepositoryNotFoundError):
-        return
-    shutil.copyfile(path, folder / "README.md")
+    for wait_s in (1.0, 3.0, None):
+        try:
+            path = api.hf_hub_download(repository, "README.md", repo_type="dataset", revision=revision)
+        except LocalEntryNotFoundError:
+            # The Hub was not reached: there may be a card.
+            if wait_s is None:
+                raise
+            time.sleep(wait_s)
+        except (EntryNotFoundError, RepositoryNotFoundError):
+            return
+        else:
+            shutil.copyfile(path, folder / "README.md")
+            return
