@@ -8,15 +8,12 @@ Three questions, each answered side by side in one run, rounds taken in turn, me
    the official SDK driven by asyncio, with its own rollout logging on (the same server takes its rollouts).
 3. The process's memory after 1,000 and after `--memory` episodes of `reasoning`.
 
-What was seen: Python 3.11, 2 cores shared with other work, 32 episodes at once. Episodes a second, and milliseconds of CPU each:
+Seen on 2 cores, nothing else running, Python 3.11, `--episodes 1500 --rounds 3`; episodes a second, milliseconds of CPU each:
 
-    load 1.4, one round         prebuilt: bare 1,254 (0.65), collect 626 (1.43), official 92 (10.61): 6.8 times the official SDK
-                                SDK's server: collect 183, bare 200: 0.91 of the ceiling
-    load 4, five rounds         prebuilt: bare 1,756 (0.47), collect 579 (1.56), official 99 (9.57): 5.8 times
-                                SDK's server: collect 61, bare 60: 1.01
-    load 13, five rounds        prebuilt: bare 696 (0.48), collect 159 (1.75), official 63 (7.07): the machine's figures, not ours
-    memory, prebuilt server     74.0 MB after 1,000 episodes, 75.1 MB after 10,000, 77.8 MB after 20,000
-    memory, SDK's server        74.5 MB after 1,000 episodes, 90.2 MB after 10,000 (load 13)
+    prebuilt server     bare 2,305 (0.43), collect 990 (1.01), official 111 (9.45): 8.9 times the official SDK
+    SDK's server        collect 214 (1.71), bare 246 (0.90): 0.87 of the ceiling (under load 1.4 and 4 it was 0.91 and 1.01)
+    memory, prebuilt    74.0 MB after 1,000 episodes, 75.1 MB after 10,000, 77.8 MB after 20,000
+    memory, SDK's       74.5 MB after 1,000 episodes, 90.2 MB after 10,000 (load 13)
 """
 
 from __future__ import annotations

@@ -6,21 +6,18 @@ Calls of one tool and whole episodes (reset, one step, end) of the tests' `echo`
 with httpx, and in this process. The ways are measured in turn, five times; each figure is the median. The CPU is the user and
 system time of this process and, over HTTP, of the server's (Linux alone tells that).
 
-On 2 cores that other programs loaded (load 12), Python 3.11, openreward 0.1.167, `inprocess.py 300`:
+On 2 cores, nothing else running, Python 3.11, openreward 0.1.167:
 
                                         a second   CPU: client    server  together
-    calls, 1 at once      fast               125        389 us  1,733 us  2,122 us
-                          httpx               73      1,685 us  2,000 us  3,752 us
-                          in process       2,598         83 us         -     83 us    22.6 times fast's, 25.7 times less CPU
-    calls, 16 at once     fast               145        188 us  1,597 us  1,777 us
-                          httpx              102      2,254 us  1,528 us  3,806 us
-                          in process       2,358         90 us         -     90 us    20.0 times fast's, 20.9 times less CPU
-    episodes of one step  fast                34      2,449 us  6,500 us  8,949 us
-                          httpx               17     10,821 us  8,167 us 18,948 us
-                          in process         189      1,645 us         -  1,645 us    4.6 times fast's, 5.2 times less CPU
+    calls, 1 at once      in process    14.1 times fast's, 15.7 times less CPU
+    calls, 16 at once     fast               991        114 us  1,025 us  1,144 us
+                          httpx              671      1,484 us    875 us  2,337 us
+                          in process      15,473         65 us         -     65 us    15.0 times fast's, 16.9 times less CPU
+    episodes of one step  fast               210      1,451 us  4,375 us  5,826 us
+                          httpx              118      6,653 us  4,500 us 11,061 us
+                          in process         747      1,338 us         -  1,338 us    3.6 times fast's, 4.3 times less CPU
 
-At a lower load (6) the same ratios of calls a second were 7.4 and 12.5: where two cores are free, client and server share the
-work, and the CPU is the measure. An episode makes an environment, asks it for its prompt and closes it, each with a hop to a
+An episode makes an environment, asks it for its prompt and closes it, each with a hop to a
 thread, as the SDK's server does.
 """
 

@@ -4,6 +4,8 @@
 
 The same episodes with and without the recorder, in turn, against the SDK's server on loopback; medians of the seconds an
 episode takes (its reset excluded, its end and the writing of the record included), divided by its steps.
+
+Seen on 2 cores, nothing else running, Python 3.11: 1.997 ms a step without the recorder, 2.075 ms with it: 3.9 %.
 """
 
 from __future__ import annotations
