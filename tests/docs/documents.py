@@ -147,6 +147,8 @@ class Stage:
             "COLUMNS": "120",
             "HF_ENDPOINT": self._hub,
             "HF_TOKEN": "hf_test",
+            # Other tests of this process may have said otherwise.
+            "HF_HUB_OFFLINE": "0",
             # What a page trains, uploads or views stays on this machine.
             "HF_HOME": str(self.folder / ".hub"),
             "HF_HUB_DISABLE_XET": "1",
