@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from openreward_gym.errors import RecordError
-from openreward_gym.rollouts.record import check_schema, line_of, now_iso
+from openreward_gym.rollouts.record import line_of, now_iso, object_of, read_as
 
 Delivery: TypeAlias = Literal["not_sent", "possibly_delivered", "delivered"]
 
@@ -58,21 +56,9 @@ class Failure(BaseModel):
             SchemaVersionError: It was written by a newer major version.
             RecordError: It is not a failure.
         """
-        check_schema(data.get("schema"), cls.SCHEMA, "failure")
-        try:
-            return cls.model_validate({key: value for key, value in data.items() if key != "schema"})
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(place) for place in first["loc"])
-            raise RecordError(f"not a failure: {where}: {first['msg']}") from None
+        return read_as(cls, data, cls.SCHEMA, "failure")
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Failure:
         """Read one line; errors as `from_dict`, and RecordError for a line that is not a JSON object."""
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise RecordError(f"not JSON: {error}") from None
-        if not isinstance(data, dict):
-            raise RecordError(f"not a failure: a JSON {type(data).__name__}, not an object")
-        return cls.from_dict(data)
+        return cls.from_dict(object_of(line, "failure"))

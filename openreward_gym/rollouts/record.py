@@ -13,7 +13,7 @@ import math
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainSerializer, Tag, ValidationError, WithJsonSchema
 
@@ -21,6 +21,8 @@ from openreward_gym.errors import RecordError, SchemaVersionError
 from openreward_gym.types import Json
 
 SCHEMA = "openreward-gym/rollout/1"
+
+_Read = TypeVar("_Read", bound=BaseModel)
 
 Status: TypeAlias = Literal["completed", "truncated", "error", "cancelled", "running"]
 
@@ -266,25 +268,12 @@ class Rollout(_Model):
             SchemaVersionError: It was written by a newer major version.
             RecordError: It is not a rollout; the message names the first field that is wrong.
         """
-        check_schema(data.get("schema"), SCHEMA, "rollout")
-        try:
-            return cls.model_validate({key: value for key, value in data.items() if key != "schema"})
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(place) for place in first["loc"])
-            raise RecordError(f"not a rollout: {where}: {first['msg']} (it is {str(first['input'])[:80]!r})") from None
+        return read_as(cls, data, SCHEMA, "rollout")
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Rollout:
         """Read one line; errors as `from_dict`, and RecordError for a line that is not a JSON object."""
-        try:
-            # Not orjson: it reads integers beyond 64 bits as floats.
-            data = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise RecordError(f"not JSON: {error}") from None
-        if not isinstance(data, dict):
-            raise RecordError(f"not a rollout: a JSON {type(data).__name__}, not an object")
-        return cls.from_dict(data)
+        return cls.from_dict(object_of(line, "rollout"))
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""
@@ -315,6 +304,29 @@ class Rollout(_Model):
 def _part_dict(part: Any) -> dict[str, Any]:
     # `type` equals its default in every part, but a part without it could not be read back.
     return {"type": part.type, **part.model_dump(exclude_defaults=True, by_alias=True)}
+
+
+def object_of(line: str | bytes, what: str) -> dict[str, Any]:
+    """The JSON object of a line; RecordError for anything else, which says that it is no `what`."""
+    try:
+        # Not orjson: it reads integers beyond 64 bits as floats.
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise RecordError(f"not a {what}: a JSON {type(data).__name__}, not an object")
+    return data
+
+
+def read_as(model: type[_Read], data: Mapping[str, Any], schema: str, what: str) -> _Read:
+    """`data`, written with `schema`, as `model`; a RecordError names the first field that is wrong."""
+    check_schema(data.get("schema"), schema, what)
+    try:
+        return model.model_validate({key: value for key, value in data.items() if key != "schema"})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(place) for place in first["loc"])
+        raise RecordError(f"not a {what}: {where}: {first['msg']} (it is {str(first['input'])[:80]!r})") from None
 
 
 def check_schema(given: Any, expected: str, what: str) -> None:
