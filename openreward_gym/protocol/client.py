@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 from weakref import WeakKeyDictionary, ref
 
-from openreward_gym.errors import ConfigurationError, ProtocolError, ServerError
+from openreward_gym.errors import ConfigurationError, ServerError
 from openreward_gym.protocol.addresses import resolve_addresses, without_credentials
 from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.exchange import Ask, Exchange
@@ -25,7 +25,7 @@ from openreward_gym.protocol.loop import process_id
 from openreward_gym.protocol.platform import Platform
 from openreward_gym.protocol.retry import RetryLimits
 from openreward_gym.protocol.transport import Transport, TransportLike, check_transport, make_transport
-from openreward_gym.protocol.wire import excerpt
+from openreward_gym.protocol.wire import expected
 from openreward_gym.types import Json
 
 __all__ = ["Client", "RemoteEnvironment"]
@@ -129,7 +129,7 @@ class Client:
         """The names of the server's environments, the default one first."""
         names = await self._ask("GET", "/list_environments")
         if not isinstance(names, list):
-            raise ProtocolError(f"expected a list of environments, the server sent {excerpt(repr(names))}")
+            raise expected("a list of environments", got=names)
         self._names = [str(name) for name in names]
         return list(self._names)
 

@@ -24,7 +24,7 @@ from openreward_gym.protocol.lifetime import Lease
 from openreward_gym.protocol.opening import SessionPlan
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.sse import CallStream
-from openreward_gym.protocol.wire import Secret, dumps, excerpt, loads, read_splits, read_tools
+from openreward_gym.protocol.wire import Secret, dumps, expected, loads, read_splits, read_tools
 from openreward_gym.types import Json, Split, Task, ToolSet
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RemoteEnvironment:
         answer = await self._read("POST", "/num_tasks", {"split": split})
         count = answer.get("num_tasks") if isinstance(answer, dict) else None
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-            raise ProtocolError(f"expected a number of tasks, the server sent {excerpt(repr(answer))}")
+            raise expected("a number of tasks", got=answer)
         return count
 
     async def tasks(self, split: str) -> list[Task]:
@@ -90,7 +90,7 @@ class RemoteEnvironment:
         answer = await self._read("POST", "/task", {"split": split, "index": index})
         spec = answer.get("task") if isinstance(answer, dict) else None
         if not isinstance(spec, dict):
-            raise ProtocolError(f"expected a task, the server sent {excerpt(repr(answer))}")
+            raise expected("a task", got=answer)
         return Task(split, index, spec)
 
     async def task_range(self, split: str, start: int, stop: int) -> list[Task]:
@@ -297,7 +297,7 @@ class RemoteEnvironment:
     def _tasks_of(answer: Json, split: str, start: int) -> list[Task]:
         specs = answer.get("tasks") if isinstance(answer, dict) else None
         if not isinstance(specs, list) or not all(isinstance(spec, dict) for spec in specs):
-            raise ProtocolError(f"expected a list of tasks, the server sent {excerpt(repr(answer))}")
+            raise expected("a list of tasks", got=answer)
         return [Task(split, index, spec) for index, spec in enumerate(specs, start)]
 
 

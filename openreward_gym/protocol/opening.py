@@ -10,8 +10,8 @@ from openreward_gym.errors import ConfigurationError, OpenRewardGymError, Outcom
 from openreward_gym.protocol.exchange import Ask
 from openreward_gym.protocol.lifetime import Lease
 from openreward_gym.protocol.retry import Effect
-from openreward_gym.protocol.secrets import allowed_domains, read_secrets
-from openreward_gym.protocol.wire import Secret, dumps, secrets_header
+from openreward_gym.protocol.secrets import allowed_domains, read_secrets, secrets_header
+from openreward_gym.protocol.wire import Secret, dumps
 from openreward_gym.types import Json
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from openreward_gym.errors import ConfigurationError, ProtocolError
+from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.exchange import Ask
 from openreward_gym.protocol.retry import Effect
-from openreward_gym.protocol.wire import excerpt
+from openreward_gym.protocol.wire import expected
 from openreward_gym.types import Json
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Platform:
         """The names of the secrets that `owner/name` asks for."""
         answer = _object(await self._get(f"{_environment_path(name)}/required-secrets")).get("secrets")
         if not isinstance(answer, list):
-            raise ProtocolError(f"expected a list of secrets' names, the server sent {excerpt(repr(answer))}")
+            raise expected("a list of secrets' names", got=answer)
         return [str(secret) for secret in answer]
 
     async def task_difficulty(
@@ -132,11 +132,11 @@ def _environment_path(name: str) -> str:
 
 def _object(value: Json) -> Mapping[str, Json]:
     if not isinstance(value, dict):
-        raise ProtocolError(f"expected an object, the server sent {excerpt(repr(value))}")
+        raise expected("an object", got=value)
     return value
 
 
 def _objects(value: Json) -> list[Mapping[str, Json]]:
     if not isinstance(value, list):
-        raise ProtocolError(f"expected a list, the server sent {excerpt(repr(value))}")
+        raise expected("a list", got=value)
     return [_object(entry) for entry in value]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from openreward_gym.errors import ConfigurationError, ProtocolError
-from openreward_gym.protocol.wire import dumps, encode_messages, excerpt
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.protocol.wire import dumps, encode_messages, expected
 from openreward_gym.types import Json, Message, ToolSet
 
 __all__ = ["GroupCandidate", "GroupScore", "encode_group", "read_scores", "refused_blocks"]
@@ -56,11 +56,11 @@ def read_scores(value: Json, count: int) -> list[GroupScore]:
     """
     raw = value.get("scores") if isinstance(value, dict) else None
     if not isinstance(raw, list) or len(raw) != count:
-        raise ProtocolError(f"expected {count} scores, the server sent {excerpt(repr(value))}")
+        raise expected(f"{count} scores", got=value)
     scores: list[GroupScore] = []
     for entry in raw:
         reward = entry.get("reward") if isinstance(entry, dict) else None
         if isinstance(reward, bool) or not isinstance(reward, int | float):
-            raise ProtocolError(f"expected a score with a reward, the server sent {excerpt(repr(entry))}")
+            raise expected("a score with a reward", got=entry)
         scores.append(GroupScore(float(reward), entry.get("metadata")))
     return scores

@@ -6,15 +6,17 @@ the body of `/create` instead.
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import Addresses
-from openreward_gym.protocol.wire import Secret
+from openreward_gym.protocol.wire import Secret, dumps
+from openreward_gym.types import Json
 
-__all__ = ["allowed_domains", "read_secrets"]
+__all__ = ["allowed_domains", "read_secrets", "secrets_header"]
 
 KNOWN_DOMAINS: dict[str, tuple[str, ...]] = {
     "anthropic": ("api.anthropic.com",),
@@ -73,3 +75,18 @@ def allowed_domains(names: Sequence[str], given: Mapping[str, Sequence[str]], ad
         elif (provider := name.lower().split("_")[0]) in KNOWN_DOMAINS:
             domains[name] = KNOWN_DOMAINS[provider]
     return domains
+
+
+def secrets_header(secrets: Mapping[str, Secret], domains: Mapping[str, Sequence[str]]) -> Secret:
+    """The value of `X-Secrets`: base64 of `{name: {"value": ..., "allowed_domains": [...]}}`.
+
+    Args:
+        secrets: Name to value.
+        domains: Name to the hosts that may see the value; a name without them is sent without.
+    """
+    payload: dict[str, Json] = {}
+    for name, value in secrets.items():
+        payload[name] = {"value": value}
+        if name in domains:
+            payload[name]["allowed_domains"] = list(domains[name])
+    return Secret(base64.b64encode(dumps(payload)).decode("ascii"))

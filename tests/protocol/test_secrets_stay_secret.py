@@ -18,10 +18,10 @@ from openreward_gym.protocol import lifetime
 from openreward_gym.protocol.addresses import Addresses, resolve_addresses
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.retry import RetryLimits
-from openreward_gym.protocol.secrets import allowed_domains, read_secrets
+from openreward_gym.protocol.secrets import allowed_domains, read_secrets, secrets_header
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import TRANSPORTS
-from openreward_gym.protocol.wire import Secret, secrets_header
+from openreward_gym.protocol.wire import Secret
 
 KEY = "key-3f9a77c1"
 SECRET = "secret-88d2e0b4"
