@@ -7,6 +7,8 @@ after the colon belongs to the format and all others to the data. A line ends in
 
 from __future__ import annotations
 
+import re
+
 from openreward_gym.errors import ProtocolError
 
 __all__ = ["CallStream", "EventDecoder"]
@@ -15,30 +17,27 @@ MAX_STREAM_BYTES = 1 << 30
 """Most bytes one stream may bring: more is not a tool's result but a server gone wrong."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_whole_event = re.compile(rb"event: ([a-z_]++)\r?\ndata: ([^\r\n]*+)\r?\n\r?\n").match
+"""An event as servers write nearly all of them. The decoder gives the same for it, at six times the cost."""
 
 
 class EventDecoder:
     """Turns a byte stream into events; `feed` takes any cut of it and returns what is complete."""
 
-    __slots__ = ("_data", "_event", "_partial", "_received", "_started", "_swallow_line_feed")
+    __slots__ = ("_data", "_event", "_partial", "_started", "_swallow_line_feed")
 
-    def __init__(self) -> None:
+    def __init__(self, *, started: bool = False) -> None:
+        """Args:
+        started: Whether the stream's beginning, where alone a byte order mark may stand, was read by somebody else.
+        """
         self._partial: list[bytes] = []
         self._event = b""
         self._data: list[bytes] | None = None
-        self._received = 0
-        self._started = False
+        self._started = started
         self._swallow_line_feed = False
 
     def feed(self, chunk: bytes) -> list[tuple[bytes, bytes]]:
-        """The events that `chunk` completes, each as (type, data).
-
-        Raises:
-            ProtocolError: The stream is larger than any result may be.
-        """
-        self._received += len(chunk)
-        if self._received > MAX_STREAM_BYTES:
-            raise ProtocolError(f"the event stream is longer than {MAX_STREAM_BYTES} bytes")
+        """The events that `chunk` completes, each as (type, data)."""
         if self._swallow_line_feed and chunk:
             self._swallow_line_feed = False
             if chunk[0] == 0x0A:
@@ -118,7 +117,7 @@ class CallStream:
 
     def restart(self) -> None:
         """Expect the stream from its beginning, on a new connection."""
-        self._decoder = EventDecoder()
+        self._decoder: EventDecoder | None = None
         self._parts: list[bytes] = []
         self.announced = False
         self.received = 0
@@ -127,29 +126,45 @@ class CallStream:
         """Take the next bytes; True once the stream has said all that matters.
 
         Raises:
-            ProtocolError: The stream is not one.
+            ProtocolError: The stream is not one, or larger than any result may be.
         """
+        began_before = self.received > 0
         self.received += len(chunk)
         if self.finished:
             return True
-        for event, data in self._decoder.feed(chunk):
-            if event == b"chunk":
-                self._parts.append(data)
-            elif event == b"end":
-                self._parts.append(data)
-                self.finished = True
-                return True
-            elif event == b"task_id":
-                self._announce(data)
-            elif event == b"error":
-                self.error = data.decode("utf-8", "replace")
-                self.finished = True
-                return True
-        return False
+        if self.received > MAX_STREAM_BYTES:
+            raise ProtocolError(f"the event stream is longer than {MAX_STREAM_BYTES} bytes")
+        decoder = self._decoder
+        if decoder is None:
+            taken = 0
+            while event := _whole_event(chunk, taken):
+                if self._take(event[1], event[2]):
+                    return True
+                taken = event.end()
+            if taken == len(chunk):
+                return False
+            # From the first event on that is cut, or written in another way, the decoder reads.
+            decoder = self._decoder = EventDecoder(started=began_before or taken > 0)
+            chunk = chunk[taken:]
+        return any(self._take(kind, data) for kind, data in decoder.feed(chunk))
+
+    def _take(self, kind: bytes, data: bytes) -> bool:
+        if kind == b"end":
+            self._parts.append(data)
+            self.finished = True
+        elif kind == b"chunk":
+            self._parts.append(data)
+        elif kind == b"task_id":
+            self._announce(data)
+        elif kind == b"error":
+            self.error = data.decode("utf-8", "replace")
+            self.finished = True
+        return self.finished
 
     def result(self) -> bytes:
         """The data of all chunks and of the end, joined."""
-        return b"".join(self._parts)
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _announce(self, data: bytes) -> None:
         try:

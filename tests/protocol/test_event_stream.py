@@ -141,6 +141,45 @@ def test_lines_that_nearly_make_sense_do_no_harm(parts: list[tuple[bytes, bytes]
         assert b"task_id" in data
 
 
+whole_events = [
+    f"event: {kind}{end}data: {data}{end}{end}".encode()
+    for kind in ("task_id", "chunk", "end", "error", "x")
+    for data in ("8c0a", " {}", "")
+    for end in ("\n", "\r\n")
+]
+oddities = [
+    b"\xef\xbb\xbf",
+    b": ping\r\n\r\n",
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b"event: end\rdata: 1\r\r",
+    b"data: 2\ndata: 3\n\n",
+    b"event: chunk\n",
+]
+
+
+def heard(stream: CallStream, given_pieces: list[bytes]) -> object:
+    try:
+        for piece in given_pieces:
+            if stream.feed(piece):
+                break
+    except ProtocolError as error:
+        return str(error)
+    return stream.task_ids, stream.finished, stream.error, stream.announced, stream.result()
+
+
+@often
+@given(parts=st.lists(st.sampled_from([*whole_events, *oddities]), max_size=8), lengths=cuts)
+@example(parts=[whole_events[0], b"\xef\xbb\xbf", whole_events[6]], lengths=[1000])
+@example(parts=[b"event: end\r\ndata: 1\r\n\r", b"\n"], lengths=[24, 1])
+def test_whole_events_are_read_as_the_decoder_reads_them(parts: list[bytes], lengths: list[int]) -> None:
+    data = b"".join(parts)
+    slow = CallStream()
+    slow._decoder = EventDecoder()
+    assert heard(CallStream(), pieces(data, lengths)) == heard(CallStream(), parts) == heard(slow, pieces(data, lengths))
+
+
 @pytest.mark.parametrize(
     ("data", "events"),
     [
@@ -167,8 +206,9 @@ def test_lines(data: bytes, events: list[tuple[bytes, bytes]], length: int) -> N
 
 def test_a_stream_longer_than_any_result_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_STREAM_BYTES", 100)
-    with pytest.raises(ProtocolError, match="longer than 100 bytes"):
-        EventDecoder().feed(b"x" * 101)
+    for piece in (b"x" * 101, b"event: chunk\ndata: x\n\n" * 5):
+        with pytest.raises(ProtocolError, match="longer than 100 bytes"):
+            CallStream().feed(piece)
 
 
 @pytest.mark.parametrize("task_id", [b"\xff", b"", b"  "])
