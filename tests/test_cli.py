@@ -23,7 +23,7 @@ class Ran(NamedTuple):
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """Runs a command in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
@@ -34,7 +34,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
             cli.main([str(argument) for argument in arguments])
         except SystemExit as stop:
             code = int(stop.code or 0)
-        out, err = capsys.readouterr()
+        out, err = capfd.readouterr()
         return Ran(code, out, err)
 
     return command
@@ -163,3 +163,59 @@ def test_upload_without_a_key_says_what_is_missing(run, server_url: str, monkeyp
     ran = run("upload", "runs/a")
     assert ran.code == 2
     assert "OPENREWARD_API_KEY" in ran.err
+
+
+BROKEN = {
+    "raises.py": "import json\njson.loads('{')\n",
+    "syntax.py": "x = 1\ndef (:\n",
+    "needs.py": "import no_such_dependency\n",
+    "exits.py": "import sys\nsys.exit('usage: exits')\n",
+    "binary.py": "\0",
+    "plain.py": "class Plain: pass\n",
+    "splits.py": """
+from openreward.environments import Environment
+class Splits(Environment):
+    @classmethod
+    def list_splits(cls):
+        raise ValueError("no data here")
+    @classmethod
+    def list_tasks(cls, split):
+        return []
+    def get_prompt(self):
+        return []
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "says", "where"),
+    [
+        ("nosuch.py:X", "there is no file ", None),
+        ("nosuch.py", "there is no file ", None),
+        ("folder.py:X", "folder.py is a folder", None),
+        ("plain.py", "say which class of it, as in plain.py:MyEnvironment", None),
+        ("wether", "did you mean 'weather'?", None),
+        ("plain.py:Other", "plain.py has no 'Other'", None),
+        ("plain.py:Plain", "the class Plain is not a subclass of", None),
+        ("raises.py:X", "cannot serve raises.py:X: JSONDecodeError: ", "raises.py\", line 2, in <module>: json.loads('{')"),
+        ("syntax.py:X", "cannot serve syntax.py:X: SyntaxError: ", 'syntax.py", line 2: def (:'),
+        ("needs.py:X", "No module named 'no_such_dependency'", 'needs.py", line 1, in <module>: import no_such_dependency'),
+        ("exits.py:X", "SystemExit: usage: exits", 'exits.py", line 2'),
+        ("binary.py:X", "SyntaxError: ", None),
+        ("splits.py:Splits", "no data here", 'splits.py", line 6, in list_splits: raise ValueError("no data here")'),
+    ],
+)
+def test_what_cannot_be_served_is_said_once(run, tmp_path: Path, target: str, says: str, where: str | None) -> None:  # type: ignore[no-untyped-def]
+    for name, text in BROKEN.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "folder.py").mkdir()
+    ran = run("serve", target, "--port", 0)
+    lines = ran.err.splitlines()  # what the server's process writes is in it
+    assert ran.code == 2
+    assert lines[0].startswith("openreward-gym: ")
+    assert says in lines[0]
+    if where is None:
+        assert len(lines) == 1
+    else:
+        assert len(lines) == 2
+        assert where in lines[1]

@@ -15,19 +15,23 @@ import signal
 import socket
 import struct
 import sys
+import sysconfig
 import threading
 import time
 import traceback
 from io import RawIOBase
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 GRACE_S = 10.0
 """Seconds that open sessions get to be torn down before the process ends anyway."""
 
 EXIT_CONFIGURATION = 78
 """The exit code where what was asked cannot be served, and the log's end says why."""
+
+MAX_REASON = 16_384
+"""Bytes of a reason, few enough for a pipe that nobody reads yet."""
 
 _PARENT_CHECK_S = 0.5
 
@@ -93,11 +97,11 @@ def main() -> None:
     try:
         application = build(unpack(request["environments"]))
     except ConfigurationError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(EXIT_CONFIGURATION)
-    except Exception as error:
-        sys.stderr.write(_told(error))
-        sys.exit(1)
+        _give_up(error, f"{error}\n", EXIT_CONFIGURATION, request.get("reason"))
+    except (Exception, SystemExit) as error:
+        _give_up(error, _told(error), 1, request.get("reason"))
+    if request.get("reason") is not None:
+        os.close(request["reason"])
 
     import uvicorn
 
@@ -113,16 +117,50 @@ def main() -> None:
     server.run(sockets=[listener])
 
 
-def _told(error: Exception) -> str:
+def _give_up(error: BaseException, told: str, code: int, reason: int | None) -> NoReturn:
+    """Ends with `code`: what went wrong goes to the log, or to the file `reason` in few lines and as `told`."""
+    if reason is None:
+        sys.stderr.write(told)
+    else:
+        both = f"{brief(error, named=code != EXIT_CONFIGURATION)}\0{told}"
+        os.write(reason, both.encode("utf-8", "backslashreplace")[:MAX_REASON])
+    sys.exit(code)
+
+
+def brief(error: BaseException, *, named: bool = True) -> str:
+    """`error` in a line, and where it came from in the environment's own files in another.
+
+    Args:
+        error: What was raised.
+        named: Whether its class is said, too.
+    """
+    source = error if named else error.__cause__ or error
+    cut = str(error.msg if isinstance(error, SyntaxError) else error)
+    line = f"{type(error).__name__}: {cut}".removesuffix(": ") if named else cut
+    if isinstance(source, SyntaxError) and source.filename:
+        return f'{line}\n  File "{source.filename}", line {source.lineno}: {(source.text or "").strip()}'.removesuffix(": ")
+    frames = _theirs(source)
+    installed = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    frames = [frame for frame in frames if not frame.filename.startswith(installed)] or frames
+    if not frames:
+        return line
+    last = frames[-1]
+    return f'{line}\n  File "{last.filename}", line {last.lineno}, in {last.name}: {last.line}'
+
+
+def _told(error: BaseException) -> str:
     """What went wrong in an environment's module, without how this file came to import it."""
-    ours = str(Path(__file__).resolve().parents[1])
     told = traceback.TracebackException.from_exception(error)
-    theirs = [frame for frame in told.stack if not frame.filename.startswith((ours, "<frozen importlib"))]
-    imports = str(Path(importlib.__file__).parent)
-    theirs = [frame for frame in theirs if not frame.filename.startswith(imports)]
+    theirs = _theirs(error)
     if theirs or isinstance(error, SyntaxError):
         told.stack = traceback.StackSummary.from_list(theirs)
     return "".join(told.format())
+
+
+def _theirs(error: BaseException) -> list[traceback.FrameSummary]:
+    """Where `error` went through, but for this package and the machinery of imports."""
+    ours = (str(Path(__file__).resolve().parents[1]), str(Path(importlib.__file__).parent), "<frozen ")
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
 
 
 def skip_package_init(name: str) -> None:

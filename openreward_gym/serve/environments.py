@@ -7,6 +7,7 @@ script, of a notebook, of a function.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import importlib.util
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
+import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError
@@ -79,13 +81,27 @@ def load(environment: Servable) -> type[Any]:
         module = _module_of(module_name, environment)
         if not hasattr(module, class_name):
             classes = [name for name, value in vars(module).items() if _is_environment(value, Environment)]
-            raise ConfigurationError(
-                f"cannot serve {environment!r}: {module_name} has no {class_name!r}; its environments: {classes}"
-            )
+            has = f"; its environments: {classes}" if classes else ", nor any subclass of openreward.environments.Environment"
+            raise ConfigurationError(f"cannot serve {environment!r}: {module_name} has no {class_name!r}{has}")
         found = getattr(module, class_name)
     if not _is_environment(found, Environment):
-        raise ConfigurationError(f"cannot serve {found!r}: it is not a subclass of openreward.environments.Environment")
+        raise ConfigurationError(f"cannot serve {environment!r}: {_why_not(found)}")
+    _check_concrete(found)
     return typing.cast("type[Any]", found)
+
+
+def _why_not(found: Any) -> str:
+    """Why `found` is no environment of the SDK's."""
+    if inspect.isclass(found) and issubclass(found, gymnasium.Env):
+        return f"{found.__name__} is a gymnasium.Env: register it with gymnasium.register and serve its id, module:Name-v0"
+    what = f"the class {found.__name__}" if inspect.isclass(found) else f"{found!r}"
+    return f"{what} is not a subclass of openreward.environments.Environment"
+
+
+def _check_concrete(cls: type[Any]) -> None:
+    if inspect.isabstract(cls):
+        missing = sorted(cls.__abstractmethods__)
+        raise ConfigurationError(f"cannot serve {cls.__name__}: it does not define {', '.join(missing)}")
 
 
 def _module_of(name: str, environment: str) -> ModuleType:
@@ -175,12 +191,23 @@ def _checked(environment: Any) -> Servable:
     if isinstance(environment, EnvSpec):
         return recipe_of(environment)
     if isinstance(environment, str):
-        if environment in BUILT_IN or _names_a_class(environment):
+        if environment in BUILT_IN:
+            return environment
+        if environment.endswith((".py", ".py:")):
+            file = environment.removesuffix(":")
+            _check_file(environment, file)
+            raise ConfigurationError(f"cannot serve {environment!r}: say which class of it, as in {file}:MyEnvironment")
+        if _names_a_class(environment):
+            file = environment.rpartition(":")[0]
+            if file.endswith(".py"):
+                _check_file(environment, file)
             return environment
         try:
             return recipe_of(environment)
         except ConfigurationError as error:
-            raise ConfigurationError(f"there is no environment {environment!r} to serve: {_choices()}. {error}") from None
+            close = difflib.get_close_matches(environment, BUILT_IN, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else str(error)
+            raise ConfigurationError(f"there is no environment {environment!r} to serve: {_choices()}. {hint}") from None
     # A class of the SDK cannot be there without the SDK: looking it up in sys.modules never imports it.
     sdk = sys.modules.get("openreward.environments")
     if sdk is None or not _is_environment(environment, sdk.Environment):
@@ -189,10 +216,15 @@ def _checked(environment: Any) -> Servable:
     recipe = vars(environment).get("recipe")
     if isinstance(recipe, Recipe):
         return recipe
-    if inspect.isabstract(environment):
-        missing = sorted(environment.__abstractmethods__)
-        raise ConfigurationError(f"cannot serve {environment.__name__}: it does not define {', '.join(missing)}")
+    _check_concrete(environment)
     return typing.cast("type[Any]", environment)
+
+
+def _check_file(environment: str, file: str) -> None:
+    path = Path(file).resolve()
+    if not path.is_file():
+        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise ConfigurationError(f"cannot serve {environment!r}: {what}; check the path")
 
 
 def _choices() -> str:

@@ -22,7 +22,7 @@ from types import TracebackType
 from openreward_gym.errors import ConfigurationError, TransportTimeoutError
 from openreward_gym.serve import child
 from openreward_gym.serve.asgi import QUIET
-from openreward_gym.serve.child import EXIT_CONFIGURATION, GRACE_S
+from openreward_gym.serve.child import EXIT_CONFIGURATION, GRACE_S, MAX_REASON
 from openreward_gym.serve.environments import Servable, check, pack, shown
 
 _LOG_TAIL_LINES = 30
@@ -70,6 +70,7 @@ class LocalServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._finalizer: weakref.finalize[..., LocalServer] | None = None
         self._owner = 0
+        self._reason: int | None = None  # where the process says why it cannot serve, if its log is shown
 
     @property
     def base_url(self) -> str:
@@ -114,6 +115,10 @@ class LocalServer:
             except BaseException:
                 self.stop()
                 raise
+            finally:
+                if self._reason is not None:
+                    os.close(self._reason)
+                    self._reason = None
         self._base_url = address(self.host, port)
         return self._base_url
 
@@ -146,17 +151,21 @@ class LocalServer:
 
     def _spawn(self, listener: socket.socket, packed: bytes) -> None:
         log: int | None = None
-        if not self._show_log:
+        reason: int | None = None
+        if self._show_log:
+            self._reason, reason = os.pipe()
+        else:
             log, path = tempfile.mkstemp(prefix="openreward-gym-", suffix=".log")
             self._log_path = Path(path)
         try:
-            self._process = begin(listener, log)
+            self._process = begin(listener, log, fds=[] if reason is None else [reason])
         finally:
-            if log is not None:
-                os.close(log)
+            for file in (log, reason):
+                if file is not None:
+                    os.close(file)
         self._owner = os.getpid()
         self._finalizer = weakref.finalize(self, _end_and_remove, self._process, self._log_path, self._owner)
-        order(self._process, listener, packed)
+        order(self._process, listener, packed, reason=reason)
 
     def _wait_until_healthy(self, port: int) -> None:
         # The listener takes connections from the start, so one request waits for exactly as long as the server needs.
@@ -180,12 +189,25 @@ class LocalServer:
             code = self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             raise ConfigurationError(f"the server runs but is not healthy.\n{self._log_tail()}") from None
-        if code == EXIT_CONFIGURATION and not self._show_log:
+        if self._reason is not None:
+            self._raise_reason(self._reason, named=code != EXIT_CONFIGURATION)
+        elif code == EXIT_CONFIGURATION:
             raise ConfigurationError(self._log_tail(title="").strip())
         raise ConfigurationError(
             f"the server ended before it was ready (exit code {code}). Import the environments in a Python of their own to "
             f"see whether they load by themselves.\n{self._log_tail()}"
         )
+
+    def _raise_reason(self, reason: int, *, named: bool) -> None:
+        """Raises what the process said; nothing, where it ended without a word."""
+        os.set_blocking(reason, False)  # what it started may hold the other end
+        with contextlib.suppress(BlockingIOError):
+            line, _, told = os.read(reason, MAX_REASON).decode("utf-8", "replace").partition("\0")
+            if line:
+                names = ", ".join(shown(environment) for environment in self.environments)
+                error = ConfigurationError(f"cannot serve {names}: {line}" if named else line)
+                error.add_note(told)  # with a traceback of ours, theirs
+                raise error
 
     def _log_tail(self, title: str = "The end of its log:\n") -> str:
         if self._show_log:
@@ -216,11 +238,25 @@ def begin(
     )
 
 
-def order(process: subprocess.Popen[bytes], listener: socket.socket, packed: bytes, ready: int | None = None) -> None:
-    """Tells a server's process what to serve; `ready` is a file of its own that it writes to when it is about to."""
-    request = pickle.dumps(
-        {"parent": os.getpid(), "sys_path": sys.path, "listener": listener.fileno(), "environments": packed, "ready": ready}
-    )
+def order(
+    process: subprocess.Popen[bytes],
+    listener: socket.socket,
+    packed: bytes,
+    *,
+    ready: int | None = None,
+    reason: int | None = None,
+) -> None:
+    """Tells a server's process what to serve.
+
+    Args:
+        process: What `begin` gave.
+        listener: The listening socket that it got.
+        packed: The environments, from `pack`.
+        ready: A file of its own that it writes to when it is about to serve; None for none.
+        reason: One that it writes to why it cannot; None: it writes that to its log.
+    """
+    told = {"parent": os.getpid(), "sys_path": sys.path, "listener": listener.fileno(), "environments": packed}
+    request = pickle.dumps({**told, "ready": ready, "reason": reason})
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # it is gone: whoever waits for it finds out
         process.stdin.write(struct.pack("!Q", len(request)) + request)

@@ -295,8 +295,14 @@ def test_a_server_in_the_foreground_says_where_it_is_and_stops_at_ctrl_c(tmp_pat
 def test_a_server_in_the_foreground_says_why_it_cannot_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, foreground(tmp_path, "['weather']", taken.getsockname()[1]) as process:
         assert "in use" in process.communicate(timeout=60)[1]
-    (tmp_path / "broken.py").write_text("raise RuntimeError('made of cheese')")
+    (tmp_path / "broken.py").write_text("print('before it broke', flush=True)\nraise RuntimeError('made of cheese')")
     with foreground(tmp_path, "['broken:Environment']") as process:
         errors = process.communicate(timeout=60)[1]
-    assert errors.index("made of cheese") < errors.index("ended before it was ready (exit code 1)")
+    assert errors.startswith("before it broke\n")
+    # Whoever sees our traceback sees theirs, too.
+    assert errors.rstrip().endswith("RuntimeError: made of cheese")
+    (tmp_path / "ends.py").write_text("import os\nos._exit(3)")
+    with foreground(tmp_path, "['ends:Environment']") as process:
+        errors = process.communicate(timeout=60)[1]
+    assert "ended before it was ready (exit code 3)" in errors
     assert "log is above" in errors
