@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +37,14 @@ def view(
             "--replay", metavar="URL", help="An environment server where rollouts' calls may be made again.", show_default=False
         ),
     ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VARIABLE",
+            help="With --replay: a secret for its sessions, by the environment variable that holds it.",
+            show_default=False,
+        ),
+    ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="A model's name or a folder: shows exports token for token.", show_default=False)
     ] = None,
@@ -47,6 +57,9 @@ def view(
     from openreward_gym.viewer.index import RunIndex
     from openreward_gym.viewer.serving import serve
 
+    if secret and replay is None:
+        raise ConfigurationError("--secret goes with --replay: it is given to the sessions that a replay check opens")
+    secrets_env = _secrets_env(secret or [])
     index = RunIndex(runs or [Path("runs")])
     if html is not None:
         from openreward_gym.viewer.share import write_html
@@ -60,19 +73,39 @@ def view(
         index,
         host,
         port,
-        powers=powers(replay, tokenizer),
+        powers=powers(replay, tokenizer, secrets_env),
         browse=browse,
         announce=lambda line: print(line, flush=True),
         warn=lambda line: print(line, file=sys.stderr),
     )
 
 
-def powers(replay: str | None = None, tokenizer: str | None = None) -> Powers:
+def _secrets_env(given: list[str]) -> dict[str, str]:
+    """`NAME=VARIABLE`s as a dictionary. What stands after `=` is not repeated: it may be the secret itself."""
+    found: dict[str, str] = {}
+    for item in given:
+        name, equals, variable = item.partition("=")
+        if not equals or not name or not variable.isidentifier():
+            raise ConfigurationError(
+                "--secret takes NAME=VARIABLE, the secret's name and that of an environment variable "
+                f"(judge_key=MY_JUDGE_KEY){f'; the one for {name!r} is no name of a variable' if equals and name else ''}"
+            )
+        if not os.environ.get(variable):
+            raise ConfigurationError(
+                f"--secret {name}=...: there is no environment variable of that name, or it is empty; "
+                "give the variable's name, never the secret itself"
+            )
+        found[name] = variable
+    return found
+
+
+def powers(replay: str | None = None, tokenizer: str | None = None, secrets_env: Mapping[str, str] | None = None) -> Powers:
     """What the viewer can do with exports and environments.
 
     Args:
         replay: The environment server on which calls may be made again; None for none.
         tokenizer: What the export lens reads tokens with; None: it shows messages.
+        secrets_env: Secrets of the replay check's sessions: their names to those of the environment variables that hold them.
 
     Raises:
         MissingExtraError: A tokenizer is asked for, and `transformers` is not installed.
@@ -85,4 +118,4 @@ def powers(replay: str | None = None, tokenizer: str | None = None) -> Powers:
     lens = ExportLens(tokenizer)
     if replay is None:
         return Powers(lens, lens.formats)
-    return Powers(lens, lens.formats, ReplayCheck(replay), origin_of(replay) or "")
+    return Powers(lens, lens.formats, ReplayCheck(replay, secrets_env), origin_of(replay) or "")

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import random
 import re
+import struct
 from pathlib import Path
 
 import httpx
 import pytest
+from environments import PIXEL
 from tiny_tokenizer import tiny_tokenizer
 from viewer_episodes import weather_episode
-from viewer_runs import episode, simple, training
+from viewer_runs import episode, png, simple, training
 from viewer_serving import viewing
 
+from openreward_gym import cli
 from openreward_gym.cli.lens import ExportLens
 from openreward_gym.cli.replay import ReplayCheck
 from openreward_gym.cli.viewing import powers
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
-from openreward_gym.rollouts.record import Rollout, TaskRecord, TextPart, ToolCallPart
+from openreward_gym.rollouts.record import (
+    EnvironmentRecord,
+    ImagePart,
+    MessageRecord,
+    Part,
+    Rollout,
+    TaskRecord,
+    TextPart,
+    ToolCallPart,
+)
+from openreward_gym.viewer.pictures import size_in_pixels
 
 BAD_ADDRESS = "http://127.0.0.1:9"
 
@@ -139,3 +155,91 @@ def test_they_are_wired_into_the_viewer(examples: str, tmp_path: Path) -> None:
         refused = client.post("/api/replay", json=asked)
         assert (refused.status_code, "counting" in refused.json()["error"]) == (400, True)
     assert powers().replay is None
+
+
+def pictured(base_url: str, *blocks: Part) -> Rollout:
+    """A recorded call of a tool that gives a text and a picture; `blocks` are what it is said to have given."""
+    messages = [
+        MessageRecord(role="user", blocks=[TextPart(text='task {"number": 0}, asked 1 times')]),
+        MessageRecord(role="assistant", blocks=[ToolCallPart(id="c1", name="image", input={})]),
+        MessageRecord(role="tool", tool_call_id="c1", name="image", reward=0.0, blocks=[TextPart(text="look"), *blocks]),
+    ]
+    environment = EnvironmentRecord(name="echo", split="train", origin=base_url)
+    return Rollout(id="a", environment=environment, task=TaskRecord(spec={"number": 0}), messages=messages, status="completed")
+
+
+def test_a_replay_compares_images_by_their_bytes(server_url: str) -> None:
+    same = ReplayCheck(server_url)(pictured(server_url, ImagePart(data=PIXEL)))
+    assert (same["same"], [image["same"] for image in same["calls"][0]["images"]]) == (True, [True])
+    beside = hashlib.sha256(base64.b64decode(PIXEL)).hexdigest()
+    assert ReplayCheck(server_url)(pictured(server_url, ImagePart(sha256=beside)))["same"] is True
+
+    other = png(20, 10)
+    answer = ReplayCheck(server_url)(pictured(server_url, ImagePart(data=base64.b64encode(other).decode())))
+    (call,) = answer["calls"]
+    assert call["recorded"] == call["now"], "the texts, where an image is a word, are the same"
+    assert (answer["same"], call["same"]) == (False, False)
+    (pair,) = call["images"]
+    assert [pair["recorded"][name] for name in ("width", "height", "bytes")] == [20, 10, len(other)]
+    assert [pair["now"][name] for name in ("width", "height", "bytes", "data")] == [1, 1, 70, PIXEL]
+
+    (call,) = ReplayCheck(server_url)(pictured(server_url))["calls"]
+    assert (call["same"], call["images"][0]["recorded"]) == (False, None)
+    (call,) = ReplayCheck(server_url)(pictured(server_url, ImagePart(data="not base64!")))["calls"]
+    assert (call["same"], call["images"][0]["recorded"]["width"]) == (False, None)
+
+
+def test_an_image_of_another_size_or_kind_is_measured() -> None:
+    jpeg = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xff\xc0\x00\x11\x08\x00\x0a\x00\x14"
+    webp = {
+        b"VP8X": b"\x0a\0\0\0\0\0\0\0\x13\0\0\x09\0\0",
+        b"VP8L": b"\0\0\0\0\x2f" + (19 | 9 << 14).to_bytes(4, "little"),
+        b"VP8 ": b"\0\0\0\0\0\0\0\x9d\x01\x2a\x14\0\x0a\0",
+    }
+    files = [png(20, 10), jpeg, b"GIF89a\x14\0\x0a\0", b"BM" + bytes(16) + struct.pack("<ii", 20, -10)]
+    files += [b"RIFF\0\0\0\0WEBP" + kind + rest for kind, rest in webp.items()]
+    assert [size_in_pixels(file) for file in files] == [(20, 10)] * len(files)
+    broken = [file[:cut] for file in files for cut in (0, 3, 8, len(file) - 1) if file[:8] != b"\x89PNG\r\n\x1a\n"]
+    assert {size_in_pixels(file) for file in broken} == {None}
+    assert size_in_pixels(b"<svg xmlns='http://www.w3.org/2000/svg'/>") is None
+
+
+def test_a_replay_gives_its_sessions_secrets_and_shows_none(server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = 's3cret "value" 81f2'
+    monkeypatch.setenv("MY_JUDGE_KEY", secret)
+    asked = [("secret", "judge"), ("echo", f"it is {secret}"), ("echo", json.dumps(secret)), ("fail", f"no {secret}!")]
+    messages = [MessageRecord(role="user", blocks=[TextPart(text="Go.")])]
+    for number, (name, text) in enumerate(asked):
+        messages += [
+            MessageRecord(role="assistant", blocks=[ToolCallPart(id=f"c{number}", name=name, input={"text": text})]),
+            MessageRecord(role="tool", tool_call_id=f"c{number}", name=name, blocks=[TextPart(text=str(len(secret)))]),
+        ]
+    rollout = pictured(server_url).model_copy(update={"messages": messages})
+    answer = ReplayCheck(server_url, {"judge": "MY_JUDGE_KEY"})(rollout)
+    assert answer["calls"][0]["same"] is True, "the environment was given the secret"
+    said = [call["now"] for call in answer["calls"]]
+    assert said[1:3] == ["it is [secret]", '"[secret]"']
+    assert "[secret]" in said[3]
+    assert secret not in json.dumps(said)
+    assert json.dumps(secret)[1:-1] not in json.dumps(said)
+
+    (call,) = ReplayCheck(server_url)(rollout.model_copy(update={"messages": messages[:3]}))["calls"]
+    assert (call["same"], call["now"]) == (False, "0")
+    monkeypatch.delenv("MY_JUDGE_KEY")
+    with pytest.raises(ConfigurationError, match="MY_JUDGE_KEY, which is not set"):
+        ReplayCheck(server_url, {"judge": "MY_JUDGE_KEY"})(rollout)
+
+
+def test_a_secret_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["view", *arguments])
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    replay = ("--replay", BAD_ADDRESS)
+    assert "--secret goes with --replay" in refused("--secret", "judge=MY_JUDGE_KEY")
+    for given in ("sk-81f2", "judge=sk-81f2", "=sk-81f2", "judge=sk81f2"):
+        said = refused(*replay, "--secret", given)
+        assert "--secret" in said
+        assert "81f2" not in said, "it may be the secret itself"
