@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gymnasium
 
-from openreward_gym.envs import catalog, clients, hosting, rendering
+from openreward_gym.envs import catalog, hosting, rendering
 from openreward_gym.envs.actions import as_message
 from openreward_gym.envs.arguments import RENDER_MODES, check_arguments, observation_space
 from openreward_gym.envs.episode import Episode, Step
+from openreward_gym.envs.holder import SessionHolder
 from openreward_gym.envs.observations import (
     Info,
     ObsMode,
@@ -29,15 +30,14 @@ from openreward_gym.envs.opening import open_episode, reset_deadline
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.envs.stepping import OnMessage, take_step
 from openreward_gym.envs.tasks import TaskChooser, TaskOrder, TaskRequest, task_request
-from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ResetNeededError
+from openreward_gym.errors import OpenRewardGymError, ResetNeededError
 from openreward_gym.protocol import loop
-from openreward_gym.protocol.client import Client, RemoteEnvironment
+from openreward_gym.protocol.client import RemoteEnvironment
 from openreward_gym.protocol.session import Session
 from openreward_gym.rollouts.chat import to_openai
 from openreward_gym.rollouts.record import now_iso
 from openreward_gym.types import Json, Message, Task, ToolSet
 
-T = TypeVar("T")
 Observation = Any
 StepResult = tuple[Observation, float, bool, bool, Info]
 
@@ -51,7 +51,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     Args:
         environment: The environment's name: "weather" on one server, "owner/name" on the platform. Or a class, a subclass of
-            the SDK's `Environment`, which is then played in this process (and cannot be in a spec's JSON).
+            the SDK's `Environment`, which is then played in this process (and cannot be in a spec's JSON). Required.
         base_url: The server; None for the hosted platform (`OPENREWARD_URL` and its like).
         variant: A variant of the environment; None for its default.
         split: Where tasks come from.
@@ -84,7 +84,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     def __init__(
         self,
-        environment: str | type[Any],
+        environment: str | type[Any] = "",  # refused below: without a default, `gymnasium.make` ends in a bare TypeError
         *,
         base_url: str | None = None,
         variant: str | None = None,
@@ -119,11 +119,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._chooser = TaskChooser(task_order)
         self._action_space: ToolCallSpace | None = None
         self.observation_space = observation_space(obs_mode, max_obs_chars)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._client: Client | None = None
-        self._session: Session | None = None
+        self._holder = SessionHolder(*(self._arguments[name] for name in ("base_url", "api_key_env", "transport")))
         self._adopted: tuple[Session, Episode] | None = None
-        self._closing: set[asyncio.Task[None]] = set()
         self._episode: Episode | None = None
         self._deadline: float | None = None
         self._observed_at = 0.0
@@ -171,7 +168,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
     @property
     def session_id(self) -> str | None:
         """The server's id of the running session; None without one."""
-        return None if self._session is None else self._session.session_id
+        return None if self._holder.session is None else self._holder.session.session_id
 
     def annotate(self, **data: Json) -> None:
         """Keep `data` (JSON values) with the next step, for a recorder: what the policy knows and the env does not."""
@@ -179,11 +176,11 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     def truncate(self, stop_reason: str) -> None:
         """End the running episode from outside (a wrapper's limit): its last step says so, its session is closed."""
-        if self._session is None or self._episode is None or not self._episode.steps or self._loop is None:
+        if self._holder.session is None or self._holder.loop is None or self._episode is None or not self._episode.steps:
             return
         step = self._episode.steps[-1]
         step.truncated, step.stop_reason = True, stop_reason
-        self._loop.call_soon_threadsafe(self._retire_session)
+        self._holder.loop.call_soon_threadsafe(self._retire_session)
 
     # Gymnasium's face ---------------------------------------------------------------------------------------------
 
@@ -201,7 +198,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             ConfigurationError: An option is wrong; SplitNotFoundError, TaskNotFoundError, EnvironmentNotFoundError.
             TransportError, ServerError, SessionLostError: The session could not be opened.
         """
-        return self._run(self.areset(seed=seed, options=options))
+        return self._holder.run(self.areset(seed=seed, options=options))
 
     def step(self, action: Any) -> StepResult:
         """Play one assistant message.
@@ -219,7 +216,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             ResetNeededError: Before a reset, or after the end.
             ConfigurationError: `action` is none of the above.
         """
-        return self._run(self.astep(action))
+        return self._holder.run(self.astep(action))
 
     def render(self) -> Any:
         """The transcript as text ("ansi"), the latest image or the transcript drawn ("rgb_array"), or None ("human" prints)."""
@@ -229,8 +226,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     def close(self) -> None:
         """Close the session; can be called again, and the env can be reset afterwards."""
-        if self._client is not None or self._session is not None:
-            self._run(self.aclose())
+        if not self._holder.is_empty:
+            self._holder.run(self.aclose())
 
     # The same, async ----------------------------------------------------------------------------------------------
 
@@ -238,19 +235,19 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         """`reset` as a coroutine."""
         super().reset(seed=seed)
         request = task_request(options, self.split, self.task_index)
-        return await self._on_session_loop(self._reset(request, seed))
+        return await self._holder.on_loop(self._reset(request, seed))
 
     async def astep(self, action: Any) -> StepResult:
         """`step` as a coroutine."""
         if self._episode is None:
             raise ResetNeededError("step() was called before reset(): call env.reset() first")
-        if self._session is None or self._episode.done:
+        if self._holder.session is None or self._episode.done:
             raise ResetNeededError("step() was called after the episode ended: call env.reset() to begin the next one")
-        return await self._on_session_loop(self._step(action))
+        return await self._holder.on_loop(self._step(action))
 
     async def aclose(self) -> None:
         """`close` as a coroutine."""
-        await self._on_session_loop(self._close())
+        await self._holder.on_loop(self._close())
 
     # Behind both --------------------------------------------------------------------------------------------------
 
@@ -258,44 +255,17 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
     def _where(self) -> catalog.Where:
         return catalog.Where(self._arguments["base_url"], self.environment, self.variant)
 
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        try:
-            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is not None and running is self._loop:
-            coroutine.close()
-            raise ConfigurationError(
-                "this env was reset with `await env.areset()` on the event loop that is running now: "
-                "use `await env.astep(...)` and `await env.aclose()` there"
-            )
-        return loop.run(coroutine)
-
-    async def _on_session_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run where the session's connections live: a session belongs to the loop it was opened on."""
-        running = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = running
-        elif self._loop.is_closed() or not self._loop.is_running():
-            self._loop, self._client, self._session = running, None, None
-        if self._loop is running:
-            return await coroutine
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
-
     def _remote(self) -> RemoteEnvironment:
-        if self._client is None:
-            given = self._arguments
-            self._client = clients.acquire(self, given["base_url"], given["api_key_env"], given["transport"])
-        return self._client.environment(self.environment, self.variant)
+        return self._holder.client().environment(self.environment, self.variant)
 
     async def _shared_tools(self) -> ToolSet:
         async def ask() -> ToolSet:
             return await catalog.tools(self._where, self._remote())
 
         try:
-            return await self._on_session_loop(ask())
+            return await self._holder.on_loop(ask())
         finally:
-            if self._session is None:
+            if self._holder.session is None:
                 await self.aclose()
 
     async def choose_task(self, request: TaskRequest, seed: int | None) -> TaskRequest:
@@ -321,13 +291,13 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._adopted = (session, episode)
 
     async def _reset(self, request: TaskRequest, seed: int | None) -> tuple[Observation, Info]:
-        await self._end_session()
+        await self._holder.end_session()
         self._episode = None
         given = self._arguments
         adopted, self._adopted = self._adopted, None
         if adopted is None:
             adopted = await self.open_session(await self.choose_task(request, seed), seed)
-        self._session, self._episode = adopted
+        self._holder.session, self._episode = adopted
         self._observed_at = time.perf_counter()
         self._deadline = None if given["episode_timeout_s"] is None else self._observed_at + given["episode_timeout_s"]
         info = reset_info(self._episode)
@@ -338,7 +308,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         return observation, info
 
     async def _step(self, action: Any) -> StepResult:
-        assert self._session is not None
+        assert self._holder.session is not None
         assert self._episode is not None
         policy_s = time.perf_counter() - self._observed_at
         message = as_message(action)
@@ -352,7 +322,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             timeout_s = min((t for t in (timeout_s, left) if t is not None), default=None)
             try:
                 step, failure = await take_step(
-                    self._session, self._episode, message, on_message=given["on_message"], timeout_s=timeout_s
+                    self._holder.session, self._episode, message, on_message=given["on_message"], timeout_s=timeout_s
                 )
             except asyncio.CancelledError:
                 # The call may be running: this session cannot be stepped again.
@@ -389,27 +359,14 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         """End the episode, and close its session without making the step wait for it."""
         if self._episode is not None:
             self._episode.ended_at = now_iso()
-        session, self._session = self._session, None
-        if session is not None:
-            task = asyncio.get_running_loop().create_task(session.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-
-    async def _end_session(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        self._holder.let_go()
 
     async def _close(self) -> None:
-        await self._end_session()
+        await self._holder.end_session()
         adopted, self._adopted = self._adopted, None
         if adopted is not None:
             await adopted[0].close()
-        if self._closing:
-            await asyncio.gather(*self._closing, return_exceptions=True)
-        client, self._client = self._client, None
-        if client is not None:
-            await clients.release(self, client)
+        await self._holder.close()
 
     # Copies carry the arguments, never a session -------------------------------------------------------------------
 
