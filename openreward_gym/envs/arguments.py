@@ -28,8 +28,21 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     environment = given["environment"]
     if not isinstance(environment, type) and (not isinstance(environment, str) or not environment.strip()):
         raise ConfigurationError(
-            f"environment must be a name like 'weather' or 'owner/name', or an openreward Environment class, not {environment!r}"
+            "environment must be a name like 'weather' or 'owner/name', or an openreward Environment class, not "
+            f"{environment!r}: gymnasium.make('OpenReward-v0', environment='weather', base_url='http://127.0.0.1:8080')"
         )
+    for name in ("base_url", "variant", "split", "toolset", "api_key_env"):
+        optional = name not in ("split", "api_key_env")
+        if not isinstance(given[name], str) and not (optional and given[name] is None):
+            raise ConfigurationError(f"{name} must be a text{' or None' if optional else ''}, not {given[name]!r}")
+    for name in ("secrets_env", "env_overrides"):
+        value = given[name]
+        if value is not None and not (isinstance(value, Mapping) and all(isinstance(key, str) for key in value)):
+            # It may hold what nobody should read: it is not repeated.
+            raise ConfigurationError(f"{name} must be a mapping from names or None, not a {type(value).__name__}")
+    index = given["task_index"]
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int | np.integer) or index < 0):
+        raise ConfigurationError(f"task_index must be a whole number from 0, or None, not {index!r}")
     choices = {
         "obs_mode": OBS_MODES,
         "on_message": get_args(OnMessage),
@@ -41,5 +54,5 @@ def check_arguments(given: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"{name} must be one of {', '.join(map(str, allowed))}, not {given[name]!r}")
     for name in ("max_steps", "max_obs_chars", "reset_timeout_s", "step_timeout_s", "episode_timeout_s"):
         value = given[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number) or value <= 0):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value > 0):
             raise ConfigurationError(f"{name} must be a positive number or None, not {value!r}")

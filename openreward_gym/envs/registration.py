@@ -32,8 +32,9 @@ def spec(environment: str, **arguments: Any) -> EnvSpec:
         **arguments: `OpenRewardEnv`'s, all plain JSON: they travel in the spec, so they name secrets, never hold them.
 
     Raises:
-        ConfigurationError: Gymnasium cannot use the name as an id, or an argument is not JSON.
+        ConfigurationError: It is no name, Gymnasium cannot use the name as an id, or an argument is not JSON.
     """
+    _check_name(environment)
     _check_json(arguments)
     try:
         return EnvSpec(
@@ -64,7 +65,11 @@ def register(environment: str, *, id: str | None = None, **arguments: Any) -> st
         ConfigurationError: As for `spec`; or the id is that of an environment which is not ours.
     """
     made = spec(environment, **arguments)
+    if id is not None and (not isinstance(id, str) or not id):
+        raise ConfigurationError(f"id must be a Gymnasium id like 'my-env-v0' or None, not {id!r}")
     name = id or environment
+    if name == CATCH_ALL:
+        raise ConfigurationError(f"{CATCH_ALL} makes every environment and stays as it is: give another id=...")
     existing = gymnasium.registry.get(name)
     if existing is not None and existing.entry_point != ENTRY_POINT:
         raise ConfigurationError(f"{name!r} is already a Gymnasium environment: give another id=...")
@@ -76,6 +81,16 @@ def register(environment: str, *, id: str | None = None, **arguments: Any) -> st
     except gymnasium.error.Error as error:
         raise ConfigurationError(f"{name!r} cannot be registered: {error}") from None
     return name
+
+
+def _check_name(environment: Any) -> None:
+    if isinstance(environment, type):
+        raise ConfigurationError(
+            f"{environment!r} is a class, and a spec holds a name (it is plain JSON): use gymnasium.make({CATCH_ALL!r}, "
+            f"environment={environment.__name__}), or serve the class and give its name and base_url="
+        )
+    if not isinstance(environment, str) or not environment.strip():
+        raise ConfigurationError(f"environment must be a name like 'weather' or 'owner/name', not {environment!r}")
 
 
 def _check_json(arguments: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import pickle
 import socket
 import warnings
@@ -157,6 +158,15 @@ def test_a_server_that_is_not_there() -> None:
         {"render_mode": "hologram"},
         {"on_failure": "ignore"},
         {"max_steps": True},
+        {"max_steps": math.nan},
+        {"environment": None},
+        {"base_url": 8080},
+        {"variant": 1},
+        {"split": None},
+        {"task_index": "one"},
+        {"task_index": -1},
+        {"secrets_env": ["KEY"]},
+        {"env_overrides": {1: "x"}},
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any]) -> None:
