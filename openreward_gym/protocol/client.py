@@ -39,7 +39,7 @@ class Client:
 
     Args:
         base_url: The server; None for `OPENREWARD_URL`, or the hosted platform.
-        api_key_env: The environment variable that holds the API key. It is read anew for each request, and shown nowhere.
+        api_key_env: The environment variable that holds the API key. It is read anew every second, and shown nowhere.
         transport: `"fast"` (which leaves it to httpx where a proxy is configured), `"httpx"`, an `httpx.AsyncClient`, an ASGI
             app, or anything with the `Transport` interface.
         request_timeout_s: Seconds until the answer to an ordinary request must begin.

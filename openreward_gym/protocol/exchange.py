@@ -10,8 +10,9 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import NoReturn
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from openreward_gym.errors import (
@@ -35,6 +36,10 @@ __all__ = ["Ask", "Exchange", "Prefix"]
 USER_AGENT = "openreward-gym/0.1.0"
 ALIVE_AFTER_S = 5.0
 """Seconds after which a stream that breaks off has still shown that its run is alive."""
+CONNECT_TIMEOUT_S = 10.0
+"""Seconds to reach the server."""
+KEY_LASTS_S = 1.0
+"""Seconds for which requests go out with the API key that was found last."""
 NO_SUCH_SESSION = "Active environment not found"
 """What the reference servers say with a 404 where the session is gone; other 404s are missing routes."""
 
@@ -48,8 +53,8 @@ class Prefix:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+# A tuple, as a request is: many are made.
+class Ask(NamedTuple):
     """What is asked of a server.
 
     Attributes:
@@ -68,13 +73,16 @@ class Ask:
     method: str
     path: str
     prefix: Prefix | None = None
-    body: bytes | None = field(default=None, repr=False)
-    headers: Mapping[str, str | Secret] = field(default_factory=dict)
+    body: bytes | None = None
+    headers: Mapping[str, str | Secret] = MappingProxyType({})
     effect: Effect = Effect.NONE
     session: bool = False
     optional: bool = False
     first_byte_timeout_s: float | None = 30.0
     secrets: tuple[Secret, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Ask({self.method!r}, {self.path!r}, headers={list(self.headers)})"
 
 
 class Exchange:
@@ -105,6 +113,8 @@ class Exchange:
         self._transport = transport
         self._api_key_env = api_key_env
         self._api_key: Secret | None = None
+        self._key: Secret | None = None
+        self._key_due = 0.0
         self._idle_timeout_s = idle_timeout_s
 
     def __repr__(self) -> str:
@@ -168,75 +178,60 @@ class Exchange:
     async def _sent(self, ask: Ask, stream: CallStream | None, body: bytes | None) -> Response:
         """The first good response, after as many attempts as the rule allows."""
         patience_began = attempt_began = time.monotonic()
-        attempt = 0
-        most_received = 0
+        attempt = most_received = 0
         while True:
             attempt += 1
-            result = await self._attempt(ask, stream, body)
+            request = self._request(ask, stream, body, attempt_began)
+            response: Response | None = None
+            result: Response | OpenRewardGymError
+            try:
+                response = await self._transport().send(request)
+                if response.status in (307, 308):
+                    response = await self._redirected(ask, request, response)
+                result = _judged(response, ask, stream)
+            except (TransportError, ProtocolError) as error:
+                result = Response(200, {}) if stream is not None and stream.finished else error
             if isinstance(result, Response):
                 return result
-            error = self._hiding(result, ask)
+            # What a refusal repeats may be a secret, and a traceback shows this frame's variables.
+            del response
+            problem = self._hiding(result, ask)
             now = time.monotonic()
             if stream is not None and stream.announced:
                 # The run is alive where its stream went on for a while, or came further than before: patience begins anew.
                 if now - attempt_began >= ALIVE_AFTER_S or stream.received > most_received:
                     patience_began, attempt = now, 1
                 most_received = max(most_received, stream.received)
-            failure = _failure_of(error, stream)
+            failure = _failure_of(problem, stream)
             if stream is not None and not failure.may_have_run:
                 stream.may_run = False
             move = next_move(ask.effect, failure, attempt=attempt, elapsed_s=now - patience_began, limits=self.limits)
             if move.action not in ("retry", "resume"):
-                _raise(move, error, ask, stream)
+                _raise(move, problem, ask, stream)
             await asyncio.sleep(move.wait_s)
             attempt_began = time.monotonic()
 
-    async def _attempt(self, ask: Ask, stream: CallStream | None, body: bytes | None) -> Response | OpenRewardGymError:
-        """One attempt: its response where it is good, else the error that it is."""
-        if stream is not None:
+    def _request(self, ask: Ask, stream: CallStream | None, body: bytes | None, now: float) -> Request:
+        """The request of one attempt. A stream that an attempt before this one began is expected anew."""
+        patience_s = ask.first_byte_timeout_s
+        if stream is None:
+            sink = None
+        else:
+            sink = stream.feed
             if stream.received:
                 stream.restart()
             stream.may_run = True
-            if stream.task_id is not None:
-                body = _with_task_id(body or b"{}", stream.task_id)
-        try:
-            response = await self._send_redirected(ask, body, stream)
-        except (TransportError, ProtocolError) as error:
-            if stream is not None and stream.finished:
-                return Response(200, {})
-            return error
-        if response.status >= 300:
-            return _status_error(response, ask)
-        if stream is None:
-            return response
-        if ask.effect is Effect.ONCE and (lost := _lost_run(stream)):
-            return lost
-        if stream.finished:
-            return response
-        kind = response.headers.get("content-type", "no content type")
-        if "event-stream" in kind:
-            return TransportError(f"the stream of {ask.path} broke off before its end", delivery="delivered")
-        text = f"expected an event stream from {ask.path}, the server sent {kind}: is this an Open Reward server?"
-        # Whoever answered so may have passed the request on: where that matters, it is a lost result.
-        return ProtocolError(text) if ask.effect is Effect.NONE else TransportError(text, delivery="delivered")
+            if stream.task_ids:
+                body = _with_task_id(body or b"{}", stream.task_ids[-1])
+                # A run that is asked for again is answered at once, with its task_id; only a first answer may take its time.
+                patience_s = self._idle_timeout_s
+        prefix = ask.prefix
+        url = self.address + ask.path if prefix is None else self.address + prefix.path + ask.path
+        headers = self._headers(ask.headers, body is not None, sink is not None, now)
+        return Request(ask.method, url, headers, body, sink, CONNECT_TIMEOUT_S, patience_s, self._idle_timeout_s)
 
-    async def _send_redirected(self, ask: Ask, body: bytes | None, stream: CallStream | None) -> Response:
-        """Send, following one redirect to the server's default environment and remembering where it went."""
-        # A run that is asked for again is answered at once, with its task_id; only a first answer may take its time.
-        resumed = stream is not None and stream.task_id is not None
-        patience_s = self._idle_timeout_s if resumed else ask.first_byte_timeout_s
-        request = Request(
-            ask.method,
-            self.address + (ask.prefix.path if ask.prefix else "") + ask.path,
-            self._headers(ask, body, stream),
-            body,
-            None if stream is None else stream.feed,
-            first_byte_timeout_s=patience_s,
-            idle_timeout_s=self._idle_timeout_s,
-        )
-        response = await self._transport().send(request)
-        if response.status not in (307, 308):
-            return response
+    async def _redirected(self, ask: Ask, request: Request, response: Response) -> Response:
+        """Follow one redirect to the server's default environment, and remember where it went."""
         target = self._redirect_target(request.url, response)
         response = await self._transport().send(request._replace(url=target))
         if response.status in (307, 308):
@@ -260,23 +255,44 @@ class Exchange:
             )
         return target
 
-    def _headers(self, ask: Ask, body: bytes | None, stream: CallStream | None) -> Headers:
-        """What is sent with `ask`. A session's many calls share one object, whose bytes the transport makes once."""
-        key, given = self.api_key(), ask.headers
+    def _headers(self, given: Mapping[str, str | Secret], body: bool, stream: bool, now: float) -> Headers:
+        """What is sent with `given`. A session's many calls share one object, whose bytes the transport makes once."""
+        if now >= self._key_due:
+            # Asking the system's environment costs as much as parsing an answer.
+            self._key_due = now + KEY_LASTS_S
+            self._key = self.api_key()
+        key = self._key
         shared = given.derived if type(given) is Headers else {}
-        shape = (body is not None, stream is not None)
-        known = shared.get(shape)
+        known = shared.get((body, stream))
         if known is not None and known.key is key:
             return known
         headers: dict[str, str | Secret] = {"User-Agent": USER_AGENT}
         if key:
             headers["X-API-Key"] = key
-        headers["Accept"] = "application/json" if stream is None else "text/event-stream"
-        if body is not None:
+        headers["Accept"] = "text/event-stream" if stream else "application/json"
+        if body:
             headers["Content-Type"] = "application/json"
         headers.update(given)
-        made = shared[shape] = Headers(headers, key)
+        made = shared[body, stream] = Headers(headers, key)
         return made
+
+
+def _judged(response: Response, ask: Ask, stream: CallStream | None) -> Response | OpenRewardGymError:
+    """The response where it is good, else the error that it is."""
+    if response.status >= 300:
+        return _status_error(response, ask)
+    if stream is None:
+        return response
+    if ask.effect is Effect.ONCE and (lost := _lost_run(stream)):
+        return lost
+    if stream.finished:
+        return response
+    kind = response.headers.get("content-type", "no content type")
+    if "event-stream" in kind:
+        return TransportError(f"the stream of {ask.path} broke off before its end", delivery="delivered")
+    text = f"expected an event stream from {ask.path}, the server sent {kind}: is this an Open Reward server?"
+    # Whoever answered so may have passed the request on: where that matters, it is a lost result.
+    return ProtocolError(text) if ask.effect is Effect.NONE else TransportError(text, delivery="delivered")
 
 
 def _with_task_id(body: bytes, task_id: str) -> bytes:
