@@ -8,11 +8,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import deepcopy
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import gymnasium
-import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -20,17 +20,23 @@ from gymnasium.vector.utils import batch_space
 from openreward_gym.envs.actions import as_message
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.players import Player
-from openreward_gym.envs.rows import Batch, Inbox, Row, batch_of, merged_infos
+from openreward_gym.envs.rows import Batch, batch_of, merged_infos
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.envs.task_line import TaskLine
-from openreward_gym.envs.vector_arguments import autoreset_mode_of, count_of, masked, seeds_of
+from openreward_gym.envs.under_way import Job, UnderWay
+from openreward_gym.envs.vector_arguments import (
+    autoreset_mode_of,
+    check_number,
+    count_of,
+    ids_of,
+    masked,
+    options_of,
+    seeds_of,
+)
 from openreward_gym.errors import ConfigurationError, ResetNeededError
 from openreward_gym.protocol import loop
 
 log = logging.getLogger("openreward_gym")
-
-PER_ENV_OPTIONS = ("task_index", "task_spec")
-"""Options of `reset` that may be lists, one element an env."""
 
 
 class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
@@ -43,7 +49,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
 
     Args:
         num_envs: How many sessions are played at once.
-        environment: The environment's name, or a class: see `OpenRewardEnv`. Required.
+        environment: The environment's name, or a class: see `OpenRewardEnv`.
         autoreset_mode: What follows an episode's end: with NEXT_STEP the env's next action is ignored and it is reset;
             with SAME_STEP it is reset at once, the end being in `infos["final_obs"]` and `infos["final_info"]`; with
             DISABLED it waits for `reset(options={"reset_mask": ...})`, and no session is opened that nobody asked for.
@@ -63,7 +69,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self,
         num_envs: int = 1,
         *,
-        environment: str | type[Any] = "",
+        environment: str | type[Any],
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         prefetch: int = 0,
         share_tasks: bool = False,
@@ -73,11 +79,10 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         **arguments: Any,
     ) -> None:
         self.closed = True  # until there is something to close
-        for name, value, least in (("num_envs", num_envs, 1), ("prefetch", prefetch, 0), ("max_inflight", max_inflight, 1)):
-            if isinstance(value, bool) or not (isinstance(value, int | np.integer) or (value is None and name == "max_inflight")):
-                raise ConfigurationError(f"{name} must be a whole number, not {value!r}")
-            if value is not None and value < least:
-                raise ConfigurationError(f"{name} must be {least} or more, not {value!r}")
+        check_number("num_envs", num_envs, least=1)
+        check_number("prefetch", prefetch, least=0)
+        if max_inflight is not None:
+            check_number("max_inflight", max_inflight, least=1)
         if max_episode_steps is not None:
             arguments["max_steps"] = min(max_episode_steps, arguments.get("max_steps") or max_episode_steps)
         self.num_envs = int(num_envs)
@@ -100,9 +105,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             for i, base in enumerate(bases)
         ]
         self._shared = share_tasks
-        self._inbox = Inbox()
-        self._busy: set[int] = set()
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._under_way = UnderWay(self._players)
         self._pid = os.getpid()
         self.closed = False
 
@@ -139,8 +142,8 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             "episodes": sum(p.episodes for p in players),
             "resets": resets,
             "failures": sum(p.failures for p in players),
-            "in_flight": len(self._busy) - len(self._inbox),
-            "waiting": len(self._inbox),
+            "in_flight": len(self._under_way.busy) - self._under_way.waiting,
+            "waiting": self._under_way.waiting,
             "ready_ahead": sum(line.ready for line in self._lines),
             "ready_share": sum(line.taken_ready for line in self._lines) / taken if taken else 0.0,
             "reset_s": sum(p.reset_s for p in players) / resets if resets else 0.0,
@@ -169,9 +172,9 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         """
         given = dict(options or {})
         ids = masked(given.pop("reset_mask", None), self.num_envs)
-        self._abandon(ids)
+        self._under_way.abandon(ids)
         self._begin(ids, seeds_of(seed, self.num_envs), given)
-        rows = {row.env_id: row for row in self._take(ids, len(ids))}
+        rows = {row.env_id: row for row in self._under_way.take(ids, len(ids))}
         failure = self._players[0].reset_failure
         if failure is not None and len(ids) == self.num_envs and all(row.failed for row in rows.values()):
             raise failure
@@ -193,7 +196,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         """
         ids = range(self.num_envs)
         self.send(actions, ids)
-        return batch_of(sorted(self._take(ids, self.num_envs), key=lambda row: row.env_id))
+        return batch_of(sorted(self._under_way.take(ids, self.num_envs), key=lambda row: row.env_id))
 
     def render(self) -> tuple[Any, ...] | None:
         return None if self.render_mode is None else tuple(player.env.render() for player in self._players)
@@ -207,7 +210,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         """
         if os.getpid() != self._pid:  # after a fork the sessions are the parent's
             return
-        self._busy.clear()
+        self._under_way.busy.clear()
         closing = self._aclose()
         if terminate:
             asyncio.run_coroutine_threadsafe(closing, loop.background_loop())
@@ -244,15 +247,15 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         if isinstance(actions, str | Mapping) or len(actions) != len(ids):
             raise ConfigurationError(f"one action an env is needed, {len(ids)} in all, got {count_of(actions)}")
         ignored = self.autoreset_mode is not AutoresetMode.DISABLED
-        jobs: list[tuple[int, Callable[[], Any]]] = []
+        jobs: dict[int, Job] = {}
         for i, action in zip(ids, actions, strict=True):
             player = self._players[i]
             if not player.was_reset or (player.ended and not player.owes_row and not ignored):
                 raise ResetNeededError(f"env {i} has no episode: reset() it first, with options={{'reset_mask': ...}} it alone")
             # Under autoreset the action that follows an end is ignored: it need not even be one.
             message = None if player.ended else as_message(action)
-            jobs.append((i, lambda player=player, message=message: player.play(message)))  # type: ignore[misc]
-        self._launch(jobs)
+            jobs[i] = partial(player.play, message)
+        self._under_way.begin(jobs)
 
     def recv(self, min_envs: int = 1, timeout_s: float | None = None, max_envs: int | None = None) -> Batch:
         """Wait for envs that were sent an action (or a reset) and take what they brought, in the order of arrival.
@@ -270,10 +273,10 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         """
         if min_envs < 1 or (max_envs is not None and max_envs < min_envs):
             raise ConfigurationError(f"recv() takes 1 <= min_envs <= max_envs, not {min_envs} and {max_envs}")
-        if not self._busy:
+        busy = tuple(self._under_way.busy)
+        if not busy:
             raise ConfigurationError("nothing is under way: send() actions, or async_reset(), before recv()")
-        least = min(min_envs, len(self._busy))
-        return batch_of(self._take(tuple(self._busy), least, max_envs or self.num_envs, timeout_s))
+        return batch_of(self._under_way.take(busy, min(min_envs, len(busy)), max_envs, timeout_s))
 
     def async_reset(
         self,
@@ -290,7 +293,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             options: As in `reset`, without a mask.
         """
         ids = self._checked(env_ids, busy=True)
-        self._abandon(ids)
+        self._under_way.abandon(ids)
         self._begin(ids, seeds_of(seed, self.num_envs), dict(options or {}))
 
     def step_subset(self, actions: Mapping[int, Any]) -> dict[int, tuple[Any, float, bool, bool, dict[str, Any]]]:
@@ -306,7 +309,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self.send(list(actions.values()), ids)
         return {
             row.env_id: (row.observation, row.reward, row.terminated, row.truncated, row.info)
-            for row in self._take(ids, len(ids))
+            for row in self._under_way.take(ids, len(ids))
         }
 
     def cancel(self, env_ids: Sequence[int] | npt.NDArray[Any] | None = None) -> tuple[int, ...]:
@@ -318,8 +321,8 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         Returns:
             The envs that had something under way.
         """
-        ids = [i for i in self._checked(env_ids, busy=True) if i in self._busy]
-        self._cancel(ids)
+        ids = [i for i in self._checked(env_ids, busy=True) if i in self._under_way.busy]
+        self._under_way.cancel(ids)
         return tuple(ids)
 
     # Each env's own -------------------------------------------------------------------------------------------------
@@ -344,85 +347,23 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
     # Behind them ----------------------------------------------------------------------------------------------------
 
     def _begin(self, ids: Sequence[int], seeds: list[int | None], options: dict[str, Any]) -> None:
-        jobs: list[tuple[int, Callable[[], Any]]] = []
+        jobs: dict[int, Job] = {}
         for place, i in enumerate(ids):
-            own = dict(options)
-            for key in PER_ENV_OPTIONS:
-                if isinstance(own.get(key), list | tuple | np.ndarray):
-                    if len(own[key]) != self.num_envs:
-                        raise ConfigurationError(f"options[{key!r}] must have {self.num_envs} elements, got {len(own[key])}")
-                    own[key] = own[key][i]
-                if key in own and own[key] is None:
-                    del own[key]
             # Where tasks are shared the order starts anew once, for all.
             of_line = seeds[i] if not self._shared or place == 0 else None
-            player = self._players[i]
-            jobs.append((i, lambda player=player, seed=seeds[i], of_line=of_line, own=own: player.begin(seed, of_line, own)))  # type: ignore[misc]
-        self._launch(jobs)
-
-    def _launch(self, jobs: list[tuple[int, Callable[[], Any]]]) -> None:
-        self._busy.update(i for i, _ in jobs)
-
-        def start() -> None:
-            for i, job in jobs:
-                self._tasks[i] = asyncio.create_task(self._deliver(i, job))
-
-        loop.background_loop().call_soon_threadsafe(start)
-
-    async def _deliver(self, i: int, job: Callable[[], Any]) -> None:
-        try:
-            row = await self._players[i].row_of(job())
-        finally:
-            self._tasks.pop(i, None)
-        self._inbox.put(row)
-
-    def _take(self, of: Sequence[int], least: int, most: int | None = None, timeout_s: float | None = None) -> list[Row]:
-        rows = self._inbox.take(frozenset(of), least, most or self.num_envs, timeout_s)
-        problem = next((row.problem for row in rows if row.problem is not None), None)
-        proper = [row for row in rows if row.problem is None]
-        if problem is not None:
-            # The caller made one mistake, which may have cost many rows; what went well can still be received.
-            self._busy.difference_update(row.env_id for row in rows if row.problem is not None)
-            for row in proper:
-                self._inbox.put(row)
-            raise problem
-        self._busy.difference_update(row.env_id for row in rows)
-        return rows
+            jobs[i] = partial(self._players[i].begin, seeds[i], of_line, options_of(options, i, self.num_envs))
+        self._under_way.begin(jobs)
 
     def _checked(self, env_ids: Sequence[int] | npt.NDArray[Any] | None, *, busy: bool = False) -> list[int]:
         """`env_ids` as a list: known, each once, and (unless `busy` ones may be) free."""
-        ids = list(range(self.num_envs)) if env_ids is None else [int(i) for i in env_ids]
-        if len(set(ids)) != len(ids) or not all(0 <= i < self.num_envs for i in ids):
-            raise ConfigurationError(f"env_ids must be different numbers from 0 to {self.num_envs - 1}, not {ids}")
-        if not busy and not self._busy.isdisjoint(ids):
-            late = sorted(self._busy.intersection(ids))
+        ids = ids_of(env_ids, self.num_envs)
+        if not busy and not self._under_way.busy.isdisjoint(ids):
+            late = sorted(self._under_way.busy.intersection(ids))
             raise ConfigurationError(f"envs {late} are still busy: recv() their rows, or cancel() them, first")
         return ids
 
-    def _cancel(self, ids: Sequence[int]) -> None:
-        background = loop.background_loop()
-
-        def cancel() -> None:
-            for i in ids:
-                if i in self._tasks:
-                    self._tasks[i].cancel()
-
-        # In the loop's next turn: a task that is cancelled before its first step would not even deliver a row.
-        background.call_soon_threadsafe(background.call_soon, cancel)
-
-    def _abandon(self, ids: Sequence[int]) -> None:
-        """Cancel what is under way in `ids`, and forget what it brought."""
-        busy = [i for i in ids if i in self._busy]
-        if busy:
-            self._cancel(busy)
-            self._inbox.take(frozenset(busy), len(busy), len(busy), None)
-            self._busy.difference_update(busy)
-
     async def _aclose(self) -> None:
-        under_way = list(self._tasks.values())
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._under_way.stop()
         await asyncio.gather(*(line.close() for line in self._lines), *(p.close() for p in self._players), return_exceptions=True)
         if self._shared:
             await self._lines[0].source.aclose()
