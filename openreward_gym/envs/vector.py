@@ -49,7 +49,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
 
     Args:
         num_envs: How many sessions are played at once.
-        environment: The environment's name, or a class: see `OpenRewardEnv`.
+        environment: The environment's name, or a class: see `OpenRewardEnv`. Required.
         autoreset_mode: What follows an episode's end: with NEXT_STEP the env's next action is ignored and it is reset;
             with SAME_STEP it is reset at once, the end being in `infos["final_obs"]` and `infos["final_info"]`; with
             DISABLED it waits for `reset(options={"reset_mask": ...})`, and no session is opened that nobody asked for.
@@ -69,7 +69,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self,
         num_envs: int = 1,
         *,
-        environment: str | type[Any],
+        environment: str | type[Any] = "",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         prefetch: int = 0,
         share_tasks: bool = False,
