@@ -83,6 +83,22 @@ def test_a_schedule_hands_out_each_unit_and_failed_ones_again() -> None:
     assert sorted(asyncio.run(run())) == [0, 1, 1, 1, 2]
 
 
+def test_what_has_waited_goes_before_what_is_new_and_what_waits_holds_nothing_up() -> None:
+    inventory = Inventory("e", None, [TaskChoice("train", n) for n in range(4)], 1)
+
+    async def run() -> list[int]:
+        schedule = Schedule(iter(inventory))
+        taken = [await schedule.take(), await schedule.take()]
+        assert taken[0] is not None
+        assert taken[1] is not None
+        schedule.again(taken[0], 60.0)
+        schedule.again(taken[1], 0.0)
+        taken += [await schedule.take() for _ in range(3)]
+        return [unit.number for unit in taken if unit is not None]
+
+    assert asyncio.run(run()) == [0, 1, 1, 2, 3]
+
+
 def test_a_drained_schedule_hands_out_nothing() -> None:
     inventory = Inventory("e", None, [TaskChoice("train", n) for n in range(3)], 1)
 
@@ -97,6 +113,6 @@ def test_a_drained_schedule_hands_out_nothing() -> None:
         waiting = asyncio.create_task(schedule.take())
         await asyncio.sleep(0)
         schedule.drain()
-        assert await asyncio.wait_for(waiting, 5) is None
+        assert await asyncio.wait_for(waiting, 30) is None
 
     asyncio.run(run())

@@ -157,7 +157,7 @@ def test_a_run_deadline_leaves_what_is_under_way(server_url: str, tmp_path: Path
 
     begun = time.monotonic()
     result = play(server_url, tmp_path / "run", policy=never, run_timeout_s=0.5)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
     assert (result.interrupted, result.coverage.missing) == (True, 5)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,18 +32,16 @@ async def right(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMes
 
 
 class Watch(Reporter):
-    """When playing ended, and what was said."""
-
-    played_s = 0.0
+    """That playing ended, and what was said."""
 
     def __init__(self) -> None:
         super().__init__()
         self.said: list[str] = []
-        self.begun = time.monotonic()
+        self.played = threading.Event()
 
     def stopped(self) -> None:
         super().stopped()
-        self.played_s = time.monotonic() - self.begun
+        self.played.set()
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -63,10 +61,15 @@ def test_the_platform_gets_the_run_while_it_is_collected(server_url: str, tmp_pa
 
 
 def test_a_platform_that_hangs_is_not_waited_for(server_url: str, tmp_path: Path, platform: Platform) -> None:
-    platform.faults.append(hang(4.0))
-    watch = Watch()
+    watch, had_played = Watch(), []
+
+    def hangs(handler: Any, take: Any) -> None:
+        hang(60, until=watch.played)(handler, take)
+        had_played.append(watch.played.is_set())
+
+    platform.faults.append(hangs)
     result = play(server_url, tmp_path / "run", upload=platform.url, progress=watch)
-    assert watch.played_s < 4.0
+    assert had_played == [True]
     assert result.uploaded.complete
     assert watch.said[-1] == "upload: 20 rollouts sent"
 

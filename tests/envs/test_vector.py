@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import time
@@ -157,9 +158,9 @@ def test_wrong_masks(make: Make, mask: Any) -> None:
 
 def test_resets_run_at_once(server_url: str, make: Make) -> None:
     envs = make(8, "slowstart")
-    begun = time.perf_counter()
-    envs.reset(options={"task_spec": {"setup_s": 0.5}})
-    assert time.perf_counter() - begun < 8 * 0.5 * 0.7
+    envs.async_reset(options={"task_spec": {"setup_s": 120}})
+    assert eventually(lambda: sessions(server_url) == 8)
+    assert sorted(envs.cancel()) == list(range(8))  # none was there before the last one began
 
 
 def test_a_reset_ends_what_was_under_way(make: Make, server_url: str) -> None:
@@ -245,8 +246,7 @@ def test_disabled_waits_for_a_reset(make: Make, server_url: str) -> None:
 def test_the_fast_do_not_wait_for_the_slow(make: Make) -> None:
     envs = make(4)
     envs.reset(seed=0)
-    envs.send([call("slow", seconds=2.0), ECHO, ECHO, ECHO])
-    begun = time.perf_counter()
+    envs.send([call("slow", seconds=60.0), ECHO, ECHO, ECHO])
     seen: list[int] = []
     for _ in range(3):
         observations, _, _, _, infos = envs.recv(min_envs=1)
@@ -254,7 +254,6 @@ def test_the_fast_do_not_wait_for_the_slow(make: Make) -> None:
         assert len(observations) == len(ids) >= 1
         seen += ids
         envs.send([ECHO] * len(ids), ids)
-    assert time.perf_counter() - begun < 2.0
     assert 0 not in seen
     assert envs.stats()["in_flight"] + envs.stats()["waiting"] == 4
 
@@ -284,8 +283,8 @@ def test_recv_waits_for_as_many_as_there_are(make: Make) -> None:
 def test_recv_gives_up_waiting(make: Make) -> None:
     envs = make(2)
     envs.reset(seed=0)
-    envs.send([call("slow", seconds=1.0), ECHO])
-    observations, *_ = envs.recv(min_envs=2, timeout_s=0.5)
+    envs.send([call("slow", seconds=4.0), ECHO])
+    observations, *_ = envs.recv(min_envs=2, timeout_s=1.0)
     assert observations == ("hi",)
     observations, rewards, _, _, infos = envs.recv(timeout_s=0.01)
     assert (observations, rewards.shape, infos) == ((), (0,), {})
@@ -354,11 +353,11 @@ def test_a_cancelled_reset_leaves_no_session(make: Make, server_url: str) -> Non
 
 
 def test_one_slow_session_does_not_hold_the_batch(make: Make) -> None:
-    envs = make(3, step_timeout_s=0.5)
+    envs = make(3, step_timeout_s=2.5)
     envs.reset(seed=0)
     begun = time.perf_counter()
     observations, _, _, truncations, infos = envs.step([ECHO, call("slow", seconds=60.0), ECHO])
-    assert time.perf_counter() - begun < 10
+    assert time.perf_counter() - begun < 30
     assert truncations.tolist() == [False, True, False]
     assert infos["stop_reason"].tolist() == ["", "deadline", ""]
     assert observations[::2] == ("hi", "hi")
@@ -488,15 +487,22 @@ def test_a_session_that_was_lost_while_it_waited_is_opened_anew(make: Make, serv
     assert envs.step([call("answer", text="1")])[1].tolist() == [1.0]
 
 
-def test_prefetching_hides_the_time_to_set_up(make: Make) -> None:
+def test_prefetching_hides_the_time_to_set_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     envs = make(2, "slowstart", prefetch=8, share_tasks=True)
     envs.reset(seed=0)
     assert eventually(lambda: envs.stats()["ready_ahead"] == 8)
+
+    async def never(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    # From here on every setup takes forever: a reset that waited for one would never end.
+    (line,) = envs._lines
+    monkeypatch.setattr(line, "_open", never)
     for _ in range(3):
         envs.step(["done"] * 2)
-        begun = time.perf_counter()
-        envs.step([None] * 2)
-        assert time.perf_counter() - begun < 0.25  # a setup takes 0.3 s
+        _, _, _, _, infos = envs.step([None] * 2)
+        assert infos["error"].tolist() == ["", ""]
+    assert envs.stats()["ready_share"] == 6 / 8
 
 
 class Counting(gym.Wrapper[Any, Any, Any, Any]):
@@ -591,7 +597,7 @@ def test_closing_waits_no_longer_than_it_is_told(make: Make, server_url: str) ->
     envs.send([call("slow", seconds=60.0)] * 3)
     begun = time.perf_counter()
     envs.close(timeout=5)
-    assert time.perf_counter() - begun < 10
+    assert time.perf_counter() - begun < 30
     again = make(3)
     again.reset(seed=0)
     again.close(terminate=True)

@@ -38,10 +38,11 @@ async def until(condition: Callable[[], bool], deadline_s: float = 10.0) -> None
         await asyncio.sleep(0.01)
 
 
-def compute(seconds: float) -> None:
+def compute(until: Callable[[], bool]) -> None:
     """What a caller does that lets nothing else run on its thread, nor on its event loop."""
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
+    ends = time.monotonic() + 20
+    while not until():
+        assert time.monotonic() < ends, "it did not happen in time"
         sum(range(10_000))
 
 
@@ -67,8 +68,7 @@ async def test_pings_go_on_while_the_caller_computes(server: FaultServer) -> Non
         session = await opened(client)
         await until(lambda: sum(server.pings.values()) >= 1)
         before = sum(server.pings.values())
-        compute(1.0)
-        assert sum(server.pings.values()) - before >= 3
+        compute(until=lambda: sum(server.pings.values()) - before >= 3)
         await session.close()
 
 
@@ -76,8 +76,7 @@ def test_pings_go_on_while_a_sync_caller_computes(server: FaultServer) -> None:
     client = client_of(server)
     session = run(opened(client))
     before = sum(server.pings.values())
-    compute(1.0)
-    assert sum(server.pings.values()) - before >= 3
+    compute(until=lambda: sum(server.pings.values()) - before >= 3)
     run(session.close())
     run(client.aclose())
 
@@ -104,7 +103,7 @@ async def test_a_call_that_waits_learns_that_its_session_is_lost(server: FaultSe
         began = time.monotonic()
         with pytest.raises(SessionLostError, match="while 'slow' ran"):
             await call
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 async def test_a_server_that_is_away_loses_no_session(server: FaultServer) -> None:

@@ -6,7 +6,6 @@ import json
 import socket
 import struct
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -231,12 +230,12 @@ def reset(*, after: bool) -> Fault:
     return fault
 
 
-def hang(seconds: float) -> Fault:
-    """Takes the events in and does not answer."""
+def hang(seconds: float, until: threading.Event | None = None) -> Fault:
+    """Takes the events in and does not answer; ends the connection after so long, or once `until` is set."""
 
     def fault(handler: Handler, take: Callable[[], None]) -> None:
         take()
-        time.sleep(seconds)
+        (until or threading.Event()).wait(seconds)
         handler.close_connection = True
 
     return fault
