@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +51,17 @@ def test_every_command_is_explained_by_an_example(run, name: str) -> None:  # ty
     assert ran.code == 0
     assert f"Example: openreward-gym {name}" in " ".join(ran.out.split())
     assert max(map(len, ran.out.splitlines())) <= 80
+    about = " ".join(ran.out.split("\n\n")[1].split())
+    assert re.fullmatch(r"[A-Z][^.]*, for whoever [^.]*\.", about)
+    # Options say what value they take; Typer would say its type.
+    assert re.findall(r"^  --.*<(?:str|int|float|path|list).*$", ran.out, re.M) == []
+
+
+def test_the_list_of_commands_says_what_each_does(run) -> None:  # type: ignore[no-untyped-def]
+    ran = run("--help")
+    lines = ran.out.partition("Commands:\n")[2].splitlines()
+    assert sorted(line.split()[0] for line in lines) == COMMANDS
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
 def test_collect_report_export(run, server_url: str) -> None:  # type: ignore[no-untyped-def]
@@ -98,7 +111,7 @@ def test_wrong_input_is_one_line_without_a_traceback(run, server_url: str) -> No
         (("serve", "no-such-environment"), 2, "no-such-environment"),
         (("serve", "weather", "--port", 99999), 2, "65535"),
         (("no-such-command",), 2, "no-such-command"),
-        (("report",), 2, "runs"),
+        (("report",), 2, "RUN"),
     ]
     for arguments, code, says in cases:
         ran = run(*arguments)
@@ -107,6 +120,27 @@ def test_wrong_input_is_one_line_without_a_traceback(run, server_url: str) -> No
         assert "Traceback" not in ran.err
         if not ran.err.startswith("Usage"):
             assert ran.err.startswith("openreward-gym: ")
+
+
+def test_view_without_a_run_says_how_to_make_one(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    ran = run("view")
+    assert ran.code == 2
+    assert len(ran.err.splitlines()) == 1
+    assert "`openreward-gym collect " in ran.err
+    (tmp_path / "runs" / "not-a-run").mkdir(parents=True)
+    # Something else goes wrong then, so that the page is not served.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = run("view", "--port", taken.getsockname()[1])
+    assert ran.code == 2
+    assert ran.err.splitlines()[0].startswith("There is no run in runs yet: `openreward-gym collect ")
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "weather", "", "http://", "http://host:port", "http://host/?a=1"])
+def test_view_refuses_a_wrong_replay_server_at_once(run, tmp_path: Path, url: str) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "runs").mkdir()
+    ran = run("view", "--replay", url, "--port", 0)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"openreward-gym: --replay {url!r} ")
 
 
 def test_debug_shows_the_traceback(server_url: str) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 import openreward_gym
 from openreward_gym.cli.collecting import collect
@@ -47,13 +49,13 @@ def _common(
     pass
 
 
-@app.command()
 def demo(
     output: Annotated[
-        Path | None, typer.Option(help="Where the runs and the dataset go. [default: runs/demo-TIME]", show_default=False)
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the runs and the dataset go. [default: runs/demo-TIME]", show_default=False),
     ] = None,
 ) -> None:
-    """Serve, collect, report, export: the whole way on this machine.
+    """Go the whole way once on this machine, for whoever is new: serve, collect, report, export.
 
     Example: openreward-gym demo
     """
@@ -62,12 +64,18 @@ def demo(
     the_demo.run(output, Console())
 
 
-for _command in (serve, tasks, check, collect, report, merge):
-    app.command()(_command)
-app.command(cls=Sectioned)(export)
-app.command("import")(import_rollouts)
-app.command()(upload)
-app.command()(view)
+def _add(command: Callable[..., None], name: str | None = None, cls: type[TyperCommand] = TyperCommand) -> None:
+    # In the list of commands: what it does, in one line of 80 columns. For whom, its own help says.
+    does = (command.__doc__ or "").partition(", for whoever")[0]
+    app.command(name, cls=cls, short_help=f"{does}.")(command)
+
+
+for _command in (demo, serve, tasks, check, collect, report, merge):
+    _add(_command)
+_add(export, cls=Sectioned)
+_add(import_rollouts, "import")
+_add(upload)
+_add(view)
 
 
 def main(arguments: list[str] | None = None) -> None:

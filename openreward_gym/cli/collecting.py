@@ -22,6 +22,7 @@ def collect(
     policy: Annotated[
         str,
         typer.Option(
+            metavar="POLICY",
             help="openai:MODEL, anthropic:MODEL, google:MODEL, transformers:PATH, module:callable, random or scripted:FILE.",
             show_default=False,
         ),
@@ -29,43 +30,60 @@ def collect(
     base_url: BaseUrl = None,
     policy_url: Annotated[
         str | None,
-        typer.Option(help="The model's server. [default: its provider's]", show_default=False),
+        typer.Option(metavar="URL", help="The model's server. [default: its provider's]", show_default=False),
     ] = None,
     policy_option: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=VALUE of the policy, as JSON or text: temperature=0.7, api=responses.", show_default=False),
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="NAME=VALUE of the policy, as JSON or text: temperature=0.7, api=responses.",
+            show_default=False,
+        ),
     ] = None,
     variant: Variant = None,
-    split: Annotated[str, typer.Option(help="Where tasks come from.")] = "train",
-    tasks: Annotated[str | None, typer.Option(help="Which ones: 3, 0:100, 1,4,9:12. [default: all]", show_default=False)] = None,
-    tasks_file: Annotated[
-        Path | None, typer.Option("--input", help="A JSONL of tasks, or of NeMo Gym's rows, instead.", show_default=False)
+    split: Annotated[str, typer.Option(metavar="NAME", help="Where tasks come from.")] = "train",
+    tasks: Annotated[
+        str | None, typer.Option(metavar="INDEXES", help="Which ones: 3, 0:100, 1,4,9:12. [default: all]", show_default=False)
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Rollouts a task.", min=1)] = 1,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many tasks.", min=1, show_default=False)] = None,
-    concurrency: Annotated[int, typer.Option(help="Episodes at once.", min=1)] = 16,
-    prefetch: Annotated[int, typer.Option(help="Sessions opened ahead.", min=0)] = 0,
-    output: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/NAME-TIME]", show_default=False)] = None,
+    tasks_file: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="A JSONL of tasks, or of NeMo Gym's rows, instead.", show_default=False),
+    ] = None,
+    repeats: Annotated[int, typer.Option(metavar="N", help="Rollouts a task.", min=1)] = 1,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Only the first so many tasks.", min=1, show_default=False)
+    ] = None,
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Episodes at once.", min=1)] = 16,
+    prefetch: Annotated[int, typer.Option(metavar="N", help="Sessions opened ahead.", min=0)] = 0,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The run's folder. [default: runs/NAME-TIME]", show_default=False)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     allow_changed: Annotated[bool, typer.Option("--allow-changed", help="... though tasks or behaviour changed since.")] = False,
     max_steps: Annotated[
-        int | None, typer.Option(help="Truncate an episode after so many steps.", min=1, show_default=False)
+        int | None, typer.Option(metavar="N", help="Truncate an episode after so many steps.", min=1, show_default=False)
     ] = None,
-    step_timeout: Annotated[float, typer.Option(help="Seconds a call may take.", min=0.001)] = 600.0,
+    step_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds a call may take.", min=0.001)] = 600.0,
     episode_timeout: Annotated[
-        float | None, typer.Option(help="Seconds an episode may take.", min=0.001, show_default=False)
+        float | None, typer.Option(metavar="SECONDS", help="Seconds an episode may take.", min=0.001, show_default=False)
     ] = None,
-    run_timeout: Annotated[float | None, typer.Option(help="Seconds to collect for.", min=0.001, show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the policies.")] = 0,
+    run_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Seconds to collect for.", min=0.001, show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the policies.")] = 0,
     score_groups: Annotated[bool, typer.Option("--score-groups", help="Let the environment compare a task's rollouts.")] = False,
-    advantages: Annotated[str | None, typer.Option(help="Make advantages: group or leave_one_out.", show_default=False)] = None,
+    advantages: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Make advantages: group or leave_one_out.", show_default=False)
+    ] = None,
     upload: Annotated[bool, typer.Option("--upload", help="Send the rollouts to the OpenReward platform meanwhile.")] = False,
-    engine: Annotated[str, typer.Option(help="local, or ray: episodes are played in Ray's actors.")] = "local",
-    workers: Annotated[int | None, typer.Option(help="Ray's actors. [default: one a core]", min=1, show_default=False)] = None,
+    engine: Annotated[str, typer.Option(metavar="ENGINE", help="local, or ray: episodes are played in Ray's actors.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Ray's actors. [default: one a core]", min=1, show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be played, and play nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line.")] = False,
 ) -> None:
-    """Run a policy over tasks and record every rollout.
+    """Run a policy over an environment's tasks and record every rollout, for whoever evaluates a model or makes training data.
 
     Ctrl-C ends what is under way and stops; again, it stops at once. Exit code 75: the run is not complete, go on with --resume.
 

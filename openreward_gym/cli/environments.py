@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 def serve(
     environments: Annotated[
         list[str],
-        typer.Argument(help="weather, ctf, reasoning; module:Class or file.py:Class; or a Gymnasium id.", show_default=False),
+        typer.Argument(
+            metavar="ENVIRONMENT",
+            help="weather, ctf, reasoning; module:Class or file.py:Class; or a Gymnasium id.",
+            show_default=False,
+        ),
     ],
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8080,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8080,
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
     reload: Annotated[bool, typer.Option("--reload", help="Load environments anew when their files change.")] = False,
 ) -> None:
-    """Serve environments until Ctrl-C.
+    """Serve environments on this machine until Ctrl-C, for whoever plays them or is writing one.
 
     Example: openreward-gym serve weather FrozenLake-v1 my_env.py:MyEnvironment --reload
     """
@@ -37,12 +41,14 @@ def tasks(
     environment: Environment,
     base_url: BaseUrl = None,
     variant: Variant = None,
-    split: Annotated[str | None, typer.Option(help="Show this split's first tasks too.", show_default=False)] = None,
-    task: Annotated[int | None, typer.Option(help="Show this task's prompt too.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(help="How many tasks to show.", min=1)] = 5,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Show this split's first tasks too.", show_default=False)
+    ] = None,
+    task: Annotated[int | None, typer.Option(metavar="INDEX", help="Show this task's prompt too.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(metavar="N", help="How many tasks to show.", min=1)] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Splits, task counts, tools, and a task's prompt.
+    """Show what an environment has, for whoever is about to play it: splits, task counts, tools, and a task's prompt.
 
     Example: openreward-gym tasks weather --base-url http://127.0.0.1:8080 --split train --task 0
     """
@@ -105,10 +111,15 @@ def check(
     environment: Environment,
     base_url: BaseUrl = None,
     variant: Variant = None,
-    split: Annotated[str | None, typer.Option(help="The split to play. [default: the first]", show_default=False)] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The split to play. [default: the first]", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that an environment keeps the Open Reward Standard: sessions, prompts, tools, determinism, cleanup.
+    """Say whether an environment keeps the Open Reward Standard, for whoever writes or serves one.
+
+    Some ten sessions are played, to look at tasks, prompts, tools, rewards, determinism and cleanup. Exit code 1: the report
+    says what is wrong.
 
     Example: openreward-gym check weather --base-url http://127.0.0.1:8080
     """

@@ -17,13 +17,20 @@ SHOWN_DAMAGES = 20
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Runs' folders; the others are compared with the first.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="RUN", help="Runs' folders; the others are compared with the first.", show_default=False),
     ],
     as_json: AsJson = False,
-    page: Annotated[Path | None, typer.Option("--html", help="Write it as a page, with charts.", show_default=False)] = None,
-    plots: Annotated[Path | None, typer.Option(help="Write the charts to a folder, as PNG.", show_default=False)] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page, with charts.", show_default=False)
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the charts to a folder, as PNG.", show_default=False)
+    ] = None,
 ) -> None:
-    """Rewards, turns, tokens, durations and endings of runs, and whether runs of the same tasks differ.
+    """Sum runs up, for whoever compares policies: rewards, turns, tokens, durations, endings, and whether runs differ.
+
+    Runs are compared over the tasks that both have.
 
     Example: openreward-gym report runs/first runs/second --html report.html
     """
@@ -52,11 +59,15 @@ def _coverage(runs: list[str]) -> dict[str, dict[str, int]]:
 
 
 def merge(
-    runs: Annotated[list[Path], typer.Argument(help="Runs' folders.", show_default=False)],
-    output: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
-    run: Annotated[str | None, typer.Option(help="The name of rollouts that have none.", show_default=False)] = None,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Runs' folders.", show_default=False)],
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="The new run's folder.", show_default=False)],
+    run: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The name of rollouts that have none.", show_default=False)
+    ] = None,
 ) -> None:
-    """Put the rollouts of several runs into one, and say what is there twice and what is missing.
+    """Put the rollouts of several runs into a new one, for whoever collected in parts or on several machines.
+
+    It says what is there twice. Exit code 1: some cannot be read, or contradict each other; 75: some are missing.
 
     Example: openreward-gym merge runs/machine-1 runs/machine-2 --output runs/all
     """
@@ -84,13 +95,22 @@ def merge(
 
 def import_rollouts(
     source: Annotated[
-        str, typer.Argument(help="nemo-gym, openreward, openai-chat, trl, verifiers, inspect or firehorse.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="SYSTEM", help="nemo-gym, openreward, openai-chat, trl, verifiers, inspect or firehorse.", show_default=False
+        ),
     ],
-    path: Annotated[str, typer.Argument(help="The file or folder; of openreward, the run's id or name.", show_default=False)],
-    output: Annotated[Path, typer.Option(help="The run's folder; what it has already stays.", show_default=False)],
-    run: Annotated[str | None, typer.Option(help="The run's name. [default: the folder's]", show_default=False)] = None,
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="The file or folder; of openreward, the run's id or name.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The run's folder; what it has already stays.", show_default=False)
+    ],
+    run: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The run's name. [default: the folder's]", show_default=False)
+    ] = None,
 ) -> None:
-    """Bring another system's rollouts into a run.
+    """Bring another system's rollouts into a run, for whoever wants to view, compare or export them here.
 
     Example: openreward-gym import nemo-gym rollouts.jsonl --output runs/imported
     """
@@ -108,9 +128,13 @@ def import_rollouts(
 
 def upload(
     run: Run,
-    base_url: Annotated[str | None, typer.Option(help="The platform's address. [default: its own]", show_default=False)] = None,
+    base_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The platform's address. [default: its own]", show_default=False)
+    ] = None,
 ) -> None:
-    """Send a run to the OpenReward platform (key in OPENREWARD_API_KEY); again, it goes on where it stopped.
+    """Send a run to the OpenReward platform, for whoever wants to look at it there.
+
+    The API key is read from OPENREWARD_API_KEY. Given again, the command goes on where it stopped.
 
     Example: openreward-gym upload runs/first
     """

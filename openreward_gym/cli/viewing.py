@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.rollouts.conversion import origin_of
+from openreward_gym.rollouts.folder import LocalFolder
 
 if TYPE_CHECKING:
     from openreward_gym.viewer.powers import Powers
@@ -19,17 +21,24 @@ if TYPE_CHECKING:
 
 def view(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Runs' folders, or folders of runs. [default: runs]", show_default=False)
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="Runs' folders, or folders of runs. [default: runs]", show_default=False),
     ] = None,
-    port: Annotated[int, typer.Option(help="Where the page is served; 0 takes a free one.", min=0, max=65535)] = 7860,
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Where the page is served; 0 takes a free one.", min=0, max=65535)
+    ] = 7860,
     host: Annotated[
-        str, typer.Option(help="Other than this machine's own: the page then needs the token it prints.")
+        str, typer.Option(metavar="HOST", help="Other than this machine's own: the page then needs the token it prints.")
     ] = "127.0.0.1",
     html: Annotated[
-        Path | None, typer.Option(help="Write one HTML file that opens without a server, and end.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one HTML file that opens without a server, and end.", show_default=False),
     ] = None,
     chosen: Annotated[
-        str, typer.Option("--filter", help="With --html: which rollouts, like 'reward > 0.5'.", show_default=False)
+        str,
+        typer.Option(
+            "--filter", metavar="EXPRESSION", help="With --html: which rollouts, like 'reward > 0.5'.", show_default=False
+        ),
     ] = "",
     replay: Annotated[
         str | None,
@@ -46,11 +55,12 @@ def view(
         ),
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="A model's name or a folder: shows exports token for token.", show_default=False)
+        str | None,
+        typer.Option(metavar="MODEL", help="A model's name or a folder: shows exports token for token.", show_default=False),
     ] = None,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = False,
 ) -> None:
-    """Look at runs in the browser.
+    """Look at runs in the browser, for whoever wants to read, filter, compare and label rollouts.
 
     Example: openreward-gym view runs/first
     """
@@ -60,7 +70,8 @@ def view(
     if secret and replay is None:
         raise ConfigurationError("--secret goes with --replay: it is given to the sessions that a replay check opens")
     secrets_env = _secrets_env(secret or [])
-    index = RunIndex(runs or [Path("runs")])
+    _check_replay(replay)
+    index = RunIndex(_existing(runs))
     if html is not None:
         from openreward_gym.viewer.share import write_html
 
@@ -69,6 +80,9 @@ def view(
         return
     if chosen:
         raise ConfigurationError("--filter goes with --html; in the page, filter where it says Filter")
+    if not any(_has_runs(path) for path in index.paths):
+        said = ", ".join(map(str, index.paths))
+        print(f"There is no run in {said} yet: {_HOW_TO}. The page shows it once it is there.", file=sys.stderr)
     serve(
         index,
         host,
@@ -78,6 +92,30 @@ def view(
         announce=lambda line: print(line, flush=True),
         warn=lambda line: print(line, file=sys.stderr),
     )
+
+
+_HOW_TO = "`openreward-gym collect ENVIRONMENT --policy random` makes one (see `openreward-gym collect --help`)"
+
+
+def _existing(runs: list[Path] | None) -> list[Path]:
+    """The runs that were given, or the folder where commands put them."""
+    default = Path("runs")
+    if not runs and not default.is_dir():
+        raise ConfigurationError(
+            f"there is no folder {default} here to look at: {_HOW_TO}, `openreward-gym view FOLDER` shows others"
+        )
+    return runs or [default]
+
+
+def _has_runs(path: Path) -> bool:
+    return LocalFolder(path).is_run() or any(LocalFolder(child).is_run() for child in path.iterdir() if child.is_dir())
+
+
+def _check_replay(url: str | None) -> None:
+    try:
+        resolve_addresses(url, {})
+    except ConfigurationError as error:
+        raise ConfigurationError(str(error).replace("base_url=", "--replay ", 1)) from None
 
 
 def _secrets_env(given: list[str]) -> dict[str, str]:
