@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
@@ -9,13 +10,23 @@ from pathlib import Path
 
 import pytest
 from browser_pages import Opener, until
+from environments import PIXEL
 from playwright.sync_api import expect
 from viewer_episodes import weather_episode
+from viewer_runs import png
 from viewer_serving import viewing
 
 from openreward_gym import Recorder
 from openreward_gym.cli.viewing import powers
-from openreward_gym.rollouts.record import TextPart
+from openreward_gym.rollouts.record import (
+    EnvironmentRecord,
+    ImagePart,
+    MessageRecord,
+    Rollout,
+    TaskRecord,
+    TextPart,
+    ToolCallPart,
+)
 from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.types import AssistantMessage, UserMessage
 
@@ -76,6 +87,36 @@ def test_a_replay_shows_where_outputs_and_rewards_differ(opened: Opener, played:
         expect(differing).to_have_count(1)
         expect(differing).to_contain_text("Snow.")
         expect(differing).to_contain_text("weather_description")
+
+
+def test_a_replay_shows_images_that_are_different(opened: Opener, server_url: str, tmp_path: Path) -> None:
+    other = ImagePart(data=base64.b64encode(png(20, 10)).decode())
+    messages = [
+        MessageRecord(role="user", blocks=[TextPart(text='task {"number": 0}, asked 1 times')]),
+        MessageRecord(role="assistant", blocks=[ToolCallPart(id=str(n), name="image", input={}) for n in range(2)]),
+        *(
+            MessageRecord(role="tool", tool_call_id=str(n), reward=0.0, blocks=[TextPart(text="look"), image])
+            for n, image in enumerate([ImagePart(data=PIXEL), other])
+        ),
+    ]
+    rollout = Rollout(id="seen", status="completed", task=TaskRecord(spec={"number": 0}), messages=messages,
+                      environment=EnvironmentRecord(name="echo"))  # fmt: skip
+    with RolloutStore(tmp_path / "runs" / "seen") as store:
+        store.append(rollout)
+    with viewing(tmp_path / "runs", powers=powers(server_url)) as base:
+        page = opened("#/rollouts?run=seen&sample=seen&view=replay", base=base)
+        page.get_by_role("button", name="Make the calls again").click()
+        expect(page.locator(".verdict")).to_have_text("1 of 2 calls differs.")
+        different = page.locator(".pair-of.differs .image-pair")
+        expect(different).to_contain_text("a different image")
+        expect(different).to_contain_text(f"image/png, 20 × 10 pixels, {len(png(20, 10))} bytes")
+        expect(different).to_contain_text("image/png, 1 × 1 pixels, 70 bytes")
+        widths = different.locator("img").evaluate_all(
+            "all => Promise.all(all.map((image) => image.decode().then(() => image.naturalWidth)))"
+        )
+        assert widths == [20, 1]
+        page.locator(".pair-of.same summary").click()
+        expect(page.locator(".pair-of.same .image-pair")).to_have_text("the same image: image/png, 1 × 1 pixels, 70 bytes")
 
 
 def test_without_a_server_the_replay_check_says_how(opened: Opener) -> None:

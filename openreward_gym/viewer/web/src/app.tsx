@@ -2,6 +2,7 @@ import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { address, at, formatAddress, go } from "./address";
 import { ComparePage } from "./compare";
 import { shared, useAsk } from "./data";
+import { SharedSearch } from "./hits";
 import { theme } from "./kept";
 import { Metrics } from "./metrics";
 import { RunsPage, SearchPage, TaskPage } from "./pages";
@@ -38,7 +39,7 @@ export function App() {
           </nav>
         )}
         <span class="space" />
-        {!shared && <Link to={{ page: "search", run }} current={page === "search"}>Search</Link>}
+        <Link to={shared ? { page: "search", run, query: address.value.query } : { page: "search", run }} current={page === "search"}>Search</Link>
         <button type="button" class="quiet" aria-label={`Theme: ${theme.value}`} onClick={() => { theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % 3]!; }}>{theme.value === "auto" ? "◐" : theme.value === "light" ? "☀" : "☾"}</button>
         <button type="button" class="quiet" aria-label="Keys" onClick={() => setHelp(true)}>?</button>
       </header>
@@ -48,7 +49,7 @@ export function App() {
         : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={found} discarded={page === "discarded"} />
         : page === "metrics" ? <Metrics run={found} />
         : page === "compare" ? <ComparePage runs={runs.value} />
-        : page === "search" ? <SearchPage />
+        : page === "search" ? (shared ? <SharedSearch /> : <SearchPage />)
         : page === "task" ? <TaskPage runs={runs.value} />
         : <RunsPage runs={runs.value} />
       }</Guarded>
@@ -59,7 +60,7 @@ export function App() {
 
 const KEYS: [string, string][] = [
   ["j, k", "next, previous turn"], ["←, →", "previous, next sample of the group"], ["[, ]", "previous, next step"],
-  ["/", "search"], ["f", "filter"], ["1 – 5, 0", "rate the sample, take the rating away"], ["t", "light, dark"], ["Esc", "close; leave the sample"], ["?", "this"],
+  ["/", "search"], ...(shared ? [["n, N", "next, previous hit of the search"] as [string, string]] : [["f", "filter"] as [string, string]]), ["1 – 5, 0", "rate the sample, take the rating away"], ["t", "light, dark"], ["Esc", "close; leave the sample"], ["?", "this"],
 ];
 
 function Help({ close }: { close: () => void }) {
@@ -99,7 +100,8 @@ function useKeys(help: () => void, closeHelp: () => void): void {
         "[": () => press("Previous step"), "]": () => press("Next step"), "?": help,
         t: () => { const dark = theme.value === "dark" || (theme.value === "auto" && matchMedia("(prefers-color-scheme: dark)").matches); theme.value = dark ? "light" : "dark"; },
         f: () => document.querySelector<HTMLElement>(".sidebar .filter input")?.focus(),
-        "/": () => { if (!shared) go({ page: "search", run: address.value.run }); },
+        "/": () => go({ page: "search", run: address.value.run, query: shared ? address.value.query : undefined }),
+        n: () => press("Next hit"), N: () => press("Previous hit"),
         Escape: () => {
           if (document.querySelector(".help")) closeHelp();
           else if (!document.querySelector(".chart.full") && address.value.sample) go(at({ sample: undefined, view: undefined, message: undefined }));

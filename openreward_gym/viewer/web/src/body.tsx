@@ -1,5 +1,7 @@
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { address } from "./address";
 import { shared } from "./data";
+import { patternOf } from "./finding";
 import { type Render, render } from "./kept";
 import { jsonBlock, passages, rendered } from "./text";
 import type { Block } from "./types";
@@ -33,15 +35,18 @@ function Plain({ text }: { text: string }) {
   );
 }
 
-/** A recorded text as the render menu says; a very long one begins with its beginning. */
+/** A recorded text as the render menu says; a very long one begins with its beginning, unless what is looked for is further on. */
 export function Body({ text }: { text: string }) {
   const how = render.value;
-  const [all, setAll] = useState(false);
+  const [wholly, setWholly] = useState(false);
+  const query = shared ? address.value.query : undefined;
+  const sought = useMemo(() => query !== undefined && text.length > INLINE && text.slice(INLINE).search(patternOf(query) ?? /$^/) >= 0, [text, query]);
+  const all = wholly || sought;
   if (text.length > INLINE)
     return (
       <>
         <Plain text={all ? text : text.slice(0, INLINE)} />
-        {!all && <button type="button" onClick={() => setAll(true)}>Show all {text.length.toLocaleString("en")} characters</button>}
+        {!all && <button type="button" onClick={() => setWholly(true)}>Show all {text.length.toLocaleString("en")} characters</button>}
       </>
     );
   if (!how.think) return <Passage text={text} how={how} />;
@@ -79,7 +84,7 @@ export function Json({ text }: { text: string }) {
 
 const IMAGES = /^image\/(png|jpeg|gif|webp|bmp|svg\+xml)$/;
 
-function Picture({ block, run }: { block: Block; run: string }) {
+export function Picture({ block, run }: { block: Block; run: string }) {
   const [wrong, setWrong] = useState(false);
   const type = (block.mimeType ?? "image/png").toLowerCase();
   const source = block.sha256 && !shared

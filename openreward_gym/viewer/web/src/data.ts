@@ -1,11 +1,13 @@
 import { useEffect, useRef, useState } from "preact/hooks";
+import { type Embedded, workedOut } from "./sharing";
 
 export type Asked = Record<string, string | number | boolean | null | undefined>;
 
 const POLL_MS = 1500;
-const embedded: Record<string, unknown> | null = (() => {
+/** The answers that a shared file carries; null where there is a server to ask. */
+export const embedded: Embedded | null = (() => {
   const text = document.getElementById("embedded")?.textContent ?? "";
-  return text ? (JSON.parse(text) as Record<string, unknown>) : null;
+  return text ? (JSON.parse(text) as Embedded) : null;
 })();
 
 /** Whether the page carries its data itself and there is no server to ask. */
@@ -32,7 +34,8 @@ const remembered = new Map<string, { etag: string; value: unknown }>();
 export async function ask<T>(name: string, asked: Asked = {}, signal?: AbortSignal): Promise<T> {
   const request = requestOf(name, asked);
   if (embedded) {
-    if (request in embedded) return embedded[request] as T;
+    const answer = request in embedded ? embedded[request] : workedOut(embedded, name, asked);
+    if (answer !== undefined) return answer as T;
     throw new Refused("This is not in the shared file.", 404);
   }
   const known = remembered.get(request);

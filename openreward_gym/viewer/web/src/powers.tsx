@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { address, at, go } from "./address";
-import { Json } from "./body";
+import { Json, Picture } from "./body";
 import { tell, useAsk } from "./data";
 import { shown } from "./figures";
 import { Copy, Problem } from "./parts";
@@ -50,11 +50,13 @@ export function Lens({ opened, formats }: { opened: Opened; formats: [string, st
   );
 }
 
+interface Told { mimeType: string; bytes: number | null; width: number | null; height: number | null; data: string | null }
+interface Likeness { recorded: Told | null; now: Told | null; same: boolean }
 interface Replayed {
-  turn: number; name: string; arguments: unknown; recorded: string; now: string | null; recorded_reward: Num; now_reward: Num;
+  turn: number; name: string; arguments: unknown; recorded: string; now: string | null; images: Likeness[]; recorded_reward: Num; now_reward: Num;
   recorded_finished: boolean; now_finished: boolean; same: boolean;
 }
-interface ReplayAnswer { prompt: { recorded: string; now: string; same: boolean }; calls: Replayed[]; error: string | null; same: boolean }
+interface ReplayAnswer { prompt: { recorded: string; now: string; images: Likeness[]; same: boolean }; calls: Replayed[]; error: string | null; same: boolean }
 
 /** The calls made again, and what is different now. */
 export function Replay({ opened, server }: { opened: Opened; server: string | null }) {
@@ -84,9 +86,9 @@ export function Replay({ opened, server }: { opened: Opened; server: string | nu
         {answer && (
           <div aria-live="polite">
             <p class={answer.same ? "verdict same" : "verdict"} role="status">{answer.same ? "Everything is as it was recorded." : answer.error ? `It ended early: ${answer.error}` : `${differing ? `${differing} of ${answer.calls.length} calls ${differing === 1 ? "differs" : "differ"}` : "All calls are the same"}${answer.prompt.same ? "" : "; the prompt differs"}.`}</p>
-            {!answer.prompt.same && <Pair name="Prompt" before={answer.prompt.recorded} now={answer.prompt.now} />}
+            {!answer.prompt.same && <Pair name="Prompt" before={answer.prompt.recorded} now={answer.prompt.now} images={answer.prompt.images} />}
             {answer.calls.map((call, index) => (
-              <Pair key={index} name={`Turn ${call.turn}: ${call.name}`} asked={typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments)} before={call.recorded} now={call.now} same={call.same}
+              <Pair key={index} name={`Turn ${call.turn}: ${call.name}`} asked={typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments)} before={call.recorded} now={call.now} images={call.images} same={call.same}
                 about={[call.recorded_reward, call.now_reward].some((reward) => reward !== null) ? `reward ${shown(call.recorded_reward)} → ${shown(call.now_reward)}` : ""} />
             ))}
           </div>
@@ -96,7 +98,26 @@ export function Replay({ opened, server }: { opened: Opened; server: string | nu
   );
 }
 
-function Pair({ name, asked, before, now, same = false, about = "" }: { name: string; asked?: string; before: string; now: string | null; same?: boolean; about?: string }) {
+/** An image's size as far as it is known. */
+export function sizeOf({ mimeType, bytes, width, height }: Told): string {
+  const pixels = width === null || height === null ? "" : `${width.toLocaleString("en")} × ${height.toLocaleString("en")} pixels, `;
+  return `${mimeType}, ${pixels}${bytes === null ? "of unknown size" : bytes === 1 ? "1 byte" : `${bytes.toLocaleString("en")} bytes`}`;
+}
+
+function ImagePair({ recorded, now, same }: Likeness) {
+  const verdict = same ? "the same image" : !recorded ? "an image that was not recorded" : !now ? "the recorded image is not there" : "a different image";
+  const side = (name: string, told: Told | null) => (
+    <div><span class="kind">{name}</span><p class="none">{told ? sizeOf(told) : "No image."}</p>{told?.data && <Picture block={{ type: "image", mimeType: told.mimeType, data: told.data }} run="" />}</div>
+  );
+  return (
+    <div class="image-pair">
+      <p><span class={same ? "note" : "badge"}>{verdict}</span>{same && recorded && <span class="note">: {sizeOf(now?.bytes != null ? now : recorded)}</span>}</p>
+      {!same && <div class="two">{side("Recorded", recorded)}{side("Now", now)}</div>}
+    </div>
+  );
+}
+
+function Pair({ name, asked, before, now, images, same = false, about = "" }: { name: string; asked?: string; before: string; now: string | null; images: Likeness[]; same?: boolean; about?: string }) {
   return (
     <details class={`pair-of ${same ? "same" : "differs"}`} open={!same}>
       <summary><b dir="auto">{name}</b> <span class={now === null || same ? "note" : "badge"}>{now === null ? "not sent" : same ? "same" : "differs"}</span> {about && <span class="note">{about}</span>}</summary>
@@ -105,6 +126,7 @@ function Pair({ name, asked, before, now, same = false, about = "" }: { name: st
         <div><span class="kind">Recorded</span><pre class="raw" dir="auto">{before}</pre></div>
         <div><span class="kind">Now</span><pre class="raw" dir="auto">{now ?? "Its arguments were no JSON object: it reached no tool."}</pre></div>
       </div>
+      {images.map((pair, index) => <ImagePair key={index} {...pair} />)}
     </details>
   );
 }

@@ -30,6 +30,12 @@ export function sections(rollout: Rollout): Section[] {
   return found;
 }
 
+/** The section in which the message of that number stands. */
+export function sectionOf(list: Section[], number: number): number {
+  const exact = list.findIndex((section) => section.number === number || section.calls.some((call) => call.number === number));
+  return exact >= 0 ? exact : list.findLastIndex((section) => section.number <= number);
+}
+
 function answer(block: Block, messages: Message[], from: number, answered: Set<number>): Call {
   for (let number = from + 1; number < messages.length; number++) {
     const message = messages[number]!;

@@ -3,12 +3,15 @@ import { address, at, go } from "./address";
 import { Blocks, Json } from "./body";
 import { shared, useAsk } from "./data";
 import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "./figures";
+import { patternOf } from "./finding";
+import { HitBar } from "./hits";
 import { render } from "./kept";
 import { Labels } from "./labels";
+import { clearHits, showHits } from "./marks";
 import { Check, Copy, Link, Menu, Problem, Reward } from "./parts";
 import { Lens, type PowersGiven, Replay } from "./powers";
 import { pythonOf } from "./python";
-import { argumentsOf, durationOf, raw, type Section, sections, textOf, tokensOf } from "./rollout";
+import { argumentsOf, durationOf, raw, type Section, sectionOf, sections, textOf, tokensOf } from "./rollout";
 import type { Card, Message, Opened, Range, Rollout, Run } from "./types";
 
 const NAMES: Record<string, string> = { system: "System", user: "User", assistant: "Assistant", tool: "Tool result" };
@@ -34,13 +37,14 @@ function Whole({ opened, run, siblings }: { opened: Opened; run: Run | undefined
   const powers = useAsk<PowersGiven>("powers", {}, false).value;
   const view = address.value.view;
   const box = useRef<HTMLDivElement>(null);
-  const wanted = address.value.message;
+  const { message: wanted, query } = address.value;
+  const index = wanted ? sectionOf(list, Number(wanted)) : -1;
   useEffect(() => {
-    if (!wanted) return;
-    const number = Number(wanted);
-    const index = list.findLastIndex((section) => section.number <= number);
+    if (index < 0) return;
+    setClosed((before) => (before.has(index) ? new Set([...before].filter((one) => one !== index)) : before));
     box.current?.querySelector(`#section-${index}`)?.scrollIntoView({ block: "start" });
   }, [wanted, rollout.id]);
+  useHits(box, wanted, query, [rollout.id, view, index >= 0 && closed.has(index), render.value]);
   const toggle = (number: number) => setClosed((before) => {
     const after = new Set(before);
     if (!after.delete(number)) after.add(number);
@@ -49,6 +53,7 @@ function Whole({ opened, run, siblings }: { opened: Opened; run: Run | undefined
   const toggleView = (name: string) => go(at({ view: view === name ? undefined : name }), true);
   return (
     <article class="sample" ref={box} aria-label="Sample">
+      <HitBar />
       <p class="crumbs line">
         {address.value.group !== undefined && <Link to={at({ sample: undefined, view: undefined, message: undefined })}>‹ <span dir="auto">{address.value.group}</span>, all samples</Link>}
         <span class="space" />
@@ -78,6 +83,16 @@ function Whole({ opened, run, siblings }: { opened: Opened; run: Run | undefined
       {!shared && <Labels opened={opened} />}
     </article>
   );
+}
+
+/** In a shared file, what was searched for is marked, and the hit that was chosen is shown. */
+function useHits(box: { current: HTMLElement | null }, wanted: string | undefined, query: string | undefined, drawn: unknown[]): void {
+  useEffect(() => {
+    const pattern = shared && query ? patternOf(query) : null;
+    if (!pattern || !box.current) return;
+    showHits(box.current, pattern, wanted ?? "");
+    return clearHits;
+  }, [wanted, query, ...drawn]);
 }
 
 function RenderMenu() {
@@ -170,7 +185,7 @@ function SectionView({ section, index, rollout, run, range, closed, toggle }: { 
   const title = section.kind === "turn" ? `Turn ${section.turn}` : NAMES[message.role] ?? message.role;
   const blocks = (message.blocks ?? []).filter((block) => block.type !== "tool_call");
   return (
-    <section class={`section ${message.role}${message.is_error ? " error" : ""}`} id={`section-${index}`} aria-label={title}>
+    <section class={`section ${message.role}${message.is_error ? " error" : ""}`} id={`section-${index}`} data-message={section.number} aria-label={title}>
       <header>
         <button type="button" class="fold" aria-expanded={!closed} onClick={toggle}>
           <h2>{title}{section.kind === "turn" ? <small> Assistant</small> : message.name ? <small> {message.name}</small> : null}</h2>
@@ -197,7 +212,7 @@ function SectionView({ section, index, rollout, run, range, closed, toggle }: { 
               </div>
               <Json text={argumentsOf(call.block) || "{}"} />
               {call.result ? (
-                <div class="result" aria-label={`Result of ${call.block.name ?? "the call"}`}>
+                <div class="result" data-message={call.number ?? undefined} aria-label={`Result of ${call.block.name ?? "the call"}`}>
                   <div class="asked">
                     <span class="kind">{call.result.is_error ? "Error" : "Result"}</span>
                     <span class="space" />

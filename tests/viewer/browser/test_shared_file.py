@@ -1,0 +1,114 @@
+"""A shared file in a real browser: what the page of a server answers, it finds out itself."""
+
+from __future__ import annotations
+
+import pytest
+from browser_pages import Opener, until
+from playwright.sync_api import Page, expect
+from viewer_runs import simple, training
+
+from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.viewer.index import RunIndex
+from openreward_gym.viewer.share import write_html
+
+ROLLOUTS = 112
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a file of 112 rollouts and one without a step."""
+    folder = tmp_path_factory.mktemp("shared")
+    training(folder / "runs", steps=7)
+    with RolloutStore(folder / "runs" / "plain") as store:
+        store.append(simple("plain", f"{'many words ' * 30_000}<b>ne</b>edle **hay** stack"))
+    assert write_html(RunIndex([folder / "runs"], folder / "index.sqlite"), folder / "shared.html") == ROLLOUTS + 1
+    return f"file://{folder}/shared.html?"
+
+
+def marked(page: Page) -> tuple[int, list[str]]:
+    """How many hits are marked, and the text of the one that was chosen."""
+    found = page.evaluate(
+        """() => [CSS.highlights.get("hit")?.size ?? 0, [...(CSS.highlights.get("hit-now") ?? [])].map(String)]"""
+    )
+    return found[0], found[1]
+
+
+def test_the_text_of_all_rollouts_is_searched(opened: Opener, shared: str) -> None:
+    page = opened("#/rollouts?run=training", base=shared)
+    page.keyboard.press("/")
+    page.get_by_role("searchbox").fill('"No such file"')
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_role("status")).to_have_text(
+        f"28 hits in 28 messages of 28 rollouts; {ROLLOUTS + 1} rollouts in this file."
+    )
+    expect(page.locator(".hits li")).to_have_count(28)
+    expect(page.locator(".hits a").first).to_contain_text("turn 1, tool result")
+    page.get_by_role("searchbox").fill("answer is")
+    page.keyboard.press("Enter")
+    expect(page.locator(".hits li")).to_have_count(200)
+    page.get_by_role("button", name="Show more").click()
+    expect(page.locator(".hits li")).not_to_have_count(200)
+    page.get_by_role("searchbox").fill("nowhere to be found")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("0 hits in 0 messages")
+
+
+def test_from_hit_to_hit_over_rollouts(opened: Opener, shared: str) -> None:
+    page = opened(f"#/search?query={'%22No such file%22'}", base=shared)
+    page.locator(".hits a").first.click()
+    bar = page.get_by_role("group", name="Hits")
+    expect(bar.get_by_role("status")).to_contain_text("1 of 28 messages")
+    expect(bar.get_by_role("button", name="Previous hit")).to_be_disabled()
+    expect(page.locator(".call.error")).to_be_in_viewport()
+    until(lambda: marked(page) == (1, ["No such file"]))
+    bar.get_by_role("button", name="Next hit").click()
+    expect(bar.get_by_role("status")).to_contain_text("2 of 28 messages")
+    expect(page.get_by_role("heading", level=1)).to_have_text("training 0/1/1")
+    for number in range(3, 29):
+        page.keyboard.press("n")
+        expect(bar.get_by_role("status")).to_contain_text(f"{number} of 28 messages")
+    expect(bar.get_by_role("button", name="Next hit")).to_be_disabled()
+    expect(page.get_by_role("link", name="Discarded rollouts")).to_have_attribute("aria-current", "page")
+    page.keyboard.press("N")
+    expect(bar.get_by_role("status")).to_contain_text("27 of 28 messages")
+    page.keyboard.press("ArrowLeft")
+    expect(bar.get_by_role("status")).to_have_text('28 messages with "No such file"')
+    page.keyboard.press("n")
+    expect(bar.get_by_role("status")).to_contain_text("27 of 28 messages")
+    bar.get_by_role("button", name="Leave the search").click()
+    expect(bar).to_have_count(0)
+    until(lambda: marked(page) == (0, []))
+
+
+def test_a_hit_that_is_far_down_or_folded_is_shown(opened: Opener, shared: str) -> None:
+    page = opened("#/search?query=hay", base=shared)
+    page.locator(".hits a").click()
+    until(lambda: marked(page) == (1, ["hay"]))
+    until(lambda: bool(page.evaluate(SEEN)))
+    page = opened('#/search?query="careful assistant"', base=shared)
+    page.locator(".hits a").first.click()
+    page.get_by_role("button", name="Next hit").click()
+    page.get_by_role("button", name="Collapse all").click()
+    until(lambda: marked(page) == (0, []))
+    page.get_by_role("button", name="Previous hit").click()
+    until(lambda: marked(page) == (1, ["careful assistant"]))
+    until(lambda: bool(page.evaluate(SEEN)))
+
+
+SEEN = """() => {
+    const [hit] = CSS.highlights.get("hit-now"), place = hit?.getBoundingClientRect(), box = document.querySelector(".middle");
+    return Boolean(place?.height) && place.top > box.getBoundingClientRect().top && place.bottom < innerHeight;
+}"""
+
+
+def test_groups_tasks_and_histograms_are_made_of_the_file(opened: Opener, shared: str) -> None:
+    page = opened("#/rollouts?run=training&step=0&group=step0-task0", base=shared)
+    expect(page.locator(".completion")).to_have_count(4)
+    page.get_by_role("link", name="Divergence").click()
+    expect(page.locator(".branches li").first).to_be_visible()
+    page = opened("#/rollouts?run=training&step=0&group=step0-task0&sample=training-0-0-1", base=shared)
+    expect(page.locator(".siblings")).to_contain_text("2/4")
+    page.get_by_role("link", name="Task history").click()
+    expect(page.locator(".attempt")).to_have_count(ROLLOUTS // 4)
+    page = opened("#/rollouts?run=plain", base=shared)
+    expect(page.locator(".chart[data-metric=steps] canvas")).to_be_visible()
