@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,7 +14,7 @@ from openreward_gym.export.exact import DamagedNumberError, survives_json_column
 from openreward_gym.export.messages import message_cells
 from openreward_gym.export.options import COLUMNS, Options
 from openreward_gym.export.report import FormatReport
-from openreward_gym.export.select import Facts, Which, model_of, reward_of
+from openreward_gym.export.select import Facts, Which, model_of, reward_of, task_of
 from openreward_gym.export.source import Notes, Record
 from openreward_gym.export.tables import Columns, Row
 
@@ -185,6 +185,37 @@ class Format(ABC):
             return message_cells(messages, compat)
         except DamagedNumberError:
             raise LeftOut(_DAMAGED) from None
+
+
+class OnePerTask(Format):
+    """A format of what episodes begin with: one row a task, that of the first rollout that can make it."""
+
+    statuses = None
+    trains = False
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._seen: set[Hashable] = set()
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
+        (conversation,) = conversations
+        task = task_of(conversation.record)
+        if task in self._seen:
+            raise LeftOut("another rollout of its task has the same prompt")
+        prompt = conversation.messages[: next(iter(conversation.turns), len(conversation.messages))]
+        if not prompt or prompt[-1]["role"] != "user":
+            raise LeftOut("it begins with no user message")
+        row = self.task_row(conversation, prompt)
+        self._seen.add(task)
+        yield row
+
+    @abstractmethod
+    def task_row(self, conversation: Conversation, prompt: list[ChatMessage]) -> Row:
+        """The row of a task whose episode began with `prompt`, the user's message last.
+
+        Raises:
+            LeftOut: There can be none.
+        """
 
 
 _DAMAGED = "a number that a Json column cannot give back (take compat='string' or the tokens format)"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-from openreward_gym.export.conversation import Conversation
-from openreward_gym.export.formats.base import Context, Format, LeftOut, images_in
-from openreward_gym.export.select import task_of
+from openreward_gym.export.conversation import ChatMessage, Conversation
+from openreward_gym.export.formats.base import Format, LeftOut, OnePerTask, images_in
 from openreward_gym.export.tables import Columns, Row
 
 
@@ -50,17 +49,11 @@ class PromptCompletion(Format):
             )
 
 
-class Prompts(Format):
+class Prompts(OnePerTask):
     """One row a task: what an episode begins with, for trainers that play the episode themselves."""
 
     name = "prompts"
     about = "one prompt a task, for online training (TRL's GRPOTrainer)"
-    statuses = None
-    trains = False
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._seen: set[Hashable] = set()
 
     def columns(self) -> Columns:
         columns = {"prompt": "messages", "tools": "tools", "environment": "text", "split": "text", "task_index": "int"}
@@ -69,22 +62,12 @@ class Prompts(Format):
             columns.update(task_spec="object", golden_answer="object")
         return columns
 
-    def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
-        (conversation,) = conversations
-        task = task_of(conversation.record)
-        if task in self._seen:
-            raise LeftOut("another rollout of its task has the same prompt")
-        end = next(iter(conversation.turns), len(conversation.messages))
-        prompt = conversation.messages[:end]
-        if not prompt or prompt[-1]["role"] != "user":
-            raise LeftOut("it begins with no user message")
-        cells = self.cells(prompt, conversation.tools)
-        self._seen.add(task)
+    def task_row(self, conversation: Conversation, prompt: list[ChatMessage]) -> Row:
         record = conversation.record
         environment, where = record.get("environment") or {}, record.get("task") or {}
-        yield self.row(
+        return self.row(
             conversation,
-            prompt=cells,
+            prompt=self.cells(prompt, conversation.tools),
             tools=conversation.tools,
             environment=environment.get("name", ""),
             split=environment.get("split"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from openreward_gym.export import exact
 from openreward_gym.export.conversation import ChatMessage, Conversation, split_parallel
-from openreward_gym.export.formats.base import Context, Format, LeftOut, images_in, mime_type_of, up_to_last_turn
+from openreward_gym.export.formats.base import Format, LeftOut, OnePerTask, images_in, mime_type_of, up_to_last_turn
 from openreward_gym.export.messages import plain_message, with_text_arguments
-from openreward_gym.export.select import task_of
 from openreward_gym.export.tables import Columns, Row
 
 
@@ -73,8 +72,7 @@ class ShareGpt(Format):
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
         images = self.image_paths(conversation, "LLaMA-Factory")
-        if images and any(_IMAGE in text for message in conversation.messages for text in _texts_of(message)):
-            raise LeftOut(f"somebody wrote {_IMAGE}: LLaMA-Factory would look for an image there")
+        _check_marks(conversation, conversation.messages, "LLaMA-Factory")
         split_parallel(conversation)
         messages = up_to_last_turn(conversation.messages)
         system = ""
@@ -102,6 +100,13 @@ class ShareGpt(Format):
 
 
 _IMAGE = "<image>"
+"""Where an image stands in the text, for LLaMA-Factory and verl."""
+
+
+def _check_marks(conversation: Conversation, shown: Sequence[ChatMessage], trainer: str) -> None:
+    """Raises LeftOut where the conversation has images and a text that is shown has their mark already."""
+    if conversation.images and any(_IMAGE in text for message in shown for text in _texts_of(message)):
+        raise LeftOut(f"somebody wrote {_IMAGE}: {trainer} would look for an image there")
 
 
 def _texts_of(message: ChatMessage) -> list[str]:
@@ -144,17 +149,11 @@ class Axolotl(Format):
         yield self.row(conversation, messages=messages, tools=conversation.tools)
 
 
-class Verl(Format):
+class Verl(OnePerTask):
     """verl's table for reinforcement learning: one prompt a task, and what its reward function is given."""
 
     name = "verl"
     about = "one prompt a task for verl's reinforcement learning (the ground truth only with answers=True)"
-    statuses = None
-    trains = False
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._seen: set[Hashable] = set()
 
     def columns(self) -> Columns:
         return {
@@ -168,29 +167,18 @@ class Verl(Format):
     def all_columns(self) -> Columns:
         return {**self.columns(), **({"images": "images"} if self.context.with_images else {})}
 
-    def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
-        (conversation,) = conversations
+    def task_row(self, conversation: Conversation, prompt: list[ChatMessage]) -> Row:
+        _check_marks(conversation, prompt, "verl")
         record = conversation.record
-        task = task_of(record)
-        if task in self._seen:
-            raise LeftOut("another rollout of its task has the same prompt")
-        end = next(iter(conversation.turns), len(conversation.messages))
-        shown = conversation.messages[:end]
-        if conversation.images and any(_IMAGE in text for message in shown for text in _texts_of(message)):
-            raise LeftOut(f"somebody wrote {_IMAGE}: verl would look for an image there")
-        prompt = [{"role": message["role"], "content": plain_message(message)["content"]} for message in shown]
-        if not prompt or prompt[-1]["role"] != "user":
-            raise LeftOut("it begins with no user message")
-        self._seen.add(task)
         environment, where = record.get("environment") or {}, record.get("task") or {}
         answer = where.get("golden_answer") if self.options.answers else None
         truth = "" if answer is None else answer if isinstance(answer, str) else exact.encode(answer)
-        yield {
+        return {
             "data_source": environment.get("name", "") or "openreward",
-            "prompt": prompt,
+            "prompt": [{"role": message["role"], "content": plain_message(message)["content"]} for message in prompt],
             "ability": "agent",
             "reward_model": {"style": "rule", "ground_truth": truth},
-            "images": conversation.images[: images_in(shown)],
+            "images": conversation.images[: images_in(prompt)],
             "extra_info": {
                 "split": environment.get("split") or "",
                 "index": where.get("index"),
