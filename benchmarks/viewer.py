@@ -1,6 +1,7 @@
-"""The viewer's index at size: building it, listing a step, opening a rollout, searching.
+"""The viewer at size: its index, its server's answers over HTTP, and with --draw its page in a Chromium.
 
 python benchmarks/viewer.py --rollouts 100000
+python benchmarks/viewer.py --rollouts 100000 --draw /usr/bin/chromium
 
 Seen on two shared cores (x86-64, Python 3.11), 100,000 rollouts of 1,000 steps in four files, 1,675 MB:
 
@@ -26,6 +27,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import viewer_http
 
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex
@@ -70,6 +73,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--rollouts", type=int, default=100_000)
     arguments.add_argument("--size", type=int, default=16_000, help="bytes a rollout")
+    arguments.add_argument("--draw", metavar="CHROMIUM", help="a Chromium, in which the page is drawn too")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -97,6 +101,7 @@ def main() -> None:
         rate = found["searched"] / (time.perf_counter() - begun) * size / given.rollouts / 1e6
         print(f"search for words     {rate:8.0f} MB/s")
         index.close()
+        viewer_http.measure(run, given.rollouts, PER_STEP, given.draw)
 
 
 if __name__ == "__main__":

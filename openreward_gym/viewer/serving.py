@@ -66,6 +66,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)  # who comes to the announced address before the server is ready waits, and is not refused
     except OSError as error:
         listening.close()
         raise ConfigurationError(f"nothing can be served at {host}:{port}: {error.strerror or error}; try --port 0") from None
