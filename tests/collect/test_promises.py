@@ -167,7 +167,7 @@ def test_an_episode_deadline_is_an_ending(server_url: str, tmp_path: Path) -> No
             await asyncio.sleep(600)
         return AssistantMessage(tool_calls=[ToolCall("echo", {"text": "x"})])
 
-    result = play(server_url, tmp_path / "run", policy=slow, tasks="0", episode_timeout_s=0.3)
+    result = play(server_url, tmp_path / "run", policy=slow, tasks="0", episode_timeout_s=2.5)
     (rollout,) = result.store
     assert (rollout.status, rollout.stop_reason, rollout.reward) == ("truncated", "deadline", 0.5)
 

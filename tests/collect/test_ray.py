@@ -141,7 +141,7 @@ def test_a_task_that_kills_its_workers_fails_alone(cluster: Any, server_url: str
 
 @pytest.mark.matrix
 def test_an_environment_that_hangs_holds_up_its_own_alone(cluster: Any, server_url: str, tmp_path: Path) -> None:
-    result = play(server_url, tmp_path / "run", Hanging(), repeats=4, concurrency=6, step_timeout_s=2.0)
+    result = play(server_url, tmp_path / "run", Hanging(), repeats=4, concurrency=6, step_timeout_s=8.0)
     assert result.coverage.complete
     ended = {(rollout.task.index, rollout.stop_reason) for rollout in result.store}
     assert ended == {(0, "deadline"), (1, "finished"), (2, "finished"), (3, "finished"), (4, "finished")}

@@ -284,7 +284,7 @@ def test_recv_gives_up_waiting(make: Make) -> None:
     envs = make(2)
     envs.reset(seed=0)
     envs.send([call("slow", seconds=4.0), ECHO])
-    observations, *_ = envs.recv(min_envs=2, timeout_s=1.0)
+    observations, *_ = envs.recv(min_envs=2, timeout_s=2.0)
     assert observations == ("hi",)
     observations, rewards, _, _, infos = envs.recv(timeout_s=0.01)
     assert (observations, rewards.shape, infos) == ((), (0,), {})
@@ -389,7 +389,9 @@ def test_a_reset_of_all_that_all_fail_raises(make: Make) -> None:
 @pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP"])
 def test_a_server_that_dies_truncates_every_row(mode: str) -> None:
     with served() as url:
-        envs = OpenRewardVectorEnv(3, environment="echo", base_url=url, autoreset_mode=mode, reset_timeout_s=1, step_timeout_s=1)
+        envs = OpenRewardVectorEnv(
+            3, environment="echo", base_url=url, autoreset_mode=mode, reset_timeout_s=2.5, step_timeout_s=2.5
+        )
         envs.reset(seed=0)
         assert envs.step([ECHO] * 3)[0] == ("hi",) * 3
     for _ in range(2):
@@ -523,12 +525,12 @@ class Counting(gym.Wrapper[Any, Any, Any, Any]):
                 kind.now -= 1
 
 
-@pytest.mark.parametrize(("limit", "most"), [(2, 2), (None, 6)])
-def test_only_so_many_at_once(make: Make, limit: int | None, most: int) -> None:
+@pytest.mark.parametrize(("limit", "most", "seconds"), [(2, 2, 0.3), (None, 6, 2.5)])
+def test_only_so_many_at_once(make: Make, limit: int | None, most: int, seconds: float) -> None:
     kind = type("Counted", (Counting,), {"now": 0, "most": 0})
     envs = make(6, max_inflight=limit, wrap=kind, prefetch=3)
     envs.reset(seed=0)
-    assert envs.step([call("slow", seconds=0.3)] * 6)[0] == ("done",) * 6
+    assert envs.step([call("slow", seconds=seconds)] * 6)[0] == ("done",) * 6
     assert kind.most == most  # type: ignore[attr-defined]
 
 

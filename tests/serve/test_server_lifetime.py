@@ -167,9 +167,9 @@ def test_a_forked_process_ends_nothing_and_stops_without_waiting(owner: Owner) -
             time.sleep(300)
         print("worker is gone", flush=True)
         sys.stdin.readline()
-        start = time.monotonic()
+        child = server._process
         server.stop()
-        print(time.monotonic() - start < 5, flush=True)
+        print("killed after a wait" if child.returncode == -signal.SIGKILL else "asked", flush=True)
         os.kill(idle, signal.SIGKILL)
         """
     )
@@ -179,7 +179,7 @@ def test_a_forked_process_ends_nothing_and_stops_without_waiting(owner: Owner) -
     assert process.stdin is not None
     process.stdin.write("go on\n")
     process.stdin.flush()
-    assert process.stdout.readline() == "True\n"
+    assert process.stdout.readline() == "asked\n"
     assert process.wait(15) == 0
     assert not answers(base_url)
 
