@@ -1,0 +1,55 @@
+"""`openreward-gym view` as a process: it answers from its first word on, and keeps what it was told in confidence."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from openreward_gym.rollouts.record import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TextPart, ToolCallPart
+from openreward_gym.rollouts.store import RolloutStore
+
+SECRET = "s3cret-81f2-value"
+
+
+def test_it_answers_at_once_and_shows_its_secrets_to_nobody(server_url: str, tmp_path: Path) -> None:
+    messages = [
+        MessageRecord(role="user", blocks=[TextPart(text="Go.")]),
+        MessageRecord(role="assistant", blocks=[ToolCallPart(id="c", name="secret", input={"text": "judge"})]),
+        MessageRecord(role="tool", tool_call_id="c", name="secret", blocks=[TextPart(text=str(len(SECRET)))]),
+        MessageRecord(role="assistant", blocks=[ToolCallPart(id="d", name="fail", input={"text": "now"})]),
+        MessageRecord(role="tool", tool_call_id="d", name="fail", blocks=[TextPart(text="now")]),
+    ]
+    with RolloutStore(tmp_path / "runs" / "kept") as store:
+        store.append(Rollout(id="a", status="completed", environment=EnvironmentRecord(name="echo"),
+                             task=TaskRecord(spec={"number": 0}), messages=messages))  # fmt: skip
+    given = ["--port", "0", "--replay", server_url, "--secret", "judge=MY_JUDGE_KEY"]
+    command = [sys.executable, "-m", "openreward_gym.cli", "view", str(tmp_path / "runs"), *given]
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "MY_JUDGE_KEY": SECRET}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            found = re.search(r"http://\S+?/", said)
+            assert found, said
+            url = found[0].rstrip("/")
+            with httpx.Client(base_url=url, headers={"Origin": url}, timeout=60) as client:
+                page = client.get("/")  # at once: nobody is refused who comes to an address that was announced
+                told = client.get("/api/powers")
+                while not client.get("/api/runs").json()["runs"]:
+                    pass
+                replayed = client.post("/api/replay", json={"run": "kept", "id": "a"})
+        finally:
+            process.terminate()
+            rest = process.communicate(timeout=30)
+    assert (page.status_code, replayed.status_code) == (200, 200)
+    assert replayed.json()["calls"][0]["same"] is True, "the session was given it"
+    for text in (page.text, told.text, replayed.text, said, *rest):
+        assert SECRET not in text
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".sqlite" for path in files)
+    assert not any(SECRET.encode() in path.read_bytes() for path in files)
