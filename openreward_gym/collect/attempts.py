@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import orjson
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.errors import RecordError, StoreError
 from openreward_gym.rollouts.folder import LocalFolder
-from openreward_gym.rollouts.index import ShardIndex, damaged
+from openreward_gym.rollouts.index import read_each
 from openreward_gym.rollouts.record import now_iso
 from openreward_gym.rollouts.writer import LineWriter
 
@@ -172,18 +173,11 @@ def read_coverage(folder: Path) -> Coverage | None:
 
 
 def _rows(folder: Path, kind: str, needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The lines of a kind as objects; a torn last line is not there."""
-    index = ShardIndex(LocalFolder(folder), kind)
-    index.refresh()
-    for stem, count in index.counts():
-        for number, line in index.lines(stem, count):
-            try:
-                yield _row(line, needed)
-            except RecordError as error:
-                raise damaged(index.where(stem, number), error) from None
+    """The lines of a kind, as objects with the fields that are needed of them."""
+    return read_each(LocalFolder(folder), kind, partial(_row, needed=needed))
 
 
-def _row(line: bytes, needed: tuple[str, ...]) -> dict[str, Any]:
+def _row(line: bytes, *, needed: tuple[str, ...]) -> dict[str, Any]:
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:

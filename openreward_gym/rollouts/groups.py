@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from openreward_gym.errors import RecordError
 from openreward_gym.rollouts.folder import folder_at
-from openreward_gym.rollouts.index import ShardIndex, damaged
-from openreward_gym.rollouts.record import check_schema
+from openreward_gym.rollouts.index import read_each
+from openreward_gym.rollouts.record import check_schema, object_of
 
 SCHEMA = "openreward-gym/group/1"
 
@@ -45,20 +43,10 @@ def read_groups(run: str | os.PathLike[str]) -> Iterator[Group]:
     Raises:
         RecordError: A line is not a group; the message has its file, line and byte.
     """
-    index = ShardIndex(folder_at(run), "groups")
-    index.refresh()
-    for stem, count in index.counts():
-        for number, line in index.lines(stem, count):
-            try:
-                yield _group_of(line)
-            except RecordError as error:
-                raise damaged(index.where(stem, number), error) from None
+    yield from read_each(folder_at(run), "groups", _group_of)
 
 
 def _group_of(line: bytes) -> Group:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"not JSON: {error}") from None
-    check_schema(row.get("schema") if isinstance(row, dict) else None, SCHEMA, "group")
+    row: Any = object_of(line, "group")
+    check_schema(row.get("schema"), SCHEMA, "group")
     return Group(**{name: row.get(name) for name in Group.__slots__})

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from openreward_gym.errors import RecordError
 from openreward_gym.rollouts.folder import Folder, Shard
 from openreward_gym.rollouts.lines import LineIndex, line_number
+
+T = TypeVar("T")
 
 _HEAD = 256
 _ID = re.compile(rb'\{"schema":"[^"\\]*","id":"([^"\\]*)"')
@@ -25,7 +27,7 @@ class Place(NamedTuple):
 
 
 class ShardIndex:
-    """The lines of one kind of shards ("rollouts" or "failures") in one folder, by shard name and then by line."""
+    """The lines of one kind of shards ("rollouts", "failures", ...) in one folder, by shard name and then by line."""
 
     def __init__(self, folder: Folder, kind: str) -> None:
         self.folder = folder
@@ -94,6 +96,24 @@ def _parsed_id(line: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     return str(data.get("id", "")) if isinstance(data, dict) else ""
+
+
+def read_each(folder: Folder, kind: str, read: Callable[[bytes], T]) -> Iterator[T]:
+    """What `read` makes of each line of one kind of shards there are now, in the order of reading.
+
+    A torn last line is not there.
+
+    Raises:
+        RecordError: `read` refused a line; the message has its file, line and byte.
+    """
+    index = ShardIndex(folder, kind)
+    index.refresh()
+    for stem, count in index.counts():
+        for number, line in index.lines(stem, count):
+            try:
+                yield read(line)
+            except RecordError as error:
+                raise damaged(index.where(stem, number), error) from None
 
 
 def damaged(where: tuple[str, int, int], error: RecordError) -> RecordError:

@@ -15,7 +15,7 @@ from openreward_gym.rollouts import images
 from openreward_gym.rollouts.damage import Damage
 from openreward_gym.rollouts.failure import Failure
 from openreward_gym.rollouts.folder import Compression, Folder, ShardWriter, folder_at
-from openreward_gym.rollouts.index import Place, ShardIndex, damaged
+from openreward_gym.rollouts.index import Place, ShardIndex, damaged, read_each
 from openreward_gym.rollouts.record import Rollout, line_of
 from openreward_gym.rollouts.view import RolloutView, criteria_met
 from openreward_gym.rollouts.writer import Fsync
@@ -308,14 +308,7 @@ class RolloutStore(Sequence[Rollout]):
     def failures(self) -> Iterator[Failure]:
         """The attempts without an outcome, in the order of reading."""
         for folder in self._folders:
-            index = ShardIndex(folder, "failures")
-            index.refresh()
-            for stem, count in index.counts():
-                for number, line in index.lines(stem, count):
-                    try:
-                        yield Failure.from_line(line)
-                    except RecordError as error:
-                        raise damaged(index.where(stem, number), error) from None
+            yield from read_each(folder, "failures", Failure.from_line)
 
     def image(self, sha256: str) -> bytes:
         """An image's bytes.
