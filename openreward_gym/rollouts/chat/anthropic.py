@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from openreward_gym.rollouts.chat.pieces import blocks_in, prompt_and_turns, total
 from openreward_gym.rollouts.chat.plain import as_list, given_back, integer, kept, opaque, plain, rest_of
 from openreward_gym.types import (
     AssistantMessage,
@@ -62,10 +63,8 @@ def _message(data: Json) -> Message:
 def _usage(usage: Json) -> Usage:
     cached = integer(usage, "cache_read_input_tokens")
     # Anthropic counts what it read from or wrote to its cache apart from the other input.
-    counts = (integer(usage, "input_tokens"), cached, integer(usage, "cache_creation_input_tokens"))
-    given = [count for count in counts if count is not None]
     return Usage(
-        sum(given) if given else None,
+        total(integer(usage, "input_tokens"), cached, integer(usage, "cache_creation_input_tokens")),
         integer(usage, "output_tokens"),
         cached,
         integer(usage, "output_tokens_details", "thinking_tokens"),
@@ -73,11 +72,7 @@ def _usage(usage: Json) -> Usage:
 
 
 def _blocks(content: Json) -> list[Block]:
-    if content is None or content == "":
-        return []
-    if isinstance(content, str):
-        return [TextBlock(content)]
-    return [block_of(block) for block in as_list(content)]
+    return blocks_in(content, block_of)
 
 
 def block_of(data: Json) -> Block:
@@ -121,19 +116,11 @@ def to_anthropic(messages: Iterable[Message]) -> tuple[str | None, list[dict[str
 
     The system prompt is None where there is no system message; several are joined by a blank line.
     """
-    system: list[str] = []
-    turns: list[dict[str, Json]] = []
-    for message in messages:
-        if message.role == "system":
-            system.append(message.text)
-            continue
-        role = "assistant" if message.role == "assistant" else "user"
-        content = [to_block(block) for block in message.blocks]
-        if turns and turns[-1]["role"] == role:
-            turns[-1]["content"].extend(content)
-        else:
-            turns.append({"role": role, "content": content})
-    return "\n\n".join(system) if system else None, turns
+
+    def write(message: Message) -> list[dict[str, Json]]:
+        return [to_block(block) for block in message.blocks]
+
+    return prompt_and_turns(messages, write, assistant="assistant", content="content")
 
 
 def to_block(block: Block) -> dict[str, Json]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
+from openreward_gym.rollouts.chat.pieces import blocks_in, written_arguments, written_role
 from openreward_gym.rollouts.chat.plain import (
     as_list,
     assistant,
@@ -138,11 +139,7 @@ def _reasoning(data: Mapping[str, Json]) -> list[Block]:
 
 
 def _parts(content: Json) -> list[Block]:
-    if content is None or content == "":
-        return []
-    if isinstance(content, str):
-        return [TextBlock(content)]
-    return [_part(part) for part in as_list(content)]
+    return blocks_in(content, _part)
 
 
 def _part(part: Json) -> Block:
@@ -172,8 +169,7 @@ def call_of(data: Mapping[str, Json]) -> ToolCall:
     rest = rest_of(data, "id", "type", "function", "custom")
     if kind == "custom":
         rest["type"] = "custom"
-    arguments = dict(written) if isinstance(written, Mapping) else None
-    text = None if arguments is not None else json_text("" if written is None else written)
+    arguments, text = written_arguments(written)
     return ToolCall(function["name"], arguments, str(data.get("id") or ""), text, extra=kept("openai", rest))
 
 
@@ -203,7 +199,7 @@ def _to_messages(message: Message, reasoning: ReasoningField) -> list[dict[str, 
         return [_to_assistant(message, reasoning)]
     found: list[dict[str, Json]] = []
     parts: list[Block] = []
-    role = message.detail["role"] if isinstance(message.detail, Mapping) and message.detail.get("role") else message.role
+    role = written_role(message)
 
     def flush() -> None:
         if parts:

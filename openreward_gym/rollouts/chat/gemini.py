@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from openreward_gym.rollouts.chat.pieces import prompt_and_turns, total
 from openreward_gym.rollouts.chat.plain import as_list, given_back, integer, kept, opaque, plain, rest_of
 from openreward_gym.types import (
     AssistantMessage,
@@ -76,7 +77,7 @@ def _answer(data: Mapping[str, Json]) -> AssistantMessage:
         if not usage
         else Usage(
             integer(usage, "prompt_token_count"),
-            _total(integer(usage, "candidates_token_count"), integer(usage, "thoughts_token_count")),
+            total(integer(usage, "candidates_token_count"), integer(usage, "thoughts_token_count")),
             integer(usage, "cached_content_token_count"),
             integer(usage, "thoughts_token_count"),
         ),
@@ -85,11 +86,6 @@ def _answer(data: Mapping[str, Json]) -> AssistantMessage:
         metadata={"id": data["response_id"]} if data.get("response_id") else None,
     )
     return AssistantMessage(_parts((candidate.get("content") or {}).get("parts")), sampled=sampled)
-
-
-def _total(*counts: int | None) -> int | None:
-    given = [count for count in counts if count is not None]
-    return sum(given) if given else None
 
 
 def _snake(data: Mapping[str, Json]) -> dict[str, Json]:
@@ -169,21 +165,13 @@ def to_gemini(messages: Iterable[Message]) -> tuple[str | None, list[dict[str, J
 
     A function response must name its function: where a result does not, the name is taken from its call.
     """
-    system: list[str] = []
-    turns: list[dict[str, Json]] = []
     names: dict[str, str] = {}
-    for message in messages:
-        if message.role == "system":
-            system.append(message.text)
-            continue
+
+    def write(message: Message) -> list[dict[str, Json]]:
         names.update((block.call_id, block.name) for block in message.blocks if isinstance(block, ToolCall))
-        role = "model" if message.role == "assistant" else "user"
-        parts = [_to_part(block, names) for block in message.blocks]
-        if turns and turns[-1]["role"] == role:
-            turns[-1]["parts"].extend(parts)
-        else:
-            turns.append({"role": role, "parts": parts})
-    return "\n\n".join(system) if system else None, turns
+        return [_to_part(block, names) for block in message.blocks]
+
+    return prompt_and_turns(messages, write, assistant="model", content="parts")
 
 
 def _to_part(block: Block, names: Mapping[str, str]) -> dict[str, Json]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from openreward_gym.rollouts.chat.pieces import blocks_in, written_arguments, written_role
 from openreward_gym.rollouts.chat.plain import (
     as_list,
     assistant,
@@ -111,12 +112,10 @@ def blocks_of(item: Mapping[str, Json]) -> list[Block]:
     """What one of the assistant's items says."""
     kind = item.get("type")
     if kind in _CALLS and isinstance(item.get("name"), str):
-        written = item.get(_CALLS[kind])
-        arguments = dict(written) if isinstance(written, Mapping) else None
+        arguments, text = written_arguments(item.get(_CALLS[kind]))
         rest = rest_of(item, "type", "name", "call_id", _CALLS[kind])
         if kind != "function_call":
             rest["type"] = kind
-        text = None if arguments is not None else json_text("" if written is None else written)
         return [ToolCall(item["name"], arguments, str(item.get("call_id") or ""), text, extra=kept("openai", rest))]
     if kind == "reasoning":
         return [_reasoning(item)]
@@ -158,11 +157,7 @@ def _tool_result(item: Mapping[str, Json]) -> ToolResult:
 
 
 def _parts(content: Json) -> list[Block]:
-    if content is None or content == "":
-        return []
-    if isinstance(content, str):
-        return [TextBlock(content)]
-    return [_part(part) for part in as_list(content)]
+    return blocks_in(content, _part)
 
 
 def _part(part: Json) -> Block:
@@ -185,7 +180,7 @@ def to_openai_responses(messages: Iterable[Message]) -> list[dict[str, Json]]:
 def _to_items(message: Message) -> list[dict[str, Json]]:
     items: list[dict[str, Json]] = []
     parts: list[Block] = []
-    role = message.detail["role"] if isinstance(message.detail, Mapping) and message.detail.get("role") else message.role
+    role = written_role(message)
 
     def flush() -> None:
         if parts:
