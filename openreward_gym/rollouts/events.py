@@ -31,9 +31,11 @@ from openreward_gym.rollouts.record import (
 from openreward_gym.rollouts.turns import joined
 from openreward_gym.types import Json
 
+SAMPLING = ("temperature", "top_p", "top_k", "max_tokens")
+"""What the platform's rollout info has of sampling, under the names that our records use, too."""
+
 # What our records call it, and what the platform does.
 _RUN_INFO = {"name": "model_name", "type": "run_type", "algorithm": "rl_algorithm"}
-_SAMPLING = ("temperature", "top_p", "top_k", "max_tokens")
 _ROLLOUT_INFO = ("env_version", "num_compactions", "duration_ms", "harness")
 _MESSAGE_FIELDS = ("usage", "stop_reason", "model", "is_error")
 
@@ -118,7 +120,7 @@ def _rollout_info(rollout: Rollout) -> dict[str, Json]:
         "task_index": rollout.task.index,
         "current_step": rollout.step,
         "env_version": rollout.environment.server_version,
-        **{name: sampling.get(name) for name in _SAMPLING},
+        **{name: sampling.get(name) for name in SAMPLING},
         **{name: (rollout.metadata or {}).get(name) for name in ("num_compactions", "harness")},
         "duration_ms": None if rollout.duration_s is None else round(rollout.duration_s * 1000),
     }
@@ -232,7 +234,7 @@ def rollout_of(events: Iterable[Mapping[str, Json]]) -> Rollout:
         task=TaskRecord(id=task_id(name, split, spec, index, variant), index=index, spec=spec),
         step=begin.get("step") if begin.get("step") is not None else update.get("current_step"),
         model=begin.get("run_info"),
-        sampling={key: update[key] for key in _SAMPLING if key in update} or None,
+        sampling={key: update[key] for key in SAMPLING if key in update} or None,
         messages=messages,
         reward=reward,
         final_reward=final_reward,

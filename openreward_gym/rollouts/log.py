@@ -15,12 +15,11 @@ from openreward_gym.rollouts.chat.plain import plain
 from openreward_gym.rollouts.chat.responses import from_openai_responses
 from openreward_gym.rollouts.conversion import message_records, total_cost, total_reward, total_usage
 from openreward_gym.rollouts.echo import echo
+from openreward_gym.rollouts.events import SAMPLING
 from openreward_gym.rollouts.record import MessageRecord, Rollout, Status, ToolCallPart, now_iso, task_id
 from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.rollouts.turns import belongs, extended
 from openreward_gym.types import Json, Message, ReasoningItem, ToolCall, ToolResult
-
-_SAMPLING = ("temperature", "top_p", "top_k", "max_tokens")
 
 
 class RolloutLog:
@@ -173,7 +172,7 @@ class RolloutLog:
             rollout.task.id = task_id(environment.name, environment.split, rollout.task.spec, index, environment.variant)
         rollout.step = info.pop("current_step", rollout.step)
         rollout.environment.server_version = info.pop("env_version", rollout.environment.server_version)
-        sampling = {name: info.pop(name) for name in _SAMPLING if name in info}
+        sampling = {name: info.pop(name) for name in SAMPLING if name in info}
         if sampling:
             rollout.sampling = {**(rollout.sampling or {}), **sampling}
         if info:
