@@ -28,7 +28,7 @@ class Flag(BaseModel):
     answer: str = Field(description="The flag, like flag{0123456789abcdef}")
 
 
-class CTF(Environment):  # type: ignore[misc]  # the SDK is not typed  # type: ignore[misc]  # the SDK is not typed
+class CTF(Environment):  # type: ignore[misc]  # the SDK is not typed
     """Capture the flag."""
 
     def __init__(self, task_spec: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:

@@ -56,7 +56,7 @@ class Solution(BaseModel):
     message: str = Field(description="Your reasoning, if you like, and <answer>your answer</answer>")
 
 
-class Reasoning(Environment):  # type: ignore[misc]  # the SDK is not typed  # type: ignore[misc]  # the SDK is not typed
+class Reasoning(Environment):  # type: ignore[misc]  # the SDK is not typed
     """Puzzles with verifiers."""
 
     def __init__(self, task_spec: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:

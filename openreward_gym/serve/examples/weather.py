@@ -26,7 +26,7 @@ class Answer(BaseModel):
     message: str = Field(description="What you tell the user")
 
 
-class Weather(Environment):  # type: ignore[misc]  # the SDK is not typed  # type: ignore[misc]  # the SDK is not typed
+class Weather(Environment):  # type: ignore[misc]  # the SDK is not typed
     """Questions about the weather of cities."""
 
     def __init__(self, task_spec: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:
