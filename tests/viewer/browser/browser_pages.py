@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 from playwright.sync_api import Page
+
+AXE = Path(__file__).parents[3] / "openreward_gym/viewer/web/node_modules/axe-core/axe.min.js"
+RULES = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']}"
+CONTRAST = "{runOnly: {type: 'rule', values: ['color-contrast']}}"
 
 Opener: TypeAlias = Callable[..., Page]
 """Opens an address of the viewer: `opened("#/rollouts?run=...", base=url, width=1280, scheme="light")`."""
@@ -22,3 +27,13 @@ def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.02)
+
+
+def complaints(page: Page) -> list[tuple[str, list[str]]]:
+    """What axe finds wrong for people who cannot see or point well: (rule, the first elements); the contrast in the dark, too."""
+    # Through the driver, not as a script of the page, which its policy forbids.
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(f"axe.run(document, {RULES})")["violations"]
+    page.emulate_media(color_scheme="dark")
+    found += page.evaluate(f"axe.run(document, {CONTRAST})")["violations"]
+    return [(one["id"], [node["html"][:160] for node in one["nodes"]][:3]) for one in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browser_pages import Opener, until
+from browser_pages import Opener, complaints, until
 from playwright.sync_api import Page, expect
 from viewer_runs import simple, training
 
@@ -99,6 +99,17 @@ SEEN = """() => {
     const [hit] = CSS.highlights.get("hit-now"), place = hit?.getBoundingClientRect(), box = document.querySelector(".middle");
     return Boolean(place?.height) && place.top > box.getBoundingClientRect().top && place.bottom < innerHeight;
 }"""
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_everybody_can_search_it(opened: Opener, shared: str, width: int) -> None:
+    page = opened("#/search?query=answer is", base=shared, width=width)
+    expect(page.locator(".hits li").first).to_be_visible()
+    assert complaints(page) == []
+    page.locator(".hits a").nth(3).click()
+    expect(page.get_by_role("group", name="Hits")).to_be_visible()
+    assert complaints(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_groups_tasks_and_histograms_are_made_of_the_file(opened: Opener, shared: str) -> None:

@@ -25,11 +25,11 @@ export function Rollouts({ run, discarded }: { run: Run | undefined; discarded: 
   const siblings = (cards.value ?? []).slice();
   return (
     <div class={`three show-${side}`}>
-      <div class="sides" role="group" aria-label="What is shown">
+      <nav class="sides" aria-label="What is shown">
         {([["list", "Samples"], ["main", "Sample"], ["charts", "Metrics"]] as const).map(([name, label]) => (
           <button type="button" key={name} aria-pressed={side === name} onClick={() => setSide(name)}>{label}</button>
         ))}
-      </div>
+      </nav>
       <Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} stepsError={steps.error} />
       <main id="content" class="middle" ref={place} tabIndex={-1}>
         {sample ? <Sample run={run} id={sample} siblings={siblings} />
