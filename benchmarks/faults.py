@@ -6,6 +6,18 @@
 server of tests/servers/fault_server.py on a thread of its own. Each of SEEDS (3) seeds draws other faults; a clean run and a
 troubled one take turns. `under way` is the time of all attempts together, divided by the concurrency: no run of these attempts is
 shorter, and what it is longer by are waits before second attempts and slots with nothing left to play, above all at the end.
+
+Seen on 2 cores, load 0.4, Python 3.11, with no arguments:
+
+    seed  spoiled  attempts  failed  seconds  under way   clean  ratio
+       0      20%       185      89     31.5       24.4    18.3   1.72
+       1      18%       192      96     30.2       25.3    18.3   1.65
+       2      19%       205     109     27.8       25.1    18.2   1.52
+    ratio: median 1.65, least 1.52, most 1.72
+
+A trace of such runs had each slot idle for 0.01 s at most while a unit waited for its next attempt: what is above `under way` is
+the end of the run, where a few units fail again and again, one attempt after the other, and nothing is left for the other slots.
+Which requests are spoiled depends on the order in which they come, so the figures of a seed differ from run to run.
 """
 
 from __future__ import annotations
@@ -77,15 +89,15 @@ def timed(seed: int | None, thinks_s: float, concurrency: int) -> Run:
 
 def main(seeds: int, thinks_s: float, concurrency: int) -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print("    seed   requests  attempts  failed   seconds  under way     clean  ratio")
+    print("seed  spoiled  attempts  failed  seconds  under way   clean  ratio")
     ratios = []
     for seed in range(seeds):
         clean = timed(None, thinks_s, concurrency)
         run = timed(seed, thinks_s, concurrency)
         ratios.append(run.seconds / clean.seconds)
         print(
-            f"{seed:8} {run.spoiled:8.0%} bad {run.attempts:6} {run.failed:7} {run.seconds:8.1f}s "
-            f"{run.under_way_s / concurrency:9.1f}s {clean.seconds:8.1f}s {ratios[-1]:6.2f}",
+            f"{seed:4} {run.spoiled:8.0%} {run.attempts:9} {run.failed:7} {run.seconds:8.1f} "
+            f"{run.under_way_s / concurrency:10.1f} {clean.seconds:7.1f} {ratios[-1]:6.2f}",
             flush=True,
         )
     print(f"ratio: median {statistics.median(ratios):.2f}, least {min(ratios):.2f}, most {max(ratios):.2f}")
