@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -17,11 +17,8 @@ from openreward_gym.envs.holder import SessionHolder
 from openreward_gym.envs.observations import (
     Info,
     ObsMode,
-    block_elements,
     conversation_text,
-    message_blocks,
     reset_info,
-    step_blocks,
     step_info,
     step_text,
     truncated,
@@ -302,7 +299,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._deadline = None if given["episode_timeout_s"] is None else self._observed_at + given["episode_timeout_s"]
         info = reset_info(self._episode)
         prompt = self._episode.prompt
-        observation = self._observe(message_blocks(prompt), conversation_text(prompt), info)
+        observation = self._observe(conversation_text(prompt), info)
         if self.render_mode == "human":
             self._painter.print_new(self._episode)
         return observation, info
@@ -319,7 +316,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             step = Step(message, truncated=True, stop_reason="deadline", started_at=now_iso(), ended_at=now_iso())
             step.error = f"the episode took longer than episode_timeout_s={given['episode_timeout_s']}"
         else:
-            timeout_s = min((t for t in (timeout_s, left) if t is not None), default=None)
+            if left is not None:
+                timeout_s = left if timeout_s is None else min(timeout_s, left)
             try:
                 step, failure = await take_step(
                     self._holder.session, self._episode, message, on_message=given["on_message"], timeout_s=timeout_s
@@ -338,7 +336,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         if step.terminated or step.truncated:
             self._retire_session()
         info = step_info(self._episode, step)
-        observation = self._observe(step_blocks(step), step_text(step), info)
+        observation = self._observe(step_text(step), info)
         if self.render_mode == "human":
             self._painter.print_new(self._episode)
         self._observed_at = time.perf_counter()
@@ -346,10 +344,10 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             raise failure
         return observation, step.reward, step.terminated, step.truncated, info
 
-    def _observe(self, blocks: Sequence[Any], text: str, info: Info) -> Observation:
+    def _observe(self, text: str, info: Info) -> Observation:
         assert self._episode is not None
         if self.obs_mode == "blocks":
-            return block_elements(blocks)
+            return info["blocks"]
         if self.obs_mode == "messages":
             return tuple(to_openai(self._episode.messages))
         text, info["obs_truncated_chars"] = truncated(text, self._arguments["max_obs_chars"])

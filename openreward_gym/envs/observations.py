@@ -10,11 +10,12 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from openreward_gym.envs.episode import Episode, Step, step_replies
+from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.types import (
     AssistantMessage,
     Block,
     ImageBlock,
+    Json,
     Message,
     OpaqueBlock,
     ReasoningItem,
@@ -99,10 +100,11 @@ def message_blocks(messages: Sequence[Message]) -> tuple[Block, ...]:
     return tuple(block for message in messages for block in message.blocks)
 
 
-def step_blocks(step: Step) -> tuple[Block, ...]:
-    """All blocks a step brought, the error as a text block at the end."""
-    blocks = message_blocks(step_replies(step))
-    return (*blocks, TextBlock(step.error)) if step.error else blocks
+def step_blocks(step: Step) -> list[Block]:
+    """All blocks a step brought: the results' of its calls, what the env said, the error as a text block at the end."""
+    blocks = [block for result in step.results for block in result.output.blocks]
+    blocks.extend(TextBlock(text) for text in (step.reply, step.error) if text)
+    return blocks
 
 
 def reset_info(episode: Episode) -> Info:
@@ -120,7 +122,9 @@ def step_info(episode: Episode, step: Step) -> Info:
     """The info of a step; where several calls ran, `tool` and `tool_call_id` are the last one's, `error` the first's."""
     last = step.results[-1] if step.results else None
     wrong = next((result.output for result in step.results if result.output.error), None)
-    metadata = [result.output.metadata for result in step.results]
+    metadata: Json = [result.output.metadata for result in step.results]
+    if len(step.results) < 2:
+        metadata = metadata[0] if metadata else None
     return {
         "env": episode.environment,
         "split": episode.task.split,
@@ -134,6 +138,6 @@ def step_info(episode: Episode, step: Step) -> Info:
         "finished": step.terminated,
         "stop_reason": str(step.stop_reason),
         "obs_truncated_chars": 0,
-        "metadata": json.dumps(metadata[0] if len(metadata) == 1 else metadata or None, default=str),
+        "metadata": "null" if metadata is None else json.dumps(metadata, default=str),
         "blocks": block_elements(step_blocks(step)),
     }

@@ -66,7 +66,8 @@ async def take_step(
     Calls run in their order, one after the other; one that ends the episode leaves the rest unexecuted. `timeout_s`
     bounds each call, in seconds; None leaves it to the session.
     """
-    step = Step(action, started_at=now_iso())
+    started_at = ended_at = now_iso()
+    step = Step(action, started_at=started_at)
     begun = time.perf_counter()
     failure: OpenRewardGymError | None = None
     calls = action.tool_calls
@@ -75,7 +76,8 @@ async def take_step(
         calls = _message_calls(episode, action, step, on_message)
     results: list[CallResult] = []
     for call in calls:
-        started_at = now_iso()
+        # The first call begins with the step, each further one where the one before it ended.
+        started_at = ended_at
         executed = False
         if step.terminated:
             output = ToolOutput((TextBlock(NOT_EXECUTED),), error=NOT_EXECUTED, error_kind="episode_finished")
@@ -90,7 +92,8 @@ async def take_step(
                 failure, step.error = error, str(error)
                 break
             _count(step, output)
-        results.append(CallResult(call, output, started_at, now_iso(), executed))
+        ended_at = now_iso()
+        results.append(CallResult(call, output, started_at, ended_at, executed))
     step.results = tuple(results)
     if is_answer and results and not results[0].output.error and not step.terminated:
         # A terminal tool ends the episode by what it is, whether or not it says so.
@@ -99,7 +102,7 @@ async def take_step(
         step.truncated, step.terminated = True, False
         step.stop_reason = stop_reason_of(failure)
     step.environment_s = time.perf_counter() - begun
-    step.ended_at = now_iso()
+    step.ended_at = ended_at if failure is None else now_iso()
     return step, failure
 
 

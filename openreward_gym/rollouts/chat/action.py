@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from openreward_gym.rollouts.chat import anthropic, completions, gemini, responses
@@ -79,17 +78,20 @@ def _of_text(text: str) -> AssistantMessage:
 
 
 def _of_data(data: Json) -> AssistantMessage:
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         raise TypeError(f"it is a {type(data).__name__}")
     message = _whole_message(data)
     if message is None:
-        return AssistantMessage(_blocks(data))
+        return AssistantMessage(_blocks_of(data))
     if not isinstance(message, AssistantMessage):
         raise TypeError(f"its role is {message.role!r}: an action is what the assistant says")
     return message
 
 
-def _whole_message(data: Mapping[str, Json]) -> Message | None:
+# From here on `data` is plain: a mapping is a dict.
+
+
+def _whole_message(data: dict[str, Json]) -> Message | None:
     """A message or an answer of one of the providers; None for anything smaller."""
     if isinstance(data.get("choices"), list):
         return completions.from_openai(data)[0]
@@ -101,7 +103,7 @@ def _whole_message(data: Mapping[str, Json]) -> Message | None:
         return None
     content = data.get("content")
     if isinstance(content, list):
-        kinds = {part.get("type") for part in content if isinstance(part, Mapping)}
+        kinds = {part.get("type") for part in content if isinstance(part, dict)}
         if "output_text" in kinds:
             return assistant(responses.blocks_of({**data, "type": "message"}), {})
         if kinds & {"tool_use", "thinking", "redacted_thinking"} or data.get("type") == "message":
@@ -110,7 +112,7 @@ def _whole_message(data: Mapping[str, Json]) -> Message | None:
 
 
 def _blocks(item: Any) -> list[Block]:
-    """The blocks of one call, block, item or part."""
+    """The blocks of one entry of a list."""
     if isinstance(item, Message):
         return list(_of_message(item).blocks)
     if isinstance(item, (TextBlock, ImageBlock, ReasoningItem, ToolCall, OpaqueBlock)):
@@ -118,18 +120,23 @@ def _blocks(item: Any) -> list[Block]:
     if isinstance(item, ToolResult):
         raise TypeError("a tool's result is what the environment says")
     data = plain(item)
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         raise TypeError(f"{data!r} is not a call")
-    kind = data.get("type")
     if (message := _whole_message(data)) is not None:
         return list(_of_message(message).blocks)
+    return _blocks_of(data)
+
+
+def _blocks_of(data: dict[str, Json]) -> list[Block]:
+    """The blocks of one call, block, item or part."""
+    kind = data.get("type")
     if kind in ("tool_use", "thinking", "redacted_thinking"):
         return [anthropic.block_of(data)]
     if kind in ("reasoning", "function_call", "custom_tool_call"):
         return responses.blocks_of(data)
     if kind in ("text", "image", "tool_call") and "name" not in data:
         return [anthropic.block_of(data)]
-    if any(key in data for key in ("function_call", "functionCall")) or ("text" in data and kind is None):
+    if "function_call" in data or "functionCall" in data or ("text" in data and kind is None):
         return gemini.blocks_of(data)
     return [_call(data)]
 
@@ -140,9 +147,9 @@ def _call(data: Json) -> ToolCall:
     Raises:
         ValueError: It is none of them.
     """
-    if not isinstance(data, Mapping):
+    if not isinstance(data, dict):
         raise ValueError(f"a call is an object, not {data!r}")
-    if isinstance(data.get("function"), Mapping) or isinstance(data.get("custom"), Mapping):
+    if isinstance(data.get("function"), dict) or isinstance(data.get("custom"), dict):
         return completions.call_of(data)
     name = data.get("name")
     if not isinstance(name, str):
@@ -154,7 +161,7 @@ def _call(data: Json) -> ToolCall:
     call_id = str(data.get("call_id") or data.get("id") or data.get("tool_call_id") or "")
     if isinstance(arguments, str):
         return ToolCall(name, call_id=call_id, content=arguments)
-    if not isinstance(arguments, Mapping):
+    if not isinstance(arguments, dict):
         # A malformed call, as the model made it: for the env to answer, not for us to raise.
         return ToolCall(name, call_id=call_id, content=json.dumps(arguments))
-    return ToolCall(name, dict(arguments), call_id)
+    return ToolCall(name, arguments, call_id)

@@ -13,6 +13,7 @@ from typing import Any
 
 from openreward_gym.types import AssistantMessage, Block, ImageBlock, Json, OpaqueBlock, Sampled
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _DATA_URL = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+);base64,(?P<data>.*)", re.DOTALL)
 
 
@@ -23,7 +24,13 @@ def plain(value: Any) -> Json:
     Raises:
         TypeError: It holds something that has no JSON form.
     """
-    if value is None or (isinstance(value, (str, bool, int, float)) and not isinstance(value, enum.Enum)):
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict:
+        # What nearly all actions are, and an abstract class takes ten times as long to ask.
+        return {key if type(key) is str else str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (str, bool, int, float)) and not isinstance(value, enum.Enum):
         return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
