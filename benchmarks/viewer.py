@@ -15,6 +15,27 @@ Seen on two shared cores (x86-64, Python 3.11), 100,000 rollouts of 1,000 steps 
     search for words         564 MB/s
 
 "all runs" is what the first page asks for.
+
+Over HTTP and drawn, at 20,000 rollouts (335 MB), the same two cores busy with other work meanwhile:
+
+    the page                   p50     1.21 ms   p95     3.55 ms      621.4 KB
+    all runs                   p50    53.44 ms   p95    79.70 ms        0.3 KB
+    list of steps              p50    19.79 ms   p95    30.21 ms       10.2 KB
+    list of steps, unchanged   p50     0.40 ms   p95     0.56 ms        0.0 KB
+    one step                   p50     0.70 ms   p95     0.87 ms       27.0 KB
+    one step, filtered         p50     0.69 ms   p95     0.78 ms       18.3 KB
+    one group                  p50     0.53 ms   p95     0.62 ms        0.9 KB
+    one rollout                p50     0.65 ms   p95     0.84 ms       16.5 KB
+    metric by step             p50    40.30 ms   p95    79.12 ms       10.4 KB
+    metric by step, again      p50     0.52 ms   p95     0.67 ms       10.4 KB
+    histogram of a step        p50     0.97 ms   p95     1.14 ms        0.3 KB
+    search: 100 hits           p50    25.90 ms   p95    51.06 ms       39.7 KB
+    search: all, no hit            0.71 s
+
+    the page, at a step        p50   867.34 ms   p95   985.41 ms
+    another step               p50    81.99 ms   p95   141.72 ms
+    a sample                   p50    94.75 ms   p95   170.00 ms
+    charts                     p50   129.52 ms   p95   227.35 ms
 """
 
 from __future__ import annotations
