@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -16,6 +17,10 @@ import pytest
 import typer.main
 
 from openreward_gym import cli
+from openreward_gym.cli import runs
+from openreward_gym.rollouts.recorder import Recorder
+from openreward_gym.rollouts.upload import upload
+from openreward_gym.types import AssistantMessage, UserMessage
 
 
 class Ran(NamedTuple):
@@ -141,6 +146,84 @@ def test_view_refuses_a_wrong_replay_server_at_once(run, tmp_path: Path, url: st
     ran = run("view", "--replay", url, "--port", 0)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith(f"openreward-gym: --replay {url!r} ")
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Path:
+    """A folder with what a user may give by mistake, and a run of one rollout."""
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "folder").mkdir()
+    with Recorder(tmp_path / "run") as recorder, recorder.create(id="a") as log:
+        log.log(UserMessage(content="Say hi."))
+        log.log(AssistantMessage(content="hi"), reward=1.0, is_finished=True)
+    capfd.readouterr()  # the recorder tells where it records
+    return tmp_path
+
+
+_COLLECT = ("collect", "echo", "--policy", "random", "--base-url", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((*_COLLECT, "--output", "text.txt"), "--output 'text.txt' cannot be a folder"),
+        ((*_COLLECT, "--output", ""), "--output names no folder"),
+        ((*_COLLECT, "--output", "s3://bucket/run"), "'s3://bucket/run' is an address"),
+        ((*_COLLECT, "--policy", "openai:x", "--policy-url", "ftp://me:secret@x"), "--policy-url 'x' is not a URL"),
+        ((*_COLLECT, "--policy", "scripted:binary.jsonl"), "not text in UTF-8"),
+        (("merge", "run", "--output", "text.txt/below"), "--output 'text.txt/below' cannot be a folder"),
+        (("import", "nemo-gym", "text.txt", "--output", "text.txt"), "--output 'text.txt' cannot be a folder"),
+        (("import", "nemo-gym", "", "--output", "imported"), "its path is empty"),
+        (("export", "run", "--output", "text.txt"), "--output 'text.txt' cannot be a folder"),
+        (("export", "run", "--min-reward", "nan"), "--min-reward takes a number, not nan"),
+        (("export", "run", "--max-reward", "NaN"), "--max-reward takes a number, not nan"),
+        (("export", "run", "--format", "kto", "--good-reward", "nan"), "--good-reward takes a number, not nan"),
+        (("export", "run", "--format", "preference", "--min-gap", "nan"), "'--min-gap'"),
+        (("export", "run", "--format", "preference", "--min-gap", "-1"), "'--min-gap'"),
+        (("export", "run", "--min-rating", "9"), "'--min-rating'"),
+        (("report", "run", "--plots", "text.txt"), "--plots 'text.txt' cannot be a folder"),
+        (("report", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),
+        (("view", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),
+        (("demo", "--output", "text.txt"), "--output 'text.txt' cannot be a folder"),
+        (("serve", "weather", "weather", "--port", 0), "duplicate env weather"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(run, hostile: Path, arguments: tuple[object, ...], says: str) -> None:  # type: ignore[no-untyped-def]
+    before = sorted(path.name for path in hostile.iterdir())
+    ran = run(*arguments)
+    assert ran.code == 2, ran
+    *usage, line = ran.err.splitlines()
+    assert says in line
+    assert not usage or usage[0].startswith("Usage: ")
+    assert "Traceback" not in ran.err
+    assert "secret" not in ran.err
+    # Nothing is left of it.
+    assert sorted(path.name for path in hostile.iterdir()) == before
+
+
+def test_runs_are_read_from_other_file_systems(run, hostile: Path) -> None:  # type: ignore[no-untyped-def]
+    address = (hostile / "run").as_uri()
+    assert json.loads(run("report", address, "--json").out)["rollouts"] == 1
+    assert run("merge", address, "--output", (hostile / "merged").as_uri()).code == 0
+    assert json.loads(run("report", "merged", "--json").out)["rollouts"] == 1
+
+
+def test_a_split_without_a_name_is_none(run, server_url: str) -> None:  # type: ignore[no-untyped-def]
+    ran = run("tasks", "echo", "--base-url", server_url, "--split", "")
+    assert ran.code == 2
+    assert "no split ''" in ran.err
+
+
+def test_an_upload_that_waits_says_so(run, hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(runs, "SAY_S", 0.0)
+    monkeypatch.setenv("OPENREWARD_API_KEY", "key")
+    monkeypatch.setattr("openreward_gym.rollouts.upload.upload", functools.partial(upload, patience_s=1.0))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    ran = run("upload", "run", "--base-url", url)
+    assert ran.code == 75
+    assert "0 rollouts sent, 1 not yet; still trying" in ran.err
 
 
 def test_debug_shows_the_traceback(server_url: str) -> None:

@@ -19,7 +19,7 @@ import openreward_gym
 from openreward_gym.cli.collecting import collect
 from openreward_gym.cli.environments import check, serve, tasks
 from openreward_gym.cli.exporting import Sectioned, export
-from openreward_gym.cli.options import FAILED, USAGE
+from openreward_gym.cli.options import FAILED, USAGE, check_folder
 from openreward_gym.cli.runs import import_rollouts, merge, report, upload
 from openreward_gym.cli.viewing import view
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
@@ -61,6 +61,8 @@ def demo(
     """
     from openreward_gym import demo as the_demo
 
+    check_folder("--output", output)
+
     the_demo.run(output, Console())
 
 
@@ -93,3 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"openreward-gym: {error}", file=sys.stderr)
         sys.exit(USAGE if isinstance(error, ConfigurationError) else FAILED)
+    except UnicodeDecodeError as error:
+        if debug:
+            raise
+        print(f"openreward-gym: a file that was given is not text in UTF-8 ({error}): --debug shows which", file=sys.stderr)
+        sys.exit(USAGE)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import openreward_gym
-from openreward_gym.cli.options import INCOMPLETE, BaseUrl, Environment, Variant
+from openreward_gym.cli.options import INCOMPLETE, BaseUrl, Environment, Variant, check_folder, check_url
 from openreward_gym.cli.runs import print_report
 from openreward_gym.errors import ConfigurationError
 
@@ -56,7 +56,7 @@ def collect(
     concurrency: Annotated[int, typer.Option(metavar="N", help="Episodes at once.", min=1)] = 16,
     prefetch: Annotated[int, typer.Option(metavar="N", help="Sessions opened ahead.", min=0)] = 0,
     output: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The run's folder. [default: runs/NAME-TIME]", show_default=False)
+        str | None, typer.Option(metavar="FOLDER", help="The run's folder. [default: runs/NAME-TIME]", show_default=False)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     allow_changed: Annotated[bool, typer.Option("--allow-changed", help="... though tasks or behaviour changed since.")] = False,
@@ -104,6 +104,8 @@ _ARGUMENTS = {
 
 def _collect(environment: str, policy: str, given: dict[str, Any]) -> None:
     dry_run, as_json = given.pop("dry_run"), given.pop("as_json")
+    check_folder("--output", given["output"])
+    check_url("--policy-url", given["policy_url"])
     options = _options(given.pop("policy_option") or [])
     arguments = {_ARGUMENTS.get(name, name): value for name, value in given.items()}
     arguments["policy_options"] = options

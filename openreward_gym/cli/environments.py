@@ -78,7 +78,7 @@ async def _look(
         "tools": [{"name": t.name, "description": t.description, "input_schema": t.input_schema} for t in tools],
         "terminal_tool": None if tools.terminal is None else {"name": tools.terminal.name, "arg": tools.terminal.arg},
     }
-    chosen = split or (splits[0].name if splits and task is not None else None)
+    chosen = split if split is not None else (splits[0].name if splits and task is not None else None)
     if chosen is not None:
         count = await remote.num_tasks(chosen)
         first = range(min(limit, count)) if task is None else [task]

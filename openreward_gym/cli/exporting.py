@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from openreward_gym.cli.options import check_folder
 from openreward_gym.errors import ConfigurationError
 
 
@@ -85,8 +87,8 @@ def export(
         _Texts, _option(_WHICH, "LABEL", "With one of these labels, or tags given in the viewer.", "--label")
     ] = None,
     without_labels: Annotated[_Texts, _option(_WHICH, "LABEL", "With none of these.", "--without-label")] = None,
-    min_rating: Annotated[_Count, _option(_WHICH, "N", "Rated in the viewer, 1 to 5, with at least this.")] = None,
-    max_rating: Annotated[_Count, _option(_WHICH, "N", "Rated with at most this.")] = None,
+    min_rating: Annotated[_Count, _option(_WHICH, "N", "Rated in the viewer, 1 to 5, with at least this.", min=1, max=5)] = None,
+    max_rating: Annotated[_Count, _option(_WHICH, "N", "Rated with at most this.", min=1, max=5)] = None,
     discarded: Annotated[bool, _flag(_WHICH, "Leave out discarded groups.", "--without-discarded")] = False,
     min_turns: Annotated[_Count, _option(_WHICH, "N", "Leave out rollouts with fewer turns.")] = None,
     max_turns: Annotated[_Count, _option(_WHICH, "N", "Leave out rollouts with more turns.")] = None,
@@ -114,7 +116,9 @@ def export(
     ] = "keep",
     reasoning: Annotated[bool, _flag(_ROWS, "Leave out the reasoning.", "--without-reasoning")] = False,
     answers: Annotated[bool, _flag(_ROWS, "Golden answers and task specs in prompts and verl.", "--answers")] = False,
-    min_gap: Annotated[float, _option(_ROWS, "REWARD", "preference: least difference of rewards.", show_default=True)] = 0.0,
+    min_gap: Annotated[
+        float, _option(_ROWS, "REWARD", "preference: least difference of rewards.", min=0.0, show_default=True)
+    ] = 0.0,
     max_pairs: Annotated[int, _option(_ROWS, "N", "preference: pairs a group; 0 for all.", min=0, show_default=True)] = 4,
     good_reward: Annotated[_Number, _option(_ROWS, "REWARD", "kto: least reward of what is good. [default: the middle]")] = None,
     max_length: Annotated[_Count, _option(_ROWS, "N", "tokens: leave out longer rows.", min=1)] = None,
@@ -141,6 +145,10 @@ def _export(runs: list[str], formats: str, given: dict[str, Any]) -> None:
     from openreward_gym import export as exporting
 
     output, push, public, as_json = (given.pop(name) for name in ("output", "push", "public", "as_json"))
+    for name, value in given.items():
+        if isinstance(value, float) and math.isnan(value):
+            raise ConfigurationError(f"--{name.replace('_', '-')} takes a number, not nan: nothing is above or below it")
+    check_folder("--output", output)
     select = exporting.Select(**{field.name: given[field.name] for field in fields(exporting.Select) if field.name in given})
     options = {field.name: given[field.name] for field in fields(exporting.Options) if field.name in given}
     arguments = {"select": select, "tokenizer": given["tokenizer"], **options}

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openreward_gym.cli.options import FAILED, INCOMPLETE, AsJson, Run
+from openreward_gym.cli.options import FAILED, INCOMPLETE, AsJson, Run, check_folder
+from openreward_gym.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from openreward_gym.rollouts.upload import UploadReport
 
 SHOWN_DAMAGES = 20
+SAY_S = 10.0
 
 
 def report(
     runs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(metavar="RUN", help="Runs' folders; the others are compared with the first.", show_default=False),
     ],
     as_json: AsJson = False,
@@ -34,7 +40,10 @@ def report(
 
     Example: openreward-gym report runs/first runs/second --html report.html
     """
-    print_report([str(run) for run in runs], as_json, page, plots)
+    check_folder("--plots", plots)
+    if page is not None:
+        check_folder("--html", page.parent)
+    print_report(runs, as_json, page, plots)
 
 
 def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots: Path | None = None) -> None:
@@ -59,8 +68,8 @@ def _coverage(runs: list[str]) -> dict[str, dict[str, int]]:
 
 
 def merge(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Runs' folders.", show_default=False)],
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="The new run's folder.", show_default=False)],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Runs' folders.", show_default=False)],
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="The new run's folder.", show_default=False)],
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="The name of rollouts that have none.", show_default=False)
     ] = None,
@@ -73,6 +82,7 @@ def merge(
     """
     from openreward_gym.rollouts.merge import merge as put_together
 
+    check_folder("--output", output)
     done = put_together(runs, output, run=run)
     print(f"{done.merged} rollouts merged into {output}")
     if done.duplicates:
@@ -104,7 +114,7 @@ def import_rollouts(
         str, typer.Argument(metavar="PATH", help="The file or folder; of openreward, the run's id or name.", show_default=False)
     ],
     output: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="The run's folder; what it has already stays.", show_default=False)
+        str, typer.Option(metavar="FOLDER", help="The run's folder; what it has already stays.", show_default=False)
     ],
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="The run's name. [default: the folder's]", show_default=False)
@@ -116,6 +126,9 @@ def import_rollouts(
     """
     from openreward_gym.rollouts.sources import import_run
 
+    if not path:
+        raise ConfigurationError("name the file or folder to import: its path is empty")
+    check_folder("--output", output)
     done = import_run(source, path, output, run=run)
     known = f", {done.known} were there already" if done.known else ""
     print(f"{done.imported} rollouts imported into {output}{known}")
@@ -140,7 +153,20 @@ def upload(
     """
     from openreward_gym.rollouts.upload import upload as send
 
-    done = send(run, base_url=base_url)
+    done = send(run, base_url=base_url, on_progress=_Waiting())
     print(done)
     if not done.complete:
         raise typer.Exit(INCOMPLETE)
+
+
+class _Waiting:
+    """Says every ten seconds how far an upload is: one that finds no platform tries for minutes."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, report: UploadReport) -> None:
+        if report.pending and time.monotonic() - self._said >= SAY_S:
+            self._said = time.monotonic()
+            so_far = f"{report.sent} rollouts sent, {report.pending} not yet"
+            print(f"{so_far}; still trying (Ctrl-C stops; the next upload goes on from there)", file=sys.stderr)

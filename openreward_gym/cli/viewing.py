@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openreward_gym.cli.options import check_folder
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.rollouts.conversion import origin_of
@@ -73,6 +74,7 @@ def view(
     _check_replay(replay)
     index = RunIndex(_existing(runs))
     if html is not None:
+        check_folder("--html", html.parent)
         from openreward_gym.viewer.share import write_html
 
         count = write_html(index, html, filter_=chosen)

@@ -141,7 +141,8 @@ def brief(error: BaseException, *, named: bool = True) -> str:
         return f'{line}\n  File "{source.filename}", line {source.lineno}: {(source.text or "").strip()}'.removesuffix(": ")
     frames = _theirs(source)
     installed = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    frames = [frame for frame in frames if not frame.filename.startswith(installed)] or frames
+    own = [frame for frame in frames if not frame.filename.startswith(installed)]
+    frames = own or (frames if named else [])  # a refusal that says it all comes from others' files, too
     if not frames:
         return line
     last = frames[-1]

@@ -277,7 +277,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigurationError(
-                f"port {port} on {host} is in use: stop the program that has it, or choose another port (None is a free one)"
+                f"port {port} on {host} is in use: stop the program that has it, or choose another port (a free one: port=None, "
+                "--port 0)"
             ) from None
         raise ConfigurationError(f"cannot listen on {host}, port {port}: {error}") from None
 
