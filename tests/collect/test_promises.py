@@ -278,24 +278,26 @@ def test_a_limit_omits_and_a_resume_plays_the_rest(server_url: str, tmp_path: Pa
 def test_a_resume_begins_with_what_takes_longest(server_url: str, tmp_path: Path) -> None:
     begun: list[int] = []
 
-    class Slower:
-        """Takes longer in later tasks, and notes which it begins."""
+    class Noting:
+        """Notes which tasks it begins."""
 
-        name = "slower"
+        name = "noting"
 
         def begin(self, task: Task, sample: int, seed: int) -> Any:
             begun.append(task.index or 0)
+            return right
 
-            async def play(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
-                await asyncio.sleep(0.15 * (task.index or 0))
-                return await right(transcript, tools)
-
-            return play
-
-    arguments: dict[str, Any] = {"policy": Slower(), "tasks": "0:4", "concurrency": 1}
+    arguments: dict[str, Any] = {"policy": Noting(), "tasks": "0:4", "concurrency": 1}
     play(server_url, tmp_path / "run", repeats=1, **arguments)
     assert begun == [0, 1, 2, 3]
     begun.clear()
+    # The later a task, the longer it took.
+    (shard,) = (tmp_path / "run" / "rollouts").glob("*.jsonl")
+    rollouts = [json.loads(line) for line in shard.read_text().splitlines()]
+    for rollout in rollouts:
+        took = {"started_at": "2026-01-01T00:00:00+00:00", "ended_at": f"2026-01-01T00:0{rollout['task']['index']}:00+00:00"}
+        rollout.update(took)
+    shard.write_text("".join(json.dumps(rollout) + "\n" for rollout in rollouts))
     result = play(server_url, tmp_path / "run", repeats=2, resume=True, allow_changed=True, **arguments)
     # By the first samples of each task, the second ones of the slow tasks come first.
     assert begun == [3, 2, 1, 0]
