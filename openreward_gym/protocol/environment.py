@@ -22,6 +22,7 @@ from openreward_gym.protocol.addresses import without_credentials
 from openreward_gym.protocol.exchange import Ask, Prefix
 from openreward_gym.protocol.lifetime import Lease
 from openreward_gym.protocol.opening import SessionPlan
+from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.wire import Secret, dumps, expected, loads, read_splits, read_tools
@@ -49,6 +50,7 @@ class RemoteEnvironment:
         self.name = name
         self.variant = variant
         self._place: _Place | None = None
+        self._headers = Headers({"X-Deployment": quote(name, safe="/ -._~")})
 
     def __repr__(self) -> str:
         variant = "" if self.variant is None else f", variant={self.variant!r}"
@@ -164,9 +166,9 @@ class RemoteEnvironment:
         return Session(self, plan)
 
     @property
-    def headers(self) -> dict[str, str | Secret]:
+    def headers(self) -> Headers:
         """The headers by which a gateway knows the deployment."""
-        return {"X-Deployment": quote(self.name, safe="/ -._~")}
+        return self._headers
 
     async def place(self) -> _Place:
         """Where the environment is on the server; asked once.

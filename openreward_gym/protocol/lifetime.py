@@ -35,8 +35,9 @@ CREATION_TIMEOUT_S = 60.0
 DEATH_TIMEOUT_S = 5.0
 """Most seconds that a dying process spends on deleting what it holds."""
 
-AT_ONCE = 16
-"""How many sessions of a server are deleted at the same time: a thousand at once would only wait for each other."""
+AT_ONCE = 128
+"""How many sessions of a server are deleted at the same time: a thousand at once would wait for each other for longer than a
+deletion may take. Not fewer, for a hosted server takes seconds to take a machine down."""
 PER_SESSION_S = 0.05
 """Seconds that each session adds to what deleting many may take."""
 
@@ -62,6 +63,7 @@ class Lease:
         self.pid = os.getpid()
         self.exchange = exchange
         self._headers = headers
+        self._headers_of: dict[str, Headers] = {}
         self._loop = asyncio.get_running_loop()
         self._settling: asyncio.Task[None] | None = None
         self._waited_for_until: float | None = None
@@ -72,6 +74,13 @@ class Lease:
     def session_ids(self) -> list[str]:
         """All ids that the server named, as soon as they came."""
         return [session_id for stream in self.streams for session_id in stream.task_ids]
+
+    def headers_of(self, session_id: str) -> Headers:
+        """The headers of the requests of one session: one object, so that they are encoded once."""
+        headers = self._headers_of.get(session_id)
+        if headers is None:
+            headers = self._headers_of[session_id] = Headers({**self._headers, "X-Session-ID": session_id})
+        return headers
 
     async def release(self, first: asyncio.Task[Any] | None = None, timeout_s: float | None = None) -> None:
         """Delete the session. Never raises but when cancelled, and takes a bounded time; deleting goes on after that.
@@ -129,7 +138,7 @@ class Lease:
         """Wait until the environment that is being made is there, or the request that makes it is over."""
         creating, ends, pause_s = self.creating, time.monotonic() + timeout_s, 0.05
         while creating is not None and time.monotonic() < ends and (first is None or not first.done()):
-            headers = {**self._headers, "X-Session-ID": creating}
+            headers = self.headers_of(creating)
             try:
                 await self.exchange.ask(Ask("POST", "/ping", headers=headers, first_byte_timeout_s=SETTLE_TIMEOUT_S / 2))
                 break
@@ -145,7 +154,7 @@ class Lease:
 
     async def _delete(self, session_id: str) -> None:
         # The environment first, then the machine that it runs on; a refusal in passing is given a second chance.
-        headers = Headers({**self._headers, "X-Session-ID": session_id})
+        headers = self.headers_of(session_id)
         if not await self._told("/delete", session_id, headers):
             await self._told("/delete", session_id, headers)
         await self._told("/delete_session", session_id, headers)

@@ -58,7 +58,7 @@ class Opening:
         place = await self._environment.place()
         secrets = read_secrets(plan.secrets_env, self._exchange.api_key())
         self.secrets = tuple(secrets.values())
-        headers: dict[str, str | Secret] = dict(self._environment.headers)
+        headers: Mapping[str, str | Secret] = self._environment.headers
         task: dict[str, Json] = {"split": plan.split, "index": plan.index}
         if plan.task_spec is not None:
             task = {"task_spec": plan.task_spec}
@@ -67,7 +67,8 @@ class Opening:
         if plan.toolset is not None:
             task["toolset_name"] = plan.toolset
         if secrets:
-            headers["X-Secrets"] = secrets_header(secrets, allowed_domains(list(secrets), plan.secret_domains, client.addresses))
+            domains = allowed_domains(list(secrets), plan.secret_domains, client.addresses)
+            headers = {**headers, "X-Secrets": secrets_header(secrets, domains)}
             if await client.takes_secrets_in_body():
                 task["secrets"] = secrets
         return await self._create(headers, task)
@@ -91,9 +92,7 @@ class Opening:
             # The answer was lost, and asking again could make two environments on one session. Whether the session is there
             # tells whether the request arrived; where it did not, a new session is the safe way.
             try:
-                await self._exchange.ask(
-                    ping_of({**self._environment.headers, "X-Session-ID": session_id}, self._environment.client.request_timeout_s)
-                )
+                await self._exchange.ask(ping_of(lease.headers_of(session_id), self._environment.client.request_timeout_s))
                 return session_id
             except (SessionLostError, ServerError):
                 pass
@@ -104,7 +103,7 @@ class Opening:
             "POST",
             "/create",
             body=_encoded(task, "the task"),
-            headers={**headers, "X-Session-ID": session_id},
+            headers={**headers, "X-Session-ID": session_id} if self.secrets else self._lease.headers_of(session_id),
             effect=Effect.ONCE,
             # Not given up before the opening is: an environment that is made after that would be nobody's.
             first_byte_timeout_s=None,

@@ -134,7 +134,8 @@ class Session:
 
     def _begin(self, session_id: str, secrets: tuple[Secret, ...]) -> None:
         self.session_id = session_id
-        self._headers = Headers({**self.environment.headers, "X-Session-ID": session_id})
+        assert self._lease is not None
+        self._headers = self._lease.headers_of(session_id)
         self._secrets = secrets
         if self.plan.episode_timeout_s is not None:
             self._episode_ends = time.monotonic() + self.plan.episode_timeout_s
