@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from openreward_gym.rollouts.chat import anthropic, completions, gemini, responses
-from openreward_gym.rollouts.chat.plain import assistant, plain
+from openreward_gym.rollouts.chat.pieces import assistant
+from openreward_gym.rollouts.chat.plain import plain
 from openreward_gym.types import (
     AssistantMessage,
     Block,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from openreward_gym.rollouts.chat.pieces import blocks_in, prompt_and_turns, total
-from openreward_gym.rollouts.chat.plain import as_list, given_back, integer, kept, opaque, plain, rest_of
+from openreward_gym.rollouts.chat.pieces import blocks_in, given_back, kept, opaque, prompt_and_turns, total
+from openreward_gym.rollouts.chat.plain import as_list, integer, plain, rest_of
 from openreward_gym.types import (
     AssistantMessage,
     Block,
@@ -120,7 +120,7 @@ def to_anthropic(messages: Iterable[Message]) -> tuple[str | None, list[dict[str
     def write(message: Message) -> list[dict[str, Json]]:
         return [to_block(block) for block in message.blocks]
 
-    return prompt_and_turns(messages, write, assistant="assistant", content="content")
+    return prompt_and_turns(messages, write, assistant_role="assistant", content_field="content")
 
 
 def to_block(block: Block) -> dict[str, Json]:

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from openreward_gym.rollouts.chat.pieces import blocks_in, written_arguments, written_role
-from openreward_gym.rollouts.chat.plain import (
-    as_list,
+from openreward_gym.rollouts.chat.pieces import (
     assistant,
+    blocks_in,
     data_url,
     given_back,
     image_of_url,
-    integer,
-    json_text,
     kept,
-    number,
     opaque,
-    plain,
-    rest_of,
+    written_arguments,
+    written_role,
 )
+from openreward_gym.rollouts.chat.plain import as_list, integer, json_text, number, plain, rest_of
 from openreward_gym.types import (
     AssistantMessage,
     Block,

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from openreward_gym.rollouts.chat.pieces import prompt_and_turns, total
-from openreward_gym.rollouts.chat.plain import as_list, given_back, integer, kept, opaque, plain, rest_of
+from openreward_gym.rollouts.chat.pieces import given_back, kept, opaque, prompt_and_turns, total
+from openreward_gym.rollouts.chat.plain import as_list, integer, plain, rest_of
 from openreward_gym.types import (
     AssistantMessage,
     Block,
@@ -171,7 +171,7 @@ def to_gemini(messages: Iterable[Message]) -> tuple[str | None, list[dict[str, J
         names.update((block.call_id, block.name) for block in message.blocks if isinstance(block, ToolCall))
         return [_to_part(block, names) for block in message.blocks]
 
-    return prompt_and_turns(messages, write, assistant="model", content="parts")
+    return prompt_and_turns(messages, write, assistant_role="model", content_field="parts")
 
 
 def _to_part(block: Block, names: Mapping[str, str]) -> dict[str, Json]:

@@ -1,4 +1,4 @@
-"""SDK objects as plain JSON values, and the pieces all providers' formats are made of."""
+"""SDK objects as plain JSON values, and what is asked of such values."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import base64
 import dataclasses
 import enum
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from openreward_gym.types import AssistantMessage, Block, ImageBlock, Json, OpaqueBlock, Sampled
+from openreward_gym.types import Json
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-_DATA_URL = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+);base64,(?P<data>.*)", re.DOTALL)
 
 
 def plain(value: Any) -> Json:
@@ -65,54 +63,24 @@ def rest_of(data: Mapping[str, Json], *known: str) -> dict[str, Json]:
     return {key: value for key, value in data.items() if key not in known and value is not None}
 
 
-def kept(provider: str, rest: Mapping[str, Json]) -> dict[str, Json]:
-    """`rest` as a block's `extra`: under the provider's name, so that it is given back to that provider alone."""
-    return {provider: dict(rest)} if rest else {}
-
-
-def given_back(block: Any, provider: str) -> dict[str, Json]:
-    """What `kept` put aside for `provider`."""
-    rest = block.extra.get(provider)
-    return dict(rest) if isinstance(rest, Mapping) else {}
-
-
-def image_of_url(url: Any, provider: str, rest: Mapping[str, Json]) -> ImageBlock | None:
-    """The image in a `data:` URL; None for any other URL."""
-    match = _DATA_URL.fullmatch(url) if isinstance(url, str) else None
-    return ImageBlock(match["data"], match["mime"], extra=kept(provider, rest)) if match else None
-
-
-def data_url(image: ImageBlock) -> str:
-    return f"data:{image.mime_type};base64,{image.data}"
-
-
-def opaque(value: Json) -> OpaqueBlock:
-    """A part of a type we do not know, kept as it came."""
-    return OpaqueBlock(dict(value) if isinstance(value, Mapping) else {"type": "", "value": value})
-
-
 def json_text(value: Json) -> str:
     """`value` itself where it is text, its JSON otherwise."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def assistant(blocks: Sequence[Block], rest: Mapping[str, Json], sampled: Sampled | None = None) -> AssistantMessage:
-    """An assistant's message; what its provider said beside it (`rest`) goes to `sampled.metadata`."""
-    if rest:
-        metadata = {**(sampled.metadata or {} if sampled else {}), **rest}
-        sampled = dataclasses.replace(sampled or Sampled(), metadata=metadata)
-    return AssistantMessage(blocks, sampled=sampled)
-
-
 def integer(data: Any, *path: str) -> int | None:
     """The integer at `path` inside `data`; None where there is none."""
-    for name in path:
-        data = data.get(name) if isinstance(data, Mapping) else None
+    data = _at(data, path)
     return data if isinstance(data, int) and not isinstance(data, bool) else None
 
 
 def number(data: Any, *path: str) -> float | None:
     """The number at `path` inside `data`; None where there is none."""
+    data = _at(data, path)
+    return float(data) if isinstance(data, (int, float)) and not isinstance(data, bool) else None
+
+
+def _at(data: Any, path: Iterable[str]) -> Any:
     for name in path:
         data = data.get(name) if isinstance(data, Mapping) else None
-    return float(data) if isinstance(data, (int, float)) and not isinstance(data, bool) else None
+    return data

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from openreward_gym.errors import MissingExtraError, StoreError
-from openreward_gym.rollouts.chat.plain import image_of_url, opaque, plain
+from openreward_gym.rollouts.chat.pieces import image_of_url, opaque
+from openreward_gym.rollouts.chat.plain import plain
 from openreward_gym.rollouts.conversion import message_records
 from openreward_gym.rollouts.damage import Damage
 from openreward_gym.rollouts.record import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TokenUsage, task_id
