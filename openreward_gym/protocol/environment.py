@@ -253,13 +253,14 @@ class RemoteEnvironment:
         exchange = self.client.exchange
         ask = Ask("POST", "/create_session", body=body, headers=headers, first_byte_timeout_s=timeout_s, secrets=secrets)
         try:
-            data = await exchange.stream(ask, stream)
+            await exchange.follow(ask, stream)
         except ServerError as error:
             refused = error
         else:
             if stream.error is not None:
                 reason = exchange.hide(stream.error, ask)
                 raise ServerError(f"the server could not make a session: {reason}", detail=reason)
+            data = stream.result()
             answer = loads(data) if data.strip() else None
             session_id = answer.get("sid") if isinstance(answer, dict) else None
             if not isinstance(session_id, str) or not session_id:

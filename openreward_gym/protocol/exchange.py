@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from openreward_gym.errors import (
@@ -135,23 +135,19 @@ class Exchange:
             problem = error
         raise self._hiding(problem, ask)
 
-    async def stream(self, ask: Ask, stream: CallStream, body: bytes | None = None) -> bytes:
-        """Send `ask` and follow its event stream into `stream`, over as many connections as it takes.
+    def follow(self, ask: Ask, stream: CallStream, body: bytes | None = None) -> Coroutine[Any, Any, Response]:
+        """Send `ask` and follow its event stream into `stream`, over as many connections as it takes, to its end.
 
         Args:
             ask: What is asked.
-            stream: Takes what comes.
+            stream: Takes what comes. Afterwards it holds the result, or `stream.error`.
             body: The body instead of the one in `ask`, which then serves many calls; None for that one.
-
-        Returns:
-            The data of the `end` event (and the chunks before it). Empty where `stream.error` is set.
 
         Raises:
             OutcomeUnknownError: It may have run, and its result is lost.
             ServerError, SessionLostError, TransportError, ProtocolError: As `ask`.
         """
-        await self._sent(ask, stream, ask.body if body is None else body)
-        return stream.result()
+        return self._sent(ask, stream, ask.body if body is None else body)
 
     def api_key(self) -> Secret | None:
         """The key, read anew; None where its environment variable is not set. The same object as long as it does not change."""

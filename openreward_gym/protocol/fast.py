@@ -72,7 +72,8 @@ class FastTransport:
         loop = self._loop or self._settle()
         origin, line = self._targets.get((request.method, request.url)) or self._target(request)
         headers = request.headers if type(request.headers) is Headers else Headers(request.headers)
-        headers.encoded()
+        if headers.wire is None:
+            headers.encoded()
         now = loop.time()
         idle = origin.idle
         while idle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -209,12 +209,34 @@ class Session:
         body, problem = _call_body(name, {} if arguments is None else arguments)
         if problem:
             return ToolOutput((TextBlock(problem),), error=problem, error_kind="malformed")
+        limit_s = self._limit(name, timeout_s)
         stream = CallStream()
-        data = await self._within_deadline(self._call(body, stream), stream, name, timeout_s)
-        if stream.error is not None:
-            self._tool_failure = self._hide(f"the tool {name!r} raised on the server: {stream.error or 'no reason given'}")
-            raise ToolFailedError(self._tool_failure)
-        return read_output(loads(data))
+        # One coroutine from here to the exchange: a thousand sessions at once pay for each frame that waits.
+        interrupt = Interrupt(limit_s)
+        self._calls.add(interrupt)
+        failure: OpenRewardGymError | None = None
+        try:
+            await self._exchange.follow(self._call_ask or await self._calling(), stream, body)
+        except asyncio.CancelledError:
+            if not interrupt.over():
+                raise
+            failure = self._interrupted(name, limit_s, stream)
+        except SessionLostError as error:
+            self.lost, self._lost_reason = True, str(error)
+            raise
+        except ServerError as error:
+            if error.status != 500:
+                raise
+            failure = self._failed(f"the environment raised on the server: {error.detail or error}")
+        finally:
+            interrupt.over()
+            self._calls.discard(interrupt)
+        if failure is None and stream.error is not None:
+            failure = self._failed(f"the tool {name!r} raised on the server: {stream.error or 'no reason given'}")
+        if failure is not None:
+            raise failure
+        self._set_up = True
+        return read_output(loads(stream.result()))
 
     async def call_terminal(self, text: str) -> ToolOutput:
         """Hand the assistant's plain message to the environment's terminal tool, which ends the episode.
@@ -241,7 +263,7 @@ class Session:
         ask = await self._asking("POST", "/score_group", encode_group(group), optional=True)
         stream = CallStream()
         try:
-            data = await self._exchange.stream(ask, stream)
+            await self._exchange.follow(ask, stream)
         except ServerError as error:
             if error.status == 404:
                 raise ConfigurationError(f"{self.environment.name} does not compare groups of rollouts") from None
@@ -249,59 +271,41 @@ class Session:
         if stream.error is not None:
             reason = self._hide(stream.error)
             raise ServerError(f"{self.environment.name} could not compare the group: {reason}", detail=reason)
-        return read_scores(loads(data), len(group))
+        return read_scores(loads(stream.result()), len(group))
 
-    async def _call(self, body: bytes, stream: CallStream) -> bytes:
-        ask = self._call_ask
-        if ask is None:
-            ask = await self._asking("POST", "/call")
-            if self._set_up:
-                # From now on every call is asked in the same way.
-                self._call_ask = ask
-        try:
-            data = await self._exchange.stream(ask, stream, body)
-        except SessionLostError as error:
-            self.lost, self._lost_reason = True, str(error)
-            raise
-        except ServerError as error:
-            if error.status != 500:
-                raise
-            failed = self._hide(f"the environment raised on the server: {error.detail or error}")
-        else:
-            self._set_up = True
-            return data
-        self._tool_failure = failed
-        raise ToolFailedError(failed)
+    async def _calling(self) -> Ask:
+        ask = await self._asking("POST", "/call")
+        if self._set_up:
+            # From now on every call is asked in the same way.
+            self._call_ask = ask
+        return ask
 
-    async def _within_deadline(
-        self, work: Coroutine[Any, Any, bytes], stream: CallStream, name: str, timeout_s: float | None
-    ) -> bytes:
+    def _limit(self, name: str, timeout_s: float | None) -> float | None:
+        """Seconds that a call may take; None for as long as it takes."""
         limit_s = self.plan.step_timeout_s if timeout_s is None else timeout_s
         if self._episode_ends is not None:
             left_s = self._episode_ends - time.monotonic()
             limit_s = left_s if limit_s is None else min(limit_s, left_s)
         if limit_s is not None and limit_s <= 0:
-            work.close()
             raise TransportTimeoutError(f"no time was left to call {name!r}: it was not sent", delivery="not_sent")
-        interrupt = Interrupt(limit_s)
-        self._calls.add(interrupt)
-        try:
-            return await work
-        except asyncio.CancelledError:
-            if not interrupt.over():
-                raise
-        finally:
-            interrupt.over()
-            self._calls.discard(interrupt)
+        return limit_s
+
+    def _interrupted(self, name: str, limit_s: float | None, stream: CallStream) -> OpenRewardGymError:
+        """Why a call was ended from here."""
         if self.lost or self._closed:
-            reason = self._lost_reason or "it was closed"
-            raise SessionLostError(f"the session was lost while {name!r} ran: {reason}")
+            return SessionLostError(f"the session was lost while {name!r} ran: {self._lost_reason or 'it was closed'}")
         if not stream.may_run:
-            raise TransportTimeoutError(f"{name!r} could not be called within {limit_s} s: it did not run", delivery="not_sent")
-        raise CallTimeoutError(
+            problem = f"{name!r} could not be called within {limit_s} s: it did not run"
+            return TransportTimeoutError(problem, delivery="not_sent")
+        return CallTimeoutError(
             f"the call of {name!r} took longer than {limit_s} s. It may have run or still be running: end this episode.",
             delivery="possibly_delivered" if stream.task_id is None else "delivered",
         )
+
+    def _failed(self, problem: str) -> ToolFailedError:
+        """The end of the episode: what the server's environment raised, with the secrets hidden."""
+        self._tool_failure = self._hide(problem)
+        return ToolFailedError(self._tool_failure)
 
     async def _ask_prompt(self) -> tuple[Block, ...]:
         messages = self._answered.get("messages")
