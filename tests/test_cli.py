@@ -172,6 +172,7 @@ _COLLECT = ("collect", "echo", "--policy", "random", "--base-url", "http://127.0
         ((*_COLLECT, "--output", "s3://bucket/run"), "'s3://bucket/run' is an address"),
         ((*_COLLECT, "--policy", "openai:x", "--policy-url", "ftp://me:secret@x"), "--policy-url 'x' is not a URL"),
         ((*_COLLECT, "--policy", "scripted:binary.jsonl"), "not text in UTF-8"),
+        ((*_COLLECT, "--policy", "no_such_module_:X"), "No module named 'no_such_module_'"),
         (("merge", "run", "--output", "text.txt/below"), "--output 'text.txt/below' cannot be a folder"),
         (("import", "nemo-gym", "text.txt", "--output", "text.txt"), "--output 'text.txt' cannot be a folder"),
         (("import", "nemo-gym", "", "--output", "imported"), "its path is empty"),
@@ -200,6 +201,26 @@ def test_what_cannot_be_done_is_refused_in_one_line(run, hostile: Path, argument
     assert "secret" not in ran.err
     # Nothing is left of it.
     assert sorted(path.name for path in hostile.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "says", "where"),
+    [
+        ("raise RuntimeError('made of cheese')", "RuntimeError: made of cheese", "line 1, in <module>"),
+        ("def f(:", "SyntaxError: ", "line 1: def f(:"),
+        ("import sys\nsys.exit(3)", "SystemExit: 3", "line 2, in <module>"),
+        ("import no_such_dependency", "No module named 'no_such_dependency'", "line 1, in <module>"),
+    ],
+)
+def test_a_policy_that_does_not_load(run, tmp_path: Path, source: str, says: str, where: str) -> None:  # type: ignore[no-untyped-def]
+    name = f"policy_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(source)
+    ran = run(*_COLLECT, "--policy", f"{name}:X")
+    assert ran.code == 2
+    first, second = ran.err.splitlines()
+    assert f"'{name}:X' cannot be imported: " in first
+    assert says in first
+    assert f'{name}.py", {where}' in second
 
 
 def test_runs_are_read_from_other_file_systems(run, hostile: Path) -> None:  # type: ignore[no-untyped-def]
