@@ -2,13 +2,15 @@
 
     python benchmarks/wire.py [--server cheap|sdk|both] [--sessions 1,16,64,256,1024] [--clients "NAME;..."] [--runs 5]
                               [--seconds 2] [--payload 200] [--uvloop]
+    python benchmarks/wire.py --minutes 10 [--server cheap|sdk] [--sessions 1024] [--clients fast]
 
 Every client plays the same episodes (create, prompt, ten calls, delete: fifteen requests) in a process of its own, with so
 many sessions at once. The clients take turns, one cell after the other, run after run, so that what else the machine does
 meets all of them; each figure is the median over the runs (of `--seconds`, and four times as long at 1,024 sessions). `CPU
 us` is the client's own CPU time a request (getrusage); `server` is the server's CPU as a share of one core; `x limit` and `x
 official` are ratios of CPU time, taken run by run; `rate x official` of requests a second. `--payload
-1024,16384,262144,4194304` measures results of those sizes instead, against the cheap server. The cheap server
+1024,16384,262144,4194304` measures results of those sizes instead, against the cheap server. `--minutes` shows whether memory
+stays flat: the client plays for so long, and its MiB above the imports are printed after each minute. The cheap server
 (wire_server.py) is prebuilt answers, so that the client is what is measured; the SDK's own is the bottleneck.
 """
 
@@ -170,6 +172,22 @@ def measured(kind: str, payload: int, plan: Plan) -> Cells:
     return cells
 
 
+def memory(kind: str, name: str, plan: Plan, minutes: int) -> None:
+    """Print, minute by minute, what a client holds."""
+    count = plan.sessions[-1]
+    with serving(kind, 200) as (url, pid):
+        player = Player(name, url, plan.loop)
+        try:
+            for minute in range(1, minutes + 1):
+                cell = player.play(count, 60.0, pid)
+                print(
+                    f"{name}, {count} sessions, minute {minute}: {cell['above_mib']:.1f} MiB, {cell['rate']:,.0f} requests/s",
+                    flush=True,
+                )
+        finally:
+            player.close()
+
+
 def table(cells: Cells, plan: Plan) -> list[str]:
     head = (
         "client | sessions | requests/s (min-max) | p50 ms | p99 ms | CPU us (min-max) | x limit | x official | rate x official"
@@ -236,6 +254,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--payload", default="200")
     parser.add_argument("--uvloop", action="store_true")
+    parser.add_argument("--minutes", type=int, default=0)
     given = parser.parse_args()
     clients = [name.strip() for name in given.clients.split(";")]
     unknown = [name for name in clients if name not in ALL_NAMES]
@@ -251,6 +270,10 @@ def main() -> None:
     print(
         f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}; {versions()}"
     )
+    if given.minutes:
+        for name in plan.clients if given.clients != ";".join(NAMES) else ["fast"]:
+            memory("sdk" if given.server == "sdk" else "cheap", name, plan, given.minutes)
+        return
     print(f"medians of {plan.runs} runs of {plan.seconds:g} s, in turn; {plan.loop}")
     for kind in ("cheap", "sdk") if given.server == "both" else (given.server,):
         for payload in [int(size) for size in given.payload.split(",")] if kind == "cheap" else [100]:

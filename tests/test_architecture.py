@@ -191,15 +191,15 @@ def test_the_link_at_the_top_leads_to_the_wrappers() -> None:
 
 
 def test_files_and_functions_stay_readable() -> None:
-    """House rule 1, with room for the few that are over: a file of 450 lines, a function of 70, is read in one sitting."""
+    """House rule 1, with a few lines of room: a file of 410 lines, a function of 60, is read in one sitting."""
     for module in modules():
         path = ROOT.joinpath(*module.split("."))
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         text = path.read_text(encoding="utf-8")
-        assert text.count("\n") <= 450, f"{path} has {text.count(chr(10))} lines: split it by noun"
+        assert text.count("\n") <= 410, f"{path} has {text.count(chr(10))} lines: split it by noun"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 # A signature is a table of names, and so is a docstring: what counts is what has to be followed.
                 length = (node.end_lineno or node.lineno) - node.body[0].lineno + 1
                 docstring = ast.get_docstring(node, clean=False) or ""
-                assert length - docstring.count("\n") <= 70, f"{path}:{node.lineno} {node.name} has {length} lines"
+                assert length - docstring.count("\n") <= 60, f"{path}:{node.lineno} {node.name} has {length} lines"
