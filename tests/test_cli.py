@@ -106,6 +106,8 @@ def test_wrong_input_is_one_line_without_a_traceback(run, server_url: str) -> No
         (("tasks", "ecoh", "--base-url", server_url), 2, "echo"),
         (("tasks", "echo", "--base-url", "http://127.0.0.1:9"), 1, "127.0.0.1:9"),
         (("tasks", "echo", "--base-url", "not a url"), 2, "not a url"),
+        (("tasks", "echo", "--base-url", "http://\udcff"), 2, "--base-url 'http://\\udcff' is not a URL"),
+        (("check", "echo", "--base-url", "http://two words"), 2, "--base-url 'http://two words' is not a URL"),
         (("tasks", "echo", "--base-url", server_url, "--split", "trian"), 2, "trian"),
         (("tasks", "echo", "--base-url", server_url, "--task", 77), 2, "77"),
         (("collect", "echo", "--policy", "rnd", "--base-url", server_url), 2, "rnd"),

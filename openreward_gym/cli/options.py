@@ -16,12 +16,6 @@ DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 75
 Environment = Annotated[
     str, typer.Argument(metavar="ENVIRONMENT", help="A name like weather, or owner/name on the platform.", show_default=False)
 ]
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--base-url", metavar="URL", help="The environment's server. [default: the hosted platform]", show_default=False
-    ),
-]
 Variant = Annotated[str | None, typer.Option(metavar="NAME", help="A variant of the environment.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
@@ -52,9 +46,27 @@ def check_url(option: str, url: str | None) -> None:
         return
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        host = (parts.hostname or "").encode("idna")  # raises for what no server can be called
+        valid = parts.scheme in ("http", "https") and host != b"" and b" " not in host and parts.port != 0
     except ValueError:
         valid = False
     if not valid:
         shown = url.rpartition("@")[2]  # before it may be a password
         raise ConfigurationError(f"{option} {shown!r} is not a URL: write it as http://host:port or https://host")
+
+
+def _base_url(url: str | None) -> str | None:
+    check_url("--base-url", url)
+    return url
+
+
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        metavar="URL",
+        callback=_base_url,
+        help="The environment's server. [default: the hosted platform]",
+        show_default=False,
+    ),
+]
