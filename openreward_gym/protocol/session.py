@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -30,6 +30,7 @@ from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.retry import Effect
 from openreward_gym.protocol.scoring import GroupCandidate, GroupScore, encode_group, read_scores, refused_blocks
 from openreward_gym.protocol.sse import CallStream
+from openreward_gym.protocol.steady import Steady
 from openreward_gym.protocol.wire import (
     Secret,
     flatten_messages,
@@ -76,7 +77,7 @@ class Session:
         self._lost_reason = ""
         self._tool_failure: str | None = None
         self._episode_ends: float | None = None
-        self._answered: dict[str, asyncio.Task[Any]] = {}
+        self._answered: dict[str, Steady[Any]] = {}
         self._calls: set[Interrupt] = set()
         self._set_up = False
         self._set_up_by = 0.0
@@ -113,11 +114,11 @@ class Session:
         self._set_up_by = time.monotonic() + self.plan.open_timeout_s
         weakref.finalize(self, self._lease.abandon).atexit = False
         opening = Opening(self.environment, self.plan, self._lease)
-        work = asyncio.create_task(opening.run())
+        work = Steady(opening.run())
         problem: BaseException
         try:
             async with asyncio.timeout(self.plan.open_timeout_s):
-                session_id = await asyncio.shield(work)
+                session_id = await work.result()
             self._begin(session_id, opening.secrets)
             return
         except TimeoutError as error:
@@ -127,9 +128,9 @@ class Session:
             problem = error
         self._closed = opening.abandoned = True
         if self._lease.creating is None:
-            work.cancel()
+            work.task.cancel()
         # A request that is on its way creates something when we are gone: it is waited for, so that it can be deleted.
-        await self._lease.release(first=work)
+        await self._lease.release(first=work.task)
         raise problem
 
     def _begin(self, session_id: str, secrets: tuple[Secret, ...]) -> None:
@@ -148,8 +149,8 @@ class Session:
         self._closed = True
         if self._keeper is not None:
             self._keeper.discard(self)
-        for task in self._answered.values():
-            task.cancel()
+        for answer in self._answered.values():
+            answer.task.cancel()
         self._end_calls()
         if self._lease is not None:
             await self._lease.release()
@@ -309,9 +310,9 @@ class Session:
 
     async def _ask_prompt(self) -> tuple[Block, ...]:
         messages = self._answered.get("messages")
-        if messages is not None and messages is not asyncio.current_task():
+        if messages is not None and messages.task is not asyncio.current_task():
             # The environment was asked for its task already; asking for it in the other form would begin it anew.
-            return flatten_messages(await asyncio.shield(messages))
+            return flatten_messages(await messages.result())
         return read_blocks(await self._exchange.ask(await self._asking("GET", "/prompt")))
 
     async def _ask_messages(self) -> tuple[Message, ...]:
@@ -361,20 +362,18 @@ class Session:
         key = self._exchange.api_key()
         return hide(text, [*self._secrets, *([key] if key else [])])
 
-    async def _once(self, question: str, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _once(self, question: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The answer to a question that is asked once, whoever asks, and goes on if the asker is cancelled."""
         self._ensure_usable()
-        task = self._answered.get(question)
-        if task is None:
-            task = self._answered[question] = asyncio.ensure_future(ask())
-            task.add_done_callback(_retrieve)
+        answer: Steady[T] | None = self._answered.get(question)
+        if answer is None:
+            answer = self._answered[question] = Steady(ask())
         try:
-            answer: T = await asyncio.shield(task)
+            return await answer.result()
         except TransportError as error:
             if error.delivery == "not_sent":
                 self._answered.pop(question, None)
             raise
-        return answer
 
     def _ensure_usable(self) -> None:
         if self._closed or self.session_id is None:
@@ -385,12 +384,6 @@ class Session:
             raise ToolFailedError(self._tool_failure)
         if self.lost:
             raise SessionLostError(self._lost_reason)
-
-
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Take note of a task's failure, so that asyncio does not report one that nobody waits for any more."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _call_body(name: object, arguments: object) -> tuple[bytes, str]:
