@@ -18,6 +18,7 @@ ROOT = Path(openreward_gym.__file__).parent
 # A module may import from its own floor's siblings below it, never from a higher floor. The longest prefix decides.
 FLOORS = {
     "errors": 0,
+    "blame": 0,
     "types": 0,
     "protocol.loop": 0,
     "protocol": 2,

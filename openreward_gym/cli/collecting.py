@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shlex
 import sys
@@ -94,8 +93,6 @@ def collect(
     _collect(given.pop("environment"), given.pop("policy"), given)
 
 
-_PROVIDERS = ("openai", "anthropic", "google", "transformers", "scripted")
-
 # The options whose names the function does not share.
 _ARGUMENTS = {
     "tasks_file": "input",
@@ -109,7 +106,6 @@ def _collect(environment: str, policy: str, given: dict[str, Any]) -> None:
     dry_run, as_json = given.pop("dry_run"), given.pop("as_json")
     check_folder("--output", given["output"])
     check_url("--policy-url", given["policy_url"])
-    _check_policy(policy)
     options = _options(given.pop("policy_option") or [])
     arguments = {_ARGUMENTS.get(name, name): value for name, value in given.items()}
     arguments["policy_options"] = options
@@ -131,24 +127,6 @@ def _collect(environment: str, policy: str, given: dict[str, Any]) -> None:
             file=sys.stderr,
         )
         raise typer.Exit(INCOMPLETE)
-
-
-def _check_policy(policy: str) -> None:
-    """Imports the module of a `module:callable`, here where what it raises, or that it ends the program, can be said."""
-    from openreward_gym.serve.child import brief
-
-    module, colon, _ = policy.partition(":")
-    if not colon or module in _PROVIDERS or not all(part.isidentifier() for part in module.split(".")):
-        return
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise ConfigurationError(f"policy {policy!r} cannot be imported: {brief(error)}") from error
-    except (Exception, SystemExit) as error:
-        raise ConfigurationError(f"policy {policy!r} cannot be imported: {brief(error)}") from error
 
 
 def _options(given: list[str]) -> dict[str, Any]:

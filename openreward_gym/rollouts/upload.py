@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,6 +47,7 @@ class UploadReport:
         sent: Rollouts that the platform has confirmed whole, by whichever process and whenever.
         pending: Rollouts that it has not; they stay in the run and go with the next upload.
         refused: Those of the pending that it refused, with its words.
+        unreadable: Lines of the run that are no rollouts; `upload` counts them at its end, an `Uploader` does not.
         cut: Events of this upload whose text was too long for a batch and was cut (the record keeps it whole).
         error: What stopped the upload; empty where nothing did.
     """
@@ -54,18 +55,20 @@ class UploadReport:
     sent: int = 0
     pending: int = 0
     refused: dict[str, str] = field(default_factory=dict)
+    unreadable: int = 0
     cut: int = 0
     error: str = ""
 
     @property
     def complete(self) -> bool:
-        return self.pending == 0 and not self.error
+        return self.pending == 0 and self.unreadable == 0 and not self.error
 
     def __str__(self) -> str:
         parts = [f"{self.sent} rollouts sent"]
         if self.pending:
             parts.append(f"{self.pending} not")
         parts += [f"{len(self.refused)} of them refused"] if self.refused else []
+        parts += [f"{self.unreadable} lines of the run could not be read"] if self.unreadable else []
         parts += [f"{self.cut} texts cut"] if self.cut else []
         return ", ".join(parts) + (f": {self.error}" if self.error else "")
 
@@ -154,7 +157,7 @@ class Uploader:
         """How it stands."""
         done = self._spool.done
         sent = sum(identity in done for identity in self._ids)
-        return UploadReport(sent, len(self._ids) - sent, dict(self._refused), self._cut, self._error)
+        return UploadReport(sent, len(self._ids) - sent, dict(self._refused), cut=self._cut, error=self._error)
 
     def _run(self) -> None:
         try:
@@ -294,7 +297,8 @@ def upload(
         StoreError: There is no run.
         ConfigurationError: There is no key, or the address is none.
     """
-    len(RolloutStore(run))
+    store = RolloutStore(run)
+    lines = len(store)
     uploader = Uploader(run, base_url=base_url, api_key_env=api_key_env, patience_s=patience_s)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     try:
@@ -303,6 +307,9 @@ def upload(
                 on_progress(uploader.report())
     finally:
         report = uploader.close(0.0)
+    if lines > report.sent + report.pending:
+        # Lines that are rollouts of one id, or none at all.
+        report = replace(report, unreadable=len(store.damage()))
     if on_progress is not None:
         on_progress(report)
     return report

@@ -15,12 +15,10 @@ import signal
 import socket
 import struct
 import sys
-import sysconfig
 import threading
 import time
 import traceback
 from io import RawIOBase
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -122,46 +120,22 @@ def _give_up(error: BaseException, told: str, code: int, reason: int | None) -> 
     if reason is None:
         sys.stderr.write(told)
     else:
+        from openreward_gym.blame import brief
+
         both = f"{brief(error, named=code != EXIT_CONFIGURATION)}\0{told}"
         os.write(reason, both.encode("utf-8", "backslashreplace")[:MAX_REASON])
     sys.exit(code)
 
 
-def brief(error: BaseException, *, named: bool = True) -> str:
-    """`error` in a line, and where it came from in the environment's own files in another.
-
-    Args:
-        error: What was raised.
-        named: Whether its class is said, too.
-    """
-    source = error if named else error.__cause__ or error
-    cut = str(error.msg if isinstance(error, SyntaxError) else error)
-    line = f"{type(error).__name__}: {cut}".removesuffix(": ") if named else cut
-    if isinstance(source, SyntaxError) and source.filename:
-        return f'{line}\n  File "{source.filename}", line {source.lineno}: {(source.text or "").strip()}'.removesuffix(": ")
-    frames = _theirs(source)
-    installed = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    own = [frame for frame in frames if not frame.filename.startswith(installed)]
-    frames = own or (frames if named else [])  # a refusal that says it all comes from others' files, too
-    if not frames:
-        return line
-    last = frames[-1]
-    return f'{line}\n  File "{last.filename}", line {last.lineno}, in {last.name}: {last.line}'
-
-
 def _told(error: BaseException) -> str:
     """What went wrong in an environment's module, without how this file came to import it."""
+    from openreward_gym.blame import frames_of
+
     told = traceback.TracebackException.from_exception(error)
-    theirs = _theirs(error)
+    theirs = frames_of(error)
     if theirs or isinstance(error, SyntaxError):
         told.stack = traceback.StackSummary.from_list(theirs)
     return "".join(told.format())
-
-
-def _theirs(error: BaseException) -> list[traceback.FrameSummary]:
-    """Where `error` went through, but for this package and the machinery of imports."""
-    ours = (str(Path(__file__).resolve().parents[1]), str(Path(importlib.__file__).parent), "<frozen ")
-    return [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
 
 
 def skip_package_init(name: str) -> None:

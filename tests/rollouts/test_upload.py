@@ -151,6 +151,18 @@ def test_a_refused_rollout_is_reported_and_the_others_are_sent(platform: Platfor
     assert_held(platform, rollouts)
 
 
+def test_lines_that_are_no_rollouts_are_told_of(platform: Platform, tmp_path: Path) -> None:
+    path = tmp_path / "a-run"
+    rollouts = record(path, [make()])
+    (shard,) = (path / "rollouts").glob("*.jsonl")
+    with shard.open("a", encoding="utf-8") as file:
+        file.write('{"no": "rollout"}\nnot even JSON\n')
+    report = upload(path)
+    assert (report.sent, report.pending, report.unreadable, report.complete) == (1, 0, 2, False)
+    assert "2 lines of the run could not be read" in str(report)
+    assert_held(platform, rollouts)
+
+
 @pytest.mark.parametrize(
     ("fault", "words"), [(status(401), "does not accept the API key"), (garbage, "is this the platform's API")]
 )

@@ -6,6 +6,7 @@ import importlib
 import sys
 from typing import Any
 
+from openreward_gym.blame import brief
 from openreward_gym.collect.policies.base import EpisodicPolicy, Policy, Transcript, policy_of_episode
 from openreward_gym.collect.policies.pricing import PRICES, Price
 from openreward_gym.collect.policies.random import RandomPolicy
@@ -94,8 +95,11 @@ def _imported(module: str, attribute: str) -> Policy | EpisodicPolicy:
         value: Any = importlib.import_module(module)
         for name in attribute.split("."):
             value = getattr(value, name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"policy '{module}:{attribute}' cannot be imported: {error}") from None
-    if isinstance(value, type):
-        value = value()
+        if isinstance(value, type):
+            value = value()
+    except (Exception, SystemExit) as error:
+        # Whatever a module does when it is imported. One that is not there says so itself.
+        missing = isinstance(error, AttributeError) or (isinstance(error, ImportError) and error.name == module)
+        said = str(error) if missing else brief(error)
+        raise ConfigurationError(f"policy '{module}:{attribute}' cannot be imported: {said}") from error
     return resolve(value)

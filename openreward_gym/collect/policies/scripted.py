@@ -66,6 +66,8 @@ def _read_scripts(path: Path) -> list[Mapping[str, Any]]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise ConfigurationError(f"cannot read the script {str(path)!r}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"the script {str(path)!r} is not text in UTF-8: {error}") from None
     scripts: list[Mapping[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
