@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
         except HttpParserUpgrade:
             garbled = HttpParserError("it went over to another protocol")
         except HttpParserError as error:
-            garbled = error
+            garbled = HttpParserError(f"what it sent is not HTTP/1.1 ({error})")
         if self._answer is not None:
             headers, count = self._answer
             self._raw.clear()

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteEnvironment"]
 
+NO_ROUTE = ("", "Not Found", "an HTML page")
+"""What web servers say where they do not know a path."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -294,6 +297,10 @@ class RemoteEnvironment:
                 return refused
         if status in (400, 422):
             return ConfigurationError(f"the server refuses this: {detail or refused}")
+        if status == 404 and detail in NO_ROUTE:
+            address = without_credentials(self.client.addresses.sessions)
+            hint = f"is there an Open Reward server at {address}, and is the address's path right?"
+            return ServerError(f"{refused}: {hint}", status=status, detail=detail)
         return refused
 
     @staticmethod

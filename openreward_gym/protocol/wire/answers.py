@@ -128,7 +128,8 @@ def read_detail(body: bytes) -> str:
     try:
         value = loads(body) if body else ""
     except ProtocolError:
-        return excerpt(body)
+        # A web server's own page says nothing that its status does not.
+        return "an HTML page" if body.lstrip()[:1] == b"<" else excerpt(body)
     if isinstance(value, dict):
         value = value.get("detail") or value.get("message") or value.get("error") or value
     return excerpt(value if isinstance(value, str) else json.dumps(value, default=str), limit=1000)
