@@ -19,6 +19,7 @@ import typer.main
 from openreward_gym import cli
 from openreward_gym.cli import runs
 from openreward_gym.rollouts.recorder import Recorder
+from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.rollouts.upload import upload
 from openreward_gym.types import AssistantMessage, UserMessage
 
@@ -89,6 +90,26 @@ def test_a_run_that_is_not_complete(run, server_url: str, tmp_path: Path) -> Non
     assert "boom" in ran.err
     assert "5 failed, 0 missing" in ran.err
     assert "--resume" in ran.err
+
+
+def test_sessions_are_given_secrets_and_toolsets(run, server_url: str, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("JUDGE_KEY", "it-is-a-secret")
+    step = {"name": "secret", "arguments": {"text": "judge"}}
+    (tmp_path / "script.jsonl").write_text(json.dumps({"steps": [step]}) + "\n")
+    collect = ("collect", "echo", "--policy", "scripted:script.jsonl", "--base-url", server_url, "--tasks", "0", "--max-steps", 1)
+    ran = run(*collect, "--secret", "judge=JUDGE_KEY", "--output", "runs/a")
+    assert ran.code == 0
+    (rollout,) = RolloutStore("runs/a")
+    (told,) = [message for message in rollout.messages if message.role == "tool"]
+    assert told.text == str(len("it-is-a-secret"))
+    assert not any(b"it-is-a-secret" in path.read_bytes() for path in Path("runs").rglob("*") if path.is_file())
+    ran = run(*collect, "--secret", "judge=it-is-a-secret")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "it-is-a-secret" not in ran.err
+    ran = run("check", "echo", "--base-url", server_url, "--toolset", "no_such_toolset", "--secret", "judge=JUDGE_KEY")
+    assert ran.code == 1
+    assert "no_such_toolset" in ran.out
+    assert "it-is-a-secret" not in ran.out
 
 
 def test_tasks(run, server_url: str) -> None:  # type: ignore[no-untyped-def]

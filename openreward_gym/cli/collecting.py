@@ -12,7 +12,17 @@ from typing import Annotated, Any
 import typer
 
 import openreward_gym
-from openreward_gym.cli.options import INCOMPLETE, BaseUrl, Environment, Variant, check_folder, check_url
+from openreward_gym.cli.options import (
+    INCOMPLETE,
+    BaseUrl,
+    Environment,
+    Secrets,
+    Toolset,
+    Variant,
+    check_folder,
+    check_url,
+    secrets_of,
+)
 from openreward_gym.cli.runs import print_report
 from openreward_gym.errors import ConfigurationError
 
@@ -49,6 +59,8 @@ def collect(
         Path | None,
         typer.Option("--input", metavar="FILE", help="A JSONL of tasks, or of NeMo Gym's rows, instead.", show_default=False),
     ] = None,
+    toolset: Toolset = None,
+    secret: Secrets = None,
     repeats: Annotated[int, typer.Option(metavar="N", help="Rollouts a task.", min=1)] = 1,
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Only the first so many tasks.", min=1, show_default=False)
@@ -107,6 +119,7 @@ def _collect(environment: str, policy: str, given: dict[str, Any]) -> None:
     check_folder("--output", given["output"])
     check_url("--policy-url", given["policy_url"])
     options = _options(given.pop("policy_option") or [])
+    given["secrets_env"] = secrets_of(given.pop("secret"))
     arguments = {_ARGUMENTS.get(name, name): value for name, value in given.items()}
     arguments["policy_options"] = options
     if dry_run:

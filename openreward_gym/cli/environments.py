@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from openreward_gym.cli.options import FAILED, AsJson, BaseUrl, Environment, Variant
+from openreward_gym.cli.options import FAILED, AsJson, BaseUrl, Environment, Secrets, Toolset, Variant, secrets_of
 
 if TYPE_CHECKING:
     from openreward_gym.protocol.client import Client
@@ -114,6 +114,8 @@ def check(
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="The split to play. [default: the first]", show_default=False)
     ] = None,
+    toolset: Toolset = None,
+    secret: Secrets = None,
     as_json: AsJson = False,
 ) -> None:
     """Say whether an environment keeps the Open Reward Standard, for whoever writes or serves one.
@@ -125,7 +127,8 @@ def check(
     """
     from openreward_gym.testing import check_environment
 
-    found = check_environment(base_url, environment, variant=variant, split=split)
+    given: dict[str, Any] = {"variant": variant, "split": split, "toolset": toolset, "secrets_env": secrets_of(secret)}
+    found = check_environment(base_url, environment, **given)
     print(json.dumps(found.to_dict(), indent=2) if as_json else found)
     if not found.ok:
         raise typer.Exit(FAILED)

@@ -18,6 +18,19 @@ Environment = Annotated[
 ]
 Variant = Annotated[str | None, typer.Option(metavar="NAME", help="A variant of the environment.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Toolset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="One of the server's toolsets, beside the environment's own tools.", show_default=False),
+]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="NAME=VARIABLE",
+        help="A secret that the environment needs, by the environment variable that holds it.",
+        show_default=False,
+    ),
+]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)]
 
 
@@ -34,6 +47,29 @@ def check_folder(option: str, path: str | os.PathLike[str] | None) -> None:
     place = next(there for there in (Path(path), *Path(path).absolute().parents) if there.exists())
     if not place.is_dir():
         raise ConfigurationError(f"{option} {os.fspath(path)!r} cannot be a folder: {place} is a file; choose another")
+
+
+def secrets_of(given: list[str] | None) -> dict[str, str]:
+    """`NAME=VARIABLE`s as a dictionary. What stands after `=` is not repeated: it may be the secret itself.
+
+    Raises:
+        ConfigurationError: One is none, or there is no such variable.
+    """
+    found: dict[str, str] = {}
+    for item in given or []:
+        name, equals, variable = item.partition("=")
+        if not equals or not name or not variable.isidentifier():
+            raise ConfigurationError(
+                "--secret takes NAME=VARIABLE, the secret's name and that of an environment variable "
+                f"(judge_key=MY_JUDGE_KEY){f'; the one for {name!r} is no name of a variable' if equals and name else ''}"
+            )
+        if not os.environ.get(variable):
+            raise ConfigurationError(
+                f"--secret {name}=...: there is no environment variable of that name, or it is empty; "
+                "give the variable's name, never the secret itself"
+            )
+        found[name] = variable
+    return found
 
 
 def check_url(option: str, url: str | None) -> None:

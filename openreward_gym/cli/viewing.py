@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openreward_gym.cli.options import check_folder
+from openreward_gym.cli.options import check_folder, secrets_of
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.rollouts.conversion import origin_of
@@ -70,7 +69,7 @@ def view(
 
     if secret and replay is None:
         raise ConfigurationError("--secret goes with --replay: it is given to the sessions that a replay check opens")
-    secrets_env = _secrets_env(secret or [])
+    secrets_env = secrets_of(secret)
     _check_replay(replay)
     index = RunIndex(_existing(runs))
     if html is not None:
@@ -118,25 +117,6 @@ def _check_replay(url: str | None) -> None:
         resolve_addresses(url, {})
     except ConfigurationError as error:
         raise ConfigurationError(str(error).replace("base_url=", "--replay ", 1)) from None
-
-
-def _secrets_env(given: list[str]) -> dict[str, str]:
-    """`NAME=VARIABLE`s as a dictionary. What stands after `=` is not repeated: it may be the secret itself."""
-    found: dict[str, str] = {}
-    for item in given:
-        name, equals, variable = item.partition("=")
-        if not equals or not name or not variable.isidentifier():
-            raise ConfigurationError(
-                "--secret takes NAME=VARIABLE, the secret's name and that of an environment variable "
-                f"(judge_key=MY_JUDGE_KEY){f'; the one for {name!r} is no name of a variable' if equals and name else ''}"
-            )
-        if not os.environ.get(variable):
-            raise ConfigurationError(
-                f"--secret {name}=...: there is no environment variable of that name, or it is empty; "
-                "give the variable's name, never the secret itself"
-            )
-        found[name] = variable
-    return found
 
 
 def powers(replay: str | None = None, tokenizer: str | None = None, secrets_env: Mapping[str, str] | None = None) -> Powers:
