@@ -1,7 +1,7 @@
 """A server so cheap that the client is what is measured: prebuilt answers, one write a reply, no framework. In its own process.
 
 It answers the requests of one environment, `echo`: whatever is called, the same result comes back, in an event stream cut as the
-reference server cuts it. Nothing is checked and nothing runs. `python benchmarks/wire_server.py PAYLOAD` prints its port.
+reference server cuts it. Nothing is checked and nothing runs. Its argument is the results' size; it prints its port.
 """
 
 from __future__ import annotations

@@ -41,9 +41,10 @@ def benchmarks() -> str:
 
 
 def readme_of_benchmarks() -> str:
-    """benchmarks/README.md: what there is."""
+    """benchmarks/README.md: what there is, and the wire's figures, which fill a page."""
     rows = "".join(f"| [`{name}.py`]({name}.py) | {first_line} |\n" for name, first_line in _benchmarks().items())
-    return f"{BENCHMARKS}\n| | |\n|---|---|\n{rows}"
+    _, heading, figures = (ROOT / "docs" / "fast-wire.md").read_text(encoding="utf-8").partition("## What was measured\n")
+    return f"{BENCHMARKS}\n| | |\n|---|---|\n{rows}\n{heading.replace('What was measured', 'The wire')}{figures}"
 
 
 PAGES: dict[Path, Callable[[], str]] = {
@@ -58,7 +59,7 @@ def _benchmarks() -> dict[str, str]:
     found = {}
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        if "_" not in path.stem and f"benchmarks/{path.name}" in docstring:
+        if f"python benchmarks/{path.name}" in docstring:
             sentence = " ".join(docstring.split("\n\n")[0].split())
             found[path.stem] = re.sub(r": `python benchmarks/.*`\.?$", ".", sentence).replace("|", "\\|")
     return found
