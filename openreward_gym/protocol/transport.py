@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import httpx
@@ -53,6 +54,9 @@ TransportLike: TypeAlias = "str | httpx.AsyncClient | ASGIApp | Transport"
 class HttpxTransport:
     """httpx with limits of our own: as many connections as there are sessions, and no timeout that a slow tool can hit.
 
+    httpx looks through all connections of a client at each request, which is nearly all it does at 256 sessions. So each of our
+    clients has one request under way at most, and one connection.
+
     Args:
         base_url: The server that will be asked; only used to see whether proxies apply.
         client: A client of the caller's, used as it is and not closed; None makes one.
@@ -69,19 +73,21 @@ class HttpxTransport:
     REST_S = 1.0
 
     def __init__(self, base_url: str = "", *, client: httpx.AsyncClient | None = None, app: ASGIApp | None = None) -> None:
-        self._owns_client = client is None
         self._buffered = app is not None
-        if client is None:
-            client = self._make_client(base_url, app)
-        self._client = client
+        self._given = client
+        self._make = partial(httpx.AsyncClient, transport=_asgi(app)) if app is not None else _client_maker(base_url)
+        self._clients: list[httpx.AsyncClient] = []
+        # Those that have nothing under way; the last one used is the next one used, so that the others' connections can end.
+        self._free: list[httpx.AsyncClient] = []
         self._under_way = 0
         self._at_rest = asyncio.Event()
 
     async def send(self, request: Request) -> Response:
         failure: TransportError
+        client = self._given or (self._free.pop() if self._free else self._another())
         self._under_way += 1
         try:
-            return await self._exchange(request)
+            return await self._exchange(client, request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             failure = unreachable(request.url, error)
         except httpx.PoolTimeout:
@@ -93,6 +99,8 @@ class HttpxTransport:
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             failure = broken(request.url, error)
         finally:
+            if client is not self._given:
+                self._free.append(client)
             self._under_way -= 1
             if not self._under_way:
                 self._at_rest.set()
@@ -100,7 +108,7 @@ class HttpxTransport:
         raise failure
 
     async def aclose(self) -> None:
-        if not self._owns_client:
+        if self._given is not None:
             return
         if self._under_way:
             # A request that is still connecting would open its connection into a closed pool, where nobody closes it.
@@ -109,14 +117,20 @@ class HttpxTransport:
                 await asyncio.wait_for(self._at_rest.wait(), self.REST_S)
             except TimeoutError:
                 pass
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
-    async def _exchange(self, request: Request) -> Response:
+    def _another(self) -> httpx.AsyncClient:
+        client = self._make()
+        self._clients.append(client)
+        return client
+
+    async def _exchange(self, client: httpx.AsyncClient, request: Request) -> Response:
         loop = asyncio.get_running_loop()
         timeout = httpx.Timeout(None, connect=request.connect_timeout_s)
         async with asyncio.timeout(None if self._buffered else request.first_byte_timeout_s) as limit:
-            response = await self._client.send(
-                self._client.build_request(
+            response = await client.send(
+                client.build_request(
                     request.method,
                     request.url,
                     headers={k: v.reveal() if isinstance(v, Secret) else v for k, v in request.headers.items()},
@@ -144,19 +158,26 @@ class HttpxTransport:
             finally:
                 await response.aclose()
 
-    @staticmethod
-    def _make_client(base_url: str, app: ASGIApp | None) -> httpx.AsyncClient:
-        if app is not None:
-            return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False))
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=HttpxTransport.KEEP_ALIVE_S)
-        scheme, host, _ = origin_of(base_url)
-        if host in ("localhost", "127.0.0.1", "::1"):
-            # No proxy stands between this machine and itself, and loading certificates for plain HTTP takes 50 ms.
-            options = _socket_options()
-            return httpx.AsyncClient(
-                transport=httpx.AsyncHTTPTransport(verify=scheme == "https", limits=limits, socket_options=options)
-            )
-        return httpx.AsyncClient(limits=limits)
+
+def _asgi(app: ASGIApp) -> httpx.AsyncBaseTransport:
+    return httpx.ASGITransport(app, raise_app_exceptions=False)
+
+
+def _client_maker(base_url: str) -> Callable[[], httpx.AsyncClient]:
+    """What makes clients for `base_url`. They share the certificates that are trusted: reading them takes 50 ms."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=HttpxTransport.KEEP_ALIVE_S)
+    scheme, host, _ = origin_of(base_url)
+    trusted = cache(httpx.create_ssl_context)
+    if host not in ("localhost", "127.0.0.1", "::1"):
+        return lambda: httpx.AsyncClient(limits=limits, verify=trusted())
+
+    # No proxy stands between this machine and itself, and plain HTTP needs no certificates.
+    def make() -> httpx.AsyncClient:
+        verify = trusted() if scheme == "https" else False
+        options = _socket_options()
+        return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(verify=verify, limits=limits, socket_options=options))
+
+    return make
 
 
 def _fast(base_url: str) -> Transport:
