@@ -311,3 +311,25 @@ def self_signed(folder: Path) -> Path:
     secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.write_bytes(secret + certificate.public_bytes(serialization.Encoding.PEM))
     return path
+
+
+async def test_httpx_gets_as_many_clients_as_requests_are_under_way(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A client with many connections looks through all of them at each request.
+    made: list[httpx.AsyncClient] = []
+    make = httpx.AsyncClient.__init__
+
+    def counted(client: httpx.AsyncClient, *args: Any, **kwargs: Any) -> None:
+        made.append(client)
+        make(client, *args, **kwargs)
+
+    monkeypatch.setattr(httpx.AsyncClient, "__init__", counted)
+    transport = TRANSPORTS["httpx"](server.url)
+    request = Request("GET", f"{server.url}/health", {})
+    answers = await asyncio.gather(*[transport.send(request) for _ in range(20)])
+    assert [answer.status for answer in answers] == [200] * 20
+    at_once = len(made)
+    for _ in range(20):
+        await transport.send(request)
+    assert len(made) == at_once == 20
+    await transport.aclose()
+    assert all(client.is_closed for client in made)
