@@ -25,16 +25,13 @@ from openreward_gym.protocol.opening import SessionPlan
 from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.sse import CallStream
-from openreward_gym.protocol.wire import Secret, dumps, expected, loads, read_splits, read_tools
+from openreward_gym.protocol.wire import HTML_PAGE, Secret, dumps, expected, loads, read_splits, read_tools
 from openreward_gym.types import Json, Split, Task, ToolSet
 
 if TYPE_CHECKING:
     from openreward_gym.protocol.client import Client
 
 __all__ = ["RemoteEnvironment"]
-
-NO_ROUTE = ("", "Not Found", "an HTML page")
-"""What web servers say where they do not know a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +294,7 @@ class RemoteEnvironment:
                 return refused
         if status in (400, 422):
             return ConfigurationError(f"the server refuses this: {detail or refused}")
-        if status == 404 and detail in NO_ROUTE:
+        if status == 404 and (detail in ("", "Not Found") or detail.startswith(HTML_PAGE)):
             address = without_credentials(self.client.addresses.sessions)
             hint = f"is there an Open Reward server at {address}, and is the address's path right?"
             return ServerError(f"{refused}: {hint}", status=status, detail=detail)

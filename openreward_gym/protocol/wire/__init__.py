@@ -4,12 +4,13 @@ What a newer server adds is kept: unknown fields in `extra`, unknown block types
 is a `ProtocolError`.
 """
 
-from openreward_gym.protocol.wire.answers import read_detail, read_output, read_splits, read_tools
+from openreward_gym.protocol.wire.answers import HTML_PAGE, read_detail, read_output, read_splits, read_tools
 from openreward_gym.protocol.wire.exact_json import dumps, excerpt, expected, loads
 from openreward_gym.protocol.wire.messages import encode_messages, flatten_messages, read_blocks, read_messages
 from openreward_gym.protocol.wire.secret import Secret, hide
 
 __all__ = [
+    "HTML_PAGE",
     "Secret",
     "dumps",
     "encode_messages",

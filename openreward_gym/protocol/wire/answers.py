@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from openreward_gym.errors import ProtocolError
 from openreward_gym.protocol.wire.exact_json import dumps, excerpt, expected, loads
@@ -14,6 +15,12 @@ _REFUSAL = frozenset(("ok", "error", "reason"))
 _OUTPUT = frozenset(("blocks", "reward", "finished", "metadata"))
 
 _ERROR_KINDS: tuple[ErrorKind, ...] = ("not_found", "name_collision", "input_validation", "episode_finished")
+
+HTML_PAGE = "an HTML page"
+"""How the detail of a refusal begins that a web server's own page is, and not an answer of the standard."""
+LOOKED_AT = 1 << 16
+"""Bytes of such a page that are read."""
+_markup = re.compile(rb"<(style|script)\b.*?</\1>|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 
 
 def read_output(value: Json) -> ToolOutput:
@@ -128,8 +135,9 @@ def read_detail(body: bytes) -> str:
     try:
         value = loads(body) if body else ""
     except ProtocolError:
-        # A web server's own page says nothing that its status does not.
-        return "an HTML page" if body.lstrip()[:1] == b"<" else excerpt(body)
+        if body.lstrip()[:1] == b"<":
+            return f"{HTML_PAGE}: {excerpt(_markup.sub(b' ', body[:LOOKED_AT]), limit=80)}"
+        return excerpt(body)
     if isinstance(value, dict):
         value = value.get("detail") or value.get("message") or value.get("error") or value
     return excerpt(value if isinstance(value, str) else json.dumps(value, default=str), limit=1000)
