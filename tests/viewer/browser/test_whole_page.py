@@ -147,6 +147,8 @@ def test_keys(opened: Opener) -> None:
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.go_back()
+    # A key that comes before the page is there belongs to the page before it.
+    expect(page.locator(".siblings span")).to_have_text("1/4")
     page.keyboard.press("Escape")
     expect(page.locator(".completion")).to_have_count(4)
 
