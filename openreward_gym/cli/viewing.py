@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openreward_gym.cli.options import check_folder, secrets_of
+from openreward_gym.cli.options import Secrets, check_folder, secrets_of
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.rollouts.conversion import origin_of
@@ -46,14 +46,7 @@ def view(
             "--replay", metavar="URL", help="An environment server where rollouts' calls may be made again.", show_default=False
         ),
     ] = None,
-    secret: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VARIABLE",
-            help="With --replay: a secret for its sessions, by the environment variable that holds it.",
-            show_default=False,
-        ),
-    ] = None,
+    secret: Secrets = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="A model's name or a folder: shows exports token for token.", show_default=False),

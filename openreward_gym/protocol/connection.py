@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
-from typing import Any, cast
+from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from openreward_gym.errors import ProtocolError, TransportError, TransportTimeoutError
+from openreward_gym.protocol.encodings import Decoder
 from openreward_gym.protocol.request import Request, Response, broken, silent
 
 __all__ = ["Connection"]
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._keep = False
         self._encoding = ""
         self._answer: tuple[dict[bytes, bytes], int] | None = None
-        self._decoder: _Decoder | None = None
+        self._decoder: Decoder | None = None
 
     # Its owner ------------------------------------------------------------------------------------------------------------
 
@@ -270,7 +270,7 @@ class Connection(asyncio.Protocol):
         pieces.clear()
         try:
             if self._encoding:
-                self._decoder = self._decoder or _Decoder(self._encoding)
+                self._decoder = self._decoder or Decoder(self._encoding)
                 data = self._decoder.feed(data)
             done = request.sink(data)
         except Exception as error:
@@ -291,7 +291,7 @@ class Connection(asyncio.Protocol):
                 else:
                     body = b"".join(self._pieces)
                     if self._encoding and body:
-                        self._decoder = _Decoder(self._encoding)
+                        self._decoder = Decoder(self._encoding)
                         body = self._decoder.feed(body)
                 if self._decoder is not None:
                     self._decoder.finish()
@@ -346,48 +346,6 @@ class _Lazy(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return repr(self._decoded())
-
-
-class _Decoder:
-    """Undoes a content encoding that was not asked for."""
-
-    __slots__ = ("_encoding", "_inflater", "_raw_tried")
-
-    def __init__(self, encoding: str) -> None:
-        self._encoding = encoding.strip().lower()
-        self._raw_tried = False
-        self._inflater: Any = None
-        if self._encoding in ("gzip", "x-gzip", "deflate"):
-            self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        elif self._encoding not in ("", "identity"):
-            raise TransportError(f"the server sent a body in the encoding {encoding!r}, which it was not asked for")
-
-    def feed(self, data: bytes) -> bytes:
-        if self._inflater is None:
-            return data
-        try:
-            try:
-                whole: bytes = self._inflater.decompress(data)
-            except zlib.error:
-                if self._encoding != "deflate" or self._raw_tried:
-                    raise
-                # Some servers send the bare format under this name.
-                self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-                whole = self._inflater.decompress(data)
-            self._raw_tried = True
-            while self._inflater.eof and self._inflater.unused_data:
-                rest = self._inflater.unused_data
-                self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
-                whole += self._inflater.decompress(rest)
-        except zlib.error as error:
-            problem = str(error)
-        else:
-            return whole
-        raise TransportError(f"the server sent a body that is not {self._encoding}: {problem}")
-
-    def finish(self) -> None:
-        if self._inflater is not None and not self._inflater.eof:
-            raise TransportError(f"the server sent a body that is not whole in the encoding {self._encoding!r}")
 
 
 def _as_text(raw: Mapping[bytes, bytes]) -> dict[str, str]:
