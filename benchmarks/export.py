@@ -38,7 +38,8 @@ from typing import Any
 from openreward_gym import export
 from openreward_gym.export.conversation import conversation_of
 from openreward_gym.export.source import source_of
-from openreward_gym.rollouts.record import (
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import (
     MessageRecord,
     Part,
     ReasoningPart,
@@ -48,7 +49,6 @@ from openreward_gym.rollouts.record import (
     ToolCallPart,
     ToolRecord,
 )
-from openreward_gym.rollouts.store import RolloutStore
 
 TEMPLATE = """{%- if tools %}{{- '<|im_start|>system\\n' }}
 {%- for tool in tools %}{{- tool | tojson }}{% endfor %}{{- '<|im_end|>\\n' }}

@@ -20,7 +20,7 @@ from typing import Any
 
 from openreward_gym import serve
 from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.wrappers import RecordRollouts
 
 CALL = {"name": "bash", "arguments": {"command": "ls -l /"}}

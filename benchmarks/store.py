@@ -22,8 +22,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from openreward_gym.rollouts.record import MessageRecord, Rollout, TextPart, ToolCallPart
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import MessageRecord, Rollout, TextPart, ToolCallPart
 
 REPEATS = 5
 

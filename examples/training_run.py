@@ -18,8 +18,9 @@ from statistics import fmean, pstdev
 
 from openreward_gym import Client, RolloutStore, serve
 from openreward_gym.protocol.client import RemoteEnvironment
-from openreward_gym.rollouts.conversion import message_records, result_record, terminal_tool_record
-from openreward_gym.rollouts.record import (
+from openreward_gym.types import Task, ToolCall
+from openreward_gym.types.conversion import message_records, result_record, terminal_tool_record
+from openreward_gym.types.rollout import (
     EnvironmentRecord,
     MessageRecord,
     Rollout,
@@ -29,7 +30,6 @@ from openreward_gym.rollouts.record import (
     now_iso,
     task_id,
 )
-from openreward_gym.types import Task, ToolCall
 
 RANGES = {"reward": [0, 1], "answered": [0, 1], "length": {"min": 0, "max": 600, "lower_is_better": True}}
 THOUGHTS = (

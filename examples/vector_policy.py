@@ -12,7 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from openreward_gym.collect.policies import resolve
+from openreward_gym.policies import resolve
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("environment")

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from openreward_gym.envs.vector import OpenRewardVectorEnv
     from openreward_gym.errors import OpenRewardGymError
     from openreward_gym.protocol.client import Client
-    from openreward_gym.rollouts.record import Rollout
-    from openreward_gym.rollouts.recorder import Recorder
-    from openreward_gym.rollouts.store import RolloutStore
+    from openreward_gym.recording.recorder import Recorder
+    from openreward_gym.store.store import RolloutStore
     from openreward_gym.types import (
         AssistantMessage,
         ImageBlock,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         ToolSpec,
         UserMessage,
     )
+    from openreward_gym.types.rollout import Rollout
 
 __version__ = "0.1.0"
 
@@ -52,9 +52,9 @@ _HOMES = {
     "OpenRewardGymError": "errors",
     "OpenRewardVectorEnv": "envs.vector",
     "ReasoningItem": "types",
-    "Recorder": "rollouts.recorder",
-    "Rollout": "rollouts.record",
-    "RolloutStore": "rollouts.store",
+    "Recorder": "recording.recorder",
+    "Rollout": "types.rollout",
+    "RolloutStore": "store.store",
     "SystemMessage": "types",
     "TextBlock": "types",
     "ToolCall": "types",

@@ -20,7 +20,7 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.loop import run
-from openreward_gym.rollouts.recorder import Recorder, RolloutFactory
+from openreward_gym.recording.recorder import Recorder, RolloutFactory
 from openreward_gym.types import (
     AssistantMessage,
     Block,

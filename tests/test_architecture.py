@@ -20,42 +20,55 @@ FLOORS = {
     "errors": 0,
     "blame": 0,
     "types": 0,
+    "jsonio": 0,
+    "images": 0,
+    "options": 1,
     "protocol.loop": 0,
     "protocol": 2,
     "protocol.wire": 1,
     "protocol.sse": 1,
     "protocol.retry": 1,
     "protocol.addresses": 1,
-    "rollouts": 2,
-    "rollouts.html": 1,
-    "rollouts.record": 1,
+    "platform": 2,
+    "store": 2,
+    "chat": 2,
     "envs": 3,
     "envs.spaces": 1,
+    "recording": 3,
+    "importers": 3,
     "wrappers": 4,
-    "collect": 5,
-    "collect.policies": 4,
-    "collect.ray": 6,
+    "policies": 4,
+    "reports": 4,
     "export": 5,
-    "viewer": 5,
     "serve": 5,
     "testing": 5,
-    "compat": 5,
-    "cli": 7,
-    "demo": 7,
+    "collect": 6,
+    "viewer": 6,
+    "compat": 6,
+    "collect.ray": 7,
+    "cli": 8,
 }
-# Rooms of one floor that do not know each other.
+# Rooms that do not know each other.
 APART = [
-    ("rollouts", "protocol"),
-    ("rollouts", "envs"),
+    ("store", "protocol"),
+    ("store", "envs"),
+    ("store", "platform"),
+    ("chat", "protocol"),
+    ("chat", "store"),
+    ("reports", "protocol"),
+    ("reports", "envs"),
     ("export", "protocol"),
     ("export", "envs"),
-    ("viewer", "protocol"),
-    ("viewer", "envs"),
+    ("importers", "protocol"),
+    ("importers", "envs"),
     ("export", "viewer"),
     ("export", "serve"),
     ("export", "collect"),
+    ("viewer", "envs"),
     ("viewer", "collect"),
-    ("collect.policies", "wrappers"),
+    ("policies", "wrappers"),
+    ("policies", "envs"),
+    ("envs", "policies"),
     ("envs", "collect"),
 ]
 ONLY_IN = {
@@ -65,11 +78,11 @@ ONLY_IN = {
     "uvicorn": ["viewer", "serve"],
     "fastapi": [],
     "openreward": ["serve"],
-    "datasets": ["export", "demo"],
-    "transformers": ["export", "collect.policies", "wrappers.tokens"],
+    "datasets": ["export", "cli.demo"],
+    "transformers": ["export", "policies", "wrappers.tokens"],
     "ray": ["collect.ray"],
-    "matplotlib": ["rollouts.plots"],
-    "torch": ["collect.policies"],
+    "matplotlib": ["reports.plots"],
+    "torch": ["policies"],
     "trl": [],
     "typer": ["cli"],
 }
@@ -175,13 +188,13 @@ def test_every_public_name_is_there() -> None:
 
 def test_collect_is_a_function_and_a_room() -> None:
     """The name serves both, whichever was imported first."""
-    importlib.import_module("openreward_gym.collect.policies")
+    importlib.import_module("openreward_gym.policies")
     from openreward_gym import collect
 
     assert callable(collect)
     assert openreward_gym.collect is collect
     for first in ("import openreward_gym.collect", "from openreward_gym import collect"):
-        code = f"{first}; import openreward_gym.collect.policies; from openreward_gym import collect; assert callable(collect)"
+        code = f"{first}; import openreward_gym.policies; from openreward_gym import collect; assert callable(collect)"
         subprocess.run([sys.executable, "-c", code], check=True)
 
 

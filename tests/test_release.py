@@ -102,7 +102,7 @@ def test_what_is_in_the_wheel(built: tuple[Path, Path], source: Path) -> None:
         names = set(wheel.namelist())
         page = wheel.read("openreward_gym/viewer/index.html")
     assert page == (ROOT / "openreward_gym" / "viewer" / "index.html").read_bytes()
-    assert {"openreward_gym/py.typed", "openreward_gym/rollouts/rollout.schema.json"} <= names
+    assert {"openreward_gym/py.typed", "openreward_gym/store/rollout.schema.json"} <= names
     # Nothing at the top but the package: `wrappers` there is a link of the repository alone.
     assert {name.split("/")[0] for name in names} == {"openreward_gym", f"openreward_gym-{VERSION}.dist-info"}
     assert not [name for name in names if "test_" in name or "/web/" in name or "node_modules" in name]

@@ -59,7 +59,7 @@ def demo(
 
     Example: openreward-gym demo
     """
-    from openreward_gym import demo as the_demo
+    from openreward_gym.cli import demo as the_demo
 
     check_folder("--output", output)
 

@@ -15,7 +15,7 @@ from openreward_gym.cli.options import FAILED, INCOMPLETE, AsJson, Run, check_fo
 from openreward_gym.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from openreward_gym.rollouts.upload import UploadReport
+    from openreward_gym.platform.upload import UploadReport
 
 SHOWN_DAMAGES = 20
 SAY_S = 10.0
@@ -47,13 +47,13 @@ def report(
 
 
 def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots: Path | None = None) -> None:
-    from openreward_gym.rollouts.report import report_of, write_html
+    from openreward_gym.reports.report import report_of, write_html
 
     found = report_of(runs, _coverage(runs))
     if page is not None:
         write_html(found, page)
     if plots is not None:
-        from openreward_gym.rollouts.plots import write_pngs
+        from openreward_gym.reports.plots import write_pngs
 
         write_pngs(found.charts, plots)
     print(json.dumps(found.to_dict(), indent=2) if as_json else found.to_text())
@@ -80,7 +80,7 @@ def merge(
 
     Example: openreward-gym merge runs/machine-1 runs/machine-2 --output runs/all
     """
-    from openreward_gym.rollouts.merge import merge as put_together
+    from openreward_gym.store.merge import merge as put_together
 
     check_folder("--output", output)
     done = put_together(runs, output, run=run)
@@ -124,7 +124,7 @@ def import_rollouts(
 
     Example: openreward-gym import nemo-gym rollouts.jsonl --output runs/imported
     """
-    from openreward_gym.rollouts.sources import import_run
+    from openreward_gym.importers import import_run
 
     if not path:
         raise ConfigurationError("name the file or folder to import: its path is empty")
@@ -151,7 +151,7 @@ def upload(
 
     Example: openreward-gym upload runs/first
     """
-    from openreward_gym.rollouts.upload import upload as send
+    from openreward_gym.platform.upload import upload as send
 
     done = send(run, base_url=base_url, on_progress=_Waiting())
     print(done)

@@ -12,8 +12,8 @@ import typer
 from openreward_gym.cli.options import Secrets, check_folder, secrets_of
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
-from openreward_gym.rollouts.conversion import origin_of
-from openreward_gym.rollouts.folder import LocalFolder
+from openreward_gym.store.folder import LocalFolder
+from openreward_gym.types.conversion import origin_of
 
 if TYPE_CHECKING:
     from openreward_gym.viewer.powers import Powers
@@ -124,9 +124,9 @@ def powers(replay: str | None = None, tokenizer: str | None = None, secrets_env:
         MissingExtraError: A tokenizer is asked for, and `transformers` is not installed.
         ConfigurationError: The tokenizer has no chat template.
     """
-    from openreward_gym.cli.lens import ExportLens
-    from openreward_gym.cli.replay import ReplayCheck
+    from openreward_gym.viewer.lens import ExportLens
     from openreward_gym.viewer.powers import Powers
+    from openreward_gym.viewer.replay import ReplayCheck
 
     lens = ExportLens(tokenizer)
     if replay is None:

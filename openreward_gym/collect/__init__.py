@@ -11,7 +11,7 @@ from openreward_gym.collect.budgets import BUDGETS, RetryBudget
 from openreward_gym.collect.collection import acollect, collect, estimate
 from openreward_gym.collect.engine import CollectionResult
 from openreward_gym.collect.estimating import Estimate
-from openreward_gym.collect.policies import EpisodicPolicy, Policy, RandomPolicy, ScriptedPolicy, play_steps
+from openreward_gym.policies import EpisodicPolicy, Policy, RandomPolicy, ScriptedPolicy, play_steps
 
 __all__ = [
     "BUDGETS",

@@ -15,10 +15,10 @@ import orjson
 
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.errors import RecordError, StoreError
-from openreward_gym.rollouts.folder import LocalFolder
-from openreward_gym.rollouts.index import read_each
-from openreward_gym.rollouts.record import now_iso
-from openreward_gym.rollouts.writer import LineWriter
+from openreward_gym.store.folder import LocalFolder
+from openreward_gym.store.index import read_each
+from openreward_gym.store.writer import LineWriter
+from openreward_gym.types.rollout import now_iso
 
 MISSING, FAILED, SUCCESSFUL, OMITTED = range(4)
 

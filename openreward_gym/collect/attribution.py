@@ -20,7 +20,7 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
-from openreward_gym.rollouts.failure import Failure
+from openreward_gym.store.failure import Failure
 
 Stage = Literal["open", "policy", "call"]
 

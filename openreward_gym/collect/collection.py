@@ -13,11 +13,11 @@ from openreward_gym.collect.estimating import Estimate, estimate_collection
 from openreward_gym.collect.groups import Advantage
 from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks, select_indices
 from openreward_gym.collect.plan import Engine, Plan
-from openreward_gym.collect.policies import EpisodicPolicy, Policy, resolve
 from openreward_gym.collect.progress import Face, Reporter, reporter
 from openreward_gym.collect.stopping import Stop, stopped_by_signals
 from openreward_gym.envs import catalog, hosting
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.policies import EpisodicPolicy, Policy, resolve
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 
@@ -66,7 +66,7 @@ async def acollect(
     Args:
         environment: "weather" on one server, "owner/name" on the platform; a class is played in this process.
         policy: `await policy(transcript, tools) -> AssistantMessage`; an object with `begin(task, sample, seed)` that
-            returns such a callable; or a name: see `openreward_gym.collect.policies.resolve`.
+            returns such a callable; or a name: see `openreward_gym.policies.resolve`.
         base_url: The environment's server; None for the hosted platform.
         variant, split: As for `OpenRewardEnv`.
         tasks: Which tasks of the split: None for all, "0:100", "3,7", or numbers.

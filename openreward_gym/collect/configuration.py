@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from openreward_gym.errors import StoreError
-from openreward_gym.rollouts.record import check_schema, now_iso
+from openreward_gym.types.rollout import check_schema, now_iso
 
 SCHEMA = "openreward-gym/run/1"
 PACKAGES = ("openreward-gym", "gymnasium", "httpx", "openreward", "openai", "anthropic", "google-genai", "transformers", "torch")

@@ -10,7 +10,6 @@ from typing import Any
 
 from openreward_gym.collect.attribution import Stage, failure_of
 from openreward_gym.collect.inventory import Unit
-from openreward_gym.collect.policies import EpisodicPolicy, Policy, policy_of_episode
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.episode import Episode
 from openreward_gym.envs.stepping import FAILURES
@@ -21,8 +20,9 @@ from openreward_gym.errors import (
     ContextOverflowError,
     TaskNotFoundError,
 )
-from openreward_gym.rollouts.failure import Failure
-from openreward_gym.rollouts.record import Rollout
+from openreward_gym.policies import EpisodicPolicy, Policy, policy_of_episode
+from openreward_gym.store.failure import Failure
+from openreward_gym.types.rollout import Rollout
 from openreward_gym.wrappers.record import rollout_of
 
 

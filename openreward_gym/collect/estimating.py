@@ -8,8 +8,8 @@ from pathlib import Path
 from openreward_gym.collect.attempts import Coverage, Outcomes
 from openreward_gym.collect.inventory import Inventory
 from openreward_gym.collect.plan import Plan
-from openreward_gym.rollouts.store import RolloutStore
-from openreward_gym.rollouts.summary import summarize
+from openreward_gym.reports.summary import summarize
+from openreward_gym.store.store import RolloutStore
 
 
 @dataclass(frozen=True, slots=True)

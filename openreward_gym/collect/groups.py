@@ -16,13 +16,13 @@ from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.tasks import TaskRequest
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.session import GroupCandidate, GroupScore
-from openreward_gym.rollouts.conversion import message_of
-from openreward_gym.rollouts.groups import SCHEMA, Group, read_groups
-from openreward_gym.rollouts.record import Rollout
-from openreward_gym.rollouts.statistics import mean
-from openreward_gym.rollouts.store import RolloutStore
-from openreward_gym.rollouts.writer import LineWriter
+from openreward_gym.reports.statistics import mean
+from openreward_gym.store.groups import SCHEMA, Group, read_groups
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.store.writer import LineWriter
 from openreward_gym.types import Block, Message, TextBlock, ToolCall, ToolResult, ToolSet, text_of
+from openreward_gym.types.conversion import message_of
+from openreward_gym.types.rollout import Rollout
 
 Advantage: TypeAlias = Literal["group", "leave_one_out"]
 """How a rollout's advantage is made of its group's rewards; see `advantages_of`."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError, StoreError
-from openreward_gym.rollouts.record import line_of, task_id
-from openreward_gym.rollouts.sources import nemo_gym
+from openreward_gym.importers import nemo_gym
+from openreward_gym.types.rollout import line_of, task_id
 
 
 @dataclass(frozen=True, slots=True)

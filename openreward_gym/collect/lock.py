@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from openreward_gym.errors import StoreError
-from openreward_gym.rollouts.record import now_iso
-from openreward_gym.rollouts.writer import fcntl, lock_of
+from openreward_gym.store.writer import fcntl, lock_of
+from openreward_gym.types.rollout import now_iso
 
 NAME = "collector.lock"
 GATE = "workers.lock"

@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeAlias
 
 from openreward_gym.collect.budgets import RetryBudget
 from openreward_gym.collect.groups import Advantage
-from openreward_gym.collect.policies import EpisodicPolicy, Policy, policy_name, policy_settings
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.rollouts.conversion import origin_of
-from openreward_gym.rollouts.platform import Platform
+from openreward_gym.platform.runs import Platform
+from openreward_gym.policies import EpisodicPolicy, Policy, policy_name, policy_settings
+from openreward_gym.types.conversion import origin_of
 
 Engine: TypeAlias = Literal["local", "ray"]
 """Where episodes are played: in this process, or in Ray's actors."""

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from openreward_gym.collect.episodes import Attempt, AttemptFailedError
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import Plan
-from openreward_gym.collect.policies import policy_name, policy_settings
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import AuthenticationError, ConfigurationError, OpenRewardGymError
-from openreward_gym.rollouts.failure import Failure
-from openreward_gym.rollouts.record import Rollout
+from openreward_gym.policies import policy_name, policy_settings
+from openreward_gym.store.failure import Failure
+from openreward_gym.types.rollout import Rollout
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from openreward_gym.rollouts.failure import Failure
-from openreward_gym.rollouts.record import Rollout, now_iso
+from openreward_gym.store.failure import Failure
+from openreward_gym.types.rollout import Rollout, now_iso
 
 LOG_EVERY_S = 10.0
 SUMMARY_EVERY_S = 30.0

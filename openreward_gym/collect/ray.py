@@ -23,13 +23,13 @@ from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.lock import RunLock, writing_for
 from openreward_gym.collect.plan import Plan
 from openreward_gym.collect.playing import LocalPlayer, Played, Player
-from openreward_gym.collect.policies import resolve
 from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError
-from openreward_gym.rollouts.failure import Failure
-from openreward_gym.rollouts.folder import LocalFolder
-from openreward_gym.rollouts.index import ShardIndex
-from openreward_gym.rollouts.record import Rollout
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.policies import resolve
+from openreward_gym.store.failure import Failure
+from openreward_gym.store.folder import LocalFolder
+from openreward_gym.store.index import ShardIndex
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import Rollout
 
 LEAVE_S = 15.0
 """Seconds that a worker has for closing its sessions when a run is stopped."""

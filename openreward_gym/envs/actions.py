@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from openreward_gym.chat import parse_action
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.rollouts.chat import parse_action
 from openreward_gym.types import AssistantMessage
 
 ACTION_FORMS = (

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 
+from openreward_gym.chat import to_openai
 from openreward_gym.envs import catalog, hosting, rendering
 from openreward_gym.envs.actions import as_message
 from openreward_gym.envs.arguments import RENDER_MODES, check_arguments, observation_space
@@ -31,9 +32,8 @@ from openreward_gym.errors import OpenRewardGymError, ResetNeededError
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import RemoteEnvironment
 from openreward_gym.protocol.session import Session
-from openreward_gym.rollouts.chat import to_openai
-from openreward_gym.rollouts.record import now_iso
 from openreward_gym.types import Json, Message, Task, ToolSet
+from openreward_gym.types.rollout import now_iso
 
 Observation = Any
 StepResult = tuple[Observation, float, bool, bool, Info]

@@ -12,8 +12,8 @@ from openreward_gym.envs.episode import Episode
 from openreward_gym.errors import OpenRewardGymError, TransportTimeoutError
 from openreward_gym.protocol.client import RemoteEnvironment
 from openreward_gym.protocol.session import Session
-from openreward_gym.rollouts.record import now_iso
 from openreward_gym.types import Task
+from openreward_gym.types.rollout import now_iso
 
 
 @asynccontextmanager

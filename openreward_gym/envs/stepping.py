@@ -20,8 +20,8 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
-from openreward_gym.rollouts.record import now_iso
 from openreward_gym.types import AssistantMessage, StopReason, TextBlock, ToolCall, ToolOutput
+from openreward_gym.types.rollout import now_iso
 
 OnMessage: TypeAlias = Literal["terminate", "truncate", "nudge"]
 

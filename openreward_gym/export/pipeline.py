@@ -14,7 +14,7 @@ from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Deduplication, Facts, Select, choose, facts_of, reward_of
 from openreward_gym.export.source import Record, Source
 from openreward_gym.export.tables import Columns, Row
-from openreward_gym.rollouts.record import Rollout
+from openreward_gym.types.rollout import Rollout
 
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate

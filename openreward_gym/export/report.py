@@ -11,7 +11,7 @@ from typing import Any
 
 from openreward_gym.export.select import reward_of, task_of, tokens_of, turns_of
 from openreward_gym.export.source import Record
-from openreward_gym.rollouts.statistics import mean, median
+from openreward_gym.reports.statistics import mean, median
 
 FINDINGS = {
     "control_tokens": "rollouts in which a tool or user wrote a control token: drop or escape them with control_tokens=...",

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export import exact
 from openreward_gym.export.source import Notes, Record
-from openreward_gym.rollouts.record import Rollout
+from openreward_gym.types.rollout import Rollout
 
 Names: TypeAlias = str | Collection[str] | None
 Which: TypeAlias = Literal["sum", "last", "max", "score"]

@@ -12,12 +12,12 @@ from typing import Any, TypeAlias
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.export import exact
-from openreward_gym.rollouts.groups import Group, read_groups
-from openreward_gym.rollouts.index import Place
-from openreward_gym.rollouts.labels import Label, read_labels
-from openreward_gym.rollouts.record import SCHEMA, Rollout, check_schema
-from openreward_gym.rollouts.store import RolloutStore
-from openreward_gym.rollouts.view import RolloutView
+from openreward_gym.store.groups import Group, read_groups
+from openreward_gym.store.index import Place
+from openreward_gym.store.labels import Label, read_labels
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.store.view import RolloutView
+from openreward_gym.types.rollout import SCHEMA, Rollout, check_schema
 
 Rollouts: TypeAlias = RolloutStore | RolloutView | str | os.PathLike[str] | Iterable[Rollout] | Sequence[str | os.PathLike[str]]
 """What the functions of `openreward_gym.export` take: a store, a run's path, several paths, or rollouts."""

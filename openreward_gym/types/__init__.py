@@ -1,7 +1,7 @@
 """The nouns that flow through the package: blocks, messages, tools, calls, outputs, tasks, endings.
 
 Plain frozen dataclasses without behaviour beyond reading themselves. What crosses a border has its own shape there:
-the wire's JSON is read and written by `openreward_gym.protocol.wire`, the disk's by `openreward_gym.rollouts.record`.
+the wire's JSON is read and written by `openreward_gym.protocol.wire`, the disk's by `openreward_gym.types.rollout`.
 """
 
 from openreward_gym.types.blocks import (

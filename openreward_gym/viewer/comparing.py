@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.rollouts.statistics import Comparison, compare, mean
+from openreward_gym.reports.statistics import Comparison, compare, mean
 from openreward_gym.viewer.index import RunIndex
 
 MAX_RUNS = 10
@@ -26,7 +26,7 @@ def comparison(index: RunIndex, runs: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         `runs`: for each its figures (means of what was recorded; None where nothing was) and `against_first`, see
-        `openreward_gym.rollouts.statistics.Comparison`, None for the first. `tasks`: `{"task", "prompt", "environment",
+        `openreward_gym.reports.statistics.Comparison`, None for the first. `tasks`: `{"task", "prompt", "environment",
         "index", "rewards": [mean or None for each run], "counts", "spread"}`, the widest spread first. `common`: how many
         tasks more than one of the runs has.
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.rollouts import images
-from openreward_gym.rollouts.addresses import run_key
-from openreward_gym.rollouts.folder import LocalFolder, Shard
-from openreward_gym.rollouts.labels import FILE as LABELS
-from openreward_gym.rollouts.labels import Label, read_labels, write_label
+from openreward_gym.store import images
+from openreward_gym.store.addresses import run_key
+from openreward_gym.store.folder import LocalFolder, Shard
+from openreward_gym.store.labels import FILE as LABELS
+from openreward_gym.store.labels import Label, read_labels, write_label
 from openreward_gym.viewer import tables
 from openreward_gym.viewer.rows import parsed, ranges_of, row_of
 

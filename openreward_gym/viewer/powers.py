@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from openreward_gym.rollouts.record import Rollout
+from openreward_gym.types.rollout import Rollout
 
 Others: TypeAlias = Callable[[], Sequence[Rollout]]
 Lens: TypeAlias = Callable[[Rollout, Others, str], Mapping[str, Any]]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from openreward_gym.rollouts.record import Rollout
+from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.filters import NUMBERS, TEXTS, Completion, Sql, compiled, complete
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.tables import JOINED

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from openreward_gym.errors import RecordError
-from openreward_gym.rollouts.record import SCHEMA, check_schema
+from openreward_gym.types.rollout import SCHEMA, check_schema
 
 PROMPT_LENGTH = 160
 NAME_LENGTH = 200

@@ -21,10 +21,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
-from openreward_gym.rollouts import images
-from openreward_gym.rollouts.folder import LocalFolder
-from openreward_gym.rollouts.labels import Label
-from openreward_gym.rollouts.record import Rollout
+from openreward_gym.store import images
+from openreward_gym.store.folder import LocalFolder
+from openreward_gym.store.labels import Label
+from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.comparing import comparison
 from openreward_gym.viewer.guard import Guard

@@ -14,8 +14,8 @@ from urllib.parse import quote
 import orjson
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.rollouts import images
-from openreward_gym.rollouts.folder import LocalFolder
+from openreward_gym.store import images
+from openreward_gym.store.folder import LocalFolder
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.page import with_data

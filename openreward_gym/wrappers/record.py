@@ -14,7 +14,7 @@ import gymnasium
 from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.envs.observations import Info
-from openreward_gym.rollouts.conversion import (
+from openreward_gym.types.conversion import (
     message_records,
     origin_of,
     result_record,
@@ -24,8 +24,8 @@ from openreward_gym.rollouts.conversion import (
     total_reward,
     total_usage,
 )
-from openreward_gym.rollouts.record import EnvironmentRecord, MessageRecord, Rollout, Status, TaskRecord, Timing, now_iso, task_id
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, Status, TaskRecord, Timing, now_iso, task_id
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import Json, UserMessage
 from openreward_gym.wrappers.base import Wrapper
 

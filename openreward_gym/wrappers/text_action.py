@@ -10,7 +10,7 @@ import gymnasium
 from openreward_gym.envs.actions import as_message
 from openreward_gym.envs.spaces import UnicodeText
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.rollouts.chat.raw_text import FORMATS, from_raw_text
+from openreward_gym.chat.raw_text import FORMATS, from_raw_text
 from openreward_gym.types import AssistantMessage, TextBlock
 from openreward_gym.wrappers.base import Wrapper
 

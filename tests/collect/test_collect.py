@@ -19,7 +19,7 @@ from openreward_gym.errors import (
     SplitNotFoundError,
     StoreError,
 )
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from providers import providing
 
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

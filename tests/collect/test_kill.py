@@ -12,7 +12,7 @@ import pytest
 from collectors import once_each
 from launch import served
 
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 
 # Imports once, then forks a collector, kills it after a random time, forks the next one: until the run is whole.
 KILLER = """

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from openreward_gym.collect import progress
 from openreward_gym.collect.progress import Bar, Events, Log, reporter
-from openreward_gym.rollouts.failure import Failure
-from openreward_gym.rollouts.record import Rollout, TokenUsage
+from openreward_gym.store.failure import Failure
+from openreward_gym.types.rollout import Rollout, TokenUsage
 
 FAILURE = Failure(source="environment", kind="session_lost", stage="call", message="gone\nfor good")
 

@@ -19,7 +19,7 @@ from openreward_gym.collect.attempts import Outcomes
 from openreward_gym.collect.inventory import Inventory, TaskChoice
 from openreward_gym.collect.lock import RunLock
 from openreward_gym.errors import RecordError, StoreError
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
 
 

@@ -22,9 +22,9 @@ from openreward_gym import collect
 from openreward_gym.collect.lock import RunLock, writing_for
 from openreward_gym.collect.progress import Reporter
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
-from openreward_gym.rollouts.record import Rollout
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
+from openreward_gym.types.rollout import Rollout
 
 WORKERS = 3
 

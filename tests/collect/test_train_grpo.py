@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from openreward_gym import serve
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 
 pytestmark = pytest.mark.train
 

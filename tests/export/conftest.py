@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
-from pathlib import Path
 
 _home = tempfile.TemporaryDirectory(prefix="openreward-gym-hf-")
 os.environ.update(HF_HOME=_home.name, HF_HUB_OFFLINE="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1", TOKENIZERS_PARALLELISM="false")
-sys.path.insert(0, str(Path(__file__).parents[1] / "rollouts"))

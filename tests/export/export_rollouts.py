@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from openreward_gym.rollouts.record import (
+from openreward_gym.types.rollout import (
     EnvironmentRecord,
     MessageRecord,
     Part,

@@ -16,8 +16,8 @@ from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.rollouts.record import ImagePart, MessageRecord, Rollout, TextPart
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import ImagePart, MessageRecord, Rollout, TextPart
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

@@ -15,7 +15,7 @@ from export_rollouts import assistant, call, episode, result
 from huggingface_hub import metadata_load
 
 from openreward_gym import export
-from openreward_gym.rollouts.record import Rollout, TokenUsage
+from openreward_gym.types.rollout import Rollout, TokenUsage
 
 
 def rollouts() -> list[Rollout]:

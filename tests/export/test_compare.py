@@ -14,7 +14,7 @@ from export_rollouts import assistant, call, episode, png, result, user
 from openreward_gym import export
 from openreward_gym.export.formats.compare import interleaved
 from openreward_gym.export.select import Facts
-from openreward_gym.rollouts.record import ImagePart, MessageRecord, Rollout, ToolRecord
+from openreward_gym.types.rollout import ImagePart, MessageRecord, Rollout, ToolRecord
 
 
 def two(good: list[Any], bad: list[Any], **fields: Any) -> list[Rollout]:

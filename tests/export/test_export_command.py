@@ -12,8 +12,8 @@ from export_rollouts import assistant, episode
 from tiny_tokenizer import tiny_tokenizer
 
 from openreward_gym import cli
-from openreward_gym.rollouts.labels import Label, write_label
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.labels import Label, write_label
+from openreward_gym.store.store import RolloutStore
 
 
 class Ran(NamedTuple):

@@ -12,10 +12,10 @@ from export_rollouts import assistant, episode
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError, RecordError
 from openreward_gym.export import Select
-from openreward_gym.rollouts.groups import SCHEMA
-from openreward_gym.rollouts.labels import Label, write_label
-from openreward_gym.rollouts.record import Rollout
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.groups import SCHEMA
+from openreward_gym.store.labels import Label, write_label
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import Rollout
 
 
 @pytest.fixture

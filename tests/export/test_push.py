@@ -18,7 +18,7 @@ from hub_stand_in import Hub, hub
 
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 
 PROGRAM = """
 import json, sys

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export import Select
-from openreward_gym.rollouts.record import Rollout, TokenUsage
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import Rollout, TokenUsage
 
 
 def kept(rollouts: list[Rollout], **criteria: Any) -> list[str]:

@@ -18,8 +18,8 @@ from export_rollouts import assistant, call, episode, png, result, user
 
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.rollouts.record import ImagePart, MessageRecord, OtherPart, ReasoningPart, Rollout, TextPart, ToolRecord
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import ImagePart, MessageRecord, OtherPart, ReasoningPart, Rollout, TextPart, ToolRecord
 
 
 def messages_of(*rollouts: Rollout, **options: Any) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from openreward_gym import export
 from openreward_gym.errors import RecordError
 from openreward_gym.export import columns, tables
 from openreward_gym.export.columns import TextLists
-from openreward_gym.rollouts.record import ImagePart, MessageRecord, ToolRecord
+from openreward_gym.types.rollout import ImagePart, MessageRecord, ToolRecord
 
 
 @settings(max_examples=50, deadline=None)

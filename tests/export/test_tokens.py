@@ -17,7 +17,7 @@ from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.masks import CannotMask, Masks, plain
 from openreward_gym.export.template import ChatTemplate
-from openreward_gym.rollouts.record import ImagePart, MessageRecord, Part, ReasoningPart, Rollout, TextPart
+from openreward_gym.types.rollout import ImagePart, MessageRecord, Part, ReasoningPart, Rollout, TextPart
 
 
 def trained(rollout: Rollout, tokenizer: Any, **options: Any) -> list[str]:

@@ -14,7 +14,7 @@ from export_rollouts import assistant, call, episode, png, result, user
 from PIL import Image
 
 from openreward_gym import export
-from openreward_gym.rollouts.record import ImagePart, MessageRecord, ReasoningPart, Rollout, TextPart, TokenUsage
+from openreward_gym.types.rollout import ImagePart, MessageRecord, ReasoningPart, Rollout, TextPart, TokenUsage
 
 
 def lines(rollouts: list[Rollout], format: str, folder: Path, **options: Any) -> list[dict[str, Any]]:

@@ -38,9 +38,9 @@ from openreward_gym.errors import (
 )
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.session import Session
-from openreward_gym.rollouts.store import RolloutStore
 from openreward_gym.serve.examples import solution
 from openreward_gym.serve.inprocess import InProcess, hosted
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, ToolSet
 from openreward_gym.types import TextBlock as Text
 from openreward_gym.wrappers import RecordRollouts

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 
 POLICY = """
 import asyncio

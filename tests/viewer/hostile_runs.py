@@ -7,7 +7,8 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from openreward_gym.rollouts.record import (
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import (
     EnvironmentRecord,
     ImagePart,
     MessageRecord,
@@ -17,7 +18,6 @@ from openreward_gym.rollouts.record import (
     TextPart,
     ToolCallPart,
 )
-from openreward_gym.rollouts.store import RolloutStore
 
 ATTACKS = [
     "<script>window.hacked=1</script>",

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from training_run import train
 
-from openreward_gym.cli.replay import ReplayCheck
-from openreward_gym.rollouts.record import Rollout
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex
+from openreward_gym.viewer.replay import ReplayCheck
 
 
 @pytest.fixture(scope="module")

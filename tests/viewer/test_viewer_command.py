@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from openreward_gym.rollouts.record import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TextPart, ToolCallPart
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TextPart, ToolCallPart
 
 SECRET = "s3cret-81f2-value"
 

@@ -10,8 +10,8 @@ from viewer_runs import simple
 from viewer_serving import viewing
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.rollouts.record import TaskRecord
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import TaskRecord
 from openreward_gym.viewer import comparing
 from openreward_gym.viewer.comparing import comparison
 from openreward_gym.viewer.index import RunIndex

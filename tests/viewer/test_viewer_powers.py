@@ -19,11 +19,9 @@ from viewer_runs import episode, png, simple, training
 from viewer_serving import viewing
 
 from openreward_gym import cli
-from openreward_gym.cli.lens import ExportLens
-from openreward_gym.cli.replay import ReplayCheck
 from openreward_gym.cli.viewing import powers
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
-from openreward_gym.rollouts.record import (
+from openreward_gym.types.rollout import (
     EnvironmentRecord,
     ImagePart,
     MessageRecord,
@@ -33,7 +31,9 @@ from openreward_gym.rollouts.record import (
     TextPart,
     ToolCallPart,
 )
+from openreward_gym.viewer.lens import ExportLens
 from openreward_gym.viewer.pictures import size_in_pixels
+from openreward_gym.viewer.replay import ReplayCheck
 
 BAD_ADDRESS = "http://127.0.0.1:9"
 

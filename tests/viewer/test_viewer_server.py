@@ -17,8 +17,8 @@ import pytest
 from viewer_runs import png, simple, training
 from viewer_serving import viewing
 
-from openreward_gym.rollouts.record import ImagePart, MessageRecord, Part, Rollout
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import ImagePart, MessageRecord, Part, Rollout
 from openreward_gym.viewer.guard import COOKIE
 from openreward_gym.viewer.powers import Others, Powers
 

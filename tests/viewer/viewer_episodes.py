@@ -6,9 +6,9 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from openreward_gym import Client
-from openreward_gym.rollouts.conversion import message_records, result_record, terminal_tool_record
-from openreward_gym.rollouts.record import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TextPart, ToolCallPart
 from openreward_gym.types import ToolCall
+from openreward_gym.types.conversion import message_records, result_record, terminal_tool_record
+from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TextPart, ToolCallPart
 
 
 def weather_episode(base_url: str, *, identity: str = "a", city: str | None = None, answer: str = "") -> Rollout:

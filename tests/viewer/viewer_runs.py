@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.rollouts.record import (
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import (
     EnvironmentRecord,
     ImagePart,
     MessageRecord,
@@ -22,7 +23,6 @@ from openreward_gym.rollouts.record import (
     ToolCallPart,
     task_id,
 )
-from openreward_gym.rollouts.store import RolloutStore
 
 STEPS, GROUPS, SAMPLES = 8, 4, 4
 RANGES = {"reward": [0, 1], "format": [0, 1], "repetition": {"min": 0, "max": 1, "lower_is_better": True}}

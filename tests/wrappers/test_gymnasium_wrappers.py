@@ -16,7 +16,7 @@ from gymnasium.wrappers import vector
 
 import openreward_gym  # noqa: F401  (registers OpenReward-v0)
 from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.wrappers import LimitSeconds, LimitSteps, LimitTokens, RecordRollouts, TextAction, TruncateObservation
 
 Env = gym.Env[Any, Any]

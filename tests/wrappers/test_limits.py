@@ -13,7 +13,7 @@ from byte_tokenizer import byte_tokenizer
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.vector import OpenRewardVectorEnv
 from openreward_gym.errors import ConfigurationError, ResetNeededError
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Sampled, ToolCall, Usage
 from openreward_gym.wrappers import LimitSeconds, LimitSteps, LimitTokens, RecordRollouts, Wrapper
 

@@ -14,8 +14,8 @@ import pytest
 
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.rollouts.record import TextPart
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.types.rollout import TextPart
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Sampled, ToolCall, Usage
 from openreward_gym.wrappers import RecordRollouts
 

@@ -14,7 +14,7 @@ from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.spaces import UnicodeText
 from openreward_gym.envs.vector import OpenRewardVectorEnv
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Sampled, ToolCall
 from openreward_gym.wrappers import RecordRollouts, TextAction
 

@@ -17,7 +17,7 @@ from openreward_gym.export.formats.base import Format, further_columns
 from openreward_gym.export.select import rewards_of, tokens_of, turns_of
 from openreward_gym.export.source import Record
 from openreward_gym.export.tables import Columns, Row
-from openreward_gym.rollouts.record import Rollout
+from openreward_gym.types.rollout import Rollout
 
 
 class Rollouts(Format):

@@ -10,12 +10,12 @@ from openreward_gym.export.conversation import Conversation
 from openreward_gym.export.formats.archive import image_parts
 from openreward_gym.export.formats.base import Format
 from openreward_gym.export.tables import Columns, Row
-from openreward_gym.rollouts.record import Rollout
-from openreward_gym.rollouts.sources import nemo_gym
+from openreward_gym.importers import nemo_gym
+from openreward_gym.types.rollout import Rollout
 
 
 class NemoGym(Format):
-    """What `openreward_gym.rollouts.sources.nemo_gym` writes: `responses_create_params`, `response`, `reward` and the rest."""
+    """What `openreward_gym.importers.nemo_gym` writes: `responses_create_params`, `response`, `reward` and the rest."""
 
     name = "nemo_gym"
     about = "rollouts as NeMo Gym writes them (with all that was imported from it, answers too)"

@@ -18,9 +18,9 @@ from tiny_model import model_and_tokenizer
 from tiny_tokenizer import VISION, tiny_tokenizer
 
 from openreward_gym import export
-from openreward_gym.rollouts.record import Rollout
-from openreward_gym.rollouts.sources import nemo_gym
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.importers import nemo_gym
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import Rollout
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "nemo_gym_rollouts"
 

@@ -19,7 +19,7 @@ from tiny_tokenizer import tiny_tokenizer
 
 from openreward_gym import export
 from openreward_gym.export.template import ChatTemplate
-from openreward_gym.rollouts.record import MessageRecord, Part, ReasoningPart, Rollout, TextPart, ToolCallPart
+from openreward_gym.types.rollout import MessageRecord, Part, ReasoningPart, Rollout, TextPart, ToolCallPart
 
 CONVERSATIONS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 12
 

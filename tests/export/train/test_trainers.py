@@ -13,8 +13,8 @@ from datasets import load_dataset
 from export_rollouts import assistant, call, episode, png, result, user
 
 from openreward_gym import export
-from openreward_gym.rollouts.record import ImagePart, MessageRecord, ReasoningPart, Rollout, TextPart
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import ImagePart, MessageRecord, ReasoningPart, Rollout, TextPart
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
 

@@ -21,9 +21,9 @@ from viewer_serving import viewing
 
 from openreward_gym import serve
 from openreward_gym.cli.viewing import powers
-from openreward_gym.rollouts.labels import Label, write_label
-from openreward_gym.rollouts.record import TextPart
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.labels import Label, write_label
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import TextPart
 
 WIDTH, NARROW, HEIGHT = 1280, 400, 800
 

@@ -18,7 +18,9 @@ from viewer_serving import viewing
 
 from openreward_gym import Recorder
 from openreward_gym.cli.viewing import powers
-from openreward_gym.rollouts.record import (
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types import AssistantMessage, UserMessage
+from openreward_gym.types.rollout import (
     EnvironmentRecord,
     ImagePart,
     MessageRecord,
@@ -27,8 +29,6 @@ from openreward_gym.rollouts.record import (
     TextPart,
     ToolCallPart,
 )
-from openreward_gym.rollouts.store import RolloutStore
-from openreward_gym.types import AssistantMessage, UserMessage
 
 GROUP = "#/rollouts?run=training&step=0&group=step0-task0"
 SAMPLE = f"{GROUP}&sample=training-0-0-0"

@@ -11,7 +11,7 @@ from viewer_runs import simple
 from viewer_serving import viewing
 
 from openreward_gym import Recorder
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, ReasoningItem, ToolCall, ToolResult, UserMessage
 
 GROUP = "#/rollouts?run=training&step=0&group=step0-task0"

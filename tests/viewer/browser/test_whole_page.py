@@ -13,10 +13,10 @@ from playwright.sync_api import expect
 from viewer_runs import simple, task_spec
 from viewer_serving import viewing
 
-from openreward_gym.rollouts.html import rollout_html
-from openreward_gym.rollouts.labels import read_labels
-from openreward_gym.rollouts.record import task_id
-from openreward_gym.rollouts.store import RolloutStore
+from openreward_gym.store.html import rollout_html
+from openreward_gym.store.labels import read_labels
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types.rollout import task_id
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.share import write_html
 

@@ -1,0 +1,50 @@
+"""Anthropic's models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from openreward_gym.chat import from_anthropic, to_anthropic
+from openreward_gym.policies.base import Transcript
+from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy
+from openreward_gym.types import AssistantMessage, ToolSet
+
+MAX_TOKENS = 8192
+"""The API wants a limit."""
+
+
+class AnthropicPolicy(ModelPolicy):
+    """A model behind Anthropic's messages; arguments as for `ModelPolicy`."""
+
+    provider = "anthropic"
+    sdk = "anthropic"
+    key_env = "ANTHROPIC_API_KEY"
+
+    def make_client(self, key: str) -> Any:
+        return self._sdk.AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0, timeout=self._timeout_s)
+
+    def request(self, transcript: Transcript, tools: ToolSet) -> dict[str, Any]:
+        system, turns = to_anthropic(transcript)
+        # Empty texts and turns, which environments and models do say, are refused.
+        messages = [{**turn, "content": [b for b in turn["content"] if b.get("text") != ""]} for turn in turns]
+        offered = [
+            {"name": tool.name, "description": tool.description, "input_schema": dict(tool.input_schema or NO_ARGUMENTS)}
+            for tool in tools
+        ]
+        return {
+            "model": self.model,
+            "max_tokens": MAX_TOKENS,
+            "messages": [turn for turn in messages if turn["content"]],
+            **({"system": system} if system else {}),
+            **({"tools": offered} if offered else {}),
+            **self.sampling,
+        }
+
+    async def send(self, client: Any, request: Mapping[str, Any]) -> Any:
+        return await client.messages.create(**request)
+
+    def read(self, answer: Any) -> AssistantMessage:
+        message = from_anthropic(answer)[0]
+        assert isinstance(message, AssistantMessage)
+        return message

@@ -1,0 +1,302 @@
+"""Pictures of runs: rewards, tasks, turns and tokens as bars, inline in a page (SVG) or as PNG files (extra `plots`)."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import math
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from openreward_gym.errors import MissingExtraError, StoreError
+from openreward_gym.reports.statistics import mean
+from openreward_gym.types.rollout import Rollout
+
+COLOURS = ("#2f6db3", "#e08a1e", "#3a9a5b", "#a64d79", "#6b6b6b", "#17a2a2")
+MOST_BINS = 20
+MOST_TASKS = 40
+WIDTH, HEIGHT = 560, 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 34, 46
+_MOST_LABELS = 14
+_LARGEST, _SMALLEST = 1e300, 1e-300
+"""What is beyond is drawn as these: the differences of such numbers are no floats any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Bars, side by side where there are several series.
+
+    Attributes:
+        name: For files.
+        title, x, y: What it shows, and on which axes.
+        labels: Below the bars, one a place.
+        series: (name, heights) of each run; None is a place without a bar.
+        note: What was left out; empty for nothing.
+    """
+
+    name: str
+    title: str
+    x: str
+    y: str
+    labels: tuple[str, ...]
+    series: tuple[tuple[str, tuple[float | None, ...]], ...]
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Measures:
+    """What a run's rollouts measured, a few bytes each; `watch` fills it."""
+
+    rewards: array[float] = field(default_factory=lambda: array("d"))
+    turns: array[float] = field(default_factory=lambda: array("d"))
+    tokens: array[float] = field(default_factory=lambda: array("d"))
+    by_task: dict[str, list[float]] = field(default_factory=dict)
+    places: dict[str, tuple[str, str, float]] = field(default_factory=dict)
+
+    def watch(self, rollouts: Iterable[Rollout]) -> Iterator[Rollout]:
+        """The same rollouts, noted as they pass."""
+        for rollout in rollouts:
+            environment = rollout.environment
+            task = rollout.task.id or f"{environment.name}/{environment.split}/{rollout.task.index}"
+            if task not in self.places:
+                place = math.inf if rollout.task.index is None else rollout.task.index
+                self.places[task] = (environment.name, environment.split or "", place)
+            self.turns.append(rollout.num_turns)
+            if rollout.reward is not None and math.isfinite(rollout.reward):
+                self.rewards.append(max(-_LARGEST, min(_LARGEST, rollout.reward)))
+                self.by_task.setdefault(task, []).append(rollout.reward)
+            if rollout.usage is not None and rollout.usage.output_tokens is not None:
+                self.tokens.append(rollout.usage.output_tokens)
+            yield rollout
+
+
+def charts_of(runs: Mapping[str, Measures]) -> list[Chart]:
+    """The charts of runs by name; one that would be empty is left out."""
+    found = [
+        _histogram("rewards", "Rewards", "reward", {name: run.rewards for name, run in runs.items()}),
+        _tasks(runs),
+        _histogram("turns", "Turns", "assistant messages a rollout", {name: run.turns for name, run in runs.items()}),
+        _histogram("tokens", "Tokens", "output tokens a rollout", {name: run.tokens for name, run in runs.items()}),
+    ]
+    return [chart for chart in found if chart is not None]
+
+
+def _tasks(runs: Mapping[str, Measures]) -> Chart | None:
+    places = {task: place for run in runs.values() for task, place in run.places.items()}
+    tasks = sorted((task for task in places if any(task in run.by_task for run in runs.values())), key=lambda t: (places[t], t))
+    if not tasks:
+        return None
+    shown = tasks[:MOST_TASKS]
+    several = len({places[task][:2] for task in shown}) > 1
+    series = tuple(
+        (name, tuple(_drawn(run.by_task[task]) if task in run.by_task else None for task in shown)) for name, run in runs.items()
+    )
+    note = f"the first {len(shown)} of {len(tasks)} tasks" if len(shown) < len(tasks) else ""
+    labels = tuple(_task_label(places[task], task, several) for task in shown)
+    return Chart("tasks", "Mean reward by task", "task", "mean reward", labels, series, note)
+
+
+def _drawn(rewards: Sequence[float]) -> float:
+    return max(-_LARGEST, min(_LARGEST, mean(rewards)))
+
+
+def _task_label(place: tuple[str, str, float], task: str, several: bool) -> str:
+    environment, split, index = place
+    number = task[:6] if index == math.inf else f"{index:.0f}"
+    return f"{environment} {split} {number}" if several else number
+
+
+def _histogram(name: str, title: str, x: str, values: Mapping[str, Sequence[float]]) -> Chart | None:
+    """How many rollouts have each value: one bar a value where there are few, else one a range."""
+    everything = [value for run in values.values() for value in run]
+    if not everything:
+        return None
+    distinct = sorted(set(everything))
+    if len(distinct) <= MOST_BINS // 2:
+        labels = [_number(value) for value in distinct]
+        counts = {run: [found.count(value) for value in distinct] for run, found in ((r, list(v)) for r, v in values.items())}
+    else:
+        edges = _edges(distinct)
+        labels = [_range(low, high, whole=edges.whole) for low, high in edges.pairs()]
+        counts = {run: edges.count(found) for run, found in values.items()}
+    series = tuple((run, tuple(float(count) for count in found)) for run, found in counts.items())
+    return Chart(name, title, x, "rollouts", tuple(labels), series)
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """Equal ranges, each from its lower edge to below its upper one."""
+
+    low: float
+    width: float
+    number: int
+    whole: bool
+
+    def pairs(self) -> Iterator[tuple[float, float]]:
+        return ((self.low + place * self.width, self.low + (place + 1) * self.width) for place in range(self.number))
+
+    def count(self, values: Iterable[float]) -> list[int]:
+        counts = [0] * self.number
+        for value in values:
+            counts[min(int((value - self.low) / self.width), self.number - 1)] += 1
+        return counts
+
+
+def _edges(distinct: Sequence[float]) -> _Edges:
+    low, high = distinct[0], distinct[-1]
+    whole = all(value == int(value) for value in distinct)
+    if whole:
+        width = float(math.ceil((high - low + 1) / MOST_BINS))
+        return _Edges(low, width, math.ceil((high - low + 1) / width), True)
+    width = _nice((high - low) / MOST_BINS)
+    low = math.floor(low / width) * width
+    return _Edges(low, width, max(1, math.floor((high - low) / width) + 1), False)
+
+
+def _nice(step: float) -> float:
+    """The next of 1, 2, 2.5, 5 times a power of ten."""
+    step = max(step, _SMALLEST)
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(power * factor for factor in (1, 2, 2.5, 5, 10, 20) if power * factor >= step * (1 - 1e-9))
+
+
+def _range(low: float, high: float, *, whole: bool) -> str:
+    if whole:
+        return _number(low) if high - low == 1 else f"{_number(low)}–{_number(high - 1)}"
+    return f"{low:.3g}–{high:.3g}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.3g}"
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    step = _nice((high - low) / 4)
+    first = math.ceil(low / step - 1e-9)
+    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _span(chart: Chart) -> tuple[float, float]:
+    """From where to where the y axis goes; 0 is always on it."""
+    heights = [height for _, series in chart.series for height in series if height is not None]
+    low, high = min(0.0, *heights, 0.0), max(0.0, *heights, 0.0)
+    return (low, high) if high - low > 0 else (0.0, 1.0)
+
+
+def _shown_labels(chart: Chart) -> set[int]:
+    """The places whose labels there is room for."""
+    longest = max((len(label) for label in chart.labels), default=1)
+    room = max(1, min(_MOST_LABELS, (WIDTH - _LEFT - _RIGHT) // (7 * longest + 6)))
+    return set(range(0, len(chart.labels), math.ceil(len(chart.labels) / room)))
+
+
+def to_svg(chart: Chart) -> str:
+    """The chart as an `<svg>` element, without scripts or references."""
+    low, high = _span(chart)
+    wide, tall = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
+
+    def at(value: float) -> float:
+        return _TOP + tall * (high - value) / (high - low)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
+        f'aria-label="{html.escape(chart.title)}" font-family="system-ui, sans-serif" font-size="11" fill="#333">',
+        f'<text x="{_LEFT}" y="16" font-size="13" font-weight="600">{html.escape(chart.title)}</text>',
+        *_svg_legend(chart),
+    ]
+    for tick in _ticks(low, high):
+        y = at(tick)
+        parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(tick)}</text>')
+    place_wide = wide / max(1, len(chart.labels))
+    bar_wide = place_wide * 0.8 / len(chart.series)
+    shown = _shown_labels(chart)
+    for place, label in enumerate(chart.labels):
+        left = _LEFT + place * place_wide
+        for number, (name, heights) in enumerate(chart.series):
+            height = heights[place]
+            if height is not None:
+                top, bottom = at(max(height, 0.0)), at(min(height, 0.0))
+                parts.append(
+                    f'<rect x="{left + place_wide * 0.1 + number * bar_wide:.1f}" y="{top:.1f}" width="{bar_wide:.1f}" '
+                    f'height="{max(bottom - top, 0.5):.1f}" fill="{COLOURS[number % len(COLOURS)]}">'
+                    f"<title>{html.escape(f'{name}, {label}: {_number(height)}')}</title></rect>"
+                )
+        if place in shown:
+            x = left + place_wide / 2
+            parts.append(f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 15}" text-anchor="middle">{html.escape(label)}</text>')
+    parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{at(0):.1f}" y2="{at(0):.1f}" stroke="#333"/>')
+    below = chart.x + (f" ({chart.note})" if chart.note else "")
+    middle = _LEFT + wide / 2
+    parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 10}" text-anchor="middle" fill="#666">{html.escape(below)}</text>')
+    side = _TOP + tall / 2
+    parts.append(
+        f'<text x="14" y="{side:.1f}" text-anchor="middle" fill="#666" transform="rotate(-90 14 {side:.1f})">'
+        f"{html.escape(chart.y)}</text>"
+    )
+    return "\n".join([*parts, "</svg>"])
+
+
+def _svg_legend(chart: Chart) -> Iterator[str]:
+    if len(chart.series) < 2:
+        return
+    x = float(WIDTH - _RIGHT)
+    for number, (name, _) in reversed(list(enumerate(chart.series))):
+        short = name if len(name) <= 24 else name[:23] + "…"
+        x -= 6.2 * len(short) + 22
+        yield f'<rect x="{x:.0f}" y="7" width="10" height="10" fill="{COLOURS[number % len(COLOURS)]}"/>'
+        yield f'<text x="{x + 14:.0f}" y="16">{html.escape(short)}</text>'
+
+
+def write_pngs(charts: Iterable[Chart], folder: str | os.PathLike[str]) -> list[Path]:
+    """Draw each chart to `folder/NAME.png`; returns the files.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        StoreError: A file cannot be written.
+    """
+    try:
+        figures: Any = importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise MissingExtraError(f"PNG plots need matplotlib ({error}): pip install 'openreward-gym[plots]'") from None
+    written = []
+    for chart in charts:
+        path = Path(folder) / f"{chart.name}.png"
+        figure = figures.Figure(figsize=(7, 3.5), dpi=150, layout="constrained")
+        _draw(chart, figure.add_subplot())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+        written.append(path)
+    return written
+
+
+def _draw(chart: Chart, axes: Any) -> None:
+    wide = 0.8 / len(chart.series)
+    for number, (name, heights) in enumerate(chart.series):
+        places = [place for place, height in enumerate(heights) if height is not None]
+        axes.bar(
+            [place - 0.4 + (number + 0.5) * wide for place in places],
+            [heights[place] for place in places],
+            wide,
+            color=COLOURS[number % len(COLOURS)],
+            label=name,
+        )
+    shown = sorted(_shown_labels(chart))
+    axes.set_xticks(shown, [chart.labels[place] for place in shown])
+    axes.set_xlim(-0.6, len(chart.labels) - 0.4)
+    axes.axhline(0, color="#333", linewidth=0.8)
+    axes.grid(axis="y", color="#ddd")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(chart.title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlabel(chart.x + (f" ({chart.note})" if chart.note else ""))
+    axes.set_ylabel(chart.y)
+    if len(chart.series) > 1:
+        axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(chart.series))

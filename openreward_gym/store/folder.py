@@ -1,0 +1,380 @@
+"""A run's folder: which shards it has, their bytes as a local file, and small files beside them.
+
+On this machine's file system, or on any that fsspec knows (`memory://`, `s3://`, `gs://`, ...). Such a file system cannot
+append: there a shard is written whole, again and again while it is small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import secrets
+import shutil
+import tempfile
+import time
+import weakref
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
+from openreward_gym.store.writer import Fsync, LineWriter, shard_name
+
+MARKS = ("run.json", "tasks.jsonl", "rollouts")
+"""What makes a folder a run: any of these."""
+
+Compression: TypeAlias = Literal["", "zstd"]
+"""Whether a shard is compressed when its writer closes it."""
+
+_WHOLE_SHARD_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of lines. `stem` is its name without suffixes, the same before and after compression."""
+
+    stem: str
+    name: str
+    size: int
+
+
+class ShardWriter(Protocol):
+    """One writer's shard."""
+
+    def append(self, line: str) -> None:
+        """Write a line, whole or not at all; raises StoreError."""
+
+    def close(self) -> None:
+        """Write what is held back, and compress the shard if that was asked for."""
+
+    def abandon(self) -> None:
+        """Let go of it: after a fork it is the parent's."""
+
+
+class Folder(ABC):
+    """A run's folder, wherever it is."""
+
+    def __init__(self) -> None:
+        self._cache: Path | None = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The folder's own name."""
+
+    @abstractmethod
+    def __str__(self) -> str: ...
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is a file or folder `name`, a path inside the folder with `/`."""
+
+    @abstractmethod
+    def why_no_run(self) -> str:
+        """What is there instead of a run, and what to do."""
+
+    @abstractmethod
+    def files(self, kind: str) -> list[tuple[str, int]]:
+        """(name, bytes) of the files in the folder `kind`; empty where there is no such folder."""
+
+    @abstractmethod
+    def fetch(self, kind: str, name: str) -> Path:
+        """The file as a local one.
+
+        Raises:
+            FileNotFoundError: It is not there (any more).
+        """
+
+    @abstractmethod
+    def read_bytes(self, name: str) -> bytes:
+        """The small file `name`.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+
+    @abstractmethod
+    def write_bytes(self, name: str, data: bytes, *, sync: bool = False) -> None:
+        """Write the small file `name`, whole or not at all.
+
+        Raises:
+            StoreError: It could not be written.
+        """
+
+    @abstractmethod
+    def writer(self, kind: str, fsync: Fsync | None, compression: Compression) -> ShardWriter:
+        """A writer of a new shard.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+
+    def is_run(self) -> bool:
+        return any(self.has(mark) for mark in MARKS)
+
+    def shards(self, kind: str) -> list[Shard]:
+        """The shards of `kind` ("rollouts" or "failures"), by name."""
+        found: dict[str, Shard] = {}
+        # While a shard is being compressed there are both: ".jsonl" comes after ".jsonl.zst" here, and stays.
+        for name, size in sorted(self.files(kind), reverse=True):
+            stem = name.removesuffix(".zst").removesuffix(".jsonl")
+            if name in (f"{stem}.jsonl", f"{stem}.jsonl.zst") and not name.startswith("."):
+                found[stem] = Shard(stem, name, size)
+        return [found[stem] for stem in sorted(found)]
+
+    def local(self, kind: str, shard: Shard) -> Path:
+        """A local file with the shard's plain lines.
+
+        Raises:
+            FileNotFoundError: It is not there (any more).
+            StoreError: It cannot be decompressed.
+        """
+        if not shard.name.endswith(".zst"):
+            return self.fetch(kind, shard.name)
+        path = self.cached(kind, f"{shard.size}-{shard.stem}.jsonl")
+        if not path.exists():
+            source = self.fetch(kind, shard.name)
+            part = path.with_suffix(".part")
+            try:
+                with _pyarrow().input_stream(str(source), compression="zstd") as stream, part.open("wb") as file:
+                    shutil.copyfileobj(stream, file, 1 << 20)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise StoreError(f"{self}/{kind}/{shard.name}: cannot be decompressed: {error}") from error
+            part.replace(path)
+        return path
+
+    def cached(self, kind: str, name: str) -> Path:
+        """Where a local copy of a file goes; deleted with this object."""
+        if self._cache is None:
+            self._cache = Path(tempfile.mkdtemp(prefix="openreward-gym-"))
+            weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
+        path = self._cache / kind / name
+        path.parent.mkdir(exist_ok=True)
+        return path
+
+
+class LocalFolder(Folder):
+    """A run's folder on this machine's file system."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self._given = os.fspath(path)
+        # A program that changes its directory meanwhile still means the same folder.
+        self.path = Path(self._given).absolute()
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    def __str__(self) -> str:
+        return self._given
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def why_no_run(self) -> str:
+        if self.path.is_file():
+            return f"{self} is a file, not a run's folder: `openreward-gym import` brings other systems' files into a run"
+        if not self.path.exists():
+            return f"{self} does not exist: check the path, or fill it first (`openreward-gym collect ... --output {self}`)"
+        inside = sorted(child.name for child in self.path.iterdir() if child.is_dir() and LocalFolder(child).is_run())
+        if inside:
+            return (
+                f"{self} is not a run but has runs in it ({', '.join(inside[:5])}{', ...' if len(inside) > 5 else ''}): name one"
+            )
+        return f"{self} is not a run: it has neither a rollouts/ folder nor a run.json"
+
+    def files(self, kind: str) -> list[tuple[str, int]]:
+        found = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.path / kind) as entries:
+            for entry in entries:
+                # A file may go between the two looks: it was compressed.
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_file():
+                        found.append((entry.name, entry.stat().st_size))
+        return found
+
+    def fetch(self, kind: str, name: str) -> Path:
+        return self.path / kind / name
+
+    def read_bytes(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def write_bytes(self, name: str, data: bytes, *, sync: bool = False) -> None:
+        path = self.path / name
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                file.write(data)
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise StoreError(f"{path}: not written: {error.strerror or error}") from error
+
+    def writer(self, kind: str, fsync: Fsync | None, compression: Compression) -> ShardWriter:
+        lines = LineWriter(self.path / kind, "close" if fsync is None else fsync)
+        return _CompressedAtTheEnd(lines) if compression else lines
+
+
+class _CompressedAtTheEnd:
+    """A local shard that is compressed when it is closed; killed before, it stays as it is."""
+
+    def __init__(self, lines: LineWriter) -> None:
+        self._lines = lines
+        self.append = lines.append
+        self.abandon = lines.abandon
+
+    def close(self) -> None:
+        self._lines.close()
+        path = self._lines.path
+        part = path.with_name(f".{path.name}.zst.part")
+        with path.open("rb") as source, _pyarrow().output_stream(str(part), compression="zstd") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        part.replace(path.with_name(f"{path.name}.zst"))
+        path.unlink()
+
+
+class RemoteFolder(Folder):
+    """A run's folder on a file system of fsspec's."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        try:
+            fsspec: Any = importlib.import_module("fsspec")
+        except ImportError:
+            raise MissingExtraError(f"{url}: needs fsspec: pip install fsspec (and s3fs, gcsfs, ... for its kind)") from None
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url)
+        except ImportError as error:
+            raise MissingExtraError(f"{url}: {error}") from None
+        except ValueError as error:
+            raise ConfigurationError(f"{url}: {error}") from None
+        self._url = url.rstrip("/")
+        self._root: str = str(root).rstrip("/")
+
+    @property
+    def name(self) -> str:
+        return self._root.rpartition("/")[2]
+
+    def __str__(self) -> str:
+        return self._url
+
+    def has(self, name: str) -> bool:
+        self._fs.invalidate_cache()
+        return bool(self._fs.exists(f"{self._root}/{name}"))
+
+    def why_no_run(self) -> str:
+        return f"{self} is not a run: there is neither a rollouts/ folder nor a run.json: check the address"
+
+    def files(self, kind: str) -> list[tuple[str, int]]:
+        try:
+            self._fs.invalidate_cache()
+            found = self._fs.ls(f"{self._root}/{kind}", detail=True)
+        except FileNotFoundError:
+            return []
+        return [(str(item["name"]).rpartition("/")[2], int(item["size"])) for item in found if item["type"] == "file"]
+
+    def fetch(self, kind: str, name: str) -> Path:
+        source = f"{self._root}/{kind}/{name}"
+        # Its size is part of the copy's name: a shard grows while its writer writes it again.
+        path = self.cached(kind, f"{self._fs.size(source)}-{name}")
+        if not path.exists():
+            part = path.with_suffix(".part")
+            self._fs.get_file(source, str(part))
+            part.replace(path)
+        return path
+
+    def read_bytes(self, name: str) -> bytes:
+        data: bytes = self._fs.cat_file(f"{self._root}/{name}")
+        return data
+
+    def write_bytes(self, name: str, data: bytes, *, sync: bool = False) -> None:
+        path = f"{self._root}/{name}"
+        try:
+            try:
+                self._fs.pipe_file(path, data)
+            except FileNotFoundError:  # object stores have no folders; the others want them made
+                self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self._fs.pipe_file(path, data)
+        except Exception as error:  # every file system has errors of its own
+            raise StoreError(f"{self}/{name}: not written: {type(error).__name__}: {error}") from error
+
+    def writer(self, kind: str, fsync: Fsync | None, compression: Compression) -> ShardWriter:
+        return _WholeShards(self, kind, "always" if fsync is None else fsync, compression)
+
+    def remove(self, name: str) -> None:
+        self._fs.rm_file(f"{self._root}/{name}")
+
+
+class _WholeShards:
+    """Lines in memory, put as a whole shard after every line, every so many seconds or at the end, as `fsync` says.
+
+    A shard that is full is left, and another begun, so that a line never costs more than a few megabytes.
+    """
+
+    def __init__(self, folder: RemoteFolder, kind: str, fsync: Fsync, compression: Compression) -> None:
+        self._folder, self._kind, self._fsync, self._compression = folder, kind, fsync, compression
+        self._begin()
+
+    def _begin(self) -> None:
+        self._name = f"{self._kind}/{shard_name()}"
+        self._lines = bytearray()
+        self._put_bytes = 0
+        self._put_at = time.monotonic()
+
+    def append(self, line: str) -> None:
+        before = len(self._lines)
+        self._lines += (line + "\n").encode("utf-8")
+        every = self._fsync if isinstance(self._fsync, (int, float)) else None
+        try:
+            if self._fsync == "always" or (every is not None and time.monotonic() - self._put_at >= every):
+                self._put()
+            if len(self._lines) >= _WHOLE_SHARD_BYTES:
+                self.close()
+        except StoreError:
+            del self._lines[before:]
+            raise
+
+    def _put(self) -> None:
+        if len(self._lines) > self._put_bytes:
+            self._folder.write_bytes(self._name, bytes(self._lines))
+            self._put_bytes, self._put_at = len(self._lines), time.monotonic()
+
+    def close(self) -> None:
+        if self._compression and self._lines:
+            stream = _pyarrow().BufferOutputStream()
+            with _pyarrow().CompressedOutputStream(stream, "zstd") as target:
+                target.write(bytes(self._lines))
+            self._folder.write_bytes(f"{self._name}.zst", stream.getvalue().to_pybytes())
+            if self._put_bytes:
+                self._folder.remove(self._name)
+        else:
+            self._put()
+        self._begin()
+
+    def abandon(self) -> None:
+        self._begin()
+
+
+def folder_at(path: str | os.PathLike[str]) -> Folder:
+    """The folder at a path, or at an address like `s3://bucket/runs/mine`."""
+    text = os.fspath(path)
+    if "://" not in text:
+        return LocalFolder(path)
+    return LocalFolder(text.removeprefix("file://")) if text.startswith("file://") else RemoteFolder(text)
+
+
+def _pyarrow() -> Any:
+    # It comes with `datasets`, and is loaded only where something is compressed.
+    import pyarrow
+
+    return pyarrow

@@ -1,0 +1,109 @@
+"""What readers think of rollouts: a rating, tags and a note each, in a run's `labels.jsonl`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.store.folder import folder_at
+from openreward_gym.types.rollout import check_schema, line_of, now_iso
+
+SCHEMA = "openreward-gym/label/1"
+FILE = "labels.jsonl"
+
+MAX_NOTE = 10_000
+MAX_TAGS = 50
+MAX_TAG = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a reader thinks of the rollout `rollout`.
+
+    Attributes:
+        rating: 1 (worst) to 5; None where not rated.
+        tags: Free words, in the order in which they were given.
+        note: Free text.
+        time: When it was given, ISO 8601 in UTC.
+    """
+
+    rollout: str
+    rating: int | None = None
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    time: str = ""
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Label:
+        """Read a label that somebody gives.
+
+        Raises:
+            ConfigurationError: It is not a label; the message says what is wrong.
+        """
+        if not isinstance(data, dict) or not isinstance(data.get("rollout"), str) or not data["rollout"]:
+            raise ConfigurationError('a label is an object with the id of its "rollout"')
+        rating, tags, note = data.get("rating"), data.get("tags") or [], data.get("note") or ""
+        if rating is not None and (type(rating) is not int or not 1 <= rating <= 5):
+            raise ConfigurationError(f"a rating is a whole number from 1 to 5 or null, not {str(rating)[:40]!r}")
+        if (
+            not isinstance(tags, list)
+            or len(tags) > MAX_TAGS
+            or not all(isinstance(t, str) and 0 < len(t) <= MAX_TAG for t in tags)
+        ):
+            raise ConfigurationError(f"tags are a list of at most {MAX_TAGS} texts of 1 to {MAX_TAG} characters")
+        if not isinstance(note, str) or len(note) > MAX_NOTE:
+            raise ConfigurationError(f"a note is a text of at most {MAX_NOTE} characters")
+        return cls(data["rollout"], rating, tuple(dict.fromkeys(tags)), note, str(data.get("time") or now_iso()))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rollout": self.rollout, "rating": self.rating, "tags": list(self.tags), "note": self.note, "time": self.time}
+
+    @property
+    def is_empty(self) -> bool:
+        return self.rating is None and not self.tags and not self.note
+
+
+def read_labels(run: str | os.PathLike[str]) -> dict[str, Label]:
+    """The labels of a run by rollout id: the last one given to each. Lines that are no labels are passed over."""
+    found: dict[str, Label] = {}
+    try:
+        data = folder_at(run).read_bytes(FILE)
+    except FileNotFoundError:
+        return {}
+    for line in data.split(b"\n"):
+        with contextlib.suppress(ValueError, RecursionError, RecordError):  # a torn line counts as not written
+            record = json.loads(line)
+            check_schema(record.get("schema") if isinstance(record, dict) else None, SCHEMA, "label")
+            label = Label.from_dict(record)
+            found.pop(label.rollout, None)
+            if not label.is_empty:
+                found[label.rollout] = label
+    return found
+
+
+def write_label(run: str | os.PathLike[str], label: Label) -> None:
+    """Append `label` to the run's labels, in one write: it wins over earlier ones. An empty label takes the rollout's away.
+
+    Raises:
+        StoreError: It could not be written.
+    """
+    path = Path(run) / FILE
+    line = (line_of({"schema": SCHEMA, **label.to_dict()}) + "\n").encode("utf-8")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line  # somebody's torn line ends here
+            if os.write(descriptor, line) != len(line):
+                raise OSError("only a part of the line was written")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StoreError(f"{path}: the label was not written: {error.strerror or error}") from error

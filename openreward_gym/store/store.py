@@ -1,0 +1,347 @@
+"""Runs on disk: `RolloutStore` appends rollouts to a run's folder and reads one run, or several, as a sequence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, overload
+
+from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.store import images
+from openreward_gym.store.damage import Damage
+from openreward_gym.store.failure import Failure
+from openreward_gym.store.folder import Compression, Folder, ShardWriter, folder_at
+from openreward_gym.store.index import Place, ShardIndex, damaged, read_each
+from openreward_gym.store.view import RolloutView, criteria_met
+from openreward_gym.store.writer import Fsync
+from openreward_gym.types.rollout import Rollout, line_of
+
+_open_stores: weakref.WeakSet[RolloutStore] = weakref.WeakSet()
+
+
+class RolloutStore(Sequence[Rollout]):
+    """A run's rollouts: a folder to append to, and a sequence to read.
+
+        store = RolloutStore("runs/my-run")
+        store.append(rollout)
+        len(store), store[0], store[-10:], store.get(rollout_id)
+        for rollout in store.filter(status="completed", min_reward=0.5): ...
+
+    Writing. Nothing is created before the first `append`. Each store object that appends has a shard of its own, so any
+    number of processes and machines may append to one folder at once. A line is written whole or not at all, and is in
+    the file when `append` returns. `append` may be called from any thread; after a fork the child opens its own shard.
+
+    Reading. Records are parsed when asked for; in between only their byte offsets are kept (16 bytes each). The order is
+    by shard file name (which begins with the time its writer began), then by line; several runs follow each other as
+    given to `open`. `len()`, iteration and `refresh()` look at the disk again, so that a store can be read while others
+    write; the positions between two looks stay as they were, and an id or a `RolloutView` stays true for ever. A last
+    line without a newline is not there yet. Any other line that is not a rollout raises `RecordError` with its file,
+    line and byte when it is read; `damage()` lists all of them.
+
+    Args:
+        path: The run's folder, or its address on a file system that fsspec knows (`s3://bucket/runs/mine`). Such a file
+            system takes whole files only: there a shard of up to 4 MB is written again after each rollout (or as `fsync`
+            says), and read through a local copy.
+        run: The run's name, given to rollouts that have none; the folder's name by default.
+        fsync: When to force lines to the disk (see `Fsync`); None for "close" on this machine and "always" elsewhere.
+        compression: "zstd" compresses a shard when it is closed. Compressed shards are read in any case.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        run: str | None = None,
+        fsync: Fsync | None = None,
+        compression: Compression = "",
+    ) -> None:
+        self._open_folders([path], run, fsync, compression)
+
+    @classmethod
+    def open(cls, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> RolloutStore:
+        """One run, or several as one; several can only be read.
+
+        Raises:
+            ConfigurationError: No path was given.
+        """
+        given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        if not given:
+            raise ConfigurationError("no run was given: name at least one run's folder")
+        store = cls.__new__(cls)
+        store._open_folders(given, None, None, "")
+        return store
+
+    def _open_folders(
+        self, paths: Sequence[str | os.PathLike[str]], run: str | None, fsync: Fsync | None, compression: Compression
+    ) -> None:
+        self._paths = list(paths)
+        self._folders = [folder_at(path) for path in paths]
+        self._given_run = run
+        self._fsync = fsync
+        self._compression: Compression = compression
+        self._indexes = [ShardIndex(folder, "rollouts") for folder in self._folders]
+        self._looked = False
+        self._ids: dict[str, Place] = {}
+        self._writers: dict[str, ShardWriter] = {}
+        self._lock = threading.RLock()
+        _open_stores.add(self)
+
+    @property
+    def path(self) -> str:
+        """The run's folder; the first one's of several."""
+        return str(self._folders[0])
+
+    @property
+    def paths(self) -> list[str]:
+        """The folders of all runs, in order."""
+        return [str(folder) for folder in self._folders]
+
+    @property
+    def run(self) -> str:
+        """The run's name; of several runs, their names with commas."""
+        return self._given_run or ", ".join(folder.name for folder in self._folders)
+
+    def __repr__(self) -> str:
+        return f"RolloutStore({', '.join(repr(str(folder)) for folder in self._folders)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_reopen, (self._paths, self._given_run, self._fsync, self._compression))
+
+    # Writing
+
+    def append(self, rollout: Rollout) -> None:
+        """Write `rollout` as one line; images inside it go to `images/`, once each.
+
+        Raises:
+            StoreError: It could not be written; the store is as it was before.
+            ConfigurationError: The store is of several runs.
+        """
+        record = rollout.to_dict()
+        if not rollout.run:
+            record = {"schema": record.pop("schema"), "id": record.pop("id"), "run": self.run, **record}
+        images.move_out(record, self._only_folder(), sync=self._fsync == "always")
+        self._append_line("rollouts", line_of(record))
+
+    def append_failure(self, failure: Failure) -> None:
+        """Write an attempt without an outcome to `failures/`; raises as `append`."""
+        self._append_line("failures", failure.to_line())
+
+    def _append_line(self, kind: str, line: str) -> None:
+        folder = self._only_folder()
+        with self._lock:
+            writer = self._writers.get(kind)
+            try:
+                if writer is None:
+                    writer = self._writers[kind] = folder.writer(kind, self._fsync, self._compression)
+            except OSError as error:
+                raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
+            writer.append(line)
+
+    def _only_folder(self) -> Folder:
+        if len(self._folders) > 1:
+            raise ConfigurationError(f"{self!r} is of several runs: open one of them to append to it")
+        return self._folders[0]
+
+    def close(self) -> None:
+        """Close what was written. The store can still be read; a later `append` begins a new shard."""
+        with self._lock:
+            while self._writers:
+                self._writers.popitem()[1].close()
+
+    def __enter__(self) -> RolloutStore:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+        writers, self._writers = self._writers, {}
+        for writer in writers.values():
+            writer.abandon()
+
+    # Reading
+
+    def refresh(self) -> None:
+        """Look at the disk again.
+
+        Raises:
+            StoreError: A path is no run.
+        """
+        with self._lock:
+            for folder, index in zip(self._folders, self._indexes, strict=True):
+                if not folder.is_run():
+                    raise StoreError(folder.why_no_run())
+                index.refresh()
+            self._looked = True
+
+    def _counts(self, *, look: bool) -> list[tuple[int, str, int]]:
+        with self._lock:
+            if look or not self._looked:
+                self.refresh()
+            return [(number, stem, count) for number, index in enumerate(self._indexes) for stem, count in index.counts()]
+
+    def __len__(self) -> int:
+        return sum(count for _, _, count in self._counts(look=True))
+
+    def __iter__(self) -> Iterator[Rollout]:
+        """All rollouts there are now, one in memory at a time."""
+        for _, rollout in self._stream():
+            yield rollout
+
+    def _stream(self) -> Iterator[tuple[Place, Rollout]]:
+        for number, stem, count in self._counts(look=True):
+            for line_number, line in self._indexes[number].lines(stem, count):
+                place = Place(number, stem, line_number)
+                yield place, self._parse(place, line)
+
+    def _parse(self, place: Place, line: bytes) -> Rollout:
+        try:
+            return Rollout.from_line(line)
+        except RecordError as error:
+            raise damaged(self._indexes[place.folder].where(place.stem, place.number), error) from None
+
+    def _read(self, place: Place) -> Rollout:
+        return self._parse(place, self._indexes[place.folder].line(place.stem, place.number))
+
+    def places(self) -> list[Place]:
+        """Where each rollout there is now is, in the order of iteration; a place stays true as the run grows."""
+        return self._places()
+
+    def line(self, place: Place) -> bytes:
+        """The line at a place, unparsed: for those who read very many and parse for themselves."""
+        return self._indexes[place.folder].line(place.stem, place.number)
+
+    def read(self, place: Place) -> Rollout:
+        """The rollout at a place.
+
+        Raises:
+            RecordError: The line is not a rollout; the message has its file, line and byte.
+        """
+        return self._read(place)
+
+    @overload
+    def __getitem__(self, index: int) -> Rollout: ...
+    @overload
+    def __getitem__(self, index: slice) -> RolloutView: ...
+    def __getitem__(self, index: int | slice) -> Rollout | RolloutView:
+        """One rollout, or a view of several that reads them when they are asked for."""
+        if isinstance(index, slice):
+            return self._view(self._places()[index])
+        place = self._place(index, look=index < 0) or (self._place(index, look=True) if index >= 0 else None)
+        if place is None:
+            raise IndexError(f"{self!r} has {len(self)} rollouts: there is no number {index}")
+        return self._read(place)
+
+    def _view(self, places: list[Place]) -> RolloutView:
+        return RolloutView(self, places)
+
+    def _place(self, index: int, *, look: bool) -> Place | None:
+        counts = self._counts(look=look)
+        if index < 0:
+            index += sum(count for _, _, count in counts)
+        for number, stem, count in counts:
+            if 0 <= index < count:
+                return Place(number, stem, index)
+            index -= count
+        return None
+
+    def _places(self) -> list[Place]:
+        return [Place(number, stem, line) for number, stem, count in self._counts(look=True) for line in range(count)]
+
+    def get(self, rollout_id: str) -> Rollout:
+        """The rollout of that id; the last one written, should there be several.
+
+        Raises:
+            KeyError: There is none.
+        """
+        with self._lock:
+            if rollout_id not in self._ids:
+                self._find_ids()
+            place = self._ids.get(rollout_id)
+        if place is None:
+            raise KeyError(f"{self!r} has no rollout {rollout_id!r}")
+        return self._read(place)
+
+    def ids(self, start: int = 0) -> list[str]:
+        """The ids of all rollouts but the first `start`, each once, in the order in which this store came to know them.
+
+        Reads the beginnings of lines alone. A later call gives the same ids in the same order, and then the new ones.
+        """
+        with self._lock:
+            self._find_ids()
+            return list(islice(self._ids, start, None))
+
+    def _find_ids(self) -> None:
+        self.refresh()
+        for number, index in enumerate(self._indexes):
+            self._ids.update((identity, Place(number, stem, line)) for identity, stem, line in index.new_ids())
+
+    def filter(self, where: Callable[[Rollout], bool] | None = None, **criteria: Any) -> RolloutView:
+        """The rollouts for which `where` is true and that meet every criterion, as a view; reads all of them once.
+
+        Criteria: `run`, `environment`, `split`, `task` (its id), `group`, `status` and `stop_reason` (each a value or
+        a list of values), `min_reward` and `max_reward` (a rollout without a reward meets neither).
+        """
+        meets = criteria_met(criteria)
+        found = (place for place, rollout in self._stream() if meets(rollout) and (where is None or where(rollout)))
+        return self._view(list(found))
+
+    def readable(self) -> Iterator[Rollout | Damage]:
+        """All rollouts there are now, as iteration gives them, with a `Damage` in place of each line that is none."""
+        for number, stem, count in self._counts(look=True):
+            for line_number, line in self._indexes[number].lines(stem, count):
+                try:
+                    yield Rollout.from_line(line)
+                except RecordError as error:
+                    path, shown, byte = self._indexes[number].where(stem, line_number)
+                    yield Damage(shown, str(error), path, byte)
+
+    def damage(self) -> list[Damage]:
+        """Every line that is not a rollout, with its file, line and byte; empty for a run in good order."""
+        return [item for item in self.readable() if isinstance(item, Damage)]
+
+    def failures(self) -> Iterator[Failure]:
+        """The attempts without an outcome, in the order of reading."""
+        for folder in self._folders:
+            yield from read_each(folder, "failures", Failure.from_line)
+
+    def image(self, sha256: str) -> bytes:
+        """An image's bytes.
+
+        Raises:
+            StoreError: The store has no such image, or it is damaged.
+        """
+        for folder in self._folders[:-1]:
+            with contextlib.suppress(StoreError):
+                return images.read(folder, sha256)
+        return images.read(self._folders[-1], sha256)
+
+    def with_images(self, rollout: Rollout) -> Rollout:
+        """`rollout` with its images' data inside it again.
+
+        Raises:
+            StoreError: An image is missing or damaged.
+        """
+        record = rollout.to_dict()
+        images.move_in(record, self.image)
+        return Rollout.from_dict(record)
+
+
+def _reopen(paths: list[str | os.PathLike[str]], run: str | None, fsync: Fsync | None, compression: Compression) -> RolloutStore:
+    if len(paths) > 1:
+        return RolloutStore.open(paths)
+    return RolloutStore(paths[0], run=run, fsync=fsync, compression=compression)
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_open_stores):
+        store._after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

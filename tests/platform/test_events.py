@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rollout_strategies import EXAMPLES, rollouts
+
+from openreward_gym.platform.events import event_id, events_of, rollout_of
+from openreward_gym.types.conversion import total_reward
+from openreward_gym.types.rollout import (
+    EnvironmentRecord,
+    ImagePart,
+    MessageRecord,
+    OtherPart,
+    ReasoningPart,
+    Rollout,
+    TaskRecord,
+    TextPart,
+    ToolCallPart,
+    task_id,
+)
+
+plain_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=20)
+values = st.integers() | st.booleans() | plain_texts
+objects = st.dictionaries(plain_texts, values, max_size=2)
+filled_objects = st.dictionaries(plain_texts, values, min_size=1, max_size=2)
+times = st.integers(10**11, 4 * 10**12).map(lambda ms: datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="microseconds"))
+
+
+@st.composite
+def messages_events_can_carry(draw: st.DrawFn) -> MessageRecord:
+    """A user's or system's text, a tool's result, or a whole turn: thoughts, a text, calls; closed, so that turns stay apart."""
+    metadata = {"n": draw(st.integers())}
+    rewards = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+    ends: dict[str, Any] = {"reward": draw(rewards), "finished": draw(st.booleans())}
+    role: Any = draw(st.sampled_from(["user", "system", "tool", "assistant"]))
+    text = TextPart(text=draw(plain_texts))
+    if role != "assistant":
+        call_id = draw(st.none() | plain_texts) if role == "tool" else None
+        return MessageRecord(role=role, blocks=[text], tool_call_id=call_id, ended_at=draw(times), metadata=metadata, **ends)
+    blocks: list[Any] = [
+        ReasoningPart(text=draw(plain_texts), summary=draw(st.none() | plain_texts), reference=draw(st.none() | plain_texts))
+        for _ in range(draw(st.integers(0, 2)))
+    ]
+    blocks += [text] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(0 if blocks else 1, 2))):
+        arguments = draw(objects)
+        blocks.append(
+            ToolCallPart(id=draw(plain_texts), name=draw(plain_texts), input=arguments, input_text=json.dumps(arguments))
+        )
+    usage: Any = draw(st.none() | st.just({"input_tokens": 3}))
+    return MessageRecord(role=role, blocks=blocks, ended_at=draw(times), metadata=metadata, usage=usage, **ends)
+
+
+@st.composite
+def rollouts_events_can_carry(draw: st.DrawFn) -> Rollout:
+    messages = draw(st.lists(messages_events_can_carry(), min_size=1, max_size=5))
+    name, split, variant = draw(plain_texts), draw(plain_texts), draw(st.none() | plain_texts)
+    spec, index = draw(objects), draw(st.none() | st.integers(0, 100))
+    reward, final_reward = total_reward(m.reward for m in messages)
+    finished = any(m.finished for m in messages)
+    return Rollout(
+        id=str(draw(st.uuids())),
+        run=draw(plain_texts),
+        name=draw(plain_texts),
+        environment=EnvironmentRecord(name=name, split=split, variant=variant),
+        task=TaskRecord(id=task_id(name, split, spec, index, variant), index=index, spec=spec),
+        step=draw(st.none() | st.integers()),
+        model=draw(st.none() | filled_objects.filter(lambda x: not set(x) & {"name", "type", "algorithm"})),
+        sampling=None if index is None else draw(st.none() | st.just({"temperature": 0.5})),
+        messages=messages,
+        reward=reward,
+        final_reward=final_reward,
+        status="completed" if finished else "truncated",
+        stop_reason="finished" if finished else "",
+        started_at=draw(times),
+        ended_at=messages[-1].ended_at,
+        metadata=draw(st.none() | filled_objects),
+    )
+
+
+@given(rollouts_events_can_carry())
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_events_and_back(rollout: Rollout) -> None:
+    events = json.loads(json.dumps(list(events_of(rollout))))
+    assert rollout_of(events).to_dict() == {**rollout.to_dict(), **_duration(rollout, events)}
+
+
+def _duration(rollout: Rollout, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The platform is told how long it took: that comes back with the metadata."""
+    info = events[-1].get("rollout_info", {})
+    return {"metadata": {**(rollout.metadata or {}), "duration_ms": info["duration_ms"]}} if "duration_ms" in info else {}
+
+
+def strings(value: Any) -> list[str]:
+    """All texts inside a JSON value, keys included."""
+    if isinstance(value, dict):
+        return [found for item in [*value, *value.values()] for found in strings(item)]
+    if isinstance(value, list):
+        return [found for item in value for found in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+@given(rollouts)
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_any_rollout_has_events_that_a_strict_platform_takes(rollout: Rollout) -> None:
+    events = list(events_of(rollout, untimed_ms=5))
+    text = json.dumps(events, ensure_ascii=False, allow_nan=False)
+    assert text.encode("utf-8")
+    assert not any("\x00" in found for found in strings(events))
+    assert events[0]["eventType"] == "rollout"
+    said = [event for event in events if event["eventType"] == "message"]
+    assert [event["index"] for event in said] == list(range(len(said)))
+    assert len({event["eventId"] for event in said}) == len(said)
+    assert list(events_of(rollout, untimed_ms=5)) == events
+    rewards = [event["reward"] for event in said if "reward" in event]
+    assert len(rewards) == sum(message.reward is not None for message in rollout.messages)
+
+
+def test_what_text_cannot_carry_is_named(tmp_path: Any) -> None:
+    parts: list[Any] = [
+        TextPart(text="see"),
+        ImagePart(mimeType="image/png", sha256="0" * 64),
+        OtherPart.model_validate({"type": "audio", "data": "x"}),
+    ]
+    rollout = Rollout(status="completed", id="not a uuid", messages=[MessageRecord(role="tool", blocks=parts, is_error=True)])
+    event = list(events_of(rollout))[1]
+    assert event["content"] == f'see\n[image image/png {"0" * 64}]\n{{"type": "audio", "data": "x"}}'
+    assert event["metadata"] == {"is_error": True}
+    assert uuid.UUID(event_id(rollout))
+
+
+def test_events_without_a_beginning_are_no_rollout() -> None:
+    with pytest.raises(ValueError, match="do not begin a rollout"):
+        rollout_of([{"eventType": "message"}])

@@ -1,0 +1,168 @@
+"""A tiny real model, built here: it says nothing sensible, and everything around it is what a large one gets."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launch import _wait_for as wait_for
+from launch import free_port
+
+from openreward_gym import collect
+from openreward_gym.errors import ConfigurationError, ContextOverflowError
+from openreward_gym.policies import resolve
+from openreward_gym.types import AssistantMessage, ToolCall, ToolResult, ToolSet, ToolSpec, UserMessage
+
+pytestmark = pytest.mark.train
+
+TEMPLATE = (
+    "{% if tools %}<|im_start|>tools\n{% for t in tools %}{{ t | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function.name }} {{ c.function.arguments.city }}</tool_call>{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a random two-layer model, a byte-level tokenizer and a chat template."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = str(tmp_path_factory.mktemp("tiny"))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|pad|>")
+    fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(fast), max_position_embeddings=4096, **sizes)
+    config.eos_token_id, config.pad_token_id, config.bos_token_id = fast.eos_token_id, fast.pad_token_id, None
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_it_plays(examples: str, tiny: str, tmp_path: Path) -> None:
+    result = collect(
+        "weather",
+        f"transformers:{tiny}",
+        base_url=examples,
+        repeats=2,
+        output=tmp_path / "run",
+        policy_options={"max_new_tokens": 12, "batch_size": 4},
+        progress=False,
+    )
+    assert result.coverage.successful == 10
+    for rollout in result.store:
+        for turn in rollout.turns:
+            assert turn.token_ids is not None
+            assert turn.logprobs is not None
+            assert 0 < len(turn.token_ids) == len(turn.logprobs) <= 12
+            assert all(logprob <= 0 for logprob in turn.logprobs)
+            assert turn.prompt_token_ids
+            assert turn.usage is not None
+            assert turn.usage.output_tokens == len(turn.token_ids)
+        assert rollout.sampling is not None
+        assert rollout.sampling["max_new_tokens"] == 12
+
+
+def test_a_batch_says_what_each_alone_says(tiny: str) -> None:
+    policy: Any = resolve(f"transformers:{tiny}", temperature=0.0, max_new_tokens=8)
+    prompts = [policy.prompt((UserMessage("word " * n),), ToolSet()) for n in (1, 7, 40)]
+    together = policy.generate(prompts)
+    for prompt, said in zip(prompts, together, strict=True):
+        (alone,) = policy.generate([prompt])
+        assert said.token_ids == alone.token_ids
+        assert said.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
+
+
+def test_prompts_that_wait_are_one_batch(tiny: str) -> None:
+    policy: Any = resolve(f"transformers:{tiny}", max_new_tokens=2, batch_size=8)
+    sizes: list[int] = []
+    generate = policy.generate
+
+    def counted(prompts: list[list[int]]) -> Any:
+        sizes.append(len(prompts))
+        return generate(prompts)
+
+    policy.generate = counted
+
+    async def ask() -> None:
+        await asyncio.gather(*(policy((UserMessage(str(n)),), ToolSet()) for n in range(10)))
+
+    asyncio.run(ask())
+    assert sizes == [8, 2]
+
+
+def test_the_template_sees_tools_calls_and_results(tiny: str) -> None:
+    policy: Any = resolve(f"transformers:{tiny}")
+    called = AssistantMessage(tool_calls=[ToolCall("get_weather", {"city": "Bonn"}, "c")])
+    result = UserMessage([ToolResult("cold", "c")])
+    tools = ToolSet((ToolSpec("get_weather", "The weather."),))
+    text = policy._tokenizer.decode(policy.prompt((UserMessage("Bonn?"), called, result), tools))
+    assert "The weather." in text
+    assert "<tool_call>get_weather Bonn</tool_call>" in text
+    assert "<|im_start|>tool\ncold<|im_end|>" in text
+    assert text.endswith("<|im_start|>assistant\n")
+
+
+def test_a_full_window(tiny: str) -> None:
+    policy: Any = resolve(f"transformers:{tiny}", max_context=64, max_new_tokens=8)
+    with pytest.raises(ContextOverflowError, match="64"):
+        asyncio.run(policy((UserMessage("word " * 40),), ToolSet()))
+
+
+def test_models_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be loaded"):
+        resolve(f"transformers:{tmp_path}")
+    with pytest.raises(ConfigurationError, match="policy_url"):
+        resolve("transformers:x", url="http://127.0.0.1:9")
+
+
+@pytest.fixture(scope="module")
+def serving(tiny: str) -> Iterator[str]:
+    """The address of `transformers serve` with the tiny model."""
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "transformers"), "serve", tiny, "--port", str(port), "--device", "cpu"]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(f"{url}/health", process, 120.0, output)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def test_transformers_serve_is_a_models_server(examples: str, tiny: str, serving: str, tmp_path: Path) -> None:
+    result = collect(
+        "weather",
+        f"openai:{tiny}",
+        policy_url=f"{serving}/v1",
+        policy_options={"max_tokens": 12, "temperature": 1.0, "timeout_s": 120.0},
+        base_url=examples,
+        tasks="0:3",
+        concurrency=2,
+        output=tmp_path / "run",
+        progress=False,
+    )
+    assert result.coverage.successful == 3, list(result.store.failures())
+    for rollout in result.store:
+        assert rollout.model is not None
+        assert rollout.model["name"] == tiny
+        # A random model says something; the environment judges it, and what it cost is not known.
+        assert rollout.turns
+        assert rollout.reward == 0.0
+        assert rollout.cost_usd is None

@@ -1,0 +1,198 @@
+"""Providers' models, through their own SDKs, against a server that speaks their protocols: `weather` played to its reward."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from providers import USAGE, Providers, providing
+
+from openreward_gym import collect
+from openreward_gym.errors import AuthenticationError, ConfigurationError, PolicyError
+from openreward_gym.policies import resolve
+from openreward_gym.policies.pacing import Pace
+from openreward_gym.policies.pricing import PRICES, Price, cost_usd, read_prices
+from openreward_gym.types import ImageBlock, TextBlock, ToolCall, ToolResult, ToolSet, Usage, UserMessage
+from openreward_gym.types.rollout import Rollout
+
+# The SDK of Google's does what its HTTP library warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+
+KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GEMINI_API_KEY"}
+FLAVOURS = [("openai", "/v1", {}), ("openai", "/v1", {"api": "responses"}), ("anthropic", "", {}), ("google", "", {})]
+
+
+@pytest.fixture
+def providers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
+    for name in KEYS.values():
+        monkeypatch.setenv(name, "secret-key")
+    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    with providing() as found:
+        yield found
+
+
+def play(examples: str, providers: Providers, output: Path, model: str, path: str = "/v1", **arguments: Any) -> Any:
+    options = {"policy_options": arguments.pop("options", {}), "policy_url": providers.url + path}
+    return collect("weather", model, base_url=examples, output=output, progress=False, **options, **arguments)
+
+
+@pytest.mark.parametrize(("provider", "path", "options"), FLAVOURS)
+def test_a_model_plays(examples: str, providers: Providers, tmp_path: Path, provider: str, path: str, options: Any) -> None:
+    priced = {**options, "prices": {"good": {"input": 1.0, "cached_input": 0.5, "output": 10.0}}}
+    result = play(examples, providers, tmp_path / "run", f"{provider}:good", path, options=priced)
+    assert result.coverage.complete
+    assert result.metrics.mean_reward == 1.0
+    rollout: Rollout = next(iter(result.store))
+    call, answer = rollout.turns
+    assert [part.name for part in call.tool_calls] == ["get_weather"]
+    assert call.tool_calls[0].id
+    assert any(part.type == "reasoning" for part in call.blocks)
+    assert (call.usage.input_tokens, call.usage.output_tokens, call.usage.cached_tokens) == USAGE  # type: ignore[union-attr]
+    assert call.cost_usd == pytest.approx((60 * 1.0 + 40 * 0.5 + 20 * 10.0) / 1e6)
+    assert call.model == "good"
+    assert answer.stop_reason
+    assert rollout.model == {"name": "good", "provider": provider}
+    assert rollout.cost_usd == pytest.approx(2 * call.cost_usd)  # type: ignore[operator]
+    assert providers.keys == {"secret-key"}
+    text = "".join(path.read_text() for path in tmp_path.rglob("*.json*"))
+    assert "secret-key" not in text
+    assert providers.url not in json.dumps(json.loads((tmp_path / "run" / "run.json").read_text())["behaviour"])
+
+
+def test_reasoning_goes_back_to_whom_it_came_from(examples: str, providers: Providers, tmp_path: Path) -> None:
+    play(examples, providers, tmp_path / "a", "anthropic:good", "", tasks="0")
+    last = providers.requests[-1]["messages"][1]["content"]
+    assert last[0] == {"type": "thinking", "thinking": "Let me see.", "signature": "c2ln"}
+    play(examples, providers, tmp_path / "o", "openai:good", tasks="0", options={"api": "responses"})
+    assert [item["encrypted_content"] for item in providers.requests[-1]["input"] if item["type"] == "reasoning"] == ["gAAA"]
+    play(examples, providers, tmp_path / "g", "google:good", "", tasks="0")
+    signed = [part for part in providers.requests[-1]["contents"][1]["parts"] if "thoughtSignature" in part]
+    assert signed[0]["thoughtSignature"] == "c2lnbmVk"
+
+
+@pytest.mark.parametrize("model", ["limited", "down"])
+@pytest.mark.parametrize(("provider", "path", "options"), FLAVOURS)
+def test_what_passes_is_tried_again(
+    examples: str, providers: Providers, tmp_path: Path, model: str, provider: str, path: str, options: Any
+) -> None:
+    result = play(examples, providers, tmp_path / "run", f"{provider}:{model}", path, options=options, tasks="0,1")
+    assert result.metrics.mean_reward == 1.0
+    assert not list(result.store.failures())
+    assert sum(providers.refused.values()) == (2 if model == "limited" else 4)
+
+
+@pytest.mark.parametrize(("provider", "path", "options"), FLAVOURS)
+def test_a_full_window_is_an_ending(
+    examples: str, providers: Providers, tmp_path: Path, provider: str, path: str, options: Any
+) -> None:
+    result = play(examples, providers, tmp_path / "run", f"{provider}:full", path, options=options, tasks="0")
+    (rollout,) = result.store
+    assert (rollout.status, rollout.stop_reason, rollout.reward) == ("truncated", "context_overflow", None)
+    assert not list(result.store.failures())
+
+
+@pytest.mark.parametrize(("provider", "path", "options"), FLAVOURS)
+def test_a_refused_key_ends_the_run_and_is_not_told(
+    examples: str, providers: Providers, tmp_path: Path, provider: str, path: str, options: Any
+) -> None:
+    with pytest.raises(AuthenticationError, match=KEYS[provider]) as raised:
+        play(examples, providers, tmp_path / "run", f"{provider}:denied", path, options=options)
+    assert "secret-key" not in str(raised.value)
+
+
+def test_what_the_provider_refuses_is_a_failure_of_the_policy(examples: str, providers: Providers, tmp_path: Path) -> None:
+    result = play(examples, providers, tmp_path / "run", "openai:broken", tasks="0")
+    (failure,) = result.store.failures()
+    assert (failure.source, failure.kind, failure.http_status) == ("policy", "policy_refused", 400)
+    assert "unknown parameter" in failure.message
+
+
+def test_a_call_has_its_time(providers: Providers) -> None:
+    policy: Any = resolve("openai:slow", url=providers.url + "/v1", timeout_s=0.2, patience_s=0.1)
+
+    async def ask() -> None:
+        try:
+            await policy((UserMessage("Seattle"),), ToolSet())
+        finally:
+            await policy.aclose()
+
+    with pytest.raises(PolicyError) as raised:
+        asyncio.run(ask())
+    assert raised.value.kind == "policy_unavailable"
+
+
+def test_sampling_is_sent_and_kept(examples: str, providers: Providers, tmp_path: Path) -> None:
+    result = play(examples, providers, tmp_path / "run", "openai:good", tasks="0", options={"temperature": 0.5, "max_tokens": 50})
+    assert {key: providers.requests[0][key] for key in ("temperature", "max_tokens")} == {"temperature": 0.5, "max_tokens": 50}
+    assert next(iter(result.store)).sampling == {"temperature": 0.5, "max_tokens": 50}
+
+
+def test_images_of_tools_reach_chat_models(providers: Providers) -> None:
+    policy: Any = resolve("openai:good", url=providers.url + "/v1")
+    results = [ToolResult([TextBlock("look"), ImageBlock("aGk=")], "a"), ToolResult([ImageBlock("aGk=")], "b")]
+    asked = policy.request((UserMessage(results), UserMessage("well?")), ToolSet())["messages"]
+    assert [message["role"] for message in asked] == ["tool", "tool", "user", "user"]
+    assert [part["type"] for part in asked[2]["content"]] == ["image_url", "image_url"]
+    assert asked[1]["content"] == "The image follows."
+
+
+def test_models_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*KEYS.values(), "GOOGLE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for policy, options, word in (
+        ("openai:gpt-5", {}, "OPENAI_API_KEY"),
+        ("openai:gpt-5", {"api_key_env": "MINE"}, "MINE"),
+        ("openai:", {}, "names no model"),
+        ("openai:x", {"url": "http://127.0.0.1:9", "api": "grpc"}, "api"),
+        ("openai:x", {"url": "http://127.0.0.1:9", "prices": {"x": 3}}, "prices"),
+        ("random", {"temperature": 1}, "temperature"),
+    ):
+        with pytest.raises(ConfigurationError, match=word):
+            resolve(policy, **options)
+
+
+def test_prices() -> None:
+    usage = Usage(1_000_000, 1_000_000, 500_000)
+    assert cost_usd(PRICES, "gpt-4o", usage) == pytest.approx(0.5 * 2.5 + 0.5 * 1.25 + 10)
+    assert cost_usd(PRICES, "gpt-4o-2024-08-06", usage) == cost_usd(PRICES, "gpt-4o", usage)
+    assert cost_usd(PRICES, "gpt-4o-mini", usage) != cost_usd(PRICES, "gpt-4o", usage)
+    assert cost_usd(PRICES, "a model of mine", usage) is None
+    assert cost_usd(PRICES, "gpt-4o", None) is None
+    assert cost_usd(read_prices({"mine": Price(1.0, 2.0)}), "mine", usage) == 3.0
+
+
+def test_a_429_halves_the_pace_and_answers_raise_it_again() -> None:
+    now = [0.0]
+    pace = Pace(clock=lambda: now[0])
+    assert [pace.reserve() for _ in range(100)] == [0.0] * 100
+    pace.refused(3.0)
+    assert pace.per_second == 5.0
+    assert pace.reserve() == 3.0
+    assert pace.reserve() == pytest.approx(3.2)
+    pace.answered(10)
+    assert pace.per_second == pytest.approx(5.1)
+
+
+def test_known_limits_are_kept() -> None:
+    now = [0.0]
+    pace = Pace(60, 600, clock=lambda: now[0])
+    assert [pace.reserve() for _ in range(3)] == [0.0, 1.0, 2.0]
+    pace.answered(100)
+    assert pace.reserve() == 13.0
+    for _ in range(1000):
+        pace.answered(0)
+    assert pace.per_second == 1.0
+
+
+def test_a_call_without_an_id_gets_one() -> None:
+    from openreward_gym.policies.openai import OpenAIPolicy
+    from openreward_gym.types import AssistantMessage
+
+    policy = OpenAIPolicy("x", url="http://127.0.0.1:9")
+    message = policy._finished(AssistantMessage(tool_calls=[ToolCall("a", {}), ToolCall("b", {}, "kept")]), 1.0)
+    assert message.tool_calls[0].call_id
+    assert message.tool_calls[1].call_id == "kept"

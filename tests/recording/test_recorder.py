@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anthropic.types as at
+import pytest
+from google.genai import types as gt
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
+from openai.types.responses import Response
+from provider_messages import ANTHROPIC_MESSAGE, COMPLETION, COMPLETION_MESSAGE, GEMINI_ANSWER, RESPONSE
+from rollout_platform import KEY, Platform
+
+from openreward_gym.chat import to_anthropic
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.recording.log import RolloutLog
+from openreward_gym.recording.recorder import Recorder
+from openreward_gym.store.store import RolloutStore
+from openreward_gym.types import AssistantMessage, OpaqueBlock, ReasoningItem, SystemMessage, ToolCall, ToolResult, UserMessage
+from openreward_gym.types.conversion import message_of
+from openreward_gym.types.rollout import Rollout
+
+
+@pytest.fixture
+def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+    monkeypatch.setenv("OPENREWARD_API_KEY", KEY)
+    with Platform() as platform:
+        monkeypatch.setenv("OPENREWARD_API_URL", platform.url)
+        yield platform
+        assert platform.violations == []
+
+
+def shape(rollout: Rollout) -> list[tuple[str, list[str]]]:
+    return [(message.role, [part.type for part in message.blocks]) for message in rollout.messages]
+
+
+def test_the_six_messages(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "my-run") as recorder:
+        rollout = recorder.create(
+            run_name="ctf",
+            rollout_name="episode-0",
+            environment="GeneralReasoning/CTF",
+            split="train",
+            metadata={"model": "m"},
+            task_spec={"id": 3},
+        )
+        rollout.log(SystemMessage(content="be good"))
+        rollout.log(UserMessage(content="find the flag"))
+        rollout.log(ReasoningItem(content="hm"))
+        rollout.log(AssistantMessage(content="I look."))
+        rollout.log(ToolCall(name="ls", content='{"path": "/"}', call_id="c1"))
+        rollout.log(ToolCall(name="pwd", content="{}", call_id="c2"))
+        rollout.log(ToolResult(content="a b", call_id="c1"), reward=0.25, metadata={"n": 1})
+        rollout.log(ToolResult(content="/", call_id="c2"), reward=0.5, is_finished=True)
+        (record,) = RolloutStore(tmp_path / "my-run")
+    assert shape(record) == [
+        ("system", ["text"]),
+        ("user", ["text"]),
+        ("assistant", ["reasoning", "text", "tool_call", "tool_call"]),
+        ("tool", ["text"]),
+        ("tool", ["text"]),
+    ]
+    assert (record.run, record.name, record.environment.name, record.environment.split) == (
+        "ctf",
+        "episode-0",
+        "GeneralReasoning/CTF",
+        "train",
+    )
+    assert (record.task.spec, record.metadata) == ({"id": 3}, {"model": "m"})
+    assert (record.reward, record.final_reward, record.status, record.stop_reason) == (0.75, 0.5, "completed", "finished")
+    assert [m.reward for m in record.messages if m.role == "tool"] == [0.25, 0.5]
+    assert record.messages[3].metadata == {"n": 1}
+    assert record.messages[4].finished
+    assert record.duration_s is not None
+    assert len(RolloutStore(tmp_path / "my-run")) == 1
+
+
+def test_turns_that_are_logged_in_pieces_are_not_mixed_up(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        log.log(AssistantMessage("a"))
+        log.log(AssistantMessage("b"))
+        log.log(ReasoningItem("c"))
+        log.log(ToolCall("f", {}, "1"))
+        log.log(ReasoningItem("d"))
+        log.log(AssistantMessage("e"), reward=0.0)
+        log.log(ToolCall("g", {}, "2"))
+    assert shape(log.rollout) == [
+        ("assistant", ["text"]),
+        ("assistant", ["text"]),
+        ("assistant", ["reasoning", "tool_call"]),
+        ("assistant", ["reasoning", "text"]),
+        ("assistant", ["tool_call"]),
+    ]
+
+
+COMPLETION_PARTS = ["reasoning", "text", "refusal", "tool_call", "tool_call", "tool_call"]
+RESPONSE_PARTS = ["reasoning", "text", "refusal", "tool_call", "tool_call", "web_search_call"]
+ANTHROPIC_PARTS = ["reasoning", "reasoning", "text", "tool_call", "tool_call", "server_tool_use"]
+GEMINI_PARTS = ["reasoning", "text", "tool_call", "tool_call", ""]
+
+
+@pytest.mark.parametrize(
+    ("logger", "message", "parts"),
+    [
+        ("log_openai_completions", COMPLETION_MESSAGE, COMPLETION_PARTS),
+        ("log_openai_completions", ChatCompletionMessage.model_validate(COMPLETION_MESSAGE), COMPLETION_PARTS),
+        ("log_openai_completions", COMPLETION, COMPLETION_PARTS),
+        ("log_openai_completions", ChatCompletion.model_validate(COMPLETION), COMPLETION_PARTS),
+        ("log_openai_response", RESPONSE, RESPONSE_PARTS),
+        ("log_openai_response", RESPONSE["output"], RESPONSE_PARTS),
+        ("log_openai_response", Response.model_validate(RESPONSE), RESPONSE_PARTS),
+        ("log_openai_response", Response.model_validate(RESPONSE).output, RESPONSE_PARTS),
+        ("log_anthropic_message", ANTHROPIC_MESSAGE, ANTHROPIC_PARTS),
+        ("log_anthropic_message", at.Message.model_validate(ANTHROPIC_MESSAGE), ANTHROPIC_PARTS),
+        ("log_anthropic_message", at.Message.model_validate(ANTHROPIC_MESSAGE).to_param(), ANTHROPIC_PARTS),
+        ("log_gdm_message", GEMINI_ANSWER, GEMINI_PARTS),
+        ("log_gdm_message", gt.GenerateContentResponse.model_validate(GEMINI_ANSWER), GEMINI_PARTS),
+    ],
+)
+def test_every_part_of_a_provider_s_message_is_kept(tmp_path: Path, logger: str, message: Any, parts: list[str]) -> None:
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        getattr(log, logger)(message, reward=1.0, is_finished=True, metadata={"k": 1})
+    (record,) = RolloutStore(tmp_path)
+    assert shape(record) == [("assistant", parts)]
+    assert record.reward == 1.0
+    assert record.messages[0].metadata["k"] == 1
+
+
+def test_usage_and_tokens_of_a_whole_answer(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        log.log_openai_completions(COMPLETION)
+        log.log_openai_completions({"role": "tool", "tool_call_id": "c1", "content": "x"})
+        log.log_openai_completions(COMPLETION)
+    (record,) = RolloutStore(tmp_path)
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (20, 8)
+    assert record.cost_usd == 0.5
+    message = record.messages[0]
+    assert (message.token_ids, message.logprobs, message.model, message.stop_reason) == ([7], [-0.5], "m-1", "tool_calls")
+
+
+def test_an_empty_message_does_not_break_the_loop(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        log.log_openai_completions({"role": "assistant", "content": ""})
+        log.log_openai_completions({"role": "assistant", "content": None, "tool_calls": None})
+        log.log_openai_completions([])
+        log.log_anthropic_message({"role": "assistant", "content": []})
+    assert shape(RolloutStore(tmp_path)[0]) == [("assistant", [])] * 3
+
+
+def test_parts_that_look_like_ours_and_are_not_are_kept(tmp_path: Path) -> None:
+    image = {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        log.log_anthropic_message(
+            {"role": "user", "content": [image, {"type": "text"}, {"type": 3}, {"type": "opaque", "raw": {}}]}
+        )
+        log.log_openai_completions({"role": "assistant", "content": [{"type": "text"}, {"type": "tool_call"}, 3]})
+    store = RolloutStore(tmp_path)
+    assert store.damage() == []
+    (user, _) = store[0].messages
+    message = message_of(user)
+    assert message.blocks[0] == OpaqueBlock(image)
+    assert to_anthropic([message])[1][0]["content"][:2] == [image, {"type": "text"}]
+
+
+@dataclass
+class RunInfo:
+    model_name: str
+    checkpoint: str | None = None
+    lr: float | None = None
+
+
+def test_run_info_and_rollout_info(tmp_path: Path) -> None:
+    with Recorder(tmp_path, run_info=RunInfo("base", "ckpt-1")) as recorder:
+        log = recorder.create(run_info={"lr": 0.1, "checkpoint": "ckpt-2"}, split="train", environment="e")
+        before = log.rollout.task.id
+        log.log(UserMessage("x"), rollout_info={"task_index": 7, "current_step": 2, "temperature": 0.5, "harness": "h"})
+    (record,) = RolloutStore(tmp_path)
+    assert record.model == {"model_name": "base", "checkpoint": "ckpt-2", "lr": 0.1}
+    assert (record.task.index, record.step, record.sampling, record.metadata) == (7, 2, {"temperature": 0.5}, {"harness": "h"})
+    assert record.task.id != before
+
+
+def fail_inside(log: RolloutLog, error: BaseException) -> None:
+    with log:
+        raise error
+
+
+def test_how_a_rollout_ends(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    with recorder.rollout(name="message") as log:
+        log.log(AssistantMessage("done"))
+    with recorder.rollout(name="left") as log:
+        log.log(UserMessage("x"))
+    for name, error in (("raised", RuntimeError("boom")), ("interrupted", KeyboardInterrupt())):
+        log = recorder.create(rollout_name=name)
+        log.log(UserMessage("x"))
+        with pytest.raises(type(error)):
+            fail_inside(log, error)
+    log = recorder.create(rollout_name="told")
+    log.log(UserMessage("x"))
+    log.close("truncated", "deadline")
+    log.close("error")
+    recorder.create(rollout_name="empty")
+    recorder.create(rollout_name="open").log(UserMessage("x"))
+    recorder.close()
+    assert [(r.name, r.status, r.stop_reason, r.error) for r in RolloutStore(tmp_path)] == [
+        ("message", "completed", "message", None),
+        ("left", "cancelled", "cancelled", None),
+        ("raised", "error", "policy_failed", "RuntimeError: boom"),
+        ("interrupted", "cancelled", "cancelled", "KeyboardInterrupt"),
+        ("told", "truncated", "deadline", None),
+        ("open", "cancelled", "cancelled", None),
+    ]
+
+
+def test_nothing_may_follow_the_end(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder:
+        log = recorder.create()
+        log.log(UserMessage("x"), is_finished=True)
+        with pytest.raises(ConfigurationError, match="has ended: log everything before"):
+            log.log(UserMessage("y"))
+        with pytest.raises(TypeError, match="is not a message: give a UserMessage"):
+            recorder.create().log("text")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="a rollout has no field grup: free data goes into metadata"):
+            recorder.create(grup="g")
+
+
+def test_a_recorder_without_a_path_keeps_a_folder_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Recorder() as recorder:
+        for name in ("a", "b", "../../c d"):
+            recorder.create(run_name=name).log(UserMessage("x"))
+        with pytest.raises(ConfigurationError, match="needs a run_name"):
+            recorder.create()
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["_.._c_d", "a", "b"]
+    assert RolloutStore("runs/a")[0].run == "a"
+
+
+def test_what_is_open_is_written_when_the_program_ends(tmp_path: Path) -> None:
+    program = (
+        "from openreward_gym.recording.recorder import Recorder\n"
+        "from openreward_gym.types import UserMessage\n"
+        f"Recorder({str(tmp_path / 'run')!r}).create().log(UserMessage('x'))\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    (record,) = RolloutStore(tmp_path / "run")
+    assert record.status == "cancelled"
+
+
+def test_a_forked_child_leaves_the_parent_s_rollouts_alone(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    log = recorder.create(rollout_name="parent")
+    log.log(UserMessage("x"))
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            recorder.close()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    recorder.close()
+    assert [r.name for r in RolloutStore(tmp_path)] == ["parent"]
+
+
+def test_many_threads_log_many_rollouts(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder:
+
+        def play(n: int) -> None:
+            for k in range(20):
+                with recorder.rollout(name=f"{n}-{k}") as log:
+                    for step in range(5):
+                        log.log(UserMessage(f"{n}-{k}-{step}"))
+
+        threads = [threading.Thread(target=play, args=(n,)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    found = list(RolloutStore(tmp_path))
+    assert len(found) == 120
+    assert all([m.text for m in r.messages] == [f"{r.name}-{step}" for step in range(5)] for r in found)
+
+
+def test_printing(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def play() -> str:
+        with Recorder(tmp_path) as recorder, recorder.rollout(print_messages=True) as log:
+            log.log(ReasoningItem(summary="hm"))
+            log.log(ToolCall("ls", {"path": "/"}, "c1"))
+            log.log(ToolResult("a\x1b[31m\x07b\nc", "c1"), reward=0.5, is_finished=True)
+        return capsys.readouterr().out
+
+    monkeypatch.delenv("OPENREWARD_ROLLOUT_LOGGING_FORMAT", raising=False)
+    pretty = play()
+    assert "── Reasoning ─" in pretty
+    assert "── Tool call: ls (c1) ─" in pretty
+    assert '{\n  "path": "/"\n}' in pretty
+    assert "── Tool result (c1, reward 0.5, finished) ─" in pretty
+    assert "a\\x1b[31m\\x07b\nc" in pretty
+    monkeypatch.setenv("OPENREWARD_ROLLOUT_LOGGING_FORMAT", "structured")
+    lines = [json.loads(line) for line in play().splitlines()]
+    assert [line["type"] for line in lines] == ["reasoning", "tool_call", "tool_result"]
+    assert (lines[2]["reward"], lines[2]["isFinished"], lines[2]["event"]) == (0.5, True, "rollout_message")
+    monkeypatch.setenv("OPENREWARD_ROLLOUT_LOGGING_FORMAT", "off")
+    assert play() == ""
+
+
+def test_uploading_while_recording(platform: Platform, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "my-run", upload=True, run_info={"model_name": "m"})
+    with recorder.rollout(environment="GeneralReasoning/CTF", split="train", task_spec={"id": 3}) as log:
+        log.log(UserMessage("x"))
+        log.log(AssistantMessage("y"), reward=1.0)
+    (report,) = recorder.flush(30)
+    assert report.complete
+    assert platform.rollouts[log.rollout_id]["environment_id"] == "env-1"
+    assert platform.rollouts[log.rollout_id]["run_info"] == {"model_name": "m"}
+    with recorder.rollout() as second:
+        second.log(UserMessage("z"))
+    (report,) = recorder.close()
+    assert report.sent == 2
+    assert str(report) == "2 rollouts sent"
+    assert set(platform.rollouts) == {log.rollout_id, second.rollout_id}
+
+
+CALL = {"id": "c2", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+USE = {"type": "tool_use", "id": "c4", "name": "f", "input": {"a": 1}}
+RESULT = {"type": "tool_result", "tool_use_id": "c4", "content": "done"}
+RESPONSE_PART = {"function_response": {"id": "c5", "name": "f", "response": {"result": "done"}}}
+CONVERSATION: list[tuple[str, Any]] = [
+    ("log", ["SystemMessage", {"content": "be good"}]),
+    ("log", ["UserMessage", {"content": "hello \u2028 there"}]),
+    ("log", ["ReasoningItem", {"content": "hm", "content_reference": "ref", "summary": "s"}]),
+    ("log", ["AssistantMessage", {"content": "a"}]),
+    ("log", ["ToolCall", {"name": "f", "content": '{"a":1}', "call_id": "c1"}]),
+    ("log", ["ToolResult", {"content": "r\x00 \ud800", "call_id": "c1"}]),
+    ("log_openai_completions", {"role": "system", "content": "be good"}),
+    ("log_openai_completions", {"role": "user", "content": "hello"}),
+    ("log_openai_completions", {"role": "assistant", "content": "I call"}),
+    ("log_openai_completions", {"role": "assistant", "content": "", "tool_calls": [CALL]}),
+    ("log_openai_completions", {"role": "tool", "tool_call_id": "c2", "content": "done"}),
+    ("log_openai_response", {"role": "developer", "content": "be good"}),
+    ("log_openai_response", {"role": "user", "content": [{"type": "input_text", "text": "hello"}]}),
+    ("log_openai_response", {"type": "function_call", "call_id": "c3", "name": "f", "arguments": '{"a":1}'}),
+    ("log_openai_response", {"type": "function_call_output", "call_id": "c3", "output": "done"}),
+    ("log_openai_response", {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}),
+    ("log_anthropic_message", {"role": "user", "content": "hello"}),
+    ("log_anthropic_message", {"role": "assistant", "content": [{"type": "text", "text": "I call"}, USE]}),
+    ("log_anthropic_message", {"role": "user", "content": [RESULT]}),
+    ("log_gdm_message", {"role": "user", "parts": [{"text": "hello"}]}),
+    ("log_gdm_message", {"role": "model", "parts": [{"function_call": {"id": "c5", "name": "f", "args": {"a": 1}}}]}),
+    ("log_gdm_message", {"role": "user", "parts": [RESPONSE_PART]}),
+]
+
+# Runs once with the official client and once with ours: what differs is the import.
+PROGRAM = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+from google.genai import types as gt
+which, conversation = sys.argv[1], json.load(open(sys.argv[2]))
+if which == "theirs":
+    import openreward as messages
+    recorder = messages.OpenReward().rollout
+else:
+    import openreward_gym.types as messages
+    from openreward_gym.recording.recorder import Recorder
+    recorder = Recorder(sys.argv[3], upload=True)
+rollout = recorder.create(run_name=which, rollout_name="r", environment="GeneralReasoning/CTF", split="train",
+                          metadata={"a": None, "b": 1}, task_spec={"id": 3})
+for logger, message in conversation:
+    if logger == "log":
+        message = getattr(messages, message[0])(**message[1])
+    if logger == "log_gdm_message":
+        message = gt.Content.model_validate(message)
+    getattr(rollout, logger)(message, reward=0.5)
+rollout.log(messages.UserMessage(content="end"), is_finished=True, metadata={"x": 1})
+recorder.close()
+"""
+
+
+def test_the_events_are_those_of_the_official_client_where_it_is_right(platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "conversation.json").write_text(json.dumps(CONVERSATION))
+    environ = {**os.environ, "OPENREWARD_URL": platform.url, "OPENREWARD_DISABLE_UPDATE_CHECK": "1"}
+    for which in ("theirs", "ours"):
+        arguments = [which, str(tmp_path / "conversation.json"), str(tmp_path / "run")]
+        subprocess.run([sys.executable, "-c", PROGRAM, *arguments], check=True, env=environ, timeout=100)
+    theirs, ours = ({r["runName"]: r for r in platform.rollouts.values()}[which] for which in ("theirs", "ours"))
+    volatile = {"eventId", "timestamp", "runName"}
+    assert {k: v for k, v in ours.items() if k not in volatile} == {k: v for k, v in theirs.items() if k not in volatile}
+
+    def told(rollout: dict[str, Any]) -> list[dict[str, Any]]:
+        volatile = {"eventId", "timestamp", "rolloutEventId"}
+        return [{k: v for k, v in m.items() if k not in volatile} for m in platform.messages[rollout["eventId"]]]
+
+    mine = told(ours)
+    # The official client takes a developer's message for the system's, and forgets whose it was.
+    (developer,) = [m for m in mine if m["metadata"] == {"role": "developer"}]
+    developer["metadata"] = {}
+    # Of a message in two parts the official client gives the reward to both: it would count twice.
+    (first,) = [m for m in mine if m["content"] == "I call" and "reward" not in m]
+    first["reward"] = 0.5
+    assert mine == told(theirs)

@@ -1,0 +1,71 @@
+"""pass@k and pass^k against counting all choices; comparisons against what is known."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+
+from openreward_gym.reports.statistics import compare, mean, median, pass_at_k, pass_hat_k, passes
+from openreward_gym.reports.summary import summarize
+from openreward_gym.types.rollout import MessageRecord, Rollout, TaskRecord
+
+
+@pytest.mark.parametrize(("n", "c"), [(1, 0), (1, 1), (5, 2), (6, 6), (7, 0), (8, 3)])
+def test_passes_are_shares_of_all_choices(n: int, c: int) -> None:
+    samples = [1] * c + [0] * (n - c)
+    for k in range(1, n + 1):
+        choices = list(combinations(samples, k))
+        assert pass_at_k(n, c, k) == pytest.approx(sum(any(choice) for choice in choices) / len(choices))
+        assert pass_hat_k(n, c, k) == pytest.approx(sum(all(choice) for choice in choices) / len(choices))
+
+
+def test_passes_go_as_far_as_every_task_has_samples() -> None:
+    at, hat = passes([(4, 2), (5, 5)])
+    assert list(at) == list(hat) == [1, 2, 4]
+    assert at[1] == hat[1] == 0.75
+    assert passes([]) == ({}, {})
+    assert passes([(0, 0), (4, 1)]) == ({}, {})
+
+
+def test_a_comparison_is_by_common_tasks() -> None:
+    first = {str(n): [0.0, 1.0] for n in range(20)} | {"mine": [1.0]}
+    second = {str(n): [1.0] for n in range(20)} | {"empty": []}
+    found = compare(first, second)
+    assert (found.tasks, found.only_first, found.only_second) == (20, 1, 1)
+    assert (found.first, found.second, found.difference, found.interval) == (0.5, 1.0, 0.5, (0.5, 0.5))
+    assert found.p_value is not None
+    assert found.p_value < 0.01
+    same = compare(first, first)
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+    assert compare({}, first).p_value is None
+    assert compare(first, second) == found
+
+
+def test_a_summary_has_passes_and_tools() -> None:
+    def rollout(task: str, reward: float | None, error: bool) -> Rollout:
+        bash = MessageRecord(role="tool", name="bash", is_error=error)
+        bash.started_at, bash.ended_at = "2026-01-01T00:00:00+00:00", "2026-01-01T00:00:02+00:00"
+        calls = [bash, MessageRecord(role="tool", name="look")]
+        return Rollout(status="completed", task=TaskRecord(id=task), reward=reward, messages=calls)
+
+    summary = summarize([rollout("a", 1.0, False), rollout("a", 0.0, True), rollout("b", 1.0, False), rollout("b", 1.0, False)])
+    assert summary.pass_at_k == {1: 0.75, 2: 1.0}
+    assert summary.pass_hat_k == {1: 0.75, 2: 0.5}
+    bash, look = summary.tools
+    assert (bash.name, bash.calls, bash.errors, bash.mean_duration_s) == ("bash", 4, 1, 2.0)
+    assert (look.name, look.calls, look.mean_duration_s) == ("look", 4, None)
+    assert "pass@k: 1: 0.750, 2: 1.000" in summary.to_text()
+    assert "tool bash: 4 calls, 1 wrong, 2.000 s each" in summary.to_text()
+
+
+def test_rewards_whose_sum_is_beyond_every_float_have_a_mean() -> None:
+    assert mean([1.7e308, 1.7e308, -1e308]) == pytest.approx(0.8e308)
+    assert median([1.6e308, 1.7e308]) == pytest.approx(1.65e308)
+    assert median([1.0, 2.0, 4.0]) == 2.0
+    with pytest.raises(ValueError, match="no values"):
+        mean([])
+    summary = summarize(
+        [Rollout(id=str(n), run="r", status="completed", reward=reward) for n, reward in enumerate([1.7e308, 1.7e308, 1.6e308])]
+    )
+    assert summary.mean_reward == pytest.approx(1.6666666e308)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from openreward_gym.reports.summary import reward_interval, summarize, wilson_interval
+from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TokenUsage
+
+
+def rollout(index: int, reward: float | None, **fields: object) -> Rollout:
+    return Rollout.model_validate(
+        {
+            "status": "completed",
+            "stop_reason": "finished",
+            "environment": EnvironmentRecord(name="e", split="train"),
+            "task": TaskRecord(id=f"t{index}", index=index),
+            "messages": [MessageRecord(role="assistant")],
+            "reward": reward,
+            "started_at": "2026-01-01T00:00:00+00:00",
+            "ended_at": "2026-01-01T00:00:02+00:00",
+            **fields,
+        }
+    )
+
+
+def test_unknown_is_not_zero() -> None:
+    summary = summarize([rollout(0, 1.0), rollout(0, None), rollout(1, float("nan"))])
+    assert (summary.rollouts, summary.rewarded, summary.mean_reward) == (3, 1, 1.0)
+    assert summary.output_tokens is None
+    assert summary.cost_usd is None
+    assert "2 rollouts have no reward" in summary.to_text()
+    assert summary.tasks[1].mean_reward is None
+
+
+def test_totals_and_endings() -> None:
+    usage = TokenUsage(input_tokens=3, output_tokens=4)
+    summary = summarize([rollout(0, 1.0, usage=usage), rollout(1, 0.0, status="truncated", stop_reason="max_steps")])
+    assert (summary.input_tokens, summary.output_tokens) == (3, 4)
+    assert summary.stop_reasons == {"finished": 1, "max_steps": 1}
+    assert summary.mean_duration_s == 2.0
+    assert [task.index for task in summary.tasks] == [0, 1]
+    assert summary.to_dict()["mean_reward"] == 0.5
+
+
+def test_nothing_at_all() -> None:
+    summary = summarize([])
+    assert summary.mean_reward is None
+    assert "all" in summary.to_text()
+
+
+def test_wilson_against_a_published_value() -> None:
+    # Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662.
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(0, 20)[0] == 0.0
+    assert wilson_interval(20, 20)[1] == 1.0
+
+
+def test_the_bootstrap_holds_the_mean_and_repeats() -> None:
+    rewards = [[0.1, 0.9], [0.5], [0.3, 0.2], [0.8]]
+    low, high = reward_interval(rewards) or (0.0, 0.0)
+    assert 0.1 <= low < sum(map(sum, rewards)) / 6 < high <= 0.9
+    assert reward_interval(rewards) == (low, high)
+    assert reward_interval([[0.5]]) is None
