@@ -1,6 +1,6 @@
 """The record's JSON Schema, for readers in other languages; published as `rollout.schema.json` beside this file.
 
-python -m openreward_gym.store.schema > openreward_gym/rollouts/rollout.schema.json
+python -m openreward_gym.store.schema > openreward_gym/store/rollout.schema.json
 """
 
 from __future__ import annotations
