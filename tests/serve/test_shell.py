@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openreward_gym.serve.examples.filetree import FileTree
 from openreward_gym.serve.examples.shell import MAX_OUTPUT_CHARS, Shell
+from openreward_gym.serve.examples.shell_programs import FileTree
 
 HOME = "/home/ctf"
 FILES: Mapping[str, bytes] = {
