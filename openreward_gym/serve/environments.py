@@ -60,8 +60,8 @@ def display_name(environment: Servable) -> str:
     """Return an environment's name for messages."""
     if isinstance(environment, str):
         return environment
-    environment = _as_recipe(environment)
-    return environment.__name__ if isinstance(environment, type) else environment.name
+    named: Any = _as_recipe(environment)
+    return str(named.__name__ if isinstance(named, type) else named.name)
 
 
 def load(environment: Servable) -> type[Any]:

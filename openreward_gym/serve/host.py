@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ log = logging.getLogger("openreward_gym.environments")
 Model = TypeVar("Model", bound=BaseModel)
 
 _SPLIT_TYPES = ("train", "validation", "test")
+_CALL_RESULT: TypeAdapter[Any] = TypeAdapter(wire.RunToolOutput)
 _BLOCKS: TypeAdapter[Any] = TypeAdapter(wire.Blocks)
 # SDKs before 0.1.157 have no conversations.
 _MESSAGES: TypeAdapter[Any] | None = TypeAdapter(list[wire.Message]) if hasattr(wire, "Message") else None
@@ -212,37 +213,20 @@ class Host:
         session = self.session(session_id)
         return (await sdk_session.list_session_tools(session.environment, session.toolset)).model_dump()
 
-    async def prepare_call(self, session_id: str, body: Any) -> tuple[EnvironmentSession, tuple[str, Any]]:
-        """Return a call's session, and the tool's name and arguments, both validated."""
+    async def prepare_call(self, session_id: str, body: Any) -> Coroutine[Any, Any, bytes]:
+        """Validate a call and wait for its session. Return the run, whose result is JSON and which raises the tool's errors."""
         name, arguments = (body.get("name"), body.get("input")) if type(body) is dict else (None, None)
         if type(name) is not str or type(arguments) is not dict:
             call = _validate(wire.ToolCall, body)
             name, arguments = call.name, call.input
-        return await self._ready_session(session_id), (name, arguments)
+        return _call(await self._ready_session(session_id), name, arguments)
 
-    @staticmethod
-    async def call(session: EnvironmentSession, call: tuple[str, Any]) -> bytes:
-        """Run a call and return its result as JSON. Raises the tool's errors."""
-        result = await sdk_session.call_session_tool(session.environment, session.toolset, *call)
-        encoded: str = result.model_dump_json()
-        return encoded.encode()
-
-    async def prepare_scoring(self, session_id: str, body: Any) -> tuple[EnvironmentSession, Sequence[Any]]:
-        """Return the session and the validated candidates of a request to score a group."""
+    async def prepare_scoring(self, session_id: str, body: Any) -> Coroutine[Any, Any, bytes]:
+        """Validate a request to score a group. Return the run, as `prepare_call` does."""
         session = await self._ready_session(session_id)
         if not getattr(session.environment.list_tools(), "supports_score_group", False):
             raise RefusedError(404, "this environment does not implement score_group")
-        return session, list(_validate(wire.ScoreGroup, body).candidates)
-
-    @staticmethod
-    async def score_group(session: EnvironmentSession, candidates: Sequence[Any]) -> bytes:
-        """Return the scores of a group as JSON. Raises the environment's errors."""
-        results = await run_user_callable(session.environment.score_group, candidates)
-        scores = [one if isinstance(one, wire.GroupScore) else wire.GroupScore(reward=float(one)) for one in results]
-        if len(scores) != len(candidates):
-            raise ValueError(f"score_group returned {len(scores)} scores for {len(candidates)} candidates")
-        encoded: str = wire.ScoreGroupOutput(scores=scores).model_dump_json()
-        return encoded.encode()
+        return _score_group(session.environment, list(_validate(wire.ScoreGroup, body).candidates))
 
 
 class SdkLog:
@@ -304,6 +288,22 @@ def _checked_name(cls: type[Any], others: Mapping[str, Any]) -> str:
     if all(getattr(cls, prompt, None) is getattr(Environment, prompt, None) for prompt in ("get_prompt", "get_messages")):
         raise ConfigurationError(f"cannot serve {cls.__name__}: it has no prompt. Define get_prompt() or get_messages()")
     return name
+
+
+async def _call(session: EnvironmentSession, name: str, arguments: Any) -> bytes:
+    encoded: bytes = _CALL_RESULT.dump_json(
+        await sdk_session.call_session_tool(session.environment, session.toolset, name, arguments)
+    )
+    return encoded
+
+
+async def _score_group(environment: Any, candidates: Sequence[Any]) -> bytes:
+    results = await run_user_callable(environment.score_group, candidates)
+    scores = [one if isinstance(one, wire.GroupScore) else wire.GroupScore(reward=float(one)) for one in results]
+    if len(scores) != len(candidates):
+        raise ValueError(f"score_group returned {len(scores)} scores for {len(candidates)} candidates")
+    encoded: str = wire.ScoreGroupOutput(scores=scores).model_dump_json()
+    return encoded.encode()
 
 
 def _validate(model: type[Model], body: Any) -> Model:

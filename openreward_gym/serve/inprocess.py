@@ -71,11 +71,11 @@ class InProcess:
         session_id = str(request.headers.get("X-Session-ID", "")).strip()
         host = self.host
         if route in ("call", "score_group"):
-            prepare, run = (host.prepare_call, host.call) if route == "call" else (host.prepare_scoring, host.score_group)
             # Errors before the run are responses; errors of the run are events of its stream.
-            environment_session, arguments = await prepare(session_id, body)
+            prepare = host.prepare_call if route == "call" else host.prepare_scoring
+            run = await prepare(session_id, body)
             try:
-                result = await run(environment_session, arguments)
+                result = await run
             except Exception as error:
                 return _stream(request, _event(b"error", str(error).encode("utf-8", "backslashreplace")))
             # The result is JSON on one line.

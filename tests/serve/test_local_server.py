@@ -294,16 +294,14 @@ def test_a_server_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pyte
     assert server.pid is None
 
 
-@pytest.mark.parametrize(
-    ("package", "environment"), [("openreward", "weather"), ("uvicorn", "ctf"), ("reasoning_gym", "reasoning")]
-)
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str, environment: str) -> None:
+@pytest.mark.parametrize(("package", "name"), [("openreward", "weather"), ("uvicorn", "ctf"), ("reasoning_gym", "reasoning")])
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str, name: str) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module, *rest: None if module == package else find(module, *rest))
     with pytest.raises(MissingExtraError, match=r"pip install 'openreward-gym\[server\]'"):
-        serve.local([environment])
+        serve.local([name])
     with pytest.raises(MissingExtraError):
-        serve.app([environment])
+        serve.app([name])
     if package == "reasoning_gym":
         serve.local(["weather"])
 
