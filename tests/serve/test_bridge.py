@@ -197,7 +197,7 @@ def test_the_env_never_sees_an_invalid_action() -> None:
     for mistakes in (False, True):
         env = OpenRewardEnv(serve.bridge("CartPole-v1"))
         env.reset(seed=4)
-        found = []
+        results = []
         for action in (0, 1, 1, 0):
             if mistakes:
                 for wrong in ({"action": 2}, {"action": "left"}, {}, {"action": 0, "more": 1}, {"action": {"a": "{b}"}}):
@@ -205,11 +205,11 @@ def test_the_env_never_sees_an_invalid_action() -> None:
                     assert info["error_kind"] == "input_validation"
                     assert (reward, terminated, truncated, info["reward_is_null"]) == (0.0, False, False, True)
                 assert "action must be an integer, not {'a': '{b}'}" in info["error"]
-            found.append(env.step({"name": "step", "arguments": {"action": action}})[:2])
+            results.append(env.step({"name": "step", "arguments": {"action": action}})[:2])
         if not mistakes:
-            without = found
+            without = results
         env.close()
-    assert found == without
+    assert results == without
 
 
 def test_an_error_of_the_env_ends_the_episode_without_a_reward(caplog: pytest.LogCaptureFixture) -> None:

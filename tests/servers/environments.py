@@ -127,7 +127,7 @@ class Echo(_Base):
 
     @tool
     async def secret(self, params: Text) -> wire.ToolOutput:
-        """How long the secret of that name is (never the secret)."""
+        """The length of the secret with that name (never the secret)."""
         return wire.ToolOutput(blocks=[wire.TextBlock(text=str(len(self.secrets.get(params.text, ""))))])
 
     @tool
