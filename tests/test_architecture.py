@@ -18,7 +18,8 @@ ROOT = Path(openreward_gym.__file__).parent
 # A module may import from its own floor's siblings below it, never from a higher floor. The longest prefix decides.
 FLOORS = {
     "errors": 0,
-    "blame": 0,
+    "user_traceback": 0,
+    "urls": 0,
     "types": 0,
     "jsonio": 0,
     "images": 0,

@@ -120,19 +120,19 @@ def _give_up(error: BaseException, told: str, code: int, reason: int | None) -> 
     if reason is None:
         sys.stderr.write(told)
     else:
-        from openreward_gym.blame import brief
+        from openreward_gym.user_traceback import describe_error
 
-        both = f"{brief(error, named=code != EXIT_CONFIGURATION)}\0{told}"
+        both = f"{describe_error(error, with_class=code != EXIT_CONFIGURATION)}\0{told}"
         os.write(reason, both.encode("utf-8", "backslashreplace")[:MAX_REASON])
     sys.exit(code)
 
 
 def _told(error: BaseException) -> str:
     """What went wrong in an environment's module, without how this file came to import it."""
-    from openreward_gym.blame import frames_of
+    from openreward_gym.user_traceback import user_frames
 
     told = traceback.TracebackException.from_exception(error)
-    theirs = frames_of(error)
+    theirs = user_frames(error)
     if theirs or isinstance(error, SyntaxError):
         told.stack = traceback.StackSummary.from_list(theirs)
     return "".join(told.format())
