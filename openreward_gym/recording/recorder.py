@@ -17,7 +17,7 @@ from typing import Any
 
 from openreward_gym.chat.plain import plain
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.platform.upload import Uploader, UploadReport
+from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.recording.log import RolloutLog, mapping_of
 from openreward_gym.store.addresses import viewer_address
 from openreward_gym.store.store import RolloutStore
