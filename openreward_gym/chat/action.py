@@ -7,15 +7,15 @@ from typing import Any
 
 from openreward_gym.chat.anthropic import AnthropicDialect
 from openreward_gym.chat.completions import OpenAIChatDialect
-from openreward_gym.chat.dialect import Dialect, assistant
+from openreward_gym.chat.dialect import Dialect
 from openreward_gym.chat.gemini import GeminiDialect
 from openreward_gym.chat.plain import plain
 from openreward_gym.chat.responses import OpenAIResponsesDialect
+from openreward_gym.jsonio import Json, loads
 from openreward_gym.types import (
     AssistantMessage,
     Block,
     ImageBlock,
-    Json,
     Message,
     OpaqueBlock,
     ReasoningItem,
@@ -59,7 +59,9 @@ def parse_action(value: Any) -> AssistantMessage:
     try:
         if isinstance(value, (list, tuple)):
             return AssistantMessage([block for item in value for block in _blocks(item)])
-        if isinstance(value, (Message, TextBlock, ImageBlock, ReasoningItem, ToolCall, ToolResult, OpaqueBlock)):
+        if isinstance(value, Message):
+            return _assistant(value)
+        if isinstance(value, (TextBlock, ImageBlock, ReasoningItem, ToolCall, ToolResult, OpaqueBlock)):
             return AssistantMessage(_blocks(value))
         data = plain(value)
         if not isinstance(data, dict):
@@ -79,9 +81,9 @@ def _of_text(text: str) -> AssistantMessage:
     """Read a JSON string of a call, or of a list of calls, as these calls, and any other text as the assistant's text."""
     if text.lstrip()[:1] in ("{", "["):
         try:
-            data = json.loads(text)
+            data = loads(text)
             calls = [_call(item) for item in (data if isinstance(data, list) else [data])]
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError):
             return AssistantMessage(text)
         if calls:
             return AssistantMessage(calls)
@@ -99,7 +101,14 @@ def _assistant(message: Message) -> AssistantMessage:
         return message
     if message.role != "assistant":
         raise TypeError(f"its role is {message.role!r}, and an action is a turn of the assistant")
-    return assistant(message.blocks, {})
+    return AssistantMessage(
+        message.blocks,
+        sampled=message.sampled,
+        origin=message.origin,
+        weight=message.weight,
+        ended=message.ended,
+        metadata=message.metadata,
+    )
 
 
 def _blocks(item: Any) -> list[Block]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from openreward_gym.chat.dialect import Dialect, opaque, total
+from openreward_gym.chat.dialect import Dialect, assistant, opaque, total
 from openreward_gym.chat.plain import integer, json_text, rest_of
+from openreward_gym.jsonio import Json
 from openreward_gym.types import (
-    AssistantMessage,
     Block,
     ImageBlock,
-    Json,
     Message,
     OpaqueBlock,
     ReasoningItem,
@@ -50,13 +49,10 @@ class AnthropicDialect(Dialect):
             raise ValueError(f"a message's role is user, assistant or system, not {role!r}")
         blocks = self.read_content(data.get("content"))
         if role != "assistant":
-            return Message(_ROLES[role], tuple(blocks), detail=rest_of(data, "role", "content") or None)
-        rest = rest_of(data, "role", "content", "type", "model", "stop_reason", "usage")
+            return Message(_ROLES[role], tuple(blocks), metadata=rest_of(data, "role", "content") or None)
         usage = data.get("usage")
-        sampled = Sampled(
-            _usage(usage) if usage else None, data.get("stop_reason"), model=data.get("model"), metadata=rest or None
-        )
-        return AssistantMessage(blocks, sampled=None if sampled == Sampled() else sampled)
+        sampled = Sampled(_usage(usage) if usage else None, data.get("stop_reason"), model=data.get("model"))
+        return assistant(blocks, sampled, rest_of(data, "role", "content", "type", "model", "stop_reason", "usage"))
 
     def read_part(self, data: Json) -> list[Block]:
         return [self._block(data)]

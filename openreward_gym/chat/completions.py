@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from openreward_gym.chat.dialect import Dialect, assistant, data_url, image_of_url, opaque, written_arguments, written_role
+from openreward_gym.chat.dialect import (
+    Dialect,
+    assistant,
+    content_of,
+    image_of_url,
+    is_refusal,
+    opaque,
+    written_arguments,
+    written_role,
+)
 from openreward_gym.chat.plain import integer, json_text, number, rest_of
+from openreward_gym.images import data_url
+from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     AssistantMessage,
     Block,
+    Ended,
     ImageBlock,
-    Json,
     Message,
     OpaqueBlock,
     ReasoningItem,
@@ -19,6 +30,7 @@ from openreward_gym.types import (
     Sampled,
     TextBlock,
     ToolCall,
+    ToolMessage,
     ToolResult,
     Usage,
     text_of,
@@ -28,7 +40,8 @@ ReasoningField: TypeAlias = Literal["", "reasoning_content", "reasoning", "reaso
 """The field in which a server takes past reasoning; empty for a server that takes none (OpenAI refuses unknown fields)."""
 
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_KNOWN = ("role", "content", "refusal", "tool_calls", "function_call", "reasoning_content", "reasoning", "reasoning_details")
+_REASONING = ("reasoning_content", "reasoning", "reasoning_details")
+_KNOWN = ("role", "content", "refusal", "tool_calls", "function_call", "weight", *_REASONING)
 
 
 class OpenAIChatDialect(Dialect):
@@ -56,15 +69,16 @@ class OpenAIChatDialect(Dialect):
             return self._completion(data)
         role = data.get("role")
         if role in ("tool", "function"):
-            return Message("tool", (self._tool_result(data),))
+            return self._tool_message(data)
         if role == "assistant":
-            return assistant(self._assistant_blocks(data), rest_of(data, *_KNOWN))
+            weight = number(data, "weight")  # of OpenAI's files for fine-tuning
+            return assistant(self._assistant_blocks(data), Sampled(), rest_of(data, *_KNOWN), weight=weight)
         if role not in _ROLES:
             raise ValueError(f"a chat message's role is system, developer, user, assistant, tool or function, not {role!r}")
         rest = rest_of(data, "role", "content")
         if role == "developer":
             rest["role"] = role
-        return Message(_ROLES[role], tuple(self.read_content(data.get("content"))), detail=rest or None)
+        return Message(_ROLES[role], tuple(self.read_content(data.get("content"))), metadata=rest or None)
 
     def _completion(self, data: Mapping[str, Json]) -> AssistantMessage:
         choice = data["choices"][0] if data["choices"] else {}
@@ -82,7 +96,9 @@ class OpenAIChatDialect(Dialect):
             cost_usd=number(usage, "cost"),
             metadata={"id": data["id"]} if data.get("id") else None,
         )
-        return assistant(self._assistant_blocks(message), rest_of(message, *_KNOWN), sampled)
+        # An answer without a choice, or with an error in it, comes with status 200 from some servers.
+        ended: Ended | None = "error" if not data["choices"] or choice.get("error") else None
+        return assistant(self._assistant_blocks(message), sampled, rest_of(message, *_KNOWN), ended=ended)
 
     def _assistant_blocks(self, data: Mapping[str, Json]) -> list[Block]:
         blocks = self._reasoning(data)
@@ -141,13 +157,12 @@ class OpenAIChatDialect(Dialect):
         arguments, text = written_arguments(function.get("input" if kind == "custom" else "arguments"))
         return ToolCall(function["name"], arguments, str(data.get("id") or ""), text, extra=self.keep(rest))
 
-    def _tool_result(self, data: Mapping[str, Json]) -> ToolResult:
-        content = data.get("content")
-        return ToolResult(
-            content if isinstance(content, str) else self.read_content(content),
+    def _tool_message(self, data: Mapping[str, Json]) -> ToolMessage:
+        return ToolMessage(
+            self.read_content(data.get("content")),
             str(data.get("tool_call_id") or ""),
-            str(data.get("name") or ""),
-            extra=self.keep(rest_of(data, "role", "content", "tool_call_id", "name")),
+            str(data.get("name") or "") or None,
+            metadata=self.keep(rest_of(data, "role", "content", "tool_call_id", "name")) or None,
         )
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
@@ -165,7 +180,7 @@ class OpenAIChatDialect(Dialect):
                 items.append({"role": role, "content": self._write_content(parts)})
                 parts.clear()
 
-        for block in message.blocks:
+        for block in content_of(message):
             if isinstance(block, ToolResult):
                 flush()
                 content = self._write_content(block.blocks)
@@ -176,7 +191,7 @@ class OpenAIChatDialect(Dialect):
         return items or [{"role": role, "content": ""}]
 
     def _write_assistant(self, message: Message) -> dict[str, Json]:
-        content = [b for b in message.blocks if not isinstance(b, (ReasoningItem, ToolCall)) and not _is_refusal(b)]
+        content = [b for b in message.blocks if not isinstance(b, (ReasoningItem, ToolCall)) and not is_refusal(b)]
         calls = [block for block in message.blocks if isinstance(block, ToolCall)]
         data: dict[str, Json] = {"role": "assistant", "content": self._write_content(content) if content or not calls else None}
         thoughts = [block for block in message.blocks if isinstance(block, ReasoningItem)]
@@ -185,7 +200,7 @@ class OpenAIChatDialect(Dialect):
         elif self.reasoning and (text := "\n".join(thought.content or thought.summary or "" for thought in thoughts)):
             data[self.reasoning] = text
         for block in message.blocks:
-            if _is_refusal(block):
+            if is_refusal(block):
                 data["refusal"] = block.raw["refusal"]  # type: ignore[union-attr]
         if calls:
             data["tool_calls"] = [self._write_call(call) for call in calls]
@@ -220,7 +235,7 @@ class OpenAIChatDialect(Dialect):
         if isinstance(block, TextBlock):
             return {"type": "text", "text": block.text, **self.kept(block)}
         if isinstance(block, ImageBlock):
-            return {"type": "image_url", "image_url": {"url": data_url(block), **self.kept(block)}}
+            return {"type": "image_url", "image_url": {"url": data_url(block.data, block.mime_type), **self.kept(block)}}
         if isinstance(block, OpaqueBlock):
             return dict(block.raw)
         return {"type": "text", "text": text_of([block])}
@@ -240,10 +255,6 @@ def usage_of(usage: Json) -> Usage | None:
 
 def _tuple(value: Json) -> tuple[Any, ...] | None:
     return tuple(value) if isinstance(value, list) else None
-
-
-def _is_refusal(block: Block) -> bool:
-    return isinstance(block, OpaqueBlock) and block.type == "refusal" and "refusal" in block.raw
 
 
 def from_openai(messages: Any) -> list[Message]:

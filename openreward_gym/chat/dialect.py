@@ -2,16 +2,99 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from openreward_gym.chat.plain import as_list, json_text, plain
-from openreward_gym.types import AssistantMessage, Block, ImageBlock, Json, Message, OpaqueBlock, Sampled, TextBlock
+from openreward_gym.images import parse_data_url
+from openreward_gym.jsonio import Json
+from openreward_gym.types import (
+    AssistantMessage,
+    Block,
+    Ended,
+    ImageBlock,
+    Message,
+    OpaqueBlock,
+    ReasoningItem,
+    Sampled,
+    SystemMessage,
+    TextBlock,
+    ToolCall,
+    ToolResult,
+)
 
-_DATA_URL = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+);base64,(?P<data>.*)", re.DOTALL)
+ENDINGS: Mapping[str, Ended] = MappingProxyType(
+    {
+        # OpenAI chat completions, and the servers that speak its format
+        "stop": "stop",
+        "eos": "stop",
+        "eos_token": "stop",
+        "length": "length",
+        "model_length": "context_overflow",
+        "tool_calls": "tool_calls",
+        "function_call": "tool_calls",
+        "content_filter": "content_filter",
+        "error": "error",
+        "abort": "error",
+        "insufficient_system_resource": "error",
+        # OpenAI responses: the status, or the reason of an incomplete response
+        "completed": "stop",
+        "max_output_tokens": "length",
+        "failed": "error",
+        "cancelled": "error",
+        # Anthropic
+        "end_turn": "stop",
+        "stop_sequence": "stop",
+        "max_tokens": "length",
+        "tool_use": "tool_calls",
+        "pause_turn": "pause",
+        "refusal": "refusal",
+        "model_context_window_exceeded": "context_overflow",
+        # Gemini, in lower case; "stop" and "max_tokens" are above
+        "safety": "content_filter",
+        "recitation": "content_filter",
+        "language": "content_filter",
+        "blocklist": "content_filter",
+        "prohibited_content": "content_filter",
+        "spii": "content_filter",
+        "image_safety": "content_filter",
+        "image_prohibited_content": "content_filter",
+        "image_recitation": "content_filter",
+        "malformed_function_call": "malformed",
+        "malformed_response": "malformed",
+        "unexpected_tool_call": "malformed",
+        "too_many_tool_calls": "malformed",
+    }
+)
+"""Every provider's word for the end of a turn, in lower case, and ours. A word that is not here is "unknown"."""
+
+
+def ended_of(stop_reason: Json, blocks: Sequence[Block] = ()) -> Ended | None:
+    """Return how a turn ended, from the provider's word; None if the provider gave no word.
+
+    Some providers have one word for a complete turn, whether it calls tools or not: `blocks`, its content, tell.
+
+    Example:
+        >>> ended_of("max_tokens"), ended_of("STOP", [ToolCall("add", {})]), ended_of("a new word"), ended_of(None)
+        ('length', 'tool_calls', 'unknown', None)
+    """
+    if stop_reason is None:
+        return None
+    ended = ENDINGS.get(str(stop_reason).lower(), "unknown")
+    if ended == "stop" and blocks:
+        if any(isinstance(block, ToolCall) for block in blocks):
+            return "tool_calls"
+        if all(isinstance(block, ReasoningItem) or is_refusal(block) for block in blocks) and any(map(is_refusal, blocks)):
+            return "refusal"
+    return ended
+
+
+def is_refusal(block: Block) -> bool:
+    """Return whether a block is OpenAI's refusal to answer."""
+    return isinstance(block, OpaqueBlock) and block.type == "refusal" and "refusal" in block.raw
 
 
 class Dialect(ABC):
@@ -41,7 +124,7 @@ class Dialect(ABC):
             TypeError: A value is not a message.
         """
         turns = [self.read_message(item) for item in as_list(plain(messages))]
-        return turns if system is None else [Message("system", tuple(self.read_content(plain(system)))), *turns]
+        return turns if system is None else [SystemMessage(self.read_content(plain(system))), *turns]
 
     @abstractmethod
     def read_message(self, data: Json) -> Message:
@@ -100,7 +183,7 @@ class Dialect(ABC):
                 system.append(message.text)
                 continue
             role = assistant_role if message.role == "assistant" else "user"
-            content = [self.write_part(block) for block in message.blocks]
+            content = [self.write_part(block) for block in content_of(message)]
             if turns and turns[-1]["role"] == role:
                 turns[-1][content_field].extend(content)
             else:
@@ -119,13 +202,18 @@ def opaque(value: Json) -> OpaqueBlock:
 
 def image_of_url(url: Json, extra: Mapping[str, Json]) -> ImageBlock | None:
     """Return the image in a `data:` URL; None for any other URL."""
-    match = _DATA_URL.fullmatch(url) if isinstance(url, str) else None
-    return ImageBlock(match["data"], match["mime"], extra=extra) if match else None
+    mime_and_data = parse_data_url(url) if isinstance(url, str) else None
+    return None if mime_and_data is None else ImageBlock(mime_and_data[1], mime_and_data[0], extra=extra)
 
 
-def data_url(image: ImageBlock) -> str:
-    """Return the image as a `data:` URL."""
-    return f"data:{image.mime_type};base64,{image.data}"
+def content_of(message: Message) -> tuple[Block, ...]:
+    """Return a message's blocks as providers want them: a tool's message is one `ToolResult`."""
+    if message.role != "tool" or any(isinstance(block, ToolResult) for block in message.blocks):
+        return message.blocks
+    only = message.blocks[0] if len(message.blocks) == 1 else None
+    content = only.text if isinstance(only, TextBlock) and not only.extra else message.blocks or ""
+    extra = message.metadata if isinstance(message.metadata, Mapping) else {}
+    return (ToolResult(content, message.call_id or "", message.name or "", message.is_error, extra=extra),)
 
 
 def written_arguments(written: Json) -> tuple[dict[str, Json] | None, str | None]:
@@ -141,15 +229,34 @@ def total(*counts: int | None) -> int | None:
     return sum(known) if known else None
 
 
-def assistant(blocks: Sequence[Block], fields: Mapping[str, Json], sampled: Sampled | None = None) -> AssistantMessage:
-    """Return an assistant message; `fields`, the provider's further data, go to `sampled.metadata`."""
+def assistant(
+    blocks: Sequence[Block],
+    sampled: Sampled,
+    fields: Mapping[str, Json],
+    *,
+    ended: Ended | None = None,
+    weight: float | None = None,
+) -> AssistantMessage:
+    """Return an assistant message.
+
+    Args:
+        blocks: The content.
+        sampled: The provider's report. The message has none if nothing is in it.
+        fields: The provider's further data, which go to `sampled.metadata`.
+        ended: How the turn ended. By default it is derived from the report's `stop_reason`.
+        weight: The turn's weight in a training loss.
+    """
     if fields:
-        metadata = {**(sampled.metadata or {} if sampled else {}), **fields}
-        sampled = replace(sampled or Sampled(), metadata=metadata)
-    return AssistantMessage(blocks, sampled=sampled)
+        sampled = replace(sampled, metadata={**(sampled.metadata or {}), **fields})
+    return AssistantMessage(
+        blocks,
+        sampled=None if sampled == Sampled() else sampled,
+        ended=ended or ended_of(sampled.stop_reason, blocks),
+        weight=weight,
+    )
 
 
 def written_role(message: Message) -> str:
     """Return the role as its provider wrote it, where that is finer than ours ("developer")."""
-    role = message.detail.get("role") if isinstance(message.detail, Mapping) else None
-    return role or message.role
+    role = message.metadata.get("role") if isinstance(message.metadata, Mapping) else None
+    return role if isinstance(role, str) else message.role

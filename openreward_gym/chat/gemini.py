@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from openreward_gym.chat.dialect import Dialect, opaque, total
+from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, total
 from openreward_gym.chat.plain import integer, rest_of
+from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     AssistantMessage,
     Block,
+    Ended,
     ImageBlock,
-    Json,
     Message,
     OpaqueBlock,
     ReasoningItem,
@@ -55,7 +56,7 @@ class GeminiDialect(Dialect):
         blocks = self.read_content(data.get("parts"))
         if _ROLES[role] == "assistant":
             return AssistantMessage(blocks)
-        return Message(_ROLES[role], tuple(blocks), detail=rest_of(data, "role", "parts") or None)
+        return Message(_ROLES[role], tuple(blocks), metadata=rest_of(data, "role", "parts") or None)
 
     def _answer(self, data: Mapping[str, Json]) -> AssistantMessage:
         data = _snake(data)
@@ -74,7 +75,10 @@ class GeminiDialect(Dialect):
             model=data.get("model_version"),
             metadata={"id": data["response_id"]} if data.get("response_id") else None,
         )
-        return AssistantMessage(self.read_content((candidate.get("content") or {}).get("parts")), sampled=sampled)
+        blocks = self.read_content((candidate.get("content") or {}).get("parts"))
+        # Without a candidate the prompt was blocked, or the API failed.
+        ended: Ended | None = None if data["candidates"] else "content_filter" if data.get("prompt_feedback") else "error"
+        return assistant(blocks, sampled, {}, ended=ended)
 
     def read_content(self, content: Json) -> list[Block]:
         # A system instruction may be a whole content.
@@ -171,12 +175,13 @@ def _named(messages: Iterable[Message]) -> Iterable[Message]:
     names: dict[str, str] = {}
     for message in messages:
         names.update((block.call_id, block.name) for block in message.blocks if isinstance(block, ToolCall))
-        if any(isinstance(block, ToolResult) and not block.name for block in message.blocks):
-            blocks = (
+        blocks = content_of(message)
+        if any(isinstance(block, ToolResult) and not block.name for block in blocks):
+            blocks = tuple(
                 replace(block, name=names.get(block.call_id, "")) if isinstance(block, ToolResult) and not block.name else block
-                for block in message.blocks
+                for block in blocks
             )
-            message = Message(message.role, tuple(blocks), message.detail)
+            message = message.replace(blocks=blocks)
         yield message
 
 

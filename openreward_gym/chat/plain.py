@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from openreward_gym.types import Json
+from openreward_gym.jsonio import Json
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 

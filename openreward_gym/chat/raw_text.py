@@ -17,12 +17,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from openreward_gym.chat.dialect import Dialect
+from openreward_gym.chat.dialect import Dialect, content_of
 from openreward_gym.chat.plain import rest_of
+from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     AssistantMessage,
     Block,
-    Json,
     Message,
     ReasoningItem,
     Role,
@@ -82,7 +82,7 @@ class RawTextDialect(Dialect):
             raise TypeError(f"a message is text or {{'role', 'content'}} with a text as its content, not {data!r:.200}")
         if data["role"] == "assistant":
             return AssistantMessage(self.read_part(data["content"]))
-        return Message(_ROLES[data["role"]], (TextBlock(data["content"]),), detail=rest_of(data, "role", "content") or None)
+        return Message(_ROLES[data["role"]], (TextBlock(data["content"]),), metadata=rest_of(data, "role", "content") or None)
 
     def read_part(self, data: Json) -> list[Block]:
         reasoning, answer = _split_reasoning(_without_end_tokens(data))
@@ -93,7 +93,7 @@ class RawTextDialect(Dialect):
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         return None, [
-            {"role": message.role, "content": "\n".join(self.write_part(block)["text"] for block in message.blocks)}
+            {"role": message.role, "content": "\n".join(self.write_part(block)["text"] for block in content_of(message))}
             for message in messages
         ]
 

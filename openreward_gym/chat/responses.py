@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from openreward_gym.chat.dialect import Dialect, assistant, data_url, image_of_url, opaque, written_arguments, written_role
+from openreward_gym.chat.dialect import (
+    Dialect,
+    assistant,
+    content_of,
+    ended_of,
+    image_of_url,
+    opaque,
+    written_arguments,
+    written_role,
+)
 from openreward_gym.chat.plain import as_list, integer, json_text, plain, rest_of
+from openreward_gym.images import data_url
+from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     AssistantMessage,
     Block,
     ImageBlock,
-    Json,
     Message,
     OpaqueBlock,
     ReasoningItem,
     Role,
     Sampled,
+    SystemMessage,
     TextBlock,
     ToolCall,
+    ToolMessage,
     ToolResult,
     Usage,
     text_of,
@@ -49,20 +61,20 @@ class OpenAIResponsesDialect(Dialect):
         return data.get("type") in ("reasoning", *_CALLS)
 
     def read(self, messages: Any, *, system: Any = None) -> list[Message]:
-        turns: list[Message] = [] if system is None else [Message("system", tuple(self.read_content(plain(system))))]
-        blocks: list[Block] = []
+        turns: list[Message] = [] if system is None else [SystemMessage(self.read_content(plain(system)))]
+        items: list[Mapping[str, Json]] = []
 
         def end_turn() -> None:
-            if blocks:
-                turns.append(AssistantMessage(blocks))
-                blocks.clear()
+            if items:
+                turns.append(self._turn(items))
+                items.clear()
 
         for item in as_list(plain(messages)):
             if self._is_response(item) or self._is_of_others(item):
                 end_turn()
                 turns.append(self.read_message(item))
             elif isinstance(item, Mapping):
-                blocks += self.read_part(item)
+                items.append(item)
             else:
                 raise TypeError(f"an item is a dictionary or an SDK object, not {type(item).__name__}")
         end_turn()
@@ -88,13 +100,20 @@ class OpenAIResponsesDialect(Dialect):
         if self._is_response(data):
             return self._response(data)
         if not self._is_of_others(data):
-            return AssistantMessage(self.read_part(data))
+            return self._turn([data])
         if data.get("type") in _OUTPUTS:
-            return Message("tool", (self._tool_result(data),))
+            return self._tool_message(data)
         rest = rest_of(data, "role", "content", "type")
         if data["role"] == "developer":
             rest["role"] = "developer"
-        return Message(_ROLES[data["role"]], tuple(self.read_content(data.get("content"))), detail=rest or None)
+        return Message(_ROLES[data["role"]], tuple(self.read_content(data.get("content"))), metadata=rest or None)
+
+    def _turn(self, items: Sequence[Mapping[str, Json]]) -> AssistantMessage:
+        """Return the assistant message of neighbouring items. It is complete if its last item is."""
+        blocks = [block for item in items for block in self.read_part(item)]
+        # Of an incomplete item only the response tells why.
+        ended = ended_of("completed", blocks) if items[-1].get("status") == "completed" else None
+        return AssistantMessage(blocks, ended=ended)
 
     def _response(self, data: Mapping[str, Json]) -> AssistantMessage:
         incomplete = data.get("incomplete_details")
@@ -104,7 +123,7 @@ class OpenAIResponsesDialect(Dialect):
             model=data.get("model"),
             metadata={"id": data["id"]} if data.get("id") else None,
         )
-        return assistant([block for item in data["output"] for block in self.read_part(item)], {}, sampled)
+        return assistant([block for item in data["output"] for block in self.read_part(item)], sampled, {})
 
     def read_part(self, data: Json) -> list[Block]:
         """Read an item of the assistant, or an entry of a message's content."""
@@ -157,13 +176,13 @@ class OpenAIResponsesDialect(Dialect):
             extra=self.keep(rest),
         )
 
-    def _tool_result(self, item: Mapping[str, Json]) -> ToolResult:
+    def _tool_message(self, item: Mapping[str, Json]) -> ToolMessage:
         output = item.get("output")
         rest = rest_of(item, "type", "call_id", "output")
         if item["type"] != _OUTPUTS[0]:
             rest["type"] = item["type"]
         content = self.read_content(output) if isinstance(output, list) else json_text(output)
-        return ToolResult(content, str(item.get("call_id") or ""), extra=self.keep(rest))
+        return ToolMessage(content, str(item.get("call_id") or ""), metadata=self.keep(rest) or None)
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         return None, [item for message in messages for item in self._write_message(message)]
@@ -180,7 +199,7 @@ class OpenAIResponsesDialect(Dialect):
                 items.append({"type": "message", "role": role, "content": content, **rest})
                 parts.clear()
 
-        for block in message.blocks:
+        for block in content_of(message):
             if isinstance(block, TextBlock) and "item" in self.kept(block):
                 flush()
             if isinstance(block, TextBlock | ImageBlock) or (isinstance(block, OpaqueBlock) and block.type in _PARTS):
@@ -218,7 +237,7 @@ class OpenAIResponsesDialect(Dialect):
         if isinstance(block, OpaqueBlock):
             return dict(block.raw)
         if isinstance(block, ImageBlock):
-            return {"type": "input_image", "image_url": data_url(block), **self.kept(block)}
+            return {"type": "input_image", "image_url": data_url(block.data, block.mime_type), **self.kept(block)}
         kind = "output_text" if role == "assistant" else "input_text"
         rest = rest_of(self.kept(block), "item") if isinstance(block, TextBlock) else {}
         return {"type": kind, "text": block.text if isinstance(block, TextBlock) else text_of([block]), **rest}
