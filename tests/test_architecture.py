@@ -23,6 +23,7 @@ FLOORS = {
     "urls": 0,
     "types": 0,
     "jsonio": 0,
+    "plugins": 0,
     "images": 0,
     "options": 1,
     "protocol": 2,
