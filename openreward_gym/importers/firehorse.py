@@ -17,7 +17,7 @@ from pathlib import Path
 from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, parse_action
 from openreward_gym.chat.plain import json_text
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, lines, object_in, reason_of, with_origins
+from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, lines, object_in, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -35,6 +35,7 @@ from openreward_gym.types import (
     join_turns,
     split_results,
     task_id,
+    with_origins,
 )
 from openreward_gym.types.rollout import total_reward
 

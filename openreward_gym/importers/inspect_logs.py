@@ -18,7 +18,7 @@ from typing import Any
 from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, total
 from openreward_gym.chat.plain import plain
 from openreward_gym.errors import MissingExtraError, StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, reason_of, with_origins
+from openreward_gym.importers.jsonl import UNREADABLE, checked, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -36,6 +36,7 @@ from openreward_gym.types import (
     ToolMessage,
     Usage,
     task_id,
+    with_origins,
 )
 
 # The letters of Inspect's scorers.

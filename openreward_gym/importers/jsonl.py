@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from openreward_gym.errors import RecordError, StoreError
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
-from openreward_gym.types import Message, Origin, Rollout
+from openreward_gym.types import Rollout
 
 UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, RecordError)
 """The errors that reading another system's object may raise. It is data, and may have any shape."""
@@ -91,32 +91,3 @@ def identity(content: bytes, number: int) -> str:
 def numbers_of(data: Mapping[str, Json]) -> dict[str, float | None]:
     """Return the numbers and truth values among the fields of `data`."""
     return {name: float(value) for name, value in data.items() if isinstance(value, (int, float))}
-
-
-def with_origins(messages: Iterable[Message], is_policy: Callable[[Message], bool] | None = None) -> list[Message]:
-    """Return the messages with their origins, for a system that marks the policy's turns or in which these are the assistant's.
-
-    The policy's turns have the origin `policy`. What comes before the first of them is `given`. After it the answers of tools
-    and the turns of users and systems are the `environment`'s, and other assistant turns, which the environment inserted as
-    history, are `given`.
-
-    Args:
-        messages: The messages. Those that have an origin keep it.
-        is_policy: Tells the policy's turns; by default these are all assistant messages.
-
-    Example:
-        >>> [message.origin for message in with_origins([Message("user"), Message("assistant"), Message("user")])]
-        ['given', 'policy', 'environment']
-    """
-    result: list[Message] = []
-    began = False
-    for message in messages:
-        is_assistant = message.role == "assistant"
-        origin: Origin
-        if is_assistant and (is_policy is None or is_policy(message)):
-            origin, began = "policy", True
-        else:
-            origin = "environment" if began and not is_assistant else "given"
-        result.append(message.replace(origin=origin) if message.origin is None else message)
-        began = began or result[-1].origin == "policy"
-    return result

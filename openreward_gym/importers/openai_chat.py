@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator, Mapping
 
 from openreward_gym.chat import from_openai
-from openreward_gym.importers.jsonl import read_lines, with_origins
+from openreward_gym.importers.jsonl import read_lines
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
-from openreward_gym.types import Rollout, ToolSpec
+from openreward_gym.types import Rollout, ToolSpec, with_origins
 from openreward_gym.types.rollout import total_reward
 
 _OWN = ("messages", "tools", "functions", "reward")

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from openreward_gym.chat import from_openai
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, reason_of, with_origins
+from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
-from openreward_gym.types import AssistantMessage, Message, Rollout, Task, UserMessage, task_id
+from openreward_gym.types import AssistantMessage, Message, Rollout, Task, UserMessage, task_id, with_origins
 
 _OWN = ("step", "prompt", "completion", "advantage")
 # Decoded without special tokens, a template leaves the role's name alone on a line.

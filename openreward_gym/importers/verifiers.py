@@ -16,10 +16,21 @@ from pathlib import Path
 
 from openreward_gym.chat import from_openai
 from openreward_gym.chat.dialect import ended_of, total
-from openreward_gym.importers.jsonl import UNREADABLE, checked, lines, object_in, reason_of, with_origins
+from openreward_gym.importers.jsonl import UNREADABLE, checked, lines, object_in, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
-from openreward_gym.types import Message, Rollout, RolloutEnvironment, Sampled, Status, Task, ToolSpec, Usage, task_id
+from openreward_gym.types import (
+    Message,
+    Rollout,
+    RolloutEnvironment,
+    Sampled,
+    Status,
+    Task,
+    ToolSpec,
+    Usage,
+    task_id,
+    with_origins,
+)
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:

@@ -31,6 +31,7 @@ from openreward_gym.types import (
     codec,
     join_turns,
     task_id,
+    with_origins,
 )
 from openreward_gym.types.rollout import moment_of, total_reward
 
@@ -63,8 +64,10 @@ def events_of(
     started_ms = _milliseconds(rollout.started_at) or untimed_ms
     yield _clean({**_rollout_event(rollout, environment_id, variant_id), "timestamp": started_ms})
     index = 0
-    for message in rollout.messages:
-        for event in message_events(message):
+    implied = with_origins([message.replace(origin=None) for message in rollout.messages])
+    for message, guess in zip(rollout.messages, implied, strict=True):
+        # An origin that the roles imply is not sent: the importer finds it again.
+        for event in message_events(message.replace(origin=None) if message.origin == guess.origin else message):
             common = {
                 "eventId": str(uuid.uuid5(_root(rollout), str(index))),
                 "timestamp": _milliseconds(message.ended_at) or _milliseconds(message.started_at) or started_ms,

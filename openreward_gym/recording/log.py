@@ -32,6 +32,7 @@ from openreward_gym.types import (
     join,
     split_results,
     task_id,
+    with_origins,
 )
 from openreward_gym.types.rollout import now_iso, total_cost, total_reward, total_usage
 
@@ -41,8 +42,8 @@ class RolloutLog:
 
     In a `with` block, an exception that leaves the block ends the rollout as an error.
 
-    Each message gets its `origin` from `log(..., origin=...)` or, without it, by these rules: system messages, and
-    everything before the policy's first message, are given; later user messages and tool results are the environment's;
+    Each message gets its `origin` from `log(..., origin=...)` or, without it, by these rules:
+    everything before the policy's first message is given; later messages of other roles are the environment's;
     assistant messages are the policy's. Where some assistant messages carry a provider's report (usage, model, ids, stop
     reason), earlier ones without a report are given too: few-shot turns and history.
     """
@@ -231,7 +232,7 @@ class RolloutLog:
             if self._closed:
                 return
             rollout = self._rollout
-            messages = rollout.messages = with_origins(rollout.messages)
+            messages = rollout.messages = _with_origins(rollout.messages)
             default_status, default_reason = _ending(messages)
             rollout.status = status or default_status
             rollout.stop_reason = stop_reason if stop_reason is not None else default_reason if status is None else ""
@@ -257,30 +258,15 @@ class RolloutLog:
             self.close("cancelled", "cancelled", type(error).__name__)
 
 
-def with_origins(messages: list[Message]) -> list[Message]:
-    """Return `messages` with an origin each, by the rules of `RolloutLog`; an origin that is set stays.
-
-    Example:
-        >>> from openreward_gym.types import Sampled
-        >>> few_shot = [Message("user"), Message("assistant"), Message("user")]
-        >>> sampled = Message("assistant", sampled=Sampled(model="m"))
-        >>> [message.origin for message in with_origins([*few_shot, sampled, Message("tool")])]
-        ['given', 'given', 'given', 'policy', 'environment']
-    """
-    assistant = [number for number, message in enumerate(messages) if message.role == "assistant"]
-    unknown = [number for number in assistant if messages[number].origin is None]
-    reported = [number for number in unknown if messages[number].sampled is not None]
-    policy = {number for number in unknown if not reported or number >= reported[0]}
-    policy |= {number for number in assistant if messages[number].origin == "policy"}
-    first = min(policy, default=len(messages))
-    origins: list[Origin] = [
-        "policy" if number in policy else "given" if number < first or message.role in ("system", "assistant") else "environment"
-        for number, message in enumerate(messages)
+def _with_origins(messages: list[Message]) -> list[Message]:
+    """Return `messages` with an origin each, by the rules of `RolloutLog`; an origin that is set stays."""
+    reported = (number for number, message in enumerate(messages) if message.role == "assistant" and message.sampled is not None)
+    first = next(reported, 0)
+    history = [
+        message.replace(origin="given") if message.role == "assistant" and message.origin is None else message
+        for message in messages[:first]
     ]
-    return [
-        message if message.origin is not None else message.replace(origin=origin)
-        for message, origin in zip(messages, origins, strict=True)
-    ]
+    return with_origins(history + messages[first:])
 
 
 def _ending(messages: list[Message]) -> tuple[Status, str]:

@@ -63,9 +63,7 @@ class LineWriter:
                 self.sync()
             start = -1
         except OSError as error:
-            hint = (
-                "free some space and append it again" if error.errno == errno.ENOSPC else "append it again afterwards"
-            )
+            hint = "free some space and append it again" if error.errno == errno.ENOSPC else "append it again afterwards"
             raise StoreError(f"{self.path}: a line was not written: {error.strerror or error}; {hint}") from error
         finally:
             if start >= 0:

@@ -32,6 +32,7 @@ from openreward_gym.types.messages import (
     join,
     join_turns,
     split_results,
+    with_origins,
 )
 from openreward_gym.types.rollout import Rollout, RolloutEnvironment, Status, Timing
 from openreward_gym.types.tasks import Split, SplitType, StopReason, Task, task_id
@@ -76,4 +77,5 @@ __all__ = [
     "split_results",
     "task_id",
     "text_of",
+    "with_origins",
 ]

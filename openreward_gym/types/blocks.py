@@ -176,9 +176,10 @@ class _OpaqueCodec(Codec):
         return _read_opaque
 
     def write(self, value: OpaqueBlock) -> dict[str, Any]:
-        if value.type in _READ_TYPES:
+        kind = value.raw.get("type", "")
+        if kind in _READ_TYPES or not isinstance(kind, str):
             return {"type": "opaque", "raw": dict(value.raw)}
-        return {"type": value.type, **value.raw}
+        return {"type": kind, **value.raw}
 
 
 def _read_opaque(data: Any) -> OpaqueBlock:

@@ -297,6 +297,35 @@ def _texts(blocks: Iterable[Block]) -> Iterable[str]:
             yield from _texts(block.blocks)
 
 
+def with_origins(messages: Iterable[Message], is_policy: Callable[[Message], bool] | None = None) -> list[Message]:
+    """Return the messages with their origins, for a system that marks the policy's turns or in which these are the assistant's.
+
+    The policy's turns have the origin `policy`. What comes before the first of them is `given`. After it the answers of tools
+    and the turns of users and systems are the `environment`'s, and other assistant turns, which the environment inserted as
+    history, are `given`.
+
+    Args:
+        messages: The messages. Those that have an origin keep it.
+        is_policy: Tells the policy's turns; by default these are all assistant messages.
+
+    Example:
+        >>> [message.origin for message in with_origins([Message("user"), Message("assistant"), Message("user")])]
+        ['given', 'policy', 'environment']
+    """
+    result: list[Message] = []
+    began = False
+    for message in messages:
+        if message.origin is None:
+            is_assistant = message.role == "assistant"
+            origin: Origin = "environment" if began and not is_assistant else "given"
+            if is_assistant and (is_policy is None or is_policy(message)):
+                origin = "policy"
+            message = message.replace(origin=origin)
+        result.append(message)
+        began = began or message.origin == "policy"
+    return result
+
+
 # A turn that was logged piece by piece ----------------------------------------------------------------------------------
 
 

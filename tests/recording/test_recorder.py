@@ -25,6 +25,7 @@ from openreward_gym.recording.recorder import Recorder
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import (
     AssistantMessage,
+    Message,
     OpaqueBlock,
     ReasoningItem,
     Rollout,
@@ -419,3 +420,32 @@ def test_the_events_are_those_of_the_official_client_where_it_is_right(platform:
     (first,) = [m for m in mine if m["content"] == "I call" and "reward" not in m]
     first["reward"] = 0.5
     assert mine == told(theirs)
+
+
+def origins_of(*logged: tuple[str, Any], prompt: tuple[Message, ...] = (), path: Path) -> list[str | None]:
+    with Recorder(path) as recorder, recorder.rollout(prompt=prompt) as log:
+        for method, message in logged:
+            getattr(log, method)(message)
+    return [message.origin for message in log.rollout.messages]
+
+
+def test_assistant_messages_are_the_policy_s_where_none_carries_a_report(tmp_path: Path) -> None:
+    messages = [SystemMessage("s"), UserMessage("u"), AssistantMessage("a"), UserMessage("v"), AssistantMessage("b")]
+    logged = [("log", message) for message in messages]
+    assert origins_of(*logged, path=tmp_path) == ["given", "given", "policy", "environment", "policy"]
+
+
+def test_assistant_messages_before_the_first_sampled_one_are_given(tmp_path: Path) -> None:
+    shots = [("log", UserMessage("2+2?")), ("log", AssistantMessage("4")), ("log", UserMessage("3+3?"))]
+    logged = [*shots, ("log_openai_completions", COMPLETION), ("log", ToolResult("6", "c1")), ("log", AssistantMessage("6"))]
+    assert origins_of(*logged, path=tmp_path) == ["given", "given", "given", "policy", "environment", "policy"]
+
+
+def test_the_caller_s_word_on_origin_wins(tmp_path: Path) -> None:
+    prompt = (UserMessage("u"), AssistantMessage("shot"))
+    logged = [("log", AssistantMessage("mine")), ("log", AssistantMessage("judged", origin="environment"))]
+    assert origins_of(*logged, prompt=prompt, path=tmp_path) == ["given", "given", "policy", "environment"]
+    with Recorder(tmp_path / "other") as recorder, recorder.rollout() as log:
+        log.log(AssistantMessage("history"), origin="given")
+        log.log_openai_completions({"role": "assistant", "content": "mine"})
+    assert [message.origin for message in log.rollout.messages] == ["given", "policy"]
