@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from openreward_gym.options import RetryBudget
+from openreward_gym.options import RetryBudget as RetryBudget
 
 BUDGETS: Mapping[str, RetryBudget] = {
     "unreachable": RetryBudget(12, first_wait_s=1.0, deadline_s=300.0),

@@ -15,8 +15,9 @@ from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, 
 from openreward_gym.collect.plan import Engine, Plan
 from openreward_gym.collect.progress import Face, Reporter, reporter
 from openreward_gym.collect.stopping import Stop, stopped_by_signals
-from openreward_gym.envs import catalog, hosting
+from openreward_gym.envs.clients import resolve_host
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import ClientOptions, EnvOptions
 from openreward_gym.policies import EpisodicPolicy, Policy, resolve
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client, RemoteEnvironment
@@ -143,10 +144,16 @@ def estimate(environment: str | type[Any], policy: str | Policy | EpisodicPolicy
 
 def _plan(given: Mapping[str, Any]) -> Plan:
     """The arguments of `acollect`, checked, with the policy that they name."""
-    place = hosting.resolve(given["environment"], given.get("base_url"), given.get("transport", "fast"))
+    client = ClientOptions(base_url=given.get("base_url"), transport=given.get("transport", "fast"))
+    place = resolve_host(EnvOptions(environment=given["environment"], client=client))
     if given.get("engine") == "ray" and place.environment is not given["environment"]:
         raise ConfigurationError(f"{given['environment']!r} is played in this process: serve it, or leave out engine='ray'")
-    given = {**given, **place._asdict()}
+    given = {
+        **given,
+        "environment": place.environment,
+        "base_url": place.client.base_url,
+        "transport": place.client.transport,
+    }
     options = dict(given["policy_options"] or {})
     policy = resolve(given["policy"], url=given["policy_url"], **options)
     asked = {name: given[name] for name in Plan.__slots__ if name in given and name != "policy"}
@@ -164,9 +171,10 @@ async def _inventory(plan: Plan) -> Inventory:
 
 
 async def _choose_tasks(plan: Plan, remote: RemoteEnvironment) -> list[TaskChoice]:
-    where = catalog.Where(plan.base_url, plan.environment, plan.variant)
     if plan.input is None:
-        count = await catalog.num_tasks(where, remote, plan.split)
+        count = await remote.num_tasks(plan.split)
+        if count <= 0:
+            raise ConfigurationError(f"split {plan.split!r} of {plan.environment!r} has no tasks")
         return [TaskChoice(plan.split, index) for index in select_indices(plan.tasks, count, plan.split)]
     rows = read_tasks(plan.input, plan.split)
     specs: list[Any] = []
@@ -174,7 +182,7 @@ async def _choose_tasks(plan: Plan, remote: RemoteEnvironment) -> list[TaskChoic
         specs = [task.spec for task in await remote.tasks(plan.split)]
     choices = match_rows(rows, plan.split, specs)
     for split in dict.fromkeys(choice.split for choice in choices if choice.index is not None):
-        count = await catalog.num_tasks(where, remote, split)
+        count = await remote.num_tasks(split)
         beyond = next((c.index for c in choices if c.split == split and c.index is not None and c.index >= count), None)
         if beyond is not None:
             raise ConfigurationError(f"{plan.input} names task {beyond} of split {split!r}, which has {count}")

@@ -11,8 +11,7 @@ from typing import Any
 from openreward_gym.collect.attribution import Stage, failure_of
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.envs.episode import Episode
-from openreward_gym.envs.stepping import FAILURES
+from openreward_gym.envs.episode import FAILURES, Episode
 from openreward_gym.errors import (
     AuthenticationError,
     CallTimeoutError,
