@@ -18,6 +18,7 @@ from openreward_gym.options import EnvOptions, RetryLimits
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 from openreward_gym.protocol.session import Session
+from openreward_gym.protocol.transport import check_transport
 from openreward_gym.types import Task, ToolSet
 from openreward_gym.types.rollout import now_iso
 
@@ -65,6 +66,7 @@ class SharedClient:
 
     def __init__(self, options: EnvOptions) -> None:
         assert isinstance(options.environment, str)
+        check_transport(options.client.transport)  # a wrong transport is an error of the constructor, not of the first reset
         self._options = options.client
         self._name, self._variant = options.environment, options.variant
         self._users: weakref.WeakSet[object] = weakref.WeakSet()

@@ -83,10 +83,10 @@ def test_no_network_before_it_is_needed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"num_envs": 0}, "num_envs must be 1 or more"),
-        ({"num_envs": 1.5}, "num_envs must be a whole number"),
-        ({"prefetch": -1}, "prefetch must be 0 or more"),
-        ({"max_inflight": 0}, "max_inflight must be 1 or more"),
+        ({"num_envs": 0}, "num_envs must be an integer from 1"),
+        ({"num_envs": 1.5}, "num_envs must be an integer"),
+        ({"prefetch": -1}, "prefetch must be an integer from 0"),
+        ({"max_inflight": 0}, "max_inflight must be an integer from 1"),
         ({"autoreset_mode": "sometimes"}, "NEXT_STEP, SAME_STEP, DISABLED"),
         ({"obs_mode": "smell"}, "obs_mode"),
         ({"wrap": lambda env: "nothing"}, "must return the env with something around it"),

@@ -13,7 +13,7 @@ from counting import eventually, sessions
 from gymnasium.vector import AutoresetMode, VectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openreward_gym.envs.rows import merged_infos
+from openreward_gym.envs.batches import merged_infos
 
 from openreward_gym.envs.vector import OpenRewardVectorEnv
 
