@@ -19,7 +19,7 @@ from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import check_transport
-from openreward_gym.types import Task, ToolSet
+from openreward_gym.types import Task, ToolSet, split_results
 from openreward_gym.types.rollout import now_iso
 
 T = TypeVar("T")
@@ -287,18 +287,20 @@ async def open_episode(remote: RemoteEnvironment, task: Task, options: EnvOption
     try:
         await session.open()
         # Ask for the prompt exactly once: environments may initialize their state when they are asked.
-        prompt = await session.messages()
+        prompt = [part.replace(origin="given") for turn in await session.messages() for part in split_results(turn)]
         tools = await session.tools()
     except BaseException:
         await session.close()
         raise
+    if prompt:
+        prompt[0] = prompt[0].replace(started_at=started_at)
     episode = Episode(
         environment=remote.name,
         variant=remote.variant,
         base_url=options.client.base_url,
         task=task,
         tools=tools,
-        prompt=prompt,
+        prompt=tuple(prompt),
         seed=seed,
         session_id=session.session_id,
         started_at=started_at,

@@ -14,9 +14,8 @@ import pytest
 
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.types.rollout import TextPart
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import AssistantMessage, Sampled, ToolCall, Usage
+from openreward_gym.types import AssistantMessage, Sampled, TextBlock, ToolCall, Usage
 from openreward_gym.wrappers import RecordRollouts
 
 
@@ -75,7 +74,7 @@ def test_episodes_left_early_are_recorded_as_such(server_url: str, tmp_path: Pat
     env.close()
     first, second = RolloutStore(tmp_path / "run")
     assert (first.status, first.stop_reason, first.reward) == ("cancelled", "cancelled", 0.5)
-    assert second.messages[-1].blocks == [TextPart(text="2")]
+    assert second.messages[-1].blocks == [TextBlock(text="2")]
 
 
 def test_a_failure_is_never_a_reward(server_url: str, tmp_path: Path) -> None:
