@@ -24,7 +24,7 @@ from openreward_gym.types.rollout import now_iso
 
 T = TypeVar("T")
 
-HOST = "openreward_gym.serve.inprocess:hosted"
+HOST = "openreward_gym.serve.inprocess:in_process"
 """Function that hosts environments in this process. It needs the SDK and a higher floor, so it is imported by name."""
 IN_PROCESS = "in-process"
 

@@ -97,7 +97,9 @@ def _read_message(raw: Json) -> Message:
     if role not in ("system", "user", "assistant", "tool"):
         raise expected("a message with a role", got=raw)
     checked: Role = role
-    return Message(checked, read_blocks(raw.get("blocks")), raw.get("detail"), unknown_fields(raw, _MESSAGE))
+    return Message(
+        checked, read_blocks(raw.get("blocks")), metadata=raw.get("detail"), extra=unknown_fields(raw, _MESSAGE)
+    )
 
 
 def encode_messages(messages: Iterable[Message]) -> list[Json]:
