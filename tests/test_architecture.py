@@ -44,7 +44,7 @@ FLOORS = {
     "collect.ray": 7,
     "cli": 8,
 }
-# Rooms that do not know each other.
+# Rooms that do not know each other; the spaces of envs, which know nothing of the network, are for all.
 APART = [
     ("store", "protocol"),
     ("store", "envs"),
@@ -167,7 +167,8 @@ def test_rooms_that_do_not_know_each_other(module: str) -> None:
         if within(module, here):
             for name, line in imports(module):
                 target = ours(name)
-                assert target is None or not within(target, there), f"{module}:{line}: {here} does not know {there}"
+                known = target is None or not within(target, there) or (floor(target) == 1 and there == "envs")
+                assert known, f"{module}:{line}: {here} does not know {there}"
 
 
 @pytest.mark.parametrize("module", modules())
