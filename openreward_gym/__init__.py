@@ -13,11 +13,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from openreward_gym.collect import acollect, collect
 from openreward_gym.envs.registration import register, register_catch_all, spec
 
 if TYPE_CHECKING:
     from openreward_gym import export, serve
-    from openreward_gym.collect import acollect, collect
     from openreward_gym.envs.env import OpenRewardEnv
     from openreward_gym.envs.spaces import BlocksSpace, MessagesSpace, ToolCallSpace, UnicodeText
     from openreward_gym.envs.vector import OpenRewardVectorEnv
@@ -64,9 +64,8 @@ _HOMES = {
     "ToolSpec": "types",
     "UnicodeText": "envs.spaces",
     "UserMessage": "types",
-    "acollect": "collect",
 }
-_ROOMS = ("collect", "export", "serve")
+_ROOMS = ("export", "serve")
 
 __all__ = [
     "AssistantMessage",

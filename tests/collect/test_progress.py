@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from openreward_gym.collect import progress
-from openreward_gym.collect.progress import Bar, Events, Log, reporter
+from openreward_gym.collect.progress import BarReporter, EventReporter, LogReporter, reporter
 from openreward_gym.store.failure import Failure
 from openreward_gym.types.rollout import Rollout, TokenUsage
 
@@ -35,7 +35,7 @@ def told(report: progress.Reporter) -> None:
 
 def test_the_first_failure_at_once_then_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    report = Log(stream)
+    report = LogReporter(stream)
     told(report)
     report.tick()
     (line,) = stream.getvalue().splitlines()
@@ -50,16 +50,16 @@ def test_the_first_failure_at_once_then_a_sum(monkeypatch: pytest.MonkeyPatch) -
 def test_the_numbers_do_not_take_unknown_for_zero() -> None:
     report = progress.Reporter()
     told(report)
-    now = report.tally.numbers()
+    now = report.counts.numbers()
     assert (now["total"], now["done"], now["failed"], now["in_flight"]) == (4, 3, 1, 0)
     assert (now["mean_reward"], now["output_tokens"], now["cost_usd"]) == (1.0, 14, None)
     assert now["step_s"] == {"p50": 0.3, "p90": 0.3, "p99": 0.3}
-    assert progress.Tally().numbers()["mean_reward"] is None
+    assert progress.ProgressCounts().numbers()["mean_reward"] is None
 
 
 def test_events_are_json_lines() -> None:
     stream = io.StringIO()
-    report = Events(stream)
+    report = EventReporter(stream)
     told(report)
     report.stopped()
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -70,7 +70,7 @@ def test_events_are_json_lines() -> None:
 
 def test_a_bar_never_goes_beyond_its_end() -> None:
     stream = io.StringIO()
-    bar = Bar(Console(file=stream, force_terminal=True, width=200))
+    bar = BarReporter(Console(file=stream, force_terminal=True, width=200))
     told(bar)
     bar.stopped()
     assert "4/4" in stream.getvalue()
@@ -81,7 +81,7 @@ def test_the_face_that_fits() -> None:
     assert type(reporter(False)) is type(reporter("none")) is progress.Reporter
     assert isinstance(reporter("json"), Events)
     assert isinstance(reporter("log"), Log)
-    mine = Log()
+    mine = LogReporter()
     assert reporter(mine) is mine
 
 

@@ -13,7 +13,7 @@ from fault_server import Fault, FaultServer
 
 from openreward_gym import collect
 from openreward_gym.collect import CollectionResult, RetryBudget
-from openreward_gym.collect.budgets import BUDGETS
+from openreward_gym.collect.retries import BUDGETS
 from openreward_gym.collect.progress import Reporter
 from openreward_gym.types import AssistantMessage, Message, ToolCall, ToolSet
 
@@ -29,7 +29,7 @@ class Trouble:
 
     def __init__(self, server: FaultServer, seed: int, report: Reporter) -> None:
         self.draw = random.Random(seed)
-        self.tally = report.tally
+        self.counts = report.counts
         self.asked = self.spoiled = 0
         server._next_fault = self.next_fault  # type: ignore[method-assign]
 
@@ -41,7 +41,7 @@ class Trouble:
             return None
         self.spoiled += 1
         # Before anything was played a 401 is the caller's own mistake, and ends the run.
-        return self.draw.choice([fault for fault in FAULTS if fault.status != 401 or self.tally.done])
+        return self.draw.choice([fault for fault in FAULTS if fault.status != 401 or self.counts.done])
 
 
 class Thinker:

@@ -1,4 +1,4 @@
-"""Attempts: reserved on disk before they start, and what the run's files say became of each unit."""
+"""Attempts and outcomes of a run's units: attempts are written to disk before they start, outcomes are read from the run's files."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ MISSING, FAILED, SUCCESSFUL, OMITTED = range(4)
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What became of a run's units; `expected` is the sum of the other four, exactly.
+    """The outcomes of a run's units, counted. `expected` is exactly the sum of the other four.
 
     Attributes:
         expected: All units of the inventory.
-        successful: Those with a rollout.
-        failed: Those whose newest attempt failed.
-        omitted: Those left out on purpose (`limit`).
-        missing: Those never played, or lost in the middle.
+        successful: Units with a rollout.
+        failed: Units whose newest attempt failed.
+        omitted: Units left out on purpose (`limit`).
+        missing: Units that were never played, or whose newest attempt was interrupted.
+
+    Example:
+        >>> Coverage(expected=4, successful=3, failed=0, omitted=1, missing=0).complete
+        True
     """
 
     expected: int
@@ -43,29 +47,29 @@ class Coverage:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to do of what was asked for."""
+        """True if every unit has a rollout or was omitted on purpose."""
         return self.successful + self.omitted == self.expected
 
 
-class Reservations:
-    """Writes `attempts/*.jsonl`: one line an attempt, before it starts."""
+class AttemptLog:
+    """Writes `attempts/*.jsonl`: one line per attempt, before the attempt starts."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "attempts"
         self._writer: LineWriter | None = None
 
     def reserve(self, unit: Unit, attempt: int) -> None:
-        """Write down that `attempt` begins.
+        """Record that an attempt starts.
 
         Raises:
-            StoreError: It could not be written.
+            StoreError: The line could not be written.
         """
         line = orjson.dumps({"group": unit.group, "sample": unit.sample, "attempt": attempt, "time": now_iso()}).decode()
         try:
             if self._writer is None:
                 self._writer = LineWriter(self._folder, "close")
         except OSError as error:
-            raise StoreError(f"{self._folder}: cannot be written: {error.strerror or error}") from error
+            raise StoreError(f"{self._folder}: cannot be written to: {error.strerror or error}") from error
         self._writer.append(line)
 
     def close(self) -> None:
@@ -75,7 +79,7 @@ class Reservations:
 
 
 class Outcomes:
-    """What became of each unit, and how often it was tried: two small arrays, whatever the rollouts' size."""
+    """The state of each unit and its number of attempts, in two small arrays that do not grow with the rollouts."""
 
     def __init__(self, inventory: Inventory) -> None:
         self.inventory = inventory
@@ -84,10 +88,10 @@ class Outcomes:
         self._durations: dict[int, tuple[float, int]] = {}
 
     def read(self, folder: Path) -> None:
-        """Look at a run's files. The newest attempt's outcome wins; a rollout is never undone by a failure.
+        """Read a run's files. The newest attempt's outcome wins, and a failure never replaces a rollout.
 
         Raises:
-            RecordError: A line is damaged; the message has its file, line and byte, and nothing was changed.
+            RecordError: A line is damaged. The message has its file, line and byte; nothing was changed.
         """
         for row in _rows(folder, "attempts", ("group", "sample", "attempt")):
             number = self.inventory.find(row["group"], row["sample"])
@@ -100,7 +104,7 @@ class Outcomes:
                 newest[number] = max(newest.get(number, 0), row.get("attempt", 0) + 1)
                 self._attempts[number] = max(self._attempts[number], newest[number])
         for number, attempt in newest.items():
-            # A later attempt that was reserved and has no outcome was lost in the middle.
+            # A later attempt that started and has no outcome was interrupted.
             self.states[number] = FAILED if attempt >= self._attempts[number] else MISSING
         for row in _rows(folder, "rollouts", ("schema", "status")):
             number = self.inventory.find(row.get("group"), row.get("sample"))
@@ -110,41 +114,43 @@ class Outcomes:
 
     def _note_duration(self, number: int, row: Mapping[str, Any]) -> None:
         try:
-            begun, ended = (datetime.fromisoformat(row[name]) for name in ("started_at", "ended_at"))
+            started, ended = (datetime.fromisoformat(row[name]) for name in ("started_at", "ended_at"))
         except (KeyError, TypeError, ValueError):
             return
         place = number // self.inventory.repeats
         total, count = self._durations.get(place, (0.0, 0))
-        self._durations[place] = (total + (ended - begun).total_seconds(), count + 1)
+        self._durations[place] = (total + (ended - started).total_seconds(), count + 1)
 
-    def owed(self) -> Iterator[Unit]:
-        """What is still to be played: tasks that took long before come first, so that none is left for the end."""
-        owed = array("L", (number for number, state in enumerate(self.states) if state in (MISSING, FAILED)))
-        if self._durations or any(self._attempts[number] for number in owed):
-            owed = array("L", sorted(owed, key=self._eagerness))
-        return (self.inventory.unit(number) for number in owed)
+    def pending(self) -> Iterator[Unit]:
+        """Yield the units that are still to be played, those of slow tasks first: started last, they would prolong the run."""
+        pending = array("L", (number for number, state in enumerate(self.states) if state in (MISSING, FAILED)))
+        if self._durations or any(self._attempts[number] for number in pending):
+            pending = array("L", sorted(pending, key=self._priority))
+        return (self.inventory.unit(number) for number in pending)
 
-    def _eagerness(self, number: int) -> tuple[float, bool, int]:
+    def _priority(self, number: int) -> tuple[float, bool, int]:
         total, count = self._durations.get(number // self.inventory.repeats, (0.0, 1))
-        # What was under way when a run was stopped is what takes long, more often than not.
+        # Units that were in flight when a run was stopped are more often than not the slow ones.
         return -total / count, not self._attempts[number], number
 
     def omit_beyond(self, tasks: int) -> None:
-        """Leave out what is not played yet of all but the first `tasks` tasks."""
+        """Omit the units that have no rollout and do not belong to the first `tasks` tasks."""
         for number in range(tasks * self.inventory.repeats, len(self.states)):
             if self.states[number] != SUCCESSFUL:
                 self.states[number] = OMITTED
 
     def next_attempt(self, unit: Unit) -> int:
-        """The number of the attempt that begins now, from 0."""
+        """Return the number of the attempt that starts now, from 0."""
         attempt = self._attempts[unit.number]
         self._attempts[unit.number] += 1
         return attempt
 
     def settle(self, unit: Unit, state: int) -> None:
+        """Set the state of a unit."""
         self.states[unit.number] = state
 
     def coverage(self) -> Coverage:
+        """Count the units by state."""
         count = self.states.count
         return Coverage(
             len(self.states), count(bytes([SUCCESSFUL])), count(bytes([FAILED])), count(bytes([OMITTED])), count(bytes([MISSING]))
@@ -152,7 +158,7 @@ class Outcomes:
 
 
 def read_coverage(folder: Path) -> Coverage | None:
-    """What became of a run's units, by its files as they are now; None where the folder has no inventory of ours.
+    """Count the outcomes of a run's units from its files. None if the folder has no complete inventory.
 
     Raises:
         RecordError: A line is damaged.
@@ -162,30 +168,30 @@ def read_coverage(folder: Path) -> Coverage | None:
         return None
     outcomes = Outcomes(inventory)
     outcomes.read(folder)
-    found = outcomes.coverage()
+    counted = outcomes.coverage()
     try:
-        # Which units were left out on purpose, only the collector knew.
-        told = Coverage(**json.loads((folder / "coverage.json").read_bytes()))
+        # Only the collector knows which units it omitted on purpose.
+        written = Coverage(**json.loads((folder / "coverage.json").read_bytes()))
     except (OSError, ValueError, TypeError):
-        return found
-    same = (told.expected, told.successful, told.failed) == (found.expected, found.successful, found.failed)
-    return told if same else found
+        return counted
+    same = (written.expected, written.successful, written.failed) == (counted.expected, counted.successful, counted.failed)
+    return written if same else counted
 
 
-def _rows(folder: Path, kind: str, needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The lines of a kind, as objects with the fields that are needed of them."""
-    return read_each(LocalFolder(folder), kind, partial(_row, needed=needed))
+def _rows(folder: Path, kind: str, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of one kind of file as objects that have the required fields."""
+    return read_each(LocalFolder(folder), kind, partial(_row, required=required))
 
 
-def _row(line: bytes, *, needed: tuple[str, ...]) -> dict[str, Any]:
+def _row(line: bytes, *, required: tuple[str, ...]) -> dict[str, Any]:
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
         try:
-            # It also refuses what is JSON all the same: a lone surrogate, an integer beyond 64 bits.
+            # orjson refuses some valid JSON: a lone surrogate, an integer beyond 64 bits.
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise RecordError(f"not JSON: {error}") from None
-    if not isinstance(row, dict) or any(name not in row for name in needed):
-        raise RecordError(f"not a line of this file (it needs {', '.join(needed)}): {line[:80]!r}")
+    if not isinstance(row, dict) or any(name not in row for name in required):
+        raise RecordError(f"not a line of this file (it lacks one of {', '.join(required)}): {line[:80]!r}")
     return row

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from openreward_gym.collect.budgets import BUDGETS, Patience, RetryBudget
+from openreward_gym.collect.retries import BUDGETS, RetryTracker, RetryBudget
 from openreward_gym.collect.inventory import Inventory, TaskChoice
-from openreward_gym.collect.schedule import Schedule
+from openreward_gym.collect.retries import UnitQueue
 
 
 class Clock:
@@ -19,14 +19,14 @@ class Clock:
 
 def test_full_jitter_below_a_doubling_bound() -> None:
     for draw in (0.0, 0.5, 1.0):
-        patience = Patience({"x": RetryBudget(6, 1.0, 4.0)}, clock=Clock(), draw=lambda draw=draw: draw)  # type: ignore[misc]
+        patience = RetryTracker({"x": RetryBudget(6, 1.0, 4.0)}, clock=Clock(), draw=lambda draw=draw: draw)  # type: ignore[misc]
         waits = [patience.wait_s(0, "x") for _ in range(6)]
         assert waits == [draw, 2 * draw, 4 * draw, 4 * draw, 4 * draw, None]
 
 
 def test_the_deadline_counts_from_the_first_failure() -> None:
     clock = Clock()
-    patience = Patience({"x": RetryBudget(100, 1.0, 1.0, deadline_s=10.0)}, clock=clock, draw=lambda: 1.0)
+    patience = RetryTracker({"x": RetryBudget(100, 1.0, 1.0, deadline_s=10.0)}, clock=clock, draw=lambda: 1.0)
     assert patience.wait_s(0, "x") == 1.0
     clock.now = 8.9
     assert patience.wait_s(0, "x") == 1.0
@@ -35,14 +35,14 @@ def test_the_deadline_counts_from_the_first_failure() -> None:
 
 
 def test_what_the_server_asks_for_is_waited_where_it_fits() -> None:
-    patience = Patience({"x": RetryBudget(5, 1.0, 1.0, deadline_s=60.0)}, clock=Clock(), draw=lambda: 0.5)
+    patience = RetryTracker({"x": RetryBudget(5, 1.0, 1.0, deadline_s=60.0)}, clock=Clock(), draw=lambda: 0.5)
     assert patience.wait_s(0, "x", 30.0) == 30.0
     assert patience.wait_s(0, "x", 0.1) == 0.5
     assert patience.wait_s(0, "x", 61.0) is None
 
 
 def test_kinds_and_units_have_budgets_of_their_own() -> None:
-    patience = Patience({"x": RetryBudget(2), "y": RetryBudget(2)}, draw=lambda: 0.0)
+    patience = RetryTracker({"x": RetryBudget(2), "y": RetryBudget(2)}, draw=lambda: 0.0)
     assert patience.wait_s(0, "x") == patience.wait_s(0, "y") == patience.wait_s(1, "x") == 0.0
     assert patience.wait_s(0, "x") is None
     assert patience.wait_s(0, "no such kind") is None
@@ -51,7 +51,7 @@ def test_kinds_and_units_have_budgets_of_their_own() -> None:
 def test_nothing_retries_forever() -> None:
     for kind, budget in BUDGETS.items():
         clock = Clock()
-        patience = Patience(clock=clock)
+        patience = RetryTracker(clock=clock)
         for _ in range(budget.attempts):
             wait_s = patience.wait_s(0, kind)
             clock.now += wait_s or 0.0
@@ -63,17 +63,17 @@ def test_a_schedule_hands_out_each_unit_and_failed_ones_again() -> None:
     inventory = Inventory("e", None, [TaskChoice("train", n) for n in range(3)], 1)
 
     async def run() -> list[int]:
-        schedule = Schedule(iter(inventory))
+        queue = UnitQueue(iter(inventory))
         played: list[int] = []
 
         async def work() -> None:
-            while (unit := await schedule.take()) is not None:
+            while (unit := await queue.take()) is not None:
                 played.append(unit.number)
                 await asyncio.sleep(0)
                 if unit.number == 1 and played.count(1) < 3:
-                    schedule.again(unit, 0.02)
+                    queue.retry(unit, 0.02)
                 else:
-                    schedule.settle()
+                    queue.settle()
 
         begun = time.monotonic()
         await asyncio.gather(*(work() for _ in range(5)))
@@ -87,13 +87,13 @@ def test_what_has_waited_goes_before_what_is_new_and_what_waits_holds_nothing_up
     inventory = Inventory("e", None, [TaskChoice("train", n) for n in range(4)], 1)
 
     async def run() -> list[int]:
-        schedule = Schedule(iter(inventory))
-        taken = [await schedule.take(), await schedule.take()]
+        queue = UnitQueue(iter(inventory))
+        taken = [await queue.take(), await queue.take()]
         assert taken[0] is not None
         assert taken[1] is not None
-        schedule.again(taken[0], 60.0)
-        schedule.again(taken[1], 0.0)
-        taken += [await schedule.take() for _ in range(3)]
+        queue.retry(taken[0], 60.0)
+        queue.retry(taken[1], 0.0)
+        taken += [await queue.take() for _ in range(3)]
         return [unit.number for unit in taken if unit is not None]
 
     assert asyncio.run(run()) == [0, 1, 1, 2, 3]
@@ -103,16 +103,16 @@ def test_a_drained_schedule_hands_out_nothing() -> None:
     inventory = Inventory("e", None, [TaskChoice("train", n) for n in range(3)], 1)
 
     async def run() -> None:
-        schedule = Schedule(iter(inventory))
-        first = await schedule.take()
+        queue = UnitQueue(iter(inventory))
+        first = await queue.take()
         assert first is not None
-        schedule.again(first, 60.0)
+        queue.retry(first, 60.0)
         for _ in range(2):
-            assert await schedule.take() is not None
-            schedule.settle()
-        waiting = asyncio.create_task(schedule.take())
+            assert await queue.take() is not None
+            queue.settle()
+        waiting = asyncio.create_task(queue.take())
         await asyncio.sleep(0)
-        schedule.drain()
+        queue.drain()
         assert await asyncio.wait_for(waiting, 30) is None
 
     asyncio.run(run())
