@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from openreward_gym.cli.options import check_folder
+from openreward_gym.cli.parameters import check_folder
 from openreward_gym.errors import ConfigurationError
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openreward_gym.cli.options import Secrets, check_folder, secrets_of
+from openreward_gym.cli.parameters import Secrets, check_folder, secrets_of
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.store.folder import LocalFolder
