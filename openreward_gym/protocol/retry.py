@@ -6,12 +6,11 @@ or by its task id, where the server replays the one run instead of starting anot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import RetryLimits
 
 __all__ = ["Effect", "Failure", "Move", "RetryLimits", "next_move"]
 
@@ -63,44 +62,6 @@ class Failure:
         if self.task_id_seen:
             return True
         return not (self.starting or self.status == 429 or (self.status is None and self.delivery == "not_sent"))
-
-
-@dataclass(frozen=True, slots=True)
-class RetryLimits:
-    """How long to keep trying.
-
-    Attributes:
-        attempts: Most attempts of a request that failed in passing.
-        first_wait_s: Seconds before the second attempt; doubled each time.
-        longest_wait_s: Most seconds between two attempts, also where the server asks for more.
-        starting_s: Seconds to bear with a backend that says it is starting (bring-up takes minutes under load).
-        resume_s: Seconds to keep asking for a run whose task id is known, without any progress. The server keeps a
-            finished run's result for 60 s.
-    """
-
-    attempts: int = 4
-    first_wait_s: float = 0.25
-    longest_wait_s: float = 10.0
-    starting_s: float = 600.0
-    resume_s: float = 60.0
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> RetryLimits:
-        """The limits, with `OPENREWARD_STARTING_RIDE_OUT_S` where it is set.
-
-        Raises:
-            ConfigurationError: It is not a number of seconds.
-        """
-        text = environ.get("OPENREWARD_STARTING_RIDE_OUT_S")
-        if text is None:
-            return cls()
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds < float("inf"):
-            raise ConfigurationError(f"OPENREWARD_STARTING_RIDE_OUT_S={text!r} is not a number of seconds")
-        return cls(starting_s=seconds)
 
 
 @dataclass(frozen=True, slots=True)
