@@ -21,6 +21,7 @@ FLOORS = {
     "blame": 0,
     "types": 0,
     "jsonio": 0,
+    "plugins": 0,
     "images": 0,
     "options": 1,
     "protocol.loop": 0,
