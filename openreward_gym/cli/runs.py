@@ -47,9 +47,9 @@ def report(
 
 
 def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots: Path | None = None) -> None:
-    from openreward_gym.reports.report import report_of, write_html
+    from openreward_gym.reports.report import make_report, write_html
 
-    found = report_of(runs, _coverage(runs))
+    found = make_report(runs, _coverage(runs))
     if page is not None:
         write_html(found, page)
     if plots is not None:

@@ -56,7 +56,7 @@ def test_a_summary_has_passes_and_tools() -> None:
     assert (bash.name, bash.calls, bash.errors, bash.mean_duration_s) == ("bash", 4, 1, 2.0)
     assert (look.name, look.calls, look.mean_duration_s) == ("look", 4, None)
     assert "pass@k: 1: 0.750, 2: 1.000" in summary.to_text()
-    assert "tool bash: 4 calls, 1 wrong, 2.000 s each" in summary.to_text()
+    assert "tool bash: 4 calls, 1 errors, 2.000 s each" in summary.to_text()
 
 
 def test_rewards_whose_sum_is_beyond_every_float_have_a_mean() -> None:

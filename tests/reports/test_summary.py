@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from openreward_gym.reports.summary import reward_interval, summarize, wilson_interval
+from openreward_gym.reports.statistics import reward_interval, wilson_interval
+from openreward_gym.reports.summary import summarize
 from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TokenUsage
 
 
