@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from typing import Any
 
 from openreward_gym.reports.statistics import mean, passes, reward_interval, task_key
-from openreward_gym.types.rollout import MessageRecord, Rollout
+from openreward_gym.types import Message, Rollout
+from openreward_gym.types.rollout import moment_of
 
 TASK_COLUMNS: tuple[str, ...] = ("task", "rollouts", "reward", "turns", "seconds")
 
@@ -177,11 +177,11 @@ class _ToolCalls:
     seconds: float = 0.0
     timed: int = 0
 
-    def add(self, message: MessageRecord) -> None:
+    def add(self, message: Message) -> None:
         self.calls += 1
         self.errors += message.is_error
-        if message.started_at is not None and message.ended_at is not None:
-            ended, started = (datetime.fromisoformat(time) for time in (message.ended_at, message.started_at))
+        started, ended = moment_of(message.started_at), moment_of(message.ended_at)
+        if started is not None and ended is not None:
             self.seconds += (ended - started).total_seconds()
             self.timed += 1
 

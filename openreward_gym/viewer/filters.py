@@ -150,9 +150,8 @@ class _Parser:
         token = self._peek()
         if token is None:
             return ConfigurationError(f"the filter ends where {expected} was expected")
-        return ConfigurationError(
-            f"in the filter, {expected} was expected at character {token.position + 1}, not {token.text[:40]!r}"
-        )
+        place = f"at character {token.position + 1}, not {token.text[:40]!r}"
+        return ConfigurationError(f"in the filter, {expected} was expected {place}")
 
     def _disjunction(self) -> Sql:
         return self._chain("or", self._conjunction)
@@ -253,7 +252,7 @@ def _compare(field: str, operator: str, value: Any) -> Sql:
     column = _column(field)
     if value is None:
         if operator not in {"==", "!="}:
-            raise ConfigurationError(f"none can only be compared by == and !=: `{field} == none` or `{field} != none`")
+            raise ConfigurationError(f"none can only be compared with == and !=: `{field} == none` or `{field} != none`")
         return Sql(f"{column.text} IS {'NOT ' if operator == '!=' else ''}NULL", column.parameters)
     if operator in {"~", "!~"}:
         pattern(str(value))
@@ -272,7 +271,7 @@ def _compare_list(column: str, operator: str, value: Any) -> Sql:
     have = f"json_each(coalesce({table}.{column}, '[]'))"
     positive = operator in {"==", "~"}
     if operator not in {"==", "!=", "~", "!~"}:
-        raise ConfigurationError("`tool` and `label` can only be compared by == != ~ !~ and in")
+        raise ConfigurationError("`tool` and `label` can only be compared with == != ~ !~ and in")
     prefix = "" if positive else "NOT "
     if value is None:
         return Sql(f"{'NOT ' if positive else ''}EXISTS (SELECT 1 FROM {have})")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime
 from typing import Any
 
 import orjson
 
 from openreward_gym.errors import RecordError
-from openreward_gym.types.rollout import SCHEMA, check_schema
+from openreward_gym.types.rollout import SCHEMA, check_schema, moment_of
 
 PROMPT_LENGTH = 160
 NAME_LENGTH = 200
@@ -94,7 +93,7 @@ class _MessageStats:
             if not isinstance(message, dict):
                 continue
             role = message.get("role")
-            if role == "assistant":
+            if role == "assistant" and message.get("origin") in ("policy", None):
                 self.turns += 1
                 self._count_calls(message.get("blocks"))
             elif role == "tool":
@@ -184,13 +183,8 @@ def _integer(value: Any) -> int | None:
 
 
 def _duration(data: dict[str, Any]) -> float | None:
-    start, end = data.get("started_at"), data.get("ended_at")
-    if not isinstance(start, str) or not isinstance(end, str):
-        return None
-    try:
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    except (ValueError, TypeError):
-        return None
+    started, ended = (moment_of(_text(data.get(name))) for name in ("started_at", "ended_at"))
+    return None if started is None or ended is None else (ended - started).total_seconds()
 
 
 def _json(value: Any) -> str:

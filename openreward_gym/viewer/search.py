@@ -143,11 +143,11 @@ def _texts(data: dict[str, Any]) -> Iterator[tuple[int, str]]:
 
 
 def _block_texts(block: dict[str, Any]) -> Iterator[str]:
-    for key in ("text", "summary", "name", "input_text"):
+    for key in ("text", "content", "summary", "name"):
         if isinstance(block.get(key), str):
             yield block[key]
-    if block.get("input_text") is None and isinstance(block.get("input"), dict):
-        yield orjson.dumps(block["input"], default=str).decode()
+    if block.get("content") is None and isinstance(block.get("arguments"), dict):
+        yield orjson.dumps(block["arguments"], default=str).decode()
 
 
 def _snippet(number: int, text: str, start: int, end: int) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from openreward_gym.store.store import RolloutStore
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.app import ViewerExtensions, create_app, is_loopback, start
 from openreward_gym.viewer.index import RunIndex, Runs
-from openreward_gym.viewer.lens import ExportLens
 from openreward_gym.viewer.page import MAX_ROLLOUTS, write_page
 
 
@@ -127,7 +126,7 @@ def serve(
         ...     urllib.request.urlopen(url).status
         200
     """
-    extensions = _extensions(replay, tokenizer, secrets_env)
+    extensions = make_extensions(replay, tokenizer, secrets_env)
     return ViewerServer(RunIndex(runs), host=host, port=port, extensions=extensions)
 
 
@@ -156,7 +155,7 @@ def show(target: Rollout | Runs, *, height: int = 800, open_browser: bool | None
     if isinstance(target, Rollout):
         server = _serve_rollout(target, height)
     else:
-        server = ViewerServer(RunIndex(target), extensions=_extensions(), embeddable=True, height=height)
+        server = ViewerServer(RunIndex(target), extensions=make_extensions(), embeddable=True, height=height)
     if open_browser or (open_browser is None and not _in_notebook()):
         webbrowser.open(server.url)
     return server
@@ -196,22 +195,24 @@ def _serve_rollout(rollout: Rollout, height: int) -> ViewerServer:
     index = RunIndex([store.path], os.path.join(folder, "index.sqlite"))
     weakref.finalize(index, shutil.rmtree, folder, ignore_errors=True)
     index.refresh()
-    server = ViewerServer(index, extensions=_extensions(), embeddable=True, height=height)
+    server = ViewerServer(index, extensions=make_extensions(), embeddable=True, height=height)
     server.url = viewer_address(name, rollout.run or name, rollout.id, server.url.rstrip("/"))
     return server
 
 
-def _extensions(
+def make_extensions(
     replay: str | None = None, tokenizer: str | None = None, secrets_env: Mapping[str, str] | None = None
 ) -> ViewerExtensions:
     """Return the export lens, and the replay check if there is a server to replay on."""
+    from openreward_gym.viewer.lens import ExportLens
+
     lens = ExportLens(tokenizer)
     if replay is None:
         return ViewerExtensions(lens, lens.formats)
     from openreward_gym.viewer.replay import ReplayCheck
 
     check = ReplayCheck(replay, secrets_env)
-    return ViewerExtensions(lens, lens.formats, check, without_credentials(check.base_url))
+    return ViewerExtensions(lens, lens.formats, check, check.shown_url)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -15,6 +15,7 @@ import pytest
 from google.genai import types as gt
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 from openai.types.responses import Response
+from openreward_gym.types.conversion import message_of
 from provider_messages import ANTHROPIC_MESSAGE, COMPLETION, COMPLETION_MESSAGE, GEMINI_ANSWER, RESPONSE
 from rollout_platform import KEY, Platform
 
@@ -24,7 +25,6 @@ from openreward_gym.recording.log import RolloutLog
 from openreward_gym.recording.recorder import Recorder
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, OpaqueBlock, ReasoningItem, SystemMessage, ToolCall, ToolResult, UserMessage
-from openreward_gym.types.conversion import message_of
 from openreward_gym.types.rollout import Rollout
 
 

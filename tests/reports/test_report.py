@@ -15,7 +15,7 @@ from openreward_gym.errors import MissingExtraError, StoreError
 from openreward_gym.reports.plots import MOST_BINS, MOST_TASKS, Chart, Measures, make_charts, to_svg, write_pngs
 from openreward_gym.reports.report import make_report, to_html, write_html
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TokenUsage
+from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, Usage
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -24,11 +24,11 @@ def rollout(index: int, reward: float | None, turns: int = 1, tokens: int | None
     return Rollout(
         status="completed",
         stop_reason="finished",
-        environment=EnvironmentRecord(name="<env>", split="train"),
-        task=TaskRecord(id=f"t{index}", index=index),
-        messages=[MessageRecord(role="assistant") for _ in range(turns)],
+        environment=RolloutEnvironment(name="<env>", split="train"),
+        task=Task(id=f"t{index}", index=index),
+        messages=[AssistantMessage() for _ in range(turns)],
         reward=reward,
-        usage=None if tokens is None else TokenUsage(output_tokens=tokens),
+        usage=None if tokens is None else Usage(output_tokens=tokens),
     )
 
 

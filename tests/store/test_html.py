@@ -6,8 +6,8 @@ import base64
 from html.parser import HTMLParser
 
 import pytest
-
 from openreward_gym.store.html import MAX_MESSAGES, MAX_TEXT
+
 from openreward_gym.types.rollout import (
     EnvironmentRecord,
     ImagePart,
