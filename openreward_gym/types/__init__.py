@@ -5,10 +5,10 @@ store and are read back from it; `codec` reads and writes them as JSON. The wire
 `openreward_gym.protocol`.
 """
 
+from openreward_gym.jsonio import Json
 from openreward_gym.types.blocks import (
     Block,
     ImageBlock,
-    Json,
     OpaqueBlock,
     ReasoningItem,
     TextBlock,
@@ -28,6 +28,9 @@ from openreward_gym.types.messages import (
     ToolMessage,
     Usage,
     UserMessage,
+    is_continuation,
+    join,
+    join_turns,
     split_results,
 )
 from openreward_gym.types.rollout import Rollout, RolloutEnvironment, Status, Timing
@@ -67,6 +70,9 @@ __all__ = [
     "Usage",
     "UserMessage",
     "as_blocks",
+    "is_continuation",
+    "join",
+    "join_turns",
     "split_results",
     "task_id",
     "text_of",

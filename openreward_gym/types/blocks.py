@@ -5,15 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from openreward_gym.types.codec import Codec, FieldError, json_field
-
-Json: TypeAlias = Any
-"""A JSON value: what `json.loads` returns."""
+from openreward_gym.jsonio import Json, loads
+from openreward_gym.types.codec import Codec, FieldError, Reader, json_field
 
 
 @dataclass(frozen=True)
@@ -129,21 +126,10 @@ class ToolCall:
 def _strict_object(text: str) -> dict[str, Json] | None:
     """Return the JSON object that `text` is by RFC 8259; None for any other text, NaN, Infinity and 1e999 in it included."""
     try:
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except (ValueError, RecursionError):
+        value = loads(text, allow_nan=False)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _refuse(constant: str) -> Json:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is larger than a float can hold")
-    return number
 
 
 @dataclass(frozen=True)
@@ -179,24 +165,28 @@ class OpaqueBlock:
         return str(self.raw.get("type", ""))
 
     @staticmethod
-    def __codec__(cls: type[OpaqueBlock]) -> Codec:
-        return _OpaqueCodec(cls)
+    def __codec__() -> Codec:
+        return _OpaqueCodec(OpaqueBlock)
 
 
 class _OpaqueCodec(Codec):
     """An opaque block is written as it came, or inside `{"type": "opaque"}` where its type is one that a reader would check."""
 
-    def read(self, data: Any) -> OpaqueBlock:
-        if data.get("type") == "opaque" and isinstance(data.get("raw"), dict):
-            return OpaqueBlock(data["raw"])
-        if not isinstance(data.get("type", ""), str):
-            raise FieldError("must be a string", data["type"], "type")
-        return OpaqueBlock(data)
+    def _reader(self) -> Reader:
+        return _read_opaque
 
     def write(self, value: OpaqueBlock) -> dict[str, Any]:
         if value.type in _READ_TYPES:
             return {"type": "opaque", "raw": dict(value.raw)}
         return {"type": value.type, **value.raw}
+
+
+def _read_opaque(data: Any) -> OpaqueBlock:
+    if data.get("type") == "opaque" and isinstance(data.get("raw"), dict):
+        return OpaqueBlock(data["raw"])
+    if not isinstance(data.get("type", ""), str):
+        raise FieldError("must be a string", data["type"], "type")
+    return OpaqueBlock(data)
 
 
 _READ_TYPES = ("text", "image", "reasoning", "tool_call", "tool_result", "opaque")

@@ -61,16 +61,18 @@ class Codec:
     Attributes:
         tag: The key and value that tell the class from others (a block's `type`); None for a class without one.
         schemas: Each key's type annotation, and whether the key is required.
+        read: Returns the object that a JSON value describes; raises `FieldError`.
     """
 
     def __init__(self, cls: type[Any]) -> None:
         self.cls = cls
         self.tag: tuple[str, str] | None = None
         hints = get_type_hints(cls)
-        # Key -> name, the type that needs no further look, reader (None: every JSON value is taken).
-        self._readers: dict[str, tuple[str, type | None, Reader | None]] = {}
+        # Key -> name, what is taken without a further look (a type or a set of texts), reader (None: every JSON value is taken).
+        self._readers: dict[str, tuple[str, type | None, frozenset[str] | None, Reader | None]] = {}
         self._writers: list[tuple[str, str, Any, Writer | None]] = []
         self.schemas: dict[str, tuple[Any, bool]] = {}
+        self._factories: list[tuple[str, Callable[[], Any]]] = []
         self._keeps_extra = False
         for field in dataclasses.fields(cls):
             if field.name == "extra":
@@ -78,55 +80,71 @@ class Codec:
                 continue
             if not field.init:
                 # The `type` of a block: written first, not read.
-                self.tag = (field.name, field.default)
+                self.tag = (field.name, str(field.default))
                 continue
             key = field.metadata.get("key", field.name)
             annotation = hints[field.name]
             reader = reader_of(annotation)
-            self._readers[key] = (field.name, _exact_type(annotation) if reader else None, reader)
+            self._readers[key] = (field.name, *_fast_check(annotation), reader)
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
             self._writers.append((field.name, key, default, writer_of(annotation)))
             self.schemas[key] = (annotation, required)
-        self._required = [(key, name) for key, (name, _, _) in self._readers.items() if self.schemas[key][1]]
-        self._mutable = not cls.__dataclass_params__.frozen or not hasattr(cls, "__dict__")
+            if field.default_factory is not dataclasses.MISSING:
+                self._factories.append((field.name, field.default_factory))
         self._after = getattr(cls, "__post_init__", None)
-
-    def read(self, data: Any) -> Any:
-        """Return the object that `data` describes; raises `FieldError`."""
-        if not isinstance(data, dict):
-            raise FieldError("must be an object", data)
-        readers, values, extra = self._readers, {}, {}
-        for key, value in data.items():
-            entry = readers.get(key)
-            if entry is None:
-                if self.tag is None or key != self.tag[0]:
-                    extra[key] = value
-                continue
-            name, exact, reader = entry
-            if reader is not None and type(value) is not exact:
-                try:
-                    value = reader(value)
-                except FieldError as error:
-                    raise error.inside(key) from None
-            values[name] = value
-        for key, name in self._required:
-            if name not in values:
-                raise FieldError("is missing", None, key)
-        if self._keeps_extra:
-            values["extra"] = extra
-        return self.make(values)
+        self.read: Reader = self._reader()
 
     def make(self, values: dict[str, Any]) -> Any:
-        """Construct the object from checked values."""
-        if self._mutable:
+        """Construct the object of checked values."""
+        if not self.cls.__dataclass_params__.frozen:
             return self.cls(**values)
-        # As the constructor does, but the fields that are at their default stay with the class: half the time.
+        # As the constructor does it, but fields at their default stay with the class, which takes half the time.
+        for name, factory in self._factories:
+            if name not in values:
+                values[name] = factory()
         made = object.__new__(self.cls)
-        made.__dict__.update(values)
+        object.__setattr__(made, "__dict__", values)
         if self._after is not None:
             self._after(made)
         return made
+
+    def _reader(self) -> Reader:
+        """Return `read` as a closure: records have very many small objects, and attribute look-ups would be half of the time."""
+        readers, make, keeps_extra = self._readers, self.make, self._keeps_extra
+        tag = None if self.tag is None else self.tag[0]
+        required = [(key, name) for key, (name, *_) in readers.items() if self.schemas[key][1]]
+
+        def read(data: Any) -> Any:
+            if type(data) is not dict:
+                raise FieldError("must be an object", data)
+            values: dict[str, Any] = {}
+            extra: dict[str, Any] | None = None
+            for key, value in data.items():
+                if key == tag:
+                    continue
+                entry = readers.get(key)
+                if entry is None:
+                    if extra is None:
+                        extra = {}
+                    extra[key] = value
+                    continue
+                name, exact, choices, reader = entry
+                if (type(value) is exact and (choices is None or value in choices)) or reader is None:
+                    values[name] = value
+                else:
+                    try:
+                        values[name] = reader(value)
+                    except FieldError as error:
+                        raise error.inside(key) from None
+            for key, name in required:
+                if name not in values:
+                    raise FieldError("is missing", None, key)
+            if keeps_extra:
+                values["extra"] = {} if extra is None else extra
+            return make(values)
+
+        return read
 
     def write(self, value: Any) -> dict[str, Any]:
         """Return `value` as a JSON object, without the fields that are at their default."""
@@ -142,11 +160,16 @@ class Codec:
         return data
 
 
-@functools.cache
 def codec_of(cls: type[Any]) -> Codec:
-    """Return the codec of a dataclass; a class with another JSON form names its own in `__codec__`."""
-    special = cls.__dict__.get("__codec__")
-    return special(cls) if special is not None else Codec(cls)
+    """Return the codec of a dataclass; a class with another JSON form makes its own in `__codec__`."""
+    hashable: Any = cls  # mypy takes a class whose objects are not hashable for one of them
+    return _codec_of(hashable)
+
+
+@functools.cache
+def _codec_of(cls: Any) -> Codec:
+    special: Callable[[], Codec] | None = getattr(cls, "__codec__", None)
+    return Codec(cls) if special is None else special()
 
 
 def read_as(cls: type[T], data: Any) -> T:
@@ -188,18 +211,34 @@ def reader_of(annotation: Any) -> Reader | None:
         return _mapping_reader(arguments[1])
     if dataclasses.is_dataclass(annotation):
         # A class may hold itself (a tool result holds blocks): its codec is looked up when it is first needed.
-        return lambda value: codec_of(annotation).read(value)
+        cls: Any = annotation
+        return _Lazy(cls)
     raise TypeError(f"no JSON reader for {annotation!r}")
 
 
-def _exact_type(annotation: Any) -> type | None:
-    """Return the type whose values the annotation takes as they are; None where more has to be checked."""
-    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
+class _Lazy:
+    """The reader of a dataclass, found at its first use."""
+
+    def __init__(self, cls: type[Any]) -> None:
+        self._cls = cls
+        self._read: Reader | None = None
+
+    def __call__(self, value: Any) -> Any:
+        if self._read is None:
+            self._read = codec_of(self._cls).read
+        return self._read(value)
+
+
+def _fast_check(annotation: Any) -> tuple[type | None, frozenset[str] | None]:
+    """Return the type, and the choices, of values that the annotation takes as they are; (None, None) if more is to check."""
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
     if get_origin(annotation) in (Union, types.UnionType):
-        return _exact_type(kinds[0]) if len(kinds) == 1 else None
+        return _fast_check(kinds[0]) if len(kinds) == 1 else (None, None)
+    if get_origin(annotation) is Literal:
+        return str, frozenset(kinds)
     if annotation in (str, int, float, bool):
-        return annotation  # type: ignore[no-any-return]
-    return dict if get_origin(annotation) in (dict, Mapping) and get_args(annotation)[1] is Any else None
+        return annotation, None
+    return (dict, None) if get_origin(annotation) in (dict, Mapping) and get_args(annotation)[1] is Any else (None, None)
 
 
 def _read_string(value: Any) -> str:
@@ -262,16 +301,16 @@ def _alternatives_reader(kinds: list[Any]) -> Reader:
     if kinds[0] is str:
         other = reader_of(kinds[1])
         return lambda value: value if type(value) is str or other is None else other(value)
-    by_tag: dict[str, Codec] = {}
+    by_tag: dict[str, Reader] = {}
 
     def read(value: Any) -> Any:
         if not by_tag:
-            by_tag.update((codec.tag[1] if codec.tag else "", codec) for codec in map(codec_of, kinds))
-        if not isinstance(value, dict):
+            by_tag.update((codec.tag[1] if codec.tag else "", codec.read) for codec in map(codec_of, kinds))
+        if type(value) is not dict:
             raise FieldError("must be an object", value)
         tag = value.get("type")
-        codec = by_tag.get(tag) if type(tag) is str else None
-        return (by_tag[""] if codec is None else codec).read(value)
+        reader = by_tag.get(tag) if type(tag) is str else None
+        return (by_tag[""] if reader is None else reader)(value)
 
     return read
 
@@ -279,20 +318,22 @@ def _alternatives_reader(kinds: list[Any]) -> Reader:
 def _sequence_reader(origin: type[Any], kind: Any) -> Reader:
     reader = reader_of(kind)
     collect: Callable[[Any], Any] = list if origin is list else tuple
+    scalar = kind in _SCALARS
 
     def read(value: Any) -> Any:
         if type(value) is not list:
             raise FieldError("must be a list", value)
-        if reader is None or (kind is int and set(map(type, value)) <= {int}) or (kind is float and set(map(type, value)) <= {float}):
+        if reader is None or (scalar and set(map(type, value)) <= {kind}):
             return collect(value)
-        read_item = codec_of(kind).read if dataclasses.is_dataclass(kind) else reader
-        items: list[Any] = []
         try:
-            for item in value:
-                items.append(read_item(item))
-        except FieldError as error:
-            raise error.inside(len(items)) from None
-        return collect(items)
+            return collect([reader(item) for item in value])
+        except FieldError:
+            for number, item in enumerate(value):  # which item it is matters only now
+                try:
+                    reader(item)
+                except FieldError as error:
+                    raise error.inside(number) from None
+            raise
 
     return read
 
@@ -331,7 +372,7 @@ def writer_of(annotation: Any) -> Writer | None:
     if origin in (Union, types.UnionType):
         kinds = [argument for argument in arguments if argument is not type(None)]
         if len(kinds) > 1:
-            return write if kinds[0] is not str else lambda value: value if type(value) is str else [write(item) for item in value]
+            return _write_string_or_list if kinds[0] is str else write
         inner = writer_of(kinds[0])
         return inner if inner is None else functools.partial(_write_unless_none, inner)
     if origin in (list, tuple, Sequence):
@@ -347,6 +388,10 @@ def writer_of(annotation: Any) -> Writer | None:
 
 def _write_number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
+
+
+def _write_string_or_list(value: Any) -> Any:
+    return value if type(value) is str else [write(item) for item in value]
 
 
 def _write_unless_none(writer: Writer, value: Any) -> Any:

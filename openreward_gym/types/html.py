@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openreward_gym.types.blocks import Block, ImageBlock, Json, ReasoningItem, TextBlock, ToolCall
+from openreward_gym.jsonio import Json
+from openreward_gym.types.blocks import Block, ImageBlock, ReasoningItem, TextBlock, ToolCall
 from openreward_gym.types.codec import write
 from openreward_gym.types.messages import Message
 

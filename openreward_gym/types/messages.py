@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
-from openreward_gym.types.blocks import Block, Json, ReasoningItem, TextBlock, ToolCall, ToolResult, as_blocks
+from openreward_gym.jsonio import Json
+from openreward_gym.types.blocks import Block, ReasoningItem, TextBlock, ToolCall, ToolResult, as_blocks
 from openreward_gym.types.codec import Codec
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -153,7 +154,7 @@ class Message:
     __hash__ = None  # type: ignore[assignment]
 
     @staticmethod
-    def __codec__(cls: type[Message]) -> Codec:
+    def __codec__() -> Codec:
         return _MessageCodec(Message)
 
 
@@ -247,7 +248,7 @@ class _MessageCodec(Codec):
 
     def make(self, values: dict[str, Any]) -> Message:
         message = object.__new__(self.classes[values["role"]])
-        message.__dict__.update(values)
+        object.__setattr__(message, "__dict__", values)
         return message
 
 
@@ -271,15 +272,15 @@ def split_results(message: Message) -> list[Message]:
             parts.append(Message("user" if message.role == "tool" else message.role, tuple(others)))
             others = []
         if isinstance(block, ToolResult):
-            metadata = dict(block.extra) if block.detail is None else {"detail": block.detail, **block.extra} if block.extra else block.detail
-            parts.append(ToolMessage(block.blocks, block.call_id, block.name or None, block.is_error, metadata=metadata or None))
+            metadata = {"detail": block.detail, **block.extra} if block.extra and block.detail is not None else block.detail
+            metadata = metadata or block.extra or None
+            parts.append(ToolMessage(block.blocks, block.call_id, block.name or None, block.is_error, metadata=metadata))
         elif block is not None:
             others.append(block)
     common = {name: getattr(message, name) for name in _FIELDS if name not in ("role", "blocks", "call_id", "name", "is_error")}
     if common["metadata"] is None:
         common["metadata"] = parts[-1].metadata
-    parts = [part.replace(origin=message.origin, weight=message.weight) for part in parts[:-1]] + [parts[-1].replace(**common)]
-    return parts
+    return [*(part.replace(origin=message.origin, weight=message.weight) for part in parts[:-1]), parts[-1].replace(**common)]
 
 
 def _texts(blocks: Iterable[Block]) -> Iterable[str]:
@@ -288,3 +289,48 @@ def _texts(blocks: Iterable[Block]) -> Iterable[str]:
             yield block.text
         elif isinstance(block, ToolResult):
             yield from _texts(block.blocks)
+
+
+# A turn that was logged piece by piece ----------------------------------------------------------------------------------
+
+
+def join_turns(messages: Iterable[Message]) -> list[Message]:
+    """Return `messages` with the pieces of each turn as one message.
+
+    Example:
+        >>> pieces = [Message("assistant", (ReasoningItem("A sum."),)), Message("assistant", (TextBlock("4"),))]
+        >>> [len(turn.blocks) for turn in join_turns(pieces)]
+        [2]
+    """
+    turns: list[Message] = []
+    for message in messages:
+        if turns and is_continuation(message, turns[-1]):
+            turns[-1] = join(turns[-1], message)
+        else:
+            turns.append(message)
+    return turns
+
+
+def is_continuation(piece: Message, turn: Message) -> bool:
+    """Return True if `piece`, logged right after `turn`, is part of the same assistant turn.
+
+    In a turn reasoning comes before text and text before calls, and there is one text. A turn with a reward, metadata or a
+    provider's report is complete.
+    """
+    if turn.role != "assistant" or piece.role != "assistant" or not turn.blocks or not piece.blocks:
+        return False
+    if turn.origin != piece.origin or turn.weight != piece.weight:
+        return False
+    if turn.finished or turn.reward is not None or turn.metadata is not None or turn.sampled is not None:
+        return False
+    last, first = _rank(turn.blocks[-1]), _rank(piece.blocks[0])
+    return last < first or (last == first != 1)
+
+
+def join(turn: Message, piece: Message) -> Message:
+    """Return `turn` with `piece` at its end, and with what the piece says of the whole turn."""
+    return piece.replace(blocks=turn.blocks + piece.blocks, started_at=turn.started_at)
+
+
+def _rank(block: Block) -> int:
+    return 0 if isinstance(block, ReasoningItem) else 2 if isinstance(block, ToolCall) else 1

@@ -7,16 +7,16 @@ refused (`SchemaVersionError`). Text is exact: big integers, all digits of a flo
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from openreward_gym.errors import RecordError, SchemaVersionError
+from openreward_gym.jsonio import Json, dumps, loads
 from openreward_gym.types import codec
-from openreward_gym.types.blocks import Json
 from openreward_gym.types.html import rollout_html
 from openreward_gym.types.messages import Message, Usage
 from openreward_gym.types.tasks import Task
@@ -180,9 +180,7 @@ class Rollout:
     @property
     def turns(self) -> Iterator[Message]:
         """The turns of the policy: assistant messages, without those that are known to be somebody else's."""
-        return (
-            message for message in self.messages if message.role == "assistant" and message.origin in ("policy", None)
-        )
+        return (message for message in self.messages if message.role == "assistant" and message.origin in ("policy", None))
 
     @property
     def num_turns(self) -> int:
@@ -210,7 +208,7 @@ def _with_split(task: Task, split: str) -> Task:
 
 def total_usage(messages: Iterable[Message]) -> Usage | None:
     """Sum the token counts of messages; a count stays None where no message had it."""
-    totals: dict[str, int] = {}
+    totals: dict[str, Any] = {}
     for message in messages:
         if message.usage is not None:
             for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"):
@@ -237,9 +235,8 @@ def total_cost(messages: Iterable[Message]) -> float | None:
 def object_of(line: str | bytes, kind: str) -> dict[str, Json]:
     """Return the JSON object of a line; raise RecordError, with the name of the expected `kind`, for anything else."""
     try:
-        # Not orjson: it reads integers beyond 64 bits as floats.
-        data = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        data = loads(line)
+    except ValueError as error:
         raise RecordError(f"not JSON: {error}") from None
     if not isinstance(data, dict):
         raise RecordError(f"not a {kind}: a JSON {type(data).__name__}, not an object")
@@ -279,13 +276,24 @@ def check_schema(schema: Json, expected: str, kind: str) -> None:
 
 
 def line_of(data: Mapping[str, Json]) -> str:
-    """Return `data` as one line of JSON, without its newline; pure ASCII only where a lone surrogate forces it."""
-    line = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    try:
-        line.encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(data, separators=(",", ":"))
-    return line
+    """Return `data` as one line of strict JSON, without its newline; pure ASCII only where a lone surrogate forces it."""
+    return dumps(data, non_finite="text").decode()
+
+
+def server_origin(url: str | None) -> str | None:
+    """Return scheme, host and port of `url`, without user, path or query; None for None.
+
+    Example:
+        >>> server_origin("https://user:secret@host:8080/path?key=1")
+        'https://host:8080'
+    """
+    if not url:
+        return None
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
 def now_iso() -> str:

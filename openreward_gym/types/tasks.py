@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from openreward_gym.types.blocks import Json
+from openreward_gym.jsonio import Json
 
 StopReason: TypeAlias = Literal[
     "finished",  # the environment said so

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from openreward_gym.types.blocks import Block, Json, text_of
+from openreward_gym.jsonio import Json
+from openreward_gym.types.blocks import Block, ToolCall, text_of
+from openreward_gym.types.messages import Origin, ToolMessage
 
 
 @dataclass(frozen=True)
@@ -105,3 +107,26 @@ class ToolOutput:
     def text(self) -> str:
         """The texts of the blocks, joined by newlines; an image shows as a marker."""
         return text_of(self.blocks)
+
+    def answer(
+        self, call: ToolCall, *, origin: Origin = "environment", started_at: str | None = None, ended_at: str | None = None
+    ) -> ToolMessage:
+        """Return the output as the message that answers `call`.
+
+        Args:
+            call: The call.
+            origin: "environment" for a call that was sent, "client" for one that this package answered itself.
+            started_at, ended_at: ISO 8601 in UTC; None where not known.
+        """
+        return ToolMessage(
+            self.blocks,
+            call.call_id,
+            call.name,
+            bool(self.error),
+            origin=origin,
+            reward=self.reward,
+            finished=self.finished,
+            started_at=started_at,
+            ended_at=ended_at,
+            metadata={"metadata": self.metadata, "extra": dict(self.extra)} if self.extra else self.metadata,
+        )
