@@ -49,9 +49,9 @@ def report(
 
 def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots: Path | None = None) -> None:
     """Print the report of runs, and write it as a page and as charts if these have a path."""
-    from openreward_gym.reports.report import report_of, write_html
+    from openreward_gym.reports.report import make_report, write_html
 
-    result = report_of(runs, _coverage(runs))
+    result = make_report(runs, _coverage(runs))
     if page is not None:
         write_html(result, page)
     if plots is not None:
