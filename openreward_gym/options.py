@@ -38,6 +38,7 @@ __all__ = [
     "ObsMode",
     "OnFailure",
     "OnMessage",
+    "OnResetFailure",
     "Options",
     "RenderMode",
     "RetryBudget",
@@ -57,6 +58,7 @@ ObsMode: TypeAlias = Literal["text", "blocks", "messages"]
 RenderMode: TypeAlias = Literal["ansi", "human", "rgb_array"]
 OnMessage: TypeAlias = Literal["terminate", "truncate", "nudge"]
 OnFailure: TypeAlias = Literal["truncate", "raise"]
+OnResetFailure: TypeAlias = Literal["auto", "raise", "truncate"]
 Engine: TypeAlias = Literal["local", "ray"]
 Advantage: TypeAlias = Literal["group", "leave_one_out"]
 
@@ -367,7 +369,7 @@ class RetryLimits(Options):
 
 def _retry_limits(name: str, value: Any) -> RetryLimits | None:
     if isinstance(value, Mapping):
-        # An `EnvSpec` holds plain JSON, so the limits may come as a dict.
+        # An `EnvSpec` holds plain JSON, so the limits may be a dict.
         return RetryLimits.from_keywords(value)
     if value is not None and not isinstance(value, RetryLimits):
         raise ConfigurationError(f"{name} must be RetryLimits(...), a dict of its options, or None, not {value!r}")
@@ -390,8 +392,9 @@ class ClientOptions(Options):
     """Seconds without data after which a stream counts as dead. Servers send a heartbeat every 10 s."""
     ping_interval_s: float = option(10.0, number())
     """Seconds between two pings of an open session."""
-    retry_limits: RetryLimits | None = option(None, _retry_limits)
-    """Limits on retrying a request. None takes the defaults and `OPENREWARD_STARTING_RIDE_OUT_S`."""
+    retry_limits: RetryLimits | Mapping[str, float] | None = option(None, _retry_limits)
+    """Limits on retrying a request; a dict is converted to `RetryLimits`. None takes the defaults and
+    `OPENREWARD_STARTING_RIDE_OUT_S`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,6 +434,10 @@ class EpisodeLimits(Options):
     "nudge" the model to call a tool."""
     on_failure: OnFailure = option("truncate", choice(OnFailure))
     """Effect of a failed connection or server in a step: "truncate" the episode, or "raise" the error as well."""
+    on_reset_failure: OnResetFailure = option("auto", choice(OnResetFailure))
+    """Effect of a failed connection or server in a reset: "raise" the error, or "truncate": `reset` returns an empty
+    observation with `info["error"]`, and the next step is truncated. "auto" truncates if Gymnasium resets the env by itself
+    (autoreset in `SyncVectorEnv`, `AsyncVectorEnv` and `Autoreset`), and raises otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

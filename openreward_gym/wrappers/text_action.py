@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium
 
-from openreward_gym.envs.actions import as_message
+from openreward_gym.envs.episode import as_message
 from openreward_gym.envs.spaces import UnicodeText
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.chat.raw_text import FORMATS, from_raw_text

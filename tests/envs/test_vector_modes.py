@@ -13,8 +13,8 @@ from counting import eventually, sessions
 from gymnasium.vector import AutoresetMode, VectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from openreward_gym.envs.rows import merged_infos
+
 from openreward_gym.envs.vector import OpenRewardVectorEnv
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # from Python 3.12 on, beside threads
