@@ -16,7 +16,7 @@ from openreward_gym.cli.runs import print_report
 from openreward_gym.options import RunOptions
 
 # Options of an env that have no effect in a collection: it chooses the tasks, and policies get messages.
-WITHOUT_EFFECT = ("task_index", "task_order", "obs_mode", "max_obs_chars", "render_mode", "on_failure")
+WITHOUT_EFFECT = ("task_index", "task_order", "obs_mode", "max_obs_chars", "render_mode", "on_failure", "on_reset_failure")
 
 
 @with_options(RunOptions, without=(*WITHOUT_EFFECT, "progress"))

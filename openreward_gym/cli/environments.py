@@ -52,15 +52,13 @@ def tasks(
     variant: Variant = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Show the first tasks of this split.", show_default=False, rich_help_panel="Environment"),
+        typer.Option(metavar="NAME", help="Show this split's first tasks.", show_default=False, rich_help_panel="Environment"),
     ] = None,
     task: Annotated[
         int | None,
         typer.Option(metavar="INDEX", help="Show the prompt of this task.", show_default=False, rich_help_panel="Environment"),
     ] = None,
-    limit: Annotated[
-        int, typer.Option(metavar="N", help="Number of tasks to show.", min=1, rich_help_panel="Environment")
-    ] = 5,
+    limit: Annotated[int, typer.Option(metavar="N", help="Number of tasks to show.", min=1, rich_help_panel="Environment")] = 5,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:

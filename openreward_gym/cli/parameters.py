@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., None])
 
 Environment = Annotated[
     str,
-    typer.Argument(metavar="ENVIRONMENT", help="Name on one server (weather), or owner/name on the platform.", show_default=False),
+    typer.Argument(metavar="ENVIRONMENT", help="Name on a server (weather), or owner/name on the platform.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
@@ -50,7 +50,14 @@ _FLAGS = {
     "policy_options": ("--policy-option", "NAME=VALUE"),
     "ray_options": ("--ray-option", "NAME=VALUE"),
 }
-_PLACEHOLDERS = {"base_url": "URL", "policy_url": "URL", "input": "FILE", "output": "FOLDER", "tasks": "INDEXES", "advantages": "KIND"}
+_PLACEHOLDERS = {
+    "base_url": "URL",
+    "policy_url": "URL",
+    "input": "FILE",
+    "output": "FOLDER",
+    "tasks": "INDEXES",
+    "advantages": "KIND",
+}
 _ZERO_FOR_NONE = ("step_timeout_s",)
 """Options whose default is a number and whose value None is written as 0."""
 # The innermost class that declares an option decides about the section of its help.
@@ -130,9 +137,7 @@ def _annotation(name: str, declared: str, default: Any, description: str) -> Any
     if kind == list[str]:
         description += " May be repeated."
     section = next(title for owner, title in _SECTIONS.items() if name in owner.names())
-    option = typer.Option(
-        _flag(name), metavar=placeholder, help=description.strip(), rich_help_panel=section, show_default=False
-    )
+    option = typer.Option(_flag(name), metavar=placeholder, help=description.strip(), rich_help_panel=section, show_default=False)
     return Annotated[kind | None, option]
 
 

@@ -82,7 +82,7 @@ def merge(
 
     Example: openreward-gym merge runs/machine-1 runs/machine-2 --output runs/all
     """
-    from openreward_gym.store.merge import merge as merge_runs
+    from openreward_gym.store import merge as merge_runs
 
     check_folder("--output", output)
     result = merge_runs(runs, output, run=run)
@@ -116,7 +116,8 @@ def import_rollouts(
         str, typer.Argument(metavar="PATH", help="File or folder; for openreward, the run's id or name.", show_default=False)
     ],
     output: Annotated[
-        str, typer.Option(metavar="FOLDER", help="Folder of the run. Rollouts that it contains already are kept.", show_default=False)
+        str,
+        typer.Option(metavar="FOLDER", help="Folder of the run. Its existing rollouts are kept.", show_default=False),
     ],
     run: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the run. [default: the folder's name]", show_default=False)
@@ -144,7 +145,8 @@ def import_rollouts(
 def upload(
     run: Run,
     base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="URL of the platform's API. [default: https://api.openreward.ai]", show_default=False)
+        str | None,
+        typer.Option(metavar="URL", help="URL of the platform. [default: https://openreward.ai]", show_default=False),
     ] = None,
 ) -> None:
     """Send a run to the OpenReward platform.

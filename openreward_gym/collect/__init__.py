@@ -22,12 +22,14 @@ if TYPE_CHECKING:
         ObsMode,
         OnFailure,
         OnMessage,
+        OnResetFailure,
         RenderMode,
         RetryBudget,
         RetryLimits,
         TaskOrder,
     )
     from openreward_gym.policies.policy import EpisodicPolicy, Policy
+    from openreward_gym.protocol.transport import TransportLike
     from openreward_gym.types import Json
 
 # Public name -> the module that defines it, which is imported on first use.
@@ -66,11 +68,11 @@ class CollectOptions(TypedDict, total=False):
     # Server, session and episode
     base_url: str | None
     api_key_env: str
-    transport: Any
+    transport: TransportLike
     request_timeout_s: float
     idle_timeout_s: float
     ping_interval_s: float
-    retry_limits: RetryLimits | None
+    retry_limits: RetryLimits | Mapping[str, float] | None
     toolset: str | None
     secrets_env: Mapping[str, str] | None
     secret_domains: Mapping[str, Sequence[str]] | None
@@ -81,6 +83,7 @@ class CollectOptions(TypedDict, total=False):
     episode_timeout_s: float | None
     on_message: OnMessage
     on_failure: OnFailure
+    on_reset_failure: OnResetFailure
     # Environment
     variant: str | None
     split: str
@@ -155,7 +158,8 @@ def collect(
     """
     from openreward_gym.collect.engine import collect_run
 
-    return collect_run(RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "collect()"), stop)
+    run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "collect()")
+    return collect_run(run, stop)
 
 
 @signature_from(RunOptions)
@@ -176,13 +180,13 @@ async def acollect(
     """
     from openreward_gym.collect.engine import acollect_run
 
-    return await acollect_run(RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "acollect()"), stop)
+    return await acollect_run(
+        RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "acollect()"), stop
+    )
 
 
 @signature_from(RunOptions)
-def estimate(
-    environment: str | type[Any], policy: str | Policy | EpisodicPolicy, **options: Unpack[CollectOptions]
-) -> Estimate:
+def estimate(environment: str | type[Any], policy: str | Policy | EpisodicPolicy, **options: Unpack[CollectOptions]) -> Estimate:
     """Estimate what `collect` would do with the same arguments. Nothing is played or written.
 
     Args:
@@ -194,7 +198,9 @@ def estimate(
     from openreward_gym.collect.plan import estimate_run
     from openreward_gym.protocol import loop
 
-    return loop.run(estimate_run(RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "estimate()")))
+    return loop.run(
+        estimate_run(RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "estimate()"))
+    )
 
 
 def __getattr__(name: str) -> Any:

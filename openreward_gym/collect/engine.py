@@ -29,8 +29,7 @@ from openreward_gym.options import RunOptions
 from openreward_gym.platform.upload import Uploader, UploadReport
 from openreward_gym.protocol import loop
 from openreward_gym.reports.summary import Summary, summarize
-from openreward_gym.store.failure import Failure
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import Failure, RolloutStore
 
 TICK_S = 1.0
 UPLOAD_PATIENCE_S = 60.0

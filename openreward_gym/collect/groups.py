@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import pstdev
 
-import orjson
-
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.tasks import TaskRequest
@@ -17,12 +15,9 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import Advantage
 from openreward_gym.protocol.session import GroupCandidate, GroupScore
 from openreward_gym.reports.statistics import mean
-from openreward_gym.store.groups import SCHEMA, Group, read_groups
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import Group, RolloutStore, read_groups
 from openreward_gym.store.writer import LineWriter
-from openreward_gym.types import Block, Message, TextBlock, ToolCall, ToolResult, ToolSet, text_of
-from openreward_gym.types.conversion import message_of
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Block, Message, Rollout, TextBlock, ToolCall, ToolResult, ToolSet, codec, text_of
 
 
 def advantages_of(rewards: Sequence[float], kind: Advantage) -> list[float]:
@@ -133,8 +128,7 @@ class GroupComparer:
         result = compared(group, ordered, scores, self.advantages)
         if self._writer is None:
             self._writer = LineWriter(Path(self.store.path) / "groups", "close")
-        row = {name: getattr(result, name) for name in Group.__slots__}
-        self._writer.append(orjson.dumps({"schema": SCHEMA, **row}, default=str).decode())
+        self._writer.append(line_of({"schema": Group.SCHEMA, **codec.write(result)}))
         del self._members[group]
         return result
 
@@ -147,7 +141,9 @@ class GroupComparer:
         session, episode = await self._env.open_session(TaskRequest(task.split, task.index, task.spec), None)
         try:
             if episode.tools.supports_score_group is False:
-                raise ConfigurationError(f"{self.inventory.environment} does not compare groups of rollouts: leave out score_groups=True")
+                raise ConfigurationError(
+                    f"{self.inventory.environment} does not compare groups of rollouts: leave out score_groups"
+                )
             candidates = []
             for identity, reward in members:
                 rollout = self.store.with_images(self.store.get(identity))
@@ -175,8 +171,13 @@ class GroupComparer:
 def _messages(rollout: Rollout, tools: ToolSet) -> list[Message]:
     """Return the transcript in block types that the environment accepts. Other blocks become text, so that nothing is omitted."""
     accepted = tools.message_block_types or ("text", "image")
-    messages = [message_of(record) for record in rollout.messages]
-    return [Message(m.role, tuple(b if b.type in accepted else TextBlock(_as_text(b)) for b in m.blocks)) for m in messages]
+    messages = []
+    for message in rollout.messages:
+        blocks: tuple[Block, ...] = message.blocks
+        if message.role == "tool":
+            blocks = (ToolResult(blocks, message.call_id or "", message.name or "", message.is_error),)
+        messages.append(Message(message.role, tuple(b if b.type in accepted else TextBlock(_as_text(b)) for b in blocks)))
+    return messages
 
 
 def _as_text(block: Block) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.importers import nemo_gym
-from openreward_gym.types.rollout import line_of, task_id
+from openreward_gym.types import task_id
+from openreward_gym.types.rollout import line_of
 
 
 @dataclass(frozen=True, slots=True)

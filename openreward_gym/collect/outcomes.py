@@ -1,4 +1,4 @@
-"""Attempts and outcomes of a run's units: attempts are written to disk before they start, outcomes are read from the run's files."""
+"""Attempts and outcomes of a run's units. Attempts are written before they start; outcomes are read from the run's files."""
 
 from __future__ import annotations
 

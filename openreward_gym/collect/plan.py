@@ -10,7 +10,7 @@ from typing import Any
 
 from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks, select_indices
 from openreward_gym.collect.outcomes import Coverage, Outcomes
-from openreward_gym.envs import hosting
+from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, RunOptions
@@ -18,12 +18,21 @@ from openreward_gym.platform.runs import Platform
 from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, policy_settings, resolve
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 from openreward_gym.reports.summary import summarize
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.conversion import origin_of
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import server_origin
 
 # Options of an env that do not change what is played: the connection to the server, and the form of observations.
 _CIRCUMSTANCES = frozenset(
-    {*ClientOptions.names(), "reset_timeout_s", "render_mode", "obs_mode", "max_obs_chars", "on_failure", "secret_domains"}
+    {
+        *ClientOptions.names(),
+        "reset_timeout_s",
+        "render_mode",
+        "obs_mode",
+        "max_obs_chars",
+        "on_failure",
+        "on_reset_failure",
+        "secret_domains",
+    }
 )
 
 
@@ -47,28 +56,26 @@ class RunPlan:
             ConfigurationError: There is no such policy, the options contradict each other, or the platform's key is missing.
             MissingExtraError: The policy or the environment needs an extra that is not installed.
         """
-        env = options.env
-        place = hosting.resolve(env.environment, env.client.base_url, env.client.transport)
-        if options.engine == "ray" and place.environment is not env.environment:
-            raise ConfigurationError(f"{env.environment!r} is played in this process: serve it, or leave out engine='ray'")
+        env = resolve_host(options.env)
+        if options.engine == "ray" and env is not options.env:
+            raise ConfigurationError(
+                f"{options.env.environment!r} is played in this process: serve it, or leave out engine='ray'"
+            )
         if options.upload:
             Platform(options.upload if isinstance(options.upload, str) else None)  # raises if there is no key
         policy = resolve(options.policy, url=options.policy_url, **(options.policy_options or {}))
         # The engine tells failures apart by their exceptions.
-        limits = replace(env.limits, on_failure="raise")
-        client = replace(env.client, base_url=place.base_url, transport=place.transport)
-        plan = cls(replace(options, env=replace(env, environment=place.environment, client=client, limits=limits)), policy)
-        plan.make_env()  # raises for options that an env refuses
-        return plan
+        env = replace(env, limits=replace(env.limits, on_failure="raise", on_reset_failure="raise"))
+        return cls(replace(options, env=env), policy)
 
     @property
     def environment(self) -> str:
         """The environment's name on its server."""
         return str(self.options.env.environment)
 
-    def make_env(self) -> OpenRewardEnv:
-        """Make an env for one episode at a time. Nothing is sent to a server."""
-        return OpenRewardEnv(**self.options.env.changes())
+    def make_env(self, client: SharedClient | None = None) -> OpenRewardEnv:
+        """Make an env for one episode at a time, with a client of its own or one that envs share."""
+        return OpenRewardEnv.from_options(self.options.env, client)
 
     async def inventory(self) -> Inventory:
         """Ask the environment's server for its tasks, and list the units of the run.
@@ -125,8 +132,8 @@ class RunPlan:
         """Return the settings that are kept for readers of `run.json` and do not influence the rollouts."""
         options = self.options
         return {
-            "origin": origin_of(options.env.client.base_url),
-            "policy_origin": origin_of(getattr(self.policy, "url", None)),
+            "origin": server_origin(options.env.client.base_url),
+            "policy_origin": server_origin(getattr(self.policy, "url", None)),
             "input": None if options.input is None else Path(options.input).name,
             "concurrency": options.concurrency,
             "engine": options.engine,

@@ -11,9 +11,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import RunPlan
+from openreward_gym.envs.clients import SharedClient
 from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.envs.episode import Episode
-from openreward_gym.envs.stepping import FAILURES
+from openreward_gym.envs.episode import FAILURES, Episode
 from openreward_gym.errors import (
     AuthenticationError,
     CallTimeoutError,
@@ -32,8 +32,8 @@ from openreward_gym.errors import (
     TransportTimeoutError,
 )
 from openreward_gym.policies.policy import Policy, policy_name, policy_of_episode, policy_settings
-from openreward_gym.store.failure import Failure
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.store import Failure
+from openreward_gym.types import Rollout
 from openreward_gym.wrappers.record import rollout_of
 
 Stage: TypeAlias = Literal["open", "policy", "call"]
@@ -98,6 +98,7 @@ class LocalPlayer:
         self._store = store
         self._opening = asyncio.Semaphore(plan.options.opening)
         self._playing = asyncio.Semaphore(plan.options.concurrency)
+        self._client = SharedClient(plan.options.env)
         self._idle: list[OpenRewardEnv] = []
         settings = policy_settings(plan.policy)
         self._fields: Mapping[str, Any] = {
@@ -112,7 +113,7 @@ class LocalPlayer:
         Raises:
             StoreError: The rollout cannot be stored.
         """
-        env = self._idle.pop() if self._idle else self.plan.make_env()
+        env = self._idle.pop() if self._idle else self.plan.make_env(self._client)
         try:
             result = await self._play(env, unit, attempt)
         except BaseException:
@@ -272,7 +273,7 @@ def failure_of(error: Exception, unit: Unit, attempt: int, stage: Stage) -> Fail
         message=str(error) or type(error).__name__,
         task=unit.group,
         sample=unit.sample,
-        **task,
+        extra=task,
     )
 
 

@@ -23,8 +23,9 @@ from rich.progress import (
 from rich.text import Text
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.store.failure import Failure
-from openreward_gym.types.rollout import Rollout, now_iso
+from openreward_gym.store import Failure
+from openreward_gym.types import Rollout, codec
+from openreward_gym.types.rollout import now_iso
 
 LOG_EVERY_S = 10.0
 SUMMARY_EVERY_S = 30.0
@@ -136,7 +137,7 @@ class Reporter:
         self.counts.failed += wait_s is None
         kind = failure.kind
         self.counts.failures[kind] += 1
-        self.event("failure", {**failure.model_dump(exclude_none=True), "again_in_s": wait_s})
+        self.event("failure", {**codec.write(failure), "again_in_s": wait_s})
         if self.counts.failures[kind] == 1:
             retry = "not retried" if wait_s is None else f"retried in {wait_s:.1f} s"
             self.say(f"{failure.source} failed ({kind}, {failure.stage}): {failure.message} [{retry}]")
@@ -277,7 +278,9 @@ def reporter(progress: bool | ProgressStyle | Reporter) -> Reporter:
     if progress in (False, "none"):
         return Reporter()
     if progress is not True and progress not in get_args(ProgressStyle):
-        raise ConfigurationError(f"progress must be a bool, a Reporter or one of {', '.join(get_args(ProgressStyle))}, not {progress!r}")
+        raise ConfigurationError(
+            f"progress must be a bool, a Reporter or one of {', '.join(get_args(ProgressStyle))}, not {progress!r}"
+        )
     if progress == "json":
         return EventReporter()
     console = Console(stderr=True)

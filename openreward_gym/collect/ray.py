@@ -26,11 +26,10 @@ from openreward_gym.collect.run_folder import RunLock, writing_for
 from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError
 from openreward_gym.options import RunOptions
 from openreward_gym.policies.policy import resolve
-from openreward_gym.store.failure import Failure
+from openreward_gym.store import Failure, RolloutStore
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.index import ShardIndex
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 CLOSE_S = 15.0
 """Seconds that a worker has to close its sessions when a run is stopped."""
@@ -268,15 +267,15 @@ def _job(options: RunOptions) -> bytes:
         raise
     except Exception as error:  # pickling runs foreign code, which may raise anything
         raise ConfigurationError(
-            f"the policy, the transport or another option cannot be sent to Ray workers ({_last_line(error)}): pass the policy by "
-            "name ('module:callable'), and only options that can be pickled"
+            f"the policy, the transport or another option cannot be sent to Ray workers ({_last_line(error)}): pass the policy "
+            "by name ('module:callable'), and only options that can be pickled"
         ) from None
     return pickled
 
 
 def _without_messages(rollout: Rollout) -> Rollout:
     """Return the part of a rollout that the driver needs. The messages are on disk."""
-    return rollout.model_copy(update={"messages": [], "tools": None})
+    return dataclasses.replace(rollout, messages=[], tools=None)
 
 
 def _written_by(folder: Path, pid: int) -> dict[tuple[str | None, int | None, int | None], Rollout]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from openreward_gym.chat import from_anthropic, to_anthropic
-from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy
+from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, ToolSet
 
 MAX_TOKENS = 8192

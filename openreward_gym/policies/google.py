@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from openreward_gym.chat import from_gemini, to_gemini
-from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy
+from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, ToolSet
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias, get_args
 from openreward_gym.chat import from_openai, from_openai_responses, to_openai, to_openai_responses
 from openreward_gym.chat.completions import ReasoningField
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy
+from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, ToolSet
 
 Api: TypeAlias = Literal["chat", "responses"]

@@ -117,7 +117,9 @@ def _make(name: str, factory: Any, argument: str, url: str | None, options: Mapp
     if not isinstance(factory, type) and not argument and url is None and not options:
         return resolve(factory)  # an entry point may also be the policy itself
     try:
-        made: Policy | EpisodicPolicy = factory(*([argument] if argument else []), **({} if url is None else {"url": url}), **options)
+        made: Policy | EpisodicPolicy = factory(
+            *([argument] if argument else []), **({} if url is None else {"url": url}), **options
+        )
     except TypeError as error:
         raise ConfigurationError(f"policy {name!r}: {error}") from None
     return made

@@ -13,8 +13,8 @@ from typing import Any
 
 from openreward_gym.chat import to_openai
 from openreward_gym.errors import ConfigurationError, ContextOverflowError, MissingExtraError
-from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.model import NO_ARGUMENTS
+from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Block, Json, ReasoningItem, Sampled, TextBlock, ToolCall, ToolSet, Usage
 
 _THOUGHT = re.compile(r"^\s*(?:<think>)?(?P<thought>.*?)</think>\s*", re.DOTALL)
@@ -77,7 +77,9 @@ class TransformersPolicy:
         seed: int = 0,
     ) -> None:
         if url is not None:
-            raise ConfigurationError("transformers:PATH runs on this machine and does not take policy_url. Use openai:MODEL for a model server.")
+            raise ConfigurationError(
+                "transformers:PATH runs on this machine and takes no policy_url. Use openai:MODEL for a server."
+            )
         self.name = f"transformers:{model}"
         self.model = model
         self.batch_size = batch_size

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from openreward_gym.collect import progress
 from openreward_gym.collect.progress import BarReporter, EventReporter, LogReporter, reporter
-from openreward_gym.store.failure import Failure
-from openreward_gym.types.rollout import Rollout, TokenUsage
+from openreward_gym.store.records import Failure
+from openreward_gym.types import Rollout, Usage
 
 FAILURE = Failure(source="environment", kind="session_lost", stage="call", message="gone\nfor good")
 
@@ -25,7 +25,7 @@ def told(report: progress.Reporter) -> None:
     report.started(4, 1)
     for reward in (1.0, None):
         report.dispatched()
-        report.finished(Rollout(status="completed", reward=reward, usage=TokenUsage(output_tokens=7)), [0.1, 0.3])
+        report.finished(Rollout(status="completed", reward=reward, usage=Usage(output_tokens=7)), [0.1, 0.3])
     for _ in range(3):
         report.dispatched()
         report.failed(FAILURE, 0.5)
@@ -79,8 +79,8 @@ def test_a_bar_never_goes_beyond_its_end() -> None:
 
 def test_the_face_that_fits() -> None:
     assert type(reporter(False)) is type(reporter("none")) is progress.Reporter
-    assert isinstance(reporter("json"), Events)
-    assert isinstance(reporter("log"), Log)
+    assert isinstance(reporter("json"), EventReporter)
+    assert isinstance(reporter("log"), LogReporter)
     mine = LogReporter()
     assert reporter(mine) is mine
 
@@ -113,7 +113,7 @@ def test_a_notebook_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (types.ModuleType("IPython"), ipython, widgets):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     bar = reporter(True)
-    assert isinstance(bar, Bar)
+    assert isinstance(bar, BarReporter)
     told(bar)
     bar.stopped()
     said = "".join(Cell.shown)
@@ -124,4 +124,4 @@ def test_a_notebook_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_notebook_without_widgets_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_notebook(monkeypatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert isinstance(reporter(True), Log)
+    assert isinstance(reporter(True), LogReporter)

@@ -15,8 +15,8 @@ import pytest
 from collectors import Collector, coverage_of, once_each
 
 from openreward_gym import collect
-from openreward_gym.collect.outcomes import Outcomes
 from openreward_gym.collect.inventory import Inventory, TaskChoice
+from openreward_gym.collect.outcomes import Outcomes
 from openreward_gym.collect.run_folder import RunLock
 from openreward_gym.errors import RecordError, StoreError
 from openreward_gym.store.store import RolloutStore

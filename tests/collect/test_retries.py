@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from openreward_gym.collect.retries import BUDGETS, RetryTracker, RetryBudget
 from openreward_gym.collect.inventory import Inventory, TaskChoice
-from openreward_gym.collect.retries import UnitQueue
+from openreward_gym.collect.retries import BUDGETS, RetryBudget, RetryTracker, UnitQueue
 
 
 class Clock:

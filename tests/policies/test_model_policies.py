@@ -15,8 +15,7 @@ from openreward_gym import collect
 from openreward_gym.errors import AuthenticationError, ConfigurationError, PolicyError
 from openreward_gym.policies import resolve
 from openreward_gym.policies.model import PRICES, Price, RequestPace, cost_usd, price_table
-from openreward_gym.types import ImageBlock, TextBlock, ToolCall, ToolResult, ToolSet, Usage, UserMessage
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import ImageBlock, Rollout, TextBlock, ToolCall, ToolResult, ToolSet, Usage, UserMessage
 
 # The SDK of Google's does what its HTTP library warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
