@@ -56,7 +56,7 @@ for _name, _command in {
     "upload": runs.upload,
     "view": view.view,
 }.items():
-    app.command(_name, cls=SectionedCommand)(_command)
+    app.command(_name, cls=runs.ImportCommand if _name == "import" else SectionedCommand)(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,15 +7,15 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openreward_gym.cli.parameters import FAILED, INCOMPLETE, AsJson, Run, Runs, check_folder
+from openreward_gym.cli.parameters import FAILED, INCOMPLETE, AsJson, Run, Runs, SectionedCommand, check_folder
 from openreward_gym.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from openreward_gym.platform.upload import UploadReport
+    from openreward_gym.platform import UploadReport
 
 MAX_LISTED = 20
 """Number of problems that are listed one by one."""
@@ -105,12 +105,26 @@ def merge(
         raise typer.Exit(INCOMPLETE)
 
 
+SYSTEM = "The system that wrote the rollouts."
+
+
+class ImportCommand(SectionedCommand):
+    """The command `import`. Its help lists the importers, those of other distributions among them."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        # Only here, because searching the installed distributions takes too long for every start of the program.
+        from openreward_gym.importers import names
+
+        for param in self.params:
+            if param.name == "source":
+                param.help = f"{SYSTEM} One of {', '.join(names())}."  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
 def import_rollouts(
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="SYSTEM", help="nemo-gym, openreward, openai-chat, trl, verifiers, inspect or firehorse.", show_default=False
-        ),
+        typer.Argument(metavar="SYSTEM", help=SYSTEM, show_default=False),
     ],
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="File or folder; for openreward, the run's id or name.", show_default=False)
@@ -155,7 +169,7 @@ def upload(
 
     Example: openreward-gym upload runs/first
     """
-    from openreward_gym.platform.upload import upload as send
+    from openreward_gym.platform import upload as send
 
     state = send(run, base_url=base_url, on_progress=_ProgressPrinter())
     print(state)

@@ -26,7 +26,7 @@ from openreward_gym.collect.retries import RetryTracker, UnitQueue
 from openreward_gym.collect.run_folder import RunLock, describe_run, write_json, write_run
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
 from openreward_gym.options import RunOptions
-from openreward_gym.platform.upload import Uploader, UploadReport
+from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.protocol import loop
 from openreward_gym.reports.summary import Summary, summarize
 from openreward_gym.store import Failure, RolloutStore

@@ -18,6 +18,7 @@ from openreward_gym.reports.statistics import mean
 from openreward_gym.store import Group, RolloutStore, read_groups
 from openreward_gym.store.writer import LineWriter
 from openreward_gym.types import Block, Message, Rollout, TextBlock, ToolCall, ToolResult, ToolSet, codec, text_of
+from openreward_gym.types.rollout import line_of
 
 
 def advantages_of(rewards: Sequence[float], kind: Advantage) -> list[float]:
