@@ -43,6 +43,7 @@ def _common(
     pass
 
 
+_CLASSES = {"export": export.ExportCommand, "import": runs.ImportCommand}
 for _name, _command in {
     "demo": demo.demo,
     "serve": environments.serve,
@@ -56,7 +57,7 @@ for _name, _command in {
     "upload": runs.upload,
     "view": view.view,
 }.items():
-    app.command(_name, cls=runs.ImportCommand if _name == "import" else SectionedCommand)(_command)
+    app.command(_name, cls=_CLASSES.get(_name, SectionedCommand))(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -47,7 +47,7 @@ def collect(
 
     Example: openreward-gym collect weather --policy random --base-url http://127.0.0.1:8080 --output runs/first
     """
-    values = {"environment": environment, "policy": policy, **options, "progress": "json" if as_json else True}
+    values = {"environment": environment, "policy": policy, **options, "progress": "json" if as_json else None}
     run = parse_options(RunOptions, values)
     if dry_run:
         _print_estimate(run, as_json)

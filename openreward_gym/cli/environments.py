@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from openreward_gym.cli.parameters import FAILED, AsJson, Environment, parse_options, with_options
+from openreward_gym.cli.parameters import FAILED, AsJson, Environment, own_options, parse_options, with_options
 from openreward_gym.options import ClientOptions, SessionOptions
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def tasks(
     from openreward_gym.protocol import loop
     from openreward_gym.protocol.client import Client
 
-    connection = parse_options(ClientOptions, _own(ClientOptions, options))
-    session = parse_options(SessionOptions, _own(SessionOptions, options))
+    connection = parse_options(ClientOptions, own_options(ClientOptions, options))
+    session = parse_options(SessionOptions, own_options(SessionOptions, options))
 
     async def describe() -> dict[str, Any]:
         async with Client(**connection.to_keywords()) as client:
@@ -81,11 +81,6 @@ def tasks(
         print(json.dumps(description, indent=2))
     else:
         _print_tasks(description)
-
-
-def _own(cls: type[ClientOptions | SessionOptions], options: dict[str, Any]) -> dict[str, Any]:
-    """Return those of a command's options that `cls` declares."""
-    return {name: options[name] for name in cls.names() if name in options}
 
 
 async def _describe(
@@ -158,8 +153,8 @@ def check(
     """
     from openreward_gym.testing import check_environment
 
-    client = parse_options(ClientOptions, _own(ClientOptions, options))
-    session = parse_options(SessionOptions, _own(SessionOptions, options))
+    client = parse_options(ClientOptions, own_options(ClientOptions, options))
+    session = parse_options(SessionOptions, own_options(SessionOptions, options))
     report = check_environment(client.base_url, environment, variant=variant, split=split, client=client, session=session)
     print(json.dumps(report.to_dict(), indent=2) if as_json else report)
     if not report.ok:

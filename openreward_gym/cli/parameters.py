@@ -50,6 +50,7 @@ _FLAGS = {
     "policy_options": ("--policy-option", "NAME=VALUE"),
     "ray_options": ("--ray-option", "NAME=VALUE"),
 }
+_RANGES: Mapping[str, tuple[float, float]] = {"min_rating": (1, 5), "max_rating": (1, 5)}
 _PLACEHOLDERS = {
     "base_url": "URL",
     "policy_url": "URL",
@@ -58,7 +59,7 @@ _PLACEHOLDERS = {
     "tasks": "INDEXES",
     "advantages": "KIND",
 }
-_ZERO_FOR_NONE = ("step_timeout_s",)
+_ZERO_FOR_NONE = ("step_timeout_s", "max_pairs")
 """Options whose default is a number and whose value None is written as 0."""
 # The innermost class that declares an option decides about the section of its help.
 _SECTIONS: Mapping[type[Options], str] = {
@@ -87,14 +88,15 @@ class SectionedCommand(TyperCommand):
                 formatter.write_dl(records)
 
 
-def with_options(cls: type[Options], *, without: Iterable[str] = ()) -> Callable[[F], F]:
+def with_options(cls: type[Options], *, without: Iterable[str] = (), section: str | None = None) -> Callable[[F], F]:
     """Decorate a command that takes `**options`: give it a command line option for each option of `cls`.
 
-    Help texts and defaults come from the declarations in `openreward_gym.options`.
+    Help texts and defaults come from the declarations in the class.
 
     Args:
         cls: The options class.
         without: Names of options to leave out.
+        section: Title of the options' section in the help. None takes a title by the class that declares an option.
     """
 
     def decorate(command: F) -> F:
@@ -107,7 +109,7 @@ def with_options(cls: type[Options], *, without: Iterable[str] = ()) -> Callable
         descriptions = cls.descriptions()
         for name, declared in cls.declarations().items():
             if name not in own and name not in without:
-                annotation = _annotation(name, str(declared.type), declared.default, descriptions.get(name, ""))
+                annotation = _annotation(name, str(declared.type), declared.default, descriptions.get(name, ""), section)
                 own[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         vars(command)["__signature__"] = inspect.Signature(list(own.values()), return_annotation=None)
         command.__annotations__ = {name: one.annotation for name, one in own.items()}
@@ -116,13 +118,20 @@ def with_options(cls: type[Options], *, without: Iterable[str] = ()) -> Callable
     return decorate
 
 
-def _annotation(name: str, declared: str, default: Any, description: str) -> Any:
+def _annotation(name: str, declared: str, default: Any, description: str, section: str | None) -> Any:
     """Return the Typer annotation of a generated option."""
     kind: Any = str
-    if name in _FLAGS:
+    flag = _flag(name)
+    if declared in ("Names", "Sequence[str]"):
+        kind = list[str]
+        flag = flag if name == "status" else flag.removesuffix("s")
+    elif name in _FLAGS:
         kind = list[str]
     elif declared.startswith("bool"):
         kind = bool
+        flag = f"--without-{flag.removeprefix('--')}" if default is True else flag
+        if default is True:
+            description = re.sub(r"^(\w+: )?(\w)", lambda m: f"{m[1] or ''}{'do' if m[1] else 'Do'} not {m[2].lower()}", description)
     elif declared.startswith("int"):
         kind = int
     elif declared.startswith("float"):
@@ -131,12 +140,12 @@ def _annotation(name: str, declared: str, default: Any, description: str) -> Any
         description = description.replace("None sets", "0 sets")
     # "None sets no limit." describes a Python argument; on the command line, leaving the option out has this effect.
     description = re.sub(r"\bNone \w+ (.*)\.$", r"[default: \1]", description).replace("`", "")
-    if default not in (None, False, True, ""):
+    if default not in (None, False, True, "", ()):
         description += f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
     placeholder = None if kind is bool else _FLAGS.get(name, ("", _PLACEHOLDERS.get(name)))[1] or _placeholder(name, kind)
     if kind == list[str]:
         description += " May be repeated."
-    section = next(title for owner, title in _SECTIONS.items() if name in owner.names())
+    section = section or next(title for owner, title in _SECTIONS.items() if name in owner.names())
     option = typer.Option(_flag(name), metavar=placeholder, help=description.strip(), rich_help_panel=section, show_default=False)
     return Annotated[kind | None, option]
 
@@ -146,8 +155,8 @@ def _flag(name: str) -> str:
 
 
 def _placeholder(name: str, kind: type) -> str:
-    if name.endswith("_s"):
-        return "SECONDS"
+    if kind is float:
+        return "SECONDS" if name.endswith("_s") else "NUMBER"
     return "N" if kind is int else "NAME"
 
 
@@ -161,6 +170,8 @@ def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
     for name, value in values.items():
         if value is None:
             continue
+        if value is True and cls.declarations()[name].default is True:
+            value = False  # the flag is --without-NAME
         if name in _PARSERS:
             keywords[name] = _PARSERS[name](_flag(name), value)
         else:
@@ -173,7 +184,15 @@ def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
     except ConfigurationError as error:
         text = str(error)
         name = re.match(r"\w*", text)[0]  # type: ignore[index]  # an empty match is a match
-        raise ConfigurationError(_flag(name) + text.removeprefix(name) if name in keywords else text) from None
+        if name in keywords:
+            text = _flag(name) + text.removeprefix(name).replace(" or None, not ", ", not ")
+        raise ConfigurationError(text) from None
+
+
+def own_options(cls: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a command's values that are options of `cls`."""
+    names = cls.names()
+    return {name: value for name, value in values.items() if name in names}
 
 
 def _pairs(flag: str, items: Iterable[str]) -> list[tuple[str, str]]:
