@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from openreward_gym import jsonio
 from openreward_gym.export.options import ControlTokenHandling
-from openreward_gym.export.reader import Record, is_model_turn, is_trained
+from openreward_gym.export.reader import Record, is_model_turn, is_trained, sampled_of
 from openreward_gym.images import is_raster
 from openreward_gym.types import Json
 
@@ -337,7 +337,7 @@ class _Converter:
 def _is_cut_off(message: Record) -> bool:
     ended = message.get("ended")
     if ended is None:
-        ended = (message.get("sampled") or {}).get("stop_reason")
+        ended = sampled_of(message).get("stop_reason")
     return ended in _CUT_OFF and is_trained(message)
 
 

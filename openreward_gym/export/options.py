@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import Check, Options, choice, flag, integer, option
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 Compat: TypeAlias = Literal["json", "string"]
 RewardKind: TypeAlias = Literal["sum", "last", "max", "score"]

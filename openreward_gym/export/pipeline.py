@@ -21,7 +21,7 @@ from openreward_gym.export.reader import Record, RolloutReader
 from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Deduplication, Facts, RecordFilter, choose, reward_of
 from openreward_gym.export.tables import Columns, Row
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate

@@ -15,12 +15,10 @@ from typing import Any, TypeAlias
 
 from openreward_gym import jsonio
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.store.groups import Group, read_groups
+from openreward_gym.store import Group, Label, RolloutStore, RolloutView, read_groups, read_labels
 from openreward_gym.store.index import Place
-from openreward_gym.store.labels import Label, read_labels
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.store.view import RolloutView
-from openreward_gym.types.rollout import SCHEMA, Rollout, check_schema
+from openreward_gym.types import Rollout
+from openreward_gym.types.rollout import SCHEMA, check_schema
 
 RolloutSource: TypeAlias = (
     RolloutStore | RolloutView | str | os.PathLike[str] | Iterable[Rollout] | Sequence[str | os.PathLike[str]]
@@ -192,6 +190,12 @@ def is_trained(message: Record) -> bool:
     return is_model_turn(message) and message.get("weight") != 0
 
 
+def sampled_of(message: Record) -> Record:
+    """Return the provider's report on a message; empty if there is no report."""
+    report: Record = message.get("sampled") or {}
+    return report
+
+
 def number_of(value: Any) -> float | None:
     """Return a recorded number as a float; NaN and the infinities are recorded as texts."""
     return None if value is None else float(value)
@@ -211,7 +215,7 @@ def tokens_of(record: Record) -> int | None:
     """Return the length of the conversation in tokens, as the provider counted at the last turn; None if not observed."""
     for message in reversed(record.get("messages") or ()):
         if is_model_turn(message):
-            usage = (message.get("sampled") or {}).get("usage") or {}
+            usage = sampled_of(message).get("usage") or {}
             prompt, output = usage.get("input_tokens"), usage.get("output_tokens")
             return None if prompt is None or output is None else int(prompt) + int(output)
     return None

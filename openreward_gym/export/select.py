@@ -24,7 +24,7 @@ from openreward_gym.export.reader import (
     task_of,
     tokens_of,
 )
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 ReadAnnotations = Callable[[Record], Annotations]
 

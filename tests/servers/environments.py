@@ -1,6 +1,6 @@
-"""Environments of the official SDK that the tests play against: served as they are, nothing mocked.
+"""Environments of the official SDK for the tests, without mocks.
 
-Run as a program it serves them: `python tests/servers/environments.py PORT`.
+`python tests/servers/environments.py PORT` serves them.
 """
 
 # mypy: disable-error-code="misc,untyped-decorator"
@@ -28,7 +28,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 
 def hostile_texts(count: int, seed: int, longest: int = 20_000) -> list[str]:
-    """Random texts of what parsers trip over; the same for the same seed, on the server and in the test."""
+    """Return random texts that parsers find hard. The same seed gives the same texts on the server and in the test."""
     source = random.Random(seed)
     pieces = [" ", "  ", " " * 50, "\u2028", "\u2029", "\u0085", "\x00", "\r", "\n", "\r\n", "\t", "\x0b", "\x0c", "\x1c"]
     pieces += ["🦊", "é", "data: ", "event: end", ":", "a", "Z", '"', "\\", "\ufeff", "漢", "\U0010ffff"]
@@ -78,18 +78,18 @@ class _Base(Environment):
 
 
 class Echo(_Base):
-    """Gives back what it gets, in every shape that an output has."""
+    """Returns its input in every shape that an output can have."""
 
     @tool
     async def echo(self, params: Text) -> wire.ToolOutput:
         """Gives `text` back."""
         self.calls += 1
-        return wire.ToolOutput(blocks=[wire.TextBlock(text=params.text)], reward=0.5)
+        return wire.ToolOutput(blocks=(wire.TextBlock(text=params.text),), reward=0.5)
 
     @tool
     async def value(self, params: Anything) -> wire.ToolOutput:
         """Gives `value` back as metadata, and its repr as text."""
-        return wire.ToolOutput(blocks=[wire.TextBlock(text=repr(params.value))], metadata={"value": params.value})
+        return wire.ToolOutput(blocks=(wire.TextBlock(text=repr(params.value)),), metadata={"value": params.value})
 
     @tool
     async def texts(self, params: Texts) -> wire.ToolOutput:
@@ -98,14 +98,14 @@ class Echo(_Base):
 
     @tool
     async def count(self) -> wire.ToolOutput:
-        """How often `echo` ran."""
-        return wire.ToolOutput(blocks=[wire.TextBlock(text=str(self.calls))], metadata={"prompts": self.prompts})
+        """The number of runs of `echo`."""
+        return wire.ToolOutput(blocks=(wire.TextBlock(text=str(self.calls)),), metadata={"prompts": self.prompts})
 
     @tool
     async def slow(self, params: Seconds) -> wire.ToolOutput:
         """Takes a while."""
         await asyncio.sleep(params.seconds)
-        return wire.ToolOutput(blocks=[wire.TextBlock(text="done")])
+        return wire.ToolOutput(blocks=(wire.TextBlock(text="done"),))
 
     @tool
     async def fail(self, params: Text) -> wire.ToolOutput:
@@ -115,25 +115,25 @@ class Echo(_Base):
     @tool
     async def image(self) -> wire.ToolOutput:
         """A picture beside a text with detail."""
-        picture = wire.ImageBlock(data=PIXEL, mimeType="image/png", detail={"alt": "a pixel"})
+        picture = wire.ImageBlock(data=PIXEL, mime_type="image/png", detail={"alt": "a pixel"})
         return wire.ToolOutput(
-            blocks=[wire.TextBlock(text="look", detail={"n": 1}), picture], metadata={"a": [1, None]}, reward=0.0
+            blocks=(wire.TextBlock(text="look", detail={"n": 1}), picture,), metadata={"a": [1, None]}, reward=0.0
         )
 
     @tool
     async def nothing(self) -> wire.ToolOutput:
         """No block at all."""
-        return wire.ToolOutput(blocks=[])
+        return wire.ToolOutput(blocks=())
 
     @tool
     async def secret(self, params: Text) -> wire.ToolOutput:
-        """How long the secret of that name is (never the secret)."""
-        return wire.ToolOutput(blocks=[wire.TextBlock(text=str(len(self.secrets.get(params.text, ""))))])
+        """The length of the secret with that name (never the secret)."""
+        return wire.ToolOutput(blocks=(wire.TextBlock(text=str(len(self.secrets.get(params.text, "")))),))
 
     @tool
     async def finish(self, params: Text) -> wire.ToolOutput:
         """Ends the episode; 1.0 for "right"."""
-        return wire.ToolOutput(blocks=[wire.TextBlock(text="over")], reward=1.0 if params.text == "right" else 0.0, finished=True)
+        return wire.ToolOutput(blocks=(wire.TextBlock(text="over"),), reward=1.0 if params.text == "right" else 0.0, finished=True)
 
 
 class Large(_Base):
@@ -157,7 +157,7 @@ class Large(_Base):
     async def answer(self, params: Text) -> wire.ToolOutput:
         """Ends the episode; 1.0 for the task's number."""
         right = params.text.strip() == str(self.task_spec["number"])
-        return wire.ToolOutput(blocks=[wire.TextBlock(text="right" if right else "wrong")], reward=float(right), finished=True)
+        return wire.ToolOutput(blocks=(wire.TextBlock(text="right" if right else "wrong"),), reward=float(right), finished=True)
 
 
 class Dialogue(_Base):
@@ -166,8 +166,8 @@ class Dialogue(_Base):
     def get_messages(self) -> list[wire.Message]:
         self.prompts += 1
         return [
-            wire.Message(role="system", blocks=[wire.TextBlock(text="Be short.")]),
-            wire.Message(role="user", blocks=[wire.TextBlock(text=f"Say {self.task_spec['number']}.")]),
+            wire.Message(role="system", blocks=(wire.TextBlock(text="Be short."),)),
+            wire.Message(role="user", blocks=(wire.TextBlock(text=f"Say {self.task_spec['number']}."),)),
         ]
 
     get_prompt = Environment.get_prompt
@@ -184,31 +184,31 @@ class Dialogue(_Base):
 
     @tool
     async def look(self) -> wire.ToolOutput:
-        """How often the task was asked for."""
-        return wire.ToolOutput(blocks=[wire.TextBlock(text=str(self.prompts))])
+        """The number of requests for the prompt."""
+        return wire.ToolOutput(blocks=(wire.TextBlock(text=str(self.prompts)),))
 
     @terminal
     @tool
     async def submit(self, params: Text) -> wire.ToolOutput:
         """Takes the assistant's message."""
         right = params.text == str(self.task_spec["number"])
-        return wire.ToolOutput(blocks=[wire.TextBlock(text="thanks")], reward=float(right), finished=True)
+        return wire.ToolOutput(blocks=(wire.TextBlock(text="thanks"),), reward=float(right), finished=True)
 
 
 class SlowStart(_Base):
-    """Takes a while to be made and to be set up."""
+    """Takes a while to set up."""
 
     async def setup(self) -> None:
         await asyncio.sleep(float(self.task_spec.get("setup_s", 0.3)))
 
     @tool
     async def ready(self) -> wire.ToolOutput:
-        """Says so."""
-        return wire.ToolOutput(blocks=[wire.TextBlock(text="ready")])
+        """Say that it is ready."""
+        return wire.ToolOutput(blocks=(wire.TextBlock(text="ready"),))
 
 
 class Broken(_Base):
-    """Cannot be set up."""
+    """Raises in its setup."""
 
     def setup(self) -> None:
         raise RuntimeError("no disk left")
@@ -216,11 +216,11 @@ class Broken(_Base):
     @tool
     async def never(self) -> wire.ToolOutput:
         """Never runs."""
-        return wire.ToolOutput(blocks=[])
+        return wire.ToolOutput(blocks=())
 
 
 def make_server() -> Server:
-    """The environments' server, which also tells how many sessions it holds."""
+    """Return a server of the environments that also reports its number of open sessions."""
     server = Server([Echo, Large, Dialogue, SlowStart, Broken])
     app = server.app
 

@@ -17,7 +17,7 @@ from openreward_gym.export.formats.base import Format, extra_columns
 from openreward_gym.export.reader import Annotations, Record, is_model_turn, num_turns_of, number_of, rewards_of, tokens_of
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.images import is_raster
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 
 class Archive(Format):

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from openreward_gym.export.conversation import ChatMessage, Conversation
 from openreward_gym.export.formats.base import Format, LeftOut
-from openreward_gym.export.reader import Record, model_of
+from openreward_gym.export.reader import Record, model_of, sampled_of
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.images import mime_type_of
 
@@ -105,7 +105,7 @@ def _content(content: Any, images: Images) -> Any:
 
 def _agent_fields(message: ChatMessage, record: Record) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    sampled = record.get("sampled") or {}
+    sampled = sampled_of(record)
     usage = sampled.get("usage") or {}
     if sampled.get("model"):
         fields["model_name"] = sampled["model"]

@@ -22,7 +22,7 @@ from openreward_gym import jsonio
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.conversation import ChatMessage, ControlTokens, Conversation, images_in
 from openreward_gym.export.formats.base import Context, Format, LeftOut
-from openreward_gym.export.reader import Record
+from openreward_gym.export.reader import Record, sampled_of
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.export.template import ChatTemplate
 from openreward_gym.types import Json
@@ -108,22 +108,23 @@ class Tokens(Format):
     def _sampled_rows(self, conversation: Conversation) -> list[_TokenRow] | None:
         """Return rows of the recorded ids; None if a turn has none, or if they belong to another tokenizer."""
         turns = conversation.model_messages
-        if not turns or not all(turn.get("token_ids") and turn.get("prompt_token_ids") for turn in turns):
+        reports = list(map(sampled_of, turns))
+        if not reports or not all(report.get("token_ids") and report.get("prompt_token_ids") for report in reports):
             return None
         if conversation.images:
             # The ids do not tell which image the sampler saw where.
             return None
-        if len(turns) != len(conversation.turns) or not all(map(self._matches_tokenizer, turns)):
+        if not all(map(self._matches_tokenizer, turns)):
             return None
-        with_logprobs = all(len(turn.get("logprobs") or ()) == len(turn["token_ids"]) for turn in turns)
+        with_logprobs = all(len(report.get("logprobs") or ()) == len(report["token_ids"]) for report in reports)
         rows: list[_TokenRow] = []
-        for turn in turns:
-            prompt, sampled = turn["prompt_token_ids"], turn["token_ids"]
+        for report in reports:
+            prompt, sampled = report["prompt_token_ids"], report["token_ids"]
             if not rows or prompt[: len(rows[-1].ids)] != rows[-1].ids:
                 rows.append(_TokenRow([], [], [] if with_logprobs else None, []))
             ids, spans, logprobs, _ = rows[-1]
             if logprobs is not None:
-                logprobs += [*[0.0] * (len(prompt) - len(ids)), *map(float, turn["logprobs"])]
+                logprobs += [*[0.0] * (len(prompt) - len(ids)), *map(float, report["logprobs"])]
             ids[:] = [*prompt, *sampled]
             spans.append((len(prompt), len(ids)))
         return rows
@@ -131,8 +132,8 @@ class Tokens(Format):
     def _matches_tokenizer(self, turn: Record) -> bool:
         """Return True if the recorded ids, decoded by this tokenizer, contain the message's texts and calls."""
         size = len(self._template.tokenizer)
-        ids = turn["token_ids"]
-        if not all(0 <= token < size for token in [*ids, *turn["prompt_token_ids"]]):
+        ids, prompt = sampled_of(turn)["token_ids"], sampled_of(turn)["prompt_token_ids"]
+        if not all(0 <= token < size for token in [*ids, *prompt]):
             return False
         sampled = self._template.decode(ids)
         blocks = turn.get("blocks", ())

@@ -22,7 +22,7 @@ from openreward_gym.export.formats.base import Format, LeftOut, OnePerTask
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.images import data_url, mime_type_of
 from openreward_gym.importers import nemo_gym
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 _IMAGE = "<image>"
 """The place of an image in a text, for LLaMA-Factory and verl."""
