@@ -15,14 +15,16 @@ openreward_gym.errors.ConfigurationError: EnvOptions has no option 'max_step'. D
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar, get_args
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.types import Json
@@ -45,7 +47,11 @@ __all__ = [
     "SessionOptions",
     "TaskOrder",
     "refuse_unknown",
+    "signature_from",
 ]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 TaskOrder: TypeAlias = Literal["sequential", "random", "shuffle"]
 ObsMode: TypeAlias = Literal["text", "blocks", "messages"]
@@ -198,17 +204,48 @@ class Options:
                 raise ConfigurationError(f"{one.name} must be {one.metadata['group'].__name__}(...)")
 
     @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Return the names of all options, those of nested objects included."""
-        names: list[str] = []
+    def declarations(cls) -> dict[str, Field[Any]]:
+        """Return the dataclass fields of all options by name, those of nested objects included."""
+        declared: dict[str, Field[Any]] = {}
         for one in fields(cls):
             nested = one.metadata.get("group")
-            names += [one.name] if nested is None else [name for name in nested.names() if name not in one.metadata["without"]]
-        return tuple(names)
+            inner = {one.name: one} if nested is None else nested.declarations()
+            declared.update({name: inner[name] for name in inner if name not in one.metadata.get("without", ())})
+        return declared
 
     @classmethod
-    def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
+    def descriptions(cls) -> dict[str, str]:
+        """Return the description of each option by name, those of nested objects included. Empty without source code."""
+        try:
+            body = ast.parse(inspect.getsource(cls)).body[0]
+        except OSError:
+            return {}
+        assert isinstance(body, ast.ClassDef)
+        written: dict[str, str] = {}
+        for statement, following in pairwise(body.body):
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                match following:
+                    case ast.Expr(value=ast.Constant(value=str(description))):
+                        written[statement.target.id] = " ".join(description.split())
+        descriptions: dict[str, str] = {}
+        for one in fields(cls):
+            nested = one.metadata.get("group")
+            inner = {one.name: written.get(one.name, "")} if nested is None else nested.descriptions()
+            descriptions.update({name: inner[name] for name in inner if name not in one.metadata.get("without", ())})
+        return descriptions
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of all options, those of nested objects included."""
+        return tuple(cls.declarations())
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any], owner: str | None = None) -> Self:
         """Build the object, with its nested objects, from flat keyword arguments.
+
+        Args:
+            keywords: The options by name.
+            owner: Name of the function that received the keywords, for error messages. None for the name of the class.
 
         Raises:
             ConfigurationError: A name is unknown, or a value is wrong.
@@ -216,7 +253,7 @@ class Options:
         known = cls.names()
         for name in keywords:
             if name not in known:
-                raise ConfigurationError(unknown_option(cls.__name__, name, known))
+                raise ConfigurationError(unknown_option(owner or cls.__name__, name, known))
         values: dict[str, Any] = {}
         for one in fields(cls):
             nested = one.metadata.get("group")
@@ -242,17 +279,8 @@ class Options:
 
     def changes(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, as flat keyword arguments."""
-        defaults = _defaults(type(self))
+        defaults = {name: one.default for name, one in self.declarations().items()}
         return {name: value for name, value in self.to_keywords().items() if name not in defaults or value != defaults[name]}
-
-
-def _defaults(cls: type[Options]) -> dict[str, Any]:
-    defaults: dict[str, Any] = {}
-    for one in fields(cls):
-        nested = one.metadata.get("group")
-        inner = {one.name: one.default} if nested is None else _defaults(nested)
-        defaults.update({name: inner[name] for name in inner if name not in one.metadata.get("without", ())})
-    return defaults
 
 
 def unknown_option(owner: str, name: str, known: Iterable[str]) -> str:
@@ -279,6 +307,30 @@ def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) 
         known = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD and one.name != "self"]
         owner = function.__qualname__.removesuffix(".__init__")
         raise ConfigurationError(unknown_option(owner, name, known))
+
+
+def signature_from(cls: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function whose `**keywords` are the options of `cls`: `inspect.signature` and `help` list them by name.
+
+    Example:
+        >>> @signature_from(RetryLimits)
+        ... def ask(question: str, **options: Any) -> str: ...
+        >>> str(inspect.signature(ask))[:60]
+        "(question: 'str', *, attempts: 'int' = 4, first_wait_s: 'flo"
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        options = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
+            for name, one in cls.declarations().items()
+            if name not in signature.parameters
+        ]
+        vars(function)["__signature__"] = signature.replace(parameters=[*own, *options])
+        return function
+
+    return decorate
 
 
 # The options ----------------------------------------------------------------------------------------------------------

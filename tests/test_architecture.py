@@ -21,6 +21,7 @@ FLOORS = {
     "errors": 0,
     "types": 0,
     "jsonio": 0,
+    "plugins": 0,
     "images": 0,
     "options": 1,
     "protocol": 2,
@@ -62,6 +63,10 @@ APART = [
     ("export", "collect"),
     ("viewer", "envs"),
     ("viewer", "collect"),
+    *(
+        (f"viewer.{module}", "protocol")
+        for module in ("app", "filters", "index", "lens", "page", "queries", "rows", "search", "server")
+    ),
     ("policies", "wrappers"),
     ("policies", "envs"),
     ("envs", "policies"),

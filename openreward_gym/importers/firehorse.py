@@ -14,7 +14,7 @@ from pathlib import Path
 from openreward_gym.chat.action import parse_action
 from openreward_gym.chat.anthropic import from_anthropic
 from openreward_gym.chat.plain import json_text
-from openreward_gym.chat.responses import blocks_of
+from openreward_gym.chat.responses import OpenAIResponsesDialect
 from openreward_gym.errors import StoreError
 from openreward_gym.importers.jsonl import UNREADABLE, identity, lines, reason_of
 from openreward_gym.recording.turns import joined
@@ -110,7 +110,7 @@ def _assistant(event: Mapping[str, Json]) -> list[MessageRecord]:
     raw = event.get("raw")
     message: Message
     if isinstance(raw, list):
-        message = AssistantMessage([block for item in raw for block in blocks_of(item)])
+        message = AssistantMessage([block for item in raw for block in OpenAIResponsesDialect().read_part(item)])
     elif raw:
         message = parse_action({"role": "assistant", **raw})
     else:

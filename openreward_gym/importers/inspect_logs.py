@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.chat.pieces import image_of_url, opaque
+from openreward_gym.chat.dialect import image_of_url, opaque
 from openreward_gym.chat.plain import plain
 from openreward_gym.errors import MissingExtraError, StoreError
 from openreward_gym.importers.jsonl import UNREADABLE, reason_of
@@ -124,7 +124,7 @@ def _block(part: Mapping[str, Json]) -> Block:
         text = part.get("reasoning")
         return ReasoningItem(None if hidden else text, text if hidden else None, part.get("summary"), part.get("signature"))
     if kind == "image":
-        return image_of_url(part.get("image"), "inspect", {}) or opaque(part)
+        return image_of_url(part.get("image"), {}) or opaque(part)
     return opaque(part)
 
 

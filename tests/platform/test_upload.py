@@ -14,8 +14,8 @@ from counting import eventually
 from rollout_platform import KEY, Platform, accepts, garbage, hang, reset, status, status_after, truncated
 
 from openreward_gym.errors import ConfigurationError, StoreError
+from openreward_gym.platform import Uploader, UploadReport, upload
 from openreward_gym.platform.events import events_of
-from openreward_gym.platform.upload import Uploader, UploadReport, upload
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types.rollout import MessageRecord, Rollout, TaskRecord, TextPart
 
@@ -238,7 +238,7 @@ def test_the_next_process_goes_on_where_the_last_was_killed(platform: Platform, 
             gate.set()
 
     platform.faults.extend([slow] * count + [hang(30)])
-    code = f"from openreward_gym.platform.upload import upload; upload({str(path)!r})"
+    code = f"from openreward_gym.platform import upload; upload({str(path)!r})"
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ})
     assert gate.wait(60)
     process.kill()
