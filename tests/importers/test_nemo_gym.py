@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from openreward_gym.store.damage import Damage
 from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym.errors import StoreError
 from openreward_gym.importers import nemo_gym
-from openreward_gym.store.damage import Damage
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types.rollout import Rollout
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from openreward_gym.store.damage import Damage
 from rollout_platform import KEY, Platform
 from typer.testing import CliRunner
 
@@ -19,7 +20,6 @@ from openreward_gym.cli import app
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
 from openreward_gym.importers import import_run, names, read
 from openreward_gym.platform import upload
-from openreward_gym.store.damage import Damage
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types.rollout import MessageRecord, Rollout, TextPart
 
