@@ -311,6 +311,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     def close(self) -> None:
         """Close the session. Calling it again has no effect, and the env can be reset afterwards."""
+        self._closed = True
         if not self._bound.is_empty:
             self._bound.run(self.aclose())
 
