@@ -115,10 +115,11 @@ def test_an_unknown_name_is_refused_with_the_near_one(wrong: str, right: str) ->
     for make in makers:
         with pytest.raises(ConfigurationError, match=f"{wrong}.*Did you mean '{right}'"):
             make(environment="shop", **{wrong: 1})
+    options: dict[str, Any] = {wrong: 1}
     with pytest.raises(ConfigurationError, match=f"Did you mean '{right}'"):
-        gymnasium.make("OpenReward-v0", environment="shop", **{wrong: 1})
+        gymnasium.make("OpenReward-v0", environment="shop", **options)
     with pytest.raises(ConfigurationError, match=f"Did you mean '{right}'"):
-        gymnasium.make_vec("OpenReward-v0", environment="shop", vectorization_mode="vector_entry_point", **{wrong: 1})
+        gymnasium.make_vec("OpenReward-v0", environment="shop", vectorization_mode="vector_entry_point", **options)
 
 
 def test_a_name_near_to_none_lists_all() -> None:

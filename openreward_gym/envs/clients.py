@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from openreward_gym.envs.episode import Episode
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, TransportTimeoutError
-from openreward_gym.options import EnvOptions, RetryLimits
+from openreward_gym.options import EnvOptions
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 from openreward_gym.protocol.session import Session
@@ -97,7 +97,7 @@ class SharedClient:
                 request_timeout_s=options.request_timeout_s,
                 idle_timeout_s=options.idle_timeout_s,
                 ping_interval_s=options.ping_interval_s,
-                retry_limits=cast("RetryLimits | None", options.retry_limits),  # a dict was converted by its check
+                retry_limits=options.retry_limits,
             )
             self._remote = client.environment(self._name, self._variant)
         return self._remote

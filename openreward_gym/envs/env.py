@@ -41,6 +41,7 @@ from openreward_gym.options import (
     SessionOptions,
     TaskOrder,
     refuse_unknown,
+    retry_limits_of,
 )
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.addresses import without_credentials
@@ -155,7 +156,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
                     request_timeout_s=request_timeout_s,
                     idle_timeout_s=idle_timeout_s,
                     ping_interval_s=ping_interval_s,
-                    retry_limits=retry_limits,
+                    retry_limits=retry_limits_of("retry_limits", retry_limits),
                 ),
                 session=SessionOptions(
                     toolset=toolset, secrets_env=secrets_env, secret_domains=secret_domains, env_overrides=env_overrides

@@ -30,7 +30,7 @@ class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConst
         ...         observation, *others = result
         ...         return (observation.upper(), *others)
         >>> Shout(OpenRewardEnv("weather", base_url="http://127.0.0.1:8080"))
-        <Shout<OpenRewardEnv('weather', split='train', base_url='http://127.0.0.1:8080')>>
+        <ShoutOpenRewardEnv('weather', split='train', base_url='http://127.0.0.1:8080')>
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], **arguments: Any) -> None:

@@ -39,11 +39,14 @@ class RecordRollouts(Wrapper):
         metadata: Free JSON data, likewise.
 
     Example:
-        >>> from openreward_gym.envs import OpenRewardEnv
-        >>> env = RecordRollouts(OpenRewardEnv("weather", base_url="http://127.0.0.1:8080"), "runs/example")
-        >>> len(env.store)
-        0
-        >>> env.close()
+        >>> from openreward_gym import OpenRewardEnv, serve
+        >>> with serve.local(["weather"]) as base_url:
+        ...     env = RecordRollouts(OpenRewardEnv("weather", base_url=base_url), "runs/example")
+        ...     observation, info = env.reset(seed=0)
+        ...     result = env.step({"name": "get_weather", "arguments": {"city": "Seattle"}})
+        ...     env.close()
+        >>> env.last_rollout.status, len(env.last_rollout.messages)
+        ('cancelled', 4)
     """
 
     def __init__(

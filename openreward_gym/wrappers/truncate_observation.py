@@ -38,7 +38,7 @@ class TruncateObservation(Wrapper):
         >>> from openreward_gym.envs import OpenRewardEnv
         >>> env = TruncateObservation(OpenRewardEnv("weather"), max_chars=50, keep="tail")
         >>> env.cut_text("x" * 100)
-        ('\\n[... 78 characters cut ...]\\nxxxxxxxxxxxxxxxxxxxxxx', 78)
+        ('\\n[... 80 characters cut ...]\\nxxxxxxxxxxxxxxxxxxxx', 80)
     """
 
     def __init__(
