@@ -23,7 +23,7 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
-from openreward_gym.types import Json
+from openreward_gym.jsonio import Json
 
 DEFAULT_URL = "https://openreward.ai"
 

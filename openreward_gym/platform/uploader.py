@@ -24,13 +24,13 @@ from openreward_gym.errors import (
     StoreError,
     TransportError,
 )
+from openreward_gym.jsonio import Json
 from openreward_gym.platform.events import events_of
 from openreward_gym.platform.runs import Platform
-from openreward_gym.store.lines import LineIndex
+from openreward_gym.store.index import LineIndex
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.store.writer import LineWriter, lock_of
-from openreward_gym.types import Json
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 MAX_EVENTS = 128
 MAX_BYTES = 1_000_000
