@@ -16,9 +16,9 @@ from openreward_gym.envs.episode import Episode
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, TransportTimeoutError
 from openreward_gym.options import EnvOptions
 from openreward_gym.protocol import loop
-from openreward_gym.protocol.client import Client, RemoteEnvironment
+from openreward_gym.protocol.client import Client
+from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.session import Session
-from openreward_gym.protocol.transport import check_transport
 from openreward_gym.types import Task, ToolSet, split_results
 from openreward_gym.types.rollout import now_iso
 
@@ -66,11 +66,11 @@ class SharedClient:
 
     def __init__(self, options: EnvOptions) -> None:
         assert isinstance(options.environment, str)
-        check_transport(options.client.transport)  # a wrong transport is an error of the constructor, not of the first reset
         self._options = options.client
         self._name, self._variant = options.environment, options.variant
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self.forget()
+        self._make_client()  # so that a wrong URL or transport is an error of this constructor
 
     def __repr__(self) -> str:
         return f"SharedClient({self._name!r})"
@@ -82,6 +82,7 @@ class SharedClient:
 
     def forget(self) -> None:
         """Drop the client and the server's answers: their event loop has ended."""
+        self._client: Client | None = None
         self._remote: RemoteEnvironment | None = None
         self._answers: dict[str | None, asyncio.Task[Any]] = {}
 
@@ -89,24 +90,27 @@ class SharedClient:
         """Return the environment at the server, and note its user. `release` it with the same `user`."""
         self._users.add(user)
         if self._remote is None:
-            options = self._options
-            client = Client(
-                options.base_url,
-                api_key_env=options.api_key_env,
-                transport=options.transport,
-                request_timeout_s=options.request_timeout_s,
-                idle_timeout_s=options.idle_timeout_s,
-                ping_interval_s=options.ping_interval_s,
-                retry_limits=options.retry_limits,
-            )
-            self._remote = client.environment(self._name, self._variant)
+            self._client = self._make_client()
+            self._remote = self._client.environment(self._name, self._variant)
         return self._remote
+
+    def _make_client(self) -> Client:
+        options = self._options
+        return Client(
+            options.base_url,
+            api_key_env=options.api_key_env,
+            transport=options.transport,
+            request_timeout_s=options.request_timeout_s,
+            idle_timeout_s=options.idle_timeout_s,
+            ping_interval_s=options.ping_interval_s,
+            retry_limits=options.retry_limits,
+        )
 
     async def release(self, user: object) -> None:
         """Give the client back. The last user's release closes it."""
         self._users.discard(user)
-        if not self._users and self._remote is not None:
-            client, asking = self._remote.client, list(self._answers.values())
+        if not self._users and self._client is not None:
+            client, asking = self._client, list(self._answers.values())
             self.forget()
             for task in asking:
                 task.cancel()

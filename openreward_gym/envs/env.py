@@ -44,11 +44,10 @@ from openreward_gym.options import (
     retry_limits_of,
 )
 from openreward_gym.protocol import loop
-from openreward_gym.protocol.addresses import without_credentials
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import TransportLike
 from openreward_gym.types import AssistantMessage, Json, Message, StopReason, Task, ToolSet
-from openreward_gym.types.rollout import now_iso
+from openreward_gym.types.rollout import now_iso, server_origin
 
 Observation = Any
 StepResult = tuple[Observation, float, bool, bool, Info]
@@ -500,7 +499,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     def __repr__(self) -> str:
         url = self._requested.client.base_url
-        address = f", base_url={without_credentials(url)!r}" if url else ""
+        address = f", base_url={server_origin(url)!r}" if url else ""
         return f"{type(self).__name__}({self.environment!r}, split={self.split!r}{address})"
 
     def __str__(self) -> str:

@@ -98,7 +98,7 @@ def test_envs_share_a_client_by_an_owner() -> None:
         client = SharedClient(options)
         envs = [OpenRewardEnv.from_options(options, client) for _ in range(5)]
         await asyncio.gather(*(env.areset(seed=seed) for seed, env in enumerate(envs)))
-        assert len({id(client.acquire(env).client) for env in envs}) == 1
+        assert len({id(client.acquire(env)) for env in envs}) == 1
         for env in envs:
             await env.aclose()
         for env in envs:
