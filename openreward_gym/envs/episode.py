@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from openreward_gym.chat import parse_action
+from openreward_gym.chat.plain import plain
 from openreward_gym.errors import (
     ConfigurationError,
     OpenRewardGymError,
@@ -42,6 +43,7 @@ NUDGE = "Please go on by calling one of the tools: {tools}."
 EMPTY = "Your message is empty: it has no text and no call. Call a tool, or write an answer."
 NOT_EXECUTED = "Not executed: the episode had already ended with an earlier call of the same message."
 
+_CALL = {"name", "arguments"}
 ACTION_FORMS = (
     '{"name": ..., "arguments": {...}}, a list of such calls, an OpenAI, Anthropic or Gemini tool call or message '
     "(dict or SDK object), an AssistantMessage, or plain text"
@@ -284,6 +286,9 @@ def as_message(action: Any) -> AssistantMessage:
     """
     if isinstance(action, AssistantMessage):
         return action
+    if type(action) is dict and action.keys() == _CALL and type(action["name"]) is str and type(action["arguments"]) is dict:
+        # The commonest form needs no search for a provider's format.
+        return AssistantMessage((ToolCall(action["name"], plain(action["arguments"])),))
     try:
         return parse_action(action)
     except (TypeError, ValueError) as error:
