@@ -19,7 +19,7 @@ from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, 
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 from openreward_gym.reports.summary import summarize
 from openreward_gym.store import RolloutStore
-from openreward_gym.types import server_origin
+from openreward_gym.types.rollout import server_origin
 
 # Options of an env that do not change what is played: the connection to the server, and the form of observations.
 _CIRCUMSTANCES = frozenset(
