@@ -20,9 +20,7 @@ def view(
         list[Path] | None,
         typer.Argument(metavar="RUN", help="Folders of runs, or folders that contain runs. [default: runs]", show_default=False),
     ] = None,
-    port: Annotated[
-        int, typer.Option(metavar="N", help="Port of the page; 0 takes a free one.", min=0, max=65535)
-    ] = 7860,
+    port: Annotated[int, typer.Option(metavar="N", help="Port of the page; 0 takes a free one.", min=0, max=65535)] = 7860,
     host: Annotated[
         str, typer.Option(metavar="HOST", help="Address to listen on. If other machines can reach it, the page needs a token.")
     ] = "127.0.0.1",

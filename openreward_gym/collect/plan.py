@@ -14,7 +14,7 @@ from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, RunOptions
-from openreward_gym.platform.runs import Platform
+from openreward_gym.platform.client import Platform
 from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, policy_settings, resolve
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 from openreward_gym.reports.summary import summarize

@@ -18,9 +18,8 @@ from typing import Any, Protocol, cast
 
 from openreward_gym import plugins
 from openreward_gym.errors import ConfigurationError, StoreError
-from openreward_gym.store.damage import Damage
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.store import Damage, RolloutStore
+from openreward_gym.types import Rollout
 
 __all__ = ["GROUP", "ImportReport", "Importer", "find", "import_run", "names", "read"]
 

@@ -15,13 +15,11 @@ import pytest
 from rollout_platform import KEY, Platform
 from typer.testing import CliRunner
 
-from openreward_gym.cli import app
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
 from openreward_gym.importers import import_run, names, read
 from openreward_gym.platform import upload
-from openreward_gym.store.damage import Damage
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import MessageRecord, Rollout, TextPart
+from openreward_gym.store import Damage, RolloutStore
+from openreward_gym.types import Message, Rollout, TextBlock
 
 
 def rollouts_of(source: str, path: Path | str, **options: Any) -> list[Rollout]:
@@ -101,7 +99,7 @@ def test_an_unknown_importer_is_refused_with_the_known_names() -> None:
 
 
 PLUGIN = """
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 NOT_A_FUNCTION = 3
 
@@ -147,6 +145,8 @@ def test_importers_of_another_distribution(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("pigeons")
 def test_the_command_lists_the_importers_of_other_distributions() -> None:
+    from openreward_gym.cli import app
+
     shown = CliRunner().invoke(app, ["import", "--help"], env={"COLUMNS": "200"})
     assert "firehorse, broken-pigeon, pigeon" in " ".join(shown.output.split())
 
@@ -225,8 +225,10 @@ def test_verifiers(tmp_path: Path) -> None:
     rollout, error = (item for item in found if isinstance(item, Rollout))
     assert roles(rollout) == ["user", "assistant", "tool", "assistant"]
     turn = rollout.messages[1]
-    assert (turn.reasoning, turn.token_ids, turn.logprobs, turn.stop_reason) == ("hm", [1, 2], [-0.1, -0.2], "tool_calls")
-    assert turn.tool_calls[0].input == {"x": 1}
+    assert turn.sampled is not None
+    assert (turn.reasoning, turn.sampled.token_ids, turn.sampled.logprobs) == ("hm", (1, 2), (-0.1, -0.2))
+    assert (turn.sampled.stop_reason, turn.ended) == ("tool_calls", "tool_calls")
+    assert turn.tool_calls[0].arguments == {"x": 1}
     assert (rollout.reward, rollout.metrics) == (0.5, {"correct": 0.5, "turns": 2.0})
     assert (rollout.group, rollout.environment.name, rollout.status, rollout.stop_reason) == (
         "g1",
@@ -284,7 +286,7 @@ def test_inspect(tmp_path: Path) -> None:
     first, second = rollouts_of("inspect", tmp_path)
     assert roles(first) == ["user", "assistant", "tool", "assistant"]
     assert [part.type for part in first.messages[1].blocks] == ["reasoning", "text", "tool_call"]
-    assert first.messages[1].tool_calls[0].input == {"x": 2, "y": 2}
+    assert first.messages[1].tool_calls[0].arguments == {"x": 2, "y": 2}
     assert (first.messages[2].text, first.messages[2].name) == ("4", "add")
     assert (first.reward, first.metrics, first.environment.name, first.status) == (1.0, {"match": 1.0}, "sums", "completed")
     assert first.usage is not None
@@ -361,8 +363,8 @@ def test_the_platform_s_runs(platform: Platform, tmp_path: Path) -> None:
     with RolloutStore(tmp_path / "mine") as store:
         for number in range(53):
             messages = [
-                MessageRecord(role="user", blocks=[TextPart(text=f"hello {number}")]),
-                MessageRecord(role="assistant", blocks=[TextPart(text="hi")], reward=0.5, finished=True),
+                Message(role="user", blocks=(TextBlock(text=f"hello {number}"),)),
+                Message(role="assistant", blocks=(TextBlock(text="hi"),), reward=0.5, finished=True),
             ]
             store.append(Rollout(status="completed", messages=messages, started_at="2026-01-01T00:00:00+00:00"))
     assert upload(tmp_path / "mine").complete
