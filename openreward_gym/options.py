@@ -367,7 +367,8 @@ class RetryLimits(Options):
             raise ConfigurationError(f"OPENREWARD_STARTING_RIDE_OUT_S={value!r} is not a number of seconds") from None
 
 
-def _retry_limits(name: str, value: Any) -> RetryLimits | None:
+def retry_limits_of(name: str, value: Any) -> RetryLimits | None:
+    """Check that a value is RetryLimits or None. A dict is converted."""
     if isinstance(value, Mapping):
         # An `EnvSpec` holds plain JSON, so the limits may be a dict.
         return RetryLimits.from_keywords(value)
@@ -393,7 +394,7 @@ class ClientOptions(Options):
     """Seconds without data after which a stream counts as dead. Servers send a heartbeat every 10 s."""
     ping_interval_s: float = option(10.0, number())
     """Seconds between two pings of an open session."""
-    retry_limits: RetryLimits | Mapping[str, float] | None = option(None, _retry_limits)
+    retry_limits: RetryLimits | None = option(None, retry_limits_of)
     """Limits on retrying a request. In Python also a dict, which is converted to `RetryLimits`. None takes the defaults and
     `OPENREWARD_STARTING_RIDE_OUT_S`."""
 

@@ -10,20 +10,21 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from openreward_gym.envs.episode import Episode
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, TransportTimeoutError
-from openreward_gym.options import EnvOptions, RetryLimits
+from openreward_gym.options import EnvOptions
 from openreward_gym.protocol import loop
-from openreward_gym.protocol.client import Client, RemoteEnvironment
+from openreward_gym.protocol.client import Client
+from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.session import Session
-from openreward_gym.types import Task, ToolSet
+from openreward_gym.types import Task, ToolSet, split_results
 from openreward_gym.types.rollout import now_iso
 
 T = TypeVar("T")
 
-HOST = "openreward_gym.serve.inprocess:hosted"
+HOST = "openreward_gym.serve.inprocess:in_process"
 """Function that hosts environments in this process. It needs the SDK and a higher floor, so it is imported by name."""
 IN_PROCESS = "in-process"
 
@@ -69,6 +70,7 @@ class SharedClient:
         self._name, self._variant = options.environment, options.variant
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self.forget()
+        self._make_client()  # so that a wrong URL or transport is an error of this constructor
 
     def __repr__(self) -> str:
         return f"SharedClient({self._name!r})"
@@ -80,6 +82,7 @@ class SharedClient:
 
     def forget(self) -> None:
         """Drop the client and the server's answers: their event loop has ended."""
+        self._client: Client | None = None
         self._remote: RemoteEnvironment | None = None
         self._answers: dict[str | None, asyncio.Task[Any]] = {}
 
@@ -87,24 +90,27 @@ class SharedClient:
         """Return the environment at the server, and note its user. `release` it with the same `user`."""
         self._users.add(user)
         if self._remote is None:
-            options = self._options
-            client = Client(
-                options.base_url,
-                api_key_env=options.api_key_env,
-                transport=options.transport,
-                request_timeout_s=options.request_timeout_s,
-                idle_timeout_s=options.idle_timeout_s,
-                ping_interval_s=options.ping_interval_s,
-                retry_limits=cast("RetryLimits | None", options.retry_limits),  # a dict was converted by its check
-            )
-            self._remote = client.environment(self._name, self._variant)
+            self._client = self._make_client()
+            self._remote = self._client.environment(self._name, self._variant)
         return self._remote
+
+    def _make_client(self) -> Client:
+        options = self._options
+        return Client(
+            options.base_url,
+            api_key_env=options.api_key_env,
+            transport=options.transport,
+            request_timeout_s=options.request_timeout_s,
+            idle_timeout_s=options.idle_timeout_s,
+            ping_interval_s=options.ping_interval_s,
+            retry_limits=options.retry_limits,
+        )
 
     async def release(self, user: object) -> None:
         """Give the client back. The last user's release closes it."""
         self._users.discard(user)
-        if not self._users and self._remote is not None:
-            client, asking = self._remote.client, list(self._answers.values())
+        if not self._users and self._client is not None:
+            client, asking = self._client, list(self._answers.values())
             self.forget()
             for task in asking:
                 task.cancel()
@@ -285,18 +291,20 @@ async def open_episode(remote: RemoteEnvironment, task: Task, options: EnvOption
     try:
         await session.open()
         # Ask for the prompt exactly once: environments may initialize their state when they are asked.
-        prompt = await session.messages()
+        prompt = [part.replace(origin="given") for turn in await session.messages() for part in split_results(turn)]
         tools = await session.tools()
     except BaseException:
         await session.close()
         raise
+    if prompt:
+        prompt[0] = prompt[0].replace(started_at=started_at)
     episode = Episode(
         environment=remote.name,
         variant=remote.variant,
         base_url=options.client.base_url,
         task=task,
         tools=tools,
-        prompt=prompt,
+        prompt=tuple(prompt),
         seed=seed,
         session_id=session.session_id,
         started_at=started_at,

@@ -41,13 +41,13 @@ from openreward_gym.options import (
     SessionOptions,
     TaskOrder,
     refuse_unknown,
+    retry_limits_of,
 )
 from openreward_gym.protocol import loop
-from openreward_gym.protocol.addresses import without_credentials
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import TransportLike
 from openreward_gym.types import AssistantMessage, Json, Message, StopReason, Task, ToolSet
-from openreward_gym.types.rollout import now_iso
+from openreward_gym.types.rollout import now_iso, server_origin
 
 Observation = Any
 StepResult = tuple[Observation, float, bool, bool, Info]
@@ -155,7 +155,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
                     request_timeout_s=request_timeout_s,
                     idle_timeout_s=idle_timeout_s,
                     ping_interval_s=ping_interval_s,
-                    retry_limits=retry_limits,
+                    retry_limits=retry_limits_of("retry_limits", retry_limits),
                 ),
                 session=SessionOptions(
                     toolset=toolset, secrets_env=secrets_env, secret_domains=secret_domains, env_overrides=env_overrides
@@ -311,6 +311,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     def close(self) -> None:
         """Close the session. Calling it again has no effect, and the env can be reset afterwards."""
+        self._closed = True
         if not self._bound.is_empty:
             self._bound.run(self.aclose())
 
@@ -417,12 +418,12 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
                 )
             except asyncio.CancelledError:
                 # The call may still be running, so this session cannot be stepped again.
-                self._episode.steps.append(Step(message, truncated=True, stop_reason="cancelled", policy_s=policy_s))
+                self._episode.add(Step(message, truncated=True, stop_reason="cancelled", policy_s=policy_s))
                 self._retire_session()
                 raise
         step.policy_s = policy_s
         step.annotations, self._notes = self._notes, {}
-        self._episode.steps.append(step)
+        self._episode.add(step)
         is_last = self.max_steps is not None and len(self._episode.steps) >= self.max_steps
         if is_last and not step.terminated and not step.truncated:
             step.truncated, step.stop_reason = True, "max_steps"
@@ -498,7 +499,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     def __repr__(self) -> str:
         url = self._requested.client.base_url
-        address = f", base_url={without_credentials(url)!r}" if url else ""
+        address = f", base_url={server_origin(url)!r}" if url else ""
         return f"{type(self).__name__}({self.environment!r}, split={self.split!r}{address})"
 
     def __str__(self) -> str:

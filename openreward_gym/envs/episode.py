@@ -27,12 +27,12 @@ from openreward_gym.types import (
     AssistantMessage,
     Json,
     Message,
+    Origin,
     StopReason,
     Task,
     TextBlock,
     ToolCall,
     ToolOutput,
-    ToolResult,
     ToolSet,
     UserMessage,
 )
@@ -69,6 +69,7 @@ class Step:
     Attributes:
         action: The assistant's message.
         results: The results of its calls, in order.
+        messages: The messages of the step: the action, a tool's message for each result, and the reply.
         reply: The env's answer to a message without calls that did not end the episode. Empty if there is none.
         reward: The sum of the rewards of the calls, 0.0 if no call has a reward.
         has_reward: True if any call has a reward.
@@ -82,6 +83,7 @@ class Step:
 
     action: AssistantMessage
     results: tuple[CallResult, ...] = ()
+    messages: tuple[Message, ...] = ()
     reply: str = ""
     reward: float = 0.0
     has_reward: bool = False
@@ -111,7 +113,6 @@ class Episode:
         started_at, ended_at: Times in ISO 8601, UTC. `ended_at` is empty while the episode runs.
         reset_s: Duration of the reset, in seconds.
         steps: The steps so far.
-        annotations: Data added with `env.unwrapped.annotate(...)` before the first step.
     """
 
     environment: str
@@ -122,12 +123,10 @@ class Episode:
     prompt: tuple[Message, ...]
     seed: int | None = None
     session_id: str | None = None
-    server_version: str | None = None
     started_at: str = ""
     ended_at: str = ""
     reset_s: float = 0.0
     steps: list[Step] = field(default_factory=list)
-    annotations: dict[str, Json] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -136,21 +135,28 @@ class Episode:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """Return the transcript so far: the prompt, then each assistant turn followed by a user turn of its results."""
-        transcript = list(self.prompt)
-        for step in self.steps:
-            transcript.append(step.action)
-            transcript.extend(step_replies(step))
-        return tuple(transcript)
+        """The transcript so far: the prompt, then each assistant turn and the answers to it."""
+        return (*self.prompt, *(message for step in self.steps for message in step.messages))
 
-
-def step_replies(step: Step) -> list[Message]:
-    """Return the answers to a step as messages. All results form one user turn, as in the protocol."""
-    results = tuple(ToolResult(r.output.blocks, r.call.call_id, r.call.name, is_error=bool(r.output.error)) for r in step.results)
-    replies: list[Message] = [UserMessage(results)] if results else []
-    if step.reply:
-        replies.append(UserMessage(step.reply))
-    return replies
+    def add(self, step: Step) -> None:
+        """Append a step, and make its messages, each with its origin and times."""
+        metadata = step.action.metadata
+        if step.annotations:
+            metadata = {**(metadata if isinstance(metadata, dict) else {}), **step.annotations}
+        step.action = step.action.replace(
+            origin=step.action.origin or "policy", ended_at=step.started_at or None, metadata=metadata
+        )
+        messages: list[Message] = [step.action]
+        for result in step.results:
+            # An answer that no server gave is the client's.
+            sent = result.executed and result.output.error_kind != "malformed"
+            origin: Origin = "environment" if sent else "client"
+            times = {"started_at": result.started_at, "ended_at": result.ended_at}
+            messages.append(result.output.answer(result.call, origin=origin, **times))
+        if step.reply:
+            messages.append(UserMessage(step.reply, origin="client"))
+        step.messages = tuple(messages)
+        self.steps.append(step)
 
 
 class ToolSession(Protocol):

@@ -168,7 +168,9 @@ def step_info(episode: Episode, step: Step) -> Info:
 
 def transcript(messages: Sequence[Message]) -> str:
     """Return the messages as text, each under its role."""
-    return "\n\n".join(f"[{message.role}]\n{blocks_text(message.blocks)}" for message in messages)
+    return "\n\n".join(
+        f"[{message.role}{' (error)' if message.is_error else ''}]\n{blocks_text(message.blocks)}" for message in messages
+    )
 
 
 class Renderer:

@@ -39,6 +39,7 @@ from openreward_gym.options import (
     TaskOrder,
     integer,
     refuse_unknown,
+    retry_limits_of,
 )
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.transport import TransportLike
@@ -145,7 +146,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
                     request_timeout_s=request_timeout_s,
                     idle_timeout_s=idle_timeout_s,
                     ping_interval_s=ping_interval_s,
-                    retry_limits=retry_limits,
+                    retry_limits=retry_limits_of("retry_limits", retry_limits),
                 ),
                 session=SessionOptions(
                     toolset=toolset, secrets_env=secrets_env, secret_domains=secret_domains, env_overrides=env_overrides

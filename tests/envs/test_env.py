@@ -53,7 +53,7 @@ def test_an_episode_from_prompt_to_reward(env: OpenRewardEnv) -> None:
     observation, reward, terminated, truncated, info = env.step(call("finish", text="right"))
     assert (reward, terminated, truncated, info["stop_reason"]) == (1.0, True, False, "finished")
     assert env.session_id is None
-    assert [message.role for message in env.messages] == ["user", "assistant", "user", "assistant", "user"]
+    assert [message.role for message in env.messages] == ["user", "assistant", "tool", "assistant", "tool"]
 
 
 def test_gymnasiums_own_check(server_url: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openreward_gym.types.conversion import total_reward
 from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym.platform.events import event_id, events_of, rollout_of

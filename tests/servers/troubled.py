@@ -13,8 +13,8 @@ from fault_server import Fault, FaultServer
 
 from openreward_gym import collect
 from openreward_gym.collect import CollectionResult, RetryBudget
-from openreward_gym.collect.retries import BUDGETS
 from openreward_gym.collect.progress import Reporter
+from openreward_gym.collect.retries import BUDGETS
 from openreward_gym.types import AssistantMessage, Message, ToolCall, ToolSet
 
 TASKS, STEPS, SHARE = 3, 3, 0.2

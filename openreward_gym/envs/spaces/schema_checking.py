@@ -32,23 +32,31 @@ class SchemaChecker:
         self._parts: dict[bool, Any] = {}
         self._whole: Any = None
 
-    def accepts(self, value: Json, part: Json, *, formats: bool = False) -> bool:
-        """Return True if `value` is valid under `part`, a schema whose references start from the root."""
-        if formats not in self._parts:
-            self._parts[formats] = _validator(self._root, formats=formats)
+    def accepts(self, value: Json, part: Json) -> bool:
+        """Return True if `value` is valid under `part`, a schema whose references start from the root. Formats do not count."""
+        return bool(self._valid([value], part, formats=False))
+
+    def valid(self, values: list[Json], part: Json) -> list[Json]:
+        """Return the `values` that are valid under `part`, formats included."""
+        return self._valid(values, part, formats=True)
+
+    def _valid(self, values: list[Json], part: Json, *, formats: bool) -> list[Json]:
         try:
-            return bool(self._parts[formats].evolve(schema=part).is_valid(value))
+            if formats not in self._parts:
+                self._parts[formats] = _validator(self._root, formats=formats)
+            validator = self._parts[formats].evolve(schema=part)
+            return [value for value in values if validator.is_valid(value)]
         except Exception:  # an invalid schema raises any exception: unknown types, bad patterns, dangling references
-            return True
+            return values
 
     def errors(self, value: Json) -> list[str]:
         """Return one line per error in `value`, worded for the model that wrote it. An empty list means that it is valid.
 
         Formats are checked, and OpenAPI's `nullable` is understood.
         """
-        if self._whole is None:
-            self._whole = _validator(_with_null(self._root), formats=True)
         try:
+            if self._whole is None:
+                self._whole = _validator(_with_null(self._root), formats=True)
             errors = sorted(self._whole.iter_errors(value), key=lambda error: [str(step) for step in error.absolute_path])
         except Exception:  # as above
             return []

@@ -198,10 +198,9 @@ class _Draw:
         if kept is None:
             if len(self._values) > _NODES * 10:
                 self._values.clear()
-            kept = self._values[id(flat)] = (
-                flat,
-                [value for value in values if self._checker.accepts(value, flat, formats=True)],
-            )
+            # The enumerated values are compared with the other keywords only: with each other the cost would be quadratic.
+            others = {key: value for key, value in flat.items() if key not in ("enum", "const")}
+            kept = self._values[id(flat)] = (flat, self._checker.valid(values, others))
         if not kept[1]:
             raise UnsatisfiableError
         return kept[1]
@@ -373,7 +372,8 @@ class _Draw:
             try:
                 made[name] = self.value(self._shapes.property(flat, name), depth + 1)
             except UnsatisfiableError:
-                continue
+                if self._failures <= 0:
+                    break  # otherwise a schema that contains itself would be tried without end
         if len(made) < low:
             raise UnsatisfiableError
 

@@ -163,6 +163,8 @@ def _matching(rng: BufferedRandom, pattern: str, low: int, high: int | None) -> 
         compiled, tree = _parsed(pattern)
     except (re.error, RecursionError, OverflowError):
         return None
+    if high is not None and int(tree.getwidth()[0]) > high:
+        return None  # the shortest match is too long
     for attempt in range(_ATTEMPTS):
         # The first attempts use short repetitions. Later ones are longer, for strings that must be long.
         text = "".join(_walk(tree, rng, {}, extra=min(low, 1 << attempt) + 1 if attempt else 1))
