@@ -386,7 +386,8 @@ class ClientOptions(Options):
     api_key_env: str = option("OPENREWARD_API_KEY", text())
     """Name of the environment variable that holds the API key."""
     transport: Any = option("fast")
-    """Name of a transport ("fast", "httpx"), an `httpx.AsyncClient`, an ASGI application or a `Transport`."""
+    """Name of a transport: "fast", "httpx" or "in-process". In Python also an `httpx.AsyncClient`, an ASGI application or a
+    `Transport`."""
     request_timeout_s: float = option(60.0, number())
     """Seconds until the response to an ordinary request must begin."""
     idle_timeout_s: float = option(30.0, number())
@@ -394,7 +395,7 @@ class ClientOptions(Options):
     ping_interval_s: float = option(10.0, number())
     """Seconds between two pings of an open session."""
     retry_limits: RetryLimits | None = option(None, retry_limits_of)
-    """Limits on retrying a request; a dict is converted to `RetryLimits`. None takes the defaults and
+    """Limits on retrying a request. In Python also a dict, which is converted to `RetryLimits`. None takes the defaults and
     `OPENREWARD_STARTING_RIDE_OUT_S`."""
 
 
@@ -520,7 +521,7 @@ class RunOptions(Options):
     tasks: str | Iterable[int] | None = option(None)
     """Tasks of the split to play: "0:100", "3,7" or integers. None plays all."""
     input: str | os.PathLike[str] | None = option(None)
-    """JSONL file that lists the tasks, instead of `tasks`; see `read_tasks`."""
+    """JSONL file that lists the tasks, or NeMo Gym rows, instead of `tasks`."""
     repeats: int = option(1, integer(1))
     """Rollouts per task. They form the task's group."""
     limit: int | None = option(None, integer(1, optional=True))
@@ -542,7 +543,7 @@ class RunOptions(Options):
     seed: int = option(0, integer())
     """Seed from which the seed of each unit is derived, independently of the order in which units run."""
     retries: Mapping[str, RetryBudget] | None = option(None, _retries)
-    """Retry budgets by kind of failure, in place of the defaults in `openreward_gym.collect.BUDGETS`."""
+    """Retry budgets by kind of failure, in place of the defaults (`openreward_gym.collect.BUDGETS`)."""
     score_groups: bool = option(False, flag)
     """Ask the environment to compare the rollouts of each task when its group is complete."""
     advantages: Advantage | None = option(None, choice(Advantage, optional=True))
@@ -550,7 +551,8 @@ class RunOptions(Options):
     progress: Any = option(True)
     """Progress shown on stderr: True chooses a form, False shows none; or "bar", "log", "json", or a `Reporter`."""
     upload: bool | str = option(False)
-    """Send rollouts to the platform during the collection (key in `OPENREWARD_API_KEY`); a string is the URL of its API."""
+    """Send rollouts to the platform during the collection (key in `OPENREWARD_API_KEY`). In Python, a string is the URL of its
+    API."""
     engine: Engine = option("local", choice(Engine))
     """Where episodes are played: "local" in this process, "ray" in Ray actors."""
     workers: int | None = option(None, integer(1, optional=True))

@@ -41,9 +41,7 @@ def export(
     formats: Annotated[str, typer.Option("--format", metavar="FORMATS", help=FORMATS, rich_help_panel=OUTPUT)] = "sft",
     output: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Folder to write. [default: RUN/export]", rich_help_panel=OUTPUT, show_default=False
-        ),
+        typer.Option(metavar="FOLDER", help="Folder to write. [default: RUN/export]", rich_help_panel=OUTPUT, show_default=False),
     ] = None,
     push: Annotated[
         str | None,

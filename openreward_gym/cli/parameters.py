@@ -131,13 +131,16 @@ def _annotation(name: str, declared: str, default: Any, description: str, sectio
         kind = bool
         flag = f"--without-{flag.removeprefix('--')}" if default is True else flag
         if default is True:
-            description = re.sub(r"^(\w+: )?(\w)", lambda m: f"{m[1] or ''}{'do' if m[1] else 'Do'} not {m[2].lower()}", description)
+            description = re.sub(
+                r"^(\w+: )?(\w)", lambda m: f"{m[1] or ''}{'do' if m[1] else 'Do'} not {m[2].lower()}", description
+            )
     elif declared.startswith("int"):
         kind = int
     elif declared.startswith("float"):
         kind = float
     if name in _ZERO_FOR_NONE:
         description = description.replace("None sets", "0 sets")
+    description = re.sub(r" ?In Python[^.]*(?:\.[^ ][^.]*)*\.", "", description)
     # "None sets no limit." describes a Python argument; on the command line, leaving the option out has this effect.
     description = re.sub(r"\bNone \w+ (.*)\.$", r"[default: \1]", description).replace("`", "")
     if default not in (None, False, True, "", ()):

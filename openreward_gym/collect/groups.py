@@ -13,7 +13,7 @@ from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.tasks import TaskRequest
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import Advantage
-from openreward_gym.protocol.session import GroupCandidate, GroupScore
+from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 from openreward_gym.reports.statistics import mean
 from openreward_gym.store import Group, RolloutStore, read_groups
 from openreward_gym.store.writer import LineWriter

@@ -14,12 +14,12 @@ from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, RunOptions
-from openreward_gym.platform.runs import Platform
+from openreward_gym.platform.client import Platform
 from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, policy_settings, resolve
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 from openreward_gym.reports.summary import summarize
 from openreward_gym.store import RolloutStore
-from openreward_gym.types import server_origin
+from openreward_gym.types.rollout import server_origin
 
 # Options of an env that do not change what is played: the connection to the server, and the form of observations.
 _CIRCUMSTANCES = frozenset(

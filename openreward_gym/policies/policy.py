@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from openreward_gym import plugins
-from openreward_gym.blame import brief
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.types import AssistantMessage, Message, Task, ToolSet
+from openreward_gym.user_traceback import describe_error
 
 Transcript: TypeAlias = tuple[Message, ...]
 
@@ -144,6 +144,6 @@ def _import(module: str, attribute: str) -> Policy | EpisodicPolicy:
     except (Exception, SystemExit) as error:
         # Importing runs the user's code, which may raise anything. A missing module or attribute explains itself.
         missing = isinstance(error, AttributeError) or (isinstance(error, ImportError) and error.name == module)
-        reason = str(error) if missing else brief(error)
+        reason = str(error) if missing else describe_error(error)
         raise ConfigurationError(f"policy '{module}:{attribute}' cannot be imported: {reason}") from error
     return resolve(value)
