@@ -23,7 +23,8 @@ from openreward_gym.options import (
     RunOptions,
     SessionOptions,
 )
-from openreward_gym.protocol.client import Client, RemoteEnvironment
+from openreward_gym.protocol.client import Client
+from openreward_gym.protocol.environment import RemoteEnvironment
 
 FULL: dict[str, Any] = {
     "environment": "shop",
