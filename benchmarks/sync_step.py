@@ -56,7 +56,7 @@ def main(rounds: int, runs: int) -> None:
             env.reset()
             found: dict[str, list[float]] = {"call": [], "astep": [], "step": []}
             for _ in range(rounds):
-                found["call"].append(run(calls(env._holder.session)))
+                found["call"].append(run(calls(env._bound.session)))
                 found["astep"].append(run(async_steps(env)))
                 found["step"].append(steps(env))
             env.close()

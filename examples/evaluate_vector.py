@@ -1,4 +1,4 @@
-"""Evaluate over all tasks of a split, many sessions at once, every episode recorded: a dozen lines.
+"""Evaluate a policy on the tasks of a split with many sessions at once, and record every episode.
 
 openreward-gym serve ctf --port 8080 &
 python examples/evaluate_vector.py ctf --base-url http://127.0.0.1:8080
@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 
 from openreward_gym import RolloutStore
-from openreward_gym.reports.summary import summarize
+from openreward_gym.reports import summarize
 from openreward_gym.wrappers import RecordRollouts
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -21,15 +21,15 @@ parser.add_argument("--base-url")
 parser.add_argument("--num-envs", type=int, default=8)
 parser.add_argument("--tasks", type=int, default=10)
 parser.add_argument("--output", default="runs/evaluation")
-given = parser.parse_args()
+arguments = parser.parse_args()
 
-store = RolloutStore(given.output)
+store = RolloutStore(arguments.output)
 envs: Any = gym.make_vec(
     "OpenReward-v0",
-    num_envs=given.num_envs,
+    num_envs=arguments.num_envs,
     vectorization_mode="vector_entry_point",
-    environment=given.environment,
-    base_url=given.base_url,
+    environment=arguments.environment,
+    base_url=arguments.base_url,
     max_steps=8,
     share_tasks=True,
     wrap=lambda env: RecordRollouts(env, store),
@@ -37,7 +37,7 @@ envs: Any = gym.make_vec(
 envs.reset(seed=0)
 envs.send(envs.action_space.sample())
 done: set[int] = set()
-while len(done) < given.tasks:
+while len(done) < arguments.tasks:
     observations, rewards, terminated, truncated, infos = envs.recv(min_envs=1)
     done.update(infos["task_index"][terminated | truncated])
     actions = [envs.single_action_space.sample() for _ in observations]  # your model here

@@ -19,17 +19,9 @@ from statistics import fmean, pstdev
 from openreward_gym import Client, RolloutStore, serve
 from openreward_gym.protocol.client import RemoteEnvironment
 from openreward_gym.types import Task, ToolCall
-from openreward_gym.types.conversion import message_records, result_record, terminal_tool_record
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    MessageRecord,
-    Rollout,
-    TaskRecord,
-    TextPart,
-    TokenUsage,
-    now_iso,
-    task_id,
-)
+from openreward_gym.types import split_results
+from openreward_gym.types import RolloutEnvironment, Message, Rollout, Task, TextBlock, Usage, task_id
+from openreward_gym.types.rollout import now_iso
 
 RANGES = {"reward": [0, 1], "answered": [0, 1], "length": {"min": 0, "max": 600, "lower_is_better": True}}
 THOUGHTS = (
@@ -43,19 +35,19 @@ async def play(environment: RemoteEnvironment, base_url: str, task: Task, said: 
     """One episode: the puzzle, what the pretended policy says, what the environment says to it."""
     started = now_iso()
     async with environment.session(task=task) as session:
-        messages = [record for message in await session.messages() for record in message_records(message)]
+        messages = [record for message in await session.messages() for record in split_results(message)]
         terminal = (await session.tools()).terminal
         asked = now_iso()
         output = await session.call_terminal(said)
-    usage = TokenUsage(output_tokens=len(said) // 4)
-    messages.append(MessageRecord(role="assistant", blocks=[TextPart(text=said)], usage=usage, stop_reason="stop"))
+    usage = Usage(output_tokens=len(said) // 4)
+    messages.append(Message(role="assistant", blocks=(TextBlock(text=said),), usage=usage, stop_reason="stop"))
     messages.append(result_record(ToolCall(terminal.name if terminal else ""), output, started_at=asked, ended_at=now_iso()))
     spec = dict(task.spec or {})
-    record = TaskRecord(id=task_id("reasoning", "train", spec), index=task.index, spec=spec, golden_answer=answer_to(task))
+    record = Task(id=task_id("reasoning", "train", spec), index=task.index, spec=spec, golden_answer=answer_to(task))
     return Rollout.model_validate(
         {
             "run": "training",
-            "environment": EnvironmentRecord(name="reasoning", split="train", origin=base_url),
+            "environment": RolloutEnvironment(name="reasoning", split="train", origin=base_url),
             "task": record,
             "terminal_tool": terminal_tool_record(terminal),
             "messages": messages,

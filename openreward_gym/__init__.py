@@ -5,7 +5,7 @@
 
     env = gym.make("OpenReward-v0", environment="weather", base_url="http://127.0.0.1:8080")
 
-The names below are loaded when they are first used: importing the package costs little more than Gymnasium.
+Importing the package costs little more than importing Gymnasium: the other public names are imported at their first use.
 """
 
 from __future__ import annotations
@@ -13,80 +13,100 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# `collect` is a function here and a package below. The import system binds the name to the package when that is first imported,
+# so that import comes first, and this line binds the function for good.
+from openreward_gym.collect import acollect, collect
 from openreward_gym.envs.registration import register, register_catch_all, spec
 
 if TYPE_CHECKING:
     from openreward_gym import export, serve
-    from openreward_gym.collect import acollect, collect
-    from openreward_gym.envs.env import OpenRewardEnv
-    from openreward_gym.envs.spaces import BlocksSpace, MessagesSpace, ToolCallSpace, UnicodeText
-    from openreward_gym.envs.vector import OpenRewardVectorEnv
+    from openreward_gym.envs import BlocksSpace, MessagesSpace, OpenRewardEnv, OpenRewardVectorEnv, ToolCallSpace, UnicodeText
     from openreward_gym.errors import OpenRewardGymError
+    from openreward_gym.policies import Policy
     from openreward_gym.protocol.client import Client
+    from openreward_gym.protocol.session import Session
     from openreward_gym.recording.recorder import Recorder
-    from openreward_gym.store.store import RolloutStore
+    from openreward_gym.store import RolloutStore
     from openreward_gym.types import (
         AssistantMessage,
         ImageBlock,
+        Message,
         ReasoningItem,
+        Rollout,
         SystemMessage,
+        Task,
         TextBlock,
         ToolCall,
+        ToolMessage,
         ToolOutput,
         ToolResult,
+        ToolSet,
         ToolSpec,
         UserMessage,
     )
-    from openreward_gym.types.rollout import Rollout
+    from openreward_gym.wrappers import RecordRollouts
 
-__version__ = "0.1.0"
+    __version__: str
 
-# Where each public name lives; a room's own name stands for the room.
-_HOMES = {
+# The module of each public name that is imported at its first use.
+_MODULES = {
     "AssistantMessage": "types",
-    "BlocksSpace": "envs.spaces",
+    "BlocksSpace": "envs",
     "Client": "protocol.client",
     "ImageBlock": "types",
-    "MessagesSpace": "envs.spaces",
-    "OpenRewardEnv": "envs.env",
+    "Message": "types",
+    "MessagesSpace": "envs",
+    "OpenRewardEnv": "envs",
     "OpenRewardGymError": "errors",
-    "OpenRewardVectorEnv": "envs.vector",
+    "OpenRewardVectorEnv": "envs",
+    "Policy": "policies",
     "ReasoningItem": "types",
+    "RecordRollouts": "wrappers",
     "Recorder": "recording.recorder",
-    "Rollout": "types.rollout",
-    "RolloutStore": "store.store",
+    "Rollout": "types",
+    "RolloutStore": "store",
+    "Session": "protocol.session",
     "SystemMessage": "types",
+    "Task": "types",
     "TextBlock": "types",
     "ToolCall": "types",
-    "ToolCallSpace": "envs.spaces",
+    "ToolCallSpace": "envs",
+    "ToolMessage": "types",
     "ToolOutput": "types",
     "ToolResult": "types",
+    "ToolSet": "types",
     "ToolSpec": "types",
-    "UnicodeText": "envs.spaces",
+    "UnicodeText": "envs",
     "UserMessage": "types",
-    "acollect": "collect",
 }
-_ROOMS = ("collect", "export", "serve")
+_ROOMS = ("export", "serve")
 
 __all__ = [
     "AssistantMessage",
     "BlocksSpace",
     "Client",
     "ImageBlock",
+    "Message",
     "MessagesSpace",
     "OpenRewardEnv",
     "OpenRewardGymError",
     "OpenRewardVectorEnv",
+    "Policy",
     "ReasoningItem",
+    "RecordRollouts",
     "Recorder",
     "Rollout",
     "RolloutStore",
+    "Session",
     "SystemMessage",
+    "Task",
     "TextBlock",
     "ToolCall",
     "ToolCallSpace",
+    "ToolMessage",
     "ToolOutput",
     "ToolResult",
+    "ToolSet",
     "ToolSpec",
     "UnicodeText",
     "UserMessage",
@@ -102,12 +122,24 @@ register_catch_all()
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name in _ROOMS:
         return importlib.import_module(f"openreward_gym.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"openreward_gym.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"openreward_gym.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'openreward_gym' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+def _version() -> str:
+    """Return the version of the installed package. `pyproject.toml` declares it."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("openreward-gym")
+    except metadata.PackageNotFoundError:  # a source tree that was not installed
+        return "0+unknown"

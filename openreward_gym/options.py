@@ -15,14 +15,16 @@ openreward_gym.errors.ConfigurationError: EnvOptions has no option 'max_step'. D
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar, get_args
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.types import Json
@@ -36,6 +38,7 @@ __all__ = [
     "ObsMode",
     "OnFailure",
     "OnMessage",
+    "OnResetFailure",
     "Options",
     "RenderMode",
     "RetryBudget",
@@ -44,13 +47,18 @@ __all__ = [
     "SessionOptions",
     "TaskOrder",
     "refuse_unknown",
+    "signature_from",
 ]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 TaskOrder: TypeAlias = Literal["sequential", "random", "shuffle"]
 ObsMode: TypeAlias = Literal["text", "blocks", "messages"]
 RenderMode: TypeAlias = Literal["ansi", "human", "rgb_array"]
 OnMessage: TypeAlias = Literal["terminate", "truncate", "nudge"]
 OnFailure: TypeAlias = Literal["truncate", "raise"]
+OnResetFailure: TypeAlias = Literal["auto", "raise", "truncate"]
 Engine: TypeAlias = Literal["local", "ray"]
 Advantage: TypeAlias = Literal["group", "leave_one_out"]
 
@@ -196,17 +204,48 @@ class Options:
                 raise ConfigurationError(f"{one.name} must be {one.metadata['group'].__name__}(...)")
 
     @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Return the names of all options, those of nested objects included."""
-        names: list[str] = []
+    def declarations(cls) -> dict[str, Field[Any]]:
+        """Return the dataclass fields of all options by name, those of nested objects included."""
+        declared: dict[str, Field[Any]] = {}
         for one in fields(cls):
             nested = one.metadata.get("group")
-            names += [one.name] if nested is None else [name for name in nested.names() if name not in one.metadata["without"]]
-        return tuple(names)
+            inner = {one.name: one} if nested is None else nested.declarations()
+            declared.update({name: inner[name] for name in inner if name not in one.metadata.get("without", ())})
+        return declared
 
     @classmethod
-    def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
+    def descriptions(cls) -> dict[str, str]:
+        """Return the description of each option by name, those of nested objects included. Empty without source code."""
+        try:
+            body = ast.parse(inspect.getsource(cls)).body[0]
+        except OSError:
+            return {}
+        assert isinstance(body, ast.ClassDef)
+        written: dict[str, str] = {}
+        for statement, following in pairwise(body.body):
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                match following:
+                    case ast.Expr(value=ast.Constant(value=str(description))):
+                        written[statement.target.id] = " ".join(description.split())
+        descriptions: dict[str, str] = {}
+        for one in fields(cls):
+            nested = one.metadata.get("group")
+            inner = {one.name: written.get(one.name, "")} if nested is None else nested.descriptions()
+            descriptions.update({name: inner[name] for name in inner if name not in one.metadata.get("without", ())})
+        return descriptions
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of all options, those of nested objects included."""
+        return tuple(cls.declarations())
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any], owner: str | None = None) -> Self:
         """Build the object, with its nested objects, from flat keyword arguments.
+
+        Args:
+            keywords: The options by name.
+            owner: Name of the function that received the keywords, for error messages. None for the name of the class.
 
         Raises:
             ConfigurationError: A name is unknown, or a value is wrong.
@@ -214,7 +253,7 @@ class Options:
         known = cls.names()
         for name in keywords:
             if name not in known:
-                raise ConfigurationError(unknown_option(cls.__name__, name, known))
+                raise ConfigurationError(unknown_option(owner or cls.__name__, name, known))
         values: dict[str, Any] = {}
         for one in fields(cls):
             nested = one.metadata.get("group")
@@ -240,17 +279,8 @@ class Options:
 
     def changes(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, as flat keyword arguments."""
-        defaults = _defaults(type(self))
+        defaults = {name: one.default for name, one in self.declarations().items()}
         return {name: value for name, value in self.to_keywords().items() if name not in defaults or value != defaults[name]}
-
-
-def _defaults(cls: type[Options]) -> dict[str, Any]:
-    defaults: dict[str, Any] = {}
-    for one in fields(cls):
-        nested = one.metadata.get("group")
-        inner = {one.name: one.default} if nested is None else _defaults(nested)
-        defaults.update({name: inner[name] for name in inner if name not in one.metadata.get("without", ())})
-    return defaults
 
 
 def unknown_option(owner: str, name: str, known: Iterable[str]) -> str:
@@ -277,6 +307,30 @@ def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) 
         known = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD and one.name != "self"]
         owner = function.__qualname__.removesuffix(".__init__")
         raise ConfigurationError(unknown_option(owner, name, known))
+
+
+def signature_from(cls: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function whose `**keywords` are the options of `cls`: `inspect.signature` and `help` list them by name.
+
+    Example:
+        >>> @signature_from(RetryLimits)
+        ... def ask(question: str, **options: Any) -> str: ...
+        >>> str(inspect.signature(ask))[:60]
+        "(question: 'str', *, attempts: 'int' = 4, first_wait_s: 'flo"
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        options = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
+            for name, one in cls.declarations().items()
+            if name not in signature.parameters
+        ]
+        vars(function)["__signature__"] = signature.replace(parameters=[*own, *options])
+        return function
+
+    return decorate
 
 
 # The options ----------------------------------------------------------------------------------------------------------
@@ -313,9 +367,10 @@ class RetryLimits(Options):
             raise ConfigurationError(f"OPENREWARD_STARTING_RIDE_OUT_S={value!r} is not a number of seconds") from None
 
 
-def _retry_limits(name: str, value: Any) -> RetryLimits | None:
+def retry_limits_of(name: str, value: Any) -> RetryLimits | None:
+    """Check that a value is RetryLimits or None. A dict is converted."""
     if isinstance(value, Mapping):
-        # An `EnvSpec` holds plain JSON, so the limits may come as a dict.
+        # An `EnvSpec` holds plain JSON, so the limits may be a dict.
         return RetryLimits.from_keywords(value)
     if value is not None and not isinstance(value, RetryLimits):
         raise ConfigurationError(f"{name} must be RetryLimits(...), a dict of its options, or None, not {value!r}")
@@ -331,15 +386,17 @@ class ClientOptions(Options):
     api_key_env: str = option("OPENREWARD_API_KEY", text())
     """Name of the environment variable that holds the API key."""
     transport: Any = option("fast")
-    """Name of a transport ("fast", "httpx"), an `httpx.AsyncClient`, an ASGI application or a `Transport`."""
+    """Name of a transport: "fast", "httpx" or "in-process". In Python also an `httpx.AsyncClient`, an ASGI application or a
+    `Transport`."""
     request_timeout_s: float = option(60.0, number())
     """Seconds until the response to an ordinary request must begin."""
     idle_timeout_s: float = option(30.0, number())
     """Seconds without data after which a stream counts as dead. Servers send a heartbeat every 10 s."""
     ping_interval_s: float = option(10.0, number())
     """Seconds between two pings of an open session."""
-    retry_limits: RetryLimits | None = option(None, _retry_limits)
-    """Limits on retrying a request. None takes the defaults and `OPENREWARD_STARTING_RIDE_OUT_S`."""
+    retry_limits: RetryLimits | None = option(None, retry_limits_of)
+    """Limits on retrying a request. In Python also a dict, which is converted to `RetryLimits`. None takes the defaults and
+    `OPENREWARD_STARTING_RIDE_OUT_S`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +436,10 @@ class EpisodeLimits(Options):
     "nudge" the model to call a tool."""
     on_failure: OnFailure = option("truncate", choice(OnFailure))
     """Effect of a failed connection or server in a step: "truncate" the episode, or "raise" the error as well."""
+    on_reset_failure: OnResetFailure = option("auto", choice(OnResetFailure))
+    """Effect of a failed connection or server in a reset: "raise" the error, or "truncate": `reset` returns an empty
+    observation with `info["error"]`, and the next step is truncated. "auto" truncates if Gymnasium resets the env by itself
+    (autoreset in `SyncVectorEnv`, `AsyncVectorEnv` and `Autoreset`), and raises otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,7 +521,7 @@ class RunOptions(Options):
     tasks: str | Iterable[int] | None = option(None)
     """Tasks of the split to play: "0:100", "3,7" or integers. None plays all."""
     input: str | os.PathLike[str] | None = option(None)
-    """JSONL file that lists the tasks, instead of `tasks`; see `read_tasks`."""
+    """JSONL file that lists the tasks, or NeMo Gym rows, instead of `tasks`."""
     repeats: int = option(1, integer(1))
     """Rollouts per task. They form the task's group."""
     limit: int | None = option(None, integer(1, optional=True))
@@ -482,7 +543,7 @@ class RunOptions(Options):
     seed: int = option(0, integer())
     """Seed from which the seed of each unit is derived, independently of the order in which units run."""
     retries: Mapping[str, RetryBudget] | None = option(None, _retries)
-    """Retry budgets by kind of failure, in place of the defaults in `openreward_gym.collect.BUDGETS`."""
+    """Retry budgets by kind of failure, in place of the defaults (`openreward_gym.collect.BUDGETS`)."""
     score_groups: bool = option(False, flag)
     """Ask the environment to compare the rollouts of each task when its group is complete."""
     advantages: Advantage | None = option(None, choice(Advantage, optional=True))
@@ -490,7 +551,8 @@ class RunOptions(Options):
     progress: Any = option(True)
     """Progress shown on stderr: True chooses a form, False shows none; or "bar", "log", "json", or a `Reporter`."""
     upload: bool | str = option(False)
-    """Send rollouts to the platform during the collection (key in `OPENREWARD_API_KEY`); a string is the URL of its API."""
+    """Send rollouts to the platform during the collection (key in `OPENREWARD_API_KEY`). In Python, a string is the URL of its
+    API."""
     engine: Engine = option("local", choice(Engine))
     """Where episodes are played: "local" in this process, "ray" in Ray actors."""
     workers: int | None = option(None, integer(1, optional=True))

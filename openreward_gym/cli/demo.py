@@ -1,4 +1,4 @@
-"""The whole way on one machine: serve, collect, report, export, load. `openreward-gym demo` and `make demo` run it."""
+"""The command `demo`: serve, collect, report, export and load, all on this machine."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from openreward_gym import export, serve
-from openreward_gym.collect import CollectionResult, collect, play_steps
-from openreward_gym.policies import Policy
-from openreward_gym.serve.examples import solution
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.cli.parameters import check_folder
 from openreward_gym.types import Task
+
+if TYPE_CHECKING:
+    from openreward_gym.collect import CollectionResult
+    from openreward_gym.policies import Policy
 
 ENVIRONMENTS = ("weather", "ctf")
 SAMPLES = 2
 WRONG_SHARE = 0.3
 
 
-class SometimesWrong:
-    """Plays an example's solution, and in a share of the episodes (by their seed) something that is not one."""
+class UnreliablePolicy:
+    """Plays an example's solution, and in a share of the episodes, chosen by their seed, a wrong answer."""
 
     name = "demo: a script that is sometimes wrong"
 
@@ -36,6 +37,10 @@ class SometimesWrong:
         self.environment = environment
 
     def begin(self, task: Task, sample: int, seed: int) -> Policy:
+        """Return the policy of one episode."""
+        from openreward_gym.policies import play_steps
+        from openreward_gym.serve.examples import solution
+
         steps: list[Any] = list(solution(self.environment, task.spec or {}))
         if random.Random(seed).random() < WRONG_SHARE:
             steps = [*steps[:-1], *self._mistake()]
@@ -47,10 +52,23 @@ class SometimesWrong:
         return [{"name": "submit_answer", "arguments": {"answer": f"flag{{guess-{n}}}"}} for n in range(3)]
 
 
-def run(output: Path | None, console: Console) -> None:
-    """Run the demo; what it makes goes to `output`, None makes a folder under `runs/`."""
+def demo(
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder for the runs and the dataset. [default: runs/demo-TIME]", show_default=False),
+    ] = None,
+) -> None:
+    """Serve two environments, collect rollouts, report and export them, all on this machine.
+
+    Example: openreward-gym demo
+    """
+    check_folder("--output", output)
+    from openreward_gym import export, serve
+    from openreward_gym.store.store import RolloutStore
+
+    console = Console()
     folder = output or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
-    begun = time.perf_counter()
+    start = time.perf_counter()
     console.print(f"1. Serving {' and '.join(ENVIRONMENTS)} with the OpenReward SDK's server ...")
     with serve.local(list(ENVIRONMENTS)) as base_url:
         console.print(f"2. Collecting {SAMPLES} rollouts of every task at {base_url} ...", highlight=False)
@@ -61,15 +79,17 @@ def run(output: Path | None, console: Console) -> None:
     report = export.write(store, folder / "dataset", formats=["sft"], select=export.Select(min_reward=1.0))
     console.print(str(report), markup=False, highlight=False)
     row = _first_row(folder / "dataset" / "sft")
-    console.print("4. Loaded again with datasets.load_dataset; its first row:")
+    console.print("4. Loading the dataset with datasets.load_dataset. Its first row:")
     console.print(_shortened(row), markup=False, highlight=False, soft_wrap=True)
-    _farewell(console, results, folder, time.perf_counter() - begun)
+    _print_next_steps(console, results, folder, time.perf_counter() - start)
 
 
 def _collect(environment: str, base_url: str, folder: Path) -> CollectionResult:
+    from openreward_gym.collect import collect
+
     return collect(
         environment,
-        SometimesWrong(environment),
+        UnreliablePolicy(environment),
         base_url=base_url,
         repeats=SAMPLES,
         output=folder / environment,
@@ -78,7 +98,7 @@ def _collect(environment: str, base_url: str, folder: Path) -> CollectionResult:
 
 
 def _table(results: list[CollectionResult]) -> Table:
-    table = Table("environment", "task", "sample", "reward", "steps", "seconds", "ended")
+    table = Table("environment", "task", "sample", "reward", "steps", "seconds", "stop reason")
     for column in table.columns[2:6]:
         column.justify = "right"
     for result in results:
@@ -98,7 +118,7 @@ def _table(results: list[CollectionResult]) -> Table:
 
 
 def _first_row(folder: Path) -> dict[str, Any]:
-    # Imported here: it takes seconds, and the tables above should not wait for it.
+    # Imported only now, because it takes seconds and the tables above should not wait for it.
     import datasets
 
     datasets.disable_progress_bars()
@@ -107,7 +127,7 @@ def _first_row(folder: Path) -> dict[str, Any]:
 
 
 def _shortened(row: dict[str, Any]) -> str:
-    """The row, a message a line, long texts cut: for the eye, not for training."""
+    """Format a row for reading: one message per line, long texts cut."""
 
     def cut(value: Any) -> Any:
         if isinstance(value, str):
@@ -123,10 +143,10 @@ def _shortened(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _farewell(console: Console, results: list[CollectionResult], folder: Path, seconds: float) -> None:
+def _print_next_steps(console: Console, results: list[CollectionResult], folder: Path, seconds: float) -> None:
     runs = " ".join(os.path.relpath(result.path) for result in results)
     here = os.path.relpath(folder)
-    # `make demo` runs the command out of its own environment, which need not be on the PATH.
+    # `make demo` runs the command from its virtual environment, which may not be on the PATH.
     command = "openreward-gym" if shutil.which("openreward-gym") else os.path.relpath(sys.argv[0])
     console.print(f"\nDone in {seconds:.1f} s. The runs are in {runs},", highlight=False, soft_wrap=True)
     console.print(f"the dataset in {here}/dataset/sft. Next:", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`serve`, `tasks` and `check`: environments on this machine, what an environment has, and whether it is sound."""
+"""The commands `serve`, `tasks` and `check`: environments on this machine, an environment's content, conformance checks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from openreward_gym.cli.options import FAILED, AsJson, BaseUrl, Environment, Secrets, Toolset, Variant, secrets_of
+from openreward_gym.cli.parameters import FAILED, AsJson, Environment, own_options, parse_options, with_options
+from openreward_gym.options import ClientOptions, SessionOptions
 
 if TYPE_CHECKING:
     from openreward_gym.protocol.client import Client
+
+Variant = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Variant of the environment.", show_default=False, rich_help_panel="Environment"),
+]
 
 
 def serve(
@@ -26,9 +32,11 @@ def serve(
     ],
     port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8080,
     host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
-    reload: Annotated[bool, typer.Option("--reload", help="Load environments anew when their files change.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Reload environments when their files change.", show_default=False)
+    ] = False,
 ) -> None:
-    """Serve environments on this machine until Ctrl-C, for whoever plays them or is writing one.
+    """Serve environments on this machine until Ctrl-C.
 
     Example: openreward-gym serve weather FrozenLake-v1 my_env.py:MyEnvironment --reload
     """
@@ -37,98 +45,117 @@ def serve(
     run(environments, host=host, port=port or None, reload=reload, announce=lambda line: print(line, flush=True))
 
 
+@with_options(SessionOptions, without=("step_timeout_s", "episode_timeout_s"))
+@with_options(ClientOptions)
 def tasks(
     environment: Environment,
-    base_url: BaseUrl = None,
     variant: Variant = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Show this split's first tasks too.", show_default=False)
+        str | None,
+        typer.Option(metavar="NAME", help="Show this split's first tasks.", show_default=False, rich_help_panel="Environment"),
     ] = None,
-    task: Annotated[int | None, typer.Option(metavar="INDEX", help="Show this task's prompt too.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(metavar="N", help="How many tasks to show.", min=1)] = 5,
+    task: Annotated[
+        int | None,
+        typer.Option(metavar="INDEX", help="Show the prompt of this task.", show_default=False, rich_help_panel="Environment"),
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", help="Number of tasks to show.", min=1, rich_help_panel="Environment")] = 5,
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
-    """Show what an environment has, for whoever is about to play it: splits, task counts, tools, and a task's prompt.
+    """Show an environment's splits, task counts and tools, and a task's prompt.
 
     Example: openreward-gym tasks weather --base-url http://127.0.0.1:8080 --split train --task 0
     """
     from openreward_gym.protocol import loop
     from openreward_gym.protocol.client import Client
 
-    async def look() -> dict[str, Any]:
-        async with Client(base_url) as client:
-            return await _look(client, environment, variant, split, task, limit)
+    connection = parse_options(ClientOptions, own_options(ClientOptions, options))
+    session = parse_options(SessionOptions, own_options(SessionOptions, options))
 
-    found = loop.run(look())
+    async def describe() -> dict[str, Any]:
+        async with Client(**connection.to_keywords()) as client:
+            return await _describe(client, environment, variant, split, task, limit, session)
+
+    description = loop.run(describe())
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(description, indent=2))
     else:
-        _print_tasks(found)
+        _print_tasks(description)
 
 
-async def _look(
-    client: Client, environment: str, variant: str | None, split: str | None, task: int | None, limit: int
+async def _describe(
+    client: Client,
+    environment: str,
+    variant: str | None,
+    split: str | None,
+    task: int | None,
+    limit: int,
+    options: SessionOptions,
 ) -> dict[str, Any]:
     remote = client.environment(environment, variant)
     splits = await remote.splits()
     tools = await remote.tools()
-    found: dict[str, Any] = {
+    description: dict[str, Any] = {
         "environment": environment,
         "splits": [{"name": s.name, "type": s.type, "tasks": await remote.num_tasks(s.name)} for s in splits],
         "tools": [{"name": t.name, "description": t.description, "input_schema": t.input_schema} for t in tools],
         "terminal_tool": None if tools.terminal is None else {"name": tools.terminal.name, "arg": tools.terminal.arg},
     }
-    chosen = split if split is not None else (splits[0].name if splits and task is not None else None)
-    if chosen is not None:
-        count = await remote.num_tasks(chosen)
-        first = range(min(limit, count)) if task is None else [task]
-        found["tasks"] = [{"split": chosen, "index": i, "spec": (await remote.task(chosen, i)).spec} for i in first]
+    name = split if split is not None else (splits[0].name if splits and task is not None else None)
+    if name is not None:
+        count = await remote.num_tasks(name)
+        indices = range(min(limit, count)) if task is None else [task]
+        description["tasks"] = [{"split": name, "index": i, "spec": (await remote.task(name, i)).spec} for i in indices]
         if task is not None:
-            async with remote.session(split=chosen, index=task) as session:
-                found["prompt"] = [{"role": m.role, "text": m.text} for m in await session.messages()]
-    return found
+            async with remote.session(split=name, index=task, **options.to_keywords()) as session:
+                description["prompt"] = [{"role": m.role, "text": m.text} for m in await session.messages()]
+    return description
 
 
-def _print_tasks(found: dict[str, Any]) -> None:
+def _print_tasks(description: dict[str, Any]) -> None:
     console = Console()
-    table = Table("split", "type", "tasks", title=found["environment"], title_justify="left")
-    for row in found["splits"]:
+    table = Table("split", "type", "tasks", title=description["environment"], title_justify="left")
+    for row in description["splits"]:
         table.add_row(row["name"], row["type"], str(row["tasks"]))
     console.print(table)
-    for tool in found["tools"]:
+    for tool in description["tools"]:
         arguments = ", ".join((tool["input_schema"] or {}).get("properties", {}))
         console.print(f"[bold]{tool['name']}[/]({arguments})  ", end="")
         console.print((tool["description"] or "").split("\n")[0], markup=False, highlight=False)
-    if found["terminal_tool"]:
+    if description["terminal_tool"]:
         console.print("A plain message ends the episode.")
-    for row in found.get("tasks", ()):
+    for row in description.get("tasks", ()):
         console.print(f"{row['split']} {row['index']}: {json.dumps(row['spec'], ensure_ascii=False)}", markup=False)
-    for message in found.get("prompt", ()):
+    for message in description.get("prompt", ()):
         console.print(f"\n[{message['role']}]\n{message['text']}", markup=False, highlight=False)
 
 
+@with_options(SessionOptions, without=("step_timeout_s", "episode_timeout_s"))
+@with_options(ClientOptions)
 def check(
     environment: Environment,
-    base_url: BaseUrl = None,
     variant: Variant = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The split to play. [default: the first]", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Split to play. [default: the first]", show_default=False, rich_help_panel="Environment"
+        ),
     ] = None,
-    toolset: Toolset = None,
-    secret: Secrets = None,
     as_json: AsJson = False,
+    **options: Any,
 ) -> None:
-    """Say whether an environment keeps the Open Reward Standard, for whoever writes or serves one.
+    """Check that an environment conforms to the Open Reward Standard.
 
-    Some ten sessions are played, to look at tasks, prompts, tools, rewards, determinism and cleanup. Exit code 1: the report
-    says what is wrong.
+    The checks play about ten sessions: tasks, prompts, tools, rewards, determinism and cleanup. Exit code 1: a check failed, see
+    the report.
 
     Example: openreward-gym check weather --base-url http://127.0.0.1:8080
     """
     from openreward_gym.testing import check_environment
 
-    given: dict[str, Any] = {"variant": variant, "split": split, "toolset": toolset, "secrets_env": secrets_of(secret)}
-    found = check_environment(base_url, environment, **given)
-    print(json.dumps(found.to_dict(), indent=2) if as_json else found)
-    if not found.ok:
+    client = parse_options(ClientOptions, own_options(ClientOptions, options))
+    session = parse_options(SessionOptions, own_options(SessionOptions, options))
+    report = check_environment(client.base_url, environment, variant=variant, split=split, client=client, session=session)
+    print(json.dumps(report.to_dict(), indent=2) if as_json else report)
+    if not report.ok:
         raise typer.Exit(FAILED)

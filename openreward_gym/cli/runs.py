@@ -1,4 +1,4 @@
-"""`report`, `merge`, `import` and `upload`: what runs come to, and their way from and to other systems."""
+"""The commands `report`, `merge`, `import` and `upload`."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from openreward_gym.cli.options import FAILED, INCOMPLETE, AsJson, Run, check_folder
+from openreward_gym.cli.parameters import FAILED, INCOMPLETE, AsJson, Run, Runs, SectionedCommand, check_folder
 from openreward_gym.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from openreward_gym.platform import UploadReport
 
-SHOWN_DAMAGES = 20
-SAY_S = 10.0
+MAX_LISTED = 20
+"""Number of problems that are listed one by one."""
+REPORT_EVERY_S = 10.0
 
 
 def report(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help="Runs' folders; the others are compared with the first.", show_default=False),
+        typer.Argument(metavar="RUN", help="Folders of runs. The others are compared with the first.", show_default=False),
     ],
     as_json: AsJson = False,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page, with charts.", show_default=False)
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page with charts.", show_default=False)
     ] = None,
     plots: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the charts to a folder, as PNG.", show_default=False)
+        Path | None, typer.Option(metavar="FOLDER", help="Write the charts to this folder as PNG.", show_default=False)
     ] = None,
 ) -> None:
-    """Sum runs up, for whoever compares policies: rewards, turns, tokens, durations, endings, and whether runs differ.
+    """Summarize runs, and compare them.
 
-    Runs are compared over the tasks that both have.
+    The report has rewards, turns, tokens, durations and stop reasons. Runs are compared on the tasks that both have.
 
     Example: openreward-gym report runs/first runs/second --html report.html
     """
@@ -48,137 +48,143 @@ def report(
 
 
 def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots: Path | None = None) -> None:
-    from openreward_gym.reports.report import report_of, write_html
+    """Print the report of runs, and write it as a page and as charts if these have a path."""
+    from openreward_gym.reports.report import make_report, write_html
 
-    found = report_of(runs, _coverage(runs))
+    result = make_report(runs, _coverage(runs))
     if page is not None:
-        write_html(found, page)
+        write_html(result, page)
     if plots is not None:
         from openreward_gym.reports.plots import write_pngs
 
-        write_pngs(found.charts, plots)
-    print(json.dumps(found.to_dict(), indent=2) if as_json else found.to_text())
+        write_pngs(result.charts, plots)
+    print(json.dumps(result.to_dict(), indent=2) if as_json else result.to_text())
 
 
 def _coverage(runs: list[str]) -> dict[str, dict[str, int]]:
-    """What became of the units of those runs that were collected here."""
-    from openreward_gym.collect.attempts import read_coverage
+    """Read the coverage of those runs that `collect` made."""
+    from openreward_gym.collect.outcomes import read_coverage
 
-    found = {run: read_coverage(Path(run)) for run in runs if "://" not in run}
-    return {run: asdict(coverage) for run, coverage in found.items() if coverage is not None}
+    coverages = {run: read_coverage(Path(run)) for run in runs if "://" not in run}
+    return {run: asdict(coverage) for run, coverage in coverages.items() if coverage is not None}
 
 
 def merge(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Runs' folders.", show_default=False)],
-    output: Annotated[str, typer.Option(metavar="FOLDER", help="The new run's folder.", show_default=False)],
+    runs: Runs,
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the new run.", show_default=False)],
     run: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The name of rollouts that have none.", show_default=False)
+        str | None, typer.Option(metavar="NAME", help="Name of the run for rollouts that have none.", show_default=False)
     ] = None,
 ) -> None:
-    """Put the rollouts of several runs into a new one, for whoever collected in parts or on several machines.
+    """Merge the rollouts of several runs into a new one.
 
-    It says what is there twice. Exit code 1: some cannot be read, or contradict each other; 75: some are missing.
+    Duplicates are reported. Exit code 1: rollouts cannot be read or contradict each other; 75: rollouts are missing.
 
     Example: openreward-gym merge runs/machine-1 runs/machine-2 --output runs/all
     """
-    from openreward_gym.store.merge import merge as put_together
+    from openreward_gym.store import merge as merge_runs
 
     check_folder("--output", output)
-    done = put_together(runs, output, run=run)
-    print(f"{done.merged} rollouts merged into {output}")
-    if done.duplicates:
-        print(f"{len(done.duplicates)} were there more than once, and are there once")
-    troubles = {
-        "ids with different contents; the one that ended last was taken": list(done.conflicts),
-        "(task, sample) have more than one rollout": [f"{task}/{sample}" for task, sample in done.doubled],
-        "(task, sample) have none": [f"{task}/{sample}" for task, sample in done.gaps],
-        "lines could not be read": [str(damage) for damage in done.damages],
+    result = merge_runs(runs, output, run=run)
+    print(f"{result.merged} rollouts merged into {output}")
+    if result.duplicates:
+        print(f"{len(result.duplicates)} were in several runs and are kept once")
+    problems = {
+        "ids have different contents; the rollout that ended last was kept": list(result.conflicts),
+        "(task, sample) have more than one rollout": [f"{task}/{sample}" for task, sample in result.doubled],
+        "(task, sample) have none": [f"{task}/{sample}" for task, sample in result.gaps],
+        "lines could not be read": [str(damage) for damage in result.damages],
     }
-    for what, found in troubles.items():
-        if found:
-            more = ", ..." if len(found) > SHOWN_DAMAGES else ""
-            print(f"{len(found)} {what}: {', '.join(found[:SHOWN_DAMAGES])}{more}", file=sys.stderr)
-    if done.conflicts or done.damages or done.doubled:
+    for problem, items in problems.items():
+        if items:
+            more = ", ..." if len(items) > MAX_LISTED else ""
+            print(f"{len(items)} {problem}: {', '.join(items[:MAX_LISTED])}{more}", file=sys.stderr)
+    if result.conflicts or result.damages or result.doubled:
         raise typer.Exit(FAILED)
-    if done.gaps:
+    if result.gaps:
         raise typer.Exit(INCOMPLETE)
 
 
-class ImportCommand(TyperCommand):
+SYSTEM = "The system that wrote the rollouts."
+
+
+class ImportCommand(SectionedCommand):
     """The command `import`. Its help lists the importers, those of other distributions among them."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        # Only here: finding other distributions takes too long for every start of the program.
+        # Only here, because searching the installed distributions takes too long for every start of the program.
         from openreward_gym.importers import names
 
         for param in self.params:
             if param.name == "source":
-                param.help = f"{param.help} One of {', '.join(names())}."  # type: ignore[attr-defined]
+                param.help = f"{SYSTEM} One of {', '.join(names())}."  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
 
 
 def import_rollouts(
     source: Annotated[
         str,
-        typer.Argument(metavar="SYSTEM", help="The system that wrote the rollouts.", show_default=False),
+        typer.Argument(metavar="SYSTEM", help=SYSTEM, show_default=False),
     ],
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="The file or folder; of openreward, the run's id or name.", show_default=False)
+        str, typer.Argument(metavar="PATH", help="File or folder; for openreward, the run's id or name.", show_default=False)
     ],
     output: Annotated[
-        str, typer.Option(metavar="FOLDER", help="The run's folder; what it has already stays.", show_default=False)
+        str,
+        typer.Option(metavar="FOLDER", help="Folder of the run. Its existing rollouts are kept.", show_default=False),
     ],
     run: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The run's name. [default: the folder's]", show_default=False)
+        str | None, typer.Option(metavar="NAME", help="Name of the run. [default: the folder's name]", show_default=False)
     ] = None,
 ) -> None:
-    """Bring another system's rollouts into a run, for whoever wants to view, compare or export them here.
+    """Import rollouts of another system into a run.
 
     Example: openreward-gym import nemo-gym rollouts.jsonl --output runs/imported
     """
     from openreward_gym.importers import import_run
 
     if not path:
-        raise ConfigurationError("name the file or folder to import: its path is empty")
+        raise ConfigurationError("name the file or folder to import: the path is empty")
     check_folder("--output", output)
-    done = import_run(source, path, output, run=run)
-    known = f", {done.known} were there already" if done.known else ""
-    print(f"{done.imported} rollouts imported into {output}{known}")
-    for damage in done.damages[:SHOWN_DAMAGES]:
+    result = import_run(source, path, output, run=run)
+    known = f", {result.known} were imported before" if result.known else ""
+    print(f"{result.imported} rollouts imported into {output}{known}")
+    for damage in result.damages[:MAX_LISTED]:
         print(damage, file=sys.stderr)
-    if done.damages:
-        print(f"{len(done.damages)} records could not be read; the rest was imported", file=sys.stderr)
+    if result.damages:
+        print(f"{len(result.damages)} records could not be read; the rest was imported", file=sys.stderr)
         raise typer.Exit(FAILED)
 
 
 def upload(
     run: Run,
     base_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="The platform's address. [default: its own]", show_default=False)
+        str | None,
+        typer.Option(metavar="URL", help="URL of the platform. [default: https://openreward.ai]", show_default=False),
     ] = None,
 ) -> None:
-    """Send a run to the OpenReward platform, for whoever wants to look at it there.
+    """Send a run to the OpenReward platform.
 
-    The API key is read from OPENREWARD_API_KEY. Given again, the command goes on where it stopped.
+    The API key is read from OPENREWARD_API_KEY. A repeated command continues where the last one stopped.
 
     Example: openreward-gym upload runs/first
     """
     from openreward_gym.platform import upload as send
 
-    done = send(run, base_url=base_url, on_progress=_Waiting())
-    print(done)
-    if not done.complete:
+    state = send(run, base_url=base_url, on_progress=_ProgressPrinter())
+    print(state)
+    if not state.complete:
         raise typer.Exit(INCOMPLETE)
 
 
-class _Waiting:
-    """Says every ten seconds how far an upload is: one that finds no platform tries for minutes."""
+class _ProgressPrinter:
+    """Prints the state of an upload every ten seconds: an upload that cannot reach the platform retries for minutes."""
 
     def __init__(self) -> None:
-        self._said = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def __call__(self, report: UploadReport) -> None:
-        if report.pending and time.monotonic() - self._said >= SAY_S:
-            self._said = time.monotonic()
+        if report.pending and time.monotonic() - self._printed_at >= REPORT_EVERY_S:
+            self._printed_at = time.monotonic()
             so_far = f"{report.sent} rollouts sent, {report.pending} not yet"
-            print(f"{so_far}; still trying (Ctrl-C stops; the next upload goes on from there)", file=sys.stderr)
+            print(f"{so_far}; still trying (Ctrl-C stops; the next upload continues from there)", file=sys.stderr)

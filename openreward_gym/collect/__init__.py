@@ -1,40 +1,209 @@
-"""Runs policies over many tasks at once and fills a store."""
+"""Collect rollouts: play a policy over many tasks, and store every rollout in a run's folder."""
 
 from __future__ import annotations
 
-import sys
-import types
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from openreward_gym.collect.attempts import Coverage
-from openreward_gym.collect.budgets import BUDGETS, RetryBudget
-from openreward_gym.collect.collection import acollect, collect, estimate
-from openreward_gym.collect.engine import CollectionResult
-from openreward_gym.collect.estimating import Estimate
-from openreward_gym.policies import EpisodicPolicy, Policy, RandomPolicy, ScriptedPolicy, play_steps
+from openreward_gym.options import RunOptions, signature_from
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from openreward_gym.collect.engine import CollectionResult, StopSignal
+    from openreward_gym.collect.outcomes import Coverage
+    from openreward_gym.collect.plan import Estimate
+    from openreward_gym.collect.progress import ProgressStyle, Reporter
+    from openreward_gym.collect.retries import BUDGETS
+    from openreward_gym.options import (
+        Advantage,
+        Engine,
+        ObsMode,
+        OnFailure,
+        OnMessage,
+        OnResetFailure,
+        RenderMode,
+        RetryBudget,
+        RetryLimits,
+        TaskOrder,
+    )
+    from openreward_gym.policies.policy import EpisodicPolicy, Policy
+    from openreward_gym.protocol.transport import TransportLike
+    from openreward_gym.types import Json
+
+# Public name -> the module that defines it, which is imported on first use.
+_HOMES = {
+    "BUDGETS": "openreward_gym.collect.retries",
+    "CollectionResult": "openreward_gym.collect.engine",
+    "Coverage": "openreward_gym.collect.outcomes",
+    "Estimate": "openreward_gym.collect.plan",
+    "Reporter": "openreward_gym.collect.progress",
+    "RetryBudget": "openreward_gym.options",
+    "StopSignal": "openreward_gym.collect.engine",
+}
 
 __all__ = [
     "BUDGETS",
+    "CollectOptions",
     "CollectionResult",
     "Coverage",
-    "EpisodicPolicy",
     "Estimate",
-    "Policy",
-    "RandomPolicy",
+    "Reporter",
     "RetryBudget",
-    "ScriptedPolicy",
+    "StopSignal",
     "acollect",
     "collect",
     "estimate",
-    "play_steps",
 ]
 
 
-class _CallableRoom(types.ModuleType):
-    """`from openreward_gym import collect` is the function; the import system binds that name to this module."""
+class CollectOptions(TypedDict, total=False):
+    """Types of the keyword arguments of `collect`, for type checkers. `RunOptions` holds their defaults and checks.
 
-    def __call__(self, *args: Any, **arguments: Any) -> CollectionResult:
-        return collect(*args, **arguments)
+    Example:
+        >>> options: CollectOptions = {"repeats": 4, "max_steps": 8}
+    """
+
+    # Server, session and episode
+    base_url: str | None
+    api_key_env: str
+    transport: TransportLike
+    request_timeout_s: float
+    idle_timeout_s: float
+    ping_interval_s: float
+    retry_limits: RetryLimits | Mapping[str, float] | None
+    toolset: str | None
+    secrets_env: Mapping[str, str] | None
+    secret_domains: Mapping[str, Sequence[str]] | None
+    env_overrides: Mapping[str, str] | None
+    max_steps: int | None
+    reset_timeout_s: float
+    step_timeout_s: float | None
+    episode_timeout_s: float | None
+    on_message: OnMessage
+    on_failure: OnFailure
+    on_reset_failure: OnResetFailure
+    # Environment
+    variant: str | None
+    split: str
+    task_index: int | None
+    task_order: TaskOrder
+    obs_mode: ObsMode
+    max_obs_chars: int | None
+    render_mode: RenderMode | None
+    # Run
+    policy_url: str | None
+    policy_options: Mapping[str, Any] | None
+    tasks: str | Iterable[int] | None
+    input: str | os.PathLike[str] | None
+    repeats: int
+    limit: int | None
+    concurrency: int
+    prefetch: int
+    opening: int
+    output: str | os.PathLike[str] | None
+    resume: bool
+    allow_changed: bool
+    run_timeout_s: float | None
+    seed: int
+    retries: Mapping[str, RetryBudget] | None
+    score_groups: bool
+    advantages: Advantage | None
+    progress: bool | ProgressStyle | Reporter
+    upload: bool | str
+    engine: Engine
+    workers: int | None
+    ray_options: Mapping[str, Json] | None
 
 
-sys.modules[__name__].__class__ = _CallableRoom
+@signature_from(RunOptions)
+def collect(
+    environment: str | type[Any],
+    policy: str | Policy | EpisodicPolicy,
+    *,
+    stop: StopSignal | None = None,
+    **options: Unpack[CollectOptions],
+) -> CollectionResult:
+    """Play each task of a split `repeats` times with a policy, and record every rollout.
+
+    Each (task, sample) of a run ends with exactly one outcome. A unit with a rollout is never played again, and an attempt that
+    failed for reasons of infrastructure is recorded as a failure, never as a reward of 0.
+
+    In the main thread, Ctrl-C drains the collection: episodes in flight are played to their end. A second Ctrl-C, or SIGTERM,
+    stops it at once. In both cases the run is returned with `interrupted=True`.
+
+    Args:
+        environment: "weather" on one server, "owner/name" on the platform. A class is played in this process.
+        policy: An async callable `policy(transcript, tools)` that returns an AssistantMessage; an object with
+            `begin(task, sample, seed)` that returns such a callable; or a name, see `openreward_gym.policies.resolve`.
+        stop: Stops the collection from outside.
+        **options: The options of `openreward_gym.options.RunOptions`, and of the env, session and client that it nests.
+
+    Returns:
+        The run: its store, metrics and coverage.
+
+    Raises:
+        ConfigurationError: An option is unknown or wrong, or the environment, split or a task does not exist.
+        StoreError: `output` is held by another collector, holds a run and `resume` is False, or cannot be written.
+        RecordError: A file of the run is damaged. Nothing was changed.
+        TransportError: The server cannot be reached.
+
+    Example:
+        >>> from openreward_gym import collect, serve  # doctest: +SKIP
+        >>> with serve.local(["weather"]) as base_url:  # doctest: +SKIP
+        ...     result = collect("weather", "random", base_url=base_url, max_steps=3, output="runs/first")
+        >>> result.coverage.successful  # doctest: +SKIP
+        5
+    """
+    from openreward_gym.collect.engine import collect_run
+
+    run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "collect()")
+    return collect_run(run, stop)
+
+
+@signature_from(RunOptions)
+async def acollect(
+    environment: str | type[Any],
+    policy: str | Policy | EpisodicPolicy,
+    *,
+    stop: StopSignal | None = None,
+    **options: Unpack[CollectOptions],
+) -> CollectionResult:
+    """`collect` as a coroutine. It does not handle signals: `stop` stops it.
+
+    Args:
+        environment, policy, stop, **options: As for `collect`.
+
+    Raises:
+        ConfigurationError, StoreError, RecordError, TransportError: As for `collect`.
+    """
+    from openreward_gym.collect.engine import acollect_run
+
+    return await acollect_run(
+        RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "acollect()"), stop
+    )
+
+
+@signature_from(RunOptions)
+def estimate(environment: str | type[Any], policy: str | Policy | EpisodicPolicy, **options: Unpack[CollectOptions]) -> Estimate:
+    """Estimate what `collect` would do with the same arguments. Nothing is played or written.
+
+    Args:
+        environment, policy, **options: As for `collect`.
+
+    Raises:
+        ConfigurationError, RecordError, TransportError: As for `collect`.
+    """
+    from openreward_gym.collect.plan import estimate_run
+    from openreward_gym.protocol import loop
+
+    return loop.run(
+        estimate_run(RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "estimate()"))
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,50 +1,64 @@
-"""The collection engine: workers play every unit of a run, and what counts goes into its store."""
+"""The collection engine: it plays every unit of a run, retries failures, and stores what counts."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import itertools
 import re
-from collections.abc import Awaitable, Callable
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from types import FrameType
+from typing import Literal, TypeAlias
 
-from openreward_gym.collect.attempts import FAILED, SUCCESSFUL, Coverage, Outcomes, Reservations
-from openreward_gym.collect.budgets import Patience
-from openreward_gym.collect.configuration import describe_run, keep_run, write_json
-from openreward_gym.collect.groups import Groups
+from openreward_gym.collect.groups import GroupComparer
 from openreward_gym.collect.inventory import Inventory, Unit
-from openreward_gym.collect.lock import RunLock
-from openreward_gym.collect.plan import Plan
-from openreward_gym.collect.playing import LocalPlayer, Player
-from openreward_gym.collect.progress import Reporter
-from openreward_gym.collect.schedule import Schedule
-from openreward_gym.collect.stopping import Stop
-from openreward_gym.collect.uploading import Uploading
+from openreward_gym.collect.outcomes import FAILED, SUCCESSFUL, AttemptLog, Coverage, Outcomes
+from openreward_gym.collect.plan import RunPlan
+from openreward_gym.collect.player import LocalPlayer, Player
+from openreward_gym.collect.progress import Reporter, reporter
+from openreward_gym.collect.retries import RetryTracker, UnitQueue
+from openreward_gym.collect.run_folder import RunLock, describe_run, write_json, write_run
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
-from openreward_gym.platform import UploadReport
+from openreward_gym.options import RunOptions
+from openreward_gym.platform import Uploader, UploadReport
+from openreward_gym.protocol import loop
 from openreward_gym.reports.summary import Summary, summarize
-from openreward_gym.store.failure import Failure
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import Failure, RolloutStore
 
 TICK_S = 1.0
+UPLOAD_PATIENCE_S = 60.0
+"""Seconds without success after which an upload pauses until the next rollout."""
+UPLOAD_POLL_S = 0.2
 
-PlayerOf: TypeAlias = Callable[[Plan, RolloutStore, RunLock], Awaitable[Player]]
-"""Makes who plays a run, of what is to do, where it goes and the lock that is held."""
+PlayerFactory: TypeAlias = Callable[[RunPlan, RolloutStore, RunLock], Awaitable[Player]]
+"""Makes the player of a run, from its plan, its store and the lock that is held."""
+
+StopMode: TypeAlias = Literal["", "drain", "now"]
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionResult:
-    """A run as it stands after `collect`.
+    """A run after a collection.
 
     Attributes:
-        store: Its rollouts.
-        metrics: Rewards, turns, tokens, durations and endings of them.
-        coverage: What became of all units.
-        interrupted: Whether it was stopped (Ctrl-C, SIGTERM, `run_timeout_s`) before its end.
-        uploaded: What the platform has of it; None where it was not uploaded.
+        store: The run's rollouts.
+        metrics: Their rewards, turns, tokens, durations and stop reasons.
+        coverage: The outcomes of all units, counted.
+        interrupted: True if the collection was stopped (Ctrl-C, SIGTERM, `run_timeout_s`) before its end.
+        uploaded: State of the upload to the platform. None if the run was not uploaded.
+
+    Example:
+        >>> from openreward_gym import collect, serve  # doctest: +SKIP
+        >>> with serve.local(["weather"]) as base_url:  # doctest: +SKIP
+        ...     result = collect("weather", "random", base_url=base_url, max_steps=3)
+        >>> result.coverage.complete  # doctest: +SKIP
+        True
     """
 
     store: RolloutStore
@@ -55,108 +69,160 @@ class CollectionResult:
 
     @property
     def path(self) -> str:
+        """The run's folder."""
         return self.store.path
 
 
-async def run_collection(
-    plan: Plan, inventory: Inventory, report: Reporter, stop: Stop, player_of: PlayerOf | None = None
-) -> CollectionResult:
-    """Collect a run: its folder is locked, its inventory written, and what is missing played.
+class StopSignal:
+    """Stops a collection from outside, from any thread, also before it starts.
 
-    Args:
-        plan, inventory: What to do.
-        report: Who is told how it goes.
-        stop: Who may stop it.
-        player_of: Makes the one who plays; None plays in this process.
+    Example:
+        >>> stop = StopSignal()
+        >>> stop.drain()
+        >>> stop.mode
+        'drain'
     """
-    path = Path(plan.output) if plan.output is not None else new_folder(plan.environment)
+
+    def __init__(self) -> None:
+        self.mode: StopMode = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._callback: Callable[[StopMode], None] = lambda mode: None
+
+    def listen(self, callback: Callable[[StopMode], None]) -> None:
+        """Call `callback` on the running event loop for each change of `mode`, and now if it is set already."""
+        self._loop, self._callback = asyncio.get_running_loop(), callback
+        if self.mode:
+            callback(self.mode)
+
+    def drain(self) -> None:
+        """Start no further attempts, and finish those in flight."""
+        self._set("drain")
+
+    def now(self) -> None:
+        """Abandon the attempts in flight."""
+        self._set("now")
+
+    def _set(self, mode: StopMode) -> None:
+        if self.mode == "now":
+            return
+        self.mode = mode
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._callback, mode)
+
+
+def collect_run(options: RunOptions, stop: StopSignal | None = None) -> CollectionResult:
+    """Collect a run from code that is not async; see `collect`.
+
+    In the main thread, the first SIGINT (Ctrl-C) drains the collection, and a second one or SIGTERM stops it at once.
+    """
+    stop = stop or StopSignal()
+    with _stopped_by_signals(stop):
+        return loop.run(acollect_run(options, stop))
+
+
+async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> CollectionResult:
+    """Collect a run: lock its folder, write its inventory, and play what is missing; see `acollect`."""
+    stop = stop or StopSignal()
+    plan = RunPlan.of(options)
+    make_player: PlayerFactory = _local_player
+    if options.engine == "ray":
+        # Imported by name, because only this engine needs Ray, and its module builds on this one.
+        make_player = importlib.import_module("openreward_gym.collect.ray").player_factory(plan)
+    inventory = await plan.inventory()
+    report = reporter(options.progress)
+    path = Path(options.output) if options.output is not None else new_folder(plan.environment)
     with RunLock(path) as lock:
-        run = describe_run(plan.behaviour(), inventory.digest, plan.elsewhere())
-        keep_run(path, run, resume=plan.resume, allow_changed=plan.allow_changed)
+        run = describe_run(plan.behaviour(), inventory.digest, plan.circumstances())
+        write_run(path, run, resume=options.resume, allow_changed=options.allow_changed)
         inventory.write(path)
         store = RolloutStore(path)
-        uploading = Uploading(plan, store)
+        upload = _LiveUpload(options.upload, store)
         try:
-            player = LocalPlayer(plan, store.run, store.append) if player_of is None else await player_of(plan, store, lock)
+            player = await make_player(plan, store, lock)
             try:
-                collection = Collection(plan, inventory, store, report, player, uploading.wake)
+                collection = Collection(plan, inventory, store, report, player, upload.wake)
                 interrupted = await collection.run(stop)
             finally:
                 await player.aclose()
             metrics = summarize(store)
             write_json(path / "metrics.json", metrics.to_dict())
-            uploaded = await uploading.finish(report, stop)
+            uploaded = await upload.finish(report, stop)
         finally:
-            uploading.abandon()
+            upload.abandon()
         return CollectionResult(store, metrics, collection.outcomes.coverage(), interrupted, uploaded)
 
 
+async def _local_player(plan: RunPlan, store: RolloutStore, lock: RunLock) -> Player:
+    return LocalPlayer(plan, store.run, store.append)
+
+
 class Collection:
-    """A run that is being collected.
+    """A run during its collection.
 
     Args:
-        plan, inventory: What to do.
-        store: Where outcomes go.
-        report: Who is told.
-        player: Who plays.
-        kept: Called for each rollout that is there.
+        plan, inventory: Options and units of the run.
+        store: Receives the rollouts and failures.
+        report: Shows the progress.
+        player: Plays the attempts.
+        on_rollout: Called after each stored rollout.
     """
 
     def __init__(
         self,
-        plan: Plan,
+        plan: RunPlan,
         inventory: Inventory,
         store: RolloutStore,
         report: Reporter,
         player: Player,
-        kept: Callable[[], None],
+        on_rollout: Callable[[], None],
     ) -> None:
-        self.plan = plan
+        self.options = options = plan.options
         self.store = store
         self.report = report
         self.player = player
-        self._kept = kept
+        self._on_rollout = on_rollout
         self.path = Path(store.path)
         self.outcomes = Outcomes(inventory)
         self.outcomes.read(self.path)
-        if plan.limit is not None:
-            self.outcomes.omit_beyond(plan.limit)
-        self.reservations = Reservations(self.path)
-        self.patience = Patience(plan.retries)
-        self.groups = Groups(inventory, store, plan.score_groups, plan.advantages, plan.make_env)
-        self.schedule = Schedule(self.outcomes.owed())
+        if options.limit is not None:
+            self.outcomes.omit_beyond(options.limit)
+        self.attempts = AttemptLog(self.path)
+        self.retries = RetryTracker(options.retries)
+        self.groups = GroupComparer(inventory, store, options.score_groups, options.advantages, plan.make_env)
+        self.queue = UnitQueue(self.outcomes.pending())
         self._uncompared = iter(self.groups.recall())
         self._workers: list[asyncio.Task[None]] = []
-        self._stopped = ""
-        # Once a rollout was made, a refusal (401, "no such task") is one unit's trouble and not the caller's mistake.
+        self._stopped: StopMode = ""
+        # Once there is a rollout, a refusal (401, "no such task") concerns one unit and is not the caller's mistake.
         self._proven = self.outcomes.coverage().successful > 0
 
-    async def run(self, stop: Stop) -> bool:
-        """Play what is owed; returns whether it was stopped before the end.
+    async def run(self, stop: StopSignal) -> bool:
+        """Play the pending units. Return True if the collection was stopped before its end.
 
         Raises:
-            ConfigurationError, AuthenticationError: What is the same for every unit.
+            ConfigurationError, AuthenticationError: An error that is the same for every unit.
             StoreError: Outcomes cannot be written.
         """
         coverage = self.outcomes.coverage()
-        owed = coverage.missing + coverage.failed
+        pending = coverage.missing + coverage.failed
         self.report.started(coverage.expected - coverage.omitted, coverage.successful)
-        count = min(self.plan.concurrency + self.plan.prefetch, max(owed, 1))
+        count = min(self.options.concurrency + self.options.prefetch, max(pending, 1))
         self._workers = [asyncio.create_task(self._work()) for _ in range(count)]
-        timers = asyncio.create_task(self._tick())
+        ticker = asyncio.create_task(self._tick())
         stop.listen(self._stop)
-        if self.plan.run_timeout_s is not None:
-            asyncio.get_running_loop().call_later(self.plan.run_timeout_s, self._stop, "now")
+        if self.options.run_timeout_s is not None:
+            asyncio.get_running_loop().call_later(self.options.run_timeout_s, self._stop, "now")
         try:
             await self._until_done()
         finally:
-            timers.cancel()
+            ticker.cancel()
             await self._end_workers()
             await self._close()
         return bool(self._stopped) and not self.outcomes.coverage().complete
 
     async def _until_done(self) -> None:
-        """Wait for the workers; the first error ends the collection."""
+        """Wait for the workers. The first error ends the collection."""
         pending: set[asyncio.Task[None]] = set(self._workers)
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -169,22 +235,22 @@ class Collection:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
 
-    def _stop(self, how: str) -> None:
-        self._stopped = how
-        self.schedule.drain()
-        if how == "drain":
-            self.report.say("stopping: what is under way is played to its end; interrupt again to leave it")
+    def _stop(self, mode: StopMode) -> None:
+        self._stopped = mode
+        self.queue.drain()
+        if mode == "drain":
+            self.report.say("stopping: episodes in flight are played to their end; interrupt again to abandon them")
             return
         for worker in self._workers:
             worker.cancel()
 
     async def _close(self) -> None:
-        """Close the files and write down what became of the units; an error that is on its way out is not replaced."""
+        """Close the files and write the coverage. Errors are shown, so that they do not replace an exception in flight."""
         coverage = self.outcomes.coverage()
         self.report.stopped()
         try:
             await self.groups.aclose()
-            self.reservations.close()
+            self.attempts.close()
             self.store.close()
             write_json(self.path / "coverage.json", asdict(coverage))
         except OSError as error:
@@ -196,52 +262,52 @@ class Collection:
             self.report.tick()
 
     async def _work(self) -> None:
-        """Play units, one after the other, until none is left."""
+        """Play one unit after the other until the queue is empty."""
         for group in self._uncompared:
             await self._compare(group)
-        while (unit := await self.schedule.take()) is not None:
+        while (unit := await self.queue.take()) is not None:
             await self._attempt(unit)
 
     async def _attempt(self, unit: Unit) -> None:
-        """One attempt at a unit and what follows from it: an outcome, another attempt, or a failure that stays."""
+        """Play one attempt at a unit: it ends in a rollout, a retry, or a final failure."""
         number = self.outcomes.next_attempt(unit)
-        self.reservations.reserve(unit, number)
+        self.attempts.reserve(unit, number)
         self.report.dispatched()
         try:
-            played = await self.player.play(unit, number)
-            if played.mistake is not None and (played.failure is None or not self._proven):
-                raise played.mistake
+            result = await self.player.play(unit, number)
+            if result.mistake is not None and (result.failure is None or not self._proven):
+                raise result.mistake
         except BaseException:
             self.report.left()
             raise
-        if played.failure is not None:
-            self._failed(unit, played.failure, played.retry_after_s)
+        if result.failure is not None:
+            self._failed(unit, result.failure, result.retry_after_s)
             return
-        rollout = played.rollout
+        rollout = result.rollout
         assert rollout is not None
         self._proven = True
-        self._kept()
+        self._on_rollout()
         self.outcomes.settle(unit, SUCCESSFUL)
-        self.patience.forget(unit.number)
-        self.report.finished(rollout, played.step_seconds)
+        self.retries.forget(unit.number)
+        self.report.finished(rollout, result.step_seconds)
         if self.groups.add(unit, rollout):
             await self._compare(unit.group)
-        self.schedule.settle()
+        self.queue.settle()
 
     def _failed(self, unit: Unit, failure: Failure, retry_after_s: float | None) -> None:
         self.store.append_failure(failure)
         self.outcomes.settle(unit, FAILED)
-        wait_s = self.patience.wait_s(unit.number, failure.kind, retry_after_s)
+        wait_s = self.retries.wait_s(unit.number, failure.kind, retry_after_s)
         if self._stopped:
             wait_s = None
         self.report.failed(failure, wait_s)
         if wait_s is None:
-            self.schedule.settle()
+            self.queue.settle()
         else:
-            self.schedule.again(unit, wait_s)
+            self.queue.retry(unit, wait_s)
 
     async def _compare(self, group: str) -> None:
-        """Compare a complete group. What fails is written down, and owed to the next collection."""
+        """Compare a complete group. An environment's failure is recorded, and the next collection tries again."""
         try:
             await self.groups.compare(group)
         except (StoreError, ConfigurationError):
@@ -259,8 +325,76 @@ class Collection:
             self.report.say(f"group {group} could not be compared: {error}")
 
 
+class _LiveUpload:
+    """The upload of a run during its collection. It does nothing if `upload` is False.
+
+    The run's folder is the spool: a rollout is on disk before it is sent, and the next collection or `openreward-gym upload`
+    sends what is left.
+    """
+
+    def __init__(self, upload: bool | str, store: RolloutStore) -> None:
+        self._path = store.path
+        self._uploader: Uploader | None = None
+        if upload:
+            base_url = upload if isinstance(upload, str) else None
+            self._uploader = Uploader(store, base_url=base_url, patience_s=UPLOAD_PATIENCE_S)
+
+    def wake(self) -> None:
+        """Note a new rollout."""
+        if self._uploader is not None:
+            self._uploader.wake()
+
+    async def finish(self, report: Reporter, stop: StopSignal) -> UploadReport | None:
+        """Wait until everything is sent, the uploader gives up or `stop` stops at once, then report the state."""
+        uploader = self._uploader
+        if uploader is None:
+            return None
+        uploader.wake()
+        while stop.mode != "now" and not await asyncio.to_thread(uploader.wait_settled, UPLOAD_POLL_S):
+            pass
+        state = await asyncio.to_thread(uploader.close, 0.0)
+        self._uploader = None
+        report.say(f"upload: {state}")
+        if not state.complete:
+            report.say(f"the run keeps what was not sent; send it with: openreward-gym upload {self._path}")
+        return state
+
+    def abandon(self) -> None:
+        """Stop sending, because the collection ended with an error."""
+        uploader, self._uploader = self._uploader, None
+        if uploader is not None:
+            uploader.close(0.0)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: StopSignal) -> Iterator[None]:
+    """Let signals stop a collection: SIGINT drains it, a second SIGINT or a SIGTERM stops it at once.
+
+    Python delivers signals to the main thread only; in other threads this context manager does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if stop.mode:
+            stop.now()
+        else:
+            stop.drain()
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        stop.now()
+
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, interrupt), signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
 def new_folder(environment: str) -> Path:
-    """A new folder under `runs/`."""
+    """Make a new folder under `runs/`, named after the environment and the time."""
     name = re.sub(r"[^\w.-]+", "-", environment).strip("-")
     stem = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     for number in itertools.count():
@@ -272,4 +406,4 @@ def new_folder(environment: str) -> Path:
         except OSError as error:
             raise StoreError(f"cannot make {path}: {error.strerror or error}") from None
         return path
-    raise AssertionError("itertools.count ended")
+    raise AssertionError("itertools.count() ended")

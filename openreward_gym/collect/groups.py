@@ -1,4 +1,4 @@
-"""Rollouts of one task compared: the environment's own comparison, and advantages, once the group is complete."""
+"""Comparison of a group's rollouts once it is complete: the environment's own scores, and advantages."""
 
 from __future__ import annotations
 
@@ -7,41 +7,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import pstdev
-from typing import Literal, TypeAlias
-
-import orjson
 
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.tasks import TaskRequest
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import Advantage
 from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 from openreward_gym.reports.statistics import mean
-from openreward_gym.store.groups import SCHEMA, Group, read_groups
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import Group, RolloutStore, read_groups
 from openreward_gym.store.writer import LineWriter
-from openreward_gym.types import Block, Message, TextBlock, ToolCall, ToolResult, ToolSet, text_of
-from openreward_gym.types.conversion import message_of
-from openreward_gym.types.rollout import Rollout
-
-Advantage: TypeAlias = Literal["group", "leave_one_out"]
-"""How a rollout's advantage is made of its group's rewards; see `advantages_of`."""
+from openreward_gym.types import Block, Message, Rollout, TextBlock, ToolCall, ToolResult, ToolSet, codec, text_of
+from openreward_gym.types.rollout import line_of
 
 
 def advantages_of(rewards: Sequence[float], kind: Advantage) -> list[float]:
-    """Advantages of a group's rewards.
+    """Compute the advantages of a group's rewards.
 
-    "group": (r - mean) / standard deviation, as GRPO has it (Shao et al. 2024), zeros where all are equal.
-    "leave_one_out": r - mean of the others (Ahmadian et al. 2024).
+    Args:
+        rewards: The rewards.
+        kind: "group": (r - mean) / standard deviation, as in GRPO (Shao et al. 2024); zeros if all rewards are equal.
+            "leave_one_out": r - mean of the other rewards (Ahmadian et al. 2024).
+
+    Example:
+        >>> advantages_of([1.0, 0.0], "group")
+        [1.0, -1.0]
     """
     if kind == "leave_one_out":
         total, others = sum(rewards), len(rewards) - 1
         return [reward - (total - reward) / others for reward in rewards] if others else [0.0 for _ in rewards]
-    # Scaling changes no such advantage, and keeps the squares of huge rewards within the floats.
+    # Scaling does not change these advantages, and keeps the squares of huge rewards finite.
     largest = max((abs(reward) for reward in rewards), default=0.0)
     scaled = [reward / largest for reward in rewards] if largest > 1e100 else rewards
     centre, spread = mean(scaled), pstdev(scaled)
-    # Equal rewards have no spread but for rounding.
+    # The spread of equal rewards is zero up to rounding.
     flat = spread <= 1e-9 * max(1.0, abs(centre))
     return [0.0 if flat else (reward - centre) / spread for reward in scaled]
 
@@ -49,13 +48,13 @@ def advantages_of(rewards: Sequence[float], kind: Advantage) -> list[float]:
 def compared(
     group: str, rollouts: Sequence[tuple[str, float | None]], scores: Sequence[GroupScore] | None, kind: Advantage | None
 ) -> Group:
-    """A group with what its rewards come to."""
+    """Return a group with its advantages, or with the reason why a trainer learns nothing from it."""
     rewards = [reward for _, reward in rollouts]
-    given = [score.reward for score in scores] if scores is not None else rewards
-    known = [reward for reward in given if reward is not None and math.isfinite(reward)]
+    compared_rewards = [score.reward for score in scores] if scores is not None else rewards
+    known = [reward for reward in compared_rewards if reward is not None and math.isfinite(reward)]
     discard = None
     advantages = None
-    if len(known) < len(given):
+    if len(known) < len(compared_rewards):
         discard = "a rollout has no reward"
     else:
         advantages = advantages_of(known, kind) if kind is not None else None
@@ -73,14 +72,14 @@ def compared(
 
 
 @dataclass(slots=True)
-class Groups:
-    """The groups of a run that is being collected.
+class GroupComparer:
+    """Compares the groups of a run during its collection.
 
     Args:
-        inventory, store: The run's.
-        score: Whether the environment is asked to compare.
-        advantages: Which ones are made; None for none.
-        make_env: Makes the env that the environment is asked through.
+        inventory, store: Inventory and store of the run.
+        score: Ask the environment to compare the rollouts of a group.
+        advantages: Kind of advantages to compute. None computes none.
+        make_env: Makes the env through which the environment is asked.
     """
 
     inventory: Inventory
@@ -93,17 +92,18 @@ class Groups:
     _writer: LineWriter | None = None
 
     @property
-    def wanted(self) -> bool:
+    def enabled(self) -> bool:
+        """True if groups are compared at all."""
         return self.score or self.advantages is not None
 
     def recall(self) -> list[str]:
-        """Take up what an earlier collection left; returns the groups that are complete and were not compared."""
+        """Read the rollouts of earlier collections, and return the groups that are complete and not yet compared."""
         folder = Path(self.store.path)
-        if not self.wanted or not (folder / "rollouts").exists():
+        if not self.enabled or not (folder / "rollouts").exists():
             return []
-        done = {group.group for group in read_groups(folder)}
+        compared_groups = {group.group for group in read_groups(folder)}
         for rollout in self.store:
-            if rollout.group is not None and rollout.group not in done:
+            if rollout.group is not None and rollout.group not in compared_groups:
                 self._note(rollout.group, rollout.sample or 0, rollout)
         return [group for group, members in self._members.items() if len(members) == self.inventory.repeats]
 
@@ -111,28 +111,27 @@ class Groups:
         self._members.setdefault(group, {})[sample] = (rollout.id, rollout.reward)
 
     def add(self, unit: Unit, rollout: Rollout) -> bool:
-        """Whether `rollout` completes its group."""
-        if not self.wanted:
+        """Add a rollout; return True if it completes its group."""
+        if not self.enabled:
             return False
         self._note(unit.group, unit.sample, rollout)
         return len(self._members[unit.group]) == self.inventory.repeats
 
     async def compare(self, group: str) -> Group:
-        """Compare a complete group and write it down.
+        """Compare a complete group and append it to `groups/`.
 
         Raises:
-            OpenRewardGymError: The environment could not compare it; it can be tried again.
+            OpenRewardGymError: The environment could not compare the group. It can be retried.
         """
         members = self._members[group]
         ordered = [members[sample] for sample in sorted(members)]
         scores = await self._scores(group, ordered) if self.score else None
-        found = compared(group, ordered, scores, self.advantages)
+        result = compared(group, ordered, scores, self.advantages)
         if self._writer is None:
             self._writer = LineWriter(Path(self.store.path) / "groups", "close")
-        row = {name: getattr(found, name) for name in Group.__slots__}
-        self._writer.append(orjson.dumps({"schema": SCHEMA, **row}, default=str).decode())
+        self._writer.append(line_of({"schema": Group.SCHEMA, **codec.write(result)}))
         del self._members[group]
-        return found
+        return result
 
     async def _scores(self, group: str, members: Sequence[tuple[str, float | None]]) -> list[GroupScore]:
         number = self.inventory.find(group, 0)
@@ -143,7 +142,9 @@ class Groups:
         session, episode = await self._env.open_session(TaskRequest(task.split, task.index, task.spec), None)
         try:
             if episode.tools.supports_score_group is False:
-                raise ConfigurationError(f"{self.inventory.environment} does not compare groups of rollouts")
+                raise ConfigurationError(
+                    f"{self.inventory.environment} does not compare groups of rollouts: leave out score_groups"
+                )
             candidates = []
             for identity, reward in members:
                 rollout = self.store.with_images(self.store.get(identity))
@@ -153,7 +154,11 @@ class Groups:
             await session.close()
 
     async def aclose(self) -> None:
-        """Raises StoreError where the last lines could not be forced to the disk."""
+        """Close the env and the file.
+
+        Raises:
+            StoreError: The last lines could not be synced to disk.
+        """
         env, self._env = self._env, None
         writer, self._writer = self._writer, None
         try:
@@ -165,10 +170,15 @@ class Groups:
 
 
 def _messages(rollout: Rollout, tools: ToolSet) -> list[Message]:
-    """The transcript in the blocks that the environment takes; others become text, so that nothing is unseen."""
-    taken = tools.message_block_types or ("text", "image")
-    messages = [message_of(record) for record in rollout.messages]
-    return [Message(m.role, tuple(b if b.type in taken else TextBlock(_as_text(b)) for b in m.blocks)) for m in messages]
+    """Return the transcript in block types that the environment accepts. Other blocks become text, so that nothing is omitted."""
+    accepted = tools.message_block_types or ("text", "image")
+    messages = []
+    for message in rollout.messages:
+        blocks: tuple[Block, ...] = message.blocks
+        if message.role == "tool":
+            blocks = (ToolResult(blocks, message.call_id or "", message.name or "", message.is_error),)
+        messages.append(Message(message.role, tuple(b if b.type in accepted else TextBlock(_as_text(b)) for b in blocks)))
+    return messages
 
 
 def _as_text(block: Block) -> str:

@@ -1,4 +1,4 @@
-"""What a run has to do, written down before anything is dispatched: what is missing is then a set difference."""
+"""The inventory of a run: all its units, written to disk before any is played, so that missing ones are a set difference."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from typing import Any
 
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.importers import nemo_gym
-from openreward_gym.types.rollout import line_of, task_id
+from openreward_gym.types import task_id
+from openreward_gym.types.rollout import line_of
 
 
 @dataclass(frozen=True, slots=True)
 class TaskChoice:
-    """A task that is to be played: by its index in a split, or by its own spec."""
+    """A task to play: an index in a split, or a spec."""
 
     split: str
     index: int | None = None
     spec: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
-        return f"{self.split} {self.index}" if self.index is not None else "a task given by its spec"
+        return f"{self.split} {self.index}" if self.index is not None else "a task with a spec of its own"
 
     def reset_options(self) -> dict[str, Any]:
-        """What `OpenRewardEnv.reset` takes to open it."""
+        """Return the options with which `OpenRewardEnv.reset` opens the task."""
         if self.index is not None:
             return {"split": self.split, "task_index": self.index}
         return {"split": self.split, "task_spec": self.spec}
@@ -36,9 +37,13 @@ class TaskChoice:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One rollout that is to be made: sample number `sample` of a task; `group` is what it is compared in.
+    """One rollout to make.
 
-    `number` is its place in the inventory.
+    Attributes:
+        number: The unit's place in the inventory.
+        group: Name of the group whose rollouts are compared with each other.
+        task: The task.
+        sample: The rollout's number in the group.
     """
 
     number: int
@@ -48,16 +53,17 @@ class Unit:
 
     @property
     def id(self) -> str:
+        """The unit's name in `tasks.jsonl`."""
         return f"{self.group}/{self.sample}"
 
 
 class Inventory:
-    """All units of a run, tasks in their order, a task's samples after each other.
+    """All units of a run: the tasks in their order, and for each task its samples.
 
     Args:
-        environment, variant: What is played.
-        tasks: The tasks; equal ones are different tasks of the run all the same, and get groups of their own.
-        repeats: Rollouts a task.
+        environment, variant: The environment to play.
+        tasks: The tasks. A task that is listed twice gets two groups.
+        repeats: Number of rollouts per task.
     """
 
     def __init__(self, environment: str, variant: str | None, tasks: Sequence[TaskChoice], repeats: int) -> None:
@@ -73,12 +79,12 @@ class Inventory:
         return (self.unit(number) for number in range(len(self)))
 
     def unit(self, number: int) -> Unit:
-        """The unit at a place of the inventory."""
+        """Return the unit with this number."""
         place, sample = divmod(number, self.repeats)
         return Unit(number, self.groups[place], self.tasks[place], sample)
 
     def find(self, group: str | None, sample: int | None) -> int | None:
-        """The place of a unit; None for one that is not in the inventory."""
+        """Return the number of a unit. None if the inventory does not contain it."""
         place = self._places.get(group) if group is not None else None
         if place is None or sample is None or not 0 <= sample < self.repeats:
             return None
@@ -86,7 +92,7 @@ class Inventory:
 
     @cached_property
     def groups(self) -> Sequence[str]:
-        """The groups' names, task by task."""
+        """Names of the groups, in the order of the tasks."""
         seen: dict[str, int] = {}
         names = []
         for task in self.tasks:
@@ -100,7 +106,7 @@ class Inventory:
         return {group: place for place, group in enumerate(self.groups)}
 
     def lines(self) -> Iterator[str]:
-        """The lines of `tasks.jsonl`."""
+        """Yield the lines of `tasks.jsonl`."""
         for unit in self:
             task = {"split": unit.task.split, "index": unit.task.index, "spec": unit.task.spec}
             known = {name: value for name, value in task.items() if value is not None}
@@ -108,7 +114,7 @@ class Inventory:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of `tasks.jsonl`: equal for equal work."""
+        """SHA-256 of `tasks.jsonl`."""
         digest = hashlib.sha256()
         for line in self.lines():
             digest.update(line.encode() + b"\n")
@@ -116,18 +122,18 @@ class Inventory:
 
     @classmethod
     def read(cls, folder: Path) -> Inventory | None:
-        """What `write` wrote to a run's folder; None where nothing did, or not of a whole run."""
+        """Read the inventory that `write` wrote to a run's folder. None if it is missing, incomplete or damaged."""
         try:
             run = json.loads((folder / "run.json").read_bytes())
             rows = [json.loads(line) for line in (folder / "tasks.jsonl").read_bytes().splitlines()]
             tasks = [TaskChoice(row["split"], row.get("index"), row.get("spec")) for row in rows if row["sample"] == 0]
-            found = cls(run["environment"], run["variant"], tasks, max(row["sample"] for row in rows) + 1)
+            inventory = cls(run["environment"], run["variant"], tasks, max(row["sample"] for row in rows) + 1)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return found if [row["id"] for row in rows] == [unit.id for unit in found] else None
+        return inventory if [row["id"] for row in rows] == [unit.id for unit in inventory] else None
 
     def write(self, folder: Path) -> None:
-        """Write `tasks.jsonl`, whole or not at all.
+        """Write `tasks.jsonl` atomically.
 
         Raises:
             StoreError: The file cannot be written.
@@ -147,10 +153,14 @@ class Inventory:
 
 
 def select_indices(tasks: str | Iterable[int] | None, count: int, split: str) -> list[int]:
-    """The task indices that `tasks` names: None for all, "3", "0:100", "::10", "1,4,9:12", or numbers.
+    """Return the task indices that `tasks` selects: None for all, "3", "0:100", "::10", "1,4,9:12", or integers.
 
     Raises:
-        ConfigurationError: It names no index of 0 <= index < `count`.
+        ConfigurationError: `tasks` selects nothing, or an index outside of 0 <= index < `count`.
+
+    Example:
+        >>> select_indices("1,4,8:", 10, "train")
+        [1, 4, 8, 9]
     """
     if tasks is None:
         return list(range(count))
@@ -162,75 +172,84 @@ def select_indices(tasks: str | Iterable[int] | None, count: int, split: str) ->
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
             raise ConfigurationError(f"there is no task {index!r} in split {split!r}: it has {count}, from 0 to {count - 1}")
     if not indices:
-        raise ConfigurationError(f"tasks={tasks!r} names none of the {count} tasks of split {split!r}")
+        raise ConfigurationError(f"tasks={tasks!r} selects none of the {count} tasks of split {split!r}")
     return list(dict.fromkeys(indices))
 
 
-def _part(part: str, count: int, whole: str) -> Iterable[int]:
+def _part(part: str, count: int, tasks: str) -> Iterable[int]:
     try:
         if ":" not in part:
             return [int(part)]
         bounds = [int(bound) if bound.strip() else None for bound in part.split(":")]
         return range(count)[slice(*bounds)]
     except (ValueError, TypeError):
-        raise ConfigurationError(f"cannot read tasks={whole!r}: write '3', '0:100', '::10' or '1,4,9:12'") from None
+        raise ConfigurationError(f"cannot read tasks={tasks!r}: write '3', '0:100', '::10' or '1,4,9:12'") from None
 
 
 def read_tasks(path: str | os.PathLike[str], split: str) -> list[TaskChoice | Mapping[str, Any]]:
-    """The lines of a JSONL of tasks.
+    """Read a JSONL file of tasks.
 
-    A line is `{"task_index": 3}`, `{"task_spec": {...}}` (either with its own `"split"`), a line of a run's `tasks.jsonl`, or
-    a row of NeMo Gym (with `responses_create_params`), which is given back as it is: see `match_rows`. Any other object is
-    itself the spec of a task.
+    A line is `{"task_index": 3}`, `{"task_spec": {...}}` (either with an optional `"split"`), a line of a run's `tasks.jsonl`, or
+    a NeMo Gym row (with `responses_create_params`), which is returned unchanged for `match_rows`. Any other object is the spec of
+    a task.
+
+    Args:
+        path: The file.
+        split: Split of the tasks that do not name one.
 
     Raises:
-        ConfigurationError: The file cannot be read, or a line is no task; the message has its number.
+        ConfigurationError: The file cannot be read, or a line is not a task. The message has the line's number.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read the tasks {str(path)!r}: {error}") from None
-    found: list[TaskChoice | Mapping[str, Any]] = []
+    rows: list[TaskChoice | Mapping[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(_task(json.loads(line), split))
+                rows.append(_task(json.loads(line), split))
             except (ValueError, RecursionError) as error:
-                raise ConfigurationError(f"{path}, line {number} is no task: {error}") from None
-    if not found:
-        raise ConfigurationError(f"{path} has no tasks: write one JSON object a line")
-    return found
+                raise ConfigurationError(f"{path}, line {number} is not a task: {error}") from None
+    if not rows:
+        raise ConfigurationError(f"{path} has no tasks: write one JSON object per line")
+    return rows
 
 
 def _task(row: Any, split: str) -> TaskChoice | Mapping[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"a task is a JSON object, not {str(row)[:80]!r}")
-    own = {"task_index": "index", "task_spec": "spec"}
-    named = {own[name]: row[name] for name in own if row.get(name) is not None}
+    fields = {"task_index": "index", "task_spec": "spec"}
+    named = {fields[key]: row[key] for key in fields if row.get(key) is not None}
     if not named and "id" in row and "group" in row and "sample" in row:
-        named = {name: row[name] for name in ("index", "spec") if row.get(name) is not None}
+        named = {key: row[key] for key in ("index", "spec") if row.get(key) is not None}
     if nemo_gym.is_row(row) and not named:
         return row
-    where = row.get("split", split) if named else split
-    if not isinstance(where, str):
-        raise ValueError(f"its split is {where!r}, not a name")
+    name = row.get("split", split) if named else split
+    if not isinstance(name, str):
+        raise ValueError(f"its split must be a string, not {name!r}")
     if "index" in named:
         index = named["index"]
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise ValueError(f"its index is {index!r}, not a whole number from 0")
-        return TaskChoice(where, index)
+            raise ValueError(f"its index must be an integer from 0, not {index!r}")
+        return TaskChoice(name, index)
     spec = named.get("spec", row)
     if not isinstance(spec, dict):
-        raise ValueError(f"its spec is {spec!r}, not an object")
-    return TaskChoice(where, None, spec)
+        raise ValueError(f"its spec must be an object, not {spec!r}")
+    return TaskChoice(name, None, spec)
 
 
 def match_rows(rows: Iterable[TaskChoice | Mapping[str, Any]], split: str, specs: Sequence[Any]) -> list[TaskChoice]:
-    """NeMo Gym's rows as tasks of an environment; what is a task already stays.
+    """Convert NeMo Gym rows to tasks of an environment. Rows that are tasks already are kept.
 
-    A row asks what its last user message says; the task of `specs` (those of `split`, by index) that holds this text is the
-    one. A row that no task asks is a task of its own: its fields beside the conversation are the spec, with the question as
-    `question` where they have none.
+    The text of a row's last user message is its question. A row becomes the task whose spec contains that question. If there is
+    none, the row's fields beside the conversation become the spec of a new task, with the question as `question` unless the row
+    has such a field.
+
+    Args:
+        rows: Rows and tasks, as `read_tasks` returns them.
+        split: The split of the tasks.
+        specs: The specs of the split's tasks, by index.
     """
     texts: dict[str, int] = {}
     for index, spec in enumerate(specs):

@@ -1,149 +1,224 @@
-"""What a collection was asked to do: every argument of `collect`, checked."""
+"""The plan of a run: its options, with the policy, the environment and the tasks that they name."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from openreward_gym.collect.budgets import RetryBudget
-from openreward_gym.collect.groups import Advantage
+from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks, select_indices
+from openreward_gym.collect.outcomes import Coverage, Outcomes
+from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import ClientOptions, RunOptions
 from openreward_gym.platform.client import Platform
-from openreward_gym.policies import EpisodicPolicy, Policy, policy_name, policy_settings
-from openreward_gym.types.conversion import origin_of
+from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, policy_settings, resolve
+from openreward_gym.protocol.client import Client, RemoteEnvironment
+from openreward_gym.reports.summary import summarize
+from openreward_gym.store import RolloutStore
+from openreward_gym.types.rollout import server_origin
 
-Engine: TypeAlias = Literal["local", "ray"]
-"""Where episodes are played: in this process, or in Ray's actors."""
-
-PolicyGiven: TypeAlias = tuple["str | Policy | EpisodicPolicy", str | None, Mapping[str, Any]]
-"""A policy as it was given: itself or its name, its model's address and its options. A worker elsewhere makes its own of it."""
-
-# Where things are, and how they are reached: not what is played.
-_ELSEWHERE = ("api_key_env", "transport", "reset_timeout_s", "render_mode", "obs_mode", "max_obs_chars", "on_failure")
+# Options of an env that do not change what is played: the connection to the server, and the form of observations.
+_CIRCUMSTANCES = frozenset(
+    {
+        *ClientOptions.names(),
+        "reset_timeout_s",
+        "render_mode",
+        "obs_mode",
+        "max_obs_chars",
+        "on_failure",
+        "on_reset_failure",
+        "secret_domains",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The arguments of `collect`; see there."""
+class RunPlan:
+    """The options of a run, and what they resolve to.
 
-    environment: str
+    Attributes:
+        options: The options. Those of the env name the environment as its server does.
+        policy: The policy that `options.policy` names.
+    """
+
+    options: RunOptions
     policy: Policy | EpisodicPolicy
-    base_url: str | None = None
-    variant: str | None = None
-    split: str = "train"
-    tasks: str | Iterable[int] | None = None
-    input: str | os.PathLike[str] | None = None
-    repeats: int = 1
-    limit: int | None = None
-    concurrency: int = 16
-    prefetch: int = 0
-    opening: int = 32
-    output: str | os.PathLike[str] | None = None
-    resume: bool = False
-    allow_changed: bool = False
-    max_steps: int | None = None
-    step_timeout_s: float | None = 600.0
-    episode_timeout_s: float | None = None
-    run_timeout_s: float | None = None
-    seed: int = 0
-    retries: Mapping[str, RetryBudget] | None = None
-    score_groups: bool = False
-    advantages: Advantage | None = None
-    upload: bool | str = False
-    transport: Any = "fast"
-    engine: Engine = "local"
-    workers: int | None = None
-    ray_options: Mapping[str, Any] | None = None
-    given_policy: PolicyGiven | None = None
-    env_arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    def check(self) -> None:
-        """Raises ConfigurationError for the first argument that cannot be."""
-        for name, least in {"repeats": 1, "concurrency": 1, "opening": 1, "prefetch": 0, "limit": 1}.items():
-            value = getattr(self, name)
-            if name == "limit" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigurationError(f"{name} must be a whole number from {least}, not {value!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise ConfigurationError(f"seed must be a whole number, not {self.seed!r}")
-        value = self.run_timeout_s
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-            raise ConfigurationError(f"run_timeout_s must be a positive number or None, not {value!r}")
-        if self.tasks is not None and self.input is not None:
-            raise ConfigurationError("tasks=... chooses tasks of a split and input=... lists them: give one of the two")
-        if self.advantages not in (None, "group", "leave_one_out"):
-            raise ConfigurationError(f"advantages must be 'group', 'leave_one_out' or None, not {self.advantages!r}")
-        if (self.score_groups or self.advantages) and self.repeats < 2:
-            raise ConfigurationError("comparing the rollouts of a task takes several of them: give repeats=2 or more")
-        self._check_engine()
-        if self.upload:
-            Platform(self.upload if isinstance(self.upload, str) else None)  # raises where there is no key
-        if self.output is not None and "://" in os.fspath(self.output):
+    @classmethod
+    def of(cls, options: RunOptions) -> RunPlan:
+        """Resolve the policy and the environment that the options name. Nothing is sent to a server.
+
+        Raises:
+            ConfigurationError: There is no such policy, the options contradict each other, or the platform's key is missing.
+            MissingExtraError: The policy or the environment needs an extra that is not installed.
+        """
+        env = resolve_host(options.env)
+        if options.engine == "ray" and env is not options.env:
             raise ConfigurationError(
-                f"output={os.fspath(self.output)!r} is an address: a run is collected into a folder; copy it there after"
+                f"{options.env.environment!r} is played in this process: serve it, or leave out engine='ray'"
             )
-        if self.output is None and self.resume:
-            raise ConfigurationError("resume=True needs the output=... of the run to go on with")
-        self.make_env()
+        if options.upload:
+            Platform(options.upload if isinstance(options.upload, str) else None)  # raises if there is no key
+        policy = resolve(options.policy, url=options.policy_url, **(options.policy_options or {}))
+        # The engine tells failures apart by their exceptions.
+        env = replace(env, limits=replace(env.limits, on_failure="raise", on_reset_failure="raise"))
+        return cls(replace(options, env=env), policy)
 
-    def _check_engine(self) -> None:
-        if self.engine not in ("local", "ray"):
-            raise ConfigurationError(f"engine must be 'local' or 'ray', not {self.engine!r}")
-        if self.engine == "local" and (self.workers is not None or self.ray_options is not None):
-            raise ConfigurationError("workers=... and ray_options=... are for engine='ray'; here concurrency=... is all there is")
-        if self.workers is not None and (isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 1):
-            raise ConfigurationError(f"workers must be a whole number from 1 or None, not {self.workers!r}")
+    @property
+    def environment(self) -> str:
+        """The environment's name on its server."""
+        return str(self.options.env.environment)
 
-    def make_env(self) -> OpenRewardEnv:
-        """An env of one worker; nothing is asked of a server yet."""
-        given: dict[str, Any] = {
-            **self.env_arguments,
-            "base_url": self.base_url,
-            "variant": self.variant,
-            "split": self.split,
-            "transport": self.transport,
-            "max_steps": self.max_steps,
-            "step_timeout_s": self.step_timeout_s,
-            "episode_timeout_s": self.episode_timeout_s,
-            # The engine tells failures apart by the errors themselves.
-            "on_failure": "raise",
-        }
-        return OpenRewardEnv(self.environment, **given)
+    def make_env(self, client: SharedClient | None = None) -> OpenRewardEnv:
+        """Make an env for one episode at a time, with a client of its own or one that envs share."""
+        return OpenRewardEnv.from_options(self.options.env, client)
+
+    async def inventory(self) -> Inventory:
+        """Ask the environment's server for its tasks, and list the units of the run.
+
+        Raises:
+            ConfigurationError: A task or split does not exist.
+            TransportError: The server cannot be reached.
+        """
+        env = self.options.env
+        async with Client(**env.client.to_keywords()) as client:
+            tasks = await self._tasks(client.environment(self.environment, env.variant))
+        return Inventory(self.environment, env.variant, tasks, self.options.repeats)
+
+    async def _tasks(self, remote: RemoteEnvironment) -> list[TaskChoice]:
+        options, split = self.options, self.options.env.split
+        if options.input is None:
+            return [TaskChoice(split, index) for index in select_indices(options.tasks, await _count(remote, split), split)]
+        rows = read_tasks(options.input, split)
+        specs: list[Any] = []
+        if not all(isinstance(row, TaskChoice) for row in rows):
+            specs = [task.spec for task in await remote.tasks(split)]
+        choices = match_rows(rows, split, specs)
+        for name in dict.fromkeys(choice.split for choice in choices if choice.index is not None):
+            count = await _count(remote, name)
+            beyond = next((c.index for c in choices if c.split == name and c.index is not None and c.index >= count), None)
+            if beyond is not None:
+                raise ConfigurationError(f"{options.input} names task {beyond} of split {name!r}, which has {count} tasks")
+        return choices
 
     def behaviour(self) -> dict[str, Any]:
-        """What decides how rollouts come out, as JSON: no keys, no addresses."""
-        rest = {name: value for name, value in self.env_arguments.items() if name not in _ELSEWHERE}
-        for name in ("secrets_env", "env_overrides"):
-            if rest.get(name):
-                rest[name] = sorted(rest[name])
-        return {
+        """Return the settings that influence the rollouts, as JSON without keys and URLs."""
+        options, env = self.options, self.options.env
+        settings = {
             "environment": self.environment,
-            "variant": self.variant,
-            "split": self.split,
+            "variant": env.variant,
+            "split": env.split,
             "policy": policy_name(self.policy),
             "policy_settings": policy_settings(self.policy),
-            "repeats": self.repeats,
-            "max_steps": self.max_steps,
-            "step_timeout_s": self.step_timeout_s,
-            "episode_timeout_s": self.episode_timeout_s,
-            "seed": self.seed,
-            "score_groups": self.score_groups,
-            "advantages": self.advantages,
-            **rest,
+            "repeats": options.repeats,
+            "max_steps": env.limits.max_steps,
+            "step_timeout_s": env.limits.step_timeout_s,
+            "episode_timeout_s": env.limits.episode_timeout_s,
+            "seed": options.seed,
+            "score_groups": options.score_groups,
+            "advantages": options.advantages,
+        }
+        for name, value in env.changes().items():
+            if name not in settings and name not in _CIRCUMSTANCES:
+                # Of secrets and environment variables only the names are kept.
+                settings[name] = sorted(value) if isinstance(value, Mapping) else value
+        return settings
+
+    def circumstances(self) -> dict[str, Any]:
+        """Return the settings that are kept for readers of `run.json` and do not influence the rollouts."""
+        options = self.options
+        return {
+            "origin": server_origin(options.env.client.base_url),
+            "policy_origin": server_origin(getattr(self.policy, "url", None)),
+            "input": None if options.input is None else Path(options.input).name,
+            "concurrency": options.concurrency,
+            "engine": options.engine,
+            "workers": options.workers,
         }
 
-    def elsewhere(self) -> dict[str, Any]:
-        """What is kept beside it, to be read by people."""
-        return {
-            "origin": origin_of(self.base_url),
-            "policy_origin": origin_of(getattr(self.policy, "url", None)),
-            "input": None if self.input is None else Path(self.input).name,
-            "concurrency": self.concurrency,
-            "engine": self.engine,
-            "workers": self.workers,
-        }
+
+async def _count(remote: RemoteEnvironment, split: str) -> int:
+    """Ask for the number of tasks of a split.
+
+    Raises:
+        ConfigurationError: The split has no tasks.
+        SplitNotFoundError: There is no such split.
+    """
+    count = await remote.num_tasks(split)
+    if count <= 0:
+        raise ConfigurationError(f"split {split!r} of {remote.name!r} has no tasks")
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """An estimate of what a collection would do.
+
+    Attributes:
+        coverage: The run's coverage now. Its `missing` and `failed` units would be played.
+        to_play: Number of rollouts that would be made.
+        seconds, output_tokens, cost_usd: Expected totals, from the means of the run's finished rollouts. None if the run has no
+            finished rollouts, or they do not record it.
+
+    Example:
+        >>> print(Estimate(Coverage(10, 0, 0, 8, 2), to_play=2).to_text())
+        2 of 10 rollouts would be played, 8 omitted.
+        The duration is unknown: collect a few rollouts (--limit 5), then estimate again with the same --output.
+    """
+
+    coverage: Coverage
+    to_play: int
+    seconds: float | None = None
+    output_tokens: float | None = None
+    cost_usd: float | None = None
+
+    def to_text(self) -> str:
+        """Describe the estimate in sentences."""
+        counts = [f"{self.to_play} of {self.coverage.expected} rollouts would be played"]
+        counts += [f"{self.coverage.successful} exist already"] if self.coverage.successful else []
+        counts += [f"{self.coverage.omitted} omitted"] if self.coverage.omitted else []
+        lines = [", ".join(counts) + "."]
+        if self.seconds is None:
+            lines.append(
+                "The duration is unknown: collect a few rollouts (--limit 5), then estimate again with the same --output."
+            )
+        else:
+            lines.append(f"Judging by the existing rollouts, this takes about {self.seconds:.0f} s.")
+        if self.output_tokens is not None:
+            lines.append(f"About {self.output_tokens:,.0f} output tokens.")
+        if self.cost_usd is not None:
+            lines.append(f"About ${self.cost_usd:.2f}.")
+        return "\n".join(lines)
+
+
+async def estimate_run(options: RunOptions) -> Estimate:
+    """Estimate what a collection with these options would do. Nothing is played or written.
+
+    Raises:
+        ConfigurationError, RecordError, TransportError: As for `acollect`.
+    """
+    plan = RunPlan.of(options)
+    outcomes = Outcomes(await plan.inventory())
+    folder = None if options.output is None else Path(os.fspath(options.output))
+    if folder is not None:
+        outcomes.read(folder)
+    if options.limit is not None:
+        outcomes.omit_beyond(options.limit)
+    coverage = outcomes.coverage()
+    to_play = coverage.missing + coverage.failed
+    if folder is None or not coverage.successful:
+        return Estimate(coverage, to_play)
+    summary = summarize(RolloutStore(folder))
+    ratio = to_play / summary.rollouts
+    seconds = summary.mean_duration_s
+    return Estimate(
+        coverage,
+        to_play,
+        None if seconds is None else seconds * to_play / min(options.concurrency, max(to_play, 1)),
+        None if summary.output_tokens is None else summary.output_tokens * ratio,
+        None if summary.cost_usd is None else summary.cost_usd * ratio,
+    )

@@ -1,4 +1,4 @@
-"""How a collection is going: a bar on a terminal or in a notebook, lines in a log, JSON for machines, or nothing."""
+"""Progress of a collection: a bar on a terminal or in a notebook, lines in a log, JSON events, or nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
-from typing import Any, Literal, TextIO, TypeAlias
+from typing import Any, Literal, TextIO, TypeAlias, get_args
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -22,19 +22,22 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from openreward_gym.store.failure import Failure
-from openreward_gym.types.rollout import Rollout, now_iso
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.store import Failure
+from openreward_gym.types import Rollout, codec
+from openreward_gym.types.rollout import now_iso
 
 LOG_EVERY_S = 10.0
 SUMMARY_EVERY_S = 30.0
-LATENCIES = 2000
+RECENT_STEPS = 2000
+"""Number of the latest steps from which latencies are computed."""
 
-Face: TypeAlias = Literal["auto", "bar", "log", "json", "none"]
-"""How progress is shown; "auto" is a bar on a terminal or in a notebook, lines otherwise."""
+ProgressStyle: TypeAlias = Literal["auto", "bar", "log", "json", "none"]
+"""Form of the progress: "auto" is a bar on a terminal or in a notebook, and lines elsewhere."""
 
 
-class Tally:
-    """The running numbers. Unknown is not zero: what nobody told is not counted, and shown as "-"."""
+class ProgressCounts:
+    """The counts and means so far. Unknown values are not counted as zero; they are shown as "-"."""
 
     def __init__(self) -> None:
         self.total = self.already = self.done = self.failed = self.in_flight = self.rewarded = 0
@@ -43,9 +46,10 @@ class Tally:
         self.cost_usd: float | None = None
         self.failures: Counter[str] = Counter()
         self.began = time.monotonic()
-        self._latencies: deque[float] = deque(maxlen=LATENCIES)
+        self._latencies: deque[float] = deque(maxlen=RECENT_STEPS)
 
     def add(self, rollout: Rollout, step_seconds: list[float]) -> None:
+        """Count a rollout and the durations of its steps."""
         self.done += 1
         self._latencies.extend(step_seconds)
         if rollout.reward is not None:
@@ -57,21 +61,22 @@ class Tally:
             self.cost_usd = (self.cost_usd or 0.0) + rollout.cost_usd
 
     def latency(self, share: float) -> float | None:
-        """The step time that `share` of the last steps stayed below, in seconds."""
+        """Return the step duration in seconds that `share` of the recent steps did not exceed."""
         ordered = sorted(self._latencies)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
 
     def numbers(self) -> dict[str, Any]:
+        """Return all numbers as JSON."""
         seconds = time.monotonic() - self.began
         rate = self.done / seconds if seconds > 0 and self.done else None
-        left = self.total - self.already - self.done - self.failed
+        remaining = self.total - self.already - self.done - self.failed
         return {
             "total": self.total,
             "done": self.already + self.done,
             "failed": self.failed,
             "in_flight": self.in_flight,
             "per_second": rate,
-            "eta_s": left / rate if rate else None,
+            "eta_s": remaining / rate if rate else None,
             "mean_reward": self.reward / self.rewarded if self.rewarded else None,
             "failures": dict(self.failures),
             "step_s": {name: self.latency(share) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))},
@@ -81,11 +86,11 @@ class Tally:
 
     def __str__(self) -> str:
         now = self.numbers()
-        parts = [f"mean reward {_shown(now['mean_reward'])}", f"{self.in_flight} in flight"]
+        parts = [f"mean reward {_format(now['mean_reward'])}", f"{self.in_flight} in flight"]
         if now["per_second"]:
             parts.append(f"{now['per_second']:.1f}/s")
         if now["step_s"]["p50"] is not None:
-            parts.append("step " + "/".join(_shown(value) for value in now["step_s"].values()) + " s")
+            parts.append("step " + "/".join(_format(value) for value in now["step_s"].values()) + " s")
         if self.tokens is not None:
             parts.append(f"{self.tokens:,} tokens")
         if self.cost_usd is not None:
@@ -97,27 +102,29 @@ class Tally:
 
 
 class Reporter:
-    """Keeps the numbers, and says nothing: the faces below override `say`, `refresh` and `event`."""
+    """Counts what happens, and shows nothing. Subclasses override `say`, `refresh` and `event`."""
 
     def __init__(self) -> None:
-        self.tally = Tally()
-        self._unsaid: Counter[str] = Counter()
-        self._summed_up_at = time.monotonic()
+        self.counts = ProgressCounts()
+        self._unreported: Counter[str] = Counter()
+        self._reported_at = time.monotonic()
 
-    # What the engine tells
+    # Called by the engine
 
     def started(self, total: int, already: int) -> None:
-        self.tally.total, self.tally.already, self.tally.began = total, already, time.monotonic()
-        self.event("started", self.tally.numbers())
+        """Note the start of a collection of `total` units, of which `already` have rollouts."""
+        self.counts.total, self.counts.already, self.counts.began = total, already, time.monotonic()
+        self.event("started", self.counts.numbers())
         self.refresh()
 
     def dispatched(self) -> None:
-        self.tally.in_flight += 1
+        """Note that an attempt starts."""
+        self.counts.in_flight += 1
 
     def finished(self, rollout: Rollout, step_seconds: list[float]) -> None:
-        """A unit has its rollout."""
-        self.tally.in_flight -= 1
-        self.tally.add(rollout, step_seconds)
+        """Note that a unit has its rollout."""
+        self.counts.in_flight -= 1
+        self.counts.add(rollout, step_seconds)
         self.event(
             "rollout",
             {"group": rollout.group, "sample": rollout.sample, "reward": rollout.reward, "stop_reason": rollout.stop_reason},
@@ -125,65 +132,66 @@ class Reporter:
         self.refresh()
 
     def failed(self, failure: Failure, wait_s: float | None) -> None:
-        """An attempt failed; it is made again after `wait_s`, None: not any more."""
-        self.tally.in_flight -= 1
-        self.tally.failed += wait_s is None
+        """Note that an attempt failed. It is retried after `wait_s` seconds, or not at all if that is None."""
+        self.counts.in_flight -= 1
+        self.counts.failed += wait_s is None
         kind = failure.kind
-        self.tally.failures[kind] += 1
-        self.event("failure", {**failure.model_dump(exclude_none=True), "again_in_s": wait_s})
-        if self.tally.failures[kind] == 1:
-            again = "not tried again" if wait_s is None else f"tried again in {wait_s:.1f} s"
-            self.say(f"{failure.source} failed ({kind}, {failure.stage}): {failure.message} [{again}]")
+        self.counts.failures[kind] += 1
+        self.event("failure", {**codec.write(failure), "again_in_s": wait_s})
+        if self.counts.failures[kind] == 1:
+            retry = "not retried" if wait_s is None else f"retried in {wait_s:.1f} s"
+            self.say(f"{failure.source} failed ({kind}, {failure.stage}): {failure.message} [{retry}]")
         else:
-            self._unsaid[kind] += 1
+            self._unreported[kind] += 1
         self.refresh()
 
     def left(self) -> None:
-        """A unit that was under way was left without an outcome."""
-        self.tally.in_flight -= 1
+        """Note that an attempt was abandoned without an outcome."""
+        self.counts.in_flight -= 1
 
     def tick(self) -> None:
-        """Time passes."""
-        if self._unsaid and time.monotonic() - self._summed_up_at >= SUMMARY_EVERY_S:
-            counts = ", ".join(f"{kind} {count}" for kind, count in self._unsaid.most_common())
-            self.say(f"more failures since the last word: {counts}")
-            self._unsaid.clear()
-            self._summed_up_at = time.monotonic()
+        """Report new failures every 30 seconds; called every second."""
+        if self._unreported and time.monotonic() - self._reported_at >= SUMMARY_EVERY_S:
+            counts = ", ".join(f"{kind} {count}" for kind, count in self._unreported.most_common())
+            self.say(f"further failures since the last report: {counts}")
+            self._unreported.clear()
+            self._reported_at = time.monotonic()
         self.refresh()
 
     def stopped(self) -> None:
-        if self._unsaid:
-            self._summed_up_at = -SUMMARY_EVERY_S
+        """Note the end of the collection."""
+        if self._unreported:
+            self._reported_at = -SUMMARY_EVERY_S
             self.tick()
-        self.event("stopped", self.tally.numbers())
+        self.event("stopped", self.counts.numbers())
 
-    # What a face does with it
+    # Overridden by subclasses
 
     def say(self, text: str) -> None:
-        """A line for people."""
+        """Show a line of text."""
 
     def refresh(self) -> None:
-        """The numbers changed."""
+        """Show the changed numbers."""
 
     def event(self, name: str, data: dict[str, Any]) -> None:
-        """Something happened, for machines."""
+        """Write an event for programs."""
 
 
-class _BarAndTally(Progress):
-    """The bar, and the numbers in a line below it: beside it they would leave no room for the counts."""
+class _BarAndCounts(Progress):
+    """A progress bar with the numbers in a line below it, because beside it there is not enough room."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
-            yield Text(f"  {task.fields['tally']}", no_wrap=True, overflow="ellipsis")
+            yield Text(f"  {task.fields['counts']}", no_wrap=True, overflow="ellipsis")
 
 
-class Bar(Reporter):
+class BarReporter(Reporter):
     """A progress bar on a terminal (stderr) or in a notebook."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
-        self._progress = _BarAndTally(
+        self._progress = _BarAndCounts(
             TextColumn("Collecting rollouts"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
@@ -196,22 +204,22 @@ class Bar(Reporter):
 
     def refresh(self) -> None:
         if self._bar is None:
-            self._bar = self._progress.add_task("", total=self.tally.total, completed=self.tally.already, tally="")
+            self._bar = self._progress.add_task("", total=self.counts.total, completed=self.counts.already, counts="")
             self._progress.start()
-        completed = self.tally.already + self.tally.done + self.tally.failed
-        self._progress.update(self._bar, completed=completed, tally=str(self.tally))
+        completed = self.counts.already + self.counts.done + self.counts.failed
+        self._progress.update(self._bar, completed=completed, counts=str(self.counts))
 
     def say(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)
 
     def stopped(self) -> None:
         super().stopped()
-        # In a notebook stop() shows nothing new.
+        # In a notebook, stop() does not show the last numbers.
         self._progress.refresh()
         self._progress.stop()
 
 
-class Log(Reporter):
+class LogReporter(Reporter):
     """Plain lines on stderr, without control codes."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -225,7 +233,7 @@ class Log(Reporter):
 
     def _line(self) -> None:
         self._last = time.monotonic()
-        self.say(f"collecting rollouts: {self.tally.already + self.tally.done}/{self.tally.total}, {self.tally}")
+        self.say(f"collecting rollouts: {self.counts.already + self.counts.done}/{self.counts.total}, {self.counts}")
 
     def say(self, text: str) -> None:
         stream = self._stream or sys.stderr
@@ -237,8 +245,8 @@ class Log(Reporter):
         self._line()
 
 
-class Events(Reporter):
-    """One JSON object a line on stdout: `{"event", "time", ...}`; "progress" every ten seconds."""
+class EventReporter(Reporter):
+    """One JSON object per line on stdout: `{"event", "time", ...}`. A "progress" event comes every ten seconds."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__()
@@ -256,27 +264,35 @@ class Events(Reporter):
     def refresh(self) -> None:
         if time.monotonic() - self._last >= LOG_EVERY_S:
             self._last = time.monotonic()
-            self.event("progress", self.tally.numbers())
+            self.event("progress", self.counts.numbers())
 
 
-def reporter(progress: bool | Face | Reporter) -> Reporter:
-    """The face that fits: True and "auto" choose it, False and "none" say nothing."""
+def reporter(progress: bool | ProgressStyle | Reporter) -> Reporter:
+    """Return the reporter for a value of the option `progress`: True and "auto" choose one, False and "none" show nothing.
+
+    Raises:
+        ConfigurationError: There is no such form of progress.
+    """
     if isinstance(progress, Reporter):
         return progress
     if progress in (False, "none"):
         return Reporter()
+    if progress is not True and progress not in get_args(ProgressStyle):
+        raise ConfigurationError(
+            f"progress must be a bool, a Reporter or one of {', '.join(get_args(ProgressStyle))}, not {progress!r}"
+        )
     if progress == "json":
-        return Events()
+        return EventReporter()
     console = Console(stderr=True)
     if progress == "bar" or (progress != "log" and (_notebook_has_widgets() if console.is_jupyter else console.is_terminal)):
-        return Bar(console)
-    return Log()
+        return BarReporter(console)
+    return LogReporter()
 
 
 def _notebook_has_widgets() -> bool:
-    """Without ipywidgets rich shows no bar in a notebook, but a warning at each turn."""
+    """Return True if rich can show a bar in a notebook. Without ipywidgets it shows a warning at each update instead."""
     return importlib.util.find_spec("ipywidgets") is not None
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"

@@ -1,7 +1,7 @@
-"""The same engine with its episodes played in Ray's actors: on the cores of one machine, or on a cluster.
+"""Playing a run's attempts in Ray actors, on the cores of one machine or on a cluster.
 
-The driver holds the run's lock, hands out attempts one by one as others finish, and decides what follows from each. A worker
-plays, and writes its rollouts to a shard of its own in the run's folder, which every machine has to see under the same path.
+The driver holds the run's lock, hands out attempts as others finish, and decides on retries. Each worker plays attempts and
+writes their rollouts to its own shard in the run's folder, which every machine must see under the same path.
 """
 
 from __future__ import annotations
@@ -18,72 +18,70 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.collect.engine import PlayerOf
+from openreward_gym.collect.engine import PlayerFactory
 from openreward_gym.collect.inventory import Unit
-from openreward_gym.collect.lock import RunLock, writing_for
-from openreward_gym.collect.plan import Plan
-from openreward_gym.collect.playing import LocalPlayer, Played, Player
+from openreward_gym.collect.plan import RunPlan
+from openreward_gym.collect.player import AttemptResult, LocalPlayer, Player
+from openreward_gym.collect.run_folder import RunLock, writing_for
 from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError
-from openreward_gym.policies import resolve
-from openreward_gym.store.failure import Failure
+from openreward_gym.options import RunOptions
+from openreward_gym.policies.policy import resolve
+from openreward_gym.store import Failure, RolloutStore
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.index import ShardIndex
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
-LEAVE_S = 15.0
-"""Seconds that a worker has for closing its sessions when a run is stopped."""
-_PACES = ("requests_per_minute", "tokens_per_minute")
-# A worker waits for others nearly all the time, so it takes no CPU of Ray's count unless the user says so.
-_OPTIONS: Mapping[str, Any] = {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
+CLOSE_S = 15.0
+"""Seconds that a worker has to close its sessions when a run is stopped."""
+_RATE_LIMITS = ("requests_per_minute", "tokens_per_minute")
+# A worker waits for servers nearly all the time, so it reserves no CPU unless the user asks for one.
+_ACTOR_OPTIONS: Mapping[str, Any] = {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
 
 
-class Worker:
-    """What runs in an actor.
+class RayWorker:
+    """The class of the actors: a local player, and a store that writes to a shard of its own.
 
     Args:
-        path: Where Python looks for modules.
-        job: The plan, pickled.
-        folder, run: Where rollouts go, and the run's name.
-        holder: The collector they are written for.
+        path: The driver's `sys.path`.
+        job: The run's options, pickled.
+        folder, run: The run's folder and name.
+        holder: The collector that holds the run's lock.
     """
 
     def __init__(self, path: list[str], job: bytes, folder: str, run: str, holder: Mapping[str, Any]) -> None:
         sys.path[:] = list(dict.fromkeys([*path, *sys.path]))
-        plan: Plan = _ray().cloudpickle.loads(job)
-        assert plan.given_policy is not None
-        policy, url, options = plan.given_policy
-        self._plan = dataclasses.replace(plan, policy=resolve(policy, url=url, **options))
+        options: RunOptions = _ray().cloudpickle.loads(job)
+        self._plan = RunPlan(options, resolve(options.policy, url=options.policy_url, **(options.policy_options or {})))
         self._store = RolloutStore(folder, run=run)
         self._holder = holder
         self._player: LocalPlayer | None = None
         self._playing: set[asyncio.Task[Any]] = set()
 
     async def describe(self) -> tuple[str, int]:
-        """(host, process id), once it is up."""
-        self._player = LocalPlayer(self._plan, self._store.run, self._keep)
+        """Return the host and the process id, when the worker is ready."""
+        self._player = LocalPlayer(self._plan, self._store.run, self._append)
         return socket.gethostname(), os.getpid()
 
-    async def play(self, unit: Unit, attempt: int) -> Played:
-        """See `Player`; what goes wrong is in the answer."""
+    async def play(self, unit: Unit, attempt: int) -> AttemptResult:
+        """Play an attempt; see `Player`. Errors of this package are returned in the result."""
         task = asyncio.current_task()
         assert self._player is not None
         assert task is not None
         self._playing.add(task)
         try:
-            played = await self._player.play(unit, attempt)
+            result = await self._player.play(unit, attempt)
         except OpenRewardGymError as error:
-            return Played(mistake=error)
+            return AttemptResult(mistake=error)
         finally:
             self._playing.discard(task)
-        return played if played.rollout is None else dataclasses.replace(played, rollout=_slim(played.rollout))
+        return result if result.rollout is None else dataclasses.replace(result, rollout=_without_messages(result.rollout))
 
-    def _keep(self, rollout: Rollout) -> None:
+    def _append(self, rollout: Rollout) -> None:
         with writing_for(Path(self._store.path), self._holder):
             self._store.append(rollout)
 
-    async def leave(self) -> None:
-        """Leave what is under way and close what is open."""
+    async def close(self) -> None:
+        """Abandon the attempts in flight, and close the sessions and the store."""
         playing = list(self._playing)
         for task in playing:
             task.cancel()
@@ -94,121 +92,129 @@ class Worker:
 
 
 @dataclasses.dataclass(slots=True)
-class _Hand:
-    """A worker as the driver knows it. `left` is what it had written when it was lost; None until that was looked up."""
+class _WorkerHandle:
+    """The driver's view of a worker.
+
+    Attributes:
+        actor: The Ray actor.
+        host, pid: Its machine and process.
+        in_flight: Number of attempts that it plays now.
+        lost: True if its process died.
+        written: Rollouts that a lost worker wrote, by (group, sample, attempt). None until they are read from its shard.
+    """
 
     actor: Any
     host: str
     pid: int
     in_flight: int = 0
     lost: bool = False
-    left: dict[tuple[str | None, int | None, int | None], Rollout] | None = None
+    written: dict[tuple[str | None, int | None, int | None], Rollout] | None = None
 
 
 class RayPlayer:
-    """Plays in actors; one that dies is replaced, and what it was playing is a failure of kind "worker_lost"."""
+    """Plays attempts in actors. An actor that dies is replaced, and its attempts fail with the kind "worker_lost"."""
 
-    def __init__(self, plan: Plan, job: bytes, store: RolloutStore, lock: RunLock) -> None:
-        self._plan = plan
+    def __init__(self, plan: RunPlan, job: bytes, store: RolloutStore, lock: RunLock) -> None:
+        self._options = plan.options
         self._folder = Path(store.path).absolute()
         self._arguments = ([os.getcwd(), *filter(None, sys.path)], job, str(self._folder), store.run, dict(lock.holder))
         self._ray = _ray()
-        self._count = _workers(plan)
-        self._hands: list[_Hand] = []
+        self._count = _worker_count(plan.options)
+        self._workers: list[_WorkerHandle] = []
         self._replacing = asyncio.Lock()
-        self._began_ray = False
+        self._started_ray = False
 
     async def start(self) -> None:
-        """Bring up Ray, where nobody has, and the workers.
+        """Start Ray, unless it runs already, and the workers.
 
         Raises:
-            ConfigurationError: A worker cannot be made; the message says why.
+            ConfigurationError: A worker cannot be started.
         """
         if not self._ray.is_initialized():
-            await asyncio.to_thread(_begin_ray, self._ray)
-            self._began_ray = True
-        self._hands = list(await asyncio.gather(*(self._hire() for _ in range(self._count))))
+            await asyncio.to_thread(_start_ray, self._ray)
+            self._started_ray = True
+        self._workers = list(await asyncio.gather(*(self._start_worker() for _ in range(self._count))))
 
-    async def _hire(self) -> _Hand:
-        actor_class = self._ray.remote(Worker)
-        most = self._plan.concurrency + self._plan.prefetch + 8
+    async def _start_worker(self) -> _WorkerHandle:
+        actor_class = self._ray.remote(RayWorker)
+        max_concurrency = self._options.concurrency + self._options.prefetch + 8
         try:
-            options = {**_OPTIONS, "max_concurrency": most, **(self._plan.ray_options or {})}
+            options = {**_ACTOR_OPTIONS, "max_concurrency": max_concurrency, **(self._options.ray_options or {})}
             actor = actor_class.options(**options).remote(*self._arguments)
-            return _Hand(actor, *await actor.describe.remote())
+            return _WorkerHandle(actor, *await actor.describe.remote())
         except (self._ray.exceptions.RayError, ValueError, TypeError) as error:
             cause = getattr(error, "cause", None) or error
-            raise ConfigurationError(f"a Ray worker could not be made: {_last_words(cause)}") from None
+            raise ConfigurationError(f"a Ray worker could not be started: {_last_line(cause)}") from None
 
-    async def play(self, unit: Unit, attempt: int) -> Played:
-        """See `Player`."""
-        while not (living := [hand for hand in self._hands if not hand.lost]):
+    async def play(self, unit: Unit, attempt: int) -> AttemptResult:
+        """Play an attempt on the least busy worker; see `Player`."""
+        while not (living := [worker for worker in self._workers if not worker.lost]):
             async with self._replacing:
                 pass
-        hand = min(living, key=lambda one: one.in_flight)
-        hand.in_flight += 1
+        worker = min(living, key=lambda one: one.in_flight)
+        worker.in_flight += 1
         try:
-            played: Played = await hand.actor.play.remote(unit, attempt)
+            result: AttemptResult = await worker.actor.play.remote(unit, attempt)
         except self._ray.exceptions.RayActorError:
-            return await self._lost(hand, unit, attempt)
+            return await self._lost(worker, unit, attempt)
         except self._ray.exceptions.RayTaskError as error:
             raise error.as_instanceof_cause() from None
         finally:
-            hand.in_flight -= 1
-        return played
+            worker.in_flight -= 1
+        return result
 
-    async def _lost(self, hand: _Hand, unit: Unit, attempt: int) -> Played:
-        """What an attempt of a dead worker came to: it may have written the rollout and died before it said so."""
-        hand.lost = True
+    async def _lost(self, worker: _WorkerHandle, unit: Unit, attempt: int) -> AttemptResult:
+        """Return the result of a dead worker's attempt. It may have written the rollout and died before it returned."""
+        worker.lost = True
         async with self._replacing:
-            if hand.left is None:
-                hand.left = await asyncio.to_thread(_written_by, self._folder, hand.pid)
-                self._hands[self._hands.index(hand)] = await self._hire()
-        rollout = hand.left.get((unit.group, unit.sample, attempt))
+            if worker.written is None:
+                worker.written = await asyncio.to_thread(_written_by, self._folder, worker.pid)
+                self._workers[self._workers.index(worker)] = await self._start_worker()
+        rollout = worker.written.get((unit.group, unit.sample, attempt))
         if rollout is not None:
-            return Played(rollout)
-        where = f"worker process {hand.pid} on {hand.host}"
-        return Played(
+            return AttemptResult(rollout)
+        location = f"worker process {worker.pid} on {worker.host}"
+        return AttemptResult(
             failure=Failure(
                 source="client",
                 kind="worker_lost",
                 stage="play",
                 attempt=attempt,
-                message=f"{where} died while it played this (killed, out of memory, or its machine is gone)",
+                message=f"{location} died during this attempt (killed, out of memory, or its machine is gone)",
                 task=unit.group,
                 sample=unit.sample,
             )
         )
 
     async def aclose(self) -> None:
-        """See `Player`."""
-        leaving = [asyncio.ensure_future(_left(hand.actor)) for hand in self._hands]
-        if leaving:
-            await asyncio.wait(leaving, timeout=LEAVE_S)
-        for hand, left in zip(self._hands, leaving, strict=True):
-            left.cancel()
+        """Close the workers, and kill those that take too long; see `Player`."""
+        closing = [asyncio.ensure_future(_close(worker.actor)) for worker in self._workers]
+        if closing:
+            await asyncio.wait(closing, timeout=CLOSE_S)
+        for worker, task in zip(self._workers, closing, strict=True):
+            task.cancel()
             with contextlib.suppress(self._ray.exceptions.RayError):
-                self._ray.kill(hand.actor)
-        self._hands = []
-        if self._began_ray:
+                self._ray.kill(worker.actor)
+        self._workers = []
+        if self._started_ray:
             await asyncio.to_thread(self._ray.shutdown)
 
 
-async def _left(actor: Any) -> None:
-    with contextlib.suppress(Exception):  # a worker that cannot leave is killed
-        await actor.leave.remote()
+async def _close(actor: Any) -> None:
+    with contextlib.suppress(Exception):  # a worker that cannot close is killed
+        await actor.close.remote()
 
 
-def player_of(plan: Plan) -> PlayerOf:
-    """What makes the player of `engine="ray"` once the run's folder is held.
+def player_factory(plan: RunPlan) -> PlayerFactory:
+    """Return the factory of the player for `engine="ray"`.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        ConfigurationError: The plan is nothing that can be sent to workers.
+        ConfigurationError: The options cannot be pickled.
     """
-    job = _job(plan)
+    job = _job(plan.options)
 
-    async def make(plan: Plan, store: RolloutStore, lock: RunLock) -> Player:
+    async def make(plan: RunPlan, store: RolloutStore, lock: RunLock) -> Player:
         player = RayPlayer(plan, job, store, lock)
         try:
             await player.start()
@@ -227,8 +233,8 @@ def _ray() -> Any:
         raise MissingExtraError(f"engine='ray' needs Ray ({error}): pip install 'openreward-gym[ray]'") from None
 
 
-def _begin_ray(ray: Any) -> None:
-    """Join the cluster that RAY_ADDRESS names, else begin one on this machine, quietly."""
+def _start_ray(ray: Any) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start one on this machine, without log output."""
     address = os.environ.get("RAY_ADDRESS")
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if address:
@@ -237,61 +243,60 @@ def _begin_ray(ray: Any) -> None:
         ray.init(include_dashboard=False, **quiet)
 
 
-def _workers(plan: Plan) -> int:
-    return plan.workers or os.cpu_count() or 1
+def _worker_count(options: RunOptions) -> int:
+    return options.workers or os.cpu_count() or 1
 
 
-def _job(plan: Plan) -> bytes:
-    """The plan for a worker, with its share of the concurrency and of the provider's limits."""
-    assert plan.given_policy is not None
-    policy, url, options = plan.given_policy
-    workers = _workers(plan)
-    shares = {name: options[name] / workers for name in _PACES if options.get(name)}
-    mine = dataclasses.replace(
-        plan,
-        policy=None,  # type: ignore[arg-type]  # each worker makes its own
-        given_policy=(policy, url, {**options, **shares}),
-        concurrency=math.ceil(plan.concurrency / workers),
-        opening=math.ceil(plan.opening / workers),
+def _job(options: RunOptions) -> bytes:
+    """Pickle a worker's options: those of the run, with its share of the concurrency and of the provider's rate limits."""
+    workers = _worker_count(options)
+    policy_options = options.policy_options or {}
+    shares = {name: policy_options[name] / workers for name in _RATE_LIMITS if policy_options.get(name)}
+    share = dataclasses.replace(
+        options,
+        policy_options={**policy_options, **shares},
+        concurrency=math.ceil(options.concurrency / workers),
+        opening=math.ceil(options.opening / workers),
         tasks=None,
+        progress=False,
         ray_options=None,
     )
     try:
-        pickled: bytes = _ray().cloudpickle.dumps(mine)
+        pickled: bytes = _ray().cloudpickle.dumps(share)
     except MissingExtraError:
         raise
-    except Exception as error:  # pickling runs anybody's code
+    except Exception as error:  # pickling runs foreign code, which may raise anything
         raise ConfigurationError(
-            f"the policy, the transport or an argument cannot be sent to Ray's workers ({_last_words(error)}): name the policy "
-            "('module:callable'), and give what can be pickled"
+            f"the policy, the transport or another option cannot be sent to Ray workers ({_last_line(error)}): pass the policy "
+            "by name ('module:callable'), and only options that can be pickled"
         ) from None
     return pickled
 
 
-def _slim(rollout: Rollout) -> Rollout:
-    """The rollout as the driver needs it; the rest is on disk."""
-    return rollout.model_copy(update={"messages": [], "tools": None})
+def _without_messages(rollout: Rollout) -> Rollout:
+    """Return the part of a rollout that the driver needs. The messages are on disk."""
+    return dataclasses.replace(rollout, messages=[], tools=None)
 
 
 def _written_by(folder: Path, pid: int) -> dict[tuple[str | None, int | None, int | None], Rollout]:
-    """The whole lines of a dead worker's shards, by (group, sample, attempt)."""
+    """Read the complete lines of a dead worker's shards, by (group, sample, attempt)."""
     index = ShardIndex(LocalFolder(folder), "rollouts")
     index.refresh()
-    found: dict[tuple[str | None, int | None, int | None], Rollout] = {}
+    rollouts: dict[tuple[str | None, int | None, int | None], Rollout] = {}
     for stem, count in index.counts():
         if _pid_of(stem) == pid:
             for _, line in index.lines(stem, count):
-                rollout = _slim(Rollout.from_line(line))
-                found[rollout.group, rollout.sample, rollout.attempt] = rollout
-    return found
+                rollout = _without_messages(Rollout.from_line(line))
+                rollouts[rollout.group, rollout.sample, rollout.attempt] = rollout
+    return rollouts
 
 
 def _pid_of(stem: str) -> int:
-    """The process id in a shard's name, `<time>-<host>-<pid>-<rand>`."""
+    """Return the process id in a shard's name, `<time>-<host>-<pid>-<rand>`, or -1."""
     parts = stem.rsplit("-", 2)
     return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else -1
 
 
-def _last_words(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1] if lines else ''}".rstrip(": ")

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import Any, Never, Self, cast, get_args
 
 import gymnasium
+from gymnasium.wrappers.utils import create_zero_array
 
 from openreward_gym.chat import to_openai
-from openreward_gym.envs import catalog, hosting, rendering
-from openreward_gym.envs.actions import as_message
-from openreward_gym.envs.arguments import RENDER_MODES, check_arguments, observation_space
-from openreward_gym.envs.episode import Episode, Step
-from openreward_gym.envs.holder import SessionHolder
+from openreward_gym.envs.clients import LoopBoundSession, SharedClient, open_episode, reset_deadline, resolve_host
+from openreward_gym.envs.episode import FAILURES, Episode, Step, as_message, stop_reason_of, take_step
 from openreward_gym.envs.observations import (
     Info,
-    ObsMode,
+    Renderer,
     conversation_text,
+    observation_space,
     reset_info,
     step_info,
     step_text,
     truncated,
 )
-from openreward_gym.envs.opening import open_episode, reset_deadline
 from openreward_gym.envs.spaces import ToolCallSpace
-from openreward_gym.envs.stepping import OnMessage, take_step
-from openreward_gym.envs.tasks import TaskChooser, TaskOrder, TaskRequest, task_request
+from openreward_gym.envs.tasks import TaskChooser, TaskRequest, task_request
 from openreward_gym.errors import OpenRewardGymError, ResetNeededError
+from openreward_gym.options import (
+    ClientOptions,
+    EnvOptions,
+    EpisodeLimits,
+    ObsMode,
+    OnFailure,
+    OnMessage,
+    OnResetFailure,
+    RenderMode,
+    RetryLimits,
+    SessionOptions,
+    TaskOrder,
+    refuse_unknown,
+    retry_limits_of,
+)
 from openreward_gym.protocol import loop
-from openreward_gym.protocol.client import RemoteEnvironment
 from openreward_gym.protocol.session import Session
-from openreward_gym.types import Json, Message, Task, ToolSet
-from openreward_gym.types.rollout import now_iso
+from openreward_gym.protocol.transport import TransportLike
+from openreward_gym.types import AssistantMessage, Json, Message, StopReason, Task, ToolSet
+from openreward_gym.types.rollout import now_iso, server_origin
 
 Observation = Any
 StepResult = tuple[Observation, float, bool, bool, Info]
@@ -42,42 +56,55 @@ StepResult = tuple[Observation, float, bool, bool, Info]
 class OpenRewardEnv(gymnasium.Env[Observation, Any]):
     """One episode at a time of an OpenReward environment.
 
-    The observation is text (`obs_mode="text"`), a tuple of text and image blocks ("blocks") or the whole transcript as
-    OpenAI-style messages ("messages"). The action is a tool call `{"name": str, "arguments": dict}`, a list of them, a
-    provider's message, or plain text; see `step`. No network before the first use of a space or `reset`.
+    The observation is text (`obs_mode="text"`), a tuple of text and image blocks ("blocks") or the complete transcript as
+    OpenAI-style messages ("messages"). The action is a tool call `{"name": str, "arguments": dict}`, a list of calls, a
+    provider's message, or plain text; see `step`. The env connects to the server at the first use of a space or of `reset`.
 
     Args:
-        environment: The environment's name: "weather" on one server, "owner/name" on the platform. Or a class, a subclass of
-            the SDK's `Environment`, which is then played in this process (and cannot be in a spec's JSON). Required.
-        base_url: The server; None for the hosted platform (`OPENREWARD_URL` and its like).
-        variant: A variant of the environment; None for its default.
-        split: Where tasks come from.
-        task_index: Always this task; None leaves the choice to `task_order` and the seed.
+        environment: Name of the environment: "weather" on one server, "owner/name" on the platform. Or a class, a subclass of
+            the SDK's `Environment`, to play in this process (a spec's JSON cannot hold a class). Required.
+        base_url: URL of the server. None takes `OPENREWARD_URL`, or the hosted platform.
+        variant: Variant of the environment. None takes its default.
+        split: Split that tasks come from.
+        task_index: Index of the only task to play. None lets `task_order` and the seed choose.
         task_order: "sequential" (seed s gives task s % n), "random" or "shuffle".
         obs_mode: "text", "blocks" or "messages".
-        toolset: A toolset of the SDK's that the session gets beside the environment's own tools; None for none.
-        secrets_env: The environment's secrets: name of the secret -> name of the environment variable that holds it.
-        env_overrides: Environment variables of the hosted session.
-        api_key_env: The environment variable that holds the API key.
-        max_steps: Truncates the episode after so many steps; None never does.
-        reset_timeout_s: Seconds a reset may take; hosted environments are brought up in it.
-        step_timeout_s: Seconds a call may take; None for no limit of ours.
-        episode_timeout_s: Seconds from the end of `reset` after which the episode is truncated; None for no limit.
-        on_message: What a plain message does where the environment has no terminal tool: "terminate" the episode,
-            "truncate" it, or "nudge" the model to call a tool.
-        on_failure: "truncate" ends the episode when infrastructure fails in a step (with its `stop_reason`), "raise"
-            raises the error too.
-        max_obs_chars: Longer text observations lose their middle, and say so; None never cuts.
-        transport: How a server is reached: a name ("fast", "httpx"), or an `httpx.AsyncClient` or ASGI application (which
-            cannot be in a spec). "in-process" plays what `openreward-gym serve` serves (built-in names, "module:Class")
-            without one.
+        max_obs_chars: Length in characters above which a text observation loses its middle. None cuts nothing.
         render_mode: None, "ansi", "human" or "rgb_array".
+        toolset: Name of a toolset of the server to add to the environment's own tools. None adds none.
+        secrets_env: Secrets of the environment: the secret's name -> the name of the environment variable that holds it.
+        secret_domains: Hosts that may receive a secret: the secret's name -> host names.
+        env_overrides: Environment variables to set in the environment's container.
+        max_steps: Number of steps after which the episode is truncated. None sets no limit.
+        reset_timeout_s: Seconds that a reset may take. Hosted environments are started in it.
+        step_timeout_s: Seconds that a call may take. None sets no limit.
+        episode_timeout_s: Seconds after the end of `reset` from which the episode is truncated. None sets no limit.
+        on_message: Effect of a plain message in an environment without a terminal tool: "terminate" or "truncate" the
+            episode, or "nudge" the model to call a tool.
+        on_failure: Effect of a failed connection or server in a step: "truncate" the episode (with its `stop_reason`), or
+            "raise" the error as well.
+        on_reset_failure: Effect of such a failure in a reset: "raise", "truncate" in the next step, or "auto", which truncates
+            if a vector environment of Gymnasium resets the env by itself, and raises otherwise.
+        api_key_env: Name of the environment variable that holds the API key.
+        transport: Name of a transport ("fast", "httpx"), or an `httpx.AsyncClient` or ASGI application (a spec's JSON cannot
+            hold one). "in-process" plays in this process what `openreward-gym serve` serves (built-in names, "module:Class").
+        request_timeout_s: Seconds until the response to an ordinary request must begin.
+        idle_timeout_s: Seconds without data after which a stream counts as dead.
+        ping_interval_s: Seconds between two pings of an open session.
+        retry_limits: Limits on retrying a request, also as a dict. None takes the defaults.
 
     Raises:
-        ConfigurationError: An argument is not one of those above.
+        ConfigurationError: An argument is unknown or has a wrong value.
+
+    Example:
+        >>> env = OpenRewardEnv("weather", base_url="http://127.0.0.1:8080", max_steps=8)
+        >>> env
+        OpenRewardEnv('weather', split='train', base_url='http://127.0.0.1:8080')
+        >>> env.observation_space
+        UnicodeText()
     """
 
-    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012 (Gymnasium's own)
+    metadata: dict[str, Any] = {"render_modes": list(get_args(RenderMode)), "render_fps": 1}  # noqa: RUF012 (Gymnasium's own)
 
     def __init__(
         self,
@@ -89,50 +116,105 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         task_index: int | None = None,
         task_order: TaskOrder = "sequential",
         obs_mode: ObsMode = "text",
+        max_obs_chars: int | None = None,
+        render_mode: RenderMode | None = None,
         toolset: str | None = None,
         secrets_env: Mapping[str, str] | None = None,
+        secret_domains: Mapping[str, Sequence[str]] | None = None,
         env_overrides: Mapping[str, str] | None = None,
-        api_key_env: str = "OPENREWARD_API_KEY",
         max_steps: int | None = None,
         reset_timeout_s: float = 900.0,
         step_timeout_s: float | None = 600.0,
         episode_timeout_s: float | None = None,
         on_message: OnMessage = "terminate",
-        on_failure: str = "truncate",
-        max_obs_chars: int | None = None,
-        transport: Any = "fast",
-        render_mode: str | None = None,
+        on_failure: OnFailure = "truncate",
+        on_reset_failure: OnResetFailure = "auto",
+        api_key_env: str = "OPENREWARD_API_KEY",
+        transport: TransportLike = "fast",
+        request_timeout_s: float = 60.0,
+        idle_timeout_s: float = 30.0,
+        ping_interval_s: float = 10.0,
+        retry_limits: RetryLimits | Mapping[str, float] | None = None,
+        **unknown: Never,
     ) -> None:
-        self._given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        check_arguments(self._given)
-        self._arguments = {**self._given, **hosting.resolve(environment, base_url, transport)._asdict()}
-        self.environment: str = self._arguments["environment"]
-        self.variant = variant
-        self.split = split
-        self.obs_mode = obs_mode
-        self.render_mode = render_mode
-        self.max_steps = max_steps
-        self.task_index = task_index
-        self._chooser = TaskChooser(task_order)
+        refuse_unknown(OpenRewardEnv.__init__, unknown)
+        self._begin(
+            EnvOptions(
+                environment=environment,
+                variant=variant,
+                split=split,
+                task_index=task_index,
+                task_order=task_order,
+                obs_mode=obs_mode,
+                max_obs_chars=max_obs_chars,
+                render_mode=render_mode,
+                client=ClientOptions(
+                    base_url=base_url,
+                    api_key_env=api_key_env,
+                    transport=transport,
+                    request_timeout_s=request_timeout_s,
+                    idle_timeout_s=idle_timeout_s,
+                    ping_interval_s=ping_interval_s,
+                    retry_limits=retry_limits_of("retry_limits", retry_limits),
+                ),
+                session=SessionOptions(
+                    toolset=toolset, secrets_env=secrets_env, secret_domains=secret_domains, env_overrides=env_overrides
+                ),
+                limits=EpisodeLimits(
+                    max_steps=max_steps,
+                    reset_timeout_s=reset_timeout_s,
+                    step_timeout_s=step_timeout_s,
+                    episode_timeout_s=episode_timeout_s,
+                    on_message=on_message,
+                    on_failure=on_failure,
+                    on_reset_failure=on_reset_failure,
+                ),
+            )
+        )
+
+    @classmethod
+    def from_options(cls, options: EnvOptions, client: SharedClient | None = None) -> Self:
+        """Make an env from an options object.
+
+        Args:
+            options: The options.
+            client: Client to share with other envs of the same environment and event loop; None makes one for this env.
+                A shared client needs options from `resolve_host`.
+        """
+        env = cls.__new__(cls)
+        env._begin(options, client)
+        return env
+
+    def _begin(self, options: EnvOptions, client: SharedClient | None = None) -> None:
+        self._requested = options
+        self.options = resolve_host(options) if client is None else options
+        self.environment = str(self.options.environment)
+        self.variant = options.variant
+        self.split = options.split
+        self.obs_mode = options.obs_mode
+        self.render_mode = options.render_mode
+        self.max_steps = options.limits.max_steps
+        self.task_index = options.task_index
+        self._chooser = TaskChooser(options.task_order)
         self._action_space: ToolCallSpace | None = None
-        self.observation_space = observation_space(obs_mode, max_obs_chars)
-        self._holder = SessionHolder(*(self._arguments[name] for name in ("base_url", "api_key_env", "transport")))
+        self.observation_space = observation_space(options.obs_mode, options.max_obs_chars)
+        self._bound = LoopBoundSession(SharedClient(self.options) if client is None else client)
         self._adopted: tuple[Session, Episode] | None = None
         self._episode: Episode | None = None
+        self._reset_failure: OpenRewardGymError | None = None
+        self._closed = False
         self._deadline: float | None = None
         self._observed_at = 0.0
         self._notes: dict[str, Json] = {}
-        self._painter = rendering.Painter()
+        self._renderer = Renderer()
 
-    # Spaces and what else can be known ----------------------------------------------------------------------------
+    # Spaces and state ---------------------------------------------------------------------------------------------
 
     @property  # type: ignore[override]
     def action_space(self) -> ToolCallSpace:
-        """The environment's shared tools as a space; asked from the server once per process, then remembered."""
+        """The environment's shared tools as a space. The server is asked at the first use."""
         if self._action_space is None:
-            tools = catalog.known_tools(self._where)
-            if tools is None:
-                tools = loop.run(self._shared_tools())
+            tools = loop.run(self._shared_tools())
             self._action_space = ToolCallSpace(tools.tools, tools.terminal, message=True)
         return self._action_space
 
@@ -142,14 +224,14 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     @property
     def tools(self) -> ToolSet:
-        """What the running session offers; before the first reset, what the environment offers to all."""
+        """The tools of the running session; before the first reset, the tools that all sessions share."""
         if self._episode is not None:
             return self._episode.tools
         return ToolSet(self.action_space.tools, self.action_space.terminal)
 
     @property
     def episode(self) -> Episode | None:
-        """What has happened since the last reset; None before the first. It stays after the episode's end."""
+        """The episode since the last reset, also after its end. None before the first reset."""
         return self._episode
 
     @property
@@ -159,25 +241,25 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     @property
     def last_step(self) -> Step | None:
-        """The last step with all it brought; None before the first one of an episode."""
+        """The last step of the episode, with its results. None before the first step."""
         return self._episode.steps[-1] if self._episode and self._episode.steps else None
 
     @property
     def session_id(self) -> str | None:
-        """The server's id of the running session; None without one."""
-        return None if self._holder.session is None else self._holder.session.session_id
+        """The server's id of the running session. None if there is none."""
+        return None if self._bound.session is None else self._bound.session.session_id
 
     def annotate(self, **data: Json) -> None:
-        """Keep `data` (JSON values) with the next step, for a recorder: what the policy knows and the env does not."""
+        """Keep JSON values with the next step, for a recorder: data that the policy has and the env does not."""
         self._notes.update(data)
 
     def truncate(self, stop_reason: str) -> None:
-        """End the running episode from outside (a wrapper's limit): its last step says so, its session is closed."""
-        if self._holder.session is None or self._holder.loop is None or self._episode is None or not self._episode.steps:
+        """End the running episode from outside, as a limit of a wrapper does: mark its last step, and close its session."""
+        if self._bound.session is None or self._bound.loop is None or self._episode is None or not self._episode.steps:
             return
         step = self._episode.steps[-1]
         step.truncated, step.stop_reason = True, stop_reason
-        self._holder.loop.call_soon_threadsafe(self._retire_session)
+        self._bound.loop.call_soon_threadsafe(self._retire_session)
 
     # Gymnasium's face ---------------------------------------------------------------------------------------------
 
@@ -185,162 +267,174 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         """Open a session on a task and return the environment's prompt.
 
         Args:
-            seed: Chooses the task, as `task_order` says. None goes on to the next task.
-            options: `{"task_index": int}`, `{"task_spec": dict}`, `{"split": str}` or an index or spec with a split.
+            seed: Chooses the task by `task_order`. None takes the next task.
+            options: `{"task_index": int}`, `{"task_spec": dict}`, `{"split": str}`, or an index or spec with a split.
 
         Returns:
-            The observation and the info of gymnasium.md's fixed keys, with `tools` and `action_mask`.
+            The observation, and an info with the keys of a step's info, `tools` and `action_mask`.
 
         Raises:
             ConfigurationError: An option is wrong; SplitNotFoundError, TaskNotFoundError, EnvironmentNotFoundError.
-            TransportError, ServerError, SessionLostError: The session could not be opened.
+            TransportError, ServerError, SessionLostError: The session could not be opened; see `on_reset_failure`.
         """
-        return self._holder.run(self.areset(seed=seed, options=options))
+        try:
+            return self._bound.run(self.areset(seed=seed, options=options))
+        except FAILURES as error:
+            if self.options.limits.on_reset_failure == "auto" and _is_autoreset(sys._getframe(1)):
+                return self._failed_reset(error)
+            raise
 
     def step(self, action: Any) -> StepResult:
         """Play one assistant message.
 
         Args:
             action: `{"name": str, "arguments": dict}`; a list of calls, which run in order; a provider's tool call or
-                message, as dict or SDK object; a JSON string of a call; an AssistantMessage; or plain text, which goes
-                to the terminal tool where there is one and otherwise does what `on_message` says.
+                message, as dict or SDK object; a JSON string of a call; an AssistantMessage; or plain text. Plain text goes to
+                the terminal tool if the environment has one, and otherwise has the effect of `on_message`.
 
         Returns:
-            observation, reward (0.0 where the environment gave none: see `info["reward_is_null"]`), terminated,
-            truncated, info. A wrong call is an observation; a lost session truncates, with `info["stop_reason"]`.
+            observation, reward (0.0 if the environment gave none: see `info["reward_is_null"]`), terminated, truncated, info.
+            A wrong call is an observation, and so is an empty list of calls. A lost session truncates the episode, with
+            `info["stop_reason"]`.
 
         Raises:
-            ResetNeededError: Before a reset, or after the end.
-            ConfigurationError: `action` is none of the above.
+            ResetNeededError: There was no reset, the episode has ended, or the env was closed.
+            ConfigurationError: `action` has none of these forms.
         """
-        return self._holder.run(self.astep(action))
+        return self._bound.run(self.astep(action))
 
     def render(self) -> Any:
-        """The transcript as text ("ansi"), the latest image or the transcript drawn ("rgb_array"), or None ("human" prints)."""
+        """Return the transcript ("ansi") or an image ("rgb_array"), or print the new messages and return None ("human")."""
         if self.render_mode is None:
             return None
-        return self._painter.render(self.render_mode, self._episode)
+        return self._renderer.render(self.render_mode, self._episode)
 
     def close(self) -> None:
-        """Close the session; can be called again, and the env can be reset afterwards."""
-        if not self._holder.is_empty:
-            self._holder.run(self.aclose())
+        """Close the session. Calling it again has no effect, and the env can be reset afterwards."""
+        self._closed = True
+        if not self._bound.is_empty:
+            self._bound.run(self.aclose())
 
-    # The same, async ----------------------------------------------------------------------------------------------
+    # The async face -----------------------------------------------------------------------------------------------
 
     async def areset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """`reset` as a coroutine."""
         super().reset(seed=seed)
         request = task_request(options, self.split, self.task_index)
-        return await self._holder.on_loop(self._reset(request, seed))
+        try:
+            return await self._bound.on_loop(self._reset(request, seed))
+        except FAILURES as error:
+            if self.options.limits.on_reset_failure == "truncate":
+                return self._failed_reset(error)
+            raise
 
     async def astep(self, action: Any) -> StepResult:
         """`step` as a coroutine."""
+        if self._reset_failure is not None:
+            return self._failed_step(as_message(action))
+        if self._closed:
+            raise ResetNeededError("step() was called after close(): the env was closed; call env.reset() to begin an episode")
         if self._episode is None:
             raise ResetNeededError("step() was called before reset(): call env.reset() first")
-        if self._holder.session is None or self._episode.done:
+        if self._bound.session is None or self._episode.done:
             raise ResetNeededError("step() was called after the episode ended: call env.reset() to begin the next one")
-        return await self._holder.on_loop(self._step(action))
+        return await self._bound.on_loop(self._step(action))
 
     async def aclose(self) -> None:
         """`close` as a coroutine."""
-        await self._holder.on_loop(self._close())
+        await self._bound.on_loop(self._close())
 
-    # Behind both --------------------------------------------------------------------------------------------------
+    async def end_session(self) -> None:
+        """Close the running session, and keep the client for the next reset."""
+        if self._bound.session is not None:
+            await self._bound.on_loop(self._bound.end_session())
 
-    @property
-    def _where(self) -> catalog.Where:
-        return catalog.Where(self._arguments["base_url"], self.environment, self.variant)
-
-    def _remote(self) -> RemoteEnvironment:
-        return self._holder.client().environment(self.environment, self.variant)
+    # Implementation -----------------------------------------------------------------------------------------------
 
     async def _shared_tools(self) -> ToolSet:
-        async def ask() -> ToolSet:
-            return await catalog.tools(self._where, self._remote())
-
         try:
-            return await self._holder.on_loop(ask())
+            return await self._bound.on_loop(self._bound.tools())
         finally:
-            if self._holder.session is None:
-                await self.aclose()
+            if self._bound.session is None:
+                await self._bound.on_loop(self._bound.close())
 
     async def choose_task(self, request: TaskRequest, seed: int | None) -> TaskRequest:
-        """`request` with the index that the task order gives where it names neither index nor spec."""
+        """Return a request that names its task: the task order chooses an index if `request` has neither index nor spec."""
         if request.spec is not None or request.index is not None:
             return request
-        async with reset_deadline(self._arguments["reset_timeout_s"]):
-            n = await catalog.num_tasks(self._where, self._remote(), request.split)
+        async with reset_deadline(self.options.limits.reset_timeout_s):
+            n = await self._bound.num_tasks(request.split)
         return TaskRequest(request.split, self._chooser.choose(n, seed, self.np_random))
 
     async def open_session(self, request: TaskRequest, seed: int | None) -> tuple[Session, Episode]:
-        """A new session on a chosen task, with its episode. It is the caller's until `adopt` takes it."""
-        given = self._arguments
-        async with reset_deadline(given["reset_timeout_s"]):
-            remote = self._remote()
+        """Open a session on a chosen task. The caller owns it and its episode until `adopt` takes them."""
+        async with reset_deadline(self.options.limits.reset_timeout_s):
+            remote = self._bound.remote()
             task = Task(request.split, None, request.spec)
             if request.index is not None:
                 task = await remote.task(request.split, request.index)
-            return await open_episode(remote, task, given, seed)
+            return await open_episode(remote, task, self.options, seed)
 
     def adopt(self, session: Session, episode: Episode) -> None:
-        """Begin the next reset with a session that `open_session` opened, of this env or of another with its arguments."""
+        """Let the next reset use a session from `open_session` of this env, or of another env with the same options."""
         self._adopted = (session, episode)
 
     async def _reset(self, request: TaskRequest, seed: int | None) -> tuple[Observation, Info]:
-        await self._holder.end_session()
-        self._episode = None
-        given = self._arguments
+        await self._bound.end_session()
+        self._episode = self._reset_failure = None
         adopted, self._adopted = self._adopted, None
         if adopted is None:
             adopted = await self.open_session(await self.choose_task(request, seed), seed)
-        self._holder.session, self._episode = adopted
+        self._bound.session, self._episode = adopted
+        self._closed = False
         self._observed_at = time.perf_counter()
-        self._deadline = None if given["episode_timeout_s"] is None else self._observed_at + given["episode_timeout_s"]
+        timeout_s = self.options.limits.episode_timeout_s
+        self._deadline = None if timeout_s is None else self._observed_at + timeout_s
         info = reset_info(self._episode)
         prompt = self._episode.prompt
         observation = self._observe(conversation_text(prompt), info)
         if self.render_mode == "human":
-            self._painter.print_new(self._episode)
+            self._renderer.print_new(self._episode)
         return observation, info
 
     async def _step(self, action: Any) -> StepResult:
-        assert self._holder.session is not None
+        assert self._bound.session is not None
         assert self._episode is not None
         policy_s = time.perf_counter() - self._observed_at
         message = as_message(action)
-        timeout_s, given = self._arguments["step_timeout_s"], self._arguments
+        limits = self.options.limits
+        timeout_s = limits.step_timeout_s
         left = None if self._deadline is None else self._deadline - time.perf_counter()
         failure: OpenRewardGymError | None = None
         if left is not None and left <= 0:
             step = Step(message, truncated=True, stop_reason="deadline", started_at=now_iso(), ended_at=now_iso())
-            step.error = f"the episode took longer than episode_timeout_s={given['episode_timeout_s']}"
+            step.error = f"the episode took longer than episode_timeout_s={limits.episode_timeout_s}"
         else:
             if left is not None:
                 timeout_s = left if timeout_s is None else min(timeout_s, left)
             try:
                 step, failure = await take_step(
-                    self._holder.session, self._episode, message, on_message=given["on_message"], timeout_s=timeout_s
+                    self._bound.session, self._episode, message, on_message=limits.on_message, timeout_s=timeout_s
                 )
             except asyncio.CancelledError:
-                # The call may be running: this session cannot be stepped again.
-                self._episode.steps.append(Step(message, truncated=True, stop_reason="cancelled", policy_s=policy_s))
+                # The call may still be running, so this session cannot be stepped again.
+                self._episode.add(Step(message, truncated=True, stop_reason="cancelled", policy_s=policy_s))
                 self._retire_session()
                 raise
         step.policy_s = policy_s
         step.annotations, self._notes = self._notes, {}
-        self._episode.steps.append(step)
-        full = self.max_steps is not None and len(self._episode.steps) >= self.max_steps
-        if full and not step.terminated and not step.truncated:
+        self._episode.add(step)
+        is_last = self.max_steps is not None and len(self._episode.steps) >= self.max_steps
+        if is_last and not step.terminated and not step.truncated:
             step.truncated, step.stop_reason = True, "max_steps"
         if step.terminated or step.truncated:
             self._retire_session()
         info = step_info(self._episode, step)
         observation = self._observe(step_text(step), info)
         if self.render_mode == "human":
-            self._painter.print_new(self._episode)
+            self._renderer.print_new(self._episode)
         self._observed_at = time.perf_counter()
-        if failure is not None and given["on_failure"] == "raise":
+        if failure is not None and limits.on_failure == "raise":
             raise failure
         return observation, step.reward, step.terminated, step.truncated, info
 
@@ -350,35 +444,77 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             return info["blocks"]
         if self.obs_mode == "messages":
             return tuple(to_openai(self._episode.messages))
-        text, info["obs_truncated_chars"] = truncated(text, self._arguments["max_obs_chars"])
+        text, info["obs_truncated_chars"] = truncated(text, self.options.max_obs_chars)
         return text
 
+    def failed_row(
+        self,
+        error: Exception | str,
+        stop_reason: StopReason,
+        *,
+        action: AssistantMessage | None = None,
+        episode: Episode | None = None,
+    ) -> StepResult:
+        """Return a truncated row with an error, with the keys of any other row. `episode` is None if there is none."""
+        episode = episode or Episode(self.environment, self.variant, None, Task(self.split), ToolSet(), ())
+        error = str(error) or type(error).__name__
+        step = Step(action or AssistantMessage(), truncated=True, stop_reason=stop_reason, error=error)
+        info = {**reset_info(episode), **step_info(episode, step)}
+        return create_zero_array(cast(Any, self.observation_space)), 0.0, False, True, info
+
+    def _failed_reset(self, error: OpenRewardGymError) -> tuple[Observation, Info]:
+        """Return what a reset returns that failed without raising. The next step is a truncated row."""
+        self._episode, self._reset_failure = None, error
+        observation, _, _, _, info = self.failed_row(error, stop_reason_of(error))
+        return observation, info
+
+    def _failed_step(self, action: AssistantMessage) -> StepResult:
+        error, self._reset_failure = self._reset_failure, None
+        assert error is not None
+        return self.failed_row(error, stop_reason_of(error), action=action)
+
     def _retire_session(self) -> None:
-        """End the episode, and close its session without making the step wait for it."""
+        """End the episode, and close its session in the background."""
         if self._episode is not None:
             self._episode.ended_at = now_iso()
-        self._holder.let_go()
+        self._bound.end_session_later()
 
     async def _close(self) -> None:
-        await self._holder.end_session()
+        self._closed = True
+        await self._bound.end_session()
         adopted, self._adopted = self._adopted, None
         if adopted is not None:
             await adopted[0].close()
-        await self._holder.close()
+        await self._bound.close()
 
-    # Copies carry the arguments, never a session -------------------------------------------------------------------
+    # Copies have the options, but no session -----------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"arguments": self._given, "spec": self.spec, "np_random": self._np_random}
+        return {"options": self._requested, "spec": self.spec, "np_random": self._np_random}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        type(self).__init__(self, **state["arguments"])
+        self._begin(state["options"])
         self.spec = state["spec"]
         self._np_random = state["np_random"]
 
     def __repr__(self) -> str:
-        where = f", base_url={self._given['base_url']!r}" if self._given["base_url"] else ""
-        return f"{type(self).__name__}({self.environment!r}, split={self.split!r}{where})"
+        url = self._requested.client.base_url
+        address = f", base_url={server_origin(url)!r}" if url else ""
+        return f"{type(self).__name__}({self.environment!r}, split={self.split!r}{address})"
 
     def __str__(self) -> str:
         return repr(self)
+
+
+def _is_autoreset(frame: FrameType | None) -> bool:
+    """Return True if Gymnasium calls `reset` by itself in a step of a vector environment or of `Autoreset`.
+
+    `reset` has no argument that tells so, and a worker of `AsyncVectorEnv` that raises takes the whole batch down. So the first
+    caller that is not itself a `reset` of a wrapper is looked at, when a reset has failed.
+    """
+    while frame is not None and frame.f_code.co_name == "reset":
+        frame = frame.f_back
+    if frame is None or not str(frame.f_globals.get("__name__", "")).startswith("gymnasium."):
+        return False
+    name = frame.f_code.co_name
+    return name == "step" or (name == "_async_worker" and frame.f_locals.get("command") == "step")

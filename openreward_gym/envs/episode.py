@@ -1,26 +1,61 @@
-"""What happened in an episode: written by the env, read by recorders and renderers."""
+"""An episode: its data, written by the env and read by recorders and renderers, and the playing of one step.
+
+A model's mistake is an observation. A failure of the connection or the server truncates the episode, with its own stop reason
+and without a reward: never with a reward of 0 that looks like the environment's.
+"""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from openreward_gym.chat import parse_action
+from openreward_gym.chat.plain import plain
+from openreward_gym.errors import (
+    ConfigurationError,
+    OpenRewardGymError,
+    OutcomeUnknownError,
+    ProtocolError,
+    ServerError,
+    SessionLostError,
+    ToolFailedError,
+    TransportError,
+    TransportTimeoutError,
+)
+from openreward_gym.options import OnMessage
 from openreward_gym.types import (
     AssistantMessage,
     Json,
     Message,
+    Origin,
     StopReason,
     Task,
+    TextBlock,
     ToolCall,
     ToolOutput,
-    ToolResult,
     ToolSet,
     UserMessage,
 )
+from openreward_gym.types.rollout import now_iso
+
+NUDGE = "Please go on by calling one of the tools: {tools}."
+EMPTY = "Your message is empty: it has no text and no call. Call a tool, or write an answer."
+NOT_EXECUTED = "Not executed: the episode had already ended with an earlier call of the same message."
+
+_CALL = {"name", "arguments"}
+ACTION_FORMS = (
+    '{"name": ..., "arguments": {...}}, a list of such calls, an OpenAI, Anthropic or Gemini tool call or message '
+    "(dict or SDK object), an AssistantMessage, or plain text"
+)
+
+FAILURES = (TransportError, SessionLostError, ToolFailedError, ServerError, ProtocolError)
+"""Errors of the connection, the server and the environment, as opposed to the caller's mistakes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """A call and what it did. `executed` is False for a call that was never sent (malformed, or after the end)."""
+    """A call and its output. `executed` is False if the call was not sent: it was malformed, or the episode had ended."""
 
     call: ToolCall
     output: ToolOutput
@@ -31,23 +66,26 @@ class CallResult:
 
 @dataclass(slots=True)
 class Step:
-    """One step: the assistant's message and what followed.
+    """One step: the assistant's message, and the results of its calls.
 
     Attributes:
-        action: The assistant's message as the env took it.
-        results: The calls' results in their order.
-        reply: What the env said to a plain message that did not end the episode; empty if nothing.
-        reward: The sum of the calls' rewards, 0.0 where none was given.
-        has_reward: Whether any call gave a reward.
-        terminated, truncated, stop_reason: As `step` returned them.
-        error: What went wrong between us and the server; empty if nothing did.
-        started_at, ended_at: ISO 8601, UTC.
-        environment_s: Seconds in the environment. policy_s: Seconds since the last observation was returned.
-        annotations: What `env.unwrapped.annotate(...)` added.
+        action: The assistant's message.
+        results: The results of its calls, in order.
+        messages: The messages of the step: the action, a tool's message for each result, and the reply.
+        reply: The env's answer to a message without calls that did not end the episode. Empty if there is none.
+        reward: The sum of the rewards of the calls, 0.0 if no call has a reward.
+        has_reward: True if any call has a reward.
+        terminated, truncated, stop_reason: The values that `step` returned.
+        error: Description of a failure of the connection or the server. Empty if there was none.
+        started_at, ended_at: Times in ISO 8601, UTC.
+        environment_s: Seconds spent in the environment.
+        policy_s: Seconds between the last observation and this action.
+        annotations: Data added with `env.unwrapped.annotate(...)`.
     """
 
     action: AssistantMessage
     results: tuple[CallResult, ...] = ()
+    messages: tuple[Message, ...] = ()
     reply: str = ""
     reward: float = 0.0
     has_reward: bool = False
@@ -64,19 +102,19 @@ class Step:
 
 @dataclass(slots=True)
 class Episode:
-    """From `reset` to the end.
+    """One episode, from `reset` to its end.
 
     Attributes:
-        environment, variant, base_url: Where it runs; `base_url` is None for the hosted platform.
-        task: The task; `task.spec` is None where it was not read.
-        tools: What the session offers.
-        prompt: The conversation that the environment opened with.
-        seed: The seed given to `reset`; None if none was.
-        session_id: The server's id of the session; not part of any record.
-        started_at, ended_at: ISO 8601, UTC; `ended_at` empty while it runs.
-        reset_s: Seconds the reset took.
-        steps: What happened since.
-        annotations: What `env.unwrapped.annotate(...)` added before the first step.
+        environment, variant: Names of the environment and its variant. A variant of None is the default one.
+        base_url: URL of the server; None for the hosted platform.
+        task: The task. `task.spec` is None if the server does not tell it.
+        tools: The tools of the session.
+        prompt: The messages that the environment opened with.
+        seed: The seed passed to `reset`; None if there was none.
+        session_id: The server's id of the session. Records do not contain it.
+        started_at, ended_at: Times in ISO 8601, UTC. `ended_at` is empty while the episode runs.
+        reset_s: Duration of the reset, in seconds.
+        steps: The steps so far.
     """
 
     environment: str
@@ -87,31 +125,173 @@ class Episode:
     prompt: tuple[Message, ...]
     seed: int | None = None
     session_id: str | None = None
-    server_version: str | None = None
     started_at: str = ""
     ended_at: str = ""
     reset_s: float = 0.0
     steps: list[Step] = field(default_factory=list)
-    annotations: dict[str, Json] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
+        """True if the last step ended the episode."""
         return bool(self.steps) and (self.steps[-1].terminated or self.steps[-1].truncated)
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The transcript so far: the prompt, then each assistant turn followed by a user turn of its results."""
-        transcript = list(self.prompt)
-        for step in self.steps:
-            transcript.append(step.action)
-            transcript.extend(step_replies(step))
-        return tuple(transcript)
+        """The transcript so far: the prompt, then each assistant turn and the answers to it."""
+        return (*self.prompt, *(message for step in self.steps for message in step.messages))
+
+    def add(self, step: Step) -> None:
+        """Append a step, and make its messages, each with its origin and times."""
+        metadata = step.action.metadata
+        if step.annotations:
+            metadata = {**(metadata if isinstance(metadata, dict) else {}), **step.annotations}
+        step.action = step.action.replace(
+            origin=step.action.origin or "policy", ended_at=step.started_at or None, metadata=metadata
+        )
+        messages: list[Message] = [step.action]
+        for result in step.results:
+            # An answer that no server gave is the client's.
+            sent = result.executed and result.output.error_kind != "malformed"
+            origin: Origin = "environment" if sent else "client"
+            times = {"started_at": result.started_at, "ended_at": result.ended_at}
+            messages.append(result.output.answer(result.call, origin=origin, **times))
+        if step.reply:
+            messages.append(UserMessage(step.reply, origin="client"))
+        step.messages = tuple(messages)
+        self.steps.append(step)
 
 
-def step_replies(step: Step) -> list[Message]:
-    """What the environment answered to a step, as messages: results ride in one user turn, as on the wire."""
-    results = tuple(ToolResult(r.output.blocks, r.call.call_id, r.call.name, is_error=bool(r.output.error)) for r in step.results)
-    replies: list[Message] = [UserMessage(results)] if results else []
-    if step.reply:
-        replies.append(UserMessage(step.reply))
-    return replies
+class ToolSession(Protocol):
+    """The part of a session that a step uses."""
+
+    async def call(self, name: str, arguments: dict[str, object], *, timeout_s: float | None = None) -> ToolOutput: ...
+
+
+def stop_reason_of(error: OpenRewardGymError) -> StopReason:
+    """Return the stop reason of an episode that a failure of the connection or the server ended."""
+    # The order of the tests matters: both timeouts and unknown outcomes are transport errors.
+    if isinstance(error, TransportTimeoutError):
+        return "deadline"
+    if isinstance(error, OutcomeUnknownError):
+        return "outcome_unknown"
+    if isinstance(error, ToolFailedError):
+        return "tool_failed"
+    if isinstance(error, ServerError):
+        # Status 500 is an exception of the environment. Other statuses come from a proxy, and nothing ran.
+        return "tool_failed" if error.status == 500 else "session_lost"
+    # After an unreadable response the call may have run.
+    return "outcome_unknown" if isinstance(error, ProtocolError) else "session_lost"
+
+
+async def take_step(
+    session: ToolSession,
+    episode: Episode,
+    action: AssistantMessage,
+    *,
+    on_message: OnMessage = "terminate",
+    timeout_s: float | None = None,
+) -> tuple[Step, OpenRewardGymError | None]:
+    """Play an action.
+
+    Calls run one after the other, in order. After a call that ends the episode, the others are not executed. A message
+    without any content reaches no tool: the step's reply says so, and the episode goes on.
+
+    Args:
+        session: The session to call tools of.
+        episode: The episode.
+        action: The assistant's message.
+        on_message: Effect of a plain message in an environment without a terminal tool.
+        timeout_s: Seconds that each call may take. None leaves the limit to the session.
+
+    Returns:
+        The step, and the failure that ended it or None.
+    """
+    started_at = ended_at = now_iso()
+    step = Step(action, started_at=started_at)
+    begun = time.perf_counter()
+    failure: OpenRewardGymError | None = None
+    calls = action.tool_calls
+    is_answer = not calls
+    if not action.blocks:
+        step.reply = EMPTY
+    elif is_answer:
+        calls = _message_calls(episode, action, step, on_message)
+    results: list[CallResult] = []
+    for call in calls:
+        # The first call begins with the step, each further call when the one before it ended.
+        started_at = ended_at
+        executed = False
+        if step.terminated:
+            output = ToolOutput((TextBlock(NOT_EXECUTED),), error=NOT_EXECUTED, error_kind="episode_finished")
+        elif call.arguments is None:
+            output = _malformed(call)
+        else:
+            executed = True
+            try:
+                output = await session.call(call.name, dict(call.arguments), timeout_s=timeout_s)
+            except FAILURES as error:
+                # The call gets no invented result: the step has the error.
+                failure, step.error = error, str(error)
+                break
+            _count(step, output)
+        ended_at = now_iso()
+        results.append(CallResult(call, output, started_at, ended_at, executed))
+    step.results = tuple(results)
+    if is_answer and results and not results[0].output.error and not step.terminated:
+        # A terminal tool ends the episode even if its output does not say so.
+        step.terminated, step.stop_reason = True, "message"
+    if failure is not None:
+        step.truncated, step.terminated = True, False
+        step.stop_reason = stop_reason_of(failure)
+    step.environment_s = time.perf_counter() - begun
+    step.ended_at = ended_at if failure is None else now_iso()
+    return step, failure
+
+
+def _message_calls(episode: Episode, action: AssistantMessage, step: Step, on_message: OnMessage) -> tuple[ToolCall, ...]:
+    """Return the call of the terminal tool for a plain message. Without such a tool, apply `on_message` to the step."""
+    terminal = episode.tools.terminal
+    if terminal is not None:
+        arguments = {} if terminal.arg is None else {terminal.arg: action.text}
+        return (ToolCall(terminal.name, arguments),)
+    if on_message == "nudge":
+        step.reply = NUDGE.format(tools=", ".join(tool.name for tool in episode.tools) or "(none)")
+    elif on_message == "terminate":
+        step.terminated, step.stop_reason = True, "message"
+    else:
+        step.truncated, step.stop_reason = True, "message"
+    return ()
+
+
+def _malformed(call: ToolCall) -> ToolOutput:
+    text = f"The arguments of {call.name!r} are not a JSON object: {(call.content or '')[:200]!r}. Send an object."
+    return ToolOutput((TextBlock(text),), error=text, error_kind="malformed")
+
+
+def _count(step: Step, output: ToolOutput) -> None:
+    if output.reward is not None:
+        step.reward += output.reward
+        step.has_reward = True
+    if output.finished or output.error_kind == "episode_finished":
+        step.terminated, step.stop_reason = True, "finished"
+
+
+def as_message(action: Any) -> AssistantMessage:
+    """Convert an action to an assistant message.
+
+    A call with wrong arguments is a valid action, and so is an empty list of calls: a model's mistake is an observation.
+
+    Raises:
+        ConfigurationError: `step` does not take such an object.
+    """
+    if isinstance(action, AssistantMessage):
+        return action
+    if type(action) is dict and action.keys() == _CALL and type(action["name"]) is str and type(action["arguments"]) is dict:
+        # The commonest form needs no search for a provider's format.
+        return AssistantMessage((ToolCall(action["name"], plain(action["arguments"])),))
+    try:
+        return parse_action(action)
+    except (TypeError, ValueError) as error:
+        shown = repr(action)
+        shown = shown if len(shown) <= 200 else shown[:200] + "..."
+        raise ConfigurationError(f"step() cannot take {shown} ({error}); it takes {ACTION_FORMS}") from None

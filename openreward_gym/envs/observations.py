@@ -1,16 +1,28 @@
-"""What the caller of an env sees: blocks as an observation, and `info` with keys whose types never change.
+"""Observations, infos and renderings of an episode.
 
-Vector environments merge infos by guessing a dtype from the first value, so each key here has one type, always:
-no None, no arrays, no foreign dicts (`metadata` travels as JSON text).
+Each key of an `info` always has the same type, and none is None, an array or a dict: Gymnasium's vector environments take the
+dtype of a key from its first value and merge dicts recursively, so that a dict after a None, or a float after an integer, would
+raise or be truncated. Therefore `info["metadata"]` is JSON text, whatever the environment's metadata is. The value itself is
+`env.unwrapped.last_step.results[i].output.metadata`.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+import textwrap
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
 
 from openreward_gym.envs.episode import Episode, Step
+from openreward_gym.envs.spaces import BlocksSpace, MessagesSpace, UnicodeText
+from openreward_gym.errors import MissingExtraError
+from openreward_gym.options import ObsMode
 from openreward_gym.types import (
     AssistantMessage,
     Block,
@@ -25,21 +37,28 @@ from openreward_gym.types import (
     text_of,
 )
 
-ObsMode: TypeAlias = Literal["text", "blocks", "messages"]
-OBS_MODES: tuple[str, ...] = get_args(ObsMode)
-
 Info: TypeAlias = dict[str, Any]
+
+WIDTH, HEIGHT = 960, 720
+"""Size in pixels of every rendered image: RecordVideo needs one size for all frames."""
+
+
+def observation_space(obs_mode: ObsMode, max_obs_chars: int | None) -> gymnasium.Space[Any]:
+    """Return the space of the observations of an `obs_mode`."""
+    if obs_mode == "text":
+        return UnicodeText(max_length=max_obs_chars)
+    return BlocksSpace() if obs_mode == "blocks" else MessagesSpace()
 
 
 def conversation_text(messages: Sequence[Message]) -> str:
-    """A conversation as text: one user message is its own text; anything longer shows who speaks."""
+    """Return a conversation as text. A single user message is only its text; a longer conversation shows the roles."""
     if len(messages) == 1 and messages[0].role == "user":
         return blocks_text(messages[0].blocks)
-    return "\n\n".join(f"[{message.role}]\n{blocks_text(message.blocks)}" for message in messages)
+    return transcript(messages)
 
 
 def blocks_text(blocks: Sequence[Block]) -> str:
-    """Blocks as text; reasoning, calls and results that a conversation begins with are shown, not lost."""
+    """Return blocks as text, including reasoning, calls and results."""
     parts = []
     for block in blocks:
         if isinstance(block, ReasoningItem):
@@ -54,7 +73,7 @@ def blocks_text(blocks: Sequence[Block]) -> str:
 
 
 def step_text(step: Step) -> str:
-    """A step's answer as text: of one call its result, of several each under its tool's name; what failed, last."""
+    """Return the results of a step as text: a single result alone, several each under its tool's name, then an error."""
     if len(step.results) == 1:
         parts = [blocks_text(step.results[0].output.blocks)]
     else:
@@ -64,9 +83,12 @@ def step_text(step: Step) -> str:
 
 
 def truncated(text: str, max_chars: int | None) -> tuple[str, int]:
-    """(text, number of characters cut): the head and the tail stay, a marker between them says what is missing.
+    """Cut the middle of a text, and put a marker with the number of cut characters in its place.
 
-    The result is never longer than `max_chars`; where the marker does not fit, the head alone stays.
+    The result is never longer than `max_chars`. If the marker does not fit, the head alone is kept.
+
+    Returns:
+        The text, and the number of characters that were cut.
     """
     if max_chars is None or len(text) <= max_chars:
         return text, 0
@@ -80,7 +102,7 @@ def truncated(text: str, max_chars: int | None) -> tuple[str, int]:
 
 
 def block_elements(blocks: Sequence[Block]) -> tuple[dict[str, Any], ...]:
-    """Blocks as `BlocksSpace` has them: `{"type": "text", "text"}` and `{"type": "image", "data": bytes, "mime"}`."""
+    """Return blocks as elements of `BlocksSpace`: `{"type": "text", "text"}` and `{"type": "image", "data", "mime"}`."""
     elements: list[dict[str, Any]] = []
     for block in blocks:
         if isinstance(block, ImageBlock):
@@ -97,18 +119,19 @@ def block_elements(blocks: Sequence[Block]) -> tuple[dict[str, Any], ...]:
 
 
 def message_blocks(messages: Sequence[Message]) -> tuple[Block, ...]:
+    """Return the blocks of all messages."""
     return tuple(block for message in messages for block in message.blocks)
 
 
 def step_blocks(step: Step) -> list[Block]:
-    """All blocks a step brought: the results' of its calls, what the env said, the error as a text block at the end."""
+    """Return the blocks of a step: those of the results, then the env's reply and the error as text blocks."""
     blocks = [block for result in step.results for block in result.output.blocks]
     blocks.extend(TextBlock(text) for text in (step.reply, step.error) if text)
     return blocks
 
 
 def reset_info(episode: Episode) -> Info:
-    """The info of `reset`: that of a step which did nothing, and the tools."""
+    """Return the info of `reset`: the keys of a step's info, `tools` and `action_mask`."""
     info = step_info(episode, Step(AssistantMessage()))
     info["blocks"] = block_elements(message_blocks(episode.prompt))
     info["tools"] = tuple(
@@ -119,7 +142,7 @@ def reset_info(episode: Episode) -> Info:
 
 
 def step_info(episode: Episode, step: Step) -> Info:
-    """The info of a step; where several calls ran, `tool` and `tool_call_id` are the last one's, `error` the first's."""
+    """Return the info of a step. With several calls, `tool` and `tool_call_id` are those of the last, `error` is the first."""
     last = step.results[-1] if step.results else None
     wrong = next((result.output for result in step.results if result.output.error), None)
     metadata: Json = [result.output.metadata for result in step.results]
@@ -141,3 +164,93 @@ def step_info(episode: Episode, step: Step) -> Info:
         "metadata": "null" if metadata is None else json.dumps(metadata, default=str),
         "blocks": block_elements(step_blocks(step)),
     }
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """Return the messages as text, each under its role."""
+    return "\n\n".join(
+        f"[{message.role}{' (error)' if message.is_error else ''}]\n{blocks_text(message.blocks)}" for message in messages
+    )
+
+
+class Renderer:
+    """Renderer of one env's episodes. It prints each message once."""
+
+    def __init__(self) -> None:
+        self._printed: tuple[str, int] = ("", 0)
+
+    def render(self, mode: str, episode: Episode | None) -> Any:
+        """Render an episode: "ansi" as a string, "rgb_array" as a uint8 array (HEIGHT, WIDTH, 3), "human" to stdout."""
+        if mode == "human":
+            if episode is not None:
+                self.print_new(episode)
+            return None
+        messages = () if episode is None else episode.messages
+        return transcript(messages) if mode == "ansi" else picture(messages)
+
+    def print_new(self, episode: Episode) -> None:
+        """Print the messages that were not printed yet."""
+        name, printed = self._printed
+        if name != episode.started_at:
+            printed = 0
+        messages = episode.messages
+        if printed < len(messages):
+            sys.stdout.write(transcript(messages[printed:]) + "\n\n")
+            sys.stdout.flush()
+        self._printed = (episode.started_at, len(messages))
+
+
+def picture(messages: tuple[Message, ...]) -> NDArray[np.uint8]:
+    """Return the latest image, letterboxed, or a drawing of the end of the transcript if there is no image."""
+    latest = _latest_image(messages)
+    return _letterbox(latest) if latest is not None else _draw(transcript(messages))
+
+
+def _latest_image(messages: tuple[Message, ...]) -> bytes | None:
+    for message in reversed(messages):
+        for block in reversed(message.blocks):
+            inner: tuple[Block, ...] = block.blocks if isinstance(block, ToolResult) else (block,)
+            for candidate in reversed(inner):
+                if isinstance(candidate, ImageBlock) and candidate.content:
+                    return candidate.content
+    return None
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingExtraError('render_mode="rgb_array" needs Pillow: pip install "openreward-gym[render]"') from None
+    return Image
+
+
+def _letterbox(content: bytes) -> NDArray[np.uint8]:
+    image_module = _pillow()
+    try:
+        image = image_module.open(io.BytesIO(content)).convert("RGB")
+    except (OSError, ValueError, image_module.DecompressionBombError) as error:
+        return _draw(f"[image cannot be shown: {error}]")
+    image.thumbnail((WIDTH, HEIGHT))
+    canvas = image_module.new("RGB", (WIDTH, HEIGHT), "black")
+    canvas.paste(image, ((WIDTH - image.width) // 2, (HEIGHT - image.height) // 2))
+    return np.asarray(canvas, dtype=np.uint8)
+
+
+def _draw(text: str) -> NDArray[np.uint8]:
+    from PIL import ImageDraw, ImageFont
+
+    image_module = _pillow()
+    size, margin = 14, 12
+    font = ImageFont.load_default(size)
+    columns = int((WIDTH - 2 * margin) / font.getlength("n"))
+    rows = (HEIGHT - 2 * margin) // (size + 4)
+    lines: list[str] = []
+    for line in text[-columns * rows * 4 :].split("\n"):
+        lines.extend(textwrap.wrap(line, columns, drop_whitespace=False) or [""])
+    canvas = image_module.new("RGB", (WIDTH, HEIGHT), "#111418")
+    drawing = ImageDraw.Draw(canvas)
+    for row, line in enumerate(lines[-rows:]):
+        colour = "#7fb4ff" if line.startswith("[") else "#e6e6e6"
+        printable = line.encode("utf-8", "replace").decode("utf-8")
+        drawing.text((margin, margin + row * (size + 4)), printable, fill=colour, font=font)
+    return np.asarray(canvas, dtype=np.uint8)

@@ -1,6 +1,6 @@
-"""Names for `gymnasium.make`: the catch-all `OpenReward-v0`, and one id for each environment that is registered.
+"""Ids for `gymnasium.make`: `OpenReward-v0` for every environment, and one id for each environment that is registered.
 
-An id is Gymnasium's `[namespace/]name[-vN]`: an environment's `owner/name` is one as it stands.
+An id of Gymnasium has the form `[namespace/]name[-vN]`, so the `owner/name` of an environment is a valid id.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import EnvOptions
 
 CATCH_ALL = "OpenReward-v0"
 ENTRY_POINT = "openreward_gym.envs.env:OpenRewardEnv"
@@ -19,23 +20,30 @@ VECTOR_ENTRY_POINT = "openreward_gym.envs.vector:OpenRewardVectorEnv"
 
 
 def register_catch_all() -> None:
-    """Register `OpenReward-v0`; done when `openreward_gym` is imported."""
+    """Register `OpenReward-v0`. Importing `openreward_gym` does this."""
     if CATCH_ALL not in gymnasium.registry:
         gymnasium.register(CATCH_ALL, ENTRY_POINT, vector_entry_point=VECTOR_ENTRY_POINT, nondeterministic=True)
 
 
 def spec(environment: str, **arguments: Any) -> EnvSpec:
-    """The `EnvSpec` of an environment, for `gymnasium.make(spec)`; nothing is registered.
+    """Return the `EnvSpec` of an environment, for `gymnasium.make(spec)`. Nothing is registered.
 
     Args:
-        environment: "owner/name" or a name on one server.
-        **arguments: `OpenRewardEnv`'s, all plain JSON: they travel in the spec, so they name secrets, never hold them.
+        environment: "owner/name", or a name on one server.
+        **arguments: Arguments of `OpenRewardEnv`, all plain JSON. The spec contains them, so they name secrets, and never
+            hold them.
 
     Raises:
-        ConfigurationError: It is no name, Gymnasium cannot use the name as an id, or an argument is not JSON.
+        ConfigurationError: Gymnasium cannot use the name as an id, or an argument is unknown, wrong or not JSON.
+
+    Example:
+        >>> made = spec("owner/name", split="test")
+        >>> made.id, made.kwargs
+        ('owner/name', {'environment': 'owner/name', 'split': 'test'})
     """
     _check_name(environment)
     _check_json(arguments)
+    EnvOptions.from_keywords({"environment": environment, **arguments})
     try:
         return EnvSpec(
             environment,
@@ -51,18 +59,22 @@ def spec(environment: str, **arguments: Any) -> EnvSpec:
 
 
 def register(environment: str, *, id: str | None = None, **arguments: Any) -> str:
-    """Register an environment, so that `gymnasium.make(environment)` makes it; again with other arguments replaces it.
+    """Register an environment for `gymnasium.make`. Registering it again replaces its arguments.
 
     Args:
-        environment: "owner/name" or a name on one server.
-        id: The id; None takes the environment's name.
-        **arguments: As for `spec`.
+        environment: "owner/name", or a name on one server.
+        id: The id in Gymnasium. None takes the environment's name.
+        **arguments: Arguments of `OpenRewardEnv`, as for `spec`.
 
     Returns:
         The id.
 
     Raises:
-        ConfigurationError: As for `spec`; or the id is that of an environment which is not ours.
+        ConfigurationError: As for `spec`; or the id belongs to an environment of another package.
+
+    Example:
+        >>> register("owner/name", split="test")
+        'owner/name'
     """
     made = spec(environment, **arguments)
     if id is not None and (not isinstance(id, str) or not id):

@@ -1,23 +1,23 @@
-"""Which task an episode gets: a pure function of the seed, or of what `reset` was told."""
+"""The choice of an episode's task: a pure function of the seed and of the options of `reset`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import TaskOrder, unknown_option
 from openreward_gym.types import Json
 
-TaskOrder: TypeAlias = Literal["sequential", "random", "shuffle"]
 RESET_OPTIONS = ("split", "task_index", "task_spec")
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """What `reset(options=...)` asked for. `index` and `spec` None: the task order chooses."""
+    """The task that `reset(options=...)` requests. With `index` and `spec` None, the task order chooses."""
 
     split: str
     index: int | None = None
@@ -25,15 +25,15 @@ class TaskRequest:
 
 
 def task_request(options: Mapping[str, Any] | None, split: str, index: int | None) -> TaskRequest:
-    """Read `reset`'s options; `split` and `index` are the env's own, used where the options are silent.
+    """Read the options of `reset`. `split` and `index` are the env's own, for options that are missing.
 
     Raises:
-        ConfigurationError: An unknown option, one of the wrong type, or both an index and a spec.
+        ConfigurationError: An option is unknown or has the wrong type, or both an index and a spec are passed.
     """
     options = dict(options or {})
-    unknown = sorted(set(options) - set(RESET_OPTIONS))
-    if unknown:
-        raise ConfigurationError(f"reset(options=...) has no option {unknown[0]!r}; it takes {', '.join(RESET_OPTIONS)}")
+    for name in options:
+        if name not in RESET_OPTIONS:
+            raise ConfigurationError(unknown_option("reset(options=...)", name, RESET_OPTIONS))
     wanted_split = options.get("split", split)
     if not isinstance(wanted_split, str) or not wanted_split:
         raise ConfigurationError(f"options['split'] must be the name of a split, not {wanted_split!r}")
@@ -46,28 +46,31 @@ def task_request(options: Mapping[str, Any] | None, split: str, index: int | Non
         return TaskRequest(wanted_split, None, spec)
     wanted = options.get("task_index", index)
     if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int | np.integer)):
-        raise ConfigurationError(f"options['task_index'] must be a whole number, not {wanted!r}")
+        raise ConfigurationError(f"options['task_index'] must be an integer, not {wanted!r}")
     return TaskRequest(wanted_split, None if wanted is None else int(wanted))
 
 
 class TaskChooser:
-    """Chooses an index of a split.
+    """Chooses the index of the next task in a split.
 
-    - "sequential": seed s gives task s % n, so `for s in range(n): env.reset(seed=s)` covers a split exactly once; a
-      reset without a seed takes the next one.
+    - "sequential": seed s gives task s % n, so `for s in range(n): env.reset(seed=s)` plays each task of a split once. A
+      reset without a seed takes the next task.
     - "random": drawn from the env's own generator, independently each time.
-    - "shuffle": a permutation drawn at each seed; resets without one walk along it, then along another.
+    - "shuffle": a random permutation for each seed. Resets without a seed go through it, then through another one.
+
+    Example:
+        >>> chooser, rng = TaskChooser("sequential"), np.random.default_rng(0)
+        >>> [chooser.choose(5, seed, rng) for seed in (3, None, None)]
+        [3, 4, 0]
     """
 
-    def __init__(self, order: str) -> None:
-        if order not in get_args(TaskOrder):
-            raise ConfigurationError(f"task_order must be one of {', '.join(get_args(TaskOrder))}, not {order!r}")
+    def __init__(self, order: TaskOrder) -> None:
         self.order = order
         self._position = 0
         self._key: int | None = None
 
     def choose(self, n: int, seed: int | None, rng: np.random.Generator) -> int:
-        """The index, 0 <= index < `n`, of the next episode; `seed` is that of its `reset`, None if it had none."""
+        """Return the index of the next task, 0 <= index < `n`. `seed` is the seed of the reset, None if it had none."""
         if self.order == "random":
             return int(rng.integers(n))
         if seed is not None:
@@ -82,10 +85,10 @@ class TaskChooser:
 
 
 def _permuted(index: int, n: int, key: int) -> int:
-    """The place of `index` in a permutation of range(n) that `key` names, in constant memory.
+    """Return the image of `index` under the permutation of range(n) numbered `key`, in constant memory.
 
-    A four-round Feistel network over the next even number of bits, walked until it lands inside range(n)
-    (Black and Rogaway, Ciphers with Arbitrary Finite Domains, 2002).
+    The permutation is a four-round Feistel network over the next even number of bits, iterated until the value lies in
+    range(n) (Black and Rogaway, Ciphers with Arbitrary Finite Domains, 2002).
     """
     half = max(1, ((n - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1

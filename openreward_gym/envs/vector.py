@@ -1,4 +1,4 @@
-"""Many sessions of an OpenReward environment as a `gymnasium.vector.VectorEnv`: one event loop, nobody waits for the slowest."""
+"""Many sessions of an OpenReward environment as a `gymnasium.vector.VectorEnv`, on one event loop."""
 
 from __future__ import annotations
 
@@ -10,59 +10,77 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import deepcopy
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Never, Self
 
 import gymnasium
+import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from openreward_gym.envs.actions import as_message
+from openreward_gym.envs.batches import Batch, InFlight, Job, batch_of, merged_infos
+from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.envs.players import Player
-from openreward_gym.envs.rows import Batch, batch_of, merged_infos
+from openreward_gym.envs.episode import as_message
+from openreward_gym.envs.slots import SessionPrefetcher, VectorSlot
 from openreward_gym.envs.spaces import ToolCallSpace
-from openreward_gym.envs.task_line import TaskLine
-from openreward_gym.envs.under_way import Job, UnderWay
-from openreward_gym.envs.vector_arguments import (
-    autoreset_mode_of,
-    check_number,
-    count_of,
-    ids_of,
-    masked,
-    options_of,
-    seeds_of,
-)
 from openreward_gym.errors import ConfigurationError, ResetNeededError
+from openreward_gym.options import (
+    ClientOptions,
+    EnvOptions,
+    EpisodeLimits,
+    ObsMode,
+    OnFailure,
+    OnMessage,
+    OnResetFailure,
+    RenderMode,
+    RetryLimits,
+    SessionOptions,
+    TaskOrder,
+    integer,
+    refuse_unknown,
+    retry_limits_of,
+)
 from openreward_gym.protocol import loop
+from openreward_gym.protocol.transport import TransportLike
 
 log = logging.getLogger("openreward_gym")
+
+PER_ENV_OPTIONS = ("task_index", "task_spec")
+"""Options of `reset` that may be lists with one element per env."""
 
 
 class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
     """`num_envs` sessions played at once in this process.
 
-    `reset` and `step` are Gymnasium's: all envs, in their order. A step takes as long as its slowest call, so where times
-    vary much use `send` and `recv`, which take and give whatever envs are free. What fails at the server is a truncated
-    row with `info["error"]` and `info["stop_reason"]`, never an exception for the batch. Observations are tuples, one
-    element an env.
+    `reset` and `step` are Gymnasium's: they play all envs, in order. A step takes as long as its slowest call. If durations
+    vary much, use `send` and `recv`, which return the envs that are done. A failure at the server is a truncated row with
+    `info["error"]` and `info["stop_reason"]`, never an exception for the batch. Observations are tuples with one element per
+    env. All envs share one client.
 
     Args:
-        num_envs: How many sessions are played at once.
-        environment: The environment's name, or a class: see `OpenRewardEnv`. Required.
-        autoreset_mode: What follows an episode's end: with NEXT_STEP the env's next action is ignored and it is reset;
-            with SAME_STEP it is reset at once, the end being in `infos["final_obs"]` and `infos["final_info"]`; with
-            DISABLED it waits for `reset(options={"reset_mask": ...})`, and no session is opened that nobody asked for.
-        prefetch: How many sessions on the next tasks are opened ahead, in all. They are held at the server: 0 for none.
-        share_tasks: Whether the envs take the next tasks of one order, so that each is played once, rather than each env
-            those of its own order from its own seed on (as Gymnasium's vector environments do).
-        max_inflight: At most so many resets, steps and openings ahead are under way at once; None for no limit.
-        max_episode_steps: Gymnasium's name for `max_steps`; None for no other limit.
-        wrap: Put around each env, e.g. `lambda env: RecordRollouts(env, store)`; None for nothing.
-        **arguments: Those of `OpenRewardEnv`.
+        num_envs: Number of sessions to play at once.
+        environment: Name of the environment, or a class: see `OpenRewardEnv`. Required.
+        autoreset_mode: What follows an episode's end. With NEXT_STEP the env's next action is ignored and the env is reset.
+            With SAME_STEP it is reset at once, and the end is in `infos["final_obs"]` and `infos["final_info"]`. With DISABLED
+            it waits for `reset(options={"reset_mask": ...})`, so that only requested sessions are opened.
+        prefetch: Number of sessions on the next tasks to open ahead, in all. The server holds them. 0 opens none.
+        share_tasks: True lets the envs take the next tasks of one order, so that each task is played once. False gives each
+            env an order of its own from its own seed, as Gymnasium's vector environments do.
+        max_inflight: Largest number of resets, steps and prefetched openings at once. None sets no limit.
+        max_episode_steps: Gymnasium's name for `max_steps`; the smaller one applies. None sets no further limit.
+        wrap: Function that wraps each env, e.g. `lambda env: RecordRollouts(env, store)`. None wraps nothing.
+
+    The other arguments are those of `OpenRewardEnv`.
 
     Raises:
-        ConfigurationError: An argument cannot be.
+        ConfigurationError: An argument is unknown or has a wrong value.
+
+    Example:
+        >>> envs = OpenRewardVectorEnv(2, environment="weather", base_url="http://127.0.0.1:8080", autoreset_mode="DISABLED")
+        >>> envs.num_envs, envs.single_observation_space
+        (2, UnicodeText())
+        >>> envs.close()
     """
 
     def __init__(
@@ -76,78 +94,149 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         max_inflight: int | None = None,
         max_episode_steps: int | None = None,
         wrap: Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]] | None = None,
-        **arguments: Any,
+        base_url: str | None = None,
+        variant: str | None = None,
+        split: str = "train",
+        task_index: int | None = None,
+        task_order: TaskOrder = "sequential",
+        obs_mode: ObsMode = "text",
+        max_obs_chars: int | None = None,
+        render_mode: RenderMode | None = None,
+        toolset: str | None = None,
+        secrets_env: Mapping[str, str] | None = None,
+        secret_domains: Mapping[str, Sequence[str]] | None = None,
+        env_overrides: Mapping[str, str] | None = None,
+        max_steps: int | None = None,
+        reset_timeout_s: float = 900.0,
+        step_timeout_s: float | None = 600.0,
+        episode_timeout_s: float | None = None,
+        on_message: OnMessage = "terminate",
+        on_failure: OnFailure = "truncate",
+        on_reset_failure: OnResetFailure = "auto",
+        api_key_env: str = "OPENREWARD_API_KEY",
+        transport: TransportLike = "fast",
+        request_timeout_s: float = 60.0,
+        idle_timeout_s: float = 30.0,
+        ping_interval_s: float = 10.0,
+        retry_limits: RetryLimits | Mapping[str, float] | None = None,
+        **unknown: Never,
     ) -> None:
         self.closed = True  # until there is something to close
-        check_number("num_envs", num_envs, least=1)
-        check_number("prefetch", prefetch, least=0)
-        if max_inflight is not None:
-            check_number("max_inflight", max_inflight, least=1)
+        refuse_unknown(OpenRewardVectorEnv.__init__, unknown)
+        self.num_envs = integer(1)("num_envs", num_envs)
+        integer(0)("prefetch", prefetch)
+        integer(1, optional=True)("max_inflight", max_inflight)
+        integer(1, optional=True)("max_episode_steps", max_episode_steps)
         if max_episode_steps is not None:
-            arguments["max_steps"] = min(max_episode_steps, arguments.get("max_steps") or max_episode_steps)
-        self.num_envs = int(num_envs)
+            max_steps = max_episode_steps if max_steps is None else min(max_episode_steps, max_steps)
+        self.options = resolve_host(
+            EnvOptions(
+                environment=environment,
+                variant=variant,
+                split=split,
+                task_index=task_index,
+                task_order=task_order,
+                obs_mode=obs_mode,
+                max_obs_chars=max_obs_chars,
+                render_mode=render_mode,
+                client=ClientOptions(
+                    base_url=base_url,
+                    api_key_env=api_key_env,
+                    transport=transport,
+                    request_timeout_s=request_timeout_s,
+                    idle_timeout_s=idle_timeout_s,
+                    ping_interval_s=ping_interval_s,
+                    retry_limits=retry_limits_of("retry_limits", retry_limits),
+                ),
+                session=SessionOptions(
+                    toolset=toolset, secrets_env=secrets_env, secret_domains=secret_domains, env_overrides=env_overrides
+                ),
+                limits=EpisodeLimits(
+                    max_steps=max_steps,
+                    reset_timeout_s=reset_timeout_s,
+                    step_timeout_s=step_timeout_s,
+                    episode_timeout_s=episode_timeout_s,
+                    on_message=on_message,
+                    on_failure=on_failure,
+                    on_reset_failure=on_reset_failure,
+                ),
+            )
+        )
         self.autoreset_mode = autoreset_mode_of(autoreset_mode)
+        self._make_slots(prefetch, share_tasks, max_inflight, wrap)
+        self.closed = False
+
+    def _make_slots(
+        self,
+        prefetch: int,
+        share_tasks: bool,
+        max_inflight: int | None,
+        wrap: Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]] | None,
+    ) -> None:
         self.metadata = {**OpenRewardEnv.metadata, "autoreset_mode": self.autoreset_mode}
-        bases = [OpenRewardEnv(environment, **arguments) for _ in range(self.num_envs)]
-        self.render_mode = bases[0].render_mode
+        self._client = SharedClient(self.options)
+        bases = [OpenRewardEnv.from_options(self.options, self._client) for _ in range(self.num_envs)]
+        self.render_mode = self.options.render_mode
         self.single_observation_space = bases[0].observation_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._action_space: gymnasium.Space[Any] | None = None
         limit: AbstractAsyncContextManager[Any] = nullcontext() if max_inflight is None else asyncio.Semaphore(max_inflight)
         if share_tasks:
-            self._lines = [TaskLine(OpenRewardEnv(environment, **arguments), prefetch, limit)]
+            source = OpenRewardEnv.from_options(self.options, self._client)
+            self._prefetchers = [SessionPrefetcher(source, prefetch, limit)]
         else:
-            share, rest = divmod(prefetch, self.num_envs)
-            self._lines = [TaskLine(base, share + (i < rest), limit) for i, base in enumerate(bases)]
+            share, remainder = divmod(prefetch, self.num_envs)
+            self._prefetchers = [SessionPrefetcher(base, share + (i < remainder), limit) for i, base in enumerate(bases)]
         same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
-        self._players = [
-            Player(i, base if wrap is None else wrap(base), self._lines[0 if share_tasks else i], limit, same_step=same_step)
+        self._slots = [
+            VectorSlot(
+                i, base if wrap is None else wrap(base), self._prefetchers[0 if share_tasks else i], limit, same_step=same_step
+            )
             for i, base in enumerate(bases)
         ]
-        self._shared = share_tasks
-        self._under_way = UnderWay(self._players)
+        self._shares_tasks = share_tasks
+        self._in_flight = InFlight([slot.row_of for slot in self._slots])
         self._pid = os.getpid()
-        self.closed = False
 
-    # Spaces and what else can be known ----------------------------------------------------------------------------
+    # Spaces and state ---------------------------------------------------------------------------------------------
 
     @property
     def single_action_space(self) -> ToolCallSpace:  # type: ignore[override]
-        """The environment's shared tools as a space; asked from the server at first use."""
-        return self._players[0].base.action_space
+        """The environment's shared tools as a space. The server is asked at the first use."""
+        return self._slots[0].base.action_space
 
     @property
     def action_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
-        """`num_envs` times the single action space."""
+        """The single action space, batched `num_envs` times."""
         if self._action_space is None:
             self._action_space = batch_space(self.single_action_space, self.num_envs)
         return self._action_space
 
     @property
     def envs(self) -> tuple[gymnasium.Env[Any, Any], ...]:
-        """The envs, in the wrapper that `wrap` put around them. To be looked at: the vector environment plays them."""
-        return tuple(player.env for player in self._players)
+        """The envs, wrapped by `wrap`, for inspection only: the vector environment plays them."""
+        return tuple(slot.env for slot in self._slots)
 
     def stats(self) -> dict[str, float]:
-        """What has happened since the start.
+        """Return counts and mean durations since the start.
 
-        `steps`, `episodes` (ended), `resets`, `failures` (rows that infrastructure ended); `in_flight` (sent, not yet
-        answered), `waiting` (answered, not yet received), `ready_ahead` (sessions held ready), `ready_share` (of the resets
-        that took the next task, how many found its session open); `reset_s` and `step_s` (mean seconds).
+        `steps`, `resets`, `episodes` (ended) and `failures` (rows that a failed connection or server ended); `in_flight` (sent,
+        no result yet), `waiting` (result not received yet), `ready_ahead` (sessions held ready), `ready_share` (share of the
+        resets on a next task that found its session open); `reset_s` and `step_s` (mean seconds).
         """
-        players, taken = self._players, sum(line.taken for line in self._lines)
-        resets, steps = sum(p.resets for p in players), sum(p.steps for p in players)
+        slots, taken = self._slots, sum(prefetcher.taken for prefetcher in self._prefetchers)
+        resets, steps = sum(slot.resets for slot in slots), sum(slot.steps for slot in slots)
         return {
             "steps": steps,
-            "episodes": sum(p.episodes for p in players),
+            "episodes": sum(slot.episodes for slot in slots),
             "resets": resets,
-            "failures": sum(p.failures for p in players),
-            "in_flight": len(self._under_way.busy) - self._under_way.waiting,
-            "waiting": self._under_way.waiting,
-            "ready_ahead": sum(line.ready for line in self._lines),
-            "ready_share": sum(line.taken_ready for line in self._lines) / taken if taken else 0.0,
-            "reset_s": sum(p.reset_s for p in players) / resets if resets else 0.0,
-            "step_s": sum(p.step_s for p in players) / steps if steps else 0.0,
+            "failures": sum(slot.failures for slot in slots),
+            "in_flight": len(self._in_flight.busy) - self._in_flight.waiting,
+            "waiting": self._in_flight.waiting,
+            "ready_ahead": sum(prefetcher.ready for prefetcher in self._prefetchers),
+            "ready_share": sum(prefetcher.taken_ready for prefetcher in self._prefetchers) / taken if taken else 0.0,
+            "reset_s": sum(slot.reset_s for slot in slots) / resets if resets else 0.0,
+            "step_s": sum(slot.step_s for slot in slots) / steps if steps else 0.0,
         }
 
     # Gymnasium's face ---------------------------------------------------------------------------------------------
@@ -155,12 +244,12 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Begin an episode in all envs at once; what was under way in them is cancelled.
+        """Begin an episode in all envs at once. Resets and steps in flight are cancelled.
 
         Args:
-            seed: `seed + i` for env i, or one each. None goes on to the next tasks.
-            options: `{"reset_mask": bool array}` resets only some, and the others' observations are those they had. Also
-                those of `OpenRewardEnv.reset`, where `task_index` and `task_spec` may be lists, one element an env.
+            seed: An integer gives env i the seed `seed + i`; a list has one seed per env. None takes the next tasks.
+            options: `{"reset_mask": bool array}` resets only some envs; the others return their last observation. Also the
+                options of `OpenRewardEnv.reset`, where `task_index` and `task_spec` may be lists with one element per env.
 
         Returns:
             Observations and infos. An env whose session could not be opened has an empty observation and
@@ -168,18 +257,18 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
 
         Raises:
             ConfigurationError: `seed` or an option is wrong.
-            OpenRewardGymError: No session at all could be opened.
+            OpenRewardGymError: All envs were reset, and no session could be opened.
         """
-        given = dict(options or {})
-        ids = masked(given.pop("reset_mask", None), self.num_envs)
-        self._under_way.abandon(ids)
-        self._begin(ids, seeds_of(seed, self.num_envs), given)
-        rows = {row.env_id: row for row in self._under_way.take(ids, len(ids))}
-        failure = self._players[0].reset_failure
+        env_options = dict(options or {})
+        ids = masked(env_options.pop("reset_mask", None), self.num_envs)
+        self._in_flight.abandon(ids)
+        self._begin(ids, seeds_of(seed, self.num_envs), env_options)
+        rows = {row.env_id: row for row in self._in_flight.take(ids, len(ids))}
+        failure = self._slots[0].reset_failure
         if failure is not None and len(ids) == self.num_envs and all(row.failed for row in rows.values()):
             raise failure
         observations = tuple(
-            rows[i].observation if i in rows else deepcopy(player.observation) for i, player in enumerate(self._players)
+            rows[i].observation if i in rows else deepcopy(slot.observation) for i, slot in enumerate(self._slots)
         )
         infos = {i: {"env_id": i, **row.info} for i, row in sorted(rows.items())}
         return observations, merged_infos(infos, self.num_envs)
@@ -188,29 +277,29 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         """Play one action in each env and wait for all of them.
 
         Args:
-            actions: One action an env, as `OpenRewardEnv.step` takes them.
+            actions: One action per env, in the forms that `OpenRewardEnv.step` takes.
 
         Raises:
-            ConfigurationError: An action is none, or their number is wrong; nothing was sent.
+            ConfigurationError: An object is not an action, or their number is wrong. Nothing was sent.
             ResetNeededError: An env was not reset, or (with DISABLED) its episode has ended.
         """
         ids = range(self.num_envs)
         self.send(actions, ids)
-        return batch_of(sorted(self._under_way.take(ids, self.num_envs), key=lambda row: row.env_id))
+        return batch_of(sorted(self._in_flight.take(ids, self.num_envs), key=lambda row: row.env_id))
 
     def render(self) -> tuple[Any, ...] | None:
-        return None if self.render_mode is None else tuple(player.env.render() for player in self._players)
+        return None if self.render_mode is None else tuple(slot.env.render() for slot in self._slots)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Cancel what is under way and close all sessions at once.
+        """Cancel resets and steps in flight, and close all sessions concurrently.
 
         Args:
-            timeout: Seconds to wait for the server; None for as long as each session's own bound.
-            terminate: Do not wait; the sessions are closed in the background.
+            timeout: Seconds to wait for the server. None waits as long as each session's own limit.
+            terminate: Do not wait: close the sessions in the background.
         """
-        if os.getpid() != self._pid:  # after a fork the sessions are the parent's
+        if os.getpid() != self._pid:  # after a fork the sessions belong to the parent
             return
-        self._under_way.busy.clear()
+        self._in_flight.busy.clear()
         closing = self._aclose()
         if terminate:
             asyncio.run_coroutine_threadsafe(closing, loop.background_loop())
@@ -233,50 +322,50 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
     # Partial batches ------------------------------------------------------------------------------------------------
 
     def send(self, actions: Sequence[Any], env_ids: Sequence[int] | npt.NDArray[Any] | None = None) -> None:
-        """Begin one action in each of some envs, without waiting. `recv` brings what follows.
+        """Begin one action in each of some envs, without waiting. `recv` returns the results.
 
         Args:
-            actions: As many as `env_ids`.
-            env_ids: Which envs; None for all.
+            actions: One action per env id.
+            env_ids: Indices of the envs. None means all.
 
         Raises:
-            ConfigurationError: An action or an id cannot be, or the env is still busy with the one before; nothing was sent.
+            ConfigurationError: An action or an id is wrong, or an env is still busy. Nothing was sent.
             ResetNeededError: As for `step`.
         """
         ids = self._checked(env_ids)
         if isinstance(actions, str | Mapping) or len(actions) != len(ids):
-            raise ConfigurationError(f"one action an env is needed, {len(ids)} in all, got {count_of(actions)}")
+            raise ConfigurationError(f"send() needs one action per env, {len(ids)} in all, not {count_of(actions)}")
         ignored = self.autoreset_mode is not AutoresetMode.DISABLED
         jobs: dict[int, Job] = {}
         for i, action in zip(ids, actions, strict=True):
-            player = self._players[i]
-            if not player.was_reset or (player.ended and not player.owes_row and not ignored):
+            slot = self._slots[i]
+            if not slot.was_reset or (slot.ended and not slot.has_unreported_failure and not ignored):
                 raise ResetNeededError(f"env {i} has no episode: reset() it first, with options={{'reset_mask': ...}} it alone")
-            # Under autoreset the action that follows an end is ignored: it need not even be one.
-            message = None if player.ended else as_message(action)
-            jobs[i] = partial(player.play, message)
-        self._under_way.begin(jobs)
+            # Under autoreset the action after an episode's end is ignored, whatever it is.
+            message = None if slot.ended else as_message(action)
+            jobs[i] = partial(slot.play, message)
+        self._in_flight.begin(jobs)
 
     def recv(self, min_envs: int = 1, timeout_s: float | None = None, max_envs: int | None = None) -> Batch:
-        """Wait for envs that were sent an action (or a reset) and take what they brought, in the order of arrival.
+        """Wait for the results of actions and resets that were sent, and take them in the order of arrival.
 
         Args:
-            min_envs: How many rows to wait for; where fewer are under way, all of these.
-            timeout_s: Seconds after which fewer rows are taken, perhaps none; None waits.
-            max_envs: Take no more than so many; None for all that are there.
+            min_envs: Number of rows to wait for; all rows in flight if these are fewer.
+            timeout_s: Seconds after which fewer rows are returned, or none. None waits without limit.
+            max_envs: Largest number of rows to return. None returns all that have arrived.
 
         Returns:
-            A batch of as many rows; `infos["env_id"]` says which envs they are. Each row comes once.
+            A batch of these rows; `infos["env_id"]` has their envs. Each row is returned once.
 
         Raises:
-            ConfigurationError: Nothing is under way, or a number is not positive.
+            ConfigurationError: Nothing is in flight, or a number is not positive.
         """
         if min_envs < 1 or (max_envs is not None and max_envs < min_envs):
             raise ConfigurationError(f"recv() takes 1 <= min_envs <= max_envs, not {min_envs} and {max_envs}")
-        busy = tuple(self._under_way.busy)
+        busy = tuple(self._in_flight.busy)
         if not busy:
-            raise ConfigurationError("nothing is under way: send() actions, or async_reset(), before recv()")
-        return batch_of(self._under_way.take(busy, min(min_envs, len(busy)), max_envs, timeout_s))
+            raise ConfigurationError("nothing is in flight: call send() or async_reset() before recv()")
+        return batch_of(self._in_flight.take(busy, min(min_envs, len(busy)), max_envs, timeout_s))
 
     def async_reset(
         self,
@@ -285,85 +374,142 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         seed: int | Sequence[int | None] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """`reset` without waiting: the first observations come with `recv`, with reward 0. What is under way is cancelled.
+        """Reset without waiting. `recv` returns the first observations, with reward 0. Jobs in flight are cancelled.
 
         Args:
-            env_ids: Which envs; None for all.
-            seed: As in `reset`.
-            options: As in `reset`, without a mask.
+            env_ids: Indices of the envs. None means all.
+            seed: Seeds as in `reset`.
+            options: Options as in `reset`, without a mask.
         """
         ids = self._checked(env_ids, busy=True)
-        self._under_way.abandon(ids)
+        self._in_flight.abandon(ids)
         self._begin(ids, seeds_of(seed, self.num_envs), dict(options or {}))
 
     def step_subset(self, actions: Mapping[int, Any]) -> dict[int, tuple[Any, float, bool, bool, dict[str, Any]]]:
-        """Play actions in some envs and wait for these.
+        """Play actions in some envs and wait for their results.
 
         Args:
             actions: env id -> action.
 
         Returns:
-            env id -> what `OpenRewardEnv.step` returns.
+            env id -> the tuple that `OpenRewardEnv.step` returns.
         """
         ids = tuple(actions)
         self.send(list(actions.values()), ids)
         return {
             row.env_id: (row.observation, row.reward, row.terminated, row.truncated, row.info)
-            for row in self._under_way.take(ids, len(ids))
+            for row in self._in_flight.take(ids, len(ids))
         }
 
     def cancel(self, env_ids: Sequence[int] | npt.NDArray[Any] | None = None) -> tuple[int, ...]:
-        """Give up what is under way in some envs: their rows come at once, truncated, with the stop reason "cancelled".
+        """Cancel what is in flight in some envs. Their rows arrive at once, truncated, with the stop reason "cancelled".
 
         Args:
-            env_ids: Which envs; None for all. Those that have nothing under way are left alone.
+            env_ids: Indices of the envs. None means all. Envs with nothing in flight are not changed.
 
         Returns:
-            The envs that had something under way.
+            The envs that had something in flight.
         """
-        ids = [i for i in self._checked(env_ids, busy=True) if i in self._under_way.busy]
-        self._under_way.cancel(ids)
+        ids = [i for i in self._checked(env_ids, busy=True) if i in self._in_flight.busy]
+        self._in_flight.cancel(ids)
         return tuple(ids)
 
-    # Each env's own -------------------------------------------------------------------------------------------------
+    # Attributes of the envs ---------------------------------------------------------------------------------------------
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """What the method or attribute `name` of each env gives."""
-        found = [player.env.get_wrapper_attr(name) for player in self._players]
-        return tuple(value(*args, **kwargs) if callable(value) else value for value in found)
+        """Return the attribute `name` of each env, or the result of calling it if it is a method."""
+        attributes = [slot.env.get_wrapper_attr(name) for slot in self._slots]
+        return tuple(value(*args, **kwargs) if callable(value) else value for value in attributes)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """The attribute `name` of each env."""
+        """Return the attribute `name` of each env."""
         return self.call(name)
 
     def set_attr(self, name: str, values: Any) -> None:
-        """Set the attribute `name` in each env, to one value or (a list or tuple) to one each."""
+        """Set the attribute `name` of each env to one value, or to one value per env from a list or tuple."""
         each = values if isinstance(values, list | tuple) else [values] * self.num_envs
         if len(each) != self.num_envs:
             raise ConfigurationError(f"set_attr() takes one value or {self.num_envs}, got {len(each)}")
-        for player, value in zip(self._players, each, strict=True):
-            player.env.set_wrapper_attr(name, value)
+        for slot, value in zip(self._slots, each, strict=True):
+            slot.env.set_wrapper_attr(name, value)
 
-    # Behind them ----------------------------------------------------------------------------------------------------
+    # Implementation --------------------------------------------------------------------------------------------------
 
     def _begin(self, ids: Sequence[int], seeds: list[int | None], options: dict[str, Any]) -> None:
         jobs: dict[int, Job] = {}
-        for place, i in enumerate(ids):
-            # Where tasks are shared the order starts anew once, for all.
-            of_line = seeds[i] if not self._shared or place == 0 else None
-            jobs[i] = partial(self._players[i].begin, seeds[i], of_line, options_of(options, i, self.num_envs))
-        self._under_way.begin(jobs)
+        for position, i in enumerate(ids):
+            # A shared task order restarts once for all envs.
+            order_seed = seeds[i] if not self._shares_tasks or position == 0 else None
+            jobs[i] = partial(self._slots[i].begin, seeds[i], order_seed, options_of(options, i, self.num_envs))
+        self._in_flight.begin(jobs)
 
     def _checked(self, env_ids: Sequence[int] | npt.NDArray[Any] | None, *, busy: bool = False) -> list[int]:
-        """`env_ids` as a list: known, each once, and (unless `busy` ones may be) free."""
+        """Return `env_ids` as a list of distinct valid ids. Busy envs are refused unless `busy` is True."""
         ids = ids_of(env_ids, self.num_envs)
-        if not busy and not self._under_way.busy.isdisjoint(ids):
-            late = sorted(self._under_way.busy.intersection(ids))
+        if not busy and not self._in_flight.busy.isdisjoint(ids):
+            late = sorted(self._in_flight.busy.intersection(ids))
             raise ConfigurationError(f"envs {late} are still busy: recv() their rows, or cancel() them, first")
         return ids
 
     async def _aclose(self) -> None:
-        await self._under_way.stop()
-        await asyncio.gather(*(line.close() for line in self._lines), *(p.close() for p in self._players), return_exceptions=True)
-        if self._shared:
-            await self._lines[0].source.aclose()
+        await self._in_flight.stop()
+        closing = [*(prefetcher.close() for prefetcher in self._prefetchers), *(slot.close() for slot in self._slots)]
+        await asyncio.gather(*closing, return_exceptions=True)
+        if self._shares_tasks:
+            await self._prefetchers[0].source.aclose()
+
+
+def autoreset_mode_of(mode: AutoresetMode | str) -> AutoresetMode:
+    """Return a mode by its name ("NEXT_STEP") or its value in Gymnasium ("NextStep")."""
+    for known in AutoresetMode:
+        if mode in (known, known.name, known.value):
+            return known
+    raise ConfigurationError(f"autoreset_mode must be one of {', '.join(known.name for known in AutoresetMode)}, not {mode!r}")
+
+
+def masked(mask: Any, num_envs: int) -> list[int]:
+    """Return the envs that a reset mask selects. A mask of None selects all."""
+    if mask is None:
+        return list(range(num_envs))
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (num_envs,) or not mask.any():
+        raise ConfigurationError(
+            f"options['reset_mask'] must be a bool array of shape ({num_envs},) with at least one True, not {mask!r}"
+        )
+    return [int(i) for i in np.flatnonzero(mask)]
+
+
+def seeds_of(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+    """Return one seed per env: `seed + i`, or the elements of a list. None means no seed."""
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + i for i in range(num_envs)]
+    if len(seed) != num_envs:
+        raise ConfigurationError(f"seed must be an integer or a list of {num_envs}, not of {len(seed)}")
+    return [None if one is None else int(one) for one in seed]
+
+
+def ids_of(env_ids: Sequence[int] | npt.NDArray[Any] | None, num_envs: int) -> list[int]:
+    """Return distinct env ids as a list. None means all."""
+    ids = list(range(num_envs)) if env_ids is None else [int(i) for i in env_ids]
+    if len(set(ids)) != len(ids) or not all(0 <= i < num_envs for i in ids):
+        raise ConfigurationError(f"env_ids must be distinct integers from 0 to {num_envs - 1}, not {ids}")
+    return ids
+
+
+def options_of(options: Mapping[str, Any], env_id: int, num_envs: int) -> dict[str, Any]:
+    """Return the options of one env's reset. From a list of `PER_ENV_OPTIONS` it takes the env's element, unless that is None."""
+    own = dict(options)
+    for name in PER_ENV_OPTIONS:
+        if isinstance(own.get(name), list | tuple | np.ndarray):
+            if len(own[name]) != num_envs:
+                raise ConfigurationError(f"options[{name!r}] must have {num_envs} elements, got {len(own[name])}")
+            own[name] = own[name][env_id]
+        if name in own and own[name] is None:
+            del own[name]
+    return own
+
+
+def count_of(actions: Any) -> str:
+    """Describe the number of actions for an error message. A single action is easily mistaken for a list."""
+    return f"one ({type(actions).__name__})" if isinstance(actions, str | Mapping) else str(len(actions))

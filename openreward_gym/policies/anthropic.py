@@ -1,4 +1,4 @@
-"""Anthropic's models."""
+"""Policy for Anthropic's models."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from openreward_gym.chat import from_anthropic, to_anthropic
-from openreward_gym.policies.base import Transcript
 from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy
+from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, ToolSet
 
 MAX_TOKENS = 8192
-"""The API wants a limit."""
+"""Default limit on the tokens of a response. The API requires a limit."""
 
 
 class AnthropicPolicy(ModelPolicy):
-    """A model behind Anthropic's messages; arguments as for `ModelPolicy`."""
+    """A model behind Anthropic's Messages API. The arguments are those of `ModelPolicy`."""
 
     provider = "anthropic"
     sdk = "anthropic"
@@ -26,9 +26,9 @@ class AnthropicPolicy(ModelPolicy):
 
     def request(self, transcript: Transcript, tools: ToolSet) -> dict[str, Any]:
         system, turns = to_anthropic(transcript)
-        # Empty texts and turns, which environments and models do say, are refused.
+        # The API refuses empty texts and turns, which environments and models do produce.
         messages = [{**turn, "content": [b for b in turn["content"] if b.get("text") != ""]} for turn in turns]
-        offered = [
+        functions = [
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.input_schema or NO_ARGUMENTS)}
             for tool in tools
         ]
@@ -37,7 +37,7 @@ class AnthropicPolicy(ModelPolicy):
             "max_tokens": MAX_TOKENS,
             "messages": [turn for turn in messages if turn["content"]],
             **({"system": system} if system else {}),
-            **({"tools": offered} if offered else {}),
+            **({"tools": functions} if functions else {}),
             **self.sampling,
         }
 

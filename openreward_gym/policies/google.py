@@ -1,4 +1,4 @@
-"""Google's Gemini models."""
+"""Policy for Google's Gemini models."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from openreward_gym.chat import from_gemini, to_gemini
-from openreward_gym.policies.base import Transcript
 from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy
+from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, ToolSet
 
 
 class GooglePolicy(ModelPolicy):
-    """A model behind Gemini's API; arguments as for `ModelPolicy`."""
+    """A model behind the Gemini API. The arguments are those of `ModelPolicy`."""
 
     provider = "google"
     sdk = "google.genai"
@@ -56,7 +56,7 @@ class GooglePolicy(ModelPolicy):
 
 
 def _with_bytes(content: Mapping[str, Json]) -> dict[str, Any]:
-    """A turn as the SDK takes it: data and signatures as bytes, where JSON has base64."""
+    """Convert a turn to the form of the SDK, which takes data and signatures as bytes instead of base64."""
     parts = []
     for part in content["parts"]:
         part = dict(part)

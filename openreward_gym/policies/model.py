@@ -1,4 +1,4 @@
-"""What all models behind an API share: keys by name, pace, retries, cost, and names for what goes wrong."""
+"""Base of the policies that call a model's API: keys by name, request pacing, retries, costs, and typed errors."""
 
 from __future__ import annotations
 
@@ -9,42 +9,49 @@ import os
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from openreward_gym.errors import AuthenticationError, ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
-from openreward_gym.policies.base import Transcript
-from openreward_gym.policies.pacing import Pace
-from openreward_gym.policies.pricing import cost_usd, read_prices
-from openreward_gym.types import AssistantMessage, Block, Json, Sampled, ToolCall, ToolSet
+from openreward_gym.policies.policy import Transcript
+from openreward_gym.types import AssistantMessage, Block, Json, Sampled, ToolCall, ToolSet, Usage
 
 _OVERFLOW = re.compile(
     r"context_length_exceeded|maximum context length|context window|prompt is too long|input token count.*exceeds"
     r"|exceeds? the (model's )?maximum|too many (input )?tokens|reduce the length",
     re.IGNORECASE,
 )
-# The SDKs' own and their HTTP libraries' names of a connection that failed.
+# Class names that the SDKs and their HTTP libraries give to connection errors.
 _NETWORK = re.compile("Connect|Timeout|Protocol|Network|Read|Write")
-_PASSING = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
+_TRANSIENT = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 NO_ARGUMENTS: Mapping[str, Json] = {"type": "object", "properties": {}}
+"""The JSON Schema of a tool that takes no arguments."""
 
 
 class ModelPolicy:
-    """A model behind an API as a policy. One object serves any number of episodes at once.
+    """A policy that calls a model's API. One object can play any number of episodes at once.
+
+    Subclasses implement `request`, `make_client`, `send` and `read` for one provider.
 
     Args:
-        model: The model's name.
-        url: The API's address; None for the provider's own.
-        api_key_env: The environment variable that holds the key; None for the provider's usual one.
-        prices: US dollars per million tokens, by model; see `pricing`.
-        requests_per_minute, tokens_per_minute: Known limits; 429s are adapted to either way.
-        timeout_s: Seconds a call may take.
-        patience_s: Seconds from a call's first failure for which it is tried again.
-        **sampling: Given to the API as they are (temperature, max_tokens, ...).
+        model: Name of the model.
+        url: URL of the API. None for the provider's own.
+        api_key_env: Name of the environment variable that holds the key. None for the provider's usual one.
+        prices: Prices in US dollars per million tokens, by model: `{"my-model": {"input": 1.0, "output": 4.0}}`.
+        requests_per_minute, tokens_per_minute: Known rate limits. The policy also slows down after a response with status 429.
+        timeout_s: Seconds that one request may take.
+        patience_s: Seconds after a call's first failure during which it is retried.
+        **sampling: Sampling parameters, passed to the API unchanged (temperature, max_tokens, ...).
 
     Raises:
         MissingExtraError: The provider's SDK is not installed.
         ConfigurationError: The key is not set.
+
+    Example:
+        >>> from openreward_gym.policies import resolve  # doctest: +SKIP
+        >>> resolve("openai:Qwen/Qwen3-4B", url="http://127.0.0.1:8000/v1", temperature=0.7)  # doctest: +SKIP
+        OpenAIPolicy('Qwen/Qwen3-4B')
     """
 
     provider: ClassVar[str]
@@ -69,8 +76,8 @@ class ModelPolicy:
         self.name = f"{self.provider}:{model}"
         self.sampling = sampling
         self._key_env = api_key_env or self.key_env
-        self._prices = read_prices(prices)
-        self._pace = Pace(requests_per_minute, tokens_per_minute)
+        self._prices = price_table(prices)
+        self._pace = RequestPace(requests_per_minute, tokens_per_minute)
         self._timeout_s = timeout_s
         self._patience_s = patience_s
         self._client: Any = None
@@ -80,78 +87,77 @@ class ModelPolicy:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides how it plays; no key, no address."""
+        """The settings that decide how the policy plays, without key and URL."""
         return {"model": {"name": self.model, "provider": self.provider}, "sampling": dict(self.sampling)}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
 
     async def __call__(self, transcript: Transcript, tools: ToolSet) -> AssistantMessage:
-        """The model's next message.
+        """Return the model's next message.
 
         Raises:
-            ContextOverflowError: The transcript no longer fits.
-            PolicyError: The provider refused, or was not there for `patience_s`.
-            AuthenticationError: It refuses the key.
+            ContextOverflowError: The transcript no longer fits into the context window.
+            PolicyError: The provider refused the request, or was unavailable for `patience_s`.
+            AuthenticationError: The provider refused the key.
         """
         request = self.request(transcript, tools)
         ends = None
         for attempt in range(1, 1000):
-            await self._pace.turn()
+            await self._pace.wait()
             begun = time.perf_counter()
             try:
                 async with asyncio.timeout(self._timeout_s):
                     answer = await self.send(self._running_client(), request)
                 return self._finished(self.read(answer), time.perf_counter() - begun)
             except Exception as error:  # SDKs raise their own and their HTTP library's
-                problem = self._problem(error)
+                problem = self._typed_error(error)
             now = time.monotonic()
             ends = now + self._patience_s if ends is None else ends
             wait_s = random.uniform(0.0, min(60.0, 0.5 * 2.0 ** min(attempt, 12)))
             wait_s = max(wait_s, getattr(problem, "retry_after_s", None) or 0.0)
             kind = getattr(problem, "kind", "")
             if kind not in ("rate_limited", "policy_unavailable") or now + wait_s > ends:
-                # Raised out here, so that no traceback keeps the SDK's frames, whose variables hold the key.
+                # Raised outside the except block, so that the traceback holds no SDK frames: their variables hold the key.
                 raise problem
             if kind == "rate_limited":
                 self._pace.refused(getattr(problem, "retry_after_s", None))
             await asyncio.sleep(wait_s)
-        raise PolicyError(f"{self.name} gave no answer", kind="policy_unavailable")
+        raise PolicyError(f"{self.name} did not answer", kind="policy_unavailable")
 
     async def aclose(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close the connections. The next call opens new ones."""
         client, self._client = self._client, None
         if client is not None and self._client_loop is asyncio.get_running_loop():
             await self.close_client(client)
 
-    # What a provider says for itself
+    # Implemented by each provider
 
     def request(self, transcript: Transcript, tools: ToolSet) -> dict[str, Any]:
-        """The call's arguments."""
-        raise TypeError(f"{type(self).__name__} must say what it asks")
+        """Return the arguments of the API call."""
+        raise NotImplementedError(f"{type(self).__name__} must implement request()")
 
     def make_client(self, key: str) -> Any:
-        """The SDK's async client, without retries of its own."""
-        raise TypeError(f"{type(self).__name__} must say whom it asks")
+        """Return the SDK's async client, with the SDK's own retries switched off."""
+        raise NotImplementedError(f"{type(self).__name__} must implement make_client()")
 
     async def send(self, client: Any, request: Mapping[str, Any]) -> Any:
-        """Ask."""
-        raise TypeError(f"{type(self).__name__} must say how it asks")
+        """Make the API call and return the SDK's response."""
+        raise NotImplementedError(f"{type(self).__name__} must implement send()")
 
     def read(self, answer: Any) -> AssistantMessage:
-        """The answer as a message."""
-        raise TypeError(f"{type(self).__name__} must say what it was told")
+        """Convert the SDK's response to a message."""
+        raise NotImplementedError(f"{type(self).__name__} must implement read()")
 
     async def close_client(self, client: Any) -> None:
+        """Close the SDK's client."""
         await client.close()
-
-    # Behind them
 
     def _key(self) -> str:
         key = os.environ.get(self._key_env, "").strip()
         if not key and self.url is None:
-            raise ConfigurationError(f"{self.name} needs a key: set the environment variable {self._key_env}")
-        # A local server wants none, and the SDKs want some.
+            raise ConfigurationError(f"{self.name} needs an API key: set the environment variable {self._key_env}")
+        # A local server needs no key, but the SDKs insist on one.
         return key or "none"
 
     def _running_client(self) -> Any:
@@ -161,7 +167,7 @@ class ModelPolicy:
         return self._client
 
     def _finished(self, message: AssistantMessage, seconds: float) -> AssistantMessage:
-        """The message with its price and time, and with an id for every call."""
+        """Add the cost and the duration to a message, and an id to each call without one."""
         sampled = message.sampled or Sampled()
         usage = sampled.usage
         self._pace.answered(0 if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0))
@@ -175,8 +181,8 @@ class ModelPolicy:
             blocks.append(block)
         return AssistantMessage(blocks, sampled=dataclasses.replace(sampled, cost_usd=cost, duration_s=seconds))
 
-    def _problem(self, error: Exception) -> Exception:
-        """`error` as what it means, without the key."""
+    def _typed_error(self, error: Exception) -> Exception:
+        """Convert an SDK's exception to one of this package, and remove the key from its message."""
         status = _status_of(error)
         key = os.environ.get(self._key_env, "").strip()
         text = " ".join(str(error).split())
@@ -188,7 +194,7 @@ class ModelPolicy:
             return ContextOverflowError(text, kind="context_overflow", status=status)
         if status == 429 and "insufficient_quota" not in text:
             return PolicyError(text, kind="rate_limited", status=status, retry_after_s=retry_after_s, delivery="delivered")
-        if status is not None and status in _PASSING:
+        if status is not None and status in _TRANSIENT:
             return PolicyError(text, kind="policy_unavailable", status=status, retry_after_s=retry_after_s, delivery="delivered")
         if status is not None:
             return PolicyError(text, kind="policy_refused", status=status, delivery="delivered")
@@ -199,10 +205,10 @@ class ModelPolicy:
 
 
 def import_sdk(name: str) -> Any:
-    """A provider's SDK.
+    """Import a provider's SDK.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: The SDK is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -225,3 +231,129 @@ def _retry_after(error: Exception) -> float | None:
     except (AttributeError, TypeError, ValueError):
         return None
     return seconds if 0 <= seconds < float("inf") else None
+
+
+class RequestPace:
+    """Spaces requests to a provider so that they stay within its rate limits.
+
+    After a 429 no request starts for as long as the provider asks, then requests start at half the rate. Each response raises the
+    rate a little (additive increase, multiplicative decrease).
+
+    Args:
+        requests_per_minute: A known limit. None starts without a limit.
+        tokens_per_minute: A known limit on input and output tokens, which are counted from responses. None for no limit.
+        clock: Returns the time in seconds. Tests replace it.
+    """
+
+    FIRST_RATE = 2.0
+    """Least requests per second, before halving, for a provider without a known limit after its first 429."""
+
+    def __init__(
+        self,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._limit = None if requests_per_minute is None else requests_per_minute / 60
+        self.per_second = self._limit
+        self._tokens_per_second = None if tokens_per_minute is None else tokens_per_minute / 60
+        self._next = 0.0
+        self._recent: list[float] = []
+
+    async def wait(self) -> None:
+        """Wait until the next request may start."""
+        wait_s = self.reserve()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    def reserve(self) -> float:
+        """Reserve the next start, and return the seconds until then."""
+        now = self._clock()
+        self._recent = [moment for moment in self._recent[-1000:] if now - moment < 10.0]
+        self._recent.append(now)
+        start = max(self._next, now)
+        self._next = start if self.per_second is None else start + 1 / self.per_second
+        return start - now
+
+    def answered(self, tokens: int) -> None:
+        """Note a response that used `tokens` tokens."""
+        if self._tokens_per_second is not None:
+            self._next = max(self._next, self._clock()) + tokens / self._tokens_per_second
+        if self.per_second is not None:
+            faster = self.per_second + 0.1
+            self.per_second = faster if self._limit is None else min(faster, self._limit)
+
+    def refused(self, retry_after_s: float | None) -> None:
+        """Note a response with status 429."""
+        observed = len(self._recent) / 10.0
+        before = self.per_second if self.per_second is not None else max(observed, self.FIRST_RATE)
+        self.per_second = max(before / 2, 0.05)
+        self._next = max(self._next, self._clock() + (1.0 if retry_after_s is None else retry_after_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A model's price in US dollars per million tokens. `cached_input` None: cached tokens cost as much as others.
+
+    Example:
+        >>> Price(input=1.25, output=10.0, cached_input=0.125).output
+        10.0
+    """
+
+    input: float
+    output: float
+    cached_input: float | None = None
+
+
+PRICES: Mapping[str, Price] = {
+    "gpt-5": Price(1.25, 10.0, 0.125),
+    "gpt-5-mini": Price(0.25, 2.0, 0.025),
+    "gpt-5-nano": Price(0.05, 0.4, 0.005),
+    "gpt-4.1": Price(2.0, 8.0, 0.5),
+    "gpt-4.1-mini": Price(0.4, 1.6, 0.1),
+    "gpt-4o": Price(2.5, 10.0, 1.25),
+    "gpt-4o-mini": Price(0.15, 0.6, 0.075),
+    "claude-sonnet-4": Price(3.0, 15.0, 0.3),
+    "claude-opus-4": Price(15.0, 75.0, 1.5),
+    "gemini-2.5-flash": Price(0.3, 2.5),
+    "gemini-2.5-pro": Price(1.25, 10.0),
+}
+"""List prices of 2025, without discounts and surcharges, by model. Prices change and this table does not follow them: check
+the providers' pages (platform.openai.com/docs/pricing, docs.claude.com, ai.google.dev/gemini-api/docs/pricing) and pass
+`prices={...}` to override entries or to add models."""
+
+
+def price_table(overrides: Mapping[str, Any] | None) -> dict[str, Price]:
+    """Return `PRICES` with the user's entries: `{"model": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}` or `Price`s.
+
+    Raises:
+        ConfigurationError: An entry is not a price.
+    """
+    table = dict(PRICES)
+    for model, price in (overrides or {}).items():
+        try:
+            table[model] = price if isinstance(price, Price) else Price(**{name: float(value) for name, value in price.items()})
+        except (TypeError, ValueError, AttributeError):
+            raise ConfigurationError(
+                f"prices[{model!r}] must be {{'input': ..., 'output': ...}} in US dollars per million tokens, not {price!r}"
+            ) from None
+    return table
+
+
+def cost_usd(prices: Mapping[str, Price], model: str, usage: Usage | None) -> float | None:
+    """Return the cost of a call in US dollars. None if the model's price or the number of tokens is unknown.
+
+    A dated model name ("gpt-5-2025-08-07") has its family's price.
+    """
+    price = prices.get(model) or next((prices[m] for m in sorted(prices, key=len, reverse=True) if _is_dated(model, m)), None)
+    if price is None or usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    cached = usage.cached_tokens or 0
+    cached_price = price.input if price.cached_input is None else price.cached_input
+    return ((usage.input_tokens - cached) * price.input + cached * cached_price + usage.output_tokens * price.output) / 1e6
+
+
+def _is_dated(model: str, family: str) -> bool:
+    return model.startswith(f"{family}-2") or model == f"{family}-latest"

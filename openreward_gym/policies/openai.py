@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible model: OpenAI, vLLM, SGLang, OpenRouter, llama.cpp, `transformers serve`, ..."""
+"""Policy for OpenAI-compatible models: OpenAI, vLLM, SGLang, OpenRouter, llama.cpp, `transformers serve`, ..."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from openreward_gym.chat import ReasoningField, from_openai, from_openai_responses, to_openai, to_openai_responses
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.policies.base import Transcript
 from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy
+from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, ToolSet
 
 Api: TypeAlias = Literal["chat", "responses"]
 
 
 class OpenAIPolicy(ModelPolicy):
-    """A model behind OpenAI's chat completions or responses.
+    """A model behind OpenAI's Chat Completions or Responses API.
 
     Args:
-        model: The model's name.
+        model: Name of the model.
         api: "chat" or "responses".
-        reasoning_field: Where a server wants past reasoning in chat messages; empty leaves it out, as OpenAI wants it.
-        **options: As for `ModelPolicy`.
+        reasoning_field: Field of a chat message in which the server expects past reasoning. An empty string omits past
+            reasoning, as OpenAI expects.
+        **options: The arguments of `ModelPolicy`.
     """
 
     provider = "openai"
@@ -48,14 +49,14 @@ class OpenAIPolicy(ModelPolicy):
             for tool in tools
         ]
         if self.api == "responses":
-            # Nothing is kept there: reasoning comes back encrypted, and goes along with the next request.
-            kept: dict[str, Any] = {"store": False, "include": ["reasoning.encrypted_content"]}
-            offered = [{"type": "function", "strict": False, **function} for function in functions]
-            request = {"input": to_openai_responses(transcript), **kept}
+            # The server stores nothing: it returns reasoning encrypted, and the next request sends it back.
+            stateless: dict[str, Any] = {"store": False, "include": ["reasoning.encrypted_content"]}
+            offers = [{"type": "function", "strict": False, **function} for function in functions]
+            request = {"input": to_openai_responses(transcript), **stateless}
         else:
-            offered = [{"type": "function", "function": function} for function in functions]
+            offers = [{"type": "function", "function": function} for function in functions]
             request = {"messages": _images_to_user(to_openai(transcript, reasoning=self._reasoning_field))}
-        return {"model": self.model, **request, **({"tools": offered} if offered else {}), **self.sampling}
+        return {"model": self.model, **request, **({"tools": offers} if offers else {}), **self.sampling}
 
     async def send(self, client: Any, request: Mapping[str, Any]) -> Any:
         if self.api == "responses":
@@ -69,18 +70,18 @@ class OpenAIPolicy(ModelPolicy):
 
 
 def _images_to_user(messages: list[dict[str, Json]]) -> list[dict[str, Json]]:
-    """Images of tool results in a user message after the results: a "tool" message holds text alone."""
-    found: list[dict[str, Json]] = []
-    waiting: list[Json] = []
+    """Move images of tool results into a user message after the results, because a "tool" message can only hold text."""
+    moved: list[dict[str, Json]] = []
+    images_waiting: list[Json] = []
     for message in messages:
-        if message["role"] != "tool" and waiting:
-            found.append({"role": "user", "content": waiting})
-            waiting = []
+        if message["role"] != "tool" and images_waiting:
+            moved.append({"role": "user", "content": images_waiting})
+            images_waiting = []
         if message["role"] == "tool" and isinstance(message["content"], list):
             images = [part for part in message["content"] if part.get("type") == "image_url"]
-            rest = [part for part in message["content"] if part.get("type") != "image_url"]
-            waiting += images
+            texts = [part for part in message["content"] if part.get("type") != "image_url"]
+            images_waiting += images
             if images:
-                message = {**message, "content": rest or "The image follows."}
-        found.append(message)
-    return [*found, {"role": "user", "content": waiting}] if waiting else found
+                message = {**message, "content": texts or "The image follows."}
+        moved.append(message)
+    return [*moved, {"role": "user", "content": images_waiting}] if images_waiting else moved

@@ -1,4 +1,4 @@
-"""A model on this machine, through `transformers`: its own chat template, and answers for many episodes in one batch."""
+"""Policy for a model on this machine, through `transformers`: it uses the model's chat template and batches episodes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 from openreward_gym.chat import to_openai
 from openreward_gym.errors import ConfigurationError, ContextOverflowError, MissingExtraError
-from openreward_gym.policies.base import Transcript
 from openreward_gym.policies.model import NO_ARGUMENTS
+from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Block, Json, ReasoningItem, Sampled, TextBlock, ToolCall, ToolSet, Usage
 
 _THOUGHT = re.compile(r"^\s*(?:<think>)?(?P<thought>.*?)</think>\s*", re.DOTALL)
@@ -22,8 +22,8 @@ _CALL = re.compile(r"<tool_call>(?P<call>.*?)(?:</tool_call>|$)", re.DOTALL)
 
 
 @dataclass(slots=True)
-class _Asked:
-    """A prompt that waits for its place in a batch."""
+class _PendingPrompt:
+    """A prompt that waits for a batch, and the future that gets the answer."""
 
     prompt: list[int]
     answer: asyncio.Future[Generated]
@@ -31,7 +31,7 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What the model said to a prompt: token ids with the natural logarithms of their probabilities, the end token included."""
+    """A model's answer: token ids with the natural logarithms of their probabilities, the end token included."""
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -39,22 +39,26 @@ class Generated:
 
 
 class TransformersPolicy:
-    """A causal language model of `transformers`; prompts that arrive while it computes make the next batch.
+    """A causal language model of `transformers`. Prompts that arrive during a computation form the next batch.
 
     Args:
-        model: A folder or a name on the hub.
-        batch_size: Most prompts at once.
-        max_new_tokens: Most tokens of an answer.
-        temperature: 0 takes the likeliest token each time.
-        top_p, top_k: As in `transformers`; None leaves them out.
-        max_context: Tokens that prompt and answer may have together; None takes the model's own.
-        device: "cpu", "cuda", ...; None takes what there is.
+        model: A folder, or a name on the HuggingFace Hub.
+        batch_size: Largest number of prompts in a batch.
+        max_new_tokens: Largest number of tokens of an answer.
+        temperature: Sampling temperature. 0 takes the most likely token each time.
+        top_p, top_k: As in `transformers`. None omits them.
+        max_context: Limit on the tokens of prompt and answer together. None takes the model's own.
+        device: "cpu", "cuda", ... None takes "cuda" if it is available.
         dtype: As in `transformers`.
-        seed: Of the sampling. Batches form as episodes go, so runs are not the same token by token.
+        seed: Seed of the sampling. Batches form as episodes proceed, so two runs do not agree token by token.
 
     Raises:
         MissingExtraError: torch is not installed.
         ConfigurationError: The model cannot be loaded, or has no chat template.
+
+    Example:
+        >>> from openreward_gym.policies import resolve  # doctest: +SKIP
+        >>> policy = resolve("transformers:Qwen/Qwen3-0.6B", temperature=0.7)  # doctest: +SKIP
     """
 
     def __init__(
@@ -73,12 +77,14 @@ class TransformersPolicy:
         seed: int = 0,
     ) -> None:
         if url is not None:
-            raise ConfigurationError("transformers:PATH runs on this machine and takes no policy_url; openai:MODEL asks a server")
+            raise ConfigurationError(
+                "transformers:PATH runs on this machine and takes no policy_url. Use openai:MODEL for a server."
+            )
         self.name = f"transformers:{model}"
         self.model = model
         self.batch_size = batch_size
-        drawn = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
-        self._sampling = {name: value for name, value in drawn.items() if value is not None} if temperature > 0 else {}
+        parameters = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
+        self._sampling = {name: value for name, value in parameters.items() if value is not None} if temperature > 0 else {}
         self.settings = {
             "model": {"name": model, "provider": "transformers"},
             "sampling": {"max_new_tokens": max_new_tokens, "temperature": temperature, **self._sampling, "seed": seed},
@@ -95,41 +101,41 @@ class TransformersPolicy:
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"the model {model!r} cannot be loaded: {error}") from None
         if not self._tokenizer.chat_template:
-            raise ConfigurationError(f"the model {model!r} has no chat template: take one that was trained to converse")
+            raise ConfigurationError(f"the model {model!r} has no chat template: choose a model that was trained for chat")
         if device is None:
             device = "cuda" if self._torch.cuda.is_available() else "cpu"
         self._model.to(device)
         self._torch.manual_seed(seed)
         self.max_context = max_context or int(getattr(self._model.config, "max_position_embeddings", 1 << 30))
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_PendingPrompt] = []
         self._computing: asyncio.Task[None] | None = None
 
     async def __call__(self, transcript: Transcript, tools: ToolSet) -> AssistantMessage:
-        """The model's next message, with its token ids and their log-probabilities.
+        """Return the model's next message, with its token ids and their log-probabilities.
 
         Raises:
-            ContextOverflowError: Prompt and answer no longer fit.
+            ContextOverflowError: Prompt and answer no longer fit into the context window.
         """
         begun = time.perf_counter()
         prompt = self.prompt(transcript, tools)
         if len(prompt) + self.max_new_tokens > self.max_context:
             raise ContextOverflowError(
-                f"{self.name}: a prompt of {len(prompt)} tokens and an answer of up to {self.max_new_tokens} do not fit in "
-                f"{self.max_context}",
+                f"{self.name}: a prompt of {len(prompt)} tokens and an answer of up to {self.max_new_tokens} exceed the "
+                f"context window of {self.max_context} tokens",
                 kind="context_overflow",
             )
         loop = asyncio.get_running_loop()
-        asked = _Asked(prompt, loop.create_future())
-        self._waiting.append(asked)
+        pending = _PendingPrompt(prompt, loop.create_future())
+        self._waiting.append(pending)
         if self._computing is None or self._computing.done():
             self._computing = loop.create_task(self._compute())
-        said = await asked.answer
-        text = self._tokenizer.decode(said.token_ids, skip_special_tokens=False)
+        generated = await pending.answer
+        text = self._tokenizer.decode(generated.token_ids, skip_special_tokens=False)
         sampled = Sampled(
-            usage=Usage(len(prompt), len(said.token_ids)),
-            stop_reason="stop" if said.finished else "length",
-            token_ids=said.token_ids,
-            logprobs=said.logprobs,
+            usage=Usage(len(prompt), len(generated.token_ids)),
+            stop_reason="stop" if generated.finished else "length",
+            token_ids=generated.token_ids,
+            logprobs=generated.logprobs,
             prompt_token_ids=tuple(prompt),
             model=self.model,
             duration_s=time.perf_counter() - begun,
@@ -137,7 +143,7 @@ class TransformersPolicy:
         return AssistantMessage(read_answer(self._without_special(text)), sampled=sampled)
 
     def prompt(self, transcript: Transcript, tools: ToolSet) -> list[int]:
-        """The transcript as the model's template has it, tools included, up to where the assistant begins."""
+        """Render the transcript and the tools with the model's chat template, up to the start of the assistant's turn."""
         functions = [
             {"name": tool.name, "description": tool.description, "parameters": dict(tool.input_schema or NO_ARGUMENTS)}
             for tool in tools
@@ -151,32 +157,32 @@ class TransformersPolicy:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     async def _compute(self) -> None:
-        """Answer what waits, batch after batch."""
+        """Answer the waiting prompts, batch by batch."""
         while self._waiting:
-            batch = [asked for asked in self._waiting[: self.batch_size] if not asked.answer.done()]
+            batch = [one for one in self._waiting[: self.batch_size] if not one.answer.done()]
             del self._waiting[: self.batch_size]
             if not batch:
                 continue
             try:
-                answers = await asyncio.to_thread(self.generate, [asked.prompt for asked in batch])
-            except Exception as error:  # whatever the model raises is its askers' to hear
-                for asked in batch:
-                    if not asked.answer.done():
-                        asked.answer.set_exception(error)
+                answers = await asyncio.to_thread(self.generate, [pending.prompt for pending in batch])
+            except Exception as error:  # the episodes of the batch get whatever the model raises
+                for pending in batch:
+                    if not pending.answer.done():
+                        pending.answer.set_exception(error)
                 continue
-            for asked, answer in zip(batch, answers, strict=True):
-                if not asked.answer.done():
-                    asked.answer.set_result(answer)
+            for pending, answer in zip(batch, answers, strict=True):
+                if not pending.answer.done():
+                    pending.answer.set_result(answer)
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> list[Generated]:
-        """The model's answers to prompts of token ids, in their order."""
+        """Return the model's answers to prompts of token ids, in the prompts' order."""
         torch = self._torch
         ends = self._end_tokens()
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else min(ends, default=0)
         longest = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=self._model.device)
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self._model.device)
-        how = {"do_sample": True, **self._sampling} if self._sampling else {"do_sample": False}
+        sampling = {"do_sample": True, **self._sampling} if self._sampling else {"do_sample": False}
         with torch.inference_mode():
             output = self._model.generate(
                 input_ids=ids,
@@ -186,40 +192,40 @@ class TransformersPolicy:
                 eos_token_id=sorted(ends) or None,
                 return_dict_in_generate=True,
                 output_scores=True,
-                **how,
+                **sampling,
             )
-        drawn = output.sequences[:, longest:]
+        sampled = output.sequences[:, longest:]
         logprobs = torch.stack([torch.log_softmax(scores.float(), -1) for scores in output.scores], 1)
-        chosen = logprobs.gather(2, drawn.unsqueeze(2)).squeeze(2)
-        return [_cut(tokens, values, ends) for tokens, values in zip(drawn.tolist(), chosen.tolist(), strict=True)]
+        chosen = logprobs.gather(2, sampled.unsqueeze(2)).squeeze(2)
+        return [_cut(tokens, values, ends) for tokens, values in zip(sampled.tolist(), chosen.tolist(), strict=True)]
 
     def _end_tokens(self) -> set[int]:
-        given = self._model.generation_config.eos_token_id
-        ends = set(given) if isinstance(given, list) else {given} if given is not None else set()
+        configured = self._model.generation_config.eos_token_id
+        ends = set(configured) if isinstance(configured, list) else {configured} - {None}
         return ends | ({self._tokenizer.eos_token_id} - {None})
 
     def _without_special(self, text: str) -> str:
-        """`text` without the tokens that end or fill it; tags of thoughts and calls, special or not, stay."""
+        """Remove the tokens that begin, end or pad a text. Tags of thoughts and calls stay, even if they are special tokens."""
         for token in (self._tokenizer.eos_token, self._tokenizer.pad_token, self._tokenizer.bos_token):
             text = text.replace(token, "") if token else text
         return text
 
 
 def _cut(tokens: list[int], logprobs: list[float], ends: set[int]) -> Generated:
-    """A row of a batch up to its end token; what follows it is filling."""
+    """Cut a row of a batch after its end token; the tokens that follow are padding."""
     stop = next((place + 1 for place, token in enumerate(tokens) if token in ends), None)
     return Generated(tuple(tokens[:stop]), tuple(logprobs[:stop]), stop is not None)
 
 
 def _for_template(message: dict[str, Json]) -> dict[str, Json]:
-    """A chat message as templates read it: text as text, arguments as objects."""
+    """Convert a chat message to the form that templates read: content as one string, arguments as objects."""
     content = message.get("content") or ""
     if isinstance(content, list):
         content = "\n".join(str(part.get("text", "[image]")) for part in content)
-    found = {**message, "content": content}
+    converted = {**message, "content": content}
     if message.get("tool_calls"):
-        found["tool_calls"] = [_with_object(call) for call in message["tool_calls"]]
-    return found
+        converted["tool_calls"] = [_with_object(call) for call in message["tool_calls"]]
+    return converted
 
 
 def _with_object(call: dict[str, Json]) -> dict[str, Json]:
@@ -227,15 +233,19 @@ def _with_object(call: dict[str, Json]) -> dict[str, Json]:
     try:
         function["arguments"] = json.loads(function["arguments"])
     except (KeyError, ValueError):
-        pass  # as the model wrote it
+        pass  # keep the text that the model wrote
     return {**call, "function": function}
 
 
 def read_answer(text: str) -> list[Block]:
-    """An answer as blocks: thoughts in `<think>`, calls in `<tool_call>` (as Qwen, Hermes and many others write them), text.
+    """Split an answer into blocks: thoughts in `<think>`, calls in `<tool_call>` (the form of Qwen, Hermes and others), text.
 
-    A call whose JSON is not a call's stays one, malformed, where its name can be read: the environment answers it. What
-    names no tool is text.
+    A call with invalid JSON becomes a malformed call if its tool's name can be read, so that the environment answers it.
+    Otherwise it stays text.
+
+    Example:
+        >>> [type(block).__name__ for block in read_answer("<think>Hm.</think>It is sunny.")]
+        ['ReasoningItem', 'TextBlock']
     """
     blocks: list[Block] = []
     thought = _THOUGHT.match(text)
@@ -243,19 +253,19 @@ def read_answer(text: str) -> list[Block]:
         if thought["thought"].strip():
             blocks.append(ReasoningItem(thought["thought"].strip()))
         text = text[thought.end() :]
-    said = 0
+    read = 0
     number = 0
     for match in _CALL.finditer(text):
         call = _call_of(match["call"].strip(), f"call_{number}")
         if call is None:
             continue
         number += 1
-        if text[said : match.start()].strip():
-            blocks.append(TextBlock(text[said : match.start()].strip()))
+        if text[read : match.start()].strip():
+            blocks.append(TextBlock(text[read : match.start()].strip()))
         blocks.append(call)
-        said = match.end()
-    if text[said:].strip():
-        blocks.append(TextBlock(text[said:].strip()))
+        read = match.end()
+    if text[read:].strip():
+        blocks.append(TextBlock(text[read:].strip()))
     return blocks
 
 

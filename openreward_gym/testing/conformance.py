@@ -8,7 +8,7 @@ import re
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import gymnasium
@@ -19,6 +19,7 @@ from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.registration import spec
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.errors import OpenRewardGymError, SessionLostError, TaskNotFoundError, ToolFailedError, TransportTimeoutError
+from openreward_gym.options import ClientOptions, SessionOptions
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client, RemoteEnvironment
 from openreward_gym.protocol.session import Session
@@ -122,6 +123,8 @@ def check_environment(
     deterministic: bool = True,
     secrets_env: Mapping[str, str] | None = None,
     toolset: str | None = None,
+    client: ClientOptions | None = None,
+    session: SessionOptions | None = None,
     timeout_s: float = 120.0,
     call_timeout_s: float = 30.0,
 ) -> ConformanceReport:
@@ -141,6 +144,8 @@ def check_environment(
         deterministic: If true, different results for the same task and calls are a failure; if false, a warning.
         secrets_env: The environment's secrets: the name of each secret -> the environment variable that holds it.
         toolset: One of the SDK's toolsets to add to each session; None for none.
+        client: Further options of the client; its `base_url` is not used. None for the defaults.
+        session: Further options of each session. `secrets_env` and `toolset` go before it. None for the defaults.
         timeout_s: Seconds per check.
         call_timeout_s: Seconds per tool call.
 
@@ -152,9 +157,11 @@ def check_environment(
             report = check_environment(base_url, "weather")
         print(report)
     """
-    session = {"secrets_env": secrets_env, "toolset": toolset}
+    client = replace(client or ClientOptions(), base_url=base_url)
+    session = session or SessionOptions()
+    session = replace(session, secrets_env=secrets_env or session.secrets_env, toolset=toolset or session.toolset)
     options = CheckOptions(
-        base_url, name, variant, split, tasks, steps, max_steps, deterministic, session, timeout_s, call_timeout_s
+        client, session, name, variant, split, tasks, steps, max_steps, deterministic, timeout_s, call_timeout_s
     )
     runner = CheckRunner(options)
     checks = loop.run(runner.run())
@@ -176,9 +183,10 @@ class CheckError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """The arguments of `check_environment`. `session` holds those that are passed to each session."""
+    """The arguments of `check_environment`."""
 
-    base_url: str | None
+    client: ClientOptions
+    session: SessionOptions
     name: str
     variant: str | None
     split: str | None
@@ -186,7 +194,6 @@ class CheckOptions:
     steps: Sequence[Step] | None
     max_steps: int
     deterministic: bool
-    session: Mapping[str, Any]
     timeout_s: float
     call_timeout_s: float
 
@@ -200,7 +207,7 @@ class CheckRunner:
 
     def __init__(self, options: CheckOptions) -> None:
         self.options = options
-        self.client = Client(options.base_url)
+        self.client = Client(**options.client.to_keywords())
         self.remote: RemoteEnvironment = self.client.environment(options.name, options.variant)
         self.split = options.split or ""
         self.count = 0
@@ -396,7 +403,7 @@ class CheckRunner:
         return sorted({*range(min(self.options.tasks - 1, self.count)), self.count - 1, 0})
 
     def _session(self, index: int) -> Session:
-        return self.remote.session(split=self.split, index=index, **self.options.session)
+        return self.remote.session(split=self.split, index=index, **self.options.session.to_keywords())
 
     def _steps(self) -> list[Step]:
         if self.options.steps is not None:
@@ -433,13 +440,17 @@ class CheckRunner:
 def _gymnasium_check(options: CheckOptions, split: str) -> Check:
     start = time.perf_counter()
     result: Result
-    arguments = {
-        "base_url": options.base_url,
+    arguments: dict[str, Any] = {
+        **options.session.changes(),
+        **options.client.changes(),
         "variant": options.variant,
         "split": split,
         "step_timeout_s": options.call_timeout_s,
-        **options.session,
     }
+    # An env has a timeout for its whole reset in place of the session's, and a spec holds plain JSON.
+    arguments.pop("open_timeout_s", None)
+    if options.client.retry_limits is not None:
+        arguments["retry_limits"] = options.client.retry_limits.to_keywords()
     try:
         result, detail = "passed", _check_gymnasium_env(options.name, arguments)
     except Exception as error:

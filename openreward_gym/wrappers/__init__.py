@@ -1,4 +1,4 @@
-"""What sits around an env; each works sync and async."""
+"""Wrappers of an env: recording, limits, text actions, truncated observations. All work in sync and async code."""
 
 from openreward_gym.wrappers.base import Wrapper
 from openreward_gym.wrappers.limits import LimitSeconds, LimitSteps, LimitTokens

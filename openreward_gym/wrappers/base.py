@@ -1,4 +1,4 @@
-"""The base of our wrappers: a subclass writes pure hooks and works sync and async alike."""
+"""The base class of the wrappers: a subclass overrides hooks and works in synchronous and asynchronous code."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from openreward_gym.errors import ConfigurationError
 
 
 class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConstructorArgs):
-    """Around an `OpenRewardEnv` or another wrapper of it.
+    """Base class of wrappers of an `OpenRewardEnv` or of another wrapper.
 
-    Subclasses override `on_reset`, `on_action`, `on_step` and `on_close`, which never wait: one class serves `step` and
-    `astep`. Keyword arguments given to this constructor are recorded, so that `env.spec` rebuilds the stack; they must
-    be the subclass's own constructor arguments and plain JSON.
+    Subclasses override `on_reset`, `on_action`, `on_step` and `on_close`. The hooks do no I/O, so one class serves `step` and
+    `astep`. Keyword arguments of this constructor are recorded, so that `env.spec` can rebuild the wrappers; they must be the
+    subclass's own constructor arguments and plain JSON.
 
     Raises:
-        ConfigurationError: `env` is no OpenReward environment.
+        ConfigurationError: `env` is not an OpenReward environment.
+
+    Example:
+        >>> from openreward_gym.envs import OpenRewardEnv
+        >>> class Shout(Wrapper):
+        ...     def on_step(self, action, result):
+        ...         observation, *others = result
+        ...         return (observation.upper(), *others)
+        >>> Shout(OpenRewardEnv("weather", base_url="http://127.0.0.1:8080"))
+        <ShoutOpenRewardEnv('weather', split='train', base_url='http://127.0.0.1:8080')>
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], **arguments: Any) -> None:
@@ -36,24 +45,24 @@ class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConst
     def unwrapped(self) -> OpenRewardEnv:
         return cast(OpenRewardEnv, super().unwrapped)
 
-    # The hooks ----------------------------------------------------------------------------------------------------
+    # Hooks --------------------------------------------------------------------------------------------------------
 
     def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
-        """What `reset` returns, given what the env inside returned."""
+        """Return the result of `reset`, from the result of the inner env."""
         return observation, info
 
     def on_action(self, action: Any) -> Any:
-        """The action that the env inside gets."""
+        """Return the action for the inner env."""
         return action
 
     def on_step(self, action: Any, result: StepResult) -> StepResult:
-        """What `step` returns, given the action as the caller gave it and what the env inside returned."""
+        """Return the result of `step`, from the caller's action and the result of the inner env."""
         return result
 
     def on_close(self) -> None:
-        """Called before the env inside is closed, each time."""
+        """Release resources. It is called before each close of the inner env."""
 
-    # Gymnasium's face, and its async twin ---------------------------------------------------------------------------
+    # Gymnasium's face and the async face ----------------------------------------------------------------------------
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         return self.on_reset(*self.env.reset(seed=seed, options=options))
@@ -66,17 +75,17 @@ class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConst
         self.env.close()
 
     async def areset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
-        """`reset` as a coroutine; a wrapper inside that is not ours is reset in a thread."""
+        """`reset` as a coroutine. An inner wrapper of another package is reset in a thread."""
         if isinstance(self.env, Wrapper | OpenRewardEnv):
             return self.on_reset(*await self.env.areset(seed=seed, options=options))
         return self.on_reset(*await asyncio.to_thread(self.env.reset, seed=seed, options=options))
 
     async def astep(self, action: Any) -> StepResult:
-        """`step` as a coroutine; a wrapper inside that is not ours is stepped in a thread."""
-        given = self.on_action(action)
+        """`step` as a coroutine. An inner wrapper of another package is stepped in a thread."""
+        inner_action = self.on_action(action)
         if isinstance(self.env, Wrapper | OpenRewardEnv):
-            return self.on_step(action, await self.env.astep(given))
-        return self.on_step(action, cast(StepResult, await asyncio.to_thread(self.env.step, given)))
+            return self.on_step(action, await self.env.astep(inner_action))
+        return self.on_step(action, cast(StepResult, await asyncio.to_thread(self.env.step, inner_action)))
 
     async def aclose(self) -> None:
         """`close` as a coroutine."""

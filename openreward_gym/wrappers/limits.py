@@ -1,4 +1,4 @@
-"""Limits on an episode: steps, seconds, tokens. Each truncates it, with its own stop reason."""
+"""Limits on the steps, seconds or tokens of an episode. Each limit truncates it with its own stop reason."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import gymnasium
 from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.observations import Info, blocks_text, conversation_text
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import integer, number
 from openreward_gym.types import AssistantMessage, StopReason
 from openreward_gym.wrappers.base import Wrapper
 from openreward_gym.wrappers.tokens import count_tokens, load_tokenizer, name_of
 
 
 class _Limit(Wrapper, abc.ABC):
-    """Truncates an episode in the step that `_reached` says is the last; an episode that ends by itself stays as it is."""
+    """Base class of the limits: truncates the episode in the first step for which `_reached` returns True."""
 
     _stop_reason: StopReason = "max_steps"
 
@@ -26,24 +27,29 @@ class _Limit(Wrapper, abc.ABC):
         reached = self._reached()
         if not reached or terminated or truncated:
             return result
-        # The env is told too: its session is closed, and recorders on either side of this wrapper say the same.
+        # The env ends its episode, too: it closes the session, and recorders inside this wrapper get the same end.
         self.unwrapped.truncate(self._stop_reason)
         return observation, reward, False, True, {**info, "stop_reason": self._stop_reason}
 
     @abc.abstractmethod
     def _reached(self) -> bool:
-        """Whether the step that was just taken is the last one allowed."""
+        """Return True if the step that was just played is the last one allowed."""
 
 
 class LimitSteps(_Limit):
-    """Truncates an episode after `max_steps` steps, with stop reason "max_steps".
+    """Truncate an episode after `max_steps` steps, with stop reason "max_steps".
 
     Raises:
-        ConfigurationError: `max_steps` is not a whole number above 0, or `env` is no OpenReward environment.
+        ConfigurationError: `max_steps` is not an integer above 0, or `env` is not an OpenReward environment.
+
+    Example:
+        >>> from openreward_gym.envs import OpenRewardEnv
+        >>> LimitSteps(OpenRewardEnv("weather"), 8).max_steps
+        8
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], max_steps: int) -> None:
-        super().__init__(env, max_steps=_positive("max_steps", max_steps, whole=True))
+        super().__init__(env, max_steps=integer(1)("max_steps", max_steps))
         self.max_steps = max_steps
         self._steps = 0
 
@@ -57,19 +63,24 @@ class LimitSteps(_Limit):
 
 
 class LimitSeconds(_Limit):
-    """Truncates an episode in the first step that ends `max_seconds` or more after the reset, with stop reason "deadline".
+    """Truncate an episode in the first step that ends `max_seconds` or more after the reset, with stop reason "deadline".
 
-    The policy's time counts too. A call that is running is not interrupted: that is what the env's own `step_timeout_s`
-    and `episode_timeout_s` are for.
+    The policy's time counts, too. A running call is not interrupted: for that the env has `step_timeout_s` and
+    `episode_timeout_s`.
 
     Raises:
-        ConfigurationError: `max_seconds` is not a number above 0, or `env` is no OpenReward environment.
+        ConfigurationError: `max_seconds` is not a number above 0, or `env` is not an OpenReward environment.
+
+    Example:
+        >>> from openreward_gym.envs import OpenRewardEnv
+        >>> LimitSeconds(OpenRewardEnv("weather"), 60.0).max_seconds
+        60.0
     """
 
     _stop_reason = "deadline"
 
     def __init__(self, env: gymnasium.Env[Any, Any], max_seconds: float) -> None:
-        super().__init__(env, max_seconds=_positive("max_seconds", max_seconds))
+        super().__init__(env, max_seconds=number()("max_seconds", max_seconds))
         self.max_seconds = max_seconds
         self._begun = 0.0
 
@@ -82,20 +93,25 @@ class LimitSeconds(_Limit):
 
 
 class LimitTokens(_Limit):
-    """Truncates an episode when its tokens are used up.
+    """Truncate an episode when it has used up a number of tokens.
 
-    What the provider told about a message (`Sampled.usage`) is counted; where it told nothing, the tokenizer counts the
-    text. Tokens are never guessed: without either, the step raises.
+    The counts come from the provider's report on each message (`Sampled.usage`). For a message without a report, the tokenizer
+    counts its text. The number is never guessed: without a report and a tokenizer, the step raises.
 
     Args:
         env: An OpenReward environment, wrapped or not.
-        max_tokens: How many.
-        of: "output" counts what the policy wrote in the whole episode (stop reason "max_tokens"); "context" the
-            conversation as the policy's next turn will begin with it (stop reason "context_overflow").
-        tokenizer: The name or path of a `transformers` tokenizer, or one; None relies on the provider.
+        max_tokens: Number of tokens.
+        of: "output" counts all tokens that the policy wrote in the episode (stop reason "max_tokens"). "context" counts the
+            tokens of the conversation that the policy's next turn begins with (stop reason "context_overflow").
+        tokenizer: A `transformers` tokenizer, its name or its path. None relies on the provider.
 
     Raises:
-        ConfigurationError: An argument cannot be, or `env` is no OpenReward environment.
+        ConfigurationError: An argument is wrong, or `env` is not an OpenReward environment.
+
+    Example:
+        >>> from openreward_gym.envs import OpenRewardEnv
+        >>> LimitTokens(OpenRewardEnv("weather"), 4096, of="context").max_tokens
+        4096
     """
 
     def __init__(
@@ -108,7 +124,7 @@ class LimitTokens(_Limit):
     ) -> None:
         if of not in ("output", "context"):
             raise ConfigurationError(f"of must be 'output' or 'context', not {of!r}")
-        _positive("max_tokens", max_tokens, whole=True)
+        integer(1)("max_tokens", max_tokens)
         super().__init__(env, max_tokens=max_tokens, of=of, tokenizer=name_of(tokenizer))
         self.max_tokens = max_tokens
         self.of = of
@@ -139,20 +155,13 @@ class LimitTokens(_Limit):
         usage = message.sampled.usage if message.sampled is not None else None
         if self._tokenizer is not None or usage is None or usage.input_tokens is None or usage.output_tokens is None:
             return self._count(conversation_text(self.unwrapped.messages))
-        # What came back since is not in the provider's count; it will be in that of the next message.
+        # The provider's count excludes the answers since then. The count of the next message includes them.
         return usage.input_tokens + usage.output_tokens
 
     def _count(self, text: str) -> int:
         if self._tokenizer is None:
             raise ConfigurationError(
-                "LimitTokens cannot count this message: the policy told no usage with it. Give the limit a tokenizer "
-                "(tokenizer='the name of the model'), or send messages with Sampled(usage=...)"
+                "LimitTokens cannot count this message: it has no usage. Pass a tokenizer (tokenizer='the name of the model'), "
+                "or send messages with Sampled(usage=...)"
             )
         return count_tokens(self._tokenizer, text)
-
-
-def _positive(name: str, value: float, *, whole: bool = False) -> float:
-    kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
-        raise ConfigurationError(f"{name} must be a {'whole ' if whole else ''}number above 0, not {value!r}")
-    return value

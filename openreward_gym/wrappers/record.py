@@ -1,4 +1,4 @@
-"""Every episode that runs through an env becomes a line of a store."""
+"""Recording of every episode that an env plays, as a line of a store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import importlib.metadata
 import os
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -14,38 +16,37 @@ import gymnasium
 from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.envs.observations import Info
-from openreward_gym.types.conversion import (
-    message_records,
-    origin_of,
-    result_record,
-    terminal_tool_record,
-    tool_record,
-    total_cost,
-    total_reward,
-    total_usage,
-)
-from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, Status, TaskRecord, Timing, now_iso, task_id
+from openreward_gym.jsonio import Json
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import Json, UserMessage
+from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Status, Timing, task_id
+from openreward_gym.types.rollout import now_iso, server_origin, total_cost, total_reward, total_usage
 from openreward_gym.wrappers.base import Wrapper
 
-_VERSION = importlib.metadata.version("openreward-gym")  # once: it is read from the disk
-_recording: weakref.WeakSet[RecordRollouts] = weakref.WeakSet()
+_VERSION = importlib.metadata.version("openreward-gym")  # read once, because it is read from the disk
 
 
 class RecordRollouts(Wrapper):
-    """Records every episode, whatever the policy: what the env saw and said, and what the policy told with its actions.
+    """Record every episode with all its messages, whatever the policy.
 
-    A rollout is written when its episode ends. One that is left before its end (by `reset`, `close`, an exception that
-    ends the program, or its exit) is written as it stands, with status "cancelled". An episode in which no step was
-    taken is not written.
+    A rollout is written when its episode ends. An unfinished episode is written with status "cancelled" at the next `reset`,
+    at `close` or when the program exits. An episode without steps is not written.
 
     Args:
         env: An OpenReward environment, wrapped or not.
         store: A `RolloutStore`, or the path of a run's folder.
-        model: Run info of the policy (`name`, `checkpoint`, ...), kept in each rollout; None for none.
-        sampling: Sampling parameters, kept likewise.
-        metadata: Free data, kept likewise.
+        model: Run info of the policy (`name`, `checkpoint`, ...), written in each rollout. None writes nothing.
+        sampling: Sampling parameters, likewise.
+        metadata: Free JSON data, likewise.
+
+    Example:
+        >>> from openreward_gym import OpenRewardEnv, serve
+        >>> with serve.local(["weather"]) as base_url:
+        ...     env = RecordRollouts(OpenRewardEnv("weather", base_url=base_url), "runs/example")
+        ...     observation, info = env.reset(seed=0)
+        ...     result = env.step({"name": "get_weather", "arguments": {"city": "Seattle"}})
+        ...     env.close()
+        >>> env.last_rollout.status, len(env.last_rollout.messages)
+        ('cancelled', 4)
     """
 
     def __init__(
@@ -63,20 +64,23 @@ class RecordRollouts(Wrapper):
         self._common = {"model": model, "sampling": sampling, "metadata": metadata}
         self._fields: dict[str, Any] = {}
         self._episode: Episode | None = None
-        self._begun_with: dict[str, Any] = {}
+        self._fields_at_reset: dict[str, Any] = {}
         self._seen_return = 0.0
         self._pid = os.getpid()
         self.last_rollout: Rollout | None = None
-        _recording.add(self)
+        # Registered weakly: recording must not keep the env alive until the program exits.
+        at_exit = partial(_write_unfinished, weakref.ref(self))
+        atexit.register(at_exit)
+        weakref.finalize(self, atexit.unregister, at_exit).atexit = False
 
     def describe(self, **fields: Any) -> None:
-        """Set fields of the rollouts that begin from now on (`group`, `sample`, `attempt`, `name`, `step`, ...)."""
+        """Set fields (`group`, `sample`, `attempt`, `name`, `step`, ...) of the rollouts that begin from now on."""
         self._fields = fields
 
     def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
-        self._leave()
+        self._write_unfinished()
         self._episode = self.unwrapped.episode
-        self._begun_with = dict(self._fields)
+        self._fields_at_reset = dict(self._fields)
         self._seen_return = 0.0
         return observation, info
 
@@ -88,12 +92,12 @@ class RecordRollouts(Wrapper):
         return result
 
     def on_close(self) -> None:
-        self._leave()
+        self._write_unfinished()
         if self._owned:
             self.store.close()
 
-    def _leave(self) -> None:
-        """Write an episode that was left before its end."""
+    def _write_unfinished(self) -> None:
+        """Write an unfinished episode."""
         episode = self._episode
         if episode is None or not episode.steps or os.getpid() != self._pid:
             self._episode = None
@@ -105,20 +109,20 @@ class RecordRollouts(Wrapper):
         episode, self._episode = self._episode, None
         if episode is None:
             return
-        given = {name: value if value is None else dict(value) for name, value in self._common.items()}
-        fields = {**given, **self._begun_with}
+        common = {name: None if value is None else dict(value) for name, value in self._common.items()}
+        fields = {**common, **self._fields_at_reset}
         rollout = rollout_of(episode, terminated=terminated, truncated=truncated, stop_reason=stop_reason, **fields)
         if rollout.reward is not None and rollout.reward != self._seen_return:
-            # A wrapper between us and the env changed rewards: the record keeps the env's, and says what was seen.
+            # A wrapper between this one and the env changed rewards. The record keeps the env's, and has both returns.
             rollout.metrics = {**(rollout.metrics or {}), "wrapped_return": self._seen_return}
         self.store.append(rollout)
         self.last_rollout = rollout
 
 
-@atexit.register
-def _record_what_is_left() -> None:
-    for recorder in list(_recording):
-        recorder._leave()
+def _write_unfinished(reference: weakref.ref[RecordRollouts]) -> None:
+    recorder = reference()
+    if recorder is not None:
+        recorder._write_unfinished()
 
 
 def rollout_of(
@@ -129,29 +133,36 @@ def rollout_of(
     stop_reason: str | None = None,
     **fields: Any,
 ) -> Rollout:
-    """The record of an episode as it stands.
+    """Return the record of an episode in its present state.
 
     Args:
-        episode: What happened.
-        terminated, truncated, stop_reason: How it ended as the caller saw it; None takes the last step's own word.
+        episode: The episode.
+        terminated, truncated, stop_reason: The end of the episode for the caller. None takes that of the last step.
         **fields: Further fields of `Rollout`.
     """
-    last = episode.steps[-1] if episode.steps else Step(action=None)  # type: ignore[arg-type]
+    last = episode.steps[-1] if episode.steps else Step(AssistantMessage())
     terminated = last.terminated if terminated is None else terminated
     truncated = last.truncated if truncated is None else truncated
     reason = last.stop_reason if stop_reason is None else stop_reason
-    messages = [record for message in episode.prompt for record in message_records(message)]
-    if messages and episode.started_at:
-        messages[0].started_at = episode.started_at
-    for step in episode.steps:
-        messages.extend(_step_records(step))
-    reward, final_reward = total_reward(message.reward for message in messages)
+    messages = list(episode.messages)
+    reward, final_reward = total_reward(messages)
+    task = episode.task
+    spec = None if task.spec is None else dict(task.spec)
     return Rollout(
         **{
-            "environment": _environment(episode),
-            "task": _task(episode),
-            "tools": [tool_record(tool) for tool in episode.tools] or None,
-            "terminal_tool": terminal_tool_record(episode.tools.terminal),
+            "environment": RolloutEnvironment(
+                name=episode.environment,
+                variant=episode.variant,
+                split=task.split or None,
+                origin=server_origin(episode.base_url),
+            ),
+            "task": replace(
+                task,
+                spec=spec,
+                id=task_id(episode.environment, task.split or None, spec, task.index, episode.variant),
+            ),
+            "tools": list(episode.tools) or None,
+            "terminal_tool": episode.tools.terminal,
             "messages": messages,
             "reward": reward,
             "final_reward": final_reward,
@@ -179,36 +190,5 @@ def _status(terminated: bool, truncated: bool, last: Step) -> Status:
         return "completed"
     if not truncated or last.stop_reason == "cancelled":
         return "cancelled"
-    # The episode ended by what infrastructure did, not by what was played.
+    # An error means that the connection or the server ended the episode, not the play.
     return "error" if last.error and last.stop_reason != "deadline" else "truncated"
-
-
-def _environment(episode: Episode) -> EnvironmentRecord:
-    return EnvironmentRecord(
-        name=episode.environment,
-        variant=episode.variant,
-        split=episode.task.split or None,
-        origin=origin_of(episode.base_url),
-        server_version=episode.server_version,
-    )
-
-
-def _task(episode: Episode) -> TaskRecord:
-    task = episode.task
-    spec = None if task.spec is None else dict(task.spec)
-    return TaskRecord(
-        id=task_id(episode.environment, task.split or None, spec, task.index, episode.variant), index=task.index, spec=spec
-    )
-
-
-def _step_records(step: Step) -> list[MessageRecord]:
-    said = message_records(step.action)
-    said[-1].ended_at = step.started_at
-    if step.annotations:
-        metadata = said[-1].metadata
-        said[-1].metadata = {**(metadata if isinstance(metadata, dict) else {}), **step.annotations}
-    for result in step.results:
-        said.append(result_record(result.call, result.output, started_at=result.started_at, ended_at=result.ended_at))
-    if step.reply:
-        said.extend(message_records(UserMessage(step.reply)))
-    return said

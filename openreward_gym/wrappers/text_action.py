@@ -1,4 +1,4 @@
-"""For models that write their tool calls as text."""
+"""Support of models that write their tool calls as text."""
 
 from __future__ import annotations
 
@@ -7,36 +7,41 @@ from typing import Any
 
 import gymnasium
 
-from openreward_gym.envs.actions import as_message
+from openreward_gym.chat.raw_text import FORMATS, from_raw_text
+from openreward_gym.envs.episode import as_message
 from openreward_gym.envs.spaces import UnicodeText
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.chat.raw_text import FORMATS, from_raw_text
 from openreward_gym.types import AssistantMessage, TextBlock
 from openreward_gym.wrappers.base import Wrapper
 
 
 class TextAction(Wrapper):
-    """Takes a model's raw text as the action, and finds the tool calls in it.
+    """Take a model's raw text as the action, and parse the tool calls in it.
 
-    Understood are `<tool_call>{...}</tool_call>` (Hermes, Qwen), `<function=NAME>` with `<parameter=KEY>` (Qwen-Coder) or
-    JSON (Llama), `<|python_tag|>{...}` and plain JSON (Llama), fenced JSON; several calls; reasoning in `<think>`. A text
-    without a call is the assistant's plain message. A call that cannot be read gets an error as its observation.
+    The formats are `<tool_call>{...}</tool_call>` (Hermes, Qwen), `<function=NAME>` with `<parameter=KEY>` (Qwen-Coder) or JSON
+    (Llama), `<|python_tag|>{...}` and plain JSON (Llama), and fenced JSON; with several calls, and reasoning in `<think>`. A
+    text without a call is the assistant's plain message. A malformed call gets an error as its observation.
 
-    Messages that have tool calls already pass as they are, so a policy may send either. The text as the model wrote it is
-    kept with the step where calls were found in it, for recorders.
+    Messages that already have tool calls pass unchanged, so a policy may send either. If the text has calls, the step keeps the
+    original text for recorders.
 
     Args:
         env: An OpenReward environment, wrapped or not.
-        formats: The formats that are looked for, of "tool_call", "function", "llama" and "json".
+        formats: Formats to look for, from "tool_call", "function", "llama" and "json".
 
     Raises:
-        ConfigurationError: There is no such format, or `env` is no OpenReward environment.
+        ConfigurationError: A format is unknown, or `env` is not an OpenReward environment.
+
+    Example:
+        >>> from openreward_gym.envs import OpenRewardEnv
+        >>> TextAction(OpenRewardEnv("weather"), formats=["tool_call"]).action_space
+        UnicodeText()
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], *, formats: Sequence[str] = FORMATS) -> None:
         unknown = [name for name in formats if name not in FORMATS]
         if unknown or isinstance(formats, str) or not formats:
-            raise ConfigurationError(f"formats must be a list of some of {', '.join(FORMATS)}, not {formats!r}")
+            raise ConfigurationError(f"formats must be a list of formats from {', '.join(FORMATS)}, not {formats!r}")
         super().__init__(env, formats=list(formats))
         self.formats = tuple(formats)
         self.action_space = UnicodeText()
@@ -45,8 +50,8 @@ class TextAction(Wrapper):
         message = AssistantMessage(action) if isinstance(action, str) else as_message(action)
         if message.tool_calls or not message.text:
             return message
-        read = from_raw_text(message.text, formats=self.formats, tools=self.unwrapped.tools.tools)
-        if read.tool_calls:
+        parsed = from_raw_text(message.text, formats=self.formats, tools=self.unwrapped.tools.tools)
+        if parsed.tool_calls:
             self.unwrapped.annotate(raw_text=message.text)
         others = tuple(block for block in message.blocks if not isinstance(block, TextBlock))
-        return AssistantMessage((*others, *read.blocks), sampled=message.sampled)
+        return message.replace(blocks=(*others, *parsed.blocks))

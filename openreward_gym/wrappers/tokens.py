@@ -1,4 +1,4 @@
-"""How many tokens a text has, for wrappers that count them."""
+"""Tokenizers of wrappers that count tokens."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from openreward_gym.errors import ConfigurationError
 
 
 def load_tokenizer(tokenizer: Any) -> Any:
-    """A `transformers` tokenizer, by its name or path; one that is loaded already is returned as it is.
+    """Return a `transformers` tokenizer from its name or path. A tokenizer object is returned as it is.
 
     Raises:
-        ConfigurationError: There is none of that name, or it is no tokenizer.
+        ConfigurationError: There is no tokenizer of that name, or the object is not a tokenizer.
     """
     if not isinstance(tokenizer, str):
         if not callable(getattr(tokenizer, "encode", None)):
-            raise ConfigurationError(f"tokenizer must be the name or path of a transformers tokenizer, or one, not {tokenizer!r}")
+            raise ConfigurationError(f"tokenizer must be a transformers tokenizer, its name or its path, not {tokenizer!r}")
         return tokenizer
     import transformers
 
@@ -26,10 +26,10 @@ def load_tokenizer(tokenizer: Any) -> Any:
 
 
 def name_of(tokenizer: Any) -> str | None:
-    """What a spec can hold of a tokenizer: its name or path; None for none."""
+    """Return the name or path of a tokenizer, which a spec can hold. None if it has none."""
     return tokenizer if tokenizer is None or isinstance(tokenizer, str) else str(getattr(tokenizer, "name_or_path", "")) or None
 
 
 def count_tokens(tokenizer: Any, text: str) -> int:
-    """The number of tokens of `text`, without special ones."""
+    """Return the number of tokens of `text`, without special tokens."""
     return len(tokenizer.encode(text, add_special_tokens=False))

@@ -1,4 +1,4 @@
-"""Observations that fit, and say what they leave out."""
+"""Truncation of long observations, with a marker for what was cut."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.observations import Info
 from openreward_gym.envs.spaces import UnicodeText
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import integer
 from openreward_gym.wrappers.base import Wrapper
 from openreward_gym.wrappers.tokens import count_tokens, load_tokenizer, name_of
 
@@ -18,20 +19,26 @@ KEEP = ("both", "head", "tail")
 
 
 class TruncateObservation(Wrapper):
-    """Cuts long texts in observations; a marker where something was cut says how much.
+    """Cut long texts in observations, and put a marker with the cut length in their place.
 
-    What is cut stays in `info["blocks"]` and in the record. A text observation is cut as a whole; of blocks each text
-    block, of messages each message that is not the assistant's.
+    `info["blocks"]` and the record keep the complete text. The limit applies to a text observation, to each text block of a
+    tuple of blocks, and to each message that is not the assistant's.
 
     Args:
         env: An OpenReward environment, wrapped or not.
-        max_chars: The longest text, in characters, the marker included; None where `max_tokens` is given.
-        max_tokens: The same in tokens of `tokenizer`.
-        tokenizer: The name or path of a `transformers` tokenizer, or one.
-        keep: "head", "tail", or "both", which cuts the middle.
+        max_chars: Greatest length in characters, with the marker. None if `max_tokens` is the limit.
+        max_tokens: Greatest length in tokens of `tokenizer`, likewise.
+        tokenizer: A `transformers` tokenizer, its name or its path.
+        keep: Part to keep: "head", "tail", or "both", which cuts the middle.
 
     Raises:
-        ConfigurationError: An argument cannot be, or `env` is no OpenReward environment.
+        ConfigurationError: An argument is wrong, or `env` is not an OpenReward environment.
+
+    Example:
+        >>> from openreward_gym.envs import OpenRewardEnv
+        >>> env = TruncateObservation(OpenRewardEnv("weather"), max_chars=50, keep="tail")
+        >>> env.cut_text("x" * 100)
+        ('\\n[... 80 characters cut ...]\\nxxxxxxxxxxxxxxxxxxxx', 80)
     """
 
     def __init__(
@@ -44,12 +51,11 @@ class TruncateObservation(Wrapper):
         keep: Literal["both", "head", "tail"] = "both",
     ) -> None:
         if (max_chars is None) == (max_tokens is None):
-            raise ConfigurationError("give either max_chars, or max_tokens and a tokenizer")
+            raise ConfigurationError("TruncateObservation takes either max_chars, or max_tokens and a tokenizer")
         if (max_tokens is None) != (tokenizer is None):
-            raise ConfigurationError("max_tokens and tokenizer go together: whose tokens are they?")
+            raise ConfigurationError("max_tokens and tokenizer go together: pass both")
         for name, value in (("max_chars", max_chars), ("max_tokens", max_tokens)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ConfigurationError(f"{name} must be a whole number above 0, not {value!r}")
+            integer(1, optional=True)(name, value)
         if keep not in KEEP:
             raise ConfigurationError(f"keep must be one of {', '.join(KEEP)}, not {keep!r}")
         super().__init__(env, max_chars=max_chars, max_tokens=max_tokens, tokenizer=name_of(tokenizer), keep=keep)
@@ -70,24 +76,24 @@ class TruncateObservation(Wrapper):
         return observation, reward, terminated, truncated, _with_cut(info, cut)
 
     def cut_text(self, text: str) -> tuple[str, int]:
-        """(text that fits, how many characters of it were cut)."""
+        """Return the text within the limit, and the number of characters that were cut."""
         if self.max_tokens is not None:
             return self._cut_to_tokens(text, self.max_tokens)
         assert self.max_chars is not None
         if len(text) <= self.max_chars:
             return text, 0
-        # The marker's own number has as many digits as it may need.
+        # Reserve a marker whose number has as many digits as it may need.
         room = max(self.max_chars - len(_marker(f"{len(text)} characters")), 0)
         head, tail = self._share(room)
         cut = len(text) - head - tail
         marker = _marker(f"{cut} characters")
         if len(marker) > self.max_chars:
-            # No room to say it here: `info["obs_truncated_chars"]` does.
+            # There is no room for the marker. `info["obs_truncated_chars"]` has the number.
             return (text[-self.max_chars :] if self.keep == "tail" else text[: self.max_chars]), len(text) - self.max_chars
         return text[:head] + marker + text[len(text) - tail :], cut
 
     def _share(self, room: int) -> tuple[int, int]:
-        """How much of `room` the head and the tail get."""
+        """Split `room` between the head and the tail."""
         if self.keep == "both":
             return room - room // 3, room // 3
         return (room, 0) if self.keep == "head" else (0, room)
@@ -104,17 +110,17 @@ class TruncateObservation(Wrapper):
             if count_tokens(self._tokenizer, cut) <= most:
                 return cut, len(text) - len(start) - len(end)
             if room == 0:
-                # No room to say it here: `info["obs_truncated_chars"]` does.
+                # There is no room for the marker. `info["obs_truncated_chars"]` has the number.
                 fits = "".join(self._ends(text, 0, most) if self.keep == "tail" else self._ends(text, most, 0))
                 return fits, len(text) - len(fits)
-            room = max(room - 1 - room // 20, 0)  # joined with the marker they can have more tokens than apart
+            room = max(room - 1 - room // 20, 0)  # head, marker and tail can have more tokens together than apart
 
     def _ends(self, text: str, head: int, tail: int) -> tuple[str, str]:
-        """The first `head` and the last `tail` tokens of `text`, cut where tokens part and never within a character."""
+        """Return the first `head` and the last `tail` tokens of `text`, never cut within a character."""
         if getattr(self._tokenizer, "is_fast", False):
             spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
             last, first = head, len(spans) - tail
-            # A character can be several tokens, which all have its place.
+            # A character can have several tokens, all with the same offsets.
             while last and spans[last - 1][1] > spans[last][0]:
                 last -= 1
             while first < len(spans) and spans[first - 1][1] > spans[first][0]:
@@ -135,7 +141,7 @@ class TruncateObservation(Wrapper):
         return tuple(elements), cut
 
     def _cut_element(self, element: Any) -> tuple[Any, int]:
-        """A block, or a message with text or blocks in it, copied where it is cut."""
+        """Cut a block, or a message with text or blocks. It is copied if it changes."""
         if not isinstance(element, Mapping) or element.get("role") == "assistant":
             return element, 0
         key = "text" if isinstance(element.get("text"), str) else "content"
@@ -150,8 +156,8 @@ class TruncateObservation(Wrapper):
         return ({**element, key: value}, cut) if cut else (element, 0)
 
 
-def _marker(what: str) -> str:
-    return f"\n[... {what} cut ...]\n"
+def _marker(length: str) -> str:
+    return f"\n[... {length} cut ...]\n"
 
 
 def _with_cut(info: Info, cut: int) -> Info:

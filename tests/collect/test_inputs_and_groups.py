@@ -13,7 +13,7 @@ from openreward_gym.collect import RetryBudget, estimate
 from openreward_gym.collect.groups import advantages_of, compared
 from openreward_gym.collect.inventory import TaskChoice, match_rows, read_tasks
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.store.groups import read_groups
+from openreward_gym.store.records import read_groups
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
 
 SYSTEM = {"role": "developer", "content": "You are a helpful personal assistant."}

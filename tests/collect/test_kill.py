@@ -18,7 +18,7 @@ from openreward_gym.store.store import RolloutStore
 KILLER = """
 import json, os, random, signal, sys, time
 from openreward_gym import collect
-from openreward_gym.collect.attempts import Outcomes
+from openreward_gym.collect.outcomes import Outcomes
 from openreward_gym.collect.inventory import Inventory, TaskChoice
 from openreward_gym.types import AssistantMessage, ToolCall
 from pathlib import Path

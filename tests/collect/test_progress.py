@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from openreward_gym.collect import progress
-from openreward_gym.collect.progress import Bar, Events, Log, reporter
-from openreward_gym.store.failure import Failure
-from openreward_gym.types.rollout import Rollout, TokenUsage
+from openreward_gym.collect.progress import BarReporter, EventReporter, LogReporter, reporter
+from openreward_gym.store.records import Failure
+from openreward_gym.types import Rollout, Usage
 
 FAILURE = Failure(source="environment", kind="session_lost", stage="call", message="gone\nfor good")
 
@@ -25,7 +25,7 @@ def told(report: progress.Reporter) -> None:
     report.started(4, 1)
     for reward in (1.0, None):
         report.dispatched()
-        report.finished(Rollout(status="completed", reward=reward, usage=TokenUsage(output_tokens=7)), [0.1, 0.3])
+        report.finished(Rollout(status="completed", reward=reward, usage=Usage(output_tokens=7)), [0.1, 0.3])
     for _ in range(3):
         report.dispatched()
         report.failed(FAILURE, 0.5)
@@ -35,7 +35,7 @@ def told(report: progress.Reporter) -> None:
 
 def test_the_first_failure_at_once_then_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    report = Log(stream)
+    report = LogReporter(stream)
     told(report)
     report.tick()
     (line,) = stream.getvalue().splitlines()
@@ -50,16 +50,16 @@ def test_the_first_failure_at_once_then_a_sum(monkeypatch: pytest.MonkeyPatch) -
 def test_the_numbers_do_not_take_unknown_for_zero() -> None:
     report = progress.Reporter()
     told(report)
-    now = report.tally.numbers()
+    now = report.counts.numbers()
     assert (now["total"], now["done"], now["failed"], now["in_flight"]) == (4, 3, 1, 0)
     assert (now["mean_reward"], now["output_tokens"], now["cost_usd"]) == (1.0, 14, None)
     assert now["step_s"] == {"p50": 0.3, "p90": 0.3, "p99": 0.3}
-    assert progress.Tally().numbers()["mean_reward"] is None
+    assert progress.ProgressCounts().numbers()["mean_reward"] is None
 
 
 def test_events_are_json_lines() -> None:
     stream = io.StringIO()
-    report = Events(stream)
+    report = EventReporter(stream)
     told(report)
     report.stopped()
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -70,7 +70,7 @@ def test_events_are_json_lines() -> None:
 
 def test_a_bar_never_goes_beyond_its_end() -> None:
     stream = io.StringIO()
-    bar = Bar(Console(file=stream, force_terminal=True, width=200))
+    bar = BarReporter(Console(file=stream, force_terminal=True, width=200))
     told(bar)
     bar.stopped()
     assert "4/4" in stream.getvalue()
@@ -79,9 +79,9 @@ def test_a_bar_never_goes_beyond_its_end() -> None:
 
 def test_the_face_that_fits() -> None:
     assert type(reporter(False)) is type(reporter("none")) is progress.Reporter
-    assert isinstance(reporter("json"), Events)
-    assert isinstance(reporter("log"), Log)
-    mine = Log()
+    assert isinstance(reporter("json"), EventReporter)
+    assert isinstance(reporter("log"), LogReporter)
+    mine = LogReporter()
     assert reporter(mine) is mine
 
 
@@ -113,7 +113,7 @@ def test_a_notebook_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (types.ModuleType("IPython"), ipython, widgets):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     bar = reporter(True)
-    assert isinstance(bar, Bar)
+    assert isinstance(bar, BarReporter)
     told(bar)
     bar.stopped()
     said = "".join(Cell.shown)
@@ -124,4 +124,4 @@ def test_a_notebook_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_notebook_without_widgets_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_notebook(monkeypatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert isinstance(reporter(True), Log)
+    assert isinstance(reporter(True), LogReporter)

@@ -15,9 +15,9 @@ import pytest
 from collectors import Collector, coverage_of, once_each
 
 from openreward_gym import collect
-from openreward_gym.collect.attempts import Outcomes
 from openreward_gym.collect.inventory import Inventory, TaskChoice
-from openreward_gym.collect.lock import RunLock
+from openreward_gym.collect.outcomes import Outcomes
+from openreward_gym.collect.run_folder import RunLock
 from openreward_gym.errors import RecordError, StoreError
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
@@ -261,7 +261,7 @@ def test_the_newest_attempt_wins(tmp_path: Path) -> None:
     # 0 failed; 1 failed and was lost in a second attempt; 2 failed and then came through; 3 was never tried.
     coverage = outcomes.coverage()
     assert (coverage.successful, coverage.failed, coverage.missing, coverage.omitted) == (1, 1, 2, 0)
-    owed = list(outcomes.owed())
+    owed = list(outcomes.pending())
     assert {unit.task.index for unit in owed} == {0, 1, 3}
     assert [unit.task.index for unit in owed][-1] == 3
     assert outcomes.next_attempt(inventory.unit(1)) == 2

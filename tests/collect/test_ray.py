@@ -19,12 +19,11 @@ import pytest
 from collectors import Collector, coverage_of, once_each
 
 from openreward_gym import collect
-from openreward_gym.collect.lock import RunLock, writing_for
 from openreward_gym.collect.progress import Reporter
+from openreward_gym.collect.run_folder import RunLock, writing_for
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import AssistantMessage, Message, Rollout, Task, ToolCall, ToolSet
 
 WORKERS = 3
 
@@ -110,7 +109,7 @@ class Killer(Reporter):
 
     def finished(self, rollout: Rollout, step_seconds: list[float]) -> None:
         super().finished(rollout, step_seconds)
-        if self.killed is None and self.tally.done >= 10:
+        if self.killed is None and self.counts.done >= 10:
             self.killed = min(writers(self.run))
             os.kill(self.killed, signal.SIGKILL)
 

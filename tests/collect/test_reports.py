@@ -11,8 +11,8 @@ import pytest
 
 from openreward_gym import collect
 from openreward_gym.cli import main
-from openreward_gym.collect.attempts import Coverage, read_coverage
 from openreward_gym.collect.inventory import Inventory, TaskChoice
+from openreward_gym.collect.outcomes import Coverage, read_coverage
 from openreward_gym.store.merge import merge
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
 

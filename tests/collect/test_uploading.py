@@ -12,7 +12,7 @@ from collectors import once_each
 from rollout_platform import KEY, Platform, hang
 
 from openreward_gym import collect
-from openreward_gym.collect import uploading
+from openreward_gym.collect import engine
 from openreward_gym.collect.progress import Reporter
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.platform import upload
@@ -77,7 +77,7 @@ def test_a_platform_that_hangs_is_not_waited_for(server_url: str, tmp_path: Path
 def test_a_platform_that_is_away_gets_it_later(
     server_url: str, tmp_path: Path, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploading, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(engine, "UPLOAD_PATIENCE_S", 0.2)
     platform.stop()
     watch = Watch()
     result = play(server_url, tmp_path / "run", upload=platform.url, progress=watch)

@@ -11,8 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openreward_gym.envs.episode import CallResult, Episode, Step
-from openreward_gym.envs.observations import block_elements, conversation_text, reset_info, step_info, step_text, truncated
-from openreward_gym.envs.rendering import HEIGHT, WIDTH, picture, transcript
+from openreward_gym.envs.observations import (
+    HEIGHT,
+    WIDTH,
+    block_elements,
+    conversation_text,
+    picture,
+    reset_info,
+    step_info,
+    step_text,
+    transcript,
+    truncated,
+)
 from openreward_gym.types import (
     AssistantMessage,
     ImageBlock,

@@ -417,7 +417,7 @@ def test_probabilities_are_followed() -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"mask": mask(1, 1, 1), "probability": np.ones(3) / 3}, "only one of mask and probability"),
+        ({"mask": mask(1, 1, 1), "probability": np.ones(3) / 3}, "a mask or probabilities"),
         ({"mask": mask(0, 0, 0)}, "allows none"),
         ({"mask": mask(1, 1)}, r"shape \(3,\), got int8 of shape \(2,\)"),
         ({"mask": np.ones(3)}, "array of int8"),

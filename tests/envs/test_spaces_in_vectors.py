@@ -18,7 +18,7 @@ from gymnasium.wrappers import DelayObservation, FlattenObservation, FrameStackO
 from gymnasium.wrappers.utils import create_zero_array
 
 from openreward_gym.envs.spaces import BlocksSpace, MessagesSpace, ToolCallSpace, UnicodeText
-from openreward_gym.envs.spaces.shared_memory import Slots
+from openreward_gym.envs.spaces.dispatch import ObservationBuffer
 from openreward_gym.types import ToolSpec
 
 # Annotated for arrays alone, though they take any space's elements.
@@ -250,7 +250,7 @@ def test_long_values_leave_no_file_behind(spill_folder: Path) -> None:
 def test_a_worker_does_not_remove_the_parents_files(spill_folder: Path) -> None:
     import multiprocessing
 
-    slots = Slots(1, multiprocessing.get_context("fork"))
+    slots = ObservationBuffer(1, multiprocessing.get_context("fork"))
     slots.write(0, b"z" * 100_000)
     process = multiprocessing.get_context("fork").Process(target=_collect_garbage)
     process.start()

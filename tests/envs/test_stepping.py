@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from openreward_gym.envs.episode import Episode
-from openreward_gym.envs.stepping import take_step
+from openreward_gym.envs.episode import Episode, take_step
 from openreward_gym.errors import (
     CallTimeoutError,
     OutcomeUnknownError,

@@ -83,10 +83,10 @@ def test_no_network_before_it_is_needed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"num_envs": 0}, "num_envs must be 1 or more"),
-        ({"num_envs": 1.5}, "num_envs must be a whole number"),
-        ({"prefetch": -1}, "prefetch must be 0 or more"),
-        ({"max_inflight": 0}, "max_inflight must be 1 or more"),
+        ({"num_envs": 0}, "num_envs must be an integer from 1"),
+        ({"num_envs": 1.5}, "num_envs must be an integer"),
+        ({"prefetch": -1}, "prefetch must be an integer from 0"),
+        ({"max_inflight": 0}, "max_inflight must be an integer from 1"),
         ({"autoreset_mode": "sometimes"}, "NEXT_STEP, SAME_STEP, DISABLED"),
         ({"obs_mode": "smell"}, "obs_mode"),
         ({"wrap": lambda env: "nothing"}, "must return the env with something around it"),
@@ -195,7 +195,7 @@ def test_a_wrong_action_is_found_before_anything_is_sent(make: Make) -> None:
     with pytest.raises(ConfigurationError, match="step\\(\\) cannot take 17"):
         envs.step([ECHO, 17])
     for actions in ([ECHO], ECHO, "text"):
-        with pytest.raises(ConfigurationError, match="one action an env"):
+        with pytest.raises(ConfigurationError, match="one action per env"):
             envs.step(actions)  # type: ignore[arg-type]
     assert envs.step([call("count")] * 2)[0] == ("0", "0")
 
@@ -267,7 +267,7 @@ def test_each_row_comes_once(make: Make) -> None:
         assert rewards.tolist() == [0.0]
         seen += infos["env_id"].tolist()
     assert sorted(seen) == [0, 1, 2, 3]
-    with pytest.raises(ConfigurationError, match="nothing is under way"):
+    with pytest.raises(ConfigurationError, match="nothing is in flight"):
         envs.recv()
 
 
@@ -311,7 +311,7 @@ def test_a_busy_env_takes_no_second_action(make: Make) -> None:
 def test_ids_are_checked(make: Make, ids: list[int]) -> None:
     envs = make(2)
     envs.reset(seed=0)
-    with pytest.raises(ConfigurationError, match="different numbers from 0 to 1"):
+    with pytest.raises(ConfigurationError, match="distinct integers from 0 to 1"):
         envs.send([ECHO] * len(ids), ids)
 
 
@@ -481,7 +481,7 @@ def test_a_session_that_was_lost_while_it_waited_is_opened_anew(make: Make, serv
     envs = make(1, "large", prefetch=2)
     envs.reset(seed=0)
     assert eventually(lambda: envs.stats()["ready_ahead"] == 2)
-    session, _ = envs._lines[0]._ahead[0].opening.result()
+    session, _ = envs._prefetchers[0]._prefetched[0].opening.result()
     session.mark_lost("the test says so")
     envs.step([call("answer", text="0")])
     _, _, _, _, infos = envs.step([None])
@@ -498,8 +498,8 @@ def test_prefetching_hides_the_time_to_set_up(make: Make, monkeypatch: pytest.Mo
         await asyncio.Event().wait()
 
     # From here on every setup takes forever: a reset that waited for one would never end.
-    (line,) = envs._lines
-    monkeypatch.setattr(line, "_open", never)
+    (prefetcher,) = envs._prefetchers
+    monkeypatch.setattr(prefetcher, "_open", never)
     for _ in range(3):
         envs.step(["done"] * 2)
         _, _, _, _, infos = envs.step([None] * 2)

@@ -14,8 +14,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openreward_gym.envs.rows import merged_infos
+from openreward_gym.envs.batches import merged_infos
 from openreward_gym.envs.vector import OpenRewardVectorEnv
+from openreward_gym.options import ObsMode
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # from Python 3.12 on, beside threads
 
@@ -133,7 +134,7 @@ def random_call(source: random.Random) -> dict[str, Any]:
 
 @pytest.mark.parametrize("outputs", [400, pytest.param(10_000, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize("obs_mode", ["text", "blocks", "messages"])
-def test_nothing_a_tool_says_breaks_the_merging(server_url: str, obs_mode: str, outputs: int) -> None:
+def test_nothing_a_tool_says_breaks_the_merging(server_url: str, obs_mode: ObsMode, outputs: int) -> None:
     source = random.Random(7)
     with OpenRewardVectorEnv(16, environment="echo", base_url=server_url, obs_mode=obs_mode) as envs:
         envs.reset(seed=0)

@@ -14,10 +14,8 @@ from providers import USAGE, Providers, providing
 from openreward_gym import collect
 from openreward_gym.errors import AuthenticationError, ConfigurationError, PolicyError
 from openreward_gym.policies import resolve
-from openreward_gym.policies.pacing import Pace
-from openreward_gym.policies.pricing import PRICES, Price, cost_usd, read_prices
-from openreward_gym.types import ImageBlock, TextBlock, ToolCall, ToolResult, ToolSet, Usage, UserMessage
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.policies.model import PRICES, Price, RequestPace, cost_usd, price_table
+from openreward_gym.types import ImageBlock, Rollout, TextBlock, ToolCall, ToolResult, ToolSet, Usage, UserMessage
 
 # The SDK of Google's does what its HTTP library warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
@@ -162,12 +160,12 @@ def test_prices() -> None:
     assert cost_usd(PRICES, "gpt-4o-mini", usage) != cost_usd(PRICES, "gpt-4o", usage)
     assert cost_usd(PRICES, "a model of mine", usage) is None
     assert cost_usd(PRICES, "gpt-4o", None) is None
-    assert cost_usd(read_prices({"mine": Price(1.0, 2.0)}), "mine", usage) == 3.0
+    assert cost_usd(price_table({"mine": Price(1.0, 2.0)}), "mine", usage) == 3.0
 
 
 def test_a_429_halves_the_pace_and_answers_raise_it_again() -> None:
     now = [0.0]
-    pace = Pace(clock=lambda: now[0])
+    pace = RequestPace(clock=lambda: now[0])
     assert [pace.reserve() for _ in range(100)] == [0.0] * 100
     pace.refused(3.0)
     assert pace.per_second == 5.0
@@ -179,7 +177,7 @@ def test_a_429_halves_the_pace_and_answers_raise_it_again() -> None:
 
 def test_known_limits_are_kept() -> None:
     now = [0.0]
-    pace = Pace(60, 600, clock=lambda: now[0])
+    pace = RequestPace(60, 600, clock=lambda: now[0])
     assert [pace.reserve() for _ in range(3)] == [0.0, 1.0, 2.0]
     pace.answered(100)
     assert pace.reserve() == 13.0

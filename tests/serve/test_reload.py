@@ -14,7 +14,6 @@ import gymnasium as gym
 import pytest
 
 import openreward_gym  # noqa: F401  (registers OpenReward-v0)
-from openreward_gym.envs.catalog import forget
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.serve.reload import changed, folders_of, snapshot
 
@@ -90,7 +89,6 @@ def development(tmp_path: Path) -> Iterator[Development]:
 
 
 def prompt(base_url: str) -> str:
-    forget()
     env = gym.make("OpenReward-v0", environment="changing", base_url=base_url)
     try:
         return str(env.reset()[0])

@@ -315,6 +315,9 @@ class FaultServer:
     def _do_num_tasks(self, request: _Request, sid: str) -> Any:
         return {"num_tasks": 3}
 
+    def _do_task(self, request: _Request, sid: str) -> Any:
+        return {"task": {"number": request.body["index"]}}
+
     def _do_tools(self, request: _Request, sid: str) -> Any:
         names = ("step", "slow", "big", "fail")
         return {"tools": [{"name": name, "description": "", "input_schema": None} for name in names], "colour": "red"}

@@ -13,8 +13,8 @@ from fault_server import Fault, FaultServer
 
 from openreward_gym import collect
 from openreward_gym.collect import CollectionResult, RetryBudget
-from openreward_gym.collect.budgets import BUDGETS
 from openreward_gym.collect.progress import Reporter
+from openreward_gym.collect.retries import BUDGETS
 from openreward_gym.types import AssistantMessage, Message, ToolCall, ToolSet
 
 TASKS, STEPS, SHARE = 3, 3, 0.2
@@ -31,7 +31,7 @@ class Trouble:
 
     def __init__(self, server: FaultServer, seed: int, report: Reporter) -> None:
         self.draw = random.Random(seed)
-        self.tally = report.tally
+        self.counts = report.counts
         self.asked = self.spoiled = 0
         server._next_fault = self.next_fault  # type: ignore[method-assign]
 
@@ -43,7 +43,7 @@ class Trouble:
             return None
         self.spoiled += 1
         # Before the first rollout, a 401 counts as the caller's mistake and ends the run.
-        return self.draw.choice([fault for fault in FAULTS if fault.status != 401 or self.tally.done])
+        return self.draw.choice([fault for fault in FAULTS if fault.status != 401 or self.counts.done])
 
 
 class Thinker:

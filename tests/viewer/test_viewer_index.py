@@ -175,7 +175,7 @@ def test_lists_have_no_text_and_are_in_order(tmp_path: Path) -> None:
 
 
 def test_long_lists_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "PAGE", 7)
+    monkeypatch.setattr(queries, "PAGE_SIZE", 7)
     store = RolloutStore(tmp_path / "runs" / "one")
     for number in range(20):
         store.append(simple(f"{number:02d}", "x", group=f"g{number // 5}", sample=number))

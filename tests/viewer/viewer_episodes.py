@@ -6,9 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from openreward_gym import Client
-from openreward_gym.types import ToolCall
-from openreward_gym.types.conversion import message_records, result_record, terminal_tool_record
-from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TextPart, ToolCallPart
+from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, ToolCall, ToolMessage
 
 
 def weather_episode(base_url: str, *, identity: str = "a", city: str | None = None, answer: str = "") -> Rollout:
@@ -23,20 +21,20 @@ async def _weather(base_url: str, identity: str, city: str | None, answer: str) 
         task = await environment.task("train", 0)
         assert task.spec is not None
         async with environment.session(split="train", index=0) as session:
-            messages = [record for message in await session.messages() for record in message_records(message)]
+            messages = [message.replace(origin="given") for message in await session.messages()]
             call = ToolCall("get_weather", {"city": city or task.spec["city"]}, call_id="c1")
             output = await session.call(call.name, call.arguments)
             said = answer or output.text
             verdict = await session.call_terminal(said)
             terminal = (await session.tools()).terminal
     messages += [
-        MessageRecord(role="assistant", blocks=[ToolCallPart(id="c1", name=call.name, input=dict(call.arguments or {}))]),
-        result_record(call, output),
-        MessageRecord(role="assistant", blocks=[TextPart(text=said)]),
-        result_record(ToolCall("answer"), verdict),
+        AssistantMessage(tool_calls=[call], origin="policy"),
+        ToolMessage(output.blocks, call.call_id, call.name, reward=output.reward, finished=output.finished, origin="environment"),
+        AssistantMessage(said, origin="policy"),
+        ToolMessage(verdict.blocks, "", "answer", reward=verdict.reward, finished=verdict.finished, origin="environment"),
     ]
     return Rollout(
-        id=identity, run="played", environment=EnvironmentRecord(name="weather", split="train", origin=base_url),
-        task=TaskRecord(index=0, spec=dict(task.spec)), group="g", messages=messages, reward=verdict.reward,
-        terminal_tool=terminal_tool_record(terminal), status="completed", stop_reason="finished",
+        id=identity, run="played", environment=RolloutEnvironment(name="weather", split="train", origin=base_url),
+        task=Task(index=0, spec=dict(task.spec)), group="g", messages=messages, reward=verdict.reward,
+        terminal_tool=terminal, status="completed", stop_reason="finished",
     )  # fmt: skip

@@ -14,9 +14,8 @@ import pytest
 
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.types.rollout import TextPart
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import AssistantMessage, Sampled, ToolCall, Usage
+from openreward_gym.types import AssistantMessage, Sampled, TextBlock, ToolCall, Usage
 from openreward_gym.wrappers import RecordRollouts
 
 
@@ -47,10 +46,11 @@ def test_an_episode_becomes_a_rollout(server_url: str, tmp_path: Path) -> None:
     assert [m.role for m in rollout.messages] == ["system", "user", "assistant", "tool", "assistant", "tool"]
     said = rollout.messages[2]
     assert (said.reasoning, said.text) == ("hm", "let me look")
-    assert (said.tool_calls[0].id, said.tool_calls[0].input_text) == ("c9", "{}")
-    assert (said.token_ids, said.logprobs, said.stop_reason) == ([1, 2], [-0.5, -1.0], "tool_calls")
+    assert (said.tool_calls[0].call_id, said.tool_calls[0].content) == ("c9", "{}")
+    assert said.sampled == message.sampled
+    assert [m.origin for m in rollout.messages] == ["given", "given", "policy", "environment", "policy", "environment"]
     assert said.metadata == {"temperature": 0.7}
-    assert rollout.messages[3].tool_call_id == "c9"
+    assert rollout.messages[3].call_id == "c9"
     assert rollout.messages[3].reward is None
     assert rollout.messages[5].reward == 1.0
     assert rollout.messages[5].finished
@@ -75,7 +75,7 @@ def test_episodes_left_early_are_recorded_as_such(server_url: str, tmp_path: Pat
     env.close()
     first, second = RolloutStore(tmp_path / "run")
     assert (first.status, first.stop_reason, first.reward) == ("cancelled", "cancelled", 0.5)
-    assert second.messages[-1].blocks == [TextPart(text="2")]
+    assert second.messages[-1].blocks == (TextBlock(text="2"),)
 
 
 def test_a_failure_is_never_a_reward(server_url: str, tmp_path: Path) -> None:

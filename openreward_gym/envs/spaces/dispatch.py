@@ -1,14 +1,26 @@
-"""Tells Gymnasium's functions over spaces what to do with ours: vector environments and wrappers call these.
+"""Support of our spaces in Gymnasium's functions over spaces, which its vector environments and wrappers call.
 
-Gymnasium dispatches on a space's class. `batch_space`, `concatenate` and (over tuples) `iterate` know every space; the
-functions here know only those that are registered, some of them by the exact class.
+Gymnasium dispatches on the class of a space. `batch_space`, `concatenate` and (over tuples) `iterate` work for every space.
+The functions here work only for registered classes, some of them only for the exact class.
+
+`AsyncVectorEnv` creates shared memory for a space once, reads it once, and from then on copies the object it read: if that is
+an array, the copy has the newest content. Our observations have no fixed size, so `read_from_shared_memory` returns a view
+that decodes when it is copied, indexed or iterated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import multiprocessing
+import os
+import pickle
+import secrets
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 from gymnasium import Space, spaces
 from gymnasium.spaces.utils import flatdim, flatten, flatten_space, is_space_dtype_shape_equiv, unflatten
@@ -21,11 +33,126 @@ from gymnasium.vector.utils import (
 )
 from gymnasium.wrappers.utils import create_zero_array
 
-from openreward_gym.envs.spaces.blocks import BlocksSpace, MessagesSpace
-from openreward_gym.envs.spaces.shared_memory import create_slots, read_slots, write_slots
-from openreward_gym.envs.spaces.text import UnicodeText
+from openreward_gym.envs.spaces.observations import BlocksSpace, MessagesSpace, UnicodeText
 from openreward_gym.envs.spaces.tool_calls import ToolCallSpace
 from openreward_gym.errors import ConfigurationError
+
+_BYTES_PER_ENV = 1 << 16
+"""Shared memory per environment. A longer observation goes through a file."""
+
+
+class ObservationBuffer:
+    """Shared memory for one observation per environment, written by the worker and read by the parent.
+
+    Args:
+        n: Number of environments.
+        ctx: The `multiprocessing` context that starts the workers.
+    """
+
+    def __init__(self, n: int, ctx: Any) -> None:
+        self.n = n
+        # A negative length is that of a file. No lock is needed: a worker writes only between a request and its response.
+        self._lengths = ctx.RawArray("q", n)
+        self._bytes = ctx.RawArray("B", n * _BYTES_PER_ENV)
+        # The first worker that needs the folder makes it. Its name cannot be guessed, and only its owner can open it.
+        self._folder = Path(tempfile.gettempdir(), f"openreward-gym-{secrets.token_hex(16)}")
+        weakref.finalize(self, _remove, self._folder, os.getpid())
+
+    def write(self, index: int, content: bytes) -> None:
+        if self._lengths[index] < 0:
+            self._file(index).unlink(missing_ok=True)
+        if len(content) > _BYTES_PER_ENV:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._file(index).write_bytes(content)
+            self._lengths[index] = -len(content)
+        else:
+            start = index * _BYTES_PER_ENV
+            memoryview(self._bytes).cast("B")[start : start + len(content)] = content
+            self._lengths[index] = len(content)
+
+    def read(self, index: int) -> bytes:
+        length = self._lengths[index]
+        if length < 0:
+            return self._file(index).read_bytes()
+        start = index * _BYTES_PER_ENV
+        return bytes(memoryview(self._bytes).cast("B")[start : start + length])
+
+    def _file(self, index: int) -> Path:
+        return self._folder / str(index)
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked worker inherits the finalizer, but does not own the folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class ObservationView(Sequence[Any]):
+    """View of the newest observations, one per environment. Each access decodes; a copy is a plain tuple."""
+
+    def __init__(self, space: Space[Any], buffer: ObservationBuffer) -> None:
+        self._space = space
+        self._buffer = buffer
+
+    def __len__(self) -> int:
+        return self._buffer.n
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Any, ...]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(len(self))[index])
+        return _decode(self._space, self._buffer.read(range(len(self))[index]))
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (tuple, list, ObservationView)) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __copy__(self) -> tuple[Any, ...]:
+        return tuple(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> tuple[Any, ...]:
+        return tuple(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (tuple, (list(self),))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+def _create_buffer(space: Space[Any], n: int = 1, ctx: Any = multiprocessing) -> ObservationBuffer:
+    """Create shared memory for `n` observations, filled with the zero element of `space`."""
+    buffer = ObservationBuffer(n, ctx)
+    zero = _encode(space, create_zero_array(space))
+    for index in range(n):
+        buffer.write(index, zero)
+    return buffer
+
+
+def _read_buffer(space: Space[Any], shared_memory: ObservationBuffer, n: int = 1) -> ObservationView:
+    return ObservationView(space, shared_memory)
+
+
+def _write_buffer(space: Space[Any], index: int, values: Any, shared_memory: ObservationBuffer) -> None:
+    shared_memory.write(index, _encode(space, values))
+
+
+def _encode(space: Space[Any], value: Any) -> bytes:
+    if isinstance(space, UnicodeText):
+        return str(value).encode("utf-8", "surrogatepass")
+    return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)  # the pipes between the same processes use pickle, too
+
+
+def _decode(space: Space[Any], content: bytes) -> Any:
+    if isinstance(space, UnicodeText):
+        return content.decode("utf-8", "surrogatepass")
+    return pickle.loads(content)
 
 
 def _zero_text(space: UnicodeText) -> str:
@@ -37,7 +164,7 @@ def _zero_transcript(space: Space[Any]) -> tuple[()]:
 
 
 def _zero_call(space: ToolCallSpace) -> Any:
-    # The least call: always the same one, whatever was sampled before.
+    # A fixed seed gives the same call whatever was sampled before.
     return ToolCallSpace(space.tools[:1], message=True, seed=0).sample()
 
 
@@ -46,7 +173,7 @@ def _batch_differing(differing: Sequence[Space[Any]]) -> spaces.Tuple[Any]:
 
 
 def _equivalent(space_1: Space[Any], space_2: Space[Any]) -> bool:
-    # Elements of any length are kept the same way, so spaces of one class can share a batch.
+    # Elements of all lengths are stored alike, so all spaces of one class can share a batch.
     return type(space_1) is type(space_2)
 
 
@@ -55,7 +182,7 @@ def _empty(space: Space[Any], n: int | None = 1, fn: Any = None) -> Any:
     return zero if n is None else tuple(zero for _ in range(n))
 
 
-# What has no numbers is flattened to itself, as Gymnasium does with graphs: in a Dict the rest is still flattened.
+# Elements without numbers flatten to themselves, as graphs do in Gymnasium: the other entries of a Dict are still flattened.
 def _flat_space(space: Space[Any]) -> Space[Any]:
     return space
 
@@ -72,9 +199,9 @@ def _register(kind: type[Space[Any]], zero: Any) -> None:
     implementations: list[tuple[Any, Any]] = [
         (create_zero_array, zero),
         (create_empty_array, _empty),
-        (create_shared_memory, create_slots),
-        (read_from_shared_memory, read_slots),
-        (write_to_shared_memory, write_slots),
+        (create_shared_memory, _create_buffer),
+        (read_from_shared_memory, _read_buffer),
+        (write_to_shared_memory, _write_buffer),
         (batch_differing_spaces, _batch_differing),
         (is_space_dtype_shape_equiv, _equivalent),
         (flatdim, _no_dimensions),

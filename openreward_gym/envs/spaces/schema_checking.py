@@ -1,4 +1,4 @@
-"""Checks values against a JSON Schema, by the `jsonschema` library."""
+"""Validation of values against a JSON Schema with the `jsonschema` library."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from openreward_gym.types import Json
 _MAX_ERRORS = 10
 _MAX_ERROR_CHARS = 300
 _HOLDS_VALUES = frozenset({"default", "const", "enum", "examples", "example"})
-"""Keywords whose content is data, not a schema."""
+"""Keywords whose value is data, not a schema."""
 
 
 class SchemaChecker:
-    """Checks values against one schema and parts of it.
+    """Validate values against one schema and parts of it.
 
-    The library is loaded at the first check. References to other documents are never fetched: a server chooses the schema,
-    and must not choose what this machine connects to. A schema that is itself broken accepts everything, as nobody who
-    calls the tool could do better.
+    The library is imported at the first check. References to other documents are never fetched: the server chooses the
+    schema, and must not choose what this machine connects to. An invalid schema accepts every value, since no caller of the
+    tool could satisfy it.
 
     Args:
-        root: The whole schema, which references inside of it start from.
+        root: The complete schema, which its references start from.
+
+    Example:
+        >>> SchemaChecker({"type": "object", "required": ["city"]}).errors({})
+        ["arguments: 'city' is a required property"]
     """
 
     def __init__(self, root: dict[str, Json]) -> None:
@@ -28,29 +32,37 @@ class SchemaChecker:
         self._parts: dict[bool, Any] = {}
         self._whole: Any = None
 
-    def accepts(self, value: Json, part: Json, *, formats: bool = False) -> bool:
-        """Whether `value` is valid under `part`, a schema whose references start from the root."""
-        if formats not in self._parts:
-            self._parts[formats] = _validator(self._root, formats=formats)
+    def accepts(self, value: Json, part: Json) -> bool:
+        """Return True if `value` is valid under `part`, a schema whose references start from the root. Formats do not count."""
+        return bool(self._valid([value], part, formats=False))
+
+    def valid(self, values: list[Json], part: Json) -> list[Json]:
+        """Return the `values` that are valid under `part`, formats included."""
+        return self._valid(values, part, formats=True)
+
+    def _valid(self, values: list[Json], part: Json, *, formats: bool) -> list[Json]:
         try:
-            return bool(self._parts[formats].evolve(schema=part).is_valid(value))
-        except Exception:  # a broken schema raises anything: unknown types, bad patterns, references to nowhere
-            return True
+            if formats not in self._parts:
+                self._parts[formats] = _validator(self._root, formats=formats)
+            validator = self._parts[formats].evolve(schema=part)
+            return [value for value in values if validator.is_valid(value)]
+        except Exception:  # an invalid schema raises any exception: unknown types, bad patterns, dangling references
+            return values
 
     def errors(self, value: Json) -> list[str]:
-        """What is wrong with `value`, a line each, in words for who made it; empty if nothing is.
+        """Return one line per error in `value`, worded for the model that wrote it. An empty list means that it is valid.
 
-        Formats are checked, and OpenAPI's `nullable` counts.
+        Formats are checked, and OpenAPI's `nullable` is understood.
         """
-        if self._whole is None:
-            self._whole = _validator(_with_null(self._root), formats=True)
         try:
-            found = sorted(self._whole.iter_errors(value), key=lambda error: [str(step) for step in error.absolute_path])
+            if self._whole is None:
+                self._whole = _validator(_with_null(self._root), formats=True)
+            errors = sorted(self._whole.iter_errors(value), key=lambda error: [str(step) for step in error.absolute_path])
         except Exception:  # as above
             return []
-        lines = [_line(error) for error in found[:_MAX_ERRORS]]
-        if len(found) > _MAX_ERRORS:
-            lines.append(f"and {len(found) - _MAX_ERRORS} more errors")
+        lines = [_line(error) for error in errors[:_MAX_ERRORS]]
+        if len(errors) > _MAX_ERRORS:
+            lines.append(f"and {len(errors) - _MAX_ERRORS} more errors")
         return lines
 
 
@@ -60,12 +72,12 @@ def _validator(schema: dict[str, Json], *, formats: bool) -> Any:
     from referencing import Registry
 
     kind = validator_for(schema, default=Draft202012Validator)
-    # Without a registry of its own the validator fetches references from the network.
+    # Without an explicit registry the validator fetches references from the network.
     return kind(schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER if formats else None)
 
 
 def _with_null(schema: Json) -> Json:
-    """`schema` with OpenAPI's `nullable: true` written as JSON Schema's type null."""
+    """Return `schema` with OpenAPI's `nullable: true` replaced by JSON Schema's type null."""
     if isinstance(schema, list):
         return [_with_null(item) for item in schema]
     if not isinstance(schema, dict):
@@ -78,13 +90,13 @@ def _with_null(schema: Json) -> Json:
 
 
 def _line(error: Any) -> str:
-    # Of "is not valid under any of the given schemas" the reader wants the reason in the branch that came nearest.
+    # For "is not valid under any of the given schemas" the reason in the nearest branch is the useful one.
     deepest = error
     while deepest.context:
         deepest = max(deepest.context, key=lambda inner: (len(inner.absolute_path), -len(inner.schema_path)))
     text = error.message if deepest is error else f"{error.message}: {deepest.message}"
     if len(text) > _MAX_ERROR_CHARS:
-        # The value comes first in the library's messages and may be long; what is asked of it comes last.
+        # The library's messages begin with the value, which may be long, and end with the requirement.
         text = f"{text[:100]} ... {text[-(_MAX_ERROR_CHARS - 105) :]}"
     where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
     return f"arguments{where}: {text}"

@@ -1,4 +1,4 @@
-"""Random values of a JSON Schema."""
+"""Random values that are valid under a JSON Schema."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from openreward_gym.envs.spaces.dice import Dice
 from openreward_gym.envs.spaces.schema_checking import SchemaChecker
 from openreward_gym.envs.spaces.schema_shapes import (
     Schema,
@@ -21,20 +20,20 @@ from openreward_gym.envs.spaces.schema_shapes import (
     tuple_form,
     types_of,
 )
-from openreward_gym.envs.spaces.string_sampling import sample_string
+from openreward_gym.envs.spaces.string_sampling import BufferedRandom, sample_string
 from openreward_gym.types import Json
 
 _ATTEMPTS = 24
 _DEEP = 4
-"""Nesting from which on only what is required is made."""
+"""Nesting depth from which on a sample has only what its schema requires."""
 _DEEPEST = 48
 _NODES = 600
-"""Values a sample is made of, after which only what is required is made."""
+"""Number of values in a sample after which it has only what its schema requires."""
 _FAILURES = 400
-"""Failed attempts in a sample, after which every attempt is the only one."""
+"""Number of failed attempts in a sample after which each value is attempted only once."""
 _MOST_ITEMS = 1_000
 _SUGGESTED = 0.25
-"""How often a schema's own default or example is taken."""
+"""Probability of taking the schema's own default or example."""
 
 _TYPE_KEYWORDS = {
     "object": ("properties", "required", "patternProperties", "additionalProperties", "minProperties", "propertyNames"),
@@ -45,15 +44,20 @@ _TYPE_KEYWORDS = {
 
 
 class SchemaSampler:
-    """Draws arguments that are valid under a tool's input schema.
+    """Draw random arguments that are valid under a tool's input schema.
 
-    Values are built to the schema: types, enum, const, bounds, lengths, formats, patterns, items, properties, references
-    and combinations. Those under `oneOf`, `not`, `if`, `contains` and the like are built as well as is known, checked, and
-    drawn anew where they fail. A schema that nothing satisfies, or nothing that is found in some attempts, gives
-    arguments that may be invalid: a sample is always something to send.
+    Values are constructed from the schema: types, enum, const, bounds, lengths, formats, patterns, items, properties,
+    references and combinations. For `oneOf`, `not`, `if`, `contains` and similar keywords a value is constructed, checked,
+    and drawn again if it is invalid. If no valid value is found within a number of attempts, the arguments may be invalid,
+    so that there is always a sample to send.
 
     Args:
-        root: The tool's input schema; what is broken in it counts as absent.
+        root: The tool's input schema. Malformed keywords are ignored.
+
+    Example:
+        >>> sampler = SchemaSampler({"type": "object", "properties": {"n": {"enum": [3]}}, "required": ["n"]})
+        >>> sampler.arguments(np.random.default_rng(0))
+        {'n': 3}
     """
 
     def __init__(self, root: Schema) -> None:
@@ -64,9 +68,9 @@ class SchemaSampler:
         self._object = self._shapes.both(root, {"type": "object"}) if types_of(root) != ["object"] else root
 
     def arguments(self, generator: np.random.Generator) -> dict[str, Json]:
-        """Arguments of a call: an object."""
+        """Return random arguments of a call."""
         self._shapes.trim()
-        draw = _Draw(self._shapes, self._checker, self._values, Dice(generator))
+        draw = _Draw(self._shapes, self._checker, self._values, BufferedRandom(generator))
         try:
             value = draw.value(self._object, 0)
         except UnsatisfiableError:
@@ -74,7 +78,7 @@ class SchemaSampler:
         return value if isinstance(value, dict) else {}
 
     def choices(self, name: str) -> list[Json] | None:
-        """The values that the argument `name` can take, in the schema's order; None where it is not an enumeration."""
+        """Return the values of an enumerated argument, in the schema's order, or None for any other argument."""
         try:
             flat = self._shapes.flat(self._object, lambda branches: branches[0], [])
             return self._finite(self._shapes.property(flat, name), 0)
@@ -101,21 +105,23 @@ class SchemaSampler:
 
 
 class _Draw:
-    """One sample in the making: its dice, and how large it may still become."""
+    """Construction of one sample, within limits on its size and on failed attempts."""
 
-    def __init__(self, shapes: SchemaShapes, checker: SchemaChecker, values: dict[int, tuple[Schema, list[Json]]], dice: Dice):
+    def __init__(
+        self, shapes: SchemaShapes, checker: SchemaChecker, values: dict[int, tuple[Schema, list[Json]]], rng: BufferedRandom
+    ):
         self._shapes = shapes
         self._checker = checker
         self._values = values
-        self._dice = dice
+        self._rng = rng
         self._nodes = _NODES
         self._failures = _FAILURES
 
     def value(self, schema: Json, depth: int) -> Json:
-        """A value of `schema`, a part of the root.
+        """Return a value of `schema`, a part of the root.
 
         Raises:
-            UnsatisfiableError: None was found.
+            UnsatisfiableError: No value was found.
         """
         if depth > _DEEPEST:
             raise UnsatisfiableError
@@ -141,10 +147,10 @@ class _Draw:
     def _branch(self, branches: list[Json], depth: int, attempt: int) -> Json:
         if self._tight(depth) and attempt == 0:
             return min(branches, key=lambda branch: self._height(branch, ()))
-        return self._dice.pick(branches)
+        return self._rng.choice(branches)
 
     def _height(self, schema: Json, above: tuple[int, ...]) -> float:
-        """How deeply a least value of `schema` nests; infinite where it contains itself."""
+        """Return the nesting depth of the smallest value of `schema`. It is infinite for a schema that contains itself."""
         if schema is False or id(schema) in above or len(above) > _DEEPEST:
             return math.inf
         if not isinstance(schema, dict):
@@ -160,19 +166,19 @@ class _Draw:
                 needed = [self._shapes.property(schema, name) for name in schema["required"] if isinstance(name, str)]
                 heights += [1 + self._height(part, above) for part in needed]
             if number(schema.get("minItems")) and "object" not in types:
-                prefix, rest = tuple_form(schema)
-                heights += [1 + self._height(part, above) for part in prefix[: int(schema["minItems"])] or [rest]]
+                prefix, others = tuple_form(schema)
+                heights += [1 + self._height(part, above) for part in prefix[: int(schema["minItems"])] or [others]]
         return max(heights, default=0)
 
     def _of(self, flat: Schema, depth: int) -> Json:
         if "enum" in flat or "const" in flat:
-            return self._dice.pick(self._listed(flat, [flat["const"]] if "const" in flat else as_list(flat["enum"])))
+            return self._rng.choice(self._listed(flat, [flat["const"]] if "const" in flat else as_list(flat["enum"])))
         if "default" in flat or "examples" in flat:
             suggested = [flat["default"]] if "default" in flat else []
             suggested += as_list(flat.get("examples"))
-            if self._dice.chance(_SUGGESTED):
+            if self._rng.chance(_SUGGESTED):
                 try:
-                    return self._dice.pick(self._listed(flat, suggested))
+                    return self._rng.choice(self._listed(flat, suggested))
                 except UnsatisfiableError:
                     pass
         kind = self._kind(flat, depth)
@@ -184,18 +190,17 @@ class _Draw:
             return self._string(flat)
         if kind == "integer" or kind == "number":
             return self._number(flat, integral=kind == "integer")
-        return self._dice.chance(0.5) if kind == "boolean" else None
+        return self._rng.chance(0.5) if kind == "boolean" else None
 
     def _listed(self, flat: Schema, values: list[Json]) -> list[Json]:
-        """Those of `values` that the rest of `flat` allows."""
+        """Return the `values` that the other keywords of `flat` allow."""
         kept = self._values.get(id(flat))
         if kept is None:
             if len(self._values) > _NODES * 10:
                 self._values.clear()
-            kept = self._values[id(flat)] = (
-                flat,
-                [value for value in values if self._checker.accepts(value, flat, formats=True)],
-            )
+            # The enumerated values are compared with the other keywords only: with each other the cost would be quadratic.
+            others = {key: value for key, value in flat.items() if key not in ("enum", "const")}
+            kept = self._values[id(flat)] = (flat, self._checker.valid(values, others))
         if not kept[1]:
             raise UnsatisfiableError
         return kept[1]
@@ -211,14 +216,14 @@ class _Draw:
             types = ["string", "integer", "boolean"]
         if self._tight(depth):
             types = [name for name in types if name not in ("object", "array")] or types
-        return self._dice.pick(types)
+        return self._rng.choice(types)
 
     # ---- scalars ----
 
     def _string(self, flat: Schema) -> str:
         pattern, form = flat.get("pattern"), flat.get("format")
         text = sample_string(
-            self._dice,
+            self._rng,
             low=math.ceil(number(flat.get("minLength")) or 0),
             high=None if number(flat.get("maxLength")) is None else math.floor(flat["maxLength"]),
             form=form if isinstance(form, str) else "",
@@ -237,9 +242,9 @@ class _Draw:
         try:
             first = float(low) if low is not None else (-100.0 if high is None else float(high) - 100.0)
             last = float(high) if high is not None else max(100.0, first + 100.0)
-        except OverflowError:  # bounds beyond floats are integers
+        except OverflowError:  # bounds that no float can hold are integers
             return self._multiple(low, low_open, high, high_open, None, True)
-        roll = self._dice.roll()
+        roll = self._rng.random()
         drawn = first * (1 - roll) + last * roll
         for value in (round(drawn, 2), drawn, first + (last - first) / 2, first, last):
             above = low is None or (value > low if low_open else value >= low)
@@ -251,7 +256,7 @@ class _Draw:
     def _multiple(
         self, low: Any, low_open: bool, high: Any, high_open: bool, multiple: float | int | None, integral: bool
     ) -> float | int:
-        """A multiple of `multiple` (of 1 where None) between the bounds, as `jsonschema` reckons multiples."""
+        """Return a multiple of `multiple` (None: of 1) between the bounds, by the arithmetic of `jsonschema`."""
         step = Fraction(str(multiple)) if multiple is not None else Fraction(1)
         if integral:
             step = Fraction(step.numerator)  # the integers among the multiples of p/q are those of p
@@ -268,7 +273,7 @@ class _Draw:
         if first > last:
             raise UnsatisfiableError
         for _ in range(_ATTEMPTS):
-            k = self._dice.between(first, last)
+            k = self._rng.between(first, last)
             exact = k * step
             value: float | int = exact.numerator if exact.denominator == 1 else float(exact)
             if multiple is None or _is_multiple(value, multiple):
@@ -290,7 +295,7 @@ class _Draw:
             raise UnsatisfiableError
         wanted = low
         if not self._tight(depth):
-            reach = max(len(prefix), low) + self._dice.below(3)
+            reach = max(len(prefix), low) + self._rng.below(3)
             wanted = max(low, reach if high is None else min(high, reach))
         wanted = min(wanted, _MOST_ITEMS)
         items: list[Json] = []
@@ -308,15 +313,15 @@ class _Draw:
         return items
 
     def _item(self, schema: Json, depth: int, seen: set[Any] | None) -> Json:
-        """An item that is not among those `seen`; None where items may repeat."""
+        """Return an item that is not in `seen`, and add it there. With `seen` None, items may repeat."""
         if seen is None:
             return self.value(schema, depth + 1)
-        flat = self._shapes.flat(schema, self._dice.pick, [])
+        flat = self._shapes.flat(schema, self._rng.choice, [])
         if "enum" in flat or types_of(flat) == ["boolean"]:
             values = self._listed(flat, as_list(flat.get("enum", [False, True])))
             left = [value for value in values if json_key(value) not in seen]
             if left:
-                seen.add(json_key(value := self._dice.pick(left)))
+                seen.add(json_key(value := self._rng.choice(left)))
                 return value
         for _ in range(_ATTEMPTS):
             value = self.value(schema, depth + 1)
@@ -334,11 +339,11 @@ class _Draw:
         chosen = dict.fromkeys(required)
         optional = [name for name in properties if name not in chosen]
         for left, name in zip(range(len(optional), 0, -1), optional, strict=True):
-            if len(chosen) + left <= low or (not tight and len(chosen) < high and self._dice.chance(0.5)):
+            if len(chosen) + left <= low or (not tight and len(chosen) < high and self._rng.chance(0.5)):
                 chosen[name] = None
         _close(chosen, as_dict(flat.get("dependentRequired")))
         made: dict[str, Json] = {}
-        # In the schema's own order, as a model would write them.
+        # Keep the order of the schema, as a model would.
         for name in [*(name for name in properties if name in chosen), *(name for name in chosen if name not in properties)]:
             try:
                 made[name] = self.value(self._shapes.property(flat, name), depth + 1)
@@ -349,17 +354,17 @@ class _Draw:
         return made
 
     def _extend(self, made: dict[str, Json], flat: Schema, depth: int, low: int, high: float) -> None:
-        """Adds properties that `flat` does not name: as many as it needs, and some where it describes them."""
-        rest = flat.get("additionalProperties", flat.get("unevaluatedProperties", True))
+        """Add properties that `flat` does not name: as many as it requires, and a few more if it describes them."""
+        others = flat.get("additionalProperties", flat.get("unevaluatedProperties", True))
         patterns = list(as_dict(flat.get("patternProperties")))
-        described = isinstance(rest, dict) and bool(rest)
-        wanted = low if self._tight(depth) or not (described or patterns) else max(low, len(made) + self._dice.below(3))
+        described = isinstance(others, dict) and bool(others)
+        wanted = low if self._tight(depth) or not (described or patterns) else max(low, len(made) + self._rng.below(3))
         named = self._shapes.both({"type": "string", "minLength": 1}, flat.get("propertyNames", True))
         for _ in range(_ATTEMPTS + wanted):
             if len(made) >= min(wanted, high, _MOST_ITEMS):
                 return
-            if patterns and (not described or self._dice.chance(0.5)):
-                name = sample_string(self._dice, pattern=self._dice.pick(patterns))
+            if patterns and (not described or self._rng.chance(0.5)):
+                name = sample_string(self._rng, pattern=self._rng.choice(patterns))
             else:
                 name = self.value(named, depth + 1)
             if not isinstance(name, str) or name in made:
@@ -367,13 +372,14 @@ class _Draw:
             try:
                 made[name] = self.value(self._shapes.property(flat, name), depth + 1)
             except UnsatisfiableError:
-                continue
+                if self._failures <= 0:
+                    break  # otherwise a schema that contains itself would be tried without end
         if len(made) < low:
             raise UnsatisfiableError
 
 
 def _close(chosen: dict[str, None], needs: dict[str, Json]) -> None:
-    """Adds to `chosen` what its members need."""
+    """Add to `chosen` the properties that its members require."""
     waiting = list(chosen)
     while waiting:
         for name in as_list(needs.get(waiting.pop())):
@@ -383,7 +389,7 @@ def _close(chosen: dict[str, None], needs: dict[str, Json]) -> None:
 
 
 def _bound(flat: Schema, inclusive: str, exclusive: str, tighter: Any) -> tuple[float | int | None, bool]:
-    """A bound, and whether it is itself excluded; None for no bound."""
+    """Return a bound and a flag for whether the bound itself is excluded. A bound of None sets no limit."""
     closed, opened = number(flat.get(inclusive)), number(flat.get(exclusive))
     if flat.get(exclusive) is True:  # draft 4
         return closed, True

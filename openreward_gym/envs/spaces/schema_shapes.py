@@ -1,4 +1,4 @@
-"""JSON Schemas made flat: references followed, `allOf` merged, a branch of `anyOf` and `oneOf` chosen."""
+"""Flattening of JSON Schemas: follow references, merge `allOf`, choose a branch of `anyOf` and `oneOf`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKED = frozenset(
     {"oneOf", "not", "if", "contains", "dependentSchemas", "dependencies", "propertyNames"}
     | {"unevaluatedItems", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"}
 )
-"""Keywords that a value is not built for alone: it is checked against a schema that has one of them."""
+"""Keywords that construction cannot guarantee, so that values are checked against schemas that have one of them."""
 
 _COMBINING = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "if"})
 _GREATEST = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"})
@@ -29,20 +29,20 @@ _DEEPEST = 40
 _CACHED = 20_000
 
 CONFLICTS = "\0conflicts"
-"""In a merged schema, the schemas it could not wholly take in: values are checked against these."""
+"""Key in a merged schema for the schemas that could not be merged completely: values are checked against these."""
 
 
 class UnsatisfiableError(Exception):
-    """No value of this schema was found. Never leaves the sampler."""
+    """No value of a schema was found. The sampler catches this error."""
 
 
 class SchemaShapes:
-    """The parts of one schema, flat.
+    """Flattened parts of one schema.
 
-    Merged parts are kept, so that a part is the same object each time and what is known of it can be kept by its id.
+    Merged parts are cached, so that a part is the same object each time and callers can cache by its id.
 
     Args:
-        root: The whole schema, which references start from.
+        root: The complete schema, which references start from.
     """
 
     def __init__(self, root: Schema) -> None:
@@ -52,22 +52,22 @@ class SchemaShapes:
         self._anchors: dict[str, Json] | None = None
 
     def trim(self) -> None:
-        """Forgets merged parts where there are very many."""
+        """Clear the cache of merged parts if it has grown very large."""
         if len(self._merged) > _CACHED:
             self._merged.clear()
             self._bases.clear()
 
     def flat(self, schema: Json, choose: Choose, checks: list[Schema], depth: int = 0) -> Schema:
-        """`schema` without references and combinations.
+        """Return `schema` without references and combinations.
 
         Args:
             schema: A part of the root.
-            choose: Which of several branches to take.
-            checks: Takes the schemas that a value of the result must still be checked against.
-            depth: How many references led here.
+            choose: Chooses one of several branches.
+            checks: List to which the schemas are appended that a value of the result must still be checked against.
+            depth: Number of references that were followed so far.
 
         Raises:
-            UnsatisfiableError: The chosen parts contradict each other, or refer to each other without end.
+            UnsatisfiableError: The chosen parts contradict each other, or refer to each other endlessly.
         """
         if schema is False or depth > _DEEPEST:
             raise UnsatisfiableError
@@ -89,7 +89,7 @@ class SchemaShapes:
         return flat
 
     def target(self, reference: Json) -> Json:
-        """The schema that `reference` names; True (anything) where it leads out of the root or nowhere."""
+        """Return the schema that a reference points to. A reference out of the root, or to nothing, gives True (any value)."""
         if not isinstance(reference, str) or not reference.startswith("#"):
             return True
         if reference != "#" and not reference.startswith("#/"):
@@ -108,7 +108,7 @@ class SchemaShapes:
         return node
 
     def both(self, a: Json, b: Json) -> Json:
-        """A schema of what is valid under both, not yet merged (that would not end where schemas refer to themselves)."""
+        """Return a schema of the values that are valid under both. It is merged later: recursive schemas would not end."""
         if a is False or b is False:
             return False
         if not isinstance(a, dict) or not a or a is b:
@@ -118,10 +118,10 @@ class SchemaShapes:
         return self._kept("both", a, b, lambda: {"allOf": [a, b]})
 
     def merge(self, a: Schema, b: Schema) -> Schema:
-        """Both flat schemas as one.
+        """Merge two flat schemas into one.
 
         Raises:
-            UnsatisfiableError: They have no type or no enumerated value in common.
+            UnsatisfiableError: The schemas have no type or no enumerated value in common.
         """
         if not a or not b or a is b:
             return a or b
@@ -129,21 +129,21 @@ class SchemaShapes:
         return merged
 
     def property(self, flat: Schema, name: str) -> Json:
-        """The schema of the property `name` of a flat object schema."""
+        """Return the schema of the property `name` of a flat object schema."""
         properties = as_dict(flat.get("properties"))
-        found = [properties[name]] if name in properties else []
-        found += [schema for pattern, schema in as_dict(flat.get("patternProperties")).items() if _found(pattern, name)]
-        if not found:
+        schemas = [properties[name]] if name in properties else []
+        schemas += [schema for pattern, schema in as_dict(flat.get("patternProperties")).items() if _matches(pattern, name)]
+        if not schemas:
             return flat.get("additionalProperties", flat.get("unevaluatedProperties", True))
-        whole: Json = True
-        for schema in found:
-            whole = self.both(whole, schema)
-        return whole
+        combined: Json = True
+        for schema in schemas:
+            combined = self.both(combined, schema)
+        return combined
 
     def item(self, flat: Schema, index: int) -> Json:
-        """The schema of the item at `index` of a flat array schema."""
-        prefix, rest = tuple_form(flat)
-        return prefix[index] if index < len(prefix) else rest
+        """Return the schema of the item at `index` of a flat array schema."""
+        prefix, others = tuple_form(flat)
+        return prefix[index] if index < len(prefix) else others
 
     def _base(self, schema: Schema) -> Schema:
         kept = self._bases.get(id(schema))
@@ -217,23 +217,23 @@ class SchemaShapes:
 
 
 def as_dict(value: Json) -> Schema:
-    """`value` where it is an object, else an empty one: a server's schema may be broken anywhere."""
+    """Return `value` if it is an object, else an empty one. A server's schema may be malformed anywhere."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Json) -> list[Json]:
-    """`value` where it is an array, else an empty one."""
+    """Return `value` if it is an array, else an empty one."""
     return value if isinstance(value, list) else []
 
 
 def types_of(flat: Schema) -> list[str]:
-    """The types a flat schema names; empty where it names none."""
+    """Return the types that a flat schema names, an empty list if it names none."""
     types = flat.get("type")
     return [types] if isinstance(types, str) else [name for name in as_list(types) if isinstance(name, str)]
 
 
 def tuple_form(flat: Schema) -> tuple[list[Json], Json]:
-    """The schemas of the first items, and that of the others, in whichever draft they are written."""
+    """Return the schemas of the first items and the schema of all others, for every draft of JSON Schema."""
     items = flat.get("items", True)
     if isinstance(items, list):
         return items, flat.get("additionalItems", True)
@@ -241,7 +241,7 @@ def tuple_form(flat: Schema) -> tuple[list[Json], Json]:
 
 
 def json_key(value: Json) -> Any:
-    """A hashable key, equal for values that JSON Schema calls equal: 1 is 1.0 but not True."""
+    """Return a hashable key that is equal for values that JSON Schema calls equal: 1 equals 1.0 but not True."""
     if isinstance(value, bool) or value is None:
         return (type(value).__name__, value)
     if isinstance(value, dict):
@@ -256,7 +256,7 @@ def same_json(a: Json, b: Json) -> bool:
 
 
 def number(value: Json) -> float | int | None:
-    """`value` where it is a number, else None."""
+    """Return `value` if it is a number, else None."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
@@ -293,7 +293,7 @@ def _common_multiple(mine: Json, other: Json) -> Json:
     return common.numerator if common.denominator == 1 else float(common)
 
 
-def _found(pattern: str, name: str) -> bool:
+def _matches(pattern: str, name: str) -> bool:
     try:
         return re.search(pattern, name) is not None
     except (re.error, RecursionError):

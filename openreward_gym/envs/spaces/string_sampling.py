@@ -1,98 +1,142 @@
-"""Random strings: of a length, of a format, of a regular expression."""
+"""Random strings of a given length, format or regular expression, and the random numbers they are drawn with."""
 
 from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
-from openreward_gym.envs.spaces.dice import Dice
+import numpy as np
+
+T = TypeVar("T")
 
 _ATTEMPTS = 24
 _LONGEST = 100_000
-"""Characters: a schema that asks for more is not met."""
+"""Longest string to build, in characters. A schema that requires a longer one is not met."""
+_BUFFERED = 32
+"""Random numbers to draw from the generator at once."""
 
 _PRINTABLE = [chr(code) for code in range(32, 127)]
 _DIGITS = list(string.digits)
 _WORD = list(string.ascii_lowercase + string.digits + "_")
 
 
-def sample_string(dice: Dice, *, low: int = 0, high: int | None = None, form: str = "", pattern: str | None = None) -> str | None:
-    """A string of `low` to `high` characters; None where no such string was found.
+class BufferedRandom:
+    """Random choices for one sample, drawn from a numpy generator many numbers at a time.
+
+    A call of a numpy generator costs microseconds whatever its size. Numbers that are left over are discarded with this
+    object: make one for each sample, so that the generator's state alone determines the next sample.
+    """
+
+    __slots__ = ("_buffer", "_generator")
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._generator = generator
+        self._buffer: list[float] = []
+
+    def random(self) -> float:
+        """Return a float in [0, 1)."""
+        if not self._buffer:
+            self._buffer = self._generator.random(_BUFFERED).tolist()
+        return self._buffer.pop()
+
+    def below(self, n: int) -> int:
+        """Return an integer in [0, n). `n` is at least 1 and may exceed the integers that a float represents exactly."""
+        if n >= 1 << 53:
+            return int(self.random() * (1 << 53)) * n >> 53
+        return int(self.random() * n)
+
+    def between(self, low: int, high: int) -> int:
+        """Return an integer in [low, high]."""
+        return low + self.below(high - low + 1)
+
+    def chance(self, probability: float) -> bool:
+        """Return True with a probability."""
+        return self.random() < probability
+
+    def choice(self, items: Sequence[T]) -> T:
+        """Return one element of a sequence that is not empty."""
+        return items[self.below(len(items))]
+
+
+def sample_string(
+    rng: BufferedRandom, *, low: int = 0, high: int | None = None, form: str = "", pattern: str | None = None
+) -> str | None:
+    """Return a random string, or None if no matching string was found.
 
     Args:
-        dice: Where the choices come from.
+        rng: Source of the random choices.
         low: Least length in characters.
-        high: Greatest length; None for no limit.
-        form: JSON Schema's `format`, followed where it is known and the length allows; empty for none.
-        pattern: A regular expression to be found in the string; None for none.
+        high: Greatest length in characters. None sets no limit.
+        form: JSON Schema's `format`. An unknown format, or one that the length does not allow, is ignored.
+        pattern: Regular expression that the string must contain a match of. None for any string.
     """
     low = min(low, _LONGEST)
     if high is not None and high < low:
         return None
     if pattern is not None:
-        return _matching(dice, pattern, low, high)
+        return _matching(rng, pattern, low, high)
     write = _FORMATS.get(form)
     if write is not None:
         for _ in range(_ATTEMPTS):
-            text = write(dice)
+            text = write(rng)
             if low <= len(text) and (high is None or len(text) <= high):
                 return text
     longest = low + 8 if high is None else min(high, low + 8)
-    return _letters(dice, dice.between(min(max(low, 1), longest), longest))
+    return _letters(rng, rng.between(min(max(low, 1), longest), longest))
 
 
-def _letters(dice: Dice, length: int) -> str:
-    if length > 64:  # long strings repeat: nobody reads them
-        return (_letters(dice, 64) * (length // 64 + 1))[:length]
-    return "".join([string.ascii_lowercase[dice.below(26)] for _ in range(length)])
+def _letters(rng: BufferedRandom, length: int) -> str:
+    if length > 64:  # a long string repeats a short one: its characters do not matter
+        return (_letters(rng, 64) * (length // 64 + 1))[:length]
+    return "".join([string.ascii_lowercase[rng.below(26)] for _ in range(length)])
 
 
-def _digits(dice: Dice, n: int, alphabet: str = string.digits) -> str:
-    return "".join([alphabet[dice.below(len(alphabet))] for _ in range(n)])
+def _digits(rng: BufferedRandom, n: int, alphabet: str = string.digits) -> str:
+    return "".join([alphabet[rng.below(len(alphabet))] for _ in range(n)])
 
 
-def _date(dice: Dice) -> str:
-    return f"{dice.between(1970, 2037)}-{dice.between(1, 12):02}-{dice.between(1, 28):02}"
+def _date(rng: BufferedRandom) -> str:
+    return f"{rng.between(1970, 2037)}-{rng.between(1, 12):02}-{rng.between(1, 28):02}"
 
 
-def _time(dice: Dice) -> str:
-    return f"{dice.below(24):02}:{dice.below(60):02}:{dice.below(60):02}Z"
+def _time(rng: BufferedRandom) -> str:
+    return f"{rng.below(24):02}:{rng.below(60):02}:{rng.below(60):02}Z"
 
 
-def _hex(dice: Dice, n: int) -> str:
-    return _digits(dice, n, "0123456789abcdef")
+def _hex(rng: BufferedRandom, n: int) -> str:
+    return _digits(rng, n, "0123456789abcdef")
 
 
-def _host(dice: Dice) -> str:
-    return f"{_letters(dice, dice.between(1, 8))}.example"
+def _host(rng: BufferedRandom) -> str:
+    return f"{_letters(rng, rng.between(1, 8))}.example"
 
 
-def _base64(dice: Dice) -> str:
-    return _digits(dice, 4 * dice.between(1, 4), string.ascii_letters)
+def _base64(rng: BufferedRandom) -> str:
+    return _digits(rng, 4 * rng.between(1, 4), string.ascii_letters)
 
 
-_FORMATS: dict[str, Callable[[Dice], str]] = {
+_FORMATS: dict[str, Callable[[BufferedRandom], str]] = {
     "date": _date,
     "time": _time,
-    "date-time": lambda dice: f"{_date(dice)}T{_time(dice)}",
-    "duration": lambda dice: f"P{dice.between(1, 30)}DT{dice.below(24)}H",
-    "email": lambda dice: f"{_letters(dice, dice.between(1, 8))}@{_host(dice)}",
+    "date-time": lambda rng: f"{_date(rng)}T{_time(rng)}",
+    "duration": lambda rng: f"P{rng.between(1, 30)}DT{rng.below(24)}H",
+    "email": lambda rng: f"{_letters(rng, rng.between(1, 8))}@{_host(rng)}",
     "hostname": _host,
-    "ipv4": lambda dice: ".".join(str(dice.below(256)) for _ in range(4)),
-    "ipv6": lambda dice: ":".join(_hex(dice, 4) for _ in range(8)),
-    "uri": lambda dice: f"https://{_host(dice)}/{_letters(dice, dice.below(6))}",
-    "uri-reference": lambda dice: f"/{_letters(dice, dice.below(8))}",
-    "uri-template": lambda dice: f"https://{_host(dice)}/{{{_letters(dice, 4)}}}",
-    "uuid": lambda dice: f"{_hex(dice, 8)}-{_hex(dice, 4)}-4{_hex(dice, 3)}-a{_hex(dice, 3)}-{_hex(dice, 12)}",
-    "json-pointer": lambda dice: f"/{_letters(dice, dice.below(8))}",
-    "relative-json-pointer": lambda dice: f"{dice.below(4)}/{_letters(dice, dice.below(6))}",
-    "regex": lambda dice: f"^{_letters(dice, dice.below(4))}[a-z]*$",
+    "ipv4": lambda rng: ".".join(str(rng.below(256)) for _ in range(4)),
+    "ipv6": lambda rng: ":".join(_hex(rng, 4) for _ in range(8)),
+    "uri": lambda rng: f"https://{_host(rng)}/{_letters(rng, rng.below(6))}",
+    "uri-reference": lambda rng: f"/{_letters(rng, rng.below(8))}",
+    "uri-template": lambda rng: f"https://{_host(rng)}/{{{_letters(rng, 4)}}}",
+    "uuid": lambda rng: f"{_hex(rng, 8)}-{_hex(rng, 4)}-4{_hex(rng, 3)}-a{_hex(rng, 3)}-{_hex(rng, 12)}",
+    "json-pointer": lambda rng: f"/{_letters(rng, rng.below(8))}",
+    "relative-json-pointer": lambda rng: f"{rng.below(4)}/{_letters(rng, rng.below(6))}",
+    "regex": lambda rng: f"^{_letters(rng, rng.below(4))}[a-z]*$",
     "byte": _base64,
     "base64": _base64,
-    "color": lambda dice: f"#{_hex(dice, 6)}",
+    "color": lambda rng: f"#{_hex(rng, 6)}",
 }
 for _alias, _name in {
     "idn-email": "email",
@@ -113,16 +157,18 @@ for _alias, _name in {
 # ---- regular expressions ----
 
 
-def _matching(dice: Dice, pattern: str, low: int, high: int | None) -> str | None:
-    """A string in which `pattern` is found; best effort: look-arounds and the like are hoped for, then checked."""
+def _matching(rng: BufferedRandom, pattern: str, low: int, high: int | None) -> str | None:
+    """Return a string that contains a match of `pattern`, or None. Look-arounds are ignored, and the result is checked."""
     try:
         compiled, tree = _parsed(pattern)
     except (re.error, RecursionError, OverflowError):
         return None
+    if high is not None and int(tree.getwidth()[0]) > high:
+        return None  # the shortest match is too long
     for attempt in range(_ATTEMPTS):
-        # Start with short repetitions; let them grow where the string has to be long.
-        text = "".join(_walk(tree, dice, {}, extra=min(low, 1 << attempt) + 1 if attempt else 1))
-        for candidate in (text, text + _letters(dice, max(low - len(text), 0))):
+        # The first attempts use short repetitions. Later ones are longer, for strings that must be long.
+        text = "".join(_walk(tree, rng, {}, extra=min(low, 1 << attempt) + 1 if attempt else 1))
+        for candidate in (text, text + _letters(rng, max(low - len(text), 0))):
             if low <= len(candidate) and (high is None or len(candidate) <= high) and compiled.search(candidate):
                 return candidate
     return None
@@ -130,49 +176,49 @@ def _matching(dice: Dice, pattern: str, low: int, high: int | None) -> str | Non
 
 @lru_cache(maxsize=512)
 def _parsed(pattern: str) -> tuple[re.Pattern[str], Any]:
-    # The library's own parser: private, but the same from 3.11 on, and nothing public gives the tree.
+    # The parser of `re` is private, but unchanged since Python 3.11, and no public function returns the tree.
     from re import _parser as parser  # type: ignore[attr-defined]
 
     return re.compile(pattern), parser.parse(pattern)
 
 
-def _walk(tree: Any, dice: Dice, groups: dict[int, str], extra: int) -> list[str]:
-    """Pieces of a string that follows `tree`; a repetition is at most `extra` above its least."""
+def _walk(tree: Any, rng: BufferedRandom, groups: dict[int, str], extra: int) -> list[str]:
+    """Return pieces of a string that matches `tree`. A repetition exceeds its least count by at most `extra`."""
     pieces: list[str] = []
     for code, argument in tree:
         name = str(code)
         if name == "LITERAL":
             pieces.append(chr(argument))
         elif name == "NOT_LITERAL":
-            pieces.append(dice.pick([c for c in _PRINTABLE if ord(c) != argument]))
+            pieces.append(rng.choice([c for c in _PRINTABLE if ord(c) != argument]))
         elif name == "ANY":
-            pieces.append(dice.pick(_PRINTABLE))
+            pieces.append(rng.choice(_PRINTABLE))
         elif name == "IN":
-            pieces.append(dice.pick(_members(argument)))
+            pieces.append(rng.choice(_members(argument)))
         elif name == "BRANCH":
-            pieces.extend(_walk(dice.pick(argument[1]), dice, groups, extra))
+            pieces.extend(_walk(rng.choice(argument[1]), rng, groups, extra))
         elif name == "SUBPATTERN":
-            inner = _walk(argument[3], dice, groups, extra)
+            inner = _walk(argument[3], rng, groups, extra)
             if argument[0] is not None:
                 groups[argument[0]] = "".join(inner)
             pieces.extend(inner)
         elif name.endswith("_REPEAT"):
             least, most, inner_tree = argument
             least = min(least, _LONGEST)
-            for _ in range(dice.between(least, min(int(most), least + extra))):
-                pieces.extend(_walk(inner_tree, dice, groups, extra))
+            for _ in range(rng.between(least, min(int(most), least + extra))):
+                pieces.extend(_walk(inner_tree, rng, groups, extra))
         elif name == "ATOMIC_GROUP":
-            pieces.extend(_walk(argument, dice, groups, extra))
+            pieces.extend(_walk(argument, rng, groups, extra))
         elif name == "GROUPREF":
             pieces.append(groups.get(argument, ""))
         elif name == "GROUPREF_EXISTS":
             branch = argument[1] if argument[0] in groups else argument[2]
-            pieces.extend(_walk(branch or (), dice, groups, extra))
+            pieces.extend(_walk(branch or (), rng, groups, extra))
     return pieces
 
 
 def _members(items: Any) -> list[str]:
-    """The characters of a class such as `[a-z_]`; of a negated one, the printable characters it leaves."""
+    """Return the characters of a class such as `[a-z_]`. For a negated class these are the printable characters it allows."""
     chosen: list[str] = []
     negated = False
     for code, argument in items:

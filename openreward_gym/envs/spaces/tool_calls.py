@@ -23,16 +23,24 @@ _SHOWN_TOOLS = 5
 class ToolCallSpace(Space[Any]):
     """Calls of tools, as `{"name": str, "arguments": dict}`.
 
-    That is what `sample` returns. Also elements, as `step` takes them too: a `ToolCall`, the JSON text of a call, a list or
-    tuple of calls (made in that order), an `AssistantMessage`; and any text where the space has messages. `contains` looks
-    at the form alone and knows nothing of the tools that only a task has; `strict=True` makes it ask `validate` as well.
+    `sample` returns this form. The other forms that `step` takes are elements, too: a `ToolCall`, the JSON text of a call, a
+    list or tuple of calls (made in that order), an `AssistantMessage`, and any text if the space has messages. `contains`
+    checks the form alone, because a task may have further tools; with `strict=True` it also calls `validate`.
 
     Args:
-        tools: What can be called.
-        terminal: The tool that takes the assistant's plain message, where the environment has one.
-        message: Whether plain text is an action. `sample` draws text only where there are no tools: it may end the episode.
-        strict: Whether an element must be a call of one of `tools` with arguments that its schema allows.
-        seed: Seeds `sample`.
+        tools: The tools that can be called.
+        terminal: The tool that takes the assistant's plain message. None if the environment has no such tool.
+        message: Accept plain text as an action. `sample` returns text only if there are no tools: it may end the episode.
+        strict: Accept only calls of one of `tools` with arguments that are valid under its schema.
+        seed: Seed of `sample`.
+
+    Example:
+        >>> schema = {"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"]}
+        >>> space = ToolCallSpace([ToolSpec("get_weather", "Get the weather.", schema)], seed=0)
+        >>> space.sample()
+        {'name': 'get_weather', 'arguments': {'city': 'Paris'}}
+        >>> space.validate({"name": "get_wether", "arguments": {}})
+        ["there is no tool 'get_wether'; did you mean 'get_weather'? the tools are: get_weather"]
     """
 
     def __init__(
@@ -60,19 +68,19 @@ class ToolCallSpace(Space[Any]):
         return False
 
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> Any:
-        """A call of a random tool with random arguments that its schema allows.
+        """Return a call of a random tool with random valid arguments.
 
         Args:
-            mask: Which tools may be drawn: int8 array of 0 and 1, shape `(len(tools),)`. Or
-                `{"tool": mask, "arguments": {tool: {argument: mask}}}`, either key optional, where an argument's mask is over
-                the values of its enumeration (of a boolean: false, true).
+            mask: Tools to draw from: an int8 array of 0 and 1, shape `(len(tools),)`. Or
+                `{"tool": mask, "arguments": {tool: {argument: mask}}}`, either key optional. The mask of an argument selects
+                from its enumerated values (of a boolean: false, true).
             probability: The same with float64 probabilities that sum to 1.
 
         Raises:
-            ConfigurationError: Both are given, one has the wrong type, shape or sum, or nothing is left to draw.
+            ConfigurationError: Both arguments are passed, one has the wrong type, shape or sum, or excludes every tool.
         """
         if mask is not None and probability is not None:
-            raise ConfigurationError("only one of mask and probability can be given")
+            raise ConfigurationError("sample() takes a mask or probabilities, not both")
         weights, of_arguments = _split(mask if mask is not None else probability)
         by_probability = probability is not None
         if not self.tools:
@@ -93,7 +101,7 @@ class ToolCallSpace(Space[Any]):
         return {"name": name, "arguments": arguments}
 
     def contains(self, x: Any) -> bool:
-        """Whether `x` has the form of an action; with `strict`, whether it is also right."""
+        """Return True if `x` has the form of an action and, with `strict`, is valid."""
         if self.strict:
             return not self.validate(x)
         if isinstance(x, str):
@@ -106,9 +114,9 @@ class ToolCallSpace(Space[Any]):
         return all(name and isinstance(arguments, Mapping) for name, arguments in calls)
 
     def validate(self, call: Any) -> list[str]:
-        """What is wrong with an action, a line each, in words that a model can act on; empty if nothing is.
+        """Return one line per error in an action, worded for the model that wrote it. An empty list means that it is valid.
 
-        Checks strictly: the tool must be one of `tools`, and the arguments valid under its JSON Schema, formats included.
+        The tool must be one of `tools`, and the arguments valid under its JSON Schema, formats included.
         """
         if isinstance(call, str):
             parsed = _parsed(call)
@@ -164,11 +172,11 @@ class ToolCallSpace(Space[Any]):
         return f"ToolCallSpace([{names}{more}]{flags})"
 
     def __getstate__(self) -> dict[str, Any]:
-        # Samplers and checkers are made again where they are needed.
+        # Samplers and checkers are made again when they are needed.
         return {**self.__dict__, "_samplers": {}, "_checkers": {}}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ToolCallSpace:
-        # A vector environment copies its space n times; tools do not change, and large schemas are slow to copy.
+        # A vector environment copies its space n times. Tools are immutable, and large schemas are slow to copy.
         twin = ToolCallSpace(self.tools, self.terminal, message=self.message, strict=self.strict)
         if self._np_random is not None:
             twin._np_random = deepcopy(self._np_random, memo)
@@ -182,7 +190,7 @@ def _schema(tool: ToolSpec) -> dict[str, Json]:
 
 
 def _split(weights: Any | None) -> tuple[Any | None, Mapping[str, Mapping[str, Any]]]:
-    """A mask as its part over tools and its part over arguments."""
+    """Split a mask into its part over tools and its part over arguments."""
     if isinstance(weights, Mapping):
         unknown = weights.keys() - {"tool", "arguments"}
         if unknown:
@@ -191,25 +199,25 @@ def _split(weights: Any | None) -> tuple[Any | None, Mapping[str, Mapping[str, A
     return weights, {}
 
 
-def _draw(generator: np.random.Generator, weights: Any, n: int, by_probability: bool, what: str) -> int:
-    """An index, by a mask or by probabilities, under the rules of `gymnasium.spaces.Discrete`."""
+def _draw(generator: np.random.Generator, weights: Any, n: int, by_probability: bool, items: str) -> int:
+    """Draw an index by a mask or by probabilities, under the rules of `gymnasium.spaces.Discrete`."""
     word, dtype = ("probability", np.float64) if by_probability else ("mask", np.int8)
     if not isinstance(weights, np.ndarray) or weights.dtype != dtype or weights.shape != (n,):
         shown = f"{weights.dtype} of shape {weights.shape}" if isinstance(weights, np.ndarray) else type(weights).__name__
-        raise ConfigurationError(f"the {word} over {what} must be an array of {np.dtype(dtype)} of shape ({n},), got {shown}")
+        raise ConfigurationError(f"the {word} over {items} must be an array of {np.dtype(dtype)} of shape ({n},), got {shown}")
     if by_probability:
         if not (np.all(weights >= 0) and np.isclose(weights.sum(), 1)):
-            raise ConfigurationError(f"the probabilities of {what} must be 0 or more and sum to 1, got {weights}")
+            raise ConfigurationError(f"the probabilities of {items} must be 0 or more and sum to 1, got {weights}")
         return int(generator.choice(n, p=weights / weights.sum()))
     if not np.all((weights == 0) | (weights == 1)):
-        raise ConfigurationError(f"the mask over {what} must be of 0 and 1, got {weights}")
+        raise ConfigurationError(f"the mask over {items} must be of 0 and 1, got {weights}")
     if not weights.any():
-        raise ConfigurationError(f"the mask over {what} allows none")
+        raise ConfigurationError(f"the mask over {items} allows none")
     return int(generator.choice(np.flatnonzero(weights)))
 
 
 def _calls(action: Any) -> list[tuple[str, Any]] | None:
-    """The calls in an action as names and arguments; None where it has not the form of one."""
+    """Return the calls in an action as names and arguments, or None if it does not have the form of an action."""
     if isinstance(action, AssistantMessage):
         return [(call.name, call.arguments) for call in action.tool_calls]
     if isinstance(action, ToolCall):
@@ -225,7 +233,7 @@ def _calls(action: Any) -> list[tuple[str, Any]] | None:
 
 
 def _parsed(text: str) -> Any | None:
-    """The call that `text` is the JSON of; None where it is not one."""
+    """Parse the JSON of a call. Return None if `text` is something else."""
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:

@@ -1,0 +1,309 @@
+"""Parameters that commands share: exit codes, arguments, checks, and options generated from `openreward_gym.options`."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
+
+import typer
+from typer.core import TyperCommand
+
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import ClientOptions, EnvOptions, EpisodeLimits, Options, RetryBudget, RunOptions, SessionOptions
+
+DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 75
+
+O = TypeVar("O", bound=Options)  # noqa: E741
+F = TypeVar("F", bound=Callable[..., None])
+
+Environment = Annotated[
+    str,
+    typer.Argument(metavar="ENVIRONMENT", help="Name on a server (weather), or owner/name on the platform.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
+Runs = Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)]
+
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="NAME=VARIABLE",
+        help="Secret of the environment, and the environment variable that holds it. May be repeated.",
+        show_default=False,
+    ),
+]
+
+# Options whose flag is not the option's name without its unit, with the placeholder for the value.
+_FLAGS = {
+    "secrets_env": ("--secret", "NAME=VARIABLE"),
+    "secret_domains": ("--secret-domain", "NAME=HOST"),
+    "env_overrides": ("--env-override", "NAME=VALUE"),
+    "retry_limits": ("--retry-limit", "NAME=NUMBER"),
+    "retries": ("--retry", "KIND=ATTEMPTS"),
+    "policy_options": ("--policy-option", "NAME=VALUE"),
+    "ray_options": ("--ray-option", "NAME=VALUE"),
+}
+_RANGES: Mapping[str, tuple[float, float]] = {"min_rating": (1, 5), "max_rating": (1, 5)}
+_PLACEHOLDERS = {
+    "base_url": "URL",
+    "policy_url": "URL",
+    "input": "FILE",
+    "output": "FOLDER",
+    "tasks": "INDEXES",
+    "advantages": "KIND",
+}
+_ZERO_FOR_NONE = ("step_timeout_s", "max_pairs")
+"""Options whose default is a number and whose value None is written as 0."""
+# The innermost class that declares an option decides about the section of its help.
+_SECTIONS: Mapping[type[Options], str] = {
+    ClientOptions: "Connection",
+    EpisodeLimits: "Episode",
+    SessionOptions: "Session",
+    EnvOptions: "Environment",
+    RunOptions: "Run",
+}
+
+
+class SectionedCommand(TyperCommand):
+    """A command whose help lists options in the sections of their `rich_help_panel`."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, section by section."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                argument = param.param_type_name == "argument"
+                name = "Arguments" if argument else getattr(param, "rich_help_panel", None) or "Other options"
+                sections.setdefault(name, []).append(record)
+        for name, records in sections.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+def with_options(cls: type[Options], *, without: Iterable[str] = (), section: str | None = None) -> Callable[[F], F]:
+    """Decorate a command that takes `**options`: give it a command line option for each option of `cls`.
+
+    Help texts and defaults come from the declarations in the class.
+
+    Args:
+        cls: The options class.
+        without: Names of options to leave out.
+        section: Title of the options' section in the help. None takes a title by the class that declares an option.
+    """
+
+    def decorate(command: F) -> F:
+        hints = get_type_hints(command, include_extras=True)
+        own = {
+            name: one.replace(annotation=hints[name])
+            for name, one in inspect.signature(command).parameters.items()
+            if one.kind is not inspect.Parameter.VAR_KEYWORD
+        }
+        descriptions = cls.descriptions()
+        for name, declared in cls.declarations().items():
+            if name not in own and name not in without:
+                annotation = _annotation(name, str(declared.type), declared.default, descriptions.get(name, ""), section)
+                own[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        vars(command)["__signature__"] = inspect.Signature(list(own.values()), return_annotation=None)
+        command.__annotations__ = {name: one.annotation for name, one in own.items()}
+        return command
+
+    return decorate
+
+
+def _annotation(name: str, declared: str, default: Any, description: str, section: str | None) -> Any:
+    """Return the Typer annotation of a generated option."""
+    kind: Any = str
+    flag = _flag(name)
+    if declared in ("Names", "Sequence[str]"):
+        kind = list[str]
+        flag = flag if name == "status" else flag.removesuffix("s")
+    elif name in _FLAGS:
+        kind = list[str]
+    elif declared.startswith("bool"):
+        kind = bool
+        flag = f"--without-{flag.removeprefix('--')}" if default is True else flag
+        if default is True:
+            description = re.sub(
+                r"^(\w+: )?(\w)", lambda m: f"{m[1] or ''}{'do' if m[1] else 'Do'} not {m[2].lower()}", description
+            )
+    elif declared.startswith("int"):
+        kind = int
+    elif declared.startswith("float"):
+        kind = float
+    if name in _ZERO_FOR_NONE:
+        description = description.replace("None sets", "0 sets")
+    description = re.sub(r" ?In Python[^.]*(?:\.[^ ][^.]*)*\.", "", description)
+    # "None sets no limit." describes a Python argument; on the command line, leaving the option out has this effect.
+    description = re.sub(r"\bNone \w+ (.*)\.$", r"[default: \1]", description).replace("`", "")
+    if default not in (None, False, True, "", ()):
+        description += f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
+    placeholder = None if kind is bool else _FLAGS.get(name, ("", _PLACEHOLDERS.get(name)))[1] or _placeholder(name, kind)
+    if kind == list[str]:
+        description += " May be repeated."
+    section = section or next(title for owner, title in _SECTIONS.items() if name in owner.names())
+    option = typer.Option(_flag(name), metavar=placeholder, help=description.strip(), rich_help_panel=section, show_default=False)
+    return Annotated[kind | None, option]
+
+
+def _flag(name: str) -> str:
+    return _FLAGS[name][0] if name in _FLAGS else "--" + name.removesuffix("_s").replace("_", "-")
+
+
+def _placeholder(name: str, kind: type) -> str:
+    if kind is float:
+        return "SECONDS" if name.endswith("_s") else "NUMBER"
+    return "N" if kind is int else "NAME"
+
+
+def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
+    """Build an options object from the values of a command's parameters. None means that the option was not given.
+
+    Raises:
+        ConfigurationError: A value is wrong. The message names the command line option.
+    """
+    keywords: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if value is True and cls.declarations()[name].default is True:
+            value = False  # the flag is --without-NAME
+        if name in _PARSERS:
+            keywords[name] = _PARSERS[name](_flag(name), value)
+        else:
+            keywords[name] = None if name in _ZERO_FOR_NONE and value == 0 else value
+    for name in ("base_url", "policy_url"):
+        check_url(_flag(name), keywords.get(name))
+    check_folder("--output", keywords.get("output"))
+    try:
+        return cls.from_keywords(keywords)
+    except ConfigurationError as error:
+        text = str(error)
+        name = re.match(r"\w*", text)[0]  # type: ignore[index]  # an empty match is a match
+        if name in keywords:
+            text = _flag(name) + text.removeprefix(name).replace(" or None, not ", ", not ")
+        raise ConfigurationError(text) from None
+
+
+def own_options(cls: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a command's values that are options of `cls`."""
+    names = cls.names()
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _pairs(flag: str, items: Iterable[str]) -> list[tuple[str, str]]:
+    """Split NAME=VALUE items."""
+    pairs = []
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigurationError(f"{flag} takes NAME=VALUE, not {item!r}")
+        pairs.append((name, value))
+    return pairs
+
+
+def _json_values(flag: str, items: Iterable[str]) -> dict[str, Any]:
+    """Parse NAME=VALUE items; a value that is not JSON is text."""
+    values: dict[str, Any] = {}
+    for name, value in _pairs(flag, items):
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    return values
+
+
+def _text_values(flag: str, items: Iterable[str]) -> dict[str, str]:
+    return dict(_pairs(flag, items))
+
+
+def _hosts(flag: str, items: Iterable[str]) -> dict[str, list[str]]:
+    """Parse NAME=HOST items; a secret may have several hosts, in several items or separated by commas."""
+    hosts: dict[str, list[str]] = {}
+    for name, value in _pairs(flag, items):
+        hosts.setdefault(name, []).extend(host for host in value.split(",") if host)
+    return hosts
+
+
+def _budgets(flag: str, items: Iterable[str]) -> dict[str, RetryBudget]:
+    """Parse KIND=ATTEMPTS or KIND={"attempts": ..., "deadline_s": ...} items."""
+    budgets: dict[str, RetryBudget] = {}
+    for kind, value in _json_values(flag, items).items():
+        budgets[kind] = RetryBudget.from_keywords(value if isinstance(value, dict) else {"attempts": value}, flag)
+    return budgets
+
+
+def parse_secrets(flag: str, items: Iterable[str]) -> dict[str, str]:
+    """Parse NAME=VARIABLE items. Messages do not repeat the text after "=", because it may be the secret itself.
+
+    Raises:
+        ConfigurationError: An item is malformed, or there is no such environment variable.
+    """
+    secrets: dict[str, str] = {}
+    for item in items:
+        name, equals, variable = item.partition("=")
+        if not equals or not name or not variable.isidentifier():
+            reason = f"; the text after {name}= is not the name of a variable" if equals and name else ""
+            raise ConfigurationError(
+                f"{flag} takes NAME=VARIABLE: the secret's name, and the environment variable that holds it "
+                f"(judge_key=MY_JUDGE_KEY){reason}"
+            )
+        if not os.environ.get(variable):
+            raise ConfigurationError(
+                f"{flag} {name}=...: there is no environment variable of that name, or it is empty; "
+                "give the variable's name, never the secret itself"
+            )
+        secrets[name] = variable
+    return secrets
+
+
+_PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "secrets_env": parse_secrets,
+    "secret_domains": _hosts,
+    "env_overrides": _text_values,
+    "retry_limits": _json_values,
+    "retries": _budgets,
+    "policy_options": _json_values,
+    "ray_options": _json_values,
+}
+
+
+def check_folder(option: str, path: str | os.PathLike[str] | None) -> None:
+    """Check that a folder can be written to. None is allowed, and URLs are not checked.
+
+    Raises:
+        ConfigurationError: The path is empty or a file, or one of its parents is a file.
+    """
+    if path is None or "://" in os.fspath(path):
+        return
+    if not os.fspath(path):
+        raise ConfigurationError(f"{option} names no folder: it is empty")
+    existing = next(folder for folder in (Path(path), *Path(path).absolute().parents) if folder.exists())
+    if not existing.is_dir():
+        raise ConfigurationError(f"{option} {os.fspath(path)!r} cannot be a folder: {existing} is a file; choose another")
+
+
+def check_url(option: str, url: str | None) -> None:
+    """Check that a text is the URL of a server. None is allowed.
+
+    Raises:
+        ConfigurationError: It is not such a URL.
+    """
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")  # raises for a host name that is not valid
+        valid = parts.scheme in ("http", "https") and host != b"" and b" " not in host and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        shown = url.rpartition("@")[2]  # the text before "@" may be a password
+        raise ConfigurationError(f"{option} {shown!r} is not a URL: write it as http://host:port or https://host")

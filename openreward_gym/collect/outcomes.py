@@ -1,0 +1,197 @@
+"""Attempts and outcomes of a run's units. Attempts are written before they start; outcomes are read from the run's files."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from openreward_gym.collect.inventory import Inventory, Unit
+from openreward_gym.errors import RecordError, StoreError
+from openreward_gym.store.folder import LocalFolder
+from openreward_gym.store.index import read_each
+from openreward_gym.store.writer import LineWriter
+from openreward_gym.types.rollout import now_iso
+
+MISSING, FAILED, SUCCESSFUL, OMITTED = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The outcomes of a run's units, counted. `expected` is exactly the sum of the other four.
+
+    Attributes:
+        expected: All units of the inventory.
+        successful: Units with a rollout.
+        failed: Units whose newest attempt failed.
+        omitted: Units left out on purpose (`limit`).
+        missing: Units that were never played, or whose newest attempt was interrupted.
+
+    Example:
+        >>> Coverage(expected=4, successful=3, failed=0, omitted=1, missing=0).complete
+        True
+    """
+
+    expected: int
+    successful: int
+    failed: int
+    omitted: int
+    missing: int
+
+    @property
+    def complete(self) -> bool:
+        """True if every unit has a rollout or was omitted on purpose."""
+        return self.successful + self.omitted == self.expected
+
+
+class AttemptLog:
+    """Writes `attempts/*.jsonl`: one line per attempt, before the attempt starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "attempts"
+        self._writer: LineWriter | None = None
+
+    def reserve(self, unit: Unit, attempt: int) -> None:
+        """Record that an attempt starts.
+
+        Raises:
+            StoreError: The line could not be written.
+        """
+        line = orjson.dumps({"group": unit.group, "sample": unit.sample, "attempt": attempt, "time": now_iso()}).decode()
+        try:
+            if self._writer is None:
+                self._writer = LineWriter(self._folder, "close")
+        except OSError as error:
+            raise StoreError(f"{self._folder}: cannot be written to: {error.strerror or error}") from error
+        self._writer.append(line)
+
+    def close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+
+class Outcomes:
+    """The state of each unit and its number of attempts, in two small arrays that do not grow with the rollouts."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.states = bytearray(len(inventory))
+        self._attempts = array("L", bytes(array("L").itemsize * len(inventory)))
+        self._durations: dict[int, tuple[float, int]] = {}
+
+    def read(self, folder: Path) -> None:
+        """Read a run's files. The newest attempt's outcome wins, and a failure never replaces a rollout.
+
+        Raises:
+            RecordError: A line is damaged. The message has its file, line and byte; nothing was changed.
+        """
+        for row in _rows(folder, "attempts", ("group", "sample", "attempt")):
+            number = self.inventory.find(row["group"], row["sample"])
+            if number is not None:
+                self._attempts[number] = max(self._attempts[number], row["attempt"] + 1)
+        newest: dict[int, int] = {}
+        for row in _rows(folder, "failures", ("schema",)):
+            number = self.inventory.find(row.get("task"), row.get("sample"))
+            if number is not None:
+                newest[number] = max(newest.get(number, 0), row.get("attempt", 0) + 1)
+                self._attempts[number] = max(self._attempts[number], newest[number])
+        for number, attempt in newest.items():
+            # A later attempt that started and has no outcome was interrupted.
+            self.states[number] = FAILED if attempt >= self._attempts[number] else MISSING
+        for row in _rows(folder, "rollouts", ("schema", "status")):
+            number = self.inventory.find(row.get("group"), row.get("sample"))
+            if number is not None and row["status"] != "running":
+                self.states[number] = SUCCESSFUL
+                self._note_duration(number, row)
+
+    def _note_duration(self, number: int, row: Mapping[str, Any]) -> None:
+        try:
+            started, ended = (datetime.fromisoformat(row[name]) for name in ("started_at", "ended_at"))
+        except (KeyError, TypeError, ValueError):
+            return
+        place = number // self.inventory.repeats
+        total, count = self._durations.get(place, (0.0, 0))
+        self._durations[place] = (total + (ended - started).total_seconds(), count + 1)
+
+    def pending(self) -> Iterator[Unit]:
+        """Yield the units that are still to be played, those of slow tasks first: started last, they would prolong the run."""
+        pending = array("L", (number for number, state in enumerate(self.states) if state in (MISSING, FAILED)))
+        if self._durations or any(self._attempts[number] for number in pending):
+            pending = array("L", sorted(pending, key=self._priority))
+        return (self.inventory.unit(number) for number in pending)
+
+    def _priority(self, number: int) -> tuple[float, bool, int]:
+        total, count = self._durations.get(number // self.inventory.repeats, (0.0, 1))
+        # Units that were in flight when a run was stopped are more often than not the slow ones.
+        return -total / count, not self._attempts[number], number
+
+    def omit_beyond(self, tasks: int) -> None:
+        """Omit the units that have no rollout and do not belong to the first `tasks` tasks."""
+        for number in range(tasks * self.inventory.repeats, len(self.states)):
+            if self.states[number] != SUCCESSFUL:
+                self.states[number] = OMITTED
+
+    def next_attempt(self, unit: Unit) -> int:
+        """Return the number of the attempt that starts now, from 0."""
+        attempt = self._attempts[unit.number]
+        self._attempts[unit.number] += 1
+        return attempt
+
+    def settle(self, unit: Unit, state: int) -> None:
+        """Set the state of a unit."""
+        self.states[unit.number] = state
+
+    def coverage(self) -> Coverage:
+        """Count the units by state."""
+        count = self.states.count
+        return Coverage(
+            len(self.states), count(bytes([SUCCESSFUL])), count(bytes([FAILED])), count(bytes([OMITTED])), count(bytes([MISSING]))
+        )
+
+
+def read_coverage(folder: Path) -> Coverage | None:
+    """Count the outcomes of a run's units from its files. None if the folder has no complete inventory.
+
+    Raises:
+        RecordError: A line is damaged.
+    """
+    inventory = Inventory.read(folder)
+    if inventory is None:
+        return None
+    outcomes = Outcomes(inventory)
+    outcomes.read(folder)
+    counted = outcomes.coverage()
+    try:
+        # Only the collector knows which units it omitted on purpose.
+        written = Coverage(**json.loads((folder / "coverage.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return counted
+    same = (written.expected, written.successful, written.failed) == (counted.expected, counted.successful, counted.failed)
+    return written if same else counted
+
+
+def _rows(folder: Path, kind: str, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Yield the lines of one kind of file as objects that have the required fields."""
+    return read_each(LocalFolder(folder), kind, partial(_row, required=required))
+
+
+def _row(line: bytes, *, required: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        try:
+            # orjson refuses some valid JSON: a lone surrogate, an integer beyond 64 bits.
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise RecordError(f"not JSON: {error}") from None
+    if not isinstance(row, dict) or any(name not in row for name in required):
+        raise RecordError(f"not a line of this file (it lacks one of {', '.join(required)}): {line[:80]!r}")
+    return row

@@ -1,0 +1,291 @@
+"""Playing one attempt at a unit: open a session, let the policy play the episode, return its rollout or its failure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+from openreward_gym.collect.inventory import Unit
+from openreward_gym.collect.plan import RunPlan
+from openreward_gym.envs.clients import SharedClient
+from openreward_gym.envs.env import OpenRewardEnv
+from openreward_gym.envs.episode import FAILURES, Episode
+from openreward_gym.errors import (
+    AuthenticationError,
+    CallTimeoutError,
+    ConfigurationError,
+    ContextOverflowError,
+    OpenRewardGymError,
+    OutcomeUnknownError,
+    PolicyError,
+    ProtocolError,
+    ServerError,
+    ServerUnreachableError,
+    SessionLostError,
+    TaskNotFoundError,
+    ToolFailedError,
+    TransportError,
+    TransportTimeoutError,
+)
+from openreward_gym.policies.policy import Policy, policy_name, policy_of_episode, policy_settings
+from openreward_gym.store import Failure
+from openreward_gym.types import Rollout
+from openreward_gym.wrappers.record import rollout_of
+
+Stage: TypeAlias = Literal["open", "policy", "call"]
+
+# The first class that matches decides: a lost session is also a transport error, and so on.
+_KINDS: tuple[tuple[type[OpenRewardGymError], str], ...] = (
+    (ServerUnreachableError, "unreachable"),
+    (TransportTimeoutError, "timeout"),
+    (OutcomeUnknownError, "outcome_unknown"),
+    (ToolFailedError, "tool_failed"),
+    (SessionLostError, "session_lost"),
+    (ProtocolError, "protocol_error"),
+    (TransportError, "connection"),
+    (TaskNotFoundError, "task_not_found"),
+    (ConfigurationError, "refused"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """The result of an attempt: a rollout or a failure.
+
+    Attributes:
+        rollout: The rollout, which is already in the store; its messages may be missing here. None after a failure.
+        step_seconds: Duration of each step in the environment.
+        failure: The failure, which is not yet written to a file. None after a success.
+        retry_after_s: Seconds to wait that the server or provider asked for after a failure. None if it did not ask.
+        mistake: An error that is probably the same for every unit, because the caller has to change something. Without a failure
+            beside it, the error ends the run.
+    """
+
+    rollout: Rollout | None = None
+    step_seconds: list[float] = field(default_factory=list)
+    failure: Failure | None = None
+    retry_after_s: float | None = None
+    mistake: OpenRewardGymError | None = None
+
+
+class Player(Protocol):
+    """Plays any number of attempts at once."""
+
+    async def play(self, unit: Unit, attempt: int) -> AttemptResult:
+        """Play attempt number `attempt` at a unit, and store the rollout."""
+        ...
+
+    async def aclose(self) -> None:
+        """Abandon the attempts in flight, and release all resources."""
+        ...
+
+
+class LocalPlayer:
+    """Plays attempts in this process.
+
+    Args:
+        plan: The run's options and policy.
+        run: The run's name.
+        store: Called with each rollout to store it.
+    """
+
+    def __init__(self, plan: RunPlan, run: str, store: Callable[[Rollout], None]) -> None:
+        self.plan = plan
+        self._store = store
+        self._opening = asyncio.Semaphore(plan.options.opening)
+        self._playing = asyncio.Semaphore(plan.options.concurrency)
+        self._client = SharedClient(plan.options.env)
+        self._idle: list[OpenRewardEnv] = []
+        settings = policy_settings(plan.policy)
+        self._fields: Mapping[str, Any] = {
+            "run": run,
+            "model": {"name": policy_name(plan.policy), **settings.get("model", {})},
+            "sampling": settings.get("sampling") or None,
+        }
+
+    async def play(self, unit: Unit, attempt: int) -> AttemptResult:
+        """Play an attempt; see `Player`.
+
+        Raises:
+            StoreError: The rollout cannot be stored.
+        """
+        env = self._idle.pop() if self._idle else self.plan.make_env(self._client)
+        try:
+            result = await self._play(env, unit, attempt)
+        except BaseException:
+            await env.aclose()
+            raise
+        self._idle.append(env)
+        return result
+
+    async def _play(self, env: OpenRewardEnv, unit: Unit, number: int) -> AttemptResult:
+        attempt = _Attempt(self.plan, env, unit, number)
+        try:
+            async with self._opening:
+                await attempt.open()
+            # With `prefetch`, more sessions are open than are played at once.
+            async with self._playing:
+                rollout = await attempt.play(self._fields)
+        except _AttemptFailedError as failed:
+            return AttemptResult(failure=failed.failure, retry_after_s=failed.retry_after_s)
+        except (ConfigurationError, AuthenticationError) as error:
+            refused = attempt.failed(error, "open" if env.episode is None else "policy")
+            return AttemptResult(failure=refused.failure, retry_after_s=refused.retry_after_s, mistake=error)
+        self._store(rollout)
+        return AttemptResult(rollout, [] if env.episode is None else [step.environment_s for step in env.episode.steps])
+
+    async def aclose(self) -> None:
+        """Close the idle envs and the policy's connections."""
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(env.aclose() for env in idle))
+        if callable(aclose := getattr(self.plan.policy, "aclose", None)):
+            await aclose()
+
+
+class _AttemptFailedError(Exception):
+    """An attempt has no outcome. `retry_after_s` is the wait that the server asked for, or None."""
+
+    def __init__(self, failure: Failure, retry_after_s: float | None) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.retry_after_s = retry_after_s
+
+
+class _Attempt:
+    """Attempt number `number` at `unit`, played in `env`."""
+
+    def __init__(self, plan: RunPlan, env: OpenRewardEnv, unit: Unit, number: int) -> None:
+        self.env = env
+        self.unit = unit
+        self.number = number
+        self.seed = unit_seed(plan.options.seed, unit)
+        self._policy = plan.policy
+        self._timeout_s = plan.options.env.limits.episode_timeout_s
+        self._stop_reason: str | None = None
+
+    async def open(self) -> None:
+        """Open the session.
+
+        Raises:
+            _AttemptFailedError: It could not be opened this time.
+            ConfigurationError, AuthenticationError: It can never be opened: the caller has to change something.
+        """
+        try:
+            await self.env.areset(options=self.unit.task.reset_options())
+        except AuthenticationError:
+            raise
+        except (*FAILURES, TaskNotFoundError) as error:
+            raise self.failed(error, "open") from None
+
+    async def play(self, fields: Mapping[str, Any]) -> Rollout:
+        """Play the open episode to its end, and return its rollout with `fields` added.
+
+        Raises:
+            _AttemptFailedError: The episode has no outcome that counts.
+        """
+        episode = self.env.episode
+        assert episode is not None
+        deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
+        try:
+            policy = policy_of_episode(self._policy, episode.task, self.unit.sample, self.seed)
+        except Exception as error:  # the policy is the caller's code, which may raise anything
+            raise self.failed(error, "policy") from None
+        while await self._turn(episode, policy, deadline):
+            pass
+        return self._record(episode, fields)
+
+    async def _turn(self, episode: Episode, policy: Policy, deadline: float | None) -> bool:
+        """Play one turn; return True if another one follows."""
+        limit = asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        try:
+            async with limit:
+                message = await policy(episode.messages, episode.tools)
+        except ContextOverflowError:
+            return self._truncate("context_overflow")
+        except AuthenticationError:
+            raise  # the key is the same for every unit
+        except Exception as error:
+            if isinstance(error, TimeoutError) and limit.expired():
+                return self._truncate("deadline")
+            raise self.failed(error, "policy") from None
+        try:
+            _, _, terminated, truncated, _ = await self.env.astep(message)
+        except CallTimeoutError:
+            return False  # a deadline of the user's: the step records it, and the episode counts as truncated
+        except FAILURES as error:
+            raise self.failed(error, "call") from None
+        except ConfigurationError as error:
+            # The policy returned something that is not an action.
+            raise self.failed(error, "policy") from None
+        return not (terminated or truncated)
+
+    def _truncate(self, stop_reason: str) -> bool:
+        self._stop_reason = stop_reason
+        self.env.truncate(stop_reason)
+        return False
+
+    def failed(self, error: Exception, stage: Stage) -> _AttemptFailedError:
+        """Return the exception that ends this attempt with `error` as its failure."""
+        return _AttemptFailedError(failure_of(error, self.unit, self.number, stage), getattr(error, "retry_after_s", None))
+
+    def _record(self, episode: Episode, fields: Mapping[str, Any]) -> Rollout:
+        end: dict[str, Any] = {}
+        if self._stop_reason is not None:
+            end = {"terminated": False, "truncated": True, "stop_reason": self._stop_reason}
+        return rollout_of(
+            episode,
+            **end,
+            group=self.unit.group,
+            sample=self.unit.sample,
+            name=f"{self.unit.group}-{self.unit.sample}",
+            attempt=self.number,
+            seed=self.seed,
+            **fields,
+        )
+
+
+def unit_seed(seed: int, unit: Unit) -> int:
+    """Return a unit's own seed, which does not depend on the order in which units are played."""
+    return zlib.crc32(f"{seed}/{unit.id}".encode())
+
+
+def failure_of(error: Exception, unit: Unit, attempt: int, stage: Stage) -> Failure:
+    """Return the failure record of an exception that ended an attempt.
+
+    Errors of this package are the environment's, even if they pass through a policy; other exceptions are the policy's.
+    """
+    foreign = isinstance(error, PolicyError) or not isinstance(error, OpenRewardGymError)
+    task: dict[str, Any] = {"split": unit.task.split}
+    if unit.task.index is not None:
+        task["index"] = unit.task.index
+    return Failure(
+        source="policy" if foreign or stage == "policy" else "environment",
+        kind=_kind(error),
+        stage=stage,
+        delivery=getattr(error, "delivery", None),
+        attempt=attempt,
+        http_status=getattr(error, "status", None),
+        exception=f"{type(error).__module__}.{type(error).__qualname__}",
+        message=str(error) or type(error).__name__,
+        task=unit.group,
+        sample=unit.sample,
+        extra=task,
+    )
+
+
+def _kind(error: Exception) -> str:
+    """Return the kind of failure, by which retry budgets are chosen."""
+    if isinstance(error, PolicyError):
+        return error.kind
+    if isinstance(error, AuthenticationError):
+        return "refused"
+    if isinstance(error, ServerError):
+        if error.status == 429:
+            return "rate_limited"
+        # A server mostly refuses again what it refused once.
+        return "refused" if error.status is not None and 400 <= error.status < 500 and error.status != 408 else "server_error"
+    return next((kind for cls, kind in _KINDS if isinstance(error, cls)), "policy_failed")

@@ -1,0 +1,142 @@
+"""Retries of failed attempts: a budget for each kind of failure, and the queue of units that are played or wait for a retry."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from openreward_gym.collect.inventory import Unit
+from openreward_gym.options import RetryBudget
+
+BUDGETS: Mapping[str, RetryBudget] = {
+    "unreachable": RetryBudget(12, first_wait_s=1.0, deadline_s=300.0),
+    "connection": RetryBudget(6),
+    "timeout": RetryBudget(4, first_wait_s=2.0),
+    "session_lost": RetryBudget(6),
+    "outcome_unknown": RetryBudget(6),
+    "protocol_error": RetryBudget(4),
+    "rate_limited": RetryBudget(20, first_wait_s=1.0, longest_wait_s=60.0, deadline_s=1800.0),
+    "server_error": RetryBudget(6, first_wait_s=1.0),
+    # A tool that raised may be broken for this task: a few attempts show it.
+    "tool_failed": RetryBudget(3),
+    "policy_unavailable": RetryBudget(4, first_wait_s=2.0, longest_wait_s=60.0),
+    # The policy's own exception would come again.
+    "policy_failed": RetryBudget(1),
+    "policy_refused": RetryBudget(1),
+    "refused": RetryBudget(3),
+    "task_not_found": RetryBudget(1),
+    # Only one retry: a unit that kills its worker kills the next one, too.
+    "worker_lost": RetryBudget(2, first_wait_s=0.0),
+}
+"""Default budgets by kind of failure. A kind that is not listed is not retried."""
+
+_NO_RETRY = RetryBudget(1)
+
+
+@dataclass(slots=True)
+class _Failures:
+    """The failures of one unit since its last success: the time of the first, and their number by kind."""
+
+    since: float
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class RetryTracker:
+    """Counts each unit's failures against the budgets.
+
+    Args:
+        budgets: Budgets that replace the default ones, by kind.
+        clock: Returns the time in seconds. Tests replace it.
+        draw: Returns a random number from 0 to 1. Tests replace it.
+    """
+
+    def __init__(
+        self,
+        budgets: Mapping[str, RetryBudget] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._budgets = {**BUDGETS, **(budgets or {})}
+        self._clock = clock
+        self._draw = draw
+        self._failures: dict[int, _Failures] = {}
+
+    def wait_s(self, unit: int, kind: str, retry_after_s: float | None = None) -> float | None:
+        """Count a failure, and return the seconds until the unit is retried. None: its budget is spent.
+
+        Args:
+            unit: The unit's number.
+            kind: The kind of the failure.
+            retry_after_s: Least wait that the server asked for. None if it did not ask.
+        """
+        budget = self._budgets.get(kind, _NO_RETRY)
+        failures = self._failures.setdefault(unit, _Failures(self._clock()))
+        failures.counts[kind] += 1
+        count = failures.counts[kind]
+        wait_s = self._draw() * min(budget.longest_wait_s, budget.first_wait_s * 2.0 ** min(count - 1, 30))
+        wait_s = max(wait_s, retry_after_s or 0.0)
+        remaining_s = failures.since + budget.deadline_s - self._clock()
+        if count >= budget.attempts or wait_s > remaining_s:
+            self.forget(unit)
+            return None
+        return wait_s
+
+    def forget(self, unit: int) -> None:
+        """Forget a unit's failures, because it succeeded or is not retried."""
+        self._failures.pop(unit, None)
+
+
+class UnitQueue:
+    """Units to play: new ones in their order, failed ones when their wait is over.
+
+    A unit leaves the queue with `take`, and ends with `settle` or returns with `retry`. Units are made only when they are taken.
+    """
+
+    def __init__(self, units: Iterator[Unit]) -> None:
+        self._new = units
+        self._waiting: list[tuple[float, int, Unit]] = []
+        self._order = itertools.count()
+        self._in_flight = 0
+        self._drained = False
+        self._changed = asyncio.Event()
+
+    async def take(self) -> Unit | None:
+        """Wait for the next unit. None if all units are settled, or the queue is drained."""
+        while not self._drained:
+            now = time.monotonic()
+            due = self._waiting[0][0] if self._waiting else None
+            unit = heapq.heappop(self._waiting)[2] if due is not None and due <= now else next(self._new, None)
+            if unit is not None:
+                self._in_flight += 1
+                return unit
+            if due is None and not self._in_flight:
+                return None
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(None if due is None else due - now):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+        return None
+
+    def settle(self) -> None:
+        """Note that a unit which was taken has its outcome."""
+        self._in_flight -= 1
+        self._changed.set()
+
+    def retry(self, unit: Unit, wait_s: float) -> None:
+        """Return a unit which was taken, to be played again after `wait_s` seconds."""
+        heapq.heappush(self._waiting, (time.monotonic() + wait_s, next(self._order), unit))
+        self.settle()
+
+    def drain(self) -> None:
+        """Hand out no further units."""
+        self._drained = True
+        self._changed.set()

@@ -1,0 +1,267 @@
+"""A run's folder: `run.json` with the run's configuration, and the lock that admits one collector at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from openreward_gym.errors import StoreError
+from openreward_gym.store.writer import fcntl, lock_of
+from openreward_gym.types.rollout import check_schema, now_iso
+
+SCHEMA = "openreward-gym/run/1"
+PACKAGES = ("openreward-gym", "gymnasium", "httpx", "openreward", "openai", "anthropic", "google-genai", "transformers", "torch")
+
+LOCK = "collector.lock"
+WORKERS_LOCK = "workers.lock"
+HEARTBEAT_S = 15.0
+STALE_S = 120.0
+"""Seconds without a heartbeat after which a collector on another machine counts as dead."""
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 of a JSON value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+
+
+def describe_run(behaviour: Mapping[str, Any], tasks_digest: str, circumstances: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of `run.json`.
+
+    Args:
+        behaviour: Settings that influence the rollouts: environment, policy, sampling, seed, limits.
+        tasks_digest: The inventory's digest.
+        circumstances: Settings that do not (URLs without keys, concurrency). They are kept for readers and never compared.
+    """
+    return {
+        "schema": SCHEMA,
+        **behaviour,
+        **circumstances,
+        "behaviour": dict(behaviour),
+        "digests": {"tasks": tasks_digest, "behaviour": digest_of(behaviour)},
+        "versions": {"python": platform.python_version(), **_versions()},
+        "git_commit": _git_commit(),
+        "created_at": now_iso(),
+        "changes": [],
+    }
+
+
+def write_run(folder: Path, run: dict[str, Any], *, resume: bool, allow_changed: bool) -> None:
+    """Write `run.json`, or check that the existing one describes the same run.
+
+    Raises:
+        StoreError: The folder holds a run and `resume` is False; or tasks or behaviour changed, and `allow_changed` is False.
+    """
+    path = folder / "run.json"
+    before = _read_run(path)
+    if before is None and not (folder / "tasks.jsonl").exists():
+        write_json(path, run)
+        return
+    if not resume:
+        raise StoreError(f"{folder} already holds a run: choose another output, or continue the run with resume=True (--resume)")
+    changed = _changed(before or {}, run)
+    if not changed:
+        return
+    if not allow_changed:
+        raise StoreError(
+            f"{folder} holds another run: {'; '.join(changed)}. Choose another output, or confirm the change with "
+            "allow_changed=True (--allow-changed)"
+        )
+    old = before or {}
+    note = {"time": now_iso(), "changed": changed, "digests": old.get("digests"), "versions": old.get("versions")}
+    changes = [*old.get("changes", []), note]
+    write_json(path, {**run, "created_at": old.get("created_at", run["created_at"]), "changes": changes})
+
+
+def _changed(before: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    """Describe the differences in tasks and behaviour between two runs."""
+    differences = []
+    digests = before.get("digests") or {}
+    if digests.get("tasks") != run["digests"]["tasks"]:
+        differences.append("its tasks.jsonl lists other tasks")
+    old, new = before.get("behaviour") or {}, run["behaviour"]
+    if digests.get("behaviour") != run["digests"]["behaviour"]:
+        names = sorted(name for name in {*old, *new} if digest_of(old.get(name)) != digest_of(new.get(name)))
+        differences += [f"{name} was {_short(old.get(name))} and is {_short(new.get(name))}" for name in names]
+    return differences
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _read_run(path: Path) -> dict[str, Any] | None:
+    try:
+        run = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from None
+    if not isinstance(run, dict):
+        raise StoreError(f"{path} does not describe a run: it holds a JSON {type(run).__name__}")
+    check_schema(run.get("schema"), SCHEMA, "run")
+    return run
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a small JSON file atomically.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the current directory, with "-dirty" if files differ from it. None outside of a repository."""
+    try:
+        outputs = [
+            subprocess.run(["git", *command], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return outputs[0] + ("-dirty" if outputs[1] else "")
+
+
+class RunLock:
+    """Context manager for the lock on a run's folder. The lock of a process that dies is released.
+
+    On one machine the operating system's file lock decides. It may not work between machines that share a file system, so the
+    holder also touches the file every few seconds, and a holder on another machine counts as dead when it stops doing so.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK
+        self._fd = -1
+        self.holder: dict[str, Any] = {}
+        """Process id, host and start time of this process while it holds the lock."""
+        self._released = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Acquire the lock.
+
+        Raises:
+            StoreError: Another collector holds the lock. The message has its process id and host.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreError(f"cannot lock {self.path.parent}: {error.strerror or error}") from None
+        holder = _read_holder(fd)
+        if lock_of(fd) is False or _alive_elsewhere(fd, holder):
+            os.close(fd)
+            raise StoreError(
+                f"{self.path.parent} is being collected by process {holder.get('pid', '?')} on {holder.get('host', '?')} "
+                f"since {holder.get('since', '?')}: wait for it, stop it, or choose another output"
+            )
+        self._fd = fd
+        try:
+            self.holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now_iso()}
+            self._write(self.holder)
+            # Workers of a dead collector may still live. This waits for a write that is in progress; later ones are refused.
+            with _workers_lock(self.path.parent, exclusive=True):
+                pass
+        except OSError as error:
+            os.close(fd)
+            raise StoreError(f"cannot lock {self.path.parent}: {error.strerror or error}") from None
+        threading.Thread(target=self._beat, name="openreward-gym-lock", daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._released.set()
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+
+    def _write(self, holder: dict[str, Any]) -> None:
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, json.dumps(holder).encode(), 0)
+
+    def _beat(self) -> None:
+        while not self._released.wait(HEARTBEAT_S):
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+
+@contextlib.contextmanager
+def writing_for(folder: Path, holder: Mapping[str, Any]) -> Iterator[None]:
+    """Context manager for a write by a collector's worker: the body runs only while `holder` holds the run's lock.
+
+    The workers of a collector that dies live on for a moment, while the next collector reads the existing rollouts. A rollout
+    that such a worker wrote later would be played, and stored, a second time.
+
+    Raises:
+        StoreError: The lock is held by another collector, or not held.
+    """
+    with _workers_lock(folder, exclusive=False):
+        try:
+            current = json.loads((folder / LOCK).read_bytes() or b"{}")
+        except (OSError, ValueError):
+            current = {}
+        if current != dict(holder):
+            raise StoreError(
+                f"a rollout was not written to {folder}, because process {holder.get('pid')} on {holder.get('host')} no longer "
+                "collects this run"
+            )
+        yield
+
+
+@contextlib.contextmanager
+def _workers_lock(folder: Path, *, exclusive: bool) -> Iterator[None]:
+    """Hold the workers' lock: workers share it, a new collector takes it exclusively."""
+    fd = os.open(folder / WORKERS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if fcntl is not None:
+            # On a file system without locks, the comparison of holders is the only protection.
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _read_holder(fd: int) -> dict[str, Any]:
+    """Read the holder from the lock file. Empty if there is none, or it died while it wrote."""
+    try:
+        holder = json.loads(os.pread(fd, 4096, 0) or b"{}")
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _alive_elsewhere(fd: int, holder: dict[str, Any]) -> bool:
+    """Return True if the holder is on another machine and its heartbeat is recent."""
+    return bool(holder) and holder.get("host") != socket.gethostname() and time.time() - os.fstat(fd).st_mtime < STALE_S

@@ -1,0 +1,205 @@
+"""Rows of a vector environment: those in flight on the event loop, those that have arrived, and batches of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from openreward_gym.envs.observations import Info
+from openreward_gym.protocol import loop
+
+Batch = tuple[tuple[Any, ...], npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]
+"""Observations, rewards, terminations, truncations and infos of the same rows."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One env's part of a batch.
+
+    Attributes:
+        env_id: Index of the env, from 0.
+        failed: True if the reset failed, so that there is no episode. `info["error"]` has the reason.
+        problem: Mistake of the caller, to be raised instead of returning the row. None for a normal row.
+    """
+
+    env_id: int
+    observation: Any
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: Info
+    failed: bool = False
+    problem: Exception | None = None
+
+
+class Inbox:
+    """Queue of rows from the event loop's thread to the caller's, in the order of arrival."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self._arrival = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def put(self, row: Row) -> None:
+        with self._arrival:
+            self._rows.append(row)
+            self._arrival.notify_all()
+
+    def take(self, of: Collection[int], least: int, most: int, timeout_s: float | None) -> list[Row]:
+        """Wait for rows of some envs and take them.
+
+        Args:
+            of: The envs.
+            least: Number of rows to wait for.
+            most: Largest number of rows to take.
+            timeout_s: Seconds after which fewer rows are taken, or none. None waits without limit.
+        """
+        ends = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._arrival:
+            while sum(row.env_id in of for row in self._rows) < least:
+                left = None if ends is None else ends - time.monotonic()
+                if left is not None and left <= 0:
+                    break
+                self._arrival.wait(left)
+            taken = [row for row in self._rows if row.env_id in of][:most]
+            chosen = {id(row) for row in taken}
+            self._rows = [row for row in self._rows if id(row) not in chosen]
+            return taken
+
+
+def batch_of(rows: Sequence[Row]) -> Batch:
+    """Return rows as one batch, with `infos["env_id"]`."""
+    return (
+        tuple(row.observation for row in rows),
+        np.array([row.reward for row in rows], dtype=np.float64),
+        np.array([row.terminated for row in rows], dtype=np.bool_),
+        np.array([row.truncated for row in rows], dtype=np.bool_),
+        merged_infos({i: {"env_id": row.env_id, **row.info} for i, row in enumerate(rows)}, len(rows)),
+    )
+
+
+def merged_infos(infos: dict[int, Info], n: int) -> dict[str, Any]:
+    """Merge infos by row into one dict of arrays of length `n`, as Gymnasium's vector environments do.
+
+    For each key there is `_key`, a bool array of the rows that have it. Numbers and bools become arrays of their type, dicts
+    are merged recursively, and other values become object arrays. Each key must always have the same type.
+    """
+    merged: dict[str, Any] = {}
+    for key in dict.fromkeys(key for info in infos.values() for key in info):
+        values = {place: info[key] for place, info in infos.items() if key in info}
+        first = next(iter(values.values()))
+        if isinstance(first, dict) and key != "final_obs":
+            merged[key] = merged_infos(values, n)
+        else:
+            kind = type(first) if type(first) in (int, float, bool) else object
+            column = np.full(n, None, object) if kind is object else np.zeros(n, kind)
+            for place, value in values.items():
+                column[place] = value
+            merged[key] = column
+        present = np.zeros(n, np.bool_)
+        present[list(values)] = True
+        merged[f"_{key}"] = present
+    return merged
+
+
+Job: TypeAlias = Callable[[], Coroutine[Any, Any, Row]]
+"""Makes the coroutine of a reset or a step: `VectorSlot.begin` or `VectorSlot.play` with their arguments."""
+
+
+class InFlight:
+    """Resets and steps whose rows were not taken yet, at most one per env.
+
+    Args:
+        row_of: For each env, the function that awaits a job and turns its failure into a row.
+
+    Attributes:
+        busy: The envs that have a reset or a step in flight, or a row that was not taken.
+    """
+
+    def __init__(self, row_of: Sequence[Callable[[Coroutine[Any, Any, Row]], Coroutine[Any, Any, Row]]]) -> None:
+        self.busy: set[int] = set()
+        self._row_of = row_of
+        self._inbox = Inbox()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Number of rows that have arrived and were not taken."""
+        return len(self._inbox)
+
+    def begin(self, jobs: Mapping[int, Job]) -> None:
+        """Begin jobs (env id -> job) without waiting."""
+        self.busy.update(jobs)
+
+        def start() -> None:
+            for i, job in jobs.items():
+                self._tasks[i] = asyncio.create_task(self._deliver(i, job))
+
+        loop.background_loop().call_soon_threadsafe(start)
+
+    async def _deliver(self, i: int, job: Job) -> None:
+        try:
+            row = await self._row_of[i](job())
+        finally:
+            self._tasks.pop(i, None)
+        self._inbox.put(row)
+
+    def take(self, of: Sequence[int], least: int, most: int | None = None, timeout_s: float | None = None) -> list[Row]:
+        """Wait for rows and take them, in the order of arrival.
+
+        Args:
+            of: The envs.
+            least: Number of rows to wait for.
+            most: Largest number of rows to take. None takes all that have arrived.
+            timeout_s: Seconds after which fewer rows are taken, or none. None waits without limit.
+
+        Raises:
+            ConfigurationError: The caller made a mistake in one of the jobs. The other rows can still be taken.
+        """
+        rows = self._inbox.take(frozenset(of), least, most or len(self._row_of), timeout_s)
+        problem = next((row.problem for row in rows if row.problem is not None), None)
+        others = [row for row in rows if row.problem is None]
+        if problem is not None:
+            # One mistake may have cost several rows. The others can still be received.
+            self.busy.difference_update(row.env_id for row in rows if row.problem is not None)
+            for row in others:
+                self._inbox.put(row)
+            raise problem
+        self.busy.difference_update(row.env_id for row in rows)
+        return rows
+
+    def cancel(self, ids: Sequence[int]) -> None:
+        """Cancel the jobs of some envs. Their rows arrive at once, with the stop reason "cancelled"."""
+        background = loop.background_loop()
+
+        def cancel() -> None:
+            for i in ids:
+                if i in self._tasks:
+                    self._tasks[i].cancel()
+
+        # In the loop's next iteration: a task that is cancelled before its first step would deliver no row.
+        background.call_soon_threadsafe(background.call_soon, cancel)
+
+    def abandon(self, ids: Sequence[int]) -> None:
+        """Cancel the jobs of some envs, and drop their rows."""
+        busy = [i for i in ids if i in self.busy]
+        if busy:
+            self.cancel(busy)
+            self._inbox.take(frozenset(busy), len(busy), len(busy), None)
+            self.busy.difference_update(busy)
+
+    async def stop(self) -> None:
+        """Cancel all jobs and wait until they have ended."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

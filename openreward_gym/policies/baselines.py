@@ -1,0 +1,135 @@
+"""Policies without a model: random calls, and scripts read from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from openreward_gym.chat import parse_action
+from openreward_gym.envs.spaces import ToolCallSpace
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.policies.policy import Policy, Transcript
+from openreward_gym.types import AssistantMessage, Block, Task, ToolCall, ToolSet
+
+
+class RandomPolicy:
+    """Calls a random tool with random arguments that fit its schema: for smoke tests, and as the floor for any model.
+
+    The same seed plays the same calls.
+
+    Example:
+        >>> from openreward_gym.collect import collect  # doctest: +SKIP
+        >>> collect("weather", RandomPolicy(), base_url="http://127.0.0.1:8080")  # doctest: +SKIP
+    """
+
+    name = "random"
+
+    def begin(self, task: Task, sample: int, seed: int) -> Policy:
+        """Return the policy of one episode."""
+        space: ToolCallSpace | None = None
+
+        async def play(transcript: Transcript, tools: ToolSet) -> AssistantMessage:
+            nonlocal space
+            turn = sum(isinstance(message, AssistantMessage) for message in transcript)
+            if not tools.tools:
+                return AssistantMessage("I have no tools to call.")
+            if space is None:
+                space = ToolCallSpace(tools.tools, tools.terminal, seed=seed)
+            call = space.sample()
+            return AssistantMessage(tool_calls=[ToolCall(call["name"], call["arguments"], f"call_{turn}")])
+
+        return play
+
+
+class ScriptedPolicy:
+    """Plays the steps that a JSONL file lists for a task: for tests, demos and replays.
+
+    A line is `{"steps": [...], "task_index": 3, "split": "train", "sample": 0}`. A line without `task_index`, `split` or
+    `sample` applies to all of them. If several lines apply, the one that names more of the three wins, then the later one.
+
+    Args:
+        path: The JSONL file.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or a line is not a script.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "script.jsonl"
+        >>> _ = path.write_text('{"steps": [{"name": "get_weather", "arguments": {"city": "Oslo"}}]}')
+        >>> ScriptedPolicy(path).name
+        'scripted:script.jsonl'
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = f"scripted:{Path(path).name}"
+        self._scripts = _read_scripts(Path(path))
+        digest = hashlib.sha256(json.dumps(self._scripts, sort_keys=True).encode())
+        self.settings = {"script": digest.hexdigest()}
+
+    def begin(self, task: Task, sample: int, seed: int) -> Policy:
+        """Return the policy that plays the task's script."""
+        episode = {"task_index": task.index, "split": task.split, "sample": sample}
+        best: tuple[int, Sequence[Any]] | None = None
+        for script in self._scripts:
+            named = [name for name in episode if name in script]
+            if all(script[name] == episode[name] for name in named) and (best is None or len(named) >= best[0]):
+                best = (len(named), script["steps"])
+        return play_steps(() if best is None else best[1])
+
+
+def play_steps(steps: Sequence[Any]) -> Policy:
+    """Return a policy that plays `steps` in order, whatever the environment answers, and then says that it is done.
+
+    Args:
+        steps: Actions as `OpenRewardEnv.step` takes them: a call, a list of calls, or text.
+
+    Example:
+        >>> import asyncio
+        >>> policy = play_steps([{"name": "get_weather", "arguments": {"city": "Oslo"}}])
+        >>> asyncio.run(policy((), ToolSet(()))).tool_calls[0].name
+        'get_weather'
+    """
+    messages = [_with_call_ids(parse_action(step), turn) for turn, step in enumerate(steps)]
+
+    async def play(transcript: Transcript, tools: ToolSet) -> AssistantMessage:
+        # Assistant turns of the prompt are plain Messages; those of the policy are AssistantMessages.
+        turn = sum(isinstance(message, AssistantMessage) for message in transcript)
+        return messages[turn] if turn < len(messages) else AssistantMessage("I am done.")
+
+    return play
+
+
+def _with_call_ids(message: AssistantMessage, turn: int) -> AssistantMessage:
+    blocks: list[Block] = []
+    for index, block in enumerate(message.blocks):
+        if isinstance(block, ToolCall) and not block.call_id:
+            block = ToolCall(block.name, block.arguments, f"call_{turn}_{index}", block.content)
+        blocks.append(block)
+    return AssistantMessage(blocks, sampled=message.sampled)
+
+
+def _read_scripts(path: Path) -> list[Mapping[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the script {str(path)!r}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"the script {str(path)!r} is not UTF-8 text: {error}") from None
+    scripts: list[Mapping[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            script = json.loads(line)
+            if not isinstance(script, dict) or not isinstance(script.get("steps"), list):
+                raise ValueError('it needs "steps", a list of actions')
+            for step in script["steps"]:
+                parse_action(step)
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"{path}, line {number} is not a script: {error}") from None
+        scripts.append(script)
+    return scripts

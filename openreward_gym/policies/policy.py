@@ -1,0 +1,149 @@
+"""The policy interface, and policies by name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+
+from openreward_gym import plugins
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.types import AssistantMessage, Message, Task, ToolSet
+from openreward_gym.user_traceback import describe_error
+
+Transcript: TypeAlias = tuple[Message, ...]
+
+Policy: TypeAlias = Callable[[Transcript, ToolSet], Awaitable[AssistantMessage]]
+"""`await policy(transcript, tools)` returns the next assistant message. A policy gets all its input as arguments, so one object
+can play many episodes at once."""
+
+ENTRY_POINTS = "openreward_gym.policies"
+"""The entry point group in which other distributions register policies."""
+
+_MODELS: Mapping[str, tuple[str, str]] = {
+    "openai": ("openai", "OpenAIPolicy"),
+    "anthropic": ("anthropic", "AnthropicPolicy"),
+    "google": ("google", "GooglePolicy"),
+    "transformers": ("transformers", "TransformersPolicy"),
+}
+"""Prefix of a model's policy -> its module in this folder, imported on first use, and its class."""
+
+
+@runtime_checkable
+class EpisodicPolicy(Protocol):
+    """A policy that is told which episode it plays: `begin` returns the `Policy` of that episode.
+
+    Example:
+        >>> class AlwaysHello:
+        ...     def begin(self, task, sample, seed):
+        ...         async def play(transcript, tools):
+        ...             return AssistantMessage(f"Hello from sample {sample}.")
+        ...         return play
+        >>> isinstance(AlwaysHello(), EpisodicPolicy)
+        True
+    """
+
+    def begin(self, task: Task, sample: int, seed: int) -> Policy:
+        """Return the policy for sample number `sample` (from 0) of `task`. `seed` is the episode's own seed."""
+        ...
+
+
+def policy_of_episode(policy: Policy | EpisodicPolicy, task: Task, sample: int, seed: int) -> Policy:
+    """Return the policy that plays one episode."""
+    # Equivalent to isinstance(policy, EpisodicPolicy), at a hundredth of its cost.
+    begin = getattr(policy, "begin", None)
+    return cast(EpisodicPolicy, policy).begin(task, sample, seed) if callable(begin) else cast(Policy, policy)
+
+
+def policy_name(policy: Policy | EpisodicPolicy) -> str:
+    """Return the name under which rollouts record the policy."""
+    return str(getattr(policy, "name", None) or getattr(policy, "__name__", None) or type(policy).__name__)
+
+
+def policy_settings(policy: Policy | EpisodicPolicy) -> dict[str, Any]:
+    """Return the settings that decide how a policy plays, as JSON without keys and URLs.
+
+    Rollouts record `model` and `sampling` of them.
+    """
+    return dict(getattr(policy, "settings", None) or {})
+
+
+def resolve(policy: str | Policy | EpisodicPolicy, *, url: str | None = None, **options: Any) -> Policy | EpisodicPolicy:
+    """Return a policy by its name. A callable is returned unchanged.
+
+    Args:
+        policy: "openai:MODEL" (any OpenAI-compatible server with `url`), "anthropic:MODEL", "google:MODEL",
+            "transformers:PATH" (on this machine), "random", "scripted:FILE", "module:callable", or "name" and "name:ARGUMENT"
+            of a policy that an installed distribution registers under the entry point group `openreward_gym.policies`.
+        url: The URL of the model's server. None for the provider's own.
+        **options: Further arguments of a model's policy (`api`, `prices`, `temperature`, ...) or of a registered one.
+
+    Raises:
+        ConfigurationError: There is no such policy, or it does not take these options.
+        MissingExtraError: The policy's SDK is not installed.
+
+    Example:
+        >>> resolve("random").name
+        'random'
+    """
+    if not isinstance(policy, str):
+        if not callable(policy) and not isinstance(policy, EpisodicPolicy):
+            raise ConfigurationError(f"a policy must be an async callable or a name, not {policy!r}")
+        _refuse_options(policy, url, options)
+        return policy
+    kind, _, argument = policy.partition(":")
+    if kind in _MODELS:
+        if not argument:
+            raise ConfigurationError(f"policy {policy!r} does not name a model: write {kind}:MODEL")
+        module, name = _MODELS[kind]
+        return _make(policy, getattr(importlib.import_module(f"openreward_gym.policies.{module}"), name), argument, url, options)
+    if policy == "random" or (kind == "scripted" and argument):
+        _refuse_options(policy, url, options)
+        baselines: Any = importlib.import_module("openreward_gym.policies.baselines")
+        return cast(EpisodicPolicy, baselines.ScriptedPolicy(argument) if argument else baselines.RandomPolicy())
+    registered = plugins.find(ENTRY_POINTS, kind)
+    if registered is not None:
+        return _make(policy, registered, argument, url, options)
+    if argument and kind.replace(".", "").replace("_", "").isalnum():
+        _refuse_options(policy, url, options)
+        return _import(kind, argument)
+    known = [*(f"{name}:MODEL" for name in _MODELS), "random", "scripted:FILE", "module:callable", *plugins.names(ENTRY_POINTS)]
+    raise ConfigurationError(f"there is no policy {policy!r}; choose one of {', '.join(known)}")
+
+
+def _make(name: str, factory: Any, argument: str, url: str | None, options: Mapping[str, Any]) -> Policy | EpisodicPolicy:
+    """Call a policy's factory with the part of its name after the colon, the model's URL and further options."""
+    if not isinstance(factory, type) and not argument and url is None and not options:
+        return resolve(factory)  # an entry point may also be the policy itself
+    try:
+        made: Policy | EpisodicPolicy = factory(
+            *([argument] if argument else []), **({} if url is None else {"url": url}), **options
+        )
+    except TypeError as error:
+        raise ConfigurationError(f"policy {name!r}: {error}") from None
+    return made
+
+
+def _refuse_options(policy: object, url: str | None, options: Mapping[str, Any]) -> None:
+    if url is not None or options:
+        names = ["policy_url"] * (url is not None) + list(options)
+        raise ConfigurationError(f"policy {policy!r} is not a provider's model, so it does not take {', '.join(names)}")
+
+
+def _import(module: str, attribute: str) -> Policy | EpisodicPolicy:
+    if "" not in sys.path:
+        # As `python -m` does, so that a policy in the current directory can be named.
+        sys.path.insert(0, "")
+    try:
+        value: Any = importlib.import_module(module)
+        for name in attribute.split("."):
+            value = getattr(value, name)
+        if isinstance(value, type):
+            value = value()
+    except (Exception, SystemExit) as error:
+        # Importing runs the user's code, which may raise anything. A missing module or attribute explains itself.
+        missing = isinstance(error, AttributeError) or (isinstance(error, ImportError) and error.name == module)
+        reason = str(error) if missing else describe_error(error)
+        raise ConfigurationError(f"policy '{module}:{attribute}' cannot be imported: {reason}") from error
+    return resolve(value)
