@@ -144,7 +144,7 @@ def test_models_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for policy, options, word in (
         ("openai:gpt-5", {}, "OPENAI_API_KEY"),
         ("openai:gpt-5", {"api_key_env": "MINE"}, "MINE"),
-        ("openai:", {}, "names no model"),
+        ("openai:", {}, "does not name a model"),
         ("openai:x", {"url": "http://127.0.0.1:9", "api": "grpc"}, "api"),
         ("openai:x", {"url": "http://127.0.0.1:9", "prices": {"x": 3}}, "prices"),
         ("random", {"temperature": 1}, "temperature"),
