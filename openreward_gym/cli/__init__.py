@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
@@ -43,8 +44,7 @@ def _common(
     pass
 
 
-_CLASSES = {"export": export.ExportCommand, "import": runs.ImportCommand}
-for _name, _command in {
+_COMMANDS: Mapping[str, Callable[..., None]] = {
     "demo": demo.demo,
     "serve": environments.serve,
     "tasks": environments.tasks,
@@ -56,7 +56,9 @@ for _name, _command in {
     "import": runs.import_rollouts,
     "upload": runs.upload,
     "view": view.view,
-}.items():
+}
+_CLASSES = {"export": export.ExportCommand, "import": runs.ImportCommand}
+for _name, _command in _COMMANDS.items():
     app.command(_name, cls=_CLASSES.get(_name, SectionedCommand))(_command)
 
 
