@@ -59,7 +59,8 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
 }
 _CLASSES = {"export": export.ExportCommand, "import": runs.ImportCommand}
 for _name, _command in _COMMANDS.items():
-    app.command(_name, cls=_CLASSES.get(_name, SectionedCommand))(_command)
+    short_help = (_command.__doc__ or "").partition("\n")[0]
+    app.command(_name, cls=_CLASSES.get(_name, SectionedCommand), short_help=short_help)(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
