@@ -1,10 +1,9 @@
-"""Programs written for the official client, with only their imports changed.
+"""The official client's API, for programs that change only their imports.
 
     from openreward_gym.compat import OpenReward, UserMessage, ToolCall, ToolResult
 
-Environments are played through this package's own protocol, waited for as the official client does; what `rollout` logs
-is recorded in `runs/<run_name>`, and sent to the platform too where there is an API key. New programs use `Client`,
-`gymnasium.make` and `Recorder`.
+Environments are played through this package's protocol client. `rollout` records into `runs/<run_name>`, and also sends rollouts to
+the platform if there is an API key. New programs use `Client`, `gymnasium.make` and `Recorder`.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ _PAGE = 500
 
 
 class OpenReward:
-    """The official client's synchronous face: `environments` to play, `rollout` to record.
+    """The official client: `environments` to play, `rollout` to record.
 
     Args:
-        base_url: One server; None for `OPENREWARD_URL`, or the hosted platform.
-        api_key_env: The environment variable that holds the key.
-        run_info: What holds for every rollout that is recorded; see `Recorder`.
-        upload: Whether rollouts are sent to the platform; None: where there is a key.
+        base_url: URL of a server. None for `OPENREWARD_URL`, or the hosted platform.
+        api_key_env: Name of the environment variable that holds the key.
+        run_info: Information on all recorded rollouts; see `Recorder`.
+        upload: Send rollouts to the platform. None sends them if there is a key.
     """
 
     def __init__(
@@ -80,31 +79,31 @@ class OpenReward:
 
     @property
     def rollout(self) -> RolloutFactory:
-        """`rollout.create(...)` begins a rollout, `rollout.close()` writes and sends what is left."""
+        """Factory of rollouts: `rollout.create(...)` begins one, `rollout.close()` writes and sends the rest."""
         return self._recorder.rollout
 
 
 class Environments:
-    """`environments.get(name)`."""
+    """Access to environments: `environments.get(name)`."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def get(self, name: str, variant: str | None = None) -> Environment:
-        return Environment(self._client.environment(name, variant))
+    def get(self, name: str, variant: str | None = None) -> CompatEnvironment:
+        return CompatEnvironment(self._client.environment(name, variant))
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A task of an environment, by its specification or its place in a split."""
+class CompatTask:
+    """A task, by its specification or its index in a split."""
 
     task_spec: Mapping[str, Json] | None
     split: str
     index: int
 
 
-class Environment:
-    """One environment."""
+class CompatEnvironment:
+    """An environment."""
 
     def __init__(self, remote: RemoteEnvironment) -> None:
         self._remote = remote
@@ -116,39 +115,39 @@ class Environment:
     def list_splits(self) -> list[str]:
         return [split.name for split in run(self._remote.splits())]
 
-    def list_tasks(self, split: str) -> list[Task]:
-        """All tasks of a split; read in pieces where the environment serves tasks by index alone."""
+    def list_tasks(self, split: str) -> list[CompatTask]:
+        """Return all tasks of a split, page by page if the environment serves tasks only by index."""
         try:
             tasks = run(self._remote.tasks(split))
         except ConfigurationError:
             count = run(self._remote.num_tasks(split))
             starts = range(0, count, _PAGE)
             tasks = [task for start in starts for task in run(self._remote.task_range(split, start, min(start + _PAGE, count)))]
-        return [Task(task.spec, split, number if task.index is None else task.index) for number, task in enumerate(tasks)]
+        return [CompatTask(task.spec, split, number if task.index is None else task.index) for number, task in enumerate(tasks)]
 
     def list_tools(self, format: Provider | None = None) -> list[Any]:
-        """The tools, as `ToolSpec`s or as a provider's API takes them."""
+        """Return the tools as `ToolSpec`s, or in the format of a provider's API."""
         return _formatted(run(self._remote.tools()).tools, format)
 
-    def session(self, task: Task, secrets_env: Mapping[str, str] | None = None) -> Session:
-        """A session of `task`, for a `with` block.
+    def session(self, task: CompatTask, secrets_env: Mapping[str, str] | None = None) -> CompatSession:
+        """Return a session of a task, for use in a `with` block.
 
         Args:
             task: One of `list_tasks`.
-            secrets_env: Names of secrets, and the environment variables that hold them.
+            secrets_env: Names of secrets -> names of the environment variables that hold them.
         """
         if task.task_spec is not None:
-            return Session(self._remote.session(task_spec=task.task_spec, secrets_env=secrets_env))
-        return Session(self._remote.session(split=task.split, index=task.index, secrets_env=secrets_env))
+            return CompatSession(self._remote.session(task_spec=task.task_spec, secrets_env=secrets_env))
+        return CompatSession(self._remote.session(split=task.split, index=task.index, secrets_env=secrets_env))
 
 
-class Session:
-    """A session, open inside its `with` block."""
+class CompatSession:
+    """A session, which is open inside its `with` block."""
 
     def __init__(self, remote: Any) -> None:
         self._remote = remote
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> CompatSession:
         run(self._remote.open())
         return self
 
@@ -162,7 +161,7 @@ class Session:
         return _formatted(run(self._remote.tools()).tools, format)
 
     def call_tool(self, tool_name: str, input: Mapping[str, Json] | None = None) -> ToolOutput:
-        """What the tool did; a wrong call is an output too, whose text says what was wrong."""
+        """Call a tool and return its output. A wrong call returns an output whose text explains the error."""
         output: ToolOutput = run(self._remote.call(tool_name, dict(input or {})))
         return output
 
@@ -172,7 +171,7 @@ def _formatted(tools: Sequence[ToolSpec], format: Provider | None) -> list[Any]:
         return list(tools)
     shapes: dict[str, Any] = {"openai": _openai, "openrouter": _openrouter, "anthropic": _anthropic, "google": _function}
     if format not in shapes:
-        raise ConfigurationError(f"no format {format!r}: there are {', '.join(shapes)}")
+        raise ConfigurationError(f"there is no format {format!r}; choose one of {', '.join(shapes)}")
     return [shapes[format](tool) for tool in tools]
 
 

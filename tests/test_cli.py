@@ -18,6 +18,11 @@ import typer.main
 
 from openreward_gym import cli
 from openreward_gym.cli import runs
+from openreward_gym.cli.collect import WITHOUT_EFFECT
+from openreward_gym.cli.parameters import parse_options
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.export import ExportOptions, Select
+from openreward_gym.options import ClientOptions, RetryBudget, RetryLimits, RunOptions, SessionOptions
 from openreward_gym.platform import upload
 from openreward_gym.recording.recorder import Recorder
 from openreward_gym.store.store import RolloutStore
@@ -58,7 +63,7 @@ def test_every_command_is_explained_by_an_example(run, name: str) -> None:  # ty
     assert f"Example: openreward-gym {name}" in " ".join(ran.out.split())
     assert max(map(len, ran.out.splitlines())) <= 80
     about = " ".join(ran.out.split("\n\n")[1].split())
-    assert re.fullmatch(r"[A-Z][^.]*, for whoever [^.]*\.", about)
+    assert re.fullmatch(r"[A-Z][a-z]+ [^.]*\.", about)
     # Options say what value they take; Typer would say its type.
     assert re.findall(r"^  --.*<(?:str|int|float|path|list).*$", ran.out, re.M) == []
 
@@ -68,6 +73,63 @@ def test_the_list_of_commands_says_what_each_does(run) -> None:  # type: ignore[
     lines = ran.out.partition("Commands:\n")[2].splitlines()
     assert sorted(line.split()[0] for line in lines) == COMMANDS
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
+
+
+def test_every_option_of_an_env_and_of_a_run_has_a_flag() -> None:
+    """Options that mean nothing to a command are named here; all others are reachable from it."""
+    commands = vars(typer.main.get_command(cli.app))["commands"]
+    names = {name: {parameter.name for parameter in command.params} for name, command in commands.items()}
+    assert set(RunOptions.names()) - names["collect"] == {*WITHOUT_EFFECT, "progress"}
+    # A session's timeouts are flags of `tasks` and `check` only for opening: these commands have their own time per call.
+    reachable = {*ClientOptions.names(), *SessionOptions.names()} - {"step_timeout_s", "episode_timeout_s"}
+    for command in ("tasks", "check"):
+        assert reachable <= names[command]
+    assert {*Select.names(), *ExportOptions.names()} - names["export"] == {"where", "steps"}
+
+
+def test_help_and_defaults_come_from_the_declarations(run) -> None:  # type: ignore[no-untyped-def]
+    text = " ".join(run("collect", "--help").out.split())
+    assert "--concurrency N Number of episodes to play at once. [default: 16]" in text
+    assert "--step-timeout SECONDS" in text
+    assert "0 sets no limit. [default: 600]" in text
+    assert "In Python" not in text
+
+
+def test_a_misspelled_flag_suggests_the_right_one(run) -> None:  # type: ignore[no-untyped-def]
+    ran = run("collect", "echo", "--policy", "random", "--max-step", 3)
+    assert ran.code == 2
+    assert "--max-steps" in ran.err
+
+
+def test_flags_reach_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "it-is-a-secret")
+    values = {
+        "environment": "echo",
+        "policy": "random",
+        "secrets_env": ["judge=JUDGE_KEY"],
+        "secret_domains": ["judge=a.example,b.example"],
+        "env_overrides": ["LEVEL=3"],
+        "retry_limits": ["attempts=2"],
+        "retries": ["timeout=2", 'session_lost={"attempts": 3, "deadline_s": 60}'],
+        "policy_options": ["temperature=0.5", "api=responses"],
+        "on_message": "nudge",
+        "step_timeout_s": 0.0,
+        "idle_timeout_s": 5.0,
+        "max_steps": None,
+    }
+    options = parse_options(RunOptions, values)
+    assert options.env.session.secrets_env == {"judge": "JUDGE_KEY"}
+    assert options.env.session.secret_domains == {"judge": ("a.example", "b.example")}
+    assert options.env.session.env_overrides == {"LEVEL": "3"}
+    assert options.env.client.retry_limits == RetryLimits(attempts=2)
+    assert options.retries == {"timeout": RetryBudget(2), "session_lost": RetryBudget(3, deadline_s=60)}
+    assert options.policy_options == {"temperature": 0.5, "api": "responses"}
+    assert (options.env.limits.on_message, options.env.limits.step_timeout_s) == ("nudge", None)
+    assert options.env.client.idle_timeout_s == 5.0
+    with pytest.raises(ConfigurationError, match="--repeats must be an integer from 1"):
+        parse_options(RunOptions, {**values, "repeats": 0})
+    with pytest.raises(ConfigurationError, match="--env-override takes NAME=VALUE"):
+        parse_options(RunOptions, {**values, "env_overrides": ["LEVEL"]})
 
 
 def test_collect_report_export(run, server_url: str) -> None:  # type: ignore[no-untyped-def]
@@ -192,19 +254,19 @@ _COLLECT = ("collect", "echo", "--policy", "random", "--base-url", "http://127.0
     [
         ((*_COLLECT, "--output", "text.txt"), "--output 'text.txt' cannot be a folder"),
         ((*_COLLECT, "--output", ""), "--output names no folder"),
-        ((*_COLLECT, "--output", "s3://bucket/run"), "'s3://bucket/run' is an address"),
+        ((*_COLLECT, "--output", "s3://bucket/run"), "'s3://bucket/run' is a URL"),
         ((*_COLLECT, "--policy", "openai:x", "--policy-url", "ftp://me:secret@x"), "--policy-url 'x' is not a URL"),
-        ((*_COLLECT, "--policy", "scripted:binary.jsonl"), "not text in UTF-8"),
+        ((*_COLLECT, "--policy", "scripted:binary.jsonl"), "is not UTF-8 text"),
         ((*_COLLECT, "--policy", "no_such_module_:X"), "No module named 'no_such_module_'"),
         (("merge", "run", "--output", "text.txt/below"), "--output 'text.txt/below' cannot be a folder"),
         (("import", "nemo-gym", "text.txt", "--output", "text.txt"), "--output 'text.txt' cannot be a folder"),
-        (("import", "nemo-gym", "", "--output", "imported"), "its path is empty"),
+        (("import", "nemo-gym", "", "--output", "imported"), "the path is empty"),
         (("export", "run", "--output", "text.txt"), "--output 'text.txt' cannot be a folder"),
-        (("export", "run", "--min-reward", "nan"), "--min-reward takes a number, not nan"),
-        (("export", "run", "--max-reward", "NaN"), "--max-reward takes a number, not nan"),
-        (("export", "run", "--format", "kto", "--good-reward", "nan"), "--good-reward takes a number, not nan"),
-        (("export", "run", "--format", "preference", "--min-gap", "nan"), "'--min-gap'"),
-        (("export", "run", "--format", "preference", "--min-gap", "-1"), "'--min-gap'"),
+        (("export", "run", "--min-reward", "nan"), "--min-reward must be a number, not nan"),
+        (("export", "run", "--max-reward", "NaN"), "--max-reward must be a number, not nan"),
+        (("export", "run", "--format", "kto", "--good-reward", "nan"), "--good-reward must be a number, not nan"),
+        (("export", "run", "--format", "preference", "--min-gap", "nan"), "--min-gap must be"),
+        (("export", "run", "--format", "preference", "--min-gap", "-1"), "--min-gap must be"),
         (("export", "run", "--min-rating", "9"), "'--min-rating'"),
         (("report", "run", "--plots", "text.txt"), "--plots 'text.txt' cannot be a folder"),
         (("report", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),
@@ -260,7 +322,7 @@ def test_a_split_without_a_name_is_none(run, server_url: str) -> None:  # type: 
 
 
 def test_an_upload_that_waits_says_so(run, hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(runs, "SAY_S", 0.0)
+    monkeypatch.setattr(runs, "REPORT_EVERY_S", 0.0)
     monkeypatch.setenv("OPENREWARD_API_KEY", "key")
     monkeypatch.setattr("openreward_gym.platform.upload", functools.partial(upload, patience_s=1.0))
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -309,7 +371,7 @@ def test_import_says_what_it_could_not_read(run, tmp_path: Path) -> None:  # typ
     assert "2 rollouts imported" in ran.out
     assert "line 2" in ran.err
     again = run("import", "nemo-gym", "rollouts.jsonl", "--output", "runs/imported")
-    assert "0 rollouts imported into runs/imported, 2 were there already" in again.out
+    assert "0 rollouts imported into runs/imported, 2 were imported before" in again.out
     assert json.loads(run("report", "runs/imported", "--json").out)["mean_reward"] == 0.5
     exported = run("export", "runs/imported", "--min-reward", 1, "--output", "out")
     assert exported.code == 0

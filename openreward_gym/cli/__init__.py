@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
@@ -43,8 +44,7 @@ def _common(
     pass
 
 
-_CLASSES = {"export": export.ExportCommand, "import": runs.ImportCommand}
-for _name, _command in {
+_COMMANDS: Mapping[str, Callable[..., None]] = {
     "demo": demo.demo,
     "serve": environments.serve,
     "tasks": environments.tasks,
@@ -56,8 +56,11 @@ for _name, _command in {
     "import": runs.import_rollouts,
     "upload": runs.upload,
     "view": view.view,
-}.items():
-    app.command(_name, cls=_CLASSES.get(_name, SectionedCommand))(_command)
+}
+_CLASSES = {"export": export.ExportCommand, "import": runs.ImportCommand}
+for _name, _command in _COMMANDS.items():
+    short_help = (_command.__doc__ or "").partition("\n")[0]
+    app.command(_name, cls=_CLASSES.get(_name, SectionedCommand), short_help=short_help)(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -40,7 +40,7 @@ def collect(
     ] = False,
     **options: Any,
 ) -> None:
-    """Play an environment's tasks with a policy and record every rollout.
+    """Play tasks with a policy and record every rollout.
 
     Ctrl-C finishes the episodes in flight and stops; a second Ctrl-C stops at once. Exit code 75: the run is not complete,
     continue it with --resume.

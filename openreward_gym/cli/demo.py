@@ -58,7 +58,7 @@ def demo(
         typer.Option(metavar="FOLDER", help="Folder for the runs and the dataset. [default: runs/demo-TIME]", show_default=False),
     ] = None,
 ) -> None:
-    """Serve two environments, collect rollouts, report and export them, all on this machine.
+    """Serve, collect, report and export once on this machine.
 
     Example: openreward-gym demo
     """

@@ -62,7 +62,7 @@ def tasks(
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
-    """Show an environment's splits, task counts and tools, and a task's prompt.
+    """Show an environment's splits, tasks, tools and prompts.
 
     Example: openreward-gym tasks weather --base-url http://127.0.0.1:8080 --split train --task 0
     """

@@ -72,7 +72,7 @@ def export(
     ] = False,
     **options: Any,
 ) -> None:
-    """Write runs as a training dataset, in a folder or on the HuggingFace Hub.
+    """Write runs as a training dataset to a folder or the HuggingFace Hub.
 
     The dataset comes with a card and a report of the rollouts that were left out, with reasons.
 

@@ -149,7 +149,10 @@ def _annotation(name: str, declared: str, default: Any, description: str, sectio
     if kind == list[str]:
         description += " May be repeated."
     section = section or next(title for owner, title in _SECTIONS.items() if name in owner.names())
-    option = typer.Option(_flag(name), metavar=placeholder, help=description.strip(), rich_help_panel=section, show_default=False)
+    low, high = _RANGES.get(name, (None, None))
+    option = typer.Option(
+        flag, metavar=placeholder, help=description.strip(), min=low, max=high, rich_help_panel=section, show_default=False
+    )
     return Annotated[kind | None, option]
 
 

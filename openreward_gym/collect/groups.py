@@ -174,10 +174,15 @@ def _messages(rollout: Rollout, tools: ToolSet) -> list[Message]:
     accepted = tools.message_block_types or ("text", "image")
     messages = []
     for message in rollout.messages:
-        blocks: tuple[Block, ...] = message.blocks
-        if message.role == "tool":
-            blocks = (ToolResult(blocks, message.call_id or "", message.name or "", message.is_error),)
-        messages.append(Message(message.role, tuple(b if b.type in accepted else TextBlock(_as_text(b)) for b in blocks)))
+        if message.role == "tool" and "tool_result" in accepted:
+            messages.append(message)
+        elif message.role == "tool":
+            # A message of the role "tool" would become a block that the environment does not accept.
+            result = ToolResult(message.blocks, message.call_id or "", message.name or "", message.is_error)
+            messages.append(Message("user", (TextBlock(_as_text(result)),)))
+        else:
+            blocks = tuple(b if b.type in accepted else TextBlock(_as_text(b)) for b in message.blocks)
+            messages.append(Message(message.role, blocks))
     return messages
 
 

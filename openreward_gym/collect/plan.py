@@ -16,7 +16,8 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, RunOptions
 from openreward_gym.platform.client import Platform
 from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, policy_settings, resolve
-from openreward_gym.protocol.client import Client, RemoteEnvironment
+from openreward_gym.protocol.client import Client
+from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.reports.summary import summarize
 from openreward_gym.store import RolloutStore
 from openreward_gym.types.rollout import server_origin
@@ -108,7 +109,7 @@ class RunPlan:
     def behaviour(self) -> dict[str, Any]:
         """Return the settings that influence the rollouts, as JSON without keys and URLs."""
         options, env = self.options, self.options.env
-        settings = {
+        settings: dict[str, Any] = {
             "environment": self.environment,
             "variant": env.variant,
             "split": env.split,

@@ -109,7 +109,7 @@ def _with_call_ids(message: AssistantMessage, turn: int) -> AssistantMessage:
         if isinstance(block, ToolCall) and not block.call_id:
             block = ToolCall(block.name, block.arguments, f"call_{turn}_{index}", block.content)
         blocks.append(block)
-    return AssistantMessage(blocks, sampled=message.sampled)
+    return message.replace(blocks=tuple(blocks))
 
 
 def _read_scripts(path: Path) -> list[Mapping[str, Any]]:

@@ -179,7 +179,7 @@ class ModelPolicy:
             if isinstance(block, ToolCall) and not block.call_id:
                 block = dataclasses.replace(block, call_id=f"call_{random.getrandbits(64):016x}")
             blocks.append(block)
-        return AssistantMessage(blocks, sampled=dataclasses.replace(sampled, cost_usd=cost, duration_s=seconds))
+        return message.replace(blocks=tuple(blocks), sampled=dataclasses.replace(sampled, cost_usd=cost, duration_s=seconds))
 
     def _typed_error(self, error: Exception) -> Exception:
         """Convert an SDK's exception to one of this package, and remove the key from its message."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openreward_gym.chat import to_openai
+from openreward_gym.chat.dialect import ended_of
 from openreward_gym.errors import ConfigurationError, ContextOverflowError, MissingExtraError
 from openreward_gym.policies.model import NO_ARGUMENTS
 from openreward_gym.policies.policy import Transcript
@@ -140,7 +141,8 @@ class TransformersPolicy:
             model=self.model,
             duration_s=time.perf_counter() - begun,
         )
-        return AssistantMessage(read_answer(self._without_special(text)), sampled=sampled)
+        blocks = read_answer(self._without_special(text))
+        return AssistantMessage(blocks, sampled=sampled, ended=ended_of(sampled.stop_reason, blocks))
 
     def prompt(self, transcript: Transcript, tools: ToolSet) -> list[int]:
         """Render the transcript and the tools with the model's chat template, up to the start of the assistant's turn."""

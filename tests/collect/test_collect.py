@@ -113,7 +113,7 @@ def test_the_same_seed_plays_the_same_random_calls(server_url: str, tmp_path: Pa
             "large", "random", base_url=server_url, output=tmp_path / name, tasks="0:3", max_steps=1, seed=seed, progress=False
         )
         found = sorted(result.store, key=lambda rollout: rollout.task.index or 0)
-        return [part.model_dump_json() for rollout in found for turn in rollout.turns for part in turn.tool_calls]
+        return [repr(part) for rollout in found for turn in rollout.turns for part in turn.tool_calls]
 
     assert calls("a", 7) == calls("b", 7) != calls("c", 8)
 
@@ -150,7 +150,7 @@ def test_what_cannot_run(server_url: str, tmp_path: Path) -> None:
         run(server_url, tmp_path / "b", split="trian")
     with pytest.raises(ConfigurationError, match="repeats"):
         run(server_url, tmp_path / "c", repeats=0)
-    with pytest.raises(ConfigurationError, match="is an address"):
+    with pytest.raises(ConfigurationError, match="is a URL"):
         collect("echo", answers, base_url=server_url, output="s3://bucket/run", progress=False)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

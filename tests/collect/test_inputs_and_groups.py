@@ -125,7 +125,7 @@ def test_an_estimate_plays_nothing(server_url: str, tmp_path: Path) -> None:
     after = estimate("echo", "random", base_url=server_url, repeats=2, output=output, max_steps=1)
     assert (after.to_play, after.coverage.successful) == (6, 4)
     assert after.seconds is not None
-    assert "6 of 10 rollouts would be played, 4 are there" in after.to_text()
+    assert "6 of 10 rollouts would be played, 4 exist already" in after.to_text()
 
 
 # Groups -----------------------------------------------------------------------------------------------------------------

@@ -39,11 +39,11 @@ def test_the_first_failure_at_once_then_a_sum(monkeypatch: pytest.MonkeyPatch) -
     told(report)
     report.tick()
     (line,) = stream.getvalue().splitlines()
-    assert line == "environment failed (session_lost, call): gone for good [tried again in 0.5 s]"
+    assert line == "environment failed (session_lost, call): gone for good [retried in 0.5 s]"
     monkeypatch.setattr(progress, "SUMMARY_EVERY_S", 0.0)
     report.tick()
     report.tick()
-    assert stream.getvalue().splitlines()[1:] == ["more failures since the last word: session_lost 3"]
+    assert stream.getvalue().splitlines()[1:] == ["further failures since the last report: session_lost 3"]
     assert "\x1b" not in stream.getvalue()
 
 
@@ -77,7 +77,7 @@ def test_a_bar_never_goes_beyond_its_end() -> None:
     assert "mean reward 1" in stream.getvalue()
 
 
-def test_the_face_that_fits() -> None:
+def test_the_style_of_progress_that_fits() -> None:
     assert type(reporter(False)) is type(reporter("none")) is progress.Reporter
     assert isinstance(reporter("json"), EventReporter)
     assert isinstance(reporter("log"), LogReporter)

@@ -83,7 +83,7 @@ def test_a_platform_that_is_away_gets_it_later(
     result = play(server_url, tmp_path / "run", upload=platform.url, progress=watch)
     assert result.coverage.complete
     assert result.uploaded.pending == 20
-    assert watch.said[-1] == f"what is not sent stays in the run: openreward-gym upload {tmp_path / 'run'}"
+    assert watch.said[-1] == f"the run keeps what was not sent; send it with: openreward-gym upload {tmp_path / 'run'}"
     platform.start()
     # The next one goes on, be it a collection or the command.
     assert play(server_url, tmp_path / "run", upload=platform.url, resume=True).uploaded.complete

@@ -47,14 +47,17 @@ def test_a_model_plays(examples: str, providers: Providers, tmp_path: Path, prov
     rollout: Rollout = next(iter(result.store))
     call, answer = rollout.turns
     assert [part.name for part in call.tool_calls] == ["get_weather"]
-    assert call.tool_calls[0].id
+    assert call.tool_calls[0].call_id
     assert any(part.type == "reasoning" for part in call.blocks)
     assert (call.usage.input_tokens, call.usage.output_tokens, call.usage.cached_tokens) == USAGE  # type: ignore[union-attr]
-    assert call.cost_usd == pytest.approx((60 * 1.0 + 40 * 0.5 + 20 * 10.0) / 1e6)
-    assert call.model == "good"
-    assert answer.stop_reason
+    assert call.sampled is not None
+    assert call.sampled.cost_usd == pytest.approx((60 * 1.0 + 40 * 0.5 + 20 * 10.0) / 1e6)
+    assert call.sampled.model == "good"
+    assert (call.origin, call.ended, answer.ended) == ("policy", "tool_calls", "stop")
+    assert answer.sampled is not None
+    assert answer.sampled.stop_reason
     assert rollout.model == {"name": "good", "provider": provider}
-    assert rollout.cost_usd == pytest.approx(2 * call.cost_usd)  # type: ignore[operator]
+    assert rollout.cost_usd == pytest.approx(2 * call.sampled.cost_usd)  # type: ignore[operator]
     assert providers.keys == {"secret-key"}
     text = "".join(path.read_text() for path in tmp_path.rglob("*.json*"))
     assert "secret-key" not in text
@@ -144,7 +147,7 @@ def test_models_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for policy, options, word in (
         ("openai:gpt-5", {}, "OPENAI_API_KEY"),
         ("openai:gpt-5", {"api_key_env": "MINE"}, "MINE"),
-        ("openai:", {}, "names no model"),
+        ("openai:", {}, "does not name a model"),
         ("openai:x", {"url": "http://127.0.0.1:9", "api": "grpc"}, "api"),
         ("openai:x", {"url": "http://127.0.0.1:9", "prices": {"x": 3}}, "prices"),
         ("random", {"temperature": 1}, "temperature"),
