@@ -109,7 +109,7 @@ class Conversation:
     @property
     def has_other_assistant(self) -> bool:
         """True if an assistant message is not to be trained: part of the prompt, or a turn of weight 0."""
-        return len(self.turns) < sum(message["role"] == "assistant" for message in self.messages)
+        return len(self.turns) < sum(1 for message in self.messages if message["role"] == "assistant")
 
     @property
     def prompt(self) -> list[ChatMessage]:
