@@ -13,6 +13,7 @@ from export_rollouts import assistant, episode
 
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.export.formats.archive import Archive
 from openreward_gym.export.options import ExportKeywords
 
 SOURCE = '''
@@ -100,7 +101,7 @@ def test_formats_cannot_be_replaced() -> None:
 def test_two_formats_of_one_name_are_refused(tmp_path: Path) -> None:
     """They would write the same folder."""
 
-    class Other(export.FORMATS["rollouts"]):  # type: ignore[name-defined, misc]
+    class Other(Archive):
         name = "sft"
 
     with pytest.raises(ConfigurationError, match="same name"):
