@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.bridge import Recipe
 from openreward_gym.serve.examples.sdk import Environment, ImageBlock, Split, TextBlock, ToolOutput, tool
+from openreward_gym.serve.recipe import Recipe
 from openreward_gym.serve.schemas import schema_of, words_of
 from openreward_gym.serve.values import UnfitError, decode, encode, is_picture, png
 from openreward_gym.types import Json
@@ -273,7 +273,7 @@ def _read_task(spec: Mapping[str, Any]) -> tuple[int | None, dict[str, Any] | No
 
 
 def _picture_block(picture: bytes) -> ImageBlock:
-    return ImageBlock(data=base64.b64encode(picture).decode("ascii"), mime_type="image/png")
+    return ImageBlock(data=base64.b64encode(picture).decode("ascii"), mimeType="image/png")
 
 
 def _json_of(value: Any) -> Json:

@@ -25,8 +25,9 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError
-from openreward_gym.serve.bridge import Recipe, class_of, recipe_of
+from openreward_gym.serve.bridge import class_of
 from openreward_gym.serve.examples import BUILT_IN
+from openreward_gym.serve.recipe import Recipe, recipe_of
 
 Servable: TypeAlias = "str | type[Any] | EnvSpec | Recipe"
 """A built-in name, a "module:Class" or "path/to/file.py:Class" string, an `openreward.environments.Environment` class; or a

@@ -232,12 +232,12 @@ class Shouting(Toolset):
     async def shout(self, params: Word) -> ToolOutput:
         """Shout it."""
         self.env.shouted += 1
-        return ToolOutput(blocks=(TextBlock(text=params.word.upper()),), reward=float(self.env.shouted))
+        return ToolOutput(blocks=[TextBlock(text=params.word.upper())], reward=float(self.env.shouted))
 
     @tool
     def twice(self) -> ToolOutput:
         """Do nothing."""
-        return ToolOutput(blocks=())
+        return ToolOutput(blocks=[])
 
 
 class Loud(Environment):
@@ -270,12 +270,12 @@ class Loud(Environment):
     def sync(self, params: Word) -> ToolOutput:
         """Runs in a thread."""
         Loud.threads.append(threading.get_ident())
-        return ToolOutput(blocks=(TextBlock(text=params.word),), metadata={"set": (1, 2)}, reward=float("nan"))
+        return ToolOutput(blocks=[TextBlock(text=params.word)], metadata={"set": (1, 2)}, reward=float("nan"))
 
     @tool
     async def end(self) -> ToolOutput:
         """The end."""
-        return ToolOutput(blocks=(TextBlock(text="over"),), reward=1.0, finished=True)
+        return ToolOutput(blocks=[TextBlock(text="over")], reward=1.0, finished=True)
 
     @tool
     async def wrong(self) -> ToolOutput:

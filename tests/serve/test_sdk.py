@@ -79,7 +79,7 @@ def test_a_call_uses_the_stored_hints_and_signature() -> None:
         @tool
         async def stop(self) -> ToolOutput:
             """Stop."""
-            return ToolOutput(blocks=(TextBlock(text="stopped"),))
+            return ToolOutput(blocks=[TextBlock(text="stopped")])
 
     Host([Signed])
     reads: list[str] = []

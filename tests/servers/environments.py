@@ -84,12 +84,12 @@ class Echo(_Base):
     async def echo(self, params: Text) -> wire.ToolOutput:
         """Gives `text` back."""
         self.calls += 1
-        return wire.ToolOutput(blocks=(wire.TextBlock(text=params.text),), reward=0.5)
+        return wire.ToolOutput(blocks=[wire.TextBlock(text=params.text)], reward=0.5)
 
     @tool
     async def value(self, params: Anything) -> wire.ToolOutput:
         """Gives `value` back as metadata, and its repr as text."""
-        return wire.ToolOutput(blocks=(wire.TextBlock(text=repr(params.value)),), metadata={"value": params.value})
+        return wire.ToolOutput(blocks=[wire.TextBlock(text=repr(params.value))], metadata={"value": params.value})
 
     @tool
     async def texts(self, params: Texts) -> wire.ToolOutput:
@@ -99,13 +99,13 @@ class Echo(_Base):
     @tool
     async def count(self) -> wire.ToolOutput:
         """The number of runs of `echo`."""
-        return wire.ToolOutput(blocks=(wire.TextBlock(text=str(self.calls)),), metadata={"prompts": self.prompts})
+        return wire.ToolOutput(blocks=[wire.TextBlock(text=str(self.calls))], metadata={"prompts": self.prompts})
 
     @tool
     async def slow(self, params: Seconds) -> wire.ToolOutput:
         """Takes a while."""
         await asyncio.sleep(params.seconds)
-        return wire.ToolOutput(blocks=(wire.TextBlock(text="done"),))
+        return wire.ToolOutput(blocks=[wire.TextBlock(text="done")])
 
     @tool
     async def fail(self, params: Text) -> wire.ToolOutput:
@@ -115,25 +115,25 @@ class Echo(_Base):
     @tool
     async def image(self) -> wire.ToolOutput:
         """A picture beside a text with detail."""
-        picture = wire.ImageBlock(data=PIXEL, mime_type="image/png", detail={"alt": "a pixel"})
+        picture = wire.ImageBlock(data=PIXEL, mimeType="image/png", detail={"alt": "a pixel"})
         return wire.ToolOutput(
-            blocks=(wire.TextBlock(text="look", detail={"n": 1}), picture,), metadata={"a": [1, None]}, reward=0.0
+            blocks=[wire.TextBlock(text="look", detail={"n": 1}), picture], metadata={"a": [1, None]}, reward=0.0
         )
 
     @tool
     async def nothing(self) -> wire.ToolOutput:
         """No block at all."""
-        return wire.ToolOutput(blocks=())
+        return wire.ToolOutput(blocks=[])
 
     @tool
     async def secret(self, params: Text) -> wire.ToolOutput:
         """The length of the secret with that name (never the secret)."""
-        return wire.ToolOutput(blocks=(wire.TextBlock(text=str(len(self.secrets.get(params.text, "")))),))
+        return wire.ToolOutput(blocks=[wire.TextBlock(text=str(len(self.secrets.get(params.text, ""))))])
 
     @tool
     async def finish(self, params: Text) -> wire.ToolOutput:
         """Ends the episode; 1.0 for "right"."""
-        return wire.ToolOutput(blocks=(wire.TextBlock(text="over"),), reward=1.0 if params.text == "right" else 0.0, finished=True)
+        return wire.ToolOutput(blocks=[wire.TextBlock(text="over")], reward=1.0 if params.text == "right" else 0.0, finished=True)
 
 
 class Large(_Base):
@@ -157,7 +157,7 @@ class Large(_Base):
     async def answer(self, params: Text) -> wire.ToolOutput:
         """Ends the episode; 1.0 for the task's number."""
         right = params.text.strip() == str(self.task_spec["number"])
-        return wire.ToolOutput(blocks=(wire.TextBlock(text="right" if right else "wrong"),), reward=float(right), finished=True)
+        return wire.ToolOutput(blocks=[wire.TextBlock(text="right" if right else "wrong")], reward=float(right), finished=True)
 
 
 class Dialogue(_Base):
@@ -166,8 +166,8 @@ class Dialogue(_Base):
     def get_messages(self) -> list[wire.Message]:
         self.prompts += 1
         return [
-            wire.Message(role="system", blocks=(wire.TextBlock(text="Be short."),)),
-            wire.Message(role="user", blocks=(wire.TextBlock(text=f"Say {self.task_spec['number']}."),)),
+            wire.Message(role="system", blocks=[wire.TextBlock(text="Be short.")]),
+            wire.Message(role="user", blocks=[wire.TextBlock(text=f"Say {self.task_spec['number']}.")]),
         ]
 
     get_prompt = Environment.get_prompt
@@ -185,14 +185,14 @@ class Dialogue(_Base):
     @tool
     async def look(self) -> wire.ToolOutput:
         """The number of requests for the prompt."""
-        return wire.ToolOutput(blocks=(wire.TextBlock(text=str(self.prompts)),))
+        return wire.ToolOutput(blocks=[wire.TextBlock(text=str(self.prompts))])
 
     @terminal
     @tool
     async def submit(self, params: Text) -> wire.ToolOutput:
         """Takes the assistant's message."""
         right = params.text == str(self.task_spec["number"])
-        return wire.ToolOutput(blocks=(wire.TextBlock(text="thanks"),), reward=float(right), finished=True)
+        return wire.ToolOutput(blocks=[wire.TextBlock(text="thanks")], reward=float(right), finished=True)
 
 
 class SlowStart(_Base):
@@ -204,7 +204,7 @@ class SlowStart(_Base):
     @tool
     async def ready(self) -> wire.ToolOutput:
         """Say that it is ready."""
-        return wire.ToolOutput(blocks=(wire.TextBlock(text="ready"),))
+        return wire.ToolOutput(blocks=[wire.TextBlock(text="ready")])
 
 
 class Broken(_Base):
@@ -216,7 +216,7 @@ class Broken(_Base):
     @tool
     async def never(self) -> wire.ToolOutput:
         """Never runs."""
-        return wire.ToolOutput(blocks=())
+        return wire.ToolOutput(blocks=[])
 
 
 def make_server() -> Server:
