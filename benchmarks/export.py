@@ -39,7 +39,7 @@ from openreward_gym import export
 from openreward_gym.export.conversation import conversation_of
 from openreward_gym.export.reader import RolloutReader
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import Block, Message, ReasoningItem, Rollout, TextBlock, ToolCall, ToolSpec, Usage
+from openreward_gym.types import Message, ReasoningItem, Rollout, Sampled, TextBlock, ToolCall, ToolSpec, Usage
 
 TEMPLATE = """{%- if tools %}{{- '<|im_start|>system\\n' }}
 {%- for tool in tools %}{{- tool | tojson }}{% endfor %}{{- '<|im_end|>\\n' }}
@@ -70,8 +70,9 @@ def rollout(number: int, turns: int) -> Rollout:
     for turn in range(turns):
         arguments = {"command": text(chance, 8), "timeout_s": round(chance.random() * 60, 3), "n": turn}
         call = ToolCall(call_id=f"c{turn}", name="bash", arguments=arguments, content=json.dumps(arguments))
-        said: list[Block] = [ReasoningItem(content=text(chance, 40)), TextBlock(text=text(chance, 10)), call]
-        messages.append(Message(role="assistant", blocks=said, usage=Usage(input_tokens=100, output_tokens=60)))
+        blocks = (ReasoningItem(content=text(chance, 40)), TextBlock(text=text(chance, 10)), call)
+        sampled = Sampled(usage=Usage(input_tokens=100, output_tokens=60))
+        messages.append(Message(role="assistant", blocks=blocks, sampled=sampled, origin="policy"))
         answer = TextBlock(text=text(chance, 170))
         messages.append(Message(role="tool", call_id=f"c{turn}", name="bash", blocks=(answer,)))
     return Rollout(

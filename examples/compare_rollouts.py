@@ -1,4 +1,4 @@
-"""What the examples that learn from better and worse share: a run through a format into one of TRL's trainers."""
+"""Shared code of the DPO and KTO examples: export a run in a format and train on it with one of TRL's trainers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from openreward_gym import export
 
 
 def train(
-    trainer_class: Any, config_class: Any, run: str, format: str, least: int, model: str, steps: int, output: str, **options: Any
+    trainer_class: Any,
+    config_class: Any,
+    run: str,
+    format: str,
+    min_rows: int,
+    model: str,
+    steps: int,
+    output: str,
+    **options: Any,
 ) -> Any:
-    """Train for `steps` steps on the rows of `format`, of which there must be at least `least`; returns the trainer."""
+    """Train for `steps` steps on the rows of `format` and return the trainer. There must be at least `min_rows` rows."""
     network, tokenizer = model_and_tokenizer(model)
     dataset = export.to_dataset(run, format=format, tokenizer=tokenizer, **options)
-    if len(dataset) < least:
+    if len(dataset) < min_rows:
         raise SystemExit(
-            f"{run}: {len(dataset)} rows of {format} are too few: collect several samples of each task (--repeats 4)"
+            f"{run} has {len(dataset)} rows of {format}, which is too few: collect several samples per task (--repeats 4)"
         )
     config = config_class(
         output_dir=output,
@@ -41,15 +49,16 @@ def train(
 
 
 def parser(description: str | None, output: str) -> argparse.ArgumentParser:
-    """The options that the examples share."""
-    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("run", help="a run's folder")
-    found.add_argument("--model", default="tiny", help="a model's name or folder; tiny makes a random one")
-    found.add_argument("--steps", type=int, default=5)
-    found.add_argument("--output", default=output)
-    return found
+    """Return a parser with the options that the examples share."""
+    arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("run", help="a run's folder")
+    arguments.add_argument("--model", default="tiny", help="a model's name or folder; tiny makes a random one")
+    arguments.add_argument("--steps", type=int, default=5)
+    arguments.add_argument("--output", default=output)
+    return arguments
 
 
 def print_losses(trainer: Any) -> None:
+    """Print the losses of the trainer's steps."""
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     print("loss by step:", " ".join(f"{loss:.3f}" for loss in losses))

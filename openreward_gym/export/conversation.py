@@ -81,6 +81,8 @@ class Conversation:
         tools: Tool definitions in OpenAI's shape; None if it has none (an empty list makes some templates write tool
             boilerplate).
         images: The images' bytes, one for each image part, in order.
+        targets: The numbers of the record's messages to train: the model's turns, except those of weight 0.
+        has_other_assistant: Whether an assistant message is not to be trained: part of the prompt, or a turn of weight 0.
         parallel: Whether a message has several calls.
         problems: Keys of `PROBLEMS`.
         findings: Remarks that are counted in the report but exclude nothing; keys of `openreward_gym.export.report.FINDINGS`.
@@ -92,6 +94,8 @@ class Conversation:
     sources: list[int] = field(default_factory=list)
     tools: list[dict[str, Any]] | None = None
     images: list[bytes] = field(default_factory=list)
+    targets: set[int] = field(default_factory=set)
+    has_other_assistant: bool = False
     parallel: bool = False
     problems: set[str] = field(default_factory=set)
     findings: set[str] = field(default_factory=set)
@@ -103,18 +107,19 @@ class Conversation:
 
     @property
     def turns(self) -> list[int]:
-        """The positions of the messages to train: the model's turns, except those of weight 0."""
-        return self._positions(is_trained)
-
-    @property
-    def has_other_assistant(self) -> bool:
-        """True if an assistant message is not to be trained: part of the prompt, or a turn of weight 0."""
-        return len(self.turns) < sum(message["role"] == "assistant" for message in self.messages)
+        """The positions of the messages to train."""
+        return [
+            number
+            for number, source in enumerate(self.sources)
+            if source in self.targets and self.messages[number]["role"] == "assistant"
+        ]
 
     @property
     def prompt(self) -> list[ChatMessage]:
         """The messages before the model's first turn, whatever their roles."""
-        return self.messages[: next(iter(self._positions(is_model_turn)), len(self.messages))]
+        records = self.record.get("messages") or ()
+        first = next((number for number, message in enumerate(records) if is_model_turn(message)), None)
+        return self.messages if first is None else self.messages[: self.sources.index(first)]
 
     @property
     def up_to_last_turn(self) -> list[ChatMessage]:
@@ -124,15 +129,7 @@ class Conversation:
     @property
     def model_messages(self) -> list[Record]:
         """The record's messages that are trained."""
-        return [message for message in self.record.get("messages") or () if is_trained(message)]
-
-    def _positions(self, test: Callable[[Record], bool]) -> list[int]:
-        records = self.record.get("messages") or ()
-        return [
-            number
-            for number, (message, source) in enumerate(zip(self.messages, self.sources, strict=True))
-            if message["role"] == "assistant" and test(records[source])
-        ]
+        return [message for number, message in enumerate(self.record.get("messages") or ()) if number in self.targets]
 
 
 def conversation_of(
@@ -190,8 +187,9 @@ class _Converter:
                 conversation.add({"role": role, "content": content}, position)
                 position += 1
         self._flush_images()
-        if not any(map(is_trained, messages)):
+        if not conversation.targets:
             conversation.problems.add("no_model_turn")
+        conversation.has_other_assistant = len(conversation.targets) <= self.turn
         if conversation.images:
             _as_parts(conversation.messages)
         return conversation
@@ -217,6 +215,10 @@ class _Converter:
         message = messages[position]
         chat_message, calls = self._assistant_message(message)
         self.conversation.add(chat_message, position)
+        if is_trained(message):
+            self.conversation.targets.add(position)
+            if (message.get("ended") or sampled_of(message).get("stop_reason")) in _CUT_OFF:
+                self.conversation.problems.add("cut_off_turn")
         end = position + 1
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1
@@ -259,8 +261,6 @@ class _Converter:
                 self.conversation.problems.add("image_in_assistant_turn")
             else:
                 self.conversation.findings.add("unknown_block")
-        if _is_cut_off(message):
-            self.conversation.problems.add("cut_off_turn")
         chat_message: ChatMessage = {"role": "assistant", "content": "\n".join(texts)}
         if thoughts and self.reasoning:
             chat_message["reasoning_content"] = "\n".join(thoughts)
@@ -332,13 +332,6 @@ class _Converter:
         if self.control.handling == "drop":
             self.conversation.problems.add("control_tokens")
         return self.control.escape(text) if self.control.handling == "escape" else text
-
-
-def _is_cut_off(message: Record) -> bool:
-    ended = message.get("ended")
-    if ended is None:
-        ended = sampled_of(message).get("stop_reason")
-    return ended in _CUT_OFF and is_trained(message)
 
 
 def _text_part(text: str) -> dict[str, Any]:

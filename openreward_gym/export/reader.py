@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,9 @@ RolloutSource: TypeAlias = (
 
 Record: TypeAlias = dict[str, Any]
 """A rollout as JSON values, without the fields at their defaults: the result of `Rollout.to_dict`."""
+
+
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD]")
 
 
 @dataclass(slots=True)
@@ -112,7 +116,7 @@ class RolloutReader:
                 # The store's own reader names what is wrong.
                 return store.read(places[number]).to_dict(), False
             # JSON text is valid UTF-8; a lone surrogate can only come from an escape.
-            return record, (b"\\ud" not in line and b"\\uD" not in line) or jsonio.is_utf8(record)
+            return record, _SURROGATE_ESCAPE.search(line) is None or jsonio.is_utf8(record)
 
         return cls(len(places), read, store.image, store.paths)
 
@@ -187,7 +191,7 @@ def is_model_turn(message: Record) -> bool:
 
 def is_trained(message: Record) -> bool:
     """Return True for a turn that is a target of training: one of the model's, unless its weight is 0."""
-    return is_model_turn(message) and message.get("weight") != 0
+    return message["role"] == "assistant" and message.get("origin") in ("policy", None) and message.get("weight") != 0
 
 
 def sampled_of(message: Record) -> Record:

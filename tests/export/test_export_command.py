@@ -109,7 +109,7 @@ def test_push_to_a_folder(run: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--format", "stf"), "no format 'stf': there are sft"),
+        (("--format", "stf"), "there is no format 'stf': did you mean 'sft'"),
         (("--format", ","), "name at least one"),
         (("--format", "tokens"), "needs a tokenizer"),
         (("--format", "tokens", "--tokenizer", "no/where"), "no tokenizer 'no/where'"),

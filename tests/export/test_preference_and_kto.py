@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -210,3 +211,16 @@ def test_no_tool_result_is_ever_trained_on_in_pairs() -> None:
     for name, sides in (("preference", ("chosen", "rejected")), ("kto", ("completion",)), ("prompt_completion", ("completion",))):
         for row in export.to_dataset(rollouts, format=name):
             assert not any("SENTINEL" in json.dumps(row[side]) for side in sides)
+
+
+def test_infinite_rewards_are_good_or_bad() -> None:
+    """The middle is that of the finite rewards."""
+    rewards = [-math.inf, 0.0, 1.0, math.inf]
+    rollouts = [episode(assistant(f"{reward}"), reward=reward, task=f"{reward}") for reward in rewards]
+    rows = export.to_dataset(rollouts, format="kto")
+    assert {row["completion"][0]["content"]: row["label"] for row in rows} == {
+        "-inf": False,
+        "0.0": False,
+        "1.0": True,
+        "inf": True,
+    }

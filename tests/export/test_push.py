@@ -109,7 +109,7 @@ def test_a_hub_that_is_not_reached_is_told(run: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("openreward-gym: me/rollouts: not pushed:")
+    assert last.startswith("openreward-gym: me/rollouts was not pushed:")
     assert "HF_TOKEN" in last
     assert "Traceback" not in done.stderr
 

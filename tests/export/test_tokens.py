@@ -17,7 +17,7 @@ from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.formats.tokens import CannotSplit, TurnSplitter
 from openreward_gym.export.template import ChatTemplate
-from openreward_gym.types import Block, ImageBlock, Message, ReasoningItem, Rollout, TextBlock
+from openreward_gym.types import ImageBlock, Message, ReasoningItem, Rollout, TextBlock
 
 
 def trained(rollout: Rollout, tokenizer: Any, **options: Any) -> list[str]:
@@ -170,7 +170,7 @@ def test_images_stand_where_a_vision_template_puts_them() -> None:
 
 def test_rows_of_a_rollout_have_the_images_up_to_their_turn() -> None:
     tokenizer = tiny_tokenizer(VISION.replace("if message.reasoning_content", "if message.reasoning_content and loop.last"))
-    thought: list[Block] = [ReasoningItem(content="hm"), TextBlock(text="one")]
+    thought = (ReasoningItem(content="hm"), TextBlock(text="one"))
     asked = Message(role="user", blocks=(ImageBlock(data=png(6, 6)),))
     seen = episode(Message(role="assistant", blocks=thought), asked, assistant("two"))
     rows = export.to_dataset([seen], format="tokens", tokenizer=tokenizer)

@@ -68,8 +68,8 @@ def format_names() -> tuple[str, ...]:
 def format_of(name: FormatName | str | type[Format]) -> type[Format]:
     """Return the format of a name; a format's class is returned as it is.
 
-    >>> format_of("kto").about
-    'one assistant message per row with a label, good or bad (TRL\\'s KTOTrainer)'
+    >>> format_of("kto").file
+    'parquet'
 
     Raises:
         ConfigurationError: The name is unknown, or the format cannot be imported.

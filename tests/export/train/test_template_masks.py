@@ -136,14 +136,12 @@ def conversation(chance: random.Random, family: Family) -> Rollout:
             messages.append(
                 Message(
                     role="assistant",
-                    blocks=(
-                        *said,
-                        *calls,
-                    ),
+                    blocks=(*said, *calls),
                 )
             )
             messages += [
-                Message(role="tool", call_id=call.id, name="weather", blocks=(TextBlock(text=words("RESULT")),)) for call in calls
+                Message(role="tool", call_id=call.call_id, name="weather", blocks=(TextBlock(text=words("RESULT")),))
+                for call in calls
             ]
         del number
         thought: list[Block] = [ReasoningItem(content=words("THOUGHT"))] if thinks else []
@@ -192,20 +190,24 @@ def trained_spans(row: dict[str, Any]) -> list[tuple[int, int]]:
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
+def _text_of(block: TextBlock | ReasoningItem) -> str:
+    return block.text if isinstance(block, TextBlock) else block.content or ""
+
+
 def assert_all_is_said(rollout: Rollout, said: list[str]) -> None:
     """Every text, thought and city of the assistant is in what is trained, once; nothing of others is."""
     whole = "\n".join(said)
     for message in rollout.messages:
         if message.role == "assistant":
-            texts = [part.text for part in message.blocks if isinstance(part, (TextBlock, ReasoningItem))]
-            assert all(text is not None and (text in whole) for text in texts)
+            texts = [_text_of(block) for block in message.blocks if isinstance(block, (TextBlock, ReasoningItem))]
+            assert all(text in whole for text in texts)
     for word, count in (("ANSWER", "ANSWER"), ("THOUGHT", "THOUGHT"), ("ASIDE", "ASIDE")):
         given = sum(
             1
             for message in rollout.messages
             if message.role == "assistant"
-            for part in message.blocks
-            if isinstance(part, (TextBlock, ReasoningItem)) and (part.text or "").startswith(word)
+            for block in message.blocks
+            if isinstance(block, (TextBlock, ReasoningItem)) and _text_of(block).startswith(word)
         )
         assert whole.count(count) == given
     assert whole.count("CITY") == rollout.num_tool_calls
