@@ -37,18 +37,9 @@ from typing import Any
 
 from openreward_gym import export
 from openreward_gym.export.conversation import conversation_of
-from openreward_gym.export.source import source_of
+from openreward_gym.export.reader import RolloutReader
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import (
-    MessageRecord,
-    Part,
-    ReasoningPart,
-    Rollout,
-    TextPart,
-    TokenUsage,
-    ToolCallPart,
-    ToolRecord,
-)
+from openreward_gym.types import Block, Message, ReasoningItem, Rollout, TextBlock, ToolCall, ToolSpec, Usage
 
 TEMPLATE = """{%- if tools %}{{- '<|im_start|>system\\n' }}
 {%- for tool in tools %}{{- tool | tojson }}{% endfor %}{{- '<|im_end|>\\n' }}
@@ -59,7 +50,7 @@ TEMPLATE = """{%- if tools %}{{- '<|im_start|>system\\n' }}
 {{- '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("", "n", "r", "st", "ing", "tion")]
-TOOL = ToolRecord(
+TOOL = ToolSpec(
     name="bash",
     description="Run a command",
     input_schema={"type": "object", "properties": {"command": {"type": "string"}, "timeout_s": {"type": "number"}}},
@@ -73,16 +64,16 @@ def text(chance: random.Random, words: int) -> str:
 def rollout(number: int, turns: int) -> Rollout:
     chance = random.Random(number)
     messages = [
-        MessageRecord(role="system", blocks=[TextPart(text=text(chance, 100))]),
-        MessageRecord(role="user", blocks=[TextPart(text=text(chance, 60))]),
+        Message(role="system", blocks=(TextBlock(text=text(chance, 100)),)),
+        Message(role="user", blocks=(TextBlock(text=text(chance, 60)),)),
     ]
     for turn in range(turns):
         arguments = {"command": text(chance, 8), "timeout_s": round(chance.random() * 60, 3), "n": turn}
-        call = ToolCallPart(id=f"c{turn}", name="bash", input=arguments, input_text=json.dumps(arguments))
-        said: list[Part] = [ReasoningPart(text=text(chance, 40)), TextPart(text=text(chance, 10)), call]
-        messages.append(MessageRecord(role="assistant", blocks=said, usage=TokenUsage(input_tokens=100, output_tokens=60)))
-        answer = TextPart(text=text(chance, 170))
-        messages.append(MessageRecord(role="tool", tool_call_id=f"c{turn}", name="bash", blocks=[answer]))
+        call = ToolCall(call_id=f"c{turn}", name="bash", arguments=arguments, content=json.dumps(arguments))
+        said: list[Block] = [ReasoningItem(content=text(chance, 40)), TextBlock(text=text(chance, 10)), call]
+        messages.append(Message(role="assistant", blocks=said, usage=Usage(input_tokens=100, output_tokens=60)))
+        answer = TextBlock(text=text(chance, 170))
+        messages.append(Message(role="tool", call_id=f"c{turn}", name="bash", blocks=(answer,)))
     return Rollout(
         messages=messages, tools=[TOOL], status="completed", reward=chance.random(), final_reward=1.0, group=f"g{number // 4}"
     )
@@ -96,7 +87,7 @@ def make_store(folder: Path, count: int, turns: int) -> None:
 
 def rows_of(folder: str) -> Iterator[dict[str, Any]]:
     """The rows of the `sft` format as plain dictionaries: what a hand-written exporter would hand to `datasets`."""
-    source = source_of(folder)
+    source = RolloutReader.of(folder)
     for number in range(len(source)):
         record, utf8 = source.read(number)
         conversation = conversation_of(record, source.image, utf8=utf8)

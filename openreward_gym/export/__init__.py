@@ -5,17 +5,41 @@
     dataset = export.to_dataset("runs/my-run", format="sft", select=export.Select(min_reward=0.5))
     report = export.write("runs/my-run", "out/", formats=["sft", "preference"])
 
-What is trained is what the model produced: nothing is inferred, re-encoded or filtered in silence.
+Only the model's own words are trained. Nothing is inferred, nothing is re-encoded, and everything that is left out is counted.
 """
 
 from __future__ import annotations
 
-from openreward_gym.export.formats import FORMATS
+from openreward_gym.export.formats import (
+    FORMATS,
+    Context,
+    Format,
+    FormatName,
+    LeftOut,
+    OnePerTask,
+    format_names,
+    format_of,
+)
 from openreward_gym.export.formats.archive import read_rollouts
-from openreward_gym.export.hub import push
-from openreward_gym.export.options import Options
+from openreward_gym.export.options import ExportOptions, Select
+from openreward_gym.export.output import push, to_dataset, write
 from openreward_gym.export.report import FormatReport, Report
-from openreward_gym.export.select import Select
-from openreward_gym.export.writing import to_dataset, write
 
-__all__ = ["FORMATS", "FormatReport", "Options", "Report", "Select", "push", "read_rollouts", "to_dataset", "write"]
+__all__ = [
+    "FORMATS",
+    "Context",
+    "ExportOptions",
+    "Format",
+    "FormatName",
+    "FormatReport",
+    "LeftOut",
+    "OnePerTask",
+    "Report",
+    "Select",
+    "format_names",
+    "format_of",
+    "push",
+    "read_rollouts",
+    "to_dataset",
+    "write",
+]

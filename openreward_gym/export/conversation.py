@@ -2,314 +2,383 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from openreward_gym.export import exact
-from openreward_gym.export.control import ControlTokens
-from openreward_gym.export.source import Record
+from openreward_gym import jsonio
+from openreward_gym.export.options import ControlTokenHandling
+from openreward_gym.export.reader import Record, is_model_turn, is_trained, sampled_of
+from openreward_gym.images import is_raster
 from openreward_gym.types import Json
 
 ChatMessage: TypeAlias = dict[str, Any]
-"""`role`, `content` (text, or a list of text and image parts) and, where there are any, `reasoning_content`, `tool_calls`
-(`{"id", "type": "function", "function": {"name", "arguments"}}`), `tool_call_id`, `name`. A key is there or not: never null."""
-
-_IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
-_CUT_OFF = {"length", "max_tokens", "max_output_tokens", "incomplete", "model_length", "MAX_TOKENS"}
+"""`role`, `content` (text, or a list of text and image parts) and, if the message has any, `reasoning_content`, `tool_calls`
+(`{"id", "type": "function", "function": {"name", "arguments"}}`), `tool_call_id`, `name`. A key is present or absent: no value is
+null."""
 
 ReadImage: TypeAlias = Callable[[Record], bytes | None]
+"""Returns the bytes of an image block; None if they are missing."""
+
+# `ended` of a turn that was cut off, and providers' words for records that do not say `ended`.
+_CUT_OFF = {"length", "context_overflow", "max_tokens", "max_output_tokens", "incomplete", "model_length", "MAX_TOKENS"}
+
+PROBLEMS = {
+    "malformed_call": "a call's arguments are not a JSON object",
+    "unanswered_call": "a call in the middle has no result",
+    "cut_off_turn": "the model was cut off at its token limit",
+    "no_model_turn": "the model took no turn that can be trained",
+    "image_in_assistant_turn": "an assistant message has an image",
+    "control_tokens": "a tool or user wrote a control token",
+    "parallel_calls": "several calls in one message",
+}
+"""Reasons for which a conversation cannot be trained on as it is."""
+
+# The control tokens that the chat templates of today's model families write around turns and calls.
+_COMMON_TOKENS = (
+    r"<(?:\|[^|<>\s]{1,40}\|>|\|[a-z_\"]{1,20}>|[a-z_]{1,20}\|>|｜[^<>]{1,40}｜>|(?:start|end)_of_(?:turn|image)>|/?s>|(?:bos|eos)>"
+    r"|/?tool_(?:call|response)s?>|/?think>)|\[(?:/?(?:INST|AVAILABLE_TOOLS|TOOL_RESULTS)|TOOL_CALLS)\]"
+)
+
+
+class ControlTokens:
+    """Finds and escapes control tokens in texts of tools and users, which a tokenizer would read as real ones.
+
+    Args:
+        handling: "flag" to count them, "drop" to leave the rollout out, "escape" to break them.
+        special: A tokenizer's own special tokens, in addition to the common ones.
+    """
+
+    def __init__(self, handling: ControlTokenHandling, special: Iterable[str] = ()) -> None:
+        self.handling = handling
+        own = sorted({token for token in special if token.strip()}, key=len, reverse=True)
+        self._first_characters = tuple({"<", "[", *(token[0] for token in own)})
+        self._pattern = re.compile("|".join([*map(re.escape, own), _COMMON_TOKENS]))
+
+    def found_in(self, text: str) -> bool:
+        """Return True if `text` has a control token."""
+        for character in self._first_characters:
+            if character in text:
+                return self._pattern.search(text) is not None
+        return False
+
+    def escape(self, text: str) -> str:
+        """Return `text` with a zero-width space after the first character of each control token."""
+        return self._pattern.sub(lambda match: f"{match[0][0]}\u200b{match[0][1:]}", text)
 
 
 @dataclass(slots=True)
 class Conversation:
-    """What a rollout's model saw and said.
+    """The messages that a rollout's model read and wrote.
 
     Attributes:
-        record: Where it comes from; lone surrogates in it are written as their escapes.
-        original: The same with nothing changed.
-        messages: In order.
-        origins: For each message, the number of the record's message it comes from; -1 for one that was made here.
-        tools: In OpenAI's shape; None where there are none (an empty list makes some templates write tool boilerplate).
+        record: The record; lone surrogates in it are written as their escapes.
+        original: The record with nothing changed.
+        messages: The messages in order.
+        sources: For each message, the number of the record's message that it comes from; -1 for one that was made here.
+        tools: Tool definitions in OpenAI's shape; None if it has none (an empty list makes some templates write tool
+            boilerplate).
         images: The images' bytes, one for each image part, in order.
         parallel: Whether a message has several calls.
-        problems: Why it cannot be trained on as it is; see `PROBLEMS`.
-        findings: What is worth a count in the report but excludes nothing.
+        problems: Keys of `PROBLEMS`.
+        findings: Remarks that are counted in the report but exclude nothing; keys of `openreward_gym.export.report.FINDINGS`.
     """
 
     record: Record
     original: Record
     messages: list[ChatMessage] = field(default_factory=list)
-    origins: list[int] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
     tools: list[dict[str, Any]] | None = None
     images: list[bytes] = field(default_factory=list)
     parallel: bool = False
     problems: set[str] = field(default_factory=set)
     findings: set[str] = field(default_factory=set)
 
-    def add(self, message: ChatMessage, origin: int) -> None:
+    def add(self, message: ChatMessage, source: int) -> None:
+        """Append a message."""
         self.messages.append(message)
-        self.origins.append(origin)
+        self.sources.append(source)
 
     @property
     def turns(self) -> list[int]:
-        """The positions of the assistant's messages."""
-        return [number for number, message in enumerate(self.messages) if message["role"] == "assistant"]
+        """The positions of the messages to train: the model's turns, except those of weight 0."""
+        return self._positions(is_trained)
 
+    @property
+    def has_other_assistant(self) -> bool:
+        """True if an assistant message is not to be trained: part of the prompt, or a turn of weight 0."""
+        return len(self.turns) < sum(message["role"] == "assistant" for message in self.messages)
 
-PROBLEMS = {
-    "malformed_call": "a call's arguments are not a JSON object",
-    "unanswered_call": "a call in the middle has no result",
-    "cut_off_turn": "the model was cut off at its token limit",
-    "no_assistant_turn": "the assistant said nothing",
-    "image_in_assistant_turn": "the assistant's message has an image",
-    "control_tokens": "a tool or user wrote a control token",
-    "parallel_calls": "several calls in one message",
-}
+    @property
+    def prompt(self) -> list[ChatMessage]:
+        """The messages before the model's first turn, whatever their roles."""
+        return self.messages[: next(iter(self._positions(is_model_turn)), len(self.messages))]
+
+    @property
+    def up_to_last_turn(self) -> list[ChatMessage]:
+        """The messages without those after the last one to train."""
+        return self.messages[: self.turns[-1] + 1]
+
+    @property
+    def model_messages(self) -> list[Record]:
+        """The record's messages that are trained."""
+        return [message for message in self.record.get("messages") or () if is_trained(message)]
+
+    def _positions(self, test: Callable[[Record], bool]) -> list[int]:
+        records = self.record.get("messages") or ()
+        return [
+            number
+            for number, (message, source) in enumerate(zip(self.messages, self.sources, strict=True))
+            if message["role"] == "assistant" and test(records[source])
+        ]
 
 
 def conversation_of(
     record: Record, read_image: ReadImage, *, utf8: bool = True, reasoning: bool = True, control: ControlTokens | None = None
 ) -> Conversation:
-    """Read a record.
+    """Convert a record.
 
     Args:
         record: A rollout's JSON values.
-        read_image: Gives an image part's bytes, or None.
+        read_image: Returns an image block's bytes, or None.
         utf8: Whether all text in `record` is valid UTF-8; if not, lone surrogates are written as their escapes.
         reasoning: Whether to keep the reasoning.
-        control: What to do about control tokens in what others than the assistant said; None for nothing.
+        control: Handling of control tokens in texts that the assistant did not write; None to ignore them.
     """
-    return _Reader(record if utf8 else exact.clean(record), record, read_image, reasoning, control).read()
+    clean = record if utf8 else jsonio.escape_surrogates(record)
+    return _Converter(clean, record, read_image, reasoning, control).convert()
 
 
-def is_image(content: bytes) -> bool:
-    """Whether the bytes begin as an image file does."""
-    return content.startswith(_IMAGE_SIGNATURES)
-
-
-class _Reader:
+class _Converter:
     def __init__(
         self, record: Record, original: Record, read_image: ReadImage, reasoning: bool, control: ControlTokens | None
     ) -> None:
         self.read_image = read_image
         self.reasoning = reasoning
         self.control = control
-        self.found = Conversation(record, original, tools=_tools_of(record.get("tools")))
-        self.seen_ids: set[str] = set()
-        self.moved: list[ChatMessage] = []
+        self.conversation = Conversation(record, original, tools=_tools_of(record.get("tools")))
+        self.call_ids: set[str] = set()
+        # Image parts of tool results, which wait for the next user message.
+        self.pending_parts: list[ChatMessage] = []
         self.turn = -1
         messages = record.get("messages") or []
         self.last_turn = max((n for n, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
 
-    def read(self) -> Conversation:
-        found = self.found
-        messages = found.record.get("messages") or []
+    def convert(self) -> Conversation:
+        conversation = self.conversation
+        messages = conversation.record.get("messages") or []
         position = 0
         while position < len(messages):
             role = messages[position]["role"]
             if role == "assistant":
                 position = self._assistant_turn(messages, position)
             elif role == "tool":
-                # A result without a call: the environment's answer to a plain message. Models know that as a user turn.
+                # A result without a call: the environment's answer to a plain message, which models know as a user turn.
                 if position < self.last_turn:
-                    found.findings.add("result_without_call")
+                    conversation.findings.add("result_without_call")
                     self._user(messages[position], position)
                 position += 1
+            elif role == "user":
+                self._user(messages[position], position)
+                position += 1
             else:
-                self._other(messages[position], position, role)
+                self._flush_images()
+                content, images = self._content(messages[position].get("blocks", ()))
+                conversation.images.extend(images)
+                conversation.add({"role": role, "content": content}, position)
                 position += 1
         self._flush_images()
-        if self.turn < 0:
-            found.problems.add("no_assistant_turn")
-        if found.images:
-            _all_blocks(found.messages)
-        return found
+        if not any(map(is_trained, messages)):
+            conversation.problems.add("no_model_turn")
+        if conversation.images:
+            _as_parts(conversation.messages)
+        return conversation
 
-    def _other(self, message: Record, origin: int, role: str) -> None:
-        if role == "user":
-            self._user(message, origin)
-            return
-        self._flush_images()
+    def _user(self, message: Record, source: int) -> None:
         content, images = self._content(message.get("blocks", ()))
-        self.found.images.extend(images)
-        self.found.add({"role": role, "content": content}, origin)
-
-    def _user(self, message: Record, origin: int) -> None:
-        content, images = self._content(message.get("blocks", ()))
-        if self.moved:
-            content = [*self.moved, *(content if isinstance(content, list) else [_text_part(content)])]
-            self.moved = []
-        self.found.images.extend(images)
-        self.found.add({"role": "user", "content": content}, origin)
+        if self.pending_parts:
+            content = [*self.pending_parts, *(content if isinstance(content, list) else [_text_part(content)])]
+            self.pending_parts = []
+        self.conversation.images.extend(images)
+        self.conversation.add({"role": "user", "content": content}, source)
 
     def _flush_images(self) -> None:
-        if self.moved:
-            self.found.add({"role": "user", "content": self.moved}, -1)
-            self.moved = []
+        if self.pending_parts:
+            self.conversation.add({"role": "user", "content": self.pending_parts}, -1)
+            self.pending_parts = []
 
     def _assistant_turn(self, messages: list[Record], position: int) -> int:
-        """Read the message at `position` and the results that follow it; returns the position after them."""
-        if self.moved:
+        """Convert the message at `position` and the results that follow it; return the position after them."""
+        if self.pending_parts:
             self._flush_images()
         self.turn += 1
         message = messages[position]
-        said, calls = self._said(message)
-        self.found.add(said, position)
+        chat_message, calls = self._assistant_message(message)
+        self.conversation.add(chat_message, position)
         end = position + 1
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1
         if not calls:
             return position + 1
-        if end == position + 2 and len(calls) == 1 and calls[0].get("id"):
+        if end == position + 2 and len(calls) == 1 and calls[0].get("call_id"):
             result = messages[position + 1]
-            if result.get("tool_call_id") == calls[0]["id"]:
-                self._result(result, position + 1, said["tool_calls"][0])
+            if result.get("call_id") == calls[0]["call_id"]:
+                self._result(result, position + 1, chat_message["tool_calls"][0])
                 return end
-        results = _matched(calls, list(range(position + 1, end)), messages)
+        results = _match_results(calls, list(range(position + 1, end)), messages)
         last = position == self.last_turn
-        for call, number in zip(said["tool_calls"], results, strict=True):
+        for call, number in zip(chat_message["tool_calls"], results, strict=True):
             if number is not None:
                 self._result(messages[number], number, call)
             elif not last:
-                self.found.problems.add("unanswered_call")
+                self.conversation.problems.add("unanswered_call")
         if not last and len(results) - results.count(None) < end - position - 1:
-            self.found.findings.add("result_without_call")
+            self.conversation.findings.add("result_without_call")
             for number in range(position + 1, end):
                 if number not in results:
                     self._user(messages[number], number)
         return end
 
-    def _said(self, message: Record) -> tuple[ChatMessage, list[Record]]:
+    def _assistant_message(self, message: Record) -> tuple[ChatMessage, list[Record]]:
+        """Return the chat message, and the record's calls."""
         texts, thoughts, calls = [], [], []
-        for part in message.get("blocks", ()):
-            kind = part["type"]
+        for block in message.get("blocks", ()):
+            kind = block["type"]
             if kind == "text":
-                texts.append(part["text"])
+                texts.append(block["text"])
             elif kind == "tool_call":
-                calls.append(part)
+                calls.append(block)
             elif kind == "reasoning":
-                if part.get("text"):
-                    thoughts.append(part["text"])
+                if block.get("content"):
+                    thoughts.append(block["content"])
                 else:
-                    self.found.findings.add("hidden_reasoning")
+                    self.conversation.findings.add("hidden_reasoning")
             elif kind == "image":
-                self.found.problems.add("image_in_assistant_turn")
+                self.conversation.problems.add("image_in_assistant_turn")
             else:
-                self.found.findings.add("unknown_block")
-        if message.get("stop_reason") in _CUT_OFF:
-            self.found.problems.add("cut_off_turn")
-        said: ChatMessage = {"role": "assistant", "content": "\n".join(texts)}
+                self.conversation.findings.add("unknown_block")
+        if _is_cut_off(message):
+            self.conversation.problems.add("cut_off_turn")
+        chat_message: ChatMessage = {"role": "assistant", "content": "\n".join(texts)}
         if thoughts and self.reasoning:
-            said["reasoning_content"] = "\n".join(thoughts)
+            chat_message["reasoning_content"] = "\n".join(thoughts)
         if calls:
-            self.found.parallel |= len(calls) > 1
-            said["tool_calls"] = [self._call(part, number) for number, part in enumerate(calls)]
-        return said, calls
+            self.conversation.parallel |= len(calls) > 1
+            chat_message["tool_calls"] = [self._call(block, number) for number, block in enumerate(calls)]
+        return chat_message, calls
 
-    def _call(self, part: Record, number: int) -> dict[str, Any]:
-        identity = part.get("id") or ""
-        if not identity or identity in self.seen_ids:
-            identity = f"call_{self.turn}_{number}"
-            while identity in self.seen_ids:
-                identity += "_"
-        self.seen_ids.add(identity)
-        arguments: Json = part.get("input")
+    def _call(self, block: Record, number: int) -> dict[str, Any]:
+        call_id = block.get("call_id") or ""
+        if not call_id or call_id in self.call_ids:
+            call_id = f"call_{self.turn}_{number}"
+            while call_id in self.call_ids:
+                call_id += "_"
+        self.call_ids.add(call_id)
+        arguments: Json = block.get("arguments")
         if arguments is None:
-            text = part.get("input_text")
+            text = block.get("content")
             arguments = text if text and text.strip() else {}
             if arguments:
-                self.found.problems.add("malformed_call")
-        return {"id": identity, "type": "function", "function": {"name": part["name"], "arguments": arguments}}
+                self.conversation.problems.add("malformed_call")
+        return {"id": call_id, "type": "function", "function": {"name": block["name"], "arguments": arguments}}
 
-    def _result(self, message: Record, origin: int, call: dict[str, Any]) -> None:
+    def _result(self, message: Record, source: int, call: dict[str, Any]) -> None:
         content, images = self._content(message.get("blocks", ()))
         name = call["function"]["name"]
         if images:
             # Trainers ignore images in tool messages, or put them elsewhere: they follow in a user message.
             texts = [part["text"] if part["type"] == "text" else "[image: see below]" for part in content]
             content = "\n".join(texts)
-            self.moved += [{"type": "image"}] * len(images)
-            self.moved.append(_text_part(f"[image{'s' if len(images) > 1 else ''} returned by {name}]"))
-            self.found.images.extend(images)
-            self.found.findings.add("tool_image_moved")
-        self.found.add({"role": "tool", "tool_call_id": call["id"], "name": name, "content": content}, origin)
+            self.pending_parts += [{"type": "image"}] * len(images)
+            self.pending_parts.append(_text_part(f"[image{'s' if len(images) > 1 else ''} returned by {name}]"))
+            self.conversation.images.extend(images)
+            self.conversation.findings.add("tool_image_moved")
+        self.conversation.add({"role": "tool", "tool_call_id": call["id"], "name": name, "content": content}, source)
 
     def _content(self, blocks: Sequence[Record]) -> tuple[Any, list[bytes]]:
-        """(one text, or parts where there is an image; the images)."""
+        """Return one text, or parts if there is an image; and the images."""
         if len(blocks) == 1 and blocks[0]["type"] == "text":
-            return self._heard(blocks[0]["text"]), []
+            return self._text(blocks[0]["text"]), []
         parts: list[dict[str, Any]] = []
         images: list[bytes] = []
-        for part in blocks:
-            kind = part["type"]
+        for block in blocks:
+            kind = block["type"]
             if kind == "text":
-                parts.append(_text_part(self._heard(part["text"])))
+                parts.append(_text_part(self._text(block["text"])))
             elif kind == "image":
-                content = self.read_image(part)
-                if content is None or not is_image(content):
-                    self.found.findings.add("image_missing")
-                    parts.append(_text_part(f"[image {part.get('mimeType', 'image/png')}]"))
+                content = self.read_image(block)
+                if content is None or not is_raster(content):
+                    self.conversation.findings.add("image_missing")
+                    parts.append(_text_part(f"[image {block.get('mimeType', 'image/png')}]"))
                 else:
                     images.append(content)
                     parts.append({"type": "image"})
-            elif isinstance(part.get("text"), str):
-                parts.append(_text_part(self._heard(part["text"])))
+            elif isinstance(block.get("text"), str):
+                parts.append(_text_part(self._text(block["text"])))
             else:
-                self.found.findings.add("unknown_block")
+                self.conversation.findings.add("unknown_block")
                 parts.append(_text_part(f"[{kind or 'unknown'} block]"))
         if images:
             return parts, images
         return "\n".join(part["text"] for part in parts), images
 
-    def _heard(self, text: str) -> str:
+    def _text(self, text: str) -> str:
+        """Return a text that the assistant did not write, with its control tokens handled."""
         if self.control is None or not self.control.found_in(text):
             return text
-        self.found.findings.add("control_tokens")
+        self.conversation.findings.add("control_tokens")
         if self.control.handling == "drop":
-            self.found.problems.add("control_tokens")
-        return self.control.escaped(text) if self.control.handling == "escape" else text
+            self.conversation.problems.add("control_tokens")
+        return self.control.escape(text) if self.control.handling == "escape" else text
+
+
+def _is_cut_off(message: Record) -> bool:
+    ended = message.get("ended")
+    if ended is None:
+        ended = sampled_of(message).get("stop_reason")
+    return ended in _CUT_OFF and is_trained(message)
 
 
 def _text_part(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _all_blocks(messages: list[ChatMessage]) -> None:
-    # TRL puts an image placeholder into the first user message that is one text: none may be.
+def _as_parts(messages: list[ChatMessage]) -> None:
+    # TRL inserts an image placeholder into the first user message whose content is a text: there must be no such message.
     for message in messages:
         if message["role"] == "user" and isinstance(message["content"], str):
             message["content"] = [_text_part(message["content"])]
 
 
-def _matched(calls: list[Record], results: list[int], messages: list[Record]) -> list[int | None]:
-    """For each call the number of its result, by id; then, among what is left, by name and order."""
+def _match_results(calls: list[Record], results: list[int], messages: list[Record]) -> list[int | None]:
+    """Return for each call the number of its result: by id, then, among the results that are left, by name and order."""
     left = list(results)
-    found: list[int | None] = []
+    matches: list[int | None] = []
     for call in calls:
-        same = next((n for n in left if call.get("id") and messages[n].get("tool_call_id") == call["id"]), None)
-        found.append(same)
-        if same is not None:
-            left.remove(same)
+        match = next((n for n in left if call.get("call_id") and messages[n].get("call_id") == call["call_id"]), None)
+        matches.append(match)
+        if match is not None:
+            left.remove(match)
     for place, call in enumerate(calls):
-        if found[place] is None:
+        if matches[place] is None:
             # Results that name another call's id are not taken.
-            free = [n for n in left if not (call.get("id") and messages[n].get("tool_call_id"))]
-            same = next((n for n in free if messages[n].get("name") in (None, call["name"])), None)
-            found[place] = same
-            if same is not None:
-                left.remove(same)
-    return found
+            free = [n for n in left if not (call.get("call_id") and messages[n].get("call_id"))]
+            match = next((n for n in free if messages[n].get("name") in (None, call["name"])), None)
+            matches[place] = match
+            if match is not None:
+                left.remove(match)
+    return matches
 
 
 def _tools_of(tools: list[Record] | None) -> list[dict[str, Any]] | None:
-    return _known_tools(exact.encode_bytes(tools)) if tools else None
+    return _parse_tools(jsonio.dumps(tools)) if tools else None
 
 
 @lru_cache(maxsize=64)
-def _known_tools(tools: bytes) -> list[dict[str, Any]]:
-    """One list for all rollouts with equal tools: what was done with it once need not be done again."""
+def _parse_tools(tools: bytes) -> list[dict[str, Any]]:
+    """Return one list for all rollouts with equal tools, so that it is checked and encoded once."""
     return [
         {
             "type": "function",
@@ -319,19 +388,19 @@ def _known_tools(tools: bytes) -> list[dict[str, Any]]:
                 "parameters": tool.get("input_schema") or {"type": "object", "properties": {}},
             },
         }
-        for tool in exact.decode(tools)[0]
+        for tool in jsonio.loads(tools)
     ]
 
 
 def split_parallel(conversation: Conversation) -> None:
-    """Make of several calls in one message a call and its result after the other, in place."""
+    """Split messages with several calls into pairs of one call and its result, in place."""
     if not conversation.parallel:
         return
     conversation.parallel = False
-    messages, origins = conversation.messages, conversation.origins
-    results = {message["tool_call_id"]: (message, origins[n]) for n, message in enumerate(messages) if message["role"] == "tool"}
-    conversation.messages, conversation.origins = [], []
-    for message, origin in zip(messages, origins, strict=True):
+    messages, sources = conversation.messages, conversation.sources
+    results = {message["tool_call_id"]: (message, sources[n]) for n, message in enumerate(messages) if message["role"] == "tool"}
+    conversation.messages, conversation.sources = [], []
+    for message, source in zip(messages, sources, strict=True):
         calls = message.get("tool_calls", ())
         if message["role"] == "tool":
             if message["tool_call_id"] in results:
@@ -339,30 +408,66 @@ def split_parallel(conversation: Conversation) -> None:
         elif len(calls) > 1:
             for number, call in enumerate(calls):
                 first = message if number == 0 else {"role": "assistant", "content": ""}
-                conversation.add({**first, "tool_calls": [call]}, origin)
+                conversation.add({**first, "tool_calls": [call]}, source)
                 if call["id"] in results:
                     conversation.add(*results.pop(call["id"]))
         else:
-            conversation.add(message, origin)
+            conversation.add(message, source)
 
 
 def merge_system(conversation: Conversation) -> bool:
-    """Put leading system messages in front of the first user message, in place; returns whether there were any."""
+    """Move leading system messages into the first user message, in place; return whether there were any."""
     messages = conversation.messages
     count = next((n for n, message in enumerate(messages) if message["role"] != "system"), len(messages))
     if count == 0:
         return False
-    text = "\n\n".join(_text_of(message["content"]) for message in messages[:count])
-    del messages[:count], conversation.origins[:count]
+    contents = [message["content"] for message in messages[:count]]
+    del messages[:count], conversation.sources[:count]
     if messages and messages[0]["role"] == "user":
-        content = messages[0]["content"]
-        whole = f"{text}\n\n{content}" if isinstance(content, str) else [_text_part(text), *content]
-        messages[0] = {**messages[0], "content": whole}
+        contents.append(messages[0]["content"])
+        messages[0] = {**messages[0], "content": _joined(contents)}
     else:
-        messages.insert(0, {"role": "user", "content": text})
-        conversation.origins.insert(0, -1)
+        messages.insert(0, {"role": "user", "content": _joined(contents)})
+        conversation.sources.insert(0, -1)
     return True
 
 
-def _text_of(content: Any) -> str:
-    return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
+def _joined(contents: list[Any]) -> Any:
+    if all(isinstance(content, str) for content in contents):
+        return "\n\n".join(contents)
+    return [part for content in contents for part in ([_text_part(content)] if isinstance(content, str) else content)]
+
+
+def plain_text(message: Mapping[str, Any]) -> str:
+    """Return a message's content as one text, with `<image>` in place of each image."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "\n".join("<image>" if part["type"] == "image" else part["text"] for part in content)
+
+
+def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message whose values are texts: arguments as JSON strings, `<image>` in place of each image."""
+    plain = {**message, "content": plain_text(message)}
+    if "tool_calls" in message:
+        plain["tool_calls"] = [with_text_arguments(call) for call in message["tool_calls"]]
+    return plain
+
+
+def with_text_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a call whose arguments are a JSON string."""
+    function = call["function"]
+    arguments = function["arguments"]
+    text = arguments if isinstance(arguments, str) else jsonio.dumps(arguments).decode()
+    return {**call, "function": {**function, "arguments": text}}
+
+
+def images_in(messages: Iterable[ChatMessage]) -> int:
+    """Return the number of images that messages show."""
+    return sum(
+        1
+        for message in messages
+        if isinstance(message["content"], list)
+        for part in message["content"]
+        if part["type"] == "image"
+    )

@@ -1,92 +1,29 @@
-"""What may be chosen about the rows of an export, as one value."""
+"""Options of an export: which rollouts it takes (`Select`) and how it makes rows of them (`ExportOptions`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_type_hints
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import Check, Options, choice, flag, integer, option
+from openreward_gym.types import Rollout
 
+Compat: TypeAlias = Literal["json", "string"]
+RewardKind: TypeAlias = Literal["sum", "last", "max", "score"]
+Dedupe: TypeAlias = Literal["exact", "normalized"]
+Balance: TypeAlias = Literal["task", "environment", "reward"]
+ParallelCalls: TypeAlias = Literal["keep", "split", "drop"]
+MalformedCalls: TypeAlias = Literal["drop", "keep"]
+ControlTokenHandling: TypeAlias = Literal["flag", "drop", "escape"]
+SystemHandling: TypeAlias = Literal["keep", "merge"]
+Turns: TypeAlias = Literal["all", "last"]
+Names: TypeAlias = str | Collection[str] | None
 
-@dataclass(frozen=True)
-class Options:
-    """How rows are made.
-
-    Attributes:
-        compat: "json" writes `datasets.Json` columns (datasets >= 4.7); "string" writes plain structs with JSON strings,
-            which any version, pandas and older trainers read.
-        parallel_calls: Several calls in one assistant message: "keep", "split" them into call and result pairs, or
-            "drop" the rollout. With a tokenizer, "keep" splits where its template cannot render them.
-        malformed_calls: A call whose arguments are not a JSON object: "drop" the rollout, or "keep" the arguments as
-            the text the model wrote (half of the chat templates raise on it). A rejected or negative completion keeps it
-            where a tokenizer is given whose template renders it.
-        control_tokens: Control tokens (`<|im_end|>` ...) in what tools and users said, which a tokenizer reads as the
-            real thing: "flag" counts them in the report, "drop" drops the rollout, "escape" breaks them with a
-            zero-width space.
-        system: "keep" system messages, or "merge" them into the first user message (some templates refuse them).
-        reasoning: Whether `reasoning_content` is written.
-        columns: Further columns, by name: "reward", "final_reward", "environment", "task_id", "task_index", "split", "group",
-            "model", "status", "stop_reason", "seed", "run", "labels"; from readers' labels and compared groups "rating",
-            "advantage", "score", "discard_reason".
-        answers: Whether task specs, golden answers and metadata go into `prompts` and `verl`, and a public push may
-            have whole records.
-        min_gap: preference: the least difference of rewards within a pair; ties never pair.
-        max_pairs: preference: pairs a group at most; None is all of them.
-        whole_trajectories: preference: everything after the divergence instead of the one assistant message.
-        length_ratio: preference: pairs whose completions' lengths (characters) differ by more than this factor are left
-            out; None takes all.
-        good_reward: kto: the least reward of a `label` True; None takes the middle of the rewards there are.
-        balance_labels: kto: thin out the more frequent label by chance until both are equally many.
-        turns: prompt_completion, kto: a row for "all" of the assistant's turns, or for the "last" one; None is "all" for
-            prompt_completion, "last" for kto.
-        max_length: tokens: rows that are longer are left out; None takes all.
-        seed: For every choice by chance.
-    """
-
-    compat: Literal["json", "string"] = "json"
-    parallel_calls: Literal["keep", "split", "drop"] = "keep"
-    malformed_calls: Literal["drop", "keep"] = "drop"
-    control_tokens: Literal["flag", "drop", "escape"] = "flag"
-    system: Literal["keep", "merge"] = "keep"
-    reasoning: bool = True
-    columns: tuple[str, ...] = ()
-    answers: bool = False
-    min_gap: float = 0.0
-    max_pairs: int | None = 4
-    whole_trajectories: bool = False
-    length_ratio: float | None = None
-    good_reward: float | None = None
-    balance_labels: bool = True
-    turns: Literal["all", "last"] | None = None
-    max_length: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", tuple(self.columns))
-        for name, hint in get_type_hints(type(self)).items():
-            allowed = [value for part in (hint, *get_args(hint)) for value in get_args(part) if isinstance(value, str)]
-            value = getattr(self, name)
-            if allowed and value not in allowed and value is not None:
-                raise ConfigurationError(f"{name}={value!r}: it is one of {', '.join(map(repr, allowed))}")
-        unknown = sorted(set(self.columns) - set(COLUMNS))
-        if unknown:
-            raise ConfigurationError(f"no such column: {', '.join(unknown)} (there are {', '.join(sorted(COLUMNS))})")
-
-
-def options_of(given: dict[str, Any]) -> Options:
-    """Options from keywords.
-
-    Raises:
-        ConfigurationError: There is no such option, or a value is not one of its values.
-    """
-    known = {field.name for field in fields(Options)}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise ConfigurationError(f"no such option: {', '.join(unknown)} (there are {', '.join(sorted(known))})")
-    return Options(**given)
-
-
-COLUMNS: dict[str, str] = {
+EXTRA_COLUMNS: dict[str, str] = {
     "reward": "float",
     "final_reward": "float",
     "environment": "text",
@@ -105,4 +42,216 @@ COLUMNS: dict[str, str] = {
     "score": "float",
     "discard_reason": "text",
 }
-"""The further columns there are, and their kinds (see `openreward_gym.export.tables`)."""
+"""Columns that `ExportOptions.columns` may name, and their kinds (see `openreward_gym.export.tables`)."""
+
+
+def _real(*, least: float = -math.inf, optional: bool = False) -> Check:
+    """Return a check for a number other than NaN, of at least `least`."""
+
+    def check(name: str, value: Any) -> Any:
+        if value is None and optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value) or value < least:
+            bound = "" if least == -math.inf else f" of at least {least:g}"
+            raise ConfigurationError(f"{name} must be a number{bound}{' or None' if optional else ''}, not {value!r}")
+        return value
+
+    return check
+
+
+def _names(name: str, value: Any) -> Names:
+    """Check that a value is None, a string, or a collection of strings."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, Collection) or not all(isinstance(item, str) for item in value):
+        raise ConfigurationError(f"{name} must be a string, a list of strings, or None, not {value!r}")
+    return value
+
+
+def _steps(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ConfigurationError(f"{name} must be (first, last), where None leaves an end open, or None; not {value!r}")
+    check = integer(optional=True)
+    return check(name, value[0]), check(name, value[1])
+
+
+def _function(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{name} must be a function of a Rollout, or None, not {value!r}")
+    return value
+
+
+def _columns(name: str, value: Any) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else tuple(value or ())
+    unknown = sorted(set(names) - set(EXTRA_COLUMNS))
+    if unknown:
+        raise ConfigurationError(f"{name}: there is no column {', '.join(unknown)}; there are {', '.join(sorted(EXTRA_COLUMNS))}")
+    return names
+
+
+_COUNT = integer(1, optional=True)
+_REWARD = _real(optional=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Select(Options):
+    """Criteria for the rollouts that are exported. Each criterion lets all rollouts through at its default.
+
+    The order: each rollout by itself (`status` to `where`), then `dedupe`, then within each group `best_of`, `top_k` and
+    `one_per_group`, then `balance`, then `limit`. A rollout that cannot be trained on is left out before groups are compared.
+
+    Example:
+        >>> select = Select(min_reward=0.5, environments=["weather"], best_of=4)
+        >>> select.compares_rollouts
+        True
+        >>> Select(min_reward=1.0, max_reward=0.0)
+        Traceback (most recent call last):
+        openreward_gym.errors.ConfigurationError: min_reward=1.0 is above max_reward=0.0: no rollout meets both
+    """
+
+    status: Names = option(None, _names)
+    """Status or statuses. None takes those that a format is for: "completed" for formats to imitate, "truncated" too for
+    formats that compare, all for `rollouts` and `prompts`. "any" takes all."""
+    min_reward: float | None = option(None, _REWARD)
+    """Smallest reward, inclusive. A rollout without a reward does not meet it."""
+    max_reward: float | None = option(None, _REWARD)
+    """Largest reward, inclusive. A rollout without a reward does not meet it."""
+    reward: RewardKind = option("sum", choice(RewardKind))
+    """Reward that counts: the "sum" of all, the "last", the "max", or the "score" that the environment gave the rollout when it
+    compared the group. `preference` and `kto` compare by it too."""
+    environments: Names = option(None, _names)
+    """Names of environments."""
+    splits: Names = option(None, _names)
+    """Splits of the tasks."""
+    models: Names = option(None, _names)
+    """Names of models."""
+    runs: Names = option(None, _names)
+    """Names of runs."""
+    tasks: Names = option(None, _names)
+    """Ids of tasks."""
+    groups: Names = option(None, _names)
+    """Names of groups."""
+    labels: Names = option(None, _names)
+    """Labels of which a rollout needs one: those of its record, and tags that readers gave in the viewer."""
+    without_labels: Names = option(None, _names)
+    """Labels of which a rollout may have none."""
+    min_rating: int | None = option(None, _COUNT)
+    """Smallest rating by readers, from 1 to 5, inclusive. A rollout without a rating does not meet it."""
+    max_rating: int | None = option(None, _COUNT)
+    """Largest rating by readers, inclusive. A rollout without a rating does not meet it."""
+    discarded: bool = option(True, flag)
+    """Take rollouts that a collection or a trainer discarded (in `groups/` or in the record)."""
+    steps: tuple[int | None, int | None] | None = option(None, _steps)
+    """First and last training step, inclusive. None leaves an end open."""
+    min_turns: int | None = option(None, _COUNT)
+    """Smallest number of the model's turns."""
+    max_turns: int | None = option(None, _COUNT)
+    """Largest number of the model's turns."""
+    max_tokens: int | None = option(None, _COUNT)
+    """Longest conversation in tokens, as the provider counted them at the last turn."""
+    where: Callable[[Rollout], bool] | None = option(None, _function)
+    """Function that returns True for rollouts to take."""
+    dedupe: Dedupe | None = option(None, choice(Dedupe, optional=True))
+    """Keep the first of equal conversations ("exact"), or of those that differ only in case, punctuation and white space
+    ("normalized")."""
+    best_of: int | None = option(None, _COUNT)
+    """Keep the best of each group's first n rollouts."""
+    top_k: int | None = option(None, _COUNT)
+    """Keep the k best rollouts of each group."""
+    one_per_group: bool = option(False, flag)
+    """Keep one random rollout of each group."""
+    balance: Balance | None = option(None, choice(Balance, optional=True))
+    """Drop random rollouts until each "task", "environment" or "reward" has as many as the rarest."""
+    limit: int | None = option(None, _COUNT)
+    """Largest number of rollouts. The first ones are kept."""
+    seed: int = option(0, integer())
+    """Seed of all random choices."""
+
+    def __post_init__(self) -> None:
+        # `super()` does not work in a dataclass with slots: the decorator makes a new class.
+        Options.__post_init__(self)
+        if self.min_reward is not None and self.max_reward is not None and self.min_reward > self.max_reward:
+            raise ConfigurationError(f"min_reward={self.min_reward} is above max_reward={self.max_reward}: no rollout meets both")
+
+    @property
+    def compares_rollouts(self) -> bool:
+        """True if a choice depends on other rollouts, so that all must be read before the first row is written."""
+        return bool(self.best_of or self.top_k or self.one_per_group or self.balance)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions(Options):
+    """Options of the rows of an export: the keyword arguments of `to_dataset`, `write` and `push`.
+
+    Example:
+        >>> options = ExportOptions(compat="string", columns=("reward", "task_id"))
+        >>> options.changes()
+        {'compat': 'string', 'columns': ('reward', 'task_id')}
+    """
+
+    compat: Compat = option("json", choice(Compat))
+    """Type of columns with nested values: "json" for `datasets.Json` (datasets >= 4.7), "string" for plain structs with JSON
+    strings, which any version, pandas and older trainers read."""
+    parallel_calls: ParallelCalls = option("keep", choice(ParallelCalls))
+    """Several calls in one assistant message: "keep" them, "split" them into pairs of call and result, or "drop" the rollout.
+    With a tokenizer, "keep" splits them if its template cannot render them."""
+    malformed_calls: MalformedCalls = option("drop", choice(MalformedCalls))
+    """Calls whose arguments are not a JSON object: "drop" the rollout, or "keep" the arguments as the text that the model wrote
+    (half of the chat templates raise on it). A rejected or negative completion keeps them if a tokenizer is passed whose
+    template renders them."""
+    control_tokens: ControlTokenHandling = option("flag", choice(ControlTokenHandling))
+    """Control tokens (`<|im_end|>` ...) in texts of tools and users, which a tokenizer reads as real ones: "flag" counts them in
+    the report, "drop" drops the rollout, "escape" breaks them with a zero-width space."""
+    system: SystemHandling = option("keep", choice(SystemHandling))
+    """System messages: "keep" them, or "merge" them into the first user message (some templates refuse them)."""
+    reasoning: bool = option(True, flag)
+    """Write `reasoning_content`."""
+    columns: Sequence[str] = option((), _columns)
+    """Further columns: "reward", "final_reward", "environment", "task_id", "task_index", "split", "group", "model", "status",
+    "stop_reason", "seed", "run", "labels"; from readers' labels and compared groups "rating", "advantage", "score",
+    "discard_reason"."""
+    answers: bool = option(False, flag)
+    """Write task specs, golden answers and metadata into `prompts` and `verl`, and allow a public push of whole records."""
+    min_gap: float = option(0.0, _real(least=0.0))
+    """preference: smallest difference of rewards within a pair. Rollouts of equal reward never form a pair."""
+    max_pairs: int | None = option(4, _COUNT)
+    """preference: largest number of pairs per group. None takes all."""
+    whole_trajectories: bool = option(False, flag)
+    """preference: write everything after the first difference instead of one assistant message."""
+    length_ratio: float | None = option(None, _real(least=1.0, optional=True))
+    """preference: largest factor between the lengths of a pair's completions, in characters. None takes all."""
+    good_reward: float | None = option(None, _REWARD)
+    """kto: smallest reward of a row with `label` True. None takes the middle between the smallest and the largest reward."""
+    balance_labels: bool = option(True, flag)
+    """kto: drop random rollouts of the more frequent label until both labels are equally frequent."""
+    turns: Turns | None = option(None, choice(Turns, optional=True))
+    """prompt_completion, kto: rows for "all" of the model's turns, or for the "last" one. None is "all" for prompt_completion
+    and "last" for kto."""
+    max_length: int | None = option(None, _COUNT)
+    """tokens: largest number of tokens in a row. Longer rows are left out. None takes all."""
+    seed: int = option(0, integer())
+    """Seed of all random choices."""
+
+
+class ExportKeywords(TypedDict, total=False):
+    """Keyword arguments of `to_dataset`, `write` and `push`: the fields of `ExportOptions`, which describes them."""
+
+    compat: Compat
+    parallel_calls: ParallelCalls
+    malformed_calls: MalformedCalls
+    control_tokens: ControlTokenHandling
+    system: SystemHandling
+    reasoning: bool
+    columns: Sequence[str]
+    answers: bool
+    min_gap: float
+    max_pairs: int | None
+    whole_trajectories: bool
+    length_ratio: float | None
+    good_reward: float | None
+    balance_labels: bool
+    turns: Turns | None
+    max_length: int | None
+    seed: int

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from openreward_gym.export.control import ControlTokens
-from openreward_gym.export.conversation import PROBLEMS, Conversation, conversation_of, merge_system, split_parallel
+from openreward_gym.export.conversation import (
+    PROBLEMS,
+    ControlTokens,
+    Conversation,
+    conversation_of,
+    merge_system,
+    split_parallel,
+)
 from openreward_gym.export.formats import Context, Format, ImageFiles, LeftOut
-from openreward_gym.export.options import Options
+from openreward_gym.export.options import ExportOptions, Select
+from openreward_gym.export.reader import Record, RolloutReader
 from openreward_gym.export.report import FormatReport
-from openreward_gym.export.select import Deduplication, Facts, Select, choose, facts_of, reward_of
-from openreward_gym.export.source import Record, Source
+from openreward_gym.export.select import Deduplication, Facts, RecordFilter, choose, reward_of
 from openreward_gym.export.tables import Columns, Row
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate
 
-Progress = Callable[[int, int], None]
-"""Called with (rollouts read, rollouts there are)."""
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the number of rollouts read, and the number of all rollouts."""
 
 
 class ImagesFound(Exception):  # noqa: N818 - not an error: begin again, with a column for images
@@ -30,49 +37,60 @@ class ImagesFound(Exception):  # noqa: N818 - not an error: begin again, with a 
 class Pipeline:
     """The rows of one format.
 
-    Rollouts are read once; twice where the selection or the format compares them with each other, or where images are
-    about: whether there is a column for them must be known before the first row. Few runs have any, so that is only found
-    out (`look_first`) when an image turned up (`ImagesFound`). Formats whose rows name images by their path write them to
-    `folder`.
+    Rollouts are read once; twice if the selection or the format compares them, or if there are images: the first row must have a
+    column for them. Few runs have images, so the first pipeline raises `ImagesFound` when one turns up, and a second one looks at
+    all rollouts first.
+
+    Args:
+        reader: The rollouts.
+        kind: The format.
+        select: Criteria for the rollouts.
+        options: Options of the rows.
+        template: The chat template that conversations must fit; None for any.
+        progress: Called after each rollout that was read.
+        look_first: Whether to look for images in all rollouts before the first row.
+        folder: Folder for images that rows name by their path; None if rows are not written to files.
     """
 
     def __init__(
         self,
-        source: Source,
+        reader: RolloutReader,
         kind: type[Format],
         select: Select,
-        options: Options,
+        options: ExportOptions,
         template: ChatTemplate | None = None,
         progress: Progress | None = None,
         look_first: bool = False,
         folder: Path | None = None,
     ) -> None:
         self.report = FormatReport(kind.name)
-        self._source = source
+        self._reader = reader
         self._select = select
+        self._filter = RecordFilter(select, kind.statuses, reader.annotations)
         self._options = options
         self._template = template
         self._progress = progress
         special = template.special_tokens if template is not None else ()
         self._control = ControlTokens(options.control_tokens, special)
-        context = Context(options, template, self.report, source.image, source.notes, select.reward)
+        context = Context(options, template, self.report, reader.image, reader.annotations, select.reward)
         self.image_files = context.image_files = ImageFiles(folder) if folder is not None else None
         self._format = kind(context)
         self._tolerated = kind.tolerates | ({"malformed_call"} if options.malformed_calls == "keep" else set())
         self._kept: list[Facts] | None = None
-        if select.looks_at_others or kind.looks_at_all or look_first:
+        if select.compares_rollouts or kind.compares_rollouts or look_first:
             self._kept, with_images = self._survey()
             context.with_images = self.report.with_images = with_images and kind.image_column
 
     @property
     def columns(self) -> Columns:
+        """The columns of the rows, and their kinds."""
         return self._format.all_columns()
 
     def rows(self) -> Iterator[Row]:
-        """All rows; `report` is complete after the last one.
+        """Yield all rows. `report` is complete after the last one.
 
         Raises:
-            ImagesFound: Make another pipeline, with `look_first`.
+            ImagesFound: A row needs a column for images: make another pipeline, with `look_first`.
         """
         for conversations in self._units():
             try:
@@ -85,63 +103,63 @@ class Pipeline:
                 for _ in conversations:
                     self.report.exclude(str(reason))
                 continue
-            if count == 0 and self._format.looks_at_all:
-                # Why is counted by the format: it is pairs that are left out, not rollouts.
+            if count == 0 and self._format.compares_rollouts:
+                # The format counts the reasons: pairs are left out, not rollouts.
                 for _ in conversations:
                     self.report.exclude("no row came of it")
                 continue
             for conversation in conversations:
-                self.report.took(conversation.record, conversation.findings)
+                self.report.count_selected(conversation.record, conversation.findings)
 
     def _units(self) -> Iterator[list[Conversation]]:
         if self._kept is None:
-            for _, conversation in self._each(count=True):
+            for _, conversation in self._chosen(apply_limit=True):
                 if conversation.images and self._format.image_column:
                     raise ImagesFound
                 yield [conversation]
             return
         for numbers in self._format.units(self._kept):
-            yield [self._convert(*self._source.read(number)) for number in numbers]
+            yield [self._convert(*self._reader.read(number)) for number in numbers]
 
     def _survey(self) -> tuple[list[Facts], bool]:
-        """What is left after every criterion, and whether there is an image among it."""
+        """Return the rollouts that meet every criterion, and whether one of them has an image."""
         facts: list[Facts] = []
         with_images: set[int] = set()
-        for number, conversation in self._each(count=False):
-            facts.append(
-                facts_of(number, conversation.record, reward_of(conversation.record, self._select.reward, self._source.notes))
-            )
+        for number, conversation in self._chosen(apply_limit=False):
+            reward = reward_of(conversation.record, self._select.reward, self._reader.annotations)
+            facts.append(Facts.of(number, conversation.record, reward))
             if conversation.images:
                 with_images.add(number)
-        kept: list[Facts] = []
+        selected: list[Facts] = []
         for fact, reason in choose(self._select, facts):
-            if reason is None and self._select.limit is not None and len(kept) >= self._select.limit:
+            if reason is None and self._select.limit is not None and len(selected) >= self._select.limit:
                 reason = f"beyond the first {self._select.limit}"
             if reason is None:
-                kept.append(fact)
+                selected.append(fact)
             else:
                 self.report.exclude(reason)
-        return kept, any(fact.number in with_images for fact in kept)
+        return selected, any(fact.number in with_images for fact in selected)
 
-    def _each(self, *, count: bool) -> Iterator[tuple[int, Conversation]]:
-        """(number, rollout) for all that pass the criteria that look at one rollout; `count`: apply `limit` here."""
+    def _chosen(self, *, apply_limit: bool) -> Iterator[tuple[int, Conversation]]:
+        """Yield number and conversation of the rollouts that meet the criteria which look at one rollout at a time."""
         select, report, kind = self._select, self.report, self._format
         duplicates = Deduplication(select.dedupe) if select.dedupe is not None else None
         passed = 0
-        for number in range(len(self._source)):
+        for number in range(len(self._reader)):
             if self._progress is not None:
-                self._progress(number, len(self._source))
-            record, utf8 = self._source.read(number)
-            report.saw(record)
-            reason = select.refuses(record, kind.statuses, self._source.notes)
+                self._progress(number, len(self._reader))
+            record, utf8 = self._reader.read(number)
+            with _checked(record):
+                report.count_read(record)
+                reason = self._filter.reason_against(record)
             if reason is None:
                 conversation = self._convert(record, utf8)
                 problems = sorted(conversation.problems - self._tolerated) if kind.trains else []
                 if problems:
                     reason = PROBLEMS[problems[0]]
-                elif duplicates is not None and duplicates.seen(conversation.messages):
+                elif duplicates is not None and duplicates.is_duplicate(conversation.messages):
                     reason = f"duplicate ({select.dedupe})"
-                elif count and select.limit is not None and passed >= select.limit:
+                elif apply_limit and select.limit is not None and passed >= select.limit:
                     reason = f"beyond the first {select.limit}"
             if reason is not None:
                 report.exclude(reason)
@@ -149,22 +167,18 @@ class Pipeline:
             passed += 1
             yield number, conversation
         if self._progress is not None:
-            self._progress(len(self._source), len(self._source))
+            self._progress(len(self._reader), len(self._reader))
 
     def _convert(self, record: Record, utf8: bool) -> Conversation:
-        try:
+        with _checked(record):
             conversation = conversation_of(
-                record, self._source.image, utf8=utf8, reasoning=self._options.reasoning, control=self._control
+                record, self._reader.image, utf8=utf8, reasoning=self._options.reasoning, control=self._control
             )
-        except (KeyError, TypeError, AttributeError):
-            # It was not checked when it was read: say what is wrong with it.
-            Rollout.from_dict(record)
-            raise
         self._fit(conversation)
         return conversation
 
     def _fit(self, conversation: Conversation) -> None:
-        """Make of the conversation what was asked for, and what the template can render."""
+        """Change the conversation as the options say and as the template needs."""
         template, options = self._template, self._options
         parallel = conversation.parallel
         if parallel and options.parallel_calls == "drop":
@@ -178,7 +192,11 @@ class Pipeline:
             conversation.findings.add("system_merged")
 
 
-def rows_for_file(rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
-    """Rows for a JSON file: their columns alone, and no null."""
-    names = set(columns)
-    return ({name: value for name, value in row.items() if name in names and value is not None} for row in rows)
+@contextmanager
+def _checked(record: Record) -> Iterator[None]:
+    """Raise the RecordError that names the wrong field if code fails because a record, which was read unchecked, has one."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError):
+        Rollout.from_dict(record)
+        raise

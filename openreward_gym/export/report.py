@@ -1,4 +1,4 @@
-"""What an export did: how many rollouts were read, what became of each, what was found on the way."""
+"""Report of an export: how many rollouts were read, what became of each, and remarks on them."""
 
 from __future__ import annotations
 
@@ -9,34 +9,48 @@ from collections.abc import Hashable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from openreward_gym.export.select import reward_of, task_of, tokens_of, turns_of
-from openreward_gym.export.source import Record
+from openreward_gym.export.reader import Record, num_turns_of, task_of, tokens_of
+from openreward_gym.export.select import reward_of
 from openreward_gym.reports.statistics import mean, median
+from openreward_gym.types import Json
 
 FINDINGS = {
     "control_tokens": "rollouts in which a tool or user wrote a control token: drop or escape them with control_tokens=...",
     "hidden_reasoning": "rollouts with reasoning that the provider keeps hidden: it cannot be trained on",
-    "image_missing": "rollouts with an image whose bytes are not there, or are no image: the text says [image ...]",
+    "image_missing": "rollouts with an image whose bytes are missing or are not an image of pixels: the text says [image ...]",
     "result_without_call": "rollouts with a tool result that answers no call: it became a user message",
     "tool_image_moved": "rollouts with an image from a tool: it follows in a user message",
-    "unknown_block": "rollouts with a block of an unknown type: it was left out, or is named in the text",
-    "parallel_calls_split": "rollouts whose parallel calls were split: the template renders one call a message",
+    "unknown_block": "rollouts with a block of an unknown type: it was left out, or the text names it",
+    "parallel_calls_split": "rollouts whose parallel calls were split: the template renders one call per message",
     "context_changes": "rollouts in more than one row: the template renders earlier turns differently later",
     "system_merged": "rollouts whose system message was merged into the first user message: the template takes none",
     "sampled_tokens_used": "rollouts whose recorded token ids were used",
 }
+"""Remarks on rollouts that exclude nothing."""
 
 
 @dataclass
 class FormatReport:
-    """What became of the rollouts in one format.
+    """Report on the rollouts in one format.
 
     Attributes:
-        read: Rollouts read. selected: Rollouts that are in the output. rows: Rows written.
-        excluded: How many rollouts were left out, by reason; `read - selected` in all.
-        dropped_rows: Rows left out of selected rollouts (or pairs), by reason.
-        findings: Rollouts with something worth knowing; see `FINDINGS`.
-        files: What was written, relative to the output.
+        name: The format's name.
+        read: Number of rollouts read.
+        selected: Number of rollouts that are in the output.
+        rows: Number of rows written.
+        excluded: Number of rollouts left out, by reason; `read - selected` in all.
+        dropped_rows: Number of rows left out of selected rollouts (or pairs), by reason.
+        findings: Number of rollouts with a remark; see `FINDINGS`.
+        files: Files written, relative to the output.
+        bytes: Their size.
+
+    Example:
+        >>> report = FormatReport("sft", read=3, selected=1, rows=1)
+        >>> report.exclude("status truncated")
+        >>> report.exclude("status truncated")
+        >>> print(report)
+        sft: 1 row from 1 of 3 rollouts
+          left out      2  status truncated
     """
 
     name: str
@@ -56,14 +70,16 @@ class FormatReport:
     tokens: array[int] = field(default_factory=lambda: array("q"))
     with_images: bool = False
 
-    def saw(self, record: Record) -> None:
+    def count_read(self, record: Record) -> None:
+        """Count a rollout that was read."""
         self.read += 1
         self.tasks_read.add(task_of(record))
 
     def exclude(self, reason: str) -> None:
+        """Count a rollout that is left out."""
         self.excluded[reason] += 1
 
-    def took(self, record: Record, findings: set[str]) -> None:
+    def count_selected(self, record: Record, findings: set[str]) -> None:
         """Count a rollout that is in the output."""
         self.selected += 1
         if findings:
@@ -71,15 +87,15 @@ class FormatReport:
         self.environments[(record.get("environment") or {}).get("name", "") or "unknown"] += 1
         self.tasks.add(task_of(record))
         reward, tokens = reward_of(record), tokens_of(record)
-        # What no distribution can hold (infinities, counts beyond 64 bits) is in the record alone.
+        # Infinities and counts beyond 64 bits fit no distribution: only the record has them.
         if reward is not None and math.isfinite(reward):
             self.rewards.append(reward)
         if tokens is not None and 0 <= tokens < 2**63:
             self.tokens.append(tokens)
-        self.turns.append(turns_of(record))
+        self.turns.append(num_turns_of(record))
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values: counts, and summaries of the distributions."""
+    def to_dict(self) -> dict[str, Json]:
+        """Return counts and summaries of the distributions as JSON values."""
         return {
             "read": self.read,
             "selected": self.selected,
@@ -91,27 +107,32 @@ class FormatReport:
             "bytes": self.bytes,
             "environments": dict(self.environments.most_common()),
             "tasks": {"read": len(self.tasks_read), "exported": len(self.tasks)},
-            "rewards": _summary(self.rewards),
-            "turns": _summary(self.turns),
-            "tokens": _summary(self.tokens),
+            "rewards": _distribution(self.rewards),
+            "turns": _distribution(self.turns),
+            "tokens": _distribution(self.tokens),
         }
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {_count(self.rows, 'row')} from {self.selected:,} of {_count(self.read, 'rollout')}"]
         lines += [f"  left out {number:>6,}  {reason}" for reason, number in self.excluded.most_common()]
         lines += [f"  no row   {number:>6,}  {reason}" for reason, number in self.dropped_rows.most_common()]
-        lines += [f"  note     {number:>6,}  {FINDINGS.get(what, what)}" for what, number in self.findings.most_common()]
+        lines += [f"  note     {number:>6,}  {FINDINGS.get(name, name)}" for name, number in self.findings.most_common()]
         lines += [f"  file     {name}" for name in self.files]
         return "\n".join(lines)
 
 
 @dataclass
 class Report:
-    """What `write` did; as text, its summary.
+    """Report of `write` or `push`. As text it is the summary for a terminal.
 
     Attributes:
-        output: The folder.
+        output: The folder, or the URL of the repository.
         formats: A report for each format, by name.
+
+    Example:
+        >>> report = Report("out", {"sft": FormatReport("sft", read=2, selected=2, rows=2)})
+        >>> report.rows
+        {'sft': 2}
     """
 
     output: str
@@ -119,10 +140,11 @@ class Report:
 
     @property
     def rows(self) -> dict[str, int]:
-        """Rows written, by format."""
+        """Number of rows written, by format."""
         return {name: report.rows for name, report in self.formats.items()}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
+        """Return the report as JSON values."""
         return {"output": self.output, "formats": {name: report.to_dict() for name, report in self.formats.items()}}
 
     def __str__(self) -> str:
@@ -130,8 +152,8 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A distribution in six numbers."""
+class Distribution:
+    """Six numbers that describe a distribution."""
 
     count: int
     mean: float
@@ -141,12 +163,12 @@ class Summary:
     maximum: float
 
 
-def _summary(values: array[Any]) -> dict[str, float] | None:
+def _distribution(values: array[Any]) -> dict[str, float] | None:
     ordered = sorted(value for value in values if math.isfinite(value))
     if not ordered:
         return None
     p90 = ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
-    return asdict(Summary(len(ordered), mean(ordered), ordered[0], median(ordered), p90, ordered[-1]))
+    return asdict(Distribution(len(ordered), mean(ordered), ordered[0], median(ordered), p90, ordered[-1]))
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,15 +1,20 @@
-"""A tokenizer's chat template: what it can render, and which part of what it renders the model said."""
+"""A tokenizer's chat template: its text of a conversation, and what it can render."""
 
 from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.export.conversation import ChatMessage
-from openreward_gym.export.messages import with_text_arguments
+from openreward_gym.export.conversation import ChatMessage, with_text_arguments
 from openreward_gym.types import Json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+Tokenizer: TypeAlias = "str | os.PathLike[str] | PreTrainedTokenizerBase | ProcessorMixin"
+"""A model's name, a folder, or a transformers tokenizer or processor."""
 
 _TOOL: dict[str, Any] = {
     "type": "function",
@@ -29,11 +34,17 @@ class ChatTemplate:
         self.tokenizer = getattr(processor, "tokenizer", processor)
         if not getattr(processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
             name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
-            raise ConfigurationError(f"the tokenizer {name!r} has no chat template: take an instruct model's, or set one")
+            raise ConfigurationError(
+                f"the tokenizer {name!r} has no chat template: take an instruct model's tokenizer, or set its chat_template"
+            )
 
     @classmethod
-    def of(cls, tokenizer: Any) -> ChatTemplate:
-        """A template of a tokenizer, a processor, a model's name, or a folder."""
+    def of(cls, tokenizer: Tokenizer | ChatTemplate) -> ChatTemplate:
+        """Return the template of a tokenizer, a processor, a model's name, or a folder.
+
+        Raises:
+            ConfigurationError: The tokenizer cannot be loaded, or it has no chat template.
+        """
         if isinstance(tokenizer, ChatTemplate):
             return tokenizer
         if isinstance(tokenizer, (str, os.PathLike)):
@@ -42,18 +53,20 @@ class ChatTemplate:
             name = os.fspath(tokenizer)
             try:
                 tokenizer = AutoTokenizer.from_pretrained(name)
-            except Exception as error:  # whatever the files, the Hub or the network say
-                said = str(error).strip().splitlines()
-                raise ConfigurationError(f"no tokenizer {name!r}: {said[0] if said else error!r}") from error
+            except Exception as error:  # of the files, the Hub or the network
+                reason = (str(error).strip().splitlines() or [repr(error)])[0]
+                raise ConfigurationError(f"the tokenizer {name!r} cannot be loaded: {reason}") from error
         if not hasattr(tokenizer, "apply_chat_template"):
-            raise ConfigurationError(f"a {type(tokenizer).__name__} is no tokenizer: give one, a model's name, or a folder")
+            raise ConfigurationError(
+                f"a {type(tokenizer).__name__} is not a tokenizer: pass a transformers tokenizer, a model's name, or a folder"
+            )
         return cls(tokenizer)
 
     def render(self, messages: list[ChatMessage], tools: Json, *, generation: bool = False) -> str:
-        """The text of a conversation; `generation`: with the prompt for the assistant's next turn at its end.
+        """Return the text of a conversation; with `generation`, the prompt for the assistant's next turn follows it.
 
         Raises:
-            Exception: Whatever the template raises about what it does not take.
+            Exception: Whatever the template raises about a conversation that it refuses.
         """
         if self._text_arguments:
             messages = [_with_text_arguments(message) for message in messages]
@@ -64,12 +77,8 @@ class ChatTemplate:
         return str(text)
 
     def renders(self, messages: list[ChatMessage], tools: Json) -> bool:
-        """Whether the template takes the conversation."""
-        try:
-            self.render(messages, tools)
-        except Exception:  # a template raises what it likes
-            return False
-        return True
+        """Return True if the template accepts the conversation."""
+        return self._rendered(messages, tools) is not None
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
@@ -80,40 +89,48 @@ class ChatTemplate:
 
     @cached_property
     def added_tokens(self) -> tuple[str, ...]:
-        """Those, and all others that are never cut in two (`<think>`, `<tool_call>` ...)."""
+        """The special tokens, and all others that are never cut in two (`<think>`, `<tool_call>` ...)."""
         added = getattr(self.tokenizer, "added_tokens_decoder", {})
         return tuple({*self.special_tokens, *map(str, added.values())})
 
     @cached_property
     def _text_arguments(self) -> bool:
-        # DeepSeek-V3's own template joins the arguments to text.
-        objects = _called({"x": "probe_value"})
-        return not self._takes(objects) and self._takes([_with_text_arguments(message) for message in objects])
+        # DeepSeek-V3's own template concatenates the arguments with text.
+        objects = _conversation_with_calls({"x": "probe_value"})
+
+        def accepts(messages: list[ChatMessage]) -> bool:
+            try:
+                self._apply(messages, [_TOOL], False)
+            except Exception:  # a template raises errors of any type
+                return False
+            return True
+
+        return not accepts(objects) and accepts([_with_text_arguments(message) for message in objects])
 
     @cached_property
     def has_tools(self) -> bool:
-        """Whether calls and their results are in the text."""
-        text = self._text_of(_called({"x": "probe_value"}))
+        """True if the text shows calls and their results."""
+        text = self._rendered(_conversation_with_calls({"x": "probe_value"}), [_TOOL])
         return text is not None and "probe_tool" in text and "probe_value" in text and "probe_result" in text
 
     @cached_property
     def parallel_calls(self) -> bool:
-        """Whether several calls of one message are in the text."""
-        text = self._text_of(_called({"x": "probe_value"}, {"x": "probe_other"}))
+        """True if the text shows several calls of one message."""
+        text = self._rendered(_conversation_with_calls({"x": "probe_value"}, {"x": "probe_other"}), [_TOOL])
         return text is not None and "probe_value" in text and "probe_other" in text
 
     @cached_property
     def system(self) -> bool:
-        """Whether it takes a system message."""
-        text = self._text_of([{"role": "system", "content": "probe_system"}, {"role": "user", "content": "hello"}])
-        return text is not None and "probe_system" in text
+        """True if the template accepts a system message."""
+        messages = [{"role": "system", "content": "probe_system"}, {"role": "user", "content": "hello"}]
+        return "probe_system" in (self._rendered(messages, [_TOOL]) or "")
 
     @cached_property
     def image_mark(self) -> str:
-        """What stands for an image; empty where the template shows none."""
+        """The text that stands for an image; empty if the template shows no images."""
         with_image = [{"type": "image"}, {"type": "text", "text": "probe_text"}]
-        shown = self._text_of([{"role": "user", "content": with_image}])
-        plain = self._text_of([{"role": "user", "content": with_image[1:]}])
+        shown = self._rendered([{"role": "user", "content": with_image}], [_TOOL])
+        plain = self._rendered([{"role": "user", "content": with_image[1:]}], [_TOOL])
         if shown is None or plain is None or "probe_text" not in plain:
             return ""
         before, _, after = plain.partition("probe_text")
@@ -122,29 +139,23 @@ class ChatTemplate:
 
     @cached_property
     def generation_prompt(self) -> str:
-        """What stands before the assistant's answer to a user; empty where that is not one text of its own."""
-        asked: list[ChatMessage] = [{"role": "user", "content": "hello"}]
+        """The text between a user's message and the assistant's answer; empty if it cannot be told apart from the message."""
+        question: list[ChatMessage] = [{"role": "user", "content": "hello"}]
         try:
-            before, whole = self.render(asked, None), self.render(asked, None, generation=True)
-        except Exception:  # a template raises what it likes
+            before, after = self.render(question, None), self.render(question, None, generation=True)
+        except Exception:  # a template raises errors of any type
             return ""
-        return whole[len(before) :] if whole.startswith(before) else ""
+        return after[len(before) :] if after.startswith(before) else ""
 
-    def _takes(self, messages: list[ChatMessage]) -> bool:
+    def _rendered(self, messages: list[ChatMessage], tools: Json) -> str | None:
+        """Return the text of a conversation; None if the template refuses it."""
         try:
-            self._apply(messages, [_TOOL], False)
-        except Exception:  # a template raises what it likes
-            return False
-        return True
-
-    def _text_of(self, messages: list[ChatMessage]) -> str | None:
-        try:
-            return self.render(messages, [_TOOL])
-        except Exception:  # a template raises what it likes
+            return self.render(messages, tools)
+        except Exception:  # a template raises errors of any type
             return None
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """The token ids of each text, none added."""
+        """Return the token ids of each text, without added ones."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -152,25 +163,25 @@ class ChatTemplate:
         return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """(the token ids, where each begins and ends in `text`)."""
+        """Return the token ids, and for each its first and last position in `text`."""
         encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return encoding["input_ids"], encoding["offset_mapping"]
 
     def decode(self, ids: list[int]) -> str:
+        """Return the text of token ids, special tokens included."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     @cached_property
-    def joins(self) -> bool:
-        """Whether the ids of two texts are, one after the other, the ids of the whole; some tokenizers put a blank before."""
-        whole = "Hello world\nIt is it.\n Yes"
+    def concatenates(self) -> bool:
+        """True if the ids of two texts, concatenated, are the ids of their concatenation; some tokenizers insert a blank."""
         parts = ["Hello world\n", "It is it.\n", " Yes"]
-        return self.decode([token for ids in self.encode(parts) for token in ids]) == whole
+        return self.decode([token for ids in self.encode(parts) for token in ids]) == "".join(parts)
 
 
-def _called(*arguments: dict[str, Any]) -> list[ChatMessage]:
+def _conversation_with_calls(*arguments: dict[str, Any]) -> list[ChatMessage]:
     calls = [
-        {"id": f"probe{n:04d}", "type": "function", "function": {"name": "probe_tool", "arguments": given}}
-        for n, given in enumerate(arguments)
+        {"id": f"probe{n:04d}", "type": "function", "function": {"name": "probe_tool", "arguments": call}}
+        for n, call in enumerate(arguments)
     ]
     results = [{"role": "tool", "tool_call_id": call["id"], "name": "probe_tool", "content": "probe_result"} for call in calls]
     user = {"role": "user", "content": "hello"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import ImagePart, MessageRecord, Rollout, TextPart
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import ImageBlock, Message, Rollout, TextBlock
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -47,18 +48,24 @@ def test_numbers_that_datasets_damages_are_whole_in_the_archive(number: float, t
 
 
 def test_images_are_kept_once_and_come_back_inside(tmp_path: Path) -> None:
-    image = ImagePart(data=png(3, 3))
+    image = ImageBlock(data=png(3, 3))
     record = episode(
-        MessageRecord(role="user", blocks=[image, TextPart(text="twice"), image]),
-        MessageRecord(role="assistant", blocks=[image, ImagePart(data="bm8gaW1hZ2U=")]),
+        Message(role="user", blocks=(image, TextBlock(text="twice"), image)),
+        Message(
+            role="assistant",
+            blocks=(
+                image,
+                ImageBlock(data="bm8gaW1hZ2U="),
+            ),
+        ),
     )
     with RolloutStore(tmp_path / "run") as store:
-        store.append(record.model_copy(update={"run": "run"}))
-    for name, given_rollouts in (("memory", [record.model_copy(update={"run": "run"})]), ("store", store)):
+        store.append(replace(record, run="run"))
+    for name, given_rollouts in (("memory", [replace(record, run="run")]), ("store", store)):
         export.write(given_rollouts, tmp_path / name, formats=["rollouts"])
         (row,) = pq.read_table(tmp_path / name / "rollouts").to_pylist()
         assert len(row["images"]) == 1
-        assert list(export.read_rollouts(tmp_path / name)) == [record.model_copy(update={"run": "run"})]
+        assert list(export.read_rollouts(tmp_path / name)) == [replace(record, run="run")]
         assert load_dataset(str(tmp_path / name), "rollouts", split="train")[0]["images"][0].size == (3, 3)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,7 +16,7 @@ from export_rollouts import assistant, call, episode, result
 from huggingface_hub import metadata_load
 
 from openreward_gym import export
-from openreward_gym.types.rollout import Rollout, TokenUsage
+from openreward_gym.types import Rollout, Usage
 
 
 def rollouts() -> list[Rollout]:
@@ -23,7 +24,7 @@ def rollouts() -> list[Rollout]:
     for number in range(30):
         calls = [assistant("", call("weather", {"n": n}, id=str(n))) for n in range(number % 5)]
         messages = [message for n, said in enumerate(calls) for message in (said, result("<|im_end|>", id=str(n)))]
-        last = assistant(f"{number}", usage=TokenUsage(input_tokens=100 + number, output_tokens=7))
+        last = assistant(f"{number}", usage=Usage(input_tokens=100 + number, output_tokens=7))
         found.append(
             episode(*messages, last, reward=number / 30, task=str(number // 3), status="error" if number == 7 else "completed")
         )
@@ -99,10 +100,7 @@ def test_own_words_in_the_card_are_kept(tmp_path: Path) -> None:
 
 
 def test_rewards_beyond_what_can_be_summed_or_no_numbers_at_all_are_reported(tmp_path: Path) -> None:
-    given = [
-        record.model_copy(update={"reward": reward})
-        for record, reward in zip(rollouts(), [1.7e308, 1.7e308, float("inf")], strict=False)
-    ]
+    given = [replace(record, reward=reward) for record, reward in zip(rollouts(), [1.7e308, 1.7e308, float("inf")], strict=False)]
     rewards = export.write(given, tmp_path, formats=["rollouts"]).formats["rollouts"].to_dict()["rewards"]
     assert rewards["count"] == 2
     assert rewards["mean"] == rewards["median"] == 1.7e308

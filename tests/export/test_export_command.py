@@ -12,8 +12,7 @@ from export_rollouts import assistant, episode
 from tiny_tokenizer import tiny_tokenizer
 
 from openreward_gym import cli
-from openreward_gym.store.labels import Label, write_label
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import Label, RolloutStore, write_label
 
 
 class Ran(NamedTuple):

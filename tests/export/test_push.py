@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hub_stand_in import Hub, hub
 
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 
 PROGRAM = """
 import json, sys
@@ -55,7 +56,7 @@ def run(tmp_path: Path) -> Path:
     with RolloutStore(tmp_path / "run") as store:
         for reward in (0.0, 1.0):
             rollout = episode(assistant(f"answer {reward}"), reward=reward)
-            rollout.task.golden_answer = "SENTINEL"
+            rollout.task = replace(rollout.task, golden_answer="SENTINEL")
             store.append(rollout)
     return tmp_path / "run"
 

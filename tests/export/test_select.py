@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export import Select
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout, TokenUsage
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import Rollout, Usage
 
 
 def kept(rollouts: list[Rollout], **criteria: Any) -> list[str]:
@@ -71,8 +71,8 @@ def test_names_labels_steps_and_runs(tmp_path: Path) -> None:
 
 
 def test_turns_and_tokens(tmp_path: Path) -> None:
-    short = episode(assistant("short", usage=TokenUsage(input_tokens=10, output_tokens=5)))
-    long = episode(assistant("one"), assistant("long", usage=TokenUsage(input_tokens=100, output_tokens=5)))
+    short = episode(assistant("short", usage=Usage(input_tokens=10, output_tokens=5)))
+    long = episode(assistant("one"), assistant("long", usage=Usage(input_tokens=100, output_tokens=5)))
     unknown = episode(assistant("unknown"))
     rollouts = [short, long, unknown]
     assert kept(rollouts, max_turns=1) == ["short", "unknown"]
@@ -141,11 +141,11 @@ def test_limit(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told() -> None:
-    with pytest.raises(ConfigurationError, match="best_of=0: it is a number of at least 1"):
+    with pytest.raises(ConfigurationError, match="best_of must be an integer from 1"):
         Select(best_of=0)
-    with pytest.raises(ConfigurationError, match="nothing could be left"):
+    with pytest.raises(ConfigurationError, match="no rollout meets both"):
         Select(min_reward=1.0, max_reward=0.0)
-    with pytest.raises(ConfigurationError, match="dedupe='fuzzy': it is one of"):
+    with pytest.raises(ConfigurationError, match=r"dedupe must be one of .*exact, normalized"):
         Select(dedupe="fuzzy")  # type: ignore[arg-type]
 
 
@@ -185,16 +185,16 @@ def test_everything_that_was_read_is_exported_or_counted(
     given_criteria: dict[str, Any], played: list[tuple[Any, str, bool]]
 ) -> None:
     from openreward_gym.export.formats import format_of
-    from openreward_gym.export.options import Options
+    from openreward_gym.export.options import ExportOptions
     from openreward_gym.export.pipeline import Pipeline
-    from openreward_gym.export.source import source_of
+    from openreward_gym.export.reader import RolloutReader
 
     rollouts = [
         episode(assistant(f"{n % 3}"), reward=reward, group=group, status="completed" if done else "truncated")
         for n, (reward, group, done) in enumerate(played)
     ]
     for name in ("sft", "prompt_completion", "preference", "kto", "prompts", "openai", "atif", "rollouts"):
-        pipeline = Pipeline(source_of(rollouts), format_of(name), Select(**given_criteria), Options())
+        pipeline = Pipeline(RolloutReader.of(rollouts), format_of(name), Select(**given_criteria), ExportOptions())
         rows = list(pipeline.rows())
         report = pipeline.report
         assert report.rows == len(rows)

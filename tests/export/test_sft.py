@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from export_rollouts import assistant, call, episode, png, result, user
 
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import ImagePart, MessageRecord, OtherPart, ReasoningPart, Rollout, TextPart, ToolRecord
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import ImageBlock, Message, OpaqueBlock, ReasoningItem, Rollout, TextBlock, ToolSpec
 
 
 def messages_of(*rollouts: Rollout, **options: Any) -> list[dict[str, Any]]:
@@ -114,17 +115,17 @@ def test_no_null_no_empty_list_and_content_always() -> None:
 def test_text_blocks_are_one_string() -> None:
     rollout = episode(
         assistant("", call("f", {}, id="c")),
-        MessageRecord(role="tool", tool_call_id="c", blocks=[TextPart(text="one"), TextPart(text="two")]),
+        Message(role="tool", call_id="c", blocks=(TextBlock(text="one"), TextBlock(text="two"))),
         assistant("done"),
     )
     assert messages_of(rollout)[2]["content"] == "one\ntwo"
 
 
 def test_reasoning_is_kept_apart_and_hidden_reasoning_counted() -> None:
-    thought = episode(MessageRecord(role="assistant", blocks=[ReasoningPart(text="hm"), TextPart(text="yes")]))
+    thought = episode(Message(role="assistant", blocks=(ReasoningItem(content="hm"), TextBlock(text="yes"))))
     assert messages_of(thought)[1] == {"role": "assistant", "content": "yes", "reasoning_content": "hm"}
     assert messages_of(thought, reasoning=False)[1] == {"role": "assistant", "content": "yes"}
-    hidden = episode(MessageRecord(role="assistant", blocks=[ReasoningPart(summary="it thought"), TextPart(text="yes")]))
+    hidden = episode(Message(role="assistant", blocks=(ReasoningItem(summary="it thought"), TextBlock(text="yes"))))
     assert messages_of(hidden)[1] == {"role": "assistant", "content": "yes"}
 
 
@@ -167,7 +168,7 @@ def test_malformed_call_is_left_out_and_counted_or_kept_as_text(tmp_path: Path) 
 
 
 def test_cut_off_turn_and_unanswered_call_are_left_out(tmp_path: Path) -> None:
-    cut = episode(MessageRecord(role="assistant", blocks=[TextPart(text="I was ab")], stop_reason="length"))
+    cut = episode(assistant("I was ab", stop_reason="length"))
     unanswered = episode(assistant("", call("f", {}, id="1")), user("well?"), assistant("done"))
     report = export.write([cut, unanswered], tmp_path)
     assert report.formats["sft"].excluded == {
@@ -188,13 +189,12 @@ def test_only_completed_rollouts_unless_asked(tmp_path: Path) -> None:
 def test_reward_metadata_and_answers_are_nowhere_in_a_row(tmp_path: Path) -> None:
     rollout = episode(
         assistant("", call("f", {}, id="1")),
-        MessageRecord(role="tool", tool_call_id="1", reward=0.987654321, finished=True, metadata={"k": "SENTINEL"}, blocks=[]),
+        Message(role="tool", call_id="1", reward=0.987654321, finished=True, metadata={"k": "SENTINEL"}, blocks=()),
         assistant("done"),
         reward=0.987654321,
         metadata={"m": "SENTINEL"},
     )
-    rollout.task.spec = {"answer": "SENTINEL"}
-    rollout.task.golden_answer = "SENTINEL"
+    rollout.task = replace(rollout.task, spec={"answer": "SENTINEL"}, golden_answer="SENTINEL")
     for name in ("sft", "prompt_completion", "prompts"):
         text = json.dumps(list(export.to_dataset([rollout], format=name)))
         assert "SENTINEL" not in text
@@ -204,7 +204,7 @@ def test_reward_metadata_and_answers_are_nowhere_in_a_row(tmp_path: Path) -> Non
 def test_image_of_a_tool_follows_in_a_user_message() -> None:
     rollout = episode(
         assistant("", call("look", {}, id="1")),
-        MessageRecord(role="tool", tool_call_id="1", blocks=[TextPart(text="here"), ImagePart(data=png(4, 4))]),
+        Message(role="tool", call_id="1", blocks=(TextBlock(text="here"), ImageBlock(data=png(4, 4)))),
         assistant("a square"),
     )
     (row,) = export.to_dataset([rollout])
@@ -218,10 +218,10 @@ def test_image_of_a_tool_follows_in_a_user_message() -> None:
 
 def test_images_are_in_the_order_of_their_placeholders_and_others_have_an_empty_list() -> None:
     with_images = episode(
-        MessageRecord(role="user", blocks=[ImagePart(data=png(1, 1)), TextPart(text="and"), ImagePart(data=png(2, 2))]),
+        Message(role="user", blocks=(ImageBlock(data=png(1, 1)), TextBlock(text="and"), ImageBlock(data=png(2, 2)))),
         assistant("", call("look", {}, id="1"), call("look", {}, id="2")),
-        MessageRecord(role="tool", tool_call_id="2", blocks=[ImagePart(data=png(4, 4))]),
-        MessageRecord(role="tool", tool_call_id="1", blocks=[ImagePart(data=png(3, 3))]),
+        Message(role="tool", call_id="2", blocks=(ImageBlock(data=png(4, 4)),)),
+        Message(role="tool", call_id="1", blocks=(ImageBlock(data=png(3, 3)),)),
         assistant("done"),
     )
     rows = export.to_dataset([with_images, episode(assistant("text only"))])
@@ -231,13 +231,13 @@ def test_images_are_in_the_order_of_their_placeholders_and_others_have_an_empty_
 
 
 def test_images_of_rollouts_that_are_left_out_make_no_column() -> None:
-    seen = episode(MessageRecord(role="user", blocks=[ImagePart(data=png(1, 1))]), assistant("no"), reward=0.0)
+    seen = episode(Message(role="user", blocks=(ImageBlock(data=png(1, 1)),)), assistant("no"), reward=0.0)
     rollouts = [seen, episode(assistant("yes"), reward=1.0)]
     assert "images" not in export.to_dataset(rollouts, select=export.Select(min_reward=0.5)).column_names
 
 
 def test_images_of_a_store_are_found_and_missing_ones_counted(tmp_path: Path) -> None:
-    rollout = episode(MessageRecord(role="user", blocks=[ImagePart(data=png(5, 5))]), assistant("ok"))
+    rollout = episode(Message(role="user", blocks=(ImageBlock(data=png(5, 5)),)), assistant("ok"))
     with RolloutStore(tmp_path / "run") as store:
         store.append(rollout)
     assert export.to_dataset(tmp_path / "run")[0]["images"][0].size == (5, 5)
@@ -276,9 +276,9 @@ def test_lone_surrogates_become_their_escapes(tmp_path: Path) -> None:
 def test_result_without_a_call_is_a_user_turn_and_at_the_end_nothing(tmp_path: Path) -> None:
     rollout = episode(
         assistant("42?"),
-        MessageRecord(role="tool", name="answer", blocks=[TextPart(text="wrong, again")]),
+        Message(role="tool", name="answer", blocks=(TextBlock(text="wrong, again"),)),
         assistant("43"),
-        MessageRecord(role="tool", name="answer", blocks=[TextPart(text="right")]),
+        Message(role="tool", name="answer", blocks=(TextBlock(text="right"),)),
     )
     assert messages_of(rollout)[1:] == [
         {"role": "assistant", "content": "42?"},
@@ -288,7 +288,7 @@ def test_result_without_a_call_is_a_user_turn_and_at_the_end_nothing(tmp_path: P
 
 
 def test_unknown_blocks_are_named_and_counted(tmp_path: Path) -> None:
-    rollout = episode(MessageRecord(role="user", blocks=[OtherPart(type="video"), TextPart(text="see?")]), assistant("yes"))
+    rollout = episode(Message(role="user", blocks=(OpaqueBlock({"type": "video"}), TextBlock(text="see?"))), assistant("yes"))
     assert messages_of(rollout)[1]["content"] == "[video block]\nsee?"
     assert export.write([rollout], tmp_path).formats["sft"].findings == {"unknown_block": 1}
 
@@ -314,14 +314,14 @@ def test_parallel_calls_kept_split_or_dropped() -> None:
 
 def test_system_merged_into_the_first_user_message() -> None:
     rollout = episode(assistant("yes"))
-    rollout.messages.insert(0, MessageRecord(role="system", blocks=[TextPart(text="Be kind.")]))
+    rollout.messages.insert(0, Message(role="system", blocks=(TextBlock(text="Be kind."),)))
     assert messages_of(rollout)[0] == {"role": "system", "content": "Be kind."}
     assert messages_of(rollout, system="merge")[0] == {"role": "user", "content": "Be kind.\n\nWhat is the weather?"}
 
 
 def test_tools_are_the_rollouts_own_and_one_without_arguments_takes_an_empty_object() -> None:
-    first = episode(assistant("x"), tools=[ToolRecord(name="look", input_schema=None)])
-    second = episode(assistant("x"), tools=[ToolRecord(name="go", input_schema={"type": "object", "properties": {"to": {}}})])
+    first = episode(assistant("x"), tools=[ToolSpec(name="look", input_schema=None)])
+    second = episode(assistant("x"), tools=[ToolSpec(name="go", input_schema={"type": "object", "properties": {"to": {}}})])
     rows = export.to_dataset([first, second])
     assert rows[0]["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {}}
     assert rows[1]["tools"][0]["function"] == {
@@ -373,13 +373,13 @@ def test_nothing_left_is_a_dataset_without_rows(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told() -> None:
-    with pytest.raises(ConfigurationError, match="no format 'stf': there are sft"):
+    with pytest.raises(ConfigurationError, match="no format 'stf': did you mean 'sft'"):
         export.to_dataset([], format="stf")
-    with pytest.raises(ConfigurationError, match="no such option: reasonings"):
+    with pytest.raises(ConfigurationError, match=r"no option 'reasonings'\. Did you mean 'reasoning'"):
         export.to_dataset([], reasonings=True)
-    with pytest.raises(ConfigurationError, match="control_tokens='no': it is one of 'flag', 'drop', 'escape'"):
+    with pytest.raises(ConfigurationError, match="control_tokens must be one of flag, drop, escape"):
         export.to_dataset([], control_tokens="no")
-    with pytest.raises(ConfigurationError, match="no such column: rewards"):
+    with pytest.raises(ConfigurationError, match="there is no column rewards"):
         export.to_dataset([], columns=["rewards"])
     with pytest.raises(ConfigurationError, match="name at least one"):
         export.write([], "nowhere", formats=[])

@@ -15,15 +15,14 @@ from hypothesis import strategies as st
 
 from openreward_gym import export
 from openreward_gym.errors import RecordError
-from openreward_gym.export import columns, tables
-from openreward_gym.export.columns import TextLists
-from openreward_gym.types.rollout import ImagePart, MessageRecord, ToolRecord
+from openreward_gym.export import tables
+from openreward_gym.types import ImageBlock, Message, ToolSpec
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.none() | st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=4), max_size=6))
 def test_lists_of_texts_come_out_as_they_went_in(rows: list[list[str] | None]) -> None:
-    column = TextLists(lambda texts: [text.encode() for text in texts])
+    column = tables._TextLists(lambda texts: [text.encode() for text in texts])
     for _ in range(2):  # empty again after each
         for row in rows:
             column.add(row)
@@ -33,7 +32,7 @@ def test_lists_of_texts_come_out_as_they_went_in(rows: list[list[str] | None]) -
 
 
 def test_more_text_than_a_table_takes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "_MOST_BYTES", 10)
+    monkeypatch.setattr(tables, "_MAX_TEXT_BYTES", 10)
     with pytest.raises(RecordError, match="a table takes 2 GiB at most"):
         export.to_dataset([episode(assistant("x"))])
 
@@ -47,20 +46,20 @@ def test_a_column_that_begins_with_a_thousand_nulls_is_still_of_its_type(tmp_pat
 
 
 def test_row_groups_are_bounded_by_rows_and_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rollouts = [episode(assistant("x"), tools=[] if n % 2 else None) for n in range(2 * tables.ROWS_A_GROUP + 1)]
+    rollouts = [episode(assistant("x"), tools=[] if n % 2 else None) for n in range(2 * tables._ROWS_PER_GROUP + 1)]
     (file,) = export.write(rollouts, tmp_path).formats["sft"].files
     assert pq.ParquetFile(tmp_path / file).num_row_groups == 3
     assert [row is None for row in pq.read_table(tmp_path / file)["tools"].to_pylist()[:3]] == [False, True, False]
-    monkeypatch.setattr(tables, "_BYTES_A_GROUP", 1000)
-    for rollout in (episode(assistant("x" * 600)), episode(MessageRecord(role="user", blocks=[ImagePart(data=png(60, 60))]))):
+    monkeypatch.setattr(tables, "_BYTES_PER_GROUP", 1000)
+    for rollout in (episode(assistant("x" * 600)), episode(Message(role="user", blocks=(ImageBlock(data=png(60, 60)),)))):
         rollout.messages.append(assistant("y" * 600))
         (file,) = export.write([rollout] * 4, tmp_path / "bytes").formats["sft"].files
         assert pq.ParquetFile(tmp_path / "bytes" / file).num_row_groups == 4
 
 
 def test_large_tables_are_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_BYTES_A_FILE", 1)
-    monkeypatch.setattr(tables, "ROWS_A_GROUP", 2)
+    monkeypatch.setattr(tables, "_BYTES_PER_FILE", 1)
+    monkeypatch.setattr(tables, "_ROWS_PER_GROUP", 2)
     files = export.write([episode(assistant("x"))] * 5, tmp_path).formats["sft"].files
     assert files == [f"sft/train-0000{n}-of-00003.parquet" for n in range(3)]
     assert len(load_dataset(str(tmp_path), "sft", split="train", cache_dir=str(tmp_path / "cache"))) == 5
@@ -69,7 +68,7 @@ def test_large_tables_are_several_files(tmp_path: Path, monkeypatch: pytest.Monk
 def test_rollouts_with_other_tools_keep_their_own(tmp_path: Path) -> None:
     def with_tool(name: str, schema: Any) -> Any:
         return episode(
-            assistant("", call(name, {})), result("r"), assistant("x"), tools=[ToolRecord(name=name, input_schema=schema)]
+            assistant("", call(name, {})), result("r"), assistant("x"), tools=[ToolSpec(name=name, input_schema=schema)]
         )
 
     # Equal to Python, and yet not the same JSON.

@@ -15,9 +15,9 @@ from tiny_tokenizer import CHATML, VISION, tiny_tokenizer
 
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.export.masks import CannotMask, Masks, plain
+from openreward_gym.export.formats.tokens import CannotSplit, TurnSplitter
 from openreward_gym.export.template import ChatTemplate
-from openreward_gym.types.rollout import ImagePart, MessageRecord, Part, ReasoningPart, Rollout, TextPart
+from openreward_gym.types import Block, ImageBlock, Message, ReasoningItem, Rollout, TextBlock
 
 
 def trained(rollout: Rollout, tokenizer: Any, **options: Any) -> list[str]:
@@ -44,8 +44,8 @@ def test_template_that_drops_earlier_reasoning_makes_a_row_a_context() -> None:
     template = CHATML.replace("if message.reasoning_content", "if message.reasoning_content and loop.last")
     tokenizer = tiny_tokenizer(template)
 
-    def thought(thinking: str, text: str) -> MessageRecord:
-        return MessageRecord(role="assistant", blocks=[ReasoningPart(text=thinking), TextPart(text=text)])
+    def thought(thinking: str, text: str) -> Message:
+        return Message(role="assistant", blocks=(ReasoningItem(content=thinking), TextBlock(text=text)))
 
     rollout = episode(thought("hm", "one"), user("more"), thought("ha", "two"))
     assert trained(rollout, tokenizer) == ["<think>hm</think>one<|im_end|>", "<think>ha</think>two<|im_end|>"]
@@ -58,25 +58,25 @@ def test_prefilled_text_is_not_trained() -> None:
         "{%- if message.reasoning_content %}{{- '<think>' + message.reasoning_content + '</think>' }}{%- endif %}",
         "{%- if message.role == 'assistant' %}{{- '<think>' + (message.reasoning_content or '') + '</think>' }}{%- endif %}",
     )
-    rollout = episode(MessageRecord(role="assistant", blocks=[ReasoningPart(text="hm"), TextPart(text="yes")]))
+    rollout = episode(Message(role="assistant", blocks=(ReasoningItem(content="hm"), TextBlock(text="yes"))))
     assert trained(rollout, tiny_tokenizer(template)) == ["hm</think>yes<|im_end|>"]
 
 
 @pytest.mark.parametrize(
     ("template", "why"),
     [
-        (CHATML.replace("{{- message.content }}", ""), "loses or changes the assistant's text"),
-        (CHATML.replace("message.content }}", "message.content | upper }}"), "loses or changes the assistant's text"),
-        (CHATML.replace("call.function.name", "'x'"), "loses or changes the assistant's call"),
-        (CHATML.replace("call.function.arguments", "{}"), "loses or changes the assistant's call"),
-        (CHATML.replace("<|im_end|>", "\\n").replace("<|im_start|>", ""), "ends a turn with no control token"),
+        (CHATML.replace("{{- message.content }}", ""), "loses or changes the model's text"),
+        (CHATML.replace("message.content }}", "message.content | upper }}"), "loses or changes the model's text"),
+        (CHATML.replace("call.function.name", "'x'"), "loses or changes the model's call"),
+        (CHATML.replace("call.function.arguments", "{}"), "loses or changes the model's call"),
+        (CHATML.replace("<|im_end|>", "\\n").replace("<|im_start|>", ""), "ends a turn without a control token"),
         (
             CHATML.replace(
                 "{{- message.content }}", "{{- message.content }}{% if loop.last %}{{ messages[0].content }}{% endif %}"
             ),
-            "puts what others said into the assistant's turn",
+            "puts text of others into the model's turn",
         ),
-        ("{{ raise_exception('no tools here') }}", "the template refuses it: 'no tools here'"),
+        ("{{ raise_exception('no tools here') }}", "the template refuses it: no tools here"),
     ],
 )
 def test_template_that_does_not_render_what_was_said_is_refused(template: str, why: str, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_parallel_calls_are_split_where_the_template_takes_one() -> None:
 def test_system_is_merged_where_the_template_takes_none() -> None:
     template = "{%- if messages[0].role == 'system' %}{{ raise_exception('no system') }}{%- endif %}" + CHATML
     rollout = episode(assistant("yes"))
-    rollout.messages.insert(0, MessageRecord(role="system", blocks=[TextPart(text="Be kind.")]))
+    rollout.messages.insert(0, Message(role="system", blocks=(TextBlock(text="Be kind."),)))
     assert trained(rollout, tiny_tokenizer(template)) == ["yes<|im_end|>"]
     assert export.to_dataset([rollout], tokenizer=tiny_tokenizer(template))[0]["messages"][0]["role"] == "user"
 
@@ -145,7 +145,7 @@ def test_recorded_tokens_of_another_tokenizer_are_not_used() -> None:
 
 
 def test_images_without_a_vision_template_and_long_rows_are_left_out_and_counted(tmp_path: Path) -> None:
-    seen = episode(MessageRecord(role="user", blocks=[ImagePart(data=png(1, 1))]), assistant("ok"))
+    seen = episode(Message(role="user", blocks=(ImageBlock(data=png(1, 1)),)), assistant("ok"))
     report = export.write([seen, episode(assistant("x" * 500))], tmp_path, ["tokens"], tokenizer=tiny_tokenizer(), max_length=400)
     form = report.formats["tokens"]
     assert form.rows == 0
@@ -155,8 +155,8 @@ def test_images_without_a_vision_template_and_long_rows_are_left_out_and_counted
 
 def test_images_stand_where_a_vision_template_puts_them() -> None:
     tokenizer = tiny_tokenizer(VISION)
-    shown = MessageRecord(role="tool", tool_call_id="1", blocks=[TextPart(text="here"), ImagePart(data=png(4, 4))])
-    asked = MessageRecord(role="user", blocks=[ImagePart(data=png(6, 6)), TextPart(text="and this?")])
+    shown = Message(role="tool", call_id="1", blocks=(TextBlock(text="here"), ImageBlock(data=png(4, 4))))
+    asked = Message(role="user", blocks=(ImageBlock(data=png(6, 6)), TextBlock(text="and this?")))
     seen = episode(assistant("", call("look", {}, id="1")), shown, assistant("a square"), asked, assistant("a bigger one"))
     rows = export.to_dataset([seen, episode(assistant("nothing to see"))], format="tokens", tokenizer=tokenizer)
     text = tokenizer.decode(rows[0]["input_ids"])
@@ -170,16 +170,16 @@ def test_images_stand_where_a_vision_template_puts_them() -> None:
 
 def test_rows_of_a_rollout_have_the_images_up_to_their_turn() -> None:
     tokenizer = tiny_tokenizer(VISION.replace("if message.reasoning_content", "if message.reasoning_content and loop.last"))
-    thought: list[Part] = [ReasoningPart(text="hm"), TextPart(text="one")]
-    asked = MessageRecord(role="user", blocks=[ImagePart(data=png(6, 6))])
-    seen = episode(MessageRecord(role="assistant", blocks=thought), asked, assistant("two"))
+    thought: list[Block] = [ReasoningItem(content="hm"), TextBlock(text="one")]
+    asked = Message(role="user", blocks=(ImageBlock(data=png(6, 6)),))
+    seen = episode(Message(role="assistant", blocks=thought), asked, assistant("two"))
     rows = export.to_dataset([seen], format="tokens", tokenizer=tokenizer)
     assert [len(row["images"]) for row in rows] == [0, 1]
 
 
 def test_template_that_drops_an_image_is_refused(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer(VISION.replace("if part.type == 'image'", "if part.type == 'image' and loop.index < 2"))
-    two = MessageRecord(role="user", blocks=[ImagePart(data=png(1, 1)), ImagePart(data=png(2, 2))])
+    two = Message(role="user", blocks=(ImageBlock(data=png(1, 1)), ImageBlock(data=png(2, 2))))
     report = export.write([episode(two, assistant("ok"))], tmp_path, ["tokens"], tokenizer=tokenizer)
     assert report.rows == {"tokens": 0}
 
@@ -191,7 +191,7 @@ def test_a_tokenizer_is_needed_and_it_needs_a_template() -> None:
     tokenizer.chat_template = None
     with pytest.raises(ConfigurationError, match="has no chat template"):
         export.to_dataset([], format="tokens", tokenizer=tokenizer)
-    with pytest.raises(ConfigurationError, match="a int is no tokenizer"):
+    with pytest.raises(ConfigurationError, match="a int is not a tokenizer"):
         export.to_dataset([], format="tokens", tokenizer=3)
 
 
@@ -206,7 +206,7 @@ def test_tokenizer_that_puts_a_blank_before_each_text_is_handled() -> None:
 
     tokenizer = tiny_tokenizer()
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
-    assert not ChatTemplate(tokenizer).joins
+    assert not ChatTemplate(tokenizer).concatenates
     (text,) = trained(episode(assistant("yes"), user("and?"), assistant("no")), tokenizer)
     assert text.replace(" ", "") == "yes<|im_end|>no<|im_end|>"
 
@@ -223,18 +223,19 @@ def test_any_text_is_trained_whole_and_the_quick_way_is_the_exact_way(turns: lis
         function = {"name": "f", "arguments": {"x": argument}}
         calls = [{"id": f"{number}", "type": "function", "function": function}]
         messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": said, "tool_calls": calls}]
-    quick = Masks(template)
+    positions = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+    quick = TurnSplitter(template)
     plain_messages = [
         {**message, "content": "x", **({"tool_calls": message["tool_calls"]} if "tool_calls" in message else {})}
         for message in messages
     ]
     try:
-        quick.rows(plain_messages, None)
-        exactly = Masks(template).rows(messages, None)
-    except CannotMask:
+        quick.rows(plain_messages, positions, None)
+        exactly = TurnSplitter(template).rows(messages, positions, None)
+    except CannotSplit:
         # A text that is also in the assistant's turn: refused the one way and the other.
         return
-    assert quick.rows(messages, None) == exactly
+    assert quick.rows(messages, positions, None) == exactly
     (row,) = exactly
     said_texts = [piece.text for piece in row if piece.turn is not None]
     assert len(said_texts) == len(turns)
@@ -242,7 +243,7 @@ def test_any_text_is_trained_whole_and_the_quick_way_is_the_exact_way(turns: lis
         assert text.startswith(said)
         assert text.endswith("</tool_call><|im_end|>")
     whole = template.render(messages, None)
-    assert whole.startswith(plain(row))
+    assert whole.startswith("".join(piece.text for piece in row))
 
 
 def test_the_quick_way_is_taken_and_not_where_control_tokens_are_about(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,16 +257,17 @@ def test_the_quick_way_is_taken_and_not_where_control_tokens_are_about(monkeypat
         return apply(*arguments)
 
     monkeypatch.setattr(template, "_apply", counted)
-    masks = Masks(template)
+    splitter = TurnSplitter(template)
+    turns = [1, 3, 5, 7, 9]
     chance = random.Random(0)
 
     def conversation(extra: str = "") -> list[dict[str, Any]]:
         asked = [{"role": "user", "content": f"{chance.random()}{extra}"}, {"role": "assistant", "content": f"{chance.random()}"}]
         return asked * 5
 
-    masks.rows(conversation(), None)
+    splitter.rows(conversation(), turns, None)
     slow, renderings = renderings, 0
-    masks.rows(conversation(), None)
+    splitter.rows(conversation(), turns, None)
     assert (renderings, slow > 5) == (1, True)
-    masks.rows(conversation("<|im_end|>"), None)
+    splitter.rows(conversation("<|im_end|>"), turns, None)
     assert renderings > 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from export_rollouts import assistant, call, episode, png, result, user
 from PIL import Image
 
 from openreward_gym import export
-from openreward_gym.types.rollout import ImagePart, MessageRecord, ReasoningPart, Rollout, TextPart, TokenUsage
+from openreward_gym.types import ImageBlock, Message, ReasoningItem, Rollout, TextBlock, Usage
 
 
 def lines(rollouts: list[Rollout], format: str, folder: Path, **options: Any) -> list[dict[str, Any]]:
@@ -24,10 +25,9 @@ def lines(rollouts: list[Rollout], format: str, folder: Path, **options: Any) ->
 
 
 def weather() -> Rollout:
-    thought = MessageRecord(
-        role="assistant",
-        blocks=[ReasoningPart(text="hm"), call("weather", {"city": "Oslo", "n": 1.5}, id="1")],
-        usage=TokenUsage(input_tokens=10, output_tokens=5),
+    thought = assistant(
+        blocks=(ReasoningItem(content="hm"), call("weather", {"city": "Oslo", "n": 1.5}, id="1")),
+        usage=Usage(input_tokens=10, output_tokens=5),
         started_at="2026-01-01T00:00:00+00:00",
     )
     messages = [thought, result("rain", id="1", reward=0.5), assistant("It rains."), result("right", id=None, finished=True)]
@@ -50,13 +50,13 @@ def test_openai_lines(tmp_path: Path) -> None:
 
 def test_openai_images_are_data_urls(tmp_path: Path) -> None:
     image = png(2, 2)
-    (line,) = lines([episode(MessageRecord(role="user", blocks=[ImagePart(data=image)]), assistant("ok"))], "openai", tmp_path)
+    (line,) = lines([episode(Message(role="user", blocks=(ImageBlock(data=image),)), assistant("ok"))], "openai", tmp_path)
     assert line["messages"][1]["content"] == [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}]
 
 
 def test_sharegpt_lines_alternate(tmp_path: Path) -> None:
     rollout = weather()
-    rollout.messages.insert(0, MessageRecord(role="system", blocks=[TextPart(text="Be kind.")]))
+    rollout.messages.insert(0, Message(role="system", blocks=(TextBlock(text="Be kind."),)))
     (line,) = lines([rollout], "sharegpt", tmp_path)
     assert line["system"] == "Be kind."
     assert [turn["from"] for turn in line["conversations"]] == ["human", "function_call", "observation", "gpt"]
@@ -106,7 +106,7 @@ def test_axolotl_lines_say_what_is_trained(tmp_path: Path) -> None:
 
 def test_verl_table(tmp_path: Path) -> None:
     rollout = weather()
-    rollout.task.golden_answer = "rain"
+    rollout.task = replace(rollout.task, golden_answer="rain")
     export.write([rollout, weather()], tmp_path, formats=["verl"])
     (row,) = pq.read_table(tmp_path / "verl").to_pylist()
     assert list(row) == ["data_source", "prompt", "ability", "reward_model", "extra_info"]
@@ -158,8 +158,8 @@ def test_numbers_in_lines_are_exact(tmp_path: Path) -> None:
 
 def seen() -> Rollout:
     """A user shows an image, a tool another."""
-    asked = MessageRecord(role="user", blocks=[ImagePart(data=png(2, 2)), TextPart(text="what is it?")])
-    shown = MessageRecord(role="tool", tool_call_id="1", blocks=[TextPart(text="zoomed"), ImagePart(data=png(3, 3))])
+    asked = Message(role="user", blocks=(ImageBlock(data=png(2, 2)), TextBlock(text="what is it?")))
+    shown = Message(role="tool", call_id="1", blocks=(TextBlock(text="zoomed"), ImageBlock(data=png(3, 3))))
     return episode(asked, assistant("", call("zoom", {}, id="1")), shown, assistant("red"))
 
 
@@ -181,7 +181,7 @@ def test_sharegpt_leaves_out_what_writes_a_placeholder_of_its_own(tmp_path: Path
     rollout = seen()
     rollout.messages[0] = user("an <image> of words")
     report = export.write([rollout], tmp_path, formats=["sharegpt"]).formats["sharegpt"]
-    assert report.excluded == {"somebody wrote <image>: LLaMA-Factory would look for an image there": 1}
+    assert report.excluded == {"a text contains <image>: LLaMA-Factory would look for an image there": 1}
 
 
 def test_images_of_an_earlier_export_go(tmp_path: Path) -> None:

@@ -1,18 +1,41 @@
-"""The formats of an export, one class each: which rollouts it is for, its columns, and how its rows are made."""
+"""The formats of an export, one class each; further ones come from other distributions."""
 
 from __future__ import annotations
 
-from openreward_gym.errors import ConfigurationError
-from openreward_gym.export.formats.archive import Rollouts
-from openreward_gym.export.formats.atif import Atif
-from openreward_gym.export.formats.base import Context, Format, ImageFiles, LeftOut
-from openreward_gym.export.formats.chat import PromptCompletion, Prompts, Sft
-from openreward_gym.export.formats.compare import Kto, Preference
-from openreward_gym.export.formats.nemo import NemoGym
-from openreward_gym.export.formats.tokens import Tokens
-from openreward_gym.export.formats.trainers import Axolotl, OpenAi, ShareGpt, Verl
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, TypeAlias
 
-__all__ = ["FORMATS", "Context", "Format", "ImageFiles", "LeftOut", "format_of"]
+from openreward_gym import plugins
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.export.formats.archive import Archive
+from openreward_gym.export.formats.atif import Atif
+from openreward_gym.export.formats.base import Context, Format, ImageFiles, LeftOut, OnePerTask, check_format
+from openreward_gym.export.formats.tokens import Tokens
+from openreward_gym.export.formats.trainers import Axolotl, NemoGym, OpenAi, ShareGpt, Verl
+from openreward_gym.export.formats.trl import Kto, Preference, PromptCompletion, Prompts, Sft
+
+__all__ = ["FORMATS", "Context", "Format", "FormatName", "ImageFiles", "LeftOut", "OnePerTask", "format_names", "format_of"]
+
+PLUGINS = "openreward_gym.exporters"
+"""The entry point group of formats in other distributions."""
+
+FormatName: TypeAlias = Literal[
+    "sft",
+    "prompt_completion",
+    "preference",
+    "kto",
+    "prompts",
+    "tokens",
+    "openai",
+    "sharegpt",
+    "axolotl",
+    "verl",
+    "nemo_gym",
+    "atif",
+    "rollouts",
+]
 
 _ALL: tuple[type[Format], ...] = (
     Sft,
@@ -27,18 +50,38 @@ _ALL: tuple[type[Format], ...] = (
     Verl,
     NemoGym,
     Atif,
-    Rollouts,
+    Archive,
 )
-FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in _ALL}
-"""The formats by name."""
+FORMATS: Mapping[str, type[Format]] = MappingProxyType({kind.name: kind for kind in _ALL})
+"""The formats of this package by name."""
 
 
-def format_of(name: str) -> type[Format]:
-    """The format of that name.
+def format_names() -> tuple[str, ...]:
+    """Return the names of all formats: those of this package, then those of other installed distributions.
+
+    >>> format_names()[:3]
+    ('sft', 'prompt_completion', 'preference')
+    """
+    return (*FORMATS, *(name for name in plugins.names(PLUGINS) if name not in FORMATS))
+
+
+def format_of(name: FormatName | str | type[Format]) -> type[Format]:
+    """Return the format of a name; a format's class is returned as it is.
+
+    >>> format_of("kto").about
+    'one assistant message per row with a label, good or bad (TRL\\'s KTOTrainer)'
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: The name is unknown, or the format cannot be imported.
     """
-    if name not in FORMATS:
-        raise ConfigurationError(f"no format {name!r}: there are {', '.join(FORMATS)}")
-    return FORMATS[name]
+    if not isinstance(name, str):
+        return check_format(name)
+    if name in FORMATS:
+        return FORMATS[name]
+    plugin = plugins.find(PLUGINS, name)
+    if plugin is not None:
+        return check_format(plugin)
+    known = format_names()
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    raise ConfigurationError(f"there is no format {name!r}: {hint}")

@@ -5,23 +5,23 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from openreward_gym import jsonio
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.export.conversation import Conversation, ReadImage, is_image
-from openreward_gym.export.formats.base import Format, further_columns
-from openreward_gym.export.select import rewards_of, tokens_of, turns_of
-from openreward_gym.export.source import Record
+from openreward_gym.export.conversation import Conversation, ReadImage
+from openreward_gym.export.formats.base import Format, extra_columns
+from openreward_gym.export.reader import Annotations, Record, is_model_turn, num_turns_of, number_of, rewards_of, tokens_of
 from openreward_gym.export.tables import Columns, Row
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.images import is_raster
+from openreward_gym.types import Rollout
 
 
-class Rollouts(Format):
-    """One row a rollout. `record`, `messages` and `images` are the record; the other columns repeat what is asked for often."""
+class Archive(Format):
+    """One row per rollout. `record`, `messages` and `images` are the record; the other columns repeat often needed values."""
 
     name = "rollouts"
     about = "the archive: every record exactly, with columns to search by"
@@ -55,28 +55,28 @@ class Rollouts(Format):
 
 
 def archive_row(conversation: Conversation, read_image: ReadImage) -> Row:
-    """The row of a record."""
+    """Return the row of a record."""
     original = conversation.original
     record = {key: value for key, value in original.items() if key != "messages"}
-    messages, images = _images_moved_out(original.get("messages") or [], read_image)
-    shown = further_columns(conversation)
+    messages, images = _move_images_out(original.get("messages") or [], read_image)
+    columns = extra_columns(conversation.record, Annotations())
     return {
-        **{name: shown[name] for name in ("run", "environment", "split", "task_id", "group", "model", "status", "stop_reason")},
-        **{name: shown[name] for name in ("reward", "final_reward")},
-        **{name: _int64(shown[name]) for name in ("task_index", "seed")},
+        **{name: columns[name] for name in ("run", "environment", "split", "task_id", "group", "model", "status", "stop_reason")},
+        **{name: columns[name] for name in ("reward", "final_reward")},
+        **{name: _int64(columns[name]) for name in ("task_index", "seed")},
         **{name: _int64(original.get(name)) for name in ("sample", "step")},
         "attempt": _int64(original.get("attempt", 0)),
         "rollout_id": original["id"],
         **{name: original.get(name) for name in ("name", "error", "started_at", "ended_at")},
-        "advantage": None if original.get("advantage") is None else float(original["advantage"]),
+        "advantage": number_of(original.get("advantage")),
         "rewards": rewards_of(original),
-        "num_turns": turns_of(original),
+        "num_turns": num_turns_of(original),
         "num_tool_calls": sum(
             1
             for message in messages
-            if message["role"] == "assistant"
-            for p in message.get("blocks", ())
-            if p["type"] == "tool_call"
+            if is_model_turn(message)
+            for block in message.get("blocks", ())
+            if block["type"] == "tool_call"
         ),
         "tokens": _int64(tokens_of(original)),
         "messages": messages,
@@ -86,33 +86,33 @@ def archive_row(conversation: Conversation, read_image: ReadImage) -> Row:
     }
 
 
-def _images_moved_out(messages: list[Record], read_image: ReadImage) -> tuple[list[Record], dict[str, bytes]]:
-    """(messages without the bytes of images, those bytes by SHA-256); what is no image stays inside its message."""
+def _move_images_out(messages: list[Record], read_image: ReadImage) -> tuple[list[Record], dict[str, bytes]]:
+    """Return the messages without the bytes of images, and those bytes by SHA-256. Data of other kinds stay in their message."""
     images: dict[str, bytes] = {}
-    if not any(True for _ in image_parts(messages)):
+    if not any(True for _ in image_blocks(messages)):
         return messages, images
     messages = copy.deepcopy(messages)
-    for part in image_parts(messages):
-        content = read_image(part)
+    for block in image_blocks(messages):
+        content = read_image(block)
         if content is None:
             continue
-        inside = part.get("data")
+        inside = block.get("data")
         text = base64.b64encode(content).decode("ascii")
-        if not is_image(content) and inside is None:
-            part["data"] = text
-            del part["sha256"]
-        elif not is_image(content):
-            continue
-        elif inside is None or inside == text:
+        if not is_raster(content):
+            if not inside:
+                block["data"] = text
+                del block["sha256"]
+        elif not inside or inside == text:
             sha256 = hashlib.sha256(content).hexdigest()
             images[sha256] = content
-            if inside is not None:
-                part.update(data="", sha256_of_data=sha256)
+            if inside:
+                block.update(data="", sha256_of_data=sha256)
     return messages, images
 
 
-def image_parts(messages: Iterable[Record]) -> Iterator[Record]:
-    return (part for message in messages for part in message.get("blocks", ()) if part.get("type") == "image")
+def image_blocks(messages: Iterable[Record]) -> Iterator[Record]:
+    """Yield the image blocks of a record's messages."""
+    return (block for message in messages for block in message.get("blocks", ()) if block.get("type") == "image")
 
 
 def _int64(value: Any) -> int | None:
@@ -120,17 +120,17 @@ def _int64(value: Any) -> int | None:
 
 
 def read_rollouts(path: str | os.PathLike[str]) -> Iterator[Rollout]:
-    """The records of an archive, exactly as they were, one in memory at a time.
+    """Read the records of an archive exactly as they were, one in memory at a time.
 
-    The archive's columns are read as text: what `datasets` would make of their numbers does not matter. Images that were
-    in a store's folder come inside the rollouts.
+    The archive's columns are read as text, so that the number parsing of `datasets` does not matter. Images that were in a
+    store's folder come inside the rollouts.
 
     Args:
         path: The folder that `write` made, its `rollouts` folder, or one Parquet file.
 
     Raises:
-        ConfigurationError: There is no archive.
-        RecordError: A row is not a rollout.
+        ConfigurationError: The path has no archive.
+        RecordError: A row is not a valid record.
     """
     import pyarrow.parquet as pq
 
@@ -158,18 +158,17 @@ def _files(path: Path) -> list[Path]:
 
 
 def _record_of(row: dict[str, Any]) -> Record:
-    record: Record = _loads(row["record"])
-    messages = [_loads(message) for message in row["messages"]]
+    record: Record = _parse(row["record"])
+    messages = [_parse(message) for message in row["messages"]]
     contents = dict(zip(row.get("image_sha256") or (), (image["bytes"] for image in row.get("images") or ()), strict=True))
-    for part in image_parts(messages):
-        if "sha256_of_data" in part:
-            part["data"] = base64.b64encode(contents[part.pop("sha256_of_data")]).decode("ascii")
-        elif part.get("data") is None and part.get("sha256") in contents:
-            part["data"] = base64.b64encode(contents[part.pop("sha256")]).decode("ascii")
+    for block in image_blocks(messages):
+        key = "sha256_of_data" if "sha256_of_data" in block else "sha256"
+        if not block.get("data") and block.get(key) in contents:
+            block["data"] = base64.b64encode(contents[block.pop(key)]).decode("ascii")
     if messages:
         record["messages"] = messages
     return record
 
 
-def _loads(text: Any) -> Any:
-    return json.loads(text) if isinstance(text, str) else text
+def _parse(text: Any) -> Any:
+    return jsonio.loads(text) if isinstance(text, str) else text

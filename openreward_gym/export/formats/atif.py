@@ -1,4 +1,4 @@
-"""ATIF v1.7, the Agent Trajectory Interchange Format (Harbor's RFC 0001): one trajectory a line."""
+"""ATIF v1.7, the Agent Trajectory Interchange Format (Harbor's RFC 0001): one trajectory per line."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from importlib.metadata import version
 from typing import Any, TypeAlias
 
 from openreward_gym.export.conversation import ChatMessage, Conversation
-from openreward_gym.export.formats.base import Format, LeftOut, mime_type_of
-from openreward_gym.export.select import model_of
-from openreward_gym.export.source import Record
+from openreward_gym.export.formats.base import Format, LeftOut
+from openreward_gym.export.reader import Record, model_of, sampled_of
 from openreward_gym.export.tables import Columns, Row
+from openreward_gym.images import mime_type_of
 
 SCHEMA_VERSION = "ATIF-v1.7"
+
+Images: TypeAlias = Iterator[tuple[bytes, str]]
+"""Images and their paths, in the order of their parts."""
 
 
 class Atif(Format):
@@ -22,7 +25,7 @@ class Atif(Format):
     about = "trajectories in the Agent Trajectory Interchange Format, version 1.7"
     file = "jsonl"
     statuses = None
-    tolerates = frozenset({"cut_off_turn", "unanswered_call", "control_tokens", "no_assistant_turn"})
+    tolerates = frozenset({"cut_off_turn", "unanswered_call", "control_tokens", "no_model_turn"})
     image_column = False
 
     def columns(self) -> Columns:
@@ -37,7 +40,7 @@ class Atif(Format):
         }
 
     def all_columns(self) -> Columns:
-        # The format forbids fields of one's own.
+        # ATIF allows no further keys.
         return self.columns()
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
@@ -69,9 +72,9 @@ def _agent(conversation: Conversation) -> dict[str, Any]:
 
 def _steps(conversation: Conversation, images: Images) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
-    messages = conversation.record.get("messages") or []
-    for message, origin in zip(conversation.messages, conversation.origins, strict=True):
-        record = messages[origin] if origin >= 0 else {}
+    records = conversation.record.get("messages") or []
+    for message, number in zip(conversation.messages, conversation.sources, strict=True):
+        record = records[number] if number >= 0 else {}
         if message["role"] == "tool":
             results = steps[-1].setdefault("observation", {"results": []})["results"]
             results.append(_result(message, record))
@@ -86,11 +89,8 @@ def _steps(conversation: Conversation, images: Images) -> list[dict[str, Any]]:
     return steps
 
 
-Images: TypeAlias = Iterator[tuple[bytes, str]]
-
-
 def _content(content: Any, images: Images) -> Any:
-    """A text, or parts in which an image is named by its path."""
+    """Return a text, or parts in which an image has the path of its file."""
     if isinstance(content, str):
         return content
     parts: list[dict[str, Any]] = []
@@ -105,24 +105,25 @@ def _content(content: Any, images: Images) -> Any:
 
 def _agent_fields(message: ChatMessage, record: Record) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    if record.get("model"):
-        fields["model_name"] = record["model"]
+    sampled = sampled_of(record)
+    usage = sampled.get("usage") or {}
+    if sampled.get("model"):
+        fields["model_name"] = sampled["model"]
     if "reasoning_content" in message:
         fields["reasoning_content"] = message["reasoning_content"]
     if "tool_calls" in message:
         fields["tool_calls"] = [_call(call) for call in message["tool_calls"]]
-    usage = record.get("usage") or {}
     metrics = {
         "prompt_tokens": usage.get("input_tokens"),
         "completion_tokens": usage.get("output_tokens"),
         "cached_tokens": usage.get("cached_tokens"),
-        "cost_usd": record.get("cost_usd"),
-        "prompt_token_ids": record.get("prompt_token_ids"),
-        "completion_token_ids": record.get("token_ids"),
-        "logprobs": record.get("logprobs"),
+        "cost_usd": sampled.get("cost_usd"),
+        "prompt_token_ids": sampled.get("prompt_token_ids"),
+        "completion_token_ids": sampled.get("token_ids"),
+        "logprobs": sampled.get("logprobs"),
     }
-    given = {name: value for name, value in metrics.items() if value is not None}
-    return {**fields, "metrics": given} if given else fields
+    observed = {name: value for name, value in metrics.items() if value is not None}
+    return {**fields, "metrics": observed} if observed else fields
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a format is."""
+"""The base classes of formats, and what formats share."""
 
 from __future__ import annotations
 
@@ -9,50 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from openreward_gym.export.conversation import ChatMessage, Conversation, ReadImage
-from openreward_gym.export.exact import DamagedNumberError, survives_json_column
-from openreward_gym.export.messages import message_cells
-from openreward_gym.export.options import COLUMNS, Options
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.export.conversation import ChatMessage, Conversation, ReadImage, plain_message
+from openreward_gym.export.json_columns import DamagedNumberError, message_bytes, survives_json_column
+from openreward_gym.export.options import EXTRA_COLUMNS, ExportOptions, RewardKind
+from openreward_gym.export.reader import Annotations, Record, model_of, number_of, task_of
 from openreward_gym.export.report import FormatReport
-from openreward_gym.export.select import Facts, Which, model_of, reward_of, task_of
-from openreward_gym.export.source import Notes, Record
+from openreward_gym.export.select import Facts, reward_of
 from openreward_gym.export.tables import Columns, Row
+from openreward_gym.images import extension_of, mime_type_of
 
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate
 
+_DAMAGED = "a number that a Json column cannot give back (take compat='string' or the tokens format)"
+
 
 class LeftOut(Exception):  # noqa: N818 - not an error: a rollout that a format cannot take, with the reason
-    """The rollout is not in this format's output; its text is the reason."""
+    """The rollout is not in this format's output; the text is the reason.
 
-
-@dataclass
-class Context:
-    """What formats share.
-
-    Attributes:
-        options: How rows are made.
-        template: A tokenizer's chat template; None where no tokenizer was given.
-        report: Where rows that are not written are counted.
-        read_image: Gives an image part's bytes, or None.
-        notes_of: Gives what was said about a rollout.
-        reward: Which reward counts where rollouts are compared.
-        image_files: Where images go that rows name by their path; None where rows are not written to files.
-        with_images: Whether a rollout that is exported has images: then every row has a column for them.
+    Example:
+        >>> raise LeftOut("it has images")
+        Traceback (most recent call last):
+        openreward_gym.export.formats.base.LeftOut: it has images
     """
-
-    options: Options
-    template: ChatTemplate | None
-    report: FormatReport
-    read_image: ReadImage
-    notes_of: Callable[[Record], Notes]
-    reward: Which = "sum"
-    image_files: ImageFiles | None = None
-    with_images: bool = False
-
-    def reward_of(self, conversation: Conversation) -> float | None:
-        """The reward that counts; None where there is none."""
-        return reward_of(conversation.record, self.reward, self.notes_of)
 
 
 class ImageFiles:
@@ -60,54 +40,92 @@ class ImageFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._named: set[Path] = set()
+        self._paths: set[Path] = set()
 
     def remove_others(self) -> None:
-        """Remove the images that no row names: an earlier export's."""
+        """Remove the images that no row names: they are an earlier export's."""
         for path in (self._folder / "images").glob("*"):
-            if path not in self._named:
+            if path not in self._paths:
                 path.unlink()
 
     def path_of(self, content: bytes) -> str:
-        """The image's path, relative to the format's folder; it is written if it is not there yet."""
-        mime_type = mime_type_of(content)
-        name = f"images/{hashlib.sha256(content).hexdigest()}.{mime_type.removeprefix('image/')}"
+        """Return the image's path, relative to the format's folder, and write the file if it is missing."""
+        name = f"images/{hashlib.sha256(content).hexdigest()}.{extension_of(mime_type_of(content))}"
         path = self._folder / name
-        self._named.add(path)
+        self._paths.add(path)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         return name
 
 
-def mime_type_of(content: bytes) -> str:
-    """The type of an image, by how its bytes begin."""
-    return next((kind for signature, kind in _MIME_TYPES.items() if content.startswith(signature)), "image/png")
+@dataclass
+class Context:
+    """The surroundings of a format: options, and functions that look things up.
 
+    Attributes:
+        options: Options of the rows.
+        template: A tokenizer's chat template; None if no tokenizer was passed.
+        report: The report that counts rows which are not written.
+        read_image: Returns an image block's bytes, or None.
+        annotations_of: Returns the annotations of a record.
+        reward: The reward that counts where rollouts are compared.
+        image_files: Writes images that rows name by their path; None if rows are not written to files.
+        with_images: Whether an exported rollout has images: then every row has a column for them.
 
-_MIME_TYPES = {
-    b"\x89PNG": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF8": "image/gif",
-    b"RIFF": "image/webp",
-    b"BM": "image/bmp",
-}
+    Example:
+        >>> from openreward_gym.export import Context, ExportOptions, FormatReport
+        >>> context = Context(ExportOptions(), None, FormatReport("sft"), lambda block: None, lambda record: None)
+        >>> context.reward
+        'sum'
+    """
+
+    options: ExportOptions
+    template: ChatTemplate | None
+    report: FormatReport
+    read_image: ReadImage
+    annotations_of: Callable[[Record], Annotations]
+    reward: RewardKind = "sum"
+    image_files: ImageFiles | None = None
+    with_images: bool = False
+
+    def reward_of(self, conversation: Conversation) -> float | None:
+        """Return the reward that counts; None if it is missing."""
+        return reward_of(conversation.record, self.reward, self.annotations_of)
 
 
 class Format(ABC):
     """A format. Subclasses say which rollouts it is for, its columns, and how its rows are made.
 
+    A distribution offers a format through the entry point group `openreward_gym.exporters`; the functions of
+    `openreward_gym.export` take the class itself, too.
+
     Attributes:
-        name: Its name.
-        about: What it is for, in one line.
-        file: What it is written as.
-        statuses: The rollouts it is for; None for all.
+        name: The format's name.
+        about: Its purpose, in one line.
+        file: The kind of file it is written as.
+        statuses: The statuses of the rollouts it is for; None for all.
         trains: Whether its rows are trained on, so that a conversation with a problem is left out.
         tolerates: Problems that do not matter to it.
-        looks_at_all: Whether it must know all rollouts before it makes the first row (see `units`).
-        image_column: Whether rows get a column `images` where there are any.
+        compares_rollouts: Whether it must know all rollouts before it makes the first row (see `units`).
+        image_column: Whether rows get a column `images` if there are any images.
         further_keys: Whether a line of its file has keys besides its columns.
-        needs_tokenizer: Whether it cannot do without one.
+        needs_tokenizer: Whether it cannot do without a tokenizer.
+
+    Example:
+        >>> from openreward_gym import export
+        >>> class Lengths(export.Format):
+        ...     name = "lengths"
+        ...     about = "number of messages per rollout"
+        ...
+        ...     def columns(self):
+        ...         return {"messages": "int"}
+        ...
+        ...     def rows(self, conversations):
+        ...         (conversation,) = conversations
+        ...         yield self.row(conversation, messages=len(conversation.messages))
+        >>> export.to_dataset([], format=Lengths).column_names
+        ['messages', 'rollout_id']
     """
 
     name: ClassVar[str]
@@ -116,7 +134,7 @@ class Format(ABC):
     statuses: ClassVar[tuple[str, ...] | None] = ("completed",)
     trains: ClassVar[bool] = True
     tolerates: ClassVar[frozenset[str]] = frozenset()
-    looks_at_all: ClassVar[bool] = False
+    compares_rollouts: ClassVar[bool] = False
     image_column: ClassVar[bool] = True
     further_keys: ClassVar[bool] = False
     needs_tokenizer: ClassVar[bool] = False
@@ -124,110 +142,123 @@ class Format(ABC):
     def __init__(self, context: Context) -> None:
         self.context = context
         self.options = context.options
-        # Rollouts of an environment share their tools: those that were looked at last need no second look.
-        self._good_tools: list[dict[str, Any]] | None = None
+        # Rollouts of an environment share their tools: the last list that was checked is not checked again.
+        self._checked_tools: list[dict[str, Any]] | None = None
 
     @abstractmethod
     def columns(self) -> Columns:
-        """The trainer's columns; `rollout_id`, images and the columns that were asked for are added to them."""
+        """Return the trainer's columns and their kinds. `rollout_id`, images and `ExportOptions.columns` are added to them."""
 
     def all_columns(self) -> Columns:
+        """Return all columns of a row and their kinds."""
         columns = {**self.columns(), "rollout_id": "text"}
         if self.context.with_images and self.image_column:
             columns["images"] = "images"
-        return {**columns, **{name: COLUMNS[name] for name in self.options.columns if name not in columns}}
+        return {**columns, **{name: EXTRA_COLUMNS[name] for name in self.options.columns if name not in columns}}
 
     def units(self, facts: Sequence[Facts]) -> Iterable[list[int]]:
-        """The rollouts (by number) that make rows together, in the order of their rows."""
+        """Return the rollouts (by number) that make rows together, in the order of their rows."""
         return ([fact.number] for fact in facts)
 
     @abstractmethod
     def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
-        """The rows of a unit.
+        """Return the rows of a unit.
 
         Raises:
-            LeftOut: There can be none.
+            LeftOut: The format cannot take these rollouts.
         """
 
-    def image_paths(self, conversation: Conversation, needs: str) -> list[str]:
-        """The images as files, in order.
+    def image_paths(self, conversation: Conversation, reader: str) -> list[str]:
+        """Return the images as files, in order.
 
         Raises:
-            LeftOut: There are images, and no folder to write them to.
+            LeftOut: There are images, but no folder to write them to.
         """
         files = self.context.image_files
         if conversation.images and files is None:
-            raise LeftOut(f"it has images: {needs} takes paths, which `write` makes")
+            raise LeftOut(f"it has images: {reader} takes paths, which `write` makes")
         return [files.path_of(content) for content in conversation.images] if files is not None else []
 
     def row(self, conversation: Conversation, **values: Any) -> Row:
-        """A row with the columns that all rows have."""
+        """Return a row of `values` and the columns that all rows have."""
         row = {**values, "rollout_id": conversation.record["id"]}
         if self.context.with_images:
             row.setdefault("images", conversation.images)
         if self.options.columns:
-            further = {**further_columns(conversation), **noted_columns(self.context.notes_of(conversation.record))}
-            row.update({name: further[name] for name in self.options.columns if name not in row})
+            extra = extra_columns(conversation.record, self.context.annotations_of(conversation.record))
+            row.update({name: extra[name] for name in self.options.columns if name not in row})
         return row
 
     def cells(self, messages: Sequence[ChatMessage], tools: list[dict[str, Any]] | None) -> list[Any]:
-        """The messages as cells of a column of the kind `messages`.
+        """Return the messages as cells of a column of the kind `messages`.
 
         Raises:
             LeftOut: They or the tools have a number that `datasets` damages when it reads a `Json` column.
         """
-        compat = self.options.compat
-        if compat == "json" and tools is not self._good_tools:
+        if self.options.compat == "string":
+            return list(map(plain_message, messages))
+        if tools is not self._checked_tools:
             if not survives_json_column(tools):
                 raise LeftOut(_DAMAGED)
-            self._good_tools = tools
+            self._checked_tools = tools
         try:
-            return message_cells(messages, compat)
+            return list(map(message_bytes, messages))
         except DamagedNumberError:
             raise LeftOut(_DAMAGED) from None
 
 
 class OnePerTask(Format):
-    """A format of what episodes begin with: one row a task, that of the first rollout that can make it."""
+    """A format of the prompts of tasks: one row per task, made from its first rollout that has a prompt.
+
+    Example:
+        >>> from openreward_gym import export
+        >>> class Questions(export.OnePerTask):
+        ...     name = "questions"
+        ...     about = "one question per task"
+        ...
+        ...     def columns(self):
+        ...         return {"question": "text"}
+        ...
+        ...     def task_row(self, conversation, prompt):
+        ...         return self.row(conversation, question=prompt[-1]["content"])
+        >>> export.to_dataset([], format=Questions).column_names
+        ['question', 'rollout_id']
+    """
 
     statuses = None
     trains = False
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._seen: set[Hashable] = set()
+        self._tasks: set[Hashable] = set()
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
         (conversation,) = conversations
         task = task_of(conversation.record)
-        if task in self._seen:
+        if task in self._tasks:
             raise LeftOut("another rollout of its task has the same prompt")
-        prompt = conversation.messages[: next(iter(conversation.turns), len(conversation.messages))]
+        prompt = conversation.prompt
         if not prompt or prompt[-1]["role"] != "user":
-            raise LeftOut("it begins with no user message")
+            raise LeftOut("its prompt does not end with a user message")
         row = self.task_row(conversation, prompt)
-        self._seen.add(task)
+        self._tasks.add(task)
         yield row
 
     @abstractmethod
     def task_row(self, conversation: Conversation, prompt: list[ChatMessage]) -> Row:
-        """The row of a task whose episode began with `prompt`, the user's message last.
+        """Return the row of a task whose episode began with `prompt`, which ends with the user's message.
 
         Raises:
-            LeftOut: There can be none.
+            LeftOut: The format cannot take the prompt.
         """
 
 
-_DAMAGED = "a number that a Json column cannot give back (take compat='string' or the tokens format)"
-
-
-def further_columns(conversation: Conversation) -> Row:
-    """The columns that may be asked for, by name."""
-    record = conversation.record
+def extra_columns(record: Record, annotations: Annotations) -> Row:
+    """Return the values of `EXTRA_COLUMNS`."""
     environment, task = record.get("environment") or {}, record.get("task") or {}
     return {
-        "reward": _number(record.get("reward")),
-        "final_reward": _number(record.get("final_reward")),
+        "reward": number_of(record.get("reward")),
+        "final_reward": number_of(record.get("final_reward")),
         "environment": environment.get("name", ""),
         "split": environment.get("split"),
         "task_id": task.get("id", ""),
@@ -238,36 +269,23 @@ def further_columns(conversation: Conversation) -> Row:
         "stop_reason": record.get("stop_reason", ""),
         "seed": record.get("seed"),
         "run": record.get("run", ""),
+        "labels": annotations.labels,
+        "rating": annotations.rating,
+        "advantage": annotations.advantage,
+        "score": annotations.score,
+        "discard_reason": annotations.discard_reason,
     }
 
 
-def noted_columns(notes: Notes) -> Row:
-    """Those of them that were said about the rollout later."""
-    return {
-        "labels": notes.labels,
-        "rating": notes.rating,
-        "advantage": notes.advantage,
-        "score": notes.score,
-        "discard_reason": notes.discard_reason,
-    }
+def check_format(kind: object) -> type[Format]:
+    """Return `kind` if it is a format's class.
 
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def up_to_last_turn(messages: list[ChatMessage]) -> list[ChatMessage]:
-    """`messages` without what follows the assistant's last one."""
-    last = max(number for number, message in enumerate(messages) if message["role"] == "assistant")
-    return messages[: last + 1]
-
-
-def images_in(messages: Iterable[ChatMessage]) -> int:
-    """How many images `messages` show."""
-    return sum(
-        1
-        for message in messages
-        if isinstance(message["content"], list)
-        for part in message["content"]
-        if part["type"] == "image"
-    )
+    Raises:
+        ConfigurationError: It is not, or it lacks a name or a description.
+    """
+    if not isinstance(kind, type) or not issubclass(kind, Format):
+        raise ConfigurationError(f"{kind!r} is not a subclass of openreward_gym.export.Format")
+    for attribute in ("name", "about"):
+        if not isinstance(getattr(kind, attribute, None), str):
+            raise ConfigurationError(f"the format {kind.__name__} has no {attribute}: set the class attribute to a string")
+    return kind

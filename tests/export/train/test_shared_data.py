@@ -19,8 +19,8 @@ from tiny_tokenizer import VISION, tiny_tokenizer
 
 from openreward_gym import export
 from openreward_gym.importers import nemo_gym
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import Rollout
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "nemo_gym_rollouts"
 

@@ -19,7 +19,7 @@ from tiny_tokenizer import tiny_tokenizer
 
 from openreward_gym import export
 from openreward_gym.export.template import ChatTemplate
-from openreward_gym.types.rollout import MessageRecord, Part, ReasoningPart, Rollout, TextPart, ToolCallPart
+from openreward_gym.types import Block, Message, ReasoningItem, Rollout, TextBlock, ToolCall
 
 CONVERSATIONS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 12
 
@@ -116,31 +116,46 @@ def conversation(chance: random.Random, family: Family) -> Rollout:
     def words(what: str) -> str:
         return f"{what} " + " ".join(chance.choice(["rain", "snow", "naïve", "日本", "x < y", '"so"', "a\nb"]) for _ in range(4))
 
-    messages: list[MessageRecord] = []
+    messages: list[Message] = []
     if chance.random() < 0.5:
-        messages.append(MessageRecord(role="system", blocks=[TextPart(text=words("SYSTEM"))]))
+        messages.append(Message(role="system", blocks=(TextBlock(text=words("SYSTEM")),)))
     identity = 0
     thinks = family.reasoning and chance.random() < 0.7
     for _ in range(chance.randrange(1, 4)):
-        messages.append(MessageRecord(role="user", blocks=[TextPart(text=words("USER"))]))
+        messages.append(Message(role="user", blocks=(TextBlock(text=words("USER")),)))
         for turn in range(number := chance.randrange(4)):
             del turn
-            said: list[Part] = [ReasoningPart(text=words("THOUGHT"))] if thinks else []
+            said: list[Block] = [ReasoningItem(content=words("THOUGHT"))] if thinks else []
             if family.text_beside_call and chance.random() < 0.5:
-                said.append(TextPart(text=words("ASIDE")))
+                said.append(TextBlock(text=words("ASIDE")))
             calls = []
             for _ in range(chance.choice([1, 1, 2, 3])):
                 identity += 1
                 arguments = {"city": words("CITY"), "days": chance.randrange(9), "metric": chance.random() < 0.5}
-                calls.append(ToolCallPart(id=f"call{identity:05d}", name="weather", input=arguments))
-            messages.append(MessageRecord(role="assistant", blocks=[*said, *calls]))
+                calls.append(ToolCall(call_id=f"call{identity:05d}", name="weather", arguments=arguments))
+            messages.append(
+                Message(
+                    role="assistant",
+                    blocks=(
+                        *said,
+                        *calls,
+                    ),
+                )
+            )
             messages += [
-                MessageRecord(role="tool", tool_call_id=call.id, name="weather", blocks=[TextPart(text=words("RESULT"))])
-                for call in calls
+                Message(role="tool", call_id=call.id, name="weather", blocks=(TextBlock(text=words("RESULT")),)) for call in calls
             ]
         del number
-        thought: list[Part] = [ReasoningPart(text=words("THOUGHT"))] if thinks else []
-        messages.append(MessageRecord(role="assistant", blocks=[*thought, TextPart(text=words("ANSWER"))]))
+        thought: list[Block] = [ReasoningItem(content=words("THOUGHT"))] if thinks else []
+        messages.append(
+            Message(
+                role="assistant",
+                blocks=(
+                    *thought,
+                    TextBlock(text=words("ANSWER")),
+                ),
+            )
+        )
     return Rollout(messages=messages, tools=[WEATHER], status="completed", reward=1.0)
 
 
@@ -182,7 +197,7 @@ def assert_all_is_said(rollout: Rollout, said: list[str]) -> None:
     whole = "\n".join(said)
     for message in rollout.messages:
         if message.role == "assistant":
-            texts = [part.text for part in message.blocks if isinstance(part, (TextPart, ReasoningPart))]
+            texts = [part.text for part in message.blocks if isinstance(part, (TextBlock, ReasoningItem))]
             assert all(text is not None and (text in whole) for text in texts)
     for word, count in (("ANSWER", "ANSWER"), ("THOUGHT", "THOUGHT"), ("ASIDE", "ASIDE")):
         given = sum(
@@ -190,7 +205,7 @@ def assert_all_is_said(rollout: Rollout, said: list[str]) -> None:
             for message in rollout.messages
             if message.role == "assistant"
             for part in message.blocks
-            if isinstance(part, (TextPart, ReasoningPart)) and (part.text or "").startswith(word)
+            if isinstance(part, (TextBlock, ReasoningItem)) and (part.text or "").startswith(word)
         )
         assert whole.count(count) == given
     assert whole.count("CITY") == rollout.num_tool_calls

@@ -13,8 +13,8 @@ from datasets import load_dataset
 from export_rollouts import assistant, call, episode, png, result, user
 
 from openreward_gym import export
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import ImagePart, MessageRecord, ReasoningPart, Rollout, TextPart
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import ImageBlock, Message, ReasoningItem, Rollout, TextBlock
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "examples"))
 
@@ -38,9 +38,9 @@ def rollouts() -> Iterator[Rollout]:
     for number in range(8):
         good = number % 2 == 0
         yield episode(
-            MessageRecord(
+            Message(
                 role="assistant",
-                blocks=[ReasoningPart(text="THOUGHT"), call("weather", {"city": "Oslo", "n": number // 4}, id="1")],
+                blocks=(ReasoningItem(content="THOUGHT"), call("weather", {"city": "Oslo", "n": number // 4}, id="1")),
             ),
             result("SENTINEL rain", id="1"),
             assistant("It rains." if good else "Sun."),
@@ -132,9 +132,9 @@ def test_images_are_where_trl_puts_them() -> None:
     rollout = episode(
         user("look twice"),
         assistant("", call("look", {}, id="1")),
-        MessageRecord(role="tool", tool_call_id="1", blocks=[TextPart(text="here"), ImagePart(data=png(4, 4))]),
+        Message(role="tool", call_id="1", blocks=(TextBlock(text="here"), ImageBlock(data=png(4, 4)))),
         assistant("a square"),
-        MessageRecord(role="user", blocks=[ImagePart(data=png(6, 6)), TextPart(text="and this?")]),
+        Message(role="user", blocks=(ImageBlock(data=png(6, 6)), TextBlock(text="and this?"))),
         assistant("a bigger one"),
     )
     text_only = episode(assistant("nothing to see"))

@@ -12,10 +12,8 @@ from export_rollouts import assistant, episode
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError, RecordError
 from openreward_gym.export import Select
-from openreward_gym.store.groups import SCHEMA
-from openreward_gym.store.labels import Label, write_label
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.store import Group, Label, RolloutStore, write_label
+from openreward_gym.types import Rollout
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def compare(run: Path, rollouts: list[Rollout], **fields: Any) -> None:
     group: dict[str, Any] = {"group": "g", "rollouts": [rollout.id for rollout in rollouts], "rewards": [0.0, 0.5, 1.0]}
     group |= {"scores": [9.0, 1.0, 5.0], "advantages": [1.2, -1.2, 0.0], "discard_reason": None, **fields}
     (run / "groups").mkdir(exist_ok=True)
-    (run / "groups" / "a.jsonl").write_text(json.dumps({"schema": SCHEMA, **group}) + "\n")
+    (run / "groups" / "a.jsonl").write_text(json.dumps({"schema": Group.SCHEMA, **group}) + "\n")
 
 
 def kept(rollouts: Any, **criteria: Any) -> list[str]:
@@ -57,7 +55,7 @@ def test_ratings(run: Path, tmp_path: Path) -> None:
     assert kept(run, min_rating=3) == ["answer 0"]
     assert kept(run, max_rating=3) == ["answer 1"]
     assert reasons(run, tmp_path / "out", min_rating=3) == {"rating below 3": 1, "no rating": 1}
-    with pytest.raises(ConfigurationError, match="min_rating=0"):
+    with pytest.raises(ConfigurationError, match="min_rating must be an integer from 1"):
         Select(min_rating=0)
 
 

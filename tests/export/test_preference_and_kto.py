@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 from export_rollouts import assistant, call, episode, png, result, user
 
 from openreward_gym import export
-from openreward_gym.export.formats.compare import interleaved
+from openreward_gym.export.formats.trl import interleaved
 from openreward_gym.export.select import Facts
-from openreward_gym.types.rollout import ImagePart, MessageRecord, Rollout, ToolRecord
+from openreward_gym.types import ImageBlock, Message, Rollout, ToolCall, ToolSpec
 
 
 def two(good: list[Any], bad: list[Any], **fields: Any) -> list[Rollout]:
@@ -66,7 +67,7 @@ def test_whole_trajectories_only_when_asked() -> None:
                 [assistant("", call("a", {}, id="1")), result("x", id="1"), assistant("1")],
                 [assistant("", call("a", {}, id="1")), result("y", id="1"), assistant("2")],
             ),
-            "they part at what the environment said",
+            "the first difference is not in the model's turns",
         ),
         (two([assistant("", call("a", None, text="{"))], [assistant("b")]), "the chosen side has a malformed call"),
         (
@@ -84,16 +85,16 @@ def test_why_there_is_no_pair(rollouts: list[Rollout], why: str, tmp_path: Path)
 
 def test_other_tools_are_no_pair(tmp_path: Path) -> None:
     good, bad = two([assistant("a")], [assistant("b")])
-    bad.tools = [ToolRecord(name="other")]
+    bad.tools = [ToolSpec(name="other")]
     assert "other tools" in dropped([good, bad], tmp_path)
 
 
 def test_other_images_are_no_pair(tmp_path: Path) -> None:
     rollouts = [
-        episode(MessageRecord(role="user", blocks=[ImagePart(data=png(n, 1))]), assistant(str(n)), reward=float(n), group="g")
+        episode(Message(role="user", blocks=(ImageBlock(data=png(n, 1)),)), assistant(str(n)), reward=float(n), group="g")
         for n in (1, 2)
     ]
-    assert "they part at what the environment said" in dropped(rollouts, tmp_path)
+    assert "the first difference is not in the model's turns" in dropped(rollouts, tmp_path)
 
 
 def test_malformed_rejected_call_is_kept_when_asked() -> None:
@@ -108,7 +109,7 @@ def test_gap_ties_number_and_repetitions_of_pairs(tmp_path: Path) -> None:
     clearest = pairs(rollouts, max_pairs=1)
     assert clearest[0]["chosen"][0]["content"] == "answer 4"
     assert clearest[0]["rejected"][0]["content"] == "answer 0"
-    assert dropped(rollouts, tmp_path)["more than 4 pairs a group"] == 6
+    assert dropped(rollouts, tmp_path)["more than 4 pairs per group"] == 6
     same = [episode(assistant("good"), reward=1.0, group="g")] * 2 + [episode(assistant("bad"), reward=0.0, group="g")]
     assert len(pairs(same, max_pairs=None)) == 1
     assert pairs(rollouts, seed=1) == pairs(rollouts, seed=1)
@@ -150,7 +151,11 @@ def test_prefix_is_equal_byte_for_byte_in_every_pair() -> None:
         assert rejected.reward is not None
         assert chosen.reward > rejected.reward
         histories = [
-            [[p.model_dump(exclude={"id"}) for p in m.blocks] for m in side.messages[:at]] for side in (chosen, rejected)
+            [
+                [replace(block, call_id="") if isinstance(block, ToolCall) else block for block in message.blocks]
+                for message in side.messages[:at]
+            ]
+            for side in (chosen, rejected)
         ]
         assert histories[0] == histories[1]
         assert row["chosen"] != row["rejected"]

@@ -1,6 +1,7 @@
-"""Rollouts against each other: preference pairs, and single completions that are good or bad.
+"""Chat messages for TRL and trainers that read its formats: sft, prompt_completion, prompts, preference, kto.
 
-Trainers of both put the loss on all of a completion, tool results included, so a completion is one assistant message.
+TRL's DPOTrainer and KTOTrainer have a loss on all of a completion, tool results included, so that a completion is one assistant
+message.
 """
 
 from __future__ import annotations
@@ -15,34 +16,116 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from openreward_gym.export import exact
-from openreward_gym.export.conversation import ChatMessage, Conversation
-from openreward_gym.export.formats.base import Context, Format, LeftOut, images_in, up_to_last_turn
+from openreward_gym import jsonio
+from openreward_gym.export.conversation import ChatMessage, Conversation, images_in
+from openreward_gym.export.formats.base import Context, Format, LeftOut, OnePerTask
 from openreward_gym.export.select import Facts
 from openreward_gym.export.tables import Columns, Row
+
+_NO_PROMPT = "the model speaks first: there is no prompt"
+
+
+class Sft(Format):
+    """One row per rollout: `messages` and `tools`.
+
+    TRL trains every assistant message of a row. A rollout whose prompt has one, or that has one of weight 0, is left out.
+    """
+
+    name = "sft"
+    about = "whole conversations for supervised fine-tuning (TRL's SFTTrainer with assistant_only_loss=True)"
+
+    def columns(self) -> Columns:
+        return {"messages": "messages", "tools": "tools"}
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
+        (conversation,) = conversations
+        if conversation.has_other_assistant:
+            raise LeftOut("an assistant message that is not to be trained (take prompt_completion, tokens or axolotl)")
+        messages = self.cells(conversation.messages, conversation.tools)
+        yield self.row(conversation, messages=messages, tools=conversation.tools)
+
+
+class PromptCompletion(Format):
+    """One row per turn of the model: its history and its one message. No tool result is ever in a completion."""
+
+    name = "prompt_completion"
+    about = "one assistant message per row, after its history (TRL's SFTTrainer; the loss is on the completion)"
+
+    def columns(self) -> Columns:
+        return {"prompt": "messages", "completion": "messages", "tools": "tools"}
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
+        (conversation,) = conversations
+        cells = self.cells(conversation.messages, conversation.tools)
+        turns = [turn for turn in conversation.turns if turn > 0]
+        if not turns:
+            raise LeftOut(_NO_PROMPT)
+        for turn in turns[-1:] if self.options.turns == "last" else turns:
+            yield self.row(
+                conversation,
+                prompt=cells[:turn],
+                completion=cells[turn : turn + 1],
+                tools=conversation.tools,
+                images=conversation.images[: images_in(conversation.messages[:turn])],
+            )
+
+
+class Prompts(OnePerTask):
+    """One row per task: the prompt of its episodes, for trainers that play the episodes themselves."""
+
+    name = "prompts"
+    about = "one prompt per task, for online training (TRL's GRPOTrainer)"
+
+    def columns(self) -> Columns:
+        columns = {"prompt": "messages", "tools": "tools", "environment": "text", "split": "text", "task_index": "int"}
+        columns["task_id"] = "text"
+        if self.options.answers:
+            columns.update(task_spec="object", golden_answer="object")
+        return columns
+
+    def task_row(self, conversation: Conversation, prompt: list[ChatMessage]) -> Row:
+        record = conversation.record
+        environment, task = record.get("environment") or {}, record.get("task") or {}
+        return self.row(
+            conversation,
+            prompt=self.cells(prompt, conversation.tools),
+            tools=conversation.tools,
+            environment=environment.get("name", ""),
+            split=environment.get("split"),
+            task_index=task.get("index"),
+            task_id=task.get("id", ""),
+            task_spec=task.get("spec"),
+            # A JSON column is for objects: a bare text that looks like a number would be read as one.
+            golden_answer={"answer": task["golden_answer"]} if "golden_answer" in task else None,
+            images=conversation.images[: images_in(prompt)],
+        )
 
 
 @dataclass(slots=True)
 class _Side:
-    """One rollout of a pair, call ids made equal over rollouts."""
+    """One rollout of a pair, with call ids that are equal over rollouts."""
 
     conversation: Conversation
     messages: list[ChatMessage]
-    keys: list[str]
+    keys: list[bytes]
+    turns: set[int]
     reward: float
 
 
 class Preference(Format):
-    """Pairs within a group: the same history byte for byte, then the first assistant message that differs."""
+    """Pairs within a group: the same history byte for byte, then the first message of the model that differs."""
 
     name = "preference"
     about = "pairs of one assistant message after the same history, the better one chosen (TRL's DPOTrainer)"
     statuses = ("completed", "truncated")
     tolerates = frozenset({"malformed_call", "cut_off_turn"})
-    looks_at_all = True
+    compares_rollouts = True
 
     def columns(self) -> Columns:
         return {"prompt": "messages", "chosen": "messages", "rejected": "messages", "tools": "tools"}
+
+    def all_columns(self) -> Columns:
+        return {**super().all_columns(), "rejected_rollout_id": "text"}
 
     def units(self, facts: Sequence[Facts]) -> Iterator[list[int]]:
         groups: dict[Hashable, list[Facts]] = defaultdict(list)
@@ -58,23 +141,23 @@ class Preference(Format):
         if len({side.reward for side in sides}) < 2:
             raise LeftOut("its group has one reward only")
         pairs = [(better, worse) for better, worse in itertools.permutations(sides, 2) if better.reward > worse.reward]
-        # The clearest first; ties in an order of chance that is the same each time.
+        # The largest difference first; ties in a random order that is the same each time.
         random.Random(f"{self.options.seed} {conversations[0].record['id']}").shuffle(pairs)
         pairs.sort(key=lambda pair: pair[1].reward - pair[0].reward)
         written: set[bytes] = set()
         for better, worse in pairs:
-            found = self._pair(better, worse)
-            if isinstance(found, str):
-                self.context.report.dropped_rows[found] += 1
+            row = self._pair(better, worse)
+            if isinstance(row, str):
+                self.context.report.dropped_rows[row] += 1
                 continue
-            digest = hashlib.blake2b(repr([found[side] for side in ("prompt", "chosen", "rejected")]).encode()).digest()
+            digest = hashlib.blake2b(repr([row[side] for side in ("prompt", "chosen", "rejected")]).encode()).digest()
             if digest in written:
                 self.context.report.dropped_rows["the same pair again"] += 1
             elif self.options.max_pairs is not None and len(written) >= self.options.max_pairs:
-                self.context.report.dropped_rows[f"more than {self.options.max_pairs} pairs a group"] += 1
+                self.context.report.dropped_rows[f"more than {self.options.max_pairs} pairs per group"] += 1
             else:
                 written.add(digest)
-                yield found
+                yield row
 
     def _side(self, conversation: Conversation) -> _Side | None:
         reward = self.context.reward_of(conversation)
@@ -82,10 +165,10 @@ class Preference(Format):
             self.context.report.dropped_rows["a rollout without a reward"] += 1
             return None
         messages = with_equal_ids(conversation.messages)
-        return _Side(conversation, messages, [exact.encode(message) for message in messages], reward)
+        return _Side(conversation, messages, list(map(jsonio.dumps, messages)), set(conversation.turns), reward)
 
     def _pair(self, better: _Side, worse: _Side) -> Row | str:
-        """The row, or why there is none."""
+        """Return the row, or the reason for which the pair is left out."""
         if better.reward - worse.reward < self.options.min_gap:
             return f"rewards closer than {self.options.min_gap:g}"
         if better.conversation.tools != worse.conversation.tools:
@@ -93,17 +176,18 @@ class Preference(Format):
         at = next((n for n, (a, b) in enumerate(zip(better.keys, worse.keys, strict=False)) if a != b), None)
         if at is None:
             return "one says no more than the other"
-        if better.messages[at]["role"] != "assistant" or worse.messages[at]["role"] != "assistant":
-            return "they part at what the environment said"
+        if at not in better.turns or at not in worse.turns:
+            return "the first difference is not in the model's turns"
         if at == 0:
             return "there is no prompt"
         prompt = better.messages[:at]
         images = better.conversation.images[: images_in(prompt)]
         if images != worse.conversation.images[: len(images)]:
-            return "they part at what the environment said"
+            return "the first difference is not in the model's turns"
         chosen, rejected = better.messages[at : at + 1], worse.messages[at : at + 1]
         if self.options.whole_trajectories:
-            chosen, rejected = up_to_last_turn(better.messages)[at:], up_to_last_turn(worse.messages)[at:]
+            chosen = better.messages[at : max(better.turns) + 1]
+            rejected = worse.messages[at : max(worse.turns) + 1]
         return self._checked(better, worse, prompt, chosen, rejected, images)
 
     def _checked(
@@ -122,9 +206,9 @@ class Preference(Format):
         if "cut_off_turn" in better.conversation.problems:
             return "the chosen side was cut off"
         if images_in(chosen) or images_in(rejected):
-            return "an image after they part"
+            return "an image after the first difference"
         ratio = self.options.length_ratio
-        lengths = sorted(len(exact.encode(side)) for side in (chosen, rejected))
+        lengths = sorted(len(jsonio.dumps(side).decode()) for side in (chosen, rejected))
         if ratio is not None and lengths[1] > ratio * lengths[0]:
             return f"lengths differ by more than a factor of {ratio:g}"
         tools = better.conversation.tools
@@ -142,18 +226,15 @@ class Preference(Format):
             images=images,
         )
 
-    def all_columns(self) -> Columns:
-        return {**super().all_columns(), "rejected_rollout_id": "text"}
-
 
 class Kto(Format):
-    """One completion a row with a `label`: is it good? Neighbouring rows come from different groups."""
+    """One completion per row with a `label`, True for a good one. Neighbouring rows come from different groups."""
 
     name = "kto"
-    about = "one assistant message a row with a label, good or bad (TRL's KTOTrainer)"
+    about = "one assistant message per row with a label, good or bad (TRL's KTOTrainer)"
     statuses = ("completed", "truncated")
     tolerates = frozenset({"malformed_call", "cut_off_turn"})
-    looks_at_all = True
+    compares_rollouts = True
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -166,25 +247,25 @@ class Kto(Format):
         rewarded = [fact for fact in facts if fact.reward is not None and not math.isnan(fact.reward)]
         for _ in range(len(facts) - len(rewarded)):
             self.context.report.exclude("no reward")
-        rewards = [fact.reward for fact in rewarded if fact.reward is not None]
+        finite = [fact.reward for fact in rewarded if fact.reward is not None and math.isfinite(fact.reward)]
         if self.options.good_reward is not None:
             self._threshold = self.options.good_reward
-        elif rewards:
-            low, high = min(rewards), max(rewards)
-            # All alike: what has any reward is good.
+        else:
+            low, high = min(finite, default=0.0), max(finite, default=0.0)
+            # If all rewards are equal, any reward above 0 is good.
             self._threshold = low + (high - low) / 2 if high > low else min(math.nextafter(0.0, 1.0), abs(low) or 1.0)
-        chance = random.Random(self.options.seed)
+        rng = random.Random(self.options.seed)
         good = [fact for fact in rewarded if self._is_good(fact.reward)]
         bad = [fact for fact in rewarded if not self._is_good(fact.reward)]
         if self.options.balance_labels and good and bad:
-            least = min(len(good), len(bad))
-            for _ in range(len(rewarded) - 2 * least):
+            smaller = min(len(good), len(bad))
+            for _ in range(len(rewarded) - 2 * smaller):
                 self.context.report.exclude("balanced by label")
-            good, bad = chance.sample(good, least), chance.sample(bad, least)
-        for fact in interleaved([*good, *bad], chance):
+            good, bad = rng.sample(good, smaller), rng.sample(bad, smaller)
+        for fact in interleaved([*good, *bad], rng):
             yield [fact.number]
 
-    def _is_good(self, reward: Any) -> bool:
+    def _is_good(self, reward: float | None) -> bool:
         return reward is not None and float(reward) >= self._threshold
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
@@ -193,7 +274,7 @@ class Kto(Format):
         good = self._is_good(self.context.reward_of(conversation))
         turns = [turn for turn in conversation.turns if turn > 0]
         if not turns:
-            raise LeftOut("the assistant speaks first: there is no prompt")
+            raise LeftOut(_NO_PROMPT)
         for turn in turns if self.options.turns == "all" else turns[-1:]:
             prompt, completion = conversation.messages[:turn], [conversation.messages[turn]]
             if is_malformed(prompt) or (
@@ -214,55 +295,55 @@ class Kto(Format):
 
 
 def with_equal_ids(messages: list[ChatMessage]) -> list[ChatMessage]:
-    """`messages` with call ids by position: rollouts that said the same get the same bytes."""
-    names: dict[str, str] = {}
-    found = []
+    """Return messages with call ids by position, so that equal conversations of two rollouts are equal byte for byte."""
+    ids: dict[str, str] = {}
+    renamed = []
     turn = -1
     for message in messages:
         turn += message["role"] == "assistant"
         if "tool_calls" in message:
             calls = []
             for number, call in enumerate(message["tool_calls"]):
-                names[call["id"]] = f"call_{turn}_{number}"
-                calls.append({**call, "id": names[call["id"]]})
+                ids[call["id"]] = f"call_{turn}_{number}"
+                calls.append({**call, "id": ids[call["id"]]})
             message = {**message, "tool_calls": calls}
         elif "tool_call_id" in message:
-            message = {**message, "tool_call_id": names.get(message["tool_call_id"], message["tool_call_id"])}
-        found.append(message)
-    return found
+            message = {**message, "tool_call_id": ids.get(message["tool_call_id"], message["tool_call_id"])}
+        renamed.append(message)
+    return renamed
 
 
 def is_malformed(messages: Iterable[ChatMessage]) -> bool:
-    """Whether a call's arguments are not an object."""
+    """Return True if the arguments of a call are not an object."""
     return any(
         not isinstance(call["function"]["arguments"], dict) for message in messages for call in message.get("tool_calls", ())
     )
 
 
 def _renders(context: Context, prompt: list[ChatMessage], completion: list[ChatMessage], tools: Any) -> bool:
-    """Whether a completion with a malformed call may be written: asked for, or the template renders it."""
+    """Return True if a completion with a malformed call may be written: by an option, or because the template renders it."""
     if context.options.malformed_calls == "keep":
         return True
     return context.template is not None and context.template.renders([*prompt, *completion], tools)
 
 
-def interleaved(facts: Sequence[Facts], chance: random.Random) -> Iterator[Facts]:
-    """In an order of chance in which neighbours are of different groups, as far as the groups' sizes allow."""
+def interleaved(facts: Sequence[Facts], rng: random.Random) -> Iterator[Facts]:
+    """Yield in a random order in which neighbours are of different groups, as far as the groups' sizes allow."""
     groups: dict[Hashable, list[Facts]] = defaultdict(list)
-    for fact in chance.sample(list(facts), len(facts)):
+    for fact in rng.sample(list(facts), len(facts)):
         groups[fact.group].append(fact)
-    # The group with the most left goes next, unless it went last.
-    heap = [(-len(group), chance.random(), number) for number, group in enumerate(groups.values())]
+    # The group with the most rollouts left comes next, unless it came last.
+    heap = [(-len(group), rng.random(), number) for number, group in enumerate(groups.values())]
     heapq.heapify(heap)
     members = list(groups.values())
     held: tuple[int, float, int] | None = None
     while heap or held is not None:
         if not heap:
-            # Only the group that went last is left.
+            # Only the group that came last is left.
             yield from members[held[2]]  # type: ignore[index]
             return
         left, _, number = heapq.heappop(heap)
         yield members[number].pop()
         if held is not None:
             heapq.heappush(heap, held)
-        held = (left + 1, chance.random(), number) if left < -1 else None
+        held = (left + 1, rng.random(), number) if left < -1 else None

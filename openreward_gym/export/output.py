@@ -1,0 +1,315 @@
+"""`to_dataset`, `write` and `push`: rollouts as a dataset in memory, as files, or as a repository on the HuggingFace Hub."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack
+
+from openreward_gym.errors import ConfigurationError, StoreError
+from openreward_gym.export import tables
+from openreward_gym.export.card import write_card
+from openreward_gym.export.formats import Format, FormatName, format_of
+from openreward_gym.export.options import ExportKeywords, ExportOptions, Select
+from openreward_gym.export.pipeline import ImagesFound, Pipeline, Progress
+from openreward_gym.export.reader import RolloutReader, RolloutSource
+from openreward_gym.export.report import Report
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from huggingface_hub import HfApi
+
+    from openreward_gym.export.template import ChatTemplate, Tokenizer
+
+T = TypeVar("T")
+
+FormatLike: TypeAlias = "FormatName | str | type[Format]"
+"""A format's name, or its class."""
+
+# Formats that are useless without what a public dataset must not show.
+_WHOLE_RECORDS = ("rollouts", "nemo_gym")
+
+
+def to_dataset(
+    rollouts: RolloutSource,
+    format: FormatLike = "sft",
+    select: Select | None = None,
+    tokenizer: Tokenizer | None = None,
+    **options: Unpack[ExportKeywords],
+) -> Dataset:
+    """Return rollouts as a `datasets.Dataset` in memory.
+
+    Args:
+        rollouts: A store, a selection of it, a run's path, several paths, or `Rollout` objects.
+        format: One of `format_names()`, or a format's class.
+        select: Criteria for the rollouts; None takes those that the format is for.
+        tokenizer: A transformers tokenizer or processor, a model's name, or a folder. The format `tokens` needs it; other formats
+            fit conversations to its chat template. None fits them to no template.
+        **options: Options of the rows, the fields of `ExportOptions`.
+
+    Raises:
+        ConfigurationError: A format or an option is unknown, or the path is not a run.
+        RecordError: A line is not a valid record.
+
+    Example:
+        >>> from openreward_gym import AssistantMessage, Rollout, UserMessage, export
+        >>> messages = [UserMessage("2 + 2?"), AssistantMessage("4")]
+        >>> rollout = Rollout(status="completed", messages=messages, reward=1.0)
+        >>> dataset = export.to_dataset([rollout], format="sft", columns=("reward",))
+        >>> dataset[0]["messages"][1], dataset[0]["reward"]
+        ({'role': 'assistant', 'content': '4'}, 1.0)
+    """
+    kind = format_of(format)
+    chosen = ExportOptions.from_keywords(options)
+    pipelines = _pipelines(RolloutReader.of(rollouts), kind, select, chosen, _template(kind, tokenizer))
+    _, dataset = _first_that_fits(pipelines, lambda pipeline: tables.dataset_of(pipeline.rows(), pipeline.columns, chosen.compat))
+    return dataset
+
+
+def write(
+    rollouts: RolloutSource,
+    output: str | os.PathLike[str],
+    formats: Sequence[FormatLike] | FormatLike = ("sft",),
+    select: Select | None = None,
+    tokenizer: Tokenizer | None = None,
+    *,
+    progress: Progress | None = None,
+    **options: Unpack[ExportKeywords],
+) -> Report:
+    """Write rollouts as files, in constant memory.
+
+    `output` gets a folder for each format (Parquet, or JSONL for trainers that read lines), `report.json`, and a dataset card
+    `README.md` with pictures; `datasets.load_dataset(output, "sft")` loads a format. The files of a format appear when all of
+    them are written, and replace those of an earlier export of the same format.
+
+    Args:
+        rollouts, select, tokenizer, **options: See `to_dataset`.
+        output: The folder, which is made if it is missing.
+        formats: One or more of `format_names()`, or formats' classes.
+        progress: Called with the number of rollouts read and the number of all rollouts, for each format from the beginning.
+
+    Returns:
+        Report of the rows written and of the rollouts left out, by reason; `str(report)` is the text for a terminal.
+
+    Raises:
+        ConfigurationError: A format or an option is unknown, or the path is not a run.
+        RecordError: A line is not a valid record.
+
+    Example:
+        >>> from openreward_gym import AssistantMessage, Rollout, UserMessage, export
+        >>> messages = [UserMessage("2 + 2?"), AssistantMessage("4")]
+        >>> rollouts = [Rollout(status="completed", messages=messages, reward=reward) for reward in (0.0, 1.0)]
+        >>> report = export.write(rollouts, "out", formats=["sft"], select=export.Select(min_reward=0.5))
+        >>> print(report)
+        sft: 1 row from 1 of 2 rollouts
+          left out      1  reward below 0.5
+          file     sft/train-00000-of-00001.parquet
+        in out
+    """
+    return _write_files(rollouts, output, formats, select, tokenizer, progress, ExportOptions.from_keywords(options))
+
+
+def push(
+    rollouts: RolloutSource,
+    repository: str,
+    formats: Sequence[FormatLike] | FormatLike = ("sft",),
+    select: Select | None = None,
+    tokenizer: Tokenizer | None = None,
+    *,
+    private: bool = True,
+    revision: str | None = None,
+    message: str = "Export of rollouts",
+    progress: Progress | None = None,
+    **options: Unpack[ExportKeywords],
+) -> Report:
+    """Write rollouts and upload them as a dataset of several configurations, with card and report.
+
+    Everything is written to a temporary folder first, so that errors of the export are raised before anything is uploaded. The
+    upload is one commit. The commit keeps text above the mark in the repository's card, replaces files of the same formats and
+    leaves other files alone. `load_dataset(repository, "sft")` loads a format.
+
+    Args:
+        rollouts, formats, select, tokenizer, progress, **options: See `write`.
+        repository: "owner/name" on the Hub, or the path of a local folder (absolute, or beginning with a dot), which gets the
+            same files.
+        private: Whether a repository that does not exist yet is made private. A public one gets no task specs, golden answers or
+            metadata; the formats `rollouts` and `nemo_gym` need `answers=True` for it.
+        revision: The branch; None for the main one.
+        message: The message of the commit.
+
+    Raises:
+        ConfigurationError: A public push of whole records was not confirmed, or a format or an option is unknown.
+        StoreError: The Hub refused the upload, or could not be reached.
+
+    Example:
+        >>> from openreward_gym import AssistantMessage, Rollout, UserMessage, export
+        >>> rollout = Rollout(status="completed", messages=[UserMessage("2 + 2?"), AssistantMessage("4")])
+        >>> export.push([rollout], "./repository").rows
+        {'sft': 1}
+    """
+    kinds = _kinds(formats)
+    whole = [kind.name for kind in kinds if kind.name in _WHOLE_RECORDS]
+    chosen = ExportOptions.from_keywords(options)
+    if not private and whole and not chosen.answers:
+        raise ConfigurationError(
+            f"{' and '.join(whole)} would publish task specs, golden answers and metadata: leave it out, "
+            "push privately, or pass answers=True"
+        )
+    if repository.startswith((".", os.sep)):
+        return _write_files(rollouts, repository, kinds, select, tokenizer, progress, chosen, for_hub=True)
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with tempfile.TemporaryDirectory(prefix="openreward-gym-push-") as name:
+        folder = Path(name)
+        with _hub_errors(repository):
+            _download_card(api, repository, revision, folder)
+        report = _write_files(rollouts, folder, kinds, select, tokenizer, progress, chosen, for_hub=True)
+        with _hub_errors(repository):
+            api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
+            _commit(api, repository, revision, message, folder, report)
+    report.output = f"{api.endpoint}/datasets/{repository}"
+    return report
+
+
+def _write_files(
+    rollouts: RolloutSource,
+    output: str | os.PathLike[str],
+    formats: Sequence[FormatLike] | FormatLike,
+    select: Select | None,
+    tokenizer: Tokenizer | None,
+    progress: Progress | None,
+    options: ExportOptions,
+    *,
+    for_hub: bool = False,
+) -> Report:
+    """Write rollouts as files; `for_hub` writes tables in chunks of which the Hub stores each once."""
+    kinds = _kinds(formats)
+    templates = [_template(kind, tokenizer) for kind in kinds]
+    folder = Path(output)
+    reader = RolloutReader.of(rollouts)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = Report(str(folder))
+    for kind, template in zip(kinds, templates, strict=True):
+        pipelines = _pipelines(reader, kind, select, options, template, progress, folder / kind.name)
+        pipeline, files = _first_that_fits(
+            pipelines, partial(_write_format, kind=kind, options=options, folder=folder / kind.name, for_hub=for_hub)
+        )
+        pipeline.report.files = [file.relative_to(folder).as_posix() for file in files]
+        pipeline.report.bytes = sum(file.stat().st_size for file in files)
+        report.formats[kind.name] = pipeline.report
+    tables.write_json(report.to_dict(), folder / "report.json")
+    write_card(report, {kind.name: kind for kind in kinds}, options, folder)
+    return report
+
+
+def _write_format(pipeline: Pipeline, kind: type[Format], options: ExportOptions, folder: Path, for_hub: bool) -> list[Path]:
+    """Write the files of one format and return them."""
+    rows, columns = pipeline.rows(), pipeline.columns
+    if kind.file == "jsonl":
+        if not kind.further_keys:
+            # Lines have no null, and no keys but the columns.
+            rows = ({name: value for name, value in row.items() if name in columns and value is not None} for row in rows)
+        files = tables.write_jsonl(rows, folder, "train")
+    else:
+        files = tables.write_parquet(rows, columns, options.compat, folder, "train", for_hub=for_hub)
+    if pipeline.image_files is not None:
+        pipeline.image_files.remove_others()
+    return files
+
+
+def _kinds(formats: Sequence[FormatLike] | FormatLike) -> list[type[Format]]:
+    """Return the classes of formats, each once."""
+    kinds = [format_of(item) for item in ([formats] if isinstance(formats, (str, type)) else formats)]
+    if not kinds:
+        raise ConfigurationError("formats is empty: name at least one format, like formats=['sft']")
+    kinds = list(dict.fromkeys(kinds))
+    names = [kind.name for kind in kinds]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"two formats have the same name: {', '.join(names)}")
+    return kinds
+
+
+def _pipelines(
+    reader: RolloutReader,
+    kind: type[Format],
+    select: Select | None,
+    options: ExportOptions,
+    template: ChatTemplate | None,
+    progress: Progress | None = None,
+    folder: Path | None = None,
+) -> Iterator[Pipeline]:
+    """Yield a pipeline that reads once, then one that first looks for images."""
+    for look_first in (False, True):
+        yield Pipeline(reader, kind, select or Select(), options, template, progress, look_first, folder)
+
+
+def _first_that_fits(pipelines: Iterator[Pipeline], use: Callable[[Pipeline], T]) -> tuple[Pipeline, T]:
+    """Use the first pipeline; if an image turns up for which its rows have no column, use the second one."""
+    pipeline = next(pipelines)
+    try:
+        return pipeline, use(pipeline)
+    except ImagesFound:
+        pipeline = next(pipelines)
+        return pipeline, use(pipeline)
+
+
+def _template(kind: type[Format], tokenizer: Tokenizer | None) -> ChatTemplate | None:
+    if tokenizer is None:
+        if kind.needs_tokenizer:
+            raise ConfigurationError(f"the format {kind.name!r} needs a tokenizer: pass tokenizer='a model's name or folder'")
+        return None
+    from openreward_gym.export.template import ChatTemplate
+
+    return ChatTemplate.of(tokenizer)
+
+
+def _commit(api: HfApi, repository: str, revision: str | None, message: str, folder: Path, report: Report) -> None:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    existing = api.list_repo_files(repository, repo_type="dataset", revision=revision)
+    stale = [file for file in existing if file.split("/")[0] in (*report.formats, "pictures") and file not in files]
+    operations: list[Any] = [CommitOperationDelete(path_in_repo=file) for file in stale]
+    operations += [CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(file)) for path, file in files.items()]
+    api.create_commit(repository, operations, commit_message=message, repo_type="dataset", revision=revision)
+
+
+@contextmanager
+def _hub_errors(repository: str) -> Iterator[None]:
+    """Raise every error on the way to the Hub as a StoreError of one line that says what to do."""
+    try:
+        yield
+    except Exception as error:  # of the Hub, the network or the token
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        # For a broken connection, the message of the Hub's library does not say what broke.
+        cause = f": {error.__cause__!r}" if error.__cause__ is not None else ""
+        raise StoreError(
+            f"{repository} was not pushed: {reason}{cause} (it needs a token that may write there: "
+            "`hf auth login`, or HF_TOKEN; pushing to ./folder writes the same files locally)"
+        ) from error
+
+
+def _download_card(api: HfApi, repository: str, revision: str | None, folder: Path) -> None:
+    """Copy the repository's card into `folder`, so that text which somebody wrote in it is kept."""
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    for wait_s in (1.0, 3.0, None):
+        try:
+            path = api.hf_hub_download(repository, "README.md", repo_type="dataset", revision=revision)
+        except LocalEntryNotFoundError:
+            # The Hub was not reached: there may be a card.
+            if wait_s is None:
+                raise
+            time.sleep(wait_s)
+        except (EntryNotFoundError, RepositoryNotFoundError):
+            return
+        else:
+            shutil.copyfile(path, folder / "README.md")
+            return

@@ -1,0 +1,243 @@
+"""Rollouts to export: a store, the path of a run, or any rollouts; read as often as a format needs, one at a time.
+
+Exports read records as the JSON values of `Rollout.to_dict`, not as `Rollout` objects, because that takes a fifth of the time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from openreward_gym import jsonio
+from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.store import Group, Label, RolloutStore, RolloutView, read_groups, read_labels
+from openreward_gym.store.index import Place
+from openreward_gym.types import Rollout
+from openreward_gym.types.rollout import SCHEMA, check_schema
+
+RolloutSource: TypeAlias = (
+    RolloutStore | RolloutView | str | os.PathLike[str] | Iterable[Rollout] | Sequence[str | os.PathLike[str]]
+)
+"""What an export reads: a store, a selection of it, a run's path, several paths, or rollouts."""
+
+Record: TypeAlias = dict[str, Any]
+"""A rollout as JSON values, without the fields at their defaults: the result of `Rollout.to_dict`."""
+
+
+@dataclass(slots=True)
+class Annotations:
+    """Remarks about a rollout by its trainer, or by readers after it was recorded.
+
+    Attributes:
+        labels: Names: those of the record, and the tags of a reader.
+        rating: A reader's rating, 1 (worst) to 5; None if missing.
+        advantage, score: Within its group; None if missing.
+        discard_reason: The reason for which a trainer discarded the rollout; None if none did.
+    """
+
+    labels: list[str] = field(default_factory=list)
+    rating: int | None = None
+    advantage: float | None = None
+    score: float | None = None
+    discard_reason: str | None = None
+
+
+class RolloutReader:
+    """Reads records by number, with their images and annotations.
+
+    Args:
+        count: The number of rollouts.
+        read: Returns the record of a number, and whether all of its text is valid UTF-8.
+        images: Returns the bytes of an image by its SHA-256; None if all images are inside the records.
+        runs: Folders in which readers' labels and compared groups are looked up.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        read: Callable[[int], tuple[Record, bool]],
+        images: Callable[[str], bytes] | None,
+        runs: Sequence[str] = (),
+    ) -> None:
+        self._count = count
+        self._read = read
+        self._images = images
+        self._runs = runs
+
+    @classmethod
+    def of(cls, rollouts: RolloutSource) -> RolloutReader:
+        """Return a reader of whatever an export takes.
+
+        Raises:
+            ConfigurationError: The argument has no rollouts.
+            StoreError: A path is not a run.
+        """
+        if isinstance(rollouts, (str, os.PathLike)):
+            rollouts = RolloutStore.open(rollouts)
+        if isinstance(rollouts, RolloutStore):
+            return cls._of_store(rollouts, rollouts.places())
+        if isinstance(rollouts, RolloutView):
+            return cls._of_store(rollouts.store, rollouts.places)
+        if not isinstance(rollouts, Iterable):
+            raise ConfigurationError(
+                f"a {type(rollouts).__name__} has no rollouts: pass a store, a run's path, or Rollout objects"
+            )
+        items: list[Any] = list(rollouts)
+        if items and all(isinstance(item, (str, os.PathLike)) for item in items):
+            store = RolloutStore.open(items)
+            return cls._of_store(store, store.places())
+        odd = next((item for item in items if not isinstance(item, Rollout)), None)
+        if odd is not None:
+            raise ConfigurationError(f"a {type(odd).__name__} is not a Rollout: pass a store, a run's path, or Rollout objects")
+
+        def read(number: int) -> tuple[Record, bool]:
+            record = items[number].to_dict()
+            return record, jsonio.is_utf8(record)
+
+        return cls(len(items), read, None)
+
+    @classmethod
+    def _of_store(cls, store: RolloutStore, places: Sequence[Place]) -> RolloutReader:
+        def read(number: int) -> tuple[Record, bool]:
+            line = store.line(places[number])
+            try:
+                record = jsonio.loads(line)
+                check_schema(record.get("schema"), SCHEMA, "rollout")
+            except (ValueError, AttributeError, RecordError):
+                # The store's own reader names what is wrong.
+                return store.read(places[number]).to_dict(), False
+            # JSON text is valid UTF-8; a lone surrogate can only come from an escape.
+            return record, (b"\\ud" not in line and b"\\uD" not in line) or jsonio.is_utf8(record)
+
+        return cls(len(places), read, store.image, store.paths)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, number: int) -> tuple[Record, bool]:
+        """Return the record, and whether all of its text is valid UTF-8.
+
+        Raises:
+            RecordError: It is not a valid record.
+        """
+        return self._read(number)
+
+    def image(self, block: Record) -> bytes | None:
+        """Return the bytes of an image block; None if they are missing, or are not base64."""
+        if block.get("data"):
+            try:
+                return base64.b64decode(block["data"], validate=True) or None
+            except (binascii.Error, ValueError, TypeError):
+                return None
+        if self._images is None or not isinstance(block.get("sha256"), str):
+            return None
+        try:
+            return self._images(block["sha256"])
+        except StoreError:
+            return None
+
+    def annotations(self, record: Record) -> Annotations:
+        """Return the annotations in a record, in its run's `labels.jsonl` and in its run's `groups/`.
+
+        Raises:
+            RecordError: A line of `groups/` is not a valid group.
+        """
+        labels, compared = self._annotations_of_runs
+        annotations = Annotations(list(_label_names(record)), discard_reason=record.get("discard_reason"))
+        annotations.advantage = number_of(record.get("advantage"))
+        label = labels.get(record["id"])
+        if label is not None:
+            annotations.labels += [tag for tag in label.tags if tag not in annotations.labels]
+            annotations.rating = label.rating
+        if record["id"] in compared:
+            group, number = compared[record["id"]]
+            annotations.advantage = group.advantages[number] if group.advantages else annotations.advantage
+            annotations.score = group.scores[number] if group.scores else None
+            annotations.discard_reason = group.discard_reason or annotations.discard_reason
+        return annotations
+
+    @cached_property
+    def _annotations_of_runs(self) -> tuple[dict[str, Label], dict[str, tuple[Group, int]]]:
+        labels: dict[str, Label] = {}
+        compared: dict[str, tuple[Group, int]] = {}
+        for run in self._runs:
+            labels |= read_labels(run)
+            for group in read_groups(run):
+                compared |= {rollout: (group, number) for number, rollout in enumerate(group.rollouts)}
+        return labels, compared
+
+
+def _label_names(record: Record) -> Iterator[str]:
+    for label in record.get("labels") or ():
+        if isinstance(label, dict):
+            yield from (str(label[key]) for key in ("name", "label", "value") if label.get(key) is not None)
+        else:
+            yield str(label)
+
+
+def is_model_turn(message: Record) -> bool:
+    """Return True for a turn of the recorded model; assistant messages of a record that does not tell origins count as such."""
+    return message["role"] == "assistant" and message.get("origin") in ("policy", None)
+
+
+def is_trained(message: Record) -> bool:
+    """Return True for a turn that is a target of training: one of the model's, unless its weight is 0."""
+    return is_model_turn(message) and message.get("weight") != 0
+
+
+def sampled_of(message: Record) -> Record:
+    """Return the provider's report on a message; empty if there is no report."""
+    report: Record = message.get("sampled") or {}
+    return report
+
+
+def number_of(value: Any) -> float | None:
+    """Return a recorded number as a float; NaN and the infinities are recorded as texts."""
+    return None if value is None else float(value)
+
+
+def rewards_of(record: Record) -> list[float]:
+    """Return the rewards that the environment gave, in order."""
+    return [float(message["reward"]) for message in record.get("messages") or () if message.get("reward") is not None]
+
+
+def num_turns_of(record: Record) -> int:
+    """Return the number of the model's turns."""
+    return sum(map(is_model_turn, record.get("messages") or ()))
+
+
+def tokens_of(record: Record) -> int | None:
+    """Return the length of the conversation in tokens, as the provider counted at the last turn; None if not observed."""
+    for message in reversed(record.get("messages") or ()):
+        if is_model_turn(message):
+            usage = sampled_of(message).get("usage") or {}
+            prompt, output = usage.get("input_tokens"), usage.get("output_tokens")
+            return None if prompt is None or output is None else int(prompt) + int(output)
+    return None
+
+
+def model_of(record: Record) -> str | None:
+    """Return the name of the model; None if not recorded."""
+    model = record.get("model") or {}
+    name = model.get("name") or model.get("model") or model.get("checkpoint")
+    return None if name is None else str(name)
+
+
+def task_of(record: Record) -> Hashable:
+    """Return a value that is equal for equal tasks."""
+    task, environment = record.get("task") or {}, record.get("environment") or {}
+    if task.get("id"):
+        return str(task["id"])
+    if task.get("index") is not None:
+        return (environment.get("name"), environment.get("variant"), environment.get("split"), task["index"])
+    return ("rollout", record["id"])
+
+
+def group_of(record: Record) -> Hashable:
+    """Return a value that is equal for rollouts that are compared: their `group`, or else their task."""
+    return ("group", record["group"]) if record.get("group") else task_of(record)
