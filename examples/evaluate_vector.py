@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 
 from openreward_gym import RolloutStore
-from openreward_gym.reports.summary import summarize
+from openreward_gym.reports import summarize
 from openreward_gym.wrappers import RecordRollouts
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -48,13 +48,13 @@ def report(
 
 
 def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots: Path | None = None) -> None:
-    from openreward_gym.reports.report import report_of, write_html
+    from openreward_gym.reports import make_report, write_html
 
-    found = report_of(runs, _coverage(runs))
+    found = make_report(runs, _coverage(runs))
     if page is not None:
         write_html(found, page)
     if plots is not None:
-        from openreward_gym.reports.plots import write_pngs
+        from openreward_gym.reports import write_pngs
 
         write_pngs(found.charts, plots)
     print(json.dumps(found.to_dict(), indent=2) if as_json else found.to_text())

@@ -1,4 +1,4 @@
-"""Pictures of runs: rewards, tasks, turns and tokens as bars, inline in a page (SVG) or as PNG files (extra `plots`)."""
+"""Bar charts of rewards, tasks, turns and tokens, as SVG inside a page or as PNG files (extra `plots`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from openreward_gym.errors import MissingExtraError, StoreError
-from openreward_gym.reports.statistics import mean
+from openreward_gym.reports.statistics import mean, task_key
 from openreward_gym.types.rollout import Rollout
 
 COLOURS = ("#2f6db3", "#e08a1e", "#3a9a5b", "#a64d79", "#6b6b6b", "#17a2a2")
@@ -23,19 +23,25 @@ WIDTH, HEIGHT = 560, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 34, 46
 _MOST_LABELS = 14
 _LARGEST, _SMALLEST = 1e300, 1e-300
-"""What is beyond is drawn as these: the differences of such numbers are no floats any more."""
+"""Values beyond these bounds are clipped: differences of such numbers overflow or underflow a float."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Bars, side by side where there are several series.
+    """A bar chart; the bars of several series stand side by side.
 
     Attributes:
-        name: For files.
-        title, x, y: What it shows, and on which axes.
-        labels: Below the bars, one a place.
-        series: (name, heights) of each run; None is a place without a bar.
-        note: What was left out; empty for nothing.
+        name: The file's name, without its extension.
+        title: The title.
+        x: The label of the x axis.
+        y: The label of the y axis.
+        labels: The labels of the positions on the x axis.
+        series: The (name, heights) of each run; None is a position without a bar.
+        note: A remark on what is left out; empty if everything is drawn.
+
+    Example:
+        >>> Chart("tasks", "Mean reward by task", "task", "mean reward", ("0", "1"), (("run", (0.5, 1.0)),)).labels
+        ('0', '1')
     """
 
     name: str
@@ -49,7 +55,7 @@ class Chart:
 
 @dataclass(slots=True)
 class Measures:
-    """What a run's rollouts measured, a few bytes each; `watch` fills it."""
+    """Measurements of a run's rollouts, a few bytes per rollout; `tap` collects them."""
 
     rewards: array[float] = field(default_factory=lambda: array("d"))
     turns: array[float] = field(default_factory=lambda: array("d"))
@@ -57,11 +63,11 @@ class Measures:
     by_task: dict[str, list[float]] = field(default_factory=dict)
     places: dict[str, tuple[str, str, float]] = field(default_factory=dict)
 
-    def watch(self, rollouts: Iterable[Rollout]) -> Iterator[Rollout]:
-        """The same rollouts, noted as they pass."""
+    def tap(self, rollouts: Iterable[Rollout]) -> Iterator[Rollout]:
+        """Yield the rollouts unchanged and record their measurements."""
         for rollout in rollouts:
             environment = rollout.environment
-            task = rollout.task.id or f"{environment.name}/{environment.split}/{rollout.task.index}"
+            task = task_key(rollout)
             if task not in self.places:
                 place = math.inf if rollout.task.index is None else rollout.task.index
                 self.places[task] = (environment.name, environment.split or "", place)
@@ -74,15 +80,15 @@ class Measures:
             yield rollout
 
 
-def charts_of(runs: Mapping[str, Measures]) -> list[Chart]:
-    """The charts of runs by name; one that would be empty is left out."""
-    found = [
+def make_charts(runs: Mapping[str, Measures]) -> list[Chart]:
+    """Return the charts of runs by name, without the empty ones."""
+    charts = [
         _histogram("rewards", "Rewards", "reward", {name: run.rewards for name, run in runs.items()}),
         _tasks(runs),
-        _histogram("turns", "Turns", "assistant messages a rollout", {name: run.turns for name, run in runs.items()}),
-        _histogram("tokens", "Tokens", "output tokens a rollout", {name: run.tokens for name, run in runs.items()}),
+        _histogram("turns", "Turns", "assistant messages per rollout", {name: run.turns for name, run in runs.items()}),
+        _histogram("tokens", "Tokens", "output tokens per rollout", {name: run.tokens for name, run in runs.items()}),
     ]
-    return [chart for chart in found if chart is not None]
+    return [chart for chart in charts if chart is not None]
 
 
 def _tasks(runs: Mapping[str, Measures]) -> Chart | None:
@@ -92,16 +98,14 @@ def _tasks(runs: Mapping[str, Measures]) -> Chart | None:
         return None
     shown = tasks[:MOST_TASKS]
     several = len({places[task][:2] for task in shown}) > 1
-    series = tuple(
-        (name, tuple(_drawn(run.by_task[task]) if task in run.by_task else None for task in shown)) for name, run in runs.items()
-    )
+    series = tuple((name, tuple(_clipped_mean(run.by_task.get(task)) for task in shown)) for name, run in runs.items())
     note = f"the first {len(shown)} of {len(tasks)} tasks" if len(shown) < len(tasks) else ""
     labels = tuple(_task_label(places[task], task, several) for task in shown)
     return Chart("tasks", "Mean reward by task", "task", "mean reward", labels, series, note)
 
 
-def _drawn(rewards: Sequence[float]) -> float:
-    return max(-_LARGEST, min(_LARGEST, mean(rewards)))
+def _clipped_mean(rewards: Sequence[float] | None) -> float | None:
+    return None if rewards is None else max(-_LARGEST, min(_LARGEST, mean(rewards)))
 
 
 def _task_label(place: tuple[str, str, float], task: str, several: bool) -> str:
@@ -111,30 +115,29 @@ def _task_label(place: tuple[str, str, float], task: str, several: bool) -> str:
 
 
 def _histogram(name: str, title: str, x: str, values: Mapping[str, Sequence[float]]) -> Chart | None:
-    """How many rollouts have each value: one bar a value where there are few, else one a range."""
-    everything = [value for run in values.values() for value in run]
-    if not everything:
+    """Count the rollouts per value if there are few distinct values, else per range of values."""
+    distinct = sorted({value for run in values.values() for value in run})
+    if not distinct:
         return None
-    distinct = sorted(set(everything))
     if len(distinct) <= MOST_BINS // 2:
         labels = [_number(value) for value in distinct]
-        counts = {run: [found.count(value) for value in distinct] for run, found in ((r, list(v)) for r, v in values.items())}
+        counts = {run: [list(measured).count(value) for value in distinct] for run, measured in values.items()}
     else:
-        edges = _edges(distinct)
-        labels = [_range(low, high, whole=edges.whole) for low, high in edges.pairs()]
-        counts = {run: edges.count(found) for run, found in values.items()}
-    series = tuple((run, tuple(float(count) for count in found)) for run, found in counts.items())
+        bins = _bins(distinct)
+        labels = [_range(low, high, integers=bins.integers) for low, high in bins.pairs()]
+        counts = {run: bins.count(measured) for run, measured in values.items()}
+    series = tuple((run, tuple(map(float, heights))) for run, heights in counts.items())
     return Chart(name, title, x, "rollouts", tuple(labels), series)
 
 
 @dataclass(frozen=True, slots=True)
-class _Edges:
-    """Equal ranges, each from its lower edge to below its upper one."""
+class _Bins:
+    """Half-open ranges [low, low + width) of equal width."""
 
     low: float
     width: float
     number: int
-    whole: bool
+    integers: bool
 
     def pairs(self) -> Iterator[tuple[float, float]]:
         return ((self.low + place * self.width, self.low + (place + 1) * self.width) for place in range(self.number))
@@ -146,26 +149,25 @@ class _Edges:
         return counts
 
 
-def _edges(distinct: Sequence[float]) -> _Edges:
+def _bins(distinct: Sequence[float]) -> _Bins:
     low, high = distinct[0], distinct[-1]
-    whole = all(value == int(value) for value in distinct)
-    if whole:
+    if all(value == int(value) for value in distinct):
         width = float(math.ceil((high - low + 1) / MOST_BINS))
-        return _Edges(low, width, math.ceil((high - low + 1) / width), True)
+        return _Bins(low, width, math.ceil((high - low + 1) / width), True)
     width = _nice((high - low) / MOST_BINS)
     low = math.floor(low / width) * width
-    return _Edges(low, width, max(1, math.floor((high - low) / width) + 1), False)
+    return _Bins(low, width, max(1, math.floor((high - low) / width) + 1), False)
 
 
 def _nice(step: float) -> float:
-    """The next of 1, 2, 2.5, 5 times a power of ten."""
+    """Round up to 1, 2, 2.5 or 5 times a power of ten."""
     step = max(step, _SMALLEST)
     power = 10.0 ** math.floor(math.log10(step))
     return next(power * factor for factor in (1, 2, 2.5, 5, 10, 20) if power * factor >= step * (1 - 1e-9))
 
 
-def _range(low: float, high: float, *, whole: bool) -> str:
-    if whole:
+def _range(low: float, high: float, *, integers: bool) -> str:
+    if integers:
         return _number(low) if high - low == 1 else f"{_number(low)}–{_number(high - 1)}"
     return f"{low:.3g}–{high:.3g}"
 
@@ -181,21 +183,26 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _span(chart: Chart) -> tuple[float, float]:
-    """From where to where the y axis goes; 0 is always on it."""
+    """Return the bounds of the y axis, which always includes 0."""
     heights = [height for _, series in chart.series for height in series if height is not None]
     low, high = min(0.0, *heights, 0.0), max(0.0, *heights, 0.0)
     return (low, high) if high - low > 0 else (0.0, 1.0)
 
 
 def _shown_labels(chart: Chart) -> set[int]:
-    """The places whose labels there is room for."""
+    """Return the positions whose labels fit below the axis."""
     longest = max((len(label) for label in chart.labels), default=1)
     room = max(1, min(_MOST_LABELS, (WIDTH - _LEFT - _RIGHT) // (7 * longest + 6)))
     return set(range(0, len(chart.labels), math.ceil(len(chart.labels) / room)))
 
 
 def to_svg(chart: Chart) -> str:
-    """The chart as an `<svg>` element, without scripts or references."""
+    """Return the chart as an `<svg>` element without scripts or references.
+
+    Example:
+        >>> to_svg(Chart("tasks", "Mean reward", "task", "mean reward", ("0", "1"), (("run", (0.5, 1.0)),)))[:4]
+        '<svg'
+    """
     low, high = _span(chart)
     wide, tall = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
 
@@ -253,7 +260,7 @@ def _svg_legend(chart: Chart) -> Iterator[str]:
 
 
 def write_pngs(charts: Iterable[Chart], folder: str | os.PathLike[str]) -> list[Path]:
-    """Draw each chart to `folder/NAME.png`; returns the files.
+    """Draw each chart to `folder/NAME.png` and return the files.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

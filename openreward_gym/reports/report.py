@@ -1,4 +1,4 @@
-"""A report of runs: each one's summary, its charts, and how the others differ from the first on the tasks they share."""
+"""Reports of runs: the summary and charts of each, and its comparison with the first over the tasks they share."""
 
 from __future__ import annotations
 
@@ -10,24 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from openreward_gym.errors import StoreError
-from openreward_gym.reports.plots import Chart, Measures, charts_of, to_svg
+from openreward_gym.reports.plots import Chart, Measures, make_charts, to_svg
 from openreward_gym.reports.statistics import Comparison, compare
-from openreward_gym.reports.summary import Summary, summarize
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.reports.summary import TASK_COLUMNS, Summary, number_text, summarize
+from openreward_gym.store import RolloutStore
 
 MOST_TASKS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What runs come to.
+    """The figures of one or more runs; see `make_report`.
 
     Attributes:
-        summary: Of all runs together.
-        runs: Each run's summary, by its folder.
-        comparisons: Each later run against the first, by its folder.
-        charts: Of all runs, side by side.
-        coverage: What became of each run's units, by its folder; a run without an inventory has none.
+        summary: The summary of all runs together.
+        runs: The summary of each run, by folder.
+        comparisons: The comparison of each later run with the first, by folder.
+        charts: Charts in which the runs stand side by side.
+        coverage: The number of units by outcome, by folder; only for runs with an inventory of their units.
+
+    Example:
+        >>> summary = Summary(rollouts=2, rewarded=2, mean_reward=0.5)
+        >>> Report(summary, {"runs/first": summary}, {}, [], {}).to_dict()["mean_reward"]
+        0.5
     """
 
     summary: Summary
@@ -37,72 +42,81 @@ class Report:
     coverage: Mapping[str, Mapping[str, int]]
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary's fields, and `runs`, `comparisons` and `coverage` beside them."""
+        """Return the fields of the summary, and `runs`, `comparisons` and `coverage` beside them."""
         return {
             **self.summary.to_dict(),
             "runs": {run: summary.to_dict() for run, summary in self.runs.items()},
-            "comparisons": {run: asdict(found) for run, found in self.comparisons.items()},
-            "coverage": {run: dict(found) for run, found in self.coverage.items()},
+            "comparisons": {run: asdict(comparison) for run, comparison in self.comparisons.items()},
+            "coverage": {run: dict(counts) for run, counts in self.coverage.items()},
         }
 
     def to_text(self) -> str:
-        """For people."""
+        """Return the report as plain text."""
         lines = [self.summary.to_text()]
-        lines += [f"coverage of {run}: {coverage_text(found)}" for run, found in self.coverage.items()]
+        lines += [f"coverage of {run}: {coverage_text(counts)}" for run, counts in self.coverage.items()]
         if len(self.runs) > 1:
             lines.append("")
             lines += [f"{run}: {_one_line(summary)}" for run, summary in self.runs.items()]
             first = next(iter(self.runs))
-            lines += [f"{run} against {first}: {comparison_text(found)}" for run, found in self.comparisons.items()]
+            lines += [f"{run} against {first}: {comparison_text(comparison)}" for run, comparison in self.comparisons.items()]
         return "\n".join(lines)
 
 
-def report_of(runs: Sequence[str | os.PathLike[str]], coverage: Mapping[str, Mapping[str, int]] | None = None) -> Report:
-    """Read runs and sum them up.
+def make_report(runs: Sequence[str | os.PathLike[str]], coverage: Mapping[str, Mapping[str, int]] | None = None) -> Report:
+    """Read runs and report their figures.
 
     Args:
-        runs: Their folders.
-        coverage: What is known of them, by folder.
+        runs: The runs' folders. The first is the baseline that the others are compared with.
+        coverage: The number of units by outcome ("expected", "successful", "failed", "omitted", "missing"), by folder.
 
     Raises:
-        StoreError: A folder is no run.
+        StoreError: A folder is not a run.
         RecordError: A line is damaged.
+
+    Example:
+        >>> from openreward_gym import Rollout, RolloutStore
+        >>> for name, reward in (("first", 0.0), ("second", 1.0)):
+        ...     RolloutStore(f"runs/{name}").append(Rollout(status="completed", reward=reward))
+        >>> report = make_report(["runs/first", "runs/second"])
+        >>> report.comparisons["runs/second"].difference
+        1.0
+        >>> write_html(report, "report.html")
     """
     measures: dict[str, Measures] = {}
     summaries: dict[str, Summary] = {}
     for run in dict.fromkeys(os.fspath(run) for run in runs):
         measures[run] = Measures()
-        summaries[run] = summarize(measures[run].watch(RolloutStore.open(run)))
+        summaries[run] = summarize(measures[run].tap(RolloutStore.open(run)))
     names = list(summaries)
-    whole = summaries[names[0]] if len(names) == 1 else summarize(RolloutStore.open(names))
+    summary = summaries[names[0]] if len(names) == 1 else summarize(RolloutStore.open(names))
     comparisons = {run: compare(measures[names[0]].by_task, measures[run].by_task) for run in names[1:]}
-    charts = charts_of({_short(run, names): found for run, found in measures.items()})
-    return Report(whole, summaries, comparisons, charts, coverage or {})
+    charts = make_charts({_short_name(run, names): measured for run, measured in measures.items()})
+    return Report(summary, summaries, comparisons, charts, coverage or {})
 
 
-def _short(run: str, names: Sequence[str]) -> str:
-    """A folder's own name, where no other has the same."""
+def _short_name(run: str, names: Sequence[str]) -> str:
+    """Return the last part of a folder's path, or the path if another folder has the same last part."""
     name = Path(run).name or run
     return name if sum((Path(other).name or other) == name for other in names) == 1 else run
 
 
 def coverage_text(coverage: Mapping[str, int]) -> str:
-    """All parts of it, and their sum."""
+    """Return the number of expected units and its parts."""
     parts = ", ".join(f"{coverage[name]} {name}" for name in ("successful", "failed", "omitted", "missing"))
     return f"{coverage['expected']} expected = {parts}"
 
 
-def comparison_text(found: Comparison) -> str:
-    """The difference with its interval and p-value."""
-    alone = f"; {found.only_first} tasks only in the first, {found.only_second} only here"
-    alone = alone if found.only_first or found.only_second else ""
-    if found.difference is None:
+def comparison_text(comparison: Comparison) -> str:
+    """Return the difference with its interval and p-value."""
+    alone = f"; {comparison.only_first} tasks only in the first, {comparison.only_second} only here"
+    alone = alone if comparison.only_first or comparison.only_second else ""
+    if comparison.difference is None:
         return "no task in common" + alone
-    text = f"mean reward {found.second:.3f} against {found.first:.3f} on {found.tasks} common tasks"
-    text += f", difference {found.difference:+.3f}"
-    if found.interval is not None:
-        text += f" (95 % interval {found.interval[0]:+.3f} to {found.interval[1]:+.3f}"
-        text += f", p = {found.p_value:.4f}, paired permutation test)"
+    text = f"mean reward {comparison.second:.3f} against {comparison.first:.3f} on {comparison.tasks} common tasks"
+    text += f", difference {comparison.difference:+.3f}"
+    if comparison.interval is not None:
+        text += f" (95 % interval {comparison.interval[0]:+.3f} to {comparison.interval[1]:+.3f}"
+        text += f", p = {comparison.p_value:.4f}, paired permutation test)"
     return text + alone
 
 
@@ -125,7 +139,7 @@ td:first-child, th:first-child { text-align: left }
 
 
 def to_html(report: Report) -> str:
-    """The report as one page that needs nothing else: no scripts, no network."""
+    """Return the report as a self-contained HTML page without scripts or network requests."""
     runs = {"all": report.summary, **report.runs} if len(report.runs) > 1 else report.runs
     parts = [
         "<!doctype html>",
@@ -138,7 +152,8 @@ def to_html(report: Report) -> str:
         first = html.escape(next(iter(report.runs)))
         parts.append(f"<h2>Against {first}</h2><ul>")
         parts += [
-            f"<li>{html.escape(run)}: {html.escape(comparison_text(found))}</li>" for run, found in report.comparisons.items()
+            f"<li>{html.escape(run)}: {html.escape(comparison_text(comparison))}</li>"
+            for run, comparison in report.comparisons.items()
         ]
         parts.append("</ul>")
     parts += ["<h2>Charts</h2>", '<div class="charts">', *(to_svg(chart) for chart in report.charts), "</div>"]
@@ -147,7 +162,11 @@ def to_html(report: Report) -> str:
 
 
 def write_html(report: Report, path: str | os.PathLike[str]) -> None:
-    """Raises StoreError where the file cannot be written."""
+    """Write `to_html(report)` to a file; missing folders are created.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(to_html(report), encoding="utf-8")
@@ -159,11 +178,11 @@ def _totals(runs: Mapping[str, Summary], coverage: Mapping[str, Mapping[str, int
     rows: list[tuple[str, list[str]]] = [
         ("rollouts", [str(run.rollouts) for run in runs.values()]),
         ("coverage", [coverage_text(coverage[name]) if name in coverage else "-" for name in runs]),
-        ("mean reward", [_number(run.mean_reward) for run in runs.values()]),
+        ("mean reward", [number_text(run.mean_reward) for run in runs.values()]),
         ("95 % interval", [_interval(run.reward_interval) for run in runs.values()]),
         ("without a reward", [str(run.rollouts - run.rewarded) for run in runs.values()]),
-        ("mean turns", [_number(run.mean_turns, 1) for run in runs.values()]),
-        ("mean seconds", [_number(run.mean_duration_s) for run in runs.values()]),
+        ("mean turns", [number_text(run.mean_turns, 1) for run in runs.values()]),
+        ("mean seconds", [number_text(run.mean_duration_s) for run in runs.values()]),
         ("input tokens", [_count(run.input_tokens) for run in runs.values()]),
         ("output tokens", [_count(run.output_tokens) for run in runs.values()]),
         ("cost", ["-" if run.cost_usd is None else f"${run.cost_usd:.4f}" for run in runs.values()]),
@@ -176,38 +195,25 @@ def _passes(runs: Mapping[str, Summary]) -> str:
     rows = []
     for title, name in (("pass@", "pass_at_k"), ("pass^", "pass_hat_k")):
         ks = sorted({k for run in runs.values() for k in getattr(run, name)})
-        rows += [[f"{title}{k}", *(_number(getattr(run, name).get(k)) for run in runs.values())] for k in ks]
-    return f"<h2>Passed</h2>{_table(['', *runs], rows)}" if rows else ""
+        rows += [[f"{title}{k}", *(number_text(getattr(run, name).get(k)) for run in runs.values())] for k in ks]
+    return f"<h2>pass@k and pass^k</h2>{_table(['', *runs], rows)}" if rows else ""
 
 
 def _tools(summary: Summary) -> str:
-    rows = [[tool.name, str(tool.calls), str(tool.errors), _number(tool.mean_duration_s)] for tool in summary.tools]
-    return f"<h2>Tools</h2>{_table(['tool', 'calls', 'wrong', 'seconds each'], rows)}" if rows else ""
+    rows = [[tool.name, str(tool.calls), str(tool.errors), number_text(tool.mean_duration_s)] for tool in summary.tools]
+    return f"<h2>Tools</h2>{_table(['tool', 'calls', 'errors', 'seconds per call'], rows)}" if rows else ""
 
 
 def _tasks(summary: Summary) -> str:
-    rows = [
-        [
-            f"{task.environment} {task.split or ''} {task.index if task.index is not None else task.task}",
-            str(task.rollouts),
-            _number(task.mean_reward),
-            f"{task.mean_turns:.1f}",
-            _number(task.mean_duration_s),
-        ]
-        for task in summary.tasks[:MOST_TASKS]
-    ]
+    rows = [task.cells() for task in summary.tasks[:MOST_TASKS]]
     more = f"<p>{len(summary.tasks) - MOST_TASKS} more tasks</p>" if len(summary.tasks) > MOST_TASKS else ""
-    return f"<h2>Tasks</h2>{_table(['task', 'rollouts', 'reward', 'turns', 'seconds'], rows)}{more}" if rows else ""
+    return f"<h2>Tasks</h2>{_table(TASK_COLUMNS, rows)}{more}" if rows else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["<table><tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in head) + "</tr>"]
     lines += ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
     return "\n".join([*lines, "</table>"])
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _count(value: int | None) -> str:

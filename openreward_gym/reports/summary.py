@@ -1,29 +1,39 @@
-"""What a run's rollouts come to: rewards with their interval, turns, tokens, durations, endings, task by task."""
+"""Summaries of rollouts: rewards with their interval, turns, tokens, durations and endings, in total and per task."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from typing import Any
 
-from openreward_gym.reports.statistics import mean, passes
-from openreward_gym.types.rollout import MessageRecord, Rollout
+from openreward_gym.reports.statistics import mean, passes, reward_interval, task_key
+from openreward_gym.types import Message, Rollout
+from openreward_gym.types.rollout import moment_of
 
-BOOTSTRAP_SAMPLES = 2000
+TASK_COLUMNS: tuple[str, ...] = ("task", "rollouts", "reward", "turns", "seconds")
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
-    """One task's rollouts. Means are None where nothing was observed.
+    """The rollouts of one task. A mean is None if no rollout has the value.
 
     Attributes:
-        task: The task's id. index: its position in the split, None for a task given by its spec.
-        rollouts: How many there are. rewarded: how many of them have a reward.
-        mean_reward, mean_turns, mean_duration_s: Over those that have one.
+        task: The task's id.
+        environment: The environment's name.
+        split: The split; None for a task given by its spec.
+        index: The position in the split; None for a task given by its spec.
+        rollouts: The number of rollouts.
+        rewarded: The number of rollouts with a reward.
+        mean_reward: The mean over the rollouts with a reward.
+        mean_turns: Assistant messages per rollout.
+        mean_duration_s: Seconds per rollout, over those whose times are known.
+
+    Example:
+        >>> from openreward_gym import Rollout
+        >>> summarize([Rollout(status="completed", reward=0.5)]).tasks[0].mean_reward
+        0.5
     """
 
     task: str
@@ -36,10 +46,27 @@ class TaskSummary:
     mean_turns: float
     mean_duration_s: float | None
 
+    def cells(self) -> tuple[str, ...]:
+        """Return the figures as a row of a table with `TASK_COLUMNS`."""
+        name = f"{self.environment} {self.split or ''} {self.index if self.index is not None else self.task}"
+        means = number_text(self.mean_reward), number_text(self.mean_turns, 1), number_text(self.mean_duration_s)
+        return name, str(self.rollouts), *means
+
 
 @dataclass(frozen=True, slots=True)
 class ToolSummary:
-    """One tool's calls. `mean_duration_s` is over those whose times are known; None where none is."""
+    """The calls of one tool.
+
+    Attributes:
+        name: The tool's name.
+        calls: The number of calls with a result.
+        errors: The number of results that are errors.
+        mean_duration_s: Seconds per call, over the calls whose times are known; None without one.
+
+    Example:
+        >>> ToolSummary("bash", calls=4, errors=1, mean_duration_s=2.0).errors
+        1
+    """
 
     name: str
     calls: int
@@ -49,20 +76,35 @@ class ToolSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All of it. Means are None where nothing was observed; unknown is not zero.
+    """The figures of a set of rollouts. A figure is None if no rollout has the value: unknown is not zero.
 
     Attributes:
-        rollouts: How many. rewarded: how many have a reward.
-        mean_reward: Over those; `reward_interval` is its 95 % interval: Wilson's where every reward is 0 or 1,
-            otherwise a bootstrap over tasks. None for fewer than two.
-        mean_turns: Assistant messages a rollout. mean_duration_s: seconds from start to end.
-        input_tokens, output_tokens: Totals; None where no message told.
-        cost_usd: Total; None where no message told.
-        statuses, stop_reasons: How often each.
-        pass_at_k, pass_hat_k: By k, over tasks; a rollout passes with a reward of 1 or more, and one without a reward does
-            not count. Empty where a task has none.
-        tools: Tool by tool, the most called first.
-        tasks: Task by task, by environment, split and index.
+        rollouts: The number of rollouts.
+        rewarded: The number of rollouts with a reward.
+        mean_reward: The mean over the rollouts with a reward.
+        reward_interval: The 95 % interval of `mean_reward`, see `openreward_gym.reports.reward_interval`.
+        mean_turns: Assistant messages per rollout.
+        mean_duration_s: Seconds from start to end per rollout.
+        input_tokens: The total number of input tokens.
+        output_tokens: The total number of output tokens.
+        cost_usd: The total cost in US dollars.
+        statuses: The number of rollouts by status.
+        stop_reasons: The number of rollouts by stop reason.
+        pass_at_k: pass@k by k, over tasks. A rollout passes with a reward of at least 1; rollouts without a reward do not
+            count. Empty if a task has no reward.
+        pass_hat_k: pass^k by k, counted in the same way.
+        tools: The tools' figures, the most called first.
+        tasks: The tasks' figures, by environment, split and index.
+
+    Example:
+        >>> print(Summary(rollouts=2, stop_reasons={"finished": 2}).to_text())
+        task  rollouts  reward  turns  seconds
+        --------------------------------------
+        --------------------------------------
+        all          2       -      -        -
+        <BLANKLINE>
+        2 rollouts have no reward
+        ended: finished 2
     """
 
     rollouts: int = 0
@@ -82,21 +124,16 @@ class Summary:
     tasks: tuple[TaskSummary, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain dictionaries, lists and numbers."""
         return asdict(self)
 
     def to_text(self, *, most: int = 20) -> str:
-        """A table for people: the first `most` tasks, then the totals."""
-        rows = [("task", "rollouts", "reward", "turns", "seconds")]
-        for task in self.tasks[:most]:
-            name = f"{task.environment} {task.split or ''} {task.index if task.index is not None else task.task}"
-            rows.append(
-                (name, str(task.rollouts), _number(task.mean_reward), f"{task.mean_turns:.1f}", _number(task.mean_duration_s))
-            )
+        """Return a table for people: the first `most` tasks, then the totals."""
+        rows: list[tuple[str, ...]] = [TASK_COLUMNS, *(task.cells() for task in self.tasks[:most])]
         if len(self.tasks) > most:
             rows.append((f"... {len(self.tasks) - most} more tasks", "", "", "", ""))
-        rows.append(
-            ("all", str(self.rollouts), _number(self.mean_reward), _number(self.mean_turns, 1), _number(self.mean_duration_s))
-        )
+        means = number_text(self.mean_reward), number_text(self.mean_turns, 1), number_text(self.mean_duration_s)
+        rows.append(("all", str(self.rollouts), *means))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         lines = [
             "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]) for row in rows
@@ -106,13 +143,13 @@ class Summary:
         lines.append("")
         if self.reward_interval is not None:
             low, high = self.reward_interval
-            lines.append(f"mean reward {_number(self.mean_reward)}, 95 % interval {low:.3f} to {high:.3f}")
+            lines.append(f"mean reward {number_text(self.mean_reward)}, 95 % interval {low:.3f} to {high:.3f}")
         for name, by_k in (("pass@k", self.pass_at_k), ("pass^k", self.pass_hat_k)):
             if len(by_k) > 1:
                 lines.append(f"{name}: " + ", ".join(f"{k}: {value:.3f}" for k, value in by_k.items()))
         for tool in self.tools[:most]:
-            errors = f", {tool.errors} wrong" if tool.errors else ""
-            lines.append(f"tool {tool.name}: {tool.calls} calls{errors}, {_number(tool.mean_duration_s)} s each")
+            errors = f", {tool.errors} errors" if tool.errors else ""
+            lines.append(f"tool {tool.name}: {tool.calls} calls{errors}, {number_text(tool.mean_duration_s)} s each")
         if self.rewarded < self.rollouts:
             lines.append(f"{self.rollouts - self.rewarded} rollouts have no reward")
         lines.append("ended: " + (", ".join(f"{name} {count}" for name, count in self.stop_reasons.items()) or "-"))
@@ -124,7 +161,7 @@ class Summary:
 
 
 @dataclass(slots=True)
-class _Group:
+class _TaskRollouts:
     environment: str
     split: str | None
     index: int | None
@@ -134,18 +171,18 @@ class _Group:
 
 
 @dataclass(slots=True)
-class _Tool:
+class _ToolCalls:
     calls: int = 0
     errors: int = 0
     seconds: float = 0.0
     timed: int = 0
 
-    def add(self, message: MessageRecord) -> None:
+    def add(self, message: Message) -> None:
         self.calls += 1
         self.errors += message.is_error
-        if message.started_at is not None and message.ended_at is not None:
-            ended, begun = (datetime.fromisoformat(moment) for moment in (message.ended_at, message.started_at))
-            self.seconds += (ended - begun).total_seconds()
+        started, ended = moment_of(message.started_at), moment_of(message.ended_at)
+        if started is not None and ended is not None:
+            self.seconds += (ended - started).total_seconds()
             self.timed += 1
 
     def summary(self, name: str) -> ToolSummary:
@@ -153,22 +190,29 @@ class _Tool:
 
 
 def summarize(rollouts: Iterable[Rollout]) -> Summary:
-    """Read the rollouts once and sum them up; a reward that is not a number counts as none."""
-    groups: dict[str, _Group] = {}
+    """Summarize rollouts. They are read once; a reward that is NaN or infinite counts as missing.
+
+    Example:
+        >>> from openreward_gym import Rollout
+        >>> summary = summarize([Rollout(status="completed", reward=1.0), Rollout(status="completed")])
+        >>> summary.rollouts, summary.rewarded, summary.mean_reward
+        (2, 1, 1.0)
+    """
+    groups: dict[str, _TaskRollouts] = {}
     statuses: Counter[str] = Counter()
     endings: Counter[str] = Counter()
     tokens: dict[str, int] = {}
     costs: list[float] = []
-    tools: dict[str, _Tool] = {}
+    tools: dict[str, _ToolCalls] = {}
     for rollout in rollouts:
         for message in rollout.messages:
             if message.role == "tool" and message.name:
-                tools.setdefault(message.name, _Tool()).add(message)
-        key = rollout.task.id or f"{rollout.environment.name}/{rollout.environment.split}/{rollout.task.index}"
+                tools.setdefault(message.name, _ToolCalls()).add(message)
+        key = task_key(rollout)
         group = groups.get(key)
         if group is None:
-            # Names and numbers alone: a run may have a hundred thousand tasks.
-            group = groups[key] = _Group(rollout.environment.name, rollout.environment.split, rollout.task.index)
+            # Only names and numbers are kept: a run may have a hundred thousand tasks.
+            group = groups[key] = _TaskRollouts(rollout.environment.name, rollout.environment.split, rollout.task.index)
         group.turns.append(rollout.num_turns)
         if rollout.reward is not None and math.isfinite(rollout.reward):
             group.rewards.append(rollout.reward)
@@ -182,17 +226,17 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
                 tokens[name] = tokens.get(name, 0) + count
         if rollout.cost_usd is not None:
             costs.append(rollout.cost_usd)
-    found = list(groups.values())
-    rewards = [reward for group in found for reward in group.rewards]
-    turns = [count for group in found for count in group.turns]
-    pass_at_k, pass_hat_k = passes([(len(group.rewards), sum(reward >= 1.0 for reward in group.rewards)) for group in found])
+    by_task = list(groups.values())
+    rewards = [reward for group in by_task for reward in group.rewards]
+    turns = [count for group in by_task for count in group.turns]
+    pass_at_k, pass_hat_k = passes([(len(group.rewards), sum(reward >= 1.0 for reward in group.rewards)) for group in by_task])
     return Summary(
         rollouts=len(turns),
         rewarded=len(rewards),
         mean_reward=_mean(rewards),
-        reward_interval=reward_interval([group.rewards for group in found]),
+        reward_interval=reward_interval([group.rewards for group in by_task]),
         mean_turns=_mean(turns),
-        mean_duration_s=_mean([seconds for group in found for seconds in group.durations]),
+        mean_duration_s=_mean([seconds for group in by_task for seconds in group.durations]),
         input_tokens=tokens.get("input_tokens"),
         output_tokens=tokens.get("output_tokens"),
         cost_usd=sum(costs) if costs else None,
@@ -201,11 +245,11 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
         pass_at_k=pass_at_k,
         pass_hat_k=pass_hat_k,
         tools=tuple(sorted((tool.summary(name) for name, tool in tools.items()), key=lambda tool: (-tool.calls, tool.name))),
-        tasks=tuple(sorted((_task(key, group) for key, group in groups.items()), key=_place)),
+        tasks=tuple(sorted((_task(key, group) for key, group in groups.items()), key=_sort_key)),
     )
 
 
-def _task(key: str, group: _Group) -> TaskSummary:
+def _task(key: str, group: _TaskRollouts) -> TaskSummary:
     return TaskSummary(
         task=key,
         environment=group.environment,
@@ -219,41 +263,14 @@ def _task(key: str, group: _Group) -> TaskSummary:
     )
 
 
-def _place(task: TaskSummary) -> tuple[str, str, float, str]:
+def _sort_key(task: TaskSummary) -> tuple[str, str, float, str]:
     return task.environment, task.split or "", math.inf if task.index is None else task.index, task.task
-
-
-def reward_interval(by_task: Sequence[Sequence[float]]) -> tuple[float, float] | None:
-    """The 95 % interval of the mean reward; None for fewer than two rewards.
-
-    Where every reward is 0 or 1, Wilson's score interval (Wilson 1927); otherwise the 2.5 % and 97.5 % quantiles of a
-    bootstrap over tasks, seeded, so that the same rewards give the same interval.
-    """
-    rewards = [reward for task in by_task for reward in task]
-    if len(rewards) < 2:
-        return None
-    if set(rewards) <= {0.0, 1.0}:
-        return wilson_interval(sum(rewards), len(rewards))
-    tasks = [task for task in by_task if task]
-    draw = random.Random(0)
-    means = sorted(
-        mean(reward for task in draw.choices(tasks, k=len(tasks)) for reward in task) for _ in range(BOOTSTRAP_SAMPLES)
-    )
-    return means[int(0.025 * BOOTSTRAP_SAMPLES)], means[int(0.975 * BOOTSTRAP_SAMPLES) - 1]
-
-
-def wilson_interval(successes: float, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion; `z` is the normal quantile (1.96 for 95 %)."""
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    margin = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return mean(values) if values else None
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def number_text(value: float | None, digits: int = 3) -> str:
+    """Return `value` with a fixed number of digits; None is a dash."""
     return "-" if value is None else f"{value:.{digits}f}"

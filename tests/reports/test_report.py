@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openreward_gym.errors import MissingExtraError, StoreError
-from openreward_gym.reports.plots import MOST_BINS, MOST_TASKS, Chart, Measures, charts_of, to_svg, write_pngs
-from openreward_gym.reports.report import report_of, to_html, write_html
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TokenUsage
+from openreward_gym.reports.plots import MOST_BINS, MOST_TASKS, Chart, Measures, make_charts, to_svg, write_pngs
+from openreward_gym.reports.report import make_report, to_html, write_html
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, Usage
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -24,17 +24,17 @@ def rollout(index: int, reward: float | None, turns: int = 1, tokens: int | None
     return Rollout(
         status="completed",
         stop_reason="finished",
-        environment=EnvironmentRecord(name="<env>", split="train"),
-        task=TaskRecord(id=f"t{index}", index=index),
-        messages=[MessageRecord(role="assistant") for _ in range(turns)],
+        environment=RolloutEnvironment(name="<env>", split="train"),
+        task=Task(id=f"t{index}", index=index),
+        messages=[AssistantMessage() for _ in range(turns)],
         reward=reward,
-        usage=None if tokens is None else TokenUsage(output_tokens=tokens),
+        usage=None if tokens is None else Usage(output_tokens=tokens),
     )
 
 
 def measured(*rollouts: Rollout) -> Measures:
     found = Measures()
-    assert list(found.watch(rollouts)) == list(rollouts)
+    assert list(found.tap(rollouts)) == list(rollouts)
     return found
 
 
@@ -52,7 +52,7 @@ def bars(svg: str) -> list[ElementTree.Element]:
 def test_charts_hold_what_was_measured() -> None:
     first = measured(rollout(0, 1.0, 2, 7), rollout(0, 0.0, 3), rollout(1, None, 2, 9))
     second = measured(rollout(1, 0.5, 2, 7))
-    rewards, tasks, turns, tokens = charts_of({"first": first, "second": second})
+    rewards, tasks, turns, tokens = make_charts({"first": first, "second": second})
     assert (rewards.labels, rewards.series) == (("0", "0.5", "1"), (("first", (1, 0, 1)), ("second", (0, 1, 0))))
     assert (tasks.labels, tasks.series) == (("0", "1"), (("first", (0.5, None)), ("second", (None, 0.5))))
     assert (turns.labels, turns.series) == (("2", "3"), (("first", (2, 1)), ("second", (1, 0))))
@@ -61,19 +61,19 @@ def test_charts_hold_what_was_measured() -> None:
 
 
 def test_what_was_not_measured_has_no_chart() -> None:
-    assert [chart.name for chart in charts_of({"a": measured(rollout(0, None))})] == ["turns"]
-    assert charts_of({"a": Measures()}) == []
+    assert [chart.name for chart in make_charts({"a": measured(rollout(0, None))})] == ["turns"]
+    assert make_charts({"a": Measures()}) == []
 
 
 def test_many_tasks_are_not_all_shown() -> None:
-    chart = charts_of({"a": measured(*(rollout(index, 1.0) for index in range(100)))})[1]
+    chart = make_charts({"a": measured(*(rollout(index, 1.0) for index in range(100)))})[1]
     assert len(chart.labels) == MOST_TASKS
     assert chart.note == "the first 40 of 100 tasks"
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60))
 def test_a_histogram_counts_every_reward_once(rewards: list[float]) -> None:
-    chart = charts_of({"a": measured(*(rollout(0, reward) for reward in rewards))})[0]
+    chart = make_charts({"a": measured(*(rollout(0, reward) for reward in rewards))})[0]
     ((_, counts),) = chart.series
     assert sum(count or 0 for count in counts) == len(rewards)
     assert len(counts) == len(chart.labels) <= MOST_BINS + 2
@@ -81,7 +81,7 @@ def test_a_histogram_counts_every_reward_once(rewards: list[float]) -> None:
 
 
 def test_ranges_of_whole_numbers_are_whole() -> None:
-    chart = charts_of({"a": measured(*(rollout(0, None, tokens=tokens) for tokens in range(95)))})[-1]
+    chart = make_charts({"a": measured(*(rollout(0, None, tokens=tokens) for tokens in range(95)))})[-1]
     assert chart.labels[:2] == ("0–4", "5–9")
     assert set(chart.series[0][1]) == {5.0}
 
@@ -96,7 +96,7 @@ def test_bars_go_up_and_down_from_zero() -> None:
 
 
 def test_pngs(tmp_path: Path) -> None:
-    charts = charts_of({"a": measured(rollout(0, 1.0, 2, 3), rollout(1, -0.5)), "b": measured(rollout(1, 0.25))})
+    charts = make_charts({"a": measured(rollout(0, 1.0, 2, 3), rollout(1, -0.5)), "b": measured(rollout(1, 0.25))})
     written = write_pngs(charts, tmp_path / "plots")
     assert [path.name for path in written] == ["rewards.png", "tasks.png", "turns.png", "tokens.png"]
     for path in written:
@@ -138,7 +138,7 @@ def test_a_page_needs_nothing_else(tmp_path: Path) -> None:
     first = run(tmp_path / "first<script>", rollout(0, 1.0, 2, 5), rollout(1, 0.0))
     second = run(tmp_path / "second", rollout(0, 1.0), rollout(1, 1.0))
     coverage = {first: {"expected": 4, "successful": 2, "failed": 1, "omitted": 0, "missing": 1}}
-    report = report_of([first, second], coverage)
+    report = make_report([first, second], coverage)
     page = Page(to_html(report))
     assert page.open == []
     assert page.references == []
@@ -156,7 +156,7 @@ def test_a_page_needs_nothing_else(tmp_path: Path) -> None:
 def test_runs_are_compared_on_the_tasks_they_share(tmp_path: Path) -> None:
     worse = run(tmp_path / "a" / "run", *(rollout(index, 0.0) for index in range(12)))
     better = run(tmp_path / "b" / "run", *(rollout(index, 1.0) for index in range(2, 14)))
-    report = report_of([worse, better, worse])
+    report = make_report([worse, better, worse])
     assert list(report.runs) == [worse, better]
     found = report.comparisons[better]
     assert (found.tasks, found.only_first, found.only_second, found.difference) == (10, 2, 2, 1.0)
@@ -175,5 +175,5 @@ def test_runs_are_compared_on_the_tasks_they_share(tmp_path: Path) -> None:
 
 def test_runs_of_other_tasks_are_not_compared(tmp_path: Path) -> None:
     one, other = run(tmp_path / "one", rollout(0, 1.0)), run(tmp_path / "other", rollout(1, 1.0))
-    assert "no task in common; 1 tasks only in the first, 1 only here" in report_of([one, other]).to_text()
-    assert report_of([one]).comparisons == {}
+    assert "no task in common; 1 tasks only in the first, 1 only here" in make_report([one, other]).to_text()
+    assert make_report([one]).comparisons == {}

@@ -1,25 +1,25 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from openreward_gym.reports.summary import reward_interval, summarize, wilson_interval
-from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TokenUsage
+from openreward_gym.reports.statistics import reward_interval, wilson_interval
+from openreward_gym.reports.summary import summarize
+from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, Usage
 
 
-def rollout(index: int, reward: float | None, **fields: object) -> Rollout:
-    return Rollout.model_validate(
-        {
-            "status": "completed",
-            "stop_reason": "finished",
-            "environment": EnvironmentRecord(name="e", split="train"),
-            "task": TaskRecord(id=f"t{index}", index=index),
-            "messages": [MessageRecord(role="assistant")],
-            "reward": reward,
-            "started_at": "2026-01-01T00:00:00+00:00",
-            "ended_at": "2026-01-01T00:00:02+00:00",
-            **fields,
-        }
-    )
+def rollout(index: int, reward: float | None, **fields: Any) -> Rollout:
+    defaults: dict[str, Any] = {
+        "status": "completed",
+        "stop_reason": "finished",
+        "environment": RolloutEnvironment(name="e", split="train"),
+        "task": Task(id=f"t{index}", index=index),
+        "messages": [AssistantMessage()],
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "ended_at": "2026-01-01T00:00:02+00:00",
+    }
+    return Rollout(**{**defaults, "reward": reward, **fields})
 
 
 def test_unknown_is_not_zero() -> None:
@@ -32,7 +32,7 @@ def test_unknown_is_not_zero() -> None:
 
 
 def test_totals_and_endings() -> None:
-    usage = TokenUsage(input_tokens=3, output_tokens=4)
+    usage = Usage(input_tokens=3, output_tokens=4)
     summary = summarize([rollout(0, 1.0, usage=usage), rollout(1, 0.0, status="truncated", stop_reason="max_steps")])
     assert (summary.input_tokens, summary.output_tokens) == (3, 4)
     assert summary.stop_reasons == {"finished": 1, "max_steps": 1}
