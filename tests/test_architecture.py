@@ -65,6 +65,10 @@ APART = [
     ("export", "collect"),
     ("viewer", "envs"),
     ("viewer", "collect"),
+    *(
+        (f"viewer.{module}", "protocol")
+        for module in ("app", "filters", "index", "lens", "page", "queries", "rows", "search", "server")
+    ),
     ("policies", "wrappers"),
     ("policies", "envs"),
     ("envs", "policies"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,10 +13,6 @@ from openreward_gym.cli.options import Secrets, check_folder, secrets_of
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.store.folder import LocalFolder
-from openreward_gym.types.conversion import origin_of
-
-if TYPE_CHECKING:
-    from openreward_gym.viewer.powers import Powers
 
 
 def view(
@@ -57,35 +53,30 @@ def view(
 
     Example: openreward-gym view runs/first
     """
-    from openreward_gym.viewer.index import RunIndex
-    from openreward_gym.viewer.serving import serve
+    from openreward_gym.viewer import serve, write_html
 
     if secret and replay is None:
         raise ConfigurationError("--secret goes with --replay: it is given to the sessions that a replay check opens")
     secrets_env = secrets_of(secret)
     _check_replay(replay)
-    index = RunIndex(_existing(runs))
+    paths = _existing(runs)
     if html is not None:
         check_folder("--html", html.parent)
-        from openreward_gym.viewer.share import write_html
-
-        count = write_html(index, html, filter_=chosen)
-        print(f"{count} rollouts in {html}")
+        print(f"{write_html(paths, html, filter=chosen)} rollouts in {html}")
         return
     if chosen:
         raise ConfigurationError("--filter goes with --html; in the page, filter where it says Filter")
-    if not any(_has_runs(path) for path in index.paths):
-        said = ", ".join(map(str, index.paths))
-        print(f"There is no run in {said} yet: {_HOW_TO}. The page shows it once it is there.", file=sys.stderr)
-    serve(
-        index,
-        host,
-        port,
-        powers=powers(replay, tokenizer, secrets_env),
-        browse=browse,
-        announce=lambda line: print(line, flush=True),
-        warn=lambda line: print(line, file=sys.stderr),
-    )
+    server = serve(paths, host=host, port=port, replay=replay, tokenizer=tokenizer, secrets_env=secrets_env)
+    if not any(_has_runs(path) for path in paths):
+        names = ", ".join(map(str, paths))
+        print(f"There is no run in {names} yet: {_HOW_TO}. The page shows it once it is there.", file=sys.stderr)
+    print(f"The viewer is at {server.url} (Ctrl-C ends it)", flush=True)
+    if server.token:
+        warning = "Anyone with this URL can read the runs and write labels. Without TLS, so can anyone on the network."
+        print(warning, file=sys.stderr)
+    if browse:
+        webbrowser.open(server.url)
+    server.wait()
 
 
 _HOW_TO = "`openreward-gym collect ENVIRONMENT --policy random` makes one (see `openreward-gym collect --help`)"
@@ -110,25 +101,3 @@ def _check_replay(url: str | None) -> None:
         resolve_addresses(url, {})
     except ConfigurationError as error:
         raise ConfigurationError(str(error).replace("base_url=", "--replay ", 1)) from None
-
-
-def powers(replay: str | None = None, tokenizer: str | None = None, secrets_env: Mapping[str, str] | None = None) -> Powers:
-    """What the viewer can do with exports and environments.
-
-    Args:
-        replay: The environment server on which calls may be made again; None for none.
-        tokenizer: What the export lens reads tokens with; None: it shows messages.
-        secrets_env: Secrets of the replay check's sessions: their names to those of the environment variables that hold them.
-
-    Raises:
-        MissingExtraError: A tokenizer is asked for, and `transformers` is not installed.
-        ConfigurationError: The tokenizer has no chat template.
-    """
-    from openreward_gym.viewer.lens import ExportLens
-    from openreward_gym.viewer.powers import Powers
-    from openreward_gym.viewer.replay import ReplayCheck
-
-    lens = ExportLens(tokenizer)
-    if replay is None:
-        return Powers(lens, lens.formats)
-    return Powers(lens, lens.formats, ReplayCheck(replay, secrets_env), origin_of(replay) or "")

@@ -5,9 +5,9 @@
     operator    = == != < <= > >= ~ !~ in
     value       = number, "text", true, false, none, ("a", "b")
 
-`~` is a regular expression found anywhere in the field, without regard to case. `none` is what was not recorded: a
-comparison with it is true only of `== none` and `!= none`, and no other comparison is true of a field that is none.
-`metric.NAME` is a rollout's own metric; a bare name that is no field is taken for one. The words need no capitals.
+`~` searches the field for a regular expression and ignores case. `none` stands for a value that was not recorded: it can
+be compared by `==` and `!=` only, and any other comparison of a field without a value is false. `metric.NAME` is a metric
+of the run; a name that is not a field is taken for a metric. Keywords and field names ignore case.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ import regex  # type: ignore[import-untyped]  # its searches take a timeout
 from openreward_gym.errors import ConfigurationError
 
 NUMBERS = {
-    "reward": "the return",
-    "final_reward": "the last reward",
-    "advantage": "the advantage in its group",
-    "steps": "turns of the assistant",
+    "reward": "return of the episode",
+    "final_reward": "last reward",
+    "advantage": "advantage in its group",
+    "steps": "assistant messages",
     "calls": "tool calls",
     "errors": "tool results that are errors",
     "tokens": "output tokens",
     "input_tokens": "input tokens",
     "duration": "seconds from start to end",
     "cost": "US dollars",
-    "step": "the training step",
-    "sample": "the number in its group",
-    "attempt": "0 for the first try",
-    "index": "the task's index",
-    "seed": "the seed",
-    "rating": "a reader's rating, 1 to 5",
+    "step": "training step",
+    "sample": "number in its group",
+    "attempt": "0 for the first attempt",
+    "index": "index of the task",
+    "seed": "random seed",
+    "rating": "rating by a reader, 1 to 5",
 }
 TEXTS = {
     "status": "completed, truncated, error, cancelled, running",
-    "stop": "why it ended",
-    "discard": "why it was thrown away",
-    "environment": "the environment",
-    "variant": "its variant",
-    "split": "the split",
-    "task": "the task's id",
-    "group": "the group",
-    "model": "the model",
-    "name": "the rollout's name",
-    "id": "the rollout's id",
-    "prompt": "how the prompt begins",
-    "note": "a reader's note",
-    "tool": "a tool that was called",
-    "label": "a reader's tag",
+    "stop": "reason why the episode ended",
+    "discard": "reason why the rollout was discarded",
+    "environment": "environment",
+    "variant": "variant of the environment",
+    "split": "split",
+    "task": "id of the task",
+    "group": "group",
+    "model": "model",
+    "name": "name of the rollout",
+    "id": "id of the rollout",
+    "prompt": "beginning of the prompt",
+    "note": "note by a reader",
+    "tool": "any tool that was called",
+    "label": "any tag by a reader",
 }
 OPERATORS = ("==", "!=", "<=", ">=", "<", ">", "~", "!~", "in")
 _SQL = {"steps": "turns", "group": "grp", "index": "task_index"}
@@ -76,7 +76,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Sql:
-    """A condition over the tables `rollouts` r and `labels` l, with its parameters."""
+    """A SQL condition over the tables `rollouts` r and `labels` l, with its parameters."""
 
     text: str
     parameters: tuple[Any, ...] = ()
@@ -85,137 +85,144 @@ class Sql:
 EVERYTHING = Sql("1")
 
 
-def compiled(expression: str) -> Sql:
-    """The condition of a filter; an empty one is true of all.
+def compile_filter(expression: str) -> Sql:
+    """Compile a filter to SQL; an empty filter matches every rollout.
 
     Raises:
-        ConfigurationError: It is not a filter; the message says where, and what was expected.
+        ConfigurationError: The filter cannot be parsed; the message names the position and what was expected.
+
+    Example:
+        >>> compile_filter("reward < 0.5").text
+        'r.reward < ?'
     """
     if len(expression) > MAX_LENGTH:
-        raise ConfigurationError(f"the filter has {len(expression)} characters; at most {MAX_LENGTH} can be read")
+        raise ConfigurationError(f"the filter has {len(expression)} characters; at most {MAX_LENGTH} are allowed")
     if not expression.strip():
         return EVERYTHING
-    return _Parser(expression).whole()
+    return _Parser(expression).parse()
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
     kind: str
     text: str
-    at: int
+    position: int
 
 
 def _tokens(expression: str) -> Iterator[_Token]:
-    at = 0
+    position = 0
     end = len(expression.rstrip())
-    while at < end:
-        match = _TOKEN.match(expression, at)
+    while position < end:
+        match = _TOKEN.match(expression, position)
         if match is None or match.lastgroup is None:
-            rest = expression[at:].lstrip()
-            hint = "a text that does not end" if rest[:1] in "\"'" else f"{rest[:12]!r}"
-            raise ConfigurationError(f"the filter cannot be read from character {at + 1}: {hint}")
+            remaining = expression[position:].lstrip()
+            problem = "a string that does not end" if remaining[:1] in "\"'" else f"{remaining[:12]!r}"
+            raise ConfigurationError(f"the filter cannot be read from character {position + 1}: {problem}")
         yield _Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup))
-        at = match.end()
+        position = match.end()
 
 
 class _Parser:
+    """A recursive descent parser of the grammar above."""
+
     def __init__(self, expression: str) -> None:
         self.tokens = list(_tokens(expression))
-        self.at = 0
+        self.next = 0
         self.depth = 0
 
-    def whole(self) -> Sql:
-        found = self._either()
-        if self._next() is not None:
-            raise self._wrong("`and` or `or`")
-        return found
+    def parse(self) -> Sql:
+        condition = self._disjunction()
+        if self._peek() is not None:
+            raise self._unexpected("`and` or `or`")
+        return condition
 
-    def _next(self) -> _Token | None:
-        return self.tokens[self.at] if self.at < len(self.tokens) else None
+    def _peek(self) -> _Token | None:
+        return self.tokens[self.next] if self.next < len(self.tokens) else None
 
-    def _takes(self, *texts: str) -> bool:
-        token = self._next()
+    def _accept(self, *texts: str) -> bool:
+        token = self._peek()
         if token is not None and token.kind != "text" and token.text.lower() in texts:
-            self.at += 1
+            self.next += 1
             return True
         return False
 
-    def _wrong(self, expected: str) -> ConfigurationError:
-        token = self._next()
+    def _unexpected(self, expected: str) -> ConfigurationError:
+        token = self._peek()
         if token is None:
             return ConfigurationError(f"the filter ends where {expected} was expected")
-        return ConfigurationError(f"in the filter, {expected} was expected at character {token.at + 1}, not {token.text[:40]!r}")
+        place = f"at character {token.position + 1}, not {token.text[:40]!r}"
+        return ConfigurationError(f"in the filter, {expected} was expected {place}")
 
-    def _either(self) -> Sql:
-        return self._chain("or", self._both)
+    def _disjunction(self) -> Sql:
+        return self._chain("or", self._conjunction)
 
-    def _both(self) -> Sql:
-        return self._chain("and", self._one)
+    def _conjunction(self) -> Sql:
+        return self._chain("and", self._term)
 
     def _chain(self, word: str, inner: Callable[[], Sql]) -> Sql:
         parts = [inner()]
-        while self._takes(word):
+        while self._accept(word):
             parts.append(inner())
         if len(parts) == 1:
             return parts[0]
         text = f" {word.upper()} ".join(part.text for part in parts)
         return Sql(f"({text})", tuple(value for part in parts for value in part.parameters))
 
-    def _one(self) -> Sql:
+    def _term(self) -> Sql:
         self.depth += 1
         if self.depth > _DEPTH:
             raise ConfigurationError(f"the filter is nested more than {_DEPTH} deep")
         try:
-            if self._takes("not"):
-                inner = self._one()
+            if self._accept("not"):
+                inner = self._term()
                 return Sql(f"NOT coalesce({inner.text}, 0)", inner.parameters)
-            if self._takes("("):
-                inner = self._either()
-                if not self._takes(")"):
-                    raise self._wrong("`)`")
+            if self._accept("("):
+                inner = self._disjunction()
+                if not self._accept(")"):
+                    raise self._unexpected("`)`")
                 return inner
             return self._comparison()
         finally:
             self.depth -= 1
 
     def _comparison(self) -> Sql:
-        token = self._next()
+        token = self._peek()
         if token is None or token.kind != "word":
-            raise self._wrong("a field (reward, status, tool, ...)")
-        self.at += 1
+            raise self._unexpected("a field (reward, status, tool, ...)")
+        self.next += 1
         operator = self._operator(token.text)
         if operator == "in":
             return _any_of(token.text, self._list())
         return _compare(token.text, operator, self._value())
 
     def _operator(self, field: str) -> str:
-        token = self._next()
+        token = self._peek()
         if token is not None and (token.kind == "operator" or token.text.lower() == "in"):
-            self.at += 1
+            self.next += 1
             return "==" if token.text == "=" else token.text.lower()
-        raise self._wrong(f"after {field!r}, one of {' '.join(OPERATORS)}")
+        raise self._unexpected(f"after {field!r}, one of {' '.join(OPERATORS)}")
 
     def _list(self) -> list[Any]:
-        if not self._takes("("):
-            raise self._wrong("`(`")
+        if not self._accept("("):
+            raise self._unexpected("`(`")
         values = [self._value()]
-        while self._takes(","):
+        while self._accept(","):
             values.append(self._value())
-        if not self._takes(")"):
-            raise self._wrong("`)`")
+        if not self._accept(")"):
+            raise self._unexpected("`)`")
         return values
 
     def _value(self) -> Any:
-        token = self._next()
+        token = self._peek()
         if token is None or token.kind in {"operator", "mark"}:
-            raise self._wrong("a number, a text in quotes, or none")
-        self.at += 1
+            raise self._unexpected("a number, a string in quotes, or none")
+        self.next += 1
         if token.kind == "number":
             return float(token.text)
         if token.kind == "text":
             return re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL)
-        named: dict[str, Any] = {"none": None, "null": None, "true": 1.0, "false": 0.0}
-        return named.get(token.text.lower(), token.text)
+        constants: dict[str, Any] = {"none": None, "null": None, "true": 1.0, "false": 0.0}
+        return constants.get(token.text.lower(), token.text)
 
 
 def _column(field: str) -> Sql:
@@ -225,11 +232,12 @@ def _column(field: str) -> Sql:
     if name in NUMBERS or name in TEXTS:
         return Sql(f"r.{_SQL.get(name, name)}")
     metric = field[len("metric.") :] if name.startswith("metric.") else field
-    return Sql("json_extract(r.metrics, ?)", (_json_path(metric),))
+    return metric_column(metric)
 
 
-def _json_path(name: str) -> str:
-    return '$."' + name.replace('"', "") + '"'
+def metric_column(name: str) -> Sql:
+    """Return the expression of a metric's value."""
+    return Sql("json_extract(r.metrics, ?)", ('$."' + name.replace('"', "") + '"',))
 
 
 def _any_of(field: str, values: Sequence[Any]) -> Sql:
@@ -244,14 +252,14 @@ def _compare(field: str, operator: str, value: Any) -> Sql:
     column = _column(field)
     if value is None:
         if operator not in {"==", "!="}:
-            raise ConfigurationError(f"none is equal or not, nothing else: `{field} == none` or `{field} != none`")
+            raise ConfigurationError(f"none can only be compared with == and !=: `{field} == none` or `{field} != none`")
         return Sql(f"{column.text} IS {'NOT ' if operator == '!=' else ''}NULL", column.parameters)
     if operator in {"~", "!~"}:
-        _check_pattern(value)
+        pattern(str(value))
         text = f"coalesce({column.text} REGEXP ?, 0)"
         return Sql(f"NOT {text}" if operator == "!~" else text, (*column.parameters, str(value)))
     if (name in NUMBERS or name not in TEXTS) and not isinstance(value, float):
-        raise ConfigurationError(f"{field!r} is a number: compare it with one, not with {str(value)[:40]!r}")
+        raise ConfigurationError(f"{field!r} is a number and cannot be compared with {str(value)[:40]!r}")
     if name in TEXTS and isinstance(value, float):
         value = f"{value:g}"
     sql = "=" if operator == "==" else operator
@@ -261,38 +269,41 @@ def _compare(field: str, operator: str, value: Any) -> Sql:
 def _compare_list(column: str, operator: str, value: Any) -> Sql:
     table = "r" if column == "tools" else "l"
     have = f"json_each(coalesce({table}.{column}, '[]'))"
-    wanted = operator in {"==", "~"}
+    positive = operator in {"==", "~"}
     if operator not in {"==", "!=", "~", "!~"}:
-        raise ConfigurationError("`tool` and `label` are compared with == != ~ !~ and in")
-    prefix = "" if wanted else "NOT "
+        raise ConfigurationError("`tool` and `label` can only be compared with == != ~ !~ and in")
+    prefix = "" if positive else "NOT "
     if value is None:
-        return Sql(f"{'NOT ' if wanted else ''}EXISTS (SELECT 1 FROM {have})")
+        return Sql(f"{'NOT ' if positive else ''}EXISTS (SELECT 1 FROM {have})")
     if operator in {"~", "!~"}:
-        _check_pattern(value)
+        pattern(str(value))
         return Sql(f"{prefix}EXISTS (SELECT 1 FROM {have} WHERE value REGEXP ?)", (str(value),))
     return Sql(f"{prefix}EXISTS (SELECT 1 FROM {have} WHERE value = ?)", (f"{value:g}" if isinstance(value, float) else value,))
 
 
-def _check_pattern(value: Any) -> None:
-    pattern(str(value))
-
-
 @functools.lru_cache(maxsize=64)
 def pattern(text: str) -> Any:
-    """A regular expression without regard to case, of the `regex` package.
+    """Compile a regular expression that ignores case, with the `regex` package, whose searches have a timeout.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: The expression is invalid.
     """
     try:
         return regex.compile(text, regex.IGNORECASE)
     except (regex.error, RecursionError, OverflowError, ValueError) as error:
-        raise ConfigurationError(f"not a regular expression: {text[:80]!r}: {error}") from None
+        raise ConfigurationError(f"{text[:80]!r} is not a regular expression: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What may come next. `start` is where the word begins that a suggestion replaces (up to the cursor)."""
+    """Suggestions for the next word of a filter.
+
+    Attributes:
+        start: The position from which a suggestion replaces the text up to the cursor.
+        kind: "field", "operator", "value", "word" or "none".
+        field: The field whose values are wanted, or to which the operator belongs; else empty.
+        suggestions: Pairs of a suggestion and its description. Of kind "value" they are empty: the index has the values.
+    """
 
     start: int
     kind: str
@@ -301,7 +312,7 @@ class Completion:
 
 
 def complete(expression: str, cursor: int, metrics: Sequence[str] = ()) -> Completion:
-    """(suggestion, what it is) for a cursor in an expression; of kind "value", the index knows the field's values."""
+    """Return suggestions for the word at the cursor."""
     before = expression[:cursor]
     in_text = before.count('"') % 2 == 1
     start = before.rindex('"') if in_text else cursor - len(re.split(r"[^\w./@:-]", before)[-1])
@@ -311,10 +322,10 @@ def complete(expression: str, cursor: int, metrics: Sequence[str] = ()) -> Compl
     except ConfigurationError:
         return Completion(cursor, "none", "", ())
     last = tokens[-1] if tokens else None
-    if last is not None and (last.kind == "operator" or _list_begins(tokens) is not None):
+    if last is not None and (last.kind == "operator" or _list_start(tokens) is not None):
         return Completion(start, "value", _field_before(tokens), ())
     if last is None or last.text.lower() in {"and", "or", "not", "("}:
-        fields = {**NUMBERS, **TEXTS, **{_metric_field(name): "a metric" for name in metrics}, "not": "is not so"}
+        fields = {**NUMBERS, **TEXTS, **{_metric_field(name): "metric" for name in metrics}, "not": "negates the condition"}
         return Completion(start, "field", "", tuple((k, v) for k, v in fields.items() if k.lower().startswith(typed)))
     if last.kind == "word" and (len(tokens) < 2 or tokens[-2].text.lower() in {"and", "or", "not", "("}):
         return Completion(start, "operator", last.text, tuple((operator, "") for operator in OPERATORS))
@@ -325,8 +336,8 @@ def _metric_field(name: str) -> str:
     return name if name.lower() not in NUMBERS and name.lower() not in TEXTS else f"metric.{name}"
 
 
-def _list_begins(tokens: Sequence[_Token]) -> int | None:
-    """Where the `in` of a list is that has not ended; None outside of one."""
+def _list_start(tokens: Sequence[_Token]) -> int | None:
+    """Return the number of the `in` token of an unfinished list; None outside of a list."""
     for number in range(len(tokens) - 1, 0, -1):
         if tokens[number].text == ")":
             return None
@@ -336,6 +347,6 @@ def _list_begins(tokens: Sequence[_Token]) -> int | None:
 
 
 def _field_before(tokens: Sequence[_Token]) -> str:
-    within = _list_begins(tokens)
-    place = len(tokens) - 2 if within is None else within - 1
-    return tokens[place].text if place >= 0 else ""
+    list_start = _list_start(tokens)
+    number = len(tokens) - 2 if list_start is None else list_start - 1
+    return tokens[number].text if number >= 0 else ""

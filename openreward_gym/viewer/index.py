@@ -1,37 +1,73 @@
-"""An index over runs: SQLite, kept up to date while others write, thrown away at will.
+"""A SQLite index over runs, kept up to date while others write to them; it can be deleted at any time.
 
-It holds numbers, names and byte offsets, never text but the beginning of prompts: what is read is read from the runs'
-own files. Any number of viewers may share one index file.
+It holds numbers, names and byte offsets, and of the texts only the beginnings of prompts: rollouts are read from the
+runs' own files. Several viewers may share one index file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sqlite3
+import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.store import images
-from openreward_gym.store.addresses import run_key
+from openreward_gym.store import Label, RolloutStore, images, read_labels, write_label
 from openreward_gym.store.folder import LocalFolder, Shard
 from openreward_gym.store.labels import FILE as LABELS
-from openreward_gym.store.labels import Label, read_labels, write_label
-from openreward_gym.viewer import tables
-from openreward_gym.viewer.rows import parsed, ranges_of, row_of
+from openreward_gym.store.store import run_key
+from openreward_gym.viewer.filters import pattern
+from openreward_gym.viewer.rows import COLUMNS, parse_record, ranges_of, row_of
 
+Run: TypeAlias = str | os.PathLike[str] | RolloutStore
+Runs: TypeAlias = Run | Iterable[Run]
+"""Runs' folders or stores, or folders of runs; one or several."""
+
+VERSION = "3"
+"""The version of the tables below. It is part of the file's name, so that versions do not share a file."""
+
+REGEX_TIMEOUT_S = 1.0
 _CHUNK = 4 << 20
 _BATCH_S = 1.0
 
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER);
+INSERT OR IGNORE INTO facts VALUES ('generation', 0);
+CREATE TABLE IF NOT EXISTS runs (
+    run INTEGER PRIMARY KEY, key TEXT UNIQUE, folder TEXT, name TEXT, ranges TEXT DEFAULT '{}', UNIQUE (folder, name));
+CREATE TABLE IF NOT EXISTS files (
+    file INTEGER PRIMARY KEY, folder TEXT, path TEXT UNIQUE, inode INTEGER, scanned INTEGER, damaged INTEGER DEFAULT 0,
+    damage TEXT DEFAULT '');
+CREATE TABLE IF NOT EXISTS rollouts (
+    pk INTEGER PRIMARY KEY, run INTEGER, file INTEGER, start INTEGER, length INTEGER, id TEXT, name TEXT, environment TEXT,
+    variant TEXT, split TEXT, task TEXT, task_index INTEGER, grp TEXT, sample INTEGER, attempt INTEGER, step INTEGER,
+    advantage REAL, discard TEXT, discarded INTEGER, status TEXT, stop TEXT, reward REAL, final_reward REAL, turns INTEGER,
+    calls INTEGER, errors INTEGER, tokens INTEGER, input_tokens INTEGER, duration REAL, cost REAL, seed INTEGER, model TEXT,
+    started TEXT, prompt TEXT, tools TEXT, metrics TEXT, card TEXT, UNIQUE (run, id));
+CREATE INDEX IF NOT EXISTS by_place ON rollouts (run, discarded, step, task_index, grp, sample, pk);
+CREATE INDEX IF NOT EXISTS by_task ON rollouts (task);
+CREATE INDEX IF NOT EXISTS by_file ON rollouts (file);
+CREATE TABLE IF NOT EXISTS labels (
+    folder TEXT, id TEXT, rating INTEGER, tags TEXT, note TEXT, PRIMARY KEY (folder, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS label_files (folder TEXT PRIMARY KEY, stamp TEXT);
+"""
 
-class Found(NamedTuple):
-    """Where a rollout is: its run's key and folder, the file, the line's first byte and its length."""
+INSERT = f"INSERT OR REPLACE INTO rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+
+JOINED = "rollouts r JOIN runs ON runs.run = r.run LEFT JOIN labels l ON l.folder = runs.folder AND l.id = r.id"
+"""The tables over which filters are conditions."""
+
+
+class RolloutPlace(NamedTuple):
+    """The place of a rollout: its run's key and folder, the file, the line's first byte and its length."""
 
     run: str
     folder: str
@@ -42,38 +78,42 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the index is: bytes read of those there are."""
+    """The progress of a refresh: bytes read, and bytes in all."""
 
     done: int
     total: int
 
 
 class RunIndex:
-    """The index of some runs.
-
-        index = RunIndex(["runs/"])
-        index.refresh()
-        index.rows("SELECT id, reward FROM rollouts WHERE step = ?", (3,))
+    """An index of runs.
 
     Args:
-        paths: Runs' folders, or folders of runs; new runs in the latter are found by `refresh`.
+        runs: Runs' folders or stores, or folders of runs, in which `refresh` finds new runs; one or several.
         file: The SQLite file; None for one in the user's cache that belongs to these paths.
 
     Raises:
-        ConfigurationError: No path was given.
+        ConfigurationError: `runs` is empty.
         StoreError: A path does not exist, or is a file.
+
+    Example:
+        index = RunIndex("runs/")
+        index.refresh()
+        index.rows("SELECT id, reward FROM rollouts WHERE step = ?", (3,))
     """
 
-    def __init__(self, paths: Iterable[str | os.PathLike[str]], file: str | os.PathLike[str] | None = None) -> None:
-        self.paths = [Path(path) for path in paths]
+    def __init__(self, runs: Runs, file: str | os.PathLike[str] | None = None) -> None:
+        each = [runs] if isinstance(runs, (str, os.PathLike, RolloutStore)) else runs
+        self.paths = [Path(path) for run in each for path in (run.paths if isinstance(run, RolloutStore) else [run])]
         if not self.paths:
             raise ConfigurationError("no run was given: name at least one run's folder, or a folder of runs")
         for path in self.paths:
             if not path.is_dir():
-                what = "is a file, not a run's folder" if path.exists() else "does not exist: check the path, or record into it"
-                raise StoreError(f"{path} {what}")
-        self.file = Path(file) if file is not None else tables.default_path(self.paths)
-        tables.prepare(self.file)
+                problem = (
+                    "is a file, not a run's folder" if path.exists() else "does not exist: check the path, or record into it"
+                )
+                raise StoreError(f"{path} {problem}")
+        self.file = Path(file) if file is not None else _default_file(self.paths)
+        _prepare(self.file)
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._writing = threading.Lock()
@@ -82,74 +122,74 @@ class RunIndex:
     # Reading
 
     def rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
-        """The rows of a query; from any thread."""
+        """Return the rows of a query. Any thread may call this."""
         return self._connection().execute(sql, tuple(parameters)).fetchall()
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = tables.connect(self.file)
+            connection = self._local.connection = connect(self.file)
             self._connections.append(connection)
         return connection
 
     @property
     def generation(self) -> int:
-        """A number that grows whenever something that is shown has changed."""
+        """A number that grows with every change to the indexed data."""
         return int(self.rows("SELECT value FROM facts WHERE name = 'generation'")[0][0])
 
-    def find(self, run: str, identity: str) -> Found | None:
-        """Where the rollout of that id is, in the run of that key; None where there is none."""
+    def find(self, run: str, rollout_id: str) -> RolloutPlace | None:
+        """Return the place of a rollout in the run of that key; None if the index does not have it."""
         sql = (
             "SELECT runs.key, runs.folder, files.path, r.start, r.length FROM rollouts r JOIN runs ON runs.run = r.run "
             "JOIN files ON files.file = r.file WHERE runs.key = ? AND r.id = ?"
         )
-        found = self.rows(sql, (run, identity))
-        return Found(*found[0]) if found else None
+        rows = self.rows(sql, (run, rollout_id))
+        return RolloutPlace(*rows[0]) if rows else None
 
-    def read(self, found: Found) -> bytes:
-        """The rollout's line.
+    def read(self, place: RolloutPlace) -> bytes:
+        """Return the rollout's line.
 
         Raises:
-            StoreError: The file is gone or shorter than it was.
+            StoreError: The file is missing, or shorter than when it was indexed.
         """
         try:
-            with open(found.path, "rb") as file:
-                file.seek(found.start)
-                line = file.read(found.length)
+            with open(place.path, "rb") as file:
+                file.seek(place.start)
+                line = file.read(place.length)
         except OSError as error:
-            raise StoreError(f"{found.path}: {error.strerror or error}") from error
-        if len(line) != found.length:
-            raise StoreError(f"{found.path}: it has become shorter than it was; reload the page")
+            raise StoreError(f"{place.path}: {error.strerror or error}") from error
+        if len(line) != place.length:
+            raise StoreError(f"{place.path}: the file has become shorter since it was indexed. Reload the page.")
         return line
 
     def folder(self, run: str) -> Path | None:
-        """The folder of the run of that key; None where there is none."""
-        found = self.rows("SELECT folder FROM runs WHERE key = ?", (run,))
-        return Path(found[0][0]) if found else None
+        """Return the folder of the run of that key; None if the index does not have the run."""
+        rows = self.rows("SELECT folder FROM runs WHERE key = ?", (run,))
+        return Path(rows[0][0]) if rows else None
 
     def image(self, folder: str | os.PathLike[str], sha256: str) -> bytes:
-        """The bytes of an image of a run's folder; empty where it cannot be read."""
+        """Return the bytes of an image in a run's folder; empty if it cannot be read."""
         with contextlib.suppress(StoreError):
             return images.read(LocalFolder(folder), sha256)
         return b""
 
     def label(self, run: str, label: Label) -> None:
-        """Keep a label beside its run.
+        """Write a label beside its run.
 
         Raises:
-            ConfigurationError: There is no such rollout.
-            StoreError: It could not be written.
+            ConfigurationError: The index does not have the rollout.
+            StoreError: The label cannot be written.
         """
-        found = self.find(run, label.rollout)
-        if found is None:
+        place = self.find(run, label.rollout)
+        if place is None:
             raise ConfigurationError(f"run {run!r} has no rollout {label.rollout!r}")
-        write_label(found.folder, label)
+        write_label(place.folder, label)
         self.refresh()
 
-    # Keeping up
+    # Refreshing
 
     def refresh(self) -> bool:
-        """Look at the disk again and take in what is new; whether anything was."""
+        """Index what is new on the disk; return whether anything changed."""
         with self._writing:
             folders = self._folders()
             shards = [(folder, shard) for folder in folders for shard in folder.shards("rollouts")]
@@ -164,22 +204,22 @@ class RunIndex:
                     self._run("DELETE FROM files WHERE file = ?", known[path][0])
                 changed = True
             for folder, shard in shards:
-                changed = self._take_in(folder, shard, known) or changed
+                changed = self._index_shard(folder, shard, known) or changed
             for folder in folders:
                 changed = self._read_labels(folder) or changed
             return changed
 
     def _folders(self) -> list[LocalFolder]:
-        found: dict[Path, None] = {}
+        paths: dict[Path, None] = {}
         for path in self.paths:
             if LocalFolder(path).is_run():
-                found[path.resolve()] = None
+                paths[path.resolve()] = None
                 continue
             with contextlib.suppress(OSError):
                 for child in sorted(path.iterdir()):
                     if child.is_dir() and LocalFolder(child).is_run():
-                        found[child.resolve()] = None
-        return [LocalFolder(path) for path in found]
+                        paths[child.resolve()] = None
+        return [LocalFolder(path) for path in paths]
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -199,7 +239,7 @@ class RunIndex:
         self._run("DELETE FROM rollouts WHERE file = ?", file)
         self._run("DELETE FROM runs WHERE run NOT IN (SELECT DISTINCT run FROM rollouts)")
 
-    def _take_in(self, folder: LocalFolder, shard: Shard, known: dict[str, tuple[int, int, int]]) -> bool:
+    def _index_shard(self, folder: LocalFolder, shard: Shard, known: dict[str, tuple[int, int, int]]) -> bool:
         path = folder.local("rollouts", shard)
         try:
             status = path.stat()
@@ -211,7 +251,7 @@ class RunIndex:
         if file and not replaced and status.st_size == scanned:
             return False
         with self._transaction():
-            # Another viewer may share the index: what counts is what it says inside the transaction.
+            # Another viewer may share the index: only values read inside the transaction are current.
             self._run(
                 "INSERT OR IGNORE INTO files (folder, path, inode, scanned) VALUES (?, ?, ?, 0)",
                 str(folder.path), str(path), status.st_ino,
@@ -220,38 +260,38 @@ class RunIndex:
             if replaced:
                 self._forget(file)
                 self._run("UPDATE files SET inode = ?, scanned = 0, damaged = 0, damage = '' WHERE file = ?", status.st_ino, file)
-        whole = False
-        while not whole:
+        at_end = False
+        while not at_end:
             with self._transaction():
-                reached, whole = _Reader(self, folder, path, file).read()
-            self.progress = Progress(before.done + reached, before.total)
+                position, at_end = _ShardReader(self, folder, path, file).read()
+            self.progress = Progress(before.done + position, before.total)
         return True
 
     def _read_labels(self, folder: LocalFolder) -> bool:
-        place = str(folder.path)
+        key = str(folder.path)
         try:
             status = (folder.path / LABELS).stat()
             stamp = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:
             stamp = ""
-        before = self.rows("SELECT stamp FROM label_files WHERE folder = ?", (place,))
+        before = self.rows("SELECT stamp FROM label_files WHERE folder = ?", (key,))
         if (before[0][0] if before else "") == stamp:
             return False
         labels = read_labels(folder.path)
         with self._transaction():
-            self._run("DELETE FROM labels WHERE folder = ?", place)
+            self._run("DELETE FROM labels WHERE folder = ?", key)
             self._connection().executemany(
                 "INSERT INTO labels VALUES (?, ?, ?, ?, ?)",
-                [(place, x.rollout, x.rating, json.dumps(x.tags), x.note) for x in labels.values()],
+                [(key, label.rollout, label.rating, json.dumps(label.tags), label.note) for label in labels.values()],
             )
-            self._run("INSERT OR REPLACE INTO label_files VALUES (?, ?)", place, stamp)
+            self._run("INSERT OR REPLACE INTO label_files VALUES (?, ?)", key, stamp)
         return True
 
     def run_number(self, folder: LocalFolder, name: str, data: dict[str, Any]) -> int:
-        """The number of the run `name` in a folder, made where it is new; inside a transaction."""
-        found = self._run("SELECT run FROM runs WHERE folder = ? AND name = ?", str(folder.path), name).fetchone()
-        if found:
-            return int(found[0])
+        """Return the number of the run `name` in a folder, after adding it if it is new. Call it inside a transaction."""
+        row = self._run("SELECT run FROM runs WHERE folder = ? AND name = ?", str(folder.path), name).fetchone()
+        if row:
+            return int(row[0])
         key = run_key(folder.name, name)
         taken = {row[0] for row in self._run("SELECT key FROM runs")}
         unique = next(k for n in range(1, len(taken) + 2) if (k := key if n == 1 else f"{key}~{n}") not in taken)
@@ -260,13 +300,14 @@ class RunIndex:
         return int(self._run(sql, unique, str(folder.path), name, ranges).lastrowid or 0)
 
     def close(self) -> None:
+        """Close the connections of all threads."""
         with self._writing:
             while self._connections:
                 self._connections.pop().close()
             self._local = threading.local()
 
 
-class _Reader:
+class _ShardReader:
     """Reads the new lines of one shard, for about a second at a time."""
 
     def __init__(self, index: RunIndex, folder: LocalFolder, path: Path, file: int) -> None:
@@ -278,52 +319,100 @@ class _Reader:
         self._damage = ""
 
     def read(self) -> tuple[int, bool]:
-        """(byte reached, whether that is all there is)."""
+        """Return (the position reached, whether the shard has been read to its end)."""
         deadline = time.monotonic() + _BATCH_S
         connection = self._index._connection()
-        (at,) = connection.execute("SELECT scanned FROM files WHERE file = ?", (self._file,)).fetchone()
-        whole = True
+        (position,) = connection.execute("SELECT scanned FROM files WHERE file = ?", (self._file,)).fetchone()
+        at_end = True
         with self._path.open("rb") as file:
-            file.seek(at)
-            rest = b""
+            file.seek(position)
+            tail = b""
             while chunk := file.read(_CHUNK):
                 if (cut := chunk.rfind(b"\n")) < 0:
-                    rest += chunk
+                    tail += chunk
                     continue
-                block, rest = rest + chunk[: cut + 1], chunk[cut + 1 :]
-                self._lines(block, at)
-                at += len(block)
+                block, tail = tail + chunk[: cut + 1], chunk[cut + 1 :]
+                self._read_lines(block, position)
+                position += len(block)
                 if time.monotonic() > deadline:
-                    whole = False
+                    at_end = False
                     break
-        connection.executemany(tables.INSERT, self._rows)
+        connection.executemany(INSERT, self._rows)
         connection.execute(
             "UPDATE files SET scanned = ?, damaged = damaged + ?, "
             "damage = CASE damage WHEN '' THEN ? ELSE damage END WHERE file = ?",
-            (at, self._damaged, self._damage, self._file),
+            (position, self._damaged, self._damage, self._file),
         )
-        return at, whole
+        return position, at_end
 
-    def _lines(self, block: bytes, at: int) -> None:
+    def _read_lines(self, block: bytes, position: int) -> None:
         start = 0
         while (end := block.find(b"\n", start)) >= 0:
             line = block[start:end]
             if line.strip():
-                self._line(line, at + start)
+                self._read_line(line, position + start)
             start = end + 1
 
-    def _line(self, line: bytes, start: int) -> None:
+    def _read_line(self, line: bytes, start: int) -> None:
         try:
-            data = parsed(line)
-            run = self._run_of(data)
-            self._rows.append(row_of(data, run, self._file, start, len(line)))
+            data = parse_record(line)
+            self._rows.append(row_of(data, self._run_of(data), self._file, start, len(line)))
         except (RecordError, UnicodeError) as error:
             self._damaged += 1
             self._damage = self._damage or f"{self._path.name} (byte {start}): {str(error)[:200]}"
 
     def _run_of(self, data: dict[str, Any]) -> int:
-        given = data.get("run")
-        name = given[:200].encode("utf-8", "replace").decode() if isinstance(given, str) and given else self._name
+        run = data.get("run")
+        name = run[:200].encode("utf-8", "replace").decode() if isinstance(run, str) and run else self._name
         if name not in self._runs:
             self._runs[name] = self._index.run_number(self._folder, name, data)
         return self._runs[name]
+
+
+def _default_file(paths: Sequence[Path]) -> Path:
+    """Return the index file of these paths: in the user's cache, or in the folder for temporary files if it is read-only."""
+    name = hashlib.sha256("\n".join([VERSION, *sorted(str(path.resolve()) for path in paths)]).encode()).hexdigest()[:16]
+    for base in (Path.home() / ".cache", Path(tempfile.gettempdir()) / f"cache-{os.getuid() if hasattr(os, 'getuid') else 0}"):
+        folder = base / "openreward-gym" / "viewer"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder / f"{name}.sqlite"
+    return Path(tempfile.mkdtemp(prefix="openreward-gym-")) / f"{name}.sqlite"
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a connection in autocommit mode that knows the operator `REGEXP`; one thread at a time may use it."""
+    connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = OFF")  # a lost index is rebuilt
+    connection.create_function("regexp", 2, _matches, deterministic=True)
+    return connection
+
+
+def _prepare(path: Path) -> None:
+    """Create the tables; a file that is damaged or not an index is replaced."""
+    for last in (False, True):
+        connection = None
+        try:
+            connection = connect(path)
+            connection.executescript(SCHEMA)
+            connection.execute("SELECT run, ranges FROM runs LIMIT 1").fetchone()
+            return
+        except sqlite3.DatabaseError as error:
+            if last or (isinstance(error, sqlite3.OperationalError) and "locked" in str(error)):
+                raise
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        finally:
+            if connection is not None:
+                connection.close()
+
+
+def _matches(expression: str, value: object) -> bool:
+    try:
+        return value is not None and pattern(expression).search(str(value), timeout=REGEX_TIMEOUT_S) is not None
+    except TimeoutError:
+        return False

@@ -1,88 +1,175 @@
-"""The built page: one file that needs nothing else, and the policy under which a browser runs it."""
+"""The built page: one self-contained HTML file, served with a strict policy, or written with runs inside."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
-from openreward_gym.errors import StoreError
+import orjson
+
+from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.store import images
+from openreward_gym.store.folder import LocalFolder
+from openreward_gym.viewer import queries
+from openreward_gym.viewer.index import RunIndex
 
 FILE = Path(__file__).with_name("index.html")
-_PLACE = '<script type="application/json" id="embedded"></script>'
+_DATA_ELEMENT = '<script type="application/json" id="embedded"></script>'
+
+MAX_ROLLOUTS = 2_000
+"""The largest number of rollouts in one file, unless the caller sets another."""
+
+_UNESCAPED = "!~*'()"  # characters that JavaScript's encodeURIComponent does not escape
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The page and its Content-Security-Policy: its own script and style by their hashes, nothing remote."""
+    """The page and its Content-Security-Policy, which allows the page's own script and style by hash and nothing remote."""
 
     html: str
     policy: str
 
 
 @functools.cache
-def page() -> Page:
-    """The page as it was built.
+def load_page() -> Page:
+    """Return the page as it was built.
 
     Raises:
-        StoreError: The package was installed without it.
+        StoreError: The page is missing from the installed package.
     """
     try:
         html = FILE.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StoreError(f"{FILE} is missing: build it with `npm ci && npm run build` in {FILE.parent / 'web'}") from None
-    return Page(html, _policy(html, "connect-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'"))
+    return Page(html, _policy(html, "connect-src 'self'; img-src 'self' data: blob:"))
 
 
-def with_data(answers: Mapping[str, object]) -> str:
-    """The page with the answers to everything it will ask inside it: it opens without a server."""
-    built = page().html
-    # "</script>" and "<!--" must not stand in a script element, whatever is in the records.
+def write_page(index: RunIndex, file: str | os.PathLike[str], filter_: str = "", limit: int = MAX_ROLLOUTS) -> int:
+    """Write the runs of `index` into one HTML file; see `openreward_gym.viewer.write_html`."""
+    index.refresh()
+    snapshot = _Snapshot(index, filter_, limit)
+    page = _embed(snapshot.answers()).encode("utf-8")
+    path = Path(file)
+    LocalFolder(path.parent).write_bytes(path.name, page)
+    return snapshot.count
+
+
+def _embed(answers: Mapping[str, object]) -> str:
+    """Return the page with the answers to all its requests inside."""
+    built = load_page().html
+    # A script element must contain neither "</script>" nor "<!--", whatever the records hold.
     data = json.dumps(answers, separators=(",", ":")).replace("<", "\\u003c")
     policy = _policy(built, "connect-src 'none'; img-src data:")
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    if _PLACE not in built:
+    if _DATA_ELEMENT not in built:
         raise StoreError(f"{FILE} is not the viewer's page: build it again")
-    return built.replace("<head>", f"<head>{meta}", 1).replace(_PLACE, _PLACE.replace("></", f">{data}</"), 1)
+    filled = _DATA_ELEMENT.replace("></", f">{data}</")
+    return built.replace("<head>", f"<head>{meta}", 1).replace(_DATA_ELEMENT, filled, 1)
+
+
+class _Snapshot:
+    """Collects the answers to all requests that the page can make, keyed by request."""
+
+    def __init__(self, index: RunIndex, filter_: str, limit: int) -> None:
+        self._index, self._filter, self._limit = index, filter_, limit
+        self._answers: dict[str, Any] = {}
+        self.count = 0
+
+    def answers(self) -> dict[str, Any]:
+        overview = queries.runs(self._index)
+        for run in overview["runs"]:
+            self._add_run(run)
+            run["folder"] = ""  # paths of this machine stay private
+        if not self.count:
+            raise ConfigurationError("there is no rollout to share: check the run and the filter")
+        self._add("runs", {}, {**overview, "damage": []})
+        self._add("extensions", {}, {"lens": [], "replay": None})
+        return self._answers
+
+    def _add(self, name: str, parameters: Mapping[str, str], answer: object) -> None:
+        # As the page writes a request: parameters sorted by name, empty ones left out.
+        pairs = sorted((key, value) for key, value in parameters.items() if value != "")
+        query = "&".join(f"{key}={quote(value, safe=_UNESCAPED)}" for key, value in pairs)
+        self._answers[f"{name}?{query}"] = answer
+
+    def _add_run(self, run: Mapping[str, Any]) -> None:
+        key = run["key"]
+        for discarded in ("", "1"):
+            steps = queries.steps(self._index, key, bool(discarded), self._filter)
+            self._add("steps", {"run": key, "discarded": discarded}, steps)
+            for step in steps:
+                self._add_step(key, step["step"], discarded)
+        for metric in [*queries.BUILT_IN_METRICS, *run["metrics"]]:
+            series = queries.series(self._index, key, metric, self._filter)
+            if series["steps"]:
+                self._add("series", {"run": key, "metric": metric}, series)
+
+    def _add_step(self, key: str, step: int | None, discarded: str) -> None:
+        parameters = {"run": key, "step": "" if step is None else str(step), "discarded": discarded}
+        offset: int | None = 0
+        while offset is not None:
+            listing = orjson.loads(queries.listing(self._index, key, step, bool(discarded), self._filter, offset))
+            self._add("list", {**parameters, "offset": str(offset or "")}, listing)
+            for group in listing["groups"]:
+                for card in group["cards"]:
+                    self._add_rollout(key, card["id"])
+            offset = listing["next"]
+
+    def _add_rollout(self, key: str, rollout_id: str) -> None:
+        self.count += 1
+        if self.count > self._limit:
+            raise ConfigurationError(
+                f"more than {self._limit} rollouts are too many for one file: select some with a filter like 'reward > 0.5'"
+            )
+        with contextlib.suppress(RecordError, StoreError):
+            # The standard reader, because orjson refuses lone surrogates.
+            opened = json.loads(queries.rollout(self._index, key, rollout_id) or b"null")
+            images.move_in(opened["rollout"], functools.partial(self._index.image, self._index.folder(key) or ""))
+            self._add("rollout", {"run": key, "id": rollout_id}, opened)
 
 
 def _policy(html: str, more: str) -> str:
-    inline = _Inline()
+    inline = _InlineSources()
     inline.feed(html)
-    hashes = {tag: " ".join(map(_hash, texts)) or "'none'" for tag, texts in inline.found.items()}
+    hashes = {tag: " ".join(map(_hash, texts)) or "'none'" for tag, texts in inline.texts.items()}
     return (
         f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; "
         f"font-src data:; base-uri 'none'; form-action 'none'; {more}"
     )
 
 
-class _Inline(HTMLParser):
-    """Collects what stands in script and style elements."""
+class _InlineSources(HTMLParser):
+    """Collects the contents of script and style elements."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=False)
-        self.found: dict[str, list[str]] = {"script": [], "style": []}
-        self._inside = ""
+        self.texts: dict[str, list[str]] = {"script": [], "style": []}
+        self._tag = ""
         self._parts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._inside, self._parts = (tag if tag in self.found else ""), []
+        self._tag, self._parts = (tag if tag in self.texts else ""), []
 
     def handle_data(self, data: str) -> None:
         self._parts.append(data)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == self._inside and self._parts:
-            self.found[tag].append("".join(self._parts))
-        self._inside = ""
+        if tag == self._tag and self._parts:
+            self.texts[tag].append("".join(self._parts))
+        self._tag = ""
 
 
 def _hash(text: str) -> str:
-    # Browsers hash what they have parsed, in which every line ends with \n.
+    # Browsers hash the parsed text, in which every line ends with \n.
     data = text.replace("\r\n", "\n").encode("utf-8")
     return "'sha256-" + base64.b64encode(hashlib.sha256(data).digest()).decode() + "'"

@@ -1,33 +1,40 @@
-"""What the page asks of the index: lists without text, figures by step, one rollout at a time."""
+"""The answers to the page's requests: lists without text, figures by step, comparisons, one rollout at a time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.reports.statistics import Comparison, compare, mean
 from openreward_gym.types.rollout import Rollout
-from openreward_gym.viewer.filters import NUMBERS, TEXTS, Completion, Sql, compiled, complete
-from openreward_gym.viewer.index import RunIndex
-from openreward_gym.viewer.tables import JOINED
+from openreward_gym.viewer.filters import NUMBERS, TEXTS, Completion, Sql, compile_filter, complete, metric_column
+from openreward_gym.viewer.index import JOINED, RunIndex
 
-PAGE = 2_000
-"""Rollouts of one list, at most."""
+PAGE_SIZE = 2_000
+"""The largest number of rollouts in one page of a list."""
 
 BINS = 24
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-OWN_METRICS = {
+BUILT_IN_METRICS = {
     "reward": "reward", "advantage": "advantage", "tokens": "tokens", "steps": "turns", "calls": "calls", "errors": "errors",
     "duration": "duration", "cost": "cost",
 }  # fmt: skip
+MAX_RUNS = 10
+MAX_TASKS = 300
+"""The largest number of tasks in a comparison: those in which the runs differ most."""
+
+_RESAMPLED_TASKS = 1000
+_RUN_FIGURES = ("rollouts", "discarded", "tasks", "reward", "tokens", "turns", "calls", "duration", "errors")
 _LABEL_COLUMNS = "l.rating, l.tags, l.note IS NOT NULL AND l.note != ''"
 
 
 def runs(index: RunIndex) -> dict[str, Any]:
-    """All runs, and how far the index is."""
+    """Return all runs, and the progress of the index."""
     sql = """
         SELECT runs.key, runs.name, runs.folder, runs.ranges, count(*), sum(r.discarded), min(r.step), max(r.step),
             count(DISTINCT r.step), avg(CASE WHEN r.discarded = 0 THEN r.reward END), max(r.started),
@@ -35,21 +42,21 @@ def runs(index: RunIndex) -> dict[str, Any]:
         FROM rollouts r JOIN runs ON runs.run = r.run GROUP BY runs.run ORDER BY max(r.started) DESC, runs.key"""
     names = ("key", "name", "folder", "ranges", "rollouts", "discarded", "first_step", "last_step", "steps", "reward", "started",
              "environments", "models", "tasks", "errors")  # fmt: skip
-    found = [dict(zip(names, row, strict=True)) for row in index.rows(sql)]
-    for run in found:
+    overview = [dict(zip(names, row, strict=True)) for row in index.rows(sql)]
+    for run in overview:
         run["ranges"] = orjson.loads(run["ranges"])
         run["metrics"] = metric_names(index, run["key"])
     damage = index.rows("SELECT folder, damaged, damage FROM files WHERE damaged > 0")
     progress = index.progress
     return {
-        "runs": found,
+        "runs": overview,
         "damage": [{"folder": folder, "lines": count, "first": first} for folder, count, first in damage],
         "progress": {"done": progress.done, "total": progress.total},
     }
 
 
 def metric_names(index: RunIndex, run: str) -> list[str]:
-    """The names of the run's own metrics, from its first and last rollouts."""
+    """Return the names of the run's own metrics, taken from its first and last rollouts."""
     where = "FROM rollouts WHERE run = (SELECT run FROM runs WHERE key = ?) AND metrics != '{}' ORDER BY pk"
     rows = index.rows(f"SELECT * FROM (SELECT metrics {where} LIMIT 50)", (run,))
     rows += index.rows(f"SELECT * FROM (SELECT metrics {where} DESC LIMIT 50)", (run,))
@@ -57,7 +64,7 @@ def metric_names(index: RunIndex, run: str) -> list[str]:
 
 
 def steps(index: RunIndex, run: str, discarded: bool, filter_: str) -> list[dict[str, Any]]:
-    """The steps of a run with what they hold; `step` None is of rollouts without a step."""
+    """Return the steps of a run with their figures; `step` is None for rollouts without a step."""
     condition = _where(run, discarded, filter_)
     sql = f"SELECT r.step, count(*), count(DISTINCT r.grp), avg(r.reward) FROM {JOINED} WHERE {condition.text} GROUP BY r.step"
     return [
@@ -67,54 +74,55 @@ def steps(index: RunIndex, run: str, discarded: bool, filter_: str) -> list[dict
 
 
 def listing(index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, offset: int) -> bytes:
-    """A page of one step's rollouts, by group: `{"groups": [{"group", "prompt", "task", "cards": [...]}], "next"}`."""
+    """Return a page of one step's rollouts by group: `{"groups": [{"group", "prompt", "task", "cards": [...]}], "next"}`."""
     condition = _where(run, discarded, filter_)
     sql = (
         f"SELECT r.grp, r.prompt, r.task, r.card, {_LABEL_COLUMNS} FROM {JOINED} "
         f"WHERE {condition.text} AND r.step IS ? ORDER BY r.task_index, r.grp, r.sample, r.pk LIMIT ? OFFSET ?"
     )
-    rows = index.rows(sql, (*condition.parameters, step, PAGE + 1, offset))
+    rows = index.rows(sql, (*condition.parameters, step, PAGE_SIZE + 1, offset))
     groups: list[bytes] = []
     cards: list[bytes] = []
     last: str | None = None
     head = b""
-    for group, prompt, task, card, rating, tags, noted in rows[:PAGE]:
+    for group, prompt, task, card, rating, tags, noted in rows[:PAGE_SIZE]:
         if group != last or not groups:
             if cards:
                 groups[-1] = head + b",".join(cards) + b"]}"
             head = orjson.dumps({"group": group, "prompt": prompt, "task": task})[:-1] + b',"cards":['
             groups.append(b"")
             cards, last = [], group
-        cards.append(_labelled(card, rating, tags, noted))
+        cards.append(_with_label(card, rating, tags, noted))
     if cards:
         groups[-1] = head + b",".join(cards) + b"]}"
-    following = str(offset + PAGE).encode() if len(rows) > PAGE else b"null"
+    following = str(offset + PAGE_SIZE).encode() if len(rows) > PAGE_SIZE else b"null"
     return b'{"groups":[' + b",".join(groups) + b'],"next":' + following + b"}"
 
 
-def _labelled(card: str, rating: int | None, tags: str | None, noted: int) -> bytes:
+def _with_label(card: str, rating: int | None, tags: str | None, noted: int) -> bytes:
     if rating is None and tags is None:
         return card.encode()
     label = {"rating": rating, "tags": orjson.loads(tags or "[]"), "noted": bool(noted)}
     return card[:-1].encode() + b',"label":' + orjson.dumps(label) + b"}"
 
 
-def rollout(index: RunIndex, run: str, identity: str) -> bytes | None:
-    """A rollout whole, as it was written: `{"run", "label", "place", "rollout"}`; None where there is none.
+def rollout(index: RunIndex, run: str, rollout_id: str) -> bytes | None:
+    """Return a rollout as it was written: `{"run", "label", "place", "rollout"}`; None if the index does not have it.
 
     Raises:
-        StoreError, RecordError: It cannot be read.
+        StoreError: The file cannot be read.
+        RecordError: The line is not a valid rollout.
     """
-    found = index.find(run, identity)
-    if found is None:
+    place = index.find(run, rollout_id)
+    if place is None:
         return None
-    line = index.read(found)
-    record = Rollout.from_line(line)  # what the page gets has the record's types
-    told = index.rows(
+    line = index.read(place)
+    record = Rollout.from_line(line)  # validates the types that the page relies on
+    row = index.rows(
         "SELECT r.step, r.grp, r.discarded, l.rating, l.tags, l.note "
-        f"FROM {JOINED} WHERE runs.key = ? AND r.id = ?", (run, identity)
+        f"FROM {JOINED} WHERE runs.key = ? AND r.id = ?", (run, rollout_id)
     )[0]  # fmt: skip
-    step, group, discarded, rating, tags, note = told
+    step, group, discarded, rating, tags, note = row
     head = {
         "run": run,
         "place": {"step": step, "group": group, "discarded": bool(discarded)},
@@ -128,44 +136,45 @@ def rollout(index: RunIndex, run: str, identity: str) -> bytes | None:
 
 
 def group(index: RunIndex, run: str, name: str, step: int | None, discarded: bool) -> list[Any]:
-    """The cards of one group, by sample."""
+    """Return the cards of one group, by sample."""
     condition = _where(run, discarded, "")
     sql = (
         f"SELECT r.card, {_LABEL_COLUMNS} FROM {JOINED} WHERE {condition.text} AND r.grp = ? AND r.step IS ? "
         "ORDER BY r.sample, r.pk LIMIT 500"
     )
-    return [orjson.loads(_labelled(*row)) for row in index.rows(sql, (*condition.parameters, name, step))]
+    return [orjson.loads(_with_label(*row)) for row in index.rows(sql, (*condition.parameters, name, step))]
 
 
-def others_of(index: RunIndex, run: str, identity: str) -> list[str]:
-    """The ids of the other rollouts that an export would compare a rollout with, those of its group; 100 at most."""
+def others_of(index: RunIndex, run: str, rollout_id: str) -> list[str]:
+    """Return the ids of the other rollouts of a rollout's group, at most 100."""
     sql = (
         "SELECT o.id FROM rollouts r JOIN runs ON runs.run = r.run JOIN rollouts o ON o.run = r.run AND o.grp = r.grp "
         "AND o.pk != r.pk WHERE runs.key = ? AND r.id = ? ORDER BY o.sample, o.pk LIMIT 100"
     )
-    return [identity for (identity,) in index.rows(sql, (run, identity))]
+    return [other for (other,) in index.rows(sql, (run, rollout_id))]
 
 
 def task(index: RunIndex, name: str) -> list[Any]:
-    """Every attempt at a task, over all runs and steps, in the order of time."""
+    """Return the cards of all attempts at a task, over all runs and steps, in the order in which they started."""
     sql = (
         f"SELECT runs.key, r.card, {_LABEL_COLUMNS}, r.started FROM {JOINED} WHERE r.task = ? "
         "ORDER BY r.started, r.step, r.sample LIMIT 20000"
     )
-    return [{**orjson.loads(_labelled(*row)), "run": run, "started": started} for run, *row, started in index.rows(sql, (name,))]
+    return [
+        {**orjson.loads(_with_label(*row)), "run": run, "started": started} for run, *row, started in index.rows(sql, (name,))
+    ]
 
 
 def series(index: RunIndex, run: str, metric: str, filter_: str) -> dict[str, Any]:
-    """A metric over the steps of a run: how many, mean, std, min, max and quantiles, each a list over `steps`."""
-    found = _values(index, run, metric, filter_, "r.step IS NOT NULL")
+    """Return a metric over the steps of a run: count, mean, std, min, max and quantiles, each a list parallel to `steps`."""
+    rows = _values(index, run, metric, filter_, "r.step IS NOT NULL")
     names = ["count", "mean", "std", "min", "max", *(f"p{round(100 * q):02d}" for q in QUANTILES)]
     result: dict[str, Any] = {"run": run, "metric": metric, "steps": [], **{name: [] for name in names}}
-    if not len(found):
+    if not len(rows):
         return result
-    order = np.argsort(found[:, 0], kind="stable")
-    found = found[order]
-    numbers, starts = np.unique(found[:, 0], return_index=True)
-    for number, values in zip(numbers, np.split(found[:, 1], starts[1:]), strict=True):
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    numbers, starts = np.unique(rows[:, 0], return_index=True)
+    for number, values in zip(numbers, np.split(rows[:, 1], starts[1:]), strict=True):
         result["steps"].append(int(number))
         figures = [len(values), values.mean(), values.std(), values.min(), values.max(), *np.quantile(values, QUANTILES)]
         for name, figure in zip(names, figures, strict=True):
@@ -174,26 +183,22 @@ def series(index: RunIndex, run: str, metric: str, filter_: str) -> dict[str, An
 
 
 def histogram(index: RunIndex, run: str, metric: str, filter_: str, step: int | None, every: bool) -> dict[str, Any]:
-    """How a metric is distributed over the rollouts of one step, or of all: `edges` (one more than `counts`)."""
+    """Return a metric's histogram over the rollouts of one step or of all steps: `counts`, and one more `edges`."""
     condition = "1" if every else "r.step IS " + ("NULL" if step is None else str(int(step)))
-    found = _values(index, run, metric, filter_, condition)
-    if not len(found):
+    rows = _values(index, run, metric, filter_, condition)
+    if not len(rows):
         return {"run": run, "metric": metric, "edges": [], "counts": []}
-    counts, edges = np.histogram(found[:, 1], bins=BINS)
+    counts, edges = np.histogram(rows[:, 1], bins=BINS)
     return {"run": run, "metric": metric, "edges": [_rounded(float(e)) for e in edges], "counts": [int(c) for c in counts]}
 
 
 def _values(index: RunIndex, run: str, metric: str, filter_: str, condition: str) -> Any:
     where = _where(run, False, filter_)
-    column = Sql(f"r.{OWN_METRICS[metric]}") if metric in OWN_METRICS else _own_metric(metric)
-    which = f"{where.text} AND {condition} AND value IS NOT NULL"
-    sql = f"SELECT coalesce(r.step, 0), {column.text} AS value FROM {JOINED} WHERE {which}"
+    column = Sql(f"r.{BUILT_IN_METRICS[metric]}") if metric in BUILT_IN_METRICS else metric_column(metric.removeprefix("metric."))
+    selection = f"{where.text} AND {condition} AND value IS NOT NULL"
+    sql = f"SELECT coalesce(r.step, 0), {column.text} AS value FROM {JOINED} WHERE {selection}"
     rows = index.rows(sql, (*column.parameters, *where.parameters))
     return np.array(rows, dtype=float).reshape(-1, 2)
-
-
-def _own_metric(name: str) -> Sql:
-    return Sql("json_extract(r.metrics, ?)", ('$."' + name.removeprefix("metric.").replace('"', "") + '"',))
 
 
 def _rounded(number: float) -> float | None:
@@ -201,16 +206,16 @@ def _rounded(number: float) -> float | None:
 
 
 def completion(index: RunIndex, run: str, text: str, cursor: int) -> dict[str, Any]:
-    """What may come next in a filter; values of a field are those there are."""
-    found = complete(text, cursor, metric_names(index, run))
-    suggestions: Iterable[tuple[str, str]] = found.suggestions
-    if found.kind == "value":
-        suggestions = _suggested_values(index, run, found, text[found.start : cursor])
-    return {"start": found.start, "kind": found.kind, "suggestions": [list(pair) for pair in suggestions][:40]}
+    """Return suggestions for the next word of a filter; values of a field come from the index."""
+    result = complete(text, cursor, metric_names(index, run))
+    suggestions: Iterable[tuple[str, str]] = result.suggestions
+    if result.kind == "value":
+        suggestions = _suggested_values(index, run, result, text[result.start : cursor])
+    return {"start": result.start, "kind": result.kind, "suggestions": [list(pair) for pair in suggestions][:40]}
 
 
-def _suggested_values(index: RunIndex, run: str, found: Completion, typed: str) -> Sequence[tuple[str, str]]:
-    field = found.field.lower()
+def _suggested_values(index: RunIndex, run: str, completion: Completion, typed: str) -> Sequence[tuple[str, str]]:
+    field = completion.field.lower()
     if field in {"tool", "label"}:
         column = "r.tools" if field == "tool" else "l.tags"
         sql = f"SELECT DISTINCT value FROM {JOINED}, json_each({column}) WHERE runs.key = ? LIMIT 200"
@@ -221,13 +226,103 @@ def _suggested_values(index: RunIndex, run: str, found: Completion, typed: str) 
         return [("none", "not recorded")]
     else:
         return []
-    begun = typed.lstrip("\"'").lower()
+    prefix = typed.lstrip("\"'").lower()
     values = sorted(str(value) for (value,) in index.rows(sql, (run,)) if value is not None)
-    return [(orjson.dumps(value).decode(), "") for value in values if value.lower().startswith(begun) and len(value) <= 80]
+    return [(orjson.dumps(value).decode(), "") for value in values if value.lower().startswith(prefix) and len(value) <= 80]
 
 
 def _where(run: str, discarded: bool, filter_: str) -> Sql:
-    # The run's number, not its key: so that SQLite takes the index that has the order of the lists.
-    condition = compiled(filter_)
+    # The run is selected by its number, not its key, so that SQLite uses the index that has the order of the lists.
+    condition = compile_filter(filter_)
     text = f"r.run = (SELECT run FROM runs WHERE key = ?) AND r.discarded = ? AND {condition.text}"
     return Sql(text, (run, int(discarded), *condition.parameters))
+
+
+def comparison(index: RunIndex, runs: Sequence[str]) -> dict[str, Any]:
+    """Return the runs' figures, their differences from the first, and the tasks in which they differ.
+
+    All rollouts with a reward count, also the discarded ones: without the groups that were solved by all samples, a good
+    run would look worse.
+
+    Returns:
+        `runs`: each run's figures (means over the recorded values, None without one) and `against_first`, a
+        `openreward_gym.reports.Comparison`, None for the first. `tasks`: `{"task", "prompt", "environment", "index",
+        "rewards": [mean or None for each run], "counts", "spread"}`, the widest spread first. `common`: the number of tasks
+        that more than one run has.
+
+    Raises:
+        ConfigurationError: There are fewer than two or more than ten runs, or a run does not exist.
+    """
+    keys = list(dict.fromkeys(runs))
+    if not 2 <= len(keys) <= MAX_RUNS:
+        raise ConfigurationError(f"two to {MAX_RUNS} runs can be compared, not {len(keys)}")
+    overview = [{"key": key, **_figures(index, key)} for key in keys]
+    rewards = [_rewards(index, key) for key in keys]
+    for run, of_run in zip(overview, rewards, strict=True):
+        run["against_first"] = None if run is overview[0] else _difference(rewards[0], of_run)
+    common = [task for task in dict.fromkeys(t for r in rewards for t in r) if sum(task in r for r in rewards) > 1]
+    rows = [_task_row(task, rewards) for task in common]
+    rows.sort(key=lambda row: -row["spread"])
+    del rows[MAX_TASKS:]
+    for row in rows:
+        row.update(_task_facts(index, row["task"]))
+    return {"runs": overview, "tasks": rows, "common": len(common)}
+
+
+def _figures(index: RunIndex, key: str) -> dict[str, Any]:
+    sql = """
+        SELECT count(*), sum(r.discarded), count(DISTINCT r.task), avg(r.reward), avg(r.tokens), avg(r.turns), avg(r.calls),
+            avg(r.duration), sum(r.status = 'error') FROM rollouts r JOIN runs ON runs.run = r.run WHERE runs.key = ?"""
+    figures = dict(zip(_RUN_FIGURES, index.rows(sql, (key,))[0], strict=True))
+    if not figures["rollouts"]:
+        raise ConfigurationError(f"there is no run {key[:200]!r}")
+    return figures
+
+
+def _rewards(index: RunIndex, key: str) -> dict[str, list[float]]:
+    sql = (
+        "SELECT r.task, r.reward FROM rollouts r JOIN runs ON runs.run = r.run "
+        "WHERE runs.key = ? AND r.task != '' AND r.reward IS NOT NULL ORDER BY r.pk"
+    )
+    rewards: dict[str, list[float]] = {}
+    for task, reward in index.rows(sql, (key,)):
+        rewards.setdefault(task, []).append(reward)
+    return rewards
+
+
+def _difference(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    common = [task for task in first if task in second]
+    # With very many tasks the mean is normally distributed, and resampling would take seconds.
+    paired = compare(first, second) if len(common) <= _RESAMPLED_TASKS else _compare_by_z_test(first, second, common)
+    return {"tasks": paired.tasks, "difference": paired.difference, "interval": paired.interval, "p": paired.p_value}
+
+
+def _compare_by_z_test(
+    first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]], common: Sequence[str]
+) -> Comparison:
+    pairs = [(mean(first[task]), mean(second[task])) for task in common]
+    differences = [b - a for a, b in pairs]
+    difference = mean(differences)
+    error = math.sqrt(mean((d - difference) ** 2 for d in differences) / (len(common) - 1))
+    p_value = math.erfc(abs(difference) / error / math.sqrt(2)) if error else float(difference == 0)
+    return Comparison(
+        len(common), len(first) - len(common), len(second) - len(common), mean(a for a, _ in pairs), mean(b for _, b in pairs),
+        difference, (difference - 1.96 * error, difference + 1.96 * error), p_value,
+    )  # fmt: skip
+
+
+def _task_row(task: str, rewards: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    means = [mean(of_run[task]) if task in of_run else None for of_run in rewards]
+    known = [value for value in means if value is not None]
+    return {
+        "task": task,
+        "rewards": means,
+        "counts": [len(of_run.get(task, ())) for of_run in rewards],
+        "spread": max(known) - min(known),
+    }
+
+
+def _task_facts(index: RunIndex, task: str) -> dict[str, Any]:
+    sql = "SELECT prompt, environment, task_index FROM rollouts WHERE task = ? LIMIT 1"
+    prompt, environment, task_index = index.rows(sql, (task,))[0]
+    return {"prompt": prompt, "environment": environment, "index": task_index}

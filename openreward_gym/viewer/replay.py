@@ -1,70 +1,100 @@
-"""The viewer's replay check: a rollout's calls made again in a new session of its task, and what is different now."""
+"""The replay check: make a rollout's calls again in a new session of its task, and compare the outputs."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import hashlib
+import itertools
 import json
 import math
+import struct
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ToolFailedError
-from openreward_gym.protocol.client import Client, RemoteEnvironment
+from openreward_gym.images import mime_type_of
+from openreward_gym.protocol.addresses import resolve_addresses
+from openreward_gym.protocol.client import Client
+from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.secrets import read_secrets
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.wire import Secret, hide
-from openreward_gym.types import Block, ToolOutput, text_of
-from openreward_gym.types.conversion import block_of
-from openreward_gym.types.rollout import MessageRecord, Rollout, ToolCallPart
-from openreward_gym.viewer.pictures import images_compared
+from openreward_gym.types import Block, ImageBlock, Message, Rollout, ToolCall, ToolOutput, text_of
+from openreward_gym.urls import without_credentials
 
 STEP_TIMEOUT_S = 120.0
-MAX_SHOWN = 20_000
+MAX_TEXT = 20_000
+"""Characters of an output that are shown."""
+
+MAX_IMAGE_BYTES = 2_000_000
+"""The largest image whose data is part of the answer; of a larger one only the size is."""
+
+_JPEG_SIZE_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""JPEG's "start of frame" markers, which hold the size; the excluded markers between them begin tables."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Recorded:
-    """A call of the record and its result; `arguments` None: they were no JSON object and reached no environment."""
+class _RecordedCall:
+    """A recorded call and its result.
+
+    Attributes:
+        turn: The number of the assistant message, from 1.
+        name: The tool's name.
+        arguments: The arguments; None if they were not a JSON object, so that no environment received them.
+        plain: The text of an answer that was given to the terminal tool without a call; None for a call.
+        result: The message with the result.
+    """
 
     turn: int
     name: str
-    arguments: dict[str, Any] | None
+    arguments: Mapping[str, Any] | None
     plain: str | None
-    result: MessageRecord
+    result: Message
 
 
 class ReplayCheck:
-    """Runs rollouts again on a server; one at a time.
+    """Replays rollouts on an environment server, one at a time.
 
     Args:
-        base_url: The environment's server. Never the address that a record names: a record may come from anybody.
-        secrets_env: The secrets that a session is given: their names to the names of the environment variables that hold
-            them. They are read when a check begins, and stand in no answer, even where the environment repeats them.
+        base_url: The environment's server. A URL inside a record must not be used: records are not trusted.
+        secrets_env: The secrets of the sessions: their names mapped to the environment variables that hold them. They are
+            read when a check begins, and are removed from answers, even if the environment repeats them.
+
+    Raises:
+        ConfigurationError: `base_url` is not a URL.
+
+    Example:
+        check = ReplayCheck("http://127.0.0.1:8080")
+        check(store[0])["same"]
     """
 
     def __init__(self, base_url: str, secrets_env: Mapping[str, str] | None = None) -> None:
+        resolve_addresses(base_url, {})
         self.base_url = base_url
+        self.shown_url = without_credentials(base_url)
         self.secrets_env = dict(secrets_env or {})
         self._running = threading.Lock()
 
     def __call__(self, rollout: Rollout) -> dict[str, Any]:
-        """Make the calls again.
+        """Make the calls again and compare the outputs.
 
         Returns:
             `prompt`: `{"recorded", "now", "images", "same"}`. `calls`: for each `{"turn", "name", "arguments", "recorded",
-            "now", "images", "recorded_reward", "now_reward", "recorded_finished", "now_finished", "same"}`; a call that was
-            not made again has `now` None. `images`: see `images_compared`. `same`: whether all is. `error`: why it ended
-            early; None where it did not.
+            "now", "images", "recorded_reward", "now_reward", "recorded_finished", "now_finished", "same"}`; a call that
+            was not made again has `now` None. `images`: see `compare_images`. `same`: whether everything is equal.
+            `error`: the reason why the replay ended early, or None.
 
         Raises:
-            ConfigurationError: The record does not say of which task it is, another check is running, or a secret's variable
-                is not set.
+            ConfigurationError: The record does not name its task, another check is running, or the environment variable of
+                a secret is not set.
             OpenRewardGymError: The session could not be opened.
         """
         if not self._running.acquire(blocking=False):
-            raise ConfigurationError("another replay check is running: wait until it has ended")
+            raise ConfigurationError("another replay check is running. Wait until it has ended.")
         try:
             return asyncio.run(self._replay(rollout))
         finally:
@@ -72,31 +102,31 @@ class ReplayCheck:
 
     async def _replay(self, rollout: Rollout) -> dict[str, Any]:
         async with Client(self.base_url) as client:
-            screen = _Screen(read_secrets(self.secrets_env, client.api_key()).values())
+            redact = _Redactor(read_secrets(self.secrets_env, client.api_key()).values())
             environment = client.environment(rollout.environment.name, rollout.environment.variant)
             async with _session_of(environment, rollout, self.secrets_env) as session:
                 now = [block for message in await session.messages() for block in message.blocks]
-                before = [block for message in _beginning(rollout) for block in _blocks(message)]
-                images = images_compared(before, now)
+                before = [block for message in _prompt(rollout) for block in message.blocks]
+                images = compare_images(before, now)
                 prompt = {
-                    "recorded": screen(text_of(before)),
-                    "now": screen(text_of(now)),
+                    "recorded": redact(text_of(before)),
+                    "now": redact(text_of(now)),
                     "images": images,
                     "same": text_of(before) == text_of(now) and all(image["same"] for image in images),
                 }
-                calls, error = await _calls_again(session, rollout, screen)
+                calls, error = await _repeat_calls(session, rollout, redact)
         return {"prompt": prompt, "calls": calls, "error": error,
                 "same": error is None and prompt["same"] and all(call["same"] for call in calls)}  # fmt: skip
 
 
-class _Screen:
-    """A text as it is shown: without the secrets, as they are and as JSON writes them, and not longer than is shown."""
+class _Redactor:
+    """Removes secrets from texts, also in JSON's spelling, and cuts the texts to the length that is shown."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         self._secrets = [form for secret in secrets for form in (secret, Secret(json.dumps(secret.reveal())[1:-1]))]
 
     def __call__(self, text: str) -> str:
-        return hide(text, self._secrets)[:MAX_SHOWN]  # hidden first: half a secret is not found
+        return hide(text, self._secrets)[:MAX_TEXT]  # hidden first, because a secret that is cut in two is not recognised
 
 
 def _session_of(environment: RemoteEnvironment, rollout: Rollout, secrets_env: Mapping[str, str]) -> Session:
@@ -104,17 +134,21 @@ def _session_of(environment: RemoteEnvironment, rollout: Rollout, secrets_env: M
     if task.spec is not None:
         return environment.session(task_spec=task.spec, step_timeout_s=STEP_TIMEOUT_S, secrets_env=secrets_env)
     if split is None or task.index is None:
-        raise ConfigurationError("the record has neither a task's spec nor its split and index: it cannot be run again")
+        raise ConfigurationError("the record has neither the task's spec nor its split and index, so it cannot be run again")
     return environment.session(split=split, index=task.index, step_timeout_s=STEP_TIMEOUT_S, secrets_env=secrets_env)
 
 
-def _beginning(rollout: Rollout) -> list[MessageRecord]:
-    first = next((n for n, message in enumerate(rollout.messages) if message.role == "assistant"), len(rollout.messages))
-    return rollout.messages[:first]
+def _prompt(rollout: Rollout) -> Iterator[Message]:
+    """Yield the messages before the first one of the policy."""
+    return itertools.takewhile(lambda message: not _is_turn(message), rollout.messages)
 
 
-async def _calls_again(session: Session, rollout: Rollout, screen: _Screen) -> tuple[list[dict[str, Any]], str | None]:
-    made: list[dict[str, Any]] = []
+def _is_turn(message: Message) -> bool:
+    return message.role == "assistant" and message.origin in ("policy", None)
+
+
+async def _repeat_calls(session: Session, rollout: Rollout, redact: _Redactor) -> tuple[list[dict[str, Any]], str | None]:
+    calls: list[dict[str, Any]] = []
     for call in _recorded_calls(rollout):
         output: ToolOutput | None = None
         error = None
@@ -126,59 +160,158 @@ async def _calls_again(session: Session, rollout: Rollout, screen: _Screen) -> t
         except ToolFailedError as failed:
             error = str(failed)
         except OpenRewardGymError as problem:
-            return made, screen(str(problem))
-        made.append(_compared(call, output, error, screen))
+            return calls, redact(str(problem))
+        calls.append(_compare(call, output, error, redact))
         if error is not None or (output is not None and output.finished):
             break
-    return made, None
+    return calls, None
 
 
-def _recorded_calls(rollout: Rollout) -> Iterator[_Recorded]:
-    """The calls in the order in which they ran, which is that of their results."""
+def _recorded_calls(rollout: Rollout) -> Iterator[_RecordedCall]:
+    """Yield the calls in the order in which they ran, which is that of their results."""
     turn = 0
-    open_calls: list[ToolCallPart] = []
-    said = ""
+    open_calls: Sequence[ToolCall] = ()
+    text = ""
     for message in rollout.messages:
-        if message.role == "assistant":
+        if _is_turn(message):
             turn += 1
-            open_calls, said = message.tool_calls, message.text
+            open_calls, text = message.tool_calls, message.text
         elif message.role == "tool":
-            call = next((call for call in open_calls if call.id == (message.tool_call_id or "")), None)
+            call = next((call for call in open_calls if call.call_id == (message.call_id or "")), None)
             if call is not None:
                 open_calls = [other for other in open_calls if other is not call]
-                yield _Recorded(turn, call.name, call.input, None, message)
-            elif not open_calls and said and rollout.terminal_tool is not None:
-                yield _Recorded(turn, message.name or rollout.terminal_tool.name, None, said, message)
+                yield _RecordedCall(turn, call.name, call.arguments, None, message)
+            elif not open_calls and text and rollout.terminal_tool is not None:
+                yield _RecordedCall(turn, message.name or rollout.terminal_tool.name, None, text, message)
 
 
-def _compared(call: _Recorded, output: ToolOutput | None, failed: str | None, screen: _Screen) -> dict[str, Any]:
-    result, recorded = call.result, _blocks(call.result)
-    before = text_of(recorded)
+def _compare(call: _RecordedCall, output: ToolOutput | None, failed: str | None, redact: _Redactor) -> dict[str, Any]:
+    result = call.result
+    before = text_of(result.blocks)
     now = failed if output is None else text_of(output.blocks)
-    images = [] if output is None else images_compared(recorded, output.blocks)
+    images = [] if output is None else compare_images(result.blocks, output.blocks)
     same = output is not None and (before, result.finished, result.is_error) == (now, output.finished, bool(output.error))
     same = same and all(image["same"] for image in images)
-    not_sent = now is None
     return {
         "turn": call.turn,
         "name": call.name,
         "arguments": call.plain if call.plain is not None else call.arguments,
-        "recorded": screen(before),
-        "now": None if now is None else screen(now),
+        "recorded": redact(before),
+        "now": None if now is None else redact(now),
         "images": images,
         "recorded_reward": result.reward,
         "now_reward": None if output is None else output.reward,
         "recorded_finished": result.finished,
         "now_finished": output is not None and output.finished,
-        "same": not_sent or (same and _equal(result.reward, output.reward if output is not None else None)),
+        "same": now is None or (same and _equal_numbers(result.reward, output.reward if output is not None else None)),
     }
 
 
-def _blocks(message: MessageRecord) -> Sequence[Block]:
-    return [block_of(part) for part in message.blocks]
-
-
-def _equal(before: float | None, now: float | None) -> bool:
+def _equal_numbers(before: float | None, now: float | None) -> bool:
     if before is None or now is None:
         return before is now
     return math.isclose(before, now, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(before) and math.isnan(now))
+
+
+def compare_images(recorded: Sequence[Block], now: Sequence[Block]) -> list[dict[str, Any]]:
+    """Compare the images of a recorded output with those of a new one, in their order.
+
+    Returns:
+        For each pair `{"recorded", "now", "same"}`. An image is `{"mime_type", "bytes", "width", "height", "data"}`: unknown
+        sizes are None, and `data` (base64) is there only if the two differ and it is not too large. It is None if the
+        other output has more images.
+    """
+    pairs = []
+    for before, after in itertools.zip_longest(_images(recorded), _images(now)):
+        same = before is not None and after is not None and _digest(before) == _digest(after)
+        pairs.append({"recorded": _describe(before, not same), "now": _describe(after, not same), "same": same})
+    return pairs
+
+
+def _images(blocks: Sequence[Block]) -> Iterator[ImageBlock]:
+    return (block for block in blocks if isinstance(block, ImageBlock))
+
+
+def _bytes(image: ImageBlock) -> bytes:
+    """Return the image's bytes; data that is not base64 is returned as it is, so that it can still be compared."""
+    try:
+        return base64.b64decode("".join(image.data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return image.data.encode("utf-8", "surrogatepass")
+
+
+def _digest(image: ImageBlock) -> str:
+    # A record whose images are files beside it has the hash only.
+    return image.sha256 if image.sha256 and not image.data else hashlib.sha256(_bytes(image)).hexdigest()
+
+
+def _describe(image: ImageBlock | None, with_data: bool) -> dict[str, Any] | None:
+    if image is None:
+        return None
+    if not image.data:
+        return {"mime_type": image.mime_type, "bytes": None, "width": None, "height": None, "data": None}
+    content = _bytes(image)
+    width, height = size_in_pixels(content) or (None, None)
+    data = image.data if with_data and len(content) <= MAX_IMAGE_BYTES else None
+    return {"mime_type": image.mime_type, "bytes": len(content), "width": width, "height": height, "data": data}
+
+
+def size_in_pixels(content: bytes) -> tuple[int, int] | None:
+    """Return (width, height) of a PNG, JPEG, GIF, WebP or BMP file; None for other or truncated files."""
+    try:
+        return _size(content)
+    except (struct.error, IndexError):
+        return None
+
+
+def _size(content: bytes) -> tuple[int, int] | None:
+    mime_type = mime_type_of(content)
+    if mime_type == "image/png":
+        width, height = struct.unpack_from(">II", content, 16)
+    elif mime_type == "image/gif":
+        width, height = struct.unpack_from("<HH", content, 6)
+    elif mime_type == "image/bmp":
+        width, height = struct.unpack_from("<ii", content, 18)
+        height = abs(height)  # negative if the rows are stored from top to bottom
+    elif mime_type == "image/jpeg":
+        return _jpeg(content)
+    elif mime_type == "image/webp":
+        return _webp(content)
+    else:
+        return None
+    return width, height
+
+
+def _jpeg(content: bytes) -> tuple[int, int] | None:
+    position = 2
+    while content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker == 0xFF:  # padding
+            position += 1
+        elif marker in _JPEG_SIZE_MARKERS:
+            height, width = struct.unpack_from(">HH", content, position + 5)
+            return width, height
+        else:
+            (length,) = struct.unpack_from(">H", content, position + 2)
+            position += 2 + length
+    return None
+
+
+def _webp(content: bytes) -> tuple[int, int] | None:
+    kind = content[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(_part(content, 24, 3), "little"), 1 + int.from_bytes(_part(content, 27, 3), "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(_part(content, 21, 4), "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _part(content: bytes, start: int, length: int) -> bytes:
+    part = content[start : start + length]
+    if len(part) < length:
+        raise IndexError(start)
+    return part

@@ -1,16 +1,15 @@
-"""What the index keeps of a rollout: numbers and names, never its text."""
+"""The index's row of a rollout: numbers and names, and of its text only the beginning of the prompt."""
 
 from __future__ import annotations
 
 import json
 import math
-from datetime import datetime
 from typing import Any
 
 import orjson
 
 from openreward_gym.errors import RecordError
-from openreward_gym.types.rollout import SCHEMA, check_schema
+from openreward_gym.types.rollout import SCHEMA, check_schema, moment_of
 
 PROMPT_LENGTH = 160
 NAME_LENGTH = 200
@@ -23,21 +22,21 @@ COLUMNS = (
 """The columns of the index's table `rollouts`, in the order of `row_of`."""
 
 
-def parsed(line: bytes) -> dict[str, Any]:
-    """The record in a line.
+def parse_record(line: bytes) -> dict[str, Any]:
+    """Parse a line of a shard into a record.
 
     Raises:
-        RecordError: It is not a rollout of a version that can be read.
+        RecordError: The line is not a rollout of a readable version.
     """
     try:
         data = orjson.loads(line)
     except ValueError:
         try:
-            data = json.loads(line)  # lone surrogates and NaN, which orjson refuses
+            data = json.loads(line)  # accepts lone surrogates and NaN, which orjson refuses
         except (ValueError, RecursionError) as error:
             raise RecordError(f"not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise RecordError(f"not a rollout: a JSON {type(data).__name__}, not an object")
+        raise RecordError(f"not a rollout: a JSON {type(data).__name__} instead of an object")
     check_schema(data.get("schema"), SCHEMA, "rollout")
     if not isinstance(data.get("id"), str) or not isinstance(data.get("status"), str):
         raise RecordError("not a rollout: it has no id or no status")
@@ -45,46 +44,46 @@ def parsed(line: bytes) -> dict[str, Any]:
 
 
 def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -> tuple[Any, ...]:
-    """The row of a record, in the order of `COLUMNS`. Whatever is not of its type counts as not given."""
+    """Return the row of a record, in the order of `COLUMNS`. A value of the wrong type counts as missing."""
     environment, task, usage = _object(data, "environment"), _object(data, "task"), _object(data, "usage")
-    told = _Told(data.get("messages"))
-    identity = _storable(data["id"])
-    group = _text(data.get("group")) or _text(task.get("id")) or identity
-    tokens = _whole(usage.get("output_tokens"))
+    stats = _MessageStats(data.get("messages"))
+    rollout_id = _storable(data["id"])
+    group = _text(data.get("group")) or _text(task.get("id")) or rollout_id
+    tokens = _integer(usage.get("output_tokens"))
     discard = _text(data.get("discard_reason"))
     metrics = {_storable(k[:NAME_LENGTH]): v for k, v in _object(data, "metrics").items() if _is_number(v) or v is None}
     model = _object(data, "model")
     name = _text(model.get("name") or model.get("model_name")) if model else None
-    shown = {
-        "id": identity,
+    card = {
+        "id": rollout_id,
         "name": _text(data.get("name")),
         "group": group,
-        "sample": _whole(data.get("sample")),
-        "step": _whole(data.get("step")),
-        "reward": _shown(data.get("reward")),
-        "advantage": _shown(data.get("advantage")),
+        "sample": _integer(data.get("sample")),
+        "step": _integer(data.get("step")),
+        "reward": _display_number(data.get("reward")),
+        "advantage": _display_number(data.get("advantage")),
         "tokens": tokens,
-        "turns": told.turns,
-        "calls": told.calls,
+        "turns": stats.turns,
+        "calls": stats.calls,
         "status": _text(data.get("status")),
         "stop": _text(data.get("stop_reason")),
         "discard": discard,
-        "index": _whole(task.get("index")),
-        "metrics": {key: _shown(value) for key, value in metrics.items()},
+        "index": _integer(task.get("index")),
+        "metrics": {key: _display_number(value) for key, value in metrics.items()},
     }
     return (
-        run, file, start, length, identity, shown["name"], _text(environment.get("name")) or "",
-        _text(environment.get("variant")), _text(environment.get("split")), _text(task.get("id")), shown["index"], group,
-        shown["sample"], _whole(data.get("attempt")) or 0, shown["step"], _number(data.get("advantage")), discard,
-        int(discard is not None), shown["status"], shown["stop"], _number(data.get("reward")),
-        _number(data.get("final_reward")), told.turns, told.calls, told.errors, tokens, _whole(usage.get("input_tokens")),
-        _duration(data), _number(data.get("cost_usd")), _whole(data.get("seed")), name, _text(data.get("started_at")),
-        told.prompt, _json(sorted(told.tools)), _json({k: _number(v) for k, v in metrics.items()}), _json(shown),
+        run, file, start, length, rollout_id, card["name"], _text(environment.get("name")) or "",
+        _text(environment.get("variant")), _text(environment.get("split")), _text(task.get("id")), card["index"], group,
+        card["sample"], _integer(data.get("attempt")) or 0, card["step"], _number(data.get("advantage")), discard,
+        int(discard is not None), card["status"], card["stop"], _number(data.get("reward")),
+        _number(data.get("final_reward")), stats.turns, stats.calls, stats.errors, tokens, _integer(usage.get("input_tokens")),
+        _duration(data), _number(data.get("cost_usd")), _integer(data.get("seed")), name, _text(data.get("started_at")),
+        stats.prompt, _json(sorted(stats.tools)), _json({k: _number(v) for k, v in metrics.items()}), _json(card),
     )  # fmt: skip
 
 
-class _Told:
-    """What the messages tell: counts, the tools used, how the prompt begins."""
+class _MessageStats:
+    """Counts over the messages, the tools that were called, and the beginning of the prompt."""
 
     def __init__(self, messages: Any) -> None:
         self.turns = self.calls = self.errors = 0
@@ -94,15 +93,15 @@ class _Told:
             if not isinstance(message, dict):
                 continue
             role = message.get("role")
-            if role == "assistant":
+            if role == "assistant" and message.get("origin") in ("policy", None):
                 self.turns += 1
-                self._calls(message.get("blocks"))
+                self._count_calls(message.get("blocks"))
             elif role == "tool":
                 self.errors += message.get("is_error") is True
             elif role == "user" and not self.prompt:
-                self.prompt = _beginning(message.get("blocks"))
+                self.prompt = _prompt_beginning(message.get("blocks"))
 
-    def _calls(self, blocks: Any) -> None:
+    def _count_calls(self, blocks: Any) -> None:
         for block in blocks if isinstance(blocks, list) else ():
             if isinstance(block, dict) and block.get("type") == "tool_call":
                 self.calls += 1
@@ -111,7 +110,7 @@ class _Told:
                     self.tools.add(_text(name) or "")
 
 
-def _beginning(blocks: Any) -> str:
+def _prompt_beginning(blocks: Any) -> str:
     for block in blocks if isinstance(blocks, list) else ():
         if isinstance(block, dict) and block.get("type") == "text" and isinstance(block.get("text"), str):
             return _storable(" ".join(block["text"][: 4 * PROMPT_LENGTH].split())[:PROMPT_LENGTH])
@@ -119,23 +118,23 @@ def _beginning(blocks: Any) -> str:
 
 
 def ranges_of(data: dict[str, Any]) -> dict[str, Any]:
-    """The ranges a record declares for its reward and metrics: `metadata.ranges`, `environment.reward_range`.
+    """Return the ranges that a record declares for its reward and metrics: `metadata.ranges`, `environment.reward_range`.
 
     A range is `{"min": 0, "max": 1, "lower_is_better": false}` or `[0, 1]`.
     """
-    found: dict[str, Any] = {}
-    given = dict(_object(_object(data, "metadata"), "ranges"))
+    ranges: dict[str, Any] = {}
+    declared = dict(_object(_object(data, "metadata"), "ranges"))
     reward = _object(data, "environment").get("reward_range")
     if reward is not None:
-        given.setdefault("reward", reward)
-    for name, value in given.items():
+        declared.setdefault("reward", reward)
+    for name, value in declared.items():
         pair = [value.get("min"), value.get("max")] if isinstance(value, dict) else value
         if isinstance(pair, list) and len(pair) == 2:
             low, high = _number(pair[0]), _number(pair[1])
             if low is not None and high is not None and low < high:
-                lower = isinstance(value, dict) and value.get("lower_is_better") is True
-                found[_storable(name[:NAME_LENGTH])] = {"min": low, "max": high, "lower_is_better": lower}
-    return found
+                inverted = isinstance(value, dict) and value.get("lower_is_better") is True
+                ranges[_storable(name[:NAME_LENGTH])] = {"min": low, "max": high, "lower_is_better": inverted}
+    return ranges
 
 
 def _object(data: dict[str, Any], key: str) -> dict[str, Any]:
@@ -148,7 +147,7 @@ def _text(value: Any) -> str | None:
 
 
 def _storable(text: str) -> str:
-    # SQLite takes UTF-8 only, and the text of a record may have lone surrogates.
+    # SQLite accepts UTF-8 only, and the text of a record may contain lone surrogates.
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -161,7 +160,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number; None for everything else."""
+    """Return a finite number; None for everything else."""
     if value is None or isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
         return None
     try:
@@ -171,26 +170,21 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _shown(value: Any) -> float | str | None:
-    """A number as the page shows it: NaN and infinities are texts, so that they are not taken for None or 0."""
+def _display_number(value: Any) -> float | str | None:
+    """Return a number for the page; NaN and infinities become strings, so that they are not confused with None or 0."""
     finite = _number(value)
     if finite is not None or not _is_number(value):
         return finite
     return str(float(value)) if not isinstance(value, int) else "inf" if value > 0 else "-inf"
 
 
-def _whole(value: Any) -> int | None:
+def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 62 else None
 
 
 def _duration(data: dict[str, Any]) -> float | None:
-    start, end = data.get("started_at"), data.get("ended_at")
-    if not isinstance(start, str) or not isinstance(end, str):
-        return None
-    try:
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    except (ValueError, TypeError):
-        return None
+    started, ended = (moment_of(_text(data.get(name))) for name in ("started_at", "ended_at"))
+    return None if started is None or ended is None else (ended - started).total_seconds()
 
 
 def _json(value: Any) -> str:

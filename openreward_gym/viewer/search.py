@@ -1,4 +1,4 @@
-"""Searching the text of rollouts: read where they are, so that there is no second copy of it to keep."""
+"""Full-text search that reads the runs' own files, so that no second copy of the text is kept."""
 
 from __future__ import annotations
 
@@ -9,62 +9,73 @@ from typing import Any
 import orjson
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.viewer.filters import Sql, compiled, pattern
-from openreward_gym.viewer.index import Found, RunIndex
-from openreward_gym.viewer.rows import parsed
-from openreward_gym.viewer.tables import JOINED
+from openreward_gym.viewer.filters import Sql, compile_filter, pattern
+from openreward_gym.viewer.index import JOINED, REGEX_TIMEOUT_S, RolloutPlace, RunIndex
+from openreward_gym.viewer.rows import parse_record
 
-HITS = 100
-TIME_S = 2.0
-AROUND = 80
+MAX_HITS = 100
+TIME_LIMIT_S = 2.0
+CONTEXT = 80
+"""Characters shown on each side of a hit."""
+
 MAX_QUERY = 500
-REGEX_TIMEOUT_S = 1.0
 
 Finder = Callable[[str], tuple[int, int] | None]
-"""(start, end) of the first hit in a text; None where there is none."""
+"""Maps a text to the (start, end) of its first hit; None if it has none."""
 
 
 def search(index: RunIndex, query: str, *, regex: bool, run: str | None, filter_: str, after: int) -> dict[str, Any]:
-    """Rollouts whose messages have all the words of `query` (in any of them), or a match of a regular expression.
+    """Find rollouts whose messages contain all words of `query`, each in any message, or match a regular expression.
 
-    Without regard to case. Words in double quotes belong together. Goes on for about two seconds or 100 hits: `next` is
-    where to go on (None at the end), `searched` and `total` are numbers of rollouts.
+    Case is ignored. Words in double quotes form a phrase. A search ends after about two seconds or 100 hits.
+
+    Args:
+        index: The runs.
+        query: Words and phrases, or the regular expression.
+        regex: Whether `query` is a regular expression.
+        run: The key of the run to search; None for all runs.
+        filter_: A filter that selects rollouts; empty for all.
+        after: The `next` of the previous search; 0 to start.
+
+    Returns:
+        `hits`: cards with a snippet. `searched` and `total`: numbers of rollouts. `next`: the position from which to
+        continue; None at the end.
 
     Raises:
-        ConfigurationError: The query or the filter cannot be read.
+        ConfigurationError: The query or the filter cannot be parsed.
     """
     if len(query) > MAX_QUERY:
-        raise ConfigurationError(f"the query has {len(query)} characters; at most {MAX_QUERY} are taken")
+        raise ConfigurationError(f"the query has {len(query)} characters; at most {MAX_QUERY} are allowed")
     words = [] if regex else _words(query)
     finders = [_regex_finder(query)] if regex else [_word_finder(word) for word in words]
-    deadline = time.monotonic() + TIME_S
+    deadline = time.monotonic() + TIME_LIMIT_S
     hits: list[dict[str, Any]] = []
     condition = _where(run, filter_)
     searched, last = 0, None
     total = index.rows(f"SELECT count(*) FROM {JOINED} WHERE {condition.text} AND r.pk > ?", (*condition.parameters, after))[0][0]
-    for pk, card, found in _places(index, condition, after):
+    for pk, card, place in _places(index, condition, after):
         searched += 1
-        if finders and (snippet := _hit(index, found, words, finders)) is not None:
-            hits.append({**orjson.loads(card), "run": found.run, **snippet})
-        if len(hits) >= HITS or time.monotonic() > deadline:
+        if finders and (snippet := _hit(index, place, words, finders)) is not None:
+            hits.append({**orjson.loads(card), "run": place.run, **snippet})
+        if len(hits) >= MAX_HITS or time.monotonic() > deadline:
             last = pk
             break
     return {"hits": hits, "searched": searched, "total": total, "next": last if searched < total else None}
 
 
-def _places(index: RunIndex, condition: Sql, after: int) -> Iterator[tuple[int, str, Found]]:
+def _places(index: RunIndex, condition: Sql, after: int) -> Iterator[tuple[int, str, RolloutPlace]]:
     sql = (
         "SELECT r.pk, r.card, runs.key, runs.folder, files.path, r.start, r.length "
         f"FROM {JOINED} JOIN files ON files.file = r.file WHERE {condition.text} AND r.pk > ? ORDER BY r.pk LIMIT 2000"
     )
     while rows := index.rows(sql, (*condition.parameters, after)):
         for pk, card, *place in rows:
-            yield pk, card, Found(*place)
+            yield pk, card, RolloutPlace(*place)
         after = rows[-1][0]
 
 
 def _where(run: str | None, filter_: str) -> Sql:
-    condition = compiled(filter_)
+    condition = compile_filter(filter_)
     if run is None:
         return condition
     return Sql(f"r.run = (SELECT run FROM runs WHERE key = ?) AND {condition.text}", (run, *condition.parameters))
@@ -72,43 +83,43 @@ def _where(run: str | None, filter_: str) -> Sql:
 
 def _words(query: str) -> list[str]:
     parts = query.split('"')
-    found = [word for number, part in enumerate(parts) for word in ([part] if number % 2 else part.split())]
-    return [word.lower() for word in found if word.strip()]
+    words = [word for number, part in enumerate(parts) for word in ([part] if number % 2 else part.split())]
+    return [word.lower() for word in words if word.strip()]
 
 
 def _word_finder(word: str) -> Finder:
     def find(text: str) -> tuple[int, int] | None:
-        at = text.lower().find(word)
-        return None if at < 0 else (at, at + len(word))
+        start = text.lower().find(word)
+        return None if start < 0 else (start, start + len(word))
 
     return find
 
 
 def _regex_finder(query: str) -> Finder:
-    compiled_pattern = pattern(query)
+    expression = pattern(query)
 
     def find(text: str) -> tuple[int, int] | None:
         try:
-            match = compiled_pattern.search(text, timeout=REGEX_TIMEOUT_S)
+            match = expression.search(text, timeout=REGEX_TIMEOUT_S)
         except TimeoutError:
-            raise ConfigurationError(f"the regular expression {query[:80]!r} takes too long: make it simpler") from None
+            raise ConfigurationError(f"the regular expression {query[:80]!r} takes too long. Simplify it.") from None
         return None if match is None else match.span()
 
     return find
 
 
-def _hit(index: RunIndex, found: Found, words: list[str], finders: list[Finder]) -> dict[str, Any] | None:
+def _hit(index: RunIndex, place: RolloutPlace, words: list[str], finders: list[Finder]) -> dict[str, Any] | None:
     try:
-        line = index.read(found)
+        line = index.read(place)
     except StoreError:
         return None
     if words:
-        # Letters and digits are not escaped in JSON: most lines are passed over without being parsed.
-        low = line.lower()
-        if not all(bare.encode() in low for word in words for bare in word.split() if bare.isascii() and bare.isalnum()):
+        # JSON does not escape ASCII letters and digits, so most lines can be skipped without parsing them.
+        lower = line.lower()
+        if not all(part.encode() in lower for word in words for part in word.split() if part.isascii() and part.isalnum()):
             return None
     try:
-        texts = list(_texts(parsed(line)))
+        texts = list(_texts(parse_record(line)))
     except RecordError:
         return None
     first: dict[str, Any] | None = None
@@ -132,18 +143,18 @@ def _texts(data: dict[str, Any]) -> Iterator[tuple[int, str]]:
 
 
 def _block_texts(block: dict[str, Any]) -> Iterator[str]:
-    for key in ("text", "summary", "name", "input_text"):
+    for key in ("text", "content", "summary", "name"):
         if isinstance(block.get(key), str):
             yield block[key]
-    if block.get("input_text") is None and isinstance(block.get("input"), dict):
-        yield orjson.dumps(block["input"], default=str).decode()
+    if block.get("content") is None and isinstance(block.get("arguments"), dict):
+        yield orjson.dumps(block["arguments"], default=str).decode()
 
 
 def _snippet(number: int, text: str, start: int, end: int) -> dict[str, Any]:
     end = min(end, start + 200)
     return {
         "message": number,
-        "before": text[max(0, start - AROUND) : start],
+        "before": text[max(0, start - CONTEXT) : start],
         "match": text[start:end],
-        "after": text[end : end + AROUND],
+        "after": text[end : end + CONTEXT],
     }

@@ -7,16 +7,20 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    ImagePart,
-    MessageRecord,
-    ReasoningPart,
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import (
+    AssistantMessage,
+    ImageBlock,
+    ReasoningItem,
     Rollout,
-    TaskRecord,
-    TextPart,
-    ToolCallPart,
+    RolloutEnvironment,
+    Sampled,
+    SystemMessage,
+    Task,
+    TextBlock,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
 )
 
 ATTACKS = [
@@ -54,19 +58,19 @@ def hostile(folder: Path) -> int:
             short = attack[:300]
             for sample in range(10):
                 messages = [
-                    MessageRecord(role="system", blocks=[TextPart(text=attack)], name=short),
-                    MessageRecord(role="user", blocks=[TextPart(text=attack), ImagePart(mimeType=short, data=short), ImagePart(mimeType="image/svg+xml", data=svg)]),
-                    MessageRecord(role="assistant", stop_reason=short, blocks=[
-                        ReasoningPart(text=attack), ReasoningPart(summary=attack, reference=short), TextPart(text=attack * (1 + sample % 3)),
-                        ToolCallPart(id=short, name=short, input={short: attack}), ToolCallPart(id="x", name=short, input_text=attack)]),
-                    MessageRecord(role="tool", tool_call_id=short, name=short, is_error=True, blocks=[TextPart(text=attack)], metadata={short: short}),
+                    SystemMessage(content=[TextBlock(attack)], name=short),
+                    UserMessage(content=[TextBlock(attack), ImageBlock(mime_type=short, data=short), ImageBlock(mime_type="image/svg+xml", data=svg)]),
+                    AssistantMessage(sampled=Sampled(stop_reason=short), content=[
+                        ReasoningItem(content=attack), ReasoningItem(summary=attack, content_reference=short), TextBlock(attack * (1 + sample % 3)),
+                        ToolCall(call_id=short, name=short, arguments={short: attack}), ToolCall(call_id="x", name=short, content=attack)]),
+                    ToolMessage(call_id=short, name=short, is_error=True, content=[TextBlock(attack)], metadata={short: short}),
                 ]  # fmt: skip
                 store.append(
                     Rollout(
                         id=f"{count} {short}", name=short, group=f"{count // 10} {short}", sample=sample, run="hostile", status="error", stop_reason=short,
                         error=attack, discard_reason=short if sample == 9 else None, messages=messages, reward=float("inf"), metrics={short: 1.0, "m": float("nan")},
-                        environment=EnvironmentRecord(name=short, variant=short, split=short, origin=short),
-                        task=TaskRecord(id=short, spec={short: attack}, golden_answer=attack), model={"name": short}, metadata={short: attack, "ranges": {short: [0, 2]}},
+                        environment=RolloutEnvironment(name=short, variant=short, split=short, origin=short),
+                        task=Task(id=short, spec={short: attack}, golden_answer=attack), model={"name": short}, metadata={short: attack, "ranges": {short: [0, 2]}},
                     )
                 )  # fmt: skip
                 count += 1

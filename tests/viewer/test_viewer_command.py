@@ -10,23 +10,32 @@ from pathlib import Path
 
 import httpx
 
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import EnvironmentRecord, MessageRecord, Rollout, TaskRecord, TextPart, ToolCallPart
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import (
+    AssistantMessage,
+    Rollout,
+    RolloutEnvironment,
+    Task,
+    TextBlock,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
 
 SECRET = "s3cret-81f2-value"
 
 
 def test_it_answers_at_once_and_shows_its_secrets_to_nobody(server_url: str, tmp_path: Path) -> None:
     messages = [
-        MessageRecord(role="user", blocks=[TextPart(text="Go.")]),
-        MessageRecord(role="assistant", blocks=[ToolCallPart(id="c", name="secret", input={"text": "judge"})]),
-        MessageRecord(role="tool", tool_call_id="c", name="secret", blocks=[TextPart(text=str(len(SECRET)))]),
-        MessageRecord(role="assistant", blocks=[ToolCallPart(id="d", name="fail", input={"text": "now"})]),
-        MessageRecord(role="tool", tool_call_id="d", name="fail", blocks=[TextPart(text="now")]),
+        UserMessage(content=[TextBlock("Go.")]),
+        AssistantMessage(content=[ToolCall(call_id="c", name="secret", arguments={"text": "judge"})]),
+        ToolMessage(call_id="c", name="secret", content=[TextBlock(str(len(SECRET)))]),
+        AssistantMessage(content=[ToolCall(call_id="d", name="fail", arguments={"text": "now"})]),
+        ToolMessage(call_id="d", name="fail", content=[TextBlock("now")]),
     ]
     with RolloutStore(tmp_path / "runs" / "kept") as store:
-        store.append(Rollout(id="a", status="completed", environment=EnvironmentRecord(name="echo"),
-                             task=TaskRecord(spec={"number": 0}), messages=messages))  # fmt: skip
+        store.append(Rollout(id="a", status="completed", environment=RolloutEnvironment(name="echo"),
+                             task=Task(spec={"number": 0}), messages=messages))  # fmt: skip
     given = ["--port", "0", "--replay", server_url, "--secret", "judge=MY_JUDGE_KEY"]
     command = [sys.executable, "-m", "openreward_gym.cli", "view", str(tmp_path / "runs"), *given]
     environment = {**os.environ, "HOME": str(tmp_path / "home"), "MY_JUDGE_KEY": SECRET}
@@ -39,7 +48,7 @@ def test_it_answers_at_once_and_shows_its_secrets_to_nobody(server_url: str, tmp
             url = found[0].rstrip("/")
             with httpx.Client(base_url=url, headers={"Origin": url}, timeout=60) as client:
                 page = client.get("/")  # at once: nobody is refused who comes to an address that was announced
-                told = client.get("/api/powers")
+                told = client.get("/api/extensions")
                 while not client.get("/api/runs").json()["runs"]:
                     pass
                 replayed = client.post("/api/replay", json={"run": "kept", "id": "a"})

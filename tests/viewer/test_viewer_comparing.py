@@ -10,18 +10,18 @@ from viewer_runs import simple
 from viewer_serving import viewing
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import TaskRecord
-from openreward_gym.viewer import comparing
-from openreward_gym.viewer.comparing import comparison
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import Task
+from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex
+from openreward_gym.viewer.queries import comparison
 
 
 def run(folder: Path, name: str, rewards: dict[str, list[float | None]], **fields: object) -> None:
     with RolloutStore(folder / name) as store:
         for task, values in rewards.items():
             for number, reward in enumerate(values):
-                store.append(simple(f"{task}{number}", "x", task=TaskRecord(id=task, index=3), reward=reward, **fields))
+                store.append(simple(f"{task}{number}", "x", task=Task(id=task, index=3), reward=reward, **fields))
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_runs_are_compared_over_the_tasks_they_share(index: RunIndex) -> None:
 
 def test_many_tasks_have_the_same_figures_another_way(index: RunIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     before = comparison(index, ["one", "two, too"])["runs"][1]["against_first"]
-    monkeypatch.setattr(comparing, "_RESAMPLED", 1)
+    monkeypatch.setattr(queries, "_RESAMPLED_TASKS", 1)
     after = comparison(index, ["one", "two, too"])["runs"][1]["against_first"]
     assert after["difference"] == pytest.approx(before["difference"])
     assert after["interval"] == pytest.approx((1 / 3 - 1.96 / 3, 1 / 3 + 1.96 / 3))

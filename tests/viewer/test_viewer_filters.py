@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.viewer import tables
-from openreward_gym.viewer.filters import compiled, complete
+from openreward_gym.viewer import index
+from openreward_gym.viewer.filters import compile_filter, complete
 
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "reward": 0.25, "turns": 12, "tools": '["bash"]', "status": "completed", "metrics": '{"format": 1.0}'},
@@ -24,8 +24,8 @@ ROWS: list[dict[str, Any]] = [
 @pytest.fixture
 def database() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
-    connection.create_function("regexp", 2, tables._found, deterministic=True)
-    connection.executescript(tables.SCHEMA)
+    connection.create_function("regexp", 2, index._matches, deterministic=True)
+    connection.executescript(index.SCHEMA)
     connection.execute("INSERT INTO runs (run, key, folder, name) VALUES (1, 'r', '/r', 'r')")
     connection.execute("""INSERT INTO labels VALUES ('/r', 'a', 4, '["good", "short"]', 'see the end')""")
     for row in ROWS:
@@ -64,8 +64,8 @@ def database() -> sqlite3.Connection:
     ],
 )
 def test_a_filter_chooses(database: sqlite3.Connection, expression: str, expected: str) -> None:
-    condition = compiled(expression)
-    found = database.execute(f"SELECT r.id FROM {tables.JOINED} WHERE {condition.text} ORDER BY 1", condition.parameters)
+    condition = compile_filter(expression)
+    found = database.execute(f"SELECT r.id FROM {index.JOINED} WHERE {condition.text} ORDER BY 1", condition.parameters)
     assert "".join(row[0] for row in found) == expected
 
 
@@ -80,7 +80,7 @@ def test_a_filter_chooses(database: sqlite3.Connection, expression: str, expecte
         ("(reward < 1", "`)`"),
         ('status == "open', "does not end"),
         ("status ~ '('", "regular expression"),
-        ("reward < none", "none is equal or not"),
+        ("reward < none", "none can only be compared with"),
         ("tool < 'a'", "compared with"),
         ("reward < 1; DROP TABLE rollouts", "cannot be read"),
         ("(" * 100 + "reward < 1", "nested"),
@@ -89,7 +89,7 @@ def test_a_filter_chooses(database: sqlite3.Connection, expression: str, expecte
 )
 def test_a_wrong_filter_is_explained(expression: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(said)):
-        compiled(expression)
+        compile_filter(expression)
 
 
 WORDS = ["reward", "tool", "label", "==", "<", "~", "in", "and", "or", "not", "(", ")", ",", '"a"', "'b'", "1", "none"]
@@ -98,15 +98,15 @@ WORDS = ["reward", "tool", "label", "==", "<", "~", "in", "and", "or", "not", "(
 @given(st.text(max_size=60) | st.lists(st.sampled_from(WORDS)).map(" ".join))
 def test_whatever_is_typed_is_a_condition_or_explained(expression: str) -> None:
     connection = sqlite3.connect(":memory:")
-    connection.create_function("regexp", 2, tables._found, deterministic=True)
-    connection.executescript(tables.SCHEMA)
+    connection.create_function("regexp", 2, index._matches, deterministic=True)
+    connection.executescript(index.SCHEMA)
     try:
-        condition = compiled(expression)
+        condition = compile_filter(expression)
     except ConfigurationError:
         return
     finally:
         complete(expression, len(expression))
-    connection.execute(f"SELECT r.id FROM {tables.JOINED} WHERE {condition.text}", condition.parameters).fetchall()
+    connection.execute(f"SELECT r.id FROM {index.JOINED} WHERE {condition.text}", condition.parameters).fetchall()
     connection.close()
 
 

@@ -12,8 +12,7 @@ import pytest
 from viewer_runs import simple, training
 
 from openreward_gym.errors import ConfigurationError, StoreError
-from openreward_gym.store.labels import Label, read_labels, write_label
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import Label, RolloutStore, read_labels, write_label
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.search import search
@@ -175,7 +174,7 @@ def test_lists_have_no_text_and_are_in_order(tmp_path: Path) -> None:
 
 
 def test_long_lists_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "PAGE", 7)
+    monkeypatch.setattr(queries, "PAGE_SIZE", 7)
     store = RolloutStore(tmp_path / "runs" / "one")
     for number in range(20):
         store.append(simple(f"{number:02d}", "x", group=f"g{number // 5}", sample=number))

@@ -17,10 +17,9 @@ import pytest
 from viewer_runs import png, simple, training
 from viewer_serving import viewing
 
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import ImagePart, MessageRecord, Part, Rollout
-from openreward_gym.viewer.guard import COOKIE
-from openreward_gym.viewer.powers import Others, Powers
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import Block, ImageBlock, Rollout, UserMessage
+from openreward_gym.viewer.app import COOKIE, Others, ViewerExtensions
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def test_wrong_parameters_are_explained(url: str) -> None:
     with httpx.Client(base_url=url) as client:
         for request, said in [
             ("steps?run=training&filter=reward+<", "the filter ends"),
-            ("list?run=training&step=one", "whole number"),
+            ("list?run=training&step=one", "must be an integer"),
             ("list?run=training&step=99999999999999999999", "too large"),
             ("steps", "'run' is missing"),
             ("search?query=(&regex=1", "regular expression"),
@@ -161,8 +160,8 @@ def test_images_are_shown_as_what_they_are_and_never_as_pages(tmp_path: Path) ->
     store = RolloutStore(tmp_path / "runs" / "one")
     contents = {"image/png": png(), "image/svg+xml": b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
                 "text/html": b"<script>alert(1)</script>"}  # fmt: skip
-    parts: list[Part] = [ImagePart(mimeType=kind, data=base64.b64encode(data).decode()) for kind, data in contents.items()]
-    store.append(Rollout(id="a", status="completed", messages=[MessageRecord(role="user", blocks=parts)]))
+    parts: list[Block] = [ImageBlock(mime_type=kind, data=base64.b64encode(data).decode()) for kind, data in contents.items()]
+    store.append(Rollout(id="a", status="completed", messages=[UserMessage(content=parts)]))
     expected = ["image/png", "image/svg+xml", "application/octet-stream"]
     with viewing(tmp_path / "runs") as url:
         for data, kind in zip(contents.values(), expected, strict=True):
@@ -224,9 +223,11 @@ def test_lens_and_replay_are_given_from_outside(runs: Path) -> None:
     def lens(rollout: Rollout, others: Others, name: str) -> dict[str, Any]:
         return {"rows": [{"row": {"format": name, "id": rollout.id, "others": [other.id for other in others()]}}]}
 
-    powers = Powers(lens=lens, lens_formats=(("sft", "chat"),), replay=lambda rollout: {"same": False}, replay_at="http://x")
-    with viewing(runs, powers=powers) as url, httpx.Client(base_url=url, headers={"Origin": url}) as client:
-        assert client.get("/api/powers").json() == {"lens": [["sft", "chat"]], "replay": "http://x"}
+    extensions = ViewerExtensions(
+        lens=lens, lens_formats=(("sft", "chat"),), replay=lambda rollout: {"same": False}, replay_url="http://x"
+    )
+    with viewing(runs, extensions=extensions) as url, httpx.Client(base_url=url, headers={"Origin": url}) as client:
+        assert client.get("/api/extensions").json() == {"lens": [["sft", "chat"]], "replay": "http://x"}
         row = client.get("/api/lens?run=training&id=training-0-0-0&format=sft").json()["rows"][0]["row"]
         assert row == {"format": "sft", "id": "training-0-0-0", "others": [f"training-0-0-{n}" for n in (1, 2, 3)]}
         assert client.post("/api/replay", json={"run": "training", "id": "training-0-0-0"}).json() == {"same": False}

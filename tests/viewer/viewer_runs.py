@@ -10,17 +10,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    ImagePart,
-    MessageRecord,
-    ReasoningPart,
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import (
+    AssistantMessage,
+    ImageBlock,
+    Message,
+    ReasoningItem,
     Rollout,
-    TaskRecord,
-    TextPart,
-    TokenUsage,
-    ToolCallPart,
+    RolloutEnvironment,
+    Sampled,
+    SystemMessage,
+    Task,
+    TextBlock,
+    ToolCall,
+    ToolMessage,
+    Usage,
+    UserMessage,
     task_id,
 )
 
@@ -96,15 +101,15 @@ def episode(
     truncated = sample == 2 and group == 3
     question = f"Task {group}: how many lines are in all the files of /data/set-{group}?"
     messages = [
-        MessageRecord(role="system", blocks=[TextPart(text=SYSTEM)]),
-        MessageRecord(role="user", blocks=[TextPart(text=question)]),
+        SystemMessage(content=[TextBlock(SYSTEM)]),
+        UserMessage(content=[TextBlock(question)]),
         *_turns(draw, group, sample, reward, truncated),
     ]
     tokens = sum(m.usage.output_tokens or 0 for m in messages if m.usage)
     return Rollout(
         id=f"{run}-{step}-{group}-{sample}", run=run, name=f"{run} {step}/{group}/{sample}",
-        environment=EnvironmentRecord(name="counting", variant="files", split="train", origin="http://127.0.0.1:8080"),
-        task=TaskRecord(
+        environment=RolloutEnvironment(name="counting", variant="files", split="train", origin="http://127.0.0.1:8080"),
+        task=Task(
             id=task_id("counting", "train", spec), index=group, spec=spec, golden_answer=f"{15 + group}" if group != 1 else None
         ),
         group=f"step{step}-task{group}", sample=sample, step=step, advantage=advantage, discard_reason=discard,
@@ -114,52 +119,50 @@ def episode(
                  "entropy": round(2.0 - 0.1 * step + draw.random() / 4, 4), "broken": float("nan") if sample == 0 else None},
         status="truncated" if truncated else "completed", stop_reason="max_steps" if truncated else "finished",
         started_at=started.isoformat(), ended_at=(started + timedelta(seconds=4 + 3 * draw.random())).isoformat(),
-        usage=TokenUsage(input_tokens=300 + 40 * sample, output_tokens=tokens), seed=step * 100 + sample,
+        usage=Usage(input_tokens=300 + 40 * sample, output_tokens=tokens), seed=step * 100 + sample,
         metadata={"ranges": RANGES, "trainer": "simulated"},
     )  # fmt: skip
 
 
-def _turns(draw: random.Random, group: int, sample: int, reward: float, truncated: bool) -> list[MessageRecord]:
-    def usage() -> TokenUsage:
-        return TokenUsage(output_tokens=draw.randrange(30, 400))
+def _turns(draw: random.Random, group: int, sample: int, reward: float, truncated: bool) -> list[Message]:
+    def usage() -> Usage:
+        return Usage(output_tokens=draw.randrange(30, 400))
 
-    first = MessageRecord(
-        role="assistant", usage=usage(), stop_reason="tool_calls",
-        blocks=[
-            ReasoningPart(text="I should list the files first, then count their lines."),
-            TextPart(text="Let me look at both files."),
-            ToolCallPart(id="call-b", name="bash", input={"command": f"wc -l /data/set-{group}/b.txt"}, input_text=None),
-            ToolCallPart(id="call-a", name="bash", input={"command": f"wc -l /data/set-{group}/a.txt"}, input_text=None),
+    first = AssistantMessage(
+        sampled=Sampled(usage(), "tool_calls"),
+        content=[
+            ReasoningItem(content="I should list the files first, then count their lines."),
+            TextBlock("Let me look at both files."),
+            ToolCall(call_id="call-b", name="bash", arguments={"command": f"wc -l /data/set-{group}/b.txt"}),
+            ToolCall(call_id="call-a", name="bash", arguments={"command": f"wc -l /data/set-{group}/a.txt"}),
         ],
     )  # fmt: skip
     results = [
-        MessageRecord(role="tool", tool_call_id="call-a", name="bash", blocks=[TextPart(text="3 a.txt")], reward=0.0),
-        MessageRecord(role="tool", tool_call_id="call-b", name="bash", blocks=[TextPart(text=f"{12 + group} b.txt")]),
+        ToolMessage(call_id="call-a", name="bash", content=[TextBlock("3 a.txt")], reward=0.0),
+        ToolMessage(call_id="call-b", name="bash", content=[TextBlock(f"{12 + group} b.txt")]),
     ]
     if sample == 1:
-        results[1] = MessageRecord(
-            role="tool", tool_call_id="call-b", name="bash", is_error=True, blocks=[TextPart(text="wc: b.txt: No such file")]
-        )
-    picture = ImagePart(mimeType="image/png", data=base64.b64encode(png()).decode())
-    hidden = ReasoningPart(summary="Weighing two counts.") if sample == 0 else ReasoningPart(reference="rs_0123")
-    second = MessageRecord(
-        role="assistant", usage=usage(), stop_reason="tool_calls",
-        blocks=[hidden, ToolCallPart(id="call-c", name="plot", input={"kind": "bar" if sample % 2 else "line"})],
+        results[1] = ToolMessage(call_id="call-b", name="bash", is_error=True, content=[TextBlock("wc: b.txt: No such file")])
+    picture = ImageBlock(mime_type="image/png", data=base64.b64encode(png()).decode())
+    hidden = ReasoningItem(summary="Weighing two counts.") if sample == 0 else ReasoningItem(content_reference="rs_0123")
+    second = AssistantMessage(
+        sampled=Sampled(usage(), "tool_calls"),
+        content=[hidden, ToolCall(call_id="call-c", name="plot", arguments={"kind": "bar" if sample % 2 else "line"})],
     )  # fmt: skip
-    shown = MessageRecord(role="tool", tool_call_id="call-c", name="plot", blocks=[TextPart(text="A plot:"), picture])
+    shown = ToolMessage(call_id="call-c", name="plot", content=[TextBlock("A plot:"), picture])
     if truncated:
         return [first, *results, second, shown]
     answer = str(15 + group) if reward == 1.0 else str(draw.randrange(30))
-    last = MessageRecord(
-        role="assistant", usage=usage(), stop_reason="stop",
-        blocks=[
-            TextPart(text=f"<think>3 and {12 + group} make {15 + group}.</think>{MARKDOWN}\nThe answer is {answer}."),
-            ToolCallPart(id="call-d", name="submit", input={"answer": answer}),
+    last = AssistantMessage(
+        sampled=Sampled(usage(), "stop"),
+        content=[
+            TextBlock(f"<think>3 and {12 + group} make {15 + group}.</think>{MARKDOWN}\nThe answer is {answer}."),
+            ToolCall(call_id="call-d", name="submit", arguments={"answer": answer}),
         ],
     )  # fmt: skip
-    end = MessageRecord(
-        role="tool", tool_call_id="call-d", name="submit", reward=reward, finished=True,
-        blocks=[TextPart(text="Right." if reward == 1.0 else "Wrong.")],
+    end = ToolMessage(
+        call_id="call-d", name="submit", reward=reward, finished=True,
+        content=[TextBlock("Right." if reward == 1.0 else "Wrong.")],
     )  # fmt: skip
     return [first, *results, second, shown, last, end]
 
@@ -167,8 +170,8 @@ def _turns(draw: random.Random, group: int, sample: int, reward: float, truncate
 def simple(identity: str, text: str, **fields: Any) -> Rollout:
     """A rollout of one question and the answer `text`."""
     messages = [
-        MessageRecord(role="user", blocks=[TextPart(text="What do you say?")]),
-        MessageRecord(role="assistant", blocks=[TextPart(text=text)]),
+        UserMessage(content=[TextBlock("What do you say?")]),
+        AssistantMessage(content=[TextBlock(text)]),
     ]
     given: dict[str, Any] = {"status": "completed", "stop_reason": "message", "group": "g", "sample": 0, **fields}
     return Rollout(id=identity, messages=messages, **given)

@@ -16,7 +16,7 @@ from browser_pages import Opener
 from viewer_runs import training
 from viewer_serving import viewing
 
-from openreward_gym.cli.viewing import powers
+from openreward_gym.viewer.server import make_extensions
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def url(runs: Path) -> Iterator[str]:
-    with viewing(runs, powers=powers()) as address:
+    with viewing(runs, extensions=make_extensions()) as address:
         yield address
 
 

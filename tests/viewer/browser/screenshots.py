@@ -20,10 +20,9 @@ from viewer_runs import training
 from viewer_serving import viewing
 
 from openreward_gym import serve
-from openreward_gym.cli.viewing import powers
-from openreward_gym.store.labels import Label, write_label
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import TextPart
+from openreward_gym.store import Label, RolloutStore, write_label
+from openreward_gym.types import TextBlock
+from openreward_gym.viewer.server import make_extensions
 
 WIDTH, NARROW, HEIGHT = 1280, 400, 800
 
@@ -53,7 +52,8 @@ def make_runs(folder: Path, server: str) -> str:
     with RolloutStore(folder / "played") as store:
         store.append(weather_episode(server, identity="as it was"))
         changed = weather_episode(server, identity="changed")
-        next(message for message in changed.messages if message.role == "tool").blocks = [TextPart(text="Snow, 2 degrees.")]
+        number = next(number for number, message in enumerate(changed.messages) if message.role == "tool")
+        changed.messages[number] = changed.messages[number].replace(blocks=(TextBlock("Snow, 2 degrees."),))
         store.append(changed)
     write_label(folder / "training", Label("training-5-0-0", 4, ("careful",), "Counts twice before it answers."))
     return task
@@ -88,7 +88,7 @@ def main() -> None:
     path = chromium.find()
     with tempfile.TemporaryDirectory() as place, serve.local(["weather"], port=8123) as server:
         task = make_runs(Path(place) / "runs", server)
-        with viewing(Path(place) / "runs", powers=powers(server)) as base, sync_playwright() as playwright:
+        with viewing(Path(place) / "runs", extensions=make_extensions(server)) as base, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=chromium.flags())
             for name in PAGES:
                 for scheme in ("light", "dark"):

@@ -17,18 +17,19 @@ from viewer_runs import png
 from viewer_serving import viewing
 
 from openreward_gym import Recorder
-from openreward_gym.cli.viewing import powers
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import AssistantMessage, UserMessage
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    ImagePart,
-    MessageRecord,
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import (
+    AssistantMessage,
+    ImageBlock,
     Rollout,
-    TaskRecord,
-    TextPart,
-    ToolCallPart,
+    RolloutEnvironment,
+    Task,
+    TextBlock,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
 )
+from openreward_gym.viewer.server import make_extensions
 
 GROUP = "#/rollouts?run=training&step=0&group=step0-task0"
 SAMPLE = f"{GROUP}&sample=training-0-0-0"
@@ -68,13 +69,14 @@ def played(examples: str, tmp_path: Path) -> Path:
     with RolloutStore(tmp_path / "runs" / "played") as store:
         store.append(weather_episode(examples, identity="same"))
         changed = weather_episode(examples, identity="changed", city='"""); import os #')
-        next(message for message in changed.messages if message.role == "tool").blocks = [TextPart(text="Snow.")]
+        number = next(number for number, message in enumerate(changed.messages) if message.role == "tool")
+        changed.messages[number] = changed.messages[number].replace(blocks=(TextBlock("Snow."),))
         store.append(changed)
     return tmp_path / "runs"
 
 
 def test_a_replay_shows_where_outputs_and_rewards_differ(opened: Opener, played: Path, examples: str) -> None:
-    with viewing(played, powers=powers(examples)) as base:
+    with viewing(played, extensions=make_extensions(examples)) as base:
         page = opened("#/rollouts?run=played&sample=same", base=base)
         page.get_by_role("button", name="Replay check").click()
         page.get_by_role("button", name="Make the calls again").click()
@@ -90,20 +92,20 @@ def test_a_replay_shows_where_outputs_and_rewards_differ(opened: Opener, played:
 
 
 def test_a_replay_shows_images_that_are_different(opened: Opener, server_url: str, tmp_path: Path) -> None:
-    other = ImagePart(data=base64.b64encode(png(20, 10)).decode())
+    other = ImageBlock(data=base64.b64encode(png(20, 10)).decode())
     messages = [
-        MessageRecord(role="user", blocks=[TextPart(text='task {"number": 0}, asked 1 times')]),
-        MessageRecord(role="assistant", blocks=[ToolCallPart(id=str(n), name="image", input={}) for n in range(2)]),
+        UserMessage(content=[TextBlock('task {"number": 0}, asked 1 times')]),
+        AssistantMessage(content=[ToolCall(call_id=str(n), name="image", arguments={}) for n in range(2)]),
         *(
-            MessageRecord(role="tool", tool_call_id=str(n), reward=0.0, blocks=[TextPart(text="look"), image])
-            for n, image in enumerate([ImagePart(data=PIXEL), other])
+            ToolMessage(call_id=str(n), reward=0.0, content=[TextBlock("look"), image])
+            for n, image in enumerate([ImageBlock(data=PIXEL), other])
         ),
     ]
-    rollout = Rollout(id="seen", status="completed", task=TaskRecord(spec={"number": 0}), messages=messages,
-                      environment=EnvironmentRecord(name="echo"))  # fmt: skip
+    rollout = Rollout(id="seen", status="completed", task=Task(spec={"number": 0}), messages=messages,
+                      environment=RolloutEnvironment(name="echo"))  # fmt: skip
     with RolloutStore(tmp_path / "runs" / "seen") as store:
         store.append(rollout)
-    with viewing(tmp_path / "runs", powers=powers(server_url)) as base:
+    with viewing(tmp_path / "runs", extensions=make_extensions(server_url)) as base:
         page = opened("#/rollouts?run=seen&sample=seen&view=replay", base=base)
         page.get_by_role("button", name="Make the calls again").click()
         expect(page.locator(".verdict")).to_have_text("1 of 2 calls differs.")
@@ -142,7 +144,7 @@ def test_the_calls_are_copied_as_a_program_that_runs(opened: Opener, played: Pat
 def test_runs_are_compared_task_by_task(opened: Opener) -> None:
     page = opened()
     page.get_by_role("checkbox", name="Compare training").check()
-    expect(page.get_by_text("Choose two or more runs")).to_be_visible()
+    expect(page.get_by_text("Select two or more runs")).to_be_visible()
     page.get_by_role("checkbox", name="Compare baseline").check()
     page.get_by_role("link", name="Compare 2 runs").click()
     expect(page.get_by_role("heading", name="Compare runs")).to_be_visible()

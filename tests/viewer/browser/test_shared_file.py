@@ -7,9 +7,9 @@ from browser_pages import Opener, complaints, until
 from playwright.sync_api import Page, expect
 from viewer_runs import simple, training
 
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.viewer.index import RunIndex
-from openreward_gym.viewer.share import write_html
+from openreward_gym.viewer.page import write_page
 
 ROLLOUTS = 112
 
@@ -21,7 +21,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> str:
     training(folder / "runs", steps=7)
     with RolloutStore(folder / "runs" / "plain") as store:
         store.append(simple("plain", f"{'many words ' * 30_000}<b>ne</b>edle **hay** stack"))
-    assert write_html(RunIndex([folder / "runs"], folder / "index.sqlite"), folder / "shared.html") == ROLLOUTS + 1
+    assert write_page(RunIndex([folder / "runs"], folder / "index.sqlite"), folder / "shared.html") == ROLLOUTS + 1
     return f"file://{folder}/shared.html?"
 
 

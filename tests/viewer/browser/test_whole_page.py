@@ -13,12 +13,10 @@ from playwright.sync_api import expect
 from viewer_runs import simple, task_spec
 from viewer_serving import viewing
 
-from openreward_gym.store.html import rollout_html
-from openreward_gym.store.labels import read_labels
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import task_id
+from openreward_gym.store import RolloutStore, read_labels
+from openreward_gym.types import task_id
 from openreward_gym.viewer.index import RunIndex
-from openreward_gym.viewer.share import write_html
+from openreward_gym.viewer.page import write_page
 
 SAMPLE = "#/rollouts?run=training&step=0&group=step0-task0&sample=training-0-0-0"
 TASK = task_id("counting", "train", task_spec(0))
@@ -74,7 +72,7 @@ def test_nothing_recorded_runs_or_leaks(opened: Opener, tmp_path: Path) -> None:
 
 def test_nothing_in_a_notebook_runs_or_leaks(opened: Opener, tmp_path: Path) -> None:
     hostile(tmp_path / "runs")
-    body = "".join(rollout_html(rollout) for rollout in RolloutStore.open(tmp_path / "runs" / "hostile")[::9])
+    body = "".join(rollout._repr_html_() for rollout in RolloutStore.open(tmp_path / "runs" / "hostile")[::9])
     (tmp_path / "notebook.html").write_text(f"<!doctype html><meta charset=utf-8><body>{body}<p id=end>end</p>")
     page = opened("", base=f"file://{tmp_path}/notebook.html?")
     outside: list[str] = []
@@ -260,7 +258,7 @@ FRAME = """by => new Promise((done) => {
 
 def test_a_run_as_one_file_opens_without_a_server(opened: Opener, runs: Path, tmp_path: Path) -> None:
     index = RunIndex([runs / "training"], tmp_path / "index.sqlite")
-    count = write_html(index, tmp_path / "shared.html", filter_="step < 3")
+    count = write_page(index, tmp_path / "shared.html", filter_="step < 3")
     assert count == 48
     page = opened(
         "#/rollouts?run=training&step=0&group=step0-task0&sample=training-0-0-0", base=f"file://{tmp_path}/shared.html?"
@@ -280,7 +278,7 @@ def test_a_run_as_one_file_opens_without_a_server(opened: Opener, runs: Path, tm
 
 def test_a_shared_file_of_hostile_rollouts_runs_nothing(opened: Opener, tmp_path: Path) -> None:
     hostile(tmp_path / "runs")
-    write_html(RunIndex([tmp_path / "runs"], tmp_path / "index.sqlite"), tmp_path / "shared.html")
+    write_page(RunIndex([tmp_path / "runs"], tmp_path / "index.sqlite"), tmp_path / "shared.html")
     allowed = "violates the following Content Security Policy"
     page = opened("#/rollouts?run=hostile", allowed=allowed, base=f"file://{tmp_path}/shared.html?")
     page.locator(".row").first.click()

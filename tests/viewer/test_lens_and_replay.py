@@ -8,6 +8,7 @@ import json
 import random
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -19,21 +20,23 @@ from viewer_runs import episode, png, simple, training
 from viewer_serving import viewing
 
 from openreward_gym import cli
-from openreward_gym.cli.viewing import powers
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    ImagePart,
-    MessageRecord,
-    Part,
+from openreward_gym.types import (
+    AssistantMessage,
+    Block,
+    ImageBlock,
+    Message,
     Rollout,
-    TaskRecord,
-    TextPart,
-    ToolCallPart,
+    RolloutEnvironment,
+    Task,
+    TextBlock,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
 )
 from openreward_gym.viewer.lens import ExportLens
-from openreward_gym.viewer.pictures import size_in_pixels
-from openreward_gym.viewer.replay import ReplayCheck
+from openreward_gym.viewer.replay import ReplayCheck, size_in_pixels
+from openreward_gym.viewer.server import make_extensions
 
 BAD_ADDRESS = "http://127.0.0.1:9"
 
@@ -71,7 +74,7 @@ def test_the_lens_says_why_a_rollout_is_left_out() -> None:
     assert lens(sample(2, group=3), alone, "sft")["dropped"] == "status truncated"
     assert lens(sample(), alone, "preference")["dropped"] == "alone in its group"
     broken = simple("a", "x")
-    broken.messages[-1].blocks = [ToolCallPart(name="bash", input_text="{not json")]
+    broken.messages[-1] = AssistantMessage([ToolCall("bash", content="{not json")])
     assert lens(broken, alone, "sft")["dropped"] == "a call's arguments are not a JSON object"
     with pytest.raises(ConfigurationError, match="no format"):
         lens(broken, alone, "no-such")
@@ -111,10 +114,10 @@ def test_a_replay_that_is_the_same(examples: str) -> None:
 
 def test_a_replay_shows_what_is_different_now(examples: str) -> None:
     rollout = weather_episode(examples)
-    results = [message for message in rollout.messages if message.role == "tool"]
-    results[0].blocks = [TextPart(text="Snow.")]
-    results[1].reward = 0.5
-    rollout.messages[0].blocks = [TextPart(text="Another prompt.")]
+    first, second = (number for number, message in enumerate(rollout.messages) if message.role == "tool")
+    rollout.messages[first] = rollout.messages[first].replace(blocks=(TextBlock("Snow."),))
+    rollout.messages[second] = rollout.messages[second].replace(reward=0.5)
+    rollout.messages[0] = rollout.messages[0].replace(blocks=(TextBlock("Another prompt."),))
     answer = ReplayCheck(examples)(rollout)
     assert (answer["same"], answer["prompt"]["same"], answer["error"]) == (False, False, None)
     assert [call["same"] for call in answer["calls"]] == [False, False]
@@ -124,8 +127,8 @@ def test_a_replay_shows_what_is_different_now(examples: str) -> None:
 
 def test_a_call_that_reached_no_tool_is_not_sent(examples: str) -> None:
     rollout = weather_episode(examples)
-    first = next(message for message in rollout.messages if message.role == "assistant")
-    first.blocks = [ToolCallPart(id="c1", name="get_weather", input_text="{city")]
+    first = next(number for number, message in enumerate(rollout.messages) if message.role == "assistant")
+    rollout.messages[first] = AssistantMessage([ToolCall("get_weather", call_id="c1", content="{city")])
     answer = ReplayCheck(examples)(rollout)
     assert answer["calls"][0]["now"] is None
     assert answer["calls"][1]["now_reward"] == 0.0, "nothing was looked up this time"
@@ -136,16 +139,16 @@ def test_a_replay_that_cannot_be(examples: str) -> None:
     with pytest.raises(OpenRewardGymError):
         ReplayCheck(BAD_ADDRESS)(rollout)
     with pytest.raises(ConfigurationError, match="cannot be run again"):
-        ReplayCheck(examples)(rollout.model_copy(update={"task": TaskRecord()}))
+        ReplayCheck(examples)(replace(rollout, task=Task()))
 
 
 def test_they_are_wired_into_the_viewer(examples: str, tmp_path: Path) -> None:
     training(tmp_path / "runs", steps=1)
     with (
-        viewing(tmp_path / "runs", powers=powers(examples)) as url,
+        viewing(tmp_path / "runs", extensions=make_extensions(examples)) as url,
         httpx.Client(base_url=url, headers={"Origin": url}) as client,
     ):
-        told = client.get("/api/powers").json()
+        told = client.get("/api/extensions").json()
         assert told["replay"] == examples
         assert {"sft", "preference", "rollouts"} <= {name for name, _ in told["lens"]}
         asked = {"run": "training", "id": "training-0-0-0"}
@@ -154,28 +157,28 @@ def test_they_are_wired_into_the_viewer(examples: str, tmp_path: Path) -> None:
         assert client.get("/api/lens", params={**asked, "format": "x"}).status_code == 400
         refused = client.post("/api/replay", json=asked)
         assert (refused.status_code, "counting" in refused.json()["error"]) == (400, True)
-    assert powers().replay is None
+    assert make_extensions().replay is None
 
 
-def pictured(base_url: str, *blocks: Part) -> Rollout:
+def pictured(base_url: str, *blocks: Block) -> Rollout:
     """A recorded call of a tool that gives a text and a picture; `blocks` are what it is said to have given."""
     messages = [
-        MessageRecord(role="user", blocks=[TextPart(text='task {"number": 0}, asked 1 times')]),
-        MessageRecord(role="assistant", blocks=[ToolCallPart(id="c1", name="image", input={})]),
-        MessageRecord(role="tool", tool_call_id="c1", name="image", reward=0.0, blocks=[TextPart(text="look"), *blocks]),
+        UserMessage(content=[TextBlock('task {"number": 0}, asked 1 times')]),
+        AssistantMessage(content=[ToolCall(call_id="c1", name="image", arguments={})]),
+        ToolMessage(call_id="c1", name="image", reward=0.0, content=[TextBlock("look"), *blocks]),
     ]
-    environment = EnvironmentRecord(name="echo", split="train", origin=base_url)
-    return Rollout(id="a", environment=environment, task=TaskRecord(spec={"number": 0}), messages=messages, status="completed")
+    environment = RolloutEnvironment(name="echo", split="train", origin=base_url)
+    return Rollout(id="a", environment=environment, task=Task(spec={"number": 0}), messages=messages, status="completed")
 
 
 def test_a_replay_compares_images_by_their_bytes(server_url: str) -> None:
-    same = ReplayCheck(server_url)(pictured(server_url, ImagePart(data=PIXEL)))
+    same = ReplayCheck(server_url)(pictured(server_url, ImageBlock(data=PIXEL)))
     assert (same["same"], [image["same"] for image in same["calls"][0]["images"]]) == (True, [True])
     beside = hashlib.sha256(base64.b64decode(PIXEL)).hexdigest()
-    assert ReplayCheck(server_url)(pictured(server_url, ImagePart(sha256=beside)))["same"] is True
+    assert ReplayCheck(server_url)(pictured(server_url, ImageBlock(sha256=beside)))["same"] is True
 
     other = png(20, 10)
-    answer = ReplayCheck(server_url)(pictured(server_url, ImagePart(data=base64.b64encode(other).decode())))
+    answer = ReplayCheck(server_url)(pictured(server_url, ImageBlock(data=base64.b64encode(other).decode())))
     (call,) = answer["calls"]
     assert call["recorded"] == call["now"], "the texts, where an image is a word, are the same"
     assert (answer["same"], call["same"]) == (False, False)
@@ -185,7 +188,7 @@ def test_a_replay_compares_images_by_their_bytes(server_url: str) -> None:
 
     (call,) = ReplayCheck(server_url)(pictured(server_url))["calls"]
     assert (call["same"], call["images"][0]["recorded"]) == (False, None)
-    (call,) = ReplayCheck(server_url)(pictured(server_url, ImagePart(data="not base64!")))["calls"]
+    (call,) = ReplayCheck(server_url)(pictured(server_url, ImageBlock(data="not base64!")))["calls"]
     assert (call["same"], call["images"][0]["recorded"]["width"]) == (False, None)
 
 
@@ -208,13 +211,13 @@ def test_a_replay_gives_its_sessions_secrets_and_shows_none(server_url: str, mon
     secret = 's3cret "value" 81f2'
     monkeypatch.setenv("MY_JUDGE_KEY", secret)
     asked = [("secret", "judge"), ("echo", f"it is {secret}"), ("echo", json.dumps(secret)), ("fail", f"no {secret}!")]
-    messages = [MessageRecord(role="user", blocks=[TextPart(text="Go.")])]
+    messages: list[Message] = [UserMessage("Go.")]
     for number, (name, text) in enumerate(asked):
         messages += [
-            MessageRecord(role="assistant", blocks=[ToolCallPart(id=f"c{number}", name=name, input={"text": text})]),
-            MessageRecord(role="tool", tool_call_id=f"c{number}", name=name, blocks=[TextPart(text=str(len(secret)))]),
+            AssistantMessage(content=[ToolCall(call_id=f"c{number}", name=name, arguments={"text": text})]),
+            ToolMessage(call_id=f"c{number}", name=name, content=[TextBlock(str(len(secret)))]),
         ]
-    rollout = pictured(server_url).model_copy(update={"messages": messages})
+    rollout = replace(pictured(server_url), messages=messages)
     answer = ReplayCheck(server_url, {"judge": "MY_JUDGE_KEY"})(rollout)
     assert answer["calls"][0]["same"] is True, "the environment was given the secret"
     said = [call["now"] for call in answer["calls"]]
@@ -223,7 +226,7 @@ def test_a_replay_gives_its_sessions_secrets_and_shows_none(server_url: str, mon
     assert secret not in json.dumps(said)
     assert json.dumps(secret)[1:-1] not in json.dumps(said)
 
-    (call,) = ReplayCheck(server_url)(rollout.model_copy(update={"messages": messages[:3]}))["calls"]
+    (call,) = ReplayCheck(server_url)(replace(rollout, messages=messages[:3]))["calls"]
     assert (call["same"], call["now"]) == (False, "0")
     monkeypatch.delenv("MY_JUDGE_KEY")
     with pytest.raises(ConfigurationError, match="MY_JUDGE_KEY, which is not set"):

@@ -1,0 +1,465 @@
+"""The viewer's ASGI application: the page, lists without text, one rollout at a time, and labels, which alone are written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import hmac
+import ipaddress
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs, unquote
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
+from openreward_gym.images import mime_type_of
+from openreward_gym.store import Label, images
+from openreward_gym.store.folder import LocalFolder
+from openreward_gym.types.rollout import Rollout
+from openreward_gym.viewer import queries
+from openreward_gym.viewer.index import RunIndex
+from openreward_gym.viewer.page import load_page
+from openreward_gym.viewer.search import search
+
+logger = logging.getLogger("openreward_gym.viewer")
+
+REFRESH_S = 0.7
+"""Seconds between two looks at the runs' folders."""
+
+COOKIE = "openreward_gym_viewer"
+MAX_BODY = 64 * 1024
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+_FRAME_ANCESTORS = "http://localhost:* http://127.0.0.1:* https://localhost:* https://127.0.0.1:* vscode-webview:"
+"""Pages that may show an embeddable viewer in a frame: those of this machine's notebook servers and of VS Code."""
+
+Others: TypeAlias = Callable[[], Sequence[Rollout]]
+Lens: TypeAlias = Callable[[Rollout, Others, str], Mapping[str, Any]]
+"""Maps (rollout, the other rollouts of its group, format) to the export's rows; see `viewer.lens.ExportLens`."""
+Replay: TypeAlias = Callable[[Rollout], Mapping[str, Any]]
+"""Makes a rollout's calls again; see `viewer.replay.ReplayCheck`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerExtensions:
+    """Optional functions of the viewer.
+
+    Attributes:
+        lens: The export lens; None to leave it out.
+        lens_formats: The (name, description) of each of its formats.
+        replay: The replay check; None to leave it out.
+        replay_url: The environment server of the replay check, for display.
+    """
+
+    lens: Lens | None = None
+    lens_formats: tuple[tuple[str, str], ...] = ()
+    replay: Replay | None = None
+    replay_url: str = ""
+
+
+class NotFoundError(OpenRewardGymError, LookupError):
+    """A run, rollout, image or extension does not exist."""
+
+
+def create_app(
+    index: RunIndex, *, token: str | None = None, extensions: ViewerExtensions | None = None, embeddable: bool = False
+) -> Starlette:
+    """Create the viewer's ASGI app, which keeps `index` up to date while it runs.
+
+    Args:
+        index: The runs to show.
+        token: The token that every request must carry; None for a server that only this machine can reach.
+        extensions: The export lens and the replay check; None for neither.
+        embeddable: Whether notebooks on this machine may show the page in a frame.
+    """
+    api = _Api(index, extensions or ViewerExtensions())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        stop = threading.Event()
+        thread = threading.Thread(target=_refresh, args=(index, stop), name="viewer-index", daemon=True)
+        thread.start()
+        yield
+        stop.set()
+        await asyncio.to_thread(thread.join, 10.0)
+
+    get: dict[str, Answer] = {
+        "runs": api.runs, "steps": api.steps, "list": api.listing, "group": api.group, "rollout": api.rollout,
+        "task": api.task, "series": api.series, "histogram": api.histogram, "complete": api.complete, "search": api.search,
+        "extensions": api.extensions, "lens": api.lens, "compare": api.compare,
+    }  # fmt: skip
+    routes = [
+        Route("/", functools.partial(_page, _FRAME_ANCESTORS if embeddable else "'none'"), methods=["GET"]),
+        Route("/favicon.ico", _no_content, methods=["GET"]),
+        *(Route(f"/api/{name}", _get_endpoint(index, answer), methods=["GET"]) for name, answer in get.items()),
+        Route("/api/image", api.image, methods=["GET"]),
+        Route("/api/label", _post_endpoint(api.label), methods=["POST"]),
+        Route("/api/replay", _post_endpoint(api.replay), methods=["POST"]),
+    ]
+    middleware = [Middleware(AuthMiddleware, token=token, embeddable=embeddable)]
+    return Starlette(routes=routes, lifespan=lifespan, middleware=middleware)
+
+
+def start(app: Starlette, listener: socket.socket) -> tuple[threading.Thread, Callable[[], None]]:
+    """Serve `app` from a daemon thread; return the thread and a function that ends it."""
+    server = _Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, args=([listener],), name="viewer-server", daemon=True)
+    thread.start()
+
+    def request_stop() -> None:
+        # uvicorn skips the app's shutdown if it is told to exit before its startup is complete.
+        server.startup_done.wait()
+        server.should_exit = True
+
+    return thread, request_stop
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server with an event that is set once its startup is complete, or has failed."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.startup_done = threading.Event()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            super().run(sockets)
+        finally:
+            self.startup_done.set()
+
+    async def main_loop(self) -> None:
+        self.startup_done.set()
+        await super().main_loop()
+
+
+def _refresh(index: RunIndex, stop: threading.Event) -> None:
+    last_error = ""
+    while not stop.is_set():
+        try:
+            index.refresh()
+            last_error = ""
+        except Exception as error:  # a run that is being moved or removed: the next refresh may succeed
+            if str(error) != last_error:
+                last_error = str(error)
+                logger.warning("The index could not be refreshed: %s", error)
+        stop.wait(REFRESH_S)
+
+
+class _Query:
+    """The validated parameters of a request."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._values.get(name, default)
+        if value is None:
+            raise ConfigurationError(f"the parameter {name!r} is missing")
+        return value
+
+    def integer(self, name: str) -> int | None:
+        """The parameter as an integer; None if it is missing or empty."""
+        text = self._values.get(name)
+        if not text:
+            return None
+        try:
+            value = int(text[:30])
+        except ValueError:
+            raise ConfigurationError(f"the parameter {name!r} must be an integer, not {text[:30]!r}") from None
+        if abs(value) >= 1 << 62:
+            raise ConfigurationError(f"the parameter {name!r} is too large")
+        return value
+
+    def natural(self, name: str) -> int:
+        """The parameter as an integer from 0 on; 0 if it is missing or negative."""
+        return max(0, self.integer(name) or 0)
+
+    def flag(self, name: str) -> bool:
+        return self._values.get(name) == "1"
+
+
+Answer: TypeAlias = Callable[[_Query], "bytes | dict[str, Any] | list[Any]"]
+
+
+class _Api:
+    """The JSON endpoints; each method answers one of them."""
+
+    def __init__(self, index: RunIndex, extensions: ViewerExtensions) -> None:
+        self._index = index
+        self._extensions = extensions
+        self._cached_series = functools.lru_cache(maxsize=128)(self._series)
+        self._cached_histogram = functools.lru_cache(maxsize=128)(self._histogram)
+
+    def runs(self, query: _Query) -> dict[str, Any]:
+        return queries.runs(self._index)
+
+    def steps(self, query: _Query) -> list[Any]:
+        return queries.steps(self._index, query.text("run"), query.flag("discarded"), query.text("filter", ""))
+
+    def listing(self, query: _Query) -> bytes:
+        return queries.listing(
+            self._index, query.text("run"), query.integer("step"), query.flag("discarded"), query.text("filter", ""),
+            query.natural("offset"),
+        )  # fmt: skip
+
+    def group(self, query: _Query) -> list[Any]:
+        return queries.group(self._index, query.text("run"), query.text("group"), query.integer("step"), query.flag("discarded"))
+
+    def rollout(self, query: _Query) -> bytes:
+        answer = queries.rollout(self._index, query.text("run"), query.text("id"))
+        if answer is None:
+            raise NotFoundError("There is no such rollout in this run yet.")
+        return answer
+
+    def task(self, query: _Query) -> list[Any]:
+        return queries.task(self._index, query.text("task"))
+
+    def series(self, query: _Query) -> dict[str, Any]:
+        return self._cached_series(self._index.generation, query.text("run"), query.text("metric"), query.text("filter", ""))
+
+    def _series(self, generation: int, run: str, metric: str, filter_: str) -> dict[str, Any]:
+        return queries.series(self._index, run, metric, filter_)
+
+    def histogram(self, query: _Query) -> dict[str, Any]:
+        return self._cached_histogram(
+            self._index.generation, query.text("run"), query.text("metric"), query.text("filter", ""),
+            query.integer("step"), query.flag("every"),
+        )  # fmt: skip
+
+    def _histogram(self, generation: int, run: str, metric: str, filter_: str, step: int | None, every: bool) -> dict[str, Any]:
+        return queries.histogram(self._index, run, metric, filter_, step, every)
+
+    def compare(self, query: _Query) -> dict[str, Any]:
+        return queries.comparison(self._index, [unquote(key) for key in query.text("runs").split(",") if key])
+
+    def complete(self, query: _Query) -> dict[str, Any]:
+        text = query.text("text", "")[:2000]
+        return queries.completion(self._index, query.text("run", ""), text, min(query.natural("cursor"), len(text)))
+
+    def search(self, query: _Query) -> dict[str, Any]:
+        return search(
+            self._index, query.text("query"), regex=query.flag("regex"), run=query.text("run", "") or None,
+            filter_=query.text("filter", ""), after=query.integer("after") or 0,
+        )  # fmt: skip
+
+    def extensions(self, query: _Query) -> dict[str, Any]:
+        replay_url = self._extensions.replay_url if self._extensions.replay else None
+        return {"lens": list(self._extensions.lens_formats) if self._extensions.lens else [], "replay": replay_url}
+
+    def lens(self, query: _Query) -> dict[str, Any]:
+        if self._extensions.lens is None:
+            raise NotFoundError("This viewer was started without the export lens.")
+        run, rollout_id = query.text("run"), query.text("id")
+
+        def others() -> list[Rollout]:
+            return [self._load(run, other) for other in queries.others_of(self._index, run, rollout_id)]
+
+        return dict(self._extensions.lens(self._load(run, rollout_id), others, query.text("format")))
+
+    def replay(self, body: Any) -> dict[str, Any]:
+        if self._extensions.replay is None:
+            raise NotFoundError("This viewer was started without an environment to replay in.")
+        if not isinstance(body, dict) or not isinstance(body.get("run"), str) or not isinstance(body.get("id"), str):
+            raise ConfigurationError('the request must name the "run" and the "id" of a rollout')
+        return dict(self._extensions.replay(self._load(body["run"], body["id"])))
+
+    def _load(self, run: str, rollout_id: str) -> Rollout:
+        """Return the rollout with its images inside."""
+        place = self._index.find(run, rollout_id)
+        if place is None:
+            raise NotFoundError("There is no such rollout in this run.")
+        record = Rollout.from_line(self._index.read(place)).to_dict()
+        images.move_in(record, functools.partial(self._index.image, place.folder))
+        return Rollout.from_dict(record)
+
+    def label(self, body: Any) -> dict[str, Any]:
+        if not isinstance(body, dict) or not isinstance(body.get("run"), str):
+            raise ConfigurationError('a label must name the "run" of its rollout')
+        label = Label.from_dict({key: value for key, value in body.items() if key != "time"})
+        self._index.label(body["run"], label)
+        return label.to_dict()
+
+    def image(self, request: Request) -> Response:
+        query = _Query(request.query_params)
+        try:
+            folder = self._index.folder(query.text("run"))
+            if folder is None:
+                return _error(404, "There is no such run.")
+            content = images.read(LocalFolder(folder), query.text("sha256"))
+        except ConfigurationError as error:
+            return _error(404, str(error))
+        except StoreError:
+            return _error(404, "There is no such image.")
+        # The type comes from the bytes, whatever the record claims: other content must not be shown as a page. An <img>
+        # runs nothing inside an SVG, and opened as a page it is sandboxed by the middleware's policy.
+        media_type = mime_type_of(content) or "application/octet-stream"
+        return Response(content, media_type=media_type, headers={"Cache-Control": "private, max-age=31536000, immutable"})
+
+
+def _get_endpoint(index: RunIndex, answer: Answer) -> Callable[[Request], Response]:
+    def endpoint(request: Request) -> Response:
+        state = f"{index.file} {index.generation} {index.progress} {request.url.query}"
+        etag = f'W/"{hashlib.sha256(state.encode("utf-8", "replace")).hexdigest()[:24]}"'
+        headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        return _respond(lambda: answer(_Query(request.query_params)), headers)
+
+    return endpoint
+
+
+def _post_endpoint(answer: Callable[[Any], dict[str, Any]]) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            body = orjson.loads(await request.body())
+        except ValueError as error:
+            return _error(400, f"not JSON: {error}")
+        return await run_in_threadpool(_respond, lambda: answer(body), {})
+
+    return endpoint
+
+
+def _respond(answer: Callable[[], Any], headers: Mapping[str, str]) -> Response:
+    try:
+        value = answer()
+    except NotFoundError as error:
+        return _error(404, str(error))
+    except ConfigurationError as error:
+        return _error(400, str(error))
+    except OpenRewardGymError as error:
+        return _error(422, str(error))
+    body = value if isinstance(value, bytes) else orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    return Response(body, media_type="application/json", headers=dict(headers))
+
+
+def _error(status: int, message: str) -> Response:
+    body = orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
+    return Response(body, status_code=status, media_type="application/json")
+
+
+def _page(frame_ancestors: str, request: Request) -> Response:
+    page = load_page()
+    policy = f"{page.policy}; frame-ancestors {frame_ancestors}"
+    return HTMLResponse(page.html, headers={"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
+
+
+def _no_content(request: Request) -> Response:
+    return Response(status_code=204)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a server bound to `host` can be reached by this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+class AuthMiddleware:
+    """Refuses requests that do not come from the viewer's own page.
+
+    Without a token, only loopback names are accepted as Host, against DNS rebinding. With one, every request must carry it:
+    as a cookie (which `/?token=...` sets) or as `Authorization: Bearer ...`. A request that writes must have the page's own
+    Origin.
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None = None, embeddable: bool = False) -> None:
+        self.app = app
+        self._token = token
+        # Browsers that know `frame-ancestors` ignore X-Frame-Options, but it cannot name more than one site.
+        self._headers = _HEADERS if embeddable else {**_HEADERS, "X-Frame-Options": "DENY"}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self.app)(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._token is None and not is_loopback(_host_name(host)):
+            return _refuse(403, f"Host {host[:80]!r} is not this viewer. Open it at 127.0.0.1 or localhost.")
+        if self._token is not None and (response := self._authenticate(scope, headers, self._token)) is not None:
+            return response
+        if scope["path"] != "/" and headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+            return _refuse(403, "Requests from other sites are refused.")
+        origin = headers.get("origin")
+        if origin is not None and origin != f"{scope['scheme']}://{host}":
+            return _refuse(403, f"Origin {origin[:80]!r} is not this viewer.")
+        if scope["method"] not in {"GET", "HEAD"}:
+            if origin is None:
+                return _refuse(403, "A request that writes must have an Origin header.")
+            if headers.get("content-type", "").split(";")[0].strip() != "application/json":
+                return _refuse(415, "The Content-Type must be application/json.")
+            if not headers.get("content-length", "").isdecimal() or int(headers["content-length"]) > MAX_BODY:
+                return _refuse(413, f"The Content-Length must be at most {MAX_BODY}.")
+        return None
+
+    def _authenticate(self, scope: Scope, headers: Headers, token: str) -> Response | None:
+        """Return a redirect that sets the cookie, a refusal, or None for a request with a valid token."""
+        candidate = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if scope["path"] == "/" and scope["method"] == "GET" and _equal(candidate, token):
+            response = RedirectResponse("/", status_code=303)
+            response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
+            return response
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        if (scheme.lower() == "bearer" and _equal(bearer, token)) or _equal(_cookie(headers), token):
+            return None
+        return _refuse(401, "Open the URL with ?token=... that the viewer printed when it started.")
+
+
+def _cookie(headers: Headers) -> str:
+    for part in headers.get("cookie", "").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""
+
+
+def _equal(candidate: str, token: str) -> bool:
+    return hmac.compare_digest(candidate.encode("utf-8", "replace"), token.encode())
+
+
+def _host_name(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+def _refuse(status: int, text: str) -> Response:
+    return PlainTextResponse(text, status_code=status)
