@@ -1,6 +1,6 @@
 import { signal } from "@preact/signals";
 
-/** Where the reader is: the page and its parameters, all of it in the address. */
+/** The page and its parameters: the whole state of the view, kept in the URL fragment. */
 export interface Address {
   page: string;
   run?: string; step?: string; group?: string; sample?: string; filter?: string; runs?: string; task?: string; query?: string;
@@ -11,10 +11,10 @@ export const KEYS = ["run", "step", "group", "sample", "filter", "runs", "task",
 
 export function parseAddress(hash: string): Address {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
-  const given = new URLSearchParams(query);
+  const parameters = new URLSearchParams(query);
   const address: Address = { page: path || "runs" };
   for (const key of KEYS) {
-    const value = given.get(key);
+    const value = parameters.get(key);
     if (value !== null && value !== "") address[key] = value;
   }
   return address;
@@ -31,7 +31,7 @@ window.addEventListener("hashchange", () => {
   address.value = parseAddress(location.hash);
 });
 
-/** Go somewhere: `replace` leaves no step in the browser's history. */
+/** Navigate; `replace` adds no entry to the browser's history. */
 export function go(to: Address, replace = false): void {
   const hash = formatAddress(to);
   if (hash === formatAddress(address.value)) return;
@@ -41,7 +41,7 @@ export function go(to: Address, replace = false): void {
   } else location.hash = hash;
 }
 
-/** The address with some parameters changed; undefined takes one away. */
+/** The current address with some parameters changed; undefined removes a parameter. */
 export function at(changes: Partial<Address>): Address {
   return { ...address.value, ...changes };
 }

@@ -1,12 +1,12 @@
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { address, at, formatAddress, go } from "./address";
 import { ComparePage } from "./compare";
-import { shared, useAsk } from "./data";
+import { shared, useRequest } from "./api";
 import { SharedSearch } from "./hits";
-import { theme } from "./kept";
+import { theme } from "./settings";
 import { Metrics } from "./metrics";
 import { RunsPage, SearchPage, TaskPage } from "./pages";
-import { Guarded, Link, Problem } from "./parts";
+import { Guarded, Link, Problem } from "./components";
 import { Rollouts } from "./rollouts";
 import type { Runs } from "./types";
 
@@ -14,7 +14,7 @@ const THEMES = ["auto", "light", "dark"] as const;
 
 export function App() {
   const { page, run } = address.value;
-  const runs = useAsk<Runs>("runs");
+  const runs = useRequest<Runs>("runs");
   const [help, setHelp] = useState(false);
   useEffect(() => {
     document.documentElement.dataset.theme = theme.value;
@@ -23,8 +23,8 @@ export function App() {
     document.title = run ? `${run} – Rollouts` : "Rollouts";
   }, [run]);
   useKeys(() => setHelp((before) => !before), () => setHelp(false));
-  const found = runs.value?.runs.find((one) => one.key === run);
-  const missing = run !== undefined && runs.value && !found && runs.value.progress.done >= runs.value.progress.total && !address.value.sample;
+  const current = runs.value?.runs.find((one) => one.key === run);
+  const missing = run !== undefined && runs.value && !current && runs.value.progress.done >= runs.value.progress.total && !address.value.sample;
   return (
     <>
       <a class="skip" href="#content" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("main")?.focus(); }}>To the content</a>
@@ -32,9 +32,9 @@ export function App() {
         <Link to={{ page: "runs" }} class="brand" current={page === "runs"}>Runs</Link>
         {run && (
           <nav aria-label="Run">
-            <b dir="auto" title={found?.folder}>{run}</b>
+            <b dir="auto" title={current?.folder}>{run}</b>
             <Link to={at({ page: "rollouts", group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "rollouts"}>Rollouts</Link>
-            <Link to={at({ page: "discarded", step: undefined, group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "discarded"}>Discarded rollouts{found?.discarded ? <small> {found.discarded}</small> : null}</Link>
+            <Link to={at({ page: "discarded", step: undefined, group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "discarded"}>Discarded rollouts{current?.discarded ? <small> {current.discarded}</small> : null}</Link>
             <Link to={at({ page: "metrics", group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "metrics"}>Metrics</Link>
           </nav>
         )}
@@ -46,8 +46,8 @@ export function App() {
       {runs.error && <Problem error={runs.error} />}
       <Guarded place={formatAddress(address.value)}>{
         missing ? <main id="content" tabIndex={-1} class="page"><h1>There is no run {run}</h1><p><Link to={{ page: "runs" }}>All runs</Link></p></main>
-        : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={found} discarded={page === "discarded"} />
-        : page === "metrics" ? <Metrics run={found} />
+        : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={current} discarded={page === "discarded"} />
+        : page === "metrics" ? <Metrics run={current} />
         : page === "compare" ? <ComparePage runs={runs.value} />
         : page === "search" ? (shared ? <SharedSearch /> : <SearchPage />)
         : page === "task" ? <TaskPage runs={runs.value} />
@@ -60,7 +60,7 @@ export function App() {
 
 const KEYS: [string, string][] = [
   ["j, k", "next, previous turn"], ["←, →", "previous, next sample of the group"], ["[, ]", "previous, next step"],
-  ["/", "search"], ...(shared ? [["n, N", "next, previous hit of the search"] as [string, string]] : [["f", "filter"] as [string, string]]), ["1 – 5, 0", "rate the sample, take the rating away"], ["t", "light, dark"], ["Esc", "close; leave the sample"], ["?", "this"],
+  ["/", "search"], ...(shared ? [["n, N", "next, previous hit of the search"] as [string, string]] : [["f", "filter"] as [string, string]]), ["1 – 5, 0", "rate the sample, remove the rating"], ["t", "light, dark"], ["Esc", "close; leave the sample"], ["?", "show this help"],
 ];
 
 function Help({ close }: { close: () => void }) {
@@ -68,7 +68,7 @@ function Help({ close }: { close: () => void }) {
     <div class="shade" onClick={close}>
       <section class="help" role="dialog" aria-modal="true" aria-label="Keys" onClick={(event) => event.stopPropagation()}>
         <h2>Keys</h2>
-        <dl>{KEYS.map(([key, what]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{what}</dd></div>)}</dl>
+        <dl>{KEYS.map(([key, action]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{action}</dd></div>)}</dl>
         <button type="button" onClick={close} ref={(node) => node?.focus()}>Close</button>
       </section>
     </div>

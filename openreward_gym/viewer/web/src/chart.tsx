@@ -5,7 +5,7 @@ import "uplot/dist/uPlot.min.css";
 export interface Line { label: string; color: string; values: (number | null)[]; dim?: boolean; width?: number; bars?: boolean }
 export interface Band { upper: number; lower: number; color: string }
 
-/** One uPlot, made once; data goes in with setData. A zoom stays while data comes, a double click ends it. */
+/** A uPlot chart, created once and updated with setData. A zoom survives new data; a double click resets it. */
 export function Chart({ x, lines, bands, mark, yRange, pick, name, height }: {
   x: number[]; lines: Line[]; bands?: Band[]; mark?: number | null; yRange: [number | null, number | null]; pick?: (x: number) => void;
   name: string; height: number;
@@ -15,7 +15,7 @@ export function Chart({ x, lines, bands, mark, yRange, pick, name, height }: {
   const zoom = useRef<[number, number] | null>(null);
   const latest = useRef({ mark, pick, yRange, x });
   latest.current = { mark, pick, yRange, x };
-  // Only another set of lines needs another plot.
+  // Only a different set of lines needs a new plot.
   const shape = JSON.stringify([lines.map(({ label, color, dim, bars }) => [label, color, dim, bars]), bands]);
   useLayoutEffect(() => {
     const node = box.current!;

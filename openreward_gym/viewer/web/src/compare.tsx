@@ -1,8 +1,8 @@
 import { address } from "./address";
-import { COLOURS } from "./charts";
-import { useAsk } from "./data";
-import { goodness, seconds, shown, UNIT } from "./figures";
-import { Link, Problem, Reward } from "./parts";
+import { COLOURS } from "./plots";
+import { useRequest } from "./api";
+import { goodness, seconds, shown, UNIT } from "./numbers";
+import { Link, Problem, Reward } from "./components";
 import type { Run, Runs } from "./types";
 
 interface Against { tasks: number; difference: number | null; interval: [number, number] | null; p: number | null }
@@ -17,17 +17,17 @@ function signed(value: number | null): string {
   return value === null ? "–" : `${value > 0 ? "+" : ""}${shown(value)}`;
 }
 
-/** Runs against each other: their figures, and the tasks in which they differ most. */
+/** The comparison of runs: their figures, and the tasks in which they differ most. */
 export function ComparePage({ runs }: { runs: Runs | null }) {
   const wanted = address.value.runs ?? "";
-  const { value, error } = useAsk<Comparison>(wanted ? "compare" : null, { runs: wanted });
+  const { value, error } = useRequest<Comparison>(wanted ? "compare" : null, { runs: wanted });
   const range = (key: string) => runs?.runs.find((run: Run) => run.key === key)?.ranges.reward ?? UNIT;
   const mark = (index: number) => <svg width="10" height="10" aria-hidden="true"><circle cx="5" cy="5" r="5" fill={COLOURS[index]} /></svg>;
   return (
     <main id="content" tabIndex={-1} class="page compared">
       <h1>Compare runs</h1>
       <Problem error={error} />
-      {!wanted && <p class="empty">Choose two or more runs on the page of all runs.</p>}
+      {!wanted && <p class="empty">Select two or more runs on the Runs page.</p>}
       {value && (
         <>
           <div class="scroll" tabIndex={0} role="group" aria-label="Figures"><table>
@@ -44,8 +44,8 @@ export function ComparePage({ runs }: { runs: Runs | null }) {
               </tr>
             ))}</tbody>
           </table></div>
-          <p class="note">All rollouts with a reward count, discarded ones too. A difference is the mean over the tasks that both runs have, with its 95 % interval; p is that of a paired test.</p>
-          <p class="line">{value.runs.length > 0 && <Link to={{ page: "metrics", run: value.runs[0]!.key, runs: value.runs.slice(1).map((run) => encodeURIComponent(run.key)).join(",") || undefined }} class="button">Their metrics over the steps</Link>}</p>
+          <p class="note">All rollouts with a reward count, discarded ones too. The difference is the mean over the tasks that both runs have, with its 95 % interval; p is the p-value of a paired test.</p>
+          <p class="line">{value.runs.length > 0 && <Link to={{ page: "metrics", run: value.runs[0]!.key, runs: value.runs.slice(1).map((run) => encodeURIComponent(run.key)).join(",") || undefined }} class="button">Metrics of these runs over the steps</Link>}</p>
           <h2>Tasks in which they differ most</h2>
           {value.tasks.length === 0 ? <p class="empty">The runs share no task with a reward.</p> : (
             <div class="scroll" tabIndex={0} role="group" aria-label="Tasks"><table class="tasks">

@@ -1,24 +1,24 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Address, address, at, go } from "./address";
-import { embedded } from "./data";
-import { shown } from "./figures";
-import { find, type Found } from "./finding";
-import { Link } from "./parts";
-import { rolloutsOf } from "./sharing";
+import { embedded } from "./api";
+import { shown } from "./numbers";
+import { find, type MessageHit } from "./search";
+import { Link } from "./components";
+import { rolloutsOf } from "./embedded";
 
-// The search of a shared file: over the rollouts in it, without a server.
+// Search in a shared file, over the rollouts in it and without a server.
 
 const PAGE = 200;
 const ROLES: Record<string, string> = { system: "system", user: "user", assistant: "assistant", tool: "tool result" };
 
-let last: { query: string; hits: Found[] } | null = null;
+let last: { query: string; hits: MessageHit[] } | null = null;
 
-function hitsOf(query: string): Found[] {
+function hitsOf(query: string): MessageHit[] {
   if (last?.query !== query) last = { query, hits: embedded ? find(rolloutsOf(embedded), query) : [] };
   return last.hits;
 }
 
-function addressOf(hit: Found, query: string): Address {
+function addressOf(hit: MessageHit, query: string): Address {
   return {
     page: hit.discarded ? "discarded" : "rollouts", run: hit.run, step: hit.step === null ? "none" : String(hit.step), group: hit.group,
     sample: hit.id, message: String(hit.message), query,
@@ -30,13 +30,13 @@ const times = (count: number, one: string) => `${count.toLocaleString("en")} ${o
 export function SharedSearch() {
   const { query = "" } = address.value;
   const [text, setText] = useState(query);
-  const [many, setMany] = useState(PAGE);
-  const asked = useRef(query);
+  const [limit, setLimit] = useState(PAGE);
+  const searched = useRef(query);
   useEffect(() => {
-    if (asked.current === query) return; // what is being typed stays
-    asked.current = query;
+    if (searched.current === query) return; // keep what is being typed
+    searched.current = query;
     setText(query);
-    setMany(PAGE);
+    setLimit(PAGE);
   }, [query]);
   const hits = query ? hitsOf(query) : [];
   const rollouts = new Set(hits.map((hit) => hit.order)).size;
@@ -49,7 +49,7 @@ export function SharedSearch() {
       </form>
       {query && <p class="note" role="status">{times(hits.reduce((sum, hit) => sum + hit.count, 0), "hit")} in {times(hits.length, "message")} of {times(rollouts, "rollout")}; {times(embedded ? rolloutsOf(embedded).length : 0, "rollout")} in this file.</p>}
       <ol class="hits">
-        {hits.slice(0, many).map((hit) => (
+        {hits.slice(0, limit).map((hit) => (
           <li key={`${hit.order} ${hit.message}`}>
             <Link to={addressOf(hit, query)}>
               <span class="about" dir="auto">{hit.run}{hit.step !== null ? `, step ${hit.step}` : ""}, {hit.name} · {hit.turn ? `turn ${hit.turn}, ` : ""}{ROLES[hit.role] ?? hit.role}{hit.count > 1 ? ` · ${times(hit.count, "hit")}` : ""} · reward {shown(hit.reward)}</span>
@@ -58,18 +58,18 @@ export function SharedSearch() {
           </li>
         ))}
       </ol>
-      {hits.length > many && <button type="button" onClick={() => setMany(many + PAGE)}>Show more of {times(hits.length, "message")}</button>}
+      {hits.length > limit && <button type="button" onClick={() => setLimit(limit + PAGE)}>Show more of {times(hits.length, "message")}</button>}
     </main>
   );
 }
 
-/** From hit to hit, over all rollouts of the file; nothing where nothing is looked for. */
+/** Buttons that step from hit to hit over all rollouts of the file; nothing without a search. */
 export function HitBar() {
   const { query, run, sample, message } = address.value;
   if (!embedded || !query) return null;
   const hits = hitsOf(query);
   const now = hits.findIndex((hit) => hit.run === run && hit.id === sample && String(hit.message) === message);
-  // Of a rollout that was come to in another way: the hits before it, and those from it on.
+  // In a rollout that was opened in another way: the hits before it, and those from it on.
   const order = rolloutsOf(embedded).findIndex((opened) => opened.run === run && opened.rollout.id === sample);
   const previous = now >= 0 ? now - 1 : hits.findLastIndex((hit) => hit.order < order);
   const next = now >= 0 ? now + 1 : hits.findIndex((hit) => hit.order >= order);

@@ -2,11 +2,11 @@ import Sortable from "sortablejs";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, at, go } from "./address";
 import { Chart, type Line } from "./chart";
-import { COLOURS, defaults, MAX_RUNS, moved, type Plot, plotOf, plots, type Statistic, STATISTIC_NAMES, STATISTICS } from "./charts";
-import { ask, type Asking, useAsk } from "./data";
-import { ema, joined, shown, withoutOutliers } from "./figures";
+import { COLOURS, defaults, MAX_RUNS, moved, type Plot, plotOf, plots, type Statistic, STATISTIC_NAMES, STATISTICS } from "./plots";
+import { load, type RequestState, useRequest } from "./api";
+import { ema, joined, shown, withoutOutliers } from "./numbers";
 import { Filter } from "./filter";
-import { Check, Menu } from "./parts";
+import { Check, Menu } from "./components";
 import type { Histogram, Run, Runs, Series } from "./types";
 
 const OWN = ["reward", "advantage", "tokens", "steps", "calls", "errors", "duration", "cost"];
@@ -20,7 +20,7 @@ export function Metrics({ run }: { run: Run | undefined }) {
   return <main id="content" tabIndex={-1} class="page metrics"><h1>Metrics</h1><Charts where="page" run={run} step={step} /></main>;
 }
 
-/** The runs that are drawn: the one being read first, then those in the address. */
+/** The runs to draw: the current one first, then those in the address. */
 function overlaid(): string[] {
   const others = (address.value.runs ?? "").split(",").filter(Boolean).map(decodeURIComponent);
   return [...new Set([address.value.run ?? "", ...others])].filter(Boolean).slice(0, MAX_RUNS);
@@ -35,11 +35,11 @@ function Charts({ where, run, step }: { where: "side" | "page"; run: Run | undef
   latest.current = { list, change };
   useEffect(() => {
     const sortable = Sortable.create(box.current!, {
-      // Its own dragging, not the browser's: the same by mouse, pen and finger.
+      // The library's own dragging, which is the same for mouse, pen and touch.
       handle: ".handle", animation: 120, draggable: ".chart", forceFallback: true, fallbackOnBody: true,
       onEnd: ({ oldDraggableIndex: from, newDraggableIndex: to, item, from: parent }) => {
         if (from === undefined || to === undefined || from === to) return;
-        // The page is drawn from the list: the library's own change is taken back first.
+        // The page is drawn from the list, so the library's change to the DOM is undone first.
         const others = [...parent.querySelectorAll(":scope > .chart")].filter((node) => node !== item);
         parent.insertBefore(item, others[from] ?? null);
         latest.current.change(moved(latest.current.list, from, to));
@@ -74,7 +74,7 @@ function Charts({ where, run, step }: { where: "side" | "page"; run: Run | undef
 }
 
 function Overlay() {
-  const { value } = useAsk<Runs>("runs");
+  const { value } = useRequest<Runs>("runs");
   const chosen = overlaid();
   const others = (value?.runs ?? []).filter((run) => run.key !== address.value.run);
   const set = (keys: string[]) => go(at({ runs: keys.filter((key) => key !== address.value.run).map(encodeURIComponent).join(",") || undefined }), true);
@@ -90,36 +90,36 @@ function Overlay() {
   );
 }
 
-/** One answer a run. */
-function useAll<T>(name: string | null, runs: string[], asked: Record<string, string | number | boolean | null>): (Asking<T> & { run: string })[] {
-  const [found, setFound] = useState<Record<string, Asking<T>>>({});
-  const key = JSON.stringify([name, runs, asked]);
+/** The answers to one request per run. */
+function useAll<T>(name: string | null, runs: string[], parameters: Record<string, string | number | boolean | null>): (RequestState<T> & { run: string })[] {
+  const [answers, setAnswers] = useState<Record<string, RequestState<T>>>({});
+  const key = JSON.stringify([name, runs, parameters]);
   useEffect(() => {
     if (!name) return;
     const stop = new AbortController();
     let timer = 0;
-    const look = async () => {
-      const answers = await Promise.all(runs.map(async (run): Promise<[string, Asking<T>]> => {
+    const poll = async () => {
+      const next = await Promise.all(runs.map(async (run): Promise<[string, RequestState<T>]> => {
         try {
-          return [run, { value: await ask<T>(name, { run, ...asked }, stop.signal), error: null }];
+          return [run, { value: await load<T>(name, { run, ...parameters }, stop.signal), error: null }];
         } catch (error) {
           return [run, { value: null, error: error as never }];
         }
       }));
       if (stop.signal.aborted) return;
-      setFound((before) => (answers.every(([run, answer]) => before[run]?.value === answer.value && before[run]?.error?.message === answer.error?.message) && Object.keys(before).length === answers.length ? before : Object.fromEntries(answers)));
-      timer = window.setTimeout(look, 2000);
+      setAnswers((before) => (next.every(([run, answer]) => before[run]?.value === answer.value && before[run]?.error?.message === answer.error?.message) && Object.keys(before).length === next.length ? before : Object.fromEntries(next)));
+      timer = window.setTimeout(poll, 2000);
     };
-    void look();
+    void poll();
     return () => {
       stop.abort();
       window.clearTimeout(timer);
     };
   }, [key]);
-  return runs.map((run) => ({ run, ...(found[run] ?? { value: null, error: null }) }));
+  return runs.map((run) => ({ run, ...(answers[run] ?? { value: null, error: null }) }));
 }
 
-/** The lines of a chart: what was set for it, done to the figures. */
+/** The lines of a chart: the series with the chart's settings applied. */
 export function linesOf(plot: Plot, all: Series[]): { x: number[]; lines: Line[]; bands: { upper: number; lower: number; color: string }[] } {
   const statistic = plot.statistic === "histogram" || plot.statistic === "distribution" ? "mean" : plot.statistic;
   const cut = (series: Series, values: (number | null)[]) => {
@@ -157,9 +157,9 @@ function PlotView({ plot, step, names, large, change, remove, copy, move }: {
   const got = series.map((one) => one.value).filter((value): value is Series => value !== null && value.steps.length > 0);
   const drawn = useMemo(() => {
     if (!bars) return linesOf(plot, got);
-    const found = histogram[0]?.value;
-    const x = found ? found.counts.map((_, index) => (found.edges[index]! + found.edges[index + 1]!) / 2) : [];
-    return { x, lines: [{ label: "rollouts", color: COLOURS[0]!, values: found?.counts ?? [], bars: true }], bands: [] };
+    const bins = histogram[0]?.value;
+    const x = bins ? bins.counts.map((_, index) => (bins.edges[index]! + bins.edges[index + 1]!) / 2) : [];
+    return { x, lines: [{ label: "rollouts", color: COLOURS[0]!, values: bins?.counts ?? [], bars: true }], bands: [] };
   }, [JSON.stringify(plot), ...got, got.length, histogram[0]?.value]);
   useEffect(() => {
     if (!full) return;

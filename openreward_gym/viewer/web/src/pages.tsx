@@ -1,9 +1,9 @@
 import { useMemo, useState } from "preact/hooks";
 import { address, at, go } from "./address";
-import { MAX_RUNS } from "./charts";
-import { ask, shared, useAsk } from "./data";
-import { exactly, goodness, shade, shown, UNIT } from "./figures";
-import { Link, Problem, Reward } from "./parts";
+import { MAX_RUNS } from "./plots";
+import { load, shared, useRequest } from "./api";
+import { exactly, goodness, shade, shown, UNIT } from "./numbers";
+import { Link, Problem, Reward } from "./components";
 import type { Card, Num, Run, Runs } from "./types";
 
 export function RunsPage({ runs }: { runs: Runs | null }) {
@@ -27,7 +27,7 @@ export function RunsPage({ runs }: { runs: Runs | null }) {
       {several && (
         <p class="line">
           {known.length > 1 ? <Link to={{ page: "compare", runs: known.slice(0, MAX_RUNS).map((run) => encodeURIComponent(run.key)).join(",") }} class="button">Compare {Math.min(known.length, MAX_RUNS)} runs</Link>
-            : <span class="note">Choose two or more runs to compare them task by task.</span>}
+            : <span class="note">Select two or more runs to compare them task by task.</span>}
         </p>
       )}
     </main>
@@ -53,20 +53,20 @@ function RunRow({ run, chosen, choose }: { run: Run; chosen: boolean | null; cho
 }
 
 interface Hit extends Card { run: string; message: number; before: string; match: string; after: string }
-interface Found { hits: Hit[]; searched: number; total: number; next: number | null }
+interface SearchResult { hits: Hit[]; searched: number; total: number; next: number | null }
 
 export function SearchPage() {
   const { query = "", regex, run, filter } = address.value;
   const [text, setText] = useState(query);
-  const asked = { query, regex: regex === "1", run, filter };
-  const first = useAsk<Found>(query ? "search" : null, asked, false);
-  const [more, setMore] = useState<{ of: string; pages: Found[] }>({ of: "", pages: [] });
+  const parameters = { query, regex: regex === "1", run, filter };
+  const first = useRequest<SearchResult>(query ? "search" : null, parameters, false);
+  const [more, setMore] = useState<{ of: string; pages: SearchResult[] }>({ of: "", pages: [] });
   const [error, setError] = useState<Error | null>(null);
-  const key = JSON.stringify(asked);
+  const key = JSON.stringify(parameters);
   const pages = [...(first.value ? [first.value] : []), ...(more.of === key ? more.pages : [])];
   const hits = pages.flatMap((page) => page.hits);
   const last = pages[pages.length - 1];
-  const goOn = () => ask<Found>("search", { ...asked, after: last!.next }).then((page) => setMore({ of: key, pages: [...(more.of === key ? more.pages : []), page] }), setError);
+  const searchOn = () => load<SearchResult>("search", { ...parameters, after: last!.next }).then((page) => setMore({ of: key, pages: [...(more.of === key ? more.pages : []), page] }), setError);
   return (
     <main id="content" tabIndex={-1} class="page search">
       <h1>Search</h1>
@@ -88,19 +88,19 @@ export function SearchPage() {
           </li>
         ))}
       </ol>
-      {last?.next != null && <button type="button" onClick={goOn}>Go on searching</button>}
+      {last?.next != null && <button type="button" onClick={searchOn}>Continue the search</button>}
     </main>
   );
 }
 
-/** One task over all runs and steps. */
+/** The history of one task over all runs and steps. */
 export function TaskPage({ runs }: { runs: Runs | null }) {
   const task = address.value.task;
-  const { value, error } = useAsk<(Card & { run: string })[]>(task ? "task" : null, { task });
+  const { value, error } = useRequest<(Card & { run: string })[]>(task ? "task" : null, { task });
   const attempts = value ?? [];
   const numbers = attempts.filter((card) => typeof card.reward === "number");
-  const best = useMemo(() => numbers.reduce<Card | null>((found, card) => (!found || (card.reward as number) > (found.reward as number) ? card : found), null), [value]);
-  const worst = useMemo(() => numbers.reduce<Card | null>((found, card) => (!found || (card.reward as number) < (found.reward as number) ? card : found), null), [value]);
+  const best = useMemo(() => numbers.reduce<Card | null>((top, card) => (!top || (card.reward as number) > (top.reward as number) ? card : top), null), [value]);
+  const worst = useMemo(() => numbers.reduce<Card | null>((low, card) => (!low || (card.reward as number) < (low.reward as number) ? card : low), null), [value]);
   const range = (card: Card) => runs?.runs.find((run) => run.key === card.run)?.ranges.reward ?? UNIT;
   const solved = numbers.find((card) => (card.reward as number) >= range(card).max) ?? null;
   const to = (card: Card) => ({ page: card.discard ? "discarded" : "rollouts", run: card.run!, step: card.step === null ? "none" : String(card.step), group: card.group, sample: card.id });
@@ -113,7 +113,7 @@ export function TaskPage({ runs }: { runs: Runs | null }) {
     <main id="content" tabIndex={-1} class="page task">
       <h1>Task history <small class="id">{task}</small></h1>
       <Problem error={error} />
-      {value && !attempts.length && <p class="empty">Nobody attempted this task.</p>}
+      {value && !attempts.length && <p class="empty">There is no attempt at this task.</p>}
       <p class="line">
         {([["Best", best], ["Worst", worst], ["First solved", solved]] as [string, Card | null][]).map(([name, card]) => card ? <Link key={name} to={to(card)} class="button">{name} <Reward label="" value={card.reward} good={goodness(card.reward, range(card))} /></Link> : <span key={name} class="none">{name}: none</span>)}
         <span class="tokens">{attempts.length} attempts</span>

@@ -1,15 +1,15 @@
 import { argumentsOf, sections, textOf } from "./rollout";
 import type { Rollout } from "./types";
 
-// What turns the order of what is read around, or is not seen at all, must not hide in a program.
+// Bidirectional controls and invisible characters must not hide in a program.
 const HIDDEN = /[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
-/** A text as a Python literal: JSON's escapes are Python's. */
+/** A text as a Python literal. JSON's escapes are valid in Python. */
 export function literal(text: string): string {
   return JSON.stringify(text).replace(HIDDEN, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-function made(value: unknown): string {
+function parsedJson(value: unknown): string {
   return `json.loads(${literal(typeof value === "string" ? value : JSON.stringify(value))})`;
 }
 
@@ -22,25 +22,25 @@ function isObject(text: string): boolean {
   }
 }
 
-/** A program that makes the calls of a rollout again, in a new session of its task. */
+/** A Python program that makes the calls of a rollout again, in a new session of its task. */
 export function pythonOf(rollout: Rollout): string {
   const { environment = {}, task = {} } = rollout;
-  const where = task.spec !== null && task.spec !== undefined
-    ? `task_spec=${made(task.spec)}`
+  const taskArguments = task.spec !== null && task.spec !== undefined
+    ? `task_spec=${parsedJson(task.spec)}`
     : `split=${literal(environment.split ?? "train")}, index=${Number.isInteger(task.index) ? task.index : 0}`;
   const lines: string[] = [];
   const all = sections(rollout);
   all.forEach((section, index) => {
     if (section.kind !== "turn") return;
     for (const call of section.calls) {
-      const given = argumentsOf(call.block) || "{}";
-      if (isObject(given)) lines.push(`show(await session.call(${literal(call.block.name ?? "")}, ${made(given)}))`);
-      else lines.push(`# A call of ${literal(call.block.name ?? "")} whose arguments are no JSON object reached no tool.`);
+      const json = argumentsOf(call.block) || "{}";
+      if (isObject(json)) lines.push(`show(await session.call(${literal(call.block.name ?? "")}, ${parsedJson(json)}))`);
+      else lines.push(`# A call of ${literal(call.block.name ?? "")} is left out: its arguments were not a JSON object.`);
     }
     const next = all[index + 1];
     if (!section.calls.length && rollout.terminal_tool && next?.message.role === "tool") {
-      const said = (section.message.blocks ?? []).filter((block) => block.type === "text").map((block) => block.text ?? "").join("\n");
-      lines.push(`show(await session.call_terminal(${literal(said || textOf(section.message))}))`);
+      const answer = (section.message.blocks ?? []).filter((block) => block.type === "text").map((block) => block.text ?? "").join("\n");
+      lines.push(`show(await session.call_terminal(${literal(answer || textOf(section.message))}))`);
     }
   });
   return `# The calls of the rollout ${literal(rollout.id)}, made again. Needs: pip install openreward-gym
@@ -60,7 +60,7 @@ def show(output):
 async def main():
     async with Client(BASE_URL) as client:
         environment = client.environment(${literal(environment.name ?? "")}${environment.variant ? `, ${literal(environment.variant)}` : ""})
-        async with environment.session(${where}) as session:
+        async with environment.session(${taskArguments}) as session:
             for message in await session.messages():
                 print(message)
 ${lines.map((line) => `            ${line}`).join("\n")}${lines.length ? "\n" : ""}

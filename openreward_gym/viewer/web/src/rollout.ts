@@ -1,36 +1,41 @@
-import { finite } from "./figures";
+import { finite } from "./numbers";
 import type { Block, Message, Num, Rollout } from "./types";
 
-/** A call with the message that answers it, found by its id. */
+/** A call, and the message with its result, matched by the call's id. */
 export interface Call { block: Block; result: Message | null; number: number | null }
 
 export interface Section { kind: "message" | "turn"; message: Message; number: number; turn: number; calls: Call[]; earned: Num; total: number | null }
 
-/** The messages as sections in their order: results stand with the calls they answer, others alone. */
+/** Whether the policy produced the message, as far as the record tells: an assistant message of the prompt is no turn. */
+export function isTurn(message: Message): boolean {
+  return message.role === "assistant" && (message.origin ?? "policy") === "policy";
+}
+
+/** Group the messages into sections, in their order: a result belongs to the section of its call. */
 export function sections(rollout: Rollout): Section[] {
   const messages = rollout.messages ?? [];
   const answered = new Set<number>();
-  const found: Section[] = [];
+  const list: Section[] = [];
   let turn = 0;
   let total: number | null = null;
   messages.forEach((message, number) => {
     if (answered.has(number)) return;
     const calls: Call[] = [];
     const rewards: Num[] = [message.reward ?? null];
-    if (message.role === "assistant") {
+    if (isTurn(message)) {
       turn += 1;
       for (const block of message.blocks ?? []) if (block.type === "tool_call") calls.push(answer(block, messages, number, answered));
       for (const call of calls) rewards.push(call.result?.reward ?? null);
     }
-    const given = rewards.filter((value) => value !== null);
-    const earned = given.length === 1 ? given[0]! : given.length ? given.reduce<number>((sum, value) => sum + (finite(value) ?? NaN), 0) : null;
+    const known = rewards.filter((value) => value !== null);
+    const earned = known.length === 1 ? known[0]! : known.length ? known.reduce<number>((sum, value) => sum + (finite(value) ?? NaN), 0) : null;
     if (finite(earned) !== null) total = (total ?? 0) + (earned as number);
-    found.push({ kind: message.role === "assistant" ? "turn" : "message", message, number, turn: message.role === "assistant" ? turn : 0, calls, earned, total });
+    list.push({ kind: isTurn(message) ? "turn" : "message", message, number, turn: isTurn(message) ? turn : 0, calls, earned, total });
   });
-  return found;
+  return list;
 }
 
-/** The section in which the message of that number stands. */
+/** The index of the section that contains the message of that number. */
 export function sectionOf(list: Section[], number: number): number {
   const exact = list.findIndex((section) => section.number === number || section.calls.some((call) => call.number === number));
   return exact >= 0 ? exact : list.findLastIndex((section) => section.number <= number);
@@ -39,12 +44,12 @@ export function sectionOf(list: Section[], number: number): number {
 function answer(block: Block, messages: Message[], from: number, answered: Set<number>): Call {
   for (let number = from + 1; number < messages.length; number++) {
     const message = messages[number]!;
-    if (message.role === "assistant") {
-      // A result may be late, but not one without an id.
-      if (!block.id) break;
+    if (isTurn(message)) {
+      // A result may come after a later turn, but only if it has an id.
+      if (!block.call_id) break;
       continue;
     }
-    if (message.role === "tool" && !answered.has(number) && (block.id ? message.tool_call_id === block.id : !message.tool_call_id)) {
+    if (message.role === "tool" && !answered.has(number) && (block.call_id ? message.call_id === block.call_id : !message.call_id)) {
       answered.add(number);
       return { block, result: message, number };
     }
@@ -57,29 +62,29 @@ export function textOf(message: Message): string {
 }
 
 export function argumentsOf(block: Block): string {
-  if (typeof block.input_text === "string") return block.input_text;
-  return block.input === undefined || block.input === null ? "" : JSON.stringify(block.input);
+  if (typeof block.content === "string") return block.content;
+  return block.arguments === undefined || block.arguments === null ? "" : JSON.stringify(block.arguments);
 }
 
 export function blockText(block: Block): string {
   switch (block.type) {
     case "text": return block.text ?? "";
-    case "reasoning": return block.text ?? block.summary ?? "";
+    case "reasoning": return block.content ?? block.summary ?? "";
     case "tool_call": return `${block.name ?? ""}(${argumentsOf(block)})`;
     case "image": return `[image ${block.mimeType ?? "image/png"}]`;
     default: return JSON.stringify(block);
   }
 }
 
-/** The whole sample as one string. */
+/** The sample as one string. */
 export function raw(rollout: Rollout): string {
   return (rollout.messages ?? [])
     .map((message) => {
-      const about = [message.tool_call_id && `call ${message.tool_call_id}`, message.is_error && "error", message.reward != null && `reward ${message.reward}`, message.finished && "finished"].filter(Boolean);
+      const about = [message.call_id && `call ${message.call_id}`, message.is_error && "error", message.reward != null && `reward ${message.reward}`, message.finished && "finished"].filter(Boolean);
       const body = (message.blocks ?? [])
         .map((block) => {
           if (block.type === "reasoning") return `<reasoning>\n${blockText(block)}\n</reasoning>`;
-          if (block.type === "tool_call") return `<tool_call id="${block.id ?? ""}" name="${block.name ?? ""}">\n${argumentsOf(block)}\n</tool_call>`;
+          if (block.type === "tool_call") return `<tool_call id="${block.call_id ?? ""}" name="${block.name ?? ""}">\n${argumentsOf(block)}\n</tool_call>`;
           return blockText(block);
         })
         .join("\n");
@@ -88,11 +93,11 @@ export function raw(rollout: Rollout): string {
     .join("\n\n");
 }
 
-/** Tokens of a message: those that were observed, or a guess from its length, which says so. */
-export function tokensOf(message: Message, text: string): { count: number; guessed: boolean } {
-  const observed = message.role === "assistant" ? message.usage?.output_tokens ?? message.token_ids?.length : message.token_ids?.length;
-  if (typeof observed === "number") return { count: observed, guessed: false };
-  return { count: Math.round(text.length / 4), guessed: true };
+/** The number of tokens of a message: as recorded, or estimated from its length. */
+export function tokensOf(message: Message, text: string): { count: number; estimated: boolean } {
+  const recorded = message.sampled?.usage?.output_tokens ?? message.sampled?.token_ids?.length;
+  if (typeof recorded === "number") return { count: recorded, estimated: false };
+  return { count: Math.round(text.length / 4), estimated: true };
 }
 
 export function durationOf(started?: string | null, ended?: string | null): number | null {
@@ -101,12 +106,12 @@ export function durationOf(started?: string | null, ended?: string | null): numb
   return Number.isFinite(value) ? value : null;
 }
 
-/** What an action is, for comparing samples: its text and its calls, in one line each. */
+/** The action of a turn, for comparing samples: its text and its calls. */
 export function actionOf(message: Message): string {
   return (message.blocks ?? []).filter((block) => block.type !== "reasoning").map(blockText).join("\n").trim();
 }
 
-/** How many turns all the samples begin with in the same way. */
+/** The number of turns with which all samples begin. */
 export function commonTurns(all: string[][]): number {
   if (!all.length) return 0;
   let count = 0;

@@ -1,22 +1,22 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { address, at, formatAddress, go } from "./address";
-import { Blocks } from "./body";
+import { Blocks } from "./blocks";
 import { Sidecharts } from "./metrics";
-import { ask, useAsk } from "./data";
-import { goodness, shade, titleCase } from "./figures";
-import { Link, Problem, Reward } from "./parts";
-import { actionOf, commonTurns, sections } from "./rollout";
+import { load, useRequest } from "./api";
+import { goodness, shade, titleCase } from "./numbers";
+import { Link, Problem, Reward } from "./components";
+import { actionOf, argumentsOf, commonTurns, isTurn, sections } from "./rollout";
 import { rangeOf, Sample } from "./sample";
 import { Sidebar, stepOf } from "./sidebar";
 import type { Card, Listing, Opened, Run, Step } from "./types";
 
-/** `Rollouts` and `Discarded rollouts`: samples left, one of them in the middle, metrics right. */
+/** The pages `Rollouts` and `Discarded rollouts`: samples on the left, one of them in the middle, metrics on the right. */
 export function Rollouts({ run, discarded }: { run: Run | undefined; discarded: boolean }) {
   const { run: runKey = "", filter = "", sample } = address.value;
-  const steps = useAsk<Step[]>("steps", { run: runKey, discarded, filter });
+  const steps = useRequest<Step[]>("steps", { run: runKey, discarded, filter });
   const step = stepOf(steps.value, address.value.step);
   const group = address.value.group;
-  const cards = useAsk<Card[]>(group !== undefined && step !== undefined ? "group" : null, { run: runKey, group, step: step ?? "", discarded });
+  const cards = useRequest<Card[]>(group !== undefined && step !== undefined ? "group" : null, { run: runKey, group, step: step ?? "", discarded });
   const place = useRef<HTMLElement>(null);
   useScroll(place, formatAddress({ page: address.value.page, run: runKey, step: String(step), group, sample, view: address.value.view }));
   usePlace(runKey, sample);
@@ -43,15 +43,15 @@ export function Rollouts({ run, discarded }: { run: Run | undefined; discarded: 
 
 const CARDS = 60;
 
-/** The groups of a step, a card each: how the prompt begins, and what its samples earned. */
+/** The groups of a step as cards: the beginning of the prompt and the rewards of the samples. */
 function Overview({ run, runKey, step, discarded }: { run: Run | undefined; runKey: string; step: number | null | undefined; discarded: boolean }) {
-  const asked = { run: runKey, step: step ?? "", discarded, filter: address.value.filter ?? "" };
-  const { value } = useAsk<Listing>(step === undefined ? null : "list", asked, true);
+  const parameters = { run: runKey, step: step ?? "", discarded, filter: address.value.filter ?? "" };
+  const { value } = useRequest<Listing>(step === undefined ? null : "list", parameters, true);
   const range = rangeOf(run, "reward");
   return (
     <>
       <h1>{discarded ? "Discarded rollouts" : "Rollouts"}{typeof step === "number" && <small class="note"> step {step}</small>}</h1>
-      <p class="note">Choose a group to compare its samples, or a sample to read it. <kbd>?</kbd> shows the keys.</p>
+      <p class="note">Select a group to compare its samples, or a sample to read it. <kbd>?</kbd> shows the keys.</p>
       <div class="cards">
         {value?.groups.slice(0, CARDS).map((group) => {
           const rewards = group.cards.map((card) => card.reward).filter((reward): reward is number => typeof reward === "number");
@@ -72,21 +72,21 @@ function Overview({ run, runKey, step, discarded }: { run: Run | undefined; runK
 
 const scrolled = new Map<string, number>();
 
-/** Going back finds the place where one was. */
+/** Restore the scroll position when the reader goes back. */
 function useScroll(box: { current: HTMLElement | null }, key: string): void {
   useLayoutEffect(() => {
     const node = box.current;
     if (!node) return;
-    const wanted = scrolled.get(key) ?? 0;
-    node.scrollTop = wanted;
-    // What is fetched comes later: the place is restored once the content is tall enough.
+    const position = scrolled.get(key) ?? 0;
+    node.scrollTop = position;
+    // The content is fetched later: the position is restored once the content is tall enough.
     const seen = new ResizeObserver(() => {
-      if (wanted && node.scrollHeight >= wanted + node.clientHeight) {
-        node.scrollTop = wanted;
+      if (position && node.scrollHeight >= position + node.clientHeight) {
+        node.scrollTop = position;
         seen.disconnect();
       }
     });
-    if (wanted && node.scrollTop < wanted && node.firstElementChild) seen.observe(node.firstElementChild);
+    if (position && node.scrollTop < position && node.firstElementChild) seen.observe(node.firstElementChild);
     const keep = () => scrolled.set(key, node.scrollTop);
     const timer = window.setTimeout(() => node.addEventListener("scroll", keep, { passive: true }), 100);
     return () => {
@@ -97,11 +97,11 @@ function useScroll(box: { current: HTMLElement | null }, key: string): void {
   }, [key]);
 }
 
-/** An address with a sample alone (as the recorder prints it) gets its step and group. */
+/** Add step and group to an address that has a sample only, as the recorder prints it. */
 function usePlace(run: string, sample: string | undefined): void {
   const { group, step } = address.value;
   const missing = sample !== undefined && (group === undefined || step === undefined);
-  const { value } = useAsk<Opened>(missing ? "rollout" : null, { run, id: sample }, (opened) => !opened);
+  const { value } = useRequest<Opened>(missing ? "rollout" : null, { run, id: sample }, (opened) => !opened);
   useEffect(() => {
     if (!value || !missing) return;
     go(at({ page: value.place.discarded ? "discarded" : "rollouts", step: value.place.step === null ? "none" : String(value.place.step), group: value.place.group }), true);
@@ -110,7 +110,7 @@ function usePlace(run: string, sample: string | undefined): void {
 
 const SIDE_BY_SIDE = 16;
 
-/** The samples of a group under their one prompt, side by side; or what they share and where they part. */
+/** The samples of a group below their common prompt: side by side, or as the turns they share and the point where they diverge. */
 function GroupView({ run, runKey, cards, error }: { run: Run | undefined; runKey: string; cards: Card[] | null; error: Error | null }) {
   const [opened, setOpened] = useState<Record<string, Opened>>({});
   const shown = (cards ?? []).slice(0, SIDE_BY_SIDE);
@@ -120,8 +120,8 @@ function GroupView({ run, runKey, cards, error }: { run: Run | undefined; runKey
     void (async () => {
       for (const card of shown) {
         if (stop.signal.aborted) return;
-        const found = await ask<Opened>("rollout", { run: runKey, id: card.id }, stop.signal).catch(() => null);
-        if (found && !stop.signal.aborted) setOpened((before) => ({ ...before, [card.id]: found }));
+        const result = await load<Opened>("rollout", { run: runKey, id: card.id }, stop.signal).catch(() => null);
+        if (result && !stop.signal.aborted) setOpened((before) => ({ ...before, [card.id]: result }));
       }
     })();
     return () => stop.abort();
@@ -129,13 +129,13 @@ function GroupView({ run, runKey, cards, error }: { run: Run | undefined; runKey
   if (!cards) return error ? <Problem error={error} /> : <p class="empty">Opening…</p>;
   const first = shown.map((card) => opened[card.id]).find(Boolean);
   const prompt = first ? (first.rollout.messages ?? []).slice(0, firstTurn(first)) : [];
-  const apart = address.value.view === "divergence";
+  const divergence = address.value.view === "divergence";
   return (
     <article class="compare" aria-label="Group">
       <header class="line">
         <h1 dir="auto">{address.value.group}</h1>
         <span class="tokens">{cards.length} samples</span><span class="space" />
-        <Link to={at({ view: apart ? undefined : "divergence" })} class="button">{apart ? "Side by side" : "Divergence"}</Link>
+        <Link to={at({ view: divergence ? undefined : "divergence" })} class="button">{divergence ? "Side by side" : "Divergence"}</Link>
       </header>
       {prompt.map((message, index) => (
         <section class={`section ${message.role}`} key={index} aria-label={message.role === "system" ? "System prompt" : "Prompt"}>
@@ -143,7 +143,7 @@ function GroupView({ run, runKey, cards, error }: { run: Run | undefined; runKey
           <div class="inside"><Blocks blocks={message.blocks ?? []} run={runKey} /></div>
         </section>
       ))}
-      {apart ? <Divergence run={run} cards={shown} opened={opened} /> : (
+      {divergence ? <Divergence run={run} cards={shown} opened={opened} /> : (
         <div class="side-by-side">
           {shown.map((card) => (
             <section class="section completion" key={card.id} aria-label={`Sample ${card.sample ?? card.id}`}>
@@ -164,7 +164,7 @@ function GroupView({ run, runKey, cards, error }: { run: Run | undefined; runKey
 }
 
 function firstTurn(opened: Opened): number {
-  const index = (opened.rollout.messages ?? []).findIndex((message) => message.role === "assistant");
+  const index = (opened.rollout.messages ?? []).findIndex(isTurn);
   return index < 0 ? (opened.rollout.messages ?? []).length : index;
 }
 
@@ -176,7 +176,7 @@ function Completion({ opened }: { opened: Opened }) {
       {messages.slice(0, 40).map((message, index) => (
         <div class={`said ${message.role}${message.is_error ? " error" : ""}`} key={index}>
           {message.role !== "assistant" && <b class="kind">{message.is_error ? "error" : message.role}</b>}
-          <Blocks blocks={(message.blocks ?? []).map((block) => (block.type === "tool_call" ? { type: "text", text: "`" + (block.name ?? "") + "` " + "`" + (block.input_text ?? JSON.stringify(block.input ?? {})).slice(0, 2000).replaceAll("`", "'") + "`" } : block))} run={opened.run} />
+          <Blocks blocks={(message.blocks ?? []).map((block) => (block.type === "tool_call" ? { type: "text", text: "`" + (block.name ?? "") + "` " + "`" + (argumentsOf(block) || "{}").slice(0, 2000).replaceAll("`", "'") + "`" } : block))} run={opened.run} />
         </div>
       ))}
       {messages.length > 40 && <p class="none">{messages.length - 40} more messages.</p>}
@@ -184,7 +184,7 @@ function Completion({ opened }: { opened: Opened }) {
   );
 }
 
-/** The turns the samples share, folded; then the first action in which they differ, and what each branch earned. */
+/** The turns that the samples share, folded, then the first action in which they differ and the reward of each branch. */
 function Divergence({ run, cards, opened }: { run: Run | undefined; cards: Card[]; opened: Record<string, Opened> }) {
   const ready = cards.filter((card) => opened[card.id]);
   if (ready.length < cards.length) return <p class="empty">Opening {cards.length} samples…</p>;
@@ -193,7 +193,7 @@ function Divergence({ run, cards, opened }: { run: Run | undefined; cards: Card[
   const branches = new Map<string, { action: string; cards: Card[] }>();
   ready.forEach((card, index) => {
     const section = turns[index]![common];
-    const action = section ? actionOf(section.message) : "(nothing more)";
+    const action = section ? actionOf(section.message) : "(no further turn)";
     const branch = branches.get(action) ?? { action, cards: [] };
     branch.cards.push(card);
     branches.set(action, branch);
@@ -205,9 +205,9 @@ function Divergence({ run, cards, opened }: { run: Run | undefined; cards: Card[
   const range = rangeOf(run, "reward");
   return (
     <section class="divergence" aria-label="Divergence">
-      <p class="note">{common === 0 ? "The samples differ from their first action on." : `The first ${common === 1 ? "turn is" : `${common} turns are`} the same in all samples.`}</p>
+      <p class="note">{common === 0 ? "The samples differ from the first action on." : `The first ${common === 1 ? "turn is" : `${common} turns are`} the same in all samples.`}</p>
       {common > 0 && (
-        <details><summary>What they share</summary>{turns[0]!.slice(0, common).map((section) => <div class="section inside" key={section.number}><Blocks blocks={(section.message.blocks ?? []).filter((block) => block.type !== "tool_call")} run={address.value.run ?? ""} /><pre class="raw">{actionOf(section.message)}</pre></div>)}</details>
+        <details><summary>Shared turns</summary>{turns[0]!.slice(0, common).map((section) => <div class="section inside" key={section.number}><Blocks blocks={(section.message.blocks ?? []).filter((block) => block.type !== "tool_call")} run={address.value.run ?? ""} /><pre class="raw">{actionOf(section.message)}</pre></div>)}</details>
       )}
       <ol class="branches">
         {[...branches.values()].sort((a, b) => (mean(b.cards) ?? -Infinity) - (mean(a.cards) ?? -Infinity)).map((branch) => (

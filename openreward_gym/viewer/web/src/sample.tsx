@@ -1,15 +1,15 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, at, go } from "./address";
-import { Blocks, Json } from "./body";
-import { shared, useAsk } from "./data";
-import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "./figures";
-import { patternOf } from "./finding";
+import { Blocks, Json } from "./blocks";
+import { shared, useRequest } from "./api";
+import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "./numbers";
+import { patternOf } from "./search";
 import { HitBar } from "./hits";
-import { render } from "./kept";
+import { render } from "./settings";
 import { Labels } from "./labels";
-import { clearHits, showHits } from "./marks";
-import { Check, Copy, Link, Menu, Problem, Reward } from "./parts";
-import { Lens, type PowersGiven, Replay } from "./powers";
+import { clearHits, showHits } from "./highlights";
+import { Check, Copy, Link, Menu, Problem, Reward } from "./components";
+import { Lens, type Extensions, Replay } from "./extensions";
 import { pythonOf } from "./python";
 import { argumentsOf, durationOf, raw, type Section, sectionOf, sections, textOf, tokensOf } from "./rollout";
 import type { Card, Message, Opened, Range, Rollout, Run } from "./types";
@@ -20,31 +20,31 @@ export function rangeOf(run: Run | undefined, name: string): Range | null {
   return run?.ranges[name] ?? (name === "reward" ? UNIT : null);
 }
 
-/** One rollout, whole. `siblings` are its group's samples. */
+/** One rollout. `siblings` are the samples of its group. */
 export function Sample({ run, id, siblings }: { run: Run | undefined; id: string; siblings: Card[] }) {
   const key = address.value.run ?? "";
-  const { value, error } = useAsk<Opened>("rollout", { run: key, id }, (opened) => !opened || opened.rollout.status === "running");
+  const { value, error } = useRequest<Opened>("rollout", { run: key, id }, (opened) => !opened || opened.rollout.status === "running");
   if (error?.status === 404 && !value)
     return <div class="empty"><h1>Not written yet</h1><p>There is no rollout {id} in this run. If it is being recorded, it opens here by itself.</p></div>;
   if (!value) return error ? <Problem error={error} /> : <p class="empty">Opening…</p>;
-  return <Whole key={`${key} ${id}`} opened={value} run={run} siblings={siblings} />;
+  return <LoadedSample key={`${key} ${id}`} opened={value} run={run} siblings={siblings} />;
 }
 
-function Whole({ opened, run, siblings }: { opened: Opened; run: Run | undefined; siblings: Card[] }) {
+function LoadedSample({ opened, run, siblings }: { opened: Opened; run: Run | undefined; siblings: Card[] }) {
   const { rollout } = opened;
   const list = useMemo(() => sections(rollout), [rollout]);
   const [closed, setClosed] = useState<Set<number>>(new Set());
-  const powers = useAsk<PowersGiven>("powers", {}, false).value;
+  const extensions = useRequest<Extensions>("extensions", {}, false).value;
   const view = address.value.view;
   const box = useRef<HTMLDivElement>(null);
-  const { message: wanted, query } = address.value;
-  const index = wanted ? sectionOf(list, Number(wanted)) : -1;
+  const { message: target, query } = address.value;
+  const index = target ? sectionOf(list, Number(target)) : -1;
   useEffect(() => {
     if (index < 0) return;
     setClosed((before) => (before.has(index) ? new Set([...before].filter((one) => one !== index)) : before));
     box.current?.querySelector(`#section-${index}`)?.scrollIntoView({ block: "start" });
-  }, [wanted, rollout.id]);
-  useHits(box, wanted, query, [rollout.id, view, index >= 0 && closed.has(index), render.value]);
+  }, [target, rollout.id]);
+  useHits(box, target, query, [rollout.id, view, index >= 0 && closed.has(index), render.value]);
   const toggle = (number: number) => setClosed((before) => {
     const after = new Set(before);
     if (!after.delete(number)) after.add(number);
@@ -63,15 +63,15 @@ function Whole({ opened, run, siblings }: { opened: Opened; run: Run | undefined
       <Head opened={opened} run={run} siblings={siblings} />
       <div class="bar" role="toolbar" aria-label="How the sample is shown">
         <RenderMenu />
-        {([["raw", "Raw"], ...(powers?.lens.length ? [["lens", "Export lens"]] : []), ...(shared ? [] : [["replay", "Replay check"]])] as [string, string][]).map(([name, label]) => (
+        {([["raw", "Raw"], ...(extensions?.lens.length ? [["lens", "Export lens"]] : []), ...(shared ? [] : [["replay", "Replay check"]])] as [string, string][]).map(([name, label]) => (
           <button type="button" key={name} aria-pressed={view === name} onClick={() => toggleView(name)}>{label}</button>
         ))}
         <button type="button" onClick={() => setClosed(new Set(list.map((_, index) => index)))}>Collapse all</button>
         <button type="button" onClick={() => setClosed(new Set())}>Expand all</button>
       </div>
       {view === "raw" ? <Raw rollout={rollout} />
-        : view === "lens" && powers ? <Lens opened={opened} formats={powers.lens} />
-        : view === "replay" && powers ? <Replay opened={opened} server={powers.replay} /> : (
+        : view === "lens" && extensions ? <Lens opened={opened} formats={extensions.lens} />
+        : view === "replay" && extensions ? <Replay opened={opened} server={extensions.replay} /> : (
         <>
           {list.map((section, index) => (
             <SectionView key={index} index={index} section={section} rollout={rollout} run={opened.run} range={rangeOf(run, "reward")} closed={closed.has(index)} toggle={() => toggle(index)} />
@@ -85,14 +85,14 @@ function Whole({ opened, run, siblings }: { opened: Opened; run: Run | undefined
   );
 }
 
-/** In a shared file, what was searched for is marked, and the hit that was chosen is shown. */
-function useHits(box: { current: HTMLElement | null }, wanted: string | undefined, query: string | undefined, drawn: unknown[]): void {
+/** In a shared file, mark the hits of the search and scroll to the selected one. */
+function useHits(box: { current: HTMLElement | null }, target: string | undefined, query: string | undefined, drawn: unknown[]): void {
   useEffect(() => {
     const pattern = shared && query ? patternOf(query) : null;
     if (!pattern || !box.current) return;
-    showHits(box.current, pattern, wanted ?? "");
+    showHits(box.current, pattern, target ?? "");
     return clearHits;
-  }, [wanted, query, ...drawn]);
+  }, [target, query, ...drawn]);
 }
 
 function RenderMenu() {
@@ -160,7 +160,7 @@ function Head({ opened, run, siblings }: { opened: Opened; run: Run | undefined;
         <Fact name="Cost" value={finite(rollout.cost_usd) === null ? null : `$${shown(rollout.cost_usd)}`} />
       </dl>
       <details class="more">
-        <summary>All about this rollout</summary>
+        <summary>All fields of this rollout</summary>
         <dl class="facts wide">
           <Fact name="Id" value={rollout.id} /><Fact name="Run" value={rollout.run} /><Fact name="Group" value={rollout.group} />
           <Fact name="Task id" value={rollout.task?.id} /><Fact name="Task spec" value={rollout.task?.spec} /><Fact name="Served at" value={env.origin} />
@@ -175,8 +175,8 @@ function Head({ opened, run, siblings }: { opened: Opened; run: Run | undefined;
 }
 
 function Tokens({ message, text }: { message: Message; text: string }) {
-  const { count, guessed } = tokensOf(message, text);
-  return <span class="tokens" title={guessed ? "Not recorded; guessed as a quarter of the characters." : "As recorded."}>{guessed ? "≈ " : ""}{count.toLocaleString("en")} tokens</span>;
+  const { count, estimated } = tokensOf(message, text);
+  return <span class="tokens" title={estimated ? "Not recorded; estimated as a quarter of the characters." : "As recorded."}>{estimated ? "≈ " : ""}{count.toLocaleString("en")} tokens</span>;
 }
 
 function SectionView({ section, index, rollout, run, range, closed, toggle }: { section: Section; index: number; rollout: Rollout; run: string; range: Range | null; closed: boolean; toggle: () => void }) {
@@ -191,7 +191,7 @@ function SectionView({ section, index, rollout, run, range, closed, toggle }: { 
           <h2>{title}{section.kind === "turn" ? <small> Assistant</small> : message.name ? <small> {message.name}</small> : null}</h2>
         </button>
         <Tokens message={message} text={text} />
-        {message.stop_reason && <span class="tokens">stop: {message.stop_reason}</span>}
+        {message.sampled?.stop_reason && <span class="tokens">stop: {message.sampled.stop_reason}</span>}
         {message.started_at && message.ended_at && <span class="tokens">{seconds(durationOf(message.started_at, message.ended_at))}</span>}
         <span class="space" />
         {message.reward != null && <Reward label="Reward" value={message.reward} good={goodness(message.reward, range)} />}
@@ -203,17 +203,17 @@ function SectionView({ section, index, rollout, run, range, closed, toggle }: { 
           {!message.blocks?.length && <p class="none">An empty message.</p>}
           {section.calls.map((call, number) => (
             <div class={`call${call.result?.is_error ? " error" : ""}`} key={number}>
-              <div class="asked">
+              <div class="call-head">
                 <span class="tool">{call.block.name}</span>
-                {call.block.id && <code class="id" title="The call's id">{call.block.id}</code>}
-                {call.block.input == null && call.block.input_text != null && <span class="badge">not a JSON object</span>}
+                {call.block.call_id && <code class="id" title="The call's id">{call.block.call_id}</code>}
+                {call.block.arguments == null && call.block.content != null && <span class="badge">not a JSON object</span>}
                 <span class="space" />
                 <Copy text={() => argumentsOf(call.block)} />
               </div>
               <Json text={argumentsOf(call.block) || "{}"} />
               {call.result ? (
                 <div class="result" data-message={call.number ?? undefined} aria-label={`Result of ${call.block.name ?? "the call"}`}>
-                  <div class="asked">
+                  <div class="call-head">
                     <span class="kind">{call.result.is_error ? "Error" : "Result"}</span>
                     <span class="space" />
                     {call.result.reward != null && <Reward label="Reward" value={call.result.reward} good={goodness(call.result.reward, range)} />}

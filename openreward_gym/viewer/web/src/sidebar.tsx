@@ -1,10 +1,10 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { address, at, go } from "./address";
-import { ask, useAsk } from "./data";
-import { advantageRange, finite, goodness, titleCase } from "./figures";
+import { load, useRequest } from "./api";
+import { advantageRange, finite, goodness, titleCase } from "./numbers";
 import { Filter } from "./filter";
-import { columns } from "./kept";
-import { Check, Dot, Link, Menu, Problem, Virtual } from "./parts";
+import { columns } from "./settings";
+import { Check, Dot, Link, Menu, Problem, Virtual } from "./components";
 import { rangeOf } from "./sample";
 import type { Card, Group, Listing, Run, Step } from "./types";
 
@@ -12,19 +12,19 @@ const OWN = ["reward", "advantage", "tokens", "steps"];
 
 type Row = { kind: "group"; group: Group; open: boolean } | { kind: "sample"; card: Card; group: Group };
 
-export function stepOf(steps: Step[] | null, wanted: string | undefined): number | null | undefined {
+export function stepOf(steps: Step[] | null, value: string | undefined): number | null | undefined {
   if (!steps?.length) return undefined;
   const known = steps.map((step) => step.step);
-  if (wanted === "none" && known.includes(null)) return null;
-  if (wanted !== undefined && known.includes(Number(wanted))) return Number(wanted);
+  if (value === "none" && known.includes(null)) return null;
+  if (value !== undefined && known.includes(Number(value))) return Number(value);
   return steps[steps.length - 1]!.step;
 }
 
 /** The samples of one step, by group. */
 export function Sidebar({ run, runKey, discarded, steps, step, stepsError }: { run: Run | undefined; runKey: string; discarded: boolean; steps: Step[] | null; step: number | null | undefined; stepsError: Error | null }) {
   const filter = address.value.filter ?? "";
-  const asked = { run: runKey, step: step ?? "", discarded, filter };
-  const first = useAsk<Listing>(step === undefined ? null : "list", asked, true);
+  const parameters = { run: runKey, step: step ?? "", discarded, filter };
+  const first = useRequest<Listing>(step === undefined ? null : "list", parameters, true);
   const [more, setMore] = useState<Listing[]>([]);
   const place = `${runKey} ${step} ${discarded} ${filter}`;
   useEffect(() => setMore([]), [place]);
@@ -37,7 +37,7 @@ export function Sidebar({ run, runKey, discarded, steps, step, stepsError }: { r
   const sample = address.value.sample;
   const show = sample ? rows.findIndex((row) => row.kind === "sample" && row.card.id === sample) : undefined;
   const loadMore = async () => {
-    if (next !== null) setMore([...more, await ask<Listing>("list", { ...asked, offset: next })]);
+    if (next !== null) setMore([...more, await load<Listing>("list", { ...parameters, offset: next })]);
   };
   return (
     <nav class={`sidebar${discarded ? " discarded" : ""}`} aria-label="Samples">
@@ -61,21 +61,21 @@ export function Sidebar({ run, runKey, discarded, steps, step, stepsError }: { r
             return row.kind === "group" ? <GroupRow group={row.group} /> : <SampleRow card={row.card} group={row.group} run={run} picked={picked} most={most} discarded={discarded} />;
           }}
         />
-      ) : first.value || steps?.length === 0 ? <p class="empty">{filter ? "No sample meets the filter." : discarded ? "Nothing was thrown away." : "No samples yet."}</p> : null}
+      ) : first.value || steps?.length === 0 ? <p class="empty">{filter ? "No sample matches the filter." : discarded ? "No rollout was discarded." : "No samples yet."}</p> : null}
       {next !== null && <button type="button" onClick={loadMore}>Load more</button>}
     </nav>
   );
 }
 
 function merged(pages: (Listing | null)[]): Group[] {
-  const found: Group[] = [];
+  const groups: Group[] = [];
   for (const page of pages)
     for (const group of page?.groups ?? []) {
-      const last = found[found.length - 1];
-      if (last?.group === group.group) found[found.length - 1] = { ...last, cards: [...last.cards, ...group.cards] };
-      else found.push(group);
+      const last = groups[groups.length - 1];
+      if (last?.group === group.group) groups[groups.length - 1] = { ...last, cards: [...last.cards, ...group.cards] };
+      else groups.push(group);
     }
-  return found;
+  return groups;
 }
 
 function Steps({ steps, step }: { steps: Step[] | null; step: number | null | undefined }) {
@@ -84,8 +84,8 @@ function Steps({ steps, step }: { steps: Step[] | null; step: number | null | un
   const [typed, setTyped] = useState<string | null>(null);
   const to = (number: number) => go(at({ step: known[number] === null ? "none" : String(known[number]), group: undefined, sample: undefined, message: undefined }));
   const take = () => {
-    const found = typed === null || typed === "" ? -1 : known.indexOf(Number(typed));
-    if (found >= 0) to(found);
+    const index = typed === null || typed === "" ? -1 : known.indexOf(Number(typed));
+    if (index >= 0) to(index);
     setTyped(null);
   };
   if (known.length === 1 && known[0] === null) return null;

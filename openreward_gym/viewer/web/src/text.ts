@@ -12,10 +12,10 @@ import xml from "highlight.js/lib/languages/xml";
 import yaml from "highlight.js/lib/languages/yaml";
 import katex from "katex";
 import { Marked } from "marked";
-import type { Render } from "./kept";
+import type { Render } from "./settings";
 
-// Text becomes pieces, pieces become safe DOM. Thoughts, code and maths are taken out before Markdown sees the text, and
-// put back after the sanitiser has seen what Markdown made.
+// Text is split into pieces, and pieces become safe DOM. Thoughts, code and maths are replaced by placeholders before
+// Markdown is applied, and restored after the result has been sanitised.
 
 for (const [name, language] of Object.entries({ bash, cpp, css, diff, javascript, json, python, sql, xml, yaml })) hljs.registerLanguage(name, language);
 hljs.registerAliases(["sh", "shell", "zsh", "console"], { languageName: "bash" });
@@ -33,20 +33,20 @@ export type Piece =
 
 export interface Passage { kind: "think" | "text"; source: string; open: boolean }
 
-/** The text with its `<think>` passages apart; one without an end goes to the end of the text. */
+/** Split a text at its `<think>` passages; a passage that is not closed extends to the end of the text. */
 export function passages(text: string): Passage[] {
-  const found: Passage[] = [];
+  const list: Passage[] = [];
   let at = 0;
   while (at < text.length) {
     const begin = text.indexOf("<think>", at);
     if (begin < 0) break;
-    if (begin > at) found.push({ kind: "text", source: text.slice(at, begin), open: false });
+    if (begin > at) list.push({ kind: "text", source: text.slice(at, begin), open: false });
     const end = text.indexOf("</think>", begin);
-    found.push({ kind: "think", source: text.slice(begin + 7, end < 0 ? text.length : end), open: end < 0 });
+    list.push({ kind: "think", source: text.slice(begin + 7, end < 0 ? text.length : end), open: end < 0 });
     at = end < 0 ? text.length : end + 8;
   }
-  if (at < text.length) found.push({ kind: "text", source: text.slice(at), open: false });
-  return found;
+  if (at < text.length) list.push({ kind: "text", source: text.slice(at), open: false });
+  return list;
 }
 
 const PIECE = new RegExp(
@@ -62,12 +62,12 @@ const PIECE = new RegExp(
   "g",
 );
 
-/** The text as pieces whose sources, one after the other, are the text again. */
+/** Split a text into pieces; their sources joined are the text. */
 export function pieces(text: string): Piece[] {
-  const found: Piece[] = [];
+  const list: Piece[] = [];
   let at = 0;
   const plain = (end: number) => {
-    if (end > at) found.push({ kind: "text", source: text.slice(at, end) });
+    if (end > at) list.push({ kind: "text", source: text.slice(at, end) });
   };
   for (const match of text.matchAll(PIECE)) {
     const groups = match.groups!;
@@ -78,17 +78,17 @@ export function pieces(text: string): Piece[] {
       begin += 1;
     }
     plain(begin);
-    if (groups.fence !== undefined) found.push({ kind: "code", source, language: groups.language!.trim().split(/\s/)[0] ?? "", body: groups.code! });
-    else if (groups.tag !== undefined) found.push({ kind: "tag", source });
-    else if (groups.tick !== undefined) found.push({ kind: "span", source, body: groups.span!.trim() });
+    if (groups.fence !== undefined) list.push({ kind: "code", source, language: groups.language!.trim().split(/\s/)[0] ?? "", body: groups.code! });
+    else if (groups.tag !== undefined) list.push({ kind: "tag", source });
+    else if (groups.tick !== undefined) list.push({ kind: "span", source, body: groups.span!.trim() });
     else {
       const display = groups.display ?? groups.bracket;
-      found.push({ kind: "math", source, body: display ?? groups.paren ?? groups.inline!, display: display !== undefined });
+      list.push({ kind: "math", source, body: display ?? groups.paren ?? groups.inline!, display: display !== undefined });
     }
     at = begin + source.length;
   }
   plain(text.length);
-  return found;
+  return list;
 }
 
 const marked = new Marked({ gfm: true, breaks: true, async: false });
@@ -102,7 +102,7 @@ purify.addHook("afterSanitizeAttributes", (node) => {
   }
 });
 
-/** Markdown (and whatever HTML is in it) as DOM that runs nothing and loads nothing. */
+/** Sanitised DOM of HTML: it runs nothing and loads nothing. */
 export function safe(html: string): DocumentFragment {
   const named = html.replace(/<img\b[^>]*?\balt="([^"]*)"[^>]*>/gi, "[image: $1]");
   return purify.sanitize(named, {
@@ -160,33 +160,33 @@ function element(piece: Piece, how: Render): Node {
   return literal;
 }
 
-/** About how many cells the text's tables have: thousands take a browser seconds, and nobody reads them. */
+/** The approximate number of table cells in a text: thousands of them would block a browser for seconds. */
 function cells(text: string): number {
   let count = 0;
   for (let at = text.indexOf("|"); at >= 0; at = text.indexOf("|", at + 1)) count += 1;
   return count;
 }
 
-/** A passage (without thoughts) as DOM. With everything off it is the text, character for character. */
+/** A passage without thoughts as DOM. With all options off it is the text, character for character. */
 export function rendered(text: string, how: Render): DocumentFragment {
-  const whole = document.createDocumentFragment();
+  const output = document.createDocumentFragment();
   if (!how.markdown && !how.latex && !how.code) {
-    whole.append(text);
-    return whole;
+    output.append(text);
+    return output;
   }
-  const found = pieces(text);
+  const list = pieces(text);
   if (!how.markdown || text.length > MARKDOWN_LIMIT || cells(text) > CELLS_LIMIT) {
-    for (const piece of found) whole.append(piece.kind === "text" && !how.markdown ? piece.source : element(piece, how));
-    return whole;
+    for (const piece of list) output.append(piece.kind === "text" && !how.markdown ? piece.source : element(piece, how));
+    return output;
   }
   const mark = `x${Math.random().toString(36).slice(2)}x`;
-  const source = found.map((piece, number) => (piece.kind === "text" ? piece.source : `${mark}${number}${mark}`)).join("");
+  const source = list.map((piece, number) => (piece.kind === "text" ? piece.source : `${mark}${number}${mark}`)).join("");
   const fragment = safe(marked.parse(source) as string);
-  putBack(fragment, found, mark, how);
+  restorePieces(fragment, list, mark, how);
   return fragment;
 }
 
-function putBack(fragment: DocumentFragment, found: Piece[], mark: string, how: Render): void {
+function restorePieces(fragment: DocumentFragment, list: Piece[], mark: string, how: Render): void {
   const place = new RegExp(`${mark}(\\d+)${mark}`);
   const walker = document.createTreeWalker(fragment, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);
   const texts: Text[] = [];
@@ -200,8 +200,8 @@ function putBack(fragment: DocumentFragment, found: Piece[], mark: string, how: 
   }
   for (const node of texts) {
     const parts = node.data.split(new RegExp(place, "g"));
-    const nodes = parts.map((part, index) => (index % 2 ? element(found[Number(part)]!, how) : document.createTextNode(part)));
-    // A block inside a paragraph would be invalid HTML, but not invalid DOM: it is shown as a block all the same.
+    const nodes = parts.map((part, index) => (index % 2 ? element(list[Number(part)]!, how) : document.createTextNode(part)));
+    // A block inside a paragraph is invalid HTML but valid DOM, and is displayed as a block.
     node.replaceWith(...nodes);
   }
 }

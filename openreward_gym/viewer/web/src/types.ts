@@ -1,4 +1,4 @@
-/** What the server sends. Numbers that JSON has no word for (NaN, infinities) come as texts. */
+/** A number in the server's answers; NaN and infinities, which JSON lacks, are strings. */
 export type Num = number | string | null;
 
 export interface Range { min: number; max: number; lower_is_better: boolean }
@@ -30,16 +30,20 @@ export interface Group { group: string; prompt: string; task: string | null; car
 export interface Listing { groups: Group[]; next: number | null }
 
 export interface Block {
-  type: string; text?: string | null; summary?: string | null; reference?: string | null; signature?: string | null;
-  id?: string; name?: string; input?: unknown; input_text?: string | null; data?: string | null; sha256?: string | null;
-  mimeType?: string;
+  type: string; text?: string | null; content?: string | null; summary?: string | null; content_reference?: string | null;
+  call_id?: string; name?: string; arguments?: unknown; data?: string | null; sha256?: string | null; mimeType?: string;
 }
 
 export interface Usage { input_tokens?: number | null; output_tokens?: number | null; cached_tokens?: number | null; reasoning_tokens?: number | null }
 
+/** A provider's report on one sampled message. */
+export interface Sampled {
+  usage?: Usage | null; stop_reason?: string | null; token_ids?: number[] | null; model?: string | null; cost_usd?: Num;
+}
+
 export interface Message {
-  role: string; blocks?: Block[]; tool_call_id?: string | null; name?: string | null; is_error?: boolean; reward?: Num;
-  finished?: boolean; usage?: Usage | null; stop_reason?: string | null; token_ids?: number[] | null; model?: string | null;
+  role: string; blocks?: Block[]; origin?: "given" | "policy" | "environment" | "client" | null; call_id?: string | null;
+  name?: string | null; is_error?: boolean; reward?: Num; finished?: boolean; ended?: string | null; sampled?: Sampled | null;
   started_at?: string | null; ended_at?: string | null; metadata?: unknown;
 }
 

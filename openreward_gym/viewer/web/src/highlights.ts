@@ -1,30 +1,30 @@
-// Hits are marked with the browser's own highlights: the page's elements stay as they were drawn.
+// Hits are marked with the CSS Custom Highlight API, which leaves the DOM unchanged.
 
-const MOST = 5_000;
-const SETTLING = 4;
+const MAX_RANGES = 5_000;
+const SETTLE_FRAMES = 4;
 const TEXTS = ".body, pre.code, .tool";
 
 let settling = 0;
 
-/** Mark what `pattern` finds in the sample in `box`, and show the first hit in the message of that number. */
+/** Mark all matches of `pattern` in the sample in `box`, and scroll to the first one in the message of that number. */
 export function showHits(box: HTMLElement, pattern: RegExp, message: string): void {
   const ranges: Range[] = [];
-  let wanted: Range | null = null;
+  let target: Range | null = null;
   for (const node of box.querySelectorAll<HTMLElement>(TEXTS)) {
     if (node.parentElement?.closest(TEXTS)) continue;
     const here = node.closest<HTMLElement>("[data-message]")?.dataset.message === message;
-    if (ranges.length >= MOST && (wanted || !here)) continue;
-    const found = rangesIn(node, pattern, MOST);
-    if (here) wanted ??= found[0] ?? null;
-    ranges.push(...found);
+    if (ranges.length >= MAX_RANGES && (target || !here)) continue;
+    const matches = rangesIn(node, pattern, MAX_RANGES);
+    if (here) target ??= matches[0] ?? null;
+    ranges.push(...matches);
   }
   if ("highlights" in CSS) {
     CSS.highlights.set("hit", new Highlight(...ranges));
-    CSS.highlights.set("hit-now", wanted ? new Highlight(wanted) : new Highlight());
+    CSS.highlights.set("hit-now", target ? new Highlight(target) : new Highlight());
   }
-  if (!wanted) return;
-  unfold(wanted);
-  settle(wanted, SETTLING);
+  if (!target) return;
+  unfold(target);
+  settle(target, SETTLE_FRAMES);
 }
 
 export function clearHits(): void {
@@ -32,19 +32,19 @@ export function clearHits(): void {
   if ("highlights" in CSS) for (const name of ["hit", "hit-now"]) CSS.highlights.delete(name);
 }
 
-function rangesIn(node: HTMLElement, pattern: RegExp, most: number): Range[] {
+function rangesIn(node: HTMLElement, pattern: RegExp, limit: number): Range[] {
   const texts: Text[] = [];
   const starts: number[] = [];
-  let whole = "";
+  let joined = "";
   for (const walker = document.createTreeWalker(node, NodeFilter.SHOW_TEXT); walker.nextNode(); ) {
     const text = walker.currentNode as Text;
     texts.push(text);
-    starts.push(whole.length);
-    whole += text.data;
+    starts.push(joined.length);
+    joined += text.data;
   }
-  const found: Range[] = [];
+  const ranges: Range[] = [];
   let at = 0;
-  for (const match of whole.matchAll(pattern)) {
+  for (const match of joined.matchAll(pattern)) {
     const end = match.index + match[0].length;
     while (starts[at + 1] !== undefined && starts[at + 1]! <= match.index) at += 1;
     let last = at;
@@ -52,13 +52,13 @@ function rangesIn(node: HTMLElement, pattern: RegExp, most: number): Range[] {
     const range = document.createRange();
     range.setStart(texts[at]!, match.index - starts[at]!);
     range.setEnd(texts[last]!, end - starts[last]!);
-    found.push(range);
-    if (found.length >= most) break;
+    ranges.push(range);
+    if (ranges.length >= limit) break;
   }
-  return found;
+  return ranges;
 }
 
-/** Show it again in the next frames: what is laid out only when it is seen moves what stands below it. */
+/** Scroll again in the next frames, because content that is laid out when it becomes visible moves what is below it. */
 function settle(range: Range, frames: number): void {
   cancelAnimationFrame(settling);
   show(range);
@@ -72,7 +72,7 @@ function unfold(range: Range): void {
 
 function show(range: Range): void {
   const node = range.startContainer.parentElement;
-  // Everything around it that scrolls is moved, from the inside out, so that the hit stands in its upper third.
+  // Scroll all scrollable ancestors, from the inside out, so that the hit is in their upper third.
   for (let box = node; box && !box.classList.contains("page"); box = box.parentElement) {
     const style = getComputedStyle(box);
     if (!/auto|scroll/.test(`${style.overflowY} ${style.overflowX}`)) continue;

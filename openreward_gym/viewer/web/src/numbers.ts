@@ -1,6 +1,6 @@
 import type { Num, Range } from "./types";
 
-/** A number as it is shown: what was not recorded is a dash, NaN is NaN, never 0. */
+/** Format a number. A missing value is a dash and NaN is NaN, never 0. */
 export function shown(value: Num | undefined, digits = 3): string {
   if (value === null || value === undefined) return "–";
   const number = typeof value === "string" ? Number(value.replace(/^(-?)inf(inity)?$/i, "$1Infinity").replace(/^nan$/i, "NaN")) : value;
@@ -12,7 +12,7 @@ export function shown(value: Num | undefined, digits = 3): string {
   return text.replace("-", "−");
 }
 
-/** The whole number, for a tooltip. */
+/** Format a number with all its digits, for tooltips. */
 export function exactly(value: Num | undefined): string {
   if (value === null || value === undefined) return "none (not recorded)";
   return typeof value === "string" ? shown(value) : String(value);
@@ -22,7 +22,7 @@ export function finite(value: Num | undefined): number | null {
   return typeof value === "number" && Number.isFinite(value) ? value : null;
 }
 
-/** 0 (bad) to 1 (good) of a value in a range; null where there is no value or no range. */
+/** Map a value in its range to 0 (bad) to 1 (good); null without a value or a range. */
 export function goodness(value: Num | undefined, range: Range | null): number | null {
   const number = finite(value);
   if (number === null || range === null || !(range.max > range.min)) return null;
@@ -32,13 +32,13 @@ export function goodness(value: Num | undefined, range: Range | null): number | 
 
 export const UNIT: Range = { min: 0, max: 1, lower_is_better: false };
 
-/** An advantage of n samples normalised by their deviation is within ±√(n-1). */
+/** The range of an advantage: normalised by the standard deviation of n samples, it is within ±√(n-1). */
 export function advantageRange(samples: number): Range {
   const bound = Math.sqrt(Math.max(1, samples - 1));
   return { min: -bound, max: bound, lower_is_better: false };
 }
 
-/** The dot of a value: which of the 11 steps from red to green (or grey to dark for counts), or none. */
+/** The class of a dot: one of 11 steps from red to green, or "blank". */
 export function shade(good: number | null): string {
   return good === null ? "blank" : `g${Math.round(good * 10)}`;
 }
@@ -58,7 +58,7 @@ export function seconds(value: number | null): string {
   return `${(value / 3600).toFixed(1)} h`;
 }
 
-/** `max_async` is "Max Async". */
+/** Convert `max_async` to "Max Async". */
 export function titleCase(reason: string): string {
   return reason
     .split(/[\s_-]+/)
@@ -67,7 +67,7 @@ export function titleCase(reason: string): string {
     .join(" ");
 }
 
-/** The exponential moving average, alpha = 2 / (span + 1); gaps stay gaps and do not reset it. */
+/** The exponential moving average with alpha = 2 / (span + 1). Gaps stay gaps and do not reset the average. */
 export function ema(values: (number | null)[], span: number): (number | null)[] {
   const alpha = 2 / (span + 1);
   let state: number | null = null;
@@ -78,7 +78,7 @@ export function ema(values: (number | null)[], span: number): (number | null)[] 
   });
 }
 
-/** The values with those beyond 1.5 interquartile ranges taken out. */
+/** Replace values beyond 1.5 interquartile ranges by null. */
 export function withoutOutliers(values: (number | null)[]): (number | null)[] {
   const sorted = values.filter((value): value is number => value !== null).sort((a, b) => a - b);
   if (sorted.length < 4) return values;
@@ -92,7 +92,7 @@ export function withoutOutliers(values: (number | null)[]): (number | null)[] {
   return values.map((value) => (value !== null && (value < low || value > high) ? null : value));
 }
 
-/** Several runs' points over the union of their steps: gaps are null. */
+/** Align several series on the union of their steps; gaps are null. */
 export function joined(all: { steps: number[]; values: (number | null)[] }[]): { steps: number[]; values: (number | null)[][] } {
   const steps = [...new Set(all.flatMap((one) => one.steps))].sort((a, b) => a - b);
   const place = new Map(steps.map((step, index) => [step, index]));

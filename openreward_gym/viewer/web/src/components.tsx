@@ -2,7 +2,7 @@ import { Component, type ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
 import { type Address, formatAddress } from "./address";
-import { exactly, shade, shown } from "./figures";
+import { exactly, shade, shown } from "./numbers";
 import type { Num } from "./types";
 
 export function Link({ to, children, class: name, title, current }: { to: Address; children: ComponentChildren; class?: string; title?: string; current?: boolean }) {
@@ -13,7 +13,7 @@ export function Link({ to, children, class: name, title, current }: { to: Addres
   );
 }
 
-/** A dot and its number; the whole number on hover. */
+/** A dot and its number, with all digits in a tooltip. */
 export function Dot({ value, good, name, digits }: { value: Num | undefined; good: number | null; name: string; digits?: number }) {
   return (
     <span class="dot" title={`${name}: ${exactly(value)}`}>
@@ -32,32 +32,32 @@ export function Reward({ value, good, label }: { value: Num | undefined; good: n
 }
 
 export function Copy({ text, label = "Copy" }: { text: () => string; label?: string }) {
-  const [said, say] = useState("");
+  const [status, setStatus] = useState("");
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text());
-      say("Copied");
+      setStatus("Copied");
     } catch {
       const area = document.createElement("textarea");
       area.value = text();
       document.body.append(area);
       area.select();
-      say(document.execCommand("copy") ? "Copied" : "Not copied");
+      setStatus(document.execCommand("copy") ? "Copied" : "Not copied");
       area.remove();
     }
-    window.setTimeout(() => say(""), 1500);
+    window.setTimeout(() => setStatus(""), 1500);
   };
   return (
     <button type="button" class="quiet" onClick={copy} aria-live="polite">
-      {said || label}
+      {status || label}
     </button>
   );
 }
 
-/** A menu that opens under its button and closes at Escape or a click elsewhere. */
+/** A menu that opens below its button and closes on Escape or a click elsewhere. */
 export function Menu({ label, children, name }: { label: ComponentChildren; children: ComponentChildren; name?: string }) {
   const box = useRef<HTMLDetailsElement>(null);
-  // Placed by hand: columns that scroll would cut off what hangs out of them.
+  // Positioned relative to the window, because scrolling columns would clip it.
   const place = () => {
     const menu = box.current;
     const drop = menu?.querySelector<HTMLElement>(".drop");
@@ -74,7 +74,7 @@ export function Menu({ label, children, name }: { label: ComponentChildren; chil
       if (event instanceof KeyboardEvent ? event.key === "Escape" : !menu.contains(event.target as Node)) {
         menu.open = false;
         if (event instanceof KeyboardEvent) {
-          event.preventDefault(); // one Escape closes one thing
+          event.preventDefault(); // one Escape closes one layer
           menu.querySelector("summary")?.focus();
         }
       }
@@ -108,7 +108,7 @@ export function Problem({ error }: { error: Error | null }) {
   return error ? <p class="problem" role="alert">{error.message}</p> : null;
 }
 
-/** What cannot be drawn says so, and takes nothing else down with it; another `place` begins anew. */
+/** An error boundary: a page that cannot be drawn shows the error. Another `place` resets it. */
 export class Guarded extends Component<{ children: ComponentChildren; place: string }, { error: Error | null }> {
   override state = { error: null };
 
@@ -127,7 +127,7 @@ export class Guarded extends Component<{ children: ComponentChildren; place: str
   }
 }
 
-/** A list of which only what is seen is in the page. */
+/** A virtual list: only the visible rows are in the DOM. */
 export function Virtual({ count, size, row, label, keyOf, show }: {
   count: number; size: (index: number) => number; row: (index: number) => ComponentChildren; label: string;
   keyOf: (index: number) => string; show?: number;
@@ -143,7 +143,7 @@ export function Virtual({ count, size, row, label, keyOf, show }: {
   virtualizer.setOptions(options);
   useLayoutEffect(() => virtualizer._didMount(), []);
   useLayoutEffect(() => virtualizer._willUpdate());
-  // The keys decide what a row is: when rows come in above, sizes are taken anew, and what was on top stays where it was.
+  // Rows are identified by key: when rows are inserted above, sizes are measured again and the first visible row stays in place.
   const shape = count ? `${count} ${keyOf(0)} ${keyOf(count - 1)}` : "";
   const seen = useRef<{ key: string; start: number; end: number }[]>([]);
   useLayoutEffect(() => {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { advantageRange, ema, exactly, goodness, joined, shown, titleCase, UNIT, withoutOutliers } from "../src/figures";
+import { advantageRange, ema, exactly, goodness, joined, shown, titleCase, UNIT, withoutOutliers } from "../src/numbers";
 
 test("what was not recorded is not 0", () => {
   expect([shown(null), shown("nan"), shown("inf"), shown(0), shown(-0.5)]).toEqual(["–", "NaN", "∞", "0", "−0.500"]);

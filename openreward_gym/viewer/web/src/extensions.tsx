@@ -1,23 +1,23 @@
 import { useState } from "preact/hooks";
 import { address, at, go } from "./address";
-import { Json, Picture } from "./body";
-import { tell, useAsk } from "./data";
-import { shown } from "./figures";
-import { Copy, Problem } from "./parts";
+import { Json, Picture } from "./blocks";
+import { post, useRequest } from "./api";
+import { shown } from "./numbers";
+import { Copy, Problem } from "./components";
 import { pythonOf } from "./python";
 import type { Num, Opened } from "./types";
 
-export interface PowersGiven { lens: [string, string][]; replay: string | null }
+export interface Extensions { lens: [string, string][]; replay: string | null }
 
 interface Span { column: string; role: string | null; text: string; use: "trained" | "rejected" | "context" }
-interface LensAnswer { rows: { row: unknown; spans: Span[] }[]; dropped: string | null; findings: string[]; compared: number }
+interface LensResult { rows: { row: unknown; spans: Span[] }[]; dropped: string | null; findings: string[]; compared: number }
 
 const USES: Record<Span["use"], string> = { trained: "trained", rejected: "trained against", context: "read, not trained" };
 
-/** What an export makes of the rollout: its rows and which of their text is trained, or why it is left out. */
+/** The export lens: the rows that an export makes from the rollout and the text in them that is trained, or why it is left out. */
 export function Lens({ opened, formats }: { opened: Opened; formats: [string, string][] }) {
   const format = address.value.format ?? formats[0]?.[0] ?? "";
-  const { value, error } = useAsk<LensAnswer>(format ? "lens" : null, { run: opened.run, id: opened.rollout.id, format }, false);
+  const { value, error } = useRequest<LensResult>(format ? "lens" : null, { run: opened.run, id: opened.rollout.id, format }, false);
   const spans = value?.rows.some((row) => row.spans.length);
   return (
     <section class="section lens" aria-label="Export lens">
@@ -28,11 +28,11 @@ export function Lens({ opened, formats }: { opened: Opened; formats: [string, st
       </header>
       <div class="inside">
         <Problem error={error} />
-        {!value && !error && <p class="none">Making it…</p>}
+        {!value && !error && <p class="none">Exporting…</p>}
         {value?.dropped && <p class="problem">Left out: {value.dropped}.</p>}
         {spans && <p class="legend">{(["trained", "rejected", "context"] as const).map((use) => <span key={use} class={`use ${use}`}>{USES[use]}</span>)}</p>}
         {value && value.compared > 0 && <p class="note">Made with {value.compared} other rollouts of its group; in an export of the whole run, others may be chosen.</p>}
-        {value && value.findings.length > 0 && <details class="note"><summary>The export's report tells of it</summary><ul>{value.findings.map((finding) => <li key={finding}>{finding}</li>)}</ul></details>}
+        {value && value.findings.length > 0 && <details class="note"><summary>Remarks of the export</summary><ul>{value.findings.map((finding) => <li key={finding}>{finding}</li>)}</ul></details>}
         {value?.rows.map((row, index) => (
           <div class="made" key={index}>
             {value.rows.length > 1 && <h3>Row {index + 1} of {value.rows.length}</h3>}
@@ -50,24 +50,24 @@ export function Lens({ opened, formats }: { opened: Opened; formats: [string, st
   );
 }
 
-interface Told { mimeType: string; bytes: number | null; width: number | null; height: number | null; data: string | null }
-interface Likeness { recorded: Told | null; now: Told | null; same: boolean }
-interface Replayed {
-  turn: number; name: string; arguments: unknown; recorded: string; now: string | null; images: Likeness[]; recorded_reward: Num; now_reward: Num;
+interface ImageFacts { mime_type: string; bytes: number | null; width: number | null; height: number | null; data: string | null }
+interface ImagePair { recorded: ImageFacts | null; now: ImageFacts | null; same: boolean }
+interface ReplayedCall {
+  turn: number; name: string; arguments: unknown; recorded: string; now: string | null; images: ImagePair[]; recorded_reward: Num; now_reward: Num;
   recorded_finished: boolean; now_finished: boolean; same: boolean;
 }
-interface ReplayAnswer { prompt: { recorded: string; now: string; images: Likeness[]; same: boolean }; calls: Replayed[]; error: string | null; same: boolean }
+interface ReplayResult { prompt: { recorded: string; now: string; images: ImagePair[]; same: boolean }; calls: ReplayedCall[]; error: string | null; same: boolean }
 
-/** The calls made again, and what is different now. */
+/** The replay check: the calls made again, and the differences. */
 export function Replay({ opened, server }: { opened: Opened; server: string | null }) {
-  const [answer, setAnswer] = useState<ReplayAnswer | null>(null);
+  const [answer, setAnswer] = useState<ReplayResult | null>(null);
   const [error, setError] = useState<Error | null>(null);
   const [busy, setBusy] = useState(false);
   const run = async () => {
     setBusy(true);
     setError(null);
     try {
-      setAnswer(await tell<ReplayAnswer>("replay", { run: opened.run, id: opened.rollout.id }));
+      setAnswer(await post<ReplayResult>("replay", { run: opened.run, id: opened.rollout.id }));
     } catch (problem) {
       setAnswer(null);
       setError(problem as Error);
@@ -79,7 +79,7 @@ export function Replay({ opened, server }: { opened: Opened; server: string | nu
     <section class="section replay" aria-label="Replay check">
       <header><h2>Replay check</h2><span class="space" /><Copy text={() => pythonOf(opened.rollout)} label="Copy as Python" /></header>
       <div class="inside">
-        {server === null ? <p class="note">To make the calls of this rollout again and compare, start the viewer with the address of its environment's server: <code>openreward-gym view … --replay URL</code></p> : (
+        {server === null ? <p class="note">To make the calls of this rollout again and compare, start the viewer with the URL of its environment server: <code>openreward-gym view … --replay URL</code></p> : (
           <p class="line"><button type="button" disabled={busy} onClick={run}>{busy ? "Making the calls…" : "Make the calls again"}</button><span class="note">in a new session at {server}</span></p>
         )}
         <Problem error={error} />
@@ -88,7 +88,7 @@ export function Replay({ opened, server }: { opened: Opened; server: string | nu
             <p class={answer.same ? "verdict same" : "verdict"} role="status">{answer.same ? "Everything is as it was recorded." : answer.error ? `It ended early: ${answer.error}` : `${differing ? `${differing} of ${answer.calls.length} calls ${differing === 1 ? "differs" : "differ"}` : "All calls are the same"}${answer.prompt.same ? "" : "; the prompt differs"}.`}</p>
             {!answer.prompt.same && <Pair name="Prompt" before={answer.prompt.recorded} now={answer.prompt.now} images={answer.prompt.images} />}
             {answer.calls.map((call, index) => (
-              <Pair key={index} name={`Turn ${call.turn}: ${call.name}`} asked={typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments)} before={call.recorded} now={call.now} images={call.images} same={call.same}
+              <Pair key={index} name={`Turn ${call.turn}: ${call.name}`} request={typeof call.arguments === "string" ? call.arguments : JSON.stringify(call.arguments)} before={call.recorded} now={call.now} images={call.images} same={call.same}
                 about={[call.recorded_reward, call.now_reward].some((reward) => reward !== null) ? `reward ${shown(call.recorded_reward)} → ${shown(call.now_reward)}` : ""} />
             ))}
           </div>
@@ -98,16 +98,16 @@ export function Replay({ opened, server }: { opened: Opened; server: string | nu
   );
 }
 
-/** An image's size as far as it is known. */
-export function sizeOf({ mimeType, bytes, width, height }: Told): string {
+/** An image's type and size, as far as they are known. */
+export function sizeOf({ mime_type, bytes, width, height }: ImageFacts): string {
   const pixels = width === null || height === null ? "" : `${width.toLocaleString("en")} × ${height.toLocaleString("en")} pixels, `;
-  return `${mimeType}, ${pixels}${bytes === null ? "of unknown size" : bytes === 1 ? "1 byte" : `${bytes.toLocaleString("en")} bytes`}`;
+  return `${mime_type}, ${pixels}${bytes === null ? "of unknown size" : bytes === 1 ? "1 byte" : `${bytes.toLocaleString("en")} bytes`}`;
 }
 
-function ImagePair({ recorded, now, same }: Likeness) {
-  const verdict = same ? "the same image" : !recorded ? "an image that was not recorded" : !now ? "the recorded image is not there" : "a different image";
-  const side = (name: string, told: Told | null) => (
-    <div><span class="kind">{name}</span><p class="none">{told ? sizeOf(told) : "No image."}</p>{told?.data && <Picture block={{ type: "image", mimeType: told.mimeType, data: told.data }} run="" />}</div>
+function ImagePair({ recorded, now, same }: ImagePair) {
+  const verdict = same ? "the same image" : !recorded ? "an image that was not recorded" : !now ? "the recorded image is missing" : "a different image";
+  const side = (name: string, image: ImageFacts | null) => (
+    <div><span class="kind">{name}</span><p class="none">{image ? sizeOf(image) : "No image."}</p>{image?.data && <Picture block={{ type: "image", mimeType: image.mime_type, data: image.data }} run="" />}</div>
   );
   return (
     <div class="image-pair">
@@ -117,14 +117,14 @@ function ImagePair({ recorded, now, same }: Likeness) {
   );
 }
 
-function Pair({ name, asked, before, now, images, same = false, about = "" }: { name: string; asked?: string; before: string; now: string | null; images: Likeness[]; same?: boolean; about?: string }) {
+function Pair({ name, request, before, now, images, same = false, about = "" }: { name: string; request?: string; before: string; now: string | null; images: ImagePair[]; same?: boolean; about?: string }) {
   return (
     <details class={`pair-of ${same ? "same" : "differs"}`} open={!same}>
       <summary><b dir="auto">{name}</b> <span class={now === null || same ? "note" : "badge"}>{now === null ? "not sent" : same ? "same" : "differs"}</span> {about && <span class="note">{about}</span>}</summary>
-      {asked && asked !== "null" && <pre class="raw asked-for" dir="auto">{asked}</pre>}
+      {request && request !== "null" && <pre class="raw request" dir="auto">{request}</pre>}
       <div class="two">
         <div><span class="kind">Recorded</span><pre class="raw" dir="auto">{before}</pre></div>
-        <div><span class="kind">Now</span><pre class="raw" dir="auto">{now ?? "Its arguments were no JSON object: it reached no tool."}</pre></div>
+        <div><span class="kind">Now</span><pre class="raw" dir="auto">{now ?? "The arguments were not a JSON object, so no tool was called."}</pre></div>
       </div>
       {images.map((pair, index) => <ImagePair key={index} {...pair} />)}
     </details>

@@ -1,4 +1,4 @@
-import { kept } from "./kept";
+import { persisted } from "./settings";
 
 export const STATISTICS = ["mean", "std", "min", "max", "p50", "distribution", "histogram"] as const;
 export type Statistic = (typeof STATISTICS)[number];
@@ -7,7 +7,7 @@ export const STATISTIC_NAMES: Record<Statistic, string> = {
   mean: "mean", std: "standard deviation", min: "minimum", max: "maximum", p50: "median", distribution: "distribution over time", histogram: "histogram",
 };
 
-/** A chart and everything that was set for it: it belongs to the chart, wherever the chart is moved. */
+/** A chart with its settings, which stay with it when it is moved. */
 export interface Plot {
   id: string; metric: string; statistic: Statistic; outliers: boolean; first: boolean; low: number | null; high: number | null;
   smooth: number; filter: string;
@@ -19,18 +19,18 @@ export function plotOf(metric: string, statistic: Statistic = "mean"): Plot {
 
 const valid = (value: unknown) => value === null || (Array.isArray(value) && value.every((plot) => typeof plot?.id === "string" && typeof plot?.metric === "string" && STATISTICS.includes(plot?.statistic)));
 
-/** The charts beside the rollouts and those of the Metrics page; null until somebody changes them. */
-export const plots = { side: kept<Plot[] | null>("charts.side", null, valid), page: kept<Plot[] | null>("charts.page", null, valid) };
+/** The charts beside the rollouts and those of the Metrics page; null until a user changes them. */
+export const plots = { side: persisted<Plot[] | null>("charts.side", null, valid), page: persisted<Plot[] | null>("charts.page", null, valid) };
 
 const DEFAULTS = ["reward", "tokens", "steps", "advantage"];
-const made = new Map<string, Plot>();
+const cache = new Map<string, Plot>();
 
-/** What is drawn until somebody changes it: means over the steps; where there are no steps, histograms. */
+/** The charts that are drawn until a user changes them: means over the steps, or histograms if there are no steps. */
 export function defaults(metrics: string[], steps: boolean): Plot[] {
   return [...DEFAULTS.slice(0, 3), ...metrics.filter((name) => !DEFAULTS.includes(name))].slice(0, 8).map((metric) => {
     const id = `default-${metric}${steps ? "" : "-histogram"}`;
-    const plot = made.get(id) ?? { ...plotOf(metric, steps ? "mean" : "histogram"), id };
-    made.set(id, plot);
+    const plot = cache.get(id) ?? { ...plotOf(metric, steps ? "mean" : "histogram"), id };
+    cache.set(id, plot);
     return plot;
   });
 }

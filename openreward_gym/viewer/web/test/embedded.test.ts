@@ -1,41 +1,41 @@
 // @vitest-environment jsdom
 import { expect, test } from "vitest";
-import { find, patternOf } from "../src/finding";
-import { requestOf } from "../src/data";
-import { rolloutsOf, workedOut } from "../src/sharing";
+import { find, patternOf } from "../src/search";
+import { requestOf } from "../src/api";
+import { rolloutsOf, derive } from "../src/embedded";
 import type { Card, Group, Histogram, Message, Opened } from "../src/types";
 
-function opened(id: string, messages: Message[], step: number | null = 0): Opened {
-  return { run: "a", place: { step, group: "g", discarded: false }, label: { rating: null, tags: [], note: "" }, rollout: { id, status: "completed", messages } };
+function opened(id: string, list: Message[], step: number | null = 0): Opened {
+  return { run: "a", place: { step, group: "g", discarded: false }, label: { rating: null, tags: [], note: "" }, rollout: { id, status: "completed", messages: list } };
 }
 
-function said(...texts: string[]): Message[] {
+function messages(...texts: string[]): Message[] {
   return texts.map((text, index) => ({ role: index % 2 ? "assistant" : "user", blocks: [{ type: "text", text }] }));
 }
 
 test("a word is found in every kind of block, without regard to case", () => {
-  const blocks = [{ type: "text", text: "ONE" }, { type: "reasoning", summary: "one" }, { type: "tool_call", name: "one", input: { a: "one" } }, { type: "tool_call", name: "x", input_text: "{one" }];
+  const blocks = [{ type: "text", text: "ONE" }, { type: "reasoning", summary: "one" }, { type: "tool_call", name: "one", arguments: { a: "one" } }, { type: "tool_call", name: "x", content: "{one" }];
   const [hit, ...more] = find([opened("r", [{ role: "assistant", blocks }])], "one");
   expect([hit!.count, hit!.message, hit!.turn, hit!.match, more.length]).toEqual([5, 0, 1, "ONE", 0]);
 });
 
-test("all words have to be in the rollout, a phrase together, and each message with a word is a hit", () => {
-  const all = [opened("both", said("a red fox", "the dog", "nothing", "fox and dog")), opened("one", said("a fox"))];
+test("a rollout must have all words, a phrase as one, and each message with a word is a hit", () => {
+  const all = [opened("both", messages("a red fox", "the dog", "nothing", "fox and dog")), opened("one", messages("a fox"))];
   expect(find(all, "fox dog").map((hit) => [hit.id, hit.message, hit.count])).toEqual([["both", 0, 1], ["both", 1, 1], ["both", 3, 2]]);
   expect(find(all, '"red fox"').map((hit) => hit.message)).toEqual([0]);
   expect(find(all, "fo fox").map((hit) => [hit.id, hit.count])).toEqual([["both", 1], ["both", 1], ["one", 1]]);
   expect(find(all, ' "" ')).toEqual([]);
 });
 
-test("what means something in a regular expression is a text like any other", () => {
-  const all = [opened("r", said("costs $5.00 (or [more]) \\ a-b/c {x} ^|*+?"))];
+test("characters with a meaning in regular expressions are searched literally", () => {
+  const all = [opened("r", messages("costs $5.00 (or [more]) \\ a-b/c {x} ^|*+?"))];
   for (const text of ["$5.00", "(or", "[more])", "\\", "a-b/c", "{x}", "^|*+?"]) expect(find(all, `"${text}"`)[0]?.match).toBe(text);
   expect(find(all, "5x00")).toEqual([]);
   expect(patternOf("  ")).toBeNull();
 });
 
 test("the place of a hit is exact, also behind characters that get longer in lower case", () => {
-  const [hit] = find([opened("r", said(`${"İ".repeat(100)}Here`))], "here");
+  const [hit] = find([opened("r", messages(`${"İ".repeat(100)}Here`))], "here");
   expect([hit!.match, hit!.before]).toEqual(["Here", "İ".repeat(80)]);
 });
 
@@ -49,16 +49,16 @@ const file = {
 };
 
 test("a group, a task's attempts and a histogram are made of what is in the file", () => {
-  const ids = (name: string, asked: object) => (workedOut(file, name, { run: "a b", ...asked }) as Card[]).map((one) => one.id);
+  const ids = (name: string, parameters: object) => (derive(file, name, { run: "a b", ...parameters }) as Card[]).map((one) => one.id);
   expect(ids("group", { group: "g", step: 0, discarded: false })).toEqual(["1", "2", "3"]);
   expect(ids("group", { group: "g", step: 1, discarded: true })).toEqual(["5"]);
   expect(ids("task", { task: "t" })).toEqual(["2", "3", "5", "1"]);
-  const counts = (metric: string, asked: object = { every: true }) => (workedOut(file, "histogram", { run: "a b", metric, filter: "", ...asked }) as Histogram).counts;
+  const counts = (metric: string, parameters: object = { every: true }) => (derive(file, "histogram", { run: "a b", metric, filter: "", ...parameters }) as Histogram).counts;
   const rewards = counts("reward");
   expect([rewards.length, rewards[0], rewards[12], rewards[23]]).toEqual([24, 1, 1, 1]);
   expect(counts("m").reduce((sum, count) => sum + count, 0)).toBe(1);
   expect(counts("errors")[12]).toBe(1);
   expect(counts("reward", { step: 1, every: false })).toEqual([]);
-  expect(workedOut(file, "series", { run: "a b" })).toBeUndefined();
+  expect(derive(file, "series", { run: "a b" })).toBeUndefined();
   expect(rolloutsOf(file).map((one) => one.rollout.id)).toEqual(["1"]);
 });

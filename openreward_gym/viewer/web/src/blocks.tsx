@@ -1,8 +1,8 @@
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address } from "./address";
-import { shared } from "./data";
-import { patternOf } from "./finding";
-import { type Render, render } from "./kept";
+import { shared } from "./api";
+import { patternOf } from "./search";
+import { type Render, render } from "./settings";
 import { jsonBlock, passages, rendered } from "./text";
 import type { Block } from "./types";
 
@@ -18,7 +18,7 @@ function Passage({ text, how }: { text: string; how: Render }) {
   return <div ref={box} dir="auto" class={literal ? "body literal" : "body"} />;
 }
 
-/** A text in pieces that the browser lays out when they come into sight. */
+/** A text in chunks that the browser lays out when they become visible. */
 function Plain({ text }: { text: string }) {
   const parts: string[] = [];
   for (let at = 0; at < text.length; ) {
@@ -35,18 +35,18 @@ function Plain({ text }: { text: string }) {
   );
 }
 
-/** A recorded text as the render menu says; a very long one begins with its beginning, unless what is looked for is further on. */
+/** A recorded text, rendered as the Render menu says. A very long text is cut, unless a search hit is beyond the cut. */
 export function Body({ text }: { text: string }) {
   const how = render.value;
-  const [wholly, setWholly] = useState(false);
+  const [expanded, setExpanded] = useState(false);
   const query = shared ? address.value.query : undefined;
-  const sought = useMemo(() => query !== undefined && text.length > INLINE && text.slice(INLINE).search(patternOf(query) ?? /$^/) >= 0, [text, query]);
-  const all = wholly || sought;
+  const hitBeyond = useMemo(() => query !== undefined && text.length > INLINE && text.slice(INLINE).search(patternOf(query) ?? /$^/) >= 0, [text, query]);
+  const all = expanded || hitBeyond;
   if (text.length > INLINE)
     return (
       <>
         <Plain text={all ? text : text.slice(0, INLINE)} />
-        {!all && <button type="button" onClick={() => setWholly(true)}>Show all {text.length.toLocaleString("en")} characters</button>}
+        {!all && <button type="button" onClick={() => setExpanded(true)}>Show all {text.length.toLocaleString("en")} characters</button>}
       </>
     );
   if (!how.think) return <Passage text={text} how={how} />;
@@ -55,7 +55,7 @@ export function Body({ text }: { text: string }) {
       {passages(text).map((passage, index) =>
         passage.kind === "think" ? (
           <details class="think" key={index} open>
-            <summary>Thinking{passage.open ? " (without an end)" : ""}</summary>
+            <summary>Thinking{passage.open ? " (not closed)" : ""}</summary>
             <Passage text={passage.source} how={how} />
           </details>
         ) : passage.source.trim() ? <Passage key={index} text={passage.source} how={how} /> : null,
@@ -70,11 +70,11 @@ export function Json({ text }: { text: string }) {
     let pretty = text;
     if (text.length < 100_000)
       try {
-        // Only where nothing is lost: numbers beyond a double's digits stay as they were written.
+        // Only if nothing is lost: numbers with more digits than a double has stay as they were written.
         const compact = JSON.stringify(JSON.parse(text));
         if (compact.replace(/\s/g, "") === text.replace(/\s/g, "")) pretty = JSON.stringify(JSON.parse(text), null, 2);
       } catch {
-        // Not JSON: as it is.
+        // Not JSON: shown unchanged.
       }
     if (pretty.length > INLINE) pretty = `${pretty.slice(0, INLINE)} …`;
     box.current?.replaceChildren(jsonBlock(pretty));
@@ -95,12 +95,12 @@ export function Picture({ block, run }: { block: Block; run: string }) {
 }
 
 function Reasoning({ block }: { block: Block }) {
-  const text = block.text ?? "";
+  const text = block.content ?? "";
   const hidden = !text;
   return (
     <details class="think" open>
       <summary>{hidden ? "Hidden reasoning" : "Reasoning"}</summary>
-      {text ? <Body text={text} /> : block.summary ? <><p class="none">The provider's summary:</p><Body text={block.summary} /></> : <p class="none">The provider keeps this reasoning to itself{block.reference ? " and gave a reference to it" : ""}.</p>}
+      {text ? <Body text={text} /> : block.summary ? <><p class="none">The provider's summary:</p><Body text={block.summary} /></> : <p class="none">The provider does not show this reasoning{block.content_reference ? "; it gave a reference to it" : ""}.</p>}
     </details>
   );
 }

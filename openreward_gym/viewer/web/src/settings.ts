@@ -1,7 +1,7 @@
 import { effect, signal, type Signal } from "@preact/signals";
 
-/** A signal whose value survives a reload, in this browser; what cannot be read counts as not there. */
-export function kept<T>(name: string, initial: T, valid: (value: unknown) => boolean = () => true): Signal<T> {
+/** A signal whose value survives a reload in this browser; a stored value that is invalid is ignored. */
+export function persisted<T>(name: string, initial: T, valid: (value: unknown) => boolean = () => true): Signal<T> {
   const key = `openreward-gym.${name}`;
   const value = signal<T>(initial);
   try {
@@ -11,7 +11,7 @@ export function kept<T>(name: string, initial: T, valid: (value: unknown) => boo
       if (valid(parsed)) value.value = parsed as T;
     }
   } catch {
-    // No storage (a file opened from disk, a private window): the choice lasts as long as the page.
+    // Without storage (a file opened from disk, a private window) the value lasts as long as the page.
   }
   let first = true;
   effect(() => {
@@ -31,6 +31,6 @@ export function kept<T>(name: string, initial: T, valid: (value: unknown) => boo
 
 export interface Render { think: boolean; markdown: boolean; latex: boolean; code: boolean }
 
-export const render = kept<Render>("render", { think: true, markdown: true, latex: true, code: true });
-export const theme = kept<"auto" | "light" | "dark">("theme", "auto");
-export const columns = kept<string[] | null>("columns", null, (value) => value === null || Array.isArray(value));
+export const render = persisted<Render>("render", { think: true, markdown: true, latex: true, code: true });
+export const theme = persisted<"auto" | "light" | "dark">("theme", "auto");
+export const columns = persisted<string[] | null>("columns", null, (value) => value === null || Array.isArray(value));

@@ -1,9 +1,9 @@
-import { finite } from "./figures";
+import { finite } from "./numbers";
 import { durationOf } from "./rollout";
-import type { Asked } from "./data";
+import type { Parameters } from "./api";
 import type { Card, Group, Histogram, Listing, Num, Opened } from "./types";
 
-// A shared file holds lists, figures and rollouts. What a server would make of them for other questions is made here.
+// A shared file contains lists, series and rollouts. Answers that the server would compute from them are computed here.
 
 export type Embedded = Record<string, unknown>;
 
@@ -16,7 +16,7 @@ function entries<T>(embedded: Embedded, name: string): [URLSearchParams, T][] {
 }
 
 function lists(embedded: Embedded): Listed[] {
-  return entries<Listing>(embedded, "list").map(([given, { groups }]) => ({ run: given.get("run") ?? "", step: given.get("step") ?? "", discarded: given.get("discarded") === "1", groups }));
+  return entries<Listing>(embedded, "list").map(([query, { groups }]) => ({ run: query.get("run") ?? "", step: query.get("step") ?? "", discarded: query.get("discarded") === "1", groups }));
 }
 
 /** The rollouts of the file, in the order of its lists. */
@@ -24,33 +24,33 @@ export function rolloutsOf(embedded: Embedded): Opened[] {
   return entries<Opened>(embedded, "rollout").map(([, opened]) => opened);
 }
 
-/** The answer to a request that is not in the file as such; undefined where it cannot be made. */
-export function workedOut(embedded: Embedded, name: string, asked: Asked): unknown {
-  if (name === "group") return group(embedded, asked);
-  if (name === "task") return task(embedded, String(asked.task ?? ""));
-  if (name === "histogram" && !asked.filter) return histogram(embedded, asked);
+/** Compute the answer to a request that is not in the file; undefined if that is impossible. */
+export function derive(embedded: Embedded, name: string, parameters: Parameters): unknown {
+  if (name === "group") return group(embedded, parameters);
+  if (name === "task") return task(embedded, String(parameters.task ?? ""));
+  if (name === "histogram" && !parameters.filter) return histogram(embedded, parameters);
   return undefined;
 }
 
-function group(embedded: Embedded, asked: Asked): Card[] {
-  const of = lists(embedded).filter((list) => list.run === asked.run && list.step === String(asked.step ?? "") && list.discarded === (asked.discarded === true));
-  return of.flatMap((list) => list.groups.filter((one) => one.group === asked.group).flatMap((one) => one.cards));
+function group(embedded: Embedded, parameters: Parameters): Card[] {
+  const matching = lists(embedded).filter((list) => list.run === parameters.run && list.step === String(parameters.step ?? "") && list.discarded === (parameters.discarded === true));
+  return matching.flatMap((list) => list.groups.filter((one) => one.group === parameters.group).flatMap((one) => one.cards));
 }
 
 function task(embedded: Embedded, name: string): Card[] {
   const started = new Map(rolloutsOf(embedded).map((opened) => [`${opened.run} ${opened.rollout.id}`, opened.rollout.started_at ?? ""]));
-  const found = lists(embedded).flatMap(({ run, groups }) => groups.filter((one) => one.task === name).flatMap((one) => one.cards.map((card) => ({ ...card, run, started: started.get(`${run} ${card.id}`) ?? "" }))));
-  return found.sort((a, b) => (a.started < b.started ? -1 : a.started > b.started ? 1 : (a.step ?? -1) - (b.step ?? -1) || (a.sample ?? -1) - (b.sample ?? -1)));
+  const attempts = lists(embedded).flatMap(({ run, groups }) => groups.filter((one) => one.task === name).flatMap((one) => one.cards.map((card) => ({ ...card, run, started: started.get(`${run} ${card.id}`) ?? "" }))));
+  return attempts.sort((a, b) => (a.started < b.started ? -1 : a.started > b.started ? 1 : (a.step ?? -1) - (b.step ?? -1) || (a.sample ?? -1) - (b.sample ?? -1)));
 }
 
-function histogram(embedded: Embedded, asked: Asked): Histogram {
-  const [run, metric] = [String(asked.run ?? ""), String(asked.metric ?? "")];
+function histogram(embedded: Embedded, parameters: Parameters): Histogram {
+  const [run, metric] = [String(parameters.run ?? ""), String(parameters.metric ?? "")];
   const values: number[] = [];
   for (const list of lists(embedded)) {
-    if (list.run !== run || list.discarded || (!asked.every && list.step !== String(asked.step ?? ""))) continue;
+    if (list.run !== run || list.discarded || (!parameters.every && list.step !== String(parameters.step ?? ""))) continue;
     for (const { cards } of list.groups)
       for (const card of cards) {
-        const value = finite(measured(embedded, run, card, metric));
+        const value = finite(metricOf(embedded, run, card, metric));
         if (value !== null) values.push(value);
       }
   }
@@ -63,7 +63,7 @@ function histogram(embedded: Embedded, asked: Asked): Histogram {
   return { run, metric, edges: Array.from({ length: BINS + 1 }, (_, index) => low + ((high - low) * index) / BINS), counts };
 }
 
-function measured(embedded: Embedded, run: string, card: Card, metric: string): Num | undefined {
+function metricOf(embedded: Embedded, run: string, card: Card, metric: string): Num | undefined {
   switch (metric) {
     case "reward": return card.reward;
     case "advantage": return card.advantage;
