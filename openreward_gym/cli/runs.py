@@ -49,13 +49,13 @@ def report(
 
 def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots: Path | None = None) -> None:
     """Print the report of runs, and write it as a page and as charts if these have a path."""
-    from openreward_gym.reports.report import make_report, write_html
+    from openreward_gym.reports import make_report, write_html
 
     result = make_report(runs, _coverage(runs))
     if page is not None:
         write_html(result, page)
     if plots is not None:
-        from openreward_gym.reports.plots import write_pngs
+        from openreward_gym.reports import write_pngs
 
         write_pngs(result.charts, plots)
     print(json.dumps(result.to_dict(), indent=2) if as_json else result.to_text())

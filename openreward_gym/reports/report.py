@@ -13,7 +13,7 @@ from openreward_gym.errors import StoreError
 from openreward_gym.reports.plots import Chart, Measures, make_charts, to_svg
 from openreward_gym.reports.statistics import Comparison, compare
 from openreward_gym.reports.summary import TASK_COLUMNS, Summary, number_text, summarize
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 
 MOST_TASKS = 200
 

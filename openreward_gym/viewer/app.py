@@ -29,9 +29,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
 from openreward_gym.images import mime_type_of
-from openreward_gym.store import images
+from openreward_gym.store import Label, images
 from openreward_gym.store.folder import LocalFolder
-from openreward_gym.store.labels import Label
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex

@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.store import images
-from openreward_gym.store.addresses import run_key
+from openreward_gym.store import Label, RolloutStore, images, read_labels, write_label
 from openreward_gym.store.folder import LocalFolder, Shard
 from openreward_gym.store.labels import FILE as LABELS
-from openreward_gym.store.labels import Label, read_labels, write_label
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store.store import run_key
 from openreward_gym.viewer.filters import pattern
 from openreward_gym.viewer.rows import COLUMNS, parse_record, ranges_of, row_of
 
@@ -98,12 +96,9 @@ class RunIndex:
         StoreError: A path does not exist, or is a file.
 
     Example:
-        >>> index = RunIndex(RolloutStore("runs/first"), "index.sqlite")
-        >>> index.refresh()
-        False
-        >>> index.rows("SELECT id, reward FROM rollouts WHERE step = ?", (3,))
-        []
-        >>> index.close()
+        index = RunIndex("runs/")
+        index.refresh()
+        index.rows("SELECT id, reward FROM rollouts WHERE step = ?", (3,))
     """
 
     def __init__(self, runs: Runs, file: str | os.PathLike[str] | None = None) -> None:

@@ -6,15 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from openreward_gym import jsonio
 from openreward_gym.errors import MissingExtraError
-from openreward_gym.export import exact
-from openreward_gym.export.formats import FORMATS, Format, format_of
-from openreward_gym.export.options import Options
+from openreward_gym.export import ExportOptions, Format, FormatReport, Select, format_names, format_of
 from openreward_gym.export.pipeline import Pipeline
-from openreward_gym.export.report import FINDINGS, FormatReport
-from openreward_gym.export.select import Select
-from openreward_gym.export.source import source_of
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.export.reader import RolloutReader
+from openreward_gym.export.report import FINDINGS
+from openreward_gym.types import Rollout
 
 _CONVERSATIONS = ("prompt", "messages", "conversations", "completion", "chosen", "rejected")
 _MAX_LIST = 40
@@ -39,8 +37,8 @@ class ExportLens:
 
     def __init__(self, tokenizer: Any = None) -> None:
         self._template: Any = None if tokenizer is None else _template_of(tokenizer)
-        usable = {name: kind for name, kind in FORMATS.items() if tokenizer is not None or not kind.needs_tokenizer}
-        self.formats = tuple((name, kind.about) for name, kind in usable.items())
+        kinds = map(format_of, format_names())
+        self.formats = tuple((k.name, k.about) for k in kinds if tokenizer is not None or not k.needs_tokenizer)
 
     def __call__(self, rollout: Rollout, others: Callable[[], Sequence[Rollout]], name: str) -> dict[str, Any]:
         """Export `rollout` in the format `name`.
@@ -60,7 +58,7 @@ class ExportLens:
         """
         kind = format_of(name)
         rows, reasons, report = self._export(kind, [rollout])
-        group = [rollout, *others()] if kind.looks_at_all else [rollout]
+        group = [rollout, *others()] if kind.compares_rollouts else [rollout]
         if len(group) > 1 and not report.excluded.keys() - {"alone in its group"}:
             rows, reasons, report = self._export(kind, group)
         if len(reasons) > 1:
@@ -75,8 +73,8 @@ class ExportLens:
 
     def _export(self, kind: type[Format], rollouts: Sequence[Rollout]) -> tuple[list[dict[str, Any]], Counter[str], FormatReport]:
         # Random sampling that balances a whole dataset would hide what happens to this rollout.
-        options = Options(balance_labels=False, max_pairs=None)
-        pipeline = Pipeline(source_of(rollouts), kind, Select(), options, self._template, look_first=True)
+        options = ExportOptions(balance_labels=False, max_pairs=None)
+        pipeline = Pipeline(RolloutReader.of(rollouts), kind, Select(), options, self._template, look_first=True)
         rows = [{name: _decode(value) for name, value in row.items()} for row in pipeline.rows()]
         return rows, pipeline.report.excluded + pipeline.report.dropped_rows, pipeline.report
 
@@ -135,7 +133,7 @@ def _text(message: Mapping[str, Any]) -> str:
 
 def _arguments(call: Mapping[str, Any]) -> str:
     arguments = call.get("arguments")
-    return arguments if isinstance(arguments, str) else exact.encode(arguments)
+    return arguments if isinstance(arguments, str) else jsonio.dumps(arguments).decode()
 
 
 def _decode(value: Any) -> Any:
@@ -143,7 +141,7 @@ def _decode(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_decode(item) for item in value]
     if isinstance(value, bytes) and value[:1] in (b"{", b"["):
-        return exact.decode(value)[0]
+        return jsonio.loads(value)
     if hasattr(value, "tolist"):  # an array of token ids
         return value.tolist()
     return value

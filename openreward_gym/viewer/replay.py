@@ -17,12 +17,14 @@ from typing import Any
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ToolFailedError
 from openreward_gym.images import mime_type_of
-from openreward_gym.protocol.addresses import resolve_addresses, without_credentials
-from openreward_gym.protocol.client import Client, RemoteEnvironment
+from openreward_gym.protocol.addresses import resolve_addresses
+from openreward_gym.protocol.client import Client
+from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.secrets import read_secrets
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.wire import Secret, hide
 from openreward_gym.types import Block, ImageBlock, Message, Rollout, ToolCall, ToolOutput, text_of
+from openreward_gym.urls import without_credentials
 
 STEP_TIMEOUT_S = 120.0
 MAX_TEXT = 20_000

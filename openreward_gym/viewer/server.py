@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.store.addresses import viewer_address
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
+from openreward_gym.store.store import viewer_address
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.app import ViewerExtensions, create_app, is_loopback, start
 from openreward_gym.viewer.index import RunIndex, Runs
@@ -33,10 +33,10 @@ class ViewerServer:
         token: The token that every request needs; None for a server that only this machine can reach.
 
     Example:
-        >>> from openreward_gym import RolloutStore
-        >>> server = serve(RolloutStore("runs/first"), port=0)
+        >>> from openreward_gym import Rollout
+        >>> server = show(Rollout(status="completed"), open_browser=False)
         >>> server
-        ViewerServer('http://127.0.0.1:.../', running)
+        ViewerServer('http://127.0.0.1:.../#/rollouts?run=...', running)
         >>> server.stop()
     """
 
@@ -121,8 +121,9 @@ def serve(
 
     Example:
         >>> import urllib.request
-        >>> from openreward_gym import RolloutStore
-        >>> with serve(RolloutStore("runs/first"), port=0) as url:
+        >>> from openreward_gym import Rollout, RolloutStore
+        >>> RolloutStore("runs/first").append(Rollout(status="completed", reward=1.0))
+        >>> with serve("runs/first", port=0) as url:
         ...     urllib.request.urlopen(url).status
         200
     """

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openreward_gym.errors import MissingExtraError, StoreError
 from openreward_gym.reports.plots import MOST_BINS, MOST_TASKS, Chart, Measures, make_charts, to_svg, write_pngs
 from openreward_gym.reports.report import make_report, to_html, write_html
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, Usage
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
     AssistantMessage,
     ImageBlock,

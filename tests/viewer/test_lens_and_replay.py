@@ -25,6 +25,7 @@ from openreward_gym.types import (
     AssistantMessage,
     Block,
     ImageBlock,
+    Message,
     Rollout,
     RolloutEnvironment,
     Task,
@@ -210,7 +211,7 @@ def test_a_replay_gives_its_sessions_secrets_and_shows_none(server_url: str, mon
     secret = 's3cret "value" 81f2'
     monkeypatch.setenv("MY_JUDGE_KEY", secret)
     asked = [("secret", "judge"), ("echo", f"it is {secret}"), ("echo", json.dumps(secret)), ("fail", f"no {secret}!")]
-    messages = [UserMessage(content=[TextBlock("Go.")])]
+    messages: list[Message] = [UserMessage("Go.")]
     for number, (name, text) in enumerate(asked):
         messages += [
             AssistantMessage(content=[ToolCall(call_id=f"c{number}", name=name, arguments={"text": text})]),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from training_run import train
 
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import Rollout
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
     AssistantMessage,
     Rollout,

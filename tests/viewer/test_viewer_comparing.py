@@ -10,7 +10,7 @@ from viewer_runs import simple
 from viewer_serving import viewing
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import Task
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex

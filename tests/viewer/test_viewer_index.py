@@ -12,8 +12,7 @@ import pytest
 from viewer_runs import simple, training
 
 from openreward_gym.errors import ConfigurationError, StoreError
-from openreward_gym.store.labels import Label, read_labels, write_label
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import Label, RolloutStore, read_labels, write_label
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.search import search

@@ -17,7 +17,7 @@ import pytest
 from viewer_runs import png, simple, training
 from viewer_serving import viewing
 
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import Block, ImageBlock, Rollout, UserMessage
 from openreward_gym.viewer.app import COOKIE, Others, ViewerExtensions
 

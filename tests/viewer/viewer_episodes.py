@@ -1,4 +1,4 @@
-"""Episodes really played on a server of the built-in environments."""
+"""Episodes played on a server of the built-in environments."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from openreward_gym import Client
-from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, ToolCall, ToolMessage
+from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, ToolCall
 
 
 def weather_episode(base_url: str, *, identity: str = "a", city: str | None = None, answer: str = "") -> Rollout:
-    """An episode of `weather`: one call, one answer; `city` None asks for the right one, and tells what it heard."""
-    with ThreadPoolExecutor(1) as elsewhere:  # a browser's driver has the event loop of this thread
-        return elsewhere.submit(asyncio.run, _weather(base_url, identity, city, answer)).result()
+    """Play an episode of `weather`: one call and one answer.
+
+    `city` None looks up the right city; an empty `answer` repeats the result of the call.
+    """
+    with ThreadPoolExecutor(1) as executor:  # the browser's driver runs the event loop of this thread
+        return executor.submit(asyncio.run, _weather(base_url, identity, city, answer)).result()
 
 
 async def _weather(base_url: str, identity: str, city: str | None, answer: str) -> Rollout:
@@ -24,14 +27,14 @@ async def _weather(base_url: str, identity: str, city: str | None, answer: str) 
             messages = [message.replace(origin="given") for message in await session.messages()]
             call = ToolCall("get_weather", {"city": city or task.spec["city"]}, call_id="c1")
             output = await session.call(call.name, call.arguments)
-            said = answer or output.text
-            verdict = await session.call_terminal(said)
+            text = answer or output.text
+            verdict = await session.call_terminal(text)
             terminal = (await session.tools()).terminal
     messages += [
         AssistantMessage(tool_calls=[call], origin="policy"),
-        ToolMessage(output.blocks, call.call_id, call.name, reward=output.reward, finished=output.finished, origin="environment"),
-        AssistantMessage(said, origin="policy"),
-        ToolMessage(verdict.blocks, "", "answer", reward=verdict.reward, finished=verdict.finished, origin="environment"),
+        output.answer(call, origin="environment"),
+        AssistantMessage(text, origin="policy"),
+        verdict.answer(ToolCall("answer"), origin="environment"),
     ]
     return Rollout(
         id=identity, run="played", environment=RolloutEnvironment(name="weather", split="train", origin=base_url),

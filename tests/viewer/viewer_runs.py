@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
     AssistantMessage,
     ImageBlock,

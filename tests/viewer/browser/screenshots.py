@@ -20,8 +20,7 @@ from viewer_runs import training
 from viewer_serving import viewing
 
 from openreward_gym import serve
-from openreward_gym.store.labels import Label, write_label
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import Label, RolloutStore, write_label
 from openreward_gym.types import TextBlock
 from openreward_gym.viewer.server import make_extensions
 
@@ -53,7 +52,8 @@ def make_runs(folder: Path, server: str) -> str:
     with RolloutStore(folder / "played") as store:
         store.append(weather_episode(server, identity="as it was"))
         changed = weather_episode(server, identity="changed")
-        next(message for message in changed.messages if message.role == "tool").blocks = [TextBlock("Snow, 2 degrees.")]
+        number = next(number for number, message in enumerate(changed.messages) if message.role == "tool")
+        changed.messages[number] = changed.messages[number].replace(blocks=(TextBlock("Snow, 2 degrees."),))
         store.append(changed)
     write_label(folder / "training", Label("training-5-0-0", 4, ("careful",), "Counts twice before it answers."))
     return task

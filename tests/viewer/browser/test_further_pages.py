@@ -17,7 +17,7 @@ from viewer_runs import png
 from viewer_serving import viewing
 
 from openreward_gym import Recorder
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
     AssistantMessage,
     ImageBlock,
@@ -69,7 +69,8 @@ def played(examples: str, tmp_path: Path) -> Path:
     with RolloutStore(tmp_path / "runs" / "played") as store:
         store.append(weather_episode(examples, identity="same"))
         changed = weather_episode(examples, identity="changed", city='"""); import os #')
-        next(message for message in changed.messages if message.role == "tool").blocks = [TextBlock("Snow.")]
+        number = next(number for number, message in enumerate(changed.messages) if message.role == "tool")
+        changed.messages[number] = changed.messages[number].replace(blocks=(TextBlock("Snow."),))
         store.append(changed)
     return tmp_path / "runs"
 
@@ -143,7 +144,7 @@ def test_the_calls_are_copied_as_a_program_that_runs(opened: Opener, played: Pat
 def test_runs_are_compared_task_by_task(opened: Opener) -> None:
     page = opened()
     page.get_by_role("checkbox", name="Compare training").check()
-    expect(page.get_by_text("Choose two or more runs")).to_be_visible()
+    expect(page.get_by_text("Select two or more runs")).to_be_visible()
     page.get_by_role("checkbox", name="Compare baseline").check()
     page.get_by_role("link", name="Compare 2 runs").click()
     expect(page.get_by_role("heading", name="Compare runs")).to_be_visible()

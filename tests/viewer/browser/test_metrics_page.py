@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from viewer_runs import simple
 from viewer_serving import viewing
 
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 
 ROLLOUTS = "#/rollouts?run=training&step=3"
 

@@ -11,7 +11,7 @@ from viewer_runs import simple
 from viewer_serving import viewing
 
 from openreward_gym import Recorder
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import AssistantMessage, ReasoningItem, ToolCall, ToolResult, UserMessage
 
 GROUP = "#/rollouts?run=training&step=0&group=step0-task0"
@@ -65,7 +65,7 @@ def test_o5_the_header_says_what_it_is(opened: Opener) -> None:
     head = page.locator(".head")
     for text in ("training 0/0/0", "counting / files", "train", "tiny-llm-1b", "300 in", "2026-03-02 09:00:00 UTC"):
         expect(head).to_contain_text(text)
-    head.get_by_text("All about this rollout").click()
+    head.get_by_text("All fields of this rollout").click()
     for text in ("/data/set-0", "temperature", "simulated", "step-0"):
         expect(head).to_contain_text(text)
 
@@ -128,7 +128,7 @@ def test_o7_hidden_reasoning_is_never_an_empty_box(opened: Opener) -> None:
     expect(thought).to_contain_text("Hidden reasoning")
     expect(thought).to_contain_text("Weighing two counts.")
     page.get_by_role("button", name="Next sample").click()
-    expect(thought).to_contain_text("keeps this reasoning to itself and gave a reference")
+    expect(thought).to_contain_text("does not show this reasoning; it gave a reference")
 
 
 def test_o8_an_address_opens_before_its_rollout_is_written(opened: Opener, tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_d2_a_thought_without_an_end(opened: Opener, tmp_path: Path) -> None:
     with viewing(tmp_path / "runs") as base:
         page = opened("#/rollouts?run=r&sample=a", base=base)
         thought = page.locator(".think")
-        expect(thought).to_contain_text("without an end")
+        expect(thought).to_contain_text("not closed")
         expect(thought.locator(".body")).to_have_text("I never stop")
         thought.locator("summary").click()
         expect(thought.locator(".body")).to_be_hidden()

@@ -7,7 +7,7 @@ from browser_pages import Opener, complaints, until
 from playwright.sync_api import Page, expect
 from viewer_runs import simple, training
 
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.page import write_page
 

@@ -13,10 +13,8 @@ from playwright.sync_api import expect
 from viewer_runs import simple, task_spec
 from viewer_serving import viewing
 
-from openreward_gym.store.labels import read_labels
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore, read_labels
 from openreward_gym.types import task_id
-from openreward_gym.types.html import rollout_html
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.page import write_page
 
@@ -74,7 +72,7 @@ def test_nothing_recorded_runs_or_leaks(opened: Opener, tmp_path: Path) -> None:
 
 def test_nothing_in_a_notebook_runs_or_leaks(opened: Opener, tmp_path: Path) -> None:
     hostile(tmp_path / "runs")
-    body = "".join(rollout_html(rollout) for rollout in RolloutStore.open(tmp_path / "runs" / "hostile")[::9])
+    body = "".join(rollout._repr_html_() for rollout in RolloutStore.open(tmp_path / "runs" / "hostile")[::9])
     (tmp_path / "notebook.html").write_text(f"<!doctype html><meta charset=utf-8><body>{body}<p id=end>end</p>")
     page = opened("", base=f"file://{tmp_path}/notebook.html?")
     outside: list[str] = []

@@ -107,7 +107,7 @@ export function sizeOf({ mime_type, bytes, width, height }: ImageFacts): string 
 function ImagePair({ recorded, now, same }: ImagePair) {
   const verdict = same ? "the same image" : !recorded ? "an image that was not recorded" : !now ? "the recorded image is missing" : "a different image";
   const side = (name: string, image: ImageFacts | null) => (
-    <div><span class="kind">{name}</span><p class="none">{image ? sizeOf(image) : "No image."}</p>{image?.data && <Picture block={{ type: "image", mime_type: image.mime_type, data: image.data }} run="" />}</div>
+    <div><span class="kind">{name}</span><p class="none">{image ? sizeOf(image) : "No image."}</p>{image?.data && <Picture block={{ type: "image", mimeType: image.mime_type, data: image.data }} run="" />}</div>
   );
   return (
     <div class="image-pair">

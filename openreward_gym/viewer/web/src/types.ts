@@ -31,7 +31,7 @@ export interface Listing { groups: Group[]; next: number | null }
 
 export interface Block {
   type: string; text?: string | null; content?: string | null; summary?: string | null; content_reference?: string | null;
-  call_id?: string; name?: string; arguments?: unknown; data?: string | null; sha256?: string | null; mime_type?: string;
+  call_id?: string; name?: string; arguments?: unknown; data?: string | null; sha256?: string | null; mimeType?: string;
 }
 
 export interface Usage { input_tokens?: number | null; output_tokens?: number | null; cached_tokens?: number | null; reasoning_tokens?: number | null }
