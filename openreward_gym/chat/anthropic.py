@@ -45,7 +45,7 @@ class AnthropicDialect(Dialect):
         if not isinstance(data, Mapping):
             raise TypeError(f"a message is a dictionary or an SDK object, not {type(data).__name__}")
         role = data.get("role")
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             raise ValueError(f"a message's role is user, assistant or system, not {role!r}")
         blocks = self.read_content(data.get("content"))
         if role != "assistant":

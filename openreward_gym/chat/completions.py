@@ -73,7 +73,7 @@ class OpenAIChatDialect(Dialect):
         if role == "assistant":
             weight = number(data, "weight")  # of OpenAI's files for fine-tuning
             return assistant(self._assistant_blocks(data), Sampled(), rest_of(data, *_KNOWN), weight=weight)
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             raise ValueError(f"a chat message's role is system, developer, user, assistant, tool or function, not {role!r}")
         rest = rest_of(data, "role", "content")
         if role == "developer":
