@@ -23,7 +23,7 @@ import pytest
 from launch import free_port
 
 import openreward_gym
-from openreward_gym.protocol.exchange import USER_AGENT
+from openreward_gym.protocol.request import USER_AGENT
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

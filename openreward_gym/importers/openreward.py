@@ -12,8 +12,8 @@ from urllib.parse import quote
 from openreward_gym.errors import ProtocolError, ServerError, StoreError
 from openreward_gym.importers.jsonl import UNREADABLE, checked, reason_of, with_origins
 from openreward_gym.jsonio import Json
+from openreward_gym.platform.client import Platform
 from openreward_gym.platform.events import rollout_of as rollout_of_events
-from openreward_gym.platform.runs import Platform
 from openreward_gym.store import Damage
 from openreward_gym.types import Rollout
 

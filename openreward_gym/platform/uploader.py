@@ -25,8 +25,9 @@ from openreward_gym.errors import (
     TransportError,
 )
 from openreward_gym.jsonio import Json
+from openreward_gym.options import RetryLimits
+from openreward_gym.platform.client import Platform
 from openreward_gym.platform.events import events_of
-from openreward_gym.platform.runs import Platform
 from openreward_gym.store.index import LineIndex
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.store.writer import LineWriter, lock_of
@@ -209,7 +210,9 @@ class Uploader:
             raise ConfigurationError(
                 f"{self._store.path} is remote, and the progress of an upload is kept beside the run: copy the run here first"
             )
-        self._platform = Platform(base_url, api_key_env=api_key_env, timeout_s=timeout_s)
+        # The uploader retries by its own rule.
+        limits = RetryLimits(attempts=1, starting_s=0.0)
+        self._platform = Platform(base_url, api_key_env=api_key_env, timeout_s=timeout_s, retry_limits=limits)
         self._progress = UploadProgress(Path(self._store.path).absolute())
         self._patience_s, self._first_delay_s, self._longest_delay_s = patience_s, first_delay_s, longest_delay_s
         self._ids: list[str] = []

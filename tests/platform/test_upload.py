@@ -162,9 +162,7 @@ def test_lines_that_are_no_rollouts_are_told_of(platform: Platform, tmp_path: Pa
     assert_held(platform, rollouts)
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"), [(status(401), "does not accept the API key"), (garbage, "is this the platform's API")]
-)
+@pytest.mark.parametrize(("fault", "words"), [(status(401), "rejects"), (garbage, "Is this the platform's API")])
 def test_what_will_not_pass_stops_the_upload_and_keeps_the_run(
     platform: Platform, tmp_path: Path, fault: Any, words: str
 ) -> None:
@@ -291,10 +289,10 @@ def test_a_run_that_is_not_there_and_a_key_that_is_not_there(tmp_path: Path, mon
     with pytest.raises(StoreError, match="does not exist"):
         upload(tmp_path / "none")
     record(tmp_path / "a-run", [make()])
-    with pytest.raises(ConfigurationError, match="set OPENREWARD_API_KEY"):
+    with pytest.raises(ConfigurationError, match="Set OPENREWARD_API_KEY"):
         upload(tmp_path / "a-run")
     monkeypatch.setenv("MY_KEY", "a\nb")
-    with pytest.raises(ConfigurationError, match="the key in MY_KEY has characters"):
+    with pytest.raises(ConfigurationError, match="the key in MY_KEY contains invalid characters"):
         upload(tmp_path / "a-run", api_key_env="MY_KEY")
-    with pytest.raises(ConfigurationError, match="'ftp://x' is not an address"):
+    with pytest.raises(ConfigurationError, match="'ftp://x' is not a URL"):
         upload(tmp_path / "a-run", base_url="ftp://x")
