@@ -35,7 +35,9 @@ class AnthropicDialect(Dialect):
         content = data.get("content")
         if "role" not in data or not isinstance(content, list):
             return False
-        return data.get("type") == "message" or any(isinstance(part, dict) and self.is_part(part) for part in content)
+        if data.get("type") == "message" or "stop_reason" in data:
+            return True
+        return any(isinstance(part, dict) and self.is_part(part) for part in content)
 
     def is_part(self, data: Mapping[str, Json]) -> bool:
         kind = data.get("type")

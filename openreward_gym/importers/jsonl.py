@@ -111,12 +111,11 @@ def with_origins(messages: Iterable[Message], is_policy: Callable[[Message], boo
     result: list[Message] = []
     began = False
     for message in messages:
-        is_assistant = message.role == "assistant"
-        origin: Origin
-        if is_assistant and (is_policy is None or is_policy(message)):
-            origin, began = "policy", True
-        else:
-            origin = "environment" if began and not is_assistant else "given"
-        result.append(message.replace(origin=origin) if message.origin is None else message)
-        began = began or result[-1].origin == "policy"
+        if message.origin is None:
+            origin: Origin = "environment" if began and message.role != "assistant" else "given"
+            if message.role == "assistant" and (is_policy is None or is_policy(message)):
+                origin = "policy"
+            message = message.replace(origin=origin)
+        began = began or message.origin == "policy"
+        result.append(message)
     return result
