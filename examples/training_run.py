@@ -16,10 +16,11 @@ import random
 from pathlib import Path
 from statistics import fmean, pstdev
 
+from openreward_gym.types.conversion import message_records, result_record, terminal_tool_record
+
 from openreward_gym import Client, RolloutStore, serve
 from openreward_gym.protocol.client import RemoteEnvironment
 from openreward_gym.types import Task, ToolCall
-from openreward_gym.types.conversion import message_records, result_record, terminal_tool_record
 from openreward_gym.types.rollout import (
     EnvironmentRecord,
     MessageRecord,

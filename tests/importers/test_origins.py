@@ -72,8 +72,8 @@ def item(role: str, text: str, **fields: Any) -> dict[str, Any]:
     return {"type": "message", "role": role, "content": [{"type": kind, "text": text}], **fields}
 
 
-def nemo_row(given: list[Any], output: list[Any], **response: Any) -> dict[str, Any]:
-    call = {"responses_create_params": {"input": given}, "response": {"output": output, **response}}
+def nemo_row(prompt: list[Any], output: list[Any], **response: Any) -> dict[str, Any]:
+    call = {"responses_create_params": {"input": prompt}, "response": {"output": output, **response}}
     return {**call, "reward": 1.0, "agent_ref": {"name": "a"}}
 
 
@@ -136,8 +136,8 @@ def test_real_files_have_as_many_given_messages_as_their_input(path: Path) -> No
         request = row["responses_create_params"]
         prompt = [message for message in rollout.messages if message.origin == "given"]
         items = request["input"] if isinstance(request["input"], list) else [request["input"]]
-        said = [entry for entry in items if isinstance(entry, str) or entry.get("role") != "assistant"]
-        assert len([m for m in prompt if m.role != "assistant"]) >= len([e for e in said if isinstance(e, str) or "role" in e])
+        turns = [entry for entry in items if isinstance(entry, str) or entry.get("role", "assistant") != "assistant"]
+        assert len([message for message in prompt if message.role in ("system", "user")]) >= len(turns)
         assert rollout.messages[: len(prompt)] == prompt
         assert {m.origin for m in rollout.messages if m.role == "tool" and m not in prompt} <= {"environment"}
         assert all(m.origin == "policy" for m in rollout.messages[len(prompt) :] if m.role == "assistant")
@@ -220,13 +220,16 @@ def inspect_origins(*messages: dict[str, Any], **sample: Any) -> list[str | None
 
 
 def test_inspect_marks_the_source_of_a_message() -> None:
-    asked, shown = {"role": "user", "content": "2", "source": "input"}, {"role": "assistant", "content": "4", "source": "input"}
-    said = {"role": "assistant", "content": "9", "source": "generate", "model": "m"}
+    question, shown = (
+        {"role": "user", "content": "2", "source": "input"},
+        {"role": "assistant", "content": "4", "source": "input"},
+    )
+    answer = {"role": "assistant", "content": "9", "source": "generate", "model": "m"}
     simulated = {"role": "user", "content": "Sure?", "source": "generate"}
     inserted = {"role": "assistant", "content": "An inserted turn"}
-    assert inspect_origins(asked, shown, asked, said) == ["given", "given", "given", "policy"]
+    assert inspect_origins(question, shown, question, answer) == ["given", "given", "given", "policy"]
     tool = {"role": "tool", "content": "x", "function": "f"}
-    assert inspect_origins(asked, said, tool, simulated, inserted, said) == [
+    assert inspect_origins(question, answer, tool, simulated, inserted, answer) == [
         "given",
         "policy",
         "environment",
@@ -237,9 +240,9 @@ def test_inspect_marks_the_source_of_a_message() -> None:
 
 
 def test_inspect_without_marks_goes_by_the_model_or_does_not_know() -> None:
-    asked, answer = {"role": "user", "content": "2"}, {"role": "assistant", "content": "4"}
-    assert inspect_origins(asked, answer, asked, {**answer, "model": "m"}) == ["given", "given", "given", "policy"]
-    assert inspect_origins(asked, answer, asked, answer) == ["given", None, "environment", None]
+    question, answer = {"role": "user", "content": "2"}, {"role": "assistant", "content": "4"}
+    assert inspect_origins(question, answer, question, {**answer, "model": "m"}) == ["given", "given", "given", "policy"]
+    assert inspect_origins(question, answer, question, answer) == ["given", None, "environment", None]
 
 
 @pytest.mark.parametrize(
@@ -248,8 +251,8 @@ def test_inspect_without_marks_goes_by_the_model_or_does_not_know() -> None:
 )
 def test_inspect_keeps_the_end_of_the_last_answer_beside_the_messages(stop_reason: str, ended: str) -> None:
     output = {"choices": [{"stop_reason": stop_reason}], "usage": {"input_tokens": 3, "output_tokens": 1}}
-    said = {"role": "assistant", "content": "4", "source": "generate", "model": "m"}
-    sample = {"id": 1, "messages": [{"role": "user", "content": "2"}, said], "output": output}
+    answer = {"role": "assistant", "content": "4", "source": "generate", "model": "m"}
+    sample = {"id": 1, "messages": [{"role": "user", "content": "2"}, answer], "output": output}
     last = inspect_logs.rollout_of(sample, {}).messages[-1]
     assert last.sampled is not None
     assert last.usage is not None
