@@ -27,7 +27,12 @@ _OWN_TYPES = frozenset({"tool_use", "thinking", "redacted_thinking"})
 
 
 class AnthropicDialect(Dialect):
-    """The format of Anthropic's messages API."""
+    """The format of Anthropic's messages API.
+
+    Example:
+        >>> AnthropicDialect().read_message({"role": "assistant", "content": "Hi", "stop_reason": "end_turn"}).ended
+        'stop'
+    """
 
     provider = "anthropic"
 

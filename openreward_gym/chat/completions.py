@@ -49,6 +49,11 @@ class OpenAIChatDialect(Dialect):
 
     Args:
         reasoning: The field for past reasoning when messages are written.
+
+    Example:
+        >>> messages = OpenAIChatDialect().read({"role": "assistant", "content": "4", "reasoning_content": "2 and 2"})
+        >>> OpenAIChatDialect(reasoning="reasoning").write(messages)[1]
+        [{'role': 'assistant', 'content': '4', 'reasoning': '2 and 2'}]
     """
 
     provider = "openai"

@@ -33,7 +33,12 @@ _RESULT_KEYS = ("result", "output", "error")
 
 
 class GeminiDialect(Dialect):
-    """The format of the Gemini API, written in snake_case."""
+    """The format of the Gemini API, written in snake_case.
+
+    Example:
+        >>> GeminiDialect().read_part({"functionCall": {"name": "add", "args": {"a": 1}}})[0].name
+        'add'
+    """
 
     provider = "gemini"
 
