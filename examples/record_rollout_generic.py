@@ -2,12 +2,12 @@
 
     OPENREWARD_API_KEY=... python examples/record_rollout_generic.py
 
-The program of OpenReward's documentation: only the first import is another. What it records is in
-runs/custom-ctf-rollouts, and on the platform where OPENREWARD_API_KEY is set.
+This is the program of OpenReward's documentation with one import changed. The record is in runs/custom-ctf-rollouts, and on
+the platform if OPENREWARD_API_KEY is set.
 """
 
 # mypy: disable-error-code="union-attr,arg-type"
-# (the program of the documentation, which was not written for a type checker)
+# The program of the documentation was not written for a type checker.
 
 import json
 

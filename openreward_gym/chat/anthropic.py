@@ -27,7 +27,12 @@ _OWN_TYPES = frozenset({"tool_use", "thinking", "redacted_thinking"})
 
 
 class AnthropicDialect(Dialect):
-    """The format of Anthropic's messages API."""
+    """The format of Anthropic's messages API.
+
+    Example:
+        >>> AnthropicDialect().read_message({"role": "assistant", "content": "Hi", "stop_reason": "end_turn"}).ended
+        'stop'
+    """
 
     provider = "anthropic"
 
@@ -35,7 +40,9 @@ class AnthropicDialect(Dialect):
         content = data.get("content")
         if "role" not in data or not isinstance(content, list):
             return False
-        return data.get("type") == "message" or any(isinstance(part, dict) and self.is_part(part) for part in content)
+        if data.get("type") == "message" or "stop_reason" in data:
+            return True
+        return any(isinstance(part, dict) and self.is_part(part) for part in content)
 
     def is_part(self, data: Mapping[str, Json]) -> bool:
         kind = data.get("type")
@@ -45,7 +52,7 @@ class AnthropicDialect(Dialect):
         if not isinstance(data, Mapping):
             raise TypeError(f"a message is a dictionary or an SDK object, not {type(data).__name__}")
         role = data.get("role")
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             raise ValueError(f"a message's role is user, assistant or system, not {role!r}")
         blocks = self.read_content(data.get("content"))
         if role != "assistant":

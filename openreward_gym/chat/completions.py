@@ -49,6 +49,11 @@ class OpenAIChatDialect(Dialect):
 
     Args:
         reasoning: The field for past reasoning when messages are written.
+
+    Example:
+        >>> messages = OpenAIChatDialect().read({"role": "assistant", "content": "4", "reasoning_content": "2 and 2"})
+        >>> OpenAIChatDialect(reasoning="reasoning").write(messages)[1]
+        [{'role': 'assistant', 'content': '4', 'reasoning': '2 and 2'}]
     """
 
     provider = "openai"
@@ -73,7 +78,7 @@ class OpenAIChatDialect(Dialect):
         if role == "assistant":
             weight = number(data, "weight")  # of OpenAI's files for fine-tuning
             return assistant(self._assistant_blocks(data), Sampled(), rest_of(data, *_KNOWN), weight=weight)
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             raise ValueError(f"a chat message's role is system, developer, user, assistant, tool or function, not {role!r}")
         rest = rest_of(data, "role", "content")
         if role == "developer":

@@ -33,7 +33,12 @@ _RESULT_KEYS = ("result", "output", "error")
 
 
 class GeminiDialect(Dialect):
-    """The format of the Gemini API, written in snake_case."""
+    """The format of the Gemini API, written in snake_case.
+
+    Example:
+        >>> GeminiDialect().read_part({"functionCall": {"name": "add", "args": {"a": 1}}})[0].name
+        'add'
+    """
 
     provider = "gemini"
 
@@ -51,7 +56,7 @@ class GeminiDialect(Dialect):
         if isinstance(data.get("candidates"), list):
             return self._answer(data)
         role = data.get("role") or "user"
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             raise ValueError(f"a content's role is user or model, not {role!r}")
         blocks = self.read_content(data.get("parts"))
         if _ROLES[role] == "assistant":
@@ -161,8 +166,8 @@ class GeminiDialect(Dialect):
             return {"function_call": {**identity, "name": block.name, "args": dict(block.arguments or {}), **inner}, **rest}
         key = "error" if block.is_error else rest.pop("key", "result")
         response = rest.pop("response", None) or {key: text_of(block.blocks)}
-        inner = {key: rest.pop(key) for key in ("will_continue", "scheduling", "parts") if key in rest}
-        return {"function_response": {**identity, "name": block.name, "response": response, **inner}, **rest}
+        beside = {name: rest.pop(name) for name in ("will_continue", "scheduling", "parts") if name in rest}
+        return {"function_response": {**identity, "name": block.name, "response": response, **beside}, **rest}
 
 
 def _snake(data: Mapping[str, Json]) -> dict[str, Json]:

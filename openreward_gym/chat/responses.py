@@ -45,7 +45,13 @@ _PARTS = ("refusal", "input_image", "input_file", "input_audio")
 
 
 class OpenAIResponsesDialect(Dialect):
-    """The format of OpenAI's Responses API."""
+    """The format of OpenAI's Responses API.
+
+    Example:
+        >>> items = [{"type": "reasoning", "id": "r", "summary": []}, {"role": "assistant", "content": "Hi"}]
+        >>> [len(message.blocks) for message in OpenAIResponsesDialect().read(items)]
+        [2]
+    """
 
     provider = "openai"
 

@@ -187,8 +187,11 @@ def _usage(usages: Iterable[Json]) -> Usage | None:
     known = [usage for usage in usages if usage]
     if not known:
         return None
-    names = ("input_tokens", "output_tokens", "input_tokens_cache_read", "reasoning_tokens")
-    return Usage(*(total(*(usage.get(name) for usage in known)) for name in names))
+
+    def sum_of(name: str) -> int | None:
+        return total(*(usage.get(name) for usage in known))
+
+    return Usage(sum_of("input_tokens"), sum_of("output_tokens"), sum_of("input_tokens_cache_read"), sum_of("reasoning_tokens"))
 
 
 def _time(value: Json) -> str | None:

@@ -99,13 +99,13 @@ def rollout_of(row: Mapping[str, Json], row_id: str) -> Rollout:
 
 
 def _messages(prompt: Json, completion: Json) -> list[Message]:
-    given: list[Message] = []
+    prompt_messages: list[Message] = []
     if prompt is not None:
-        given = [UserMessage(prompt)] if isinstance(prompt, str) else _chat(prompt)
-    given = [message.replace(origin="given") for message in given]
+        prompt_messages = [UserMessage(prompt)] if isinstance(prompt, str) else _chat(prompt)
+    prompt_messages = [message.replace(origin="given") for message in prompt_messages]
     if not isinstance(completion, str):
-        return with_origins([*given, *_chat(completion)])
-    return [*given, AssistantMessage(completion, origin=None if _OTHER_TURNS.search(completion) else "policy")]
+        return with_origins([*prompt_messages, *_chat(completion)])
+    return [*prompt_messages, AssistantMessage(completion, origin=None if _OTHER_TURNS.search(completion) else "policy")]
 
 
 def _chat(messages: Json) -> list[Message]:

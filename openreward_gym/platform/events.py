@@ -196,19 +196,14 @@ def _milliseconds(time: str | None) -> int:
     return 0 if moment is None else round(moment.timestamp() * 1000)
 
 
-def _clean(event: Mapping[str, Json]) -> dict[str, Json]:
+def _clean(value: Json) -> Json:
     """Return an event without None values, NUL characters and lone surrogates, which the platform does not store."""
-    cleaned: dict[str, Json] = _cleaned(event)
-    return cleaned
-
-
-def _cleaned(value: Json) -> Json:
     if isinstance(value, str):
         return escape_surrogates(value.replace("\x00", ""))
     if isinstance(value, Mapping):
-        return {_cleaned(str(key)): _cleaned(item) for key, item in value.items() if item is not None}
+        return {_clean(str(key)): _clean(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
-        return [_cleaned(item) for item in value]
+        return [_clean(item) for item in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return str(value)
     return value

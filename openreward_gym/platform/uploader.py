@@ -191,6 +191,11 @@ class Uploader:
 
     Raises:
         ConfigurationError: The key is missing, the URL is not valid, or the run is in a remote folder.
+
+    Example:
+        >>> uploader = Uploader("runs/first", base_url="http://127.0.0.1:8080")
+        >>> uploader.close().sent  # nothing is recorded in that folder yet
+        0
     """
 
     def __init__(

@@ -140,9 +140,9 @@ def test_damage_is_named_by_line_and_reason_and_the_rest_is_read(tmp_path: Path)
         b'{"a":' + b"[" * 100_000,
     ]
     path.write_bytes(b"\n".join([good, b"", *bad, good]))
-    found = list(nemo_gym.read(path))
-    assert [isinstance(item, Rollout) for item in found] == [True, *[False] * len(bad), True]
-    damages = [item for item in found if isinstance(item, Damage)]
+    items = list(nemo_gym.read(path))
+    assert [isinstance(item, Rollout) for item in items] == [True, *[False] * len(bad), True]
+    damages = [item for item in items if isinstance(item, Damage)]
     assert [damage.line for damage in damages] == [3, 4, 5, 6, 7, 8]
     assert "not JSON" in damages[0].reason
     assert "a JSON list, not an object" in damages[1].reason

@@ -23,10 +23,10 @@ from openreward_gym.types import Message, Rollout, TextBlock
 
 
 def rollouts_of(source: str, path: Path | str, **options: Any) -> list[Rollout]:
-    found = list(read(source, path, **options))
-    for item in found:
+    items = list(read(source, path, **options))
+    for item in items:
         assert isinstance(item, Rollout), item
-    return [item for item in found if isinstance(item, Rollout)]
+    return [item for item in items if isinstance(item, Rollout)]
 
 
 def write_lines(path: Path, *rows: Any) -> Path:
@@ -88,9 +88,9 @@ def test_what_is_something_else_is_damage(source: str, tmp_path: Path) -> None:
     path = tmp_path / "trial_x.jsonl"
     for content in (b"\x00\xff\n[]\n", b'{"a": 1}\n', b'{"type": 3}\n{"traces": [3]}\n{"messages": 3}\n{"traces": 3}\n'):
         path.write_bytes(content)
-        found = list(read(source, path))
-        assert all(isinstance(item, Damage) for item in found)
-        assert found or source == "firehorse"
+        items = list(read(source, path))
+        assert all(isinstance(item, Damage) for item in items)
+        assert items or source == "firehorse"
 
 
 def test_an_unknown_importer_is_refused_with_the_known_names() -> None:
@@ -221,8 +221,8 @@ def test_verifiers(tmp_path: Path) -> None:
     failed = {**TRACE, "id": "t2", "ok": False, "is_completed": False, "errors": [{"type": "E", "message": "m"}], "rewards": {}}
     loop = {**TRACE, "nodes": [{"parent": 0, "message": {"role": "user", "content": "x"}}]}
     write_lines(tmp_path / "traces.jsonl", episode, {**episode, "traces": [failed]}, {**episode, "traces": [loop]}, {"no": 1})
-    found = list(read("verifiers", tmp_path))
-    rollout, error = (item for item in found if isinstance(item, Rollout))
+    items = list(read("verifiers", tmp_path))
+    rollout, error = (item for item in items if isinstance(item, Rollout))
     assert roles(rollout) == ["user", "assistant", "tool", "assistant"]
     turn = rollout.messages[1]
     assert turn.sampled is not None
@@ -241,7 +241,7 @@ def test_verifiers(tmp_path: Path) -> None:
     assert rollout.metadata is not None
     assert len(rollout.metadata["verifiers"]["other_nodes"]) == 1
     assert (error.status, error.error, error.reward) == ("error", "E: m", None)
-    damages = [item for item in found if isinstance(item, Damage)]
+    damages = [item for item in items if isinstance(item, Damage)]
     assert [(damage.line, damage.reason) for damage in damages] == [
         (3, "its messages do not form a path: node 0"),
         (4, 'no "traces": this is not an episode of verifiers'),

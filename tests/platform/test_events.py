@@ -113,9 +113,9 @@ def _duration(rollout: Rollout, events: list[dict[str, Any]]) -> dict[str, Any]:
 def strings(value: Any) -> list[str]:
     """All texts inside a JSON value, keys included."""
     if isinstance(value, dict):
-        return [found for item in [*value, *value.values()] for found in strings(item)]
+        return [text for item in [*value, *value.values()] for text in strings(item)]
     if isinstance(value, list):
-        return [found for item in value for found in strings(item)]
+        return [text for item in value for text in strings(item)]
     return [value] if isinstance(value, str) else []
 
 
@@ -125,13 +125,13 @@ def test_any_rollout_has_events_that_a_strict_platform_takes(rollout: Rollout) -
     events = list(events_of(rollout, untimed_ms=5))
     text = json.dumps(events, ensure_ascii=False, allow_nan=False)
     assert text.encode("utf-8")
-    assert not any("\x00" in found for found in strings(events))
+    assert not any("\x00" in text for text in strings(events))
     assert events[0]["eventType"] == "rollout"
-    said = [event for event in events if event["eventType"] == "message"]
-    assert [event["index"] for event in said] == list(range(len(said)))
-    assert len({event["eventId"] for event in said}) == len(said)
+    messages = [event for event in events if event["eventType"] == "message"]
+    assert [event["index"] for event in messages] == list(range(len(messages)))
+    assert len({event["eventId"] for event in messages}) == len(messages)
     assert list(events_of(rollout, untimed_ms=5)) == events
-    rewards = [event["reward"] for event in said if "reward" in event]
+    rewards = [event["reward"] for event in messages if "reward" in event]
     assert len(rewards) == sum(message.reward is not None for message in rollout.messages)
 
 
