@@ -34,8 +34,8 @@ VERSION: str = PROJECT["version"]
 
 def test_the_version_stands_in_pyproject_alone() -> None:
     assert openreward_gym.__version__ == VERSION
-    typed = [path.name for path in (ROOT / "openreward_gym").rglob("*.py") if f'"{VERSION}"' in path.read_text(encoding="utf-8")]
-    assert typed == []
+    sources = (ROOT / "openreward_gym").rglob("*.py")
+    assert [path.name for path in sources if f'{VERSION}"' in path.read_text(encoding="utf-8")] == []
 
 
 @pytest.mark.anyio
