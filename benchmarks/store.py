@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import MessageRecord, Rollout, TextPart, ToolCallPart
+from openreward_gym.types import AssistantMessage, Message, Rollout, TextBlock, ToolCall, ToolMessage, UserMessage
 
 REPEATS = 5
 
@@ -31,11 +31,11 @@ REPEATS = 5
 def example(number: int, kilobytes: int) -> Rollout:
     """Return a rollout of eight turns and about `kilobytes` KB."""
     text = f"{number} " + "The quick brown fox jumps over the lazy dog. " * (kilobytes * 1024 // 16 // 45)
-    messages = [MessageRecord(role="user", blocks=[TextPart(text=text)])]
+    messages: list[Message] = [UserMessage(text, origin="given")]
     for turn in range(7):
-        call = ToolCallPart(id=f"call-{turn}", name="bash", input={"command": "ls"}, input_text='{"command": "ls"}')
-        messages.append(MessageRecord(role="assistant", blocks=[TextPart(text=text), call]))
-        messages.append(MessageRecord(role="tool", blocks=[TextPart(text=text)], tool_call_id=f"call-{turn}", reward=0.1))
+        call = ToolCall("bash", {"command": "ls"}, f"call-{turn}", '{"command": "ls"}')
+        messages.append(AssistantMessage([TextBlock(text), call], origin="policy"))
+        messages.append(ToolMessage(text, f"call-{turn}", reward=0.1, origin="environment"))
     return Rollout(name=str(number), status="completed", messages=messages, reward=0.7)
 
 

@@ -1,0 +1,30 @@
+"""Rollouts on disk: a run is a folder of JSONL shards, with images, labels, groups and failures beside them.
+
+`RolloutStore` writes and reads a run; `merge` makes one run of several; the JSON Schema of a line is `rollout_schema()`.
+Nothing here imports the network: a run can be read wherever its folder is.
+"""
+
+from openreward_gym.store.folder import Compression
+from openreward_gym.store.labels import Label, read_labels, write_label
+from openreward_gym.store.merge import MergeReport, merge
+from openreward_gym.store.records import Damage, Failure, Group, read_groups
+from openreward_gym.store.schema import rollout_schema
+from openreward_gym.store.store import RolloutStore, RolloutView
+from openreward_gym.store.writer import Fsync
+
+__all__ = [
+    "Compression",
+    "Damage",
+    "Failure",
+    "Fsync",
+    "Group",
+    "Label",
+    "MergeReport",
+    "RolloutStore",
+    "RolloutView",
+    "merge",
+    "read_groups",
+    "read_labels",
+    "rollout_schema",
+    "write_label",
+]

@@ -1,4 +1,4 @@
-"""Images of rollouts, each once, as files named by their SHA-256 in a run's `images/`."""
+"""Images of rollouts: one file per image, named by its SHA-256, in the `images/` folder of a run."""
 
 from __future__ import annotations
 
@@ -10,30 +10,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from openreward_gym.errors import StoreError
+from openreward_gym.images import EXTENSIONS, extension_of
 from openreward_gym.store.folder import Folder
 
-_EXTENSIONS = {
-    "image/png": "png",
-    "image/jpeg": "jpg",
-    "image/gif": "gif",
-    "image/webp": "webp",
-    "image/bmp": "bmp",
-    "image/svg+xml": "svg",
-}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def move_out(record: dict[str, Any], folder: Folder, *, sync: bool = False) -> None:
     """Write the images inside `record` (a rollout as a dictionary) to the folder and leave their SHA-256 in their place.
 
-    An image whose data is not plain base64 stays where it is: it could not be given back as it was.
+    An image whose data is not plain base64 stays in the record, because it could not be restored exactly.
     """
     for part in _images(record):
         content = _decode(part.get("data"))
         if content is None:
             continue
         sha256 = hashlib.sha256(content).hexdigest()
-        name = f"images/{sha256}.{_EXTENSIONS.get(_mime_type(part), 'bin')}"
+        name = f"images/{sha256}.{extension_of(_mime_type(part))}"
         if not folder.has(name):
             folder.write_bytes(name, content, sync=sync)
         del part["data"]
@@ -41,7 +34,7 @@ def move_out(record: dict[str, Any], folder: Folder, *, sync: bool = False) -> N
 
 
 def move_in(record: dict[str, Any], read_image: Callable[[str], bytes]) -> None:
-    """Put the images' data back into `record`, in place of their SHA-256."""
+    """Put the data of the images back into `record`, in place of their SHA-256."""
     for part in _images(record):
         if part.get("data") is None and isinstance(part.get("sha256"), str):
             part["data"] = base64.b64encode(read_image(part["sha256"])).decode("ascii")
@@ -49,14 +42,14 @@ def move_in(record: dict[str, Any], read_image: Callable[[str], bytes]) -> None:
 
 
 def read(folder: Folder, sha256: str) -> bytes:
-    """The image's bytes.
+    """Return the bytes of an image.
 
     Raises:
         StoreError: There is no such image, its name is not a SHA-256, or its bytes are not what was written.
     """
     if not _SHA256.fullmatch(sha256):
         raise StoreError(f"{sha256[:80]!r} is not a SHA-256 (64 lower-case hexadecimal digits)")
-    for extension in (*_EXTENSIONS.values(), "bin"):
+    for extension in (*EXTENSIONS, "bin"):
         try:
             content = folder.read_bytes(f"images/{sha256}.{extension}")
         except FileNotFoundError:

@@ -1,15 +1,15 @@
-"""What readers think of rollouts: a rating, tags and a note each, in a run's `labels.jsonl`."""
+"""Labels that readers give to rollouts (a rating, tags, a note), in a run's `labels.jsonl`."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.jsonio import loads
 from openreward_gym.store.folder import folder_at
 from openreward_gym.types.rollout import check_schema, line_of, now_iso
 
@@ -23,13 +23,13 @@ MAX_TAG = 100
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a reader thinks of the rollout `rollout`.
+    """A reader's label of the rollout whose id is `rollout`.
 
     Attributes:
         rating: 1 (worst) to 5; None where not rated.
-        tags: Free words, in the order in which they were given.
+        tags: Free words, in the reader's order.
         note: Free text.
-        time: When it was given, ISO 8601 in UTC.
+        time: The time of the label, ISO 8601 in UTC.
     """
 
     rollout: str
@@ -40,24 +40,24 @@ class Label:
 
     @classmethod
     def from_dict(cls, data: Any) -> Label:
-        """Read a label that somebody gives.
+        """Read a label from a request.
 
         Raises:
-            ConfigurationError: It is not a label; the message says what is wrong.
+            ConfigurationError: It is not a label; the message names the field.
         """
         if not isinstance(data, dict) or not isinstance(data.get("rollout"), str) or not data["rollout"]:
             raise ConfigurationError('a label is an object with the id of its "rollout"')
         rating, tags, note = data.get("rating"), data.get("tags") or [], data.get("note") or ""
         if rating is not None and (type(rating) is not int or not 1 <= rating <= 5):
-            raise ConfigurationError(f"a rating is a whole number from 1 to 5 or null, not {str(rating)[:40]!r}")
+            raise ConfigurationError(f"a rating is an integer from 1 to 5 or null, not {str(rating)[:40]!r}")
         if (
             not isinstance(tags, list)
             or len(tags) > MAX_TAGS
             or not all(isinstance(t, str) and 0 < len(t) <= MAX_TAG for t in tags)
         ):
-            raise ConfigurationError(f"tags are a list of at most {MAX_TAGS} texts of 1 to {MAX_TAG} characters")
+            raise ConfigurationError(f"tags are a list of at most {MAX_TAGS} strings of 1 to {MAX_TAG} characters")
         if not isinstance(note, str) or len(note) > MAX_NOTE:
-            raise ConfigurationError(f"a note is a text of at most {MAX_NOTE} characters")
+            raise ConfigurationError(f"a note is a string of at most {MAX_NOTE} characters")
         return cls(data["rollout"], rating, tuple(dict.fromkeys(tags)), note, str(data.get("time") or now_iso()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,25 +69,25 @@ class Label:
 
 
 def read_labels(run: str | os.PathLike[str]) -> dict[str, Label]:
-    """The labels of a run by rollout id: the last one given to each. Lines that are no labels are passed over."""
-    found: dict[str, Label] = {}
+    """Return the labels of a run by rollout id, the last one of each rollout. Lines that are not labels are skipped."""
+    labels: dict[str, Label] = {}
     try:
         data = folder_at(run).read_bytes(FILE)
     except FileNotFoundError:
         return {}
     for line in data.split(b"\n"):
-        with contextlib.suppress(ValueError, RecursionError, RecordError):  # a torn line counts as not written
-            record = json.loads(line)
+        with contextlib.suppress(ValueError, RecordError):  # a torn line counts as not written
+            record = loads(line)
             check_schema(record.get("schema") if isinstance(record, dict) else None, SCHEMA, "label")
             label = Label.from_dict(record)
-            found.pop(label.rollout, None)
+            labels.pop(label.rollout, None)
             if not label.is_empty:
-                found[label.rollout] = label
-    return found
+                labels[label.rollout] = label
+    return labels
 
 
 def write_label(run: str | os.PathLike[str], label: Label) -> None:
-    """Append `label` to the run's labels, in one write: it wins over earlier ones. An empty label takes the rollout's away.
+    """Append `label` to the run's labels in one write. It replaces earlier ones; an empty label removes the rollout's label.
 
     Raises:
         StoreError: It could not be written.
@@ -99,7 +99,7 @@ def write_label(run: str | os.PathLike[str], label: Label) -> None:
         try:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                line = b"\n" + line  # somebody's torn line ends here
+                line = b"\n" + line  # end the torn line of another writer
             if os.write(descriptor, line) != len(line):
                 raise OSError("only a part of the line was written")
             os.fsync(descriptor)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from openreward_gym.errors import StoreError
-from openreward_gym.store.damage import Damage
 from openreward_gym.store.folder import Compression, folder_at
+from openreward_gym.store.records import Damage
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 _FILES = ("run.json", "tasks.jsonl")
 

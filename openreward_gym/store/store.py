@@ -1,30 +1,27 @@
-"""Runs on disk: `RolloutStore` appends rollouts to a run's folder and reads one run, or several, as a sequence."""
+"""`RolloutStore`: a run's folder to append rollouts to, and one run or several to read as a sequence."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, overload
+from urllib.parse import quote
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import images
-from openreward_gym.store.damage import Damage
-from openreward_gym.store.failure import Failure
 from openreward_gym.store.folder import Compression, Folder, ShardWriter, folder_at
 from openreward_gym.store.index import Place, ShardIndex, damaged, read_each
-from openreward_gym.store.view import RolloutView, criteria_met
+from openreward_gym.store.records import Damage, Failure
 from openreward_gym.store.writer import Fsync
-from openreward_gym.types.rollout import Rollout, line_of
-
-_open_stores: weakref.WeakSet[RolloutStore] = weakref.WeakSet()
+from openreward_gym.types import Rollout
+from openreward_gym.types.rollout import line_of
 
 
 class RolloutStore(Sequence[Rollout]):
-    """A run's rollouts: a folder to append to, and a sequence to read.
+    """The rollouts of a run: a folder to append to, and a sequence to read.
 
         store = RolloutStore("runs/my-run")
         store.append(rollout)
@@ -44,10 +41,10 @@ class RolloutStore(Sequence[Rollout]):
 
     Args:
         path: The run's folder, or its address on a file system that fsspec knows (`s3://bucket/runs/mine`). Such a file
-            system takes whole files only: there a shard of up to 4 MB is written again after each rollout (or as `fsync`
-            says), and read through a local copy.
-        run: The run's name, given to rollouts that have none; the folder's name by default.
-        fsync: When to force lines to the disk (see `Fsync`); None for "close" on this machine and "always" elsewhere.
+            system takes whole files only: a shard of up to 4 MB is written again after each rollout (or as `fsync` says),
+            and read through a local copy.
+        run: The name of the run, set on rollouts that have none; the folder's name by default.
+        fsync: When lines are forced to the disk (see `Fsync`); None for "close" on this machine and "always" elsewhere.
         compression: "zstd" compresses a shard when it is closed. Compressed shards are read in any case.
     """
 
@@ -63,16 +60,16 @@ class RolloutStore(Sequence[Rollout]):
 
     @classmethod
     def open(cls, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> RolloutStore:
-        """One run, or several as one; several can only be read.
+        """Open one run, or several as one; several can only be read.
 
         Raises:
             ConfigurationError: No path was given.
         """
-        given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-        if not given:
-            raise ConfigurationError("no run was given: name at least one run's folder")
+        folders = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        if not folders:
+            raise ConfigurationError("no run was named: give at least one run's folder")
         store = cls.__new__(cls)
-        store._open_folders(given, None, None, "")
+        store._open_folders(folders, None, None, "")
         return store
 
     def _open_folders(
@@ -80,7 +77,7 @@ class RolloutStore(Sequence[Rollout]):
     ) -> None:
         self._paths = list(paths)
         self._folders = [folder_at(path) for path in paths]
-        self._given_run = run
+        self._run_name = run
         self._fsync = fsync
         self._compression: Compression = compression
         self._indexes = [ShardIndex(folder, "rollouts") for folder in self._folders]
@@ -88,11 +85,11 @@ class RolloutStore(Sequence[Rollout]):
         self._ids: dict[str, Place] = {}
         self._writers: dict[str, ShardWriter] = {}
         self._lock = threading.RLock()
-        _open_stores.add(self)
+        self._pid = os.getpid()
 
     @property
     def path(self) -> str:
-        """The run's folder; the first one's of several."""
+        """The run's folder; of several runs, the first folder."""
         return str(self._folders[0])
 
     @property
@@ -102,23 +99,25 @@ class RolloutStore(Sequence[Rollout]):
 
     @property
     def run(self) -> str:
-        """The run's name; of several runs, their names with commas."""
-        return self._given_run or ", ".join(folder.name for folder in self._folders)
+        """The name of the run; of several runs, their names joined by commas."""
+        return self._run_name or ", ".join(folder.name for folder in self._folders)
 
     def __repr__(self) -> str:
-        return f"RolloutStore({', '.join(repr(str(folder)) for folder in self._folders)})"
+        counts = ", ".join(f"{sum(count for _, count in index.counts()):,}" for index in self._indexes)
+        known = f": {counts} rollouts" if self._looked else ""
+        return f"<RolloutStore {', '.join(map(str, self._folders))}{known}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (self._paths, self._given_run, self._fsync, self._compression))
+        return (_reopen, (self._paths, self._run_name, self._fsync, self._compression))
 
     # Writing
 
     def append(self, rollout: Rollout) -> None:
-        """Write `rollout` as one line; images inside it go to `images/`, once each.
+        """Write `rollout` as one line. Its images go to `images/`, each image once.
 
         Raises:
             StoreError: It could not be written; the store is as it was before.
-            ConfigurationError: The store is of several runs.
+            ConfigurationError: The store has several runs.
         """
         record = rollout.to_dict()
         if not rollout.run:
@@ -127,12 +126,12 @@ class RolloutStore(Sequence[Rollout]):
         self._append_line("rollouts", line_of(record))
 
     def append_failure(self, failure: Failure) -> None:
-        """Write an attempt without an outcome to `failures/`; raises as `append`."""
+        """Write a failed attempt to `failures/`; raises as `append`."""
         self._append_line("failures", failure.to_line())
 
     def _append_line(self, kind: str, line: str) -> None:
         folder = self._only_folder()
-        with self._lock:
+        with self._locked():
             writer = self._writers.get(kind)
             try:
                 if writer is None:
@@ -143,12 +142,12 @@ class RolloutStore(Sequence[Rollout]):
 
     def _only_folder(self) -> Folder:
         if len(self._folders) > 1:
-            raise ConfigurationError(f"{self!r} is of several runs: open one of them to append to it")
+            raise ConfigurationError(f"{', '.join(self.paths)}: several runs can only be read: open one of them to append to it")
         return self._folders[0]
 
     def close(self) -> None:
-        """Close what was written. The store can still be read; a later `append` begins a new shard."""
-        with self._lock:
+        """Close the shards that were written. The store can still be read; a later `append` begins a new shard."""
+        with self._locked():
             while self._writers:
                 self._writers.popitem()[1].close()
 
@@ -158,21 +157,25 @@ class RolloutStore(Sequence[Rollout]):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _after_fork_in_child(self) -> None:
-        self._lock = threading.RLock()
-        writers, self._writers = self._writers, {}
-        for writer in writers.values():
-            writer.abandon()
+    def _locked(self) -> threading.RLock:
+        """Return the lock. In a forked child, leave the parent's shards to the parent first: the child writes its own."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._lock = threading.RLock()  # another thread of the parent may have held the old one
+            writers, self._writers = self._writers, {}
+            for writer in writers.values():
+                writer.abandon()
+        return self._lock
 
     # Reading
 
     def refresh(self) -> None:
-        """Look at the disk again.
+        """Look for new rollouts on the disk.
 
         Raises:
-            StoreError: A path is no run.
+            StoreError: A path is not a run.
         """
-        with self._lock:
+        with self._locked():
             for folder, index in zip(self._folders, self._indexes, strict=True):
                 if not folder.is_run():
                     raise StoreError(folder.why_no_run())
@@ -180,7 +183,7 @@ class RolloutStore(Sequence[Rollout]):
             self._looked = True
 
     def _counts(self, *, look: bool) -> list[tuple[int, str, int]]:
-        with self._lock:
+        with self._locked():
             if look or not self._looked:
                 self.refresh()
             return [(number, stem, count) for number, index in enumerate(self._indexes) for stem, count in index.counts()]
@@ -189,7 +192,7 @@ class RolloutStore(Sequence[Rollout]):
         return sum(count for _, _, count in self._counts(look=True))
 
     def __iter__(self) -> Iterator[Rollout]:
-        """All rollouts there are now, one in memory at a time."""
+        """Yield all rollouts that are on the disk now, one in memory at a time."""
         for _, rollout in self._stream():
             yield rollout
 
@@ -209,15 +212,15 @@ class RolloutStore(Sequence[Rollout]):
         return self._parse(place, self._indexes[place.folder].line(place.stem, place.number))
 
     def places(self) -> list[Place]:
-        """Where each rollout there is now is, in the order of iteration; a place stays true as the run grows."""
+        """Return the position of each rollout, in the order of iteration; a position stays valid as the run grows."""
         return self._places()
 
     def line(self, place: Place) -> bytes:
-        """The line at a place, unparsed: for those who read very many and parse for themselves."""
+        """Return the line at a position, unparsed, for readers of very many lines that parse for themselves."""
         return self._indexes[place.folder].line(place.stem, place.number)
 
     def read(self, place: Place) -> Rollout:
-        """The rollout at a place.
+        """Return the rollout at a position.
 
         Raises:
             RecordError: The line is not a rollout; the message has its file, line and byte.
@@ -229,12 +232,12 @@ class RolloutStore(Sequence[Rollout]):
     @overload
     def __getitem__(self, index: slice) -> RolloutView: ...
     def __getitem__(self, index: int | slice) -> Rollout | RolloutView:
-        """One rollout, or a view of several that reads them when they are asked for."""
+        """Return one rollout, or a view of several that reads them when they are needed."""
         if isinstance(index, slice):
             return self._view(self._places()[index])
         place = self._place(index, look=index < 0) or (self._place(index, look=True) if index >= 0 else None)
         if place is None:
-            raise IndexError(f"{self!r} has {len(self)} rollouts: there is no number {index}")
+            raise IndexError(f"{self.run} has {len(self)} rollouts: there is no number {index}")
         return self._read(place)
 
     def _view(self, places: list[Place]) -> RolloutView:
@@ -254,25 +257,25 @@ class RolloutStore(Sequence[Rollout]):
         return [Place(number, stem, line) for number, stem, count in self._counts(look=True) for line in range(count)]
 
     def get(self, rollout_id: str) -> Rollout:
-        """The rollout of that id; the last one written, should there be several.
+        """Return the rollout with that id; of several, the last one written.
 
         Raises:
-            KeyError: There is none.
+            KeyError: There is no such rollout.
         """
-        with self._lock:
+        with self._locked():
             if rollout_id not in self._ids:
                 self._find_ids()
             place = self._ids.get(rollout_id)
         if place is None:
-            raise KeyError(f"{self!r} has no rollout {rollout_id!r}")
+            raise KeyError(f"{self.run} has no rollout {rollout_id!r}")
         return self._read(place)
 
     def ids(self, start: int = 0) -> list[str]:
-        """The ids of all rollouts but the first `start`, each once, in the order in which this store came to know them.
+        """Return the ids of all rollouts but the first `start`, each once, in the order in which this store found them.
 
-        Reads the beginnings of lines alone. A later call gives the same ids in the same order, and then the new ones.
+        Only the beginnings of lines are read. A later call returns the same ids in the same order, then the new ones.
         """
-        with self._lock:
+        with self._locked():
             self._find_ids()
             return list(islice(self._ids, start, None))
 
@@ -282,17 +285,17 @@ class RolloutStore(Sequence[Rollout]):
             self._ids.update((identity, Place(number, stem, line)) for identity, stem, line in index.new_ids())
 
     def filter(self, where: Callable[[Rollout], bool] | None = None, **criteria: Any) -> RolloutView:
-        """The rollouts for which `where` is true and that meet every criterion, as a view; reads all of them once.
+        """Return a view of the rollouts for which `where` is true and that meet every criterion. Reads all of them once.
 
         Criteria: `run`, `environment`, `split`, `task` (its id), `group`, `status` and `stop_reason` (each a value or
         a list of values), `min_reward` and `max_reward` (a rollout without a reward meets neither).
         """
-        meets = criteria_met(criteria)
-        found = (place for place, rollout in self._stream() if meets(rollout) and (where is None or where(rollout)))
-        return self._view(list(found))
+        meets = _criteria_met(criteria)
+        places = (place for place, rollout in self._stream() if meets(rollout) and (where is None or where(rollout)))
+        return self._view(list(places))
 
     def readable(self) -> Iterator[Rollout | Damage]:
-        """All rollouts there are now, as iteration gives them, with a `Damage` in place of each line that is none."""
+        """Yield all rollouts as iteration does, with a `Damage` in place of each line that is not a rollout."""
         for number, stem, count in self._counts(look=True):
             for line_number, line in self._indexes[number].lines(stem, count):
                 try:
@@ -302,16 +305,16 @@ class RolloutStore(Sequence[Rollout]):
                     yield Damage(shown, str(error), path, byte)
 
     def damage(self) -> list[Damage]:
-        """Every line that is not a rollout, with its file, line and byte; empty for a run in good order."""
+        """Return every line that is not a rollout, with its file, line and byte."""
         return [item for item in self.readable() if isinstance(item, Damage)]
 
     def failures(self) -> Iterator[Failure]:
-        """The attempts without an outcome, in the order of reading."""
+        """Yield the failed attempts, in the order of reading."""
         for folder in self._folders:
             yield from read_each(folder, "failures", Failure.from_line)
 
     def image(self, sha256: str) -> bytes:
-        """An image's bytes.
+        """Return the bytes of an image.
 
         Raises:
             StoreError: The store has no such image, or it is damaged.
@@ -322,7 +325,7 @@ class RolloutStore(Sequence[Rollout]):
         return images.read(self._folders[-1], sha256)
 
     def with_images(self, rollout: Rollout) -> Rollout:
-        """`rollout` with its images' data inside it again.
+        """Return `rollout` with the data of its images inside it again.
 
         Raises:
             StoreError: An image is missing or damaged.
@@ -338,10 +341,92 @@ def _reopen(paths: list[str | os.PathLike[str]], run: str | None, fsync: Fsync |
     return RolloutStore(paths[0], run=run, fsync=fsync, compression=compression)
 
 
-def _after_fork_in_child() -> None:
-    for store in list(_open_stores):
-        store._after_fork_in_child()
+class RolloutView(Sequence[Rollout]):
+    """A selection of rollouts of a store, read when they are needed; it stays the same while the store grows.
+
+    Attributes:
+        store: The store.
+        places: The positions of the rollouts in the store, in order.
+    """
+
+    def __init__(self, store: RolloutStore, places: list[Place]) -> None:
+        self.store = store
+        self.places = places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> Rollout: ...
+    @overload
+    def __getitem__(self, index: slice) -> RolloutView: ...
+    def __getitem__(self, index: int | slice) -> Rollout | RolloutView:
+        if isinstance(index, slice):
+            return RolloutView(self.store, self.places[index])
+        return self.store.read(self.places[index])
+
+    def __iter__(self) -> Iterator[Rollout]:
+        return map(self.store.read, self.places)
+
+    def filter(self, where: Callable[[Rollout], bool] | None = None, **criteria: Any) -> RolloutView:
+        """Return the rollouts for which `where` is true and that meet every criterion; see `RolloutStore.filter`."""
+        meets = _criteria_met(criteria)
+        read = ((place, self.store.read(place)) for place in self.places)
+        places = [place for place, rollout in read if meets(rollout) and (where is None or where(rollout))]
+        return RolloutView(self.store, places)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} rollouts of {self.store!r}>"
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+_CRITERIA: Mapping[str, Callable[[Rollout], Any]] = {
+    "run": lambda rollout: rollout.run,
+    "environment": lambda rollout: rollout.environment.name,
+    "split": lambda rollout: rollout.environment.split,
+    "task": lambda rollout: rollout.task.id,
+    "group": lambda rollout: rollout.group,
+    "status": lambda rollout: rollout.status,
+    "stop_reason": lambda rollout: rollout.stop_reason,
+}
+
+
+def _criteria_met(criteria: Mapping[str, Any]) -> Callable[[Rollout], bool]:
+    """Return a predicate for rollouts that meet all of `criteria` (those of `RolloutStore.filter`).
+
+    Raises:
+        ConfigurationError: There is no such criterion.
+    """
+    unknown = sorted(set(criteria) - set(_CRITERIA) - {"min_reward", "max_reward"})
+    if unknown:
+        known = ", ".join([*_CRITERIA, "min_reward", "max_reward"])
+        raise ConfigurationError(f"no such criterion: {', '.join(unknown)}; use one of {known}, or `where` for anything else")
+    low, high = criteria.get("min_reward"), criteria.get("max_reward")
+    allowed = {
+        name: value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+        for name, value in criteria.items()
+        if name in _CRITERIA
+    }
+
+    def meets(rollout: Rollout) -> bool:
+        if low is not None and not (rollout.reward is not None and rollout.reward >= low):
+            return False
+        if high is not None and not (rollout.reward is not None and rollout.reward <= high):
+            return False
+        return all(_CRITERIA[name](rollout) in values for name, values in allowed.items())
+
+    return meets
+
+
+VIEWER = "http://127.0.0.1:7860"
+"""The address at which `openreward-gym view` serves by default."""
+
+
+def run_key(folder: str, run: str) -> str:
+    """Return the viewer's name of the run `run` in a folder named `folder`."""
+    return run if run == folder else f"{folder}/{run}"
+
+
+def viewer_address(folder: str, run: str, rollout_id: str, base: str = VIEWER) -> str:
+    """Return the URL of a rollout's page in the viewer; it opens as soon as the rollout is written."""
+    names = (("run", run_key(folder, run)), ("sample", rollout_id))
+    return f"{base}/#/rollouts?" + "&".join(f"{name}={quote(value, safe='', errors='replace')}" for name, value in names)

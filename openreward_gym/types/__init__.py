@@ -1,13 +1,14 @@
-"""The nouns that flow through the package: blocks, messages, tools, calls, outputs, tasks, endings.
+"""The nouns of the package, live and on disk: blocks, messages, tools, tasks, outputs, rollouts.
 
-Plain frozen dataclasses without behaviour beyond reading themselves. What crosses a border has its own shape there:
-the wire's JSON is read and written by `openreward_gym.protocol.wire`, the disk's by `openreward_gym.types.rollout`.
+Frozen dataclasses without behaviour beyond reading themselves. The same objects flow through the envs, are appended to a
+store and are read back from it; `codec` reads and writes them as JSON. The wire's own JSON is the business of
+`openreward_gym.protocol`.
 """
 
+from openreward_gym.jsonio import Json
 from openreward_gym.types.blocks import (
     Block,
     ImageBlock,
-    Json,
     OpaqueBlock,
     ReasoningItem,
     TextBlock,
@@ -16,29 +17,52 @@ from openreward_gym.types.blocks import (
     as_blocks,
     text_of,
 )
-from openreward_gym.types.messages import AssistantMessage, Message, Role, Sampled, SystemMessage, Usage, UserMessage
-from openreward_gym.types.tasks import Split, SplitType, StopReason, Task
+from openreward_gym.types.messages import (
+    AssistantMessage,
+    Ended,
+    Message,
+    Origin,
+    Role,
+    Sampled,
+    SystemMessage,
+    ToolMessage,
+    Usage,
+    UserMessage,
+    is_continuation,
+    join,
+    join_turns,
+    split_results,
+)
+from openreward_gym.types.rollout import Rollout, RolloutEnvironment, Status, Timing
+from openreward_gym.types.tasks import Split, SplitType, StopReason, Task, task_id
 from openreward_gym.types.tools import ErrorKind, TerminalTool, ToolOutput, ToolSet, ToolSpec
 
 __all__ = [
     "AssistantMessage",
     "Block",
+    "Ended",
     "ErrorKind",
     "ImageBlock",
     "Json",
     "Message",
     "OpaqueBlock",
+    "Origin",
     "ReasoningItem",
     "Role",
+    "Rollout",
+    "RolloutEnvironment",
     "Sampled",
     "Split",
     "SplitType",
+    "Status",
     "StopReason",
     "SystemMessage",
     "Task",
     "TerminalTool",
     "TextBlock",
+    "Timing",
     "ToolCall",
+    "ToolMessage",
     "ToolOutput",
     "ToolResult",
     "ToolSet",
@@ -46,5 +70,10 @@ __all__ = [
     "Usage",
     "UserMessage",
     "as_blocks",
+    "is_continuation",
+    "join",
+    "join_turns",
+    "split_results",
+    "task_id",
     "text_of",
 ]

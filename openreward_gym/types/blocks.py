@@ -1,4 +1,4 @@
-"""Blocks: what a message, a prompt or a tool's output is made of."""
+"""Blocks: the pieces of a message, a prompt or a tool's output."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-Json: TypeAlias = Any
-"""A JSON value: what `json.loads` returns."""
+from openreward_gym.jsonio import Json, loads
+from openreward_gym.types.codec import Codec, FieldError, Reader, json_field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TextBlock:
-    """A piece of text. `detail` is free data of the environment; `extra` keeps fields this version does not know."""
+    """A piece of text.
+
+    Attributes:
+        text: The text.
+        detail: Free data of the environment.
+        extra: Fields that this version does not know.
+    """
 
     text: str
     detail: Json = None
@@ -23,12 +29,24 @@ class TextBlock:
     type: Literal["text"] = field(default="text", init=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ImageBlock:
-    """An image, as it came: `data` is base64 text, decoded only when `content` is read."""
+    """An image, kept as it came.
 
-    data: str
-    mime_type: str = "image/png"
+    Attributes:
+        data: The image file as base64 text, decoded only when `content` is read. Empty where `sha256` says which file it is.
+        mime_type: Its media type.
+        sha256: The name of a file in the `images/` folder of a run, which has the bytes; None where `data` has them.
+        detail: Free data of the environment.
+
+    Example:
+        >>> ImageBlock.from_bytes(b"GIF89a", "image/gif").content
+        b'GIF89a'
+    """
+
+    data: str = ""
+    mime_type: str = json_field("mimeType", default="image/png")  # the key of the Open Reward Standard
+    sha256: str | None = None
     detail: Json = None
     extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
     type: Literal["image"] = field(default="image", init=False, repr=False)
@@ -46,13 +64,13 @@ class ImageBlock:
             return b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReasoningItem:
-    """What the model thought. All of its fields are None for reasoning that a provider keeps to itself.
+    """The reasoning of a model. All fields are None for reasoning that a provider does not show at all.
 
     Attributes:
         content: The visible reasoning.
-        content_reference: The provider's handle of hidden reasoning (an id or an encrypted text).
+        content_reference: The provider's handle for hidden reasoning (an id or an encrypted text).
         summary: The provider's summary of hidden reasoning.
         signature: The provider's signature, sent back with the reasoning on the next turn (Anthropic).
     """
@@ -66,7 +84,7 @@ class ReasoningItem:
     type: Literal["reasoning"] = field(default="reasoning", init=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ToolCall:
     """A call of a tool, as the model wrote it.
 
@@ -75,6 +93,12 @@ class ToolCall:
         arguments: The arguments as an object; None where `content` is not a JSON object (a malformed call).
         call_id: Joins the call with its result; empty where the provider gave none.
         content: The arguments' JSON text exactly as the model wrote it; None where only `arguments` is known.
+
+    Example:
+        >>> ToolCall("add", content='{"a": 1}').arguments
+        {'a': 1}
+        >>> ToolCall("add", content='{"a": ').arguments is None
+        True
     """
 
     name: str
@@ -87,12 +111,9 @@ class ToolCall:
 
     def __post_init__(self) -> None:
         if self.arguments is None and self.content is not None:
-            try:
-                value = json.loads(self.content) if self.content.strip() else {}
-            except (ValueError, RecursionError):
-                return
-            if isinstance(value, dict):
-                object.__setattr__(self, "arguments", value)
+            arguments = _strict_object(self.content) if self.content.strip() else {}
+            if arguments is not None:
+                object.__setattr__(self, "arguments", arguments)
 
     @property
     def arguments_json(self) -> str:
@@ -102,9 +123,21 @@ class ToolCall:
         return json.dumps(self.arguments, ensure_ascii=False)
 
 
-@dataclass(frozen=True, slots=True)
+def _strict_object(text: str) -> dict[str, Json] | None:
+    """Return the JSON object that `text` is by RFC 8259; None for any other text, NaN, Infinity and 1e999 in it included."""
+    try:
+        value = loads(text, allow_nan=False)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@dataclass(frozen=True)
 class ToolResult:
-    """What a tool answered to the call `call_id`."""
+    """The answer of a tool to the call `call_id`, as a block of a turn or as an argument of `Recorder`'s `log`.
+
+    In a transcript and in a record each answer is a message of its own: see `ToolMessage`.
+    """
 
     content: str | Sequence[Block] = ""
     call_id: str = ""
@@ -116,32 +149,60 @@ class ToolResult:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
+        """The content as blocks."""
         return as_blocks(self.content)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpaqueBlock:
-    """A block of a type this version does not know, kept as it came."""
+    """A block of a type this version does not know, or that it cannot read, kept as it came."""
 
     raw: Mapping[str, Json]
 
     @property
     def type(self) -> str:
+        """The block's own type; empty where it has none."""
         return str(self.raw.get("type", ""))
 
+    @staticmethod
+    def __codec__() -> Codec:
+        return _OpaqueCodec(OpaqueBlock)
+
+
+class _OpaqueCodec(Codec):
+    """An opaque block is written as it came, or inside `{"type": "opaque"}` where its type is one that a reader would check."""
+
+    def _reader(self) -> Reader:
+        return _read_opaque
+
+    def write(self, value: OpaqueBlock) -> dict[str, Any]:
+        if value.type in _READ_TYPES:
+            return {"type": "opaque", "raw": dict(value.raw)}
+        return {"type": value.type, **value.raw}
+
+
+def _read_opaque(data: Any) -> OpaqueBlock:
+    if data.get("type") == "opaque" and isinstance(data.get("raw"), dict):
+        return OpaqueBlock(data["raw"])
+    if not isinstance(data.get("type", ""), str):
+        raise FieldError("must be a string", data["type"], "type")
+    return OpaqueBlock(data)
+
+
+_READ_TYPES = ("text", "image", "reasoning", "tool_call", "tool_result", "opaque")
 
 Block: TypeAlias = TextBlock | ImageBlock | ReasoningItem | ToolCall | ToolResult | OpaqueBlock
 
 
 def as_blocks(content: str | Sequence[Block]) -> tuple[Block, ...]:
-    """`content` as blocks: a non-empty string is one text block, an empty one none."""
+    """Return `content` as blocks: one text block for a non-empty string, no block for an empty one."""
     if isinstance(content, str):
         return (TextBlock(content),) if content else ()
     return tuple(content)
 
 
 def text_of(blocks: Sequence[Block]) -> str:
-    """The texts of `blocks` joined by a newline; an image shows as a marker, reasoning and calls do not show."""
+    """Join the texts of `blocks` with newlines. An image shows as a marker; reasoning and calls do not show."""
     parts: list[str] = []
     for block in blocks:
         if isinstance(block, TextBlock):

@@ -1,72 +1,66 @@
-"""Messages: the turns of a conversation, and what a provider told about a sampled one."""
+"""Messages: the turns of a conversation, each with the side that produced it, as they flow and as they are recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
-from openreward_gym.types.blocks import Block, Json, ReasoningItem, TextBlock, ToolCall, as_blocks, text_of
+from openreward_gym.jsonio import Json
+from openreward_gym.types.blocks import Block, ReasoningItem, TextBlock, ToolCall, ToolResult, as_blocks
+from openreward_gym.types.codec import Codec
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
+Origin: TypeAlias = Literal["given", "policy", "environment", "client"]
+"""Who produced a message.
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation."""
+- `given`: the task, before the policy spoke or inserted by the environment as history, whatever the role.
+- `policy`: the model that is being recorded.
+- `environment`: the environment or its tools.
+- `client`: this package, such as "there is no such tool"; said to the model, run by nobody.
+"""
 
-    role: Role
-    blocks: tuple[Block, ...]
-    detail: Json = None
-    extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
-
-    @property
-    def text(self) -> str:
-        return text_of(self.blocks)
-
-
-class SystemMessage(Message):
-    """A system turn; `content` is text or blocks."""
-
-    __slots__ = ()
-
-    def __init__(self, content: str | Sequence[Block]) -> None:
-        Message.__init__(self, "system", as_blocks(content))
-
-
-class UserMessage(Message):
-    """A user turn; `content` is text or blocks."""
-
-    __slots__ = ()
-
-    def __init__(self, content: str | Sequence[Block]) -> None:
-        Message.__init__(self, "user", as_blocks(content))
+Ended: TypeAlias = Literal[
+    "stop",
+    "tool_calls",
+    "length",
+    "context_overflow",
+    "refusal",
+    "content_filter",
+    "pause",
+    "malformed",
+    "error",
+    "unknown",
+]
+"""How the sampling of a turn ended, the same words for every provider; the provider's own word is `Sampled.stop_reason`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Usage:
-    """Tokens of one model call. None is "not observed", never zero."""
+    """Token counts of a model call or of a whole rollout. None means "not observed", never zero."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sampled:
-    """What a provider told about one sampled message; every field is None where it did not.
+    """A provider's report on one sampled message. A field is None where the provider did not report it.
 
     Attributes:
-        usage: Tokens.
+        usage: Token counts.
         stop_reason: The provider's own word ("stop", "tool_calls", "end_turn", "length", ...).
-        token_ids: The sampled tokens' ids.
+        token_ids: The ids of the sampled tokens.
         logprobs: Log-probabilities of `token_ids`, natural logarithm, same length.
-        prompt_token_ids: The ids the message was sampled from.
+        prompt_token_ids: The ids that the message was sampled from.
         model: The model that answered.
-        cost_usd: The call's price in US dollars.
+        cost_usd: The price of the call in US dollars.
         duration_s: Seconds from request to answer.
-        metadata: Anything else worth keeping (JSON).
+        metadata: Other JSON data worth keeping.
     """
 
     usage: Usage | None = None
@@ -78,20 +72,156 @@ class Sampled:
     cost_usd: float | None = None
     duration_s: float | None = None
     metadata: Mapping[str, Json] | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: The role in the conversation. It does not tell who produced the message: see `origin`.
+        blocks: The content, in the order in which it was said. Of a tool's message, the content of the answer.
+        origin: Who produced the message; None where that is not known.
+        weight: The turn's weight in a training loss. None means by origin: 1 for `policy`, 0 for the others.
+        ended: How the sampling of the turn ended; None for a turn that was not sampled, or where it is not known.
+        sampled: The provider's report on the turn; None where there is none.
+        call_id: The call that a tool's message answers; None for other roles.
+        name: The name of the tool that answers, or of the speaker; None where not known.
+        is_error: Whether a tool's message is an error.
+        reward: The reward that the environment gave with the message; None where it gave none.
+        finished: Whether the environment ended the episode with the message.
+        started_at: When the turn began, ISO 8601 in UTC; None where not known.
+        ended_at: When the turn ended, likewise.
+        metadata: Free JSON data.
+        extra: Fields that this version does not know.
+
+    Example:
+        >>> message = Message("user", (TextBlock("How warm is it?"),), origin="given")
+        >>> message.text, message.origin
+        ('How warm is it?', 'given')
+        >>> message.replace(weight=0.0).weight
+        0.0
+    """
+
+    role: Role
+    blocks: tuple[Block, ...] = ()
+    origin: Origin | None = None
+    weight: float | None = None
+    ended: Ended | None = None
+    sampled: Sampled | None = None
+    call_id: str | None = None
+    name: str | None = None
+    is_error: bool = False
+    reward: float | None = None
+    finished: bool = False
+    started_at: str | None = None
+    ended_at: str | None = None
+    metadata: Json = None
+    extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The visible text: the text blocks, joined by newlines. Images, reasoning and calls do not show."""
+        return "\n".join(_texts(self.blocks))
+
+    @property
+    def reasoning(self) -> str:
+        """The visible reasoning, or its summary where only that is known; empty if there is none."""
+        return "\n".join(b.content or b.summary or "" for b in self.blocks if isinstance(b, ReasoningItem))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls, in order."""
+        return tuple(b for b in self.blocks if isinstance(b, ToolCall))
+
+    @property
+    def usage(self) -> Usage | None:
+        """The token counts of the turn; None where not observed."""
+        return None if self.sampled is None else self.sampled.usage
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with other values of some fields."""
+        copy = object.__new__(type(self))
+        Message.__init__(copy, **{**{name: getattr(self, name) for name in _FIELDS}, **changes})
+        return copy
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _FIELDS)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @staticmethod
+    def __codec__() -> Codec:
+        return _MessageCodec(Message)
+
+
+_FIELDS = tuple(item.name for item in fields(Message))
+
+
+class SystemMessage(Message):
+    """A system turn.
+
+    Args:
+        content: Text or blocks.
+        **fields: Further fields of `Message`.
+    """
+
+    def __init__(self, content: str | Sequence[Block] = "", **fields: Any) -> None:
+        Message.__init__(self, "system", as_blocks(content), **fields)
+
+
+class UserMessage(Message):
+    """A user turn.
+
+    Args:
+        content: Text or blocks.
+        **fields: Further fields of `Message`.
+    """
+
+    def __init__(self, content: str | Sequence[Block] = "", **fields: Any) -> None:
+        Message.__init__(self, "user", as_blocks(content), **fields)
+
+
+class ToolMessage(Message):
+    """The answer of a tool to one call.
+
+    Args:
+        content: Text or blocks.
+        call_id: The call that it answers; empty where calls have no ids.
+        name: The tool's name.
+        is_error: Whether the answer is an error.
+        **fields: Further fields of `Message`.
+    """
+
+    def __init__(
+        self,
+        content: str | Sequence[Block] = "",
+        call_id: str | None = "",
+        name: str | None = None,
+        is_error: bool = False,
+        **fields: Any,
+    ) -> None:
+        Message.__init__(self, "tool", as_blocks(content), call_id=call_id, name=name, is_error=is_error, **fields)
 
 
 class AssistantMessage(Message):
-    """What a policy returns and an env takes as its action: text, reasoning and tool calls in the order they were said.
+    """An assistant turn: the return value of a policy and the action of an env.
 
     Args:
         content: The text, or all blocks in their order.
         tool_calls: Calls that follow `content`.
-        reasoning: What was thought before `content`.
-        sampled: What the provider told about the message; None where there is no provider.
-    """
+        reasoning: Reasoning that comes before `content`.
+        sampled: The provider's report on the message; None where there is no provider.
+        **fields: Further fields of `Message`.
 
-    # Not slotted: `sampled` is this class's own, and a slotted frozen base takes none from a subclass.
-    sampled: Sampled | None
+    Example:
+        >>> message = AssistantMessage("I look.", [ToolCall("get_weather", {"city": "Oslo"})], reasoning="A city.")
+        >>> message.text, message.reasoning, message.tool_calls[0].name
+        ('I look.', 'A city.', 'get_weather')
+    """
 
     def __init__(
         self,
@@ -100,35 +230,107 @@ class AssistantMessage(Message):
         *,
         reasoning: str | None = None,
         sampled: Sampled | None = None,
+        **fields: Any,
     ) -> None:
         thought: tuple[Block, ...] = (ReasoningItem(reasoning),) if reasoning else ()
-        Message.__init__(self, "assistant", thought + as_blocks(content) + tuple(tool_calls))
-        object.__setattr__(self, "sampled", sampled)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, AssistantMessage):
-            return NotImplemented
-        return self.blocks == other.blocks and self.sampled == other.sampled and self.detail == other.detail
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild_assistant_message, (self.blocks, self.sampled))
-
-    @property
-    def text(self) -> str:
-        """The visible text alone, without reasoning and calls."""
-        return "\n".join(b.text for b in self.blocks if isinstance(b, TextBlock))
-
-    @property
-    def reasoning(self) -> str:
-        """The visible reasoning, or its summary where only that is known; empty if none."""
-        return "\n".join(b.content or b.summary or "" for b in self.blocks if isinstance(b, ReasoningItem))
-
-    @property
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        return tuple(b for b in self.blocks if isinstance(b, ToolCall))
+        Message.__init__(self, "assistant", thought + as_blocks(content) + tuple(tool_calls), sampled=sampled, **fields)
 
 
-def _rebuild_assistant_message(blocks: tuple[Block, ...], sampled: Sampled | None) -> AssistantMessage:
-    return AssistantMessage(blocks, sampled=sampled)
+class _MessageCodec(Codec):
+    """Reads a message as the class of its role."""
+
+    classes: ClassVar[dict[str, type[Message]]] = {
+        "system": SystemMessage,
+        "user": UserMessage,
+        "assistant": AssistantMessage,
+        "tool": ToolMessage,
+    }
+
+    def make(self, values: dict[str, Any]) -> Message:
+        message = object.__new__(self.classes[values["role"]])
+        object.__setattr__(message, "__dict__", values)
+        return message
+
+
+def split_results(message: Message) -> list[Message]:
+    """Return a turn that carries tool results as one `ToolMessage` per result, with the rest between them, in order.
+
+    Providers put the results of several calls into one user turn; in a transcript each is a message of its own. A turn
+    without results is returned as it is. The fields of the turn beside its blocks go to the last message.
+
+    Example:
+        >>> turn = UserMessage([ToolResult("7 C", call_id="a"), ToolResult("9 C", call_id="b"), TextBlock("Go on.")])
+        >>> [(part.role, part.text) for part in split_results(turn)]
+        [('tool', '7 C'), ('tool', '9 C'), ('user', 'Go on.')]
+    """
+    if not any(isinstance(block, ToolResult) for block in message.blocks):
+        return [message]
+    parts: list[Message] = []
+    others: list[Block] = []
+    for block in (*message.blocks, None):
+        if others and (block is None or isinstance(block, ToolResult)):
+            parts.append(Message("user" if message.role == "tool" else message.role, tuple(others)))
+            others = []
+        if isinstance(block, ToolResult):
+            metadata = {"detail": block.detail, **block.extra} if block.extra and block.detail is not None else block.detail
+            metadata = metadata or block.extra or None
+            parts.append(ToolMessage(block.blocks, block.call_id, block.name or None, block.is_error, metadata=metadata))
+        elif block is not None:
+            others.append(block)
+    common = {name: getattr(message, name) for name in _FIELDS if name not in ("role", "blocks", "call_id", "name", "is_error")}
+    if common["metadata"] is None:
+        common["metadata"] = parts[-1].metadata
+    return [*(part.replace(origin=message.origin, weight=message.weight) for part in parts[:-1]), parts[-1].replace(**common)]
+
+
+def _texts(blocks: Iterable[Block]) -> Iterable[str]:
+    for block in blocks:
+        if isinstance(block, TextBlock):
+            yield block.text
+        elif isinstance(block, ToolResult):
+            yield from _texts(block.blocks)
+
+
+# A turn that was logged piece by piece ----------------------------------------------------------------------------------
+
+
+def join_turns(messages: Iterable[Message]) -> list[Message]:
+    """Return `messages` with the pieces of each turn as one message.
+
+    Example:
+        >>> pieces = [Message("assistant", (ReasoningItem("A sum."),)), Message("assistant", (TextBlock("4"),))]
+        >>> [len(turn.blocks) for turn in join_turns(pieces)]
+        [2]
+    """
+    turns: list[Message] = []
+    for message in messages:
+        if turns and is_continuation(message, turns[-1]):
+            turns[-1] = join(turns[-1], message)
+        else:
+            turns.append(message)
+    return turns
+
+
+def is_continuation(piece: Message, turn: Message) -> bool:
+    """Return True if `piece`, logged right after `turn`, is part of the same assistant turn.
+
+    In a turn reasoning comes before text and text before calls, and there is one text. A turn with a reward, metadata or a
+    provider's report is complete.
+    """
+    if turn.role != "assistant" or piece.role != "assistant" or not turn.blocks or not piece.blocks:
+        return False
+    if turn.origin != piece.origin or turn.weight != piece.weight:
+        return False
+    if turn.finished or turn.reward is not None or turn.metadata is not None or turn.sampled is not None:
+        return False
+    last, first = _rank(turn.blocks[-1]), _rank(piece.blocks[0])
+    return last < first or (last == first != 1)
+
+
+def join(turn: Message, piece: Message) -> Message:
+    """Return `turn` with `piece` at its end, and with what the piece says of the whole turn."""
+    return piece.replace(blocks=turn.blocks + piece.blocks, started_at=turn.started_at)
+
+
+def _rank(block: Block) -> int:
+    return 0 if isinstance(block, ReasoningItem) else 2 if isinstance(block, ToolCall) else 1

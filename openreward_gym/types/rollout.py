@@ -1,263 +1,144 @@
 """The record of a rollout, version 1: one episode, whole, as one line of JSON.
 
-The models keep fields they do not know, so a record written by a newer minor version passes through unharmed; a newer
-*major* version is refused (`SchemaVersionError`). A field left at its default is not written. Text is exact: big
-integers, all digits of a float, NUL and lone surrogates survive `to_line` and `from_line`.
+A record written by a newer minor version passes through unharmed, its unknown fields included; a newer *major* version is
+refused (`SchemaVersionError`). Text is exact: big integers, all digits of a float, NUL and lone surrogates survive
+`to_line` and `from_line`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainSerializer, Tag, ValidationError, WithJsonSchema
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from openreward_gym.errors import RecordError, SchemaVersionError
-from openreward_gym.types import Json
+from openreward_gym.jsonio import Json, dumps, loads
+from openreward_gym.types import codec
+from openreward_gym.types.html import rollout_html
+from openreward_gym.types.messages import Message, Usage
+from openreward_gym.types.tasks import Task
+from openreward_gym.types.tools import TerminalTool, ToolSpec
 
 SCHEMA = "openreward-gym/rollout/1"
 
-_Read = TypeVar("_Read", bound=BaseModel)
+T = TypeVar("T")
 
 Status: TypeAlias = Literal["completed", "truncated", "error", "cancelled", "running"]
-
-# JSON has no NaN and no infinities: they are written as the strings that float() reads back.
-Number: TypeAlias = Annotated[
-    float,
-    PlainSerializer(lambda x: x if math.isfinite(x) else str(x), return_type=Any, when_used="unless-none"),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}),
-]
+"""The state of an episode at its end; `running` for one that is still being recorded."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="allow", populate_by_name=True, validate_assignment=False)
+@dataclass(slots=True)
+class RolloutEnvironment:
+    """The environment of a rollout.
 
-
-class TextPart(_Model):
-    """A piece of text."""
-
-    type: Literal["text"] = "text"
-    text: str
-    detail: Json = None
-
-
-class ImagePart(_Model):
-    """An image: `data` (base64) inline, or `sha256` of a file in the store's `images/` folder."""
-
-    type: Literal["image"] = "image"
-    mime_type: str = Field(default="image/png", alias="mimeType")
-    data: str | None = None
-    sha256: str | None = None
-    detail: Json = None
-
-
-class ReasoningPart(_Model):
-    """What the model thought; `text` is None where the provider hides it."""
-
-    type: Literal["reasoning"] = "reasoning"
-    text: str | None = None
-    summary: str | None = None
-    reference: str | None = None
-    signature: str | None = None
-    detail: Json = None
-
-
-class ToolCallPart(_Model):
-    """A call; `input` is None where the model's `input_text` is not a JSON object.
-
-    `input_text` is the arguments' JSON as the model wrote it; None where it is not known.
+    Attributes:
+        name: Its name. variant: One of the variants of a deployment; None for the default.
+        split: The split of the task; None where not known.
+        origin: Scheme, host and port of its server, nothing else; None for the hosted platform.
+        server_version: The server's own word on its version; None where not known.
     """
-
-    type: Literal["tool_call"] = "tool_call"
-    id: str = ""
-    name: str
-    input: dict[str, Any] | None = None
-    input_text: str | None = None
-    detail: Json = None
-
-
-class OtherPart(_Model):
-    """A block of a type this version does not know, as it came."""
-
-    type: str = Field(default="", json_schema_extra={"not": {"enum": ["text", "image", "reasoning", "tool_call"]}})
-
-
-_PARTS = {"text": TextPart, "image": ImagePart, "reasoning": ReasoningPart, "tool_call": ToolCallPart}
-
-
-def _part_tag(value: Any) -> str:
-    kind = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
-    return kind if isinstance(kind, str) and kind in _PARTS else "other"
-
-
-Part: TypeAlias = Annotated[
-    Annotated[TextPart, Tag("text")]
-    | Annotated[ImagePart, Tag("image")]
-    | Annotated[ReasoningPart, Tag("reasoning")]
-    | Annotated[ToolCallPart, Tag("tool_call")]
-    | Annotated[OtherPart, Tag("other")],
-    Discriminator(_part_tag),
-]
-
-
-class TokenUsage(_Model):
-    """Token counts; None is "not observed", never zero."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-class MessageRecord(_Model):
-    """One turn. `reward` None: the environment gave none with this message. Times are ISO 8601, UTC.
-
-    `logprobs` are natural logarithms, one for each of `token_ids`; `prompt_token_ids` is what was sampled from.
-    A message of role "tool" is the answer to the call `tool_call_id`.
-    """
-
-    role: Literal["system", "user", "assistant", "tool"]
-    blocks: list[Part] = Field(default_factory=list)
-    tool_call_id: str | None = None
-    name: str | None = None
-    is_error: bool = False
-    reward: Number | None = None
-    finished: bool = False
-    usage: TokenUsage | None = None
-    stop_reason: str | None = None
-    token_ids: list[int] | None = None
-    prompt_token_ids: list[int] | None = None
-    logprobs: list[Number] | None = None
-    model: str | None = None
-    cost_usd: Number | None = None
-    started_at: str | None = None
-    ended_at: str | None = None
-    metadata: Json = None
-
-    @property
-    def text(self) -> str:
-        """The visible text: its text blocks, joined by newlines."""
-        return "\n".join(part.text for part in self.blocks if isinstance(part, TextPart))
-
-    @property
-    def reasoning(self) -> str:
-        return "\n".join(part.text or part.summary or "" for part in self.blocks if isinstance(part, ReasoningPart))
-
-    @property
-    def tool_calls(self) -> list[ToolCallPart]:
-        return [part for part in self.blocks if isinstance(part, ToolCallPart)]
-
-
-class EnvironmentRecord(_Model):
-    """Where it ran. `origin` is scheme, host and port only."""
 
     name: str = ""
     variant: str | None = None
     split: str | None = None
     origin: str | None = None
     server_version: str | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
 
 
-class TaskRecord(_Model):
-    """What was to be done. `id` is `task_id(...)`: equal for equal tasks, over runs and machines."""
-
-    id: str = ""
-    index: int | None = None
-    spec: dict[str, Any] | None = None
-    golden_answer: Json = None
-
-
-class ToolRecord(_Model):
-    """A tool as the model was given it; `input_schema` None: it takes no arguments."""
-
-    name: str
-    description: str = ""
-    input_schema: dict[str, Any] | None = None
-
-
-class TerminalToolRecord(_Model):
-    """The hidden tool to which a plain message goes."""
-
-    name: str
-    arg: str | None = None
-    description: str = ""
-
-
-class Timing(_Model):
+@dataclass(frozen=True)
+class Timing:
     """Seconds spent in `reset`, in the environment's steps and in the policy; None where not observed."""
 
-    reset_s: Number | None = None
-    environment_s: Number | None = None
-    policy_s: Number | None = None
+    reset_s: float | None = None
+    environment_s: float | None = None
+    policy_s: float | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
 
 
-class Rollout(_Model):
+@dataclass(slots=True)
+class Rollout:
     """The record of one episode (`"schema": "openreward-gym/rollout/1"`).
 
     Attributes:
+        status: The state at the end; `stop_reason` says why (a `StopReason`, or another system's word).
         id: A uuid.
         run: The run it belongs to. name: The rollout's own name.
+        environment, task: The problem. `task.split` is `environment.split`, and is written there alone.
         group: Rollouts that are compared share it. sample: Its number in the group. attempt: 0 for the first try.
-        step: The training step. advantage, discard_reason, labels: what a trainer or a reader adds.
+        step: The training step. advantage, discard_reason, labels: additions of a trainer or a reader.
         model: Run info (name, type, checkpoint, algorithm, ...). sampling: temperature, max tokens, seed, ...
-        tools: The tools the model was given; terminal_tool: where its plain message went, None if nowhere.
+        tools: The tools the model was given. terminal_tool: The receiver of its plain message, None if there was none.
+        messages: The conversation; each message says who produced it (`origin`).
         reward: The return, the sum of the step rewards; None where no reward was given.
         final_reward: The last reward that was not null.
         metrics: Named numbers.
-        status: How it ended; stop_reason: why (a `StopReason`).
-        usage: Total tokens; None parts were not observed.
-        versions, metadata: provenance and free data.
+        error: The words of a failure; None if there was none.
+        usage: Total tokens; None parts were not observed. cost_usd: total price in US dollars.
+        seed: The seed of the reset; None if there was none.
+        versions, metadata: provenance and free data. extra: fields that this version does not know.
+
+    Example:
+        >>> rollout = Rollout(status="completed", messages=[Message("user", origin="given")], reward=1.0)
+        >>> Rollout.from_line(rollout.to_line()) == rollout
+        True
     """
 
     SCHEMA: ClassVar[str] = SCHEMA
 
-    id: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    status: Status
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
     run: str = ""
     name: str = ""
-    environment: EnvironmentRecord = Field(default_factory=EnvironmentRecord)
-    task: TaskRecord = Field(default_factory=TaskRecord)
+    environment: RolloutEnvironment = field(default_factory=RolloutEnvironment)
+    task: Task = field(default_factory=Task)
     group: str | None = None
     sample: int | None = None
     attempt: int = 0
     step: int | None = None
-    advantage: Number | None = None
+    advantage: float | None = None
     discard_reason: str | None = None
-    labels: list[Any] | None = None
-    model: dict[str, Any] | None = None
-    sampling: dict[str, Any] | None = None
-    tools: list[ToolRecord] | None = None
-    terminal_tool: TerminalToolRecord | None = None
-    messages: list[MessageRecord] = Field(default_factory=list)
-    reward: Number | None = None
-    final_reward: Number | None = None
-    metrics: dict[str, Number | None] | None = None
-    status: Status
+    labels: list[Json] | None = None
+    model: dict[str, Json] | None = None
+    sampling: dict[str, Json] | None = None
+    tools: list[ToolSpec] | None = None
+    terminal_tool: TerminalTool | None = None
+    messages: list[Message] = field(default_factory=list)
+    reward: float | None = None
+    final_reward: float | None = None
+    metrics: dict[str, float | None] | None = None
     stop_reason: str = ""
     error: str | None = None
     started_at: str | None = None
     ended_at: str | None = None
     timing: Timing | None = None
-    usage: TokenUsage | None = None
-    cost_usd: Number | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
     seed: int | None = None
     versions: dict[str, str] | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, Json] | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The record as JSON values, `schema` and `id` first; fields at their defaults are left out."""
-        dump = self.model_dump(exclude_defaults=True, by_alias=True)
-        dump.pop("schema", None)
-        for message, given in zip(dump.get("messages", ()), self.messages, strict=True):
-            message["blocks"] = [_part_dict(part) for part in given.blocks]
-        return {"schema": SCHEMA, "id": self.id, **dump}
+    def __post_init__(self) -> None:
+        # A task and its environment say the same split, whichever was given.
+        if not self.task.split and self.environment.split:
+            self.task = _with_split(self.task, self.environment.split)
+        elif self.task.split and self.environment.split is None:
+            self.environment.split = self.task.split
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the record as JSON values, `schema` and `id` first, without the fields that are at their defaults."""
+        data = codec.write(self)
+        if "task" in data:
+            data["task"].pop("split", None)
+        data.pop("schema", None)
+        return {"schema": SCHEMA, "id": self.id, "status": self.status, **data}
 
     def to_line(self) -> str:
-        """One line of JSON, without its newline; pure ASCII only where a lone surrogate forces it."""
+        """Return one line of JSON, without its newline; pure ASCII only where a lone surrogate forces it."""
         return line_of(self.to_dict())
 
     @classmethod
@@ -275,23 +156,40 @@ class Rollout(_Model):
         """Read one line; errors as `from_dict`, and RecordError for a line that is not a JSON object."""
         return cls.from_dict(object_of(line, "rollout"))
 
-    def _repr_html_(self) -> str:
-        """What a notebook shows of it."""
-        from openreward_gym.store.html import rollout_html  # which is made of records
+    def __repr__(self) -> str:
+        where = f" of {self.environment.name!r}" if self.environment.name else ""
+        shape = f"{len(self.messages)} messages, {self.num_turns} turns, {self.num_tool_calls} calls"
+        return f"<Rollout {self.id}{where}: {shape}, reward {self.reward}, {self.status}>"
 
-        return rollout_html(self)
+    def _repr_html_(self) -> str:
+        """Return the HTML that a notebook shows."""
+        environment, task, model = self.environment, self.task, self.model or {}
+        facts = {
+            "environment": " / ".join(filter(None, (environment.name, environment.variant))),
+            "split": environment.split,
+            "task": task.index if task.index is not None else task.id,
+            "step": self.step,
+            "group": self.group,
+            "sample": self.sample,
+            "model": model.get("name") or model.get("model_name"),
+        }
+        return rollout_html(
+            self.name or self.id, facts, self.messages, self.reward, self.status, self.stop_reason, self.error or ""
+        )
 
     @property
-    def turns(self) -> Iterator[MessageRecord]:
-        """The assistant's messages."""
-        return (message for message in self.messages if message.role == "assistant")
+    def turns(self) -> Iterator[Message]:
+        """The turns of the policy: assistant messages, without those that are known to be somebody else's."""
+        return (message for message in self.messages if message.role == "assistant" and message.origin in ("policy", None))
 
     @property
     def num_turns(self) -> int:
+        """The number of turns of the policy."""
         return sum(1 for _ in self.turns)
 
     @property
     def num_tool_calls(self) -> int:
+        """The number of tool calls of the policy."""
         return sum(len(turn.tool_calls) for turn in self.turns)
 
     @property
@@ -301,91 +199,110 @@ class Rollout(_Model):
         return None if started is None or ended is None else (ended - started).total_seconds()
 
 
-def _part_dict(part: Any) -> dict[str, Any]:
-    # `type` equals its default in every part, but a part without it could not be read back.
-    return {"type": part.type, **part.model_dump(exclude_defaults=True, by_alias=True)}
+def _with_split(task: Task, split: str) -> Task:
+    return Task(split, task.index, task.spec, task.id, task.golden_answer, task.extra)
 
 
-def object_of(line: str | bytes, what: str) -> dict[str, Any]:
-    """The JSON object of a line; RecordError for anything else, which says that it is no `what`."""
+# Totals over messages ---------------------------------------------------------------------------------------------------
+
+
+def total_usage(messages: Iterable[Message]) -> Usage | None:
+    """Sum the token counts of messages; a count stays None where no message had it."""
+    totals: dict[str, Any] = {}
+    for message in messages:
+        if message.usage is not None:
+            for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"):
+                if (value := getattr(message.usage, name)) is not None:
+                    totals[name] = totals.get(name, 0) + value
+    return Usage(**totals) if totals else None
+
+
+def total_reward(messages: Iterable[Message]) -> tuple[float | None, float | None]:
+    """Return (sum, last) of the rewards of messages; (None, None) where no message has one."""
+    rewards = [message.reward for message in messages if message.reward is not None]
+    return (sum(rewards), rewards[-1]) if rewards else (None, None)
+
+
+def total_cost(messages: Iterable[Message]) -> float | None:
+    """Sum the prices of messages, in US dollars; None where no message has one."""
+    costs = [m.sampled.cost_usd for m in messages if m.sampled is not None and m.sampled.cost_usd is not None]
+    return sum(costs) if costs else None
+
+
+# Lines of records -------------------------------------------------------------------------------------------------------
+
+
+def object_of(line: str | bytes, kind: str) -> dict[str, Json]:
+    """Return the JSON object of a line; raise RecordError, with the name of the expected `kind`, for anything else."""
     try:
-        # Not orjson: it reads integers beyond 64 bits as floats.
-        data = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        data = loads(line)
+    except ValueError as error:
         raise RecordError(f"not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise RecordError(f"not a {what}: a JSON {type(data).__name__}, not an object")
+        raise RecordError(f"not a {kind}: a JSON {type(data).__name__}, not an object")
     return data
 
 
-def read_as(model: type[_Read], data: Mapping[str, Any], schema: str, what: str) -> _Read:
-    """`data`, written with `schema`, as `model`; a RecordError names the first field that is wrong."""
-    check_schema(data.get("schema"), schema, what)
+def read_as(cls: type[T], data: Mapping[str, Json], schema: str, kind: str) -> T:
+    """Return `data`, written with `schema`, as an object of `cls`; raise a RecordError that names the first wrong field."""
+    check_schema(data.get("schema"), schema, kind)
     try:
-        return model.model_validate({key: value for key, value in data.items() if key != "schema"})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(place) for place in first["loc"])
-        raise RecordError(f"not a {what}: {where}: {first['msg']} (it is {str(first['input'])[:80]!r})") from None
+        return codec.read_as(cls, {key: value for key, value in data.items() if key != "schema"})
+    except codec.FieldError as error:
+        raise RecordError(f"not a {kind}: {error}") from None
 
 
-def check_schema(given: Any, expected: str, what: str) -> None:
+def check_schema(schema: Json, expected: str, kind: str) -> None:
     """Refuse a record whose `schema` is not `expected` in name and major version.
 
     Raises:
         SchemaVersionError: Its major version is newer.
         RecordError: It is another thing, or has no version.
     """
-    if given is None:
-        raise RecordError(f'not a {what}: it has no "schema" (expected {expected!r})')
-    name, _, version = str(given).rpartition("/")
+    if schema is None:
+        raise RecordError(f'not a {kind}: it has no "schema" (expected {expected!r})')
+    name, _, version = str(schema).rpartition("/")
     expected_name, _, newest = expected.rpartition("/")
     if name != expected_name:
-        raise RecordError(f"not a {what}: its schema is {given!r}, not {expected!r}")
+        raise RecordError(f"not a {kind}: its schema is {schema!r}, not {expected!r}")
     major = version.split(".")[0]
     if not (major.isascii() and major.isdecimal() and len(major) < 10):
-        raise RecordError(f"not a {what}: its schema {given!r} has no version number")
+        raise RecordError(f"not a {kind}: its schema {schema!r} has no version number")
     if int(major) > int(newest):
         raise SchemaVersionError(
-            f"the {what} was written with schema {given!r}; this version reads up to {expected!r}: "
+            f"the {kind} was written with schema {schema!r}; this version reads up to {expected!r}: "
             f"pip install --upgrade 'openreward-gym>={major}'"
         )
 
 
-def line_of(data: Mapping[str, Any]) -> str:
-    """`data` as one line of JSON, without its newline; pure ASCII only where a lone surrogate forces it."""
-    line = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    try:
-        line.encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(data, separators=(",", ":"))
-    return line
+def line_of(data: Mapping[str, Json]) -> str:
+    """Return `data` as one line of strict JSON, without its newline; pure ASCII only where a lone surrogate forces it."""
+    return dumps(data, non_finite="text").decode()
 
 
-def task_id(
-    environment: str,
-    split: str | None,
-    spec: Mapping[str, Any] | None = None,
-    index: int | None = None,
-    variant: str | None = None,
-) -> str:
-    """The stable id of a task: equal for equal tasks, whatever machine or run.
+def server_origin(url: str | None) -> str | None:
+    """Return scheme, host and port of `url`, without user, path or query; None for None.
 
-    SHA-256 over the canonical JSON (sorted keys) of environment, variant, split and the spec, or the index where the
-    spec is not known; the first 16 hexadecimal digits.
+    Example:
+        >>> server_origin("https://user:secret@host:8080/path?key=1")
+        'https://host:8080'
     """
-    what = {"spec": spec} if spec is not None else {"index": index}
-    text = json.dumps([environment.lower(), variant, split, what], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    if not url:
+        return None
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
 def now_iso() -> str:
-    """This moment, ISO 8601 in UTC with microseconds."""
+    """Return the current time, ISO 8601 in UTC with microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def moment_of(text: str | None) -> datetime | None:
-    """The moment an ISO 8601 text names, UTC where it names no zone; None for None and for any other text."""
+    """Return the time that an ISO 8601 text names, UTC where it names no zone; None for None and for any other text."""
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:

@@ -1,12 +1,14 @@
-"""Tasks: what an episode is about, where it comes from, and why the episode ended."""
+"""Tasks: the problem of an episode, its place in the environment, and the reasons for which episodes end."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from openreward_gym.types.blocks import Json
+from openreward_gym.jsonio import Json
 
 StopReason: TypeAlias = Literal[
     "finished",  # the environment said so
@@ -26,7 +28,7 @@ StopReason: TypeAlias = Literal[
 SplitType: TypeAlias = Literal["train", "validation", "test"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Split:
     """A named set of tasks. `type` is the server's word (train, validation or test)."""
 
@@ -34,7 +36,7 @@ class Split:
     type: str = "validation"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
     """A problem of an environment: by `split` and `index`, by `spec`, or both.
 
@@ -42,8 +44,38 @@ class Task:
         split: The split it comes from; empty for a task given by its spec alone.
         index: Its position in the split; None for a task given by its spec alone.
         spec: The environment's own description; None where it was not read.
+        id: The id by which runs compare (see `task_id`); empty where it was not computed.
+        golden_answer: The right answer, where somebody recorded it.
+
+    Example:
+        >>> Task("train", 3).index
+        3
     """
 
     split: str = ""
     index: int | None = None
     spec: Mapping[str, Json] | None = None
+    id: str = ""
+    golden_answer: Json = None
+    extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
+
+
+def task_id(
+    environment: str,
+    split: str | None,
+    spec: Mapping[str, Json] | None = None,
+    index: int | None = None,
+    variant: str | None = None,
+) -> str:
+    """Return the stable id of a task: equal for equal tasks, on whatever machine and in whatever run.
+
+    SHA-256 over the canonical JSON (sorted keys) of environment, variant, split and the spec, or the index where the
+    spec is not known; the first 16 hexadecimal digits.
+
+    Example:
+        >>> task_id("weather", "train", index=3) == task_id("Weather", "train", index=3)
+        True
+    """
+    identity = {"spec": spec} if spec is not None else {"index": index}
+    text = json.dumps([environment.lower(), variant, split, identity], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

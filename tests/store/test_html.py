@@ -7,19 +7,19 @@ from html.parser import HTMLParser
 
 import pytest
 
-from openreward_gym.store.html import MAX_MESSAGES, MAX_TEXT
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    ImagePart,
-    MessageRecord,
-    OtherPart,
-    Part,
-    ReasoningPart,
+from openreward_gym.types import (
+    Block,
+    ImageBlock,
+    Message,
+    OpaqueBlock,
+    ReasoningItem,
     Rollout,
-    TaskRecord,
-    TextPart,
-    ToolCallPart,
+    RolloutEnvironment,
+    Task,
+    TextBlock,
+    ToolCall,
 )
+from openreward_gym.types.html import MAX_MESSAGES, MAX_TEXT
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 ATTACKS = [
@@ -56,19 +56,19 @@ class Seen(HTMLParser):
         self.text += data
 
 
-def page_of(*blocks: Part, role: str = "assistant", **fields: object) -> str:
-    message = MessageRecord.model_validate({"role": role, "blocks": list(blocks)})
-    return Rollout.model_validate({"status": "completed", "messages": [message], **fields})._repr_html_()
+def page_of(*blocks: Block, role: str = "assistant", **fields: object) -> str:
+    message = Message("user", blocks).replace(role=role)
+    return Rollout(**{"status": "completed", "messages": [message], **fields})._repr_html_()  # type: ignore[arg-type]
 
 
 def test_it_shows_what_happened() -> None:
     rollout = Rollout(
         name="first", status="truncated", stop_reason="max_steps", reward=0.5, step=3,
-        environment=EnvironmentRecord(name="counting", variant="files"), task=TaskRecord(index=7), model={"name": "tiny"},
+        environment=RolloutEnvironment(name="counting", variant="files"), task=Task(index=7), model={"name": "tiny"},
         messages=[
-            MessageRecord(role="user", blocks=[TextPart(text="Count & compare 1 < 2.")]),
-            MessageRecord(role="assistant", blocks=[ReasoningPart(text="Hm."), ToolCallPart(name="bash", input={"cmd": "ls"})]),
-            MessageRecord(role="tool", name="bash", is_error=True, reward=0.25, blocks=[TextPart(text="no such file")]),
+            Message(role="user", blocks=(TextBlock(text="Count & compare 1 < 2."),)),
+            Message(role="assistant", blocks=(ReasoningItem(content="Hm."), ToolCall(name="bash", arguments={"cmd": "ls"}),)),
+            Message(role="tool", name="bash", is_error=True, reward=0.25, blocks=(TextBlock(text="no such file"),)),
         ],
     )  # fmt: skip
     seen = Seen(rollout._repr_html_())
@@ -79,15 +79,15 @@ def test_it_shows_what_happened() -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_nothing_recorded_is_markup(attack: str) -> None:
-    blocks: list[Part] = [
-        TextPart(text=attack), ReasoningPart(summary=attack), ToolCallPart(id=attack, name=attack, input={attack: attack}),
-        ToolCallPart(name="x", input_text=attack), ImagePart(mimeType=attack, data=attack),
-        ImagePart(mimeType="image/png", data=attack),
-        ImagePart(mimeType="image/svg+xml", data=PIXEL), OtherPart.model_validate({"type": "new", "x": attack}),
+    blocks: list[Block] = [
+        TextBlock(text=attack), ReasoningItem(summary=attack), ToolCall(call_id=attack, name=attack, arguments={attack: attack}),
+        ToolCall(name="x", content=attack), ImageBlock(mime_type=attack, data=attack),
+        ImageBlock(mime_type="image/png", data=attack),
+        ImageBlock(mime_type="image/svg+xml", data=PIXEL), OpaqueBlock({"type": "new", "x": attack}),
     ]  # fmt: skip
     page = page_of(
         *blocks, name=attack, stop_reason=attack, error=attack, group=attack, model={"name": attack},
-        environment=EnvironmentRecord(name=attack, split=attack), task=TaskRecord(id=attack),
+        environment=RolloutEnvironment(name=attack, split=attack), task=Task(id=attack),
     )  # fmt: skip
     seen = Seen(page)
     assert set(seen.tags) == {"style", "div", "b", "details", "summary", "pre", "span"}
@@ -96,27 +96,27 @@ def test_nothing_recorded_is_markup(attack: str) -> None:
 
 
 def test_images_are_shown_where_they_are_in_the_record() -> None:
-    seen = Seen(page_of(ImagePart(data=PIXEL), ImagePart(sha256="0" * 64)))
+    seen = Seen(page_of(ImageBlock(data=PIXEL), ImageBlock(sha256="0" * 64)))
     assert ("src", f"data:image/png;base64,{PIXEL}") in seen.attributes
     assert seen.tags.count("img") == 1
     assert "[image image/png]" in seen.text
 
 
 def test_hidden_reasoning_is_no_empty_box() -> None:
-    assert "Hidden reasoning" in Seen(page_of(ReasoningPart(reference="rs_1"))).text
+    assert "Hidden reasoning" in Seen(page_of(ReasoningItem(content_reference="rs_1"))).text
     assert "(empty)" in Seen(page_of()).text
 
 
 def test_what_is_long_is_cut_and_says_so() -> None:
-    page = page_of(TextPart(text="x" * (MAX_TEXT + 1234)))
+    page = page_of(TextBlock(text="x" * (MAX_TEXT + 1234)))
     assert "… 1,234 more characters" in page
     assert len(page) < MAX_TEXT + 5000
-    many = Rollout(status="running", messages=[MessageRecord(role="user")] * (MAX_MESSAGES + 5))
+    many = Rollout(status="running", messages=[Message(role="user")] * (MAX_MESSAGES + 5))
     assert "… 5 more messages" in many._repr_html_()
 
 
 def test_any_text_can_be_kept_in_a_notebooks_file() -> None:
-    page = page_of(TextPart(text="\ud800 \0 \u202e"), name="\udfff", reward=float("nan"))
+    page = page_of(TextBlock(text="\ud800 \0 \u202e"), name="\udfff", reward=float("nan"))
     assert "reward nan" in page
     assert "\0" not in page
     page.encode("utf-8")

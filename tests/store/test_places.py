@@ -16,10 +16,10 @@ from object_store import ObjectStore
 from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
-from openreward_gym.store.failure import Failure
 from openreward_gym.store.merge import merge
+from openreward_gym.store.records import Failure
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import ImagePart, MessageRecord, Rollout, TaskRecord, TextPart
+from openreward_gym.types import ImageBlock, Message, Rollout, Task, TextBlock
 
 
 @pytest.fixture
@@ -42,24 +42,22 @@ def place(request: pytest.FixtureRequest) -> str:
 
 
 def make(name: str = "r", size: int = 10, **fields: Any) -> Rollout:
-    return Rollout(
-        name=name, status="completed", messages=[MessageRecord(role="user", blocks=[TextPart(text="x" * size)])], **fields
-    )
+    return Rollout(name=name, status="completed", messages=[Message(role="user", blocks=(TextBlock(text="x" * size),))], **fields)
 
 
 def test_a_run_on_another_file_system(place: str) -> None:
     with pytest.raises(StoreError, match="is not a run: there is neither"):
         len(RolloutStore(place))
-    image = ImagePart(data=base64.b64encode(b"png").decode())
+    image = ImageBlock(data=base64.b64encode(b"png").decode())
     with RolloutStore(place) as store:
         store.append(make("a"))
         reader = RolloutStore(place)
         assert [r.name for r in reader] == ["a"]
-        store.append(Rollout(name="b", status="completed", messages=[MessageRecord(role="tool", blocks=[image])]))
+        store.append(Rollout(name="b", status="completed", messages=[Message(role="tool", blocks=(image,))]))
         store.append_failure(Failure(source="policy", kind="timeout"))
         assert [r.name for r in reader] == ["a", "b"]
         assert reader.run == "mine"
-    assert reader.with_images(reader[1]).messages[0].blocks == [image]
+    assert reader.with_images(reader[1]).messages[0].blocks == (image,)
     assert reader.get(reader[0].id).name == "a"
     assert [failure.kind for failure in reader.failures()] == ["timeout"]
     with RolloutStore(place, compression="zstd") as again:
@@ -144,9 +142,9 @@ def test_round_trips_elsewhere(rollout: Rollout) -> None:
 
 
 def test_merging_finds_what_is_there_twice_and_what_is_missing(tmp_path: Path) -> None:
-    image = ImagePart(data=base64.b64encode(b"png").decode())
-    task = TaskRecord(id="t")
-    same = Rollout(id="same", status="completed", task=task, sample=0, messages=[MessageRecord(role="user", blocks=[image])])
+    image = ImageBlock(data=base64.b64encode(b"png").decode())
+    task = Task(id="t")
+    same = Rollout(id="same", status="completed", task=task, sample=0, messages=[Message(role="user", blocks=(image,))])
     with RolloutStore(tmp_path / "a") as store:
         store.append(same)
         store.append(make("older", id="odd", ended_at="2026-01-01T00:00:00Z", task=task, sample=1))

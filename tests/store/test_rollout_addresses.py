@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from openreward_gym.recording.recorder import Recorder
-from openreward_gym.store.addresses import viewer_address
+from openreward_gym.store.store import viewer_address
 from openreward_gym.types import UserMessage
 
 

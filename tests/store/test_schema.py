@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym.store.schema import PUBLISHED, rollout_schema
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 SCHEMA = json.loads(resources.files("openreward_gym.store").joinpath(PUBLISHED).read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

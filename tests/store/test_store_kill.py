@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 KILLS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 40
 WRITERS = 4
@@ -24,7 +24,7 @@ WRITERS = 4
 # `append` returned, to a file that outlives it. The rollouts' sizes differ, up to many pages.
 NURSERY = """
 import os, signal, sys
-from openreward_gym.types.rollout import MessageRecord, Rollout, TextPart
+from openreward_gym.types import Message, Rollout, TextBlock
 from openreward_gym.store.store import RolloutStore
 
 def write(path, writer):
@@ -33,7 +33,7 @@ def write(path, writer):
     number = 0
     while True:
         text = chr(97 + number % 26) * (number * 7919 % 400_000)
-        message = MessageRecord(role="user", blocks=[TextPart(text=text)])
+        message = Message(role="user", blocks=(TextBlock(text=text),))
         store.append(Rollout(id=f"{writer}-{number}", status="completed", messages=[message]))
         os.write(said, b"%d\\n" % number)
         number += 1

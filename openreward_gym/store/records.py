@@ -1,0 +1,133 @@
+"""The records of a run beside its rollouts: failed attempts, compared groups, lines that cannot be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeAlias
+
+from openreward_gym.jsonio import Json
+from openreward_gym.store.folder import folder_at
+from openreward_gym.store.index import read_each
+from openreward_gym.types import codec
+from openreward_gym.types.rollout import line_of, now_iso, object_of, read_as
+
+Delivery: TypeAlias = Literal["not_sent", "possibly_delivered", "delivered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A piece of a file that cannot be read as what it should be; nothing was changed.
+
+    Attributes:
+        line: Its line, from 1; for a file without lines, the number of the entry.
+        reason: What is wrong with it.
+        path: The file; empty where the caller knows it.
+        byte: Where the line begins in the file; None where that is not known.
+
+    Example:
+        >>> print(Damage(3, "not JSON", "rollouts/a.jsonl", 120))
+        rollouts/a.jsonl: line 3 (byte 120): not JSON
+    """
+
+    line: int
+    reason: str
+    path: str = ""
+    byte: int | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        byte = "" if self.byte is None else f" (byte {self.byte})"
+        return f"{where}line {self.line}{byte}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed attempt (`"schema": "openreward-gym/failure/1"`): a fault of infrastructure, never a reward or a message.
+
+    Attributes:
+        source: The side that failed: "environment", "policy" or "client".
+        kind: The kind of fault ("timeout", "session_lost", "rate_limited", ...).
+        stage: The part of the episode ("open", "prompt", "policy", "call", "close", ...).
+        delivery: Whether the server saw the request; None where there was none.
+        attempt: Number of the attempt, from 0.
+        http_status: None where no HTTP answer came.
+        exception: The exception's type, with its module; empty where there was none.
+        message: The exception's words.
+        task: The task's id. sample: the rollout's number in its group.
+        time: The time of the failure, ISO 8601 in UTC.
+
+    Example:
+        >>> Failure.from_line(Failure("policy", "timeout").to_line()).kind
+        'timeout'
+    """
+
+    SCHEMA: ClassVar[str] = "openreward-gym/failure/1"
+
+    source: Literal["environment", "policy", "client"]
+    kind: str
+    stage: str = ""
+    delivery: Delivery | None = None
+    attempt: int = 0
+    http_status: int | None = None
+    exception: str = ""
+    message: str = ""
+    task: str = ""
+    sample: int | None = None
+    time: str = field(default_factory=now_iso)
+    extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
+
+    def to_line(self) -> str:
+        """Return one line of JSON, without its newline; fields at their defaults are left out, the time is not."""
+        return line_of({"schema": self.SCHEMA, **codec.write(self), "time": self.time})
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Json]) -> Failure:
+        """Read a failure.
+
+        Raises:
+            SchemaVersionError: It was written by a newer major version.
+            RecordError: It is not a failure.
+        """
+        return read_as(cls, data, cls.SCHEMA, "failure")
+
+    @classmethod
+    def from_line(cls, line: str | bytes) -> Failure:
+        """Read one line; errors as `from_dict`, and RecordError for a line that is not a JSON object."""
+        return cls.from_dict(object_of(line, "failure"))
+
+
+@dataclass(frozen=True)
+class Group:
+    """A compared group (`"schema": "openreward-gym/group/1"`). Lists have one entry per sample, in the order of the samples.
+
+    Attributes:
+        group: Its name, as in the rollouts.
+        rollouts: The rollouts' ids.
+        rewards: The pointwise rewards; None where the environment gave none.
+        scores: The environment's comparative rewards; None where it was not asked.
+        score_metadata: The environment's words on each sample.
+        advantages: Of the scores where there are any, else of the rewards; None where not wanted, or a reward is missing.
+        discard_reason: Why a trainer learns nothing from it; None where it does.
+    """
+
+    SCHEMA: ClassVar[str] = "openreward-gym/group/1"
+
+    group: str
+    rollouts: list[str]
+    rewards: list[float | None]
+    scores: list[float] | None = None
+    score_metadata: list[Json] | None = None
+    advantages: list[float] | None = None
+    discard_reason: str | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
+
+
+def read_groups(run: str | os.PathLike[str]) -> Iterator[Group]:
+    """Return the compared groups of a run in the order of writing; a later one of the same name replaces an earlier one.
+
+    Raises:
+        RecordError: A line is not a group; the message has its file, line and byte.
+    """
+    yield from read_each(folder_at(run), "groups", lambda line: read_as(Group, object_of(line, "group"), Group.SCHEMA, "group"))
