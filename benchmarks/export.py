@@ -38,16 +38,21 @@ from typing import Any
 from openreward_gym import export
 from openreward_gym.export.conversation import conversation_of
 from openreward_gym.export.source import source_of
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import (
-    MessageRecord,
-    Part,
-    ReasoningPart,
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import (
+    AssistantMessage,
+    Block,
+    Message,
+    ReasoningItem,
     Rollout,
-    TextPart,
-    TokenUsage,
-    ToolCallPart,
-    ToolRecord,
+    Sampled,
+    SystemMessage,
+    TextBlock,
+    ToolCall,
+    ToolMessage,
+    ToolSpec,
+    Usage,
+    UserMessage,
 )
 
 TEMPLATE = """{%- if tools %}{{- '<|im_start|>system\\n' }}
@@ -59,7 +64,7 @@ TEMPLATE = """{%- if tools %}{{- '<|im_start|>system\\n' }}
 {{- '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("", "n", "r", "st", "ing", "tion")]
-TOOL = ToolRecord(
+TOOL = ToolSpec(
     name="bash",
     description="Run a command",
     input_schema={"type": "object", "properties": {"command": {"type": "string"}, "timeout_s": {"type": "number"}}},
@@ -72,17 +77,17 @@ def text(rng: random.Random, words: int) -> str:
 
 def rollout(number: int, turns: int) -> Rollout:
     rng = random.Random(number)
-    messages = [
-        MessageRecord(role="system", blocks=[TextPart(text=text(rng, 100))]),
-        MessageRecord(role="user", blocks=[TextPart(text=text(rng, 60))]),
+    messages: list[Message] = [
+        SystemMessage(text(rng, 100), origin="given"),
+        UserMessage(text(rng, 60), origin="given"),
     ]
+    sampled = Sampled(usage=Usage(input_tokens=100, output_tokens=60))
     for turn in range(turns):
         arguments = {"command": text(rng, 8), "timeout_s": round(rng.random() * 60, 3), "n": turn}
-        call = ToolCallPart(id=f"c{turn}", name="bash", input=arguments, input_text=json.dumps(arguments))
-        said: list[Part] = [ReasoningPart(text=text(rng, 40)), TextPart(text=text(rng, 10)), call]
-        messages.append(MessageRecord(role="assistant", blocks=said, usage=TokenUsage(input_tokens=100, output_tokens=60)))
-        answer = TextPart(text=text(rng, 170))
-        messages.append(MessageRecord(role="tool", tool_call_id=f"c{turn}", name="bash", blocks=[answer]))
+        call = ToolCall("bash", arguments, call_id=f"c{turn}", content=json.dumps(arguments))
+        blocks: list[Block] = [ReasoningItem(text(rng, 40)), TextBlock(text(rng, 10)), call]
+        messages.append(AssistantMessage(blocks, origin="policy", ended="tool_calls", sampled=sampled))
+        messages.append(ToolMessage(text(rng, 170), call.call_id, "bash", origin="environment"))
     return Rollout(
         messages=messages, tools=[TOOL], status="completed", reward=rng.random(), final_reward=1.0, group=f"g{number // 4}"
     )

@@ -18,9 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from openreward_gym import serve
-from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.store.store import RolloutStore
+from openreward_gym import OpenRewardEnv, serve
+from openreward_gym.store import RolloutStore
 from openreward_gym.wrappers import RecordRollouts
 
 CALL = {"name": "bash", "arguments": {"command": "ls -l /"}}

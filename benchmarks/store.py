@@ -22,7 +22,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Rollout, TextBlock, ToolCall, ToolMessage, UserMessage
 
 REPEATS = 5

@@ -18,7 +18,7 @@ from typing import Any
 
 from wire import serving
 
-from openreward_gym.envs.env import OpenRewardEnv
+from openreward_gym import OpenRewardEnv
 from openreward_gym.protocol.loop import run
 
 ROUND = 100

@@ -66,8 +66,8 @@ def write(folder: Path, rollouts: int, size: int) -> int:
     files = [(folder / "rollouts" / f"{number}.jsonl").open("w") for number in range(4)]
     for number in range(rollouts):
         turns = [
-            {"role": "user" if turn % 2 == 0 else "assistant", "blocks": [{"type": "text", "text": f"{number} {turn} {text}"}]}
-            for turn in range(8)
+            {"role": role, "blocks": [{"type": "text", "text": f"{number} {turn} {text}"}], "origin": origin}
+            for turn, (role, origin) in enumerate([("user", "given"), ("assistant", "policy")] * 4)
         ]
         record = {
             "schema": "openreward-gym/rollout/1", "id": f"r{number}", "status": "completed", "step": number // PER_STEP,
