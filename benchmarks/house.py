@@ -8,11 +8,12 @@ For each checkout (default: this one) it reads the files of `openreward_gym/` wi
 - modules that exactly one other module imports. Imports inside functions and for type checkers count; the `__init__` of a package
   counts as a module;
 - import circles: groups of modules that import one another, directly or through others;
+- names of classes that more than one module defines, without those that begin with an underscore;
 - calls of `locals()`;
 - parameters and returns annotated with `Any` in functions and methods whose names are public;
 - docstrings, and those that open with a question word.
 
-`--modules` lists the modules with their lines and importers, and the members of each circle.
+`--modules` lists the modules with their lines and importers, the members of each circle, and the repeated names.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import argparse
 import ast
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ class House:
     files_under_100_lines: int
     modules_with_one_importer: int
     import_circles: int
+    class_names_used_twice: int
     locals_calls: int
     any_in_public_signatures: int
     docstrings: int
@@ -125,6 +127,12 @@ def circles(imports: dict[str, frozenset[str]]) -> list[list[str]]:
     return sorted(components)
 
 
+def class_names(modules: dict[str, Module]) -> Counter[str]:
+    """Count the definitions of each public class name."""
+    nodes = (node for module in modules.values() for node in ast.walk(module.tree))
+    return Counter(node.name for node in nodes if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))
+
+
 def signatures_with_any(node: ast.AST) -> int:
     """Count the parameters and returns annotated with `Any` in the public functions and methods below `node`."""
     count = 0
@@ -169,6 +177,7 @@ def measure(modules: dict[str, Module]) -> House:
         files_under_100_lines=sum(module.lines < SHORT for module in modules.values()),
         modules_with_one_importer=sum(len(users) == 1 for users in importers(modules).values()),
         import_circles=len(circles({name: module.imports for name, module in modules.items()})),
+        class_names_used_twice=sum(count > 1 for count in class_names(modules).values()),
         locals_calls=sum(isinstance(function, ast.Name) and function.id == "locals" for function in calls),
         any_in_public_signatures=sum(signatures_with_any(module.tree) for module in modules.values()),
         docstrings=len(texts),
@@ -180,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the size and shape of the package.")
     parser.add_argument("checkouts", nargs="*", type=Path, default=[Path(__file__).resolve().parent.parent])
     parser.add_argument("--json", action="store_true", help="print JSON: counts by checkout")
-    parser.add_argument("--modules", action="store_true", help="list modules, importers and circles too")
+    parser.add_argument("--modules", action="store_true", help="list modules, importers, circles and repeated names too")
     options = parser.parse_args()
     parsed = {str(checkout): read(checkout) for checkout in options.checkouts}
     houses = {checkout: asdict(measure(modules)) for checkout, modules in parsed.items()}
@@ -200,6 +209,9 @@ def main() -> None:
             print(f"{name:60} {modules[name].lines:5} lines  imported by {', '.join(users) or 'no module'}")
         for circle in circles({name: module.imports for name, module in modules.items()}):
             print("circle:", ", ".join(circle))
+        for name, count in class_names(modules).items():
+            if count > 1:
+                print(f"class {name}: defined {count} times")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def checkout(tmp_path: Path) -> Path:
         "    def __init__(self, value: Any) -> None: ...\n"
         "    def _hidden(self) -> Any: ...\n"
         "class _D:\n"
+        "    class C: ...\n"
         "    def f(self) -> Any: ...\n"
     )
     return tmp_path
@@ -48,10 +49,11 @@ def checkout(tmp_path: Path) -> Path:
 def test_counts(checkout: Path) -> None:
     assert json.loads(measured(checkout))[str(checkout)] == {
         "files": 5,
-        "lines": 17,
+        "lines": 18,
         "files_under_100_lines": 5,
         "modules_with_one_importer": 3,
         "import_circles": 1,
+        "class_names_used_twice": 1,
         "locals_calls": 1,
         "any_in_public_signatures": 4,
         "docstrings": 3,
@@ -62,6 +64,7 @@ def test_counts(checkout: Path) -> None:
 def test_modules_and_circles_are_listed(checkout: Path) -> None:
     listed = measured(checkout, option="--modules")
     assert "circle: openreward_gym.a, openreward_gym.b" in listed
+    assert "class C: defined 2 times" in listed
     assert any(line.startswith("openreward_gym.sub.c ") and line.endswith("by openreward_gym.b") for line in listed.splitlines())
 
 
