@@ -1,4 +1,4 @@
-"""What the examples that learn from better and worse share: a run through a format into one of TRL's trainers."""
+"""Shared code of train_dpo.py and train_kto.py: a run, through an export format, into one of TRL's trainers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from openreward_gym import export
 def train(
     trainer_class: Any, config_class: Any, run: str, format: str, least: int, model: str, steps: int, output: str, **options: Any
 ) -> Any:
-    """Train for `steps` steps on the rows of `format`, of which there must be at least `least`; returns the trainer."""
+    """Train for `steps` steps on the rows of `format`, and return the trainer. Fewer than `least` rows are an error."""
     network, tokenizer = model_and_tokenizer(model)
     dataset = export.to_dataset(run, format=format, tokenizer=tokenizer, **options)
     if len(dataset) < least:
-        raise SystemExit(
-            f"{run}: {len(dataset)} rows of {format} are too few: collect several samples of each task (--repeats 4)"
-        )
+        raise SystemExit(f"{run}: {len(dataset)} rows of {format} are too few: collect several samples per task (--repeats 4)")
     config = config_class(
         output_dir=output,
         max_steps=steps,
@@ -41,13 +39,13 @@ def train(
 
 
 def parser(description: str | None, output: str) -> argparse.ArgumentParser:
-    """The options that the examples share."""
-    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("run", help="a run's folder")
-    found.add_argument("--model", default="tiny", help="a model's name or folder; tiny makes a random one")
-    found.add_argument("--steps", type=int, default=5)
-    found.add_argument("--output", default=output)
-    return found
+    """Return a parser with the options that the examples share."""
+    shared = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shared.add_argument("run", help="folder of a run")
+    shared.add_argument("--model", default="tiny", help="name or folder of a model; tiny makes a random one")
+    shared.add_argument("--steps", type=int, default=5)
+    shared.add_argument("--output", default=output)
+    return shared
 
 
 def print_losses(trainer: Any) -> None:

@@ -1,13 +1,13 @@
-"""Play one task with a model of your own and record it, message by message.
+"""Play one task with your own model and record it, message by message.
 
     OPENREWARD_API_KEY=... python examples/record_rollout_generic.py
 
-The program of OpenReward's documentation: only the first import is another. What it records is in
-runs/custom-ctf-rollouts, and on the platform where OPENREWARD_API_KEY is set.
+This is the program of OpenReward's documentation, with another first import. It records into runs/custom-ctf-rollouts and, if
+OPENREWARD_API_KEY is set, on the platform.
 """
 
 # mypy: disable-error-code="union-attr,arg-type"
-# (the program of the documentation, which was not written for a type checker)
+# (the documentation's program is not written for a type checker)
 
 import json
 

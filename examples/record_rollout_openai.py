@@ -2,12 +2,12 @@
 
     OPENROUTER_API_KEY=... OPENREWARD_API_KEY=... python examples/record_rollout_openai.py
 
-The program of OpenReward's documentation: only the import of `OpenReward` is another. What it records is in
-runs/openrouter-ctf-rollouts, and on the platform where OPENREWARD_API_KEY is set.
+This is the program of OpenReward's documentation, with another import of `OpenReward`. It records into
+runs/openrouter-ctf-rollouts and, if OPENREWARD_API_KEY is set, on the platform.
 """
 
 # mypy: disable-error-code="union-attr,arg-type"
-# (the program of the documentation, which was not written for a type checker)
+# (the documentation's program is not written for a type checker)
 
 import json
 import os
