@@ -26,7 +26,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.chat_template_utils import qwen3_chat_template
 
 from openreward_gym import OpenRewardEnv
-from openreward_gym.chat.completions import to_openai
+from openreward_gym.chat import to_openai
 from openreward_gym.envs.episode import Episode
 from openreward_gym.types import ImageBlock, ToolSpec, text_of
 from openreward_gym.wrappers import RecordRollouts
