@@ -1,9 +1,13 @@
-"""One rollout, logged message by message."""
+"""A rollout that is logged message by message, in the format of any provider."""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -13,17 +17,35 @@ from openreward_gym.chat.gemini import from_gemini
 from openreward_gym.chat.plain import plain
 from openreward_gym.chat.responses import from_openai_responses
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.platform.events import SAMPLING
-from openreward_gym.recording.console import echo
-from openreward_gym.recording.turns import belongs, extended
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import Json, Message, ReasoningItem, ToolCall, ToolResult
-from openreward_gym.types.conversion import message_records, total_cost, total_reward, total_usage
-from openreward_gym.types.rollout import MessageRecord, Rollout, Status, ToolCallPart, now_iso, task_id
+from openreward_gym.jsonio import Json
+from openreward_gym.platform.events import SAMPLING, message_events
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import (
+    Message,
+    Origin,
+    ReasoningItem,
+    Rollout,
+    Status,
+    ToolCall,
+    ToolResult,
+    is_continuation,
+    join,
+    split_results,
+    task_id,
+)
+from openreward_gym.types.rollout import now_iso, total_cost, total_reward, total_usage
 
 
 class RolloutLog:
-    """One rollout being logged. Thread-safe; in a `with` block, an exception that leaves the block ends it as an error."""
+    """A rollout that is being logged. Thread-safe.
+
+    In a `with` block, an exception that leaves the block ends the rollout as an error.
+
+    Each message gets its `origin` from `log(..., origin=...)` or, without it, by these rules: system messages, and
+    everything before the policy's first message, are given; later user messages and tool results are the environment's;
+    assistant messages are the policy's. Where some assistant messages carry a provider's report (usage, model, ids, stop
+    reason), earlier ones without a report are given too: few-shot turns and history.
+    """
 
     def __init__(
         self, store: RolloutStore, rollout: Rollout, *, print_messages: bool, on_end: Callable[[RolloutLog], None]
@@ -53,17 +75,20 @@ class RolloutLog:
         is_finished: bool | None = False,
         metadata: Mapping[str, Json] | None = None,
         rollout_info: Any = None,
+        *,
+        origin: Origin | None = None,
     ) -> None:
         """Log a UserMessage, AssistantMessage, SystemMessage, ReasoningItem, ToolCall or ToolResult.
 
         Reasoning, text and calls that follow each other become one turn.
 
         Args:
-            message: What was said. A ToolCall's `content` is its arguments' JSON.
-            reward: The reward that came with it; None for none.
-            is_finished: Whether the episode ended with it: the rollout is written, and nothing may be logged after it.
+            message: The message. A ToolCall's `content` is its arguments' JSON.
+            reward: The reward that came with it; None if there was none.
+            is_finished: Whether the episode ended with it. If so, the rollout is written and nothing may be logged after it.
             metadata: Free data, kept with it.
-            rollout_info: What is known of the rollout by now (`task_index`, `current_step`, `temperature`, ...).
+            rollout_info: Facts about the rollout (`task_index`, `current_step`, `temperature`, ...), a mapping or a dataclass.
+            origin: The side that produced the message; None for the rules of the class.
 
         Raises:
             ConfigurationError: The rollout has ended.
@@ -73,13 +98,13 @@ class RolloutLog:
         if isinstance(message, ReasoningItem | ToolCall):
             message = Message("assistant", (message,))
         elif isinstance(message, ToolResult):
-            message = Message("tool", (message,))
+            (message,) = split_results(Message("tool", (message,)))
         elif not isinstance(message, Message):
             raise TypeError(
                 f"{message!r} is not a message: give a UserMessage, AssistantMessage, SystemMessage, ReasoningItem, ToolCall "
                 "or ToolResult of openreward_gym, or use the log_... method of your model's provider"
             )
-        self._add([message], reward, is_finished, metadata, rollout_info)
+        self._add([message], reward, is_finished, metadata, rollout_info, origin)
 
     def log_openai_completions(
         self,
@@ -88,12 +113,14 @@ class RolloutLog:
         is_finished: bool | None = False,
         metadata: Mapping[str, Json] | None = None,
         rollout_info: Any = None,
+        *,
+        origin: Origin | None = None,
     ) -> None:
         """Log an OpenAI chat message (or a list, or a whole `ChatCompletion`), a dictionary or an SDK's object; else as `log`.
 
         Of several messages, the last has the reward, the end and the metadata.
         """
-        self._add(from_openai(message), reward, is_finished, metadata, rollout_info)
+        self._add(from_openai(message), reward, is_finished, metadata, rollout_info, origin)
 
     def log_openai_response(
         self,
@@ -102,9 +129,11 @@ class RolloutLog:
         is_finished: bool | None = False,
         metadata: Mapping[str, Json] | None = None,
         rollout_info: Any = None,
+        *,
+        origin: Origin | None = None,
     ) -> None:
         """Log an item of an OpenAI response (or a list, or a whole `Response`); else as `log_openai_completions`."""
-        self._add(from_openai_responses(message), reward, is_finished, metadata, rollout_info)
+        self._add(from_openai_responses(message), reward, is_finished, metadata, rollout_info, origin)
 
     def log_anthropic_message(
         self,
@@ -113,9 +142,11 @@ class RolloutLog:
         is_finished: bool | None = False,
         metadata: Mapping[str, Json] | None = None,
         rollout_info: Any = None,
+        *,
+        origin: Origin | None = None,
     ) -> None:
         """Log an Anthropic message (or a list, or a whole answer); else as `log_openai_completions`."""
-        self._add(from_anthropic(message), reward, is_finished, metadata, rollout_info)
+        self._add(from_anthropic(message), reward, is_finished, metadata, rollout_info, origin)
 
     def log_gdm_message(
         self,
@@ -124,9 +155,11 @@ class RolloutLog:
         is_finished: bool | None = False,
         metadata: Mapping[str, Json] | None = None,
         rollout_info: Any = None,
+        *,
+        origin: Origin | None = None,
     ) -> None:
         """Log a Gemini `Content` (or a list, or a whole `GenerateContentResponse`); else as `log_openai_completions`."""
-        self._add(from_gemini(message), reward, is_finished, metadata, rollout_info)
+        self._add(from_gemini(message), reward, is_finished, metadata, rollout_info, origin)
 
     def _add(
         self,
@@ -135,41 +168,45 @@ class RolloutLog:
         is_finished: bool | None,
         metadata: Mapping[str, Json] | None,
         rollout_info: Any,
+        origin: Origin | None,
     ) -> None:
-        records = [record for message in messages for record in message_records(message, ended_at=now_iso())]
-        if not records:
+        now = now_iso()
+        parts = [
+            part.replace(origin=origin or part.origin, ended_at=now) for message in messages for part in split_results(message)
+        ]
+        if not parts:
             return
-        last = records[-1]
-        last.reward = None if reward is None else float(reward)
-        last.finished = bool(is_finished)
+        last = parts[-1]
+        merged = last.metadata
         if metadata:
-            last.metadata = {**(last.metadata if isinstance(last.metadata, dict) else {}), **plain(metadata)}
+            merged = {**(merged if isinstance(merged, dict) else {}), **plain(metadata)}
+        parts[-1] = last.replace(reward=None if reward is None else float(reward), finished=bool(is_finished), metadata=merged)
         with self._lock:
             if self._closed:
                 raise ConfigurationError(
                     f"rollout {self.rollout_id} has ended: log everything before (or with) the message that has is_finished=True"
                 )
-            for record in records:
-                self._append(record)
-            self._learn(mapping_of(rollout_info))
+            for part in parts:
+                self._append(part)
+            self._update(mapping_of(rollout_info))
             if self._print:
-                echo(self.rollout_id, records)
+                print_messages(self.rollout_id, parts)
             if is_finished:
                 self.close()
 
-    def _append(self, record: MessageRecord) -> None:
+    def _append(self, message: Message) -> None:
         messages = self._rollout.messages
-        if messages and belongs(record, messages[-1]):
-            messages[-1] = extended(messages[-1], record)
+        if messages and is_continuation(message, messages[-1]):
+            messages[-1] = join(messages[-1], message)
         else:
-            messages.append(record)
+            messages.append(message)
 
-    def _learn(self, info: dict[str, Json]) -> None:
+    def _update(self, info: dict[str, Json]) -> None:
         rollout = self._rollout
         if (index := info.pop("task_index", None)) is not None:
-            environment = rollout.environment
-            rollout.task.index = index
-            rollout.task.id = task_id(environment.name, environment.split, rollout.task.spec, index, environment.variant)
+            environment, spec = rollout.environment, rollout.task.spec
+            identity = task_id(environment.name, environment.split, spec, index, environment.variant)
+            rollout.task = replace(rollout.task, index=index, id=identity)
         rollout.step = info.pop("current_step", rollout.step)
         rollout.environment.server_version = info.pop("env_version", rollout.environment.server_version)
         sampling = {name: info.pop(name) for name in SAMPLING if name in info}
@@ -182,10 +219,10 @@ class RolloutLog:
         """End the rollout and write it; one without messages is not written. Closing again does nothing.
 
         Args:
-            status: How it ended. By default: completed after a message with `is_finished=True` or a last message of the
+            status: The state at the end. By default: completed after a message with `is_finished=True` or a last message of the
                 assistant without calls, otherwise cancelled.
-            stop_reason: Why; by default "finished", "message" or "cancelled".
-            error: The words of what went wrong, if anything did.
+            stop_reason: The reason of the end; by default "finished", "message" or "cancelled".
+            error: The words of a failure; None if there was none.
 
         Raises:
             StoreError: It could not be written; it stays open.
@@ -194,13 +231,13 @@ class RolloutLog:
             if self._closed:
                 return
             rollout = self._rollout
-            messages = rollout.messages
+            messages = rollout.messages = with_origins(rollout.messages)
             default_status, default_reason = _ending(messages)
             rollout.status = status or default_status
             rollout.stop_reason = stop_reason if stop_reason is not None else default_reason if status is None else ""
             rollout.error = error
             rollout.ended_at = now_iso()
-            rollout.reward, rollout.final_reward = total_reward(message.reward for message in messages)
+            rollout.reward, rollout.final_reward = total_reward(messages)
             rollout.usage = total_usage(messages)
             rollout.cost_usd = total_cost(messages)
             if messages:
@@ -220,19 +257,109 @@ class RolloutLog:
             self.close("cancelled", "cancelled", type(error).__name__)
 
 
-def _ending(messages: list[MessageRecord]) -> tuple[Status, str]:
+def with_origins(messages: list[Message]) -> list[Message]:
+    """Return `messages` with an origin each, by the rules of `RolloutLog`; an origin that is set stays.
+
+    Example:
+        >>> from openreward_gym.types import Sampled
+        >>> few_shot = [Message("user"), Message("assistant"), Message("user")]
+        >>> sampled = Message("assistant", sampled=Sampled(model="m"))
+        >>> [message.origin for message in with_origins([*few_shot, sampled, Message("tool")])]
+        ['given', 'given', 'given', 'policy', 'environment']
+    """
+    assistant = [number for number, message in enumerate(messages) if message.role == "assistant"]
+    unknown = [number for number in assistant if messages[number].origin is None]
+    reported = [number for number in unknown if messages[number].sampled is not None]
+    policy = {number for number in unknown if not reported or number >= reported[0]}
+    policy |= {number for number in assistant if messages[number].origin == "policy"}
+    first = min(policy, default=len(messages))
+    origins: list[Origin] = [
+        "policy" if number in policy else "given" if number < first or message.role in ("system", "assistant") else "environment"
+        for number, message in enumerate(messages)
+    ]
+    return [
+        message if message.origin is not None else message.replace(origin=origin)
+        for message, origin in zip(messages, origins, strict=True)
+    ]
+
+
+def _ending(messages: list[Message]) -> tuple[Status, str]:
     if any(message.finished for message in messages):
         return "completed", "finished"
-    if messages and messages[-1].role == "assistant" and not any(isinstance(p, ToolCallPart) for p in messages[-1].blocks):
+    if messages and messages[-1].role == "assistant" and not messages[-1].tool_calls:
         return "completed", "message"
     return "cancelled", "cancelled"
 
 
 def mapping_of(info: Any) -> dict[str, Json]:
-    """Run or rollout info, a mapping or a dataclass, as a dictionary without its None values."""
+    """Return run or rollout info, a mapping or a dataclass, as a dictionary without its None values."""
     if info is None:
         return {}
     data = plain(info)
     if not isinstance(data, Mapping):
         raise TypeError(f"{info!r} is neither a mapping nor a dataclass")
     return {name: value for name, value in data.items() if value is not None}
+
+
+# Printing --------------------------------------------------------------------------------------------------------------
+
+_TITLES = {
+    "system_message": "System",
+    "user_message": "User",
+    "assistant_message": "Assistant",
+    "reasoning": "Reasoning",
+    "tool_call": "Tool call",
+    "tool_result": "Tool result",
+}
+
+
+def print_messages(rollout_id: str, messages: Iterable[Message]) -> None:
+    """Print messages to the standard output.
+
+    The format is that of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`, read at every call: "pretty" (the default) or "structured"
+    (one line of JSON per message); any other value prints nothing.
+    """
+    form = os.environ.get("OPENREWARD_ROLLOUT_LOGGING_FORMAT", "pretty").lower()
+    shape = {"pretty": _pretty, "structured": _structured}.get(form)
+    if shape is None:
+        return
+    for message in messages:
+        for event in message_events(message):
+            sys.stdout.write(shape(rollout_id, event) + "\n")
+    sys.stdout.flush()
+
+
+def _pretty(rollout_id: str, event: dict[str, Json]) -> str:
+    title = _TITLES[event["type"]]
+    if event["type"] == "tool_call":
+        title += f": {event['name']}"
+    marks = [event["callId"]] if event.get("callId") else []
+    if event.get("reward") is not None:
+        marks.append(f"reward {event['reward']:g}")
+    if event["isFinished"]:
+        marks.append("finished")
+    head = f"── {title}{' (' + ', '.join(marks) + ')' if marks else ''} ".ljust(80, "─")
+    body = event.get("content") or event.get("summary") or ""
+    if event["type"] in ("tool_call", "tool_result"):
+        body = _indented(body)
+    return _printable(f"{head}\n{body}" if body else head)
+
+
+def _indented(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, (dict, list)) else text
+
+
+def _printable(text: str) -> str:
+    """Return `text` with escapes in place of control characters and of characters that the terminal cannot encode."""
+    shown = "".join(char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _structured(rollout_id: str, event: dict[str, Json]) -> str:
+    line = {"event": "rollout_message", "rollout_id": rollout_id, "timestamp": now_iso(), "level": "info", **event}
+    return json.dumps({name: value for name, value in line.items() if value is not None})

@@ -1,9 +1,10 @@
-"""A log for loops that have no env: what is said is logged as it is said, in anybody's format, and becomes a rollout."""
+"""`Recorder`: a log for loops without an env, in the message format of any provider."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import logging
 import os
 import re
@@ -11,26 +12,24 @@ import shlex
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from openreward_gym.chat.plain import plain
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.jsonio import Json
 from openreward_gym.platform.upload import Uploader, UploadReport
 from openreward_gym.recording.log import RolloutLog, mapping_of
-from openreward_gym.store.addresses import viewer_address
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import Json
-from openreward_gym.types.rollout import EnvironmentRecord, Rollout, TaskRecord, now_iso, task_id
+from openreward_gym.store.store import RolloutStore, viewer_address
+from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, task_id
+from openreward_gym.types.rollout import now_iso
 
 logger = logging.getLogger("openreward_gym.upload")
 
-_open_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
-
 
 class Recorder:
-    """Records rollouts into a run's folder, and sends them to the OpenReward platform if asked to.
+    """A recorder of rollouts into a run's folder, and to the OpenReward platform if `upload` is set.
 
         with Recorder("runs/my-run") as recorder:
             with recorder.rollout(environment="GeneralReasoning/CTF", split="train", task_spec=task_spec) as rollout:
@@ -41,15 +40,23 @@ class Recorder:
     A rollout is written when a message is logged with `is_finished=True`, when it is closed, and at the latest when the
     recorder is closed or the program ends. `create` is the same as `rollout`, with the names of the official client.
 
-    When a run begins, where to look at it is printed on the standard error: the command, and the address of its first
-    rollout. With `print_messages`, the address of every rollout is.
+    When a run begins, the standard error shows the command that opens it in the viewer and the address of its first
+    rollout. With `print_messages`, it shows the address of every rollout.
 
     Args:
         path: The run's folder. None: a folder `runs/<run_name>` for each run name.
-        upload: Whether to send what is recorded to the platform, in the background; see `Uploader`.
-        run_info: What holds for every rollout (`model_name`, `run_type`, `checkpoint`, ...), a mapping or a dataclass.
-        close_timeout_s: How long `close` waits for the platform; what is not sent by then stays in the run's folder and
-            goes with the next upload.
+        upload: Send the rollouts to the platform, in the background; see `Uploader`.
+        run_info: Facts about every rollout (`model_name`, `run_type`, `checkpoint`, ...), a mapping or a dataclass.
+        close_timeout_s: Seconds that `close` waits for the platform. Rollouts that are not sent by then stay in the run's
+            folder and go with the next upload.
+
+    Example:
+        >>> from openreward_gym import AssistantMessage, UserMessage
+        >>> with Recorder("runs/example") as recorder:
+        ...     with recorder.rollout(environment="weather", prompt=[UserMessage("How warm is it?")]) as rollout:
+        ...         rollout.log(AssistantMessage("7 C"), reward=1.0, is_finished=True)
+        >>> [message.origin for message in RolloutStore("runs/example")[0].messages]
+        ['given', 'policy']
     """
 
     def __init__(
@@ -73,7 +80,7 @@ class Recorder:
         self.reports: list[UploadReport] = []
         if path is not None:
             self._start(str(path))
-        _open_recorders.add(self)
+        atexit.register(_close_at_exit, weakref.ref(self))
 
     def _start(self, path: str) -> RolloutStore:
         with self._lock:
@@ -96,6 +103,7 @@ class Recorder:
         print_messages: bool = False,
         *,
         task_index: int | None = None,
+        prompt: Iterable[Message] = (),
         **fields: Any,
     ) -> RolloutLog:
         """Begin a rollout.
@@ -103,18 +111,19 @@ class Recorder:
         Args:
             run_name: The run it belongs to; the folder's name by default.
             rollout_name: Its own name.
-            environment, variant, split, task_spec, task_index: What is played.
+            environment, variant, split, task_spec, task_index: The task.
             metadata: Free data, kept with it.
-            run_info: As the recorder's, for this rollout; what it sets wins.
-            print_messages: Print each message as it is logged; `OPENREWARD_ROLLOUT_LOGGING_FORMAT` says how.
+            run_info: Run info of this rollout; its values replace the recorder's.
+            print_messages: Print each message as it is logged, in the format of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`.
+            prompt: Messages that were given to the policy, of any role; logged first, with the origin "given".
             **fields: Further fields of `Rollout` (`group`, `sample`, `step`, `seed`, `sampling`, `tools`, ...).
 
         Raises:
-            ConfigurationError: The recorder has neither a path nor was a run name given; or a field is none of `Rollout`.
+            ConfigurationError: The recorder has no path and there is no run name; or `Rollout` has no such field.
         """
         if self._path is None and not run_name:
             raise ConfigurationError("a recorder without a path needs a run_name: it records into runs/<run_name>")
-        if unknown := sorted(set(fields) - set(Rollout.model_fields)):
+        if unknown := sorted(set(fields) - {field.name for field in dataclasses.fields(Rollout)}):
             raise ConfigurationError(f"a rollout has no field {', '.join(unknown)}: free data goes into metadata={{...}}")
         store = self._start(str(self._path if self._path is not None else Path("runs") / folder_name(run_name or "")))
         model = {**self._run_info, **mapping_of(run_info)}
@@ -122,8 +131,8 @@ class Recorder:
         rollout = Rollout(
             run=run_name or store.run,
             name=rollout_name or "",
-            environment=EnvironmentRecord(name=environment or "", variant=variant, split=split),
-            task=TaskRecord(id=task_id(environment or "", split, spec, task_index, variant), index=task_index, spec=spec),
+            environment=RolloutEnvironment(name=environment or "", variant=variant, split=split),
+            task=Task(split or "", task_index, spec, task_id(environment or "", split, spec, task_index, variant)),
             metadata=None if metadata is None else dict(plain(metadata)),
             model=model or None,
             status="running",
@@ -134,10 +143,12 @@ class Recorder:
         log = RolloutLog(store, rollout, print_messages=print_messages, on_end=self._ended)
         with self._lock:
             self._open[rollout.id] = log
+        for message in prompt:
+            log.log(message, origin="given")
         return log
 
     def _announce(self, store: RolloutStore, rollout: Rollout, always: bool) -> None:
-        """Say where the rollout is to be seen; once a run. The viewer reads folders of this machine alone."""
+        """Print the address of the rollout's page, once per run. The viewer reads folders of this machine only."""
         path = str(store.path)
         with self._lock:
             first = path not in self._announced
@@ -145,15 +156,15 @@ class Recorder:
         if "://" in path or not (first or always):
             return
         address = viewer_address(Path(path).resolve().name, rollout.run, rollout.id)
-        with contextlib.suppress(OSError):  # writing will say what is wrong
+        with contextlib.suppress(OSError):  # the first write raises it again
             Path(path).mkdir(parents=True, exist_ok=True)  # so that the command that is printed works at once
         how = f"  (openreward-gym view {shlex.quote(path)})" if first else ""
         sys.stderr.write(f"Recording {address}{how}\n")
 
     @property
     def rollout(self) -> RolloutFactory:
-        """`recorder.rollout(...)` begins a rollout for a `with` block; `recorder.rollout.create(...)` is the official
-        client's way to begin one, and `recorder.rollout.close()` its way to end.
+        """Begin a rollout with `recorder.rollout(...)` in a `with` block, or as the official client does it, with
+        `recorder.rollout.create(...)` and `recorder.rollout.close()`.
         """
         return RolloutFactory(self)
 
@@ -165,11 +176,11 @@ class Recorder:
             uploader.wake()
 
     def flush(self, timeout_s: float | None = None) -> list[UploadReport]:
-        """Wait until what was written is sent, at most `timeout_s` seconds (None: as long as it takes); one report a run."""
+        """Wait until all written rollouts are uploaded, at most `timeout_s` seconds (None: no limit); one report per run."""
         return [uploader.flush(timeout_s) for uploader in list(self._uploaders.values())]
 
     def close(self) -> list[UploadReport]:
-        """Write what is open, send what is not sent, and say what became of it: one report a run that is uploaded.
+        """Write the open rollouts, upload the rest, and return one report per uploaded run.
 
         The recorder may be used again after it.
         """
@@ -186,7 +197,7 @@ class Recorder:
         return self.reports
 
     def _leave(self) -> None:
-        """Write the rollouts that are still open; in a forked child they are the parent's."""
+        """Write the rollouts that are still open; in a forked child they belong to the parent."""
         if os.getpid() == self._pid:
             for log in list(self._open.values()):
                 log.close()
@@ -199,7 +210,7 @@ class Recorder:
 
 
 class RolloutFactory:
-    """What `recorder.rollout` is: callable, with the official client's `create` and `close`."""
+    """The value of `recorder.rollout`: callable, with the official client's `create` and `close`."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -211,12 +222,11 @@ class RolloutFactory:
 
 
 def folder_name(run_name: str) -> str:
-    """`run_name` as the name of a folder: one path component, whatever is in the name."""
+    """Return `run_name` as the name of a folder: one path component, whatever characters it has."""
     return re.sub(r"[^\w.+=@-]+", "_", run_name).lstrip(".")[:200] or "run"
 
 
-@atexit.register
-def _close_what_is_left() -> None:
-    for recorder in list(_open_recorders):
-        if recorder._pid == os.getpid():
-            recorder.close()
+def _close_at_exit(reference: weakref.ref[Recorder]) -> None:
+    recorder = reference()
+    if recorder is not None and recorder._pid == os.getpid():
+        recorder.close()

@@ -1,7 +1,6 @@
-"""A run's folder: which shards it has, their bytes as a local file, and small files beside them.
+"""The folder of a run, on a local disk or on any file system of fsspec (`memory://`, `s3://`, `gs://`, ...).
 
-On this machine's file system, or on any that fsspec knows (`memory://`, `s3://`, `gs://`, ...). Such a file system cannot
-append: there a shard is written whole, again and again while it is small.
+Remote file systems cannot append: a shard there is written whole, again and again while it is small.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreEr
 from openreward_gym.store.writer import Fsync, LineWriter, shard_name
 
 MARKS = ("run.json", "tasks.jsonl", "rollouts")
-"""What makes a folder a run: any of these."""
+"""Names of which any one makes a folder a run."""
 
 Compression: TypeAlias = Literal["", "zstd"]
-"""Whether a shard is compressed when its writer closes it."""
+"""The compression of a shard when its writer closes it; empty for none."""
 
 _WHOLE_SHARD_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One file of lines. `stem` is its name without suffixes, the same before and after compression."""
+    """A file of lines. `stem` is its name without suffixes, the same before and after compression."""
 
     stem: str
     name: str
@@ -41,20 +40,20 @@ class Shard:
 
 
 class ShardWriter(Protocol):
-    """One writer's shard."""
+    """The shard of one writer."""
 
     def append(self, line: str) -> None:
         """Write a line, whole or not at all; raises StoreError."""
 
     def close(self) -> None:
-        """Write what is held back, and compress the shard if that was asked for."""
+        """Write the lines that are held in memory, and compress the shard if so configured."""
 
     def abandon(self) -> None:
-        """Let go of it: after a fork it is the parent's."""
+        """Forget the shard without writing: after a fork it belongs to the parent."""
 
 
 class Folder(ABC):
-    """A run's folder, wherever it is."""
+    """The folder of a run on any file system."""
 
     def __init__(self) -> None:
         self._cache: Path | None = None
@@ -69,35 +68,35 @@ class Folder(ABC):
 
     @abstractmethod
     def has(self, name: str) -> bool:
-        """Whether there is a file or folder `name`, a path inside the folder with `/`."""
+        """Return True if the file or folder `name` (a path inside the folder, with `/`) exists."""
 
     @abstractmethod
     def why_no_run(self) -> str:
-        """What is there instead of a run, and what to do."""
+        """Return a sentence on why the folder is not a run, and what to do."""
 
     @abstractmethod
     def files(self, kind: str) -> list[tuple[str, int]]:
-        """(name, bytes) of the files in the folder `kind`; empty where there is no such folder."""
+        """Return (name, bytes) of the files in the folder `kind`; empty if there is no such folder."""
 
     @abstractmethod
     def fetch(self, kind: str, name: str) -> Path:
-        """The file as a local one.
+        """Return a local copy of the file.
 
         Raises:
-            FileNotFoundError: It is not there (any more).
+            FileNotFoundError: The file does not exist (any more).
         """
 
     @abstractmethod
     def read_bytes(self, name: str) -> bytes:
-        """The small file `name`.
+        """Return the bytes of the small file `name`.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: The file does not exist.
         """
 
     @abstractmethod
     def write_bytes(self, name: str, data: bytes, *, sync: bool = False) -> None:
-        """Write the small file `name`, whole or not at all.
+        """Write the small file `name` atomically.
 
         Raises:
             StoreError: It could not be written.
@@ -105,30 +104,31 @@ class Folder(ABC):
 
     @abstractmethod
     def writer(self, kind: str, fsync: Fsync | None, compression: Compression) -> ShardWriter:
-        """A writer of a new shard.
+        """Return a writer of a new shard.
 
         Raises:
             OSError: The folder cannot be written.
         """
 
     def is_run(self) -> bool:
+        """Return True if the folder is a run."""
         return any(self.has(mark) for mark in MARKS)
 
     def shards(self, kind: str) -> list[Shard]:
-        """The shards of `kind` ("rollouts" or "failures"), by name."""
-        found: dict[str, Shard] = {}
-        # While a shard is being compressed there are both: ".jsonl" comes after ".jsonl.zst" here, and stays.
+        """Return the shards of `kind` ("rollouts" or "failures"), sorted by name."""
+        shards: dict[str, Shard] = {}
+        # Both forms exist while a shard is being compressed: ".jsonl" comes after ".jsonl.zst" here, and stays.
         for name, size in sorted(self.files(kind), reverse=True):
             stem = name.removesuffix(".zst").removesuffix(".jsonl")
             if name in (f"{stem}.jsonl", f"{stem}.jsonl.zst") and not name.startswith("."):
-                found[stem] = Shard(stem, name, size)
-        return [found[stem] for stem in sorted(found)]
+                shards[stem] = Shard(stem, name, size)
+        return [shards[stem] for stem in sorted(shards)]
 
     def local(self, kind: str, shard: Shard) -> Path:
-        """A local file with the shard's plain lines.
+        """Return a local file with the uncompressed lines of the shard.
 
         Raises:
-            FileNotFoundError: It is not there (any more).
+            FileNotFoundError: The shard does not exist (any more).
             StoreError: It cannot be decompressed.
         """
         if not shard.name.endswith(".zst"):
@@ -148,7 +148,7 @@ class Folder(ABC):
         return path
 
     def cached(self, kind: str, name: str) -> Path:
-        """Where a local copy of a file goes; deleted with this object."""
+        """Return the path of a local copy of a file; it is deleted with this object."""
         if self._cache is None:
             self._cache = Path(tempfile.mkdtemp(prefix="openreward-gym-"))
             weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
@@ -158,20 +158,20 @@ class Folder(ABC):
 
 
 class LocalFolder(Folder):
-    """A run's folder on this machine's file system."""
+    """The folder of a run on a local disk."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
-        self._given = os.fspath(path)
-        # A program that changes its directory meanwhile still means the same folder.
-        self.path = Path(self._given).absolute()
+        self._text = os.fspath(path)
+        # The folder stays the same if the program changes its working directory.
+        self.path = Path(self._text).absolute()
 
     @property
     def name(self) -> str:
         return self.path.resolve().name
 
     def __str__(self) -> str:
-        return self._given
+        return self._text
 
     def has(self, name: str) -> bool:
         return (self.path / name).exists()
@@ -189,14 +189,14 @@ class LocalFolder(Folder):
         return f"{self} is not a run: it has neither a rollouts/ folder nor a run.json"
 
     def files(self, kind: str) -> list[tuple[str, int]]:
-        found = []
+        files = []
         with contextlib.suppress(FileNotFoundError), os.scandir(self.path / kind) as entries:
             for entry in entries:
-                # A file may go between the two looks: it was compressed.
+                # A file may vanish between the two calls because it was compressed.
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_file():
-                        found.append((entry.name, entry.stat().st_size))
-        return found
+                        files.append((entry.name, entry.stat().st_size))
+        return files
 
     def fetch(self, kind: str, name: str) -> Path:
         return self.path / kind / name
@@ -222,11 +222,11 @@ class LocalFolder(Folder):
 
     def writer(self, kind: str, fsync: Fsync | None, compression: Compression) -> ShardWriter:
         lines = LineWriter(self.path / kind, "close" if fsync is None else fsync)
-        return _CompressedAtTheEnd(lines) if compression else lines
+        return _CompressedOnClose(lines) if compression else lines
 
 
-class _CompressedAtTheEnd:
-    """A local shard that is compressed when it is closed; killed before, it stays as it is."""
+class _CompressedOnClose:
+    """A local shard that is compressed when it is closed. If the process dies first, it stays uncompressed."""
 
     def __init__(self, lines: LineWriter) -> None:
         self._lines = lines
@@ -244,7 +244,7 @@ class _CompressedAtTheEnd:
 
 
 class RemoteFolder(Folder):
-    """A run's folder on a file system of fsspec's."""
+    """The folder of a run on a file system of fsspec."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -278,14 +278,14 @@ class RemoteFolder(Folder):
     def files(self, kind: str) -> list[tuple[str, int]]:
         try:
             self._fs.invalidate_cache()
-            found = self._fs.ls(f"{self._root}/{kind}", detail=True)
+            entries = self._fs.ls(f"{self._root}/{kind}", detail=True)
         except FileNotFoundError:
             return []
-        return [(str(item["name"]).rpartition("/")[2], int(item["size"])) for item in found if item["type"] == "file"]
+        return [(str(item["name"]).rpartition("/")[2], int(item["size"])) for item in entries if item["type"] == "file"]
 
     def fetch(self, kind: str, name: str) -> Path:
         source = f"{self._root}/{kind}/{name}"
-        # Its size is part of the copy's name: a shard grows while its writer writes it again.
+        # The name of the copy has the size, because a shard grows while its writer writes it again.
         path = self.cached(kind, f"{self._fs.size(source)}-{name}")
         if not path.exists():
             part = path.with_suffix(".part")
@@ -302,23 +302,24 @@ class RemoteFolder(Folder):
         try:
             try:
                 self._fs.pipe_file(path, data)
-            except FileNotFoundError:  # object stores have no folders; the others want them made
+            except FileNotFoundError:  # object stores have no folders; other file systems need them to exist
                 self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
                 self._fs.pipe_file(path, data)
-        except Exception as error:  # every file system has errors of its own
+        except Exception as error:  # each file system raises its own errors
             raise StoreError(f"{self}/{name}: not written: {type(error).__name__}: {error}") from error
 
     def writer(self, kind: str, fsync: Fsync | None, compression: Compression) -> ShardWriter:
         return _WholeShards(self, kind, "always" if fsync is None else fsync, compression)
 
     def remove(self, name: str) -> None:
+        """Delete a file."""
         self._fs.rm_file(f"{self._root}/{name}")
 
 
 class _WholeShards:
-    """Lines in memory, put as a whole shard after every line, every so many seconds or at the end, as `fsync` says.
+    """A writer that holds lines in memory and writes the whole shard after every line, every N seconds or at the end (`fsync`).
 
-    A shard that is full is left, and another begun, so that a line never costs more than a few megabytes.
+    A full shard is closed and another one begun, so that a line never costs more than a few megabytes.
     """
 
     def __init__(self, folder: RemoteFolder, kind: str, fsync: Fsync, compression: Compression) -> None:
@@ -366,7 +367,7 @@ class _WholeShards:
 
 
 def folder_at(path: str | os.PathLike[str]) -> Folder:
-    """The folder at a path, or at an address like `s3://bucket/runs/mine`."""
+    """Return the folder at a path, or at a URL like `s3://bucket/runs/mine`."""
     text = os.fspath(path)
     if "://" not in text:
         return LocalFolder(path)
@@ -374,7 +375,7 @@ def folder_at(path: str | os.PathLike[str]) -> Folder:
 
 
 def _pyarrow() -> Any:
-    # It comes with `datasets`, and is loaded only where something is compressed.
+    # pyarrow comes with `datasets`; it is loaded only to compress or decompress.
     import pyarrow
 
     return pyarrow

@@ -1,4 +1,4 @@
-"""Runs of many machines as one, checked for what is there twice and what is not there."""
+"""Merge the runs of several machines into one, and report duplicates and gaps."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _FILES = ("run.json", "tasks.jsonl")
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
-    """What became of a merge.
+    """The result of a merge.
 
     Attributes:
-        merged: Rollouts that were written.
-        duplicates: Ids that were there more than once, the same each time; each was written once.
-        conflicts: Ids that were there more than once with different contents; the one that ended last was written.
-        doubled: (task, sample) that have more than one rollout, each with its ids: nothing was left out for it.
-        gaps: (task, sample) that the runs' inventories (`tasks.jsonl`) name, or that lie below a task's highest sample,
-            and that have no rollout.
-        damages: Lines that could not be read; everything else was merged.
+        merged: Number of rollouts that were written.
+        duplicates: Ids that occur more than once with equal contents; each was written once.
+        conflicts: Ids that occur more than once with different contents; the rollout that ended last was written.
+        doubled: (task, sample) pairs with more than one rollout, each with its ids; all of them were written.
+        gaps: (task, sample) pairs without a rollout that the inventories of the runs (`tasks.jsonl`) name, or that are
+            below the highest sample of a task.
+        damages: Lines that could not be read; all others were merged.
     """
 
     merged: int
@@ -39,7 +39,7 @@ class MergeReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every (task, sample) has exactly one rollout, and every line was read."""
+        """True if every (task, sample) has exactly one rollout and every line was read."""
         return not (self.conflicts or self.doubled or self.gaps or self.damages)
 
 
@@ -52,7 +52,7 @@ def merge(
 ) -> MergeReport:
     """Write the rollouts and failures of several runs, with their images, into one new run.
 
-    Memory holds ids and (task, sample) pairs, never the rollouts.
+    Only ids and (task, sample) pairs are held in memory.
 
     Args:
         runs: The runs' folders.
@@ -61,7 +61,15 @@ def merge(
         compression: As for `RolloutStore`.
 
     Raises:
-        StoreError: A path is no run; or `output` is one already.
+        StoreError: A path is not a run; or `output` is a run already.
+
+    Example:
+        >>> from openreward_gym import Rollout, RolloutStore
+        >>> for name in ("a", "b"):
+        ...     with RolloutStore(name) as store:
+        ...         store.append(Rollout(status="completed"))
+        >>> merge(["a", "b"], "both").merged
+        2
     """
     if folder_at(output).is_run():
         raise StoreError(f"{output} is a run already: merge into a new folder")
@@ -77,7 +85,7 @@ def merge(
                 del newest[rollout.id]
                 target.append(store.with_images(rollout))
                 merged += 1
-                # A collection's group is its task, and tells equal tasks of one run apart.
+                # The group of a collection is its task, and tells equal tasks of one run apart.
                 if (task := rollout.group or rollout.task.id) and rollout.sample is not None:
                     samples.setdefault((task, rollout.sample), []).append(rollout.id)
             for failure in store.failures():
@@ -89,7 +97,7 @@ def merge(
 
 
 def _choose(stores: Sequence[RolloutStore]) -> tuple[dict[str, tuple[int | None, str]], list[str], list[str], list[Damage]]:
-    """Which store's rollout of each id to take: the one that ended last, of equals the first."""
+    """Choose the store of each id: that of the rollout that ended last, or the first of equal ones."""
     chosen: dict[str, tuple[int | None, str]] = {}
     contents: dict[str, int] = {}
     duplicates: dict[str, None] = {}
@@ -115,8 +123,8 @@ def _readable(store: RolloutStore, damages: list[Damage]) -> Iterable[Rollout]:
 
 
 def _expected(runs: Iterable[str | os.PathLike[str]]) -> set[tuple[str, int]]:
-    """What the runs' inventories say there should be."""
-    found: set[tuple[str, int]] = set()
+    """Return the (task, sample) pairs that the inventories of the runs name."""
+    expected: set[tuple[str, int]] = set()
     for run in runs:
         try:
             lines = folder_at(run).read_bytes("tasks.jsonl").splitlines()
@@ -126,14 +134,14 @@ def _expected(runs: Iterable[str | os.PathLike[str]]) -> set[tuple[str, int]]:
             try:
                 item = json.loads(line)
                 task = item["group"] if "group" in item else item["task"]
-                found.add((task if isinstance(task, str) else task["id"], int(item["sample"])))
+                expected.add((task if isinstance(task, str) else task["id"], int(item["sample"])))
             except (ValueError, KeyError, TypeError):
-                continue  # a torn last line, or an inventory of another kind
-    return found
+                continue  # a torn last line, or another kind of inventory
+    return expected
 
 
 def _below(samples: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
-    """All samples of each task up to its highest."""
+    """Return all samples of each task below its highest."""
     highest: dict[str, int] = {}
     for task, sample in samples:
         highest[task] = max(sample, highest.get(task, 0))
@@ -141,7 +149,7 @@ def _below(samples: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
 
 
 def _copy_files(runs: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> None:
-    """The first run's description, and every run's inventory, one after the other."""
+    """Copy the description of the first run and the inventories of all runs, one after the other."""
     target = folder_at(output)
     for name in _FILES:
         parts: dict[bytes, None] = {}

@@ -1,4 +1,4 @@
-"""One writer's own file of lines: each line whole or not at all, whatever happens in between."""
+"""The file of lines of one writer. A line is written whole or not at all, even if the process dies."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any, Literal, TypeAlias
 
 from openreward_gym.errors import StoreError
 
-# Windows has no advisory locks of this kind: torn tails stay there, and reading passes over them.
+# Windows has no such advisory locks: torn last lines stay there, and readers skip them.
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 Fsync: TypeAlias = Literal["always", "close", "never"] | float
-"""When a shard is forced to the disk: after every rollout, when the store is closed, never, or every so many seconds.
+"""The moments at which a shard is forced to the disk: after every rollout, when the store is closed, never, or every N seconds.
 
-A killed process loses nothing under any of them; they matter when the machine itself loses power.
+A killed process loses nothing in any case; the setting matters when the machine itself loses power.
 """
 
 
@@ -51,26 +51,28 @@ class LineWriter:
         Raises:
             StoreError: It could not be written (the disk is full, ...); the file is as it was before.
         """
-        rest = memoryview((line + "\n").encode("utf-8"))
+        remaining = memoryview((line + "\n").encode("utf-8"))
         start = -1
         try:
             if self._fd < 0:
                 self._begin()
             start = os.fstat(self._fd).st_size
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            while remaining:
+                remaining = remaining[os.write(self._fd, remaining) :]
             if self._fsync == "always" or self._sync_is_due():
                 self.sync()
             start = -1
         except OSError as error:
-            hint = "free some space and append it again" if error.errno == errno.ENOSPC else "append it again once that is mended"
+            hint = (
+                "free some space and append it again" if error.errno == errno.ENOSPC else "append it again afterwards"
+            )
             raise StoreError(f"{self.path}: a line was not written: {error.strerror or error}; {hint}") from error
         finally:
             if start >= 0:
                 self._cut(start)
 
     def _cut(self, size: int) -> None:
-        """Take back what was written of a line. Where not even that can be done, its torn line stays the shard's last."""
+        """Remove a partly written line. If that fails too, leave the shard with the torn line as its last."""
         try:
             os.ftruncate(self._fd, size)
         except OSError:
@@ -80,10 +82,12 @@ class LineWriter:
         return isinstance(self._fsync, (int, float)) and time.monotonic() - self._synced_at >= self._fsync
 
     def sync(self) -> None:
+        """Force the written lines to the disk."""
         os.fsync(self._fd)
         self._synced_at = time.monotonic()
 
     def close(self) -> None:
+        """Force the lines to the disk, as `fsync` says, and close the file."""
         if self._fd >= 0:
             try:
                 if self._fsync != "never":
@@ -92,7 +96,7 @@ class LineWriter:
                 self.abandon()
 
     def abandon(self) -> None:
-        """Let go of the file without a word to the disk; after a fork the parent keeps its own hold of it."""
+        """Close the file without forcing it to the disk. After a fork, the parent's descriptor stays open."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -103,7 +107,7 @@ class LineWriter:
 
 
 def lock_of(fd: int) -> bool | None:
-    """Take the lock on an open file, without waiting: whether we have it; None where the file system has no locks."""
+    """Try to lock an open file without waiting. Return True if it is locked, None if the file system has no locks."""
     if fcntl is None:
         return None
     try:
@@ -116,7 +120,7 @@ def lock_of(fd: int) -> bool | None:
 
 
 def shard_name() -> str:
-    """A new shard's name: sorts by time, and no two writers of any machine make the same."""
+    """Return a new shard name that sorts by time and is unique over processes and machines."""
     now = time.time()
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
     return f"{stamp}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
@@ -127,7 +131,7 @@ def _host() -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force `folder`'s own entries (a new file's name) to the disk."""
+    """Force the entries of `folder` (the name of a new file) to the disk."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -136,11 +140,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def heal(folder: Path) -> list[Path]:
-    """Cut the torn last line off every shard of this machine whose writer is dead; returns the shards that were cut.
+    """Cut the torn last line off every shard of this machine whose writer is dead, and return the shards that were cut.
 
-    A writer holds a lock on its shard while it lives, so a file whose lock is free has no writer any more. Only bytes
-    after the last newline go: they are of an `append` that never returned. Other machines' shards are left alone: some
-    network file systems keep such locks to one machine.
+    A writer locks its shard while it lives, so a file without a lock has lost its writer. Only bytes after the last newline
+    are removed: they belong to an `append` that never returned. Shards of other machines stay as they are, because some
+    network file systems do not share locks.
     """
     cut = []
     for path in sorted(folder.glob(f"*-{_host()}-*.jsonl")):
@@ -152,7 +156,7 @@ def heal(folder: Path) -> list[Path]:
                     file.truncate(_after_last_newline(file.fileno()))
                     cut.append(path)
         except OSError:
-            continue  # not ours to change: reading passes over the tail as it is
+            continue  # the file may not be changed: readers skip the torn line
     return cut
 
 
@@ -169,8 +173,8 @@ def _after_last_newline(fd: int) -> int:
     end = os.fstat(fd).st_size
     while end > 0:
         begin = max(0, end - (1 << 16))
-        found = os.pread(fd, end - begin, begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
+        newline = os.pread(fd, end - begin, begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
         end = begin
     return 0

@@ -16,7 +16,7 @@ from rollout_platform import KEY, Platform
 from openreward_gym import serve
 from openreward_gym.serve.examples import challenges
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import Rollout
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

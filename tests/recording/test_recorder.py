@@ -23,9 +23,16 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.recording.log import RolloutLog
 from openreward_gym.recording.recorder import Recorder
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import AssistantMessage, OpaqueBlock, ReasoningItem, SystemMessage, ToolCall, ToolResult, UserMessage
-from openreward_gym.types.conversion import message_of
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types import (
+    AssistantMessage,
+    OpaqueBlock,
+    ReasoningItem,
+    Rollout,
+    SystemMessage,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+)
 
 
 @pytest.fixture
@@ -143,7 +150,12 @@ def test_usage_and_tokens_of_a_whole_answer(tmp_path: Path) -> None:
     assert (record.usage.input_tokens, record.usage.output_tokens) == (20, 8)
     assert record.cost_usd == 0.5
     message = record.messages[0]
-    assert (message.token_ids, message.logprobs, message.model, message.stop_reason) == ([7], [-0.5], "m-1", "tool_calls")
+    assert (message.sampled.token_ids, message.sampled.logprobs, message.sampled.model, message.sampled.stop_reason) == (
+        (7,),
+        (-0.5,),
+        "m-1",
+        "tool_calls",
+    )
 
 
 def test_an_empty_message_does_not_break_the_loop(tmp_path: Path) -> None:
@@ -165,9 +177,8 @@ def test_parts_that_look_like_ours_and_are_not_are_kept(tmp_path: Path) -> None:
     store = RolloutStore(tmp_path)
     assert store.damage() == []
     (user, _) = store[0].messages
-    message = message_of(user)
-    assert message.blocks[0] == OpaqueBlock(image)
-    assert to_anthropic([message])[1][0]["content"][:2] == [image, {"type": "text"}]
+    assert user.blocks[0] == OpaqueBlock(image)
+    assert to_anthropic([user])[1][0]["content"][:2] == [image, {"type": "text"}]
 
 
 @dataclass
