@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib
 import inspect
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 import pytest
 import typer.main
@@ -16,7 +19,8 @@ from openreward_gym import cli, wrappers
 
 COMMANDS = vars(typer.main.get_command(cli.app))["commands"]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-# Public classes without an example, by reason. Exceptions and protocols need none: a user catches or implements them.
+# Public classes without an example, by reason.
+MADE_BY_THE_PACKAGE = "The package returns it; the example of the function or class that returns it shows it."
 WITHOUT_EXAMPLE: dict[str, str] = {}
 
 
@@ -31,15 +35,27 @@ def modules_with_examples() -> list[str]:
 
 
 def public_classes() -> dict[str, type]:
-    """Return the classes in the rooms' `__all__` by name. Exceptions, protocols and aliases of types are left out."""
+    """Return the classes in the rooms' `__all__` that need an example, by name.
+
+    Exceptions are caught, protocols are implemented, and aliases of types are annotations. A plain record is a dataclass without
+    methods or properties; the examples of the classes that hold it show it.
+    """
     classes: dict[str, type] = {}
     for room, names in rooms().items():
         module = importlib.import_module(f"openreward_gym.{room}")
         for name in names:
             value = getattr(module, name)
-            if inspect.isclass(value) and not issubclass(value, BaseException) and not getattr(value, "_is_protocol", False):
-                classes[f"{room}.{name}"] = value
+            if inspect.isclass(value) and value is not Any and not issubclass(value, BaseException):
+                if not getattr(value, "_is_protocol", False) and not is_plain_record(value):
+                    classes[f"{room}.{name}"] = value
     return classes
+
+
+def is_plain_record(cls: type) -> bool:
+    """Return True for a dataclass whose own body has fields only."""
+    members = [member for name, member in vars(cls).items() if not name.startswith("_")]
+    behaviour = (FunctionType, property, classmethod, staticmethod)
+    return dataclasses.is_dataclass(cls) and not any(isinstance(member, behaviour) for member in members)
 
 
 @pytest.mark.parametrize("name", modules_with_examples())
