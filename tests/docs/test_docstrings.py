@@ -43,12 +43,15 @@ def public_classes() -> dict[str, type]:
     classes: dict[str, type] = {}
     for room, names in rooms().items():
         module = importlib.import_module(f"openreward_gym.{room}")
-        for name in names:
-            value = getattr(module, name)
-            if inspect.isclass(value) and value is not Any and not issubclass(value, BaseException):
-                if not getattr(value, "_is_protocol", False) and not is_plain_record(value):
-                    classes[f"{room}.{name}"] = value
+        classes.update((f"{room}.{name}", value) for name in names if needs_example(value := getattr(module, name)))
     return classes
+
+
+def needs_example(value: object) -> bool:
+    """Return True for a class that users construct or call methods of."""
+    if not inspect.isclass(value) or value is Any or issubclass(value, BaseException):
+        return False
+    return not getattr(value, "_is_protocol", False) and not is_plain_record(value)
 
 
 def is_plain_record(cls: type) -> bool:
