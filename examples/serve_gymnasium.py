@@ -1,9 +1,9 @@
-"""Serve an environment of Gymnasium's to language models, and see that nothing is lost on the way.
+"""Serve a Gymnasium environment to language models, and check that nothing is lost on the way.
 
     python examples/serve_gymnasium.py [ID] [EPISODES]
 
-The env is bridged and served on this machine; a policy that knows nothing plays it as a model would, with calls of the tool
-`step`. Each episode is then played again without any server, with the same seed and the same actions: both must be the same.
+The env is bridged and served on this machine. A random policy plays it as a model would, with calls of the tool `step`. Each
+episode is then repeated without a server, with the same seed and the same actions. Both must be equal.
 """
 
 from __future__ import annotations
@@ -16,27 +16,31 @@ import gymnasium as gym
 
 import openreward_gym  # noqa: F401  (registers OpenReward-v0)
 from openreward_gym import serve
-from openreward_gym.serve.values import decode, encode
+from openreward_gym.serve import decode, encode
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("id", nargs="?", default="FrozenLake-v1", help="a registered id")
     parser.add_argument("episodes", nargs="?", type=int, default=3)
-    given = parser.parse_args()
-    with serve.local([given.id]) as base_url:
-        env = gym.make("OpenReward-v0", environment=given.id, base_url=base_url)
-        direct = gym.make(given.id)
-        for seed in range(given.episodes):
+    options = parser.parse_args()
+    with serve.local([options.id]) as base_url:
+        env = gym.make("OpenReward-v0", environment=options.id, base_url=base_url)
+        direct = gym.make(options.id)
+        for seed in range(options.episodes):
             actions, steps, total = play(env, direct.action_space, seed)
-            assert again(direct, seed, actions) == steps
+            assert repeat(direct, seed, actions) == steps
             print(f"seed {seed}: {len(steps)} steps, return {total:g}, the same without the server")
         env.close()
         direct.close()
 
 
 def play(env: gym.Env[Any, Any], actions: gym.Space[Any], seed: int) -> tuple[list[Any], list[Any], float]:
-    """One episode of random actions: the actions, (exact observation, reward, terminated, truncated) of each step, the return."""
+    """Play an episode of random actions.
+
+    Returns:
+        The actions, the (exact observation, reward, terminated, truncated) of each step, and the return.
+    """
     prompt, _ = env.reset(seed=seed)
     if seed == 0:
         print(f"{prompt}\n")
@@ -53,8 +57,8 @@ def play(env: gym.Env[Any, Any], actions: gym.Space[Any], seed: int) -> tuple[li
             return played, steps, total
 
 
-def again(env: gym.Env[Any, Any], seed: int, actions: list[Any]) -> list[Any]:
-    """The same, played in the env itself."""
+def repeat(env: gym.Env[Any, Any], seed: int, actions: list[Any]) -> list[Any]:
+    """Take the same actions in the env itself, and return its steps."""
     env.reset(seed=seed)
     steps = []
     for action in actions:

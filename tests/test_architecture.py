@@ -1,9 +1,10 @@
-"""The house's walls: who may import whom, what an import may load, what is public."""
+"""The architecture: allowed imports, the cost of an import, public names, sizes."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 import importlib
 import subprocess
 import sys
@@ -15,20 +16,15 @@ import openreward_gym
 
 ROOT = Path(openreward_gym.__file__).parent
 
-# A module may import from its own floor's siblings below it, never from a higher floor. The longest prefix decides.
+# A module imports from its own floor and from lower ones, never from a higher one. The longest prefix decides.
 FLOORS = {
     "errors": 0,
-    "blame": 0,
     "types": 0,
     "jsonio": 0,
     "images": 0,
     "options": 1,
-    "protocol.loop": 0,
     "protocol": 2,
     "protocol.wire": 1,
-    "protocol.sse": 1,
-    "protocol.retry": 1,
-    "protocol.addresses": 1,
     "platform": 2,
     "store": 2,
     "chat": 2,
@@ -48,7 +44,7 @@ FLOORS = {
     "collect.ray": 7,
     "cli": 8,
 }
-# Rooms that do not know each other.
+# Rooms that do not know each other; the spaces of envs, which know nothing of the network, are for all.
 APART = [
     ("store", "protocol"),
     ("store", "envs"),
@@ -120,7 +116,7 @@ def within(module: str, place: str) -> bool:
 
 def floor(module: str) -> int:
     fitting = [place for place in FLOORS if within(module, place)]
-    assert fitting, f"openreward_gym.{module} stands on no floor: give its room one in {Path(__file__).name}"
+    assert fitting, f"openreward_gym.{module} has no floor: add its room to FLOORS in {Path(__file__).name}"
     return FLOORS[max(fitting, key=len)]
 
 
@@ -155,13 +151,24 @@ def test_a_module_imports_only_from_its_own_floor_and_below(module: str) -> None
             assert floor(target) <= floor(module), f"{module}:{line} (floor {floor(module)}) imports {target} ({floor(target)})"
 
 
+def test_no_imports_in_a_circle() -> None:
+    """Imports inside functions and for type checking count: a circle is one idea in several files."""
+    graph = {module: {target for name, _ in imports(module) if (target := ours(name)) in modules()} for module in modules()}
+    order = graphlib.TopologicalSorter({module: targets - {module} for module, targets in graph.items()})
+    try:
+        order.prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"imports in a circle: {' -> '.join(error.args[1])}")
+
+
 @pytest.mark.parametrize("module", modules())
 def test_rooms_that_do_not_know_each_other(module: str) -> None:
     for here, there in APART:
         if within(module, here):
             for name, line in imports(module):
                 target = ours(name)
-                assert target is None or not within(target, there), f"{module}:{line}: {here} does not know {there}"
+                known = target is None or not within(target, there) or (floor(target) == 1 and there == "envs")
+                assert known, f"{module}:{line}: {here} does not know {there}"
 
 
 @pytest.mark.parametrize("module", modules())
@@ -187,7 +194,7 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_collect_is_a_function_and_a_room() -> None:
-    """The name serves both, whichever was imported first."""
+    """`collect` is the function, and its room can be imported, whichever was imported first."""
     importlib.import_module("openreward_gym.policies")
     from openreward_gym import collect
 
@@ -205,15 +212,15 @@ def test_the_link_at_the_top_leads_to_the_wrappers() -> None:
 
 
 def test_files_and_functions_stay_readable() -> None:
-    """House rule 1, with a few lines of room: a file of 410 lines, a function of 60, is read in one sitting."""
+    """Rule 1 of the house: a file holds one idea, up to about 600 lines; a function has up to about 60."""
     for module in modules():
         path = ROOT.joinpath(*module.split("."))
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         text = path.read_text(encoding="utf-8")
-        assert text.count("\n") <= 410, f"{path} has {text.count(chr(10))} lines: split it by noun"
+        assert text.count("\n") <= 620, f"{path} has {text.count(chr(10))} lines: split it by idea"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                # A signature is a table of names, and so is a docstring: what counts is what has to be followed.
+                # Signatures and docstrings do not count: only statements have to be followed.
                 length = (node.end_lineno or node.lineno) - node.body[0].lineno + 1
                 docstring = ast.get_docstring(node, clean=False) or ""
                 assert length - docstring.count("\n") <= 60, f"{path}:{node.lineno} {node.name} has {length} lines"

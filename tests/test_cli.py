@@ -354,7 +354,7 @@ class Splits(Environment):
         ("nosuch.py:X", "there is no file ", None),
         ("nosuch.py", "there is no file ", None),
         ("folder.py:X", "folder.py is a folder", None),
-        ("plain.py", "say which class of it, as in plain.py:MyEnvironment", None),
+        ("plain.py", "name the class too, as in plain.py:MyEnvironment", None),
         ("wether", "did you mean 'weather'?", None),
         ("plain.py:Other", "plain.py has no 'Other'", None),
         ("plain.py:Plain", "the class Plain is not a subclass of", None),

@@ -1,4 +1,4 @@
-"""The conformance kit: a good environment passes, and each bad one fails where it is bad."""
+"""Conformance checks: a good environment passes, and each bad one fails the check of its fault."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from launch import served
 
 from openreward_gym.serve.examples import solution
-from openreward_gym.testing import Check, Report, check_environment
+from openreward_gym.testing import Check, ConformanceReport, check_environment
 
 BAD = Path(__file__).parent / "servers" / "bad_environments.py"
 
@@ -22,34 +22,34 @@ def bad_url() -> Iterator[str]:
         yield url
 
 
-def found(report: Report) -> dict[str, str]:
-    """What was not well, by the name of the check."""
+def problems(report: ConformanceReport) -> dict[str, str]:
+    """Return the results other than "passed", by the name of the check."""
     return {check.name: check.result for check in report.checks if check.result != "passed"}
 
 
 @pytest.mark.parametrize("name", ["weather", "ctf", "reasoning"])
 def test_the_built_in_environments_pass(examples: str, name: str) -> None:
     report = check_environment(examples, name)
-    assert found(report) == {}
+    assert problems(report) == {}
     assert report.ok
     report.raise_for_failures()
     assert len(report.checks) == 12
 
 
-def test_given_steps_are_played(examples: str) -> None:
+def test_steps_are_played(examples: str) -> None:
     report = check_environment(examples, "weather", split="train", steps=solution("weather", {"city": "Seattle"}), tasks=1)
     calls = next(check for check in report.checks if check.name == "calls")
     assert calls.detail == "4, 2 with a reward from 0 to 1"
     report = check_environment(examples, "ctf", steps=[{"name": "sh", "arguments": {}}])
-    assert found(report) == {"calls": "warning", "ends": "skipped"}
+    assert problems(report) == {"calls": "warning", "ends": "skipped"}
 
 
 @pytest.mark.parametrize(
-    ("name", "expected", "said"),
+    ("name", "expected", "words"),
     [
         ("good", {}, ""),
         ("notasks", {"tasks": "failed"}, "has no tasks"),
-        ("repeats", {"tasks": "failed"}, "and one of index 4 too"),
+        ("repeats", {"tasks": "failed"}, "there is a task of index 4"),
         ("countswrong", {"tasks": "failed"}, "index"),
         ("newtasks", {"tasks": "failed"}, "task 0 changes with each request"),
         ("silent", {"prompts": "failed"}, "the prompt of task 0 is empty"),
@@ -60,11 +60,11 @@ def test_given_steps_are_played(examples: str) -> None:
         ("picky", {"tool list": "warning"}, "'say' has no description"),
     ],
 )
-def test_what_is_bad_is_found(bad_url: str, name: str, expected: dict[str, str], said: str) -> None:
+def test_each_fault_is_reported(bad_url: str, name: str, expected: dict[str, str], words: str) -> None:
     report = check_environment(bad_url, name)
-    trouble = {check: result for check, result in found(report).items() if result != "skipped"}
-    assert trouble == expected
-    assert said in str(report)
+    others = {check: result for check, result in problems(report).items() if result != "skipped"}
+    assert others == expected
+    assert words in str(report)
     assert report.ok == ("failed" not in expected.values())
 
 
@@ -94,29 +94,29 @@ def test_an_environment_that_cannot_be_set_up(bad_url: str) -> None:
 def test_a_server_that_keeps_sessions() -> None:
     with served(BAD, arguments=["--keeps-sessions"]) as url:
         report = check_environment(url, "good")
-    assert found(report) == {"cleanup": "failed"}
+    assert problems(report) == {"cleanup": "failed"}
     assert "still has a session" in str(report)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "words"),
     [({"name": "nothing"}, "no environment 'nothing'"), ({"name": "good", "split": "dev"}, "there is no split 'dev'")],
 )
-def test_what_is_not_there(bad_url: str, arguments: dict[str, Any], said: str) -> None:
+def test_a_missing_environment_or_split_skips_the_rest(bad_url: str, arguments: dict[str, Any], words: str) -> None:
     report = check_environment(bad_url, **arguments)
     assert len(report.failures) == 1
-    assert said in str(report)
+    assert words in str(report)
     assert {check.result for check in report.checks if check.name not in ("server", "splits")} == {"skipped"}
 
 
-def test_nobody_there() -> None:
+def test_a_server_that_does_not_answer() -> None:
     report = check_environment("http://127.0.0.1:9", "weather")
     assert [check.name for check in report.failures] == ["server"]
 
 
 def test_the_report_reads_well_and_is_json() -> None:
     checks = (Check("server", "passed", "version 1"), Check("tasks", "failed", "one\ntwo"), Check("calls", "skipped"))
-    report = Report("weather", "http://127.0.0.1:8080", checks)
+    report = ConformanceReport("weather", "http://127.0.0.1:8080", checks)
     assert str(report).splitlines() == [
         "weather at http://127.0.0.1:8080",
         "  ok    server        version 1",

@@ -32,7 +32,7 @@ def serve(
 
     Example: openreward-gym serve weather FrozenLake-v1 my_env.py:MyEnvironment --reload
     """
-    from openreward_gym.serve.foreground import run
+    from openreward_gym.serve import run
 
     run(environments, host=host, port=port or None, reload=reload, announce=lambda line: print(line, flush=True))
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from openreward_gym.errors import ConfigurationError
 
-HOST = "openreward_gym.serve.inprocess:hosted"
+HOST = "openreward_gym.serve.inprocess:in_process"
 IN_PROCESS = "in-process"
 
 

@@ -1,67 +1,80 @@
-"""Environments as an ASGI application: the official SDK's `Server`, quiet."""
+"""Environments as an ASGI application: the official SDK's `Server`, without its routine log lines."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.environments import Servable, check, load_all
+from openreward_gym.serve.environments import Servable, check, load
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+__all__ = ["QUIET", "app", "application_of", "quiet_imports", "separate_caches"]
 
 QUIET: Mapping[str, str] = {"OPENREWARD_DISABLE_UPDATE_CHECK": "1", "OPENREWARD_LOG_LEVEL": "WARNING"}
-"""What keeps the SDK from asking a package index for news and from logging three lines a call."""
+"""Environment variables that stop the SDK from querying a package index and from logging three lines per call."""
 
 
-def app(environments: Servable | Iterable[Servable]) -> Any:
-    """`environments` as an ASGI application, in this process: for tests, or to mount in a server of your own.
+def app(environments: Servable | Iterable[Servable]) -> ASGIApp:
+    """Return `environments` as an ASGI application in this process, for tests or to mount in another server.
 
-    Imports the `openreward` SDK (seconds). The first environment is the one that answers where none is named.
+    Imports the `openreward` SDK, which takes seconds. Requests that name no environment go to the first one.
 
     Args:
         environments: Built-in names ("weather", "ctf", "reasoning"), `openreward.environments.Environment` classes,
-            "module:Class" texts.
+            "module:Class" strings, Gymnasium ids.
 
     Raises:
-        ConfigurationError: One of them cannot be served.
+        ConfigurationError: One of the environments cannot be served.
         MissingExtraError: The extra `server` is not installed.
+
+    Example:
+        transport = httpx.ASGITransport(serve.app(["weather"]))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            await client.get("/list_environments")
     """
-    wanted = check(environments)
+    checked = check(environments)
     with quiet_imports():
-        return build(wanted)
+        return application_of(checked)
 
 
-def build(environments: list[Servable]) -> Any:
-    """The application for environments that were checked before.
-
-    Raises:
-        ConfigurationError: One cannot be loaded, or the SDK refuses it (no tools, no splits, two of one name).
-    """
-    return serving(load_all(environments)).app
-
-
-def serving(classes: list[type[Any]]) -> Any:
-    """The SDK's `Server` of `classes`.
+def application_of(environments: Iterable[Servable]) -> ASGIApp:
+    """Return the application for environments that `check` returned.
 
     Raises:
-        ConfigurationError: The SDK refuses one (no tools, no splits, two of one name).
+        ConfigurationError: An environment cannot be loaded, or the SDK refuses it (no tools, no splits, two of one name).
     """
     from openreward.environments import Server
 
+    classes = [load(environment) for environment in environments]
     try:
-        for cls in classes:
-            # The SDK remembers these on the class: a subclass would be served its parent's.
-            cls._splits_cache, cls._tasks_cache, cls._tasks_cache_locks = cls.list_splits(), {}, {}
-        return Server(classes)
+        separate_caches(classes)
+        application: ASGIApp = Server(classes).app
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"the openreward SDK does not serve {[cls.__name__ for cls in classes]}: {error}") from error
+        raise ConfigurationError(
+            f"the openreward SDK cannot serve {', '.join(cls.__name__ for cls in classes)}: {error}"
+        ) from error
+    return application
+
+
+def separate_caches(classes: Sequence[type[Any]]) -> None:
+    """Give each class its own caches of splits and tasks.
+
+    The SDK keeps them in class attributes, which a subclass inherits: it would get the splits and tasks of its parent. There
+    is no public way to separate them; `tests/serve/test_sdk.py` fails if the SDK changes this.
+    """
+    for cls in classes:
+        cls._splits_cache, cls._tasks_cache, cls._tasks_cache_locks = cls.list_splits(), {}, {}
 
 
 @contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Imports of the SDK in here make loggers that say only what went wrong."""
-    # The SDK's loggers take their level from the environment, once, when they are imported.
+    """Set `QUIET` while the SDK is imported, so that its loggers report problems only. User settings take precedence."""
+    # The SDK's loggers read their level from the environment once, when they are imported.
     before = {name: os.environ.get(name) for name in QUIET}
     os.environ.update({**QUIET, **{name: value for name, value in before.items() if value is not None}})
     try:

@@ -1,10 +1,12 @@
-"""The other direction: an environment of Gymnasium's as an OpenReward environment.
+"""Gymnasium environments as OpenReward environments.
 
     with serve.local([serve.bridge("FrozenLake-v1", is_slippery=False), "CartPole-v1"]) as base_url: ...
 
-The model plays it with one tool, `step`, whose argument is an element of the action space as JSON. A task is a seed. An
-observation is JSON text that `values.decode` reads back exactly, with pictures as PNG; the exact observation, both ends and
-the info are in the output's metadata, and the first observation's in the `detail` of its block of the prompt.
+The model plays with one tool, `step`, whose argument is an element of the action space as JSON. A task is a seed. An
+observation is JSON text that `decode` restores exactly, with pictures as PNG. The exact observation, `terminated`,
+`truncated` and the info are in the output's metadata; those of the reset are in the `detail` of the prompt's second block.
+
+The `openreward` SDK takes seconds to import: it is loaded when a class is made, with `bridged`.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from openreward_gym.errors import MissingExtraError
-from openreward_gym.serve.recipes import Recipe, Render, Source, recipe_of
+from openreward_gym.serve.recipe import Recipe, Render, Source, recipe_of
 
-__all__ = ["bridge"]
+__all__ = ["bridge", "class_of"]
 
 
 def bridge(
@@ -28,26 +30,36 @@ def bridge(
     action_names: Sequence[str] | None = None,
     **arguments: Any,
 ) -> type[Any]:
-    """A class to serve (`serve.local`, `serve.app`, the SDK's `Server`) or to play (`environment=...`).
+    """Return an OpenReward environment class for a Gymnasium environment.
 
-    Imports the `openreward` SDK, and makes the env once to see its spaces. Each session has an env and a thread of its own:
-    the env is made, reset, stepped and closed in it, so it may block.
+    The class can be served (`serve.local`, `serve.app`, the SDK's `Server`) or played in this process
+    (`OpenRewardEnv(environment)`). Each session has its own env and its own thread: the env is made, reset, stepped and closed
+    in that thread, so it may block.
+
+    Imports the `openreward` SDK, and makes the env once to read its spaces.
 
     Args:
         environment: A registered id ("FrozenLake-v1", "my_module:MyEnv-v0"), a spec, an env with a spec, or a function that
-            makes one.
-        name: The environment's name; None for the id, without a namespace.
-        splits: The seeds of each split: how many (counted on from split to split), or which. None for 1000 to train and 100
-            to test.
-        prompt: What the model is told before the first observation; None for a description of both spaces.
-        render: "ansi" or "rgb_array" adds what `env.render()` shows to each observation; None adds nothing.
-        action_names: What the actions of a Discrete action space are called, in their order; None for the names that the env
-            gives (`get_action_meanings()`, an enum `actions`, or `metadata["action_names"]`), if any.
-        **arguments: Those of `gymnasium.make`.
+            makes an env.
+        name: The environment's name; None for the id without its namespace.
+        splits: The seeds of each split: either a number of seeds (numbered on from split to split) or the seeds themselves.
+            None for 1000 train tasks and 100 test tasks.
+        prompt: The instructions before the first observation; None for a description of both spaces.
+        render: "ansi" or "rgb_array" adds the result of `env.render()` to each observation; None adds nothing.
+        action_names: Names of the actions of a Discrete action space, in order. None for the env's own names
+            (`get_action_meanings()`, an enum `actions`, or `metadata["action_names"]`), if it has any.
+        **arguments: Arguments of `gymnasium.make`.
 
     Raises:
-        ConfigurationError: There is no such environment, one of its spaces cannot be written as JSON, or an argument is wrong.
+        ConfigurationError: The environment does not exist, one of its spaces cannot be written as JSON, or an argument is
+            wrong.
         MissingExtraError: The extra `server` is not installed.
+
+    Example:
+        lake = serve.bridge("FrozenLake-v1", is_slippery=False, action_names=["left", "down", "right", "up"])
+        env = OpenRewardEnv(lake)
+        env.reset(seed=0)
+        env.step({"name": "step", "arguments": {"action": "down"}})
     """
     recipe = recipe_of(
         environment,
@@ -62,7 +74,7 @@ def bridge(
 
 
 def class_of(recipe: Recipe) -> type[Any]:
-    """The class of `recipe`; see `bridge`."""
+    """Return the environment class of `recipe`; see `bridge`."""
     try:
         from openreward_gym.serve.bridged import make_class
     except ModuleNotFoundError as error:

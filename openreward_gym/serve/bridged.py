@@ -1,52 +1,58 @@
-"""The SDK environment around an environment of Gymnasium's."""
+"""The SDK environment classes that `bridge` returns."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import enum
 import inspect
 import json
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema, create_model
+from openreward.environments.types import ListToolsOutput, ToolSpec
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, create_model
 from pydantic_core import PydanticCustomError
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.serve.examples.sdk import Environment, ImageBlock, Split, TextBlock, ToolOutput, tool
-from openreward_gym.serve.pictures import is_picture, png
-from openreward_gym.serve.recipes import Recipe
+from openreward_gym.serve.recipe import Recipe
 from openreward_gym.serve.schemas import schema_of, words_of
-from openreward_gym.serve.thread import SessionThread
-from openreward_gym.serve.values import UnfitError, decode, encode
+from openreward_gym.serve.values import UnfitError, decode, encode, is_picture, png
 from openreward_gym.types import Json
 
-__all__ = ["Bridged", "make_class"]
+__all__ = ["BridgedEnvironment", "make_class"]
 
-MOST_LISTED = 100_000
-"""Tasks up to which a split is listed; beyond, its tasks are had by their index alone."""
+T = TypeVar("T")
+
+MAX_LISTED_TASKS = 100_000
+"""Maximum number of tasks in a split that can be listed. Tasks of larger splits are available by index only."""
 
 SECTIONS = ("description", "action space", "observation space", "rewards")
-"""Sections of an env's docstring that a model is told."""
+"""Sections of an env's docstring that go into the prompt."""
 
-MOST_INFO = 1_000
-"""Elements up to which an array of an env's info is kept."""
+MAX_INFO_ELEMENTS = 1_000
+"""Maximum size of an array in an env's info. Larger arrays are replaced by a description."""
 
 
-class Bridged(Environment):  # type: ignore[misc]  # the SDK is not typed
-    """What all bridged environments share. `make_class` adds what one of them is, and its tool `step`."""
+class BridgedEnvironment(Environment):  # type: ignore[misc]  # the SDK is not typed
+    """The base of all bridged environments. `make_class` adds the class attributes and the tool `step`."""
 
     recipe: ClassVar[Recipe]
     action_space: ClassVar[spaces.Space[Any]]
     observation_space: ClassVar[spaces.Space[Any]]
     action_names: ClassVar[tuple[str, ...] | None]
     manual: ClassVar[str]
+    listed_tools: ClassVar[ListToolsOutput]
 
     def __init__(self, task_spec: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:
         super().__init__(task_spec=task_spec, secrets=dict(secrets or {}))
@@ -62,6 +68,11 @@ class Bridged(Environment):  # type: ignore[misc]  # the SDK is not typed
         return cls.recipe.name
 
     @classmethod
+    def list_tools(cls) -> ListToolsOutput:
+        # The SDK's own method remembers its result for each class for the life of the process, and with it the class.
+        return cls.listed_tools
+
+    @classmethod
     def list_splits(cls) -> list[Split]:
         types = {name: name if name in ("train", "validation", "test") else "validation" for name in cls.recipe.splits}
         return [Split(name=name, type=kind) for name, kind in types.items()]
@@ -69,8 +80,8 @@ class Bridged(Environment):  # type: ignore[misc]  # the SDK is not typed
     @classmethod
     def list_tasks(cls, split: str) -> list[Any]:
         seeds = cls._seeds(split)
-        if len(seeds) > MOST_LISTED:
-            raise NotImplementedError("too many tasks to list: take them by their index")
+        if len(seeds) > MAX_LISTED_TASKS:
+            raise NotImplementedError(f"{split} has too many tasks to list: select them by index")
         return [{"seed": seed} for seed in seeds]
 
     @classmethod
@@ -81,13 +92,13 @@ class Bridged(Environment):  # type: ignore[misc]  # the SDK is not typed
     async def get_task(cls, split: str, index: int) -> Any:
         seeds = cls._seeds(split)
         if not 0 <= index < len(seeds):
-            raise IndexError(f"{split} has {len(seeds)} tasks, counted from 0, and none of number {index}")
+            raise IndexError(f"{split} has {len(seeds)} tasks, numbered from 0, and no task {index}")
         return {"seed": seeds[index]}
 
     @classmethod
     def _seeds(cls, split: str) -> Sequence[int]:
         if split not in cls.recipe.splits:
-            raise ValueError(f"{cls.name()} has no split {split!r}: it has {', '.join(cls.recipe.splits)}")
+            raise ValueError(f"{cls.name()} has no split {split!r}; its splits are {', '.join(cls.recipe.splits)}")
         return cls.recipe.splits[split]
 
     async def setup(self) -> None:
@@ -103,16 +114,16 @@ class Bridged(Environment):  # type: ignore[misc]  # the SDK is not typed
         return self._opening
 
     async def play(self, action: Any) -> ToolOutput:
-        """One step; `action` is an element of the action space."""
+        """Take one step. `action` is an element of the action space."""
         return await self._thread.run(self._step, action)
 
-    # In the session's thread ----------------------------------------------------------------------------------------------
+    # These methods run in the session's thread ------------------------------------------------------------------------------
 
     def _begin(self) -> list[Any]:
         self._env = self.recipe.make()
         observation, info = self._env.reset(seed=self.seed, options=self.options)
-        exact, blocks = self._observed(observation)
-        blocks[0].detail = {"observation": exact, "info": _plain(info)}
+        exact, blocks = self._observe(observation)
+        blocks[0].detail = {"observation": exact, "info": _json_of(info)}
         return [TextBlock(text=self.recipe.prompt or self._description()), *blocks]
 
     def _step(self, action: Any) -> ToolOutput:
@@ -120,18 +131,18 @@ class Bridged(Environment):  # type: ignore[misc]  # the SDK is not typed
             raise RuntimeError("the episode is over" if self.over else "the environment was not set up")
         observation, reward, terminated, truncated, info = self._env.step(action)
         if not math.isfinite(float(reward)):
-            raise ValueError(f"the environment gave the reward {reward}, which is no number to learn from")
+            raise ValueError(f"the environment returned the reward {reward}; a reward must be a finite number")
         self.steps += 1
         self.over = bool(terminated or truncated)
-        exact, blocks = self._observed(observation)
+        exact, blocks = self._observe(observation)
         if self.over:
-            why = "it reached its end" if terminated else "it was cut short"
-            blocks.append(TextBlock(text=f"The episode is over: {why}."))
+            reason = "it reached its end" if terminated else "it was cut short"
+            blocks.append(TextBlock(text=f"The episode is over: {reason}."))
         metadata = {
             "observation": exact,
             "terminated": bool(terminated),
             "truncated": bool(truncated),
-            "info": _plain(info),
+            "info": _json_of(info),
             "step": self.steps,
         }
         return ToolOutput(blocks=blocks, reward=float(reward), finished=self.over, metadata=metadata)
@@ -141,11 +152,15 @@ class Bridged(Environment):  # type: ignore[misc]  # the SDK is not typed
         if env is not None:
             env.close()
 
-    def _observed(self, observation: Any) -> tuple[Json, list[Any]]:
-        """The exact observation as JSON, and the blocks that show it, the frame last."""
+    def _observe(self, observation: Any) -> tuple[Json, list[Any]]:
+        """Return the exact observation as JSON, and the blocks that show it, with the rendered frame last."""
         pictures: list[bytes] = []
         exact = encode(self.observation_space, observation, pictures)
-        blocks = [] if is_picture(self.observation_space) else [TextBlock(text=_shown(exact))]
+        blocks = (
+            []
+            if is_picture(self.observation_space)
+            else [TextBlock(text=exact if isinstance(exact, str) else json.dumps(exact, ensure_ascii=False))]
+        )
         blocks += [_picture_block(picture) for picture in pictures]
         if self.recipe.render is not None and self._env is not None:
             frame: Any = self._env.render()
@@ -155,17 +170,17 @@ class Bridged(Environment):  # type: ignore[misc]  # the SDK is not typed
     def _description(self) -> str:
         action = f"one of {', '.join(self.action_names)}" if self.action_names else words_of(self.action_space)
         return (
-            f"You play {self.name()}. Each call of the tool `step` does one action and shows what is observed then, until the "
+            f"You play {self.name()}. Each call of the tool `step` takes one action and shows the next observation, until the "
             f"episode is over.\n{self.manual}An action is {action}.\n"
             f"An observation is {words_of(self.observation_space)}.\nThe first observation:"
         )
 
 
-def make_class(recipe: Recipe) -> type[Bridged]:
-    """The environment of `recipe`. Makes its env once, to see its spaces.
+def make_class(recipe: Recipe) -> type[BridgedEnvironment]:
+    """Return the environment class of `recipe`. Makes the env once, to read its spaces.
 
     Raises:
-        ConfigurationError: The env cannot be made, or a space cannot be written as JSON.
+        ConfigurationError: Gymnasium cannot make the env, or a space cannot be written as JSON.
     """
     env = recipe.make()
     try:
@@ -175,7 +190,8 @@ def make_class(recipe: Recipe) -> type[Bridged]:
             raise ConfigurationError(f"render={recipe.render!r}: {recipe.name} is made with render_mode={env.render_mode!r}")
     finally:
         env.close()
-    schema_of(observation_space)  # refuses what cannot be written
+    schema_of(observation_space)  # raises for a space that cannot be written as JSON
+    step, arguments = _step_tool(action_space, names)
     members = {
         "__doc__": f"{recipe.name} of Gymnasium.",
         "__module__": __name__,
@@ -184,99 +200,148 @@ def make_class(recipe: Recipe) -> type[Bridged]:
         "observation_space": observation_space,
         "action_names": names,
         "manual": manual,
-        "step": _step_tool(action_space, names),
+        "step": step,
+        "listed_tools": ListToolsOutput(
+            tools=[ToolSpec(name="step", description=step.__doc__, input_schema=arguments.model_json_schema())]
+        ),
     }
-    return type(_class_name(recipe.name), (Bridged,), members)
+    # As Python would write the name: FrozenLake-v1 is FrozenLakeV1.
+    class_name = "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", recipe.name))
+    return type(class_name if class_name[:1].isalpha() else f"Env{class_name}", (BridgedEnvironment,), members)
 
 
-def _step_tool(space: spaces.Space[Any], names: tuple[str, ...] | None) -> Any:
-    """The tool `step`; an action that is none is refused before the env sees it, with the reason."""
-    by_name = {} if names is None else {name.lower(): index for index, name in enumerate(names)}
+def _step_tool(space: spaces.Space[Any], names: tuple[str, ...] | None) -> tuple[Any, type[BaseModel]]:
+    """Return the tool `step` and the model of its arguments. An invalid action is refused before it reaches the env."""
+    index_by_name = {} if names is None else {name.lower(): index for index, name in enumerate(names)}
 
     def read(value: Json) -> Any:
         try:
             if names is not None and isinstance(value, str):
-                if value.lower() not in by_name:
+                if value.lower() not in index_by_name:
                     raise UnfitError(f"action must be one of {', '.join(names)}, not {value!r}")
-                return decode(space, int(space.start) + by_name[value.lower()], at="action")  # type: ignore[attr-defined]
+                return decode(space, int(space.start) + index_by_name[value.lower()], at="action")  # type: ignore[attr-defined]
             return decode(space, value, at="action")
         except UnfitError as error:
             raise PydanticCustomError("action", str(error)) from None
 
     schema: Json = {"type": "string", "enum": list(names)} if names else schema_of(space)
     action = Annotated[Any, PlainValidator(read), WithJsonSchema(schema), Field(description=words_of(space))]
-    arguments = create_model("Step", __config__=ConfigDict(extra="forbid"), action=(action, ...))
+    arguments_model = create_model("Step", __config__=ConfigDict(extra="forbid"), action=(action, ...))
 
-    async def step(self: Bridged, arguments: Any) -> ToolOutput:
+    async def step(self: BridgedEnvironment, arguments: Any) -> ToolOutput:
         """Do one action and observe what follows."""
         return await self.play(arguments.action)
 
-    step.__annotations__ = {"arguments": arguments, "return": ToolOutput}
-    return tool(step)
+    step.__annotations__ = {"arguments": arguments_model, "return": ToolOutput}
+    return tool(step), arguments_model
 
 
-def _names_of_actions(env: gymnasium.Env[Any, Any], given: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """The names of a Discrete space's actions: those given, or those that the env has."""
+def _names_of_actions(env: gymnasium.Env[Any, Any], names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the names of a Discrete space's actions: `names`, else the env's own; None if there are none."""
     space, inner = env.action_space, env.unwrapped
-    if given is not None:
-        if not isinstance(space, spaces.Discrete) or len(given) != space.n or len({n.lower() for n in given}) != space.n:
-            raise ConfigurationError(f"action_names={list(given)} do not name, each by another, the actions of {space!r}")
-        return given
-    found: Any = inner.metadata.get("action_names")
+    if names is not None:
+        if not isinstance(space, spaces.Discrete) or len(names) != space.n or len({n.lower() for n in names}) != space.n:
+            raise ConfigurationError(f"action_names={list(names)} must have one name, unlike the others, per action of {space!r}")
+        return names
+    own: Any = inner.metadata.get("action_names")
     if callable(getattr(inner, "get_action_meanings", None)):
-        found = inner.get_action_meanings()  # type: ignore[attr-defined]
+        own = inner.get_action_meanings()  # type: ignore[attr-defined]
     elif isinstance(getattr(inner, "actions", None), type) and issubclass(inner.actions, enum.IntEnum):  # type: ignore[attr-defined]
-        found = [member.name for member in sorted(inner.actions)]  # type: ignore[attr-defined]
-    names = tuple(str(name) for name in found or ())
-    # A wrapper may have changed the space, and with it what the names stand for.
+        own = [member.name for member in sorted(inner.actions)]  # type: ignore[attr-defined]
+    names = tuple(str(name) for name in own or ())
+    # A wrapper may have changed the space, so that the names no longer fit its actions.
     fits = isinstance(space, spaces.Discrete) and space == inner.action_space and len({n.lower() for n in names}) == space.n
     return names if names and fits and len(names) == len(set(names)) else None
 
 
 def _manual_of(env: gymnasium.Env[Any, Any]) -> str:
-    """What Gymnasium's manual says of the env to who plays it: those sections of its class's docstring."""
-    manual = textwrap.dedent(inspect.getdoc(type(env.unwrapped)) or "")
-    sections = re.split(r"^ *## +", manual, flags=re.MULTILINE)[1:]
-    told = [section.strip() for section in sections if section.partition("\n")[0].strip().lower() in SECTIONS]
-    return "".join(f"\n{section}\n" for section in told) + ("\n" if told else "")
+    """Return the sections of the env's docstring that tell a player what it needs to know."""
+    docstring = textwrap.dedent(inspect.getdoc(type(env.unwrapped)) or "")
+    sections = re.split(r"^ *## +", docstring, flags=re.MULTILINE)[1:]
+    selected = [section.strip() for section in sections if section.partition("\n")[0].strip().lower() in SECTIONS]
+    return "".join(f"\n{section}\n" for section in selected) + ("\n" if selected else "")
 
 
 def _read_task(spec: Mapping[str, Any]) -> tuple[int | None, dict[str, Any] | None]:
     seed, options = spec.get("seed"), spec.get("options")
-    whole = isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0
-    if set(spec) - {"seed", "options"} or not (seed is None or whole) or not (options is None or isinstance(options, Mapping)):
+    valid_seed = seed is None or (isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0)
+    if set(spec) - {"seed", "options"} or not valid_seed or not (options is None or isinstance(options, Mapping)):
         raise ValueError(
-            f"a task is {{'seed': whole number from 0, 'options': what reset takes}}, both optional, not {dict(spec)}"
+            f"a task must be {{'seed': integer from 0, 'options': options of reset}}, both optional, not {dict(spec)}"
         )
     return seed, None if options is None else dict(options)
-
-
-def _class_name(name: str) -> str:
-    """`name` as Python would write it: FrozenLake-v1 is FrozenLakeV1."""
-    joined = "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", name))
-    return joined if joined[:1].isalpha() else f"Env{joined}"
-
-
-def _shown(exact: Json) -> str:
-    return exact if isinstance(exact, str) else json.dumps(exact, ensure_ascii=False)
 
 
 def _picture_block(picture: bytes) -> ImageBlock:
     return ImageBlock(data=base64.b64encode(picture).decode("ascii"), mimeType="image/png")
 
 
-def _plain(value: Any) -> Json:
-    """What of an env's info is JSON; of the rest, what it is."""
+def _json_of(value: Any) -> Json:
+    """Return an env's info as JSON. Values that are not JSON are replaced by a description."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist()) if value.size <= MOST_INFO else f"<array of shape {value.shape}, {value.dtype}>"
+        return _json_of(value.tolist()) if value.size <= MAX_INFO_ELEMENTS else f"<array of shape {value.shape}, {value.dtype}>"
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return _json_of(value.item())
     if isinstance(value, int | float):
         return value if isinstance(value, int) or math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(element) for key, element in value.items()}
+        return {str(key): _json_of(element) for key, element in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(element) for element in value]
+        return [_json_of(element) for element in value]
     return f"<{type(value).__name__}>"
+
+
+class SessionThread:
+    """A thread that runs a session's functions one after the other, off the event loop.
+
+    It is a daemon thread, so an env that never returns does not keep the process alive. It starts with the first function.
+
+    Args:
+        name: The thread's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run `function` and return its result or raise its error. It runs to its end even if the caller is cancelled."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def settle(result: T | None, problem: BaseException | None) -> None:
+            if done.done():
+                return  # the caller was cancelled
+            if problem is None:
+                done.set_result(result)  # type: ignore[arg-type]
+            else:
+                done.set_exception(problem)
+
+        def job() -> None:
+            result, problem = None, None
+            try:
+                result = function(*arguments)
+            except BaseException as error:
+                problem = error
+                if not isinstance(error, Exception) or isinstance(error, StopIteration):
+                    # Neither may pass through an event loop: a BaseException ends it, and a future cannot hold a StopIteration.
+                    problem = RuntimeError(f"{type(error).__name__}: {error}")
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller waits
+                loop.call_soon_threadsafe(settle, result, problem)
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+        return await done
+
+    def close(self) -> None:
+        """End the thread after the functions that are already queued."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()

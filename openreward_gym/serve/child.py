@@ -1,7 +1,7 @@
 """The server's process: `server.py` runs this file by its path.
 
-It reads from standard input what to serve, and keeps reading: the end of that stream means that the process which
-started it is gone, however it went, and then it ends too. Standard output and error are its log.
+It reads the environments from standard input and keeps reading. The stream ends when the process that started the server is
+gone for any reason, and then the server ends too. Standard output and standard error are its log.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 GRACE_S = 10.0
-"""Seconds that open sessions get to be torn down before the process ends anyway."""
+"""Seconds for the teardown of open sessions; after that the process ends anyway."""
 
 EXIT_CONFIGURATION = 78
-"""The exit code where what was asked cannot be served, and the log's end says why."""
+"""The exit code for environments that cannot be served. The end of the log has the reason."""
 
 MAX_REASON = 16_384
-"""Bytes of a reason, few enough for a pipe that nobody reads yet."""
+"""Bytes of a reason; few enough to fit into a pipe before it is read."""
 
 _PARENT_CHECK_S = 0.5
 
 
-class Lifeline:
-    """Ends this process when the one that started it is gone, or lets go of it."""
+class ParentMonitor:
+    """Ends this process when its parent is gone or closes the stream."""
 
     def __init__(self, stream: RawIOBase, parent: int) -> None:
         self.server: Any = None
         self._parent = parent
-        self._let_go = threading.Event()
+        self._released = threading.Event()
         threading.Thread(target=self._read, args=(stream,), daemon=True).start()
         threading.Thread(target=self._wait, daemon=True).start()
 
@@ -48,16 +48,16 @@ class Lifeline:
         with contextlib.suppress(OSError, ValueError):
             while stream.read(1):
                 pass
-        self._let_go.set()
+        self._released.set()
 
     def _wait(self) -> None:
-        # A process forked by the parent holds the other end of the stream as well: so the parent's id is watched too.
-        while not self._let_go.wait(_PARENT_CHECK_S) and os.getppid() == self._parent:
+        # A process forked by the parent also holds the other end of the stream, so the parent's id is watched too.
+        while not self._released.wait(_PARENT_CHECK_S) and os.getppid() == self._parent:
             pass
         if self.server is not None:
             self.server.should_exit = True
             time.sleep(GRACE_S)
-        # Still here: not up yet, or a tool or a teardown does not return. What they started goes with us.
+        # The server is not up yet, or a tool or a teardown does not return. End its subprocesses too.
         with contextlib.suppress(OSError):
             if os.getpgrp() == os.getpid():
                 os.killpg(os.getpgrp(), signal.SIGKILL)
@@ -69,35 +69,35 @@ def _read(stream: RawIOBase, length: int) -> bytes:
     while len(data) < length:
         part = stream.read(length - len(data))
         if not part:
-            sys.exit("the process that started this server ended before it said what to serve")
+            sys.exit("the process that started this server ended before it sent the environments")
         data += part
     return data
 
 
 def main() -> None:
-    """Serves what standard input says, until it ends."""
-    # Out of reach of the environments and of what they start: they find an empty standard input.
+    """Serve the environments that standard input names, until that stream ends."""
+    # Keep the stream away from the environments and their subprocesses: they get an empty standard input.
     stream = os.fdopen(os.dup(0), "rb", buffering=0)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     (length,) = struct.unpack("!Q", _read(stream, 8))
     request = pickle.loads(_read(stream, length))
-    lifeline = Lifeline(stream, request["parent"])
+    monitor = ParentMonitor(stream, request["parent"])
     sys.path[:] = [*request["sys_path"], ""]
     listener = socket.socket(fileno=request["listener"])
     listener.set_inheritable(False)
 
     from openreward_gym.errors import ConfigurationError
-    from openreward_gym.serve.asgi import build
+    from openreward_gym.serve.asgi import application_of
     from openreward_gym.serve.environments import unpack
 
     skip_package_init("openreward")
     try:
-        application = build(unpack(request["environments"]))
+        application = application_of(unpack(request["environments"]))
     except ConfigurationError as error:
         _give_up(error, f"{error}\n", EXIT_CONFIGURATION, request.get("reason"))
     except (Exception, SystemExit) as error:
-        _give_up(error, _told(error), 1, request.get("reason"))
+        _give_up(error, _traceback_of(error), 1, request.get("reason"))
     if request.get("reason") is not None:
         os.close(request["reason"])
 
@@ -108,41 +108,48 @@ def main() -> None:
             application, log_level="warning", access_log=False, timeout_keep_alive=60, timeout_graceful_shutdown=int(GRACE_S / 2)
         )
     )
-    lifeline.server = server
+    monitor.server = server
     if request.get("ready") is not None:
         os.write(request["ready"], b"ready")
         os.close(request["ready"])
     server.run(sockets=[listener])
 
 
-def _give_up(error: BaseException, told: str, code: int, reason: int | None) -> NoReturn:
-    """Ends with `code`: what went wrong goes to the log, or to the file `reason` in few lines and as `told`."""
+def _give_up(error: BaseException, text: str, code: int, reason: int | None) -> NoReturn:
+    """Exit with `code` and report the error.
+
+    Args:
+        error: The error.
+        text: The error in full.
+        code: The exit code.
+        reason: The file that gets a summary and `text`; None writes `text` to the log.
+    """
     if reason is None:
-        sys.stderr.write(told)
+        sys.stderr.write(text)
     else:
         from openreward_gym.blame import brief
 
-        both = f"{brief(error, named=code != EXIT_CONFIGURATION)}\0{told}"
+        both = f"{brief(error, named=code != EXIT_CONFIGURATION)}\0{text}"
         os.write(reason, both.encode("utf-8", "backslashreplace")[:MAX_REASON])
     sys.exit(code)
 
 
-def _told(error: BaseException) -> str:
-    """What went wrong in an environment's module, without how this file came to import it."""
+def _traceback_of(error: BaseException) -> str:
+    """Return the traceback of an error in an environment's module, without the frames that imported the module."""
     from openreward_gym.blame import frames_of
 
-    told = traceback.TracebackException.from_exception(error)
-    theirs = frames_of(error)
-    if theirs or isinstance(error, SyntaxError):
-        told.stack = traceback.StackSummary.from_list(theirs)
-    return "".join(told.format())
+    report = traceback.TracebackException.from_exception(error)
+    frames = frames_of(error)
+    if frames or isinstance(error, SyntaxError):
+        report.stack = traceback.StackSummary.from_list(frames)
+    return "".join(report.format())
 
 
 def skip_package_init(name: str) -> None:
-    """Lets submodules of the package `name` be imported without running its `__init__`.
+    """Let submodules of the package `name` be imported without running its `__init__`.
 
-    The SDK's imports the clients of three model providers: seconds that a server of environments has no use for. The first
-    access to anything that the package itself defines runs it after all.
+    The SDK's `__init__` imports the clients of three model providers, which takes seconds and which a server of environments
+    does not need. The first access to an attribute of the package runs it after all.
     """
     spec = importlib.util.find_spec(name)
     if name in sys.modules or spec is None or spec.loader is None:

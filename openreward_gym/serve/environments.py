@@ -1,8 +1,7 @@
-"""What may be served, and how it gets from the caller's process into the server's.
+"""The environments to serve: their checks, and their way from the caller's process to the server's.
 
-A name stays a name until the server loads it, so that naming an environment does not import the `openreward` SDK (which
-takes seconds). A class travels pickled by cloudpickle, which carries classes that no module can be asked for: those of a
-script, of a notebook, of a function.
+A name stays a name until the server loads it, so naming an environment does not import the `openreward` SDK, which takes
+seconds. Classes are pickled by cloudpickle, which can also pickle those of a script, a notebook or a function.
 """
 
 from __future__ import annotations
@@ -28,74 +27,73 @@ from gymnasium.envs.registration import EnvSpec
 from openreward_gym.errors import ConfigurationError, MissingExtraError
 from openreward_gym.serve.bridge import class_of
 from openreward_gym.serve.examples import BUILT_IN
-from openreward_gym.serve.recipes import Recipe, recipe_of
+from openreward_gym.serve.recipe import Recipe, recipe_of
 
 Servable: TypeAlias = "str | type[Any] | EnvSpec | Recipe"
-"""A built-in name, a "module:Class" or "path/to/file.py:Class" text, an `openreward.environments.Environment` class; or an
-environment of Gymnasium's: its id, its spec or its recipe."""
+"""A built-in name, a "module:Class" or "path/to/file.py:Class" string, an `openreward.environments.Environment` class; or a
+Gymnasium environment as its id, its spec or its recipe."""
 
 
 def check(environments: Servable | Iterable[Servable]) -> list[Servable]:
-    """The list of what to serve, each entry of a kind that can be.
+    """Return the environments as a list, after checking what can be checked without loading them.
 
     Args:
-        environments: What to serve; one alone may be given as it is. Gymnasium's ids are looked up here, where they are
+        environments: One environment, or several. Gymnasium ids are resolved here, because only this process may have them
             registered.
 
     Raises:
-        ConfigurationError: Nothing was given, or something that cannot be served.
-        MissingExtraError: The `openreward` SDK (or `reasoning-gym`, where it is asked for) is not installed.
+        ConfigurationError: There is no environment, or one that cannot be served.
+        MissingExtraError: The `openreward` SDK (or `reasoning-gym`, for the environment "reasoning") is not installed.
     """
-    given = [environments] if isinstance(environments, str) or not isinstance(environments, Iterable) else list(environments)
-    if not given:
+    single = isinstance(environments, str) or not isinstance(environments, Iterable)
+    checked = [_check(environment) for environment in ([environments] if single else environments)]  # type: ignore[union-attr]
+    if not checked:
         raise ConfigurationError(f"nothing to serve: {_choices()}")
-    wanted = [_checked(environment) for environment in given]
     for package, name in (("openreward", "openreward"), ("uvicorn", "uvicorn"), ("reasoning_gym", "reasoning-gym")):
-        if (package != "reasoning_gym" or "reasoning" in wanted) and importlib.util.find_spec(package) is None:
+        if (package != "reasoning_gym" or "reasoning" in checked) and importlib.util.find_spec(package) is None:
             raise MissingExtraError(
                 f"serving needs the package {name}, which is not installed: pip install 'openreward-gym[server]'"
             )
-    return wanted
+    return checked
 
 
-def shown(environment: Servable) -> str:
-    """A servable's name, to people."""
+def display_name(environment: Servable) -> str:
+    """Return an environment's name for messages."""
     if isinstance(environment, str):
         return environment
-    return environment.__name__ if isinstance(environment, type) else environment.name
+    named: Any = _as_recipe(environment)
+    return str(named.__name__ if isinstance(named, type) else named.name)
 
 
 def load(environment: Servable) -> type[Any]:
-    """The class to serve. Imports the `openreward` SDK.
+    """Return the class to serve. Imports the `openreward` SDK.
 
     Raises:
-        ConfigurationError: There is no such module or class, or it is not an Environment.
+        ConfigurationError: The module or the class does not exist, or the class is not an Environment.
     """
     from openreward.environments import Environment
 
-    found: Any = environment
+    loaded: Any = environment
     if isinstance(environment, Recipe):
         return class_of(environment)
     if isinstance(environment, str):
         module_name, _, class_name = BUILT_IN.get(environment, environment).rpartition(":")
-        module = _module_of(module_name, environment)
+        module = _import(module_name, environment)
         if not hasattr(module, class_name):
             classes = [name for name, value in vars(module).items() if _is_environment(value, Environment)]
             has = f"; its environments: {classes}" if classes else ", nor any subclass of openreward.environments.Environment"
             raise ConfigurationError(f"cannot serve {environment!r}: {module_name} has no {class_name!r}{has}")
-        found = getattr(module, class_name)
-    if not _is_environment(found, Environment):
-        raise ConfigurationError(f"cannot serve {environment!r}: {_why_not(found)}")
-    _check_concrete(found)
-    return typing.cast("type[Any]", found)
-
-
-def _why_not(found: Any) -> str:
-    """Why `found` is no environment of the SDK's."""
-    if inspect.isclass(found) and issubclass(found, gymnasium.Env):
-        return f"{found.__name__} is a gymnasium.Env: register it with gymnasium.register and serve its id, module:Name-v0"
-    what = f"the class {found.__name__}" if inspect.isclass(found) else f"{found!r}"
-    return f"{what} is not a subclass of openreward.environments.Environment"
+        loaded = getattr(module, class_name)
+    if not _is_environment(loaded, Environment):
+        kind = f"the class {loaded.__name__}" if inspect.isclass(loaded) else f"{loaded!r}"
+        problem = f"{kind} is not a subclass of openreward.environments.Environment"
+        if inspect.isclass(loaded) and issubclass(loaded, gymnasium.Env):
+            problem = (
+                f"{loaded.__name__} is a gymnasium.Env: register it with gymnasium.register and serve its id, module:Name-v0"
+            )
+        raise ConfigurationError(f"cannot serve {environment!r}: {problem}")
+    _check_concrete(loaded)
+    return typing.cast("type[Any]", loaded)
 
 
 def _check_concrete(cls: type[Any]) -> None:
@@ -104,34 +102,34 @@ def _check_concrete(cls: type[Any]) -> None:
         raise ConfigurationError(f"cannot serve {cls.__name__}: it does not define {', '.join(missing)}")
 
 
-def _module_of(name: str, environment: str) -> ModuleType:
-    """The module, or the file, that `environment` names.
+def _import(name: str, environment: str) -> ModuleType:
+    """Import the module or the file `name` of `environment`. Errors of its code are raised unchanged.
 
     Raises:
-        ConfigurationError: There is none. What is wrong in it is raised as it is.
+        ConfigurationError: The module or the file does not exist.
     """
     try:
-        return from_file(name) if name.endswith(".py") else importlib.import_module(name)
+        return _import_file(name) if name.endswith(".py") else importlib.import_module(name)
     except FileNotFoundError as error:
         if error.filename != str(Path(name).resolve()):
             raise
         raise ConfigurationError(f"cannot serve {environment!r}: there is no file {error.filename}") from None
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and something that it imports is not
+            raise  # the module exists, but something that it imports does not
         raise ConfigurationError(
             f"cannot serve {environment!r}: Python finds no module {error.name!r} from {os.getcwd()}"
         ) from None
 
 
-def from_file(path: str) -> ModuleType:
-    """The module of a Python file, imported once, with what lies beside it importable."""
+def _import_file(path: str) -> ModuleType:
+    """Import a Python file once. Its folder is added to `sys.path`, so that it can import the modules beside it."""
     file = Path(path).resolve()
     name = file.stem
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(file):
-        return known
-    if known is not None:
+    imported = sys.modules.get(name)
+    if imported is not None and getattr(imported, "__file__", None) == str(file):
+        return imported
+    if imported is not None:
         name = f"{name}_{zlib.crc32(str(file).encode()):08x}"  # another module has the name
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None or not file.is_file():
@@ -148,18 +146,16 @@ def from_file(path: str) -> ModuleType:
     return module
 
 
-def load_all(environments: Iterable[Servable]) -> list[type[Any]]:
-    """The classes to serve, in their order; see `load`."""
-    return [load(environment) for environment in environments]
-
-
 def pack(environments: Sequence[Servable]) -> bytes:
-    """`environments` as bytes that `unpack` reads in another process.
+    """Return `environments` as bytes, for `unpack` in another process.
 
     Raises:
-        ConfigurationError: A class holds something that cannot be pickled.
+        ConfigurationError: A class holds an object that cannot be pickled.
     """
     import cloudpickle
+
+    # A bridged class is made again where it is served.
+    environments = [_as_recipe(environment) for environment in environments]
 
     with ExitStack() as stack:
         for environment in environments:
@@ -169,23 +165,23 @@ def pack(environments: Sequence[Servable]) -> bytes:
                 stack.enter_context(_by_value(environment.__mro__))
                 stack.enter_context(_resolved_annotations(environment))
         try:
-            return bytes(cloudpickle.dumps(list(environments)))
+            return bytes(cloudpickle.dumps(environments))
         except Exception as error:
             raise ConfigurationError(
-                f"an environment's class cannot be sent to the server's process ({type(error).__name__}: {error}). It may use no "
-                "open files, locks or connections of this process: make them in setup(), or put the class into a module"
+                f"an environment's class cannot be sent to the server's process ({type(error).__name__}: {error}). It must not "
+                "use open files, locks or connections of this process: make them in setup(), or put the class into a module"
             ) from error
 
 
 def unpack(packed: bytes) -> list[Servable]:
-    """What `pack` packed."""
+    """Return the environments that `pack` packed."""
     import cloudpickle
 
     return list(cloudpickle.loads(packed))
 
 
-def _checked(environment: Any) -> Servable:
-    """`environment` as one that can be served, one of Gymnasium's as its recipe."""
+def _check(environment: Any) -> Servable:
+    """Return `environment` if it can be served, or its recipe if it is an id or a spec of Gymnasium."""
     if isinstance(environment, Recipe):
         return environment
     if isinstance(environment, EnvSpec):
@@ -196,7 +192,7 @@ def _checked(environment: Any) -> Servable:
         if environment.endswith((".py", ".py:")):
             file = environment.removesuffix(":")
             _check_file(environment, file)
-            raise ConfigurationError(f"cannot serve {environment!r}: say which class of it, as in {file}:MyEnvironment")
+            raise ConfigurationError(f"cannot serve {environment!r}: name the class too, as in {file}:MyEnvironment")
         if _names_a_class(environment):
             file = environment.rpartition(":")[0]
             if file.endswith(".py"):
@@ -208,29 +204,31 @@ def _checked(environment: Any) -> Servable:
             close = difflib.get_close_matches(environment, BUILT_IN, n=1)
             hint = f"did you mean {close[0]!r}?" if close else str(error)
             raise ConfigurationError(f"there is no environment {environment!r} to serve: {_choices()}. {hint}") from None
-    # A class of the SDK cannot be there without the SDK: looking it up in sys.modules never imports it.
+    # A class of the SDK exists only if the SDK is imported already, so this never imports it.
     sdk = sys.modules.get("openreward.environments")
     if sdk is None or not _is_environment(environment, sdk.Environment):
         raise ConfigurationError(f"cannot serve {environment!r}: {_choices()}")
-    # A bridged class is made anew where it is served.
-    recipe = vars(environment).get("recipe")
-    if isinstance(recipe, Recipe):
-        return recipe
     _check_concrete(environment)
     return typing.cast("type[Any]", environment)
+
+
+def _as_recipe(environment: Any) -> Any:
+    """Return the recipe of a bridged class, and anything else unchanged."""
+    recipe = vars(environment).get("recipe") if isinstance(environment, type) else None
+    return recipe if isinstance(recipe, Recipe) else environment
 
 
 def _check_file(environment: str, file: str) -> None:
     path = Path(file).resolve()
     if not path.is_file():
-        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
-        raise ConfigurationError(f"cannot serve {environment!r}: {what}; check the path")
+        problem = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise ConfigurationError(f"cannot serve {environment!r}: {problem}; check the path")
 
 
 def _choices() -> str:
     return (
-        f"give built-in names ({', '.join(BUILT_IN)}), subclasses of openreward.environments.Environment, "
-        'texts like "my_package.my_module:MyEnvironment" or "my_file.py:MyEnvironment", or Gymnasium ids like "FrozenLake-v1"'
+        f"pass built-in names ({', '.join(BUILT_IN)}), subclasses of openreward.environments.Environment, "
+        'strings like "my_package.my_module:MyEnvironment" or "my_file.py:MyEnvironment", or Gymnasium ids like "FrozenLake-v1"'
     )
 
 
@@ -246,13 +244,13 @@ def _is_environment(value: Any, base: type[Any]) -> bool:
 
 @contextmanager
 def _by_value(members: Iterable[Any]) -> Iterator[None]:
-    """Pickles classes and functions with their code, not their address, where another process would not find their modules."""
+    """Let cloudpickle pickle the code of classes and functions whose modules another process would not find."""
     import cloudpickle
 
     names = {getattr(member, "__module__", None) for member in members}
     modules = {sys.modules[name] for name in names if name in sys.modules}
-    known = cloudpickle.list_registry_pickle_by_value()
-    unfindable = [module for module in modules if module.__name__ not in known and not _findable(module)]
+    registered = cloudpickle.list_registry_pickle_by_value()
+    unfindable = [module for module in modules if module.__name__ not in registered and not _findable(module)]
     for module in unfindable:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -263,10 +261,10 @@ def _by_value(members: Iterable[Any]) -> Iterator[None]:
 
 
 def _findable(module: ModuleType) -> bool:
-    """Whether a new process with this one's `sys.path` would import the same module under that name."""
+    """Return True if a new process with this `sys.path` would import the same module under that name."""
     name, file = module.__name__, getattr(module, "__file__", None)
     if name == "__main__" or file is None:
-        return True  # cloudpickle takes __main__ by value without being told; built-in modules have no file
+        return True  # cloudpickle always pickles __main__ by value; built-in modules have no file
     parent = sys.modules.get(name.rpartition(".")[0])
     for finder in sys.meta_path:
         spec = finder.find_spec(name, getattr(parent, "__path__", None))
@@ -277,25 +275,33 @@ def _findable(module: ModuleType) -> bool:
 
 @contextmanager
 def _resolved_annotations(environment: type[Any]) -> Iterator[None]:
-    """Replaces annotations that are texts (`from __future__ import annotations`) by what they mean, for the time being.
+    """Temporarily replace string annotations (`from __future__ import annotations`) by the types that they name.
 
-    A function that is pickled by value takes along the globals that its code names; an annotation that is a text is not
-    code, so the server would look for the tool's argument model in vain.
+    A function that is pickled by value takes along the globals that its code uses. A string annotation is not code, so the
+    server would not find the argument model of the tool.
     """
-    owners = [base for cls in (environment, *environment.toolsets) for base in cls.__mro__]
-    members = [inspect.unwrap(getattr(member, "__func__", member)) for owner in owners for member in vars(owner).values()]
     changed: list[tuple[FunctionType, dict[str, Any]]] = []
-    for function in members:
-        if not isinstance(function, FunctionType) or not any(isinstance(a, str) for a in function.__annotations__.values()):
-            continue
-        try:
-            hints = typing.get_type_hints(function, include_extras=True)
-        except (NameError, TypeError):
-            continue  # the server will say what is wrong with it
-        changed.append((function, function.__annotations__))
-        function.__annotations__ = hints
+    for function, hints in functions_with_hints(environment):
+        if any(isinstance(annotation, str) for annotation in function.__annotations__.values()):
+            changed.append((function, function.__annotations__))
+            function.__annotations__ = hints
     try:
         yield
     finally:
         for function, annotations in changed:
             function.__annotations__ = annotations
+
+
+def functions_with_hints(environment: type[Any]) -> Iterator[tuple[FunctionType, dict[str, Any]]]:
+    """Yield the methods of an environment class and its toolsets with their evaluated type hints.
+
+    Methods whose hints cannot be evaluated are left out: the SDK reports them when it lists the tools.
+    """
+    for owner in [base for cls in (environment, *environment.toolsets) for base in cls.__mro__]:
+        for member in vars(owner).values():
+            function = inspect.unwrap(getattr(member, "__func__", member))
+            if isinstance(function, FunctionType) and function.__annotations__:
+                try:
+                    yield function, typing.get_type_hints(function, include_extras=True)
+                except (NameError, TypeError):
+                    continue

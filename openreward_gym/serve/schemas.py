@@ -1,4 +1,4 @@
-"""Gymnasium's spaces as JSON Schema (the form that `values` reads), and in words."""
+"""Gymnasium spaces as JSON Schema, for the JSON of `values`, and as English text."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ import numpy as np
 from gymnasium import spaces
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.pictures import is_picture
-from openreward_gym.serve.values import number, unsupported
+from openreward_gym.serve.values import is_picture, number, unsupported
 from openreward_gym.types import Json
 
 __all__ = ["schema_of", "words_of"]
 
-LONGEST_LIST = 32
-"""Elements of an array that get bounds of their own in a schema; where there are more, only their kind is said."""
+MAX_BOUNDED_ITEMS = 32
+"""Maximum length of an array whose schema has bounds per element. Longer arrays with unequal bounds have only a type."""
 
-LARGEST_CHARSET = 128
-"""Characters of a Text space up to which its schema has a pattern."""
+MAX_CHARSET = 128
+"""Maximum number of characters of a Text space whose schema has a pattern."""
 
 Schema = dict[str, Json]
 
 
 @singledispatch
 def schema_of(space: spaces.Space[Any]) -> Schema:
-    """The JSON Schema of the elements of `space`.
+    """Return the JSON Schema of the elements of `space`.
 
     Raises:
-        ConfigurationError: A space of that kind has no JSON form here.
+        ConfigurationError: The space cannot be written as JSON.
+
+    Example:
+        >>> schema_of(spaces.Discrete(3))
+        {'type': 'integer', 'minimum': 0, 'maximum': 2}
     """
     raise unsupported(space)
 
 
 @schema_of.register
 def _(space: spaces.Discrete) -> Schema:
-    return _whole_numbers(int(space.start), int(space.start + space.n - 1))
+    return _integers(int(space.start), int(space.start + space.n - 1))
 
 
 @schema_of.register
@@ -55,7 +58,7 @@ def _(space: spaces.Box) -> Schema:
 @schema_of.register
 def _(space: spaces.MultiDiscrete) -> Schema:
     firsts, counts = space.start.ravel(), space.nvec.ravel()
-    items = [_whole_numbers(int(first), int(first + count - 1)) for first, count in zip(firsts, counts, strict=True)]
+    items = [_integers(int(first), int(first + count - 1)) for first, count in zip(firsts, counts, strict=True)]
     return _nested(space.shape, items, {"type": "integer"})
 
 
@@ -68,7 +71,7 @@ def _(space: spaces.MultiBinary) -> Schema:
 @schema_of.register
 def _(space: spaces.Text) -> Schema:
     schema: Schema = {"type": "string", "minLength": space.min_length, "maxLength": space.max_length}
-    if len(space.characters) <= LARGEST_CHARSET:
+    if len(space.characters) <= MAX_CHARSET:
         schema["pattern"] = f"^[{''.join(re.escape(character) for character in sorted(space.characters))}]*$"
     return schema
 
@@ -76,7 +79,7 @@ def _(space: spaces.Text) -> Schema:
 @schema_of.register
 def _(space: spaces.Dict) -> Schema:
     if not all(isinstance(name, str) for name in space.spaces):
-        raise ConfigurationError(f"a Dict space whose keys are not texts cannot be bridged: {list(space.spaces)}")
+        raise ConfigurationError(f"a Dict space cannot be bridged unless its keys are strings: {list(space.spaces)}")
     properties = {name: schema_of(inner) for name, inner in space.spaces.items()}
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
@@ -107,24 +110,30 @@ def _(space: Any) -> Schema:
     }
 
 
-def _whole_numbers(first: int, last: int) -> Schema:
+def _integers(first: int, last: int) -> Schema:
     return {"type": "integer", "minimum": first, "maximum": last}
 
 
 def _bounded(plain: Schema, low: Any, high: Any) -> Schema:
-    """`plain` with the bounds that say something: none that every number of the dtype keeps."""
+    """Return `plain` with bounds, except those that every number of the dtype satisfies."""
     limits: Any = np.iinfo(low.dtype) if plain["type"] == "integer" else np.finfo(low.dtype)
-    always = low.dtype.itemsize > 1
+    has_wide_dtype = low.dtype.itemsize > 1
     schema = dict(plain)
-    if math.isfinite(low) and not (always and low <= limits.min):
+    if math.isfinite(low) and not (has_wide_dtype and low <= limits.min):
         schema["minimum"] = number(low)
-    if math.isfinite(high) and not (always and high >= limits.max):
+    if math.isfinite(high) and not (has_wide_dtype and high >= limits.max):
         schema["maximum"] = number(high)
     return schema
 
 
 def _nested(shape: Sequence[int], items: list[Schema], plain: Schema) -> Schema:
-    """An array of arrays of that shape, of elements that `items` lists."""
+    """Return the schema of nested arrays.
+
+    Args:
+        shape: The shape of the array.
+        items: The schemas of all elements, in C order.
+        plain: The schema of one element without bounds, for long arrays.
+    """
     if not shape:
         return items[0]
     length, inner = shape[0], len(items) // shape[0] if shape[0] else 0
@@ -132,16 +141,21 @@ def _nested(shape: Sequence[int], items: list[Schema], plain: Schema) -> Schema:
     schema: Schema = {"type": "array", "minItems": length, "maxItems": length}
     if all(row == rows[0] for row in rows):
         return {**schema, **({"items": rows[0]} if rows else {})}
-    if length <= LONGEST_LIST:
+    if length <= MAX_BOUNDED_ITEMS:
         return {**schema, "prefixItems": rows}
     return {**schema, "items": _nested(shape[1:], [plain] * inner, plain)}
 
 
-# In words -------------------------------------------------------------------------------------------------------------------
+# English text ---------------------------------------------------------------------------------------------------------------
 
 
 def words_of(space: spaces.Space[Any]) -> str:
-    """What an element of `space` is, to a model."""
+    """Return a description of the elements of `space`, for a model.
+
+    Example:
+        >>> words_of(spaces.Box(0, 1, (3,)))
+        'an array of 3 numbers from 0.0 to 1.0'
+    """
     if isinstance(space, spaces.Dict):
         return f"an object with {', '.join(f'{name} ({words_of(inner)})' for name, inner in space.spaces.items())}"
     if isinstance(space, spaces.Tuple):
@@ -152,9 +166,9 @@ def words_of(space: spaces.Space[Any]) -> str:
         choices = "; ".join(f"choice {i}: {words_of(inner)}" for i, inner in enumerate(space.spaces))
         return f"an object with choice and value, one of {choices}"
     if isinstance(space, spaces.Text):
-        return f"a text of {space.min_length} to {space.max_length} characters"
+        return f"a string of {space.min_length} to {space.max_length} characters"
     if isinstance(space, spaces.Discrete):
-        return f"a whole number from {space.start} to {space.start + space.n - 1}"
+        return f"an integer from {space.start} to {space.start + space.n - 1}"
     if is_picture(space):
         sides = space.shape[1:] if space.shape is not None and space.shape[0] in (1, 3) else space.shape
         return f"a picture of {'x'.join(str(side) for side in (sides or ())[:2])} pixels"
@@ -166,12 +180,12 @@ def _words_of_array(space: Any) -> str:
     if isinstance(space, spaces.MultiBinary):
         one, many = "bit", "bits (0 or 1)"
     else:
-        one = "truth value" if dtype == "b" else "whole number" if dtype in "iu" else "number"
+        one = "boolean" if dtype == "b" else "integer" if dtype in "iu" else "number"
         many = f"{one}s"
     limits = ""
     if isinstance(space, spaces.Box) and dtype != "b" and len(set(space.low.ravel())) == len(set(space.high.ravel())) == 1:
         bounds = _bounded({"type": "number" if dtype == "f" else "integer"}, space.low.ravel()[0], space.high.ravel()[0])
         limits = f" from {bounds['minimum']} to {bounds['maximum']}" if {"minimum", "maximum"} <= bounds.keys() else ""
     if not space.shape:
-        return f"a {one}{limits}"
+        return f"{'an' if one == 'integer' else 'a'} {one}{limits}"
     return f"an array of {'x'.join(str(length) for length in space.shape)} {many}{limits}"

@@ -1,4 +1,4 @@
-"""A server of environments in a process of its own, that never outlives its owner."""
+"""A server of environments in a subprocess that never outlives its owner."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ from openreward_gym.errors import ConfigurationError, TransportTimeoutError
 from openreward_gym.serve import child
 from openreward_gym.serve.asgi import QUIET
 from openreward_gym.serve.child import EXIT_CONFIGURATION, GRACE_S, MAX_REASON
-from openreward_gym.serve.environments import Servable, check, pack, shown
+from openreward_gym.serve.environments import Servable, check, display_name, pack
 
 _LOG_TAIL_LINES = 30
 _STDERR = 2
 
 
 class LocalServer:
-    """Environments on this machine, served by the official SDK in a subprocess.
+    """A server of environments on this machine, run by the official SDK in a subprocess.
 
-    The server is ready when `start` returns, and gone when `stop` does. It also goes when the object is collected, when
-    the interpreter exits, and when this process is killed. A context manager gives its address:
-
-        with LocalServer(["weather"]) as base_url:
-            ...
+    `start` returns when the server is ready, `stop` when it is gone. The server also ends when the object is garbage
+    collected, when the interpreter exits and when this process is killed. As a context manager it returns its base URL.
 
     Args:
-        environments: What to serve; the first is the one that answers where none is named.
+        environments: The environments to serve. Requests that name no environment go to the first one.
         port: The port; None takes a free one.
-        host: The address to listen on. The default is seen by this machine alone; there is no authentication.
+        host: The address to listen on. The default is reachable from this machine only. There is no authentication.
         start_timeout_s: Seconds until the server must answer.
-        show_log: Whether its log goes to this process's standard error instead of being kept in `log`.
+        show_log: If true, the log goes to this process's standard error instead of `log`.
 
     Raises:
-        ConfigurationError: Nothing to serve, or something that cannot be.
+        ConfigurationError: There is no environment, or one that cannot be served.
         MissingExtraError: The extra `server` is not installed.
+
+    Example:
+        with LocalServer(["weather"]) as base_url:
+            env = gym.make("OpenReward-v0", environment="weather", base_url=base_url)
     """
 
     def __init__(
@@ -70,14 +71,14 @@ class LocalServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._finalizer: weakref.finalize[..., LocalServer] | None = None
         self._owner = 0
-        self._reason: int | None = None  # where the process says why it cannot serve, if its log is shown
+        self._reason: int | None = None  # the pipe with the reason if the process cannot serve and its log is shown
 
     @property
     def base_url(self) -> str:
-        """Where the server answers.
+        """The server's base URL.
 
         Raises:
-            ConfigurationError: It is not running.
+            ConfigurationError: The server is not running.
         """
         if not self._base_url:
             raise ConfigurationError("the server is not running: call start(), or use it in a `with` block")
@@ -85,22 +86,22 @@ class LocalServer:
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None while there is none."""
+        """The id of the server's process; None if it is not running."""
         return self._process.pid if self._process is not None else None
 
     @property
     def log(self) -> str:
-        """What the server and its environments wrote; kept after `stop`. Empty where it is shown instead."""
+        """The output of the server and its environments, also after `stop`. Empty with `show_log`."""
         if self._log_path is not None:
             self._log_text = self._log_path.read_text("utf-8", "replace")
         return self._log_text
 
     def start(self) -> str:
-        """Starts the server and waits until it answers; returns its address. A running one is left as it is.
+        """Start the server, wait until it answers, and return its base URL. Does nothing if the server is running.
 
         Raises:
             ConfigurationError: The port is taken, or the server ended before it was ready (with the end of its log).
-            TransportTimeoutError: It did not answer within `start_timeout_s`.
+            TransportTimeoutError: The server did not answer within `start_timeout_s`.
         """
         if self._process is not None and self._process.poll() is None:
             return self.base_url
@@ -110,7 +111,7 @@ class LocalServer:
             port = listener.getsockname()[1]
             try:
                 self._spawn(listener, packed)
-                listener.close()  # from here on a refused connection means that the server is gone
+                listener.close()  # now a refused connection means that the server is gone
                 self._wait_until_healthy(port)
             except BaseException:
                 self.stop()
@@ -119,22 +120,22 @@ class LocalServer:
                 if self._reason is not None:
                     os.close(self._reason)
                     self._reason = None
-        self._base_url = address(self.host, port)
+        self._base_url = base_url_of(self.host, port)
         return self._base_url
 
     def stop(self) -> None:
-        """Ends the server: open sessions are torn down, and what does not end within seconds is killed."""
+        """End the server. Open sessions are torn down; a process that does not end within seconds is killed."""
         self._base_url = ""
         if self._process is None or self._finalizer is None or self._finalizer.detach() is None:
             return
         if self._owner == os.getpid():
-            end(self._process)
-            _ = self.log  # the last lines too, before the file goes
+            end_process(self._process)
+            _ = self.log  # reads the last lines before the file is removed
             _remove(self._log_path)
         self._process = self._finalizer = self._log_path = None
 
     def wait(self) -> int:
-        """Waits until the server ends by itself; returns its exit code."""
+        """Wait until the server ends by itself, and return its exit code."""
         if self._process is None:
             raise ConfigurationError("the server is not running: call start() first")
         return self._process.wait()
@@ -146,7 +147,7 @@ class LocalServer:
         self.stop()
 
     def __repr__(self) -> str:
-        names = [shown(environment) for environment in self.environments]
+        names = [display_name(environment) for environment in self.environments]
         return f"LocalServer({names}, {self._base_url or 'not running'})"
 
     def _spawn(self, listener: socket.socket, packed: bytes) -> None:
@@ -158,17 +159,17 @@ class LocalServer:
             log, path = tempfile.mkstemp(prefix="openreward-gym-", suffix=".log")
             self._log_path = Path(path)
         try:
-            self._process = begin(listener, log, fds=[] if reason is None else [reason])
+            self._process = start_process(listener, log, fds=[] if reason is None else [reason])
         finally:
             for file in (log, reason):
                 if file is not None:
                     os.close(file)
         self._owner = os.getpid()
         self._finalizer = weakref.finalize(self, _end_and_remove, self._process, self._log_path, self._owner)
-        order(self._process, listener, packed, reason=reason)
+        send_environments(self._process, listener, packed, reason=reason)
 
     def _wait_until_healthy(self, port: int) -> None:
-        # The listener takes connections from the start, so one request waits for exactly as long as the server needs.
+        # The listener accepts connections from the start, so one request waits exactly until the server is up.
         connection = http.client.HTTPConnection(reachable(self.host), port, timeout=self.start_timeout_s)
         try:
             connection.request("GET", "/health")
@@ -177,8 +178,8 @@ class LocalServer:
                     return
         except TimeoutError:
             raise TransportTimeoutError(
-                f"the server did not answer within {self.start_timeout_s:g} s: give it longer with start_timeout_s=, "
-                f"or see what it waits for.\n{self._log_tail()}"
+                f"the server did not answer within {self.start_timeout_s:g} s: increase start_timeout_s=, or see what it "
+                f"waits for.\n{self._log_tail()}"
             ) from None
         except (OSError, http.client.HTTPException):
             pass
@@ -194,19 +195,19 @@ class LocalServer:
         elif code == EXIT_CONFIGURATION:
             raise ConfigurationError(self._log_tail(title="").strip())
         raise ConfigurationError(
-            f"the server ended before it was ready (exit code {code}). Import the environments in a Python of their own to "
-            f"see whether they load by themselves.\n{self._log_tail()}"
+            f"the server ended before it was ready (exit code {code}). Import the environments in a new Python process to "
+            f"see whether they load.\n{self._log_tail()}"
         )
 
     def _raise_reason(self, reason: int, *, named: bool) -> None:
-        """Raises what the process said; nothing, where it ended without a word."""
-        os.set_blocking(reason, False)  # what it started may hold the other end
+        """Raise the error that the process reported, if it reported one."""
+        os.set_blocking(reason, False)  # a subprocess of it may hold the other end open
         with contextlib.suppress(BlockingIOError):
-            line, _, told = os.read(reason, MAX_REASON).decode("utf-8", "replace").partition("\0")
+            line, _, text = os.read(reason, MAX_REASON).decode("utf-8", "replace").partition("\0")
             if line:
-                names = ", ".join(shown(environment) for environment in self.environments)
+                names = ", ".join(display_name(environment) for environment in self.environments)
                 error = ConfigurationError(f"cannot serve {names}: {line}" if named else line)
-                error.add_note(told)  # with a traceback of ours, theirs
+                error.add_note(text)  # a traceback of this error then includes theirs
                 raise error
 
     def _log_tail(self, title: str = "The end of its log:\n") -> str:
@@ -215,15 +216,15 @@ class LocalServer:
         return title + ("\n".join(self.log.splitlines()[-_LOG_TAIL_LINES:]) or "(empty)")
 
 
-def begin(
+def start_process(
     listener: socket.socket, log: int | None, *, fds: Sequence[int] = (), environ: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """A server's process, which waits to be told what to serve.
+    """Start a server's process, which then waits for `send_environments`.
 
     Args:
-        listener: The listening socket that it gets.
-        log: The file that takes its log; None shows it.
-        fds: Further files that it gets.
+        listener: The listening socket to inherit.
+        log: The file descriptor for its log; None for this process's standard error.
+        fds: Further file descriptors to inherit.
         environ: Further environment variables.
     """
     return subprocess.Popen(
@@ -233,12 +234,12 @@ def begin(
         stderr=_STDERR if log is None else log,
         pass_fds=[listener.fileno(), *fds],
         env={**QUIET, **os.environ, **(environ or {})},
-        # Out of reach of Ctrl-C, which is the owner's to handle; and a group that can be killed as one.
+        # Ctrl-C is for the owner to handle, and the process group can be killed as one.
         start_new_session=True,
     )
 
 
-def order(
+def send_environments(
     process: subprocess.Popen[bytes],
     listener: socket.socket,
     packed: bytes,
@@ -246,60 +247,68 @@ def order(
     ready: int | None = None,
     reason: int | None = None,
 ) -> None:
-    """Tells a server's process what to serve.
+    """Send a server's process its environments.
 
     Args:
-        process: What `begin` gave.
-        listener: The listening socket that it got.
+        process: The process, from `start_process`.
+        listener: The listening socket that it inherited.
         packed: The environments, from `pack`.
-        ready: A file of its own that it writes to when it is about to serve; None for none.
-        reason: One that it writes to why it cannot; None: it writes that to its log.
+        ready: An inherited file descriptor that it writes to when it is about to serve; None for none.
+        reason: An inherited file descriptor for the reason if it cannot serve; None for its log.
     """
-    told = {"parent": os.getpid(), "sys_path": sys.path, "listener": listener.fileno(), "environments": packed}
-    request = pickle.dumps({**told, "ready": ready, "reason": reason})
+    request = pickle.dumps(
+        {
+            "parent": os.getpid(),
+            "sys_path": sys.path,
+            "listener": listener.fileno(),
+            "environments": packed,
+            "ready": ready,
+            "reason": reason,
+        }
+    )
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it is gone: whoever waits for it finds out
+    with contextlib.suppress(BrokenPipeError):  # it is gone, which its caller will notice
         process.stdin.write(struct.pack("!Q", len(request)) + request)
         process.stdin.flush()
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket: whoever holds it holds the port, so nobody can take it between choosing and serving.
+    """Return a listening socket. It holds the port, so no other program can take it before the server is up.
 
     Raises:
-        ConfigurationError: The port is taken, or the address is none of this machine.
+        ConfigurationError: The port is taken, or the address does not belong to this machine.
     """
     if not 0 <= port <= 65535:
-        raise ConfigurationError(f"there is no port {port}: ports go from 1 to 65535")
+        raise ConfigurationError(f"{port} is not a port: use 1 to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigurationError(
-                f"port {port} on {host} is in use: stop the program that has it, or choose another port (a free one: port=None, "
-                "--port 0)"
+                f"port {port} on {host} is in use: stop the program that uses it, or choose another port (port=None or --port 0 "
+                "take a free one)"
             ) from None
         raise ConfigurationError(f"cannot listen on {host}, port {port}: {error}") from None
 
 
-def address(host: str, port: int) -> str:
-    """The base URL of a server that listens there."""
+def base_url_of(host: str, port: int) -> str:
+    """Return the base URL of a server that listens there."""
     host = reachable(host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def reachable(host: str) -> str:
-    """The address at which this machine finds a server that listens on `host`."""
+    """Return the address at which this machine reaches a server that listens on `host`."""
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the server's process: asks, waits, kills."""
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """End the server's process: terminate it, wait, then kill it."""
     assert process.stdin is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
-    # A process forked from this one may hold the stream open, so closing it does not always tell.
+    # A process forked from this one may hold the stream open, so closing it is not always enough.
     process.terminate()
     try:
         process.wait(GRACE_S + 1.0)
@@ -310,9 +319,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _end_and_remove(process: subprocess.Popen[bytes], log_path: Path | None, owner: int) -> None:
-    """What happens where nobody called `stop`. A forked process has a copy of the object, but not of the server."""
+    """End a server that was not stopped. A forked process has a copy of the object but does not own the server."""
     if os.getpid() == owner:
-        end(process)
+        end_process(process)
         _remove(log_path)
 
 

@@ -1,19 +1,21 @@
-"""Elements of Gymnasium's spaces as JSON and back, exactly.
+"""Elements of Gymnasium spaces as JSON and back, exactly.
 
     Discrete                integer
-    Box                     number, or nested arrays of its shape; NaN and infinities are the texts "NaN", "Infinity", "-Infinity"
+    Box                     number, or nested arrays of its shape; NaN and infinities as "NaN", "Infinity", "-Infinity"
     MultiDiscrete, -Binary  nested arrays of integers
-    Text                    text
+    Text                    string
     Dict                    object            Tuple      array of its length
-    Sequence                array             OneOf      {"choice": number of the space, "value": element of it}
+    Sequence                array             OneOf      {"choice": index of the space, "value": its element}
 
-A float is written with the fewest digits that give it back in its own dtype. A picture among observations is not written as
-numbers but as `{"png": n}`: number n of the pictures that come along.
+A float has the fewest digits that restore it in its own dtype. A picture in an observation is not written as numbers but as
+`{"png": n}`: the PNG of index n in a list beside the JSON. `zlib` is enough to write and read these PNGs.
 """
 
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import singledispatch
 from typing import Any
@@ -24,23 +26,30 @@ from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.pictures import is_picture, read_picture, write_picture
 from openreward_gym.types import Json
 
-__all__ = ["UnfitError", "decode", "encode", "number", "unsupported"]
+__all__ = ["UnfitError", "decode", "encode", "is_picture", "number", "png", "read_png", "unsupported"]
 
 Array = npt.NDArray[Any]
+Pixels = npt.NDArray[np.uint8]
+
+MIN_PICTURE_SIDE = 8
+"""Pixels; an array with a shorter side is a table, not a picture."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPES: Mapping[int, int] = {1: 0, 3: 2, 4: 6}
+_CHANNELS: Mapping[int, int] = {kind: channels for channels, kind in _COLOUR_TYPES.items()}
 
 
 class UnfitError(ValueError):
-    """A JSON value is no element of the space; the message says where and why, to a model."""
+    """A JSON value is not an element of the space. The message tells a model where and why."""
 
 
 def unsupported(space: spaces.Space[Any]) -> ConfigurationError:
-    """The error for a space that has no JSON form here."""
+    """Return the error for a space that cannot be written as JSON."""
     return ConfigurationError(
         f"{type(space).__name__} spaces cannot be bridged (this one is {space!r}): Discrete, Box, MultiDiscrete, MultiBinary, "
-        "Text, Dict, Tuple, Sequence and OneOf can. Wrap the environment so that it has one of those."
+        "Text, Dict, Tuple, Sequence and OneOf can. Wrap the environment so that it has one of these."
     )
 
 
@@ -49,15 +58,19 @@ def unsupported(space: spaces.Space[Any]) -> ConfigurationError:
 
 @singledispatch
 def encode(space: spaces.Space[Any], value: Any, pictures: list[bytes] | None = None) -> Json:
-    """`value`, an element of `space`, as JSON.
+    """Return an element of `space` as JSON.
 
     Args:
         space: The space.
-        value: Its element. What lies outside its bounds is written all the same.
-        pictures: Takes the PNGs of pictures, in place of which their numbers are written; None writes pictures as numbers.
+        value: The element. Values outside the bounds are written too.
+        pictures: A list to which the PNGs of pictures are appended; the JSON refers to them. None writes pixels as numbers.
 
     Raises:
-        ConfigurationError: A space of that kind has no JSON form here.
+        ConfigurationError: The space cannot be written as JSON.
+
+    Example:
+        >>> encode(spaces.Box(-1, 1, (2,), np.float32), np.array([0.1, -1], np.float32))
+        [0.1, -1.0]
     """
     raise unsupported(space)
 
@@ -72,7 +85,7 @@ def _(space: spaces.Discrete, value: Any, pictures: list[bytes] | None = None) -
 @encode.register(spaces.MultiBinary)
 def _(space: Any, value: Any, pictures: list[bytes] | None = None) -> Json:
     if pictures is not None and is_picture(space):
-        pictures.append(write_picture(space, value))
+        pictures.append(_write_picture(space, value))
         return {"png": len(pictures) - 1}
     return _numbers(np.asarray(value))
 
@@ -105,7 +118,7 @@ def _(space: Any, value: Any, pictures: list[bytes] | None = None) -> Json:
 
 
 def number(value: Any) -> Json:
-    """One number as JSON: a float with the fewest digits that give it back in its own dtype."""
+    """Return one number as JSON. A float has the fewest digits that restore it in its own dtype."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, int | np.integer):
@@ -128,17 +141,21 @@ def _numbers(array: Array) -> Json:
 
 
 def decode(space: spaces.Space[Any], value: Json, pictures: Sequence[bytes] = (), *, at: str = "value") -> Any:
-    """The element of `space` that `encode` wrote as `value`.
+    """Return the element of `space` that `encode` wrote as `value`.
 
     Args:
         space: The space.
-        value: JSON of the form that `encode` gives.
-        pictures: The PNGs that came along.
-        at: What `value` is called in an error.
+        value: JSON as `encode` writes it.
+        pictures: The PNGs that `encode` wrote beside it.
+        at: The name of `value` in error messages.
 
     Raises:
-        UnfitError: `value` is not of that form, or not in the space.
-        ConfigurationError: A space of that kind has no JSON form here.
+        UnfitError: `value` has another form, or is outside the space.
+        ConfigurationError: The space cannot be written as JSON.
+
+    Example:
+        >>> decode(spaces.MultiDiscrete([2, 3]), [1, 2])
+        array([1, 2])
     """
     return _decode(space, value, at, pictures)
 
@@ -151,10 +168,10 @@ def _decode(space: spaces.Space[Any], value: Json, at: str, pictures: Sequence[b
 @_decode.register
 def _(space: spaces.Discrete, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
     first, last = int(space.start), int(space.start + space.n - 1)
-    whole = _whole(value, at)
-    if not first <= whole <= last:
-        raise UnfitError(f"{at} must be a whole number from {first} to {last}, not {value}")
-    return _type(space)(whole)
+    integer = _integer(value, at)
+    if not first <= integer <= last:
+        raise UnfitError(f"{at} must be an integer from {first} to {last}, not {value}")
+    return np.dtype(space.dtype).type(integer)
 
 
 @_decode.register
@@ -162,8 +179,8 @@ def _(space: spaces.Box, value: Json, at: str, pictures: Sequence[bytes]) -> Any
     if isinstance(value, Mapping) and is_picture(space):
         index = value.get("png")
         if not isinstance(index, int) or not 0 <= index < len(pictures):
-            raise UnfitError(f"{at} names picture {index!r} of {len(pictures)}")
-        return read_picture(space, pictures[index])
+            raise UnfitError(f"{at} refers to picture {index!r}, but there are {len(pictures)}")
+        return _read_picture(space, pictures[index])
     array = _array(space, value, at)
     with np.errstate(invalid="ignore"):
         wrong = ~((array >= space.low) & (array <= space.high))
@@ -181,7 +198,7 @@ def _(space: spaces.MultiDiscrete, value: Json, at: str, pictures: Sequence[byte
     for place in np.argwhere(wrong)[:1]:
         where, place = at + "".join(f"[{i}]" for i in place), tuple(place)
         first, last = int(space.start[place]), int(space.start[place] + space.nvec[place] - 1)
-        raise UnfitError(f"{where} must be a whole number from {first} to {last}, not {int(array[place])}")
+        raise UnfitError(f"{where} must be an integer from {first} to {last}, not {int(array[place])}")
     return array
 
 
@@ -196,12 +213,12 @@ def _(space: spaces.MultiBinary, value: Json, at: str, pictures: Sequence[bytes]
 @_decode.register
 def _(space: spaces.Text, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
     if not isinstance(value, str):
-        raise UnfitError(f"{at} must be a text, not {value!r}")
+        raise UnfitError(f"{at} must be a string, not {value!r}")
     if not space.min_length <= len(value) <= space.max_length:
         raise UnfitError(f"{at} must have {space.min_length} to {space.max_length} characters, not {len(value)}")
-    strange = sorted(set(value) - set(space.characters))
-    if strange:
-        raise UnfitError(f"{at} may not contain {', '.join(map(repr, strange[:10]))}")
+    other = sorted(set(value) - set(space.characters))
+    if other:
+        raise UnfitError(f"{at} may not contain {', '.join(map(repr, other[:10]))}")
     return value
 
 
@@ -231,22 +248,22 @@ def _(space: spaces.Sequence, value: Json, at: str, pictures: Sequence[bytes]) -
     elements = [_decode(inner, element, f"{at}[{i}]", pictures) for i, element in enumerate(_list(value, at, None))]
     if not space.stack:
         return tuple(elements)
-    room: Any = create_empty_array(inner, len(elements))
-    return concatenate(inner, elements, room) if elements else room
+    stacked: Any = create_empty_array(inner, len(elements))
+    return concatenate(inner, elements, stacked) if elements else stacked
 
 
 @_decode.register(spaces.OneOf)
 def _(space: Any, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
     if not isinstance(value, Mapping) or set(value) != {"choice", "value"}:
         raise UnfitError(f"{at} must be an object with choice and value, not {value!r}")
-    choice = _whole(value["choice"], f"{at}.choice")
+    choice = _integer(value["choice"], f"{at}.choice")
     if not 0 <= choice < len(space.spaces):
         raise UnfitError(f"{at}.choice must be from 0 to {len(space.spaces) - 1}, not {choice}")
     return np.int64(choice), _decode(space.spaces[choice], value["value"], f"{at}.value", pictures)
 
 
 def _array(space: Any, value: Json, at: str) -> Array:
-    """Nested lists of numbers as an array of the space's shape and dtype."""
+    """Return nested lists of numbers as an array with the space's shape and dtype."""
     dtype = np.dtype(space.dtype)
     leaves: list[Any] = []
 
@@ -263,11 +280,11 @@ def _array(space: Any, value: Json, at: str) -> Array:
 
 def _leaf(value: Json, dtype: np.dtype[Any], at: str) -> Any:
     if dtype.kind in "iu":
-        whole = int(value) if isinstance(value, bool) else _whole(value, at)
+        integer = int(value) if isinstance(value, bool) else _integer(value, at)
         limits = np.iinfo(dtype)
-        if not limits.min <= whole <= limits.max:
-            raise UnfitError(f"{at} must be a whole number from {limits.min} to {limits.max}, not {value}")
-        return whole
+        if not limits.min <= integer <= limits.max:
+            raise UnfitError(f"{at} must be an integer from {limits.min} to {limits.max}, not {value}")
+        return integer
     if dtype.kind == "b":
         if not isinstance(value, bool):
             raise UnfitError(f"{at} must be true or false, not {value!r}")
@@ -283,19 +300,92 @@ def _leaf(value: Json, dtype: np.dtype[Any], at: str) -> Any:
         raise UnfitError(f"{at} must be a number that fits into {dtype}") from None
 
 
-def _whole(value: Json, at: str) -> int:
+def _integer(value: Json, at: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
-        raise UnfitError(f"{at} must be a whole number, not {value!r}")
+        raise UnfitError(f"{at} must be an integer, not {value!r}")
     return int(value)
 
 
 def _list(value: Json, at: str, length: int | None) -> Sequence[Json]:
     if isinstance(value, str) or not isinstance(value, Sequence) or (length is not None and len(value) != length):
         of_length = "" if length is None else f" of length {length}"
-        found = f"one of length {len(value)}" if isinstance(value, list) else repr(value)
-        raise UnfitError(f"{at} must be an array{of_length}, not {found}")
+        actual = f"one of length {len(value)}" if isinstance(value, list) else repr(value)
+        raise UnfitError(f"{at} must be an array{of_length}, not {actual}")
     return value
 
 
-def _type(space: spaces.Space[Any]) -> Any:
-    return np.dtype(space.dtype).type
+# Pictures ------------------------------------------------------------------------------------------------------------------
+
+
+def is_picture(space: spaces.Space[Any]) -> bool:
+    """Return True if elements of `space` are pictures: uint8 of shape (H, W), (H, W, 1|3|4) or (1|3, H, W)."""
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
+        return False
+    shape = space.shape
+    if len(shape) == 3:
+        shape = shape[1:] if _channels_first(shape) else shape[:2] if shape[2] in _COLOUR_TYPES else ()
+    return len(shape) == 2 and min(shape) >= MIN_PICTURE_SIDE
+
+
+def _write_picture(space: spaces.Box, value: Any) -> bytes:
+    """Return an element of a picture space as PNG."""
+    pixels = np.asarray(value, dtype=np.uint8).reshape(space.shape)
+    return png(np.moveaxis(pixels, 0, -1) if _channels_first(space.shape) else pixels)
+
+
+def _read_picture(space: spaces.Box, data: bytes) -> Pixels:
+    """Return the element of a picture space that `_write_picture` wrote."""
+    pixels = read_png(data)
+    if _channels_first(space.shape):
+        pixels = np.moveaxis(pixels, -1, 0)
+    return np.ascontiguousarray(pixels.reshape(space.shape))
+
+
+def png(pixels: Pixels) -> bytes:
+    """Return `pixels`, uint8 of shape (H, W) or (H, W, 1|3|4), as PNG.
+
+    Raises:
+        ConfigurationError: `pixels` has another shape or type.
+    """
+    pixels = np.asarray(pixels)
+    channels = 1 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
+    if pixels.dtype != np.uint8 or channels not in _COLOUR_TYPES or not pixels.size:
+        raise ConfigurationError(
+            f"a picture must be uint8 of shape (H, W) or (H, W, 1|3|4), not {pixels.dtype} of shape {pixels.shape}"
+        )
+    height, width = pixels.shape[:2]
+    # Each line starts with the number of its filter; 0 means none.
+    lines = np.zeros((height, 1 + width * channels), np.uint8)
+    lines[:, 1:] = pixels.reshape(height, -1)
+    head = struct.pack("!IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    return _SIGNATURE + _chunk(b"IHDR", head) + _chunk(b"IDAT", zlib.compress(lines.tobytes())) + _chunk(b"IEND", b"")
+
+
+def read_png(data: bytes) -> Pixels:
+    """Return the pixels of a PNG that `png` wrote, with shape (H, W, channels).
+
+    Raises:
+        ConfigurationError: The data is not a PNG, or uses features that `png` never writes.
+    """
+    chunks: dict[bytes, bytes] = {}
+    at = len(_SIGNATURE)
+    while data.startswith(_SIGNATURE) and at + 8 <= len(data):
+        length, kind = struct.unpack_from("!I4s", data, at)
+        chunks[kind] = chunks.get(kind, b"") + data[at + 8 : at + 8 + length]
+        at += length + 12
+    if b"IHDR" in chunks and b"IDAT" in chunks:
+        width, height, depth, colours, _, _, interlaced = struct.unpack("!IIBBBBB", chunks[b"IHDR"])
+        if depth == 8 and colours in _CHANNELS and not interlaced:
+            channels = _CHANNELS[colours]
+            lines = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, 1 + width * channels)
+            if not lines[:, 0].any():
+                return np.ascontiguousarray(lines[:, 1:]).reshape(height, width, channels)
+    raise ConfigurationError("the picture was not written by the bridge: read it with Pillow instead")
+
+
+def _channels_first(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in _COLOUR_TYPES
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack("!I", len(content)) + kind + content + struct.pack("!I", zlib.crc32(kind + content))

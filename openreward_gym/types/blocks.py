@@ -46,9 +46,9 @@ class ImageBlock:
 
     data: str = ""
     mime_type: str = json_field("mimeType", default="image/png")  # the key of the Open Reward Standard
-    sha256: str | None = None
     detail: Json = None
     extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    sha256: str | None = None
     type: Literal["image"] = field(default="image", init=False, repr=False)
 
     @classmethod

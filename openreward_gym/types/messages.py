@@ -120,6 +120,10 @@ class Message:
     metadata: Json = None
     extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        if type(self.blocks) is not tuple:
+            object.__setattr__(self, "blocks", tuple(self.blocks))
+
     @property
     def text(self) -> str:
         """The visible text: the text blocks, joined by newlines. Images, reasoning and calls do not show."""

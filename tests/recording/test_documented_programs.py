@@ -14,7 +14,7 @@ from chat_model import ChatModel
 from rollout_platform import KEY, Platform
 
 from openreward_gym import serve
-from openreward_gym.serve.examples import challenges
+from openreward_gym.serve.examples import ctf_tasks
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import Rollout
 
@@ -50,8 +50,8 @@ def recorded(path: Path, platform: Platform) -> Rollout:
 
 
 def test_the_program_with_a_model(tmp_path: Path, ctf: str) -> None:
-    task = challenges.task_specs("train")[0]
-    with Platform() as platform, ChatModel(challenges.build(str(task["id"])).flag) as model:
+    task = ctf_tasks.task_specs("train")[0]
+    with Platform() as platform, ChatModel(ctf_tasks.build(str(task["id"])).flag) as model:
         assert "Rollout recorded successfully!" in play("record_rollout_openai.py", tmp_path, ctf, platform, model.url)
         rollout = recorded(tmp_path / "runs" / "openrouter-ctf-rollouts", platform)
     assert [message.role for message in rollout.messages] == ["user", "assistant", "tool", "tool", "assistant", "tool"]
@@ -68,7 +68,7 @@ def test_the_program_with_a_model_of_one_s_own(tmp_path: Path, ctf: str) -> None
     with Platform() as platform:
         assert "Rollout recorded successfully!" in play("record_rollout_generic.py", tmp_path, ctf, platform)
         rollout = recorded(tmp_path / "runs" / "custom-ctf-rollouts", platform)
-    assert [message.role for message in rollout.messages] == ["user", *["assistant", "tool"] * challenges.SUBMISSIONS]
+    assert [message.role for message in rollout.messages] == ["user", *["assistant", "tool"] * ctf_tasks.SUBMISSIONS]
     assert [part.type for part in rollout.messages[1].blocks] == ["text", "tool_call"]
     assert (rollout.reward, rollout.status) == (0.0, "completed")
 

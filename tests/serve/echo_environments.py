@@ -1,4 +1,4 @@
-"""Environments that the tests of the server serve."""
+"""Environments for the tests of the server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Words(BaseModel):
 
 
 class Echo(Environment):  # type: ignore[misc]  # the SDK is not typed
-    """Says back what it is told."""
+    """Repeats its input."""
 
     @classmethod
     def list_splits(cls) -> list[str]:
@@ -43,7 +43,7 @@ class Echo(Environment):  # type: ignore[misc]  # the SDK is not typed
 
 
 class TearsDown(Echo):
-    """Leaves a file when its session is torn down, if it comes to that."""
+    """Writes a file in its teardown."""
 
     def teardown(self) -> None:
         with open(self.task_spec["file"], "w") as file:
@@ -51,7 +51,7 @@ class TearsDown(Echo):
 
 
 class NeverLetsGo(Echo):
-    """A tool starts a program that outlives it, and the teardown does not return."""
+    """Starts a program that outlives the tool, and its teardown does not return."""
 
     @tool  # type: ignore[untyped-decorator]
     def start(self) -> ToolOutput:
@@ -63,7 +63,7 @@ class NeverLetsGo(Echo):
 
 
 class Toolless(Environment):  # type: ignore[misc]
-    """The SDK refuses it."""
+    """Has no tools, so the SDK refuses it."""
 
     @classmethod
     def list_splits(cls) -> list[str]:
@@ -78,4 +78,4 @@ class Toolless(Environment):  # type: ignore[misc]
 
 
 class Unfinished(Environment):  # type: ignore[misc]
-    """Abstract: two methods are missing."""
+    """Is abstract: two methods are missing."""

@@ -1,4 +1,4 @@
-"""Environments of Gymnasium's that the bridge's tests serve."""
+"""Gymnasium environments for the tests of the bridge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 
 class Everything(gym.Env[Any, Any]):
-    """Actions and observations of every kind of space; it shows back what it was given."""
+    """Has actions and observations of every kind of space; the last action is part of the observation."""
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 1}  # noqa: RUF012 (Gymnasium's own)
     inner = spaces.Dict(
@@ -31,25 +31,25 @@ class Everything(gym.Env[Any, Any]):
     def __init__(self, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
         self.action_space = self.inner
-        self.observation_space = spaces.Dict({"given": self.inner, "free": spaces.Box(-np.inf, np.inf, (3,), np.float32)})
+        self.observation_space = spaces.Dict({"action": self.inner, "free": spaces.Box(-np.inf, np.inf, (3,), np.float32)})
         self.threads = {threading.get_ident()}
-        self.given: Any = None
+        self.last_action: Any = None
 
     def _observe(self) -> Any:
         self.threads.add(threading.get_ident())
         free = self.np_random.normal(size=3).astype(np.float32)
         free[2] = self.np_random.choice([np.inf, -np.inf, 0.1])
-        return {"given": self.given, "free": free}
+        return {"action": self.last_action, "free": free}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.inner.seed(seed)
-        self.given = self.inner.sample()
+        self.last_action = self.inner.sample()
         return self._observe(), {"options": options or {}}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         assert self.inner.contains(action), action
-        self.given = action
+        self.last_action = action
         info = {"threads": len(self.threads), "mask": np.ones(2, np.int8), "big": np.zeros((40, 40)), "odd": object()}
         return self._observe(), np.float32(0.1), False, self.np_random.random() < 0.1, info
 
@@ -58,7 +58,7 @@ class Everything(gym.Env[Any, Any]):
 
 
 class Snake(gym.Env[Any, Any]):
-    """Pictures, and actions with names, as grid worlds have them."""
+    """Has pictures and named actions, as grid worlds do."""
 
     class actions(enum.IntEnum):
         left = 0
@@ -81,7 +81,7 @@ class Snake(gym.Env[Any, Any]):
 
 
 class Odd(gym.Env[Any, Any]):
-    """Its spaces, its reward and how long it takes are the test's choice."""
+    """Takes its spaces, its reward and an event to wait for as arguments."""
 
     def __init__(self, action: Any = None, observation: Any = None, reward: Any = 0.0, wait: Any = None) -> None:
         self.action_space, self.observation_space = action or spaces.Discrete(2), observation or spaces.Discrete(2)

@@ -1,15 +1,17 @@
-"""Environments of Gymnasium's, served and taken back: the same trajectories as played directly."""
+"""A bridged Gymnasium environment has the same trajectories as the env itself."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import logging
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -25,7 +27,6 @@ import openreward_gym
 from openreward_gym import serve
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.inprocess import hosted
 from openreward_gym.serve.values import decode, encode
 from openreward_gym.types import ImageBlock, TextBlock
 
@@ -45,7 +46,7 @@ def observed(space: gym.Space[Any], exact: Any, blocks: Any) -> Any:
 
 
 def check_the_same(direct: gym.Env[Any, Any], bridged: gym.Env[Any, Any], seed: int, steps: int) -> int:
-    """Plays the same random actions in both; how many steps there were."""
+    """Play the same random actions in both envs, and return the number of steps."""
     base: Any = bridged.unwrapped
     space = direct.observation_space
     direct.action_space.seed(seed)
@@ -75,7 +76,7 @@ def check_the_same(direct: gym.Env[Any, Any], bridged: gym.Env[Any, Any], seed: 
 
 
 def as_declared(space: gym.Space[Any], observation: Any) -> Any:
-    """An observation with the types that its space declares: some envs give plain ints."""
+    """Return an observation with the types that its space declares; some envs return plain integers."""
     return decode(space, encode(space, observation)) if not isinstance(space, spaces.Box) else observation
 
 
@@ -91,15 +92,25 @@ def test_round_trip(served: str, name: str) -> None:
 
 def test_round_trip_in_process() -> None:
     for name, environment in ((TAXI, TAXI), ("tests/Everything-v0", serve.bridge("tests/Everything-v0"))):
-        transport = "httpx" if isinstance(environment, type) else "in-process"
-        bridged = gym.make("OpenReward-v0", environment=environment, transport=transport)
+        host = serve.in_process(environment)
+        bridged = gym.make("OpenReward-v0", environment=host.names[0], base_url=host.base_url, transport=host)
         check_the_same(gym.make(name), bridged, 3, 12)
         bridged.close()
-        assert len(hosted(environment).host) == 0
+        assert len(host.host) == 0
+    by_name = gym.make("OpenReward-v0", environment=TAXI, transport="in-process")
+    check_the_same(gym.make(TAXI), by_name, 3, 12)
+    by_name.close()
+
+
+def test_bridged_classes_are_garbage_collected() -> None:
+    bridged = weakref.ref(serve.bridge("CartPole-v1"))
+    serve.in_process(bridged())  # type: ignore[arg-type]
+    gc.collect()
+    assert bridged() is None
 
 
 def test_random_actions_of_the_tools_own_space(served: str) -> None:
-    """The space that a client makes of the schema gives actions that the env takes."""
+    """The env accepts random actions from the space that a client derives from the schema."""
     for name in IDS:
         env = gym.make("OpenReward-v0", environment=name, base_url=served)
         env.action_space.seed(0)
@@ -138,7 +149,7 @@ def test_splits_tasks_and_names(served: str) -> None:
     asyncio.run(look())
 
 
-def test_classes_have_names_that_python_and_servers_take() -> None:
+def test_names_and_splits_of_a_class() -> None:
     bridged = serve.bridge("tests/Snake-v0", splits={"train": 3, "dev": [7, 9], "huge": range(10**9)})
     assert (bridged.__name__, bridged.name()) == ("SnakeV0", "Snake-v0")
     assert [(split.name, split.type) for split in bridged.list_splits()] == [
@@ -181,27 +192,27 @@ def test_frames_and_action_names() -> None:
     env.close()
 
 
-def test_an_action_that_is_none_is_the_models_mistake_and_the_env_does_not_see_it() -> None:
-    """The trajectory is the same with mistakes in between as without."""
+def test_the_env_never_sees_an_invalid_action() -> None:
+    """Mistakes in between do not change the trajectory."""
     for mistakes in (False, True):
         env = OpenRewardEnv(serve.bridge("CartPole-v1"))
         env.reset(seed=4)
-        found = []
+        results = []
         for action in (0, 1, 1, 0):
             if mistakes:
                 for wrong in ({"action": 2}, {"action": "left"}, {}, {"action": 0, "more": 1}, {"action": {"a": "{b}"}}):
                     _, reward, terminated, truncated, info = env.step({"name": "step", "arguments": wrong})
                     assert info["error_kind"] == "input_validation"
                     assert (reward, terminated, truncated, info["reward_is_null"]) == (0.0, False, False, True)
-                assert "action must be a whole number, not {'a': '{b}'}" in info["error"]
-            found.append(env.step({"name": "step", "arguments": {"action": action}})[:2])
+                assert "action must be an integer, not {'a': '{b}'}" in info["error"]
+            results.append(env.step({"name": "step", "arguments": {"action": action}})[:2])
         if not mistakes:
-            without = found
+            without = results
         env.close()
-    assert found == without
+    assert results == without
 
 
-def test_what_the_env_does_wrong_ends_the_episode_without_a_reward(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_the_env_ends_the_episode_without_a_reward(caplog: pytest.LogCaptureFixture) -> None:
     step = {"name": "step", "arguments": {"action": 0}}
     with caplog.at_level(logging.CRITICAL):
         for reward in (float("nan"), "text"):
@@ -211,7 +222,7 @@ def test_what_the_env_does_wrong_ends_the_episode_without_a_reward(caplog: pytes
             assert (terminated, truncated, info["stop_reason"], info["reward_is_null"]) == (False, True, "tool_failed", True)
             env.close()
         for spec in ({"seed": -1}, {"seed": "x"}, {"sed": 1}, {"options": 3}):
-            with pytest.raises(openreward_gym.OpenRewardGymError, match="a task is"):
+            with pytest.raises(openreward_gym.OpenRewardGymError, match="a task must be"):
                 env.reset(options={"task_spec": spec})
     env = OpenRewardEnv(serve.bridge(Everything))
     env.reset(options={"task_spec": {"options": {"level": 3}}})
@@ -220,7 +231,7 @@ def test_what_the_env_does_wrong_ends_the_episode_without_a_reward(caplog: pytes
     env.close()
 
 
-def test_one_thread_a_session_off_the_event_loop_and_gone_with_it() -> None:
+def test_each_session_has_its_own_thread() -> None:
     def threads() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name.startswith("bridge-")]
 
@@ -240,7 +251,7 @@ def test_one_thread_a_session_off_the_event_loop_and_gone_with_it() -> None:
         await asyncio.gather(*[env.areset() for env in envs])
         assert threads() == ["bridge-Blocking"] * 3
         stepping = [asyncio.create_task(env.astep(step)) for env in envs]
-        # All three wait inside their envs; the loop goes on, or this would never end.
+        # All three wait in their envs. If they blocked the event loop, this would never end.
         release.set()
         assert all(result[1] == 0.0 for result in await asyncio.gather(*stepping))
         everything = OpenRewardEnv(serve.bridge(Everything))
@@ -279,19 +290,19 @@ GRAPH = spaces.Graph(spaces.Discrete(2), None)
         (lambda: serve.bridge("FrozenLake-v1", splits={}), "needs a split"),
         (lambda: serve.bridge("FrozenLake-v1", splits={"train": 0}), "must have seeds"),
         (lambda: serve.bridge("FrozenLake-v1", name="a/b"), "cannot be the name"),
-        (lambda: serve.bridge("FrozenLake-v1", action_names=["a", "A", "b", "c"]), "do not name, each by another"),
-        (lambda: serve.bridge("FrozenLake-v1", action_names=["a"]), "do not name"),
+        (lambda: serve.bridge("FrozenLake-v1", action_names=["a", "A", "b", "c"]), "must have one name, unlike the others"),
+        (lambda: serve.bridge("FrozenLake-v1", action_names=["a"]), "must have one name"),
         (lambda: serve.bridge(lambda: Odd(action=GRAPH)), "Graph spaces cannot be bridged"),
         (lambda: serve.bridge(lambda: Odd(observation=GRAPH)), "Graph spaces cannot be bridged"),
     ],
 )
-def test_what_cannot_be_bridged(make: Any, problem: str) -> None:
+def test_errors_of_bridge(make: Any, problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem):
         make()
 
 
 def test_an_environment_of_a_script(tmp_path: Path) -> None:
-    """Registered or made by a function there, it is served all the same."""
+    """An env of a script is served both by its id and by a function."""
     script = """
         import gymnasium as gym
         import openreward_gym

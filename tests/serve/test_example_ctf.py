@@ -9,11 +9,11 @@ from built_in import Play
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.client import Client
-from openreward_gym.serve.examples import challenges, solution
-from openreward_gym.serve.examples.filetree import FileTree
+from openreward_gym.serve.examples import ctf_tasks, solution
 from openreward_gym.serve.examples.shell import Shell
+from openreward_gym.serve.examples.shell_programs import FileTree
 
-ALL_TASKS = [(split, index, spec) for split in ("train", "test") for index, spec in enumerate(challenges.task_specs(split))]
+ALL_TASKS = [(split, index, spec) for split in ("train", "test") for index, spec in enumerate(ctf_tasks.task_specs(split))]
 
 
 def bash(command: str) -> dict[str, Any]:
@@ -50,17 +50,17 @@ def test_every_scripted_solution_is_rewarded(play: Play, split: str, index: int,
     ("split", "index", "spec"), ALL_TASKS, ids=lambda value: value["id"] if isinstance(value, dict) else None
 )
 def test_a_flag_is_found_only_by_the_last_command(split: str, index: int, spec: dict[str, Any]) -> None:
-    challenge = challenges.build(spec["id"])
-    assert challenges.FLAG.fullmatch(challenge.flag)
+    challenge = ctf_tasks.build(spec["id"])
+    assert ctf_tasks.FLAG.fullmatch(challenge.flag)
     assert challenge.flag not in json.dumps(spec) + challenge.story
-    shell = Shell(FileTree(challenge.files, home=challenges.HOME))
+    shell = Shell(FileTree(challenge.files, home=ctf_tasks.HOME))
     printed = [shell.run(command).output for command in challenge.commands]
     assert [challenge.flag in output for output in printed] == [False] * (len(printed) - 1) + [True]
-    assert challenges.build(spec["id"]) == challenge
+    assert ctf_tasks.build(spec["id"]) == challenge
 
 
 def test_flags_differ() -> None:
-    assert len({challenges.build(spec["id"]).flag for _, _, spec in ALL_TASKS}) == len(ALL_TASKS)
+    assert len({ctf_tasks.build(spec["id"]).flag for _, _, spec in ALL_TASKS}) == len(ALL_TASKS)
 
 
 def test_three_submissions_and_no_more(play: Play) -> None:
@@ -79,7 +79,7 @@ def test_three_submissions_and_no_more(play: Play) -> None:
 
 
 def test_a_second_submission_can_be_the_right_one(play: Play) -> None:
-    flag = challenges.build("train-plain").flag
+    flag = ctf_tasks.build("train-plain").flag
     wrong, right = play("ctf", [submit(flag.upper()), submit(f" {flag}\n")], split="train", index=0)
     assert (wrong.reward, wrong.finished) == (0.0, False)
     assert (right.reward, right.finished) == (1.0, True)
@@ -96,13 +96,13 @@ def test_wrong_calls_are_answered_not_rewarded(play: Play, call: dict[str, Any])
 
 def test_sessions_do_not_share_a_shell(play: Play) -> None:
     assert play("ctf", [bash("cd /etc && pwd"), bash("pwd")], split="train", index=0)[1].text == "/etc\n"
-    assert play("ctf", [bash("pwd")], split="train", index=0)[0].text == f"{challenges.HOME}\n"
+    assert play("ctf", [bash("pwd")], split="train", index=0)[0].text == f"{ctf_tasks.HOME}\n"
 
 
 @pytest.mark.parametrize("task_id", ["train-nothing", "test-plain", "other-plain", "", "None"])
 def test_an_unknown_task_is_refused_with_the_list_of_tasks(task_id: str) -> None:
     with pytest.raises(ConfigurationError, match="train-plain"):
-        challenges.build(task_id)
+        ctf_tasks.build(task_id)
     with pytest.raises(ConfigurationError, match="train-plain"):
         solution("ctf", {"id": task_id})
 

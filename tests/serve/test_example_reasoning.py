@@ -13,7 +13,7 @@ from built_in import Play
 from openreward_gym.errors import TaskNotFoundError
 from openreward_gym.protocol.client import Client
 
-# What the puzzles' own package says the question and the answer are, in a process with another hash seed.
+# Prints the questions and answers of the reasoning-gym package, to be run with another hash seed.
 ANSWERS = """
 import json, sys, reasoning_gym
 made = []
@@ -47,12 +47,12 @@ def tasks(examples: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def truth(tasks: dict[str, Any]) -> dict[tuple[str, int], tuple[str, str]]:
-    asked = [
+    queries = [
         (spec["family"], 0 if split == "train" else 1_000_000_000, spec["item"]) for (split, _), spec in tasks["specs"].items()
     ]
     environment = {**os.environ, "PYTHONHASHSEED": "4711"}
     made = subprocess.run(
-        [sys.executable, "-c", ANSWERS], input=json.dumps(asked), env=environment, capture_output=True, check=True, text=True
+        [sys.executable, "-c", ANSWERS], input=json.dumps(queries), env=environment, capture_output=True, check=True, text=True
     )
     return dict(zip(tasks["specs"], json.loads(made.stdout), strict=True))
 
@@ -102,7 +102,7 @@ def test_a_verifier_that_raises_means_a_wrong_answer(play: Play) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "words"),
     [
         ({"family": "alchemy", "split": "train", "item": 0}, "no family 'alchemy'"),
         ({"family": "gcd", "split": "train", "item": 1000}, "no puzzle 1000"),
@@ -110,6 +110,6 @@ def test_a_verifier_that_raises_means_a_wrong_answer(play: Play) -> None:
         ({"family": "gcd"}, "'item'"),
     ],
 )
-def test_a_wrong_spec_is_refused_with_what_is_wrong(play: Play, spec: dict[str, Any], said: str) -> None:
-    with pytest.raises(Exception, match=said):
+def test_a_wrong_spec_is_refused_with_what_is_wrong(play: Play, spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(Exception, match=words):
         play("reasoning", [], task_spec=spec)

@@ -7,7 +7,7 @@ import pytest
 from built_in import Play
 
 from openreward_gym.protocol.client import Client
-from openreward_gym.serve.examples import cities, solution
+from openreward_gym.serve.examples import solution, weather_tasks
 
 LOOK = {"name": "get_weather", "arguments": {"city": "Seattle"}}
 
@@ -48,7 +48,7 @@ def test_the_tool_answers_as_in_the_tutorial(play: Play) -> None:
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_scripted_solution_is_rewarded(play: Play, split: str) -> None:
-    for index, spec in enumerate(cities.task_specs(split)):
+    for index, spec in enumerate(weather_tasks.task_specs(split)):
         *_, last = play("weather", solution("weather", spec), split=split, index=index)
         assert (last.reward, last.finished) == (1.0, True), spec
 
@@ -87,10 +87,10 @@ def test_nothing_can_be_done_after_the_answer(play: Play) -> None:
 
 
 def test_every_city_has_a_weather_of_its_own_and_keeps_it() -> None:
-    names = [*(city for split in cities.QUESTIONS.values() for city, _ in split), "", "São Paulo", "\ud800"]
-    assert [cities.weather_in(city) for city in names] == [cities.weather_in(city) for city in names]
-    assert len({cities.weather_in(city) for city in names}) >= 5
-    assert all(cities.says_weather(cities.report(city), city) for city in names)
+    names = [*(city for split in weather_tasks.QUESTIONS.values() for city, _ in split), "", "São Paulo", "\ud800"]
+    assert [weather_tasks.weather_in(city) for city in names] == [weather_tasks.weather_in(city) for city in names]
+    assert len({weather_tasks.weather_in(city) for city in names}) >= 5
+    assert all(weather_tasks.says_weather(weather_tasks.report(city), city) for city in names)
 
 
 def test_a_task_without_a_city_is_refused_with_what_is_missing(play: Play) -> None:

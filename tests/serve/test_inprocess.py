@@ -1,4 +1,4 @@
-"""Environments of this process give what a server of them gives: results, errors, toolsets, ends, infos."""
+"""An environment in this process gives the same results, errors, toolsets, ends and infos as on a server."""
 
 # mypy: disable-error-code="misc,untyped-decorator"
 # (the SDK has no types)
@@ -11,7 +11,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,6 @@ from openreward_gym.errors import (
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.session import Session
 from openreward_gym.serve.examples import solution
-from openreward_gym.serve.inprocess import InProcess, hosted
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, ToolSet
 from openreward_gym.types import TextBlock as Text
@@ -50,19 +49,19 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 @pytest.fixture
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """What tools raise is logged as a warning; the tests want it elsewhere."""
+    """Hide the warnings that log the errors of tools."""
     with caplog.at_level(logging.CRITICAL):
         yield
 
 
 @pytest.fixture(scope="module")
-def host() -> InProcess:
+def host() -> serve.InProcess:
     return serve.in_process([Echo, Large, Dialogue, SlowStart, Broken])
 
 
 @asynccontextmanager
-async def both(server_url: str, host: InProcess, name: str, **task: Any) -> AsyncIterator[tuple[Session, Session]]:
-    """The same session over HTTP and in this process."""
+async def both(server_url: str, host: serve.InProcess, name: str, **task: Any) -> AsyncIterator[tuple[Session, Session]]:
+    """Open the same session over HTTP and in this process."""
     async with (
         Client(server_url) as far,
         Client(host.base_url, transport=host) as near,
@@ -72,10 +71,10 @@ async def both(server_url: str, host: InProcess, name: str, **task: Any) -> Asyn
         yield there, here
 
 
-async def outcome(asked: Any) -> Any:
-    """What it gave, or what kind of error in which words."""
+async def outcome(request: Awaitable[Any]) -> Any:
+    """Return the result of a request, or the type and the message of its error."""
     try:
-        return await asked
+        return await request
     except OpenRewardGymError as error:
         return type(error), str(error)
 
@@ -102,7 +101,7 @@ CALLS: list[tuple[str, Any]] = [
 ]
 
 
-def test_every_kind_of_call(server_url: str, host: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_of_call(server_url: str, host: serve.InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "seven77")
 
     async def run() -> None:
@@ -117,12 +116,12 @@ def test_every_kind_of_call(server_url: str, host: InProcess, monkeypatch: pytes
     asyncio.run(run())
 
 
-def test_a_tool_that_raises_ends_the_session(server_url: str, host: InProcess) -> None:
+def test_a_tool_that_raises_ends_the_session(server_url: str, host: serve.InProcess) -> None:
     async def run() -> None:
         for text in ("boom", "two\nlines\n", ""):
             async with both(server_url, host, "echo", split="train", index=0) as (there, here):
-                said = [await outcome(session.call("fail", {"text": text})) for session in (there, here)]
-                assert said[0] == said[1]
+                results = [await outcome(session.call("fail", {"text": text})) for session in (there, here)]
+                assert results[0] == results[1]
                 again = [await outcome(session.call("echo", {"text": "x"})) for session in (there, here)]
                 assert again[0] == again[1]
                 assert again[0][0] is ToolFailedError
@@ -130,7 +129,7 @@ def test_a_tool_that_raises_ends_the_session(server_url: str, host: InProcess) -
     asyncio.run(run())
 
 
-def test_conversations_terminal_tools_task_tools_and_groups(server_url: str, host: InProcess) -> None:
+def test_conversations_terminal_tools_task_tools_and_groups(server_url: str, host: serve.InProcess) -> None:
     group = [[Message("assistant", (Text(text),))] for text in ("a", "abc")]
 
     async def run() -> None:
@@ -151,38 +150,42 @@ def test_conversations_terminal_tools_task_tools_and_groups(server_url: str, hos
     asyncio.run(run())
 
 
-def test_splits_tasks_and_what_is_not_there(server_url: str, host: InProcess) -> None:
-    async def asked(client: Client) -> list[Any]:
+def test_splits_tasks_and_missing_ones(server_url: str, host: serve.InProcess) -> None:
+    async def answers(client: Client) -> list[Any]:
         echo, large = client.environment("echo"), client.environment("large")
-        found = [await client.list_environments(), await client.health(), await client.version(), await echo.splits()]
-        found += [await echo.tools(), await echo.tasks("test"), await echo.num_tasks("train"), await large.num_tasks("train")]
-        found += [await large.task("train", 9_999), await echo.task_range("train", 3, 99), await large.task_range("train", 5, 7)]
+        results = [await client.list_environments(), await client.health(), await client.version(), await echo.splits()]
+        results += [await echo.tools(), await echo.tasks("test"), await echo.num_tasks("train"), await large.num_tasks("train")]
+        results += [
+            await large.task("train", 9_999),
+            await echo.task_range("train", 3, 99),
+            await large.task_range("train", 5, 7),
+        ]
         questions = [echo.num_tasks("nope"), echo.task("train", 5), large.tasks("train"), client.environment("nope").tools()]
         for question in questions:
-            found.append((await outcome(question))[0])
+            results.append((await outcome(question))[0])
         for task in ({"split": "no", "index": 0}, {"split": "train", "index": 99}, {"task_spec": {}, "toolset": "nope"}):
-            found.append((await outcome(echo.session(**task).open()))[0])
-        assert {SplitNotFoundError, TaskNotFoundError, ConfigurationError} <= set(found[-7:])
-        return found
+            results.append((await outcome(echo.session(**task).open()))[0])
+        assert {SplitNotFoundError, TaskNotFoundError, ConfigurationError} <= set(results[-7:])
+        return results
 
     async def run() -> None:
         async with Client(server_url) as far, Client(host.base_url, transport=host) as near:
-            assert await asked(far) == await asked(near)
+            assert await answers(far) == await answers(near)
 
     asyncio.run(run())
     assert len(host.host) == 0
 
 
-def test_setting_up_slowly_and_not_at_all(server_url: str, host: InProcess) -> None:
+def test_a_slow_setup_and_a_failing_one(server_url: str, host: serve.InProcess) -> None:
     async def run() -> None:
         async with both(server_url, host, "slowstart", task_spec={"setup_s": 0.2}) as (there, here):
             assert await there.prompt() == await here.prompt()
             assert await there.call("ready") == await here.call("ready")
         async with both(server_url, host, "broken", split="train", index=0) as (there, here):
-            said = [await outcome(session.prompt()) for session in (there, here)]
-            assert said[0] == said[1]
-            assert "no disk left" in said[0][1]
-            # Closed while it is being set up: the setup is cancelled, and nothing waits for it.
+            results = [await outcome(session.prompt()) for session in (there, here)]
+            assert results[0] == results[1]
+            assert "no disk left" in results[0][1]
+            # A session that is closed during its setup: the setup is cancelled.
         async with Client(host.base_url, transport=host) as client:
             await client.environment("slowstart").session(task_spec={"setup_s": 300}).open()
 
@@ -233,12 +236,12 @@ class Shouting(Toolset):
 
     @tool
     def twice(self) -> ToolOutput:
-        """In two places."""
+        """Do nothing."""
         return ToolOutput(blocks=[])
 
 
 class Loud(Environment):
-    """A class's toolset, a sync tool, a name in two places, and a sandbox for the SDK's own toolsets."""
+    """A class with a toolset and a sync tool, without a sandbox for the SDK's own toolsets."""
 
     toolsets = (Shouting,)
     threads: list[int] = []  # noqa: RUF012
@@ -276,11 +279,11 @@ class Loud(Environment):
 
     @tool
     async def wrong(self) -> ToolOutput:
-        """Returns what is no output."""
+        """Return a string instead of a ToolOutput."""
         return "text"
 
 
-def test_toolsets_sync_tools_and_outputs_that_are_none() -> None:
+def test_toolsets_sync_tools_and_invalid_outputs() -> None:
     host = serve.in_process(Loud)
     calls: list[tuple[str, Any]] = [("shout", {"word": "a"}), ("shout", {"word": "b"}), ("sync", {"word": "c"})]
     calls += [("shout", {}), ("end", {}), ("shout", {"word": "d"})]
@@ -295,9 +298,9 @@ def test_toolsets_sync_tools_and_outputs_that_are_none() -> None:
                 assert await outcome(there.call("wrong")) == await outcome(here.call("wrong"))
             async with Client(base_url) as far, Client(host.base_url, transport=host) as near:
                 opened = [c.environment("loud").session(split="dev", index=0, toolset="claude_code") for c in (far, near)]
-                said = [await outcome(session.open()) for session in opened]
-                assert said[0] == said[1]
-                assert said[0][0] is ConfigurationError
+                results = [await outcome(session.open()) for session in opened]
+                assert results[0] == results[1]
+                assert results[0][0] is ConfigurationError
 
     asyncio.run(run())
     assert Loud.threads
@@ -305,7 +308,7 @@ def test_toolsets_sync_tools_and_outputs_that_are_none() -> None:
     assert Loud.torn_down == 2
 
 
-def test_a_call_that_takes_too_long_is_given_up(host: InProcess) -> None:
+def test_a_call_times_out(host: serve.InProcess) -> None:
     async def run() -> None:
         async with (
             Client(host.base_url, transport=host) as client,
@@ -319,15 +322,15 @@ def test_a_call_that_takes_too_long_is_given_up(host: InProcess) -> None:
 
 
 def played(env: gym.Env[Any, Any], steps: list[Any]) -> list[Any]:
-    found: list[Any] = []
+    results: list[Any] = []
     for seed in (0, 3):
-        found.append(env.reset(seed=seed))
+        results.append(env.reset(seed=seed))
         for step in steps:
-            found.append(env.step(step))
-            if found[-1][2] or found[-1][3]:
+            results.append(env.step(step))
+            if results[-1][2] or results[-1][3]:
                 break
     env.close()
-    return found
+    return results
 
 
 STEPS: list[Any] = [
@@ -347,7 +350,6 @@ def test_an_env_of_a_class(server_url: str, last: Any) -> None:
             near = gym.make("OpenReward-v0", environment=Echo, obs_mode=obs_mode)
             assert played(far, steps) == played(near, steps)
             assert near.action_space == far.action_space
-    assert len(hosted(Echo).host) == 0
     assert near.spec is not None
     assert played(near.spec.make(), STEPS) == played(near, STEPS)
     with pytest.raises(TypeError, match="JSON"):
@@ -366,14 +368,16 @@ def test_a_name_in_process_has_a_spec_in_json(examples: str) -> None:
 def test_a_vector_env_of_a_class(server_url: str) -> None:
     def run(**where: Any) -> list[Any]:
         envs = gym.make_vec("OpenReward-v0", num_envs=3, vectorization_mode="vector_entry_point", prefetch=2, **where)
-        found: list[Any] = [envs.reset(seed=0)]
-        found.extend(envs.step([step] * 3) for step in (*STEPS, STEPS[0], STEPS[0]))
+        results: list[Any] = [envs.reset(seed=0)]
+        results.extend(envs.step([step] * 3) for step in (*STEPS, STEPS[0], STEPS[0]))
         envs.close()
-        return found
+        return results
 
     far, near = run(environment="echo", base_url=server_url), run(environment=Echo)
     assert json.dumps(far, default=_plain) == json.dumps(near, default=_plain)
-    assert len(hosted(Echo).host) == 0
+    host = serve.in_process(Echo)
+    run(environment="echo", base_url=host.base_url, transport=host)
+    assert len(host.host) == 0
     with OpenRewardVectorEnv(2, environment=Loud) as envs:
         assert envs.reset(seed=1)[0] == ("task 1", "task 2")
 
@@ -401,11 +405,11 @@ def test_recording_and_collecting(tmp_path: Path) -> None:
     assert len(host.host) == 0
 
 
-def test_what_cannot_be_played_here() -> None:
+def test_invalid_combinations_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="leave out base_url"):
         OpenRewardEnv(Echo, base_url="http://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match="leave out transport"):
-        OpenRewardEnv(Echo, transport=hosted(Echo))
+        OpenRewardEnv(Echo, transport=serve.in_process(Echo))
     with pytest.raises(ConfigurationError, match=r"environment must be a name .* or an openreward Environment class"):
         OpenRewardEnv(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="cannot serve"):
@@ -418,7 +422,7 @@ def test_what_cannot_be_played_here() -> None:
             env.reset()
 
 
-def test_standard_output_is_the_programs_own() -> None:
+def test_nothing_is_printed_to_standard_output() -> None:
     code = "\n".join(
         [
             f"import sys; sys.path.insert(0, {str(Path(served_environments.__file__).parent)!r})",

@@ -1,4 +1,4 @@
-"""What can be served and how, each on a real server in a real subprocess."""
+"""Each kind of environment on a real server in a subprocess."""
 
 from __future__ import annotations
 
@@ -123,14 +123,14 @@ def test_classes_of_a_module_of_a_function_and_of_an_unfindable_module(tmp_path:
         del sys.modules["not_on_the_path"]
 
 
-def test_a_text_names_a_class_of_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_of_the_current_directory_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_environments.py").write_text(Path(echo_environments.__file__).read_text())
     monkeypatch.chdir(tmp_path)
     with serve.local("my_environments:Echo") as base_url:
         assert say(base_url, "Echo", "here") == "here"
 
 
-def test_what_environments_print_is_in_the_log_and_nothing_else_is() -> None:
+def test_the_log_has_only_the_output_of_environments() -> None:
     server = serve.local(["weather", Echo])
     assert server.log == ""
     with server as base_url:
@@ -212,24 +212,25 @@ def test_an_address_of_another_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keywords", "said"),
+    ("keywords", "words"),
     [
         ({"host": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
         ({"host": "no.such.host.invalid"}, "cannot listen"),
-        ({"port": 99999}, "port"),
+        ({"port": 99999}, "99999 is not a port"),
     ],
 )
-def test_an_address_that_cannot_be(keywords: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_an_invalid_address(keywords: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
         serve.local(["weather"], **keywords).start()
 
 
 @pytest.mark.parametrize(
-    "wanted", ["wether", "FrozenLake-v99", "", ":", "a b:C", "module:", ":Class", 3, None, object, Echo({"n": 0}), Client, dict]
+    "environment",
+    ["wether", "FrozenLake-v99", "", ":", "a b:C", "module:", ":Class", 3, None, object, Echo({"n": 0}), Client, dict],
 )
-def test_what_cannot_be_served_is_refused_with_what_can(wanted: Any) -> None:
+def test_the_error_lists_what_can_be_served(environment: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"built-in names \(weather, ctf, reasoning\)"):
-        serve.local([wanted])
+        serve.local([environment])
 
 
 def test_nothing_and_abstract_classes_are_refused() -> None:
@@ -240,7 +241,7 @@ def test_nothing_and_abstract_classes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("environments", "words"),
     [
         ("no_such_module:X", "no module 'no_such_module'"),
         ("openreward_gym.nothing:X", "no module 'openreward_gym.nothing'"),
@@ -254,9 +255,9 @@ def test_nothing_and_abstract_classes_are_refused() -> None:
         (["weather", "weather"], "duplicate env weather"),
     ],
 )
-def test_what_turns_out_not_to_be_an_environment_is_said_in_a_sentence(wanted: Any, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said) as caught:
-        serve.local(wanted).start()
+def test_what_is_not_an_environment_is_named_in_a_sentence(environments: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        serve.local(environments).start()
     assert "Traceback" not in str(caught.value)
 
 
@@ -267,8 +268,8 @@ def test_a_module_that_raises_shows_the_end_of_the_log(tmp_path: Path, monkeypat
     server = serve.local(["broken:Environment"])
     with pytest.raises(ConfigurationError) as caught:
         server.start()
-    for said in ("exit code 1", "before it broke", "RuntimeError: the disk is made of cheese", "broken.py"):
-        assert said in str(caught.value)
+    for words in ("exit code 1", "before it broke", "RuntimeError: the disk is made of cheese", "broken.py"):
+        assert words in str(caught.value)
     assert "made of cheese" in server.log
     with pytest.raises(ConfigurationError, match="No module named 'no_such_dependency'"):
         serve.local(["needy:Environment"]).start()
@@ -293,14 +294,14 @@ def test_a_server_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pyte
     assert server.pid is None
 
 
-@pytest.mark.parametrize(("package", "wanted"), [("openreward", "weather"), ("uvicorn", "ctf"), ("reasoning_gym", "reasoning")])
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str, wanted: str) -> None:
+@pytest.mark.parametrize(("package", "name"), [("openreward", "weather"), ("uvicorn", "ctf"), ("reasoning_gym", "reasoning")])
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str, name: str) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module, *rest: None if module == package else find(module, *rest))
     with pytest.raises(MissingExtraError, match=r"pip install 'openreward-gym\[server\]'"):
-        serve.local([wanted])
+        serve.local([name])
     with pytest.raises(MissingExtraError):
-        serve.app([wanted])
+        serve.app([name])
     if package == "reasoning_gym":
         serve.local(["weather"])
 
@@ -313,7 +314,7 @@ def test_naming_environments_imports_no_sdk() -> None:
 
 
 def test_the_sdk_is_whole_in_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The server imports the SDK without its clients; an environment that asks for them gets them.
+    # The server imports the SDK without its clients, but an environment can import them.
     source = Path(echo_environments.__file__).read_text()
     (tmp_path / "uses_the_client.py").write_text(
         f"{source}\nfrom openreward import OpenReward, UserMessage\nimport openreward.toolsets\n"

@@ -1,4 +1,4 @@
-"""A server never outlives its owner, however the owner goes."""
+"""A server never outlives its owner, however the owner ends."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def answers(base_url: str) -> bool:
 
 
 def gone(base_url: str, within_s: float = 15.0) -> bool:
-    """Whether nothing listens at the address any more, or stops to within the time."""
+    """Return True as soon as nothing listens at the address, False after `within_s`."""
     return _becomes(lambda: not answers(base_url), within_s)
 
 
 def dead(pid: int, within_s: float = 15.0) -> bool:
-    """Whether the process runs no more (one that nobody has buried yet counts as dead)."""
+    """Return True as soon as the process has ended (a zombie counts), False after `within_s`."""
 
     def check() -> bool:
         try:
@@ -64,7 +64,7 @@ def _becomes(check: Callable[[], bool], within_s: float) -> bool:
 
 @pytest.fixture
 def owner(tmp_path: Path) -> Iterator[Owner]:
-    """Runs a script in a process group of its own; gives it and the first line it prints: its server's address."""
+    """Run a script in its own process group; return the process and its first line, the base URL of its server."""
     running: list[subprocess.Popen[str]] = []
 
     def run(body: str) -> tuple[subprocess.Popen[str], str]:
@@ -184,7 +184,7 @@ def test_a_forked_process_ends_nothing_and_stops_without_waiting(owner: Owner) -
     assert not answers(base_url)
 
 
-def test_ctrl_c_lets_the_owner_finish_with_the_server_still_there(owner: Owner) -> None:
+def test_the_server_survives_ctrl_c_until_the_owner_ends(owner: Owner) -> None:
     process, base_url = owner(
         """
         import urllib.request
@@ -218,7 +218,7 @@ def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
 
 @contextmanager
 def left_open(base_url: str, environment: str, task_spec: dict[str, Any]) -> Iterator[httpx.Client]:
-    """A session that nobody closes, as the client that holds it."""
+    """Open a session that is never closed; return its client."""
     with httpx.Client(base_url=base_url, headers={"X-Session-ID": "left-open"}, trust_env=False) as client:
         client.post("/create", json={"env_name": environment, "task_spec": task_spec}).raise_for_status()
         client.get(f"/{environment}/prompt").raise_for_status()
@@ -233,7 +233,7 @@ def test_sessions_are_torn_down(tmp_path: Path) -> None:
     assert left.read_text() == "torn down"
 
 
-def test_what_does_not_let_go_is_killed_with_what_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_end_is_killed_with_its_subprocesses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "GRACE_S", 0.2)
     server = serve.local(NeverLetsGo)
     base_url = server.start()
@@ -261,7 +261,7 @@ RUN = "serve.run({environments}, port={port}, announce=lambda text: print(text, 
 
 
 def foreground(directory: Path, environments: str, port: int | None = None) -> subprocess.Popen[str]:
-    # A proxy that is not there: asking a server on this machine must not go through it.
+    # A proxy that does not exist: requests to a server on this machine must not use it.
     environment: dict[str, Any] = {**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     code = f"from openreward_gym import serve\n{RUN.format(environments=environments, port=port)}"
     return subprocess.Popen(
@@ -275,7 +275,7 @@ def foreground(directory: Path, environments: str, port: int | None = None) -> s
     )
 
 
-def test_a_server_in_the_foreground_says_where_it_is_and_stops_at_ctrl_c(tmp_path: Path) -> None:
+def test_a_server_in_the_foreground_announces_its_url_and_stops_at_ctrl_c(tmp_path: Path) -> None:
     with foreground(tmp_path, "['weather', 'ctf']") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -292,14 +292,14 @@ def test_a_server_in_the_foreground_says_where_it_is_and_stops_at_ctrl_c(tmp_pat
     assert not answers(base_url)
 
 
-def test_a_server_in_the_foreground_says_why_it_cannot_start(tmp_path: Path) -> None:
+def test_a_server_in_the_foreground_reports_why_it_cannot_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, foreground(tmp_path, "['weather']", taken.getsockname()[1]) as process:
         assert "in use" in process.communicate(timeout=60)[1]
     (tmp_path / "broken.py").write_text("print('before it broke', flush=True)\nraise RuntimeError('made of cheese')")
     with foreground(tmp_path, "['broken:Environment']") as process:
         errors = process.communicate(timeout=60)[1]
     assert errors.startswith("before it broke\n")
-    # Whoever sees our traceback sees theirs, too.
+    # The traceback of our error includes theirs.
     assert errors.rstrip().endswith("RuntimeError: made of cheese")
     (tmp_path / "ends.py").write_text("import os\nos._exit(3)")
     with foreground(tmp_path, "['ends:Environment']") as process:

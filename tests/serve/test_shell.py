@@ -1,4 +1,4 @@
-"""The in-memory shell against the real one: same files, same command lines, same answers."""
+"""The in-memory shell prints the same as bash for the same files and command lines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openreward_gym.serve.examples.filetree import FileTree
 from openreward_gym.serve.examples.shell import MAX_OUTPUT_CHARS, Shell
+from openreward_gym.serve.examples.shell_programs import FileTree
 
 HOME = "/home/ctf"
 FILES: Mapping[str, bytes] = {
@@ -156,7 +156,7 @@ def test_answers_as_bash_does(real: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "words"),
     [
         ("python3 -c 1", "python3: command not found"),
         ("rm -rf /", "rm: command not found"),
@@ -178,9 +178,9 @@ def test_answers_as_bash_does(real: Path, line: str) -> None:
         ("tr a ''", "empty"),
     ],
 )
-def test_says_what_it_cannot_do(line: str, said: str) -> None:
+def test_unsupported_commands_are_refused(line: str, words: str) -> None:
     outcome = shell().run(line)
-    assert said in outcome.output
+    assert words in outcome.output
     assert outcome.exit_code != 0
 
 
@@ -206,7 +206,7 @@ def test_nothing_is_read_from_the_machine() -> None:
 
 @given(st.text(alphabet="ab*?[]'\"\\ |&;~/.-$#2>{}\n\x00é", max_size=30))
 @settings(max_examples=3_000 if os.environ.get("OPENREWARD_GYM_LONG") else 300, deadline=None)
-def test_any_text_is_a_command_line(text: str) -> None:
+def test_any_text_can_be_run(text: str) -> None:
     outcome = shell().run(text)
     assert isinstance(outcome.output, str)
     assert outcome == shell().run(text)

@@ -1,4 +1,4 @@
-"""Elements of every space become JSON that its schema takes and that gives them back, exactly."""
+"""Elements of every space become JSON that matches the space's schema and decodes to the same elements."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.pictures import is_picture, png, read_png
 from openreward_gym.serve.schemas import schema_of, words_of
-from openreward_gym.serve.values import UnfitError, decode, encode
+from openreward_gym.serve.values import UnfitError, decode, encode, is_picture, png, read_png
 from openreward_gym.types import ToolSpec
 
 SPACES: list[spaces.Space[Any]] = [
@@ -71,7 +70,7 @@ def test_samples_come_back_as_they_were(space: spaces.Space[Any]) -> None:
 
 
 @pytest.mark.parametrize("space", [one for one in SPACES if not isinstance(one, spaces.Text) and one.shape != (40,)], ids=str)
-def test_what_fits_the_schema_is_an_element(space: spaces.Space[Any]) -> None:
+def test_values_that_match_the_schema_are_elements(space: spaces.Space[Any]) -> None:
     schema = {"type": "object", "properties": {"action": schema_of(space)}, "required": ["action"]}
     calls = ToolCallSpace([ToolSpec("step", "", schema)], seed=0)
     fitting = 0
@@ -97,11 +96,11 @@ def test_every_float32_is_written_exactly_and_short(numbers: list[float]) -> Non
 @pytest.mark.parametrize(
     ("space", "value", "problem"),
     [
-        (spaces.Discrete(3), 3, "action must be a whole number from 0 to 2, not 3"),
-        (spaces.Discrete(3), True, "action must be a whole number, not True"),
-        (spaces.Discrete(3), 1.5, "whole number, not 1.5"),
-        (spaces.Discrete(3), "1", "whole number, not '1'"),
-        (spaces.Discrete(3), 1e400, "whole number, not inf"),
+        (spaces.Discrete(3), 3, "action must be an integer from 0 to 2, not 3"),
+        (spaces.Discrete(3), True, "action must be an integer, not True"),
+        (spaces.Discrete(3), 1.5, "integer, not 1.5"),
+        (spaces.Discrete(3), "1", "integer, not '1'"),
+        (spaces.Discrete(3), 1e400, "integer, not inf"),
         (spaces.Box(-1, 1, (2,)), [0.0, 1.5], r"action\[1\] must be from -1.0 to 1.0, not 1.5"),
         (spaces.Box(-1, 1, (2,)), [0.0], "action must be an array of length 2, not one of length 1"),
         (spaces.Box(-1, 1, (2,)), 0.0, "action must be an array of length 2, not 0.0"),
@@ -109,16 +108,16 @@ def test_every_float32_is_written_exactly_and_short(numbers: list[float]) -> Non
         (spaces.Box(-1, 1, (2,)), [0.0, "NaN"], r"action\[1\] must be from -1.0 to 1.0, not NaN"),
         (spaces.Box(-1, 1, (2,)), [None, 0], r"action\[0\] must be a number, not None"),
         (spaces.Box(-1, 1, ()), 10**400, "action must be a number that fits into float32"),
-        (spaces.Box(0, 9, (1,), np.int8), [300], r"action\[0\] must be a whole number from -128 to 127"),
+        (spaces.Box(0, 9, (1,), np.int8), [300], r"action\[0\] must be an integer from -128 to 127"),
         (spaces.Box(0, 1, (1,), np.bool_), [1], "must be true or false, not 1"),  # type: ignore[arg-type]
-        (spaces.MultiDiscrete([2, 3]), [0, 3], r"action\[1\] must be a whole number from 0 to 2, not 3"),
+        (spaces.MultiDiscrete([2, 3]), [0, 3], r"action\[1\] must be an integer from 0 to 2, not 3"),
         (spaces.MultiBinary(2), [0, 2], r"action\[1\] must be 0 or 1, not 2"),
         (spaces.Text(2, charset="ab"), "abc", "action must have 1 to 2 characters, not 3"),
         (spaces.Text(2, charset="ab"), "ac", "action may not contain 'c'"),
-        (spaces.Text(2), 3, "action must be a text, not 3"),
+        (spaces.Text(2), 3, "action must be a string, not 3"),
         (spaces.Dict(a=spaces.Discrete(2)), {}, "action lacks 'a'"),
         (spaces.Dict(a=spaces.Discrete(2)), {"a": 0, "b": 1}, "action has no 'b': it has a"),
-        (spaces.Dict(a=spaces.Discrete(2)), {"a": 7}, r"action\.a must be a whole number from 0 to 1, not 7"),
+        (spaces.Dict(a=spaces.Discrete(2)), {"a": 7}, r"action\.a must be an integer from 0 to 1, not 7"),
         (spaces.Dict(a=spaces.Discrete(2)), [0], "action must be an object with a, not"),
         (spaces.Tuple((spaces.Discrete(2),)), [2], r"action\[0\] must be"),
         (spaces.Sequence(spaces.Discrete(2)), [0, 2], r"action\[1\] must be"),
@@ -126,12 +125,12 @@ def test_every_float32_is_written_exactly_and_short(numbers: list[float]) -> Non
         (spaces.OneOf((spaces.Discrete(2),)), 0, "action must be an object with choice and value"),
     ],
 )
-def test_what_is_no_element_is_said_where_and_why(space: spaces.Space[Any], value: Any, problem: str) -> None:
+def test_the_error_names_the_place_and_the_problem(space: spaces.Space[Any], value: Any, problem: str) -> None:
     with pytest.raises(UnfitError, match=problem):
         decode(space, value, at="action")
 
 
-def test_spaces_without_a_form_are_refused() -> None:
+def test_other_spaces_are_refused() -> None:
     graph = spaces.Graph(spaces.Discrete(2), None)
     for space in (graph, spaces.Dict(a=graph), spaces.Tuple((graph,)), spaces.Sequence(graph)):
         with pytest.raises(ConfigurationError, match="Graph spaces cannot be bridged"):
@@ -140,7 +139,7 @@ def test_spaces_without_a_form_are_refused() -> None:
         encode(graph, None)
     with pytest.raises(ConfigurationError, match="cannot be bridged"):
         decode(graph, None)
-    with pytest.raises(ConfigurationError, match="keys are not texts"):
+    with pytest.raises(ConfigurationError, match="unless its keys are strings"):
         schema_of(spaces.Dict({1: spaces.Discrete(2)}))  # type: ignore[dict-item]
 
 
@@ -155,11 +154,11 @@ def test_pictures_are_exact(shape: tuple[int, ...]) -> None:
     assert value["picture"] == {"png": 0}
     assert same(decode(space, value, pictures), element)
     assert "picture of" in words_of(space)
-    with pytest.raises(UnfitError, match="picture 0 of 0"):
+    with pytest.raises(UnfitError, match="refers to picture 0, but there are 0"):
         decode(space, value, [])
 
 
-def test_a_png_is_one_to_other_programs_too() -> None:
+def test_other_programs_read_the_png() -> None:
     import io
 
     from PIL import Image
@@ -169,7 +168,7 @@ def test_a_png_is_one_to_other_programs_too() -> None:
         assert np.array_equal(np.asarray(opened), pixels)
     wrong: Any
     for wrong in (pixels.astype(np.float32), pixels[..., :2], pixels[:0]):
-        with pytest.raises(ConfigurationError, match="a picture is uint8"):
+        with pytest.raises(ConfigurationError, match="a picture must be uint8"):
             png(wrong)
     filtered = io.BytesIO()
     Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1))).save(filtered, "PNG")

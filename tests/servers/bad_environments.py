@@ -1,4 +1,4 @@
-"""Environments that are wrong in one way each, and a server of them: python bad_environments.py PORT [--keeps-sessions]."""
+"""Environments with one fault each, and a server of them: python bad_environments.py PORT [--keeps-sessions]."""
 
 # mypy: disable-error-code="misc,untyped-decorator"
 
@@ -19,7 +19,7 @@ class Text(BaseModel):
 
 
 class Good(Environment):
-    """Nothing is wrong with it."""
+    """Has no fault."""
 
     @classmethod
     def list_splits(cls) -> list[str]:
@@ -51,7 +51,7 @@ class NoTasks(Good):
 
 
 class Repeats(Good):
-    """Says that there are four tasks, and has one of every index."""
+    """Says that there are four tasks, but has a task for every index."""
 
     @classmethod
     async def get_task(cls, split: str, index: int) -> Any:
@@ -93,13 +93,13 @@ class Raises(Good):
 
 
 class Forgets(Good):
-    """Its sessions share what they count."""
+    """Shares a counter between its sessions."""
 
     counter: ClassVar[Any] = itertools.count()
 
     @tool
     async def count(self) -> ToolOutput:
-        """How often it was called."""
+        """Return the number of calls."""
         return ToolOutput(blocks=[TextBlock(text=str(next(self.counter)))])
 
 

@@ -1,4 +1,4 @@
-"""Plays episodes on a server of the built-in environments."""
+"""Helper that plays episodes on a server of the built-in environments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Play: TypeAlias = Callable[..., list[ToolOutput]]
 
 
 async def played(base_url: str, name: str, steps: Sequence[str | Mapping[str, Any]], **task: Any) -> list[ToolOutput]:
-    """What each step (a call, or a plain message) gave in a session of one task."""
+    """Play steps (calls and plain messages) in one session, and return their outputs."""
     async with Client(base_url) as client, client.environment(name).session(**task) as session:
         return [
             await session.call_terminal(step) if isinstance(step, str) else await session.call(step["name"], step["arguments"])

@@ -1,4 +1,4 @@
-"""A stand-in for an OpenAI-compatible model server: it looks around, then submits what it was told to."""
+"""A stand-in for an OpenAI-compatible model server. It looks around, then submits a fixed answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class ChatModel:
-    """Answers chat completions: first with text and two calls, then with the submission of `answer`."""
+    """A server of chat completions: first text and two calls, then the submission of `answer`."""
 
     def __init__(self, answer: str) -> None:
         self.answer = answer

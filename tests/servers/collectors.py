@@ -1,4 +1,4 @@
-"""Collectors as users run them: processes of their own, told by signals, killed at any moment."""
+"""Collectors as users run them: in their own processes, with signals, and killed at any moment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def never(transcript, tools):
 
 
 class Collector:
-    """`openreward-gym collect ... --json` in a process of its own."""
+    """A process that runs `openreward-gym collect ... --json`."""
 
     def __init__(self, folder: Path, *arguments: object, before: str = "") -> None:
         (folder / "mine.py").write_text(POLICY)
@@ -45,32 +45,32 @@ class Collector:
         self._watchdog.start()
 
     def wait_for(self, event: str) -> dict[str, Any]:
-        """The next event of that name; a collector that says none in a minute is killed, and fails the test."""
+        """Return the next event of that name. A collector without one within a minute is killed, and the test fails."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            found: dict[str, Any] = json.loads(line)
-            if found["event"] == event:
-                return found
+            candidate: dict[str, Any] = json.loads(line)
+            if candidate["event"] == event:
+                return candidate
         raise AssertionError(f"no {event!r} came: {self.process.communicate()[1]}")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def end(self) -> tuple[int, str]:
-        """(exit code, what it said on stderr)."""
-        _, said = self.process.communicate()
+        """Wait for the end; return the exit code and the standard error."""
+        _, errors = self.process.communicate()
         self._watchdog.cancel()
-        return self.process.returncode, said
+        return self.process.returncode, errors
 
 
 def once_each(store: RolloutStore) -> int:
-    """How many rollouts there are; no (task, sample) has two."""
+    """Return the number of rollouts, after checking that no (task, sample) has two."""
     made = Counter((rollout.group, rollout.sample) for rollout in store)
     assert not [unit for unit, count in made.items() if count > 1]
     return len(made)
 
 
 def coverage_of(run: Path) -> dict[str, int]:
-    found: dict[str, int] = json.loads((run / "coverage.json").read_text())
-    assert found["expected"] == found["successful"] + found["failed"] + found["omitted"] + found["missing"]
-    return found
+    counts: dict[str, int] = json.loads((run / "coverage.json").read_text())
+    assert counts["expected"] == counts["successful"] + counts["failed"] + counts["omitted"] + counts["missing"]
+    return counts

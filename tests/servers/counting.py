@@ -1,4 +1,4 @@
-"""How many sessions a server of tests/servers holds."""
+"""The number of open sessions of a server of tests/servers."""
 
 from __future__ import annotations
 

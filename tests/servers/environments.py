@@ -1,6 +1,6 @@
-"""Environments of the official SDK that the tests play against: served as they are, nothing mocked.
+"""Environments of the official SDK for the tests, without mocks.
 
-Run as a program it serves them: `python tests/servers/environments.py PORT`.
+`python tests/servers/environments.py PORT` serves them.
 """
 
 # mypy: disable-error-code="misc,untyped-decorator"
@@ -28,7 +28,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 
 def hostile_texts(count: int, seed: int, longest: int = 20_000) -> list[str]:
-    """Random texts of what parsers trip over; the same for the same seed, on the server and in the test."""
+    """Return random texts that parsers find hard. The same seed gives the same texts on the server and in the test."""
     source = random.Random(seed)
     pieces = [" ", "  ", " " * 50, "\u2028", "\u2029", "\u0085", "\x00", "\r", "\n", "\r\n", "\t", "\x0b", "\x0c", "\x1c"]
     pieces += ["🦊", "é", "data: ", "event: end", ":", "a", "Z", '"', "\\", "\ufeff", "漢", "\U0010ffff"]
@@ -78,7 +78,7 @@ class _Base(Environment):
 
 
 class Echo(_Base):
-    """Gives back what it gets, in every shape that an output has."""
+    """Returns its input in every shape that an output can have."""
 
     @tool
     async def echo(self, params: Text) -> wire.ToolOutput:
@@ -98,7 +98,7 @@ class Echo(_Base):
 
     @tool
     async def count(self) -> wire.ToolOutput:
-        """How often `echo` ran."""
+        """The number of runs of `echo`."""
         return wire.ToolOutput(blocks=[wire.TextBlock(text=str(self.calls))], metadata={"prompts": self.prompts})
 
     @tool
@@ -127,7 +127,7 @@ class Echo(_Base):
 
     @tool
     async def secret(self, params: Text) -> wire.ToolOutput:
-        """How long the secret of that name is (never the secret)."""
+        """The length of the secret with that name (never the secret)."""
         return wire.ToolOutput(blocks=[wire.TextBlock(text=str(len(self.secrets.get(params.text, ""))))])
 
     @tool
@@ -184,7 +184,7 @@ class Dialogue(_Base):
 
     @tool
     async def look(self) -> wire.ToolOutput:
-        """How often the task was asked for."""
+        """The number of requests for the prompt."""
         return wire.ToolOutput(blocks=[wire.TextBlock(text=str(self.prompts))])
 
     @terminal
@@ -196,19 +196,19 @@ class Dialogue(_Base):
 
 
 class SlowStart(_Base):
-    """Takes a while to be made and to be set up."""
+    """Takes a while to set up."""
 
     async def setup(self) -> None:
         await asyncio.sleep(float(self.task_spec.get("setup_s", 0.3)))
 
     @tool
     async def ready(self) -> wire.ToolOutput:
-        """Says so."""
+        """Say that it is ready."""
         return wire.ToolOutput(blocks=[wire.TextBlock(text="ready")])
 
 
 class Broken(_Base):
-    """Cannot be set up."""
+    """Raises in its setup."""
 
     def setup(self) -> None:
         raise RuntimeError("no disk left")
@@ -220,7 +220,7 @@ class Broken(_Base):
 
 
 def make_server() -> Server:
-    """The environments' server, which also tells how many sessions it holds."""
+    """Return a server of the environments that also reports its number of open sessions."""
     server = Server([Echo, Large, Dialogue, SlowStart, Broken])
     app = server.app
 

@@ -1,7 +1,7 @@
-"""Every fault at every step of an episode: what the caller sees, and how often the tool ran.
+"""Every fault at every step of an episode: the caller's result, and the number of runs of the tool.
 
-`python tests/servers/fault_matrix.py` writes docs/fault-matrix.md. A test compares that page with a run over every transport, and
-checks in every cell that no tool ran twice, that no session was left, and that nothing took longer than it may.
+`python tests/servers/fault_matrix.py` writes docs/fault-matrix.md. A test compares that page with a run over every transport. It
+checks in every cell that no tool ran twice, that no session was left, and that nothing exceeded its time limit.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from openreward_gym.protocol.retry import RetryLimits
 PAGE = Path(__file__).parents[2] / "docs" / "fault-matrix.md"
 LIMITS = RetryLimits(attempts=3, first_wait_s=0.02, longest_wait_s=0.1, starting_s=3.0, resume_s=4.0)
 SILENCE_S = 1.5
-"""Seconds of silence that count as death here; 30 and 60 outside."""
+"""Seconds of silence after which a server counts as dead; the defaults are 30 and 60."""
 DEADLINE_S = 20.0
-"""Seconds no cell may take: a handful of silences and waits, with room for a busy machine."""
+"""Maximum seconds per cell: a few silences and waits, with room for a busy machine."""
 FOREVER = 1000
 
 STEPS = {
@@ -43,7 +43,7 @@ ROUGH = Fault("cut", "task_id")
 
 @dataclass(frozen=True)
 class Row:
-    """A fault, and how often it comes: once, or every time (`times`)."""
+    """A fault, and the number of requests that meet it."""
 
     name: str
     fault: Fault | None
@@ -108,7 +108,8 @@ ROWS = [
     Row("the server starts a second run", Fault("second_run"), only=("resumed call",)),
 ]
 SECOND_RUN = "the server starts a second run"
-"""The one fault in which a tool runs twice: the server does it, when it was asked to continue. The caller is told."""
+"""The only fault in which a tool runs twice. The server starts the second run although it was asked to continue the first. The
+caller gets an error."""
 
 
 UNDELETABLE = {
@@ -125,7 +126,7 @@ UNDELETABLE = {
     }.items()
     for step in steps
 }
-"""Where the server cannot be told: it is away for good, or refuses every deletion, or says that there is nothing to delete."""
+"""Cells in which no session can be deleted: the server is gone for good, refuses every deletion, or denies the session."""
 
 
 HEAD = """\
@@ -151,15 +152,15 @@ ran, and what came back cannot be read."""
 
 @dataclass(frozen=True)
 class Cell:
-    """What came of a fault at a step.
+    """The result of a fault at a step.
 
     Attributes:
-        seen: What the caller saw: `ok`, or the error's name.
+        seen: The caller's result: `ok`, or the error's name.
         at: The step at which the error was raised; empty for `ok`.
-        runs: How often the tool ran.
-        whole: Whether all that arrived was what was sent.
+        runs: The number of runs of the tool.
+        whole: True if everything arrived as it was sent.
         left: Environments left on the server.
-        seconds: How long the episode took.
+        seconds: The duration of the episode.
     """
 
     seen: str
@@ -175,7 +176,7 @@ class Cell:
 
 
 async def run_cell(row: Row, step: str, transport: str = "fast") -> Cell:
-    """One episode with the fault at its step."""
+    """Play one episode with the fault at its step."""
     began = time.monotonic()
     async with FaultServer() as server:
         client = Client(
@@ -226,7 +227,7 @@ def _prepare(server: FaultServer, row: Row, step: str) -> None:
 
 
 async def run_matrix(transport: str = "fast") -> dict[tuple[str, str], Cell]:
-    """All cells, several at once."""
+    """Return all cells. Several run at once."""
     gate = asyncio.Semaphore(12)
     cells: dict[tuple[str, str], Cell] = {}
 
@@ -239,7 +240,7 @@ async def run_matrix(transport: str = "fast") -> dict[tuple[str, str], Cell]:
 
 
 def as_markdown(cells: dict[tuple[str, str], Cell]) -> str:
-    """The page."""
+    """Return the page as Markdown."""
     lines = [
         *HEAD.splitlines(),
         "",

@@ -1,11 +1,11 @@
-"""An Open Reward server that misbehaves on demand: plain asyncio, real sockets, and it counts what it really executed.
+"""An Open Reward server with injectable faults: plain asyncio, real sockets, and counts of what it executed.
 
     async with FaultServer() as server:
         server.inject("/call", Fault("cut", at="task_id"))      # the next call's stream breaks after its task_id
         ... use server.url ...
         assert server.executed["step"] == 1
 
-Threads and sync tests use `with running() as server:`, which serves from a thread of its own.
+Sync tests and threads use `with running() as server:`, which serves from its own thread.
 
 It has one environment, `fault` (the default), with the tools `step` (counts), `slow` (takes `seconds`), `big` (gives `size`
 characters) and `fail` (raises).
@@ -36,19 +36,19 @@ TEXT = "é🦊  two blanks, a line\u2028separator"
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to misbehave.
+    """A fault.
 
     Attributes:
         kind: `cut`, `status`, `answer` (a 200 with `detail` as its body), or a shape of the answer: `html`, `wrong_type`,
             `gzip`, `one_byte`, `duplicated`, `slow_head`, `redirect_loop`, `redirect_away`, `not_json`, `invalid_utf8`,
-            `line_ends`; `delay` (by `seconds`, before anything runs, and whether or not the client is still there); for
+            `line_ends`; `delay` (by `seconds`, before anything runs, even if the client is gone); for
             resumed calls `forget` (the task is unknown) and `second_run` (a new run instead of the old).
-        at: Where a `cut` is: `request` (nothing ran yet), `answer` (it ran, nothing was sent), `head` (the head was sent),
+        at: The position of a `cut`: `request` (nothing ran yet), `answer` (it ran, nothing was sent), `head` (the head was sent),
             `task_id`, `chunk`, `utf8` (inside a character), `end` (everything but the end), `after` (all was sent, but not
             that it was all).
-        how: What a `cut` is: `reset`, `close` (cleanly) or `stall` (silence).
+        how: The kind of a `cut`: `reset`, `close` (cleanly) or `stall` (silence).
         status, headers: Of a `status`.
-        executed: Whether a `status` comes after the request was executed.
+        executed: True if a `status` comes after the request was executed.
     """
 
     kind: str
@@ -75,11 +75,11 @@ class _Hang(Exception):
 
 
 class FaultServer:
-    """The server.
+    """A server whose answers can be spoiled with `inject`, `refuse_after` and `reset_after`.
 
     Attributes:
-        executed: How often what ran: tools by name, `prompt`, `create`, `create_session`, `delete`, `score_group`.
-        requests: All requests, in the order they came.
+        executed: The number of runs: tools by name, `prompt`, `create`, `create_session`, `delete`, `score_group`.
+        requests: All requests in the order of their arrival.
         sessions: The ids of the environments that live.
         machines: The ids of the sessions that were created and not deleted.
         pings: Pings by session.
@@ -130,7 +130,7 @@ class FaultServer:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
-        """Close all connections and listen no more: the next ones are refused."""
+        """Close all connections and stop listening, so that new connections are refused."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -169,7 +169,7 @@ class FaultServer:
             writer.close()
 
     def _prepare_trouble(self, route: str) -> bool:
-        """Set up what is to happen to the connections after this request; True where this connection ends with it."""
+        """Apply a pending `refuse_after` or `reset_after` of this route. Return True if this connection ends with the request."""
         trouble, amount = self._before_next.pop(route, ("", 0.0))
         if trouble == "reset":
             self._reset_connections = int(amount)
@@ -207,7 +207,7 @@ class FaultServer:
         return fault
 
     async def _answer(self, request: _Request, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; False where the connection is over."""
+        """Answer one request. Return False if the connection is over."""
         fault = self._next_fault(request.route)
         if fault is not None and fault.kind == "status":
             if fault.executed:
@@ -273,7 +273,7 @@ class FaultServer:
         if kind == "cut" and fault is not None:
             cut = _cut_position(body, fault.at)
             if fault.how == "close":
-                # Ended cleanly, as far as HTTP is concerned.
+                # For HTTP this is a clean end.
                 return await _write(writer, status, headers, body[:cut])
             writer.write(_head(status, {**headers, "Content-Length": str(len(body))}) + body[:cut])
             await writer.drain()
@@ -283,7 +283,7 @@ class FaultServer:
     # The standard ---------------------------------------------------------------------------------------------------------
 
     async def _execute(self, request: _Request) -> tuple[int, bytes, bool]:
-        """Status, body and whether it is an event stream."""
+        """Return the status, the body, and True if the body is an event stream."""
         sid = request.headers.get("x-session-id", "")
         if (
             request.route in ("/call", "/score_group", "/prompt", "/messages", "/task_tools", "/ping")
@@ -363,7 +363,7 @@ class FaultServer:
         return await self._run(request.body, score)
 
     async def _run(self, body: Any, work: Any) -> bytes:
-        """The event stream of a run: a new one, or the one that the body names."""
+        """Return the event stream of a new run, or of the run that the body names."""
         task_id = body.get("task_id")
         if task_id is None:
             task_id = uuid.uuid4().hex
@@ -394,7 +394,7 @@ class FaultServer:
 
 @contextmanager
 def running(tls: ssl.SSLContext | None = None) -> Iterator[FaultServer]:
-    """A fault server on a thread of its own."""
+    """Run a fault server in its own thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -459,7 +459,7 @@ def _cut(writer: asyncio.StreamWriter, fault: Fault) -> bool:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close with a reset instead of a goodbye."""
+    """Close the connection with a reset."""
     connection = writer.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

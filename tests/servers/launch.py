@@ -1,4 +1,4 @@
-"""Starts a server of the tests in a process of its own, on a free loopback port, and stops it for sure."""
+"""Start a server of the tests in a subprocess on a free loopback port, and always stop it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def served(
     arguments: Sequence[str] = (),
     deadline_s: float = 60.0,
 ) -> Iterator[str]:
-    """The base URL of `script`, run with a port as its first argument, once its `/health` answers."""
+    """Run `script` with a port as its first argument; yield its base URL when `/health` answers."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     quiet = {"OPENREWARD_DISABLE_UPDATE_CHECK": "1", "OPENREWARD_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}

@@ -1,4 +1,4 @@
-"""A small S3: objects in memory behind the few calls that a store of whole files needs."""
+"""A small S3 server: objects in memory, and the few calls that a store of files needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIME = "2026-01-01T00:00:00.000Z"
 
 
 class ObjectStore:
-    """Objects by "bucket/key"; `refusals` are used up one a PUT."""
+    """A server of objects by "bucket/key". It refuses the next `refusals` PUT requests."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -91,23 +91,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def _listing(self, bucket: str, query: dict[str, list[str]]) -> bytes:
         prefix, delimiter = query.get("prefix", [""])[0], query.get("delimiter", [""])[0]
-        found, folders = [], set()
+        entries, folders = [], set()
         for name, data in sorted(self.store.objects.items()):
             key = name.removeprefix(f"{bucket}/")
             if not name.startswith(f"{bucket}/{prefix}"):
                 continue
-            rest = key[len(prefix) :]
-            if delimiter and delimiter in rest:
-                folders.add(prefix + rest.split(delimiter)[0] + delimiter)
+            suffix = key[len(prefix) :]
+            if delimiter and delimiter in suffix:
+                folders.add(prefix + suffix.split(delimiter)[0] + delimiter)
             else:
-                found.append(
+                entries.append(
                     f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size><LastModified>{TIME}</LastModified>"
                     f"<ETag>{_tag(data)}</ETag><StorageClass>STANDARD</StorageClass></Contents>"
                 )
         common = "".join(f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>" for folder in sorted(folders))
-        counted = f"<KeyCount>{len(found) + len(folders)}</KeyCount><IsTruncated>false</IsTruncated>"
+        counted = f"<KeyCount>{len(entries) + len(folders)}</KeyCount><IsTruncated>false</IsTruncated>"
         head = f"<Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix><MaxKeys>1000</MaxKeys>{counted}"
-        return f"<?xml version='1.0'?><ListBucketResult>{head}{''.join(found)}{common}</ListBucketResult>".encode()
+        return f"<?xml version='1.0'?><ListBucketResult>{head}{''.join(entries)}{common}</ListBucketResult>".encode()
 
 
 def _tag(data: bytes) -> str:
@@ -115,12 +115,12 @@ def _tag(data: bytes) -> str:
 
 
 def _unchunked(data: bytes) -> bytes:
-    """The payload of a body in signed or trailed chunks: `size;...\\r\\n` before each, an empty one at the end."""
-    found = b""
+    """Return the payload of an aws-chunked body: `size;...\\r\\n` before each chunk, and an empty one at the end."""
+    payload = b""
     while data:
         head, _, data = data.partition(b"\r\n")
         size = int(head.split(b";")[0], 16)
         if size == 0:
             break
-        found, data = found + data[:size], data[size + 2 :]
-    return found
+        payload, data = payload + data[:size], data[size + 2 :]
+    return payload

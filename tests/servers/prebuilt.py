@@ -1,8 +1,8 @@
-"""An environment server that costs next to nothing: every answer is prebuilt bytes, so that the client is what is measured.
+"""An environment server with prebuilt answers, so that a benchmark measures the client.
 
-`python tests/servers/prebuilt.py PORT`. It speaks as much of the protocol as an episode takes, to any number of sessions: every
-task is the same, a call (any tool) answers with 200 bytes of text, and ends the episode with reward 1.0 when the tool is the
-terminal one, `answer`. `POST /v1/rollouts` is the platform's, which takes everything.
+`python tests/servers/prebuilt.py PORT`. It implements the part of the protocol that an episode needs, for any number of sessions.
+All tasks are equal. A call of any tool returns 200 bytes of text; one of the terminal tool, `answer`, also ends the episode with
+reward 1.0. `POST /v1/rollouts` stands in for the platform and accepts everything.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def stream(*events: tuple[str, Any]) -> bytes:
 
 def output(reward: float | None, finished: bool) -> bytes:
     block = {"text": TEXT, "detail": None, "type": "text"}
-    found = {"blocks": [block], "metadata": None, "reward": reward, "finished": finished}
-    return stream(("task_id", "8696d420fef541ac97e55f21912d39db"), ("end", {"ok": True, "output": found}))
+    result = {"blocks": [block], "metadata": None, "reward": reward, "finished": finished}
+    return stream(("task_id", "8696d420fef541ac97e55f21912d39db"), ("end", {"ok": True, "output": result}))
 
 
 TOOL = {"name": "look", "description": "Looks.", "input_schema": {"type": "object", "properties": {"at": {"type": "string"}}}}
@@ -67,7 +67,7 @@ NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}"
 
 
 class Answers(asyncio.Protocol):
-    """One connection."""
+    """A connection."""
 
     sessions = 0
 

@@ -1,7 +1,7 @@
-"""A server that speaks the providers' protocols (without streaming): a model that asks for the weather, then tells it.
+"""A server of the providers' protocols (without streaming), with a model that asks for the weather and then reports it.
 
-The model's name says how it behaves: "good", "limited" (the first request of each conversation gets a 429), "full" (its window
-is), "denied", "down" (503 twice, then good), "broken" (400), "slow".
+The model's name selects its behaviour: "good", "limited" (429 for the first request of each conversation), "full" (its context
+window is full), "denied", "down" (503 twice, then good), "broken" (400), "slow".
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from starlette.routing import Route
 
 CITIES = ("Seattle", "Boston", "Chicago", "New York", "San Francisco")
 USAGE = (100, 20, 40)
-"""Input tokens, output tokens, and how many of the input were cached."""
+"""Input tokens, output tokens, and cached input tokens."""
 
 
 class Providers:
-    """What was asked, and the app that answers."""
+    """The application of the server, with the requests that it received."""
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
@@ -45,7 +45,7 @@ class Providers:
             ]
         )
 
-    async def _asked(self, request: Request, model: str | None = None) -> tuple[dict[str, Any], Response | None]:
+    async def _receive(self, request: Request, model: str | None = None) -> tuple[dict[str, Any], Response | None]:
         body = await request.json()
         self.requests.append(body)
         headers = request.headers
@@ -75,15 +75,15 @@ class Providers:
         return None
 
     async def chat(self, request: Request) -> Response:
-        body, trouble = await self._asked(request)
+        body, trouble = await self._receive(request)
         if trouble is not None:
             return trouble
-        told = next((_text(m["content"]) for m in reversed(body["messages"]) if m["role"] == "tool"), None)
-        message: dict[str, Any] = {"role": "assistant", "content": told, "reasoning_content": "Let me see."}
-        if told is None:
+        report = next((_text(m["content"]) for m in reversed(body["messages"]) if m["role"] == "tool"), None)
+        message: dict[str, Any] = {"role": "assistant", "content": report, "reasoning_content": "Let me see."}
+        if report is None:
             function = {"name": "get_weather", "arguments": json.dumps({"city": _city(body["messages"])})}
             message |= {"content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": function}]}
-        finish = "stop" if told is not None else "tool_calls"
+        finish = "stop" if report is not None else "tool_calls"
         usage = {"prompt_tokens": USAGE[0], "completion_tokens": USAGE[1], "total_tokens": USAGE[0] + USAGE[1]}
         usage["prompt_tokens_details"] = {"cached_tokens": USAGE[2]}  # type: ignore[assignment]
         choice = {"index": 0, "message": message, "finish_reason": finish}
@@ -91,54 +91,54 @@ class Providers:
         return JSONResponse({**named, "choices": [choice], "usage": usage})
 
     async def responses(self, request: Request) -> Response:
-        body, trouble = await self._asked(request)
+        body, trouble = await self._receive(request)
         if trouble is not None:
             return trouble
-        told = next((_text(i["output"]) for i in reversed(body["input"]) if i.get("type") == "function_call_output"), None)
+        report = next((_text(i["output"]) for i in reversed(body["input"]) if i.get("type") == "function_call_output"), None)
         thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}
-        if told is None:
+        if report is None:
             arguments = json.dumps({"city": _city(body["input"])})
-            said: dict[str, Any] = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_weather"}
-            said |= {"arguments": arguments, "status": "completed"}
+            reply: dict[str, Any] = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_weather"}
+            reply |= {"arguments": arguments, "status": "completed"}
         else:
-            part = {"type": "output_text", "text": told, "annotations": []}
-            said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+            part = {"type": "output_text", "text": report, "annotations": []}
+            reply = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
         usage = {"input_tokens": USAGE[0], "output_tokens": USAGE[1], "total_tokens": USAGE[0] + USAGE[1]}
         details = {"input_tokens_details": {"cached_tokens": USAGE[2]}, "output_tokens_details": {"reasoning_tokens": 5}}
         named = {"id": "r1", "object": "response", "created_at": 1, "model": body["model"], "status": "completed"}
-        rest = {"parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
-        return JSONResponse({**named, **rest, "output": [thought, said], "usage": {**usage, **details}})
+        settings = {"parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+        return JSONResponse({**named, **settings, "output": [thought, reply], "usage": {**usage, **details}})
 
     async def messages(self, request: Request) -> Response:
-        body, trouble = await self._asked(request)
+        body, trouble = await self._receive(request)
         if trouble is not None:
             return trouble
         results = [b for m in body["messages"] for b in m["content"] if isinstance(b, dict) and b["type"] == "tool_result"]
         thought = {"type": "thinking", "thinking": "Let me see.", "signature": "c2ln"}
         if results:
-            said: dict[str, Any] = {"type": "text", "text": _text(results[-1]["content"])}
+            reply: dict[str, Any] = {"type": "text", "text": _text(results[-1]["content"])}
         else:
-            said = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": _city(body["messages"])}}
+            reply = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": _city(body["messages"])}}
         usage = {"input_tokens": USAGE[0] - USAGE[2], "cache_read_input_tokens": USAGE[2], "output_tokens": USAGE[1]}
         stop = "end_turn" if results else "tool_use"
         named = {"id": "m1", "type": "message", "role": "assistant", "model": body["model"], "stop_reason": stop}
-        return JSONResponse({**named, "stop_sequence": None, "content": [thought, said], "usage": usage})
+        return JSONResponse({**named, "stop_sequence": None, "content": [thought, reply], "usage": usage})
 
     async def gemini(self, request: Request) -> Response:
         model, _, _ = request.path_params["call"].partition(":")
-        body, trouble = await self._asked(request, model)
+        body, trouble = await self._receive(request, model)
         if trouble is not None:
             return trouble
         parts = [part for content in body["contents"] for part in content["parts"]]
         results = [part["functionResponse"]["response"] for part in parts if "functionResponse" in part]
         thought = {"text": "Let me see.", "thought": True}
         if results:
-            said: dict[str, Any] = {"text": str(results[-1]["result"])}
+            reply: dict[str, Any] = {"text": str(results[-1]["result"])}
         else:
             call = {"name": "get_weather", "args": {"city": _city(body["contents"])}}
-            said = {"functionCall": call, "thoughtSignature": "c2lnbmVk"}
+            reply = {"functionCall": call, "thoughtSignature": "c2lnbmVk"}
         usage = {"promptTokenCount": USAGE[0], "candidatesTokenCount": USAGE[1], "cachedContentTokenCount": USAGE[2]}
-        candidate = {"content": {"role": "model", "parts": [thought, said]}, "finishReason": "STOP"}
+        candidate = {"content": {"role": "model", "parts": [thought, reply]}, "finishReason": "STOP"}
         return JSONResponse({"candidates": [candidate], "usageMetadata": usage, "modelVersion": model})
 
 
@@ -153,13 +153,13 @@ def _text(content: Any) -> str:
 
 
 def _city(messages: Any) -> str:
-    found = re.search("|".join(CITIES), json.dumps(messages))
-    return found[0] if found else ""
+    match = re.search("|".join(CITIES), json.dumps(messages))
+    return match[0] if match else ""
 
 
 @contextmanager
 def providing() -> Iterator[Providers]:
-    """The server, in a thread."""
+    """Run the server in a thread."""
     providers = Providers()
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(providers.app, host="127.0.0.1", port=port, log_level="error"))

@@ -1,7 +1,7 @@
-"""A server that answers with the bytes it is told, for what HTTP allows and what it does not.
+"""A server that sends the bytes of a script, valid HTTP or not.
 
 async with RawServer(script) as server:
-    ... `script(request, writer)` is called for every whole request, and returns whether the connection goes on.
+    ... `script(request, writer)` is called for every complete request, and returns True to keep the connection.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Self, TypeAlias
 
 @dataclass(frozen=True)
 class RawRequest:
-    """One request: its first line, its headers by lower-case name, its body, and the number of its connection from 0."""
+    """A request: its first line, its headers by lower-case name, its body, and the number of its connection from 0."""
 
     line: str
     headers: dict[str, str]
@@ -28,12 +28,12 @@ Script: TypeAlias = Callable[[RawRequest, asyncio.StreamWriter], Awaitable[bool]
 
 
 class RawServer:
-    """The server.
+    """A server that runs a script for each request.
 
     Attributes:
-        requests: All requests, in the order they came.
-        connections: How many connections there were.
-        ended: How many of them the client has closed.
+        requests: All requests in the order of their arrival.
+        connections: The number of connections.
+        ended: The number of connections that the client has closed.
     """
 
     def __init__(self, script: Script, *, reads_bodies: bool = True) -> None:
@@ -87,7 +87,7 @@ class RawServer:
 
 @contextmanager
 def elsewhere(script: Script) -> Iterator[RawServer]:
-    """A server on an event loop and a thread of its own: it goes on while the client's event loop is blocked."""
+    """Run a server on its own event loop and thread, so that it works while the client's event loop is blocked."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

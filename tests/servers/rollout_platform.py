@@ -1,4 +1,4 @@
-"""A stand-in for the OpenReward platform's rollout API: strict about what it takes, and failing as it is told to."""
+"""A stand-in for the OpenReward platform's rollout API, with strict validation and injectable faults."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FIELDS = {
 TYPES = {"user_message", "assistant_message", "system_message", "reasoning", "tool_call", "tool_result"}
 
 Fault = Callable[["Handler", Callable[[], None]], None]
-"""What happens instead of an answer: gets the handler, and a function that takes the events in."""
+"""A function called instead of the answer, with the handler and a function that stores the events."""
 
 
 class Platform:
-    """What the platform holds; survives the death of its server.
+    """The data of the platform. It survives a restart of its server.
 
-    `violations` lists every event that should not have been sent; `faults` are used up one a request.
+    `violations` lists every event that should not have been sent. Each request uses up one of `faults`.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Platform:
             block_on_close = False
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # broken connections are what we are here for
+                pass  # the tests break connections on purpose
 
         self._server = Server(("127.0.0.1", self.port), Bound)
         self.port = self._server.server_address[1]
@@ -183,9 +183,9 @@ class Handler(BaseHTTPRequestHandler):
             case ["v1", "runs", identity] if identity.startswith("run-"):
                 self.answer(200, {"id": identity, "name": identity[4:]})
             case ["v1", "runs", identity, "rollouts"]:
-                found = [r for r in self.held.rollouts.values() if f"run-{r['runName']}" == identity]
-                page = found[query.get("offset", 0) :][: query.get("limit", 20)]
-                self.answer(200, {"rollouts": [self._whole(rollout) for rollout in page], "total": len(found)})
+                rollouts = [r for r in self.held.rollouts.values() if f"run-{r['runName']}" == identity]
+                page = rollouts[query.get("offset", 0) :][: query.get("limit", 20)]
+                self.answer(200, {"rollouts": [self._whole(rollout) for rollout in page], "total": len(rollouts)})
             case _:
                 self.answer(404, {"detail": "not found"})
 
@@ -196,29 +196,29 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def accepts(handler: Handler, take: Callable[[], None]) -> None:
-    """No fault at all."""
+    """Answer without a fault."""
     take()
     handler.answer(200, {"ok": True})
 
 
 def status(code: int, **headers: str) -> Fault:
-    """Refuses without taking the events in."""
+    """Refuse the request without storing its events."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda handler, take: handler.answer(code, {"detail": f"told to say {code}"}, named)
 
 
 def status_after(code: int) -> Fault:
-    """Takes the events in, and says it did not."""
+    """Store the events, but answer with an error."""
 
     def fault(handler: Handler, take: Callable[[], None]) -> None:
         take()
-        handler.answer(code, {"detail": "told to"})
+        handler.answer(code, {"detail": "injected"})
 
     return fault
 
 
 def reset(*, after: bool) -> Fault:
-    """The connection is reset, before or after the events were taken in."""
+    """Reset the connection, before or after the events are stored."""
 
     def fault(handler: Handler, take: Callable[[], None]) -> None:
         if after:
@@ -231,7 +231,7 @@ def reset(*, after: bool) -> Fault:
 
 
 def hang(seconds: float, until: threading.Event | None = None) -> Fault:
-    """Takes the events in and does not answer; ends the connection after so long, or once `until` is set."""
+    """Store the events without an answer; close the connection after `seconds`, or when `until` is set."""
 
     def fault(handler: Handler, take: Callable[[], None]) -> None:
         take()
@@ -242,12 +242,12 @@ def hang(seconds: float, until: threading.Event | None = None) -> Fault:
 
 
 def truncated(handler: Handler, take: Callable[[], None]) -> None:
-    """Takes the events in and breaks off in the middle of its answer."""
+    """Store the events and stop in the middle of the answer."""
     take()
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
     handler.close_connection = True
 
 
 def garbage(handler: Handler, take: Callable[[], None]) -> None:
-    """Another server answers."""
+    """Answer with an HTML page, as another server would."""
     handler.answer(200, b"<html>welcome to the hotel</html>")

@@ -1,4 +1,4 @@
-"""A run of `collect` whose requests a fifth fail, in all ways of the fault matrix: for its test and its benchmark."""
+"""A run of `collect` in which a fifth of the requests fail, in all ways of the fault matrix, for a test and a benchmark."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from openreward_gym.collect.progress import Reporter
 from openreward_gym.types import AssistantMessage, Message, ToolCall, ToolSet
 
 TASKS, STEPS, SHARE = 3, 3, 0.2
-# Silences are told by clocks of half a minute, and a server that runs a tool twice breaks the standard: the matrix has them.
+# Left to the matrix: silences, which take half a minute to notice, and a server that breaks the standard by a second run.
 FAULTS = [row.fault for row in ROWS if row.fault and row.fault.kind not in ("refused", "reset", "forget", "second_run", "delay")]
 FAULTS = [fault for fault in FAULTS if fault.how != "stall" and fault.headers.get("X-Backend-State") is None]
 ROUTES = ("/create_session", "/create", "/prompt", "/messages", "/task_tools", "/call", "/ping", "/delete", "/delete_session")
 
 
 class Trouble:
-    """Spoils every fifth request of a server, on average; `seed` draws which, and how. `report` is told of the run."""
+    """Spoils every fifth request of a server on average. `seed` selects the requests and the faults; `report`
+    observes the run.
+    """
 
     def __init__(self, server: FaultServer, seed: int, report: Reporter) -> None:
         self.draw = random.Random(seed)
@@ -40,12 +42,12 @@ class Trouble:
         if self.draw.random() >= SHARE:
             return None
         self.spoiled += 1
-        # Before anything was played a 401 is the caller's own mistake, and ends the run.
+        # Before the first rollout, a 401 counts as the caller's mistake and ends the run.
         return self.draw.choice([fault for fault in FAULTS if fault.status != 401 or self.tally.done])
 
 
 class Thinker:
-    """Calls `step` after `seconds` of thought."""
+    """A policy that calls `step` after `seconds`."""
 
     name = "thinker"
 
@@ -63,8 +65,8 @@ def play(
     """Collect `TASKS` x `repeats` rollouts of `STEPS` steps."""
     tasks = folder / "tasks.jsonl"
     tasks.write_text("".join(json.dumps({"task_spec": {"number": number}}) + "\n" for number in range(TASKS)))
-    # The default budgets are for servers that come back in a minute; these faults are gone at once.
+    # The default budgets fit servers that are back within a minute; these faults are gone at once.
     quick = {kind: RetryBudget(50, first_wait_s=0.01, longest_wait_s=0.1) for kind in BUDGETS if not kind.startswith("policy")}
-    given: dict[str, Any] = {"base_url": server.url, "input": tasks, "repeats": repeats, "max_steps": STEPS}
-    given |= {"concurrency": concurrency, "output": folder / "run", "retries": quick, "progress": report}
-    return collect("fault", Thinker(thinks_s), **given)
+    options: dict[str, Any] = {"base_url": server.url, "input": tasks, "repeats": repeats, "max_steps": STEPS}
+    options |= {"concurrency": concurrency, "output": folder / "run", "retries": quick, "progress": report}
+    return collect("fault", Thinker(thinks_s), **options)

@@ -38,6 +38,11 @@ def test_a_copy_keeps_the_class_and_the_original_stays() -> None:
         message.replace(colour="blue")
 
 
+def test_blocks_may_be_given_as_a_list() -> None:
+    blocks: Any = [TextBlock("a")]
+    assert Message("user", blocks) == Message("user", (TextBlock("a"),))
+
+
 def test_a_message_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         UserMessage("hi").origin = "given"  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """`ctf`: find a flag in a file tree with a read-only shell, and submit it.
 
-An episode has several steps. Shell commands carry no reward; a submission gives 1.0 or 0.0. The episode ends with the
-right flag, or with the third wrong one.
+An episode has several steps. Shell commands have no reward; a submission has 1.0 or 0.0. The episode ends with the right flag
+or the third wrong one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from openreward_gym.serve.examples import challenges
-from openreward_gym.serve.examples.filetree import FileTree
+from openreward_gym.serve.examples import ctf_tasks
 from openreward_gym.serve.examples.sdk import Environment, Split, TextBlock, ToolOutput, text_output, tool
 from openreward_gym.serve.examples.shell import Shell
-from openreward_gym.serve.examples.shell_commands import COMMANDS
+from openreward_gym.serve.examples.shell_programs import PROGRAMS, FileTree
 
 
 class Command(BaseModel):
@@ -29,13 +28,13 @@ class Flag(BaseModel):
 
 
 class CTF(Environment):  # type: ignore[misc]  # the SDK is not typed
-    """Capture the flag."""
+    """Capture-the-flag challenges with a read-only shell."""
 
     def __init__(self, task_spec: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:
         super().__init__(task_spec=task_spec, secrets=dict(secrets or {}))
-        self.challenge = challenges.build(str(task_spec.get("id")))
-        self.shell = Shell(FileTree(self.challenge.files, home=challenges.HOME))
-        self.submissions_left = challenges.SUBMISSIONS
+        self.challenge = ctf_tasks.build(str(task_spec.get("id")))
+        self.shell = Shell(FileTree(self.challenge.files, home=ctf_tasks.HOME))
+        self.submissions_left = ctf_tasks.SUBMISSIONS
 
     @classmethod
     def list_splits(cls) -> list[Split]:
@@ -43,15 +42,15 @@ class CTF(Environment):  # type: ignore[misc]  # the SDK is not typed
 
     @classmethod
     def list_tasks(cls, split: str) -> list[Any]:
-        return challenges.task_specs(split)
+        return ctf_tasks.task_specs(split)
 
     async def get_prompt(self) -> list[TextBlock]:
         return [
             TextBlock(
                 text=f"{self.challenge.story}\n\n"
                 "A flag looks like flag{0123456789abcdef}. Look around with `bash`: a read-only shell "
-                f"that knows {', '.join(sorted(COMMANDS))}, pipes, &&, || and ;. You are in {challenges.HOME}.\n"
-                f"Hand the flag in with `submit_answer`. You may submit {challenges.SUBMISSIONS} times."
+                f"that knows {', '.join(sorted(PROGRAMS))}, pipes, &&, || and ;. You are in {ctf_tasks.HOME}.\n"
+                f"Hand the flag in with `submit_answer`. You may submit {ctf_tasks.SUBMISSIONS} times."
             )
         ]
 

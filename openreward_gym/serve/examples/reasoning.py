@@ -1,9 +1,9 @@
-"""`reasoning`: puzzles made and judged by the `reasoning-gym` package, thousands of them, by index.
+"""`reasoning`: thousands of puzzles, generated and scored by the `reasoning-gym` package.
 
-One episode is one step: the answer as a plain message. The reward is what the puzzle family's own verifier gives, from
-0.0 to 1.0. Tasks are made when they are asked for, so there is no list of them: take them by split and index.
+An episode has one step: the answer as a plain message. The verifier of the puzzle's family gives the reward, from 0.0 to 1.0.
+Tasks are generated on demand, so there is no task list: select a task by split and index.
 
-A task's spec is `{"family", "split", "item"}`. Index i of a split is item `i // n` of family `i % n`, so that any run of
+A task's spec is `{"family", "split", "item"}`. Index i of a split is item `i // n` of family `i % n`, so that any range of
 indices mixes all n families. A session may also name a family of reasoning-gym that is not in the splits.
 """
 
@@ -40,12 +40,12 @@ FAMILIES = (
     "time_intervals",
     "word_sorting",
 )
-"""The families of the splits, in the order in which indices go through them."""
+"""The puzzle families of the splits, in index order."""
 
 ITEMS = {"train": 1_000, "test": 100}
-"""Puzzles of each family, by split."""
+"""Puzzles per family, by split."""
 
-# reasoning-gym makes item i from seed + i: splits whose seeds are this far apart share no puzzle.
+# reasoning-gym generates item i from seed + i. Seeds this far apart give splits without a common puzzle.
 _SEEDS = {"train": 0, "test": 1_000_000_000}
 
 SYSTEM_PROMPT = "Solve the puzzle. Think as long as you like, then give the answer alone, once, as <answer>your answer</answer>."
@@ -57,18 +57,18 @@ class Solution(BaseModel):
 
 
 class Reasoning(Environment):  # type: ignore[misc]  # the SDK is not typed
-    """Puzzles with verifiers."""
+    """Generated puzzles with verifiers."""
 
     def __init__(self, task_spec: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:
         super().__init__(task_spec=task_spec, secrets=dict(secrets or {}))
         if not {"family", "split", "item"} <= task_spec.keys():
-            raise ValueError(f"a task of `reasoning` is {{'family': ..., 'split': ..., 'item': ...}}, not {dict(task_spec)}")
+            raise ValueError(f"a task of `reasoning` must be {{'family': ..., 'split': ..., 'item': ...}}, not {dict(task_spec)}")
         self.family = str(task_spec["family"])
         split, item = str(task_spec["split"]), int(task_spec["item"])
         if self.family not in DATASETS:
             raise ValueError(f"reasoning-gym has no family {self.family!r}: it has {', '.join(sorted(DATASETS))}")
         if split not in ITEMS or not 0 <= item < ITEMS[split]:
-            raise ValueError(f"no puzzle {item} in split {split!r}: the splits are {ITEMS} (puzzles of each family)")
+            raise ValueError(f"there is no puzzle {item} in split {split!r}; puzzles per family: {ITEMS}")
         self.puzzles = _puzzles(self.family, split)
         self.puzzle = self.puzzles[item]
 
@@ -78,7 +78,7 @@ class Reasoning(Environment):  # type: ignore[misc]  # the SDK is not typed
 
     @classmethod
     def list_tasks(cls, split: str) -> list[Any]:
-        # How an environment says that its tasks are found by index only.
+        # The SDK's way to say that tasks are available by index only.
         raise NotImplementedError("tasks of `reasoning` are made by index: use num_tasks and get_task")
 
     @classmethod
@@ -101,16 +101,16 @@ class Reasoning(Environment):  # type: ignore[misc]  # the SDK is not typed
     @tool
     async def answer(self, arguments: Solution) -> ToolOutput:
         """Give your answer. This ends the episode."""
-        said = extract_answer(arguments.message) or arguments.message.strip()
-        reward = self._score(said)
+        text = extract_answer(arguments.message) or arguments.message.strip()
+        reward = self._score(text)
         verdict = "Right." if reward >= 1.0 else "Partly right." if reward > 0.0 else "Wrong."
         return text_output(verdict, reward=reward, finished=True, family=self.family)
 
-    def _score(self, said: str) -> float:
+    def _score(self, text: str) -> float:
         try:
-            score = float(self.puzzles.score_answer(said, self.puzzle))
+            score = float(self.puzzles.score_answer(text, self.puzzle))
         except Exception:
-            # Some verifiers parse the answer and raise on what does not parse; that is a wrong answer.
+            # Some verifiers raise if they cannot parse the answer: it is wrong.
             return 0.0
         return min(max(score, 0.0), 1.0)
 

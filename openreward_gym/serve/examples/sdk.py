@@ -1,4 +1,4 @@
-"""The names the example environments take from the `openreward` SDK, typed, whatever its version."""
+"""The names of the `openreward` SDK that the example environments use, typed and the same for all versions of the SDK."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def tool(method: Method) -> Method:
-    """Makes a method a tool."""
+    """Mark a method as a tool."""
     _sdk.tool(method)
     return method
 
 
 def terminal(method: Method) -> Method:
-    """Makes a tool the one that takes the assistant's plain message.
+    """Mark a tool as the terminal one, which receives the assistant's plain message.
 
-    An SDK older than terminal tools knows no such mark: the answer is then a tool like the others, which the model calls.
+    Older SDKs have no terminal tools. With them the method stays an ordinary tool that the model calls.
     """
     if hasattr(_sdk, "terminal"):
         _sdk.terminal(method)
@@ -30,7 +30,7 @@ def terminal(method: Method) -> Method:
 
 
 def conversation(system: str, user: str) -> list[Any]:
-    """A system turn and a user turn, as SDK messages. Only servers that know conversations (0.1.157) ask for one."""
+    """Return a system and a user message of the SDK. Servers use conversations from SDK 0.1.157 on."""
     return [
         _sdk.Message(role="system", blocks=[TextBlock(text=system)]),
         _sdk.Message(role="user", blocks=[TextBlock(text=user)]),
@@ -38,5 +38,5 @@ def conversation(system: str, user: str) -> list[Any]:
 
 
 def text_output(text: str, *, reward: float | None = None, finished: bool = False, **metadata: Any) -> ToolOutput:
-    """A tool's result of one text block. `metadata` is the environment's free data; none given is none sent."""
+    """Return a tool output with one text block. `metadata` is free data of the environment; without any, the field is None."""
     return ToolOutput(blocks=[TextBlock(text=text)], reward=reward, finished=finished, metadata=metadata or None)

@@ -1,7 +1,7 @@
-"""A read-only shell over files that exist only in memory.
+"""A read-only shell over in-memory files.
 
-It reads a useful part of what people type into bash (quotes, globs, `|`, `&&`, `||`, `;`, `2>/dev/null`) and answers
-as the real programs would. Nothing is ever executed, written or read from the machine.
+It parses a useful part of bash (quotes, globs, `|`, `&&`, `||`, `;`, `2>/dev/null`) and prints what the real programs would.
+It executes, reads and writes nothing on the machine.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from openreward_gym.serve.examples.filetree import FileTree, ShellError
-from openreward_gym.serve.examples.shell_commands import COMMANDS, Result
+from openreward_gym.serve.examples.shell_programs import PROGRAMS, FileTree, Result, ShellError
 
 MAX_OUTPUT_CHARS = 10_000
-"""What one command line may answer; the rest is cut and the cut is said."""
+"""Maximum output per command line; longer output is cut, and a note says so."""
 
 _GLOB = re.compile(r"[*?\[]")
 _OPERATORS = ("&&", "||", "|", ";", "\n")
 _REDIRECTION = re.compile(r"2>\s*(/dev/null|&1)")
-# How `2>&1` and `2>/dev/null` travel among the words of a command; no word that is typed holds a NUL.
+# Markers for `2>&1` and `2>/dev/null` among the words of a command. `run` removes NULs from the input, so words contain none.
 _REDIRECTIONS = _MERGE, _DISCARD = ("\0merge", "\0discard")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a command printed, and its exit code."""
+    """The output and the exit code of a command line."""
 
     output: str
     exit_code: int = 0
@@ -35,12 +34,18 @@ class Outcome:
 
 @dataclass(slots=True)
 class Shell:
-    """A shell session among the files of `tree`."""
+    """A shell session over the files of `tree`.
+
+    Example:
+        >>> shell = Shell(FileTree({"/home/notes.txt": b"one\\ntwo\\n"}, home="/home"))
+        >>> shell.run("cat notes.txt | wc -l").output
+        '2\\n'
+    """
 
     tree: FileTree
 
     def run(self, line: str) -> Outcome:
-        """Runs a command line and returns what a terminal would show."""
+        """Run a command line and return what a terminal would show."""
         try:
             output, code = self._run_list(line.replace("\0", ""))
         except ShellError as error:
@@ -61,8 +66,8 @@ class Shell:
             elif text == "|":
                 pipeline.append([])
             else:
-                wanted = {"&&": code == 0, "||": code != 0}.get(operator, True)
-                if wanted and pipeline != [[]]:
+                condition = {"&&": code == 0, "||": code != 0}.get(operator, True)
+                if condition and pipeline != [[]]:
                     printed, code = self._run_pipeline(pipeline)
                     output.append(printed)
                 operator, pipeline = text, [[]]
@@ -84,16 +89,16 @@ class Shell:
         return data.decode("utf-8", "replace") + errors, code
 
     def _run_command(self, name: str, arguments: Sequence[str], stdin: bytes | None) -> Result:
-        command = COMMANDS.get(posixpath.basename(name))
+        command = PROGRAMS.get(posixpath.basename(name))
         if command is None:
-            return Result(stderr=f"bash: {name}: command not found (there are: {', '.join(sorted(COMMANDS))})\n", code=127)
+            return Result(stderr=f"bash: {name}: command not found (there are: {', '.join(sorted(PROGRAMS))})\n", code=127)
         try:
             return command(self.tree, arguments, stdin)
         except ShellError as error:
             return Result(stderr=f"{error}\n", code=2)
 
     def _expand(self, word: str) -> list[str]:
-        """The word without its quotes; the paths that match where it has an unquoted `*`, `?` or `[`."""
+        """Return the word without quotes, or the paths that match it if it has an unquoted `*`, `?` or `[`."""
         plain, pattern = _unquote(word)
         if pattern is None:
             return [plain]
@@ -111,7 +116,7 @@ class Shell:
 
 
 def _tokens(line: str) -> Iterator[tuple[str, bool]]:
-    """Words (still quoted) and operators of a command line, as `(text, is_word)`."""
+    """Yield the words (still quoted) and operators of a command line, as `(text, is_word)`."""
     position = 0
     while position < len(line):
         if redirection := _REDIRECTION.match(line, position):
@@ -125,7 +130,7 @@ def _tokens(line: str) -> Iterator[tuple[str, bool]]:
         elif line[position] == "#":
             position = line.find("\n", position) if "\n" in line[position:] else len(line)
         elif line[position] in "<>&`$()":
-            raise ShellError(f"'{line[position]}' does not work here: this shell only reads, with pipes, &&, || and ;")
+            raise ShellError(f"'{line[position]}' is not supported: this shell only reads, with pipes, &&, || and ;")
         else:
             end = _end_of_word(line, position)
             yield line[position:end], True
@@ -151,7 +156,7 @@ def _end_of_word(line: str, start: int) -> int:
 
 
 def _unquote(word: str) -> tuple[str, str | None]:
-    """The word without quotes, and the same as a pattern for fnmatch; None where nothing in it is a wildcard."""
+    """Return the word without quotes and its fnmatch pattern; the pattern is None for a word without wildcards."""
     plain, pattern, quote, is_glob, position = "", "", "", False, 0
     while position < len(word):
         character = word[position]

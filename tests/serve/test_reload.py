@@ -1,4 +1,4 @@
-"""Development: a file changes, and its environment with it; a broken file breaks nothing."""
+"""Reloading: a changed file is served at once, and a broken file breaks nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import openreward_gym  # noqa: F401  (registers OpenReward-v0)
 from openreward_gym.envs.catalog import forget
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.watching import changed, folders_of, snapshot
+from openreward_gym.serve.reload import changed, folders_of, snapshot
 
 SOURCE = '''
 from openreward.environments import Environment, TextBlock, ToolOutput, tool
@@ -39,12 +39,12 @@ class Changing(Environment):
 
 
 class Development:
-    """`openreward-gym serve changing.py:Changing --reload`, and what it says."""
+    """A run of `openreward-gym serve changing.py:Changing --reload`, with its output."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lines: queue.Queue[str] = queue.Queue()
-        self.said: list[str] = []
+        self.earlier: list[str] = []
         command = [sys.executable, "-u", "-m", "openreward_gym.cli", "serve", "changing.py:Changing", "--reload", "--port", "0"]
         self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -58,19 +58,19 @@ class Development:
     def close(self) -> None:
         self.process.terminate()
         self.process.wait(30)
-        # Whoever has the other end of the log is gone with the command, or this would never end.
+        # All processes with the other end of the pipe end with the command, or this would never return.
         self._reader.join(30)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
     def wait_for(self, words: str) -> str:
-        """The line that says `words`; those before it are kept in `said`."""
+        """Return the next line that contains `words`. The lines up to it are added to `earlier`."""
         while True:
             try:
                 line = self.lines.get(timeout=60)
             except queue.Empty:
-                raise AssertionError(f"never said {words!r}: {''.join(self.said)}") from None
-            self.said.append(line)
+                raise AssertionError(f"no line with {words!r}: {''.join(self.earlier)}") from None
+            self.earlier.append(line)
             if words in line:
                 return line
 
@@ -105,14 +105,14 @@ def test_a_server_that_reloads(development: Development) -> None:
     development.wait_for("words.py changed.")
     development.wait_for("Reloaded.")
     assert prompt(base_url) == "the first two"
-    development.said.clear()
+    development.earlier.clear()
     development.write("changing.py", SOURCE.replace("class Changing(", "class Changing[("))
     development.wait_for("the server goes on as it was")
-    said = "".join(development.said)
-    assert "SyntaxError" in said
-    assert "changing.py" in said
-    assert "openreward_gym" not in said
-    assert "importlib" not in said
+    output = "".join(development.earlier)
+    assert "SyntaxError" in output
+    assert "changing.py" in output
+    assert "openreward_gym" not in output
+    assert "importlib" not in output
     assert prompt(base_url) == "the first two"
     development.write("changing.py", SOURCE + "\n1 / 0\n")
     development.wait_for("ZeroDivisionError")
@@ -139,7 +139,7 @@ def test_one_that_does_not_load_at_first_waits_for_a_change(tmp_path: Path) -> N
         running.close()
 
 
-def test_what_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_and_snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("pkg/sub", ".hidden", "venv", "node_modules"):
         (tmp_path / name).mkdir(parents=True)

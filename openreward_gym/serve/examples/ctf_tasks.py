@@ -1,7 +1,7 @@
-"""The challenges of the `ctf` environment: where each flag is hidden, and how it is found.
+"""The tasks of `ctf`: the file tree, the hidden flag and the solution of each challenge.
 
-Everything follows from a task's id, so a task is always the same. A task's spec, which the client sees, says what the
-task is and not what its flag is: that is made here, on the server.
+Everything is derived from a task's id, so a task is always the same. The client sees the task's spec, which does not contain
+the flag; the flag exists only on the server.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from openreward_gym.types import Json
 
 HOME = "/home/ctf"
 SUBMISSIONS = 3
-"""How many flags may be submitted in an episode."""
+"""Maximum submissions per episode."""
 
 FLAG = re.compile(r"flag\{[0-9a-f]{16}\}")
 
-# Changing it changes every flag and every file tree.
+# Changing this seed changes every flag and every file tree.
 _SEED = "openreward-gym/ctf/1"
 _WORDS = re.findall(
     r"\w+",
@@ -35,13 +35,13 @@ _WORDS = re.findall(
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A challenge, built.
+    """A challenge with its files and its solution.
 
     Attributes:
-        story: What the player is told.
+        story: The player's instructions.
         files: The file tree: contents by absolute path.
-        flag: What is to be found.
-        commands: Command lines that show the flag, the last one showing it; no more than a player can find out.
+        flag: The flag to find.
+        commands: Command lines that lead to the flag; the last one prints it. They use only what a player can find out.
     """
 
     story: str
@@ -51,7 +51,7 @@ class Challenge:
 
 
 def task_specs(split: str) -> list[dict[str, Json]]:
-    """The tasks of `split`, easiest first: `{"id", "title", "level"}` (`level` counts from 1)."""
+    """Return the tasks of `split`, easiest first: `{"id", "title", "level"}`. `level` counts from 1."""
     return [
         {"id": f"{split}-{kind}", "title": kind.replace("_", " "), "level": level}
         for level, kind in enumerate(_KINDS, 1)
@@ -60,15 +60,15 @@ def task_specs(split: str) -> list[dict[str, Json]]:
 
 
 def build(task_id: str) -> Challenge:
-    """The challenge of a task.
+    """Build the challenge of a task.
 
     Raises:
-        ConfigurationError: There is no task of that id.
+        ConfigurationError: The id is unknown.
     """
     split, _, kind = task_id.partition("-")
     if split not in ("train", "test") or kind not in _KINDS or (split == "test" and kind not in _TEST_KINDS):
         known = [spec["id"] for split in ("train", "test") for spec in task_specs(split)]
-        raise ConfigurationError(f"ctf has no task {task_id!r}: its tasks are {', '.join(known)}")
+        raise ConfigurationError(f"ctf has no task {task_id!r}; its tasks are {', '.join(known)}")
     flag = f"flag{{{hashlib.sha256(f'{_SEED}/{task_id}'.encode()).hexdigest()[:16]}}}"
     story, files, commands = _KINDS[kind](random.Random(f"{_SEED}/{task_id}/files"), flag)
     scenery = {f"{HOME}/README": f"{story}\n", "/etc/hostname": "ctf\n", "/etc/motd": "Welcome. Everything here is read-only.\n"}
@@ -76,7 +76,7 @@ def build(task_id: str) -> Challenge:
 
 
 def solution(task_spec: Mapping[str, Json]) -> list[dict[str, Any]]:
-    """The commands that find the flag, then its submission."""
+    """Return the commands that find the flag, then its submission."""
     challenge = build(str(task_spec.get("id")))
     steps: list[dict[str, Any]] = [{"name": "bash", "arguments": {"command": command}} for command in challenge.commands]
     return [*steps, {"name": "submit_answer", "arguments": {"answer": challenge.flag}}]
@@ -136,7 +136,7 @@ def _rot13(rng: random.Random, flag: str) -> _Built:
 
 def _strings(rng: random.Random, flag: str) -> _Built:
     def noise() -> bytes:
-        # No run of printable characters in it is long enough for `strings` to show.
+        # `strings` shows none of it: each run of printable characters is too short.
         return bytes(rng.choice((0, 1, 2, 7, 127, 200, 255, 65)) if i % 3 else 0 for i in range(400))
 
     path = f"/usr/games/{rng.choice(_WORDS)}"
@@ -213,6 +213,6 @@ _KINDS: Mapping[str, Callable[[random.Random, str], _Built]] = {
     "trail": _trail,
     "layers": _layers,
 }
-"""How each kind of challenge is built, easiest first."""
+"""The function that builds each kind of challenge, easiest first."""
 
 _TEST_KINDS = ("hidden", "rot13", "numbered", "trail")

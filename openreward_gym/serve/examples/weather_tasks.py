@@ -1,4 +1,4 @@
-"""What the `weather` environment knows: the questions people ask, and the weather of every city."""
+"""The tasks of `weather`: the questions, the weather of every city, and the verifier of answers."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ QUESTIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("Reykjavík", "We land in Reykjavík in an hour. What should we expect?"),
     ),
 }
-"""By split: the city that is asked about, and the question."""
+"""The city and the question of each task, by split."""
 
-# The adjective of the report, and how people say it in an answer.
+# The adjective in the report, and a pattern of the words for it in an answer.
 _WEATHER: Mapping[str, str] = {
     "rainy": r"rain(y|ing|s)?",
     "cold": r"cold|chilly|freezing",
@@ -41,40 +41,40 @@ _WEATHER: Mapping[str, str] = {
 
 
 def task_specs(split: str) -> list[dict[str, Json]]:
-    """The tasks of `split`: `{"city": ..., "question": ...}`."""
+    """Return the tasks of `split`: `{"city": ..., "question": ...}`."""
     return [{"city": city, "question": question} for city, question in QUESTIONS[split]]
 
 
 def same_city(one: str, other: str) -> bool:
-    """Whether two names mean one city: case, blanks around it and what follows a comma ("Seattle, WA") do not matter."""
+    """Return True if two names mean the same city. Case, surrounding spaces and a suffix after a comma do not matter."""
     return _key(one) == _key(other)
 
 
 def weather_in(city: str) -> str:
-    """The weather of `city`, one word. Every city has one, always the same (a checksum of its name chooses it)."""
+    """Return the weather of `city` as one word. A checksum of the name selects it, so it is always the same."""
     words = list(_WEATHER)
     return words[zlib.crc32(_key(city).encode("utf-8", "surrogatepass")) % len(words)]
 
 
 def report(city: str) -> str:
-    """What the tool says about `city`."""
+    """Return the weather report for `city`, as the tool gives it."""
     return f"The weather in {city} is {weather_in(city)}."
 
 
 def says_weather(answer: str, city: str) -> bool:
-    """Whether `answer` tells the weather of `city`.
+    """Return True if `answer` states the weather of `city`.
 
-    It may name one kind of weather beside the right one ("rainy, not sunny"); an answer that lists more tells nothing.
+    An answer may name one other kind of weather beside the right one ("rainy, not sunny"). One that lists more is wrong.
     """
-    named = {word for word, said in _WEATHER.items() if re.search(rf"\b({said})\b", answer, re.IGNORECASE)}
+    named = {word for word, pattern in _WEATHER.items() if re.search(rf"\b({pattern})\b", answer, re.IGNORECASE)}
     return weather_in(city) in named and len(named) <= 2
 
 
 def solution(task_spec: Mapping[str, Json]) -> list[str | dict[str, Any]]:
-    """Asks the tool about the city, then says what it said."""
+    """Return the call of the tool for the city, then the answer with its report."""
     city = task_spec.get("city")
     if not isinstance(city, str):
-        raise ConfigurationError(f"not a task of 'weather', it names no city: {dict(task_spec)}")
+        raise ConfigurationError(f"a task of 'weather' needs a 'city', but this one is {dict(task_spec)}")
     return [{"name": "get_weather", "arguments": {"city": city}}, report(city)]
 
 

@@ -1,7 +1,4 @@
-"""How an environment of Gymnasium's is made and offered: what the bridge needs to know, and what travels to a server.
-
-Nothing here imports the `openreward` SDK.
-"""
+"""A Gymnasium environment with the options of `bridge`, before its class is made. Does not import the `openreward` SDK."""
 
 from __future__ import annotations
 
@@ -18,10 +15,10 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from openreward_gym.errors import ConfigurationError
 
-__all__ = ["Recipe", "Render", "Source", "recipe_of", "registered"]
+__all__ = ["Recipe", "Render", "Source", "recipe_of"]
 
 Source: TypeAlias = "str | EnvSpec | gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]]"
-"""A registered id, a spec, an env (whose spec is taken), or a function that makes one."""
+"""A registered id, a spec, an env (its spec is used), or a function that makes an env."""
 
 Render: TypeAlias = Literal["ansi", "rgb_array"]
 
@@ -32,15 +29,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """An environment of Gymnasium's as one to be served.
+    """A Gymnasium environment with the options of `bridge`. It can be pickled and sent to a server's process.
 
     Attributes:
-        source: Its spec, or the function that makes it.
-        name: Its name at the server.
-        splits: The seeds of each split: a task is a seed.
-        prompt: What the model is told first; None for a description of the spaces.
-        render: Which frames come with each observation; None for none.
-        action_names: Names of the actions of a Discrete space; None for those that the env gives, if it does.
+        source: The env's spec, or the function that makes it.
+        name: The environment's name on the server.
+        splits: The seeds of each split; a task is a seed.
+        prompt: The instructions before the first observation; None for a description of the spaces.
+        render: The render mode of the frames that come with each observation; None for no frames.
+        action_names: Names of the actions of a Discrete space; None for the env's own names, if it has any.
         arguments: Further arguments of `gymnasium.make`.
     """
 
@@ -53,10 +50,10 @@ class Recipe:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self) -> gymnasium.Env[Any, Any]:
-        """A new env.
+        """Make a new env.
 
         Raises:
-            ConfigurationError: It cannot be made, or the function gave something else.
+            ConfigurationError: Gymnasium cannot make it, or the function returned something else.
         """
         if not isinstance(self.source, EnvSpec):
             env = self.source()
@@ -80,26 +77,30 @@ def recipe_of(
     action_names: Sequence[str] | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """The recipe of `source`; see `openreward_gym.serve.bridge`.
+    """Validate the arguments of `bridge` and return them as a recipe.
 
     Raises:
-        ConfigurationError: An argument cannot be.
+        ConfigurationError: The environment does not exist, or an argument is wrong.
     """
     if render is not None and render not in get_args(Render):
         raise ConfigurationError(f"render must be one of {', '.join(get_args(Render))} or None, not {render!r}")
-    made_by: Any = source
+    maker: Any = source
     if isinstance(source, str):
-        made_by = registered(source)
+        maker = _registered_spec(source)
     elif isinstance(source, gymnasium.Env):
-        made_by = source.spec
-        if made_by is None:
-            raise ConfigurationError(f"{source} has no spec, so no second one can be made: pass a function that makes one")
+        maker = source.spec
+        if maker is None:
+            raise ConfigurationError(f"{source} has no spec, so another one cannot be made: pass a function that makes one")
     elif not isinstance(source, EnvSpec) and not callable(source):
-        raise ConfigurationError(f"cannot bridge {source!r}: give a Gymnasium id, a spec, an env, or a function that makes one")
-    if arguments and not isinstance(made_by, EnvSpec):
-        raise ConfigurationError(f"{', '.join(arguments)}: a function that makes an env takes no arguments; give them in it")
+        raise ConfigurationError(
+            f"cannot bridge {source!r}: pass a Gymnasium id, a spec, an env, or a function that makes an env"
+        )
+    if arguments and not isinstance(maker, EnvSpec):
+        raise ConfigurationError(
+            f"{', '.join(arguments)}: a function that makes an env takes no arguments; set them in the function"
+        )
     recipe = Recipe(
-        made_by,
+        maker,
         "",
         _seeds(SPLITS if splits is None else splits),
         prompt,
@@ -107,38 +108,38 @@ def recipe_of(
         None if action_names is None else tuple(map(str, action_names)),
         dict(arguments or {}),
     )
-    return dataclasses.replace(recipe, name=_checked_name(name or _own_name(recipe)))
+    name = name or _default_name(recipe)
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(f"{name!r} cannot be the name of an environment: use letters, digits, '_', '.' and '-'")
+    return dataclasses.replace(recipe, name=name)
 
 
-def registered(text: str) -> EnvSpec:
-    """The spec of a registered id: "FrozenLake-v1", "ALE/Pong-v5", "my_module:MyEnv-v0".
+def _registered_spec(id: str) -> EnvSpec:
+    """Return the spec of a registered id: "FrozenLake-v1", "ALE/Pong-v5", "my_module:MyEnv-v0".
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: The id is not registered.
     """
-    module, colon, name = text.rpartition(":")
+    module, colon, name = id.rpartition(":")
     if colon:
         try:
             importlib.import_module(module)
         except (ImportError, ValueError) as error:
-            raise ConfigurationError(f"cannot import {module!r}, which {text!r} names: {error}") from None
-    if name in gymnasium.registry:
-        return _findable(gymnasium.registry[name])
-    close = difflib.get_close_matches(name, gymnasium.registry, n=3)
-    hint = f"; Gymnasium has {', '.join(close)}" if close else ""
-    raise ConfigurationError(f"Gymnasium has no environment {text!r} registered{hint}")
-
-
-def _findable(spec: EnvSpec) -> EnvSpec:
-    """`spec` for another process, where `__main__` is another program: a class of this one's is taken along."""
+            raise ConfigurationError(f"cannot import {module!r} for the environment {id!r}: {error}") from None
+    if name not in gymnasium.registry:
+        close = difflib.get_close_matches(name, gymnasium.registry, n=3)
+        hint = f"; Gymnasium has {', '.join(close)}" if close else ""
+        raise ConfigurationError(f"Gymnasium has no registered environment {id!r}{hint}")
+    spec = gymnasium.registry[name]
     if isinstance(spec.entry_point, str) and spec.entry_point.startswith("__main__:"):
+        # In the server's process `__main__` is another program, so the class itself travels instead of its name.
         creator: Any = load_env_creator(spec.entry_point)
         return dataclasses.replace(spec, entry_point=creator)
     return spec
 
 
-def _own_name(recipe: Recipe) -> str:
-    """The name by which the env is known: its id without a namespace, or its class's."""
+def _default_name(recipe: Recipe) -> str:
+    """Return the env's id without a namespace, or the name of its class."""
     if isinstance(recipe.source, EnvSpec):
         return recipe.source.id.rpartition("/")[2]
     env = recipe.make()
@@ -148,23 +149,18 @@ def _own_name(recipe: Recipe) -> str:
         env.close()
 
 
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ConfigurationError(f"{name!r} cannot be the name of an environment: use letters, digits, '_', '.' and '-'")
-    return name
-
-
 def _seeds(splits: Mapping[str, int | Iterable[int]]) -> dict[str, Sequence[int]]:
-    """The seeds of each split; numbers of seeds are counted on from one split to the next, so that none is in two."""
-    found: dict[str, Sequence[int]] = {}
+    """Return the seeds of each split. Splits given as numbers get consecutive ranges, so that they share no seed."""
+    seeds_by_split: dict[str, Sequence[int]] = {}
     first = 0
     for name, seeds in splits.items():
         if isinstance(seeds, int):
-            found[name], first = range(first, first + seeds), first + seeds
+            split, first = range(first, first + seeds), first + seeds
         else:
-            found[name] = seeds if isinstance(seeds, range) else tuple(seeds)
-        if not found[name] or not all(isinstance(seed, int) and seed >= 0 for seed in found[name][:1]):
-            raise ConfigurationError(f"split {name!r} must have seeds: a number of them, or whole numbers from 0, not {seeds!r}")
-    if not found:
+            split = seeds if isinstance(seeds, range) else tuple(seeds)  # type: ignore[assignment]
+        if not split or not all(isinstance(seed, int) and seed >= 0 for seed in split[:1]):
+            raise ConfigurationError(f"split {name!r} must have seeds: their number, or integers from 0, not {seeds!r}")
+        seeds_by_split[name] = split
+    if not seeds_by_split:
         raise ConfigurationError("an environment needs a split: splits={'train': 1000}")
-    return found
+    return seeds_by_split

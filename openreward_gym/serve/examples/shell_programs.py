@@ -1,4 +1,7 @@
-"""The programs of the in-memory shell, each a function of the file tree, its arguments and what is piped into it."""
+"""The in-memory file tree of the shell, and the programs that read it.
+
+A program is a function of the file tree, its arguments and its standard input (None if nothing is piped in).
+"""
 
 from __future__ import annotations
 
@@ -10,38 +13,100 @@ import math
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from openreward_gym.serve.examples.filetree import FileTree, ShellError
-
-# Steps that the regular expressions of one grep may take at worst: some seconds.
+# Worst-case number of steps for the regular expressions of one grep: a few seconds.
 _GREP_WORK = 500_000_000
+
+
+class ShellError(Exception):
+    """A command line or an option that the shell refuses. The message is what a terminal would show."""
+
+
+@dataclass(slots=True)
+class FileTree:
+    """A read-only file tree with a current directory.
+
+    Attributes:
+        files: Contents by absolute path. All parent directories of the paths, of `home` and of `cwd` exist.
+        home: The home directory (`~`).
+        cwd: The current directory; empty means `home`.
+    """
+
+    files: Mapping[str, bytes]
+    home: str = "/"
+    cwd: str = ""
+    directories: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cwd = self.cwd or self.home
+        directories = {"/", self.home, self.cwd}
+        for path in [*self.files, *directories]:
+            while path != "/":
+                path = posixpath.dirname(path)
+                directories.add(path)
+        self.directories = frozenset(directories)
+
+    def resolve(self, path: str) -> str:
+        """Return `path` as an absolute, normalised path."""
+        if path == "~" or path.startswith("~/"):
+            path = self.home + path[1:]
+        return "/" + posixpath.normpath(posixpath.join(self.cwd, path)).lstrip("/")
+
+    def is_directory(self, path: str) -> bool:
+        return self.resolve(path) in self.directories
+
+    def read(self, path: str) -> bytes:
+        """Return the contents of a file.
+
+        Raises:
+            ShellError: The path is a directory, or no such file exists.
+        """
+        full = self.resolve(path)
+        if full in self.directories:
+            raise ShellError(f"{path}: Is a directory")
+        if full not in self.files:
+            raise ShellError(f"{path}: No such file or directory")
+        return self.files[full]
+
+    def entries(self, directory: str) -> list[str]:
+        """Return the names in a directory, sorted."""
+        full = self.resolve(directory)
+        paths = {*self.files, *self.directories} - {"/"}
+        return sorted(posixpath.basename(path) for path in paths if posixpath.dirname(path) == full)
+
+    def walk(self, path: str) -> Iterator[str]:
+        """Yield `path` and everything below it, depth first. Each result starts with `path` as written."""
+        yield path
+        if self.is_directory(path):
+            for name in self.entries(path):
+                yield from self.walk(posixpath.join(path, name))
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a program wrote, and its exit code."""
+    """The output, the errors and the exit code of a program."""
 
     stdout: bytes = b""
     stderr: str = ""
     code: int = 0
 
 
-Command: TypeAlias = Callable[[FileTree, Sequence[str], "bytes | None"], Result]
+Program: TypeAlias = Callable[[FileTree, Sequence[str], "bytes | None"], Result]
 
 
 def _options(name: str, arguments: Sequence[str], short: str) -> tuple[dict[str, str], list[str]]:
-    """Options (with their values) and operands, as getopt reads them: `short` is its notation."""
+    """Parse options (with their values) and operands. `short` is in the notation of getopt."""
     try:
-        found, operands = getopt.gnu_getopt(list(arguments), short)
+        pairs, operands = getopt.gnu_getopt(list(arguments), short)
     except getopt.GetoptError as error:
         raise ShellError(f"{name}: {error.msg} (options known here: {short.replace(':', '')})") from None
-    return {flag.lstrip("-"): value for flag, value in found}, operands
+    return {flag.lstrip("-"): value for flag, value in pairs}, operands
 
 
 def _inputs(name: str, tree: FileTree, operands: Sequence[str], stdin: bytes | None) -> tuple[list[tuple[str, bytes]], str]:
-    """The named files' contents, or what is piped in where no file is named; and what went wrong."""
+    """Return the contents of the named files (of standard input, if none is named) and the error messages."""
     if not operands:
         return [("(standard input)", stdin or b"")], ""
     contents, errors = [], ""
@@ -53,15 +118,15 @@ def _inputs(name: str, tree: FileTree, operands: Sequence[str], stdin: bytes | N
     return contents, errors
 
 
-def _filter(name: str, short: str, change: Callable[[bytes, dict[str, str]], bytes]) -> Command:
-    """A program that changes the bytes of each of its inputs."""
+def _filter(name: str, short: str, change: Callable[[bytes, dict[str, str]], bytes]) -> Program:
+    """Return a program that applies `change` to each of its inputs."""
 
-    def command(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
+    def program(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
         options, operands = _options(name, arguments, short)
         contents, errors = _inputs(name, tree, operands, stdin)
         return Result(b"".join(change(data, options) for _, data in contents), errors, 1 if errors else 0)
 
-    return command
+    return program
 
 
 def _number(name: str, value: str) -> int:
@@ -70,8 +135,14 @@ def _number(name: str, value: str) -> int:
     return int(value)
 
 
-def _end(name: str, choose: Callable[[int, int, bool], slice]) -> Command:
-    """`head` or `tail`: `choose` takes how many lines (or bytes) there are and are wanted, and whether with a plus sign."""
+def _end(name: str, choose: Callable[[int, int, bool], slice]) -> Program:
+    """Return `head` or `tail`.
+
+    Args:
+        name: The program's name.
+        choose: A function from the total number of lines (or bytes), the requested number, and whether that had a plus sign,
+            to the slice to print.
+    """
 
     def change(data: bytes, options: dict[str, str]) -> bytes:
         number = options.get("c", options.get("n", "10"))
@@ -81,13 +152,13 @@ def _end(name: str, choose: Callable[[int, int, bool], slice]) -> Command:
         lines = data.splitlines(True)
         return b"".join(lines[choose(len(lines), count, plus)])
 
-    inner = _filter(name, "n:c:", change)
+    base = _filter(name, "n:c:", change)
 
-    def command(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
-        spelled_out = [f"-n{word[1:]}" if re.fullmatch(r"-\d+", word) else word for word in arguments]
-        return inner(tree, spelled_out, stdin)
+    def program(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
+        normalised = [f"-n{word[1:]}" if re.fullmatch(r"-\d+", word) else word for word in arguments]
+        return base(tree, normalised, stdin)
 
-    return command
+    return program
 
 
 def _first(total: int, count: int, plus: bool) -> slice:
@@ -142,13 +213,13 @@ def _find(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Resu
         if not words:
             raise ShellError(f"find: missing argument to `{test}'")
         tests.append(_find_test(tree, test, words.pop(0)))
-    found, errors = [], ""
+    paths, errors = [], ""
     for root in roots or ["."]:
         if tree.resolve(root) not in tree.files and not tree.is_directory(root):
             errors += f"find: '{root}': No such file or directory\n"
             continue
-        found += [path for path in tree.walk(root) if all(test(path) for test in tests)]
-    return Result("".join(f"{path}\n" for path in found).encode("utf-8", "replace"), errors, 1 if errors else 0)
+        paths += [path for path in tree.walk(root) if all(test(path) for test in tests)]
+    return Result("".join(f"{path}\n" for path in paths).encode("utf-8", "replace"), errors, 1 if errors else 0)
 
 
 def _find_test(tree: FileTree, test: str, value: str) -> Callable[[str], bool]:
@@ -158,7 +229,7 @@ def _find_test(tree: FileTree, test: str, value: str) -> Callable[[str], bool]:
         return lambda path: fnmatch.fnmatchcase(posixpath.basename(path).lower(), value.lower())
     if test == "-type" and value in ("f", "d"):
         return lambda path: tree.is_directory(path) == (value == "d")
-    raise ShellError(f"find: unknown predicate `{test} {value}' (known here: -name, -iname, -type f, -type d)")
+    raise ShellError(f"find: unknown predicate `{test} {value}' (supported: -name, -iname, -type f, -type d)")
 
 
 def _grep(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
@@ -174,39 +245,39 @@ def _grep(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Resu
         operands = [path for root in operands or ["."] for path in tree.walk(root) if not tree.is_directory(path)]
     contents, errors = _inputs("grep", tree, operands, stdin) if operands or not recursive else ([], "")
     titled = "h" not in options and ("H" in options or several)
-    found = [_grep_file(path if titled else "", path, data, matches, options) for path, data in contents]
-    printed = "".join(text for text, _ in found).encode("utf-8", "replace")
-    return Result(printed, "" if "s" in options else errors, 0 if any(hit for _, hit in found) else 1)
+    printed = [_grep_file(path if titled else "", path, data, matches, options) for path, data in contents]
+    output = "".join(text for text, _ in printed).encode("utf-8", "replace")
+    return Result(output, "" if "s" in options else errors, 0 if any(matched for _, matched in printed) else 1)
 
 
 def _grep_file(
     title: str, path: str, data: bytes, matches: Callable[[str], list[str]], options: Mapping[str, str]
 ) -> tuple[str, bool]:
-    """What grep prints for one file, and whether it found anything in it."""
+    """Return the output of grep for one file, and True if a line matched."""
     prefix = f"{title}:" if title else ""
     hits: list[str] = []
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
-        found = matches(line)
-        if bool(found) != ("v" in options):
+        parts = matches(line)
+        if bool(parts) != ("v" in options):
             where = f"{prefix}{number}:" if "n" in options else prefix
-            hits += [f"{where}{part}\n" for part in found] if "o" in options else [f"{where}{line}\n"]
+            hits += [f"{where}{part}\n" for part in parts] if "o" in options else [f"{where}{line}\n"]
     if "l" in options:
         return f"{path}\n" if hits else "", bool(hits)
     return f"{prefix}{len(hits)}\n" if "c" in options else "".join(hits), bool(hits)
 
 
 def _line_matcher(options: Mapping[str, str]) -> Callable[[str], list[str]]:
-    """A function from a line to the parts of it that match; where nothing matches, none.
+    """Return a function from a line to its matching parts; the list is empty if nothing matches.
 
-    The pattern comes from a model, and Python's engine backtracks: so no repetition of a group, and a bound on what the
-    others can cost, which grows as the line's length to the power of how many there are.
+    The pattern comes from a model, and Python's regular expressions backtrack. So a group cannot be repeated, and the total
+    cost is limited. The worst case of n repetitions grows with the (n + 1)-th power of the line's length.
     """
     pattern = options["e"]
     if "F" in options:
         pattern = re.escape(pattern)
     elif "E" not in options:
-        # Basic expressions: these are plain characters unless escaped, the other way round than in Python.
-        pattern = re.sub(r"\\?[+?|(){}]", lambda found: found[0][1:] if found[0].startswith("\\") else f"\\{found[0]}", pattern)
+        # In basic expressions these characters are plain unless escaped, the opposite of Python.
+        pattern = re.sub(r"\\?[+?|(){}]", lambda match: match[0][1:] if match[0].startswith("\\") else f"\\{match[0]}", pattern)
     repetitions = len(re.findall(r"(?<!\\)[*+?{]", re.sub(r"\[[^]]*\]", "x", pattern)))
     if re.search(r"(?<!\\)\)[*+?{]", pattern):
         raise ShellError("grep: this shell cannot repeat a group")
@@ -236,7 +307,7 @@ def _cat(data: bytes, options: Mapping[str, str]) -> bytes:
 
 def _strings(data: bytes, options: Mapping[str, str]) -> bytes:
     shortest = max(_number("strings", options.get("n", "4")), 1)
-    return b"".join(found + b"\n" for found in re.findall(rb"[\x20-\x7e\t]{%d,}" % shortest, data))
+    return b"".join(text + b"\n" for text in re.findall(rb"[\x20-\x7e\t]{%d,}" % shortest, data))
 
 
 def _base64(data: bytes, options: Mapping[str, str]) -> bytes:
@@ -263,10 +334,10 @@ def _tr(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result
     return Result(text.translate(table).encode())
 
 
-def _characters(spelled: str) -> str:
-    """A set of characters, its ranges (`a-z`) and escapes (`\\n`) written out."""
-    spelled = spelled.replace("\\n", "\n").replace("\\t", "\t")
-    return re.sub(r"(.)-(.)", lambda m: "".join(chr(c) for c in range(ord(m[1]), min(ord(m[2]), ord(m[1]) + 255) + 1)), spelled)
+def _characters(notation: str) -> str:
+    """Expand the ranges (`a-z`) and escapes (`\\n`) of a set of characters."""
+    notation = notation.replace("\\n", "\n").replace("\\t", "\t")
+    return re.sub(r"(.)-(.)", lambda m: "".join(chr(c) for c in range(ord(m[1]), min(ord(m[2]), ord(m[1]) + 255) + 1)), notation)
 
 
 def _wc(data: bytes, options: Mapping[str, str]) -> bytes:
@@ -305,7 +376,7 @@ def _cd(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result
     return Result()
 
 
-COMMANDS: Mapping[str, Command] = {
+PROGRAMS: Mapping[str, Program] = {
     "base64": _filter("base64", "dDiw:", _base64),
     "cat": _filter("cat", "n", _cat),
     "cd": _cd,
@@ -323,4 +394,4 @@ COMMANDS: Mapping[str, Command] = {
     "uniq": _filter("uniq", "", _uniq),
     "wc": _filter("wc", "lwc", _wc),
 }
-"""The programs there are, by name."""
+"""The shell's programs by name."""
