@@ -22,12 +22,12 @@ import wire_clients
 from wire_server import prebuilt
 
 from openreward_gym import OpenRewardEnv
-from openreward_gym.protocol.body import dumps_call
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.connection import Connection
 from openreward_gym.protocol.fast import FastTransport
 from openreward_gym.protocol.request import Headers, Request
 from openreward_gym.protocol.sse import CallStream
+from openreward_gym.protocol.wire import dumps_call
 
 URL = "http://127.0.0.1:1"
 ANSWERS = prebuilt(200)

@@ -1,41 +1,41 @@
-"""Every error this package raises.
+"""All errors that this package raises.
 
     OpenRewardGymError
-    ├── ConfigurationError (ValueError)            the caller's mistake: an argument, a name, a state
+    ├── ConfigurationError (ValueError)            the caller gave a wrong argument or name, or used an object in a wrong state
     │   ├── MissingExtraError (ImportError)        an optional dependency is not installed
-    │   ├── EnvironmentNotFoundError (LookupError) the server has no environment (or variant) of that name
+    │   ├── EnvironmentNotFoundError (LookupError) the server has no environment or variant of that name
     │   ├── SplitNotFoundError (LookupError)       the environment has no such split
-    │   ├── TaskNotFoundError (IndexError)         the split has no task of that index
-    │   └── ResetNeededError (RuntimeError)        `step` before `reset`, or after the episode ended
-    ├── TransportError (ConnectionError)           the request did not come through
-    │   ├── ServerUnreachableError                 nobody answers at that address
-    │   ├── TransportTimeoutError (TimeoutError)   no answer in time
-    │   └── OutcomeUnknownError                    a call was sent and its result lost: it may have run, and is not sent again
-    │       └── CallTimeoutError (TransportTimeoutError)   ... because its time was up
-    ├── ProtocolError (ValueError)                 the server said something that is not the Open Reward Standard
-    ├── ServerError (RuntimeError)                 an HTTP status that says no
-    │   └── AuthenticationError (PermissionError)  401 or 403
+    │   ├── TaskNotFoundError (IndexError)         the split has no task with that index
+    │   └── ResetNeededError (RuntimeError)        `step` was called before `reset`, or after the episode ended
+    ├── TransportError (ConnectionError)           the connection failed
+    │   ├── ServerUnreachableError                 no server answers at that address
+    │   ├── TransportTimeoutError (TimeoutError)   the server did not answer in time
+    │   └── OutcomeUnknownError                    a call was sent and its result lost; it may have run, and is not retried
+    │       └── CallTimeoutError (TransportTimeoutError)   the call exceeded its time limit
+    ├── ProtocolError (ValueError)                 the server's answer violates the Open Reward Standard
+    ├── ServerError (RuntimeError)                 the server answered with an HTTP error status
+    │   └── AuthenticationError (PermissionError)  the status was 401 or 403
     ├── SessionLostError (ConnectionError)         the server no longer has the session
-    ├── ToolFailedError (RuntimeError)             a tool raised on the server: the episode is over
-    ├── PolicyError (RuntimeError)                 a policy could not answer: its provider refused, or was not there
-    │   └── ContextOverflowError                   the transcript no longer fits the model's window
+    ├── ToolFailedError (RuntimeError)             a tool raised an exception on the server; the episode is over
+    ├── PolicyError (RuntimeError)                 a policy did not answer, as when its provider refuses or is unavailable
+    │   └── ContextOverflowError                   the transcript does not fit into the model's context window
     ├── RecordError (ValueError)                   a stored rollout cannot be read
-    │   └── SchemaVersionError                     it was written by a newer major version
-    ├── StoreError (OSError)                       the store's folder or files are not what they should be
-    └── ExportError (ValueError)                   what was asked cannot be exported
+    │   └── SchemaVersionError                     the rollout was written by a newer major version
+    ├── StoreError (OSError)                       a store's folder or files are missing or damaged
+    └── ExportError (ValueError)                   the rollouts cannot be exported as requested
 
-What infrastructure does wrong is one of these; what a model does wrong is not: that is an observation. So a loop is
+Failures of infrastructure raise one of these. A mistake of a model raises nothing: it is an observation. A loop is
 
     try:
         output = await session.call("bash", {"command": "ls"})
     except (SessionLostError, ToolFailedError):
-        ...                       # this episode is over; open another session
+        ...                       # the episode is over: open another session
     except OutcomeUnknownError:
-        ...                       # it may have run: the episode cannot be trusted
+        ...                       # the call may have run: discard the episode
     except TransportError:
-        ...                       # it did not run: the server is not there
+        ...                       # the call did not run: the server is not available
 
-Each can be made from one message alone, pickles with its attributes, and names what to do.
+Each error can be made from a message alone, pickles with its attributes, and its message says what to do.
 """
 
 from __future__ import annotations
@@ -70,7 +70,12 @@ __all__ = [
 
 
 class OpenRewardGymError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    Args:
+        message: The message.
+        **attributes: Attributes to set on the error, such as `status=404`.
+    """
 
     def __init__(self, message: str = "", **attributes: Any) -> None:
         super().__init__(message)
@@ -78,7 +83,7 @@ class OpenRewardGymError(Exception):
             setattr(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # ImportError and OSError subclasses have states of their own; message and attributes are ours.
+        # ImportError and OSError keep state that their subclasses here do not use.
         return (_rebuild, (type(self), str(self), dict(self.__dict__)))
 
     def __str__(self) -> str:
@@ -92,7 +97,7 @@ def _rebuild(cls: type[OpenRewardGymError], message: str, attributes: dict[str, 
 
 
 class ConfigurationError(OpenRewardGymError, ValueError):
-    """The caller asked for something that cannot be."""
+    """The caller gave a wrong argument or name, or used an object in a wrong state."""
 
 
 class MissingExtraError(ConfigurationError, ImportError):
@@ -100,7 +105,7 @@ class MissingExtraError(ConfigurationError, ImportError):
 
 
 class EnvironmentNotFoundError(ConfigurationError, LookupError):
-    """The server has no environment (or variant) of that name."""
+    """The server has no environment or variant of that name."""
 
 
 class SplitNotFoundError(ConfigurationError, LookupError):
@@ -108,7 +113,7 @@ class SplitNotFoundError(ConfigurationError, LookupError):
 
 
 class TaskNotFoundError(ConfigurationError, IndexError):
-    """The split has no task of that index."""
+    """The split has no task with that index."""
 
 
 class ResetNeededError(ConfigurationError, RuntimeError):
@@ -116,23 +121,25 @@ class ResetNeededError(ConfigurationError, RuntimeError):
 
 
 class TransportError(OpenRewardGymError, ConnectionError):
-    """The request did not come through.
+    """The connection to the server failed.
 
     Attributes:
-        delivery: "not_sent" (the server cannot have seen it), "possibly_delivered" or "delivered".
+        delivery: Whether the server saw the request: "not_sent" (it cannot have), "possibly_delivered" or "delivered".
+        permanent: True if a retry cannot succeed, as with a certificate that does not match.
     """
 
     delivery: str = "possibly_delivered"
+    permanent: bool = False
 
 
 class ServerUnreachableError(TransportError):
-    """Nobody answers at that address."""
+    """No server answers at that address."""
 
     delivery = "not_sent"
 
 
 class TransportTimeoutError(TransportError, TimeoutError):
-    """No answer in time."""
+    """The server did not answer in time."""
 
 
 class OutcomeUnknownError(TransportError):
@@ -140,47 +147,57 @@ class OutcomeUnknownError(TransportError):
 
 
 class CallTimeoutError(OutcomeUnknownError, TransportTimeoutError):
-    """A call did not answer in the time it had. It may have run, or still be running."""
+    """A call exceeded its time limit. It may have run, or may still be running."""
 
 
 class ProtocolError(OpenRewardGymError, ValueError):
-    """The server said something that is not the Open Reward Standard."""
+    """The server's answer violates the Open Reward Standard."""
 
 
 class ServerError(OpenRewardGymError, RuntimeError):
-    """The server answered with an HTTP status that says no.
+    """The server answered with an HTTP error status.
 
     Attributes:
-        status: The HTTP status; None where the error has none.
-        detail: The server's own words.
-        retry_after_s: Seconds the server asks to wait; None where it does not say.
+        status: The HTTP status. None if the server reported the error inside an event stream.
+        detail: The server's own message.
+        retry_after_s: Seconds to wait that the server requests. None if it requests no wait.
+        starting: True if the server reports that the backend is still starting: the request did not run.
     """
 
     status: int | None = None
     detail: str = ""
     retry_after_s: float | None = None
+    starting: bool = False
 
 
 class AuthenticationError(ServerError, PermissionError):
-    """The server refuses the API key (401), or what it may do (403)."""
+    """The server rejects the API key (401), or the key lacks a permission (403)."""
 
 
 class SessionLostError(OpenRewardGymError, ConnectionError):
-    """The server no longer has the session."""
+    """The server no longer has the session.
+
+    Attributes:
+        status: The HTTP status that reported it. None if the client ended the session.
+        detail: The server's own message.
+    """
+
+    status: int | None = None
+    detail: str = ""
 
 
 class ToolFailedError(OpenRewardGymError, RuntimeError):
-    """A tool raised on the server; the episode is over."""
+    """A tool raised an exception on the server. The episode is over."""
 
 
 class PolicyError(OpenRewardGymError, RuntimeError):
-    """A policy could not answer.
+    """A policy did not answer.
 
     Attributes:
-        kind: "rate_limited", "policy_unavailable" (both pass), "policy_refused" or "policy_failed" (both stay).
-        status: The provider's HTTP status; None where there is none.
-        retry_after_s: Seconds the provider asks to wait; None where it does not say.
-        delivery: Whether the provider saw the request; None where that is not known.
+        kind: "rate_limited" or "policy_unavailable" (a retry may succeed), "policy_refused" or "policy_failed" (it cannot).
+        status: The provider's HTTP status. None if there was none.
+        retry_after_s: Seconds to wait that the provider requests. None if it requests no wait.
+        delivery: Whether the provider saw the request: "not_sent", "possibly_delivered" or "delivered". None if unknown.
     """
 
     kind: str = "policy_failed"
@@ -190,7 +207,7 @@ class PolicyError(OpenRewardGymError, RuntimeError):
 
 
 class ContextOverflowError(PolicyError):
-    """The transcript no longer fits the model's window: an ending of the episode, not a failure."""
+    """The transcript does not fit into the model's context window. It ends the episode and is not a failure."""
 
 
 class RecordError(OpenRewardGymError, ValueError):
@@ -202,8 +219,8 @@ class SchemaVersionError(RecordError):
 
 
 class StoreError(OpenRewardGymError, OSError):
-    """The store's folder or files are not what they should be."""
+    """A store's folder or files are missing or damaged."""
 
 
 class ExportError(OpenRewardGymError, ValueError):
-    """What was asked cannot be exported."""
+    """The rollouts cannot be exported as requested."""

@@ -19,8 +19,11 @@ ROOT = Path(openreward_gym.__file__).parent
 # A module imports from its own floor and from lower ones, never from a higher one. The longest prefix decides.
 FLOORS = {
     "errors": 0,
+    "user_traceback": 0,
+    "urls": 0,
     "types": 0,
     "jsonio": 0,
+    "plugins": 0,
     "images": 0,
     "options": 1,
     "protocol": 2,

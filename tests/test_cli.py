@@ -18,7 +18,7 @@ import typer.main
 
 from openreward_gym import cli
 from openreward_gym.cli import runs
-from openreward_gym.platform.upload import upload
+from openreward_gym.platform import upload
 from openreward_gym.recording.recorder import Recorder
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, UserMessage
@@ -262,7 +262,7 @@ def test_a_split_without_a_name_is_none(run, server_url: str) -> None:  # type: 
 def test_an_upload_that_waits_says_so(run, hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(runs, "SAY_S", 0.0)
     monkeypatch.setenv("OPENREWARD_API_KEY", "key")
-    monkeypatch.setattr("openreward_gym.platform.upload.upload", functools.partial(upload, patience_s=1.0))
+    monkeypatch.setattr("openreward_gym.platform.upload", functools.partial(upload, patience_s=1.0))
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     ran = run("upload", "run", "--base-url", url)

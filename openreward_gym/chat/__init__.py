@@ -1,21 +1,30 @@
-"""Messages and calls in the providers' formats, from and to the types that flow through the package.
+"""Messages and calls in the providers' formats, read into the types that flow through the package and written back.
 
-Every function takes dictionaries or the SDKs' own objects and imports no SDK. What a message carries that our types
-have no field for (a text's citations, a call's status, a provider's own blocks) is kept beside it and given back to the
-same provider.
+There is a `Dialect` per format, and a pair of functions for each of the four providers. All take dictionaries or SDK
+objects, and none imports an SDK.
 """
 
 from openreward_gym.chat.action import parse_action
-from openreward_gym.chat.anthropic import from_anthropic, to_anthropic
-from openreward_gym.chat.completions import from_openai, to_openai
-from openreward_gym.chat.gemini import from_gemini, to_gemini
-from openreward_gym.chat.responses import from_openai_responses, to_openai_responses
+from openreward_gym.chat.anthropic import AnthropicDialect, from_anthropic, to_anthropic
+from openreward_gym.chat.completions import OpenAIChatDialect, ReasoningField, from_openai, to_openai
+from openreward_gym.chat.dialect import Dialect
+from openreward_gym.chat.gemini import GeminiDialect, from_gemini, to_gemini
+from openreward_gym.chat.raw_text import RawTextDialect, from_raw_text
+from openreward_gym.chat.responses import OpenAIResponsesDialect, from_openai_responses, to_openai_responses
 
 __all__ = [
+    "AnthropicDialect",
+    "Dialect",
+    "GeminiDialect",
+    "OpenAIChatDialect",
+    "OpenAIResponsesDialect",
+    "RawTextDialect",
+    "ReasoningField",
     "from_anthropic",
     "from_gemini",
     "from_openai",
     "from_openai_responses",
+    "from_raw_text",
     "parse_action",
     "to_anthropic",
     "to_gemini",

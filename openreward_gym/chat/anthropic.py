@@ -1,17 +1,16 @@
-"""Anthropic messages: blocks in turns of user and assistant, the system prompt beside them."""
+"""Anthropic messages: blocks in turns of user and assistant, with the system prompt beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from openreward_gym.chat.pieces import blocks_in, given_back, kept, opaque, prompt_and_turns, total
-from openreward_gym.chat.plain import as_list, integer, plain, rest_of
+from openreward_gym.chat.dialect import Dialect, assistant, opaque, total
+from openreward_gym.chat.plain import integer, json_text, rest_of
+from openreward_gym.jsonio import Json
 from openreward_gym.types import (
-    AssistantMessage,
     Block,
     ImageBlock,
-    Json,
     Message,
     OpaqueBlock,
     ReasoningItem,
@@ -23,46 +22,110 @@ from openreward_gym.types import (
     Usage,
 )
 
-_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+_OWN_TYPES = frozenset({"tool_use", "thinking", "redacted_thinking"})
 
 
-def from_anthropic(messages: Any, *, system: Any = None) -> list[Message]:
-    """Messages of a conversation: one, a list of them, or a whole `Message` answer, as dicts or SDK objects.
+class AnthropicDialect(Dialect):
+    """The format of Anthropic's messages API."""
 
-    Blocks of unknown types (what runs at the provider) are kept as `OpaqueBlock`s.
+    provider = "anthropic"
 
-    Args:
-        messages: What is read.
-        system: The system prompt, text or blocks; None for none.
+    def is_message(self, data: Mapping[str, Json]) -> bool:
+        content = data.get("content")
+        if "role" not in data or not isinstance(content, list):
+            return False
+        return data.get("type") == "message" or any(isinstance(part, dict) and self.is_part(part) for part in content)
 
-    Raises:
-        ValueError: A role is not of this format.
-        TypeError: It is no message at all.
-    """
-    found = [_message(item) for item in as_list(plain(messages))]
-    if system is not None:
-        found.insert(0, Message("system", tuple(_blocks(plain(system)))))
-    return found
+    def is_part(self, data: Mapping[str, Json]) -> bool:
+        kind = data.get("type")
+        return isinstance(kind, str) and kind in _OWN_TYPES
 
+    def read_message(self, data: Json) -> Message:
+        if not isinstance(data, Mapping):
+            raise TypeError(f"a message is a dictionary or an SDK object, not {type(data).__name__}")
+        role = data.get("role")
+        if role not in _ROLES:
+            raise ValueError(f"a message's role is user, assistant or system, not {role!r}")
+        blocks = self.read_content(data.get("content"))
+        if role != "assistant":
+            return Message(_ROLES[role], tuple(blocks), metadata=rest_of(data, "role", "content") or None)
+        usage = data.get("usage")
+        sampled = Sampled(_usage(usage) if usage else None, data.get("stop_reason"), model=data.get("model"))
+        return assistant(blocks, sampled, rest_of(data, "role", "content", "type", "model", "stop_reason", "usage"))
 
-def _message(data: Json) -> Message:
-    if not isinstance(data, Mapping):
-        raise TypeError(f"a message is a dictionary or an SDK's object, not {type(data).__name__}")
-    role = data.get("role")
-    if role not in _ROLES:
-        raise ValueError(f"a message's role is user, assistant or system, not {role!r}")
-    blocks = _blocks(data.get("content"))
-    if role != "assistant":
-        return Message(_ROLES[role], tuple(blocks), detail=rest_of(data, "role", "content") or None)
-    rest = rest_of(data, "role", "content", "type", "model", "stop_reason", "usage")
-    usage = data.get("usage")
-    sampled = Sampled(_usage(usage) if usage else None, data.get("stop_reason"), model=data.get("model"), metadata=rest or None)
-    return AssistantMessage(blocks, sampled=None if sampled == Sampled() else sampled)
+    def read_part(self, data: Json) -> list[Block]:
+        return [self._block(data)]
+
+    def _block(self, data: Json) -> Block:
+        if isinstance(data, str):
+            return TextBlock(data)
+        if not isinstance(data, Mapping):
+            return opaque(data)
+        kind = data.get("type")
+        if kind == "text" and isinstance(data.get("text"), str):
+            return TextBlock(data["text"], extra=self.keep(rest_of(data, "type", "text")))
+        if kind == "thinking":
+            rest = rest_of(data, "type", "thinking", "signature")
+            return ReasoningItem(data.get("thinking"), signature=data.get("signature"), extra=self.keep(rest))
+        if kind == "redacted_thinking":
+            return ReasoningItem(content_reference=data.get("data"), extra=self.keep({"type": kind}))
+        if kind == "tool_use" and isinstance(data.get("name"), str):
+            return self._call(data)
+        if kind == "tool_result":
+            content = data.get("content")
+            return ToolResult(
+                content if isinstance(content, str) else self.read_content(content),
+                str(data.get("tool_use_id") or ""),
+                is_error=bool(data.get("is_error")),
+                extra=self.keep(rest_of(data, "type", "tool_use_id", "content", "is_error")),
+            )
+        source = data.get("source")
+        if (
+            kind == "image"
+            and isinstance(source, Mapping)
+            and source.get("type") == "base64"
+            and isinstance(source.get("data"), str)
+        ):
+            mime_type = str(source.get("media_type", "image/png"))
+            return ImageBlock(source["data"], mime_type, extra=self.keep(rest_of(data, "type", "source")))
+        return opaque(data)
+
+    def _call(self, data: Mapping[str, Json]) -> ToolCall:
+        written = data.get("input")
+        arguments = dict(written) if isinstance(written, Mapping) else {} if written is None else None
+        text = None if arguments is not None else json_text(written)
+        rest = rest_of(data, "type", "id", "name", "input")
+        return ToolCall(data["name"], arguments, str(data.get("id") or ""), text, extra=self.keep(rest))
+
+    def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
+        return self.prompt_and_turns(messages, assistant_role="assistant", content_field="content")
+
+    def write_part(self, block: Block) -> dict[str, Json]:
+        if isinstance(block, OpaqueBlock):
+            return dict(block.raw)
+        rest = self.kept(block)
+        if isinstance(block, TextBlock):
+            return {"type": "text", "text": block.text, **rest}
+        if isinstance(block, ImageBlock):
+            return {"type": "image", "source": {"type": "base64", "media_type": block.mime_type, "data": block.data}, **rest}
+        if isinstance(block, ToolCall):
+            return {"type": "tool_use", "id": block.call_id, "name": block.name, "input": dict(block.arguments or {}), **rest}
+        if isinstance(block, ToolResult):
+            content = block.content if isinstance(block.content, str) else [self.write_part(part) for part in block.blocks]
+            error = {"is_error": True} if block.is_error else {}
+            return {"type": "tool_result", "tool_use_id": block.call_id, "content": content, **error, **rest}
+        if rest.get("type") == "redacted_thinking":
+            return {"type": "redacted_thinking", "data": block.content_reference}
+        if block.signature is not None:
+            return {"type": "thinking", "thinking": block.content or "", "signature": block.signature, **rest}
+        # The API refuses thinking without a signature, and the reasoning of other models has none.
+        return {"type": "text", "text": block.content or block.summary or ""}
 
 
 def _usage(usage: Json) -> Usage:
     cached = integer(usage, "cache_read_input_tokens")
-    # Anthropic counts what it read from or wrote to its cache apart from the other input.
+    # Anthropic counts tokens read from or written to its cache apart from the other input.
     return Usage(
         total(integer(usage, "input_tokens"), cached, integer(usage, "cache_creation_input_tokens")),
         integer(usage, "output_tokens"),
@@ -71,76 +134,34 @@ def _usage(usage: Json) -> Usage:
     )
 
 
-def _blocks(content: Json) -> list[Block]:
-    return blocks_in(content, block_of)
+def from_anthropic(messages: Any, *, system: Any = None) -> list[Message]:
+    """Read Anthropic messages: one, a list of them, or a whole `Message` answer, as dictionaries or SDK objects.
 
+    Blocks of unknown types, such as tools that run at the provider, are kept as `OpaqueBlock`s.
 
-def block_of(data: Json) -> Block:
-    """One block of a message's content."""
-    if isinstance(data, str):
-        return TextBlock(data)
-    if not isinstance(data, Mapping):
-        return opaque(data)
-    kind = data.get("type")
-    if kind == "text" and isinstance(data.get("text"), str):
-        return TextBlock(data["text"], extra=kept("anthropic", rest_of(data, "type", "text")))
-    if kind == "thinking":
-        rest = rest_of(data, "type", "thinking", "signature")
-        return ReasoningItem(data.get("thinking"), signature=data.get("signature"), extra=kept("anthropic", rest))
-    if kind == "redacted_thinking":
-        return ReasoningItem(content_reference=data.get("data"), extra=kept("anthropic", {"type": kind}))
-    if kind == "tool_use" and isinstance(data.get("name"), str):
-        rest = rest_of(data, "type", "id", "name", "input")
-        arguments = data.get("input")
-        given = dict(arguments) if isinstance(arguments, Mapping) else {} if arguments is None else None
-        text = None if given is not None else str(arguments)
-        return ToolCall(data["name"], given, str(data.get("id") or ""), text, extra=kept("anthropic", rest))
-    if kind == "tool_result":
-        content = data.get("content")
-        rest = rest_of(data, "type", "tool_use_id", "content", "is_error")
-        return ToolResult(
-            content if isinstance(content, str) else _blocks(content),
-            str(data.get("tool_use_id") or ""),
-            is_error=bool(data.get("is_error")),
-            extra=kept("anthropic", rest),
-        )
-    source = data.get("source")
-    if kind == "image" and isinstance(source, Mapping) and source.get("type") == "base64" and isinstance(source.get("data"), str):
-        rest = rest_of(data, "type", "source")
-        return ImageBlock(source["data"], str(source.get("media_type", "image/png")), extra=kept("anthropic", rest))
-    return opaque(data)
+    Args:
+        messages: The messages.
+        system: The system prompt, text or blocks; None if there is none.
+
+    Raises:
+        ValueError: A message has a role that the format does not have.
+        TypeError: A value is not a message.
+
+    Example:
+        >>> from_anthropic([{"role": "user", "content": "Hi"}], system="Be brief.")[0].text
+        'Be brief.'
+    """
+    return AnthropicDialect().read(messages, system=system)
 
 
 def to_anthropic(messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
-    """(system prompt, `messages`); neighbouring turns of one side become one, as the API wants them.
+    """Return (system prompt, `messages`). Neighbouring turns of one side are merged, as the API requires.
 
-    The system prompt is None where there is no system message; several are joined by a blank line.
+    The system prompt is None if there is no system message; several are joined by a blank line.
+
+    Example:
+        >>> from openreward_gym.types import UserMessage
+        >>> to_anthropic([UserMessage("Hi")])
+        (None, [{'role': 'user', 'content': [{'type': 'text', 'text': 'Hi'}]}])
     """
-
-    def write(message: Message) -> list[dict[str, Json]]:
-        return [to_block(block) for block in message.blocks]
-
-    return prompt_and_turns(messages, write, assistant_role="assistant", content_field="content")
-
-
-def to_block(block: Block) -> dict[str, Json]:
-    """One block in Anthropic's form."""
-    if isinstance(block, OpaqueBlock):
-        return dict(block.raw)
-    rest = given_back(block, "anthropic")
-    if isinstance(block, TextBlock):
-        return {"type": "text", "text": block.text, **rest}
-    if isinstance(block, ImageBlock):
-        return {"type": "image", "source": {"type": "base64", "media_type": block.mime_type, "data": block.data}, **rest}
-    if isinstance(block, ToolCall):
-        return {"type": "tool_use", "id": block.call_id, "name": block.name, "input": dict(block.arguments or {}), **rest}
-    if isinstance(block, ToolResult):
-        content = block.content if isinstance(block.content, str) else [to_block(part) for part in block.blocks]
-        error = {"is_error": True} if block.is_error else {}
-        return {"type": "tool_result", "tool_use_id": block.call_id, "content": content, **error, **rest}
-    if rest.get("type") == "redacted_thinking":
-        return {"type": "redacted_thinking", "data": block.content_reference}
-    if block.signature is not None:
-        return {"type": "thinking", "thinking": block.content or "", "signature": block.signature, **rest}
-    # Thoughts of another model carry no signature, and the API refuses thinking without one.
-    return {"type": "text", "text": block.content or block.summary or ""}
+    return AnthropicDialect().write(messages)

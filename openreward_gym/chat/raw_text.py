@@ -1,29 +1,43 @@
-"""Tool calls in a model's raw text, for models that are sampled without a server that finds their calls.
+"""Tool calls in a model's raw text, for models that are sampled without a server that parses their calls.
 
 Formats, by name:
 
     tool_call   Hermes, Qwen: <tool_call>{"name": ..., "arguments": {...}}</tool_call>, one call or several in each
     function    Qwen-Coder: <function=NAME><parameter=KEY>VALUE</parameter></function>, inside <tool_call> or not;
                 Llama's own: <function=NAME>{...}</function>
-    llama       <|python_tag|>{"name": ..., "parameters": {...}}, several parted by ";"
+    llama       <|python_tag|>{"name": ..., "parameters": {...}}, several separated by ";"
     json        the whole text, or a fenced block of it, is a call or a list of calls
 
-What cannot be read is a call too: a malformed one, which an env answers with an error for the model to read.
+A call that cannot be parsed becomes a malformed call, which an env answers with an error for the model to read.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from openreward_gym.types import AssistantMessage, Block, Json, ReasoningItem, TextBlock, ToolCall, ToolSpec
+from openreward_gym.chat.dialect import Dialect, content_of
+from openreward_gym.chat.plain import rest_of
+from openreward_gym.jsonio import Json
+from openreward_gym.types import (
+    AssistantMessage,
+    Block,
+    Message,
+    ReasoningItem,
+    Role,
+    TextBlock,
+    ToolCall,
+    ToolSpec,
+    text_of,
+)
 
 MAX_CALLS = 128
-"""A message that seems to have more calls than this comes from a model that repeats itself: its rest stays text."""
+"""A message that seems to have more calls comes from a model that repeats itself: the text after these calls stays text."""
 
 FORMATS = ("tool_call", "function", "llama", "json")
 
+_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 _MARKERS = {"tool_call": "<tool_call>", "function": "<function=", "llama": "<|python_tag|>"}
 _END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "</s>")
 _TOOL_CALL_TAG = re.compile("</?tool_call>")
@@ -34,22 +48,77 @@ _DECODER = json.JSONDecoder(strict=False)
 _ARGUMENTS = ("arguments", "parameters", "input", "args")
 
 
+class RawTextDialect(Dialect):
+    """Chat messages whose content is text alone: reasoning (`<think>`) and tool calls are inside the assistant's text.
+
+    Args:
+        formats: The formats of calls to look for. Calls are written in Hermes's format (`tool_call`).
+        tools: The tools there are. Their schemas tell which parameters of `<parameter=KEY>` are not text.
+
+    Example:
+        >>> message = RawTextDialect().read_message('<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>')
+        >>> message.tool_calls[0].arguments
+        {'a': 1}
+    """
+
+    provider = "raw_text"
+
+    def __init__(self, formats: Sequence[str] = FORMATS, tools: Sequence[ToolSpec] = ()) -> None:
+        self._marked = [name for name in formats if name in _MARKERS]
+        self._reads_json = "json" in formats
+        self._schemas = {tool.name: tool.input_schema or {} for tool in tools}
+
+    def is_message(self, data: Mapping[str, Json]) -> bool:
+        return data.get("role") in _ROLES and isinstance(data.get("content"), str)
+
+    def is_part(self, data: Mapping[str, Json]) -> bool:
+        return False
+
+    def read_message(self, data: Json) -> Message:
+        """Read the text of an assistant's turn, or a message as `{"role", "content"}`."""
+        if isinstance(data, str):
+            return AssistantMessage(self.read_part(data))
+        if not isinstance(data, Mapping) or not self.is_message(data):
+            raise TypeError(f"a message is text or {{'role', 'content'}} with a text as its content, not {data!r:.200}")
+        if data["role"] == "assistant":
+            return AssistantMessage(self.read_part(data["content"]))
+        return Message(_ROLES[data["role"]], (TextBlock(data["content"]),), metadata=rest_of(data, "role", "content") or None)
+
+    def read_part(self, data: Json) -> list[Block]:
+        reasoning, answer = _split_reasoning(_without_end_tokens(data))
+        blocks = list(_marked_blocks(answer, self._marked, self._schemas))
+        if self._reads_json and not any(isinstance(block, ToolCall) for block in blocks):
+            blocks = list(_json_blocks(answer)) or blocks
+        return [ReasoningItem(reasoning), *blocks] if reasoning else blocks
+
+    def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
+        return None, [
+            {"role": message.role, "content": "\n".join(self.write_part(block)["text"] for block in content_of(message))}
+            for message in messages
+        ]
+
+    def write_part(self, block: Block) -> dict[str, Json]:
+        if isinstance(block, ReasoningItem):
+            return {"text": f"<think>\n{block.content or block.summary or ''}\n</think>\n"}
+        if isinstance(block, ToolCall):
+            call = f'{{"name": {json.dumps(block.name, ensure_ascii=False)}, "arguments": {block.arguments_json}}}'
+            return {"text": f"<tool_call>\n{call}\n</tool_call>"}
+        return {"text": text_of([block])}
+
+
 def from_raw_text(text: str, *, formats: Sequence[str] = FORMATS, tools: Sequence[ToolSpec] = ()) -> AssistantMessage:
-    """What a model wrote, with its reasoning (`<think>`) and its tool calls found; text around them stays text, in its order.
+    """Read a model's text: its reasoning (`<think>`), its tool calls, and the text around them, in order.
 
     Args:
         text: The model's text, with or without its special tokens.
-        formats: The formats that are looked for.
-        tools: The tools there are; their schemas say which parameters of `<parameter=KEY>` are not text.
+        formats: The formats of calls to look for; see `FORMATS`.
+        tools: The tools there are. Their schemas tell which parameters of `<parameter=KEY>` are not text.
+
+    Example:
+        >>> from_raw_text('I look. <tool_call>{"name": "ls", "arguments": {}}</tool_call>').text
+        'I look.'
     """
-    reasoning, said = _split_reasoning(_without_end_tokens(text))
-    blocks: list[Block] = [ReasoningItem(reasoning)] if reasoning else []
-    schemas = {tool.name: tool.input_schema or {} for tool in tools}
-    marked = [name for name in formats if name in _MARKERS]
-    found = list(_marked_blocks(said, marked, schemas))
-    if "json" in formats and not any(isinstance(block, ToolCall) for block in found):
-        found = list(_json_blocks(said)) or found
-    return AssistantMessage(blocks + found)
+    return AssistantMessage(RawTextDialect(formats, tools).read_part(text))
 
 
 def _without_end_tokens(text: str) -> str:
@@ -60,7 +129,7 @@ def _without_end_tokens(text: str) -> str:
 
 
 def _split_reasoning(text: str) -> tuple[str, str]:
-    """(reasoning, the rest). The opening tag may be the prompt's; where the closing one is missing, all is reasoning."""
+    """Return (reasoning, answer). The opening tag may be in the prompt. Without a closing tag all of the text is reasoning."""
     opened = text.lstrip().startswith("<think>")
     before, closing, after = text.partition("</think>")
     if not closing and not opened:
@@ -96,7 +165,7 @@ def _marked_blocks(text: str, formats: Sequence[str], schemas: Mapping[str, Mapp
 
 
 def _tool_call(text: str, start: int, schemas: Mapping[str, Mapping[str, Json]]) -> tuple[list[ToolCall], int]:
-    """The calls after a <tool_call>, and where what follows begins."""
+    """Return the calls after a <tool_call>, and the position after them."""
     if text[start : start + 200].lstrip()[:1] in ("{", "["):
         return _json_calls(text, start, "tool_call>")
     tag = _TOOL_CALL_TAG.search(text, start)
@@ -107,29 +176,29 @@ def _tool_call(text: str, start: int, schemas: Mapping[str, Mapping[str, Json]])
 
 
 def _function(body: str, closed: bool, schemas: Mapping[str, Mapping[str, Json]]) -> ToolCall:
-    """The call of `<function=` + body; one that was cut off is malformed, for what it would do is not known."""
-    name, bracket, rest = body.partition(">")
+    """Read the call of `<function=` + `body`. A call that was cut off is malformed, because its full effect is not known."""
+    name, bracket, written = body.partition(">")
     name = name.strip().strip("\"'")
     if not bracket or not closed:
-        return ToolCall(name, content=rest.strip() or body)
-    if rest.lstrip().startswith("{"):
-        return ToolCall(name, content=rest.strip())
+        return ToolCall(name, content=written.strip() or body)
+    if written.lstrip().startswith("{"):
+        return ToolCall(name, content=written.strip())
     properties = schemas.get(name, {}).get("properties", {})
     arguments: dict[str, Json] = {}
-    for part in rest.split("<parameter=")[1:]:
+    for part in written.split("<parameter=")[1:]:
         key, bracket, value = part.partition(">")
         value, end, _ = value.rpartition("</parameter>")
         if not bracket or not end:
-            return ToolCall(name, content=rest.strip())
+            return ToolCall(name, content=written.strip())
         value = value.removeprefix("\n").removesuffix("\n")
         arguments[key.strip()] = _typed(value, properties.get(key.strip()) if isinstance(properties, Mapping) else None)
-    if rest.partition("<parameter=")[0].strip():
-        return ToolCall(name, content=rest.strip())
+    if written.partition("<parameter=")[0].strip():
+        return ToolCall(name, content=written.strip())
     return ToolCall(name, arguments)
 
 
 def _typed(value: str, schema: Json) -> Json:
-    """A parameter's text as the schema wants it: JSON where it may not be text, text where it may or where nothing is known."""
+    """Return a parameter as its schema says: parsed as JSON if it cannot be a string, as text if it can or has no schema."""
     if not isinstance(schema, Mapping) or '"string"' in json.dumps(schema.get("type", schema), default=str):
         return value
     try:
@@ -139,20 +208,20 @@ def _typed(value: str, schema: Json) -> Json:
 
 
 def _json_calls(text: str, start: int, tag: str) -> tuple[list[ToolCall], int]:
-    """The calls of JSON at `start` and where they end: objects or lists, one or several, parted by blanks, commas, semicolons.
+    """Return the calls written as JSON from `start` on, and the position after them.
 
-    They go on to the end of the text or, where `tag` is given, to `</` + tag or the next `<` + tag. It is found by
-    reading the JSON, so that a text within it may hold a tag.
+    The calls are objects or lists, separated by blanks, commas or semicolons, up to the end of the text or, with a `tag`, to
+    `</` + tag or the next `<` + tag. The end is found by parsing the JSON, because a string in it may contain a tag.
     """
     calls: list[ToolCall] = []
     while True:
-        start = _BETWEEN.match(text, start).end()  # type: ignore[union-attr]  # it matches nothing as well
+        start = _BETWEEN.match(text, start).end()  # type: ignore[union-attr]  # the pattern also matches the empty string
         if tag and text.startswith(f"</{tag}", start):
             return calls, start + len(tag) + 2
         if start == len(text) or len(calls) >= MAX_CALLS or (tag and text.startswith(f"<{tag}", start)):
             return calls, start
         if calls and not tag and text[start] not in "{[":
-            return calls, start  # what is said after them
+            return calls, start  # text follows the calls
         try:
             value, start = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
@@ -164,28 +233,28 @@ def _json_calls(text: str, start: int, tag: str) -> tuple[list[ToolCall], int]:
 
 
 def _json_blocks(text: str) -> Iterator[Block]:
-    """Text and calls where the whole text, or fenced blocks of it, are calls; nothing where none is."""
-    whole = _calls_only(text)
-    if whole:
-        yield from whole
+    """Yield text and calls if the whole text, or fenced blocks of it, are calls; else yield nothing."""
+    calls = _calls_only(text)
+    if calls:
+        yield from calls
         return
-    found: list[Block] = []
+    blocks: list[Block] = []
     position = searched = 0
     while fence := _FENCE.search(text, searched):
         end = text.find("\n```", fence.end() - 1)
         if end < 0:
             break
         searched = end + len("\n```")
-        inside = _calls_only(text[fence.end() : end])
-        if inside:
-            found += [*_text(text[position : fence.start()]), *inside]
+        calls = _calls_only(text[fence.end() : end])
+        if calls:
+            blocks += [*_text(text[position : fence.start()]), *calls]
             position = searched
-    if found:
-        yield from [*found, *_text(text[position:])]
+    if blocks:
+        yield from [*blocks, *_text(text[position:])]
 
 
 def _calls_only(text: str) -> list[ToolCall]:
-    """The calls of a text that is nothing but calls; else none. Data that only looks like JSON is an answer, not a call."""
+    """Return the calls of a text that consists of calls; else an empty list. JSON that is not a call is an answer in text."""
     if text.lstrip()[:1] not in ("{", "["):
         return []
     text, position, calls = text.strip(), 0, []
@@ -199,12 +268,12 @@ def _calls_only(text: str) -> list[ToolCall]:
             if call is None or not (set(_ARGUMENTS) & item.keys() or "function" in item):
                 return []
             calls.append(call)
-        position = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]  # it matches nothing as well
+        position = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]  # the pattern also matches the empty string
     return calls
 
 
 def _call(value: Json) -> ToolCall | None:
-    """The call that a JSON value says; None where it names none. Arguments that are no object make it a malformed one."""
+    """Read a call from a JSON value; None if the value names no tool. Arguments that are not an object make it malformed."""
     if not isinstance(value, dict):
         return None
     inner = value.get("function")

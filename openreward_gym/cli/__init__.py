@@ -20,7 +20,7 @@ from openreward_gym.cli.collecting import collect
 from openreward_gym.cli.environments import check, serve, tasks
 from openreward_gym.cli.exporting import Sectioned, export
 from openreward_gym.cli.options import FAILED, USAGE, check_folder
-from openreward_gym.cli.runs import import_rollouts, merge, report, upload
+from openreward_gym.cli.runs import ImportCommand, import_rollouts, merge, report, upload
 from openreward_gym.cli.viewing import view
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 
@@ -75,7 +75,7 @@ def _add(command: Callable[..., None], name: str | None = None, cls: type[TyperC
 for _command in (demo, serve, tasks, check, collect, report, merge):
     _add(_command)
 _add(export, cls=Sectioned)
-_add(import_rollouts, "import")
+_add(import_rollouts, "import", cls=ImportCommand)
 _add(upload)
 _add(view)
 

@@ -7,15 +7,16 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from openreward_gym.cli.options import FAILED, INCOMPLETE, AsJson, Run, check_folder
 from openreward_gym.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from openreward_gym.platform.upload import UploadReport
+    from openreward_gym.platform import UploadReport
 
 SHOWN_DAMAGES = 20
 SAY_S = 10.0
@@ -103,12 +104,23 @@ def merge(
         raise typer.Exit(INCOMPLETE)
 
 
+class ImportCommand(TyperCommand):
+    """The command `import`. Its help lists the importers, those of other distributions among them."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        # Only here: finding other distributions takes too long for every start of the program.
+        from openreward_gym.importers import names
+
+        for param in self.params:
+            if param.name == "source":
+                param.help = f"{param.help} One of {', '.join(names())}."  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
 def import_rollouts(
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="SYSTEM", help="nemo-gym, openreward, openai-chat, trl, verifiers, inspect or firehorse.", show_default=False
-        ),
+        typer.Argument(metavar="SYSTEM", help="The system that wrote the rollouts.", show_default=False),
     ],
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="The file or folder; of openreward, the run's id or name.", show_default=False)
@@ -151,7 +163,7 @@ def upload(
 
     Example: openreward-gym upload runs/first
     """
-    from openreward_gym.platform.upload import upload as send
+    from openreward_gym.platform import upload as send
 
     done = send(run, base_url=base_url, on_progress=_Waiting())
     print(done)

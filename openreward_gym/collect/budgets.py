@@ -8,24 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, slots=True)
-class RetryBudget:
-    """What one unit may spend on one kind of failure.
-
-    Attributes:
-        attempts: Most attempts that may end so; 1 never tries again.
-        first_wait_s, longest_wait_s: Between two attempts lies a random time of up to `first_wait_s`, doubled with each
-            failure of the kind, and never more than `longest_wait_s` (full jitter: what failed together does not come back
-            together).
-        deadline_s: Seconds from the unit's first failure after which it is not tried again.
-    """
-
-    attempts: int
-    first_wait_s: float = 0.5
-    longest_wait_s: float = 30.0
-    deadline_s: float = 600.0
-
+from openreward_gym.options import RetryBudget
 
 BUDGETS: Mapping[str, RetryBudget] = {
     "unreachable": RetryBudget(12, first_wait_s=1.0, deadline_s=300.0),

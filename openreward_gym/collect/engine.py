@@ -24,7 +24,7 @@ from openreward_gym.collect.schedule import Schedule
 from openreward_gym.collect.stopping import Stop
 from openreward_gym.collect.uploading import Uploading
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
-from openreward_gym.platform.upload import UploadReport
+from openreward_gym.platform import UploadReport
 from openreward_gym.reports.summary import Summary, summarize
 from openreward_gym.store.failure import Failure
 from openreward_gym.store.store import RolloutStore

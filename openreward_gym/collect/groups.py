@@ -15,7 +15,7 @@ from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.tasks import TaskRequest
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.protocol.session import GroupCandidate, GroupScore
+from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 from openreward_gym.reports.statistics import mean
 from openreward_gym.store.groups import SCHEMA, Group, read_groups
 from openreward_gym.store.store import RolloutStore

@@ -12,7 +12,7 @@ from openreward_gym.collect.budgets import RetryBudget
 from openreward_gym.collect.groups import Advantage
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.platform.runs import Platform
+from openreward_gym.platform.client import Platform
 from openreward_gym.policies import EpisodicPolicy, Policy, policy_name, policy_settings
 from openreward_gym.types.conversion import origin_of
 

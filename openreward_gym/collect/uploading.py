@@ -7,7 +7,7 @@ import asyncio
 from openreward_gym.collect.plan import Plan
 from openreward_gym.collect.progress import Reporter
 from openreward_gym.collect.stopping import Stop
-from openreward_gym.platform.upload import Uploader, UploadReport
+from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.store.store import RolloutStore
 
 PATIENCE_S = 60.0

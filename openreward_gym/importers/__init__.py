@@ -1,5 +1,10 @@
-"""Other systems' rollouts. Each module has `read(path)`, which yields a `Rollout` for each record, or the `Damage` that
-kept it from being read; `import_run` brings them into a run.
+"""Importers: the records of other systems, read as rollouts.
+
+Each module has a function `read(path)` that yields a `Rollout` for each record, or the `Damage` that says why the record
+could not be read. Another distribution adds an importer by offering such a function in its `pyproject.toml`:
+
+    [project.entry-points."openreward_gym.importers"]
+    my-system = "my_package.my_system:read"
 """
 
 from __future__ import annotations
@@ -8,33 +13,55 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol, cast
 
+from openreward_gym import plugins
 from openreward_gym.errors import ConfigurationError, StoreError
-from openreward_gym.store.damage import Damage
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.store import Damage, RolloutStore
+from openreward_gym.types import Rollout
 
-SOURCES = {
-    "nemo-gym": "nemo_gym",
-    "openreward": "openreward",
-    "openai-chat": "openai_chat",
-    "trl": "trl",
-    "verifiers": "verifiers",
-    "inspect": "inspect_logs",
-    "firehorse": "firehorse",
-}
-"""The names by which the sources go, and their modules."""
+__all__ = ["GROUP", "ImportReport", "Importer", "find", "import_run", "names", "read"]
+
+GROUP = "openreward_gym.importers"
+"""The group of entry points in which other distributions offer importers."""
+
+# The importers of this package: their names and modules.
+_MODULES = MappingProxyType(
+    {
+        "nemo-gym": "nemo_gym",
+        "openreward": "openreward",
+        "openai-chat": "openai_chat",
+        "trl": "trl",
+        "verifiers": "verifiers",
+        "inspect": "inspect_logs",
+        "firehorse": "firehorse",
+    }
+)
+
+
+class Importer(Protocol):
+    """A function that reads the records of one system.
+
+    It yields a `Rollout` for each record, with the origin of each message as far as the source tells it, and a `Damage` for
+    each record that it cannot read. It raises StoreError if there is nothing at `path`.
+    """
+
+    def __call__(self, path: str, **options: Any) -> Iterator[Rollout | Damage]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What became of an import.
+    """The result of an import.
 
     Attributes:
-        imported: Rollouts that were written.
-        known: Rollouts that the run had already (an import can be repeated).
-        damages: What could not be read.
+        imported: Number of rollouts that were written.
+        known: Number of rollouts that the run already had. An import can be repeated.
+        damages: The records that could not be read.
+
+    Example:
+        >>> ImportReport(imported=3, known=0, damages=()).imported
+        3
     """
 
     imported: int
@@ -42,18 +69,53 @@ class ImportReport:
     damages: tuple[Damage, ...]
 
 
-def read(source: str, path: str | os.PathLike[str], **options: Any) -> Iterator[Rollout | Damage]:
-    """The rollouts of another system.
+def names() -> tuple[str, ...]:
+    """Return the names of all importers: those of this package first, then those of other distributions.
+
+    Example:
+        >>> names()[:3]
+        ('nemo-gym', 'openreward', 'openai-chat')
+    """
+    return (*_MODULES, *(name for name in plugins.names(GROUP) if name not in _MODULES))
+
+
+def find(name: str) -> Importer:
+    """Return the importer of a system.
 
     Raises:
-        ConfigurationError: There is no such source.
-        StoreError: There is nothing at `path`.
+        ConfigurationError: There is no importer of that name, or it is another distribution's and cannot be imported.
     """
-    if source not in SOURCES:
-        raise ConfigurationError(f"no source {source!r}: there are {', '.join(SOURCES)}")
-    module = importlib.import_module(f"{__name__}.{SOURCES[source]}")
-    found: Iterator[Rollout | Damage] = module.read(path, **options)
-    return found
+    if name in _MODULES:
+        return cast(Importer, importlib.import_module(f"{__name__}.{_MODULES[name]}").read)
+    importer = plugins.find(GROUP, name)
+    if importer is None:
+        raise ConfigurationError(f"there is no importer {name!r}; the importers are {', '.join(names())}")
+    if not callable(importer):
+        raise ConfigurationError(
+            f"the importer {name!r} is a {type(importer).__name__} object, but has to be a function: mend its entry point"
+        )
+    return importer
+
+
+def read(source: str, path: str | os.PathLike[str], **options: Any) -> Iterator[Rollout | Damage]:
+    """Yield the rollouts of another system, and a `Damage` for each record that cannot be read.
+
+    Args:
+        source: The name of the system; see `names`.
+        path: The file or folder. For "openreward": the run's id or name.
+        **options: Further arguments of the system's importer.
+
+    Raises:
+        ConfigurationError: There is no importer of that name.
+        StoreError: There is nothing at `path`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("chats.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}')
+        >>> [rollout.messages[0].text for rollout in read("openai-chat", "chats.jsonl")]
+        ['Hi']
+    """
+    return find(source)(os.fspath(path), **options)
 
 
 def import_run(
@@ -65,35 +127,36 @@ def import_run(
     on_damage: Callable[[Damage], None] | None = None,
     **options: Any,
 ) -> ImportReport:
-    """Bring another system's rollouts into a run, which may exist: what it has already is not written again.
+    """Write the rollouts of another system into a run. Rollouts that an existing run already has are not written again.
 
     Args:
-        source: One of `SOURCES`.
-        path: The file or folder; of "openreward", the run's id or name.
+        source: The name of the system; see `names`.
+        path: The file or folder. For "openreward": the run's id or name.
         output: The run's folder.
-        run: The run's name; the folder's by default.
-        on_damage: Called with each piece that could not be read, when it is met.
-        **options: Further arguments of the source's `read`.
+        run: The run's name; the folder's name by default.
+        on_damage: Called with each record that cannot be read, when it is met.
+        **options: Further arguments of the system's importer.
 
     Raises:
-        ConfigurationError, StoreError: As `read`; or the run cannot be written.
+        ConfigurationError: There is no importer of that name.
+        StoreError: There is nothing at `path`, or the run cannot be written.
     """
     damages: list[Damage] = []
     imported = known = 0
     with RolloutStore(output, run=run) as store:
         try:
-            there = set(store.ids())
+            known_ids = set(store.ids())
         except StoreError:
-            there = set()
+            known_ids = set()
         for item in read(source, path, **options):
             if isinstance(item, Damage):
                 damages.append(item)
                 if on_damage is not None:
                     on_damage(item)
-            elif item.id in there:
+            elif item.id in known_ids:
                 known += 1
             else:
                 store.append(item)
-                there.add(item.id)
+                known_ids.add(item.id)
                 imported += 1
     return ImportReport(imported, known, tuple(damages))

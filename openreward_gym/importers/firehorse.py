@@ -1,40 +1,46 @@
-"""Trials of firehorse, OpenReward's own agent harness: `trial_*.jsonl`, an event a line, a file a trial.
+"""Trials of firehorse, OpenReward's own agent harness: `trial_*.jsonl`, a file per trial, an event per line.
 
-Its agents write what was said in their providers' own forms (`raw`), or as `text_content`, `reasoning_content` and
-`tool_calls`; tools' results are events of their own, and the last line sums the trial up.
+Its agents log messages in the formats of their providers (`raw`), or as `text_content`, `reasoning_content` and
+`tool_calls`. The results of tools are events of their own, and the last line summarises the trial.
+
+Origin: the agent's messages are the policy's. The prompts are given, and tools and users after the agent's first message
+are the environment.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from openreward_gym.chat.action import parse_action
-from openreward_gym.chat.anthropic import from_anthropic
+from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, parse_action
 from openreward_gym.chat.plain import json_text
-from openreward_gym.chat.responses import blocks_of
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, identity, lines, reason_of
-from openreward_gym.recording.turns import joined
-from openreward_gym.store.damage import Damage
-from openreward_gym.types import AssistantMessage, Json, Message, ToolCall
-from openreward_gym.types.conversion import message_records, total_reward
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    MessageRecord,
+from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, lines, object_in, reason_of, with_origins
+from openreward_gym.jsonio import Json
+from openreward_gym.store import Damage
+from openreward_gym.types import (
+    AssistantMessage,
+    Message,
     Rollout,
-    TaskRecord,
-    TextPart,
-    TokenUsage,
-    ToolCallPart,
+    RolloutEnvironment,
+    Sampled,
+    SystemMessage,
+    Task,
+    ToolCall,
+    ToolMessage,
+    Usage,
+    UserMessage,
+    join_turns,
+    split_results,
     task_id,
 )
+from openreward_gym.types.rollout import total_reward
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """The trial of a file, or all trials of a folder, by name. A damaged line is reported and the rest of its trial kept.
+    """Yield the trial of a file, or all trials of a folder, by name. A damaged line is reported, and its trial read without it.
 
     Raises:
         StoreError: A file cannot be read, or there is no trial in the folder.
@@ -48,124 +54,112 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
 
 
 def _read_trial(file: Path) -> Iterator[Rollout | Damage]:
-    events: list[tuple[int, Mapping[str, Json]]] = []
+    messages: list[Message] = []
+    facts: dict[str, Json] = {}
     content = b""
     for number, line in lines(file):
         try:
-            event = json.loads(line)
-            if not isinstance(event, dict) or "type" not in event:
+            event = object_in(line)
+            if not isinstance(event.get("type"), str):
                 raise ValueError('no "type": this is not an event of firehorse')
-            events.append((number, event))
             content += line
-        except (RecursionError, *UNREADABLE) as error:
-            yield Damage(number, reason_of(error), str(file))
-    messages: list[MessageRecord] = []
-    for number, event in events:
-        try:
-            messages += _answered(messages, event) if event["type"] == "tool_results" else _records(event)
+            messages += _results(messages, event) if event["type"] == "tool_results" else _messages(event)
+            if event["type"].startswith("openreward_"):
+                facts |= event
         except UNREADABLE as error:
             yield Damage(number, reason_of(error), str(file))
     if messages:
-        facts = {key: value for _, event in events for key, value in event.items() if event["type"].startswith("openreward_")}
-        yield _rollout(file, identity(content, 0), joined(messages), facts)
+        try:
+            yield checked(_rollout(file, identity(content, 0), with_origins(join_turns(messages)), facts))
+        except UNREADABLE as error:
+            yield Damage(0, reason_of(error), str(file))
 
 
-def _records(event: Mapping[str, Json]) -> list[MessageRecord]:
-    """What one event says; none for compactions, raw lines of a harness and the like."""
+def _messages(event: Mapping[str, Json]) -> list[Message]:
+    """Return the messages of one event. Compactions, raw lines of a harness and the like have none."""
     kind = event["type"]
     if kind == "openreward_prompt":
         system, prompt = event.get("system_prompt"), event.get("environment_prompt")
-        records = [_text("system", system)] if system and system != "default" else []
-        return [*records, *([_text("user", prompt)] if prompt else [])]
+        messages: list[Message] = [SystemMessage(str(system))] if system and system != "default" else []
+        return [*messages, *([UserMessage(str(prompt))] if prompt else [])]
     if kind in ("system", "user") and isinstance(event.get("content"), str):
-        return [_text(kind, event["content"])]
+        return [SystemMessage(event["content"]) if kind == "system" else UserMessage(event["content"])]
     if kind == "assistant":
-        return _assistant(event)
+        return [_assistant(event)]
     if kind == "tool_call":
-        name, arguments = event.get("tool_name") or event.get("name") or "", event.get("arguments")
-        given = arguments if isinstance(arguments, dict) else None
-        written = None if given is not None else json_text(arguments if arguments is not None else {})
-        call = ToolCallPart(id=str(event.get("call_id") or ""), name=name, input=given, input_text=written)
-        return [MessageRecord(role="assistant", blocks=[call])]
-    if kind == "tool_result":
-        return [_result(event)]
-    return []
+        return [AssistantMessage([_call({"name": event.get("tool_name") or event.get("name") or "", **event})])]
+    return [_result(event)] if kind == "tool_result" else []
 
 
-def _answered(messages: list[MessageRecord], event: Mapping[str, Json]) -> list[MessageRecord]:
-    """Results as the model was given them; what each was worth was an event of its own before, without its words."""
-    records = [record for message in from_anthropic(event["raw"]) for record in message_records(message)]
-    for record in records:
-        for worth in [m for m in messages if m.role == "tool" and m.tool_call_id == record.tool_call_id and not m.text]:
-            record.reward, record.finished, record.name = worth.reward, worth.finished, worth.name
+def _results(messages: list[Message], event: Mapping[str, Json]) -> list[Message]:
+    """Return results as the model read them. Their rewards were logged before, in events without a text: these are removed."""
+    results = [result for message in from_anthropic(event["raw"]) for result in split_results(message)]
+    for number, result in enumerate(results):
+        for worth in [m for m in messages if m.role == "tool" and m.call_id == result.call_id and not m.text]:
+            results[number] = results[number].replace(reward=worth.reward, finished=worth.finished, name=worth.name)
             messages.remove(worth)
-    return records
+    return results
 
 
-def _text(role: Json, text: Json) -> MessageRecord:
-    return MessageRecord(role=role, blocks=[TextPart(text=str(text))])
-
-
-def _assistant(event: Mapping[str, Json]) -> list[MessageRecord]:
+def _assistant(event: Mapping[str, Json]) -> Message:
     raw = event.get("raw")
-    message: Message
     if isinstance(raw, list):
-        message = AssistantMessage([block for item in raw for block in blocks_of(item)])
+        (message,) = OpenAIResponsesDialect().read(raw)
     elif raw:
         message = parse_action({"role": "assistant", **raw})
     else:
         calls = [_call(call) for call in event.get("tool_calls") or ()]
         message = AssistantMessage(event.get("text_content") or "", calls, reasoning=event.get("reasoning_content"))
-    records = message_records(message)
-    tokens = {name: event.get(name) for name in ("input_tokens", "output_tokens") if isinstance(event.get(name), int)}
-    if tokens:
-        records[-1].usage = TokenUsage(**tokens)
-    return records
+    tokens = _tokens(event)
+    if tokens is not None:
+        sampled = message.sampled or Sampled()
+        message = message.replace(sampled=dataclasses.replace(sampled, usage=tokens))
+    return message
 
 
 def _call(call: Mapping[str, Json]) -> ToolCall:
-    arguments = call.get("arguments") or {}
+    arguments = call.get("arguments")
     call_id = str(call.get("id") or call.get("call_id") or "")
-    if isinstance(arguments, str):
-        return ToolCall(call["name"], call_id=call_id, content=arguments)
-    return ToolCall(call["name"], arguments, call_id)
+    if arguments is None or isinstance(arguments, Mapping):
+        return ToolCall(call["name"], arguments or {}, call_id)
+    return ToolCall(call["name"], call_id=call_id, content=json_text(arguments))
 
 
-def _result(event: Mapping[str, Json]) -> MessageRecord:
-    given = event.get("raw")
-    raw: Mapping[str, Json] = given if isinstance(given, Mapping) else {}
+def _result(event: Mapping[str, Json]) -> Message:
+    raw = event["raw"] if isinstance(event.get("raw"), Mapping) else {}
     output = event.get("output") or raw.get("output") or raw.get("content") or ""
     ids = [part.get(name) for part in (event, raw) for name in ("call_id", "tool_call_id", "tool_use_id")]
-    call_id = next((str(value) for value in ids if value), None)
     reward = event.get("reward")
-    return MessageRecord(
-        role="tool",
-        blocks=[TextPart(text=json_text(output))],
-        tool_call_id=call_id,
-        name=event.get("tool_name"),
+    return ToolMessage(
+        json_text(output),
+        next((str(value) for value in ids if value), None),
+        event.get("tool_name"),
         reward=None if reward is None else float(reward),
         finished=bool(event.get("finished")),
     )
 
 
-def _rollout(file: Path, trial_id: str, messages: list[MessageRecord], facts: Mapping[str, Json]) -> Rollout:
-    reward, final_reward = total_reward(message.reward for message in messages)
-    told = facts.get("final_reward", facts.get("reward"))
-    if reward is None and told is not None:
-        reward = final_reward = float(told)
+def _tokens(data: Mapping[str, Json]) -> Usage | None:
+    tokens = {name: data[name] for name in ("input_tokens", "output_tokens") if isinstance(data.get(name), int)}
+    return Usage(**tokens) if tokens else None
+
+
+def _rollout(file: Path, trial_id: str, messages: list[Message], facts: Mapping[str, Json]) -> Rollout:
+    reward, final_reward = total_reward(messages)
+    summary_reward = facts.get("final_reward", facts.get("reward"))
+    if reward is None and summary_reward is not None:
+        reward = final_reward = float(summary_reward)
     finished = bool(facts.get("finished")) or any(message.finished for message in messages)
     environment, split = str(facts.get("env") or facts.get("environment") or ""), facts.get("split")
     spec, index = facts.get("task_spec"), facts.get("task_index")
     usage = facts.get("usage") or {}
-    tokens = {name: usage[name] for name in ("input_tokens", "output_tokens") if isinstance(usage.get(name), int)}
-    known = spec is not None or index is not None
-    task = task_id(environment, split, spec, index) if known else task_id(environment, split, {"file": file.stem})
+    task = task_id(environment, split, {"file": file.stem} if spec is None and index is None else spec, index)
     return Rollout(
         id=str(facts.get("rollout_id") or trial_id),
         run=str(facts.get("run_name") or ""),
         name=file.stem,
-        environment=EnvironmentRecord(name=environment, split=split),
-        task=TaskRecord(id=task, index=index, spec=spec if isinstance(spec, dict) else None),
+        environment=RolloutEnvironment(name=environment, split=split),
+        task=Task(index=index, spec=spec if isinstance(spec, dict) else None, id=task),
         group=task,
         model={"name": facts["model"]} if facts.get("model") else None,
         messages=messages,
@@ -174,7 +168,7 @@ def _rollout(file: Path, trial_id: str, messages: list[MessageRecord], facts: Ma
         status="completed" if finished else "error" if facts.get("error") else "cancelled",
         stop_reason="finished" if finished else "",
         error=None if facts.get("error") is None else str(facts["error"]),
-        usage=TokenUsage(**tokens) if tokens else None,
+        usage=_tokens(usage),
         cost_usd=usage.get("cost_usd"),
         metadata={
             "firehorse": {key: value for key, value in facts.items() if key not in ("system_prompt", "environment_prompt")}

@@ -1,9 +1,11 @@
-"""NeMo Gym's rollouts (`ng_collect_rollouts`), read and written.
+"""Rollouts of NeMo Gym (`ng_collect_rollouts`), read and written.
 
-A line has `responses_create_params` (what the model was asked: `input`, `tools`, ...), `response` (what came of it:
-`output`, `usage`), `reward`, and whatever the environment's verifier adds. Everything is kept: the line, without what can
-be written again from the record, is in the record's `metadata["nemo_gym"]`, and `write` gives the line back as it was.
-`metadata["nemo_gym_prompt"]` is the number of messages that were the prompt.
+A line has `responses_create_params` (the request to the model: `input`, `tools`, ...), `response` (its `output` and
+`usage`), `reward`, and the fields of the environment's verifier. Nothing is lost: the line, without the items that can be
+written again from the messages, is in the record's `metadata["nemo_gym"]`, and `write` gives the line back unchanged.
+
+Origin: the messages of `input` and `instructions` are given, whatever their roles. In `output` the assistant's items are the
+policy's; the outputs of calls and the messages of other roles are the environment's.
 """
 
 from __future__ import annotations
@@ -11,32 +13,24 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
-from openreward_gym.chat.responses import from_openai_responses, to_openai_responses
+from openreward_gym.chat import from_openai_responses, to_openai_responses
+from openreward_gym.chat.dialect import ended_of
+from openreward_gym.chat.responses import response_usage
 from openreward_gym.importers.jsonl import numbers_of, read_lines
-from openreward_gym.store.damage import Damage
-from openreward_gym.types import Json
-from openreward_gym.types.conversion import message_of, message_records
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    MessageRecord,
-    Rollout,
-    TaskRecord,
-    TextPart,
-    TokenUsage,
-    ToolRecord,
-    line_of,
-    task_id,
-)
+from openreward_gym.jsonio import Json
+from openreward_gym.store import Damage
+from openreward_gym.types import Message, Rollout, RolloutEnvironment, SystemMessage, Task, ToolSpec, Usage, task_id
+from openreward_gym.types.rollout import line_of
 
 _SAMPLING = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": "max_tokens"}
 _OWN = ("responses_create_params", "response", "reward", "agent_ref")
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """The rollouts of a NeMo Gym file; a line that is only an input (a task, not a rollout) is named as such.
+    """Yield the rollouts of a NeMo Gym file. For a line that is only an input (a task), the Damage says so.
 
     Raises:
         StoreError: The file cannot be read.
@@ -45,79 +39,92 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
 
 
 def is_row(row: Mapping[str, Json]) -> bool:
-    """Whether a line is NeMo Gym's: a rollout or an input."""
+    """Return whether a line is NeMo Gym's: a rollout or an input."""
     return "responses_create_params" in row
 
 
 def question_of(row: Mapping[str, Json]) -> str:
-    """What a line's last user message asks, without space around it; empty where there is none."""
-    asked = row.get("responses_create_params")
+    """Return the text of a line's last user message, without surrounding space; empty if there is none."""
+    request = row.get("responses_create_params")
     try:
-        messages = _prompt(asked) if isinstance(asked, Mapping) else []
+        messages = _input(request) if isinstance(request, Mapping) else []
     except (TypeError, ValueError):
         return ""
-    said = next((message for message in reversed(messages) if message.role == "user"), None)
-    parts = [] if said is None else [part.text for part in said.blocks if isinstance(part, TextPart)]
-    return "\n".join(parts).strip()
+    return next((message.text.strip() for message in reversed(messages) if message.role == "user"), "")
 
 
 def spec_of(row: Mapping[str, Json]) -> dict[str, Json]:
-    """A line as the spec of a task: the fields beside the conversation, with the question as `question` where they have none."""
-    beside = {name: value for name, value in row.items() if name not in ("responses_create_params", "agent_ref")}
-    return {"question": question_of(row), **beside}
+    """Return a line as the spec of a task: the fields beside the conversation, and the question as `question` by default."""
+    fields = {name: value for name, value in row.items() if name not in ("responses_create_params", "agent_ref")}
+    return {"question": question_of(row), **fields}
 
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
-    """One line's rollout.
+    """Return the rollout of one line.
 
     Raises:
-        ValueError: It is no rollout of NeMo Gym.
+        ValueError: The line is not a rollout of NeMo Gym.
     """
-    asked, response = row.get("responses_create_params"), row.get("response")
-    if not isinstance(asked, Mapping):
+    request, response = row.get("responses_create_params"), row.get("response")
+    if not isinstance(request, Mapping):
         raise ValueError('no "responses_create_params": this is not a line of NeMo Gym')
     if not isinstance(response, Mapping):
         raise ValueError('no "response": this is an input (a task), not a rollout')
-    messages = [*_prompt(asked), *_records(_said(response))]
+    messages = [*_input(request), *_output(response)]
     reward = None if row.get("reward") is None else float(row["reward"])
     if messages and reward is not None:
-        messages[-1] = messages[-1].model_copy(update={"reward": reward, "finished": True})
+        messages[-1] = messages[-1].replace(reward=reward, finished=True)
     agent = row.get("agent_ref")
     name = str(agent.get("name") or "") if isinstance(agent, Mapping) else ""
-    index, given = row.get("_ng_task_index", row.get("task_idx")), asked.get("input")
-    spec = {"input": given} if index is None else None
-    model = response.get("model") or asked.get("model")
-    task = task_id(name, None, spec, index)
+    index = row.get("_ng_task_index", row.get("task_idx"))
+    model = response.get("model") or request.get("model")
+    task = task_id(name, None, {"input": request.get("input")} if index is None else None, index)
     truncated = bool(row.get("truncated")) and not row.get("terminated")
     return Rollout(
         id=identity,
-        environment=EnvironmentRecord(name=name),
-        task=TaskRecord(id=task, index=index),
+        environment=RolloutEnvironment(name=name),
+        task=Task(index=index, id=task),
         group=task,
         sample=row.get("_ng_rollout_index"),
         model={"name": model} if model else None,
-        sampling={ours: asked[theirs] for theirs, ours in _SAMPLING.items() if asked.get(theirs) is not None} or None,
-        tools=[_tool(tool) for tool in asked.get("tools") or ()] or None,
+        sampling={ours: request[theirs] for theirs, ours in _SAMPLING.items() if request.get(theirs) is not None} or None,
+        tools=[_tool(tool) for tool in request.get("tools") or ()] or None,
         messages=messages,
         reward=reward,
         final_reward=reward,
         metrics=numbers_of({key: value for key, value in row.items() if key not in _OWN and not key.startswith("_ng_")}) or None,
         status="truncated" if truncated else "completed",
         stop_reason="" if truncated else "finished",
-        usage=_usage(response.get("usage")),
-        metadata={"nemo_gym": _remainder(row, messages), "nemo_gym_prompt": len(_prompt(asked))},
+        usage=response_usage(response.get("usage")),
+        metadata={"nemo_gym": _remainder(row, messages)},
     )
 
 
-def _prompt(asked: Mapping[str, Json]) -> list[MessageRecord]:
-    records = _records(asked.get("input") or [])
-    if isinstance(asked.get("instructions"), str) and asked["instructions"]:
-        records.insert(0, MessageRecord(role="system", blocks=[TextPart(text=asked["instructions"])]))
-    return records
+def _input(request: Mapping[str, Json]) -> list[Message]:
+    """Return the messages of a request, which are given."""
+    messages = from_openai_responses(request.get("input") or [])
+    if isinstance(request.get("instructions"), str) and request["instructions"]:
+        messages.insert(0, SystemMessage(request["instructions"]))
+    return [message.replace(origin="given") for message in messages]
 
 
-def _said(response: Mapping[str, Json]) -> list[Json]:
-    """The items of a response. Some agents give a list for each step, mostly each with all that went before."""
+def _output(response: Mapping[str, Json]) -> list[Message]:
+    """Return the messages of a response: turns of the policy, and what the environment said between them."""
+    messages = [
+        message.replace(origin="policy" if message.role == "assistant" else "environment")
+        for message in from_openai_responses(_output_items(response))
+    ]
+    turns = [number for number, message in enumerate(messages) if message.origin == "policy"]
+    incomplete = response.get("incomplete_details")
+    reason = incomplete.get("reason") if isinstance(incomplete, Mapping) else None
+    if turns and (reason or response.get("status")):
+        last = messages[turns[-1]]
+        messages[turns[-1]] = last.replace(ended=ended_of(reason or response.get("status"), last.blocks))
+    return messages
+
+
+def _output_items(response: Mapping[str, Json]) -> list[Json]:
+    """Return the items of a response. Some agents give a list per step, mostly each with all items of the steps before."""
     output = list(response.get("output") or [])
     if not output or not all(isinstance(item, list) for item in output):
         return output
@@ -125,45 +132,35 @@ def _said(response: Mapping[str, Json]) -> list[Json]:
     return output[-1] if grows else [item for step in output for item in step]
 
 
-def _records(items: Json) -> list[MessageRecord]:
-    return [record for message in from_openai_responses(items) for record in message_records(message)]
+def _tool(tool: Mapping[str, Json]) -> ToolSpec:
+    return ToolSpec(tool["name"], tool.get("description") or "", tool.get("parameters"))
 
 
-def _tool(tool: Mapping[str, Json]) -> ToolRecord:
-    return ToolRecord(name=tool["name"], description=tool.get("description") or "", input_schema=tool.get("parameters"))
-
-
-def _usage(usage: Json) -> TokenUsage | None:
-    if not isinstance(usage, Mapping):
-        return None
-    details = (usage.get("input_tokens_details") or {}), (usage.get("output_tokens_details") or {})
-    return TokenUsage(
-        input_tokens=usage.get("input_tokens"),
-        output_tokens=usage.get("output_tokens"),
-        cached_tokens=details[0].get("cached_tokens"),
-        reasoning_tokens=details[1].get("reasoning_tokens"),
-    )
-
-
-def _remainder(row: Mapping[str, Json], messages: list[MessageRecord]) -> dict[str, Json]:
-    """The line without the items that `write` makes again, to the letter, from the messages."""
+def _remainder(row: Mapping[str, Json], messages: list[Message]) -> dict[str, Json]:
+    """Return the line without the items that `write` can make again, unchanged, from the messages."""
     remainder: dict[str, Json] = copy.deepcopy(dict(row))
-    prompt = len(_prompt(row["responses_create_params"]))
-    for holder, field, said in (
-        ("responses_create_params", "input", messages[:prompt]),
-        ("response", "output", messages[prompt:]),
-    ):
-        if _items(said) == row[holder].get(field):
-            del remainder[holder][field]
+    prompt, output = _prompt_and_output(messages)
+    if to_openai_responses(prompt) == row["responses_create_params"].get("input"):
+        del remainder["responses_create_params"]["input"]
+    if to_openai_responses(output) == row["response"].get("output"):
+        del remainder["response"]["output"]
     return remainder
 
 
-def _items(messages: Iterable[MessageRecord]) -> list[dict[str, Json]]:
-    return to_openai_responses(message_of(message) for message in messages)
+def _prompt_and_output(messages: list[Message]) -> tuple[list[Message], list[Message]]:
+    """Split messages at the policy's first. Of a record without origins, at the assistant's first.
+
+    In a record that was read from NeMo Gym the output may begin with the environment's words.
+    """
+    if any(message.origin is not None for message in messages):
+        prompt = list(takewhile(lambda message: message.origin not in ("policy", "environment"), messages))
+    else:
+        prompt = list(takewhile(lambda message: message.role != "assistant", messages))
+    return prompt, messages[len(prompt) :]
 
 
 def write(rollouts: Iterable[Rollout], path: str | os.PathLike[str]) -> int:
-    """Write rollouts as a file of NeMo Gym; returns how many."""
+    """Write rollouts as a file of NeMo Gym, and return their number."""
     count = 0
     with Path(path).open("w", encoding="utf-8") as file:
         for rollout in rollouts:
@@ -173,25 +170,25 @@ def write(rollouts: Iterable[Rollout], path: str | os.PathLike[str]) -> int:
 
 
 def row_of(rollout: Rollout) -> dict[str, Json]:
-    """The line of a rollout: the one it came from, where it came from one and was not changed since."""
-    kept = (rollout.metadata or {}).get("nemo_gym")
-    if isinstance(kept, Mapping):
-        row: dict[str, Json] = copy.deepcopy(dict(kept))
-        asked, response = row["responses_create_params"], row["response"]
-        prompt = (rollout.metadata or {}).get("nemo_gym_prompt") or 0
-        asked_items, said_items = rollout.messages[:prompt], rollout.messages[prompt:]
-        if "input" not in asked or not _same(_prompt(asked), asked_items):
-            asked["input"] = _items(asked_items)
-        if "output" not in response or not _same(_records(_said(response)), said_items):
-            response["output"] = _items(said_items)
+    """Return a rollout as a line. Of a rollout that was read from a line, what was not changed since is as it was."""
+    original = (rollout.metadata or {}).get("nemo_gym")
+    prompt, output = _prompt_and_output(rollout.messages)
+    if isinstance(original, Mapping):
+        row: dict[str, Json] = copy.deepcopy(dict(original))
+        request, response = row["responses_create_params"], row["response"]
+        if "input" not in request or not _same(_input(request), prompt):
+            request["input"] = to_openai_responses(prompt)
+        if "output" not in response or not _same(_output(response), output):
+            response["output"] = to_openai_responses(output)
         if "reward" in row or rollout.reward is not None:
-            row["reward"] = _as_before(row.get("reward"), rollout.reward)
+            reward = row.get("reward")
+            # An unchanged reward is written as it was: 1, not 1.0.
+            row["reward"] = reward if isinstance(reward, (int, float)) and reward == rollout.reward else rollout.reward
         return row
-    prompt = _prompt_length(rollout.messages)
     sampling = rollout.sampling or {}
     return {
         "responses_create_params": {
-            "input": _items(rollout.messages[:prompt]),
+            "input": to_openai_responses(prompt),
             "tools": [_tool_of(tool) for tool in rollout.tools or ()],
             **{theirs: sampling[ours] for theirs, ours in _SAMPLING.items() if ours in sampling},
         },
@@ -199,7 +196,7 @@ def row_of(rollout: Rollout) -> dict[str, Json]:
             "id": rollout.id,
             "object": "response",
             "model": (rollout.model or {}).get("name") or (rollout.model or {}).get("model_name"),
-            "output": _items(rollout.messages[prompt:]),
+            "output": to_openai_responses(output),
             "usage": _usage_of(rollout.usage),
         },
         "reward": rollout.reward,
@@ -212,31 +209,19 @@ def row_of(rollout: Rollout) -> dict[str, Json]:
     }
 
 
-def _prompt_length(messages: list[MessageRecord]) -> int:
-    """How many messages there are before the assistant's first."""
-    return next((n for n, message in enumerate(messages) if message.role == "assistant"), len(messages))
+def _same(first: list[Message], second: list[Message]) -> bool:
+    """Return whether two lists of messages have the same items, whatever rewards and weights were put on them."""
+    return [(m.role, m.blocks, m.call_id, m.metadata) for m in first] == [
+        (m.role, m.blocks, m.call_id, m.metadata) for m in second
+    ]
 
 
-def _same(first: list[MessageRecord], second: list[MessageRecord]) -> bool:
-    """Whether they say the same, whatever reward was put on them."""
-
-    def bare(messages: list[MessageRecord]) -> list[dict[str, Any]]:
-        return [message.model_dump(exclude={"reward", "finished"}) for message in messages]
-
-    return bare(first) == bare(second)
-
-
-def _as_before(kept: Json, reward: float | None) -> Json:
-    """The reward as it was written (1, not 1.0), unless it changed."""
-    return kept if isinstance(kept, (int, float)) and kept == reward else reward
-
-
-def _tool_of(tool: ToolRecord) -> dict[str, Json]:
+def _tool_of(tool: ToolSpec) -> dict[str, Json]:
     parameters = tool.input_schema or {"type": "object", "properties": {}}
     return {"type": "function", "name": tool.name, "description": tool.description, "parameters": parameters, "strict": False}
 
 
-def _usage_of(usage: TokenUsage | None) -> dict[str, Json] | None:
+def _usage_of(usage: Usage | None) -> dict[str, Json] | None:
     if usage is None:
         return None
     return {

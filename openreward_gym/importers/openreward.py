@@ -1,4 +1,8 @@
-"""Runs of the OpenReward platform, as its API gives them: page by page, a rollout at a time."""
+"""Runs of the OpenReward platform, read from its API page by page, one rollout at a time.
+
+Origin: a message that this package uploaded has the origin that it was recorded with. Of other clients' rollouts the
+assistant's messages are the policy's; those before the first of them are given, those after it are the environment's.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +10,40 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
 from openreward_gym.errors import ProtocolError, ServerError, StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, reason_of
+from openreward_gym.importers.jsonl import UNREADABLE, checked, reason_of, with_origins
+from openreward_gym.jsonio import Json
+from openreward_gym.platform.client import Platform
 from openreward_gym.platform.events import rollout_of as rollout_of_events
-from openreward_gym.platform.runs import Platform
-from openreward_gym.store.damage import Damage
-from openreward_gym.types import Json
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.store import Damage
+from openreward_gym.types import Rollout
 
 PAGE = 50
+"""Number of rollouts that are requested at a time."""
 
 
-def read(run: str, *, base_url: str | None = None, api_key_env: str = "OPENREWARD_API_KEY") -> Iterator[Rollout | Damage]:
-    """The rollouts of the platform's run of that id or name.
+def read(path: str, *, base_url: str | None = None, api_key_env: str = "OPENREWARD_API_KEY") -> Iterator[Rollout | Damage]:
+    """Yield the rollouts of a run of the platform.
 
     Args:
-        run: The run's id, or its name.
+        path: The run's id, or its name.
         base_url, api_key_env: As for `Platform`.
 
     Raises:
         StoreError: There is no such run.
-        TransportError, ServerError, ProtocolError: The platform cannot be reached, or says no.
+        TransportError, ServerError, ProtocolError: The platform cannot be reached, or refuses the request.
     """
     platform = Platform(base_url, api_key_env=api_key_env)
-    path = f"/v1/runs/{quote(_run_id(platform, run), safe='')}/rollouts"
+    rollouts = f"/v1/runs/{quote(_run_id(platform, path), safe='')}/rollouts"
     offset = 0
     while True:
-        page = _items(platform.get(path, {"limit": PAGE, "offset": offset}), "rollouts")
+        page = _items(platform.get(rollouts, {"limit": PAGE, "offset": offset}), "rollouts")
         for number, item in enumerate(page, offset + 1):
             try:
-                # A list of rollouts may leave out what was said in them.
-                yield rollout_of(item if "messages" in item else {**item, **platform.get(f"/v1/rollouts/{_id(item)}")})
+                # A list of rollouts may come without their messages.
+                whole = item if "messages" in item else {**item, **platform.get(f"/v1/rollouts/{_id(item)}")}
+                yield checked(rollout_of(whole))
             except UNREADABLE as error:
-                yield Damage(number, reason_of(error), f"{platform.base_url}{path}")
+                yield Damage(number, reason_of(error), f"{platform.base_url}{rollouts}")
         if len(page) < PAGE:
             return
         offset += len(page)
@@ -49,10 +55,10 @@ def _run_id(platform: Platform, run: str) -> str:
     except ServerError as error:
         if error.status not in (400, 404, 422):
             raise
-        found = [item for item in _items(platform.get("/v1/runs"), "runs") if item.get("name") == run]
-        if not found:
+        runs = [item for item in _items(platform.get("/v1/runs"), "runs") if item.get("name") == run]
+        if not runs:
             raise StoreError(f"{platform.base_url} has no run of the id or name {run!r}") from None
-        return str(found[0]["id"])
+        return str(runs[0]["id"])
     return run
 
 
@@ -64,14 +70,17 @@ def _items(answer: Json, name: str) -> list[Mapping[str, Json]]:
 
 
 def rollout_of(item: Mapping[str, Json]) -> Rollout:
-    """The record of one of the platform's rollouts: its beginning, its messages, and what was known at its end.
+    """Return one of the platform's rollouts as a record.
 
     Raises:
-        ValueError, KeyError, TypeError: It is no rollout.
+        ValueError, KeyError, TypeError: The item is not a rollout.
     """
     begin = {**item, "eventType": "rollout", "eventId": _id(item)}
     update = {"eventType": "rollout_update", "rollout_info": item.get("rollout_info") or {}}
-    return rollout_of_events([begin, *({"eventType": "message", **message} for message in item.get("messages") or ()), update])
+    messages = [{"eventType": "message", **message} for message in item.get("messages") or ()]
+    rollout = rollout_of_events([begin, *messages, update])
+    rollout.messages = with_origins(rollout.messages)
+    return rollout
 
 
 def _id(item: Mapping[str, Json]) -> str:

@@ -1,32 +1,43 @@
-"""What TRL's trainers log with `log_completions=True`: `completions/completions_00010.parquet` in their output folder.
+"""Completions that TRL's trainers log with `log_completions=True`: `completions/completions_00010.parquet`.
 
-A row has `step`, `prompt` and `completion` (text or messages), a column for each reward function, `advantage`, and
-whatever else was logged. TRL keeps the reward functions' values, not their weights: the reward here is their plain sum.
+A row has `step`, `prompt` and `completion` (text or messages), a column for each reward function, `advantage`, and any
+other columns that were logged. TRL logs the values of the reward functions, not their weights: the reward here is their
+plain sum.
+
+Origin: the prompt is given. In a completion of messages the assistant's are the policy's, and tools and users are the
+environment. A completion of text is the policy's, unless it has the marks of other turns: such a text mixes the policy's
+words with a tool's, and its origin is unknown.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from openreward_gym.chat.completions import from_openai
+from openreward_gym.chat import from_openai
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, identity, reason_of
-from openreward_gym.store.damage import Damage
-from openreward_gym.types import Json
-from openreward_gym.types.conversion import message_records
-from openreward_gym.types.rollout import MessageRecord, Rollout, TaskRecord, TextPart, task_id
+from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, reason_of, with_origins
+from openreward_gym.jsonio import Json
+from openreward_gym.store import Damage
+from openreward_gym.types import AssistantMessage, Message, Rollout, Task, UserMessage, task_id
 
 _OWN = ("step", "prompt", "completion", "advantage")
+# Decoded without special tokens, a template leaves the role's name alone on a line.
+_OTHER_TURNS = re.compile(
+    r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|start\|>|<tool_response>|\[TOOL_RESULTS\]|\[INST\]"
+    r"|<\|(?:user|tool|observation)\|>|^(?:user|tool|ipython)\n[\s\S]*^(?:assistant|model)\n",
+    re.MULTILINE,
+)
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """The completions of a parquet file, or of all in a folder, by name.
+    """Yield the completions of a Parquet file, or of all completion files in a folder, by name.
 
     Raises:
-        StoreError: There is no such file, or no completions in the folder.
+        StoreError: There is no such file, or no completion file in the folder.
     """
     place = Path(path)
     files = sorted(place.glob("**/completions_*.parquet")) if place.is_dir() else [place]
@@ -37,43 +48,43 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
 
 
 def _read_file(file: Path) -> Iterator[Rollout | Damage]:
-    # The heavy import waits for somebody who has such a file.
+    # A heavy import, which only this importer needs.
     import pyarrow
     import pyarrow.parquet
 
     try:
         table = pyarrow.parquet.ParquetFile(file)
     except (OSError, pyarrow.ArrowException) as error:
-        yield Damage(1, f"not a parquet file: {error}", str(file))
+        yield Damage(1, f"not a Parquet file: {error}", str(file))
         return
     number = 0
     for batch in table.iter_batches(batch_size=256):
         for row in batch.to_pylist():
             number += 1
             try:
-                yield rollout_of(row, identity(repr(row).encode("utf-8", "backslashreplace"), number))
+                yield checked(rollout_of(row, identity(repr(row).encode("utf-8", "backslashreplace"), number)))
             except UNREADABLE as error:
                 yield Damage(number, reason_of(error), str(file))
 
 
 def rollout_of(row: Mapping[str, Json], row_id: str) -> Rollout:
-    """One row's rollout; numbers that are not among TRL's own columns count as rewards.
+    """Return the rollout of one row. Floats that are not in TRL's own columns are rewards.
 
     Raises:
-        ValueError: It has no completion.
+        ValueError: The row has no completion.
     """
     if row.get("completion") is None:
         raise ValueError('no "completion": this is not a log of TRL')
-    messages = [*_messages(row.get("prompt"), "user"), *_messages(row["completion"], "assistant")]
+    messages = _messages(row.get("prompt"), row["completion"])
     values = {name: value for name, value in row.items() if name not in _OWN}
     rewards = {name: float(value) for name, value in values.items() if isinstance(value, float) and not math.isnan(value)}
     reward = sum(rewards.values()) if rewards else None
     if messages:
-        messages[-1].reward = reward
+        messages[-1] = messages[-1].replace(reward=reward)
     task = task_id("", None, {"prompt": row.get("prompt")})
     return Rollout(
         id=row_id,
-        task=TaskRecord(id=task),
+        task=Task(id=task),
         group=task,
         step=row.get("step"),
         advantage=row.get("advantage"),
@@ -87,11 +98,16 @@ def rollout_of(row: Mapping[str, Json], row_id: str) -> Rollout:
     )
 
 
-def _messages(said: Json, role: str) -> list[MessageRecord]:
-    if said is None:
-        return []
-    if isinstance(said, str):
-        return [MessageRecord(role="user" if role == "user" else "assistant", blocks=[TextPart(text=said)])]
-    # Parquet gives every message every message's fields: those it does not have are None.
-    given = [{name: value for name, value in message.items() if value is not None} for message in said]
-    return [record for message in from_openai(given) for record in message_records(message)]
+def _messages(prompt: Json, completion: Json) -> list[Message]:
+    given: list[Message] = []
+    if prompt is not None:
+        given = [UserMessage(prompt)] if isinstance(prompt, str) else _chat(prompt)
+    given = [message.replace(origin="given") for message in given]
+    if not isinstance(completion, str):
+        return with_origins([*given, *_chat(completion)])
+    return [*given, AssistantMessage(completion, origin=None if _OTHER_TURNS.search(completion) else "policy")]
+
+
+def _chat(messages: Json) -> list[Message]:
+    # In Parquet every message has the fields of all messages; those that it does not use are None.
+    return from_openai([{name: value for name, value in message.items() if value is not None} for message in messages])

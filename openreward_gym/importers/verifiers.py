@@ -1,35 +1,29 @@
-"""Runs of the `verifiers` library: `traces.jsonl`, an episode a line, each with a trace for each of its agents.
+"""Runs of the `verifiers` library: `traces.jsonl`, an episode per line, with a trace for each of its agents.
 
-A trace is a graph of messages. Its rollout is the path to the last message that was made; other branches (sub-agents,
-dropped histories) stay in `metadata["verifiers"]`.
+A trace is a graph of messages. Its rollout is the path to the last message that was made. Other branches, such as
+sub-agents and dropped histories, stay in `metadata["verifiers"]`.
+
+Origin: sampled nodes are the policy's. Nodes before the first of them are given, tools and users after it are the
+environment, and other assistant nodes are given. The turns of an agent that is not trainable have the weight 0.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from openreward_gym.chat.completions import from_openai
-from openreward_gym.importers.jsonl import UNREADABLE, lines, reason_of
-from openreward_gym.store.damage import Damage
-from openreward_gym.types import Json
-from openreward_gym.types.conversion import message_records
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    MessageRecord,
-    Rollout,
-    TaskRecord,
-    TokenUsage,
-    ToolRecord,
-    task_id,
-)
+from openreward_gym.chat import from_openai
+from openreward_gym.chat.dialect import ended_of, total
+from openreward_gym.importers.jsonl import UNREADABLE, checked, lines, object_in, reason_of, with_origins
+from openreward_gym.jsonio import Json
+from openreward_gym.store import Damage
+from openreward_gym.types import Message, Rollout, RolloutEnvironment, Sampled, Status, Task, ToolSpec, Usage, task_id
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """The traces of a `traces.jsonl`, or of the one in a run's folder.
+    """Yield the traces of a `traces.jsonl`, or of the one in a run's folder.
 
     Raises:
         StoreError: The file cannot be read.
@@ -38,61 +32,60 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
     file = place / "traces.jsonl" if place.is_dir() else place
     for number, line in lines(file):
         try:
-            episode = json.loads(line)
-            if not isinstance(episode, dict) or not isinstance(episode.get("traces"), list):
+            episode = object_in(line)
+            if not isinstance(episode.get("traces"), list):
                 raise ValueError('no "traces": this is not an episode of verifiers')
-            yield from [rollout_of(trace, episode) for trace in episode["traces"]]
-        except RecursionError:
-            yield Damage(number, "nested too deeply", str(file))
+            yield from [checked(rollout_of(trace, episode)) for trace in episode["traces"]]
         except UNREADABLE as error:
             yield Damage(number, reason_of(error), str(file))
 
 
 def rollout_of(trace: Mapping[str, Json], episode: Mapping[str, Json]) -> Rollout:
-    """One trace's rollout.
+    """Return the rollout of one trace.
 
     Raises:
-        KeyError, ValueError, TypeError: It is no trace.
+        KeyError, ValueError, TypeError: The value is not a trace.
     """
-    path, calls = _path(trace["nodes"]), trace.get("calls") or []
-    messages = [record for number in path for record in _records(trace["nodes"][number], _call_of(calls, number))]
+    nodes, calls, agent = trace["nodes"], trace.get("calls") or [], trace.get("agent") or {}
+    path = _path(nodes)
+    messages = _messages([nodes[number] for number in path], [_call_of(calls, number) for number in path])
+    if agent.get("trainable") is False:
+        messages = [message.replace(weight=0.0) if message.origin == "policy" else message for message in messages]
     rewards = {name: r["score"] * r.get("weight", 1.0) for name, r in (trace.get("rewards") or {}).items() if r is not None}
     reward = sum(rewards.values()) if rewards else None
     if messages and reward is not None:
-        messages[-1] = messages[-1].model_copy(update={"reward": reward, "finished": True})
+        messages[-1] = messages[-1].replace(reward=reward, finished=True)
     task, environment = trace.get("task") or episode.get("task") or {}, (episode.get("env") or {}).get("id") or ""
     spec = task.get("data") if isinstance(task.get("data"), dict) else None
-    timing, errors = trace.get("timing") or {}, trace.get("errors") or []
-    config = (trace.get("agent") or {}).get("config") or {}
-    status, stop = _ending(trace)
-    used = set(path)
-    others = [node for number, node in enumerate(trace["nodes"]) if number not in used]
+    errors = trace.get("errors") or []
+    status, stop_reason = _ending(trace)
+    others = [node for number, node in enumerate(nodes) if number not in set(path)]
     rest = {name: value for name, value in trace.items() if name not in ("nodes", "calls", "tools", "timing")}
     return Rollout(
         id=str(trace["id"]),
         run=((episode.get("run") or {}).get("name") or ""),
-        environment=EnvironmentRecord(name=environment),
-        task=TaskRecord(id=task_id(environment, None, spec or {"hash": task.get("hash")}), spec=spec),
+        environment=RolloutEnvironment(name=environment),
+        task=Task(spec=spec, id=task_id(environment, None, spec or {"hash": task.get("hash")})),
         group=(episode.get("group") or {}).get("id"),
         model={"name": calls[-1]["model"]} if calls and calls[-1].get("model") else None,
-        sampling=config.get("sampling") or None,
-        tools=[_tool(tool) for tool in trace.get("tools") or ()] or None,
+        sampling=(agent.get("config") or {}).get("sampling") or None,
+        tools=[ToolSpec(t["name"], t.get("description") or "", t.get("parameters")) for t in trace.get("tools") or ()] or None,
         messages=messages,
         reward=reward,
         final_reward=reward,
         metrics={**rewards, **(trace.get("metrics") or {})} or None,
         status=status,
-        stop_reason=stop,
+        stop_reason=stop_reason,
         error=f"{errors[-1].get('type')}: {errors[-1].get('message')}" if errors else None,
-        started_at=_iso(timing.get("start")),
+        started_at=_iso((trace.get("timing") or {}).get("start")),
         ended_at=messages[-1].ended_at if messages else None,
         usage=_usage([call.get("usage") for call in calls]),
         metadata={"verifiers": {**rest, "episode": episode.get("id"), **({"other_nodes": others} if others else {})}},
     )
 
 
-def _path(nodes: list[Mapping[str, Json]]) -> list[int]:
-    """The nodes from a root to the last one that was made, in order."""
+def _path(nodes: Sequence[Mapping[str, Json]]) -> list[int]:
+    """Return the numbers of the nodes from a root to the last one that was made, in order."""
     path: list[int] = []
     number: int | None = len(nodes) - 1 if nodes else None
     while number is not None:
@@ -103,54 +96,68 @@ def _path(nodes: list[Mapping[str, Json]]) -> list[int]:
     return path[::-1]
 
 
-def _records(node: Mapping[str, Json], call: Mapping[str, Json]) -> list[MessageRecord]:
-    message = dict(node["message"])
+def _messages(nodes: Iterable[Mapping[str, Json]], calls: Iterable[Mapping[str, Json]]) -> list[Message]:
+    """Return the messages of a path, each with the call of the model that made it."""
+    messages: list[Message] = []
+    context: list[int] | None = []  # the ids of all tokens so far; None after a node without ids
+    for node, call in zip(nodes, calls, strict=True):
+        (message,) = from_openai(_chat_message(node["message"]))
+        message = message.replace(ended_at=_iso(node.get("timestamp")))
+        ids = node.get("token_ids")
+        if node.get("sampled"):
+            mask = node.get("mask") or ()
+            sampled_ids = [token for token, sampled in zip(ids or (), mask, strict=False) if sampled]
+            header = [token for token, sampled in zip(ids or (), mask, strict=False) if not sampled]
+            sampled = Sampled(
+                usage=_usage([call.get("usage")]),
+                stop_reason=call.get("finish_reason"),
+                token_ids=tuple(sampled_ids) or None,
+                logprobs=tuple(node.get("logprobs") or ()) or None,
+                prompt_token_ids=tuple(context + header) if sampled_ids and context else None,
+                model=call.get("model"),
+                metadata=None if message.sampled is None else message.sampled.metadata,
+            )
+            message = message.replace(origin="policy", sampled=sampled, ended=ended_of(sampled.stop_reason, message.blocks))
+        context = context + ids if context is not None and ids else None
+        messages.append(message)
+    return with_origins(messages, lambda message: False)
+
+
+def _chat_message(data: Mapping[str, Json]) -> dict[str, Json]:
+    message = dict(data)
     if message.get("tool_calls"):
         message["tool_calls"] = [
-            {"id": item.get("id"), "function": {"name": item["name"], "arguments": item["arguments"]}}
-            for item in message["tool_calls"]
+            {"id": call.get("id"), "function": {"name": call["name"], "arguments": call["arguments"]}}
+            for call in message["tool_calls"]
         ]
-    records = [record for part in from_openai(message) for record in message_records(part, ended_at=_iso(node.get("timestamp")))]
-    if node.get("sampled"):
-        mask = node.get("mask") or []
-        tokens = [token for token, sampled in zip(node.get("token_ids") or (), mask, strict=False) if sampled]
-        records[-1].token_ids = tokens or None
-        records[-1].logprobs = node.get("logprobs") or None
-        records[-1].stop_reason = call.get("finish_reason")
-        records[-1].model = call.get("model")
-        records[-1].usage = _usage([call.get("usage")])
-    return records
+    return message
 
 
-def _call_of(calls: list[Mapping[str, Json]], node: int) -> Mapping[str, Json]:
+def _call_of(calls: Iterable[Mapping[str, Json]], node: int) -> Mapping[str, Json]:
     return next((call for call in calls if call.get("node") == node), {})
 
 
-def _usage(usages: list[Json]) -> TokenUsage | None:
-    """The sum; verifiers counts what was read from a cache apart from the other input."""
-    given = [usage for usage in usages if usage]
-    if not given:
+def _usage(usages: Iterable[Json]) -> Usage | None:
+    """Return the sum. verifiers counts tokens read from a cache apart from the other input."""
+    known = [usage for usage in usages if usage]
+    if not known:
         return None
-    cached = [usage["cached_input_tokens"] for usage in given if usage.get("cached_input_tokens") is not None]
-    reasoning = [usage["reasoning_tokens"] for usage in given if usage.get("reasoning_tokens") is not None]
-    return TokenUsage(
-        input_tokens=sum(usage["prompt_tokens"] for usage in given) + sum(cached),
-        output_tokens=sum(usage["completion_tokens"] for usage in given),
-        cached_tokens=sum(cached) if cached else None,
-        reasoning_tokens=sum(reasoning) if reasoning else None,
+    cached = total(*(usage.get("cached_input_tokens") for usage in known))
+    return Usage(
+        input_tokens=sum(usage["prompt_tokens"] for usage in known) + (cached or 0),
+        output_tokens=sum(usage["completion_tokens"] for usage in known),
+        cached_tokens=cached,
+        reasoning_tokens=total(*(usage.get("reasoning_tokens") for usage in known)),
     )
 
 
-def _tool(tool: Mapping[str, Json]) -> ToolRecord:
-    return ToolRecord(name=tool["name"], description=tool.get("description") or "", input_schema=tool.get("parameters"))
-
-
-def _ending(trace: Mapping[str, Json]) -> tuple[Json, str]:
+def _ending(trace: Mapping[str, Json]) -> tuple[Status, str]:
     if trace.get("is_timeout"):
         return "truncated", "deadline"
+    stop_condition = str(trace.get("stop_condition") or "")
     if trace.get("errors") and not trace.get("ok"):
-        return "error", str(trace.get("stop_condition") or "")
-    return ("completed" if trace.get("is_completed") else "cancelled"), str(trace.get("stop_condition") or "")
+        return "error", stop_condition
+    return ("completed" if trace.get("is_completed") else "cancelled"), stop_condition
 
 
 def _iso(seconds: Json) -> str | None:

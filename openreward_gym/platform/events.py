@@ -1,8 +1,8 @@
-"""A rollout as the events the OpenReward platform takes (`POST /v1/rollouts`), and back.
+"""Rollouts as the events that the OpenReward platform takes (`POST /v1/rollouts`), and events as rollouts.
 
-One event begins the rollout, one follows for each thing that was said, and one updates what is known at the end. Their
-ids are made from the rollout's id and their position, so the same rollout always gives the same events: what is sent
-twice is recognised.
+One event begins the rollout, one follows for each piece of a message, and one updates the facts that are known at the end.
+The ids of the events are derived from the rollout's id and their positions, so that the same rollout always gives the same
+events, and the platform recognises events that are sent twice.
 """
 
 from __future__ import annotations
@@ -13,45 +13,52 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from openreward_gym.recording.turns import joined
-from openreward_gym.types import Json
-from openreward_gym.types.conversion import total_reward
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    ImagePart,
-    MessageRecord,
-    Part,
-    ReasoningPart,
+from openreward_gym.jsonio import Json, escape_surrogates
+from openreward_gym.types import (
+    Block,
+    ImageBlock,
+    Message,
+    OpaqueBlock,
+    ReasoningItem,
+    Role,
     Rollout,
-    TaskRecord,
-    TextPart,
-    TokenUsage,
-    ToolCallPart,
-    moment_of,
+    RolloutEnvironment,
+    Sampled,
+    Task,
+    TextBlock,
+    ToolCall,
+    ToolResult,
+    codec,
+    join_turns,
     task_id,
 )
+from openreward_gym.types.rollout import moment_of, total_reward
 
 SAMPLING = ("temperature", "top_p", "top_k", "max_tokens")
-"""What the platform's rollout info has of sampling, under the names that our records use, too."""
+"""The sampling parameters in the platform's rollout info. Our records have them under the same names."""
 
-# What our records call it, and what the platform does.
+# Our names of run info, and the platform's.
 _RUN_INFO = {"name": "model_name", "type": "run_type", "algorithm": "rl_algorithm"}
 _ROLLOUT_INFO = ("env_version", "num_compactions", "duration_ms", "harness")
-_MESSAGE_FIELDS = ("usage", "stop_reason", "model", "is_error")
+# Fields of a message that go into the metadata of its last event, and those that go into the metadata of every event.
+_SAMPLED_FIELDS = ("usage", "stop_reason", "model")
+_LAST_FIELDS = ("is_error", "ended")
+_EVERY_FIELDS = ("origin", "weight")
+_ROLES: Mapping[Json, Role] = {"user_message": "user", "system_message": "system", "assistant_message": "assistant"}
 
 
 def events_of(
     rollout: Rollout, *, environment_id: str | None = None, variant_id: str | None = None, untimed_ms: int = 0
 ) -> Iterator[dict[str, Json]]:
-    """All events of `rollout`, in the order in which they must arrive.
+    """Yield all events of `rollout`, in the order in which they must arrive.
 
     Images are named, not sent: the platform takes text. Token ids and log-probabilities stay in the record.
 
     Args:
         rollout: The record.
-        environment_id: The platform's id of the environment; None where it has none.
-        variant_id: The platform's id of the variant; likewise.
-        untimed_ms: The timestamp of events of which the record has no time, in milliseconds since 1970.
+        environment_id: The platform's id of the environment; None if it has none.
+        variant_id: The platform's id of the variant; None if it has none.
+        untimed_ms: The timestamp of events for which the record has no time, in milliseconds since 1970.
     """
     started_ms = _milliseconds(rollout.started_at) or untimed_ms
     yield _clean({**_rollout_event(rollout, environment_id, variant_id), "timestamp": started_ms})
@@ -81,7 +88,7 @@ def events_of(
 
 
 def event_id(rollout: Rollout) -> str:
-    """The id under which the platform knows the rollout: its own where that is a uuid."""
+    """Return the platform's id of the rollout: its own id if that is a uuid, else one derived from it."""
     return str(_root(rollout))
 
 
@@ -124,72 +131,77 @@ def _rollout_info(rollout: Rollout) -> dict[str, Json]:
         **{name: (rollout.metadata or {}).get(name) for name in ("num_compactions", "harness")},
         "duration_ms": None if rollout.duration_s is None else round(rollout.duration_s * 1000),
     }
-    # The platform wants a task's index in every such event.
+    # The platform requires a task index in every such event.
     return {} if info["task_index"] is None else {name: value for name, value in info.items() if value is not None}
 
 
-def message_events(message: MessageRecord) -> list[dict[str, Json]]:
-    """What was said in one message, a part an event; the reward, the end and the metadata are on the last of them."""
+def message_events(message: Message) -> list[dict[str, Json]]:
+    """Return the events of one message, one per block. The reward, the end and the metadata are on the last of them."""
     if message.role == "tool":
-        content = "\n".join(_shown(part) for part in message.blocks)
-        events: list[dict[str, Json]] = [{"type": "tool_result", "content": content, "callId": message.tool_call_id}]
+        content = "\n".join(_text_of(block) for block in message.blocks)
+        events: list[dict[str, Json]] = [{"type": "tool_result", "content": content, "callId": message.call_id}]
     else:
-        events = [event for part in message.blocks if (event := _part_event(message.role, part)) is not None]
-    ends = message.reward is not None or message.finished
-    if not events and (ends or message.metadata):
+        events = [event for block in message.blocks if (event := _block_event(message.role, block)) is not None]
+    metadata = _metadata(message)
+    if not events and (message.reward is not None or message.finished or message.metadata):
         events = [{"type": f"{message.role}_message", "content": ""}]
+    common = {name: getattr(message, name) for name in _EVERY_FIELDS if getattr(message, name) is not None}
     for event in events:
-        event |= {"isFinished": False, "metadata": {}}
+        event |= {"isFinished": False, "metadata": common}
     if events:
-        events[-1] |= {"reward": message.reward, "isFinished": message.finished, "metadata": _metadata(message)}
+        events[-1] |= {"reward": message.reward, "isFinished": message.finished, "metadata": {**common, **metadata}}
     return events
 
 
-def _part_event(role: str, part: Part) -> dict[str, Json] | None:
-    if isinstance(part, ToolCallPart):
-        text = part.input_text
-        if text is None:
-            text = json.dumps(part.input or {}, ensure_ascii=False, separators=(",", ":"))
-        return {"type": "tool_call", "name": part.name, "content": text if text.strip() else "{}", "callId": part.id or None}
-    if isinstance(part, ReasoningPart):
-        reference = part.reference if part.reference is not None else part.signature
-        return {"type": "reasoning", "content": part.text, "summary": part.summary, "contentReference": reference}
-    text = _shown(part)
+def _block_event(role: str, block: Block) -> dict[str, Json] | None:
+    if isinstance(block, ToolCall):
+        arguments = block.content
+        if arguments is None:
+            arguments = json.dumps(block.arguments or {}, ensure_ascii=False, separators=(",", ":"))
+        arguments = arguments if arguments.strip() else "{}"
+        return {"type": "tool_call", "name": block.name, "content": arguments, "callId": block.call_id or None}
+    if isinstance(block, ReasoningItem):
+        reference = block.content_reference if block.content_reference is not None else block.signature
+        return {"type": "reasoning", "content": block.content, "summary": block.summary, "contentReference": reference}
+    text = _text_of(block)
     return {"type": f"{role}_message", "content": text} if text else None
 
 
-def _shown(part: Part) -> str:
-    """A part as text."""
-    if isinstance(part, TextPart):
-        return part.text
-    if isinstance(part, ImagePart):
-        return f"[image {part.mime_type} {part.sha256}]" if part.sha256 else f"[image {part.mime_type}]"
-    data = part.model_dump(by_alias=True)
-    refusal = data.get("refusal")
-    return refusal if isinstance(refusal, str) else json.dumps(data, ensure_ascii=False)
+def _text_of(block: Block) -> str:
+    """Return a block as text."""
+    if isinstance(block, TextBlock):
+        return block.text
+    if isinstance(block, ImageBlock):
+        return f"[image {block.mime_type} {block.sha256}]" if block.sha256 else f"[image {block.mime_type}]"
+    if isinstance(block, ToolResult):
+        return "\n".join(map(_text_of, block.blocks))
+    refusal = block.raw.get("refusal") if isinstance(block, OpaqueBlock) else None
+    return refusal if isinstance(refusal, str) else json.dumps(codec.write(block), ensure_ascii=False)
 
 
-def _metadata(message: MessageRecord) -> dict[str, Json]:
+def _metadata(message: Message) -> dict[str, Json]:
     metadata = message.metadata if isinstance(message.metadata, dict) else {"metadata": message.metadata}
-    told = message.model_dump(include=set(_MESSAGE_FIELDS), exclude_defaults=True)
-    return {**told, **metadata}
+    sampled = {} if message.sampled is None else codec.write(message.sampled)
+    fields = {name: sampled[name] for name in _SAMPLED_FIELDS if name in sampled}
+    fields |= {name: value for name in _LAST_FIELDS if (value := getattr(message, name))}
+    return {**fields, **metadata}
 
 
 def _milliseconds(time: str | None) -> int:
-    """Milliseconds since 1970; 0 where the record does not say or says it in another form than ISO 8601."""
+    """Return milliseconds since 1970; 0 if the record has no time, or one that is not ISO 8601."""
     moment = moment_of(time)
     return 0 if moment is None else round(moment.timestamp() * 1000)
 
 
 def _clean(event: Mapping[str, Json]) -> dict[str, Json]:
-    """Without None values, NUL characters and lone surrogates, which the platform does not store."""
+    """Return an event without None values, NUL characters and lone surrogates, which the platform does not store."""
     cleaned: dict[str, Json] = _cleaned(event)
     return cleaned
 
 
 def _cleaned(value: Json) -> Json:
     if isinstance(value, str):
-        return value.replace("\x00", "").encode("utf-8", "backslashreplace").decode("utf-8")
+        return escape_surrogates(value.replace("\x00", ""))
     if isinstance(value, Mapping):
         return {_cleaned(str(key)): _cleaned(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
@@ -200,16 +212,16 @@ def _cleaned(value: Json) -> Json:
 
 
 def rollout_of(events: Iterable[Mapping[str, Json]]) -> Rollout:
-    """The record that one rollout's events tell, as far as they tell it.
+    """Return the record of one rollout's events, with the fields that the events have.
 
-    Reasoning, text and calls that follow each other are one turn, as they are in a log of the platform.
+    Neighbouring reasoning, text and calls become one turn, as the platform shows them.
 
     Raises:
-        ValueError: There is no event that begins the rollout.
+        ValueError: No event begins the rollout, or a field has a value of a wrong type.
     """
     begin: Mapping[str, Json] | None = None
     update: dict[str, Json] = {}
-    said: list[Mapping[str, Json]] = []
+    pieces: list[Mapping[str, Json]] = []
     for event in events:
         kind = event.get("eventType")
         if kind == "rollout":
@@ -217,11 +229,11 @@ def rollout_of(events: Iterable[Mapping[str, Json]]) -> Rollout:
         elif kind == "rollout_update":
             update |= event.get("rollout_info") or {}
         elif kind == "message":
-            said.append(event)
+            pieces.append(event)
     if begin is None:
         raise ValueError("no event of type 'rollout': these events do not begin a rollout")
-    messages = joined([message_of_event(event) for event in sorted(said, key=lambda event: event.get("index", 0))])
-    reward, final_reward = total_reward(message.reward for message in messages)
+    messages = join_turns([message_of_event(event) for event in sorted(pieces, key=lambda event: event.get("index", 0))])
+    reward, final_reward = total_reward(messages)
     finished = any(message.finished for message in messages)
     times = [message.ended_at for message in messages if message.ended_at]
     name, split, spec = begin.get("environment") or "", begin.get("split"), begin.get("task_spec")
@@ -230,8 +242,8 @@ def rollout_of(events: Iterable[Mapping[str, Json]]) -> Rollout:
         id=begin["eventId"],
         run=begin.get("runName") or "",
         name=begin.get("rolloutName") or "",
-        environment=EnvironmentRecord(name=name, variant=variant, split=split, server_version=update.get("env_version")),
-        task=TaskRecord(id=task_id(name, split, spec, index, variant), index=index, spec=spec),
+        environment=RolloutEnvironment(name=name, variant=variant, split=split, server_version=update.get("env_version")),
+        task=Task(index=index, spec=spec, id=task_id(name, split, spec, index, variant)),
         step=begin.get("step") if begin.get("step") is not None else update.get("current_step"),
         model=begin.get("run_info"),
         sampling={key: update[key] for key in SAMPLING if key in update} or None,
@@ -246,36 +258,29 @@ def rollout_of(events: Iterable[Mapping[str, Json]]) -> Rollout:
     )
 
 
-def message_of_event(event: Mapping[str, Json]) -> MessageRecord:
-    """The message one event tells."""
-    kind, given = event.get("type"), event.get("content")
-    content = given if given is None or isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+def message_of_event(event: Mapping[str, Json]) -> Message:
+    """Return the message of one event.
+
+    Raises:
+        ValueError: A field has a value of a wrong type.
+    """
+    kind, value = event.get("type"), event.get("content")
+    content = value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     metadata = dict(event.get("metadata") or {})
-    fields: dict[str, Any] = {key: metadata.pop(key) for key in _MESSAGE_FIELDS if key in metadata}
-    if isinstance(fields.get("usage"), dict):
-        fields["usage"] = TokenUsage.model_validate(fields["usage"])
+    fields: dict[str, Any] = {name: metadata.pop(name) for name in (*_EVERY_FIELDS, *_LAST_FIELDS) if name in metadata}
+    sampled = {name: metadata.pop(name) for name in _SAMPLED_FIELDS if name in metadata}
+    fields |= {"sampled": codec.read_as(Sampled, sampled) if sampled else None, "metadata": metadata or None}
     fields |= {"reward": event.get("reward"), "finished": bool(event.get("isFinished")), "ended_at": _iso(event.get("timestamp"))}
-    fields["metadata"] = metadata or None
     if kind == "tool_call":
-        call = ToolCallPart(id=event.get("callId") or "", name=event.get("name") or "", input_text=content or "")
-        call.input = _object(content)
-        return MessageRecord(role="assistant", blocks=[call], **fields)
+        call = ToolCall(event.get("name") or "", call_id=event.get("callId") or "", content=content or "")
+        return Message("assistant", (call,), **fields)
     if kind == "reasoning":
-        thought = ReasoningPart(text=content, summary=event.get("summary"), reference=event.get("contentReference"))
-        return MessageRecord(role="assistant", blocks=[thought], **fields)
-    blocks: list[Part] = [TextPart(text=content)] if content else []
+        thought = ReasoningItem(content, event.get("contentReference"), event.get("summary"))
+        return Message("assistant", (thought,), **fields)
+    blocks = (TextBlock(content),) if content else ()
     if kind == "tool_result":
-        return MessageRecord(role="tool", blocks=blocks, tool_call_id=event.get("callId"), **fields)
-    roles: dict[Any, Any] = {"user_message": "user", "system_message": "system", "assistant_message": "assistant"}
-    return MessageRecord(role=roles.get(kind, "user"), blocks=blocks, **fields)
-
-
-def _object(text: Json) -> dict[str, Json] | None:
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+        return Message("tool", blocks, call_id=event.get("callId"), **fields)
+    return Message(_ROLES.get(kind, "user"), blocks, **fields)
 
 
 def _iso(milliseconds: Json) -> str | None:

@@ -6,12 +6,12 @@ import importlib
 import sys
 from typing import Any
 
-from openreward_gym.blame import brief
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.policies.base import EpisodicPolicy, Policy, Transcript, policy_of_episode
 from openreward_gym.policies.pricing import PRICES, Price
 from openreward_gym.policies.random import RandomPolicy
 from openreward_gym.policies.scripted import ScriptedPolicy, play_steps
+from openreward_gym.user_traceback import describe_error
 
 __all__ = [
     "PRICES",
@@ -100,6 +100,6 @@ def _imported(module: str, attribute: str) -> Policy | EpisodicPolicy:
     except (Exception, SystemExit) as error:
         # Whatever a module does when it is imported. One that is not there says so itself.
         missing = isinstance(error, AttributeError) or (isinstance(error, ImportError) and error.name == module)
-        said = str(error) if missing else brief(error)
+        said = str(error) if missing else describe_error(error)
         raise ConfigurationError(f"policy '{module}:{attribute}' cannot be imported: {said}") from error
     return resolve(value)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
-from openreward_gym.chat import from_openai, from_openai_responses, to_openai, to_openai_responses
-from openreward_gym.chat.completions import ReasoningField
+from openreward_gym.chat import ReasoningField, from_openai, from_openai_responses, to_openai, to_openai_responses
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.policies.base import Transcript
 from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy

@@ -1,4 +1,4 @@
-"""Where the servers are: the hosted platform's subdomains, or the one server that a caller names."""
+"""Base URLs: the subdomains of the hosted platform, or the one server that a caller names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.urls import without_credentials
 
-__all__ = ["DEFAULT_URL", "Addresses", "origin_of", "resolve_addresses", "without_credentials"]
+__all__ = ["DEFAULT_URL", "Addresses", "platform_address", "resolve_addresses"]
 
 DEFAULT_URL = "https://openreward.ai"
 
@@ -19,9 +20,10 @@ class Addresses:
     """Base URLs without a trailing slash.
 
     Attributes:
-        sessions: Where sessions live.
-        platform: Where the platform's own `/v1/...` endpoints live.
-        hosted: Whether a gateway with many deployments is behind `sessions` (then names are deployments, not path segments).
+        sessions: Base URL of the sessions.
+        platform: Base URL of the platform's own `/v1/...` endpoints.
+        hosted: True if `sessions` is a gateway to many deployments, where an environment's name is a deployment and not a path
+            segment.
     """
 
     sessions: str
@@ -30,14 +32,14 @@ class Addresses:
 
 
 def resolve_addresses(base_url: str | None, environ: Mapping[str, str]) -> Addresses:
-    """The addresses meant by `base_url` and the SDK's environment variables.
+    """Return the addresses that `base_url` and the SDK's environment variables name.
 
-    A `base_url` that the caller gives is one server, used as it is; so is an `OPENREWARD_URL` whose host is an IP address or
-    `localhost`, or that has a port. Everything else is a platform with its `api.` and `sessions.` subdomains, each of which
-    `OPENREWARD_API_URL` and `OPENREWARD_SESSION_URL` replace.
+    An explicit `base_url` is one server, used as it is. So is an `OPENREWARD_URL` whose host is an IP address or `localhost`,
+    or that has a port. Every other URL is a platform with `api.` and `sessions.` subdomains, which `OPENREWARD_API_URL` and
+    `OPENREWARD_SESSION_URL` replace.
 
     Raises:
-        ConfigurationError: A URL is not one.
+        ConfigurationError: A URL is not valid.
     """
     api_url = environ.get("OPENREWARD_API_URL")
     session_url = environ.get("OPENREWARD_SESSION_URL")
@@ -55,16 +57,15 @@ def resolve_addresses(base_url: str | None, environ: Mapping[str, str]) -> Addre
     )
 
 
-def origin_of(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of `url`: two URLs of one origin are one server to a browser, and to us."""
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
+def platform_address(base_url: str | None, environ: Mapping[str, str]) -> str:
+    """Return the base URL of the platform's API. An explicit `base_url` is used as it is.
 
-
-def without_credentials(url: str) -> str:
-    """`url` without a user name and password, for texts that people and logs see."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    Raises:
+        ConfigurationError: A URL is not valid.
+    """
+    if base_url and base_url.rstrip("/") != DEFAULT_URL:
+        return _checked(base_url, "base_url")
+    return resolve_addresses(None, environ).platform
 
 
 def _checked(url: str, source: str) -> str:
@@ -75,9 +76,9 @@ def _checked(url: str, source: str) -> str:
         valid = False
     if not valid:
         shown = url.rpartition("@")[2]
-        raise ConfigurationError(f"{source}={shown!r} is not a URL: write it as http://host:port or https://host")
+        raise ConfigurationError(f"{source}={shown!r} is not a URL. Write it as http://host:port or https://host.")
     if parts.query or parts.fragment:
-        raise ConfigurationError(f"{source}={without_credentials(url)!r} has a query or a fragment: give the base URL alone")
+        raise ConfigurationError(f"{source}={without_credentials(url)!r} has a query or a fragment. Give the base URL alone.")
     return url.rstrip("/")
 
 

@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection that carries one request at a time, as an asyncio protocol over httptools' parser (llhttp).
+"""One HTTP/1.1 connection with one request at a time: an asyncio protocol over httptools' parser (llhttp).
 
-Nothing is made per request but a future: no task, no timer, no stream objects. Bytes go from `data_received` through the C
-parser to the request's sink in one go, and the future is resolved there. Time limits are numbers that somebody else's sweep
+A request costs one future: no task, no timer, no stream objects. Bytes go from `data_received` through the C parser to the
+request's sink in one pass, and the future is resolved there. Time limits are numbers, which the transport's periodic sweep
 compares with the clock.
 """
 
@@ -10,41 +10,42 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
-from typing import cast
+from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from openreward_gym.errors import ProtocolError, TransportError, TransportTimeoutError
-from openreward_gym.protocol.encodings import Decoder
-from openreward_gym.protocol.request import Request, Response, broken, silent
+from openreward_gym.protocol.request import Request, Response, broken_error, silence_message
 
 __all__ = ["Connection"]
 
 KEEP_ALIVE_S = 4.0
-"""Seconds a connection may be idle. uvicorn, the reference servers' HTTP server, closes one that was idle for 5 s; a request
-that crosses that close on the wire is lost in a way that looks like a lost result; so we close first."""
+"""Seconds after which an idle connection is closed. uvicorn, the reference servers' HTTP server, closes it after 5 s, and a
+request that is sent at that moment looks like a request with a lost result. So the client closes first."""
 DRAIN_S = 0.25
-"""Seconds that a body may go on after its last useful byte. Reading to its end lets the connection be used again."""
+"""Seconds to read a body after its last useful byte. A connection whose body was read to the end can be reused."""
 FRESH_S = 0.5
-"""A connection that was idle for longer is looked at before it is used: a proxy may have closed it."""
+"""Idle seconds after which a connection is checked before it is reused: a proxy may have closed it."""
 LARGEST_HEAD = 1 << 18
-"""Most bytes before a response's body: more is not an HTTP server."""
-BODY_OF_ITS_OWN = 1 << 16
-"""Bytes from which a body is not copied behind its head."""
+"""Largest size of a response's head, in bytes."""
+SEPARATE_BODY = 1 << 16
+"""Size in bytes from which a body is sent apart from its head, which saves a copy."""
 _ENCODING_LENGTH = len("content-encoding")
 
 
 class Connection(asyncio.Protocol):
-    """A connection, idle or busy with one request.
+    """A pooled HTTP/1.1 connection, idle or busy with one request.
 
     Args:
-        idle: Where it puts itself when it can be used again; the last one in is the first one out.
-        gone: Called once when it is closed.
+        idle: The pool of idle connections, last in, first out. The connection adds itself when it can be reused.
+        gone: Called once when the connection is closed.
+        loop: The event loop.
 
     Attributes:
-        deadline: When what it waits for is overdue, in the event loop's time.
+        deadline: The event loop's time at which the request, or the idle connection, times out.
     """
 
     __slots__ = (
@@ -83,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._unsent = 0
         self._pieces: list[bytes] = []
         self._raw: dict[bytes, bytes] = {}
-        # The parser calls these two for every header and piece: builtins cost it no Python frame.
+        # The parser calls these for every header and piece of the body. As built-in methods they cost no Python frame.
         self.on_body = self._pieces.append
         self.on_header = self._raw.__setitem__
         self._restart()
@@ -98,15 +99,15 @@ class Connection(asyncio.Protocol):
         self._answer: tuple[dict[bytes, bytes], int] | None = None
         self._decoder: Decoder | None = None
 
-    # Its owner ------------------------------------------------------------------------------------------------------------
+    # Called by the transport ----------------------------------------------------------------------------------------------
 
     @property
     def pending(self) -> asyncio.Future[Response] | None:
-        """The request under way; None where there is none."""
+        """The future of the request in flight. None if the connection is idle."""
         return self._future
 
     def usable(self, now: float) -> bool:
-        """Whether an idle connection can take a request; one that cannot is closed."""
+        """Return True if the idle connection can carry a request. Close it if it cannot."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return False
@@ -116,7 +117,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def begin(self, request: Request, head: bytes, future: asyncio.Future[Response], now: float) -> None:
-        """Send `request`, whose encoded `head` lacks its end, and resolve `future` with what comes of it."""
+        """Send `request` and later resolve `future`. The encoded `head` ends before the body's headers."""
         transport = self._transport
         if transport is None or transport.is_closing():
             problem = f"the connection to {request.url.partition('?')[0]} was closed before anything was sent"
@@ -131,49 +132,53 @@ class Connection(asyncio.Protocol):
         body = request.body
         if body is None:
             transport.write(head + (b"\r\n" if request.method == "GET" else b"Content-Length: 0\r\n\r\n"))
-        elif len(body) < BODY_OF_ITS_OWN:
+        elif len(body) < SEPARATE_BODY:
             transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
         else:
             transport.write(b"%bContent-Length: %d\r\n\r\n" % (head, len(body)))
             transport.write(body)
             self._unsent = transport.get_write_buffer_size()
 
-    def give_up(self, future: asyncio.Future[Response]) -> None:
-        """Nobody waits for the request of `future` any more. Its connection cannot be used again: the answer may still come."""
+    def abandon(self, future: asyncio.Future[Response]) -> None:
+        """Close the connection if it carries the request of `future`, for which its caller no longer waits.
+
+        It cannot be reused, because the response may still arrive.
+        """
         if self._future is future:
             self._future = None
             self.close()
 
-    def overdue(self, now: float) -> None:
-        """The deadline has passed."""
+    def time_out(self, now: float) -> None:
+        """Handle a deadline that has passed."""
         if self._future is None:
             self.close()
             return
         assert self._request is not None
         left = 0 if self._transport is None else self._transport.get_write_buffer_size()
         if left < self._unsent:
-            # A large body that still goes out is a sign of life; once it is out, the wait for the answer begins.
+            # A large body is still being sent, so the server is alive. The wait for the response begins when it is sent.
             self._unsent = left
             self.deadline = now + (self._idle_s if left else self._request.first_byte_timeout_s or inf)
             return
-        self.fail(TransportTimeoutError(silent(self._request.url)))
+        self.fail(TransportTimeoutError(silence_message(self._request.url)))
 
     def fail(self, error: Exception) -> None:
-        """End the request under way, if any, with `error`, and close."""
+        """Fail the request in flight, if any, with `error`, and close the connection."""
         future, self._future = self._future, None
         if future is not None and not future.done():
             future.set_exception(error)
         self.close()
 
     def close(self) -> None:
+        """Close the connection without waiting."""
         self._idle.pop(self, None)
         if self._transport is not None:
             self._transport.abort()
 
-    # asyncio --------------------------------------------------------------------------------------------------------------
+    # Called by asyncio ----------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # No `isinstance`: uvloop's transports are no subclasses.
+        # A cast, because uvloop's transports are not subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         plain = transport.get_extra_info("socket")
         if plain is not None:
@@ -182,16 +187,16 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         parser = self._parser
         if self._request is None or parser is None:
-            # Nothing was asked.
+            # Data without a request.
             self.close()
             return
-        garbled: Exception | None = None
+        parse_error: Exception | None = None
         try:
             parser.feed_data(data)
         except HttpParserUpgrade:
-            garbled = HttpParserError("it went over to another protocol")
+            parse_error = HttpParserError("it switched to another protocol")
         except HttpParserError as error:
-            garbled = HttpParserError(f"what it sent is not HTTP/1.1 ({error})")
+            parse_error = HttpParserError(f"it sent invalid HTTP/1.1 ({error})")
         if self._answer is not None:
             headers, count = self._answer
             self._raw.clear()
@@ -203,15 +208,15 @@ class Connection(asyncio.Protocol):
             else:
                 self._head_bytes += len(data)
                 if self._head_bytes > LARGEST_HEAD:
-                    garbled = HttpParserError("its head does not end")
+                    parse_error = HttpParserError(f"the head of its response is longer than {LARGEST_HEAD} bytes")
             if self._pieces and self._request.sink is not None and self._status == 200:
-                self._pour(self._request)
+                self._feed_sink(self._request)
         else:
             self._pieces.clear()
         if self._complete:
-            self._finish(reusable=self._keep and garbled is None)
-        elif garbled is not None:
-            self.fail(broken(self._request.url, garbled))
+            self._finish(reusable=self._keep and parse_error is None)
+        elif parse_error is not None:
+            self.fail(broken_error(self._request.url, parse_error))
 
     def eof_received(self) -> bool:
         return False
@@ -220,21 +225,21 @@ class Connection(asyncio.Protocol):
         self._idle.pop(self, None)
         if self._future is not None:
             assert self._request is not None
-            if exc is None and self._status and self._ends_with_the_connection():
+            if exc is None and self._status and self._body_ends_at_close():
                 self._finish(reusable=False)
             else:
-                self.fail(broken(self._request.url, exc))
-        # The parser holds methods of this object: taken apart, both are freed at once.
+                self.fail(broken_error(self._request.url, exc))
+        # The parser refers to methods of this object. Without the circle both are freed at once.
         self._parser = None
         self._transport = None
         self._request = None
         self._gone(self)
 
-    # The parser -----------------------------------------------------------------------------------------------------------
+    # Called by the parser -------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self._complete and self._answer is None:
-            # A second answer to one request: what it belongs to cannot be known. The first one is kept as it was.
+            # A second response to one request. The first one counts, and the connection is not reused.
             self._keep = False
             self._answer = (self._raw.copy(), len(self._pieces))
 
@@ -257,13 +262,13 @@ class Connection(asyncio.Protocol):
             self._complete = True
             self._keep = self._parser.should_keep_alive()
         else:
-            # 100 and its like say that the answer comes later.
+            # An informational response such as 100: the final one follows.
             self._raw.clear()
 
-    # The answer -----------------------------------------------------------------------------------------------------------
+    # The response ---------------------------------------------------------------------------------------------------------
 
-    def _pour(self, request: Request) -> None:
-        """Hand what arrived to the sink, and resolve once it needs no more."""
+    def _feed_sink(self, request: Request) -> None:
+        """Pass the received bytes to the sink, and resolve the request once the sink needs no more."""
         assert request.sink is not None
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -277,11 +282,11 @@ class Connection(asyncio.Protocol):
             self.fail(error)
             return
         if done:
-            self._resolve(Response(200, _Lazy(self._raw.copy())))
+            self._resolve(Response(200, _LazyHeaders(self._raw.copy())))
             self.deadline = self._time() + DRAIN_S
 
     def _finish(self, *, reusable: bool) -> None:
-        """The response is whole: resolve, and be used again or close."""
+        """Resolve the request with its complete response, then return to the pool or close."""
         request, transport = self._request, self._transport
         assert request is not None
         if self._future is not None:
@@ -295,7 +300,7 @@ class Connection(asyncio.Protocol):
                         body = self._decoder.feed(body)
                 if self._decoder is not None:
                     self._decoder.finish()
-                self._resolve(Response(self._status, _Lazy(self._raw.copy()), body))
+                self._resolve(Response(self._status, _LazyHeaders(self._raw.copy()), body))
             except (TransportError, ProtocolError) as error:
                 self.fail(error)
         self._pieces.clear()
@@ -303,7 +308,7 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         if not reusable or (self._unsent and transport.get_write_buffer_size()):
-            # Closed, or answered before the whole request was read: what it waits for cannot be known.
+            # The server answered before it read the complete request, or will close the connection.
             self.close()
             return
         self._request = None
@@ -316,13 +321,13 @@ class Connection(asyncio.Protocol):
         if future is not None and not future.done():
             future.set_result(response)
 
-    def _ends_with_the_connection(self) -> bool:
+    def _body_ends_at_close(self) -> bool:
         headers = _as_text(self._raw)
         return "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
 
 
-class _Lazy(Mapping[str, str]):
-    """Headers that are decoded when somebody asks: nobody does after a good call."""
+class _LazyHeaders(Mapping[str, str]):
+    """Headers that are decoded on first access. After a successful call nothing reads them."""
 
     __slots__ = ("_raw", "_text")
 
@@ -353,7 +358,7 @@ def _as_text(raw: Mapping[bytes, bytes]) -> dict[str, str]:
 
 
 def _readable(transport: asyncio.Transport) -> bool:
-    """Whether something arrived on an idle connection that the event loop has not read: as a rule, its end."""
+    """Return True if an idle connection has unread data, which usually is its end."""
     plain = transport.get_extra_info("socket")
     if plain is None or plain.fileno() < 0:
         return True
@@ -362,3 +367,62 @@ def _readable(transport: asyncio.Transport) -> bool:
         poll.register(plain.fileno(), select.POLLIN)
         return bool(poll.poll(0))
     return bool(select.select([plain.fileno()], [], [], 0)[0])
+
+
+class Decoder:
+    """Decodes a body whose content encoding was not requested.
+
+    Args:
+        encoding: The value of `Content-Encoding`.
+
+    Raises:
+        TransportError: The encoding is unknown.
+    """
+
+    __slots__ = ("_encoding", "_inflater", "_raw_tried")
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding.strip().lower()
+        self._raw_tried = False
+        self._inflater: Any = None
+        if self._encoding in ("gzip", "x-gzip", "deflate"):
+            self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        elif self._encoding not in ("", "identity"):
+            raise TransportError(f"the server sent a body in the encoding {encoding!r}, which was not requested")
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the decoded bytes of the next piece.
+
+        Raises:
+            TransportError: The piece is not in the encoding.
+        """
+        if self._inflater is None:
+            return data
+        try:
+            try:
+                decoded: bytes = self._inflater.decompress(data)
+            except zlib.error:
+                if self._encoding != "deflate" or self._raw_tried:
+                    raise
+                # Some servers send the raw format under this name.
+                self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+                decoded = self._inflater.decompress(data)
+            self._raw_tried = True
+            while self._inflater.eof and self._inflater.unused_data:
+                next_member = self._inflater.unused_data
+                self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
+                decoded += self._inflater.decompress(next_member)
+        except zlib.error as error:
+            problem = str(error)
+        else:
+            return decoded
+        raise TransportError(f"the server sent a body that is not {self._encoding}: {problem}")
+
+    def finish(self) -> None:
+        """Check that the body is complete.
+
+        Raises:
+            TransportError: It is not.
+        """
+        if self._inflater is not None and not self._inflater.eof:
+            raise TransportError(f"the server sent an incomplete body in the encoding {self._encoding!r}")

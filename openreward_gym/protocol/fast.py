@@ -1,4 +1,4 @@
-"""The fast transport: HTTP/1.1 over asyncio, for a thousand sessions in one process. How it works: docs/fast-wire.md."""
+"""The fast transport: HTTP/1.1 over asyncio, for a thousand sessions in one process. docs/fast-wire.md describes it."""
 
 from __future__ import annotations
 
@@ -15,107 +15,111 @@ from urllib.request import getproxies, proxy_bypass
 import certifi
 
 from openreward_gym.errors import ConfigurationError, TransportError
-from openreward_gym.protocol.addresses import origin_of
 from openreward_gym.protocol.connection import Connection
-from openreward_gym.protocol.request import Headers, Request, Response, shown, unreachable
+from openreward_gym.protocol.request import Headers, Request, Response, server_of, unreachable_error
+from openreward_gym.urls import Origin, origin_of
 
-__all__ = ["FastTransport", "why_not"]
+__all__ = ["FastTransport", "fast_obstacle"]
 
 SWEEP_S = 0.25
-"""Seconds between two looks at all deadlines: a time limit may be this much late."""
-REST_S = 1.0
-"""How long closing waits for requests that are under way."""
-MOST_TARGETS = 1024
-"""How many addresses are remembered with their encoded request line."""
+"""Seconds between two checks of all deadlines: a time limit may be this much late."""
+CLOSE_TIMEOUT_S = 1.0
+"""Seconds that closing waits for requests in flight."""
+MAX_TARGETS = 1024
+"""Number of URLs whose encoded request line is cached."""
 FALLBACK_DELAY_S = 0.25
-"""Seconds after which a name's next address is tried beside the one that does not answer (RFC 8305)."""
+"""Seconds after which the next address of a host name is tried in parallel (RFC 8305)."""
 SAFE = "/%?=&:@!$'()*+,;~-._[]|"
-"""What stays as it is in a path."""
+"""Characters of a path that are not escaped."""
 
 
 @dataclass(slots=True)
-class _Origin:
-    """One server, and its idle connections: the one that was used last is used next, so that the others can end."""
+class _Pool:
+    """The idle connections to one server, last in, first out, so that connections beyond the need time out."""
 
-    scheme: str
-    host: str
-    port: int
+    origin: Origin
     idle: dict[Connection, None] = field(default_factory=dict)
 
 
 class FastTransport:
-    """Pooled connections over httptools' parser. Speaks to every server directly; for proxies there is httpx.
+    """Pooled HTTP/1.1 connections over httptools' parser. It connects directly; for proxies, use httpx.
 
     Args:
-        base_url: The server that will be asked. It may be asked for others too.
-        ssl_context: What certificates are trusted; None for the system's and certifi's, or those of `SSL_CERT_FILE` and
-            `SSL_CERT_DIR` where one is set.
+        base_url: The server, for the repr. Requests may go to other servers, too.
+        ssl_context: The trusted certificates. None trusts the system's and certifi's, or those of `SSL_CERT_FILE` and
+            `SSL_CERT_DIR` if one is set.
+
+    Example:
+        >>> FastTransport("http://127.0.0.1:8080")
+        <FastTransport to http://127.0.0.1:8080, 0 connections>
     """
 
     def __init__(self, base_url: str = "", *, ssl_context: ssl.SSLContext | None = None) -> None:
         self.base_url = base_url
         self._ssl_context = ssl_context
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._origins: dict[tuple[str, str, int], _Origin] = {}
-        self._targets: dict[tuple[str, str], tuple[_Origin, bytes]] = {}
+        self._pools: dict[Origin, _Pool] = {}
+        self._targets: dict[tuple[str, str], tuple[_Pool, bytes]] = {}
         self._alive: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_due = 0.0
         self._closed = False
-        self._empty: asyncio.Future[None] | None = None
+        self._all_gone: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<FastTransport to {shown(self.base_url)}, {len(self._alive)} connections>"
+        return f"<FastTransport to {server_of(self.base_url)}, {len(self._alive)} connections>"
 
     async def send(self, request: Request) -> Response:
-        # asyncio itself refuses to wait for another loop's future: asking for the running loop at each call costs a system call.
-        loop = self._loop or self._settle()
-        origin, line = self._targets.get((request.method, request.url)) or self._target(request)
+        """Send `request` and return its response; errors as `Transport.send`."""
+        # asyncio itself refuses another loop's future. Looking up the running loop at each call costs a system call.
+        loop = self._loop or self._bind_loop()
+        pool, line = self._targets.get((request.method, request.url)) or self._target(request)
         headers = request.headers if type(request.headers) is Headers else Headers(request.headers)
         if headers.wire is None:
             headers.encoded()
         now = loop.time()
-        idle = origin.idle
+        idle = pool.idle
         while idle:
             connection, _ = idle.popitem()
             if connection.usable(now):
                 break
         else:
-            connection = await self._connect(origin, request)
+            connection = await self._connect(pool, request)
             now = loop.time()
         future: asyncio.Future[Response] = loop.create_future()
-        # The encoded headers hold the key in the clear, and are no variable here: a traceback shows this frame.
+        # The encoded headers hold the key in the clear. They are not kept in a variable, which a traceback could show.
         connection.begin(request, line + headers.encoded(), future, now)
         try:
             return await future
         except BaseException:
-            connection.give_up(future)
+            connection.abandon(future)
             raise
 
     async def aclose(self) -> None:
+        """Close all connections. Requests in flight have a second to finish."""
         self._closed = True
         pending = [connection.pending for connection in self._alive if connection.pending is not None]
         if pending:
-            await asyncio.wait(pending, timeout=REST_S)
+            await asyncio.wait(pending, timeout=CLOSE_TIMEOUT_S)
         for connection in list(self._alive):
-            connection.fail(TransportError(f"the transport to {shown(self.base_url)} was closed"))
+            connection.fail(TransportError(f"the transport to {server_of(self.base_url)} was closed"))
         if self._alive:
-            self._empty = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._empty], timeout=REST_S)
+            self._all_gone = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._all_gone], timeout=CLOSE_TIMEOUT_S)
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    def _settle(self) -> asyncio.AbstractEventLoop:
+    def _bind_loop(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.get_running_loop()
         return self._loop
 
-    # Where to -------------------------------------------------------------------------------------------------------------
+    # Connecting -----------------------------------------------------------------------------------------------------------
 
-    def _target(self, request: Request) -> tuple[_Origin, bytes]:
-        """The server of a request, and its request line and headers that do not change."""
-        scheme, host, port = place = origin_of(request.url)
+    def _target(self, request: Request) -> tuple[_Pool, bytes]:
+        """Return the pool for a request's server, and the encoded request line with the headers that never change."""
+        scheme, host, port = origin = origin_of(request.url)
         if scheme not in ("http", "https") or not host or not host.isascii():
-            problem = f"{shown(request.url)} is not an address that the fast transport can use"
+            problem = f"the fast transport cannot use the address {server_of(request.url)}"
             raise TransportError(problem, delivery="not_sent", permanent=True)
         parts = urlsplit(request.url)
         path = quote(parts.path or "/", safe=SAFE) + (f"?{quote(parts.query, safe=SAFE)}" if parts.query else "")
@@ -126,31 +130,32 @@ class FastTransport:
             lines.append(f"Authorization: Basic {base64.b64encode(login.encode()).decode('ascii')}")
         # Compressing costs the servers more than the loopback or a data centre's network saves, and delays event streams.
         lines.append("Accept-Encoding: identity")
-        origin = self._origins.setdefault(place, _Origin(scheme, host, port))
-        if len(self._targets) >= MOST_TARGETS:
+        pool = self._pools.setdefault(origin, _Pool(origin))
+        if len(self._targets) >= MAX_TARGETS:
             self._targets.clear()
-        found = self._targets[request.method, request.url] = (origin, ("\r\n".join(lines) + "\r\n").encode("ascii"))
-        return found
+        target = self._targets[request.method, request.url] = (pool, ("\r\n".join(lines) + "\r\n").encode("ascii"))
+        return target
 
-    async def _connect(self, origin: _Origin, request: Request) -> Connection:
+    async def _connect(self, pool: _Pool, request: Request) -> Connection:
+        origin = pool.origin
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            raise ConfigurationError("this transport belongs to another event loop: make one for each")
+            raise ConfigurationError("this transport belongs to another event loop. Make one transport for each loop.")
         if self._closed:
-            raise TransportError(f"the transport to {shown(self.base_url)} is closed", delivery="not_sent", permanent=True)
+            raise TransportError(f"the transport to {server_of(self.base_url)} is closed", delivery="not_sent", permanent=True)
         options: dict[str, Any] = {}
         if origin.scheme == "https":
-            options = {"ssl": self._context(), "server_hostname": origin.host, "ssl_shutdown_timeout": REST_S}
+            options = {"ssl": self._context(), "server_hostname": origin.host, "ssl_shutdown_timeout": CLOSE_TIMEOUT_S}
         if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(origin.host):
             options["happy_eyeballs_delay"] = FALLBACK_DELAY_S
         try:
             async with asyncio.timeout(request.connect_timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(origin.idle, self._gone, loop), origin.host, origin.port, **options
+                    lambda: Connection(pool.idle, self._gone, loop), origin.host, origin.port, **options
                 )
         except (OSError, UnicodeError) as error:
-            # UnicodeError: a host that no name can be. TimeoutError is an OSError.
-            problem = unreachable(request.url, error)
+            # UnicodeError: an invalid host name. TimeoutError is an OSError.
+            problem = unreachable_error(request.url, error)
         else:
             self._adopt(connection, loop)
             return connection
@@ -159,7 +164,7 @@ class FastTransport:
     def _adopt(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
         self._alive.add(connection)
         if self._closed:
-            # While it was made. What it should have carried is told that nothing was sent.
+            # The transport was closed meanwhile. The request fails as not sent.
             connection.close()
         elif self._sweeper is None:
             self._sweep_due = loop.time() + SWEEP_S
@@ -174,35 +179,35 @@ class FastTransport:
                 context.load_verify_locations(certifi.where())
         return self._ssl_context
 
-    # Time and end ---------------------------------------------------------------------------------------------------------
+    # Deadlines and closing ------------------------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
-        """Look at all deadlines. One timer for all connections; none where there is none."""
+        """Check all deadlines. One timer serves all connections; without connections there is none."""
         self._sweeper = None
         if not self._alive or self._loop is None:
             return
-        # An event loop that was blocked (a trainer's step of a minute) heard nothing meanwhile, and that is nobody's silence: a
-        # deadline counts from the next sweep after it.
+        # While the event loop is blocked, as by a trainer's step of a minute, it receives nothing: that is not the server's
+        # silence. So a deadline is compared with the time at which this sweep was due.
         now, due = self._loop.time(), self._sweep_due
         for connection in list(self._alive):
             if connection.deadline <= due:
-                connection.overdue(now)
+                connection.time_out(now)
         self._sweep_due = now + SWEEP_S
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     def _gone(self, connection: Connection) -> None:
         self._alive.discard(connection)
-        if self._empty is not None and not self._alive and not self._empty.done():
-            self._empty.set_result(None)
+        if self._all_gone is not None and not self._alive and not self._all_gone.done():
+            self._all_gone.set_result(None)
 
 
-def why_not(base_url: str) -> str:
-    """What stands between the fast transport and `base_url`; empty where nothing does."""
+def fast_obstacle(base_url: str) -> str:
+    """Return the reason for which the fast transport cannot serve `base_url`. Empty if it can."""
     scheme, host, _ = origin_of(base_url)
     if not host.isascii():
-        return "the host's name has letters beyond ASCII"
+        return "the host name has characters that are not ASCII"
     if host in ("localhost", "127.0.0.1", "::1"):
-        # No proxy stands between this machine and itself.
+        # Requests to this machine use no proxy.
         return ""
     proxies = getproxies()
     if (scheme in proxies or "all" in proxies) and not proxy_bypass(host):

@@ -1,8 +1,8 @@
-"""The one background event loop of this process, the way from sync code to it, and what must happen before the process dies.
+"""The background event loop of this process, the sync interface to it, and the cleanup at the process's exit.
 
-Gymnasium's `reset`, `step` and `close` are sync; everything below them is async. They meet here: `run(coroutine)` hands a
-coroutine to an event loop on a daemon thread and waits for its result. There is one such loop per process: after a fork the
-child makes its own, because the parent's thread does not exist in the child and waiting for it would never end.
+Gymnasium's `reset`, `step` and `close` are sync; everything below them is async. `run(coroutine)` connects them: it runs a
+coroutine on an event loop in a daemon thread and waits for the result. Each process has one such loop. After a fork the child
+starts its own, because the parent's thread does not exist in the child and waiting for it would never end.
 """
 
 from __future__ import annotations
@@ -13,32 +13,43 @@ import concurrent.futures
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakSet
 
-__all__ = ["at_death", "background_loop", "process_id", "run"]
+__all__ = ["AtExit", "background_loop", "process_id", "run", "run_at_exit"]
 
 T = TypeVar("T")
 
 CANCEL_GRACE_S = 10.0
-"""Seconds a cancelled coroutine has to clean up (to delete the session it was opening) before `run` gives up on it."""
+"""Seconds that a cancelled coroutine has to clean up, such as to delete the session it was opening, before `run` returns."""
+
+
+class AtExit(Protocol):
+    """An object with work to do on the event loop when the process exits."""
+
+    def begin_exit(self) -> tuple[list[concurrent.futures.Future[None]], float]:
+        """Start the work without waiting or raising. Return its futures and the seconds to wait for them."""
+
+
+# The state of the process's event loop.
 
 _pid = os.getpid()
 _lock = threading.RLock()
 _loop: asyncio.AbstractEventLoop | None = None
 _inherited: list[asyncio.AbstractEventLoop] = []
-_farewells: list[Callable[[], None]] = []
-_exit_is_watched = False
+_at_exit: WeakSet[AtExit] = WeakSet()
+_exit_hooked = False
 
 
 def process_id() -> int:
-    """What `os.getpid()` says, without asking the system each time: a call checks it twice."""
+    """Return `os.getpid()` without a system call: each tool call needs it twice."""
     return _pid
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
-    """The running event loop of this process's background thread; started at the first call."""
+    """Return the event loop of this process's background thread. The first call starts it."""
     global _loop
     loop = _loop
     if loop is not None and not loop.is_closed():
@@ -60,23 +71,27 @@ def background_loop() -> asyncio.AbstractEventLoop:
 
 
 def run(coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
-    """Run `coroutine` on the background loop and wait for it.
+    """Run `coroutine` on the background loop and wait for its result.
 
-    Ctrl-C (or any exception raised in the waiting thread) cancels the coroutine, gives it a moment to clean up after itself,
-    and is raised again.
+    Ctrl-C (or any exception in the waiting thread) cancels the coroutine, waits for its cleanup, and is raised again.
 
     Args:
-        coroutine: What to run.
-        timeout_s: Seconds to wait; None waits for as long as it takes.
+        coroutine: The coroutine.
+        timeout_s: Seconds to wait. None sets no limit.
 
     Raises:
-        TimeoutError: `timeout_s` passed; the coroutine was cancelled.
-        RuntimeError: Called on the background loop itself, where waiting would never end.
+        TimeoutError: `timeout_s` passed. The coroutine was cancelled.
+        RuntimeError: The caller runs on the background loop itself, where waiting would never end.
+
+    Example:
+        >>> import asyncio
+        >>> run(asyncio.sleep(0, result="done"))
+        'done'
     """
     loop = background_loop()
     if threading.get_ident() == getattr(loop, "_thread_id", None):
         coroutine.close()
-        raise RuntimeError("this is the background loop itself: await the coroutine instead of waiting for it")
+        raise RuntimeError("run() was called on the background loop, where it would never return: await the coroutine instead")
     watch_sigterm()
     job: _Job[T] = _Job(coroutine, loop)
     try:
@@ -85,38 +100,38 @@ def run(coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         coroutine.close()
         raise
     try:
-        over = job.over.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0.0))
+        finished = job.finished.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0.0))
     except BaseException:
-        # Ctrl-C. The task is told to end, and is waited for while it cleans up.
+        # Ctrl-C: cancel the task, and wait for its cleanup.
         job.cancel()
         raise
-    if not over:
+    if not finished:
         job.cancel()
         raise TimeoutError(f"no result within {timeout_s} s")
     return job.result()
 
 
 class _Job(Generic[T]):
-    """One coroutine on the background loop, and the lock that is released when it is over.
+    """A coroutine on the background loop, and a lock that is released when it ends.
 
     A future of concurrent.futures, chained to asyncio's, does the same and takes twice as long.
     """
 
-    __slots__ = ("_coroutine", "_loop", "_task", "over")
+    __slots__ = ("_coroutine", "_loop", "_task", "finished")
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
         self._coroutine = coroutine
         self._loop = loop
         self._task: asyncio.Task[T] | None = None
-        self.over = threading.Lock()
-        self.over.acquire()
+        self.finished = threading.Lock()
+        self.finished.acquire()
 
     def begin(self) -> None:
         self._task = self._loop.create_task(self._coroutine)
         self._task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[T]) -> None:
-        self.over.release()
+        self.finished.release()
 
     def result(self) -> T:
         task, self._task = self._task, None
@@ -124,20 +139,20 @@ class _Job(Generic[T]):
         try:
             return task.result()
         except asyncio.CancelledError:
-            # asyncio's is for tasks; the thread that waits is none.
+            # asyncio's CancelledError would mean that the waiting thread's own task was cancelled.
             cancelled = concurrent.futures.CancelledError()
         finally:
-            # An error holds this frame: it shall not hold the task that holds the error.
+            # The error's traceback refers to this frame, which must not refer to the task that holds the error.
             del task
         raise cancelled
 
     def cancel(self) -> None:
-        """Cancel the coroutine and wait until it has cleaned up after itself, for a while."""
+        """Cancel the coroutine, and wait for its cleanup for at most `CANCEL_GRACE_S`."""
         if self._task is None or not self._task.done():
             self._loop.call_soon_threadsafe(self._cancel)
-            self.over.acquire(timeout=CANCEL_GRACE_S)
+            self.finished.acquire(timeout=CANCEL_GRACE_S)
         if self._task is not None and self._task.done() and not self._task.cancelled():
-            # Taken note of, so that asyncio does not report it.
+            # Retrieved, so that asyncio does not log it.
             self._task.exception()
 
     def _cancel(self) -> None:
@@ -145,26 +160,26 @@ class _Job(Generic[T]):
             self._task.cancel()
 
 
-def at_death(farewell: Callable[[], None]) -> None:
-    """Call `farewell` (which must be quick and not raise) when the interpreter exits, and when a SIGTERM would end it."""
-    global _exit_is_watched
-    _farewells.append(farewell)
-    if not _exit_is_watched:
-        _exit_is_watched = True
-        # The `atexit` callbacks are too late: thread pools, and name resolution with them, are shut down before. The hook
-        # that concurrent.futures itself uses runs while they still work, and in multiprocessing's children as well.
+def run_at_exit(owner: AtExit) -> None:
+    """Call `owner.begin_exit` when the interpreter exits or a SIGTERM ends it, unless `owner` was garbage-collected by then."""
+    global _exit_hooked
+    _at_exit.add(owner)
+    if not _exit_hooked:
+        _exit_hooked = True
+        # `atexit` callbacks run too late: after thread pools, and with them name resolution, are shut down. The hook that
+        # concurrent.futures itself uses runs before, and in multiprocessing's children as well.
         try:
-            getattr(threading, "_register_atexit", atexit.register)(_say_farewell)
+            getattr(threading, "_register_atexit", atexit.register)(_exit)
         except RuntimeError:
-            # The interpreter is on its way out already.
-            atexit.register(_say_farewell)
+            # The interpreter is shutting down already.
+            atexit.register(_exit)
     watch_sigterm()
 
 
 def watch_sigterm() -> None:
-    """Let a SIGTERM call the farewells before it ends the process as it always does.
+    """Run the cleanup on SIGTERM, before the signal ends the process as usual.
 
-    Only from the main thread (Python allows no other), and only where nobody else handles the signal.
+    It does nothing outside of the main thread, which alone may set handlers, and if another handler is installed.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -172,25 +187,26 @@ def watch_sigterm() -> None:
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
-    _say_farewell()
+    _exit()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _say_farewell() -> None:
-    for farewell in _farewells:
-        farewell()
+def _exit() -> None:
+    pending = [owner.begin_exit() for owner in list(_at_exit)]
+    futures = [future for futures, _ in pending for future in futures]
+    concurrent.futures.wait(futures, timeout=max((timeout_s for _, timeout_s in pending), default=0.0))
 
 
-def _forget_the_parents_loop() -> None:
+def _reset_after_fork() -> None:
     global _lock, _loop, _pid
     _pid = os.getpid()
     _lock = threading.RLock()
     if _loop is not None:
-        # Never collected: closing it here would take the parent's sockets out of the epoll set that both share.
+        # Kept forever: closing it here would remove the parent's sockets from the epoll set that both processes share.
         _inherited.append(_loop)
     _loop = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parents_loop)
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -1,29 +1,43 @@
-"""What every transport takes and gives: a request, a response, the interface between them, and the words for what failed."""
+"""The interface of all transports: requests, responses, and the errors for connections that fail."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
 from openreward_gym.errors import ConfigurationError, ServerUnreachableError, TransportError
-from openreward_gym.protocol.addresses import without_credentials
 from openreward_gym.protocol.wire import Secret
+from openreward_gym.urls import without_credentials
 
-__all__ = ["Headers", "Request", "Response", "Sink", "Transport", "broken", "shown", "silent", "unreachable"]
+__all__ = [
+    "USER_AGENT",
+    "Headers",
+    "Request",
+    "Response",
+    "Sink",
+    "Transport",
+    "broken_error",
+    "server_of",
+    "silence_message",
+    "unreachable_error",
+]
+
+USER_AGENT = f"openreward-gym/{version('openreward-gym')}"
 
 Sink: TypeAlias = Callable[[bytes], bool]
-"""Takes the next bytes of a streamed body; returns True once it needs no more."""
+"""A callback for the next bytes of a streamed body. It returns True when it needs no more."""
 
 
 class Headers(dict[str, "str | Secret"]):
-    """The headers of many requests that are alike, such as all calls of one session. Not changed once they were sent.
+    """Headers that many requests share, such as those of all calls of one session. Do not change them after the first use.
 
     Attributes:
-        wire: The same as the bytes that are sent, for the transport that made them; None before. They hold secrets in the
-            clear, so nothing shows them: not the repr, not a copy, not a pickle.
-        key: The API key that is among them; for whoever made them to see whether it is still the right one.
-        derived: Headers made from these ones, by what was added.
+        wire: The encoded headers, for the transport that made them. None before. They hold secrets in the clear, so no repr,
+            copy or pickle shows them.
+        key: The API key among the headers. Its owner compares it with the current key.
+        derived: Headers made from these, by the names that were added.
     """
 
     __slots__ = ("derived", "key", "wire")
@@ -38,22 +52,17 @@ class Headers(dict[str, "str | Secret"]):
         return dict, (dict(self),)
 
     def encoded(self) -> bytes:
-        """The lines that are sent, each with its line end.
+        """Return the header lines of HTTP/1.1, each with its line end.
 
         Raises:
-            ConfigurationError: A value cannot be a header's.
+            ConfigurationError: A value contains a line end, a control character or a character that is not ASCII.
         """
         if self.wire is None:
-            self.wire = encode_headers(self)
+            self.wire = _encode_headers(self)
         return self.wire
 
 
-def encode_headers(headers: Mapping[str, str | Secret]) -> bytes:
-    """`headers` as HTTP/1.1 writes them.
-
-    Raises:
-        ConfigurationError: A value cannot be a header's.
-    """
+def _encode_headers(headers: Mapping[str, str | Secret]) -> bytes:
     count = len(headers)
     encoded = "".join(
         [f"{name}: {value.reveal() if isinstance(value, Secret) else value}\r\n" for name, value in headers.items()]
@@ -61,7 +70,8 @@ def encode_headers(headers: Mapping[str, str | Secret]) -> bytes:
     if encoded.isascii() and encoded.count("\n") == count == encoded.count("\r") and encoded.replace("\r\n", "").isprintable():
         return encoded.encode("ascii")
     del encoded
-    raise ConfigurationError(f"one of the headers {', '.join(headers)} has a line end or a letter beyond ASCII in its value")
+    names = ", ".join(headers)
+    raise ConfigurationError(f"one of the headers {names} has a value with a line end or a character that is not ASCII")
 
 
 # Tuples, not dataclasses: each call makes one of each, and a frozen dataclass takes four times as long to make.
@@ -71,12 +81,12 @@ class Request(NamedTuple):
     Attributes:
         method: `GET` or `POST`.
         url: The absolute URL.
-        headers: Names to values; a `Secret` is revealed by the transport alone. `Headers` are encoded once, others each time.
-        body: The JSON body; None for none. It may hold secrets, so no repr shows it.
-        sink: Where the body of a 200 goes piece by piece; None collects it in the response.
-        connect_timeout_s: Seconds to reach the server.
-        first_byte_timeout_s: Seconds from sending to the response's head; None waits for as long as it takes.
-        idle_timeout_s: Most seconds between two pieces of the body: a peer that is silent for longer is dead.
+        headers: Names to values. Only the transport reveals a `Secret`. `Headers` are encoded once, other mappings each time.
+        body: The JSON body. None sends no body. It may hold secrets, so no repr shows it.
+        sink: Receives the body of a 200 piece by piece. None collects it in the response.
+        connect_timeout_s: Seconds to connect.
+        first_byte_timeout_s: Seconds from sending to the response's head. None sets no limit.
+        idle_timeout_s: Longest time between two pieces of the body, in seconds; a peer that is silent for longer is dead.
     """
 
     method: str
@@ -93,7 +103,13 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """One HTTP response; `body` is empty where a sink took it. Header names are in lower case."""
+    """One HTTP response.
+
+    Attributes:
+        status: The HTTP status.
+        headers: The headers, with names in lower case.
+        body: The body. Empty if a sink received it.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -102,55 +118,55 @@ class Response(NamedTuple):
 
 @runtime_checkable
 class Transport(Protocol):
-    """What sends requests. An instance belongs to the event loop that uses it first."""
+    """Sends requests. An instance belongs to the event loop that uses it first."""
 
     async def send(self, request: Request) -> Response:
         """Send `request` and return its response, whatever its status.
 
         Raises:
-            ServerUnreachableError: Nobody answers at that address; nothing was sent.
+            ServerUnreachableError: No server answers at that address. The request was not sent.
             TransportTimeoutError: A time limit passed.
-            TransportError: The connection broke. `delivery` says whether the server can have seen the request.
+            TransportError: The connection broke. `delivery` tells whether the server can have seen the request.
         """
 
     async def aclose(self) -> None:
         """Close all connections."""
 
 
-def shown(url: str) -> str:
-    """The server of `url`, for people."""
-    scheme, _, rest = without_credentials(url).partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}"
+def server_of(url: str) -> str:
+    """Return the scheme, host and port of `url`, for messages."""
+    scheme, _, remainder = without_credentials(url).partition("://")
+    return f"{scheme}://{remainder.partition('/')[0]}"
 
 
-def reason_of(error: Exception) -> str:
-    return str(error) or type(error).__name__
+def broken_error(url: str, error: Exception | None) -> TransportError:
+    """Return the error for a connection that broke after something was sent. An `error` of None means the server closed it."""
+    reason = "the server closed it" if error is None else _reason(error)
+    return TransportError(f"the connection to {server_of(url)} broke: {reason}")
 
 
-def broken(url: str, error: Exception | None) -> TransportError:
-    """The connection to `url` broke after something was sent; without an `error` the server closed it."""
-    reason = "the server closed it" if error is None else reason_of(error)
-    return TransportError(f"the connection to {shown(url)} broke: {reason}")
+def silence_message(url: str) -> str:
+    """Return the message about a server that did not answer in time."""
+    return f"{server_of(url)} did not answer in time"
 
 
-def silent(url: str) -> str:
-    """What is said of a server that did not answer in time."""
-    return f"{shown(url)} gave no sign of life in time"
-
-
-def unreachable(url: str, error: Exception) -> TransportError:
-    """No connection to `url` came about: nothing was sent."""
-    text = reason_of(error)
-    if "CERTIFICATE" in text.upper() or "SSL" in text.upper():
+def unreachable_error(url: str, error: Exception) -> TransportError:
+    """Return the error for a connection that could not be made: nothing was sent."""
+    reason = _reason(error)
+    if "CERTIFICATE" in reason.upper() or "SSL" in reason.upper():
         return TransportError(
-            f"no secure connection to {shown(url)}: {text}. Nothing was sent.", delivery="not_sent", permanent=True
+            f"no secure connection to {server_of(url)}: {reason}. Nothing was sent.", delivery="not_sent", permanent=True
         )
     host = urlsplit(url).hostname or ""
     if host == "openreward.ai" or host.endswith(".openreward.ai"):
-        advice = "That is the hosted platform: give base_url (`--base-url http://...`) for a server of your own."
+        advice = "That is the hosted platform. Pass base_url (`--base-url http://...`) for a server of your own."
     else:
         advice = "Is the server running, and is the URL right?"
     return ServerUnreachableError(
-        f"nobody answers at {shown(url)} ({text}). {advice} "
+        f"no server answers at {server_of(url)} ({reason}). {advice} "
         "`openreward-gym serve weather --port 8080` starts one on this machine."
     )
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

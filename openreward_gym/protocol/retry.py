@@ -1,51 +1,50 @@
-"""When a request may be sent again: one pure function, `next_move`. No I/O, no clock.
+"""The retry rule: one pure function, `decide_retry`. No I/O, no clock.
 
-The rule protects the environment: a tool call changes it, so a call is repeated only where the first one provably did not run,
-or by its task id, where the server replays the one run instead of starting another.
+The rule protects the environment. A tool call changes it, so a call is repeated only if the first one provably did not run, or
+with its task id, for which the server replays the one run instead of starting another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import RetryLimits
 
-__all__ = ["Effect", "Failure", "Move", "RetryLimits", "next_move"]
+__all__ = ["AttemptFailure", "Effect", "RetryDecision", "decide_retry"]
 
 Delivery = Literal["not_sent", "possibly_delivered", "delivered"]
 Action = Literal["retry", "resume", "fail", "outcome_unknown", "session_lost"]
 
 PROXY_STATUSES = frozenset({429, 502, 503, 504})
-"""What something between us and the environment answers; a 500 is the environment's own exception and would come again."""
+"""Statuses of proxies between the client and the environment. A 500 is the environment's own exception: it would come again."""
 
 
 class Effect(Enum):
-    """What running a request twice would do."""
+    """The effect of running a request twice."""
 
     NONE = "none"
-    """Nothing: reading, pinging, deleting."""
+    """None: reading, pinging, deleting."""
     ONCE = "once"
-    """Change the environment: calling a tool, asking for the prompt (environments start their state in it), creating."""
+    """A second change: calling a tool, creating an environment, reading the prompt, in which environments initialise."""
     PLATFORM = "platform"
-    """Nothing, and the answer comes from the platform's own API, whose 500s pass."""
+    """None, and the answer comes from the platform's own API, whose 500s are transient."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """How one attempt failed.
+class AttemptFailure:
+    """The failure of one attempt.
 
     Attributes:
-        delivery: Whether the server can have seen the request.
-        status: The HTTP status; None where none came.
-        starting: Whether the status came with `X-Backend-State: starting`: nothing ran.
-        retry_after_s: Seconds the server asks to wait; None where it does not say.
-        task_id_seen: Whether the run's task id is known.
-        task_forgotten: Whether the server says that it no longer knows the task.
-        session_gone: Whether the server says that it no longer has the session.
-        permanent: Whether trying again cannot help (a certificate that does not match).
+        delivery: Whether the server saw the request.
+        status: The HTTP status. None if no response came.
+        starting: True if the status came with `X-Backend-State: starting`: nothing ran.
+        retry_after_s: Seconds to wait that the server requests. None if it requests no wait.
+        task_id_seen: True if the run's task id is known.
+        task_forgotten: True if the server reports that it no longer knows the task.
+        session_gone: True if the server reports that it no longer has the session.
+        permanent: True if a retry cannot succeed, as with a certificate that does not match.
     """
 
     delivery: Delivery = "possibly_delivered"
@@ -59,56 +58,18 @@ class Failure:
 
     @property
     def may_have_run(self) -> bool:
-        """Whether the request may have had its effect."""
+        """True if the request may have had its effect."""
         if self.task_id_seen:
             return True
         return not (self.starting or self.status == 429 or (self.status is None and self.delivery == "not_sent"))
 
 
 @dataclass(frozen=True, slots=True)
-class RetryLimits:
-    """How long to keep trying.
+class RetryDecision:
+    """The next step after a failed attempt.
 
     Attributes:
-        attempts: Most attempts of a request that failed in passing.
-        first_wait_s: Seconds before the second attempt; doubled each time.
-        longest_wait_s: Most seconds between two attempts, also where the server asks for more.
-        starting_s: Seconds to bear with a backend that says it is starting (bring-up takes minutes under load).
-        resume_s: Seconds to keep asking for a run whose task id is known, without any progress. The server keeps a
-            finished run's result for 60 s.
-    """
-
-    attempts: int = 4
-    first_wait_s: float = 0.25
-    longest_wait_s: float = 10.0
-    starting_s: float = 600.0
-    resume_s: float = 60.0
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> RetryLimits:
-        """The limits, with `OPENREWARD_STARTING_RIDE_OUT_S` where it is set.
-
-        Raises:
-            ConfigurationError: It is not a number of seconds.
-        """
-        text = environ.get("OPENREWARD_STARTING_RIDE_OUT_S")
-        if text is None:
-            return cls()
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = -1.0
-        if not 0 <= seconds < float("inf"):
-            raise ConfigurationError(f"OPENREWARD_STARTING_RIDE_OUT_S={text!r} is not a number of seconds")
-        return cls(starting_s=seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """What to do after a failed attempt.
-
-    Attributes:
-        action: `retry` from the start, `resume` by the task id, or give up: `fail` (it did not run, or running it changed
+        action: `retry` from the start, `resume` with the task id, or stop: `fail` (the request did not run, or changed
             nothing), `outcome_unknown` (it may have run) or `session_lost`.
         wait_s: Seconds to wait before a retry or a resumption.
     """
@@ -117,45 +78,50 @@ class Move:
     wait_s: float = 0.0
 
 
-def next_move(effect: Effect, failure: Failure, *, attempt: int, elapsed_s: float, limits: RetryLimits) -> Move:
-    """What to do after `failure`.
+def decide_retry(
+    effect: Effect, failure: AttemptFailure, *, attempt: int, elapsed_s: float, limits: RetryLimits
+) -> RetryDecision:
+    """Return the next step after `failure`.
 
     Args:
-        effect: What running the request twice would do.
-        failure: How the last attempt failed.
-        attempt: How many attempts were made since the last progress, the failed one included; 1 or more.
+        effect: The effect of running the request twice.
+        failure: The failure of the last attempt.
+        attempt: Number of attempts since the last progress, the failed one included.
         elapsed_s: Seconds since the first attempt, or since the last progress of a run whose task id is known.
-        limits: How long to keep trying.
+        limits: Limits on attempts and time.
+
+    Example:
+        >>> decide_retry(Effect.ONCE, AttemptFailure(status=502), attempt=1, elapsed_s=0.1, limits=RetryLimits()).action
+        'outcome_unknown'
     """
     if failure.session_gone:
-        return Move("session_lost")
-    lost = Move("outcome_unknown" if effect is Effect.ONCE else "fail")
+        return RetryDecision("session_lost")
+    lost = RetryDecision("outcome_unknown" if effect is Effect.ONCE else "fail")
     if failure.task_forgotten:
         return lost
     wait_s = _wait(failure, attempt, limits)
     if failure.task_id_seen:
         resumable = not failure.permanent and (failure.status is None or failure.status in PROXY_STATUSES)
-        patience_s = limits.starting_s if failure.starting else limits.resume_s
-        return Move("resume", wait_s) if resumable and elapsed_s < patience_s else lost
+        limit_s = limits.starting_s if failure.starting else limits.resume_s
+        return RetryDecision("resume", wait_s) if resumable and elapsed_s < limit_s else lost
     if failure.starting:
-        return Move("retry", wait_s) if elapsed_s < limits.starting_s else Move("fail")
+        return RetryDecision("retry", wait_s) if elapsed_s < limits.starting_s else RetryDecision("fail")
     again = attempt < limits.attempts and not failure.permanent
     if not failure.may_have_run:
-        return Move("retry", wait_s) if again else Move("fail")
-    if failure.status is not None and not _passes(effect, failure.status):
-        return Move("fail")
+        return RetryDecision("retry", wait_s) if again else RetryDecision("fail")
+    if failure.status is not None and not _is_transient(effect, failure.status):
+        return RetryDecision("fail")
     if effect is Effect.ONCE:
         return lost
-    return Move("retry", wait_s) if again else Move("fail")
+    return RetryDecision("retry", wait_s) if again else RetryDecision("fail")
 
 
-def _passes(effect: Effect, status: int) -> bool:
-    """Whether a status may be gone at the next attempt."""
+def _is_transient(effect: Effect, status: int) -> bool:
     return status in PROXY_STATUSES or (effect is Effect.PLATFORM and status >= 500)
 
 
-def _wait(failure: Failure, attempt: int, limits: RetryLimits) -> float:
+def _wait(failure: AttemptFailure, attempt: int, limits: RetryLimits) -> float:
     if failure.retry_after_s is not None:
         return min(max(failure.retry_after_s, 0.0), limits.longest_wait_s)
-    # The exponent is bounded: a long ride-out makes hundreds of attempts.
+    # The exponent is bounded: waiting for a starting backend makes hundreds of attempts.
     return min(limits.first_wait_s * 2.0 ** min(attempt - 1, 20), limits.longest_wait_s)

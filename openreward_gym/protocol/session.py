@@ -1,4 +1,4 @@
-"""One episode on a server: opened, asked for its prompt once, called, closed for sure."""
+"""One episode on a server: opened, read, called, and deleted in any case."""
 
 from __future__ import annotations
 
@@ -7,84 +7,105 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from openreward_gym.errors import (
     CallTimeoutError,
     ConfigurationError,
     OpenRewardGymError,
+    OutcomeUnknownError,
     ServerError,
     SessionLostError,
     ToolFailedError,
     TransportError,
     TransportTimeoutError,
 )
-from openreward_gym.protocol.body import dumps_call
-from openreward_gym.protocol.exchange import Ask
-from openreward_gym.protocol.interrupt import Interrupt
+from openreward_gym.options import SessionOptions
+from openreward_gym.protocol.api import ApiCall
+from openreward_gym.protocol.concurrency import CallTimeout, SharedTask, TimeoutClock
+from openreward_gym.protocol.context import EnvironmentContext
 from openreward_gym.protocol.keepalive import KeepAlive
-from openreward_gym.protocol.lifetime import Lease
-from openreward_gym.protocol.loop import background_loop, process_id
-from openreward_gym.protocol.opening import Opening, SessionPlan, ping_of
+from openreward_gym.protocol.leases import Lease
+from openreward_gym.protocol.loop import process_id
 from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.retry import Effect
-from openreward_gym.protocol.scoring import GroupCandidate, GroupScore, encode_group, read_scores, refused_blocks
+from openreward_gym.protocol.secrets import allowed_domains, read_secrets, secrets_header
 from openreward_gym.protocol.sse import CallStream
-from openreward_gym.protocol.steady import Steady
 from openreward_gym.protocol.wire import (
+    GroupCandidate,
+    GroupScore,
     Secret,
+    dumps,
+    dumps_call,
+    encode_group,
     flatten_messages,
     hide,
     loads,
     read_blocks,
     read_messages,
     read_output,
+    read_scores,
     read_tools,
+    unsupported_blocks,
 )
 from openreward_gym.types import Block, Json, Message, TextBlock, ToolOutput, ToolSet
 
-if TYPE_CHECKING:
-    from openreward_gym.protocol.environment import RemoteEnvironment
-
-__all__ = ["GroupCandidate", "GroupScore", "Session", "SessionPlan"]
+__all__ = ["Session"]
 
 T = TypeVar("T")
 
 
 class Session:
-    """A session of one task. `async with` opens and closes it; `open` and `close` do the same by name.
+    """A session of one task. `async with` opens and closes it, as `open` and `close` do.
 
-    Made by `RemoteEnvironment.session`. It belongs to the event loop and the process that opened it.
+    `RemoteEnvironment.session` makes it. It belongs to the event loop and the process that opened it.
+
+    Args:
+        environment: The environment.
+        task: The task, as the fields of the request that creates it: `split` and `index`, or `task_spec`.
+        options: The session's options.
 
     Attributes:
-        session_id: The server's name of it; None before it is open.
-        lost: Whether the server is known to have lost it.
+        environment_name: The name of the environment.
+        options: The session's options.
+        session_id: The server's id of the session. None before it is open.
+        lost: True if the server is known to have lost the session.
+
+    Example:
+        >>> from openreward_gym import Client
+        >>> session = Client("http://127.0.0.1:8080").environment("weather").session(split="train", index=0)
+        >>> session
+        <Session of 'weather', not open>
     """
 
-    def __init__(self, environment: RemoteEnvironment, plan: SessionPlan) -> None:
-        self.environment = environment
-        self.plan = plan
+    def __init__(self, environment: EnvironmentContext, task: Mapping[str, Json], options: SessionOptions) -> None:
+        self.environment_name = environment.name
+        self.options = options
         self.session_id: str | None = None
         self.lost = False
-        self._exchange = environment.client.exchange
-        self._keeper: KeepAlive | None = None
+        self._environment = environment
+        self._task = task
+        self._client = environment.client
+        self._api = environment.client.api
+        self._keep_alive: KeepAlive | None = None
+        self._clock = TimeoutClock()
         self._lease: Lease | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._headers = Headers({})
-        self._call_ask: Ask | None = None
+        self._tool_call: ApiCall | None = None
         self._secrets: tuple[Secret, ...] = ()
         self._closed = False
         self._lost_reason = ""
         self._tool_failure: str | None = None
         self._episode_ends: float | None = None
-        self._answered: dict[str, Steady[Any]] = {}
-        self._calls: set[Interrupt] = set()
+        self._answers: dict[str, SharedTask[Any]] = {}
+        self._calls: set[CallTimeout] = set()
         self._set_up = False
         self._set_up_by = 0.0
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self.lost else "open" if self.session_id else "not open"
-        return f"<Session of {self.environment.name!r} {self.session_id or ''} {state}>"
+        return f"<Session{f' {self.session_id}' if self.session_id else ''} of {self.environment_name!r}, {state}>"
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -95,42 +116,45 @@ class Session:
     ) -> None:
         await self.close()
 
-    # Life -----------------------------------------------------------------------------------------------------------------
+    # Opening and closing --------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Create the session on the server. What an opening that fails or is cancelled half-way created, is deleted.
+        """Create the session on the server. If opening fails or is cancelled, what it created is deleted.
 
         Raises:
             EnvironmentNotFoundError, SplitNotFoundError, TaskNotFoundError: There is no such task.
-            ConfigurationError: The server refuses what was asked, a secret's variable is not set, or it was opened before.
-            ServerError: The environment could not be made.
-            TransportTimeoutError: It took longer than `open_timeout_s`.
+            ConfigurationError: The server refuses the options, a secret's variable is not set, or the session was opened
+                before.
+            ServerError: The server could not create the environment.
+            TransportTimeoutError: Opening took longer than `open_timeout_s`.
             TransportError: The server did not answer.
         """
         if self._lease is not None:
-            raise ConfigurationError("a session is opened once: ask the environment for another")
+            raise ConfigurationError("a session can be opened once. Make another with environment.session().")
         self._loop = asyncio.get_running_loop()
-        self._lease = Lease(self._exchange, self.environment.headers)
-        self._set_up_by = time.monotonic() + self.plan.open_timeout_s
+        self._clock = self._client.clock()
+        self._lease = Lease(self._client.leases, self._environment.headers)
+        limit_s = self.options.open_timeout_s
+        self._set_up_by = time.monotonic() + limit_s
         weakref.finalize(self, self._lease.abandon).atexit = False
-        opening = Opening(self.environment, self.plan, self._lease)
-        work = Steady(opening.run())
+        opening = _Opening(self._environment, self._task, self.options, self._lease)
+        creation = SharedTask(opening.run())
         problem: BaseException
         try:
-            async with asyncio.timeout(self.plan.open_timeout_s):
-                session_id = await work.result()
+            async with asyncio.timeout(limit_s):
+                session_id = await creation.result()
             self._begin(session_id, opening.secrets)
             return
         except TimeoutError as error:
-            late = f"opening a session of {self.environment.name!r} took longer than {self.plan.open_timeout_s} s"
+            late = f"opening a session of {self.environment_name!r} took longer than {limit_s} s"
             problem = error if isinstance(error, OpenRewardGymError) else TransportTimeoutError(late)
         except BaseException as error:
             problem = error
         self._closed = opening.abandoned = True
         if self._lease.creating is None:
-            work.task.cancel()
-        # A request that is on its way creates something when we are gone: it is waited for, so that it can be deleted.
-        await self._lease.release(first=work.task)
+            creation.task.cancel()
+        # A request in flight may still create something. The deletion waits for it.
+        await self._lease.release(creation=creation.task)
         raise problem
 
     def _begin(self, session_id: str, secrets: tuple[Secret, ...]) -> None:
@@ -138,73 +162,73 @@ class Session:
         assert self._lease is not None
         self._headers = self._lease.headers_of(session_id)
         self._secrets = secrets
-        if self.plan.episode_timeout_s is not None:
-            self._episode_ends = time.monotonic() + self.plan.episode_timeout_s
-        loop = background_loop() if self._exchange.any_loop else asyncio.get_running_loop()
-        self._keeper = KeepAlive.on(loop, self.environment.client.ping_interval_s)
-        self._keeper.add(self)
+        if self.options.episode_timeout_s is not None:
+            self._episode_ends = time.monotonic() + self.options.episode_timeout_s
+        self._keep_alive = self._client.keep_alive()
+        self._keep_alive.add(self)
 
     async def close(self) -> None:
-        """Delete the session. Takes a bounded time, never raises because the server is gone, and may be called again."""
+        """Delete the session. It takes a bounded time, does not raise if the server is gone, and may be called again."""
         self._closed = True
-        if self._keeper is not None:
-            self._keeper.discard(self)
-        for answer in self._answered.values():
+        if self._lease is None or self._lease.pid != process_id():
+            return
+        if self._keep_alive is not None:
+            self._keep_alive.discard(self)
+        for answer in self._answers.values():
             answer.task.cancel()
-        self._end_calls()
-        if self._lease is not None:
-            await self._lease.release()
+        self._expire_calls()
+        await self._lease.release()
 
     async def ping(self) -> None:
-        """Tell the server that the session is held. A task of the process does it every few seconds.
-
-        Raises:
-            SessionLostError: The server does not have it.
-        """
-        await self._exchange.ask(ping_of(self._headers, self.environment.client.request_timeout_s))
-
-    def mark_lost(self, reason: str) -> None:
-        """Note that the server does not have the session, and end what waits for it. May be called from any thread."""
-        self.lost = True
-        self._lost_reason = reason
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._end_calls)
-
-    def _end_calls(self) -> None:
-        for call in self._calls:
-            call.now()
-
-    # What a session is asked ----------------------------------------------------------------------------------------------
-
-    async def prompt(self) -> tuple[Block, ...]:
-        """The task, as blocks. The server is asked once per session: environments may begin their state in it."""
-        return await self._once("prompt", self._ask_prompt)
-
-    async def messages(self) -> tuple[Message, ...]:
-        """The task, as a conversation; the prompt as one user message where the server knows no conversations."""
-        return await self._once("messages", self._ask_messages)
-
-    async def tools(self) -> ToolSet:
-        """The tools of this session: the environment's, the task's and the toolset's."""
-        return await self._once("tools", self._ask_tools)
-
-    async def call(self, name: str, arguments: Mapping[str, Json] | None = None, *, timeout_s: float | None = None) -> ToolOutput:
-        """Call a tool, at most once whatever happens on the way.
-
-        Args:
-            name: The tool's name.
-            arguments: Its arguments; None for none.
-            timeout_s: Seconds that the call may take; None for the session's `step_timeout_s`.
-
-        Returns:
-            What it did. A wrong call (an unknown tool, arguments that do not fit) is an output with `error` and `error_kind`.
+        """Ping the server, so that it keeps the session. The client does so every few seconds.
 
         Raises:
             SessionLostError: The server no longer has the session.
-            ToolFailedError: The tool raised: the episode is over.
-            OutcomeUnknownError: The call may have run; its result is lost.
-            TransportTimeoutError: It took too long.
-            TransportError: It did not run.
+        """
+        await self._api.send(_ping(self._headers, self._client.options.request_timeout_s))
+
+    def mark_lost(self, reason: str) -> None:
+        """Record that the server lost the session, and end the calls in flight. Any thread may call it."""
+        self.lost = True
+        self._lost_reason = reason
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._expire_calls)
+
+    def _expire_calls(self) -> None:
+        for call in self._calls:
+            call.expire()
+
+    # Requests -------------------------------------------------------------------------------------------------------------
+
+    async def prompt(self) -> tuple[Block, ...]:
+        """Return the task's prompt. It is requested once per session, because environments may initialise in it."""
+        return await self._once("prompt", self._read_prompt)
+
+    async def messages(self) -> tuple[Message, ...]:
+        """Return the task as a conversation. Servers without conversations give the prompt as one user message."""
+        return await self._once("messages", self._read_messages)
+
+    async def tools(self) -> ToolSet:
+        """Return the session's tools: the environment's, the task's and the toolset's."""
+        return await self._once("tools", self._read_tools)
+
+    async def call(self, name: str, arguments: Mapping[str, Json] | None = None, *, timeout_s: float | None = None) -> ToolOutput:
+        """Call a tool, at most once even if the connection fails.
+
+        Args:
+            name: The tool's name.
+            arguments: The tool's arguments. None passes none.
+            timeout_s: Seconds that the call may take. None uses the session's `step_timeout_s`.
+
+        Returns:
+            The tool's output. A wrong call (an unknown tool, invalid arguments) is an output with `error` and `error_kind`.
+
+        Raises:
+            SessionLostError: The server no longer has the session.
+            ToolFailedError: The tool raised an exception. The episode is over.
+            OutcomeUnknownError: The call may have run, and its result is lost.
+            TransportTimeoutError: The call took too long.
+            TransportError: The call did not run.
         """
         self._ensure_usable()
         body, problem = _call_body(name, {} if arguments is None else arguments)
@@ -212,188 +236,284 @@ class Session:
             return ToolOutput((TextBlock(problem),), error=problem, error_kind="malformed")
         limit_s = self._limit(name, timeout_s)
         stream = CallStream()
-        # One coroutine from here to the exchange: a thousand sessions at once pay for each frame that waits.
-        interrupt = Interrupt(limit_s)
-        self._calls.add(interrupt)
+        # One coroutine from here to the retrying client: with a thousand sessions each waiting frame costs.
+        timeout = CallTimeout(limit_s, self._clock)
+        self._calls.add(timeout)
         failure: OpenRewardGymError | None = None
         try:
-            await self._exchange.follow(self._call_ask or await self._calling(), stream, body)
+            await self._api.stream(self._tool_call or await self._make_tool_call(), stream, body)
         except asyncio.CancelledError:
-            if not interrupt.over():
+            if not timeout.stop():
                 raise
-            failure = self._interrupted(name, limit_s, stream)
+            failure = self._expired(name, limit_s, stream)
         except SessionLostError as error:
             self.lost, self._lost_reason = True, str(error)
             raise
         except ServerError as error:
             if error.status != 500:
                 raise
-            failure = self._failed(f"the environment raised on the server: {error.detail or error}")
+            failure = self._failed(f"the environment raised an exception on the server: {error.detail or error}")
         finally:
-            interrupt.over()
-            self._calls.discard(interrupt)
+            timeout.stop()
+            self._calls.discard(timeout)
         if failure is None and stream.error is not None:
-            failure = self._failed(f"the tool {name!r} raised on the server: {stream.error or 'no reason given'}")
+            failure = self._failed(f"the tool {name!r} raised an exception on the server: {stream.error or 'no reason given'}")
         if failure is not None:
             raise failure
         self._set_up = True
         return read_output(loads(stream.result()))
 
     async def call_terminal(self, text: str) -> ToolOutput:
-        """Hand the assistant's plain message to the environment's terminal tool, which ends the episode.
+        """Pass the assistant's plain message to the environment's terminal tool, which ends the episode.
 
-        An environment without one gives an output with `error`.
+        Returns:
+            The tool's output, or an output with `error` if the environment has no terminal tool.
         """
         terminal = (await self.tools()).terminal
         if terminal is None:
-            problem = f"{self.environment.name} has no terminal tool: it is ended by a call, not by a message"
+            problem = f"{self.environment_name} has no terminal tool: a tool call ends the episode, not a message"
             return ToolOutput((TextBlock(problem),), error=problem, error_kind="not_found")
         return await self.call(terminal.name, {} if terminal.arg is None else {terminal.arg: text})
 
     async def score_group(self, candidates: Sequence[GroupCandidate | Sequence[Message]]) -> list[GroupScore]:
-        """Comparative rewards of rollouts of this task, one per candidate, in their order.
+        """Return the comparative rewards of several rollouts of this task, one per candidate, in their order.
 
         Raises:
-            ConfigurationError: The environment does not compare, or does not take one of the blocks.
-            ServerError: Comparing failed; the session goes on.
+            ConfigurationError: The environment does not compare rollouts, or does not accept one of the blocks.
+            ServerError: The comparison failed. The session remains usable.
         """
         self._ensure_usable()
         group = [entry if isinstance(entry, GroupCandidate) else GroupCandidate(entry) for entry in candidates]
-        if refused := refused_blocks(group, await self.tools()):
-            raise ConfigurationError(f"this server takes no {', '.join(sorted(refused))} blocks in messages: leave them out")
-        ask = await self._asking("POST", "/score_group", encode_group(group), optional=True)
+        if unsupported := unsupported_blocks(group, await self.tools()):
+            raise ConfigurationError(
+                f"{self.environment_name} does not accept {', '.join(sorted(unsupported))} blocks in a group"
+            )
+        call = await self._make_call("POST", "/score_group", encode_group(group), optional=True)
         stream = CallStream()
         try:
-            await self._exchange.follow(ask, stream)
+            await self._api.stream(call, stream)
         except ServerError as error:
             if error.status == 404:
-                raise ConfigurationError(f"{self.environment.name} does not compare groups of rollouts") from None
+                raise ConfigurationError(f"{self.environment_name} does not compare groups of rollouts") from None
             raise
         if stream.error is not None:
             reason = self._hide(stream.error)
-            raise ServerError(f"{self.environment.name} could not compare the group: {reason}", detail=reason)
+            raise ServerError(f"{self.environment_name} could not compare the group: {reason}", detail=reason)
         return read_scores(loads(stream.result()), len(group))
 
-    async def _calling(self) -> Ask:
-        ask = await self._asking("POST", "/call")
+    async def _make_tool_call(self) -> ApiCall:
+        call = await self._make_call("POST", "/call")
         if self._set_up:
-            # From now on every call is asked in the same way.
-            self._call_ask = ask
-        return ask
+            # From now on all tool calls differ only in their bodies.
+            self._tool_call = call
+        return call
 
     def _limit(self, name: str, timeout_s: float | None) -> float | None:
-        """Seconds that a call may take; None for as long as it takes."""
-        limit_s = self.plan.step_timeout_s if timeout_s is None else timeout_s
+        """Return the seconds that a call may take. None if there is no limit."""
+        limit_s = self.options.step_timeout_s if timeout_s is None else timeout_s
         if self._episode_ends is not None:
             left_s = self._episode_ends - time.monotonic()
             limit_s = left_s if limit_s is None else min(limit_s, left_s)
         if limit_s is not None and limit_s <= 0:
-            raise TransportTimeoutError(f"no time was left to call {name!r}: it was not sent", delivery="not_sent")
+            raise TransportTimeoutError(f"no time is left to call {name!r}: it was not sent", delivery="not_sent")
         return limit_s
 
-    def _interrupted(self, name: str, limit_s: float | None, stream: CallStream) -> OpenRewardGymError:
-        """Why a call was ended from here."""
+    def _expired(self, name: str, limit_s: float | None, stream: CallStream) -> OpenRewardGymError:
+        """Return the error for a call that `CallTimeout` ended."""
         if self.lost or self._closed:
             return SessionLostError(f"the session was lost while {name!r} ran: {self._lost_reason or 'it was closed'}")
         if not stream.may_run:
             problem = f"{name!r} could not be called within {limit_s} s: it did not run"
             return TransportTimeoutError(problem, delivery="not_sent")
         return CallTimeoutError(
-            f"the call of {name!r} took longer than {limit_s} s. It may have run or still be running: end this episode.",
+            f"the call of {name!r} took longer than {limit_s} s. It may have run, or may still be running: end this episode.",
             delivery="possibly_delivered" if stream.task_id is None else "delivered",
         )
 
     def _failed(self, problem: str) -> ToolFailedError:
-        """The end of the episode: what the server's environment raised, with the secrets hidden."""
+        """Return the error that ends the episode after an exception on the server, with the secrets hidden."""
         self._tool_failure = self._hide(problem)
         return ToolFailedError(self._tool_failure)
 
-    async def _ask_prompt(self) -> tuple[Block, ...]:
-        messages = self._answered.get("messages")
+    async def _read_prompt(self) -> tuple[Block, ...]:
+        messages = self._answers.get("messages")
         if messages is not None and messages.task is not asyncio.current_task():
-            # The environment was asked for its task already; asking for it in the other form would begin it anew.
+            # The environment gave its task as messages. A request for the other form would initialise it again.
             return flatten_messages(await messages.result())
-        return read_blocks(await self._exchange.ask(await self._asking("GET", "/prompt")))
+        return read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))
 
-    async def _ask_messages(self) -> tuple[Message, ...]:
-        if "prompt" not in self._answered:
+    async def _read_messages(self) -> tuple[Message, ...]:
+        if "prompt" not in self._answers:
             try:
-                return read_messages(await self._exchange.ask(await self._asking("GET", "/messages", optional=True)))
+                return read_messages(await self._api.send(await self._make_call("GET", "/messages", optional=True)))
             except ServerError as error:
                 if error.status != 404:
                     raise
-            return (Message("user", read_blocks(await self._exchange.ask(await self._asking("GET", "/prompt")))),)
+            return (Message("user", read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))),)
         return (Message("user", await self.prompt()),)
 
-    async def _ask_tools(self) -> ToolSet:
+    async def _read_tools(self) -> ToolSet:
         for path in ("/task_tools", "/tools"):
             try:
-                ask = await self._asking("GET", path, effect=Effect.NONE, optional=path == "/task_tools")
-                return read_tools(await self._exchange.ask(ask))
+                call = await self._make_call("GET", path, effect=Effect.NONE, optional=path == "/task_tools")
+                return read_tools(await self._api.send(call))
             except ServerError as error:
                 if error.status != 404:
                     raise
                 missing = error
         raise missing
 
-    async def _asking(
+    async def _make_call(
         self, method: str, path: str, body: bytes | None = None, *, effect: Effect = Effect.ONCE, optional: bool = False
-    ) -> Ask:
-        place = await self.environment.place()
-        # Some servers hold the first call back until the environment is set up, without a sign of life: until one was
-        # answered, silence is bring-up.
-        patience_s = self.environment.client.request_timeout_s
+    ) -> ApiCall:
+        address = await self._environment.path()
+        # Some servers delay the first answer, without a heartbeat, until the environment is set up. So the first request may
+        # wait for as long as opening may take.
+        timeout_s = self._client.options.request_timeout_s
         if not self._set_up:
-            patience_s = max(patience_s, self._set_up_by - time.monotonic())
-        return Ask(
+            timeout_s = max(timeout_s, self._set_up_by - time.monotonic())
+        return ApiCall(
             method,
             path,
-            place.prefix,
+            address.prefix,
             body,
             self._headers,
             effect,
             session=True,
             optional=optional,
-            first_byte_timeout_s=patience_s,
+            first_byte_timeout_s=timeout_s,
             secrets=self._secrets,
         )
 
     def _hide(self, text: str) -> str:
-        key = self._exchange.api_key()
+        key = self._api.api_key()
         return hide(text, [*self._secrets, *([key] if key else [])])
 
-    async def _once(self, question: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The answer to a question that is asked once, whoever asks, and goes on if the asker is cancelled."""
+    async def _once(self, name: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return the answer of a request that is sent once, for all callers, and continues if a caller is cancelled."""
         self._ensure_usable()
-        answer: Steady[T] | None = self._answered.get(question)
+        answer: SharedTask[T] | None = self._answers.get(name)
         if answer is None:
-            answer = self._answered[question] = Steady(ask())
+            answer = self._answers[name] = SharedTask(read())
         try:
             return await answer.result()
         except TransportError as error:
             if error.delivery == "not_sent":
-                self._answered.pop(question, None)
+                self._answers.pop(name, None)
             raise
 
     def _ensure_usable(self) -> None:
         if self._closed or self.session_id is None:
-            raise ConfigurationError(f"this session is {'closed' if self._closed else 'not open'}: open another")
+            raise ConfigurationError(f"this session is {'closed' if self._closed else 'not open'}. Open another.")
         if self._lease is not None and self._lease.pid != process_id():
-            raise ConfigurationError("this session was opened by another process: open one of your own")
+            raise ConfigurationError("this session was opened by another process. Open one in this process.")
         if self._tool_failure is not None:
             raise ToolFailedError(self._tool_failure)
         if self.lost:
             raise SessionLostError(self._lost_reason)
 
 
+class _Opening:
+    """The creation of one session on the server. Its caller releases the lease.
+
+    Attributes:
+        secrets: The secrets that the session received, which no error may repeat.
+        abandoned: Set by the caller when it no longer waits for the session. No further request is sent then.
+    """
+
+    def __init__(self, environment: EnvironmentContext, task: Mapping[str, Json], options: SessionOptions, lease: Lease) -> None:
+        self.secrets: tuple[Secret, ...] = ()
+        self.abandoned = False
+        self._environment = environment
+        self._client = environment.client
+        self._task = task
+        self._options = options
+        self._lease = lease
+
+    async def run(self) -> str:
+        """Create the session and its environment, and return the session's id."""
+        options, client = self._options, self._client
+        address = await self._environment.path()
+        secrets = read_secrets(options.secrets_env or {}, client.api.api_key())
+        self.secrets = tuple(secrets.values())
+        headers: Mapping[str, str | Secret] = self._environment.headers
+        body = dict(self._task)
+        if address.env_name is not None:
+            body["env_name"] = address.env_name
+        if options.toolset is not None:
+            body["toolset_name"] = options.toolset
+        if secrets:
+            domains = allowed_domains(list(secrets), options.secret_domains or {}, client.addresses)
+            headers = {**headers, "X-Secrets": secrets_header(secrets, domains)}
+            if await client.takes_secrets_in_body():
+                body["secrets"] = secrets
+        return await self._create(headers, body)
+
+    async def _create(self, headers: Mapping[str, str | Secret], body: Mapping[str, Json]) -> str:
+        """Create a session, and exactly one environment in it."""
+        options, lease, client = self._options, self._lease, self._client
+        overrides = _encoded({"env": dict(options.env_overrides)} if options.env_overrides else {}, "env_overrides")
+        for _ in range(client.api.limits.attempts):
+            session_id = await self._environment.create_session(lease, headers, overrides, options.open_timeout_s, self.secrets)
+            lease.creating = session_id
+            try:
+                await self._create_environment(session_id, headers, body)
+                return session_id
+            except OutcomeUnknownError as error:
+                problem: OpenRewardGymError = error
+            finally:
+                lease.creating = None
+            if self.abandoned:
+                break
+            # The answer was lost, and a second request could create a second environment in the session. A ping tells whether
+            # the first one arrived. If it did not, a new session is safe.
+            try:
+                await client.api.send(_ping(lease.headers_of(session_id), client.options.request_timeout_s))
+                return session_id
+            except (SessionLostError, ServerError):
+                pass
+        raise problem
+
+    async def _create_environment(self, session_id: str, headers: Mapping[str, str | Secret], body: Mapping[str, Json]) -> None:
+        call = ApiCall(
+            "POST",
+            "/create",
+            body=_encoded(body, "the task"),
+            headers={**headers, "X-Session-ID": session_id} if self.secrets else self._lease.headers_of(session_id),
+            effect=Effect.ONCE,
+            # Opening has its own limit. An environment that is created after this request gave up would have no owner.
+            first_byte_timeout_s=None,
+            secrets=self.secrets,
+        )
+        try:
+            await self._client.api.send(call)
+        except ServerError as error:
+            refusal = error
+        else:
+            return
+        raise await self._environment.explain(refusal, body)
+
+
+def _ping(headers: Mapping[str, str | Secret], timeout_s: float) -> ApiCall:
+    return ApiCall("POST", "/ping", headers=headers, session=True, first_byte_timeout_s=timeout_s)
+
+
+def _encoded(value: Mapping[str, Json], name: str) -> bytes:
+    try:
+        return dumps(value)
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    raise ConfigurationError(f"{name} is not JSON: {problem}")
+
+
 def _call_body(name: object, arguments: object) -> tuple[bytes, str]:
-    """The body of a call, and what keeps it from being sent; empty where nothing does."""
+    """Return the body of a call and an empty string, or an empty body and the reason for which it cannot be sent."""
     if not isinstance(name, str) or not name:
-        return b"", f"a tool is called by its name, not by {name!r}"
+        return b"", f"the name of a tool must be a string, not {name!r}"
     if not isinstance(arguments, Mapping):
-        return b"", f"the arguments of {name!r} are not a JSON object but {type(arguments).__name__}"
+        return b"", f"the arguments of {name!r} must be a JSON object, not {type(arguments).__name__}"
     if not all(isinstance(key, str) for key in arguments):
-        return b"", f"the arguments of {name!r} have names that are not texts"
+        return b"", f"the arguments of {name!r} have names that are not strings"
     try:
         return dumps_call(name, arguments), ""
     except (ValueError, TypeError) as error:

@@ -1,8 +1,8 @@
-"""Server-sent events, decoded as they arrive, and the one stream that matters here: that of a call. No I/O.
+"""An incremental decoder of server-sent events, and the state of one call's event stream. No I/O.
 
-Written against the specification (https://html.spec.whatwg.org/multipage/server-sent-events.html) and against what Open
-Reward servers do: they cut a result's JSON every 4,096 characters, anywhere, also inside a run of blanks, so exactly one blank
-after the colon belongs to the format and all others to the data. A line ends in LF, CRLF or CR and in nothing else.
+It follows the specification (https://html.spec.whatwg.org/multipage/server-sent-events.html). Open Reward servers cut a result's
+JSON every 4,096 characters, also inside a run of spaces, so exactly one space after the colon belongs to the format and all
+others to the data. A line ends in LF, CRLF or CR and in nothing else.
 """
 
 from __future__ import annotations
@@ -14,50 +14,56 @@ from openreward_gym.errors import ProtocolError
 __all__ = ["CallStream", "EventDecoder"]
 
 MAX_STREAM_BYTES = 1 << 30
-"""Most bytes one stream may bring: more is not a tool's result but a server gone wrong."""
+"""Largest size of one stream: no tool's result is larger."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _whole_event = re.compile(rb"event: ([a-z_]++)\r?\ndata: (.*+)\n\r?\n").match
-"""An event as servers write nearly all of them. The decoder gives the same for it, at six times the cost."""
+"""The form that servers give nearly all events. The decoder returns the same for it, at six times the cost."""
 
 
 class EventDecoder:
-    """Turns a byte stream into events; `feed` takes any cut of it and returns what is complete."""
+    """Decodes a byte stream, in pieces of any size, into events.
 
-    __slots__ = ("_data", "_event", "_partial", "_started", "_swallow_line_feed")
+    Args:
+        started: True if the beginning of the stream, the only place for a byte order mark, was decoded before.
+
+    Example:
+        >>> decoder = EventDecoder()
+        >>> decoder.feed(b"event: chunk\\ndata: a"), decoder.feed(b"b\\n\\n")
+        ([], [(b'chunk', b'ab')])
+    """
+
+    __slots__ = ("_data", "_event", "_partial", "_skip_line_feed", "_started")
 
     def __init__(self, *, started: bool = False) -> None:
-        """Args:
-        started: Whether the stream's beginning, where alone a byte order mark may stand, was read by somebody else.
-        """
         self._partial: list[bytes] = []
         self._event = b""
         self._data: list[bytes] | None = None
         self._started = started
-        self._swallow_line_feed = False
+        self._skip_line_feed = False
 
     def feed(self, chunk: bytes) -> list[tuple[bytes, bytes]]:
-        """The events that `chunk` completes, each as (type, data)."""
-        if self._swallow_line_feed and chunk:
-            self._swallow_line_feed = False
+        """Return the events that `chunk` completes, each as (type, data)."""
+        if self._skip_line_feed and chunk:
+            self._skip_line_feed = False
             if chunk[0] == 0x0A:
                 chunk = chunk[1:]
         returns = b"\r" in chunk
         end = chunk.rfind(b"\n")
         if returns and chunk.find(b"\r", end + 1) >= 0:
             # After the last line feed a carriage return alone ends a line, unless the next piece begins with its line feed.
-            self._swallow_line_feed = chunk.endswith(b"\r")
+            self._skip_line_feed = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             returns, end = False, chunk.rfind(b"\n")
         if end < 0:
             if chunk:
                 self._partial.append(chunk)
             return []
-        whole = chunk[:end]
+        complete = chunk[:end]
         if self._partial:
-            whole = b"".join([*self._partial, whole])
+            complete = b"".join([*self._partial, complete])
             self._partial = []
-        lines = _without_returns(whole.split(b"\n")) if returns else whole.split(b"\n")
+        lines = _split_at_returns(complete.split(b"\n")) if returns else complete.split(b"\n")
         if end + 1 < len(chunk):
             self._partial.append(chunk[end + 1 :])
         if not self._started:
@@ -91,32 +97,32 @@ class EventDecoder:
         return events
 
 
-def _without_returns(lines: list[bytes]) -> list[bytes]:
-    """Lines that were cut at line feeds, cut at carriage returns too; one before a line feed is its own.
+def _split_at_returns(lines: list[bytes]) -> list[bytes]:
+    """Split lines, which end at line feeds, at carriage returns as well; one right before the line feed belongs to it.
 
-    Replacing both in the whole takes five times as long.
+    Replacing carriage returns in the joined text takes five times as long.
     """
-    found: list[bytes] = []
+    split: list[bytes] = []
     for line in lines:
         line = line.removesuffix(b"\r")
         if b"\r" in line:
-            found += line.split(b"\r")
+            split += line.split(b"\r")
         else:
-            found.append(line)
-    return found
+            split.append(line)
+    return split
 
 
 class CallStream:
-    """What the stream of one call has said so far, over as many connections as it took.
+    """The event stream of one call, over one or several connections.
 
     Attributes:
-        task_ids: The server's handles of the run, in the order they came: none at first, then one. A second one means that
-            the server did not continue the run but started another.
-        finished: Whether `end` or `error` came.
-        error: The text of the `error` event; None where there was none.
-        announced: Whether this connection's stream named a task (a server that no longer knows it answers `error` alone).
-        received: Bytes of this connection's stream.
-        may_run: Whether the server may be running the call, or have run it.
+        task_ids: The server's ids of the run, in order of arrival. A second id means that the server did not continue the run
+            but started another.
+        finished: True once `end` or `error` arrived.
+        error: The text of the `error` event. None if none arrived.
+        announced: True if the current connection's stream named a task. A server that no longer knows it sends `error` alone.
+        received: Bytes received over the current connection.
+        may_run: True if the server may have run the call, or may be running it.
     """
 
     __slots__ = ("_decoder", "_parts", "announced", "error", "finished", "may_run", "received", "task_ids")
@@ -130,21 +136,21 @@ class CallStream:
 
     @property
     def task_id(self) -> str | None:
-        """With it a broken stream can be asked for again; None until it came."""
+        """The id with which a broken stream can be resumed. None until it arrives."""
         return self.task_ids[-1] if self.task_ids else None
 
     def restart(self) -> None:
-        """Expect the stream from its beginning, on a new connection."""
+        """Prepare for the stream's beginning on a new connection."""
         self._decoder: EventDecoder | None = None
         self._parts: list[bytes] = []
         self.announced = False
         self.received = 0
 
     def feed(self, chunk: bytes) -> bool:
-        """Take the next bytes; True once the stream has said all that matters.
+        """Decode the next bytes. Return True once the result is complete.
 
         Raises:
-            ProtocolError: The stream is not one, or larger than any result may be.
+            ProtocolError: The stream has a wrong task id, or is larger than `MAX_STREAM_BYTES`.
         """
         began_before = self.received > 0
         self.received += len(chunk)
@@ -154,22 +160,22 @@ class CallStream:
             raise ProtocolError(f"the event stream is longer than {MAX_STREAM_BYTES} bytes")
         decoder = self._decoder
         if decoder is None:
-            taken = 0
-            while event := _whole_event(chunk, taken):
+            position = 0
+            while event := _whole_event(chunk, position):
                 kind, data = event.groups()
                 # A carriage return ends a line too: alone, or before the line feed.
                 if b"\r" in data:
-                    data, _, rest = data.partition(b"\r")
-                    if rest:
+                    data, _, following = data.partition(b"\r")
+                    if following:
                         break
                 if self._take(kind, data):
                     return True
-                taken = event.end()
-            if taken == len(chunk):
+                position = event.end()
+            if position == len(chunk):
                 return False
-            # From the first event on that is cut, or written in another way, the decoder reads.
-            decoder = self._decoder = EventDecoder(started=began_before or taken > 0)
-            chunk = chunk[taken:]
+            # The first event that is cut, or has another form, and all events after it go through the decoder.
+            decoder = self._decoder = EventDecoder(started=began_before or position > 0)
+            chunk = chunk[position:]
         return any(self._take(kind, data) for kind, data in decoder.feed(chunk))
 
     def _take(self, kind: bytes, data: bytes) -> bool:
@@ -186,7 +192,7 @@ class CallStream:
         return self.finished
 
     def result(self) -> bytes:
-        """The data of all chunks and of the end, joined."""
+        """Return the joined data of all `chunk` events and of `end`."""
         parts = self._parts
         return parts[0] if len(parts) == 1 else b"".join(parts)
 

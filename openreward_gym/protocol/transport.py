@@ -1,7 +1,7 @@
-"""How bytes travel: one small interface, and who is behind it. The only module that knows httpx.
+"""The transports, behind one small interface. The only module that imports httpx.
 
-A transport sends one request and returns one response. It follows no redirect, retries nothing and decides nothing; it says
-in its errors whether the server can have seen the request, because that decides whether it may be sent again.
+A transport sends one request and returns one response. It follows no redirects and retries nothing. Its errors tell whether the
+server can have seen the request, because that decides whether the request may be sent again.
 """
 
 from __future__ import annotations
@@ -9,21 +9,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import cache, partial
+from types import MappingProxyType
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary, ref
 
 import httpx
 
 from openreward_gym.errors import ConfigurationError, TransportError, TransportTimeoutError
-from openreward_gym.protocol.addresses import origin_of
-from openreward_gym.protocol.fast import FastTransport, why_not
-from openreward_gym.protocol.request import Request, Response, Sink, Transport, broken, shown, silent, unreachable
+from openreward_gym.protocol.fast import FastTransport, fast_obstacle
+from openreward_gym.protocol.loop import process_id
+from openreward_gym.protocol.request import (
+    Request,
+    Response,
+    Sink,
+    Transport,
+    broken_error,
+    server_of,
+    silence_message,
+    unreachable_error,
+)
 from openreward_gym.protocol.wire import Secret
+from openreward_gym.urls import origin_of
 
 __all__ = [
     "TRANSPORTS",
     "ASGIApp",
+    "ClientTransports",
     "FastTransport",
     "HttpxTransport",
     "Request",
@@ -31,8 +44,6 @@ __all__ = [
     "Sink",
     "Transport",
     "TransportLike",
-    "check_transport",
-    "make_transport",
 ]
 
 log = logging.getLogger("openreward_gym")
@@ -47,85 +58,88 @@ ASGIApp: TypeAlias = Callable[
 ]
 """An ASGI application, called in this process."""
 
-
 TransportLike: TypeAlias = "str | httpx.AsyncClient | ASGIApp | Transport"
 
 
 class HttpxTransport:
-    """httpx with limits of our own: as many connections as there are sessions, and no timeout that a slow tool can hit.
+    """httpx without its limits: a connection for each session, and no timeout that a slow tool exceeds.
 
-    httpx looks through all connections of a client at each request, which is nearly all it does at 256 sessions. So each of our
-    clients has one request under way at most, and one connection.
+    httpx searches all connections of a client at each request, which takes most of its time at 256 sessions. So each of this
+    transport's clients has at most one request in flight, and one connection.
 
     Args:
-        base_url: The server that will be asked; only used to see whether proxies apply.
-        client: A client of the caller's, used as it is and not closed; None makes one.
-        app: An ASGI application to call instead of a server; its responses arrive whole.
+        base_url: The server, by which proxies are chosen.
+        client: A client of the caller's, which is used as it is and not closed. None makes clients.
+        app: An ASGI application to call instead of a server. Its responses arrive complete.
+
+    Example:
+        >>> transport = HttpxTransport("http://127.0.0.1:8080")
     """
 
-    # uvicorn, the reference servers' HTTP server, closes a connection that was idle for 5 s. A request that crosses that
-    # close on the wire is lost in a way that looks like a lost result; so we close first.
+    # uvicorn, the reference servers' HTTP server, closes an idle connection after 5 s, and a request that is sent at that
+    # moment looks like a request with a lost result. So the client closes first.
     KEEP_ALIVE_S = 4.0
-    # A result's last piece and the end of its body arrive together. Reading to the end lets the connection be used again;
-    # a server that keeps the body open for longer only costs that connection.
+    # Seconds to read a body after its last useful byte. A connection whose body was read to the end can be reused.
     DRAIN_S = 0.25
-    # How long closing waits for requests that are under way.
-    REST_S = 1.0
+    # Seconds that closing waits for requests in flight.
+    CLOSE_TIMEOUT_S = 1.0
 
     def __init__(self, base_url: str = "", *, client: httpx.AsyncClient | None = None, app: ASGIApp | None = None) -> None:
         self._buffered = app is not None
-        self._given = client
-        self._make = partial(httpx.AsyncClient, transport=_asgi(app)) if app is not None else _client_maker(base_url)
+        self._own_client = client
+        self._factory = partial(httpx.AsyncClient, transport=_asgi(app)) if app is not None else _client_maker(base_url)
         self._clients: list[httpx.AsyncClient] = []
-        # Those that have nothing under way; the last one used is the next one used, so that the others' connections can end.
+        # Clients without a request in flight, last in, first out, so that connections beyond the need time out.
         self._free: list[httpx.AsyncClient] = []
-        self._under_way = 0
-        self._at_rest = asyncio.Event()
+        self._in_flight = 0
+        self._all_done = asyncio.Event()
 
     async def send(self, request: Request) -> Response:
+        """Send `request` and return its response; errors as `Transport.send`."""
         failure: TransportError
-        client = self._given or (self._free.pop() if self._free else self._another())
-        self._under_way += 1
+        client = self._own_client or (self._free.pop() if self._free else self._make_client())
+        self._in_flight += 1
         try:
-            return await self._exchange(client, request)
+            return await self._send_with(client, request)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            failure = unreachable(request.url, error)
+            failure = unreachable_error(request.url, error)
         except httpx.PoolTimeout:
-            failure = TransportTimeoutError(f"no free connection to {shown(request.url)} in time", delivery="not_sent")
+            failure = TransportTimeoutError(f"no free connection to {server_of(request.url)} in time", delivery="not_sent")
         except httpx.UnsupportedProtocol as error:
-            failure = TransportError(f"{shown(request.url)}: {error}", delivery="not_sent", permanent=True)
+            failure = TransportError(f"{server_of(request.url)}: {error}", delivery="not_sent", permanent=True)
         except (httpx.TimeoutException, TimeoutError):
-            failure = TransportTimeoutError(silent(request.url))
+            failure = TransportTimeoutError(silence_message(request.url))
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            failure = broken(request.url, error)
+            failure = broken_error(request.url, error)
         finally:
-            if client is not self._given:
+            if client is not self._own_client:
                 self._free.append(client)
-            self._under_way -= 1
-            if not self._under_way:
-                self._at_rest.set()
-        # Raised out here, so that no traceback keeps the HTTP library's frames, whose variables hold the headers.
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._all_done.set()
+        # Raised outside of `except`, so that no traceback keeps httpx's frames, whose variables hold the headers.
         raise failure
 
     async def aclose(self) -> None:
-        if self._given is not None:
+        """Close all connections, except those of a client of the caller's."""
+        if self._own_client is not None:
             return
-        if self._under_way:
-            # A request that is still connecting would open its connection into a closed pool, where nobody closes it.
-            self._at_rest.clear()
+        if self._in_flight:
+            # A request that is still connecting would add its connection to a closed pool, where it stays open.
+            self._all_done.clear()
             try:
-                await asyncio.wait_for(self._at_rest.wait(), self.REST_S)
+                await asyncio.wait_for(self._all_done.wait(), self.CLOSE_TIMEOUT_S)
             except TimeoutError:
                 pass
         for client in self._clients:
             await client.aclose()
 
-    def _another(self) -> httpx.AsyncClient:
-        client = self._make()
+    def _make_client(self) -> httpx.AsyncClient:
+        client = self._factory()
         self._clients.append(client)
         return client
 
-    async def _exchange(self, client: httpx.AsyncClient, request: Request) -> Response:
+    async def _send_with(self, client: httpx.AsyncClient, request: Request) -> Response:
         loop = asyncio.get_running_loop()
         timeout = httpx.Timeout(None, connect=request.connect_timeout_s)
         async with asyncio.timeout(None if self._buffered else request.first_byte_timeout_s) as limit:
@@ -164,14 +178,14 @@ def _asgi(app: ASGIApp) -> httpx.AsyncBaseTransport:
 
 
 def _client_maker(base_url: str) -> Callable[[], httpx.AsyncClient]:
-    """What makes clients for `base_url`. They share the certificates that are trusted: reading them takes 50 ms."""
+    """Return a factory of clients for `base_url`. They share the trusted certificates, which take 50 ms to read."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=HttpxTransport.KEEP_ALIVE_S)
     scheme, host, _ = origin_of(base_url)
     trusted = cache(httpx.create_ssl_context)
     if host not in ("localhost", "127.0.0.1", "::1"):
         return lambda: httpx.AsyncClient(limits=limits, verify=trusted())
 
-    # No proxy stands between this machine and itself, and plain HTTP needs no certificates.
+    # Requests to this machine use no proxy, and plain HTTP needs no certificates.
     def make() -> httpx.AsyncClient:
         verify = trusted() if scheme == "https" else False
         options = _socket_options()
@@ -181,37 +195,99 @@ def _client_maker(base_url: str) -> Callable[[], httpx.AsyncClient]:
 
 
 def _fast(base_url: str) -> Transport:
-    """The fast transport where it applies, else httpx."""
-    if reason := why_not(base_url):
-        log.debug("requests to %s go through httpx: %s", shown(base_url), reason)
+    """Return the fast transport if it can serve `base_url`, else httpx."""
+    if obstacle := fast_obstacle(base_url):
+        log.debug("requests to %s go through httpx: %s", server_of(base_url), obstacle)
         return HttpxTransport(base_url)
     return FastTransport(base_url)
 
 
-TRANSPORTS: dict[str, Callable[[str], Transport]] = {"fast": _fast, "httpx": HttpxTransport}
-"""What makes a transport for the requests to a base URL, by the name that users know it by."""
+TRANSPORTS: Mapping[str, Callable[[str], Transport]] = MappingProxyType({"fast": _fast, "httpx": HttpxTransport})
+"""Factories of transports for a base URL, by the name that users give."""
 
 
-def check_transport(choice: TransportLike) -> bool:
-    """Whether `choice` can be made anew for every event loop: a name can, an object belongs to the loop that uses it.
+class ClientTransports:
+    """The transports of one client, one per event loop and address.
+
+    Args:
+        choice: The caller's choice. A transport that is named is made for each event loop; an object belongs to the loop that
+            uses it first.
+
+    Attributes:
+        any_loop: True if the client may be used from several event loops.
 
     Raises:
         ConfigurationError: There is no such transport.
     """
+
+    def __init__(self, choice: TransportLike) -> None:
+        _check(choice)
+        self.any_loop = isinstance(choice, str)
+        self._choice = choice
+        self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Transport]] = WeakKeyDictionary()
+        self._last: tuple[ref[asyncio.AbstractEventLoop], str, Transport] | None = None
+        self._pid = process_id()
+        self._closed = False
+
+    def get(self, address: str) -> Transport:
+        """Return the running event loop's transport for requests to `address`.
+
+        Raises:
+            ConfigurationError: The client is closed, or its transport belongs to another event loop.
+        """
+        if self._closed:
+            raise ConfigurationError("this client is closed. Make another.")
+        loop, last = asyncio.get_running_loop(), self._last
+        if self._pid != process_id():
+            # The connections belong to the parent of this forked process.
+            self._pid, self._transports, self._last = process_id(), WeakKeyDictionary(), None
+        elif last is not None and last[0]() is loop and last[1] == address:
+            return last[2]
+        if self._transports and loop not in self._transports and not self.any_loop:
+            raise ConfigurationError(
+                "this client's transport belongs to another event loop. Make one client per loop, or name the transport."
+            )
+        by_address = self._transports.setdefault(loop, {})
+        if address not in by_address:
+            by_address[address] = _make(self._choice, address)
+        self._last = (ref(loop), address, by_address[address])
+        return by_address[address]
+
+    async def aclose(self) -> None:
+        """Close the transports of all event loops that run. Further requests are refused."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        transports, self._transports, self._last = dict(self._transports), WeakKeyDictionary(), None
+        for loop, by_address in transports.items():
+            for transport in by_address.values():
+                if loop is here:
+                    await transport.aclose()
+                elif loop.is_running():
+                    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(transport.aclose(), loop))
+
+
+def _check(choice: TransportLike) -> None:
+    """Raise ConfigurationError if `choice` is not a transport."""
     if isinstance(choice, str):
         if choice not in TRANSPORTS:
             raise ConfigurationError(
-                f"there is no transport {choice!r}: choose {' or '.join(map(repr, TRANSPORTS))}, or pass an httpx.AsyncClient, "
-                "an ASGI app or a Transport"
+                f"there is no transport {choice!r}. Choose {' or '.join(map(repr, TRANSPORTS))}, or pass an httpx.AsyncClient, "
+                "an ASGI application or a Transport."
             )
-        return True
+        return
+    if any(base.__module__.partition(".")[0] == "httpx2" for base in type(choice).__mro__):
+        # It has a Transport's methods, with other arguments.
+        raise ConfigurationError(
+            "a client of httpx2 is not a transport. Pass an httpx.AsyncClient with the same settings, or transport='fast'."
+        )
     if not isinstance(choice, httpx.AsyncClient | Transport) and not callable(choice):
-        raise ConfigurationError(f"{choice!r} is not a transport: pass a name, an httpx.AsyncClient, an ASGI app or a Transport")
-    return False
+        raise ConfigurationError(
+            f"{choice!r} is not a transport. Pass a name, an httpx.AsyncClient, an ASGI application or a Transport."
+        )
 
 
-def make_transport(choice: TransportLike, base_url: str) -> Transport:
-    """The transport that `choice` (which passed `check_transport`) names or is, for requests to `base_url`."""
+def _make(choice: TransportLike, base_url: str) -> Transport:
+    """Return the transport that `choice` names or is, for requests to `base_url`."""
     if isinstance(choice, str):
         return TRANSPORTS[choice](base_url)
     if isinstance(choice, httpx.AsyncClient):

@@ -19,7 +19,7 @@ from typing import Any
 from openreward_gym.chat.plain import plain
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.jsonio import Json
-from openreward_gym.platform.upload import Uploader, UploadReport
+from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.recording.log import RolloutLog, mapping_of
 from openreward_gym.store.store import RolloutStore, viewer_address
 from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, task_id

@@ -127,19 +127,19 @@ def _give_up(error: BaseException, text: str, code: int, reason: int | None) -> 
     if reason is None:
         sys.stderr.write(text)
     else:
-        from openreward_gym.blame import brief
+        from openreward_gym.user_traceback import describe_error
 
-        both = f"{brief(error, named=code != EXIT_CONFIGURATION)}\0{text}"
+        both = f"{describe_error(error, with_class=code != EXIT_CONFIGURATION)}\0{text}"
         os.write(reason, both.encode("utf-8", "backslashreplace")[:MAX_REASON])
     sys.exit(code)
 
 
 def _traceback_of(error: BaseException) -> str:
     """Return the traceback of an error in an environment's module, without the frames that imported the module."""
-    from openreward_gym.blame import frames_of
+    from openreward_gym.user_traceback import user_frames
 
     report = traceback.TracebackException.from_exception(error)
-    frames = frames_of(error)
+    frames = user_frames(error)
     if frames or isinstance(error, SyntaxError):
         report.stack = traceback.StackSummary.from_list(frames)
     return "".join(report.format())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from openreward_gym.jsonio import Json
 from openreward_gym.types.blocks import Block, ReasoningItem, TextBlock, ToolCall, ToolResult, as_blocks
@@ -240,18 +240,20 @@ class AssistantMessage(Message):
         Message.__init__(self, "assistant", thought + as_blocks(content) + tuple(tool_calls), sampled=sampled, **fields)
 
 
+MESSAGE_CLASSES: Mapping[Role, Callable[..., Message]] = {
+    "system": SystemMessage,
+    "user": UserMessage,
+    "assistant": AssistantMessage,
+    "tool": ToolMessage,
+}
+"""The class of each role."""
+
+
 class _MessageCodec(Codec):
     """Reads a message as the class of its role."""
 
-    classes: ClassVar[dict[str, type[Message]]] = {
-        "system": SystemMessage,
-        "user": UserMessage,
-        "assistant": AssistantMessage,
-        "tool": ToolMessage,
-    }
-
     def make(self, values: dict[str, Any]) -> Message:
-        message = object.__new__(self.classes[values["role"]])
+        message: Message = object.__new__(MESSAGE_CLASSES[values["role"]])  # type: ignore[arg-type]
         object.__setattr__(message, "__dict__", values)
         return message
 

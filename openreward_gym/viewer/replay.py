@@ -72,7 +72,7 @@ class ReplayCheck:
 
     async def _replay(self, rollout: Rollout) -> dict[str, Any]:
         async with Client(self.base_url) as client:
-            screen = _Screen(read_secrets(self.secrets_env, client.exchange.api_key()).values())
+            screen = _Screen(read_secrets(self.secrets_env, client.api_key()).values())
             environment = client.environment(rollout.environment.name, rollout.environment.variant)
             async with _session_of(environment, rollout, self.secrets_env) as session:
                 now = [block for message in await session.messages() for block in message.blocks]

@@ -26,9 +26,11 @@ from openreward_gym.types import (
     SystemMessage,
     TextBlock,
     ToolCall,
+    ToolMessage,
     ToolResult,
     Usage,
     UserMessage,
+    split_results,
 )
 
 
@@ -106,18 +108,18 @@ def test_the_rest_of_a_chat() -> None:
     assert [m.role for m in messages] == ["system", "user", "user", "assistant", "tool", "assistant"]
     assert messages[1].blocks[1] == ImageBlock(PNG, "image/png", extra={"openai": {"detail": "low"}})
     assert isinstance(messages[2].blocks[0], OpaqueBlock)
-    assert messages[4].blocks == (ToolResult("done", "c"),)
+    assert messages[4] == ToolMessage("done", "c")
     assert chat.to_openai(messages) == given
     (old,) = chat.from_openai({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}})
     assert [call.name for call in chat.parse_action(old).tool_calls] == ["f"]
-    assert chat.from_openai({"role": "function", "name": "f", "content": "1"})[0].blocks == (ToolResult("1", "", "f"),)
+    assert chat.from_openai({"role": "function", "name": "f", "content": "1"}) == [ToolMessage("1", "", "f")]
 
 
 @pytest.mark.parametrize(
     "bad", [{"content": "x"}, {"role": "robot", "content": "x"}, {"role": "assistant", "tool_calls": [{"id": "1"}]}]
 )
 def test_what_is_no_chat_message_is_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"role is|without a function's name"):
+    with pytest.raises(ValueError, match=r"role is|no function name"):
         chat.from_openai(bad)
     with pytest.raises(TypeError, match="not an action"):
         chat.parse_action(bad)
@@ -215,9 +217,7 @@ def test_anthropic_results_images_and_system() -> None:
     assert result.blocks == (TextBlock("x"), ImageBlock(PNG, "image/png"))
     assert chat.to_anthropic(messages) == ("be good", [{"role": "user", "content": content}])
     # Turns of one side become one, and thoughts that another provider wrote become text.
-    turns = chat.to_anthropic([UserMessage("a"), Message("tool", (ToolResult("r", "c"),)), AssistantMessage("b", reasoning="z")])[
-        1
-    ]
+    turns = chat.to_anthropic([UserMessage("a"), ToolMessage("r", "c"), AssistantMessage("b", reasoning="z")])[1]
     assert [turn["role"] for turn in turns] == ["user", "assistant"]
     assert turns[1]["content"][0] == {"type": "text", "text": "z"}
     with pytest.raises(ValueError, match="role is user, assistant or system, not None"):
@@ -369,7 +369,7 @@ turns = st.one_of(
     st.builds(UserMessage, texts | st.lists(st.builds(TextBlock, texts) | images, min_size=1, max_size=3)),
     st.builds(AssistantMessage, texts, st.lists(calls, max_size=3)),
     st.builds(AssistantMessage, st.just(""), st.lists(calls, min_size=1, max_size=2)),
-    st.builds(lambda text, call_id: Message("tool", (ToolResult(text, call_id),)), texts, names),
+    st.builds(ToolMessage, texts, names),
 )
 conversations = st.builds(
     lambda system, rest: [SystemMessage(system), *rest] if system else rest, st.none() | texts, st.lists(turns, max_size=6)
@@ -377,29 +377,132 @@ conversations = st.builds(
 
 
 def flat(messages: list[Message]) -> list[Any]:
-    """What was said, whatever the messages' borders and the arguments' spelling."""
-    found: list[Any] = []
-    for message in messages:
-        for block in message.blocks:
-            if isinstance(block, ToolCall):
-                found.append(("call", block.name, block.arguments, block.call_id))
-            elif isinstance(block, ToolResult):
-                found.append(("result", block.call_id, block.content))
-            else:
-                found.append((message.role, block))
-    return found
+    """Return the content, whatever the borders of the messages and the spelling of the arguments."""
+    items: list[Any] = []
+    for turn in messages:
+        for message in split_results(turn):
+            for block in message.blocks:
+                if isinstance(block, ToolCall):
+                    items.append(("call", block.name, block.arguments, block.call_id))
+                else:
+                    items.append((message.role, message.call_id, block))
+    return items
+
+
+DIALECTS = (chat.OpenAIChatDialect(), chat.OpenAIResponsesDialect(), chat.AnthropicDialect(), chat.GeminiDialect())
 
 
 @given(conversations)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_conversations_survive_every_format(messages: list[Message]) -> None:
     expected = flat(messages)
-    assert flat(chat.from_openai(chat.to_openai(messages))) == expected
-    assert flat(chat.from_openai_responses(chat.to_openai_responses(messages))) == expected
-    system, turns = chat.to_anthropic(messages)
-    assert flat(chat.from_anthropic(turns, system=system)) == expected
-    system, contents = chat.to_gemini(messages)
-    assert flat(chat.from_gemini(contents, system=system)) == expected
+    for dialect in DIALECTS:
+        system, turns = dialect.write(messages)
+        assert flat(dialect.read(turns, system=system)) == expected, dialect
+
+
+lines = st.text("abc ?!", min_size=1, max_size=20).filter(lambda text: text.strip() == text)
+written = st.one_of(
+    st.builds(UserMessage, lines),
+    st.builds(ToolMessage, lines),
+    st.builds(AssistantMessage, lines, st.lists(st.builds(ToolCall, names, objects), max_size=2), reasoning=st.none() | lines),
+)
+
+
+@given(st.lists(written, max_size=4))
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_conversations_survive_as_raw_text(messages: list[Message]) -> None:
+    dialect = chat.RawTextDialect()
+    _, turns = dialect.write(messages)
+    assert all(isinstance(turn["content"], str) for turn in turns)
+    again = dialect.read(turns)
+    assert [(m.role, m.text, m.reasoning) for m in again] == [(m.role, m.text, m.reasoning) for m in messages]
+    assert [[(c.name, c.arguments) for c in m.tool_calls] for m in again] == [
+        [(c.name, c.arguments) for c in m.tool_calls] for m in messages
+    ]
+
+
+@pytest.mark.parametrize("bad", [3, {"role": "user"}, {"role": "robot", "content": "x"}, {"role": "user", "content": ["x"]}])
+def test_raw_text_takes_text_alone(bad: Any) -> None:
+    with pytest.raises(TypeError):
+        chat.RawTextDialect().read(bad)
+
+
+def anthropic_answer(stop_reason: str | None, *blocks: Any) -> Message:
+    return chat.from_anthropic({"role": "assistant", "content": list(blocks), "stop_reason": stop_reason})[0]
+
+
+def completion(finish_reason: str | None, message: Any = None, **choice: Any) -> Message:
+    choices = [{"finish_reason": finish_reason, "message": message or {"role": "assistant", "content": "x"}, **choice}]
+    return chat.from_openai({"choices": choices})[0]
+
+
+def gemini_answer(finish_reason: str, *parts: Any) -> Message:
+    return chat.from_gemini({"candidates": [{"finishReason": finish_reason, "content": {"parts": list(parts)}}]})[0]
+
+
+def response(**fields: Any) -> Message:
+    return chat.from_openai_responses({"output": [], **fields})[0]
+
+
+CALL_ITEM = {"type": "function_call", "name": "f", "call_id": "c", "arguments": "{}"}
+CHAT_CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]}
+
+
+@pytest.mark.parametrize(
+    ("message", "ended"),
+    [
+        (completion("stop"), "stop"),
+        (completion("stop", CHAT_CALL), "tool_calls"),
+        (completion("tool_calls", CHAT_CALL), "tool_calls"),
+        (completion("length", CHAT_CALL), "length"),
+        (completion("content_filter"), "content_filter"),
+        (completion("stop", {"role": "assistant", "content": None, "refusal": "I can't."}), "refusal"),
+        (completion("a_new_reason"), "unknown"),
+        (completion(None), None),
+        (completion("stop", error={"code": 502}), "error"),
+        (chat.from_openai({"choices": []})[0], "error"),
+        (anthropic_answer("end_turn", {"type": "text", "text": "x"}), "stop"),
+        (anthropic_answer("tool_use", {"type": "tool_use", "id": "t", "name": "f", "input": {}}), "tool_calls"),
+        (anthropic_answer("max_tokens"), "length"),
+        (anthropic_answer("pause_turn"), "pause"),
+        (anthropic_answer("refusal"), "refusal"),
+        (anthropic_answer("model_context_window_exceeded"), "context_overflow"),
+        (gemini_answer("STOP", {"text": "x"}), "stop"),
+        (gemini_answer("STOP", {"functionCall": {"name": "f", "args": {}}}), "tool_calls"),
+        (gemini_answer("MAX_TOKENS", {"text": "x"}), "length"),
+        (gemini_answer("SAFETY"), "content_filter"),
+        (gemini_answer("MALFORMED_FUNCTION_CALL"), "malformed"),
+        (chat.from_gemini({"candidates": [], "promptFeedback": {"blockReason": "SAFETY"}})[0], "content_filter"),
+        (chat.from_gemini({"candidates": []})[0], "error"),
+        (response(status="completed", output=[CALL_ITEM]), "tool_calls"),
+        (response(status="incomplete", incomplete_details={"reason": "max_output_tokens"}), "length"),
+        (response(status="failed"), "error"),
+        (chat.from_openai_responses([{**CALL_ITEM, "status": "completed"}])[0], "tool_calls"),
+        (chat.from_openai_responses([{**CALL_ITEM, "status": "incomplete"}])[0], None),
+        (chat.from_openai({"role": "assistant", "content": "x"})[0], None),
+    ],
+)
+def test_every_provider_s_word_for_the_end_of_a_turn(message: Message, ended: str | None) -> None:
+    assert message.ended == ended
+
+
+def test_the_provider_s_own_word_is_kept() -> None:
+    message = gemini_answer("RECITATION")
+    assert message.sampled is not None
+    assert (message.ended, message.sampled.stop_reason) == ("content_filter", "RECITATION")
+
+
+def test_the_weight_of_a_turn() -> None:
+    """OpenAI's files for fine-tuning say with `weight` which turns are trained; the API takes no such field."""
+    (message,) = chat.from_openai({"role": "assistant", "content": "x", "weight": 0})
+    assert (message.weight, message.sampled) == (0.0, None)
+    assert chat.to_openai([message]) == [{"role": "assistant", "content": "x"}]
+
+
+def test_an_action_keeps_the_fields_of_its_message() -> None:
+    message = Message("assistant", (TextBlock("x"),), origin="policy", ended="stop", weight=0.5)
+    assert chat.parse_action(message) == message
 
 
 KEYS = ["role", "content", "type", "name", "arguments", "parts", "choices", "candidates", "output", "function", "text", "input"]

@@ -15,7 +15,7 @@ from openreward_gym import collect
 from openreward_gym.collect import uploading
 from openreward_gym.collect.progress import Reporter
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.platform.upload import upload
+from openreward_gym.platform import upload
 from openreward_gym.types import AssistantMessage, Message, ToolCall, ToolSet
 
 

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from make_environments import VERSIONS, python_of
 
 from openreward_gym.errors import EnvironmentNotFoundError, SplitNotFoundError, TaskNotFoundError, ToolFailedError
+from openreward_gym.protocol.api import ApiCall
 from openreward_gym.protocol.client import Client
-from openreward_gym.protocol.exchange import Ask
 from openreward_gym.types import Message, Split
 
 pytestmark = [pytest.mark.matrix, pytest.mark.anyio, pytest.mark.timeout(600)]
@@ -35,7 +35,7 @@ async def client(url: str) -> AsyncIterator[Client]:
 
 
 async def open_sessions(client: Client) -> int:
-    count: int = (await client._ask("GET", "/health/sessions"))["sessions"]
+    count: int = (await client._context.read("GET", "/health/sessions"))["sessions"]
     return count
 
 
@@ -103,7 +103,7 @@ async def test_sessions_are_kept_alive_and_found_lost(client: Client, url: str) 
     async with session:
         await session.prompt()
         async with Client(url) as other:
-            await other.exchange.ask(Ask("POST", "/delete", headers={"X-Session-ID": session.session_id or ""}))
+            await other._context.api.send(ApiCall("POST", "/delete", headers={"X-Session-ID": session.session_id or ""}))
         ends = asyncio.get_running_loop().time() + 10
         while not session.lost:
             assert asyncio.get_running_loop().time() < ends

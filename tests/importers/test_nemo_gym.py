@@ -10,9 +10,8 @@ from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym.errors import StoreError
 from openreward_gym.importers import nemo_gym
-from openreward_gym.store.damage import Damage
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.store import Damage, RolloutStore
+from openreward_gym.types import Rollout, TextBlock
 
 # Real files, where they lie beside the project; it does not carry them.
 DATA = Path(__file__).parents[3] / "shared" / "data" / "nemo_gym_rollouts"
@@ -84,7 +83,7 @@ def test_a_line_becomes_a_rollout_with_every_field_in_its_place(tmp_path: Path) 
     assert back(path, tmp_path) == [LINE]
     (rollout,) = RolloutStore(tmp_path / "run")
     assert [message.role for message in rollout.messages] == ["system", "user", "assistant", "tool", "assistant"]
-    assert rollout.messages[2].tool_calls[0].input == {"city": "Chicago"}
+    assert rollout.messages[2].tool_calls[0].arguments == {"city": "Chicago"}
     assert (rollout.messages[3].text, rollout.messages[4].text) == ("rain", "Yes.")
     assert (rollout.reward, rollout.messages[4].reward, rollout.sample, rollout.task.index) == (1.0, 1.0, 2, 4)
     assert rollout.environment.name == "weather_agent"
@@ -102,7 +101,7 @@ def test_a_line_becomes_a_rollout_with_every_field_in_its_place(tmp_path: Path) 
 def test_what_was_changed_since_is_written_as_it_is_now(tmp_path: Path) -> None:
     rollout = nemo_gym.rollout_of(LINE, "x")
     rollout.reward = 0.5
-    rollout.messages[-1].blocks[0].text = "No."  # type: ignore[union-attr]
+    rollout.messages[-1] = rollout.messages[-1].replace(blocks=(TextBlock("No."),))
     row = nemo_gym.row_of(rollout)
     assert row["reward"] == 0.5
     assert row["response"]["output"][-1]["content"][0]["text"] == "No."

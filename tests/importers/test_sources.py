@@ -13,13 +13,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from rollout_platform import KEY, Platform
+from typer.testing import CliRunner
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
-from openreward_gym.importers import SOURCES, import_run, read
-from openreward_gym.platform.upload import upload
-from openreward_gym.store.damage import Damage
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import MessageRecord, Rollout, TextPart
+from openreward_gym.importers import import_run, names, read
+from openreward_gym.platform import upload
+from openreward_gym.store import Damage, RolloutStore
+from openreward_gym.types import Message, Rollout, TextBlock
 
 
 def rollouts_of(source: str, path: Path | str, **options: Any) -> list[Rollout]:
@@ -74,7 +74,7 @@ def test_an_import_can_be_repeated_and_damage_does_not_stop_it(tmp_path: Path) -
     assert RolloutStore(tmp_path / "run")[0].run == "run"
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if source != "openreward"])
+@pytest.mark.parametrize("source", [source for source in names() if source != "openreward"])
 def test_what_is_not_there_is_said(source: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nothing"):
         list(read(source, tmp_path / "nothing"))
@@ -83,7 +83,7 @@ def test_what_is_not_there_is_said(source: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if source != "openreward"])
+@pytest.mark.parametrize("source", [source for source in names() if source != "openreward"])
 def test_what_is_something_else_is_damage(source: str, tmp_path: Path) -> None:
     path = tmp_path / "trial_x.jsonl"
     for content in (b"\x00\xff\n[]\n", b'{"a": 1}\n', b'{"type": 3}\n{"traces": [3]}\n{"messages": 3}\n{"traces": 3}\n'):
@@ -93,9 +93,62 @@ def test_what_is_something_else_is_damage(source: str, tmp_path: Path) -> None:
         assert found or source == "firehorse"
 
 
-def test_a_source_that_there_is_not() -> None:
-    with pytest.raises(ConfigurationError, match="no source 'x': there are nemo-gym"):
+def test_an_unknown_importer_is_refused_with_the_known_names() -> None:
+    with pytest.raises(ConfigurationError, match=r"no importer 'x'; the importers are nemo-gym, .*firehorse"):
         read("x", "y")
+
+
+PLUGIN = """
+from openreward_gym.types import Rollout
+
+NOT_A_FUNCTION = 3
+
+def read(path, *, reward=0.0):
+    yield Rollout(status="completed", id="p1", name=path, reward=reward)
+"""
+ENTRY_POINTS = """
+[openreward_gym.importers]
+pigeon = pigeon_importer:read
+broken-pigeon = pigeon_importer_that_is_missing:read
+stuffed-pigeon = pigeon_importer:NOT_A_FUNCTION
+nemo-gym = pigeon_importer:read
+"""
+
+
+@pytest.fixture
+def pigeons(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution that offers importers, one of them under a name of ours."""
+    site = tmp_path_factory.mktemp("site")
+    information = site / "pigeon_post-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: pigeon-post\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(ENTRY_POINTS)
+    (site / "pigeon_importer.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(site))
+
+
+@pytest.mark.usefixtures("pigeons")
+def test_importers_of_another_distribution(tmp_path: Path) -> None:
+    assert names()[-3:] == ("broken-pigeon", "pigeon", "stuffed-pigeon")
+    assert names().count("nemo-gym") == 1
+    report = import_run("pigeon", "letters", tmp_path / "run", reward=0.5)
+    assert (report.imported, report.damages) == (1, ())
+    (rollout,) = RolloutStore(tmp_path / "run")
+    assert (rollout.name, rollout.reward) == ("letters", 0.5)
+    with pytest.raises(ConfigurationError, match="pigeon-post"):
+        read("broken-pigeon", "letters")
+    with pytest.raises(ConfigurationError, match="has to be a function"):
+        read("stuffed-pigeon", "letters")
+    with pytest.raises(StoreError, match="letters"):
+        list(read("nemo-gym", "letters"))
+
+
+@pytest.mark.usefixtures("pigeons")
+def test_the_command_lists_the_importers_of_other_distributions() -> None:
+    from openreward_gym.cli import app
+
+    shown = CliRunner().invoke(app, ["import", "--help"], env={"COLUMNS": "200"})
+    assert "firehorse, broken-pigeon, pigeon" in " ".join(shown.output.split())
 
 
 def test_trl(tmp_path: Path) -> None:
@@ -172,8 +225,10 @@ def test_verifiers(tmp_path: Path) -> None:
     rollout, error = (item for item in found if isinstance(item, Rollout))
     assert roles(rollout) == ["user", "assistant", "tool", "assistant"]
     turn = rollout.messages[1]
-    assert (turn.reasoning, turn.token_ids, turn.logprobs, turn.stop_reason) == ("hm", [1, 2], [-0.1, -0.2], "tool_calls")
-    assert turn.tool_calls[0].input == {"x": 1}
+    assert turn.sampled is not None
+    assert (turn.reasoning, turn.sampled.token_ids, turn.sampled.logprobs) == ("hm", (1, 2), (-0.1, -0.2))
+    assert (turn.sampled.stop_reason, turn.ended) == ("tool_calls", "tool_calls")
+    assert turn.tool_calls[0].arguments == {"x": 1}
     assert (rollout.reward, rollout.metrics) == (0.5, {"correct": 0.5, "turns": 2.0})
     assert (rollout.group, rollout.environment.name, rollout.status, rollout.stop_reason) == (
         "g1",
@@ -231,7 +286,7 @@ def test_inspect(tmp_path: Path) -> None:
     first, second = rollouts_of("inspect", tmp_path)
     assert roles(first) == ["user", "assistant", "tool", "assistant"]
     assert [part.type for part in first.messages[1].blocks] == ["reasoning", "text", "tool_call"]
-    assert first.messages[1].tool_calls[0].input == {"x": 2, "y": 2}
+    assert first.messages[1].tool_calls[0].arguments == {"x": 2, "y": 2}
     assert (first.messages[2].text, first.messages[2].name) == ("4", "add")
     assert (first.reward, first.metrics, first.environment.name, first.status) == (1.0, {"match": 1.0}, "sums", "completed")
     assert first.usage is not None
@@ -308,8 +363,8 @@ def test_the_platform_s_runs(platform: Platform, tmp_path: Path) -> None:
     with RolloutStore(tmp_path / "mine") as store:
         for number in range(53):
             messages = [
-                MessageRecord(role="user", blocks=[TextPart(text=f"hello {number}")]),
-                MessageRecord(role="assistant", blocks=[TextPart(text="hi")], reward=0.5, finished=True),
+                Message(role="user", blocks=(TextBlock(text=f"hello {number}"),)),
+                Message(role="assistant", blocks=(TextBlock(text="hi"),), reward=0.5, finished=True),
             ]
             store.append(Rollout(status="completed", messages=messages, started_at="2026-01-01T00:00:00+00:00"))
     assert upload(tmp_path / "mine").complete

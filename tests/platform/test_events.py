@@ -11,19 +11,21 @@ from hypothesis import strategies as st
 from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym.platform.events import event_id, events_of, rollout_of
-from openreward_gym.types.conversion import total_reward
-from openreward_gym.types.rollout import (
-    EnvironmentRecord,
-    ImagePart,
-    MessageRecord,
-    OtherPart,
-    ReasoningPart,
+from openreward_gym.types import (
+    ImageBlock,
+    Message,
+    OpaqueBlock,
+    ReasoningItem,
     Rollout,
-    TaskRecord,
-    TextPart,
-    ToolCallPart,
+    RolloutEnvironment,
+    Sampled,
+    Task,
+    TextBlock,
+    ToolCall,
+    Usage,
     task_id,
 )
+from openreward_gym.types.rollout import total_reward
 
 plain_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=20)
 values = st.integers() | st.booleans() | plain_texts
@@ -33,28 +35,33 @@ times = st.integers(10**11, 4 * 10**12).map(lambda ms: datetime.fromtimestamp(ms
 
 
 @st.composite
-def messages_events_can_carry(draw: st.DrawFn) -> MessageRecord:
-    """A user's or system's text, a tool's result, or a whole turn: thoughts, a text, calls; closed, so that turns stay apart."""
+def messages_events_can_carry(draw: st.DrawFn) -> Message:
+    """Draw a text of the user or system, a tool's result, or a turn of reasoning, a text and calls; its metadata closes it."""
     metadata = {"n": draw(st.integers())}
     rewards = st.none() | st.floats(allow_nan=False, allow_infinity=False)
     ends: dict[str, Any] = {"reward": draw(rewards), "finished": draw(st.booleans())}
     role: Any = draw(st.sampled_from(["user", "system", "tool", "assistant"]))
-    text = TextPart(text=draw(plain_texts))
+    text = TextBlock(text=draw(plain_texts))
     if role != "assistant":
         call_id = draw(st.none() | plain_texts) if role == "tool" else None
-        return MessageRecord(role=role, blocks=[text], tool_call_id=call_id, ended_at=draw(times), metadata=metadata, **ends)
+        return Message(role=role, blocks=(text,), call_id=call_id, ended_at=draw(times), metadata=metadata, **ends)
     blocks: list[Any] = [
-        ReasoningPart(text=draw(plain_texts), summary=draw(st.none() | plain_texts), reference=draw(st.none() | plain_texts))
+        ReasoningItem(
+            content=draw(plain_texts), summary=draw(st.none() | plain_texts), content_reference=draw(st.none() | plain_texts)
+        )
         for _ in range(draw(st.integers(0, 2)))
     ]
     blocks += [text] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0 if blocks else 1, 2))):
         arguments = draw(objects)
         blocks.append(
-            ToolCallPart(id=draw(plain_texts), name=draw(plain_texts), input=arguments, input_text=json.dumps(arguments))
+            ToolCall(call_id=draw(plain_texts), name=draw(plain_texts), arguments=arguments, content=json.dumps(arguments))
         )
-    usage: Any = draw(st.none() | st.just({"input_tokens": 3}))
-    return MessageRecord(role=role, blocks=blocks, ended_at=draw(times), metadata=metadata, usage=usage, **ends)
+    usage = draw(st.none() | st.just(Usage(3)))
+    sampled = None if usage is None else Sampled(usage, "length", model="m")
+    marks: dict[str, Any] = {"origin": draw(st.none() | st.just("policy")), "weight": draw(st.none() | st.just(0.0))}
+    marks["ended"] = draw(st.none() | st.just("length"))
+    return Message(role, tuple(blocks), sampled=sampled, ended_at=draw(times), metadata=metadata, **marks, **ends)
 
 
 @st.composite
@@ -62,14 +69,14 @@ def rollouts_events_can_carry(draw: st.DrawFn) -> Rollout:
     messages = draw(st.lists(messages_events_can_carry(), min_size=1, max_size=5))
     name, split, variant = draw(plain_texts), draw(plain_texts), draw(st.none() | plain_texts)
     spec, index = draw(objects), draw(st.none() | st.integers(0, 100))
-    reward, final_reward = total_reward(m.reward for m in messages)
+    reward, final_reward = total_reward(messages)
     finished = any(m.finished for m in messages)
     return Rollout(
         id=str(draw(st.uuids())),
         run=draw(plain_texts),
         name=draw(plain_texts),
-        environment=EnvironmentRecord(name=name, split=split, variant=variant),
-        task=TaskRecord(id=task_id(name, split, spec, index, variant), index=index, spec=spec),
+        environment=RolloutEnvironment(name=name, split=split, variant=variant),
+        task=Task(id=task_id(name, split, spec, index, variant), index=index, spec=spec),
         step=draw(st.none() | st.integers()),
         model=draw(st.none() | filled_objects.filter(lambda x: not set(x) & {"name", "type", "algorithm"})),
         sampling=None if index is None else draw(st.none() | st.just({"temperature": 0.5})),
@@ -124,11 +131,11 @@ def test_any_rollout_has_events_that_a_strict_platform_takes(rollout: Rollout) -
 
 def test_what_text_cannot_carry_is_named(tmp_path: Any) -> None:
     parts: list[Any] = [
-        TextPart(text="see"),
-        ImagePart(mimeType="image/png", sha256="0" * 64),
-        OtherPart.model_validate({"type": "audio", "data": "x"}),
+        TextBlock(text="see"),
+        ImageBlock(mime_type="image/png", sha256="0" * 64),
+        OpaqueBlock({"type": "audio", "data": "x"}),
     ]
-    rollout = Rollout(status="completed", id="not a uuid", messages=[MessageRecord(role="tool", blocks=parts, is_error=True)])
+    rollout = Rollout(status="completed", id="not a uuid", messages=[Message("tool", tuple(parts), is_error=True)])
     event = list(events_of(rollout))[1]
     assert event["content"] == f'see\n[image image/png {"0" * 64}]\n{{"type": "audio", "data": "x"}}'
     assert event["metadata"] == {"is_error": True}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,10 +15,10 @@ from counting import eventually
 from rollout_platform import KEY, Platform, accepts, garbage, hang, reset, status, status_after, truncated
 
 from openreward_gym.errors import ConfigurationError, StoreError
+from openreward_gym.platform import Uploader, UploadReport, upload
 from openreward_gym.platform.events import events_of
-from openreward_gym.platform.upload import Uploader, UploadReport, upload
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types.rollout import MessageRecord, Rollout, TaskRecord, TextPart
+from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, TextBlock
 
 
 @pytest.fixture
@@ -30,10 +31,8 @@ def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
 
 
 def make(turns: int = 3, size: int = 10, **fields: Any) -> Rollout:
-    messages = [
-        MessageRecord(role="user" if n % 2 else "assistant", blocks=[TextPart(text=f"{n} " * size)]) for n in range(turns)
-    ]
-    return Rollout(status="completed", messages=messages, task=TaskRecord(index=3), started_at="2026-01-01T00:00:00Z", **fields)
+    messages = [Message(role="user" if n % 2 else "assistant", blocks=(TextBlock(text=f"{n} " * size),)) for n in range(turns)]
+    return Rollout(status="completed", messages=messages, task=Task(index=3), started_at="2026-01-01T00:00:00Z", **fields)
 
 
 def record(path: Path, rollouts: list[Rollout]) -> list[Rollout]:
@@ -48,7 +47,7 @@ def assert_held(platform: Platform, rollouts: list[Rollout], environment_id: str
     assert set(platform.rollouts) == {rollout.id for rollout in rollouts}
     for rollout in rollouts:
         run = rollout.run or "a-run"
-        first, *rest = events_of(rollout.model_copy(update={"run": run}), environment_id=environment_id)
+        first, *rest = events_of(dataclasses.replace(rollout, run=run), environment_id=environment_id)
         assert platform.rollouts[rollout.id] == first
         assert platform.messages[rollout.id] == [event for event in rest if event["eventType"] == "message"]
         assert platform.updates[rollout.id] == rest[-1]["rollout_info"]
@@ -82,7 +81,7 @@ def test_batches_keep_within_the_platform_s_bytes(platform: Platform, tmp_path: 
 def test_a_text_that_is_longer_than_a_batch_is_cut_and_said_to_be(platform: Platform, tmp_path: Path) -> None:
     path = tmp_path / "a-run"
     text = "é\n\x01" * 500_000
-    (rollout,) = record(path, [Rollout(status="completed", messages=[MessageRecord(role="user", blocks=[TextPart(text=text)])])])
+    (rollout,) = record(path, [Rollout(status="completed", messages=[Message(role="user", blocks=(TextBlock(text=text),))])])
     report = upload(path)
     assert (report.sent, report.cut) == (1, 1)
     (event,) = platform.messages[rollout.id]
@@ -94,7 +93,7 @@ def test_a_text_that_is_longer_than_a_batch_is_cut_and_said_to_be(platform: Plat
 
 def test_the_environment_s_ids_are_asked_for_once(platform: Platform, tmp_path: Path) -> None:
     path = tmp_path / "a-run"
-    environment: Any = {"name": "GeneralReasoning/CTF", "variant": "hard"}
+    environment = RolloutEnvironment("GeneralReasoning/CTF", "hard")
     record(path, [make(environment=environment), make(environment=environment)])
     assert upload(path).complete
     assert {(r["environment_id"], r["variant_id"]) for r in platform.rollouts.values()} == {("env-1", "variant-1")}
@@ -163,9 +162,7 @@ def test_lines_that_are_no_rollouts_are_told_of(platform: Platform, tmp_path: Pa
     assert_held(platform, rollouts)
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"), [(status(401), "does not accept the API key"), (garbage, "is this the platform's API")]
-)
+@pytest.mark.parametrize(("fault", "words"), [(status(401), "rejects"), (garbage, "Is this the platform's API")])
 def test_what_will_not_pass_stops_the_upload_and_keeps_the_run(
     platform: Platform, tmp_path: Path, fault: Any, words: str
 ) -> None:
@@ -238,7 +235,7 @@ def test_the_next_process_goes_on_where_the_last_was_killed(platform: Platform, 
             gate.set()
 
     platform.faults.extend([slow] * count + [hang(30)])
-    code = f"from openreward_gym.platform.upload import upload; upload({str(path)!r})"
+    code = f"from openreward_gym.platform import upload; upload({str(path)!r})"
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ})
     assert gate.wait(60)
     process.kill()
@@ -292,10 +289,10 @@ def test_a_run_that_is_not_there_and_a_key_that_is_not_there(tmp_path: Path, mon
     with pytest.raises(StoreError, match="does not exist"):
         upload(tmp_path / "none")
     record(tmp_path / "a-run", [make()])
-    with pytest.raises(ConfigurationError, match="set OPENREWARD_API_KEY"):
+    with pytest.raises(ConfigurationError, match="Set OPENREWARD_API_KEY"):
         upload(tmp_path / "a-run")
     monkeypatch.setenv("MY_KEY", "a\nb")
-    with pytest.raises(ConfigurationError, match="the key in MY_KEY has characters"):
+    with pytest.raises(ConfigurationError, match="the key in MY_KEY contains invalid characters"):
         upload(tmp_path / "a-run", api_key_env="MY_KEY")
-    with pytest.raises(ConfigurationError, match="'ftp://x' is not an address"):
+    with pytest.raises(ConfigurationError, match="'ftp://x' is not a URL"):
         upload(tmp_path / "a-run", base_url="ftp://x")

@@ -1,12 +1,13 @@
-"""Which server is meant."""
+"""Tests of base URLs and names."""
 
 from __future__ import annotations
 
 import pytest
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.protocol.addresses import Addresses, origin_of, resolve_addresses, without_credentials
+from openreward_gym.protocol.addresses import Addresses, platform_address, resolve_addresses
 from openreward_gym.protocol.client import Client
+from openreward_gym.urls import origin_of, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_addresses(base_url: str | None, environ: dict[str, str], sessions: str,
 @pytest.mark.parametrize(
     "url", ["localhost:8080", "127.0.0.1:8080", "ftp://x", "http://", "", "http://x:port", "http://x?a=1", "x y"]
 )
-def test_what_is_no_url_is_refused(url: str) -> None:
+def test_invalid_urls_are_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="base_url="):
         resolve_addresses(url, {})
 
@@ -45,6 +46,20 @@ def test_origins_are_compared_as_browsers_do() -> None:
     assert origin_of("https://X.org/a") == origin_of("https://x.org:443/b")
     assert origin_of("https://x.org") != origin_of("http://x.org")
     assert origin_of("http://x.org") != origin_of("http://x.org:8080")
+    assert str(origin_of("http://me:pass@[::1]:80/a?b")) == "http://[::1]"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "environ", "expected"),
+    [
+        (None, {}, "https://api.openreward.ai"),
+        ("https://openreward.ai", {"OPENREWARD_API_URL": "http://a.org"}, "http://a.org"),
+        (None, {"OPENREWARD_URL": "http://localhost:80"}, "http://localhost:80"),
+        ("http://h:1/", {"OPENREWARD_API_URL": "http://a.org"}, "http://h:1"),
+    ],
+)
+def test_the_platforms_address(base_url: str | None, environ: dict[str, str], expected: str) -> None:
+    assert platform_address(base_url, environ) == expected
 
 
 def test_a_password_in_a_url_is_not_shown() -> None:
@@ -56,6 +71,6 @@ def test_a_password_in_a_url_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "/x", "x/", "a\nb", "a\x00b"])
-def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="environment's name"):
+def test_invalid_names_are_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="name of an environment"):
         Client("http://h:1").environment(name)

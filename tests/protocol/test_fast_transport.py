@@ -20,7 +20,7 @@ from openreward_gym.errors import ConfigurationError, OpenRewardGymError, Protoc
 from openreward_gym.protocol import connection, fast
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.request import Headers
-from openreward_gym.protocol.transport import FastTransport, HttpxTransport, Request, make_transport
+from openreward_gym.protocol.transport import ClientTransports, FastTransport, HttpxTransport, Request
 from openreward_gym.protocol.wire import Secret
 
 pytestmark = pytest.mark.anyio
@@ -477,7 +477,7 @@ async def test_what_is_no_address(transport: FastTransport, url: str) -> None:
         ({}, "http://bücher.example", HttpxTransport),
     ],
 )
-def test_httpx_takes_over_where_a_proxy_is_configured(
+async def test_httpx_takes_over_where_a_proxy_is_configured(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, environ: dict[str, str], url: str, kind: type
 ) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
@@ -486,13 +486,26 @@ def test_httpx_takes_over_where_a_proxy_is_configured(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     with caplog.at_level(logging.DEBUG, logger="openreward_gym"):
-        assert type(make_transport("fast", url)) is kind
+        assert type(ClientTransports("fast").get(url)) is kind
     assert ("go through httpx" in caplog.text) == (kind is HttpxTransport)
 
 
 async def test_what_the_caller_passes_is_carried_by_httpx() -> None:
     async with httpx.AsyncClient() as mine:
-        assert type(make_transport(mine, "http://h:1")) is HttpxTransport
+        assert type(ClientTransports(mine).get("http://h:1")) is HttpxTransport
+
+
+def test_a_client_of_httpx2_is_refused() -> None:
+    """It has a transport's methods, with other arguments: taken, it would fail in the first request."""
+
+    class AsyncClient:
+        async def send(self, request: object) -> object: ...
+
+        async def aclose(self) -> None: ...
+
+    AsyncClient.__module__ = "httpx2"
+    with pytest.raises(ConfigurationError, match=r"httpx2 is not a transport.*httpx\.AsyncClient"):
+        Client("http://h:1", transport=AsyncClient())  # type: ignore[arg-type]
 
 
 async def test_a_transport_is_of_one_event_loop(transport: FastTransport) -> None:

@@ -1,18 +1,15 @@
-"""The hosted platform's way: addresses by subdomain, deployments by header, short-lived sessions to read, and its own API."""
+"""Tests of the hosted platform's sessions: addresses by subdomain, deployments by header, short-lived sessions to read."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from fault_server import Fault, FaultServer
 
-from openreward_gym.errors import AuthenticationError, ConfigurationError, EnvironmentNotFoundError, ProtocolError, ServerError
+from openreward_gym.errors import AuthenticationError, ConfigurationError, EnvironmentNotFoundError, ServerError
+from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.client import Client
-from openreward_gym.protocol.platform import TaskDifficulty
-from openreward_gym.protocol.retry import RetryLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -32,10 +29,6 @@ async def client(server: FaultServer) -> AsyncIterator[Client]:
     async with Client(retry_limits=RetryLimits(attempts=3, first_wait_s=0.01)) as client:
         assert client.addresses.hosted
         yield client
-
-
-def answer(server: FaultServer, path: str, value: Any, times: int = 1) -> None:
-    server.inject(path, Fault("answer", detail=json.dumps(value)), times)
 
 
 async def test_reading_takes_a_short_lived_session_and_gives_it_back(server: FaultServer, client: Client) -> None:
@@ -102,44 +95,3 @@ async def test_what_a_gateway_refuses(server: FaultServer, client: Client) -> No
     server.inject("/create_session", Fault("answer", detail=body))
     with pytest.raises(ServerError, match="no machine left"):
         await environment.session(split="train", index=0).open()
-
-
-async def test_the_platforms_own_endpoints(server: FaultServer, client: Client) -> None:
-    platform = client.platform
-    answer(server, "/v1/environments/Owner/Name", {"id": 7, "name": "Name"}, 2)
-    assert (await platform.environment("Owner/Name"))["name"] == "Name"
-    assert await platform.environment_id("Owner/Name") == "7"
-    answer(server, "/v1/environments/Owner/Name/variants", [{"name": "a", "id": "1"}])
-    assert await platform.variants("Owner/Name") == [{"name": "a", "id": "1"}]
-    answer(server, "/v1/environments/Owner/Name/required-secrets", {"secrets": ["openai_api_key"]})
-    assert await platform.required_secrets("Owner/Name") == ["openai_api_key"]
-    row = {"task_index": 3, "avg_reward": 0.5, "min_reward": 0, "max_reward": 1, "num_rollouts": 4, "split": "train"}
-    answer(
-        server, "/v1/environments/Owner/Name/task-difficulty", {"tasks": [{**row, "variant": None, "response_chars": {"p50": 9}}]}
-    )
-    (difficulty,) = await platform.task_difficulty("Owner/Name", split="train", min_model_params=7)
-    assert difficulty == TaskDifficulty("train", None, 3, 4, 0.5, 0, 1, {"p50": 9})
-    answer(server, "/v1/runs", {"runs": [], "total": 0})
-    assert await platform.runs(limit=5, search="a b") == {"runs": [], "total": 0}
-    answer(server, "/v1/runs/a%2Fb", {"id": "a/b"})
-    assert await platform.run("a/b") == {"id": "a/b"}
-    answer(server, "/v1/runs/r/rollouts", {"rollouts": [], "total": 0})
-    assert await platform.run_rollouts("r", offset=100) == {"rollouts": [], "total": 0}
-    assert {request.headers["x-api-key"] for request in server.requests} == {"key-of-mine"}
-
-
-async def test_the_platform_is_asked_again_after_any_server_error(server: FaultServer, client: Client) -> None:
-    server.inject("/v1/runs", Fault("status", status=500), times=2)
-    answer(server, "/v1/runs", {"runs": []})
-    assert await client.platform.runs() == {"runs": []}
-    with pytest.raises(ServerError, match="404"):
-        await client.platform.run("nosuch")
-
-
-async def test_what_the_platform_cannot_mean(server: FaultServer, client: Client) -> None:
-    for name in ("weather", "a/b/c", "/x", "x/"):
-        with pytest.raises(ConfigurationError, match="owner/name"):
-            await client.platform.environment(name)
-    answer(server, "/v1/runs", [])
-    with pytest.raises(ProtocolError, match="expected an object"):
-        await client.platform.runs()

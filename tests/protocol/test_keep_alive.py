@@ -1,4 +1,4 @@
-"""Pings: one task for all sessions, also while the caller computes; a lost session is known before the next step."""
+"""Tests of pings: one task for all sessions, also while the caller computes; a lost session is known before the next step."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from fault_server import Fault, FaultServer, running
 
 from openreward_gym.errors import SessionLostError, TransportError
+from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.keepalive import TICKS, KeepAlive
 from openreward_gym.protocol.loop import background_loop, run
-from openreward_gym.protocol.retry import RetryLimits
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import HttpxTransport
 
@@ -39,7 +39,7 @@ async def until(condition: Callable[[], bool], deadline_s: float = 10.0) -> None
 
 
 def compute(until: Callable[[], bool]) -> None:
-    """What a caller does that lets nothing else run on its thread, nor on its event loop."""
+    """Block this thread, and its event loop, until the condition holds."""
     ends = time.monotonic() + 20
     while not until():
         assert time.monotonic() < ends, "it did not happen in time"
@@ -126,7 +126,7 @@ async def test_a_collected_session_is_pinged_no_more(server: FaultServer) -> Non
         assert session is None
 
 
-async def test_a_transport_of_the_callers_pings_on_the_callers_loop(server: FaultServer) -> None:
+async def test_pings_of_a_transport_object_run_on_the_callers_loop(server: FaultServer) -> None:
     transport = HttpxTransport(server.url)
     async with client_of(server, transport=transport) as client:
         session = await opened(client)
@@ -150,35 +150,38 @@ class Counted:
 
 
 async def test_one_task_pings_all_evenly_and_ends_with_the_last() -> None:
-    keeper = KeepAlive(asyncio.get_running_loop(), interval_s=0.4)
+    keep_alive = KeepAlive(asyncio.get_running_loop(), interval_s=0.4)
     sessions = [Counted() for _ in range(200)]
     before, began = asyncio.all_tasks(), time.monotonic()
     for session in sessions:
-        keeper.add(session)
+        keep_alive.add(session)
     await until(lambda: min(session.pings for session in sessions) >= 2)
-    # However late it is woken, nobody is pinged twice before all were, nor more often than the time that went by has intervals.
+    # However late it wakes, no session is pinged twice before all were, nor more often than once per interval.
     least, most = (which(session.pings for session in sessions) for which in (min, max))
     assert most <= least + 1
     assert most <= (time.monotonic() - began) / 0.4 + 2
-    assert max(len(slot) for slot in keeper._slots) <= 200 / TICKS + 1
-    # Beside pings that are under way just now there is one task.
-    assert len(asyncio.all_tasks() - before - set(keeper._pinging.values())) == 1
+    assert max(len(slot) for slot in keep_alive._slots) <= 200 / TICKS + 1
+    # Apart from pings in flight there is one task.
+    assert len(asyncio.all_tasks() - before - set(keep_alive._pinging.values())) == 1
     for session in sessions:
-        keeper.discard(session)
+        keep_alive.discard(session)
     await until(lambda: asyncio.all_tasks() == before)
 
 
-async def test_what_a_ping_raises() -> None:
-    keeper = KeepAlive(asyncio.get_running_loop(), interval_s=0.1)
+async def test_errors_of_a_ping() -> None:
+    keep_alive = KeepAlive(asyncio.get_running_loop(), interval_s=0.1)
     lost, shaken = Counted(SessionLostError), Counted(TransportError)
-    keeper.add(lost)
-    keeper.add(shaken)
+    keep_alive.add(lost)
+    keep_alive.add(shaken)
     await until(lambda: shaken.pings >= 3)
     assert (lost.pings, lost.lost, shaken.lost) == (1, "no", "")
-    keeper.discard(shaken)
+    keep_alive.discard(shaken)
 
 
-def test_there_is_one_keeper_per_loop() -> None:
-    loop = background_loop()
-    assert KeepAlive.on(loop, 10.0) is KeepAlive.on(loop, 10.0)
-    assert isinstance(KeepAlive.on(loop, 10.0)._slots[0], WeakSet)
+async def test_the_sessions_of_a_client_share_one_task(server: FaultServer) -> None:
+    async with client_of(server) as client:
+        sessions = [await opened(client) for _ in range(3)]
+        (keep_alive,) = client._context._keep_alives.values()
+        assert keep_alive._loop() is background_loop()
+        assert isinstance(keep_alive._slots[0], WeakSet)
+        await until(lambda: set(server.pings) == {session.session_id for session in sessions})

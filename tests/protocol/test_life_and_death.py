@@ -18,10 +18,10 @@ import pytest
 from fault_server import Fault, FaultServer, running
 
 from openreward_gym.errors import ConfigurationError, SessionLostError, TransportTimeoutError
-from openreward_gym.protocol import lifetime
+from openreward_gym.options import RetryLimits
+from openreward_gym.protocol import leases
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.loop import background_loop, run
-from openreward_gym.protocol.retry import RetryLimits
 from openreward_gym.protocol.session import Session
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -266,7 +266,7 @@ async def test_an_opening_that_takes_too_long_deletes_what_it_opened(server: Fau
 async def test_closing_is_bounded_and_quiet_when_the_server_is_gone(
     server: FaultServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifetime, "SETTLE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(leases, "DELETE_TIMEOUT_S", 1.0)
     # Told of a hundred silences by the half second, it would go on for a minute and more.
     async with Client(server.url, retry_limits=RetryLimits(attempts=100, first_wait_s=0.01, longest_wait_s=0.01)) as patient:
         session = session_of(patient)

@@ -14,10 +14,10 @@ import pytest
 from fault_server import Fault, FaultServer
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ProtocolError, ToolFailedError
-from openreward_gym.protocol import lifetime
+from openreward_gym.options import RetryLimits
+from openreward_gym.protocol import leases
 from openreward_gym.protocol.addresses import Addresses, resolve_addresses
 from openreward_gym.protocol.client import Client
-from openreward_gym.protocol.retry import RetryLimits
 from openreward_gym.protocol.secrets import allowed_domains, read_secrets, secrets_header
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import TRANSPORTS
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.anyio
 def _environ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENREWARD_API_KEY", KEY)
     monkeypatch.setenv("JUDGE_KEY", SECRET)
-    monkeypatch.setattr(lifetime, "SETTLE_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(lifetime, "CREATION_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(leases, "DELETE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(leases, "CREATION_TIMEOUT_S", 0.5)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ async def test_no_error_no_log_no_pickle_shows_them(
             repr(caught),
             repr(vars(caught)),
             repr(session),
-            repr(session.plan),
+            repr(session.options),
             repr(client),
             caplog.text,
             pickle.dumps(caught).decode("latin-1"),

@@ -19,8 +19,9 @@ from openreward_gym.errors import (
     ToolFailedError,
 )
 from openreward_gym.protocol.client import Client
-from openreward_gym.protocol.session import GroupCandidate, Session
+from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import TRANSPORTS
+from openreward_gym.protocol.wire import GroupCandidate
 from openreward_gym.types import ImageBlock, Message, Split, Task, TextBlock, UserMessage
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +38,7 @@ def opened(client: Client, name: str = "echo", **task: Any) -> Session:
 
 
 async def open_sessions(client: Client) -> int:
-    answer = await client._ask("GET", "/health/sessions")
+    answer = await client._context.read("GET", "/health/sessions")
     count: int = answer["sessions"]
     return count
 

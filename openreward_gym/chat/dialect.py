@@ -1,0 +1,262 @@
+"""The interface of a provider's message format, and the helpers that the formats share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from openreward_gym.chat.plain import as_list, json_text, plain
+from openreward_gym.images import parse_data_url
+from openreward_gym.jsonio import Json
+from openreward_gym.types import (
+    AssistantMessage,
+    Block,
+    Ended,
+    ImageBlock,
+    Message,
+    OpaqueBlock,
+    ReasoningItem,
+    Sampled,
+    SystemMessage,
+    TextBlock,
+    ToolCall,
+    ToolResult,
+)
+
+ENDINGS: Mapping[str, Ended] = MappingProxyType(
+    {
+        # OpenAI chat completions, and the servers that speak its format
+        "stop": "stop",
+        "eos": "stop",
+        "eos_token": "stop",
+        "length": "length",
+        "model_length": "context_overflow",
+        "tool_calls": "tool_calls",
+        "function_call": "tool_calls",
+        "content_filter": "content_filter",
+        "error": "error",
+        "abort": "error",
+        "insufficient_system_resource": "error",
+        # OpenAI responses: the status, or the reason of an incomplete response
+        "completed": "stop",
+        "max_output_tokens": "length",
+        "failed": "error",
+        "cancelled": "error",
+        # Anthropic
+        "end_turn": "stop",
+        "stop_sequence": "stop",
+        "max_tokens": "length",
+        "tool_use": "tool_calls",
+        "pause_turn": "pause",
+        "refusal": "refusal",
+        "model_context_window_exceeded": "context_overflow",
+        # Gemini, in lower case; "stop" and "max_tokens" are above
+        "safety": "content_filter",
+        "recitation": "content_filter",
+        "language": "content_filter",
+        "blocklist": "content_filter",
+        "prohibited_content": "content_filter",
+        "spii": "content_filter",
+        "image_safety": "content_filter",
+        "image_prohibited_content": "content_filter",
+        "image_recitation": "content_filter",
+        "malformed_function_call": "malformed",
+        "malformed_response": "malformed",
+        "unexpected_tool_call": "malformed",
+        "too_many_tool_calls": "malformed",
+    }
+)
+"""Every provider's word for the end of a turn, in lower case, and ours. A word that is not here is "unknown"."""
+
+
+def ended_of(stop_reason: Json, blocks: Sequence[Block] = ()) -> Ended | None:
+    """Return how a turn ended, from the provider's word; None if the provider gave no word.
+
+    Some providers have one word for a complete turn, whether it calls tools or not: `blocks`, its content, tell.
+
+    Example:
+        >>> ended_of("max_tokens"), ended_of("STOP", [ToolCall("add", {})]), ended_of("a new word"), ended_of(None)
+        ('length', 'tool_calls', 'unknown', None)
+    """
+    if stop_reason is None:
+        return None
+    ended = ENDINGS.get(str(stop_reason).lower(), "unknown")
+    if ended == "stop" and blocks:
+        if any(isinstance(block, ToolCall) for block in blocks):
+            return "tool_calls"
+        if all(isinstance(block, ReasoningItem) or is_refusal(block) for block in blocks) and any(map(is_refusal, blocks)):
+            return "refusal"
+    return ended
+
+
+def is_refusal(block: Block) -> bool:
+    """Return whether a block is OpenAI's refusal to answer."""
+    return isinstance(block, OpaqueBlock) and block.type == "refusal" and "refusal" in block.raw
+
+
+class Dialect(ABC):
+    """A provider's message format, read and written.
+
+    A field that our types do not have (a text's citations, a call's status) is kept in the block's `extra` under the
+    provider's name, and written again for that provider alone.
+
+    Example:
+        >>> from openreward_gym.chat import AnthropicDialect, OpenAIChatDialect
+        >>> messages = OpenAIChatDialect().read([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
+        >>> AnthropicDialect().write(messages)
+        ('Be brief.', [{'role': 'user', 'content': [{'type': 'text', 'text': 'Hi'}]}])
+    """
+
+    provider: ClassVar[str]
+
+    def read(self, messages: Any, *, system: Any = None) -> list[Message]:
+        """Read one message, a list of them or a whole answer of the provider, as dictionaries or SDK objects.
+
+        Args:
+            messages: The messages.
+            system: The system prompt, where the provider keeps it beside the messages; None if there is none.
+
+        Raises:
+            ValueError: A message has a role that the format does not have.
+            TypeError: A value is not a message.
+        """
+        turns = [self.read_message(item) for item in as_list(plain(messages))]
+        return turns if system is None else [SystemMessage(self.read_content(plain(system))), *turns]
+
+    @abstractmethod
+    def read_message(self, data: Json) -> Message:
+        """Read one message or whole answer, given as JSON values."""
+
+    @abstractmethod
+    def read_part(self, data: Json) -> list[Block]:
+        """Read one entry of a message's content, given as JSON values. An unknown entry becomes an `OpaqueBlock`."""
+
+    @abstractmethod
+    def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
+        """Return (system prompt, messages). The system prompt is None where it is one of the messages, or missing."""
+
+    @abstractmethod
+    def is_message(self, data: Mapping[str, Json]) -> bool:
+        """Return whether an object is a message or a whole answer that only this format can have."""
+
+    @abstractmethod
+    def is_part(self, data: Mapping[str, Json]) -> bool:
+        """Return whether an object is an entry of a message's content that only this format can have."""
+
+    def read_content(self, content: Json) -> list[Block]:
+        """Read a message's content: text or a list of entries. None and "" have no blocks."""
+        if content is None or content == "":
+            return []
+        if isinstance(content, str):
+            return [TextBlock(content)]
+        return [block for part in as_list(content) for block in self.read_part(part)]
+
+    def keep(self, fields: Mapping[str, Json]) -> dict[str, Json]:
+        """Return `fields` as a block's `extra`."""
+        return {self.provider: dict(fields)} if fields else {}
+
+    def kept(self, block: Any) -> dict[str, Json]:
+        """Return a copy of the fields that `keep` put into the block's `extra`."""
+        fields = block.extra.get(self.provider)
+        return dict(fields) if isinstance(fields, Mapping) else {}
+
+    def prompt_and_turns(
+        self, messages: Iterable[Message], *, assistant_role: str, content_field: str
+    ) -> tuple[str | None, list[dict[str, Any]]]:
+        """Return (system prompt, turns) for an API that wants the sides to take turns: neighbouring turns of a side are merged.
+
+        Args:
+            messages: The conversation.
+            assistant_role: The provider's name for the assistant. All other turns are the "user"'s.
+            content_field: The provider's name for a turn's content.
+
+        Returns:
+            The system prompt is None if there is no system message. Several are joined by a blank line.
+        """
+        system: list[str] = []
+        turns: list[dict[str, Any]] = []
+        for message in messages:
+            if message.role == "system":
+                system.append(message.text)
+                continue
+            role = assistant_role if message.role == "assistant" else "user"
+            content = [self.write_part(block) for block in content_of(message)]
+            if turns and turns[-1]["role"] == role:
+                turns[-1][content_field].extend(content)
+            else:
+                turns.append({"role": role, content_field: content})
+        return "\n\n".join(system) if system else None, turns
+
+    @abstractmethod
+    def write_part(self, block: Block) -> dict[str, Json]:
+        """Return a block as an entry of a message's content."""
+
+
+def opaque(value: Json) -> OpaqueBlock:
+    """Return an entry of an unknown type as a block that keeps it unchanged."""
+    return OpaqueBlock(dict(value) if isinstance(value, Mapping) else {"type": "", "value": value})
+
+
+def image_of_url(url: Json, extra: Mapping[str, Json]) -> ImageBlock | None:
+    """Return the image in a `data:` URL; None for any other URL."""
+    mime_and_data = parse_data_url(url) if isinstance(url, str) else None
+    return None if mime_and_data is None else ImageBlock(mime_and_data[1], mime_and_data[0], extra=extra)
+
+
+def content_of(message: Message) -> tuple[Block, ...]:
+    """Return a message's blocks as providers want them: a tool's message is one `ToolResult`."""
+    if message.role != "tool" or any(isinstance(block, ToolResult) for block in message.blocks):
+        return message.blocks
+    only = message.blocks[0] if len(message.blocks) == 1 else None
+    content = only.text if isinstance(only, TextBlock) and not only.extra else message.blocks or ""
+    extra = message.metadata if isinstance(message.metadata, Mapping) else {}
+    return (ToolResult(content, message.call_id or "", message.name or "", message.is_error, extra=extra),)
+
+
+def written_arguments(written: Json) -> tuple[dict[str, Json] | None, str | None]:
+    """Return the (object, text) of a call's arguments; one of them is None. A value that is not an object becomes text."""
+    if isinstance(written, Mapping):
+        return dict(written), None
+    return None, json_text("" if written is None else written)
+
+
+def total(*counts: int | None) -> int | None:
+    """Return the sum of the counts that are not None; None if all are."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def assistant(
+    blocks: Sequence[Block],
+    sampled: Sampled,
+    fields: Mapping[str, Json],
+    *,
+    ended: Ended | None = None,
+    weight: float | None = None,
+) -> AssistantMessage:
+    """Return an assistant message.
+
+    Args:
+        blocks: The content.
+        sampled: The provider's report. The message has none if nothing is in it.
+        fields: The provider's further data, which go to `sampled.metadata`.
+        ended: How the turn ended. By default it is derived from the report's `stop_reason`.
+        weight: The turn's weight in a training loss.
+    """
+    if fields:
+        sampled = replace(sampled, metadata={**(sampled.metadata or {}), **fields})
+    return AssistantMessage(
+        blocks,
+        sampled=None if sampled == Sampled() else sampled,
+        ended=ended or ended_of(sampled.stop_reason, blocks),
+        weight=weight,
+    )
+
+
+def written_role(message: Message) -> str:
+    """Return the role as its provider wrote it, where that is finer than ours ("developer")."""
+    role = message.metadata.get("role") if isinstance(message.metadata, Mapping) else None
+    return role if isinstance(role, str) else message.role

@@ -1,0 +1,511 @@
+"""Options as frozen, validated objects: of a client, a session, an episode, an environment and a run.
+
+Each option is declared here once, with its default, its check and its description. Functions that take options as flat keyword
+arguments (`OpenRewardEnv`, `collect`) build one of these objects from them and pass on the object.
+
+>>> options = EnvOptions.from_keywords({"environment": "weather", "max_steps": 8, "request_timeout_s": 5.0})
+>>> options.limits.max_steps, options.client.request_timeout_s
+(8, 5.0)
+>>> sorted(options.changes())
+['environment', 'max_steps', 'request_timeout_s']
+>>> EnvOptions.from_keywords({"environment": "weather", "max_step": 8})
+Traceback (most recent call last):
+openreward_gym.errors.ConfigurationError: EnvOptions has no option 'max_step'. Did you mean 'max_steps'?
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from typing import Any, Literal, Self, TypeAlias, get_args
+
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.types import Json
+
+__all__ = [
+    "Advantage",
+    "ClientOptions",
+    "Engine",
+    "EnvOptions",
+    "EpisodeLimits",
+    "ObsMode",
+    "OnFailure",
+    "OnMessage",
+    "Options",
+    "RenderMode",
+    "RetryBudget",
+    "RetryLimits",
+    "RunOptions",
+    "SessionOptions",
+    "TaskOrder",
+    "refuse_unknown",
+]
+
+TaskOrder: TypeAlias = Literal["sequential", "random", "shuffle"]
+ObsMode: TypeAlias = Literal["text", "blocks", "messages"]
+RenderMode: TypeAlias = Literal["ansi", "human", "rgb_array"]
+OnMessage: TypeAlias = Literal["terminate", "truncate", "nudge"]
+OnFailure: TypeAlias = Literal["truncate", "raise"]
+Engine: TypeAlias = Literal["local", "ray"]
+Advantage: TypeAlias = Literal["group", "leave_one_out"]
+
+Check: TypeAlias = Callable[[str, Any], Any]
+"""Takes an option's name and value, returns the value to keep, and raises ConfigurationError for a wrong one."""
+
+
+# Checks ---------------------------------------------------------------------------------------------------------------
+
+
+def number(*, optional: bool = False, zero: bool = False) -> Check:
+    """Return a check for a finite number above 0 (with `zero`, from 0 on)."""
+
+    def check(name: str, value: Any) -> Any:
+        if value is None and optional:
+            return None
+        wrong = isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value)
+        if wrong or value < 0 or (value == 0 and not zero):
+            kind = "number from 0" if zero else "positive number"
+            raise ConfigurationError(f"{name} must be a {kind}{_or_none(optional)}, not {value!r}")
+        return value
+
+    return check
+
+
+def integer(least: int | None = None, *, optional: bool = False) -> Check:
+    """Return a check for an integer of at least `least`; a least of None allows any."""
+
+    def check(name: str, value: Any) -> Any:
+        if value is None and optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, Integral) or (least is not None and int(value) < least):
+            bound = "" if least is None else f" from {least}"
+            raise ConfigurationError(f"{name} must be an integer{bound}{_or_none(optional)}, not {value!r}")
+        return int(value)
+
+    return check
+
+
+def text(*, optional: bool = False) -> Check:
+    """Return a check for a string."""
+
+    def check(name: str, value: Any) -> Any:
+        if not isinstance(value, str) and not (optional and value is None):
+            raise ConfigurationError(f"{name} must be a string{_or_none(optional)}, not {value!r}")
+        return value
+
+    return check
+
+
+def flag(name: str, value: Any) -> bool:
+    """Check that a value is a bool."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def choice(alias: Any, *, optional: bool = False) -> Check:
+    """Return a check for one of the strings of a `Literal`."""
+    allowed: tuple[str | None, ...] = (*((None,) if optional else ()), *get_args(alias))
+
+    def check(name: str, value: Any) -> Any:
+        if value not in allowed:
+            raise ConfigurationError(f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}")
+        return value
+
+    return check
+
+
+def mapping(name: str, value: Any) -> dict[str, Any] | None:
+    """Check that a value is None or a mapping whose keys are strings, and copy it."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        # The value may hold a secret, so the message does not repeat it.
+        raise ConfigurationError(f"{name} must be a mapping whose keys are strings, or None, not a {type(value).__name__}")
+    return dict(value)
+
+
+def strings(name: str, value: Any) -> dict[str, str] | None:
+    """Check that a value is None or a mapping from strings to strings, and copy it."""
+    copy = mapping(name, value)
+    wrong = [key for key, one in (copy or {}).items() if not isinstance(one, str)]
+    if wrong:
+        raise ConfigurationError(f"{name}[{wrong[0]!r}] must be a string")
+    return copy
+
+
+def hosts(name: str, value: Any) -> dict[str, tuple[str, ...]] | None:
+    """Check that a value is None or a mapping from strings to sequences of host names, and copy it."""
+    copy = mapping(name, value)
+    for key, names in (copy or {}).items():
+        sequence = isinstance(names, Sequence) and not isinstance(names, str)
+        if not sequence or not all(isinstance(host, str) and host for host in names):
+            raise ConfigurationError(f"{name}[{key!r}] must be a list of host names like ['judge.example.com'], not {names!r}")
+    return None if copy is None else {key: tuple(names) for key, names in copy.items()}
+
+
+def _environment(name: str, value: Any) -> Any:
+    if not isinstance(value, type) and (not isinstance(value, str) or not value.strip()):
+        raise ConfigurationError(
+            f"{name} must be a name like 'weather' or 'owner/name', or an openreward Environment class, not "
+            f"{value!r}: gymnasium.make('OpenReward-v0', environment='weather', base_url='http://127.0.0.1:8080')"
+        )
+    return value
+
+
+def _any(name: str, value: Any) -> Any:
+    return value
+
+
+def _or_none(optional: bool) -> str:
+    return " or None" if optional else ""
+
+
+# The machinery --------------------------------------------------------------------------------------------------------
+
+
+def option(default: Any, check: Check = _any, *, repr: bool = True) -> Any:
+    """Declare an option: a dataclass field with a check that runs when the object is made."""
+    return field(default=default, repr=repr, metadata={"check": check})
+
+
+def group(cls: type[Options], *, without: Iterable[str] = ()) -> Any:
+    """Declare a nested options object. Its options are keywords of the outer object, except the names in `without`."""
+    return field(default_factory=cls, metadata={"group": cls, "without": frozenset(without)})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Base of the options objects: checks its fields, and converts from and to flat keyword arguments.
+
+    Raises:
+        ConfigurationError: An option has a wrong value.
+    """
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            check: Check | None = one.metadata.get("check")
+            if check is not None:
+                object.__setattr__(self, one.name, check(one.name, getattr(self, one.name)))
+            elif not isinstance(getattr(self, one.name), one.metadata["group"]):
+                raise ConfigurationError(f"{one.name} must be {one.metadata['group'].__name__}(...)")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of all options, those of nested objects included."""
+        names: list[str] = []
+        for one in fields(cls):
+            nested = one.metadata.get("group")
+            names += [one.name] if nested is None else [name for name in nested.names() if name not in one.metadata["without"]]
+        return tuple(names)
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
+        """Build the object, with its nested objects, from flat keyword arguments.
+
+        Raises:
+            ConfigurationError: A name is unknown, or a value is wrong.
+        """
+        known = cls.names()
+        for name in keywords:
+            if name not in known:
+                raise ConfigurationError(unknown_option(cls.__name__, name, known))
+        values: dict[str, Any] = {}
+        for one in fields(cls):
+            nested = one.metadata.get("group")
+            if nested is None:
+                if one.name in keywords:
+                    values[one.name] = keywords[one.name]
+            else:
+                own = [name for name in nested.names() if name not in one.metadata["without"] and name in keywords]
+                values[one.name] = nested.from_keywords({name: keywords[name] for name in own})
+        return cls(**values)
+
+    def to_keywords(self) -> dict[str, Any]:
+        """Return all options as flat keyword arguments: the inverse of `from_keywords`."""
+        keywords: dict[str, Any] = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if "group" in one.metadata:
+                inner = value.to_keywords()
+                keywords.update({name: inner[name] for name in inner if name not in one.metadata["without"]})
+            else:
+                keywords[one.name] = value
+        return keywords
+
+    def changes(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, as flat keyword arguments."""
+        defaults = _defaults(type(self))
+        return {name: value for name, value in self.to_keywords().items() if name not in defaults or value != defaults[name]}
+
+
+def _defaults(cls: type[Options]) -> dict[str, Any]:
+    defaults: dict[str, Any] = {}
+    for one in fields(cls):
+        nested = one.metadata.get("group")
+        inner = {one.name: one.default} if nested is None else _defaults(nested)
+        defaults.update({name: inner[name] for name in inner if name not in one.metadata.get("without", ())})
+    return defaults
+
+
+def unknown_option(owner: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for an unknown option: it suggests the nearest known name, or lists all."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"{owner} has no option {name!r}. " + (
+        f"Did you mean {near[0]!r}?" if near else f"Its options are {', '.join(names)}."
+    )
+
+
+def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) -> None:
+    """Raise ConfigurationError if a function received unknown keyword arguments.
+
+    A function with options ends its signature with `**unknown: Never`: mypy refuses unknown names, and at run time this
+    function suggests the parameter that was meant.
+
+    Args:
+        function: The function; its parameters are the known names.
+        unknown: The keyword arguments that matched no parameter.
+    """
+    for name in unknown:
+        parameters = inspect.signature(function).parameters.values()
+        known = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD and one.name != "self"]
+        owner = function.__qualname__.removesuffix(".__init__")
+        raise ConfigurationError(unknown_option(owner, name, known))
+
+
+# The options ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLimits(Options):
+    """Limits on retrying one request."""
+
+    attempts: int = option(4, integer(1))
+    """Largest number of attempts when a failure is transient."""
+    first_wait_s: float = option(0.25, number(zero=True))
+    """Seconds before the second attempt. The wait doubles with each further attempt."""
+    longest_wait_s: float = option(10.0, number(zero=True))
+    """Longest wait between two attempts, in seconds, also where the server asks for more."""
+    starting_s: float = option(600.0, number(zero=True))
+    """Seconds to wait for a backend that reports that it is starting. Under load that takes minutes."""
+    resume_s: float = option(60.0, number(zero=True))
+    """Seconds to poll for a call whose task id is known, counted from the last progress. Servers keep a result for 60 s."""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> RetryLimits:
+        """Return the default limits, with `starting_s` from `OPENREWARD_STARTING_RIDE_OUT_S` if that is set.
+
+        Raises:
+            ConfigurationError: The variable does not hold a number of seconds.
+        """
+        value = environ.get("OPENREWARD_STARTING_RIDE_OUT_S")
+        if value is None:
+            return cls()
+        try:
+            return cls(starting_s=float(value))
+        except ValueError:
+            raise ConfigurationError(f"OPENREWARD_STARTING_RIDE_OUT_S={value!r} is not a number of seconds") from None
+
+
+def _retry_limits(name: str, value: Any) -> RetryLimits | None:
+    if isinstance(value, Mapping):
+        # An `EnvSpec` holds plain JSON, so the limits may come as a dict.
+        return RetryLimits.from_keywords(value)
+    if value is not None and not isinstance(value, RetryLimits):
+        raise ConfigurationError(f"{name} must be RetryLimits(...), a dict of its options, or None, not {value!r}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions(Options):
+    """Options of a client: which server it talks to, and how."""
+
+    base_url: str | None = option(None, text(optional=True), repr=False)
+    """URL of the server. None takes `OPENREWARD_URL`, or the hosted platform where that is not set."""
+    api_key_env: str = option("OPENREWARD_API_KEY", text())
+    """Name of the environment variable that holds the API key."""
+    transport: Any = option("fast")
+    """Name of a transport ("fast", "httpx"), an `httpx.AsyncClient`, an ASGI application or a `Transport`."""
+    request_timeout_s: float = option(60.0, number())
+    """Seconds until the response to an ordinary request must begin."""
+    idle_timeout_s: float = option(30.0, number())
+    """Seconds without data after which a stream counts as dead. Servers send a heartbeat every 10 s."""
+    ping_interval_s: float = option(10.0, number())
+    """Seconds between two pings of an open session."""
+    retry_limits: RetryLimits | None = option(None, _retry_limits)
+    """Limits on retrying a request. None takes the defaults and `OPENREWARD_STARTING_RIDE_OUT_S`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions(Options):
+    """Options of a session, apart from its task."""
+
+    toolset: str | None = option(None, text(optional=True))
+    """Name of a toolset of the server to add to the environment's own tools. None adds none."""
+    secrets_env: Mapping[str, str] | None = option(None, strings)
+    """Secrets of the environment: the secret's name -> the name of the environment variable that holds it."""
+    secret_domains: Mapping[str, Sequence[str]] | None = option(None, hosts)
+    """Hosts that may receive a secret: the secret's name -> host names. The hosted platform requires it."""
+    env_overrides: Mapping[str, str] | None = option(None, mapping, repr=False)
+    """Environment variables to set in the environment's container."""
+    open_timeout_s: float = option(1800.0, number())
+    """Seconds that opening the session may take. A machine may have to be started."""
+    step_timeout_s: float | None = option(None, number(optional=True))
+    """Seconds that one call may take. None sets no limit."""
+    episode_timeout_s: float | None = option(None, number(optional=True))
+    """Seconds after opening from which calls time out. None sets no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeLimits(Options):
+    """Limits on an episode, and what ends it."""
+
+    max_steps: int | None = option(None, integer(1, optional=True))
+    """Number of steps after which the episode is truncated. None sets no limit."""
+    reset_timeout_s: float = option(900.0, number())
+    """Seconds that `reset` may take. Hosted environments are started in it."""
+    step_timeout_s: float | None = option(600.0, number(optional=True))
+    """Seconds that one call may take; a call that takes longer truncates the episode. None sets no limit."""
+    episode_timeout_s: float | None = option(None, number(optional=True))
+    """Seconds after `reset` from which the episode is truncated. None sets no limit."""
+    on_message: OnMessage = option("terminate", choice(OnMessage))
+    """Effect of a plain message in an environment without a terminal tool: "terminate" or "truncate" the episode, or
+    "nudge" the model to call a tool."""
+    on_failure: OnFailure = option("truncate", choice(OnFailure))
+    """Effect of a failed connection or server in a step: "truncate" the episode, or "raise" the error as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvOptions(Options):
+    """Options of an `OpenRewardEnv`."""
+
+    environment: str | type[Any] = option("", _environment)
+    """Name of the environment ("weather" on one server, "owner/name" on the platform), or a class to play in this process."""
+    variant: str | None = option(None, text(optional=True))
+    """Variant of the environment. None takes its default."""
+    split: str = option("train", text())
+    """Split that tasks come from."""
+    task_index: int | None = option(None, integer(0, optional=True))
+    """Index of the only task to play. None lets `task_order` and the seed choose."""
+    task_order: TaskOrder = option("sequential", choice(TaskOrder))
+    """Order of tasks: "sequential" (seed s gives task s % n), "random" or "shuffle"."""
+    obs_mode: ObsMode = option("text", choice(ObsMode))
+    """Form of observations: "text", "blocks" or "messages"."""
+    max_obs_chars: int | None = option(None, integer(1, optional=True))
+    """Length in characters above which a text observation loses its middle. None cuts nothing."""
+    render_mode: RenderMode | None = option(None, choice(RenderMode, optional=True))
+    """Form that `render` returns; None renders nothing."""
+    client: ClientOptions = group(ClientOptions)
+    """Options of the client."""
+    session: SessionOptions = group(SessionOptions, without=("open_timeout_s", "step_timeout_s", "episode_timeout_s"))
+    """Options of each session. An env's timeouts are those of `limits`."""
+    limits: EpisodeLimits = group(EpisodeLimits)
+    """Limits on each episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudget(Options):
+    """Number of attempts, and time, that one unit of a run may spend on one kind of failure.
+
+    Attempts are spaced by a random wait of up to `first_wait_s`, which doubles with each failure of the kind (full jitter:
+    what failed together does not come back together).
+    """
+
+    attempts: int = option(1, integer(1))
+    """Largest number of attempts that end in this failure. 1 never retries."""
+    first_wait_s: float = option(0.5, number(zero=True))
+    """Longest wait before the second attempt, in seconds."""
+    longest_wait_s: float = option(30.0, number(zero=True))
+    """Longest wait between any two attempts, in seconds."""
+    deadline_s: float = option(600.0, number(zero=True))
+    """Seconds after the unit's first failure from which it is not retried."""
+
+
+def _retries(name: str, value: Any) -> dict[str, RetryBudget] | None:
+    budgets = mapping(name, value)
+    for kind, budget in (budgets or {}).items():
+        if not isinstance(budget, RetryBudget):
+            raise ConfigurationError(f"{name}[{kind!r}] must be a RetryBudget(...), not {budget!r}")
+    return budgets
+
+
+def _output(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise ConfigurationError(f"{name} must be a path or None, not {value!r}")
+    if value is not None and "://" in os.fspath(value):
+        raise ConfigurationError(
+            f"{name}={os.fspath(value)!r} is a URL, but a run is collected into a local folder. Copy the folder there afterwards."
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions(Options):
+    """Options of a collection: the keyword arguments of `collect`."""
+
+    env: EnvOptions = group(EnvOptions)
+    """Options of the envs that play."""
+    policy: Any = option(None)
+    """Policy to play: a callable, an object with `begin`, or a name; see `openreward_gym.policies.resolve`."""
+    policy_url: str | None = option(None, text(optional=True), repr=False)
+    """URL of the policy's model. None takes its provider's own."""
+    policy_options: Mapping[str, Any] | None = option(None, mapping, repr=False)
+    """Further arguments of a policy that is given by name (sampling parameters, prices, ...)."""
+    tasks: str | Iterable[int] | None = option(None)
+    """Tasks of the split to play: "0:100", "3,7" or integers. None plays all."""
+    input: str | os.PathLike[str] | None = option(None)
+    """JSONL file that lists the tasks, instead of `tasks`; see `read_tasks`."""
+    repeats: int = option(1, integer(1))
+    """Rollouts per task. They form the task's group."""
+    limit: int | None = option(None, integer(1, optional=True))
+    """Number of tasks to play, from the first on. The others can be played later. None plays all."""
+    concurrency: int = option(16, integer(1))
+    """Number of episodes to play at once."""
+    prefetch: int = option(0, integer(0))
+    """Number of sessions to open ahead, beside those that are played. Their `episode_timeout_s` runs, too."""
+    opening: int = option(32, integer(1))
+    """Largest number of sessions to open at once."""
+    output: str | os.PathLike[str] | None = option(None, _output)
+    """Folder of the run. None makes one under `runs/`."""
+    resume: bool = option(False, flag)
+    """Continue the run in `output`: play only what is missing."""
+    allow_changed: bool = option(False, flag)
+    """Continue even if tasks or behaviour changed since. `run.json` records the change."""
+    run_timeout_s: float | None = option(None, number(optional=True))
+    """Seconds after which the collection stops. Episodes in flight are abandoned and count as missing. None sets no limit."""
+    seed: int = option(0, integer())
+    """Seed from which the seed of each unit is derived, independently of the order in which units run."""
+    retries: Mapping[str, RetryBudget] | None = option(None, _retries)
+    """Retry budgets by kind of failure, in place of the defaults in `openreward_gym.collect.BUDGETS`."""
+    score_groups: bool = option(False, flag)
+    """Ask the environment to compare the rollouts of each task when its group is complete."""
+    advantages: Advantage | None = option(None, choice(Advantage, optional=True))
+    """Kind of advantages to compute for each complete group. None computes none."""
+    progress: Any = option(True)
+    """Progress shown on stderr: True chooses a form, False shows none; or "bar", "log", "json", or a `Reporter`."""
+    upload: bool | str = option(False)
+    """Send rollouts to the platform during the collection (key in `OPENREWARD_API_KEY`); a string is the URL of its API."""
+    engine: Engine = option("local", choice(Engine))
+    """Where episodes are played: "local" in this process, "ray" in Ray actors."""
+    workers: int | None = option(None, integer(1, optional=True))
+    """Number of Ray actors, which share `concurrency`. None starts one per core of this machine."""
+    ray_options: Mapping[str, Json] | None = option(None, mapping, repr=False)
+    """Further options of the Ray actors (num_cpus, num_gpus, resources, runtime_env, ...)."""
+
+    def __post_init__(self) -> None:
+        # `super()` does not work in a dataclass with slots: the decorator makes a new class.
+        Options.__post_init__(self)
+        if self.tasks is not None and self.input is not None:
+            raise ConfigurationError("tasks=... chooses tasks of a split and input=... lists them: pass only one of them")
+        if (self.score_groups or self.advantages) and self.repeats < 2:
+            raise ConfigurationError("comparing the rollouts of a task takes several of them: pass repeats=2 or more")
+        if self.output is None and self.resume:
+            raise ConfigurationError("resume=True needs output=..., the folder of the run to continue")
+        if self.engine == "local" and (self.workers is not None or self.ray_options is not None):
+            raise ConfigurationError("workers=... and ray_options=... need engine='ray'; engine='local' uses concurrency=...")

@@ -1,0 +1,285 @@
+"""The client of the hosted platform's API: environments, runs and rollouts. It is sync, over the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from typing import IO
+from urllib.parse import quote, urlencode, urlsplit
+
+from openreward_gym import jsonio
+from openreward_gym.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ProtocolError,
+    ServerError,
+    ServerUnreachableError,
+    TransportError,
+    TransportTimeoutError,
+)
+from openreward_gym.options import RetryLimits
+from openreward_gym.protocol.addresses import DEFAULT_URL, platform_address
+from openreward_gym.protocol.request import USER_AGENT
+from openreward_gym.protocol.retry import AttemptFailure, Effect, decide_retry
+from openreward_gym.protocol.wire import Secret, excerpt, hide, shape_error, status_error
+from openreward_gym.types import Json
+from openreward_gym.urls import without_credentials
+
+__all__ = ["Platform", "TaskDifficulty"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDifficulty:
+    """The results of models on one task, over all uploaded rollouts.
+
+    Attributes:
+        split: The task's split. None if the rollouts did not name it.
+        variant: The environment's variant. None if the rollouts did not name it.
+        index: The task's index. -1 if the rollouts did not name it.
+        rollouts: Number of rollouts.
+        mean_reward, min_reward, max_reward: Statistics of their rewards. None if there is no reward.
+        response_chars: Percentiles of the models' output, in characters.
+
+    Example:
+        >>> TaskDifficulty("train", None, 3, 4, 0.5, 0.0, 1.0, {"p50": 120}).mean_reward
+        0.5
+    """
+
+    split: str | None
+    variant: str | None
+    index: int
+    rollouts: int
+    mean_reward: float | None
+    min_reward: float | None
+    max_reward: float | None
+    response_chars: Mapping[str, Json]
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Returns redirects as errors, so that the API key is sent to no other address."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> None:
+        return None
+
+
+class Platform:
+    """Calls the platform's API, in whatever thread uses it.
+
+    Every method raises AuthenticationError for 401 and 403, ServerError for other error statuses, TransportError if the
+    connection fails, and ProtocolError for an answer of another form. Reading is retried; `post` is not.
+
+    Args:
+        base_url: The API's address, used as it is. None uses `OPENREWARD_API_URL`, or the `api.` host of `OPENREWARD_URL` or of
+            the hosted platform.
+        api_key_env: The environment variable that holds the API key. It is read once.
+        timeout_s: Seconds to wait for the server at each step of a request.
+        retry_limits: Limits on retries.
+
+    Raises:
+        ConfigurationError: The address is not valid, or the hosted platform needs an API key and there is none.
+
+    Example:
+        >>> Platform("http://127.0.0.1:8080")
+        Platform('http://127.0.0.1:8080')
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key_env: str = "OPENREWARD_API_KEY",
+        timeout_s: float = 30.0,
+        retry_limits: RetryLimits | None = None,
+    ) -> None:
+        self.base_url = platform_address(base_url, os.environ)
+        key = os.environ.get(api_key_env, "").strip()
+        if not key and base_url is None and urlsplit(self.base_url).hostname == "api." + str(urlsplit(DEFAULT_URL).hostname):
+            raise ConfigurationError(f"the platform needs an API key. Set {api_key_env}, or give the base_url of another server.")
+        if not key.isascii() or not key.isprintable():
+            raise ConfigurationError(f"the key in {api_key_env} contains invalid characters. Copy it again.")
+        self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        self._secrets = [Secret(key)] if key else []
+        self._timeout_s = timeout_s
+        self._limits = retry_limits or RetryLimits()
+        self._opener = urllib.request.build_opener(_NoRedirects)
+
+    def __repr__(self) -> str:
+        return f"Platform({without_credentials(self.base_url)!r})"
+
+    def post(self, path: str, body: bytes) -> Json:
+        """Send JSON and return the answer. None for an empty answer."""
+        return self._send(path, body)
+
+    def get(self, path: str, query: Mapping[str, str | int | None] | None = None) -> Json:
+        """Return the answer of an endpoint. A parameter of None is left out of the query."""
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
+        target = path + ("?" + urlencode(parameters) if parameters else "")
+        began, attempt = time.monotonic(), 0
+        while True:
+            attempt += 1
+            try:
+                return self._send(target)
+            except (ServerError, TransportError) as error:
+                failure = _failure_of(error)
+                elapsed_s = time.monotonic() - began
+                decision = decide_retry(Effect.PLATFORM, failure, attempt=attempt, elapsed_s=elapsed_s, limits=self._limits)
+                if decision.action != "retry":
+                    raise
+            time.sleep(decision.wait_s)
+
+    def environment(self, name: str) -> Mapping[str, Json]:
+        """Return the platform's data about the environment `owner/name`, such as its `id`."""
+        return _object(self.get(_environment_path(name)))
+
+    def variants(self, name: str) -> list[Mapping[str, Json]]:
+        """Return the variants of `owner/name`, each with its `name` and `id`."""
+        return _objects(self.get(f"{_environment_path(name)}/variants"))
+
+    def environment_ids(self, environment: str, variant: str | None) -> tuple[str | None, str | None]:
+        """Return the platform's ids of an environment and its variant. None for each that the platform does not know."""
+        owner, _, name = environment.partition("/")
+        if not owner or not name or "/" in name:
+            return None, None
+        try:
+            environment_id = self.environment(environment).get("id")
+            variants = self.variants(environment) if variant else []
+        except AuthenticationError:
+            raise
+        except ServerError as error:
+            if error.status == 404:
+                return None, None
+            raise
+        ids = [item.get("id") for item in variants if item.get("name") == variant]
+        return _text_or_none(environment_id), _text_or_none(ids[0]) if ids else None
+
+    def required_secrets(self, name: str) -> list[str]:
+        """Return the names of the secrets that `owner/name` requires."""
+        answer = _object(self.get(f"{_environment_path(name)}/required-secrets")).get("secrets")
+        if not isinstance(answer, list):
+            raise shape_error("a list of names of secrets", got=answer)
+        return [str(secret) for secret in answer]
+
+    def task_difficulty(
+        self,
+        name: str,
+        *,
+        variant: str | None = None,
+        split: str | None = None,
+        model_name: str | None = None,
+        min_model_params: int | None = None,
+        max_model_params: int | None = None,
+        training_stage: str | None = None,
+    ) -> list[TaskDifficulty]:
+        """Return the difficulty of the tasks of `owner/name`. Each argument selects rollouts; None selects all."""
+        query = {
+            "variant": variant,
+            "split": split,
+            "model_name": model_name,
+            "min_model_params": min_model_params,
+            "max_model_params": max_model_params,
+            "training_stage": training_stage,
+        }
+        answer = _object(self.get(f"{_environment_path(name)}/task-difficulty", query))
+        return [
+            TaskDifficulty(
+                split=row.get("split"),
+                variant=row.get("variant"),
+                index=row["task_index"] if isinstance(row.get("task_index"), int) else -1,
+                rollouts=row["num_rollouts"] if isinstance(row.get("num_rollouts"), int) else 0,
+                mean_reward=row.get("avg_reward"),
+                min_reward=row.get("min_reward"),
+                max_reward=row.get("max_reward"),
+                response_chars=row.get("response_chars") or {},
+            )
+            for row in _objects(answer.get("tasks"))
+        ]
+
+    def runs(self, *, limit: int = 20, offset: int = 0, search: str | None = None) -> Mapping[str, Json]:
+        """Return a page of the caller's runs: `runs` and their `total`."""
+        return _object(self.get("/v1/runs", {"limit": limit, "offset": offset, "search": search}))
+
+    def run(self, run_id: str) -> Mapping[str, Json]:
+        """Return one run."""
+        return _object(self.get(f"/v1/runs/{quote(run_id, safe='')}"))
+
+    def run_rollouts(self, run_id: str, *, limit: int = 100, offset: int = 0) -> Mapping[str, Json]:
+        """Return a page of a run's rollouts: `rollouts` and their `total`."""
+        return _object(self.get(f"/v1/runs/{quote(run_id, safe='')}/rollouts", {"limit": limit, "offset": offset}))
+
+    def _send(self, target: str, body: bytes | None = None) -> Json:
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        request = urllib.request.Request(self.base_url + target, body, dict(headers))
+        for secret in self._secrets:
+            request.add_header("X-API-Key", secret.reveal())
+        where = f"{request.get_method()} {without_credentials(request.full_url)}"
+        try:
+            with self._opener.open(request, timeout=self._timeout_s) as response:
+                answer = response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                refusal = _http_error(error, where)
+            refusal.args = (hide(str(refusal), self._secrets),)
+            refusal.detail = hide(refusal.detail, self._secrets)
+            raise refusal from None
+        except urllib.error.URLError as error:
+            raise _transport_error(error.reason, where) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise _transport_error(error, where) from None
+        try:
+            return jsonio.loads(answer) if answer.strip() else None
+        except ValueError:
+            shown = hide(excerpt(answer), self._secrets)
+            raise ProtocolError(f"{where}: the answer is not JSON: {shown}. Is this the platform's API?") from None
+
+
+def _environment_path(name: str) -> str:
+    owner, slash, short = name.partition("/")
+    if not slash or not owner or not short or "/" in short:
+        raise ConfigurationError(f"the platform names environments 'owner/name', unlike {name!r}")
+    return f"/v1/environments/{quote(owner, safe='')}/{quote(short, safe='')}"
+
+
+def _object(value: Json) -> Mapping[str, Json]:
+    if not isinstance(value, dict):
+        raise shape_error("an object", got=value)
+    return value
+
+
+def _objects(value: Json) -> list[Mapping[str, Json]]:
+    if not isinstance(value, list):
+        raise shape_error("a list", got=value)
+    return [_object(entry) for entry in value]
+
+
+def _text_or_none(value: Json) -> str | None:
+    return None if value is None else str(value)
+
+
+def _http_error(error: urllib.error.HTTPError, where: str) -> ServerError:
+    try:
+        body = error.read(1 << 16)
+    except (OSError, http.client.HTTPException):
+        body = b""
+    return status_error(where, error.code, body, {name.lower(): value for name, value in error.headers.items()})
+
+
+def _transport_error(reason: object, where: str) -> TransportError:
+    if isinstance(reason, TimeoutError):
+        return TransportTimeoutError(f"{where}: the server did not answer in time")
+    if isinstance(reason, ConnectionRefusedError):
+        return ServerUnreachableError(f"{where}: no server answers there")
+    return TransportError(f"{where}: {type(reason).__name__}: {reason}")
+
+
+def _failure_of(error: ServerError | TransportError) -> AttemptFailure:
+    if isinstance(error, ServerError):
+        return AttemptFailure("delivered", error.status, starting=error.starting, retry_after_s=error.retry_after_s)
+    return AttemptFailure("not_sent" if error.delivery == "not_sent" else "possibly_delivered", permanent=error.permanent)

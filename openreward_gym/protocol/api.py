@@ -1,0 +1,350 @@
+"""API calls: sent through a transport, retried by the retry rule, their failures turned into errors.
+
+This layer lies between the session, which makes the calls, and the transport, which sends bytes. It adds the headers with the API
+key, follows the redirect to a server's default environment, waits between attempts and turns statuses into errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, NoReturn
+from urllib.parse import urlsplit
+
+from openreward_gym.errors import (
+    OpenRewardGymError,
+    OutcomeUnknownError,
+    ProtocolError,
+    ServerError,
+    SessionLostError,
+    TransportError,
+)
+from openreward_gym.options import RetryLimits
+from openreward_gym.protocol.request import USER_AGENT, Headers, Request, Response, Transport
+from openreward_gym.protocol.retry import AttemptFailure, Effect, RetryDecision, decide_retry
+from openreward_gym.protocol.sse import CallStream
+from openreward_gym.protocol.wire import Secret, dumps, hide, loads, status_error
+from openreward_gym.types import Json
+from openreward_gym.urls import origin_of, without_credentials
+
+__all__ = ["ApiCall", "PathPrefix", "RetryingClient"]
+
+ALIVE_AFTER_S = 5.0
+"""Seconds that a stream must last to prove that its run is alive, even if it then breaks."""
+CONNECT_TIMEOUT_S = 10.0
+"""Seconds to connect to the server."""
+KEY_REFRESH_S = 1.0
+"""Seconds after which the API key's environment variable is read again."""
+NO_SUCH_SESSION = "Active environment not found"
+"""Message of the reference servers' 404 for a session that is gone. Other 404s are missing routes."""
+
+
+@dataclass(slots=True)
+class PathPrefix:
+    """The path segment of an environment.
+
+    Attributes:
+        path: The segment, with a leading slash. Empty if it is not known: the server then redirects the first request to its
+            default environment, whose segment is stored here.
+    """
+
+    path: str = ""
+
+
+# A tuple for speed, as `Request` is.
+class ApiCall(NamedTuple):
+    """One call of a server's API.
+
+    Attributes:
+        method: `GET` or `POST`.
+        path: The path below the base URL and the prefix, with a leading slash.
+        prefix: The prefix of the environment that the path belongs to. None for a path of the server itself.
+        body: The body, a JSON object. None sends no body. It may hold secrets, so no repr shows it.
+        headers: Headers in addition to the API key's and the user agent's.
+        effect: The effect of running the call twice.
+        session: True if the call is about a session, so that 410 and 404 mean that the session is gone.
+        optional: True if older servers lack the endpoint, so that most 404s mean that.
+        first_byte_timeout_s: Seconds until the response must begin. None sets no limit.
+        secrets: Secrets in the body, which no error may repeat.
+    """
+
+    method: str
+    path: str
+    prefix: PathPrefix | None = None
+    body: bytes | None = None
+    headers: Mapping[str, str | Secret] = MappingProxyType({})
+    effect: Effect = Effect.NONE
+    session: bool = False
+    optional: bool = False
+    first_byte_timeout_s: float | None = 30.0
+    secrets: tuple[Secret, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"ApiCall({self.method!r}, {self.path!r}, headers={list(self.headers)})"
+
+
+class RetryingClient:
+    """Sends API calls to one server, and retries them as the retry rule allows.
+
+    Args:
+        address: The server's base URL.
+        transport: Returns the transport of the running event loop.
+        api_key_env: The environment variable that holds the API key.
+        limits: Limits on retries.
+        idle_timeout_s: Seconds of silence after which the server counts as dead. Streams send a heartbeat every 10 s.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        transport: Callable[[], Transport],
+        *,
+        api_key_env: str,
+        limits: RetryLimits,
+        idle_timeout_s: float,
+    ) -> None:
+        self.address = address
+        self.limits = limits
+        self._transport = transport
+        self._api_key_env = api_key_env
+        self._api_key: Secret | None = None
+        self._key: Secret | None = None
+        self._key_due = 0.0
+        self._idle_timeout_s = idle_timeout_s
+
+    def __repr__(self) -> str:
+        return f"RetryingClient({without_credentials(self.address)!r})"
+
+    async def send(self, call: ApiCall) -> Json:
+        """Send a call and return its JSON answer.
+
+        Raises:
+            ServerError, SessionLostError: The server answered with an error status.
+            TransportError: The connection failed.
+            ProtocolError: The answer is not JSON.
+        """
+        response = await self._respond(call, None, call.body)
+        try:
+            return loads(response.body)
+        except ProtocolError as error:
+            problem = error
+        raise self._without_secrets(problem, call)
+
+    def stream(self, call: ApiCall, stream: CallStream, body: bytes | None = None) -> Coroutine[Any, Any, Response]:
+        """Send a call and decode its event stream to the end, over several connections if necessary.
+
+        Args:
+            call: The call.
+            stream: Receives the events. Afterwards it holds the result, or `stream.error`.
+            body: Replaces the body of `call`, so that one `call` can serve many. None keeps it.
+
+        Raises:
+            OutcomeUnknownError: The call may have run, and its result is lost.
+            ServerError, SessionLostError, TransportError, ProtocolError: As in `send`.
+        """
+        return self._respond(call, stream, call.body if body is None else body)
+
+    def api_key(self) -> Secret | None:
+        """Read the API key from its environment variable. None if it is not set; the same object while it does not change."""
+        text = os.environ.get(self._api_key_env)
+        known = self._api_key
+        if not text or not (text := text.strip()):
+            return None
+        if known is None or known.reveal() != text:
+            known = self._api_key = Secret(text)
+        return known
+
+    def hide(self, text: str, call: ApiCall) -> str:
+        """Return `text` without the API key and the secrets of `call`."""
+        key = self.api_key()
+        in_headers = [value for value in call.headers.values() if isinstance(value, Secret)]
+        return hide(text, [*in_headers, *call.secrets, *([key] if key else [])])
+
+    def _without_secrets(self, error: OpenRewardGymError, call: ApiCall) -> OpenRewardGymError:
+        error.args = (self.hide(str(error), call),)
+        if isinstance(error, ServerError | SessionLostError):
+            error.detail = self.hide(error.detail, call)
+        return error
+
+    async def _respond(self, call: ApiCall, stream: CallStream | None, body: bytes | None) -> Response:
+        """Return the first successful response, after as many attempts as the rule allows."""
+        progress_at = attempt_began = time.monotonic()
+        attempt = most_received = 0
+        while True:
+            attempt += 1
+            request = self._request(call, stream, body, attempt_began)
+            response: Response | None = None
+            result: Response | OpenRewardGymError
+            try:
+                response = await self._transport().send(request)
+                if response.status in (307, 308):
+                    response = await self._redirected(call, request, response)
+                result = _checked(response, call, stream)
+            except (TransportError, ProtocolError) as error:
+                result = Response(200, {}) if stream is not None and stream.finished else error
+            if isinstance(result, Response):
+                return result
+            # An error response may repeat a secret, and a traceback may show this frame's variables.
+            del response
+            problem = self._without_secrets(result, call)
+            now = time.monotonic()
+            if stream is not None and stream.announced:
+                # The run is alive if its stream lasted for a while, or came further than before: the limits count anew.
+                if now - attempt_began >= ALIVE_AFTER_S or stream.received > most_received:
+                    progress_at, attempt = now, 1
+                most_received = max(most_received, stream.received)
+            failure = _failure_of(problem, stream)
+            if stream is not None and not failure.may_have_run:
+                stream.may_run = False
+            decision = decide_retry(call.effect, failure, attempt=attempt, elapsed_s=now - progress_at, limits=self.limits)
+            if decision.action not in ("retry", "resume"):
+                _raise(decision, problem, call, stream)
+            await asyncio.sleep(decision.wait_s)
+            attempt_began = time.monotonic()
+
+    def _request(self, call: ApiCall, stream: CallStream | None, body: bytes | None, now: float) -> Request:
+        """Return the request of one attempt. A stream that an earlier attempt began starts again."""
+        first_byte_timeout_s = call.first_byte_timeout_s
+        if stream is None:
+            sink = None
+        else:
+            sink = stream.feed
+            if stream.received:
+                stream.restart()
+            stream.may_run = True
+            if stream.task_ids:
+                body = _with_task_id(body or b"{}", stream.task_ids[-1])
+                # The server answers a resumption at once, with the task_id; only the first response may take longer.
+                first_byte_timeout_s = self._idle_timeout_s
+        prefix = call.prefix
+        url = self.address + call.path if prefix is None else self.address + prefix.path + call.path
+        headers = self._headers(call.headers, body is not None, sink is not None, now)
+        return Request(call.method, url, headers, body, sink, CONNECT_TIMEOUT_S, first_byte_timeout_s, self._idle_timeout_s)
+
+    async def _redirected(self, call: ApiCall, request: Request, response: Response) -> Response:
+        """Follow one redirect to the server's default environment, and store its path prefix."""
+        target = self._redirect_target(request.url, response)
+        response = await self._transport().send(request._replace(url=target))
+        if response.status in (307, 308):
+            raise ProtocolError(f"{without_credentials(self.address)} redirects {call.path} to a redirect")
+        moved = urlsplit(target).path.removeprefix(urlsplit(self.address).path)
+        if call.prefix is not None and not call.prefix.path and moved.endswith(call.path):
+            call.prefix.path = moved.removesuffix(call.path)
+        return response
+
+    def _redirect_target(self, url: str, response: Response) -> str:
+        """Return the URL of a redirect. It must be on the same server, because the API key is sent with the request."""
+        location = response.headers.get("location", "")
+        target = location
+        if location.startswith("/") and not location.startswith("//"):
+            parts = urlsplit(url)
+            target = f"{parts.scheme}://{parts.netloc}{location}"
+        if not location or origin_of(target) != origin_of(url):
+            raise ProtocolError(
+                f"{without_credentials(self.address)} redirects to {without_credentials(location)!r}, which is another server. "
+                "The API key is not sent there. If that is the right address, pass it as base_url."
+            )
+        return target
+
+    def _headers(self, own: Mapping[str, str | Secret], body: bool, stream: bool, now: float) -> Headers:
+        """Return all headers of a request. The calls of a session share one object, which the transport encodes once."""
+        if now >= self._key_due:
+            # Reading an environment variable takes as long as parsing an answer.
+            self._key_due = now + KEY_REFRESH_S
+            self._key = self.api_key()
+        key = self._key
+        shared = own.derived if type(own) is Headers else {}
+        known = shared.get((body, stream))
+        if known is not None and known.key is key:
+            return known
+        headers: dict[str, str | Secret] = {"User-Agent": USER_AGENT}
+        if key:
+            headers["X-API-Key"] = key
+        headers["Accept"] = "text/event-stream" if stream else "application/json"
+        if body:
+            headers["Content-Type"] = "application/json"
+        headers.update(own)
+        complete = shared[body, stream] = Headers(headers, key)
+        return complete
+
+
+def _checked(response: Response, call: ApiCall, stream: CallStream | None) -> Response | OpenRewardGymError:
+    """Return the response if it is successful, else its error."""
+    if response.status >= 300:
+        return _status_error(response, call)
+    if stream is None:
+        return response
+    if call.effect is Effect.ONCE and (lost := _lost_run(stream)):
+        return lost
+    if stream.finished:
+        return response
+    kind = response.headers.get("content-type", "no content type")
+    if "event-stream" in kind:
+        return TransportError(f"the stream of {call.path} ended before its result", delivery="delivered")
+    text = f"expected an event stream from {call.path}, the server sent {kind}. Is this an Open Reward server?"
+    # A proxy that sent this answer may have forwarded the request: the result of a call is then lost.
+    return ProtocolError(text) if call.effect is Effect.NONE else TransportError(text, delivery="delivered")
+
+
+def _with_task_id(body: bytes, task_id: str) -> bytes:
+    """Return the JSON object `body` with the field `task_id`."""
+    fields = body[1:].lstrip()
+    return b'{"task_id":' + dumps(task_id) + (b"," if not fields.startswith(b"}") else b"") + fields
+
+
+def _lost_run(stream: CallStream) -> OutcomeUnknownError | None:
+    """Return the error if the server did not continue the run that was to be resumed. None if it did."""
+    if len(stream.task_ids) > 1:
+        return OutcomeUnknownError("the server started a second run instead of continuing the first", delivery="delivered")
+    if stream.error is not None and stream.task_id is not None and not stream.announced:
+        return OutcomeUnknownError(f"the server no longer knows the run ({stream.error})", delivery="delivered")
+    return None
+
+
+def _status_error(response: Response, call: ApiCall) -> OpenRewardGymError:
+    error = status_error(f"{call.method} {call.path}", response.status, response.body, response.headers)
+    gone = response.status == 410 or (response.status == 404 and (not call.optional or NO_SUCH_SESSION in error.detail))
+    if call.session and gone:
+        message = f"the server no longer has the session: {error.detail or response.status}"
+        return SessionLostError(message, status=response.status, detail=error.detail)
+    return error
+
+
+def _failure_of(error: OpenRewardGymError, stream: CallStream | None) -> AttemptFailure:
+    seen = stream is not None and stream.task_id is not None
+    if isinstance(error, OutcomeUnknownError):
+        return AttemptFailure("delivered", task_id_seen=seen, task_forgotten=True)
+    if isinstance(error, SessionLostError):
+        return AttemptFailure("delivered", session_gone=True, task_id_seen=seen)
+    if isinstance(error, ServerError):
+        return AttemptFailure(
+            "delivered",
+            status=error.status,
+            starting=error.starting,
+            retry_after_s=error.retry_after_s,
+            task_id_seen=seen,
+        )
+    if isinstance(error, TransportError):
+        return AttemptFailure(
+            "not_sent" if error.delivery == "not_sent" else "possibly_delivered",
+            task_id_seen=seen,
+            permanent=error.permanent,
+        )
+    # The server does not speak the protocol: a retry cannot succeed. Before its stream began, nothing ran.
+    if stream is not None and stream.received:
+        return AttemptFailure("delivered", task_id_seen=seen, permanent=True)
+    return AttemptFailure("not_sent", task_id_seen=seen, permanent=True)
+
+
+def _raise(decision: RetryDecision, error: OpenRewardGymError, call: ApiCall, stream: CallStream | None) -> NoReturn:
+    if decision.action == "outcome_unknown":
+        raise OutcomeUnknownError(
+            f"{call.path} was sent and its result was lost ({error}). It may have run, so it is not sent again. "
+            "End this episode and start another.",
+            delivery="delivered" if stream is not None and stream.task_id is not None else "possibly_delivered",
+        )
+    raise error

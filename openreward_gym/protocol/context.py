@@ -1,0 +1,280 @@
+"""State that a client shares with its environments and their sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+from openreward_gym.errors import (
+    ConfigurationError,
+    EnvironmentNotFoundError,
+    OpenRewardGymError,
+    ProtocolError,
+    ServerError,
+    SplitNotFoundError,
+    TaskNotFoundError,
+)
+from openreward_gym.options import ClientOptions, RetryLimits
+from openreward_gym.protocol.addresses import resolve_addresses
+from openreward_gym.protocol.api import ApiCall, PathPrefix, RetryingClient
+from openreward_gym.protocol.concurrency import TimeoutClock
+from openreward_gym.protocol.keepalive import KeepAlive
+from openreward_gym.protocol.leases import Lease, LeaseRegistry
+from openreward_gym.protocol.loop import background_loop
+from openreward_gym.protocol.request import Headers
+from openreward_gym.protocol.sse import CallStream
+from openreward_gym.protocol.transport import ClientTransports
+from openreward_gym.protocol.wire import HTML_PAGE, Secret, dumps, loads, read_splits, shape_error
+from openreward_gym.types import Json, Split
+from openreward_gym.urls import without_credentials
+
+__all__ = ["ClientContext", "EnvironmentContext", "EnvironmentPath"]
+
+
+class ClientContext:
+    """The state of one client: addresses, connections, open sessions, pings, and what the server reported about itself.
+
+    Attributes:
+        options: The client's options.
+        addresses: The base URLs.
+        api: Sends calls to the session server.
+        leases: The sessions that are not deleted yet.
+        transports: The connections.
+
+    Raises:
+        ConfigurationError: The URL is not valid, or there is no such transport.
+    """
+
+    def __init__(self, options: ClientOptions) -> None:
+        self.options = options
+        self.addresses = resolve_addresses(options.base_url, os.environ)
+        self.transports = ClientTransports(options.transport)
+        self.api = RetryingClient(
+            self.addresses.sessions,
+            partial(self.transports.get, self.addresses.sessions),
+            api_key_env=options.api_key_env,
+            limits=options.retry_limits or RetryLimits.from_environ(os.environ),
+            idle_timeout_s=options.idle_timeout_s,
+        )
+        self.leases = LeaseRegistry(self.api, any_loop=self.transports.any_loop)
+        self._environment_names: list[str] | None = None
+        self._secrets_in_body: bool | None = None
+        self._keep_alives: WeakKeyDictionary[asyncio.AbstractEventLoop, KeepAlive] = WeakKeyDictionary()
+        self._clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, TimeoutClock] = WeakKeyDictionary()
+
+    async def read(self, method: str, path: str) -> Json:
+        """Return the answer of an endpoint of the server itself."""
+        return await self.api.send(ApiCall(method, path, first_byte_timeout_s=self.options.request_timeout_s))
+
+    async def version(self) -> Json:
+        """Return the answer of `/version`. None for servers without it (`ors-sdk`)."""
+        try:
+            return await self.read("GET", "/version")
+        except ServerError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def list_environments(self) -> list[str]:
+        """Return the names of the server's environments, the default one first."""
+        names = await self.read("GET", "/list_environments")
+        if not isinstance(names, list):
+            raise shape_error("a list of environments", got=names)
+        self._environment_names = [str(name) for name in names]
+        return list(self._environment_names)
+
+    async def environment_names(self, wanted: str) -> list[str] | None:
+        """Return the server's environments, from the cache if it contains `wanted`. None if the server does not list them."""
+        names = self._environment_names
+        if names is not None and any(wanted in (name.lower(), f"/{name.lower()}") for name in names):
+            return names
+        try:
+            return await self.list_environments()
+        except ServerError as error:
+            if error.status in (400, 404, 405):
+                return None
+            raise
+
+    async def takes_secrets_in_body(self) -> bool:
+        """Return True for servers of the first generation. They read secrets from a body, and have no `/version`."""
+        if self._secrets_in_body is None:
+            self._secrets_in_body = not self.addresses.hosted and await self.version() is None
+        return self._secrets_in_body
+
+    def keep_alive(self) -> KeepAlive:
+        """Return the pings for a session of the running event loop, on the background loop if the transport allows it."""
+        loop = background_loop() if self.transports.any_loop else asyncio.get_running_loop()
+        return self._keep_alives.get(loop) or self._keep_alives.setdefault(loop, KeepAlive(loop, self.options.ping_interval_s))
+
+    def clock(self) -> TimeoutClock:
+        """Return the clock for time limits on the running event loop."""
+        loop = asyncio.get_running_loop()
+        return self._clocks.get(loop) or self._clocks.setdefault(loop, TimeoutClock())
+
+
+class EnvironmentPath(NamedTuple):
+    """The address of an environment on its server.
+
+    Attributes:
+        prefix: Its path segment.
+        env_name: Its name in bodies. None for the server's default environment.
+    """
+
+    prefix: PathPrefix
+    env_name: str | None
+
+
+class EnvironmentContext:
+    """One environment of a server, as its sessions see it.
+
+    Args:
+        client: The client.
+        name: The environment's name.
+        variant: The environment's variant. None for the default one.
+
+    Attributes:
+        headers: The headers by which a gateway recognises the deployment.
+    """
+
+    def __init__(self, client: ClientContext, name: str, variant: str | None) -> None:
+        self.client = client
+        self.name = name
+        self.variant = variant
+        self.headers = Headers({"X-Deployment": quote(name, safe="/ -._~")})
+        self._path: EnvironmentPath | None = None
+
+    async def path(self) -> EnvironmentPath:
+        """Return the environment's address. The server is asked once.
+
+        Raises:
+            EnvironmentNotFoundError: The server has no environment of that name.
+        """
+        if self._path is None:
+            self._path = await self._locate()
+        return self._path
+
+    async def _locate(self) -> EnvironmentPath:
+        hosted, variant = self.client.addresses.hosted, self.variant
+        names = None if hosted else await self.client.environment_names((variant or self.name).lower())
+        if names is None:
+            # Behind a gateway the name is a deployment, which a header selects, and its environments are its variants.
+            segment = variant if variant is not None or "/" in self.name or hosted else self.name
+            return EnvironmentPath(PathPrefix(f"/{quote(segment.lower(), safe='')}" if segment else ""), segment)
+        candidates = [variant] if variant is not None else [self.name, self.name.rpartition("/")[2]]
+        for candidate in candidates:
+            if candidate.lower() in (name.lower() for name in names):
+                return EnvironmentPath(PathPrefix(f"/{quote(candidate.lower(), safe='')}"), candidate.lower())
+        shown = self.name if variant is None else f"{self.name} (variant {variant})"
+        raise EnvironmentNotFoundError(
+            f"the server at {without_credentials(self.client.addresses.sessions)} has no environment {shown!r}; "
+            f"it has {', '.join(names) or 'none'}"
+        )
+
+    async def read(self, method: str, path: str, body: Json = None) -> Json:
+        """Return the answer of an endpoint that needs no session of a task."""
+        address = await self.path()
+        encoded = None if body is None else dumps(body)
+        async with self._reading_headers() as headers:
+            try:
+                timeout_s = self.client.options.request_timeout_s
+                call = ApiCall(method, path, address.prefix, encoded, headers, first_byte_timeout_s=timeout_s)
+                return await self.client.api.send(call)
+            except ServerError as error:
+                refusal = error
+        raise await self.explain(refusal, body or {})
+
+    @asynccontextmanager
+    async def _reading_headers(self) -> AsyncIterator[Mapping[str, str | Secret]]:
+        """Yield the headers for a request without a task. A gateway requires a short-lived session for it."""
+        if not self.client.addresses.hosted:
+            yield self.headers
+            return
+        lease = Lease(self.client.leases, self.headers)
+        try:
+            session_id = await self.create_session(lease, self.headers, b"{}", self.client.options.request_timeout_s)
+            yield {**self.headers, "X-Session-ID": session_id}
+        finally:
+            await lease.release()
+
+    async def splits(self) -> list[Split]:
+        """Return the splits."""
+        return read_splits(await self.read("GET", "/splits"))
+
+    async def num_tasks(self, split: str) -> int:
+        """Return the number of tasks of `split`."""
+        answer = await self.read("POST", "/num_tasks", {"split": split})
+        count = answer.get("num_tasks") if isinstance(answer, dict) else None
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise shape_error("a number of tasks", got=answer)
+        return count
+
+    async def create_session(
+        self,
+        lease: Lease,
+        headers: Mapping[str, str | Secret],
+        body: bytes,
+        timeout_s: float,
+        secrets: tuple[Secret, ...] = (),
+    ) -> str:
+        """Create a session without an environment on the server. `lease` learns its id as soon as it arrives.
+
+        Returns:
+            The session's id: the one in the `end` event if there is one, else the one of `task_id`.
+        """
+        stream = CallStream()
+        lease.streams.append(stream)
+        api = self.client.api
+        call = ApiCall("POST", "/create_session", body=body, headers=headers, first_byte_timeout_s=timeout_s, secrets=secrets)
+        try:
+            await api.stream(call, stream)
+        except ServerError as error:
+            refusal = error
+        else:
+            if stream.error is not None:
+                reason = api.hide(stream.error, call)
+                raise ServerError(f"the server could not create a session: {reason}", detail=reason)
+            data = stream.result()
+            answer = loads(data) if data.strip() else None
+            session_id = answer.get("sid") if isinstance(answer, dict) else None
+            if not isinstance(session_id, str) or not session_id:
+                session_id = stream.task_id
+            if session_id is None:
+                raise ProtocolError("the server created a session and did not send its id")
+            if session_id not in stream.task_ids:
+                stream.task_ids.append(session_id)
+            return session_id
+        raise await self.explain(refusal, {})
+
+    async def explain(self, refusal: ServerError, body: Mapping[str, Json]) -> OpenRewardGymError:
+        """Return a specific error for the server's refusal of a request with `body`. If there is none, return the refusal."""
+        status, detail, split, index = refusal.status, refusal.detail, body.get("split"), body.get("index")
+        if status == 404 and "eployment not found" in detail:
+            return EnvironmentNotFoundError(f"there is no environment {self.name!r} (names are case-sensitive): {detail}")
+        if status == 404 and "unknown environment" in detail:
+            return EnvironmentNotFoundError(f"the server has no environment {self.variant or self.name!r}: {detail}")
+        if status == 400 and "not supported for this environment" in detail:
+            return ConfigurationError(f"{self.name} serves tasks by index only. Use num_tasks and task. ({detail})")
+        if status in (400, 422, 500) and split is not None:
+            try:
+                names = [known.name for known in await self.splits()]
+                if split not in names:
+                    return SplitNotFoundError(f"{self.name} has no split {split!r}; it has {', '.join(names) or 'none'}")
+                count = await self.num_tasks(split) if index is not None else 0
+                if index is not None and index >= count:
+                    return TaskNotFoundError(f"{self.name} has no task {index} in {split!r}: it has {count}, counted from 0")
+            except OpenRewardGymError:
+                # The server fails here, too: its first answer is the best explanation.
+                return refusal
+        if status in (400, 422):
+            return ConfigurationError(f"the server refuses the request: {detail or refusal}")
+        if status == 404 and (detail in ("", "Not Found") or detail.startswith(HTML_PAGE)):
+            address = without_credentials(self.client.addresses.sessions)
+            hint = f"Is there an Open Reward server at {address}, and is the path of the address right?"
+            return ServerError(f"{refusal}. {hint}", status=status, detail=detail)
+        return refusal

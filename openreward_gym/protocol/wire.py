@@ -1,0 +1,570 @@
+"""The Open Reward Standard's JSON: functions that read a server's answers and write requests. No I/O.
+
+Additions of newer servers are kept: unknown fields in `extra`, unknown block types as `OpaqueBlock`. An answer that cannot be
+read raises `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from openreward_gym import jsonio
+from openreward_gym.errors import AuthenticationError, ConfigurationError, ProtocolError, ServerError
+from openreward_gym.types import (
+    Block,
+    ErrorKind,
+    ImageBlock,
+    Json,
+    Message,
+    OpaqueBlock,
+    ReasoningItem,
+    Role,
+    Split,
+    TerminalTool,
+    TextBlock,
+    ToolCall,
+    ToolOutput,
+    ToolResult,
+    ToolSet,
+    ToolSpec,
+)
+from openreward_gym.types.messages import MESSAGE_CLASSES
+
+__all__ = [
+    "HTML_PAGE",
+    "GroupCandidate",
+    "GroupScore",
+    "Secret",
+    "dumps",
+    "dumps_call",
+    "encode_group",
+    "encode_messages",
+    "excerpt",
+    "flatten_messages",
+    "hide",
+    "loads",
+    "read_blocks",
+    "read_detail",
+    "read_messages",
+    "read_output",
+    "read_scores",
+    "read_splits",
+    "read_tools",
+    "shape_error",
+    "status_error",
+    "unsupported_blocks",
+]
+
+# The fields that this version knows, of each object.
+_TEXT = frozenset(("type", "text", "detail"))
+_IMAGE = frozenset(("type", "data", "mimeType", "detail"))
+_REASONING = frozenset(("type", "text", "signature", "detail"))
+_TOOL_CALL = frozenset(("type", "id", "name", "input", "detail"))
+_TOOL_RESULT = frozenset(("type", "tool_call_id", "blocks", "is_error", "detail"))
+_MESSAGE = frozenset(("role", "blocks", "detail"))
+_FAILED_CALL = frozenset(("ok", "error", "reason"))
+_OUTPUT = frozenset(("blocks", "reward", "finished", "metadata"))
+
+_ERROR_KINDS: tuple[ErrorKind, ...] = ("not_found", "name_collision", "input_validation", "episode_finished")
+
+HTML_PAGE = "an HTML page"
+"""Beginning of the detail of an error whose body is a web server's page and not an answer of the standard."""
+HTML_BYTES = 1 << 16
+"""Bytes of such a page that are read."""
+SHORTEST_SECRET = 4
+"""Shorter secrets are not hidden: they occur in ordinary words, and can be guessed anyway."""
+_markup = re.compile(rb"<(style|script)\b.*?</\1>|<[^>]*>?", re.DOTALL | re.IGNORECASE)
+# orjson and json write these alike. A float may be NaN, and a container may hold one.
+_WRITTEN_ALIKE = frozenset({str, int, bool, type(None)})
+
+
+# Secrets ----------------------------------------------------------------------------------------------------------------
+
+
+class Secret:
+    """A string that no repr, log or pickle shows. Only the transport reads it.
+
+    Example:
+        >>> Secret("abcd-1234")
+        Secret(...)
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the string."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a secret cannot be pickled: pass the name of its environment variable instead")
+
+
+def hide(text: str, secrets: Iterable[Secret]) -> str:
+    """Return `text` with each secret replaced: a server's answer may repeat the secrets that it received.
+
+    Example:
+        >>> hide("no such key: abcd-1234", [Secret("abcd-1234")])
+        'no such key: [secret]'
+    """
+    for secret in secrets:
+        value = secret.reveal()
+        if len(value) >= SHORTEST_SECRET and value in text:
+            text = text.replace(value, "[secret]")
+    return text
+
+
+# JSON -------------------------------------------------------------------------------------------------------------------
+
+
+def loads(data: bytes) -> Json:
+    """Parse a server's JSON exactly.
+
+    Raises:
+        ProtocolError: `data` is not JSON.
+    """
+    try:
+        return jsonio.loads(data)
+    except ValueError as error:
+        problem = ProtocolError(f"the server sent something that is not JSON ({error}): {excerpt(data)}")
+    raise problem
+
+
+def dumps(value: Json) -> bytes:
+    """Encode `value` as JSON, with secrets in the clear.
+
+    Raises:
+        ValueError, TypeError: `value` is not JSON.
+    """
+    return jsonio.dumps(value, default=_reveal)
+
+
+def dumps_call(name: str, arguments: Mapping[str, Json]) -> bytes:
+    """Encode the body of a call: `dumps`, with a shortcut for the usual arguments.
+
+    Raises:
+        ValueError, TypeError: The arguments are not JSON.
+    """
+    body = {"name": name, "input": dict(arguments)}
+    for value in arguments.values():
+        if type(value) not in _WRITTEN_ALIKE:
+            return dumps(body)
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        # Lone surrogates, integers of more than 64 bits.
+        return dumps(body)
+
+
+def _reveal(value: object) -> str:
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def excerpt(data: bytes | str, limit: int = 200) -> str:
+    """Return the beginning of `data` on one line, for an error message."""
+    text = data[: limit * 4].decode("utf-8", "replace") if isinstance(data, bytes) else data
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def shape_error(expected: str, *, got: Json) -> ProtocolError:
+    """Return the error for JSON that has another shape than `expected`."""
+    return ProtocolError(f"expected {expected}, the server sent {excerpt(repr(got))}")
+
+
+# Blocks and messages ----------------------------------------------------------------------------------------------------
+
+
+def read_blocks(value: Json) -> tuple[Block, ...]:
+    """Read the blocks of a prompt, an output or a message.
+
+    Raises:
+        ProtocolError: `value` is not a list of objects.
+    """
+    if not isinstance(value, list):
+        raise shape_error("a list of blocks", got=value)
+    return tuple([_read_block(raw) for raw in value])
+
+
+def _read_block(raw: Json) -> Block:
+    if not isinstance(raw, dict):
+        raise shape_error("a block", got=raw)
+    kind = raw.get("type")
+    detail = raw.get("detail")
+    if kind == "text" and isinstance(raw.get("text"), str):
+        return TextBlock(raw["text"], detail, _unknown_fields(raw, _TEXT))
+    if kind == "image" and isinstance(raw.get("data"), str):
+        mime_type = raw.get("mimeType")
+        return ImageBlock(
+            raw["data"],
+            mime_type if isinstance(mime_type, str) else "image/png",
+            detail=detail,
+            extra=_unknown_fields(raw, _IMAGE),
+        )
+    if kind == "reasoning" and isinstance(raw.get("text"), str):
+        signature = raw.get("signature")
+        return ReasoningItem(
+            raw["text"],
+            signature=signature if isinstance(signature, str) else None,
+            detail=detail,
+            extra=_unknown_fields(raw, _REASONING),
+        )
+    if kind == "tool_call" and isinstance(raw.get("name"), str) and isinstance(raw.get("input"), dict):
+        return ToolCall(
+            raw["name"],
+            raw["input"],
+            str(raw.get("id") or ""),
+            detail=detail,
+            extra=_unknown_fields(raw, _TOOL_CALL),
+        )
+    if kind == "tool_result" and isinstance(raw.get("blocks"), list):
+        return ToolResult(
+            read_blocks(raw["blocks"]),
+            str(raw.get("tool_call_id") or ""),
+            is_error=bool(raw.get("is_error")),
+            detail=detail,
+            extra=_unknown_fields(raw, _TOOL_RESULT),
+        )
+    return OpaqueBlock(raw)
+
+
+def read_messages(value: Json) -> tuple[Message, ...]:
+    """Read the role-tagged messages of `/messages`.
+
+    Raises:
+        ProtocolError: `value` is not a list of messages.
+    """
+    if not isinstance(value, list):
+        raise shape_error("a list of messages", got=value)
+    return tuple([_read_message(raw) for raw in value])
+
+
+def _read_message(raw: Json) -> Message:
+    role: Json = raw.get("role") if isinstance(raw, dict) else None
+    if role not in ("system", "user", "assistant", "tool"):
+        raise shape_error("a message with a role", got=raw)
+    checked: Role = role
+    blocks, extra = read_blocks(raw.get("blocks")), _unknown_fields(raw, _MESSAGE)
+    return MESSAGE_CLASSES[checked](blocks, metadata=raw.get("detail"), extra=extra)
+
+
+def encode_messages(messages: Iterable[Message]) -> list[Json]:
+    """Return the wire's form of `messages`. It has no role `tool`: tool results belong to user messages."""
+    return [
+        {
+            **message.extra,
+            "role": "user" if message.role == "tool" else message.role,
+            "blocks": [_encode_block(block) for block in _wire_blocks(message)],
+            "detail": None if message.role == "tool" else message.metadata,
+        }
+        for message in messages
+    ]
+
+
+def _wire_blocks(message: Message) -> tuple[Block, ...]:
+    """Return the blocks of a message. On the wire a tool's answer is a block, not a message."""
+    if message.role != "tool":
+        return message.blocks
+    return (ToolResult(message.blocks, message.call_id or "", message.name or "", message.is_error, message.metadata),)
+
+
+def _encode_block(block: Block) -> Json:
+    if isinstance(block, OpaqueBlock):
+        return dict(block.raw)
+    fields: dict[str, Json]
+    if isinstance(block, TextBlock):
+        fields = {"text": block.text}
+    elif isinstance(block, ImageBlock):
+        fields = {"data": block.data, "mimeType": block.mime_type}
+    elif isinstance(block, ReasoningItem):
+        fields = {"text": block.content or block.summary or "", "signature": block.signature}
+    elif isinstance(block, ToolCall):
+        fields = {"id": block.call_id, "name": block.name, "input": dict(block.arguments or {})}
+    else:
+        fields = {
+            "tool_call_id": block.call_id,
+            "blocks": [_encode_block(inner) for inner in block.blocks],
+            "is_error": block.is_error,
+        }
+    return {**block.extra, "type": block.type, **fields, "detail": block.detail}
+
+
+def flatten_messages(messages: Sequence[Message]) -> tuple[Block, ...]:
+    """Return a conversation as the blocks of one prompt, in the form in which the reference server answers `/prompt`."""
+    if len(messages) == 1 and messages[0].role == "user" and all(b.type in ("text", "image") for b in messages[0].blocks):
+        return messages[0].blocks
+    blocks: list[Block] = []
+    for message in messages:
+        blocks.append(TextBlock(f"[{message.role}]", {"role": message.role}))
+        for block in message.blocks:
+            if isinstance(block, ReasoningItem):
+                blocks.append(TextBlock(f"<think>{block.content}</think>", {"type": "reasoning"}))
+            elif isinstance(block, ToolCall):
+                text = f"[tool_call {block.name}] {json.dumps(block.arguments)}"
+                blocks.append(TextBlock(text, {"type": "tool_call", "id": block.call_id}))
+            elif isinstance(block, ToolResult):
+                head = "[tool_result (error)]" if block.is_error else "[tool_result]"
+                blocks.append(TextBlock(head, {"type": "tool_result", "tool_call_id": block.call_id}))
+                blocks.extend(block.blocks)
+            else:
+                blocks.append(block)
+    return tuple(blocks)
+
+
+def _unknown_fields(raw: dict[str, Json], known: frozenset[str]) -> dict[str, Json]:
+    if raw.keys() <= known:
+        return {}
+    return {name: value for name, value in raw.items() if name not in known}
+
+
+# Calls, tools and splits ------------------------------------------------------------------------------------------------
+
+
+def read_output(value: Json) -> ToolOutput:
+    """Read the result of a call. A call that the server rejects is an output with `error`.
+
+    Raises:
+        ProtocolError: `value` is neither a result nor an error.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("ok"), bool):
+        raise shape_error("the result of a call", got=value)
+    if not value["ok"]:
+        error = value.get("error")
+        text = error if isinstance(error, str) else dumps(error).decode()
+        kind = _error_kind(value.get("reason"), text)
+        return ToolOutput(
+            (TextBlock(text),),
+            finished=kind == "episode_finished",
+            error=text or "the server rejected the call without a reason",
+            error_kind=kind,
+            extra=_unknown_fields(value, _FAILED_CALL),
+        )
+    output = value.get("output")
+    if not isinstance(output, dict):
+        raise shape_error("an output", got=value)
+    reward = output.get("reward")
+    if reward is not None and (isinstance(reward, bool) or not isinstance(reward, int | float)):
+        raise shape_error("a number or null as reward", got=reward)
+    return ToolOutput(
+        read_blocks(output.get("blocks")),
+        None if reward is None else _as_float(reward),
+        output.get("finished") is True,
+        output.get("metadata"),
+        extra=_unknown_fields(output, _OUTPUT),
+    )
+
+
+def _as_float(number: int | float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return float("inf") if number > 0 else float("-inf")
+
+
+def _error_kind(reason: Json, text: str) -> ErrorKind:
+    for kind in _ERROR_KINDS:
+        if reason == kind:
+            return kind
+    if reason is None:
+        # Servers before 0.1.140 or so send the text alone.
+        if text.startswith("Tool name collision"):
+            return "name_collision"
+        if text.startswith("Tool input validation error"):
+            return "input_validation"
+        if "is not a valid tool" in text:
+            return "not_found"
+    return "other"
+
+
+def read_tools(value: Json) -> ToolSet:
+    """Read the answer of `/tools` or `/task_tools`. Older servers send `tools` alone.
+
+    Raises:
+        ProtocolError: `value` is not a tool list.
+    """
+    tools = value.get("tools") if isinstance(value, dict) else None
+    if not isinstance(tools, list):
+        raise shape_error("a list of tools", got=value)
+    supports, kinds = value.get("supports_score_group"), value.get("message_block_types")
+    return ToolSet(
+        tuple([_read_tool(raw) for raw in tools]),
+        _read_terminal(value.get("terminal_tool")),
+        supports if isinstance(supports, bool) else None,
+        tuple([str(kind) for kind in kinds]) if isinstance(kinds, list) else None,
+    )
+
+
+def _read_tool(raw: Json) -> ToolSpec:
+    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
+        raise shape_error("a tool with a name", got=raw)
+    schema = raw.get("input_schema")
+    return ToolSpec(raw["name"], str(raw.get("description") or ""), schema if isinstance(schema, dict) else None)
+
+
+def _read_terminal(raw: Json) -> TerminalTool | None:
+    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
+        return None
+    arg = raw.get("arg")
+    return TerminalTool(raw["name"], arg if isinstance(arg, str) else None, str(raw.get("description") or ""))
+
+
+def read_splits(value: Json) -> list[Split]:
+    """Read the answer of `/splits`.
+
+    Raises:
+        ProtocolError: `value` is not a list of splits.
+    """
+    if not isinstance(value, list):
+        raise shape_error("a list of splits", got=value)
+    splits: list[Split] = []
+    for raw in value:
+        if isinstance(raw, str):
+            splits.append(Split(raw))
+        elif isinstance(raw, dict) and isinstance(raw.get("name"), str):
+            splits.append(Split(raw["name"], str(raw.get("type") or "validation")))
+        else:
+            raise shape_error("a split with a name", got=raw)
+    return splits
+
+
+# Comparison of a group of rollouts --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCandidate:
+    """One rollout of a group that the environment compares.
+
+    Attributes:
+        messages: The rollout's conversation.
+        metadata: Data of the caller's own for the environment's scoring function.
+
+    Example:
+        >>> from openreward_gym import AssistantMessage
+        >>> candidate = GroupCandidate([AssistantMessage("42")], metadata={"sample": 0})
+    """
+
+    messages: Sequence[Message]
+    metadata: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScore:
+    """The comparative reward of one candidate.
+
+    Attributes:
+        reward: The reward.
+        metadata: The environment's data about it. None if it sent none.
+
+    Example:
+        >>> GroupScore(0.5).reward
+        0.5
+    """
+
+    reward: float
+    metadata: Json = None
+
+
+def encode_group(group: Sequence[GroupCandidate]) -> bytes:
+    """Encode the body of `/score_group`.
+
+    Raises:
+        ConfigurationError: A candidate is not JSON.
+    """
+    body = [{"messages": encode_messages(entry.messages), "metadata": entry.metadata} for entry in group]
+    try:
+        return dumps({"candidates": body})
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    raise ConfigurationError(f"the group is not JSON: {problem}")
+
+
+def unsupported_blocks(group: Sequence[GroupCandidate], tools: ToolSet) -> set[str]:
+    """Return the block types in `group` that the server does not accept. Servers that list none accept text and images."""
+    used = {block.type for entry in group for message in entry.messages for block in _wire_blocks(message)}
+    return used - set(tools.message_block_types or ("text", "image"))
+
+
+def read_scores(value: Json, count: int) -> list[GroupScore]:
+    """Read the answer of `/score_group` for `count` candidates.
+
+    Raises:
+        ProtocolError: `value` is not a list of `count` scores.
+    """
+    raw = value.get("scores") if isinstance(value, dict) else None
+    if not isinstance(raw, list) or len(raw) != count:
+        raise shape_error(f"{count} scores", got=value)
+    scores: list[GroupScore] = []
+    for entry in raw:
+        reward = entry.get("reward") if isinstance(entry, dict) else None
+        if isinstance(reward, bool) or not isinstance(reward, int | float):
+            raise shape_error("a score with a reward", got=entry)
+        scores.append(GroupScore(_as_float(reward), entry.get("metadata")))
+    return scores
+
+
+# HTTP errors ------------------------------------------------------------------------------------------------------------
+
+
+def read_detail(body: bytes) -> str:
+    """Return a server's message about an error: FastAPI's `detail`, the platform's `message`, or the body's text."""
+    try:
+        value = loads(body) if body else ""
+    except ProtocolError:
+        if body.lstrip()[:1] == b"<":
+            return f"{HTML_PAGE}: {excerpt(_markup.sub(b' ', body[:HTML_BYTES]), limit=80)}"
+        return excerpt(body)
+    if isinstance(value, dict):
+        value = value.get("detail") or value.get("message") or value.get("error") or value
+    return excerpt(value if isinstance(value, str) else json.dumps(value, default=str), limit=1000)
+
+
+def status_error(request: str, status: int, body: bytes, headers: Mapping[str, str]) -> ServerError:
+    """Return the error for an HTTP error status.
+
+    Args:
+        request: The method and path, for the message.
+        status: The status, of 300 or more.
+        body: The body.
+        headers: The headers, with names in lower case.
+    """
+    detail = read_detail(body)
+    reason = detail or "no reason given"
+    if status in (401, 403):
+        return AuthenticationError(
+            f"the server rejects {request} with {status}: {reason}. Set the environment variable of the API key "
+            "(OPENREWARD_API_KEY), or check the key's permissions.",
+            status=status,
+            detail=detail,
+        )
+    if status < 400:
+        target = headers.get("location", "an unknown address")
+        reason = f"it redirects to {target!r}. If that is the right server, give its address instead"
+    return ServerError(
+        f"the server answered {request} with {status}: {reason}",
+        status=status,
+        detail=detail,
+        retry_after_s=_seconds(headers.get("retry-after")),
+        starting=status == 503 and headers.get("x-backend-state", "").strip().lower() == "starting",
+    )
+
+
+def _seconds(value: str | None) -> float | None:
+    """Return the seconds of a `Retry-After` header. None if it is missing or a date."""
+    try:
+        seconds = float(value) if value is not None else -1.0
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None

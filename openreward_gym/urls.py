@@ -1,0 +1,49 @@
+"""Parts of URLs: the origin, and the form that people and logs may see."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+__all__ = ["Origin", "origin_of", "without_credentials"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Origin(NamedTuple):
+    """The scheme, host and port of a URL; its text leaves out the scheme's default port.
+
+    Example:
+        >>> str(Origin("https", "api.openreward.ai", 443))
+        'https://api.openreward.ai'
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + ("" if self.port == _DEFAULT_PORTS.get(self.scheme) else f":{self.port}")
+
+
+def origin_of(url: str) -> Origin:
+    """Return the origin of `url`. Two URLs of one origin name the same server.
+
+    Example:
+        >>> str(origin_of("http://user:password@127.0.0.1:8080/path?query"))
+        'http://127.0.0.1:8080'
+    """
+    parts = urlsplit(url)
+    return Origin(parts.scheme, (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme, 80))
+
+
+def without_credentials(url: str) -> str:
+    """Return `url` without its user name and password.
+
+    Example:
+        >>> without_credentials("https://user:password@example.com/path")
+        'https://example.com/path'
+    """
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
