@@ -38,8 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
 
 from environments import Echo
 
-from openreward_gym import OpenRewardEnv, serve
-from openreward_gym.protocol.client import Client
+from openreward_gym import Client, OpenRewardEnv, serve
 
 ROUNDS = 5
 TEXT = {"text": "x" * 200}

@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
 
 from fault_server import FaultServer
 
-from openreward_gym.protocol.client import Client
+from openreward_gym import Client
+from openreward_gym.protocol import Session
 from openreward_gym.protocol.keepalive import KeepAlive
 from openreward_gym.protocol.loop import background_loop
-from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import TRANSPORTS
 
 INTERVAL_S = 10.0
@@ -57,7 +57,7 @@ async def measured(seconds: float) -> float:
 
 async def scheduler_alone(count: int, seconds: float) -> float:
     sessions = [Idle() for _ in range(count)]
-    scheduler = KeepAlive.on(background_loop(), INTERVAL_S)
+    scheduler = KeepAlive(background_loop(), INTERVAL_S)
     for session in sessions:
         scheduler.add(session)
     share = await measured(seconds)
@@ -114,7 +114,7 @@ async def over(transport: str, count: int, seconds: float, url: str) -> None:
             await asyncio.gather(*[session.open() for session in sessions[start : start + 50]])
         share = await in_turn(sessions, lambda session: session.ping(), seconds)
         print(f"pings alone, from a loop              {share:6.2f} % of a core")
-        scheduler = KeepAlive.on(background_loop(), INTERVAL_S)
+        scheduler = KeepAlive(background_loop(), INTERVAL_S)
         for session in sessions:
             scheduler.add(session)
         print(f"scheduler and pings                   {await measured(seconds):6.2f} % of a core")

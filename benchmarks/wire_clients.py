@@ -59,7 +59,7 @@ class AsyncPlayer(Protocol):
 
 class Ours:
     def __init__(self, url: str, transport: str) -> None:
-        from openreward_gym.protocol.client import Client
+        from openreward_gym import Client
 
         self.client = Client(url, transport=transport)
         self.environment = self.client.environment("echo")

@@ -21,8 +21,7 @@ from typing import Any, cast
 import wire_clients
 from wire_server import prebuilt
 
-from openreward_gym import OpenRewardEnv
-from openreward_gym.protocol.client import Client
+from openreward_gym import Client, OpenRewardEnv
 from openreward_gym.protocol.connection import Connection
 from openreward_gym.protocol.fast import FastTransport
 from openreward_gym.protocol.request import Headers, Request

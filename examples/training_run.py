@@ -19,7 +19,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from openreward_gym import Client, RolloutStore, serve
-from openreward_gym.protocol.client import RemoteEnvironment
+from openreward_gym.protocol import RemoteEnvironment
 from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Sampled, Task, ToolCall, Usage, task_id
 from openreward_gym.types.rollout import now_iso
 
