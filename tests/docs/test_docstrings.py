@@ -20,8 +20,23 @@ from openreward_gym import cli, wrappers
 COMMANDS = vars(typer.main.get_command(cli.app))["commands"]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # Public classes without an example, by reason.
-MADE_BY_THE_PACKAGE = "The package returns it; the example of the function or class that returns it shows it."
-WITHOUT_EXAMPLE: dict[str, str] = {}
+WITHOUT_EXAMPLE = {
+    # The package makes these; the examples of the functions and classes that return them show them.
+    "collect.Reporter": "made by `collect`",
+    "envs.Episode": "made by `OpenRewardEnv.reset`",
+    "platform.Uploader": "made by `Recorder` and `collect`; it needs the platform",
+    "protocol.Request": "made by `Client`, for a transport",
+    "protocol.Response": "made by a transport",
+    "recording.RolloutLog": "made by `Recorder.rollout`",
+    "store.Label": "made by `read_labels`",
+    "store.MergeReport": "made by `merge`",
+    "store.RolloutView": "made by `RolloutStore.filter` and `open`",
+    # The base of classes that have examples.
+    "options.Options": "base class",
+    # The names of OpenReward's SDK; examples/record_rollout_generic.py shows them.
+    "compat.OpenReward": "needs the platform",
+    "compat.ToolResult": "the SDK's shape of `types.ToolResult`",
+}
 
 
 def modules_with_examples() -> list[str]:
