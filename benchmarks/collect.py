@@ -1,14 +1,15 @@
-"""Episodes a second and memory of `collect`: `python benchmarks/collect.py [--episodes 2000] [--concurrency 32] [--rounds 5]`.
+"""Episodes per second and memory of `collect`: `python benchmarks/collect.py [--episodes 2000] [--concurrency 32] [--rounds 5]`.
 
-Three questions, each answered side by side in one run, rounds taken in turn, medians shown:
+Three measurements in one run. The compared programs take turns in rounds, and medians are shown:
 
-1. The official SDK's server with the built-in `reasoning` environment and a policy that answers at once: `collect`, everything
-   recorded and summed up, beside the same requests sent by the protocol's bare client, nothing recorded (the server's ceiling).
-2. A server whose answers are prebuilt bytes (tests/servers/prebuilt.py), so that clients are what is measured: `collect` beside
-   the official SDK driven by asyncio, with its own rollout logging on (the same server takes its rollouts).
-3. The process's memory after 1,000 and after `--memory` episodes of `reasoning`.
+1. The official SDK's server with the built-in `reasoning` environment and a policy that answers at once: `collect`, which records
+   and summarizes everything, beside the protocol's client, which sends the same requests and records nothing (the server's
+   ceiling).
+2. A server with prebuilt answers (tests/servers/prebuilt.py), so that the clients are the bottleneck: `collect` beside the
+   official SDK on asyncio, with its own rollout logging enabled (the same server receives its rollouts).
+3. The memory of the process after 1,000 and after `--memory` episodes of `reasoning`.
 
-Seen on 2 cores, nothing else running, Python 3.11, `--episodes 1500 --rounds 3`; episodes a second, milliseconds of CPU each:
+Results on 2 idle cores, Python 3.11, `--episodes 1500 --rounds 3`; episodes per second, and milliseconds of CPU per episode:
 
     prebuilt server     bare 2,305 (0.43), collect 990 (1.01), official 111 (9.45): 8.9 times the official SDK
     SDK's server        collect 214 (1.71), bare 246 (0.90): 0.87 of the ceiling (under load 1.4 and 4 it was 0.91 and 1.01)
@@ -50,7 +51,7 @@ async def answer(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMe
 
 
 async def many(episode: Callable[[int], Awaitable[None]], episodes: int, concurrency: int) -> float:
-    """Seconds for `episodes` of them, `concurrency` at once."""
+    """Return the seconds that `episodes` episodes take, `concurrency` at a time."""
     numbers = iter(range(episodes))
 
     async def work() -> None:
@@ -63,7 +64,7 @@ async def many(episode: Callable[[int], Awaitable[None]], episodes: int, concurr
 
 
 async def bare(url: str, name: str, episodes: int, concurrency: int) -> float:
-    """The requests of an episode, by the protocol's client alone."""
+    """Send the requests of an episode with the protocol's client alone."""
     async with Client(url) as client:
         environment = client.environment(name)
 
@@ -96,7 +97,7 @@ def ours(url: str, name: str, episodes: int, concurrency: int) -> float:
 
 
 async def official(url: str, name: str, episodes: int, concurrency: int) -> float:
-    """The official SDK as its documents have it: a session, its prompt and tools, a call, every message logged."""
+    """Use the official SDK as its documentation does: a session, its prompt and tools, one call, all messages logged."""
     os.environ |= {"OPENREWARD_API_URL": url, "OPENREWARD_SESSION_URL": url, "OPENREWARD_DISABLE_UPDATE_CHECK": "1"}
     import openreward
 
@@ -124,21 +125,21 @@ async def official(url: str, name: str, episodes: int, concurrency: int) -> floa
     return seconds
 
 
-def alone(what: str, url: str, name: str, episodes: int, concurrency: int) -> dict[str, float]:
-    """Episodes a second and CPU milliseconds an episode of one of the three, in a process of its own, warm."""
-    command = [sys.executable, __file__, "--one", what, url, name, str(episodes), str(concurrency)]
+def measured(client: str, url: str, name: str, episodes: int, concurrency: int) -> dict[str, float]:
+    """Return episodes per second and CPU milliseconds per episode of one client, in a separate process, after a warm-up."""
+    command = [sys.executable, __file__, "--one", client, url, name, str(episodes), str(concurrency)]
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
-        raise RuntimeError(f"{what}: {ran.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
-    return found
+        raise RuntimeError(f"{client}: {ran.stderr[-2000:]}")
+    figures: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
+    return figures
 
 
-def one(what: str, url: str, name: str, episodes: int, concurrency: int) -> None:
+def one(client: str, url: str, name: str, episodes: int, concurrency: int) -> None:
     def run(count: int) -> float:
-        if what == "collect":
+        if client == "collect":
             return ours(url, name, count, concurrency)
-        return asyncio.run((bare if what == "bare" else official)(url, name, count, concurrency))
+        return asyncio.run((bare if client == "bare" else official)(url, name, count, concurrency))
 
     run(min(2 * concurrency, episodes))
     before = resource.getrusage(resource.RUSAGE_SELF)
@@ -148,24 +149,24 @@ def one(what: str, url: str, name: str, episodes: int, concurrency: int) -> None
     print(json.dumps({"per_second": episodes / seconds, "cpu_ms": 1000 * cpu / episodes}))
 
 
-def compared(title: str, kinds: dict[str, int], url: str, name: str, concurrency: int, rounds: int) -> None:
-    """`kinds`: what is measured, with how many episodes; the others' ratio to the last is shown."""
-    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+def compare(title: str, clients: dict[str, int], url: str, name: str, concurrency: int, rounds: int) -> None:
+    """Print the figures of `clients` (name -> episodes) and the ratio of each to the last client."""
+    results: dict[str, list[dict[str, float]]] = {client: [] for client in clients}
     for _ in range(rounds):
-        for kind, episodes in kinds.items():
-            found[kind].append(alone(kind, url, name, episodes, concurrency))
-    print(f"\n{title}, {concurrency} at once, medians of {rounds} rounds (least to most)")
-    last = statistics.median(figure["per_second"] for figure in found[list(kinds)[-1]])
-    for kind, figures in found.items():
+        for client, episodes in clients.items():
+            results[client].append(measured(client, url, name, episodes, concurrency))
+    print(f"\n{title}, {concurrency} at once, medians of {rounds} rounds (minimum to maximum)")
+    last = statistics.median(figure["per_second"] for figure in results[list(clients)[-1]])
+    for client, figures in results.items():
         rates = sorted(figure["per_second"] for figure in figures)
         middle = statistics.median(rates)
         cpu = statistics.median(figure["cpu_ms"] for figure in figures)
         span = f"{rates[0]:.0f} to {rates[-1]:.0f}"
-        print(f"  {kind:9} {middle:8.1f} episodes/s ({span}), {cpu:6.2f} ms of CPU each, x {middle / last:.2f}")
+        print(f"  {client:9} {middle:8.1f} episodes/s ({span}), {cpu:6.2f} ms of CPU each, x {middle / last:.2f}")
 
 
 def memory_mb() -> float:
-    """This process's memory now, in MB."""
+    """Return the resident memory of this process in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
 
@@ -188,23 +189,23 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=2000)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory", type=int, default=10_000, help="episodes; 0 leaves it out")
+    parser.add_argument("--memory", type=int, default=10_000, help="episodes of the memory measurement; 0 skips it")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        what, url, name, episodes, concurrency = given.one
-        one(what, url, name, int(episodes), int(concurrency))
+    options = parser.parse_args()
+    if options.one:
+        client, url, name, episodes, concurrency = options.one
+        one(client, url, name, int(episodes), int(concurrency))
         return
     load = os.getloadavg()[0]
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f} before")
     with served(PREBUILT) as url:
-        kinds = {"bare": given.episodes, "collect": given.episodes, "official": max(given.episodes // 8, 200)}
-        compared("prebuilt server", kinds, url, "prebuilt", given.concurrency, given.rounds)
+        clients = {"bare": options.episodes, "collect": options.episodes, "official": max(options.episodes // 8, 200)}
+        compare("prebuilt server", clients, url, "prebuilt", options.concurrency, options.rounds)
     with serve.local(["reasoning"]) as url:
-        few = max(given.episodes // 4, 200)
-        compared("SDK's server", {"collect": few, "bare": few}, url, "reasoning", given.concurrency, given.rounds)
-        if given.memory:
-            memory(url, given.memory, given.concurrency)
+        few = max(options.episodes // 4, 200)
+        compare("SDK's server", {"collect": few, "bare": few}, url, "reasoning", options.concurrency, options.rounds)
+        if options.memory:
+            memory(url, options.memory, options.concurrency)
 
 
 if __name__ == "__main__":

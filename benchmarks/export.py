@@ -1,20 +1,20 @@
-"""How fast rollouts become training data, and in how much memory; side by side with `datasets`' own ways.
+"""Speed and memory of `export`, side by side with the constructors of `datasets` and with a tokenizer alone.
 
     python benchmarks/export.py [--rollouts 20000] [--turns 10] [--rounds 3] [--only write,generator,list,tokens,tokenizer]
 
-Rollouts of 22 messages (10 turns with reasoning and a call each, 10 results), about 17 KB each, are read from a store on
-disk. Each measurement is a process of its own with one thread, the ways in turn, CPU seconds by `process_time`; memory is its
-peak above what it had after its imports.
+Rollouts of 22 messages (10 turns with reasoning and one call each, 10 results), about 17 KB each, are read from a store on
+disk. Each measurement is a separate process with one thread; the methods take turns. CPU seconds are those of `process_time`;
+memory is the peak of the process above its memory after the imports.
 
-Seen on a virtual machine of two cores that others used too (load 1 to 5; Python 3.11, datasets 5.2, pyarrow 26, transformers
+Results on a shared virtual machine with two cores (load 1 to 5; Python 3.11, datasets 5.2, pyarrow 26, transformers
 5.23), 20,000 rollouts, medians of 2 to 4 rounds:
 
-    write            4,456 rollouts a CPU second   +60 MB   1.37 times `generator` (other runs: 1.35, 1.44; at load 13: 1.23)
-    generator        3,246                        +100 MB   `Dataset.from_generator`, given the same rows
-    generator_typed  3,590                         +67 MB   the same with explicit features
+    write            4,456 rollouts per CPU second  +60 MB   1.37 times `generator` (other runs: 1.35, 1.44; at load 13: 1.23)
+    generator        3,246                        +100 MB   `Dataset.from_generator` with the same rows
+    generator_typed  3,590                         +67 MB   `from_generator` with explicit features
     list             2,947                      +1,908 MB   `Dataset.from_list`: 32 times the memory of `write`
     tokens             285                         +80 MB   0.77 of `tokenizer` (other runs: 0.76 to 0.80), 1.30 times `template`
-    tokenizer          369                                  its bare encoding of texts that are rendered already
+    tokenizer          369                                  the tokenizer alone, on texts that are already rendered
     template           220                                  `apply_chat_template` into ids, without labels
 """
 
@@ -37,9 +37,23 @@ from typing import Any
 
 from openreward_gym import export
 from openreward_gym.export.conversation import conversation_of
-from openreward_gym.export.reader import RolloutReader
-from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import Message, ReasoningItem, Rollout, Sampled, TextBlock, ToolCall, ToolSpec, Usage
+from openreward_gym.export.source import source_of
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import (
+    AssistantMessage,
+    Block,
+    Message,
+    ReasoningItem,
+    Rollout,
+    Sampled,
+    SystemMessage,
+    TextBlock,
+    ToolCall,
+    ToolMessage,
+    ToolSpec,
+    Usage,
+    UserMessage,
+)
 
 TEMPLATE = """{%- if tools %}{{- '<|im_start|>system\\n' }}
 {%- for tool in tools %}{{- tool | tojson }}{% endfor %}{{- '<|im_end|>\\n' }}
@@ -57,26 +71,25 @@ TOOL = ToolSpec(
 )
 
 
-def text(chance: random.Random, words: int) -> str:
-    return " ".join(chance.choices(WORDS, k=words))
+def text(rng: random.Random, words: int) -> str:
+    return " ".join(rng.choices(WORDS, k=words))
 
 
 def rollout(number: int, turns: int) -> Rollout:
-    chance = random.Random(number)
-    messages = [
-        Message(role="system", blocks=(TextBlock(text=text(chance, 100)),)),
-        Message(role="user", blocks=(TextBlock(text=text(chance, 60)),)),
+    rng = random.Random(number)
+    messages: list[Message] = [
+        SystemMessage(text(rng, 100), origin="given"),
+        UserMessage(text(rng, 60), origin="given"),
     ]
+    sampled = Sampled(usage=Usage(input_tokens=100, output_tokens=60))
     for turn in range(turns):
-        arguments = {"command": text(chance, 8), "timeout_s": round(chance.random() * 60, 3), "n": turn}
-        call = ToolCall(call_id=f"c{turn}", name="bash", arguments=arguments, content=json.dumps(arguments))
-        blocks = (ReasoningItem(content=text(chance, 40)), TextBlock(text=text(chance, 10)), call)
-        sampled = Sampled(usage=Usage(input_tokens=100, output_tokens=60))
-        messages.append(Message(role="assistant", blocks=blocks, sampled=sampled, origin="policy"))
-        answer = TextBlock(text=text(chance, 170))
-        messages.append(Message(role="tool", call_id=f"c{turn}", name="bash", blocks=(answer,)))
+        arguments = {"command": text(rng, 8), "timeout_s": round(rng.random() * 60, 3), "n": turn}
+        call = ToolCall("bash", arguments, call_id=f"c{turn}", content=json.dumps(arguments))
+        blocks: list[Block] = [ReasoningItem(text(rng, 40)), TextBlock(text(rng, 10)), call]
+        messages.append(AssistantMessage(blocks, origin="policy", ended="tool_calls", sampled=sampled))
+        messages.append(ToolMessage(text(rng, 170), call.call_id, "bash", origin="environment"))
     return Rollout(
-        messages=messages, tools=[TOOL], status="completed", reward=chance.random(), final_reward=1.0, group=f"g{number // 4}"
+        messages=messages, tools=[TOOL], status="completed", reward=rng.random(), final_reward=1.0, group=f"g{number // 4}"
     )
 
 
@@ -87,8 +100,8 @@ def make_store(folder: Path, count: int, turns: int) -> None:
 
 
 def rows_of(folder: str) -> Iterator[dict[str, Any]]:
-    """The rows of the `sft` format as plain dictionaries: what a hand-written exporter would hand to `datasets`."""
-    source = RolloutReader.of(folder)
+    """Yield the rows of the `sft` format as dictionaries, as a hand-written exporter would pass them to `datasets`."""
+    source = source_of(folder)
     for number in range(len(source)):
         record, utf8 = source.read(number)
         conversation = conversation_of(record, source.image, utf8=utf8)
@@ -124,7 +137,7 @@ def by_list(folder: str, output: str) -> int:
 
 @cache
 def tokenizer(folder: str) -> Any:
-    """A byte-level BPE tokenizer with 8,000 tokens, trained on the store's first rollouts."""
+    """Train a byte-level BPE tokenizer with 8,000 tokens on the store's first rollouts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -134,9 +147,9 @@ def tokenizer(folder: str) -> Any:
     trainer = trainers.BpeTrainer(vocab_size=8000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     backend.train_from_iterator((str(row) for _, row in zip(range(200), rows_of(folder), strict=False)), trainer)
     special = ["<|im_start|>", "<|im_end|>"]
-    found = PreTrainedTokenizerFast(tokenizer_object=backend, additional_special_tokens=special)
-    found.chat_template = TEMPLATE
-    return found
+    fast = PreTrainedTokenizerFast(tokenizer_object=backend, additional_special_tokens=special)
+    fast.chat_template = TEMPLATE
+    return fast
 
 
 def by_tokens(folder: str, output: str) -> int:
@@ -144,24 +157,24 @@ def by_tokens(folder: str, output: str) -> int:
 
 
 def by_tokenizer(folder: str, output: str) -> int:
-    """The tokenizer alone: the same texts, already rendered, in batches of a hundred."""
-    own = tokenizer(folder)
-    texts = [own.apply_chat_template(row["messages"], tools=row["tools"], tokenize=False) for row in rows_of(folder)]
+    """Run the tokenizer alone on the same texts, already rendered, in batches of a hundred."""
+    fast = tokenizer(folder)
+    texts = [fast.apply_chat_template(row["messages"], tools=row["tools"], tokenize=False) for row in rows_of(folder)]
     begin, cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(texts), 100):
-        for encoding in own.backend_tokenizer.encode_batch_fast(texts[start : start + 100], add_special_tokens=False):
+        for encoding in fast.backend_tokenizer.encode_batch_fast(texts[start : start + 100], add_special_tokens=False):
             encoding.ids  # noqa: B018 - reading the ids is part of the work
     print(json.dumps({"alone_s": time.perf_counter() - begin, "alone_cpu_s": time.process_time() - cpu}))
     return len(texts)
 
 
 def by_template(folder: str, output: str) -> int:
-    """What a hand-written exporter does: each conversation through the tokenizer's chat template into ids, without labels."""
-    own = tokenizer(folder)
-    return sum(1 for row in rows_of(folder) if own.apply_chat_template(row["messages"], tools=row["tools"], return_dict=True))
+    """Render each conversation into ids with the tokenizer's chat template, without labels, as a hand-written exporter does."""
+    fast = tokenizer(folder)
+    return sum(1 for row in rows_of(folder) if fast.apply_chat_template(row["messages"], tools=row["tools"], return_dict=True))
 
 
-WAYS: dict[str, Callable[[str, str], int]] = {
+METHODS: dict[str, Callable[[str, str], int]] = {
     "write": by_write,
     "to_dataset": by_dataset,
     "generator": by_generator,
@@ -181,14 +194,14 @@ def resident_mb() -> float:
         return int(file.read().split()[1]) * resource.getpagesize() / 1e6
 
 
-def measure(way: str, folder: str) -> None:
-    """In a process of its own: run one way and print what it took."""
+def measure(method: str, folder: str) -> None:
+    """Run one method and print its figures. Called in a separate process."""
     import datasets
     import pyarrow.parquet
 
     assert pyarrow.parquet
     datasets.disable_progress_bars()
-    if way in TOKENIZED:
+    if method in TOKENIZED:
         import transformers
 
         assert transformers.PreTrainedTokenizerFast
@@ -196,21 +209,21 @@ def measure(way: str, folder: str) -> None:
     imported = resident_mb()
     with tempfile.TemporaryDirectory() as output:
         begin, cpu = time.perf_counter(), time.process_time()
-        count = WAYS[way](folder, output)
+        count = METHODS[method](folder, output)
         seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(json.dumps({"rows": count, "seconds": seconds, "cpu_s": cpu, "memory_mb": peak - imported}))
 
 
-def in_a_process(way: str, folder: Path) -> dict[str, float]:
+def in_a_process(method: str, folder: Path) -> dict[str, float]:
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "ARROW_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, __file__, "--measure", way, str(folder)], check=True, capture_output=True, text=True, env=environment
+        [sys.executable, __file__, "--measure", method, str(folder)], check=True, capture_output=True, text=True, env=environment
     )
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for line in done.stdout.splitlines():
-        found.update(json.loads(line))
-    return found
+        figures.update(json.loads(line))
+    return figures
 
 
 def main() -> None:
@@ -218,36 +231,38 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=20_000)
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--tokenized", type=int, default=3000, help="rollouts for tokens, tokenizer and template")
-    parser.add_argument("--rounds", type=int, default=3, help="each way so often, in turn")
-    parser.add_argument("--only", default=",".join(WAYS))
-    parser.add_argument("--measure", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.measure:
-        measure(*given.measure)
+    parser.add_argument("--rounds", type=int, default=3, help="measurements per method, in turns")
+    parser.add_argument("--only", default=",".join(METHODS))
+    parser.add_argument("--measure", nargs=2, metavar=("METHOD", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        measure(*options.measure)
         return
     with tempfile.TemporaryDirectory() as folder:
         many, few = Path(folder) / "many", Path(folder) / "few"
-        make_store(many, given.rollouts, given.turns)
-        make_store(few, given.tokenized, given.turns)
+        make_store(many, options.rollouts, options.turns)
+        make_store(few, options.tokenized, options.turns)
         size = sum(file.stat().st_size for file in many.rglob("*.jsonl"))
-        print(f"{given.rollouts} rollouts, {2 + 2 * given.turns} messages each, {size / given.rollouts / 1000:.1f} KB each")
-        found: dict[str, list[tuple[float, float]]] = {}
-        for _ in range(given.rounds):
-            for way in given.only.split(","):
-                found.setdefault(way, []).append(run(way, few if way in TOKENIZED else many))
-    compare({way: (median(speed for speed, _ in runs), median(memory for _, memory in runs)) for way, runs in found.items()})
+        print(f"{options.rollouts} rollouts, {2 + 2 * options.turns} messages each, {size / options.rollouts / 1000:.1f} KB each")
+        results: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(options.rounds):
+            for method in options.only.split(","):
+                results.setdefault(method, []).append(run(method, few if method in TOKENIZED else many))
+    compare(
+        {method: (median(speed for speed, _ in runs), median(memory for _, memory in runs)) for method, runs in results.items()}
+    )
 
 
-def run(way: str, folder: Path) -> tuple[float, float]:
-    """(rollouts a CPU second, MB) of one way."""
-    found = in_a_process(way, folder)
-    seconds, cpu = found.get("alone_s", found["seconds"]), found.get("alone_cpu_s", found["cpu_s"])
-    speed = found["rows"] / cpu
+def run(method: str, folder: Path) -> tuple[float, float]:
+    """Return rollouts per CPU second, and the memory in MB, of one method."""
+    figures = in_a_process(method, folder)
+    seconds, cpu = figures.get("alone_s", figures["seconds"]), figures.get("alone_cpu_s", figures["cpu_s"])
+    speed = figures["rows"] / cpu
     print(
-        f"{way:16} {found['rows'] / seconds:7.0f} rollouts/s  {speed:7.0f} per CPU second  +{found['memory_mb']:5.0f} MB",
+        f"{method:16} {figures['rows'] / seconds:7.0f} rollouts/s  {speed:7.0f} per CPU second  +{figures['memory_mb']:5.0f} MB",
         flush=True,
     )
-    return speed, found["memory_mb"]
+    return speed, figures["memory_mb"]
 
 
 def compare(medians: dict[str, tuple[float, float]]) -> None:

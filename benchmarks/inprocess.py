@@ -1,14 +1,14 @@
-"""What an environment of this process costs beside the same one on a server of this machine.
+"""Cost of an environment in this process, beside the same environment on a server of this machine.
 
     python benchmarks/inprocess.py [CALLS]
 
-Calls of one tool and whole episodes (reset, one step, end) of the tests' `echo`: over HTTP with the client's own transport and
-with httpx, and in this process. The ways are measured in turn, five times; each figure is the median. The CPU is the user and
-system time of this process and, over HTTP, of the server's (Linux alone tells that).
+Calls of one tool, and complete episodes (reset, one step, end) of the tests' environment `echo`: over HTTP with the client's own
+transport, over HTTP with httpx, and in this process. The three take turns, five times; each figure is the median. CPU is the user
+and system time of this process and, over HTTP, of the server process (measured on Linux only).
 
-On 2 cores, nothing else running, Python 3.11, openreward 0.1.167:
+Results on 2 idle cores, Python 3.11, openreward 0.1.167:
 
-                                        a second   CPU: client    server  together
+                                      per second   CPU: client    server  together
     calls, 1 at once      in process    14.1 times fast's, 15.7 times less CPU
     calls, 16 at once     fast               991        114 us  1,025 us  1,144 us
                           httpx              671      1,484 us    875 us  2,337 us
@@ -17,8 +17,7 @@ On 2 cores, nothing else running, Python 3.11, openreward 0.1.167:
                           httpx              118      6,653 us  4,500 us 11,061 us
                           in process         747      1,338 us         -  1,338 us    3.6 times fast's, 4.3 times less CPU
 
-An episode makes an environment, asks it for its prompt and closes it, each with a hop to a
-thread, as the SDK's server does.
+An episode constructs an environment, asks for its prompt and closes it, each in a worker thread, as the SDK's server does.
 """
 
 from __future__ import annotations
@@ -39,9 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
 
 from environments import Echo
 
-from openreward_gym import serve
-from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.protocol.client import Client
+from openreward_gym import Client, OpenRewardEnv, serve
 
 ROUNDS = 5
 TEXT = {"text": "x" * 200}
@@ -54,11 +51,11 @@ class Cost(NamedTuple):
 
 
 servers: list[int] = []
-"""The process of the server, while there is one."""
+"""Process ids of running servers."""
 
 
 def used() -> tuple[float, float]:
-    """Seconds of CPU that this process and the server have used."""
+    """Return the CPU seconds used by this process and by the servers."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     ticks = 0
     for pid in servers:
@@ -68,7 +65,7 @@ def used() -> tuple[float, float]:
 
 
 async def measured(count: int, work: Awaitable[None]) -> Cost:
-    """How many a second, and the CPU time of both processes for one."""
+    """Return the rate per second, and the CPU time of each process per unit of work."""
     before, began = used(), time.perf_counter()
     await work
     took_s, after = time.perf_counter() - began, used()
@@ -77,7 +74,7 @@ async def measured(count: int, work: Awaitable[None]) -> Cost:
 
 
 async def calls(sessions: int, count: int, base_url: str, transport: Any) -> Cost:
-    """`count` calls, shared by sessions that play at the same time."""
+    """Measure `count` calls, shared by concurrent sessions."""
     async with Client(base_url, transport=transport) as client:
         opened = [client.environment("echo").session(split="train", index=0) for _ in range(sessions)]
         await asyncio.gather(*[session.open() for session in opened])
@@ -96,7 +93,7 @@ async def calls(sessions: int, count: int, base_url: str, transport: Any) -> Cos
 
 
 async def episodes(count: int, **where: Any) -> Cost:
-    """`count` episodes of one step, one after the other."""
+    """Measure `count` episodes of one step, one after the other."""
     env = OpenRewardEnv(**where)
 
     async def play(number: int) -> None:
@@ -113,41 +110,41 @@ async def episodes(count: int, **where: Any) -> Cost:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "calls", nargs="?", type=int, default=400, help="calls over HTTP a measurement; in process ten times as many"
+        "calls", nargs="?", type=int, default=400, help="calls over HTTP per measurement; ten times as many in process"
     )
     count = parser.parse_args().calls
     host = serve.in_process(Echo)
     server = serve.local(Echo)
     with server as url:
         servers.append(server.pid or os.getpid())
-        far: dict[str, Any] = {"environment": "echo", "base_url": url}
-        ways: dict[str, dict[str, Callable[[], Awaitable[Cost]]]] = {}
+        remote: dict[str, Any] = {"environment": "echo", "base_url": url}
+        transports: dict[str, dict[str, Callable[[], Awaitable[Cost]]]] = {}
         for sessions in (1, 16):
-            ways[f"calls, {sessions} at once"] = {
+            transports[f"calls, {sessions} at once"] = {
                 "fast": lambda n=sessions: calls(n, count, url, "fast"),  # type: ignore[misc]
                 "httpx": lambda n=sessions: calls(n, count, url, "httpx"),  # type: ignore[misc]
                 "in process": lambda n=sessions: calls(n, count * 10, host.base_url, host),  # type: ignore[misc]
             }
-        ways["episodes of one step"] = {
-            "fast": lambda: episodes(count // 5, **far, transport="fast"),
-            "httpx": lambda: episodes(count // 5, **far, transport="httpx"),
+        transports["episodes of one step"] = {
+            "fast": lambda: episodes(count // 5, **remote, transport="fast"),
+            "httpx": lambda: episodes(count // 5, **remote, transport="httpx"),
             "in process": lambda: episodes(count, environment=Echo),
         }
         print(f"{platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
-        print(f"{'':38}{'a second':>10}{'CPU: client':>14}{'server':>10}{'together':>10}")
-        for what, by_way in ways.items():
-            costs: dict[str, list[Cost]] = {way: [] for way in by_way}
+        print(f"{'':38}{'per second':>10}{'CPU: client':>14}{'server':>10}{'together':>10}")
+        for workload, measurements in transports.items():
+            costs: dict[str, list[Cost]] = {transport: [] for transport in measurements}
             for _ in range(ROUNDS):
-                for way, measure in by_way.items():
-                    costs[way].append(asyncio.run(_awaited(measure)))
-            for way, found in costs.items():
-                per_s, client_us, server_us = (statistics.median(column) for column in zip(*found, strict=True))
-                both_us = statistics.median(cost.client_us + cost.server_us for cost in found)
-                print(f"{what:24}{way:14}{per_s:>10,.0f}{client_us:>11,.0f} us{server_us:>7,.0f} us{both_us:>7,.0f} us")
+                for transport, measure in measurements.items():
+                    costs[transport].append(asyncio.run(_awaited(measure)))
+            for transport, repeated in costs.items():
+                per_s, client_us, server_us = (statistics.median(column) for column in zip(*repeated, strict=True))
+                both_us = statistics.median(cost.client_us + cost.server_us for cost in repeated)
+                print(f"{workload:24}{transport:14}{per_s:>10,.0f}{client_us:>11,.0f} us{server_us:>7,.0f} us{both_us:>7,.0f} us")
             pairs = list(zip(costs["in process"], costs["fast"], strict=True))
             faster = statistics.median(here.per_s / there.per_s for here, there in pairs)
             cheaper = statistics.median((there.client_us + there.server_us) / here.client_us for here, there in pairs)
-            print(f"{'':24}in process against fast: {faster:.1f} times as many a second, {cheaper:.1f} times less CPU\n")
+            print(f"{'':24}in process against fast: {faster:.1f} times the rate, {cheaper:.1f} times less CPU\n")
 
 
 async def _awaited(measure: Callable[[], Awaitable[Cost]]) -> Cost:

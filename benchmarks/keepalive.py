@@ -1,10 +1,10 @@
-"""What a thousand idle sessions cost their client, pinged every 10 s.
+"""CPU share of a client with a thousand idle sessions that are pinged every 10 s.
 
     python benchmarks/keepalive.py [SESSIONS] [SECONDS]
 
-The CPU time of the client's process as a share of one core: of the keeper alone (its pings do nothing); then, over each
-transport, of the pings alone (as many requests, sent evenly by a plain loop), and of the real thing. The server runs in a process
-of its own.
+The CPU time of the client's process as a share of one core: the scheduler alone (with pings that do nothing); then, over each
+transport, the pings alone (the same number of requests, sent evenly by a loop), and scheduler and pings together. The server runs
+in a separate process.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
 
 from fault_server import FaultServer
 
-from openreward_gym.protocol.client import Client
+from openreward_gym import Client
+from openreward_gym.protocol import Session
 from openreward_gym.protocol.keepalive import KeepAlive
 from openreward_gym.protocol.loop import background_loop
-from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import TRANSPORTS
 
 INTERVAL_S = 10.0
@@ -47,7 +47,7 @@ class Idle:
 
 
 async def measured(seconds: float) -> float:
-    """The share of one core that this process uses while it waits, in percent."""
+    """Return the share of one core that this process uses while it waits, in percent."""
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     await asyncio.sleep(seconds)
     after = resource.getrusage(resource.RUSAGE_SELF)
@@ -55,19 +55,19 @@ async def measured(seconds: float) -> float:
     return 100.0 * used / (time.perf_counter() - began)
 
 
-async def keeper_alone(count: int, seconds: float) -> float:
+async def scheduler_alone(count: int, seconds: float) -> float:
     sessions = [Idle() for _ in range(count)]
-    keeper = KeepAlive.on(background_loop(), INTERVAL_S)
+    scheduler = KeepAlive(background_loop(), INTERVAL_S)
     for session in sessions:
-        keeper.add(session)
+        scheduler.add(session)
     share = await measured(seconds)
     for session in sessions:
-        keeper.discard(session)
+        scheduler.discard(session)
     return share
 
 
 async def in_turn(sessions: list[Session], ping: Callable[[Session], Coroutine[Any, Any, None]], seconds: float) -> float:
-    """Pings as evenly as the keeper's, from a plain loop."""
+    """Ping the sessions in turn from a loop, as evenly as the scheduler does, and return the CPU share."""
 
     async def turn() -> None:
         due = time.perf_counter()
@@ -101,7 +101,7 @@ async def main(count: int, seconds: float, url: str) -> None:
         f"Python {platform.python_version()}, httpx {httpx.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
     print(f"{count} sessions, pinged every {INTERVAL_S:g} s, over {seconds:g} s; {versions}")
-    print(f"keeper alone, pings that do nothing   {await keeper_alone(count, seconds):6.2f} % of a core")
+    print(f"scheduler alone, pings that do nothing {await scheduler_alone(count, seconds):6.2f} % of a core")
     for transport in TRANSPORTS:
         await over(transport, count, seconds, url)
 
@@ -113,22 +113,22 @@ async def over(transport: str, count: int, seconds: float, url: str) -> None:
         for start in range(0, count, 50):
             await asyncio.gather(*[session.open() for session in sessions[start : start + 50]])
         share = await in_turn(sessions, lambda session: session.ping(), seconds)
-        print(f"pings alone, from a plain loop        {share:6.2f} % of a core")
-        keeper = KeepAlive.on(background_loop(), INTERVAL_S)
+        print(f"pings alone, from a loop              {share:6.2f} % of a core")
+        scheduler = KeepAlive(background_loop(), INTERVAL_S)
         for session in sessions:
-            keeper.add(session)
-        print(f"keeper and pings                      {await measured(seconds):6.2f} % of a core")
+            scheduler.add(session)
+        print(f"scheduler and pings                   {await measured(seconds):6.2f} % of a core")
         for session in sessions:
-            keeper.discard(session)
+            scheduler.discard(session)
         began = time.perf_counter()
-    print(f"deleting all of them                  {time.perf_counter() - began:6.2f} s")
+    print(f"deleting all sessions                 {time.perf_counter() - began:6.2f} s")
 
 
 if __name__ == "__main__":
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(there,))
     process.start()
-    given = [*sys.argv[1:], *["1000", "20"][len(sys.argv) - 1 :]]
-    asyncio.run(main(int(given[0]), float(given[1]), here.recv()))
+    arguments = [*sys.argv[1:], *["1000", "20"][len(sys.argv) - 1 :]]
+    asyncio.run(main(int(arguments[0]), float(arguments[1]), here.recv()))
     here.send("stop")
     process.join()

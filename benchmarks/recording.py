@@ -1,11 +1,11 @@
-"""What `RecordRollouts` adds to a step.
+"""Time that `RecordRollouts` adds to a step.
 
     python benchmarks/recording.py [--episodes 40] [--steps 20]
 
-The same episodes with and without the recorder, in turn, against the SDK's server on loopback; medians of the seconds an
-episode takes (its reset excluded, its end and the writing of the record included), divided by its steps.
+The same episodes with and without the recorder take turns, against the SDK's server on the loopback interface. Each figure is the
+median duration of an episode (without its reset, with its end and the writing of the record), divided by its steps.
 
-Seen on 2 cores, nothing else running, Python 3.11: 1.997 ms a step without the recorder, 2.075 ms with it: 3.9 %.
+Results on 2 idle cores, Python 3.11: 1.997 ms per step without the recorder, 2.075 ms with it, 3.9 % more.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from openreward_gym import serve
-from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.store.store import RolloutStore
+from openreward_gym import OpenRewardEnv, serve
+from openreward_gym.store import RolloutStore
 from openreward_gym.wrappers import RecordRollouts
 
 CALL = {"name": "bash", "arguments": {"command": "ls -l /"}}
 
 
 def play(env: Any, steps: int) -> float:
-    """Seconds of an episode of `steps` steps."""
+    """Return the seconds that an episode of `steps` steps takes."""
     env.reset(seed=0)
     begun = time.perf_counter()
     for _ in range(steps - 1):
@@ -43,22 +42,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=40)
     parser.add_argument("--steps", type=int, default=20)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with serve.local(["ctf"]) as url, tempfile.TemporaryDirectory() as folder, RolloutStore(Path(folder) / "run") as store:
         plain = OpenRewardEnv("ctf", base_url=url)
         recorded = RecordRollouts(OpenRewardEnv("ctf", base_url=url), store)
         seconds: dict[str, list[float]] = {"plain": [], "recorded": []}
-        for _ in range(given.episodes):
-            seconds["plain"].append(play(plain, given.steps) / given.steps)
-            seconds["recorded"].append(play(recorded, given.steps) / given.steps)
+        for _ in range(options.episodes):
+            seconds["plain"].append(play(plain, options.steps) / options.steps)
+            seconds["recorded"].append(play(recorded, options.steps) / options.steps)
         plain.close()
         recorded.close()
-        assert len(store) == given.episodes
-    print(f"{platform.machine()}, Python {platform.python_version()}, {given.episodes} episodes of {given.steps} steps")
+        assert len(store) == options.episodes
+    print(f"{platform.machine()}, Python {platform.python_version()}, {options.episodes} episodes of {options.steps} steps")
     for name, values in seconds.items():
-        print(
-            f"{name:9} {1e3 * min(values):7.3f} {1e3 * median(values):7.3f} {1e3 * max(values):7.3f} ms a step (min, median, max)"
-        )
+        low, middle, high = (1e3 * function(values) for function in (min, median, max))
+        print(f"{name:9} {low:7.3f} {middle:7.3f} {high:7.3f} ms per step (min, median, max)")
     print(f"the recorder adds {100 * (median(seconds['recorded']) / median(seconds['plain']) - 1):.1f} %")
 
 

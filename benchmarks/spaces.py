@@ -1,10 +1,10 @@
-"""What one sample, one check and one batch of the spaces cost.
+"""Duration of one sample, one check and one batch of the spaces.
 
     python benchmarks/spaces.py
 
-On 2 shared cores (Xeon, 2.5 GHz), Python 3.11, Gymnasium 1.4, best of five means:
+Results on 2 shared cores (Xeon, 2.5 GHz), Python 3.11, Gymnasium 1.4, the best of five means:
 
-    a call of a tool with           sample    contains   validate
+    a call of a tool that takes     sample    contains   validate
     one string                       31 us      1.3 us      15 us
     five arguments                   61 us      1.3 us      26 us
     a tree (recursive, patterns)     92 us      1.4 us      87 us
@@ -47,14 +47,14 @@ RECURSIVE = ToolSpec("draw", "", Node.model_json_schema())
 
 
 def microseconds(action: Callable[[], Any], number: int) -> float:
-    """The best of five means, in microseconds a call."""
+    """Return the best of five mean durations per call, in microseconds."""
     action()
     return min(timeit.repeat(action, number=number, repeat=5)) / number * 1e6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--number", type=int, default=2_000, help="calls a measurement")
+    parser.add_argument("--number", type=int, default=2_000, help="calls per measurement")
     number = parser.parse_args().number
     for name, tool in {"one string": SMALL, "five arguments": TYPICAL, "a tree": RECURSIVE}.items():
         space = ToolCallSpace([tool], seed=0)

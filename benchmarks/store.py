@@ -1,9 +1,9 @@
-"""The store at 100,000 rollouts (1.6 GB): opening, one record, memory, appending.
+"""The store at 100,000 rollouts (1.6 GB): opening, reading one record, memory, appending.
 
     python benchmarks/store.py [--rollouts 100000] [--kilobytes 16]
 
-Writes to a temporary folder and deletes it. Each figure is the median of five; reading is measured in a process of its
-own, so that its peak memory is its own.
+It writes to a temporary folder and deletes it. Each figure is the median of five measurements. A separate process measures
+reading, so that its peak memory does not include the writer's.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from openreward_gym.store.store import RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Rollout, TextBlock, ToolCall, ToolMessage, UserMessage
 
 REPEATS = 5
 
 
 def example(number: int, kilobytes: int) -> Rollout:
-    """An episode of eight turns, about `kilobytes` long."""
+    """Return a rollout of eight turns and about `kilobytes` KB."""
     text = f"{number} " + "The quick brown fox jumps over the lazy dog. " * (kilobytes * 1024 // 16 // 45)
     messages: list[Message] = [UserMessage(text, origin="given")]
     for turn in range(7):
@@ -40,7 +40,7 @@ def example(number: int, kilobytes: int) -> Rollout:
 
 
 def fill(path: Path, rollouts: int, kilobytes: int) -> None:
-    """Write the run; most lines are copies with an id of their own, as writing is not what is measured here."""
+    """Write the run. Most lines are copies with new ids, because this step is not measured."""
     with RolloutStore(path, fsync="never") as store:
         for number in range(1000):
             store.append(example(number, kilobytes))
@@ -69,30 +69,30 @@ def show(name: str, times: list[float], unit: str = "s", scale: float = 1.0) -> 
 
 
 def peak_mib() -> float:
-    """This process's own peak: getrusage's would be its parent's, where that was larger."""
+    """Return the peak memory of this process in MiB. The figure of getrusage would include the parent's peak."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
 
 def read(path: Path) -> None:
-    """What a reader does; run in a process of its own."""
+    """Measure reading. Called in a separate process."""
     before = peak_mib()
-    show("opening: every line found", timed(lambda: len(RolloutStore(path))))
+    show("opening: locating all lines", timed(lambda: len(RolloutStore(path))))
     store = RolloutStore(path)
     count = len(store)
-    pick = random.Random(3)
-    one = timed(lambda: store[pick.randrange(count)], 500)
+    rng = random.Random(3)
+    one = timed(lambda: store[rng.randrange(count)], 500)
     show("one record, at random", one, "ms", 1000)
-    by_id = pick.sample(range(count // 4), min(500, count // 4))
-    show("finding all ids, and one record by id", timed(lambda: RolloutStore(path).get(f"{by_id[0]:036d}"), 3))
+    by_id = rng.sample(range(count // 4), min(500, count // 4))
+    show("reading all ids, and one record by id", timed(lambda: RolloutStore(path).get(f"{by_id[0]:036d}"), 3))
     store.get(f"{by_id[0]:036d}")
-    show("one record by id, afterwards", timed(lambda: store.get(f"{pick.choice(by_id):036d}"), 500), "ms", 1000)
-    show("looking again (nothing new)", timed(store.refresh, 100), "ms", 1000)
+    show("one record by id, ids known", timed(lambda: store.get(f"{rng.choice(by_id):036d}"), 500), "ms", 1000)
+    show("refresh (nothing new)", timed(store.refresh, 100), "ms", 1000)
     began = time.perf_counter()
     total = sum(1 for _ in store)
     seconds = time.perf_counter() - began
-    print(f"| parsing all of it, in order | {seconds:.3g} s | {total / seconds:,.0f} rollouts/s |")
-    print(f"| peak memory, above the imports' {before:.0f} MiB | {peak_mib() - before:.0f} MiB | {peak_mib():.0f} MiB in all |")
+    print(f"| parsing all records, in order | {seconds:.3g} s | {total / seconds:,.0f} rollouts/s |")
+    print(f"| peak memory above the imports' {before:.0f} MiB | {peak_mib() - before:.0f} MiB | {peak_mib():.0f} MiB in total |")
 
 
 def main() -> None:
@@ -111,7 +111,7 @@ def main() -> None:
         print(
             f"{arguments.rollouts:,} rollouts, {size / 1e9:.2f} GB, {os.cpu_count()} cores, Python {platform.python_version()}\n"
         )
-        print("| what | median | min - max |\n|---|---|---|")
+        print("| operation | median | min - max |\n|---|---|---|")
         sys.stdout.flush()
         subprocess.run([sys.executable, __file__, "--read", str(path)], check=True)
         rollout = example(0, arguments.kilobytes)

@@ -1,10 +1,10 @@
-"""What the sync face costs: a call of the protocol, `astep` and `step` of one env, side by side.
+"""Cost of the sync interface: a call of the protocol, `astep` and `step` of one env, side by side.
 
     python benchmarks/sync_step.py [STEPS] [RUNS]
 
 The server is the cheap one of wire_server.py. The three take turns in short rounds on one background event loop; each figure is
-the median time of one call or step, in microseconds, over the rounds. `step` minus `call` is what Gymnasium's face adds: the
-episode's record (`astep` minus `call`) and the hop to the event loop's thread and back (`step` minus `astep`).
+the median time of one call or step over the rounds, in microseconds. `step` minus `call` is the cost of Gymnasium's interface:
+the episode's bookkeeping (`astep` minus `call`), and the way to the event loop's thread and back (`step` minus `astep`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from wire import serving
 
-from openreward_gym.envs.env import OpenRewardEnv
+from openreward_gym import OpenRewardEnv
 from openreward_gym.protocol.loop import run
 
 ROUND = 100
@@ -27,7 +27,7 @@ ACTION = {"name": "echo", "arguments": ARGUMENTS}
 
 
 async def calls(session: Any) -> float:
-    """Seconds a call of the protocol takes."""
+    """Return the mean duration of a call of the protocol, in seconds."""
     began = time.perf_counter()
     for _ in range(ROUND):
         await session.call("echo", ARGUMENTS)
@@ -54,16 +54,16 @@ def main(rounds: int, runs: int) -> None:
         for _ in range(runs):
             env = OpenRewardEnv("echo", base_url=url, task_index=0)
             env.reset()
-            found: dict[str, list[float]] = {"call": [], "astep": [], "step": []}
+            times: dict[str, list[float]] = {"call": [], "astep": [], "step": []}
             for _ in range(rounds):
-                found["call"].append(run(calls(env._bound.session)))
-                found["astep"].append(run(async_steps(env)))
-                found["step"].append(steps(env))
+                times["call"].append(run(calls(env._holder.session)))
+                times["astep"].append(run(async_steps(env)))
+                times["step"].append(steps(env))
             env.close()
-            call, astep, step = (statistics.median(found[name]) * 1e6 for name in ("call", "astep", "step"))
+            call, astep, step = (statistics.median(times[name]) * 1e6 for name in ("call", "astep", "step"))
             print(f"call {call:6.1f} us   astep {astep:6.1f} us   step {step:6.1f} us   step - call {step - call:6.1f} us")
 
 
 if __name__ == "__main__":
-    given = [*sys.argv[1:], *["3000", "5"][len(sys.argv) - 1 :]]
-    main(int(given[0]) // ROUND, int(given[1]))
+    arguments = [*sys.argv[1:], *["3000", "5"][len(sys.argv) - 1 :]]
+    main(int(arguments[0]) // ROUND, int(arguments[1]))

@@ -1,18 +1,19 @@
-"""What partial batches, one process and sessions opened ahead are worth, against a real server on this machine.
+"""Gains of partial batches, of one process for all sessions, and of sessions opened in advance, with a real server.
 
     python benchmarks/vector.py tail --num-envs 64
     python benchmarks/vector.py memory --num-envs 256
     python benchmarks/vector.py prefetch --num-envs 4
 
-On 2 cores, nothing else running, Python 3.11, Gymnasium 1.4:
+Results on 2 idle cores, Python 3.11, Gymnasium 1.4:
 
-    64 sessions, steps of 0.5 s in the median      recv 68.0 steps/s, step 7.1, AsyncVectorEnv 7.2: 9.4 times as fast
-    memory of 256 sessions    171 MB (the sessions 19 of them), AsyncVectorEnv 3,351 MB: 19.6 times as much
-    episodes of 0.1 s, set-up 1 s, 1 session       0.9 episodes/s without prefetch, 9.6 with 20 sessions ahead; ideal 10
-    the same, 2 sessions                           1.8 without, 18.9 with 40 ahead; ideal 20
+    64 sessions, median step 0.5 s                 recv 68.0 steps/s, step 7.1, AsyncVectorEnv 7.2: 9.4 times as fast
+    memory of 256 sessions    171 MB (19 MB for the sessions), AsyncVectorEnv 3,351 MB: 19.6 times as much
+    episodes of 0.1 s, set-up 1 s, 1 session       0.9 episodes/s without prefetch, 9.6 with 20 sessions in advance; ideal 10
+    the same, 2 sessions                           1.8 without, 18.9 with 40 in advance; ideal 20
 
-Steps of 0.1 s that end no episode reach 0.97 (1 session) and 0.95 (2) of the ideal: the messages' own time. Prefetch reaches
-0.99 of that. With more sessions the server, which spends some 2 ms of a core on a message, is what limits.
+Steps of 0.1 s that do not end the episode reach 0.97 (1 session) and 0.95 (2 sessions) of the ideal rate; messages take the rest
+of the time. Prefetch reaches 0.99 of that. With more sessions the server is the bottleneck: it spends about 2 ms of a core per
+message.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Seconds(BaseModel):
 
 
 class Slow(Environment):  # type: ignore[misc]
-    """Takes as long as it is told: to be set up, and to answer."""
+    """An environment whose set-up and answers take configurable times."""
 
     @classmethod
     def list_splits(cls) -> list[str]:
@@ -60,19 +61,19 @@ class Slow(Environment):  # type: ignore[misc]
 
     @tool  # type: ignore[untyped-decorator]
     async def work(self, params: Seconds) -> wire.ToolOutput:
-        """Takes a while, and brings two kilobytes."""
+        """Wait, then return two kilobytes."""
         await asyncio.sleep(params.seconds)
         return wire.ToolOutput(blocks=[wire.TextBlock(text="x" * 2048)])
 
     @tool  # type: ignore[untyped-decorator]
     async def finish(self, params: Seconds) -> wire.ToolOutput:
-        """Takes a while, and ends the episode."""
+        """Wait, then end the episode."""
         await asyncio.sleep(params.seconds)
         return wire.ToolOutput(blocks=[wire.TextBlock(text="over")], reward=1.0, finished=True)
 
 
 class SlowToSetUp(Slow):
-    """Tasks that take a second to be set up."""
+    """An environment whose tasks take a second to set up."""
 
     @classmethod
     def list_tasks(cls, split: str) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def work(seconds: float) -> dict[str, Any]:
 
 
 def durations(rng: np.random.Generator, n: int) -> list[float]:
-    """Heavy-tailed step times in seconds."""
+    """Draw heavy-tailed step durations in seconds."""
     return [float(s) for s in np.minimum(MEDIAN_S * rng.lognormal(0.0, SIGMA, n), LONGEST_S)]
 
 
@@ -106,7 +107,7 @@ def barrier_rate(envs: Any, rounds: int) -> float:
 
 
 def partial_rate(envs: OpenRewardVectorEnv, steps: int) -> float:
-    """Steps a second of envs that each get the next action as soon as they can take one."""
+    """Return steps per second when each env gets its next action as soon as it is free."""
     rng = np.random.default_rng(0)
     envs.reset(seed=0)
     begun = time.perf_counter()
@@ -132,12 +133,12 @@ def tail(url: str, n: int) -> None:
 
 
 def children(pid: int) -> list[int]:
-    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [pid, *(inner for child in found for inner in children(child))]
+    direct = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [pid, *(inner for child in direct for inner in children(child))]
 
 
 def megabytes(pids: list[int]) -> float:
-    """Memory of some processes, what they share counted once (proportional set size)."""
+    """Return the memory of processes in MB; shared pages count once (proportional set size)."""
     lines = [line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
@@ -159,7 +160,7 @@ def memory(url: str, n: int) -> None:
 
 
 def steps_rate(envs: OpenRewardVectorEnv, tool: str, seconds: float) -> float:
-    """Steps of EPISODE_S a second: episodes, where the tool ends them."""
+    """Return steps of EPISODE_S per second; with a tool that ends the episode, episodes per second."""
     action = {"name": tool, "arguments": {"seconds": EPISODE_S}}
     envs.send([action] * envs.num_envs)
     begun, ended = time.perf_counter(), 0
@@ -173,11 +174,11 @@ def steps_rate(envs: OpenRewardVectorEnv, tool: str, seconds: float) -> float:
 def prefetch(url: str, n: int) -> None:
     ahead = round(2 * n * SETUP_S / EPISODE_S)
     ideal = n / EPISODE_S
-    print(f"set-up and messages free:        {ideal:6.1f} episodes/s")
+    print(f"ideal, set-up and messages free: {ideal:6.1f} episodes/s")
     with OpenRewardVectorEnv(n, environment="slow", base_url=url) as envs:
         envs.reset(seed=0)
         steps = steps_rate(envs, "work", 10.0)
-    print(f"steps that end no episode:       {steps:6.1f} a second, {steps / ideal:.2f} of that: the messages' share")
+    print(f"steps within an episode:         {steps:6.1f} per second, {steps / ideal:.2f} of the ideal: the cost of messages")
     for environment, depth in (("slow", 0), ("slow", ahead), ("slowtosetup", 0), ("slowtosetup", ahead)):
         with OpenRewardVectorEnv(
             n, environment=environment, base_url=url, prefetch=depth, share_tasks=True, autoreset_mode="SAME_STEP"
@@ -188,18 +189,18 @@ def prefetch(url: str, n: int) -> None:
             rate = steps_rate(envs, "finish", 10.0)
             setup_s = SETUP_S if environment == "slowtosetup" else 0.0
             print(
-                f"set-up {setup_s:.0f} s, prefetch={depth:3}: {rate:6.1f} episodes/s, {rate / ideal:.2f} of the first, "
-                f"{rate / steps:.2f} of the second"
+                f"set-up {setup_s:.0f} s, prefetch={depth:3}: {rate:6.1f} episodes/s, {rate / ideal:.2f} of the ideal, "
+                f"{rate / steps:.2f} of the steps"
             )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tail", "memory", "prefetch"])
+    parser.add_argument("measurement", choices=["tail", "memory", "prefetch"])
     parser.add_argument("--num-envs", type=int, default=16)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with openreward_gym.serve.local([Slow, SlowToSetUp]) as url:
-        {"tail": tail, "memory": memory, "prefetch": prefetch}[given.what](url, given.num_envs)
+        {"tail": tail, "memory": memory, "prefetch": prefetch}[options.measurement](url, options.num_envs)
 
 
 if __name__ == "__main__":

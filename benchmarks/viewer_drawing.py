@@ -1,4 +1,4 @@
-"""The viewer's page in a Chromium: how long it is from a click or an address to what was asked for being there to see."""
+"""The viewer's page in Chromium: the time from a click or an address until the requested content is visible."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page, sync_playwright
 from viewer_http import quantiles_ms
 
-# The frame after the one in which it is there: by then it has been drawn.
+# Waits for the frame after the one in which the content exists: by then it has been drawn.
 _SEEN = """([selector, text]) => new Promise((done) => {
     const look = () => {
         const found = [...document.querySelectorAll(selector)].some((node) => !text || node.value === text || node.textContent.includes(text));
@@ -18,7 +18,7 @@ _SEEN = """([selector, text]) => new Promise((done) => {
 
 
 def draw(address: str, chromium: str, steps: int) -> None:
-    """Print p50 and p95 of opening the page, moving by step, opening samples, charts."""
+    """Print p50 and p95 of opening the page, changing the step, opening samples, and charts."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"])
         page = browser.new_page(viewport={"width": 1280, "height": 800})
@@ -32,14 +32,14 @@ def draw(address: str, chromium: str, steps: int) -> None:
             seen(".row")
 
         def step(number: int) -> None:
-            wanted = number * 41 % steps
-            _go(page, f"#/rollouts?run=run&step={wanted}")
-            seen(".group", f"g{wanted * 25}")
+            target = number * 41 % steps
+            _go(page, f"#/rollouts?run=run&step={target}")
+            seen(".group", f"g{target * 25}")
 
         def sample(number: int) -> None:
-            wanted = number * 41 % steps
-            identity = f"r{wanted * 100 + number % 100}"
-            _go(page, f"#/rollouts?run=run&step={wanted}&group=g{(wanted * 100 + number % 100) // 4}&sample={identity}")
+            target = number * 41 % steps
+            identity = f"r{target * 100 + number % 100}"
+            _go(page, f"#/rollouts?run=run&step={target}&group=g{(target * 100 + number % 100) // 4}&sample={identity}")
             seen(".sample .body", f"{identity[1:]} 7 ")
 
         def charts(number: int) -> None:

@@ -1,4 +1,4 @@
-"""The viewer's answers as a browser gets them: `openreward-gym view` in a process of its own, over loopback."""
+"""The viewer's answers as a browser receives them: `openreward-gym view` in a separate process, over the loopback interface."""
 
 from __future__ import annotations
 
@@ -16,72 +16,73 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 TIMES, SECONDS, FEWEST = 200, 6.0, 5
-"""A question is asked so often, or for so long, but not less often than that."""
+"""A request is repeated TIMES times or for SECONDS, whichever is shorter, but at least FEWEST times."""
 
 
 class Browser:
-    """One kept connection, as a browser has it."""
+    """A client with one persistent connection, like a browser's."""
 
     def __init__(self, address: str) -> None:
         self._connection = http.client.HTTPConnection(address, timeout=120)
         self.etag = ""
         self.sent = 0
 
-    def get(self, path: str, *, known: str = "", **asked: object) -> bytes:
-        """What the server says.
+    def get(self, path: str, *, known: str = "", **query: object) -> bytes:
+        """Return the body of the answer.
 
         Raises:
-            AssertionError: It refuses.
+            AssertionError: The status is not 200 (or 304 for a `known` ETag).
         """
-        self._connection.request("GET", f"{path}?{urlencode(asked)}", headers={"If-None-Match": known} if known else {})
+        self._connection.request("GET", f"{path}?{urlencode(query)}", headers={"If-None-Match": known} if known else {})
         answer = self._connection.getresponse()
         body = answer.read()
-        assert answer.status == (304 if known else 200), (answer.status, path, asked, body[:200])
+        assert answer.status == (304 if known else 200), (answer.status, path, query, body[:200])
         self.etag, self.sent = answer.headers.get("ETag", ""), len(body)
         return body
 
 
 @contextmanager
 def served(run: Path) -> Iterator[str]:
-    """`openreward-gym view` of this run with an index of its own; gives host and port."""
+    """Run `openreward-gym view` for a run with a new index; yield host and port."""
     with tempfile.TemporaryDirectory() as home:
         command = [sys.executable, "-m", "openreward_gym.cli", "view", str(run), "--port", "0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "HOME": home}) as process:
             try:
                 assert process.stdout is not None
-                said = process.stdout.readline()
-                found = re.search(r"http://([^/]+)/", said)
-                assert found, said
-                yield found[1]
+                line = process.stdout.readline()
+                address = re.search(r"http://([^/]+)/", line)
+                assert address, line
+                yield address[1]
             finally:
                 process.terminate()
 
 
 def quantiles_ms(act: Callable[[int], object]) -> tuple[float, float, int]:
-    """(p50, p95) milliseconds of `act(0)`, `act(1)`, ..., and how many there were."""
-    found: list[float] = []
+    """Return p50 and p95 of `act(0)`, `act(1)`, ... in milliseconds, and the number of measurements."""
+    durations: list[float] = []
     end = time.perf_counter() + SECONDS
-    while len(found) < FEWEST or (len(found) < TIMES and time.perf_counter() < end):
+    while len(durations) < FEWEST or (len(durations) < TIMES and time.perf_counter() < end):
         begun = time.perf_counter()
-        act(len(found))
-        found.append((time.perf_counter() - begun) * 1000)
-    found.sort()
-    return found[len(found) // 2], found[min(len(found) - 1, int(len(found) * 0.95))], len(found)
+        act(len(durations))
+        durations.append((time.perf_counter() - begun) * 1000)
+    durations.sort()
+    count = len(durations)
+    return durations[count // 2], durations[min(count - 1, int(count * 0.95))], count
 
 
 def measure(run: Path, rollouts: int, per_step: int, chromium: str | None) -> None:
-    """Print p50 and p95 of every question that the page asks; with a Chromium, how long its pages take to be drawn."""
+    """Print p50 and p95 of each request of the page and, with a Chromium, of drawing its pages."""
     with served(run) as address:
         browser = Browser(address)
         begun = time.perf_counter()
         while not _indexed(browser, rollouts):
             time.sleep(0.05)
-        print(f"\nover HTTP, after {time.perf_counter() - begun:.2f} s until all is listed")
+        print(f"\nover HTTP, after {time.perf_counter() - begun:.2f} s until all rollouts are listed")
         _answers(browser, rollouts, max(1, rollouts // per_step))
         if chromium:
             from viewer_drawing import draw
 
-            print("\ndrawn in a Chromium, until it is seen")
+            print("\nin Chromium, until the content is visible")
             draw(f"http://{address}/", chromium, max(1, rollouts // per_step))
 
 
@@ -92,7 +93,7 @@ def _indexed(browser: Browser, rollouts: int) -> bool:
 
 def _answers(browser: Browser, rollouts: int, steps: int) -> None:
     def series(number: int) -> None:
-        # Figures are remembered: another filter each time makes them be worked out.
+        # The server caches figures: a different filter each time forces it to compute them.
         browser.get("/api/series", run="run", metric="reward", filter=f"sample >= {-1 - number}")
 
     def histogram(number: int) -> None:
@@ -125,12 +126,12 @@ def _group(number: int, steps: int) -> str:
 
 
 def _search_all(browser: Browser) -> None:
-    after, asked, searched, begun = 0, 0, 0, time.perf_counter()
+    after, answers, searched, begun = 0, 0, 0, time.perf_counter()
     while True:
-        found = json.loads(browser.get("/api/search", query="nowhere to be found", run="run", after=after))
-        asked, searched = asked + 1, searched + found["searched"]
-        if found["next"] is None:
+        page = json.loads(browser.get("/api/search", query="nowhere to be found", run="run", after=after))
+        answers, searched = answers + 1, searched + page["searched"]
+        if page["next"] is None:
             break
-        after = found["next"]
+        after = page["next"]
     seconds = time.perf_counter() - begun
-    print(f"search: all, no hit        {seconds:8.2f} s of {searched} rollouts, in {asked} answers")
+    print(f"search: all, no hit        {seconds:8.2f} s of {searched} rollouts, in {answers} answers")

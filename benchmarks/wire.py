@@ -1,18 +1,17 @@
-"""What a request costs its client: our transports, the official SDK's clients, httpx, and a bare socket, side by side.
+"""Cost of a request for the client: our transports, the official SDK's clients, httpx, and a bare socket, side by side.
 
     python benchmarks/wire.py [--server cheap|sdk|both] [--sessions 1,16,64,256,1024] [--clients "NAME;..."] [--runs 5]
                               [--seconds 2] [--payload 200] [--uvloop]
     python benchmarks/wire.py --minutes 10 [--server cheap|sdk] [--sessions 1024] [--clients fast]
 
-Every client plays the same episodes (create, prompt, ten calls, delete: fifteen requests) in a process of its own, with so
-many sessions at once. The clients take turns, one cell after the other, run after run, so that what else the machine does
-meets all of them; each figure is the median over the runs (of `--seconds`, and longer where many sessions need it for two
-episodes each: against the SDK's server 13 s at 256, 51 s at 1,024). `CPU us` is the client's own CPU time a request
-(getrusage); `server` is the server's CPU as a share of one core; `x limit` and `x official` are ratios of CPU time, taken run by
-run; `rate x official` of requests a second. `--payload 1024,16384,262144,4194304` measures results of those sizes instead,
-against the cheap server. `--minutes` shows whether memory stays flat: the client plays for so long, and its MiB above the imports
-are printed after each minute. The cheap server (wire_server.py) is prebuilt answers, so that the client is what is measured; the
-SDK's own is the bottleneck.
+Each client plays the same episodes (create, prompt, ten calls, delete: fifteen requests) in a separate process, with the given
+numbers of concurrent sessions. The clients take turns within each run, so that other load on the machine affects all of them.
+Each figure is the median over the runs. A run takes `--seconds`, or longer where many sessions need it for two episodes each
+(with the SDK's server 13 s at 256 sessions, 51 s at 1,024). `CPU us` is the client's CPU time per request (getrusage). `server`
+is the server's CPU time as a share of one core. `x limit` and `x official` are ratios of CPU time, computed run by run, and `rate
+x official` is the ratio of requests per second. `--payload 1024,16384,262144,4194304` measures results of those sizes, with the
+cheap server. `--minutes` shows whether memory stays flat: it prints the client's MiB above the imports after each minute. The
+cheap server (wire_server.py) sends prebuilt answers, so that the client is the bottleneck; with the SDK's server, the server is.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ Cells = dict[tuple[str, int], list[Cell]]
 
 
 class Player:
-    """A client in its process."""
+    """A client that plays in a separate process."""
 
     def __init__(self, name: str, url: str, loop: str) -> None:
         self.name, self.url, self.loop = name, url, loop
@@ -66,9 +65,9 @@ class Player:
             env={**os.environ, **quiet, "OPENREWARD_API_KEY": ""},
             text=True,
         )
-        self.heard()
+        self.receive()
 
-    def heard(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -82,14 +81,14 @@ class Player:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"sessions": sessions, "seconds": seconds}) + "\n")
         self.process.stdin.flush()
-        self.heard()
+        self.receive()
         before = used_by(server)
-        self.heard()
+        self.receive()
         used_s = used_by(server) - before
-        cell: Cell = self.heard()
+        cell: Cell = self.receive()
         assert self.process.stdout is not None
         if not self.process.stdout.readline():
-            # It had episodes that did not come to an end.
+            # Some of its episodes did not end in time.
             self.close()
             self.begin()
         return {**cell, "server": 100 * used_s / seconds}
@@ -101,14 +100,14 @@ class Player:
 
 
 def used_by(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
+    """Return the CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
 @contextmanager
 def serving(kind: str, payload: int) -> Iterator[tuple[str, int]]:
-    """The URL and the process of a server."""
+    """Run a server; yield its URL and process id."""
     if kind == "sdk":
         with served() as url:
             port = int(url.rpartition(":")[2])
@@ -161,21 +160,21 @@ def measured(kind: str, payload: int, plan: Plan) -> Cells:
             players.append(player)
         for run in range(plan.runs):
             for count in plan.sessions:
-                # Turned around every other time: whoever comes first may find a colder machine.
+                # Reversed in every second run, because the first client may meet a colder machine.
                 for player in players[:: 1 if run % 2 == 0 else -1]:
                     try:
-                        # Long enough for every session to play whole episodes, and not only to create one: creating, calling
-                        # and deleting cost client and server different times.
+                        # Long enough for each session to play complete episodes, because creating, calling and deleting cost
+                        # client and server different times.
                         seconds = max(plan.seconds, count / (64 if kind == "cheap" else 20))
                         cells[player.name, count].append(player.play(count, seconds, pid))
                     except RuntimeError as error:
-                        print(f"left out from here: {error}")
+                        print(f"left out from here on: {error}")
                         players.remove(player)
     return cells
 
 
 def memory(kind: str, name: str, plan: Plan, minutes: int) -> None:
-    """Print, minute by minute, what a client holds."""
+    """Print the memory of a client after each minute."""
     count = plan.sessions[-1]
     with serving(kind, 200) as (url, pid):
         player = Player(name, url, plan.loop)
@@ -213,31 +212,31 @@ def table(cells: Cells, plan: Plan) -> list[str]:
     return lines
 
 
-def _median(runs: list[Cell], what: str) -> float:
-    return statistics.median(run[what] for run in runs)
+def _median(runs: list[Cell], figure: str) -> float:
+    return statistics.median(run[figure] for run in runs)
 
 
-def _spread(runs: list[Cell], what: str) -> str:
-    values = [run[what] for run in runs]
+def _spread(runs: list[Cell], figure: str) -> str:
+    values = [run[figure] for run in runs]
     return f"{statistics.median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
 
 
-def _ratio(runs: list[Cell] | None, others: list[Cell] | None, what: str) -> str:
-    """The median of the ratios of runs that were neighbours."""
+def _ratio(runs: list[Cell] | None, others: list[Cell] | None, figure: str) -> str:
+    """Return the median ratio of runs that took turns."""
     if not runs or not others:
         return ""
     pairs = zip(runs, others, strict=False)
-    return f"{statistics.median(one[what] / other[what] if other[what] else inf for one, other in pairs):.2f}"
+    return f"{statistics.median(one[figure] / other[figure] if other[figure] else inf for one, other in pairs):.2f}"
 
 
 def versions() -> str:
-    found = []
+    texts = []
     for name in LIBRARIES:
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
+            texts.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            found.append(f"no {name}")
-    return ", ".join(found)
+            texts.append(f"no {name}")
+    return ", ".join(texts)
 
 
 def processor() -> str:
@@ -251,34 +250,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--server", choices=("cheap", "sdk", "both"), default="both")
     parser.add_argument("--sessions", default="1,16,64,256,1024")
-    parser.add_argument("--clients", default=";".join(NAMES), help="names, with ; between them")
+    parser.add_argument("--clients", default=";".join(NAMES), help="names, separated by ;")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--payload", default="200")
     parser.add_argument("--uvloop", action="store_true")
     parser.add_argument("--minutes", type=int, default=0)
-    given = parser.parse_args()
-    clients = [name.strip() for name in given.clients.split(";")]
+    options = parser.parse_args()
+    clients = [name.strip() for name in options.clients.split(";")]
     unknown = [name for name in clients if name not in ALL_NAMES]
     if unknown:
-        parser.error(f"no client {unknown[0]!r}: choose of {'; '.join(ALL_NAMES)}")
+        parser.error(f"unknown client {unknown[0]!r}: choose from {'; '.join(ALL_NAMES)}")
     plan = Plan(
         clients,
-        [int(count) for count in given.sessions.split(",")],
-        given.runs,
-        given.seconds,
-        "uvloop" if given.uvloop else "asyncio",
+        [int(count) for count in options.sessions.split(",")],
+        options.runs,
+        options.seconds,
+        "uvloop" if options.uvloop else "asyncio",
     )
     print(
         f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}; {versions()}"
     )
-    if given.minutes:
-        for name in plan.clients if given.clients != ";".join(NAMES) else ["fast"]:
-            memory("sdk" if given.server == "sdk" else "cheap", name, plan, given.minutes)
+    if options.minutes:
+        for name in plan.clients if options.clients != ";".join(NAMES) else ["fast"]:
+            memory("sdk" if options.server == "sdk" else "cheap", name, plan, options.minutes)
         return
-    print(f"medians of {plan.runs} runs of {plan.seconds:g} s, in turn; {plan.loop}")
-    for kind in ("cheap", "sdk") if given.server == "both" else (given.server,):
-        for payload in [int(size) for size in given.payload.split(",")] if kind == "cheap" else [100]:
+    print(f"medians of {plan.runs} runs of {plan.seconds:g} s, in turns; {plan.loop}")
+    for kind in ("cheap", "sdk") if options.server == "both" else (options.server,):
+        for payload in [int(size) for size in options.payload.split(",")] if kind == "cheap" else [100]:
             print(f"\n## {'The cheap server' if kind == 'cheap' else 'The SDK server'}, results of {payload} characters\n")
             print("\n".join(table(measured(kind, payload, plan), plan)), flush=True)
 

@@ -1,4 +1,4 @@
-"""What else could have carried the fast transport's bytes, in wire.py's episodes: `--clients "fast;aiohttp;pyreqwest;limit"`."""
+"""Libraries that wire.py compares with the fast transport: `--clients "fast;aiohttp;pyreqwest;limit"`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from wire_clients import Httpx, events
 
 
 class Aiohttp(Httpx):
-    """aiohttp alone, with no limit of connections; its session is made on the running event loop."""
+    """aiohttp without a limit of connections. Its session is made on the running event loop."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.session: Any = None
 
-    async def asked(self, method: str, path: str, sid: str, body: bytes | None, accept: str) -> bytes:
+    async def request(self, method: str, path: str, sid: str, body: bytes | None, accept: str) -> bytes:
         import aiohttp
 
         if self.session is None:
@@ -30,18 +30,18 @@ class Aiohttp(Httpx):
 
     async def post(self, path: str, sid: str, body: Any = None, stream: bool = False) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        answer = await self.asked("POST", path, sid, data, "text/event-stream" if stream else "application/json")
+        answer = await self.request("POST", path, sid, data, "text/event-stream" if stream else "application/json")
         return events(answer) if stream else json.loads(answer)
 
     async def prompt(self, sid: str) -> Any:
-        return json.loads(await self.asked("GET", "/echo/prompt", sid, None, "application/json"))
+        return json.loads(await self.request("GET", "/echo/prompt", sid, None, "application/json"))
 
     async def aclose(self) -> None:
         await self.session.close()
 
 
 class Pyreqwest(Aiohttp):
-    """pyreqwest: Rust's reqwest, one thread of its own."""
+    """pyreqwest: Rust's reqwest, in one separate thread."""
 
     def __init__(self, url: str) -> None:
         from pyreqwest.client import ClientBuilder
@@ -49,7 +49,7 @@ class Pyreqwest(Aiohttp):
         self.url = url
         self.rust: Any = ClientBuilder().no_proxy().build()
 
-    async def asked(self, method: str, path: str, sid: str, body: bytes | None, accept: str) -> bytes:
+    async def request(self, method: str, path: str, sid: str, body: bytes | None, accept: str) -> bytes:
         request = self.rust.get(self.url + path) if method == "GET" else self.rust.post(self.url + path)
         request = request.header("X-Session-ID", sid).header("Accept", accept).header("Content-Type", "application/json")
         response = await (request if body is None else request.body_bytes(body)).build().send()

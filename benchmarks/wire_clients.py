@@ -1,6 +1,6 @@
-"""The clients that benchmarks/wire.py compares. Each plays whole episodes: create, prompt, ten calls, delete; fifteen requests.
+"""The clients that benchmarks/wire.py compares. Each plays complete episodes: create, prompt, ten calls, delete.
 
-Run by wire.py as a process of its own that is told, over its standard input, how many sessions to play and for how long.
+wire.py runs this file as a separate process, and sends the numbers of sessions and seconds to its standard input.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any, Protocol
 
 CALLS = 10
 REQUESTS = CALLS + 5
-"""Requests of an episode: two create the session, one asks for the prompt, two delete it."""
-SAID = {"text": "x" * 100}
+"""Requests per episode: two create the session, one gets the prompt, two delete the session."""
+ARGUMENTS = {"text": "x" * 100}
 RAMP = 0.2
-"""The share of the time that is not measured: connections are made in it."""
+"""The share of the time that is not measured, in which connections are made."""
 GRACE_S = 5.0
 
 
 @dataclass
 class Tally:
-    """What was done while it was measured."""
+    """Requests and latencies of the measured time."""
 
     requests: int = 0
     waits: list[float] = field(default_factory=list)
@@ -59,7 +59,7 @@ class AsyncPlayer(Protocol):
 
 class Ours:
     def __init__(self, url: str, transport: str) -> None:
-        from openreward_gym.protocol.client import Client
+        from openreward_gym import Client
 
         self.client = Client(url, transport=transport)
         self.environment = self.client.environment("echo")
@@ -71,7 +71,7 @@ class Ours:
         for _ in range(CALLS):
             if tally.over:
                 break
-            output = await tally.of(session.call("echo", SAID), 1)
+            output = await tally.of(session.call("echo", ARGUMENTS), 1)
             assert output.text
         await tally.of(session.close(), 2)
 
@@ -94,7 +94,7 @@ class Official:
         for _ in range(CALLS):
             if tally.over:
                 break
-            output = await tally.of(session.call_tool("echo", SAID), 1)
+            output = await tally.of(session.call_tool("echo", ARGUMENTS), 1)
             assert output.blocks
         await tally.of(session.__aexit__(None, None, None), 2)
 
@@ -103,7 +103,7 @@ class Official:
 
 
 class Httpx:
-    """httpx with nothing but what an episode needs, and limits that do not stop it."""
+    """httpx with only what an episode needs, and without limits of connections or time."""
 
     def __init__(self, url: str, over_aiohttp: bool) -> None:
         import httpx
@@ -143,7 +143,7 @@ class Httpx:
         for _ in range(CALLS):
             if tally.over:
                 break
-            answer = await tally.of(self.post("/echo/call", sid, {"name": "echo", "input": SAID}, stream=True), 1)
+            answer = await tally.of(self.post("/echo/call", sid, {"name": "echo", "input": ARGUMENTS}, stream=True), 1)
             assert json.loads(answer[1])["ok"]
         await tally.of(self.delete(sid), 2)
 
@@ -152,7 +152,7 @@ class Httpx:
 
 
 def events(body: bytes) -> tuple[str, str]:
-    """The session or task id of an event stream, and its result."""
+    """Return the session or task id of an event stream, and its result."""
     first, data = "", []
     for event in body.decode().replace("\r\n", "\n").split("\n\n"):
         kind, _, rest = event.partition("\n")
@@ -165,7 +165,7 @@ def events(body: bytes) -> tuple[str, str]:
 
 
 class Bare(asyncio.Protocol):
-    """The limit: prebuilt bytes are written, and read until the answer's end. Nothing is decoded but the session's id."""
+    """The limit: writes prebuilt bytes and reads to the end of the answer. It decodes nothing except the session's id."""
 
     def __init__(self) -> None:
         self.transport: Any = None
@@ -210,7 +210,7 @@ class Limit:
         sid = answer[answer.index(b"data:", at) + 5 :].split()[0].decode()
         await tally.of(bare.ask(self.bytes_of("POST /create", sid, b'{"split":"train","index":0}')), 1)
         await tally.of(bare.ask(self.bytes_of("GET /echo/prompt", sid)), 1)
-        call = self.bytes_of("POST /echo/call", sid, json.dumps({"name": "echo", "input": SAID}).encode())
+        call = self.bytes_of("POST /echo/call", sid, json.dumps({"name": "echo", "input": ARGUMENTS}).encode())
         for _ in range(CALLS):
             if tally.over:
                 break
@@ -245,7 +245,7 @@ ASYNC: dict[str, Callable[[str], AsyncPlayer]] = {
     "plain httpx": lambda url: Httpx(url, over_aiohttp=False),
     "httpx over aiohttp": lambda url: Httpx(url, over_aiohttp=True),
     "limit": Limit,
-    # By name only: what the fast transport was chosen from.
+    # Compared on request only: the libraries that the fast transport was chosen from.
     "aiohttp": lambda url: candidate("Aiohttp", url),
     "pyreqwest": lambda url: candidate("Pyreqwest", url),
 }
@@ -277,7 +277,7 @@ def report(tally: Tally, seconds: float, cpu_s: float, imports_mib: float) -> di
 
 
 class Window:
-    """The measured part of a run."""
+    """The measured time of a run."""
 
     def __init__(self, tally: Tally, imports_mib: float) -> None:
         self.tally, self.imports_mib = tally, imports_mib
@@ -286,17 +286,17 @@ class Window:
         self.tally.requests = 0
         self.tally.waits.clear()
         self.began, self.cpu_s = time.perf_counter(), used_s()
-        tell({"window": "open"})
+        send({"window": "open"})
 
     def end(self) -> dict[str, float]:
-        tell({"window": "closed"})
-        found = report(self.tally, time.perf_counter() - self.began, used_s() - self.cpu_s, self.imports_mib)
+        send({"window": "closed"})
+        figures = report(self.tally, time.perf_counter() - self.began, used_s() - self.cpu_s, self.imports_mib)
         self.tally.over = True
-        return found
+        return figures
 
 
 async def play_async(player: AsyncPlayer, sessions: int, seconds: float, imports_mib: float) -> bool:
-    """Play, tell what came of it, and end the episodes that are under way; False where they do not end."""
+    """Play, send the figures, and end the running episodes. Return False if some do not end in time."""
     tally = Tally()
     window = Window(tally, imports_mib)
 
@@ -308,11 +308,11 @@ async def play_async(player: AsyncPlayer, sessions: int, seconds: float, imports
     await asyncio.sleep(seconds * RAMP)
     window.begin()
     await asyncio.sleep(seconds)
-    found = window.end()
+    figures = window.end()
     ended, late = await asyncio.wait(workers, timeout=GRACE_S)
     for worker in ended:
         worker.result()
-    tell(found)
+    send(figures)
     return not late
 
 
@@ -330,7 +330,7 @@ def play_sync(environment: Any, sessions: int, seconds: float, imports_mib: floa
         for _ in range(CALLS):
             if tally.over:
                 break
-            assert tally.of_sync(lambda: session.call_tool("echo", SAID), 1).blocks
+            assert tally.of_sync(lambda: session.call_tool("echo", ARGUMENTS), 1).blocks
         tally.of_sync(lambda: session.__exit__(None, None, None), 2)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(sessions)]
@@ -339,15 +339,15 @@ def play_sync(environment: Any, sessions: int, seconds: float, imports_mib: floa
     time.sleep(seconds * RAMP)
     window.begin()
     time.sleep(seconds)
-    found = window.end()
+    figures = window.end()
     ends = time.monotonic() + GRACE_S
     for thread in threads:
         thread.join(max(ends - time.monotonic(), 0))
-    tell(found)
+    send(figures)
     return not any(thread.is_alive() for thread in threads)
 
 
-def tell(message: dict[str, Any]) -> None:
+def send(message: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
@@ -355,13 +355,13 @@ def tell(message: dict[str, Any]) -> None:
 async def serve_async(name: str, url: str) -> None:
     player = ASYNC[name](url)
     imports_mib = resident_mib()
-    tell({"ready": imports_mib})
+    send({"ready": imports_mib})
     while line := await asyncio.to_thread(sys.stdin.readline):
-        order = json.loads(line)
-        if not await play_async(player, order["sessions"], order["seconds"], imports_mib):
-            # A new process is quicker than waiting.
+        command = json.loads(line)
+        if not await play_async(player, command["sessions"], command["seconds"], imports_mib):
+            # Starting a new process is faster than waiting for them.
             os._exit(0)
-        tell({"ready": 0})
+        send({"ready": 0})
     await player.aclose()
 
 
@@ -372,12 +372,12 @@ def serve_sync(url: str) -> None:
     with sdk.EnvironmentsAPI(base_url=url, api_key="") as api:
         environment = api.get("echo", variant=None)
         imports_mib = resident_mib()
-        tell({"ready": imports_mib})
+        send({"ready": imports_mib})
         while line := sys.stdin.readline():
-            order = json.loads(line)
-            if not play_sync(environment, order["sessions"], order["seconds"], imports_mib):
+            command = json.loads(line)
+            if not play_sync(environment, command["sessions"], command["seconds"], imports_mib):
                 os._exit(0)
-            tell({"ready": 0})
+            send({"ready": 0})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Where a call's time goes: each layer of the client alone, above the one below it, without the kernel.
+"""Duration of a call by layer of the client: each layer above the one below it, without the kernel.
 
     python benchmarks/wire_layers.py [ROUNDS]
 
-The socket is replaced by an object that answers in the event loop's next turn with the prebuilt bytes of wire_server.py. What is
-left is Python: the event loop's two turns, the parser, the stream, the retry rule, the call itself. `limit` is the bare client
-of wire.py over the same object. Each figure is the least of many rounds, in microseconds; the garbage collector is off.
+An object replaces the socket; it answers in the event loop's next iteration with the prebuilt bytes of wire_server.py. The rest
+is Python: two iterations of the event loop, the parser, the stream, the retry rule, the call itself. `limit` is the bare client
+of wire.py over the same object. Each figure is the minimum of many rounds, in microseconds; the garbage collector is off.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from typing import Any, cast
 import wire_clients
 from wire_server import prebuilt
 
-from openreward_gym import OpenRewardEnv
-from openreward_gym.protocol.client import Client
+from openreward_gym import Client, OpenRewardEnv
 from openreward_gym.protocol.connection import Connection
 from openreward_gym.protocol.fast import FastTransport
 from openreward_gym.protocol.request import Headers, Request
@@ -35,7 +34,7 @@ IN_A_ROUND = 100
 
 
 class Wire:
-    """A socket that answers by itself."""
+    """A transport that answers requests with prebuilt bytes."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         self.protocol = protocol
@@ -64,7 +63,7 @@ def wired(protocol: asyncio.Protocol) -> None:
 
 
 class Wireless(FastTransport):
-    """The fast transport, whose connections are objects."""
+    """The fast transport, with `Wire` objects in place of connections."""
 
     async def _connect(self, origin: Any, request: Request) -> Connection:
         connection = Connection(origin.idle, self._gone, asyncio.get_running_loop())
@@ -74,22 +73,22 @@ class Wireless(FastTransport):
 
 
 async def least_us(work: Callable[[], Awaitable[object]], rounds: int) -> float:
-    found = float("inf")
+    least = float("inf")
     for _ in range(rounds):
         began = time.perf_counter()
         for _ in range(IN_A_ROUND):
             await work()
-        found = min(found, (time.perf_counter() - began) / IN_A_ROUND)
-    return found * 1e6
+        least = min(least, (time.perf_counter() - began) / IN_A_ROUND)
+    return least * 1e6
 
 
 async def measured(rounds: int) -> list[tuple[str, float]]:
     limit, bare = wire_clients.Limit(URL), wire_clients.Bare()
     wired(bare)
-    prebuilt_call = limit.bytes_of("POST /echo/call", "s", json.dumps({"name": "echo", "input": wire_clients.SAID}).encode())
-    transport, headers, body = Wireless(URL), Headers({"X-Session-ID": "s"}), dumps_call("echo", wire_clients.SAID)
+    prebuilt_call = limit.bytes_of("POST /echo/call", "s", json.dumps({"name": "echo", "input": wire_clients.ARGUMENTS}).encode())
+    transport, headers, body = Wireless(URL), Headers({"X-Session-ID": "s"}), dumps_call("echo", wire_clients.ARGUMENTS)
 
-    async def asked() -> None:
+    async def bare_bytes() -> None:
         await bare.ask(prebuilt_call)
 
     async def sent() -> None:
@@ -103,24 +102,24 @@ async def measured(rounds: int) -> list[tuple[str, float]]:
         await session.open()
         env = OpenRewardEnv("echo", base_url=URL, transport=Wireless(URL), task_index=0)
         await env.areset()
-        action = {"name": "echo", "arguments": wire_clients.SAID}
-        found = [
-            ("limit: prebuilt bytes, an answer's end", await least_us(asked, rounds)),
+        action = {"name": "echo", "arguments": wire_clients.ARGUMENTS}
+        figures = [
+            ("limit: prebuilt bytes, the answer's end", await least_us(bare_bytes, rounds)),
             ("transport, an answer of JSON", await least_us(sent, rounds)),
             ("transport, an event stream", await least_us(streamed, rounds)),
-            ("session.call", await least_us(lambda: session.call("echo", wire_clients.SAID), rounds)),
+            ("session.call", await least_us(lambda: session.call("echo", wire_clients.ARGUMENTS), rounds)),
             ("env.astep", await least_us(lambda: env.astep(action), rounds)),
         ]
         await env.aclose()
         await session.close()
     await transport.aclose()
-    return found
+    return figures
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     gc.disable()
-    print(f"Python {platform.python_version()}; least of {rounds} rounds of {IN_A_ROUND}")
+    print(f"Python {platform.python_version()}; minimum of {rounds} rounds of {IN_A_ROUND}")
     below = 0.0
     for name, us in asyncio.run(measured(rounds)):
         print(f"{name:40} {us:6.1f} us  ({us - below:+.1f})")

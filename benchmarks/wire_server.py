@@ -1,7 +1,7 @@
-"""A server so cheap that the client is what is measured: prebuilt answers, one write a reply, no framework. In its own process.
+"""A server so cheap that the client is the bottleneck: prebuilt answers, one write per answer, no framework. A separate process.
 
-It answers the requests of one environment, `echo`: whatever is called, the same result comes back, in an event stream cut as the
-reference server cuts it. Nothing is checked and nothing runs. Its argument is the results' size; it prints its port.
+It serves one environment, `echo`. Each call returns the same result, in an event stream with the chunks of the reference server.
+It checks nothing and runs nothing. Its argument is the size of the results; it prints its port.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BACKLOG = 4096
 
 
 def prebuilt(payload: int) -> dict[bytes, bytes]:
-    """Answers by the last segment of the path; the result of a call holds `payload` characters."""
+    """Return the answers by the last segment of the path; the result of a call has `payload` characters."""
     blocks = [{"type": "text", "text": "x" * payload, "detail": None}]
     output = {"ok": True, "output": {"blocks": blocks, "metadata": None, "reward": 1.0, "finished": False}}
     tools = [{"name": "echo", "description": "", "input_schema": None}]
@@ -85,7 +85,7 @@ class Cheap(asyncio.Protocol):
         room, _, last = path.rpartition(b"/")
         answer = self.answers.get(last, b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
         if not room and last in (b"call", b"prompt", b"messages", b"task_tools", b"tools", b"splits"):
-            # The reference server leads to its default environment in this way.
+            # The reference server redirects to its default environment in this way.
             answer = b"HTTP/1.1 308 Permanent Redirect\r\nlocation: /echo/%b\r\ncontent-length: 0\r\n\r\n" % last
         self.transport.write(answer)  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""A model and a tokenizer small enough for any CPU, made on the spot: the default of the training examples."""
+"""A random model and a tokenizer that are small enough for any CPU: the default of the training examples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHAT_TEMPLATE = """{%- if tools %}{{- '<|im_start|>system\\n' }}
 
 
 def model_and_tokenizer(name: str) -> tuple[Any, Any]:
-    """The model and tokenizer of that name or folder; "tiny" makes a random one with one token a byte."""
+    """Load the model and tokenizer of a name or folder; "tiny" makes a random model with one token per byte."""
     if name != "tiny":
         return AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -1,10 +1,10 @@
-"""Prefer what did better: pairs from a run's groups, through the `preference` format, into TRL's DPOTrainer.
+"""Train with DPO: pairs from the groups of a run, through the `preference` format, into TRL's DPOTrainer.
 
     pip install 'openreward-gym[train]'
     python examples/train_dpo.py runs/my-run --model Qwen/Qwen3-0.6B
 
-Collect with `--repeats 4` or so: pairs come from rollouts of the same task with different rewards. A pair is one assistant
-message each, at the first turn in which two rollouts part, after a history that is the same byte for byte.
+Pairs come from rollouts of the same task with different rewards, so collect several samples per task (`--repeats 4`). A pair is
+one assistant message of each rollout, at the first turn in which the two differ, after an identical history.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from trl import DPOConfig, DPOTrainer
 
 
 def train(run: str, model: str = "tiny", min_gap: float = 0.0, steps: int = 5, output: str = "out/dpo") -> Any:
-    """Train for `steps` steps; returns the trainer."""
+    """Train for `steps` steps and return the trainer."""
     return compare_rollouts.train(DPOTrainer, DPOConfig, run, "preference", 1, model, steps, output, min_gap=min_gap)
 
 
 def main() -> None:
     parser = compare_rollouts.parser(__doc__, "out/dpo")
-    parser.add_argument("--min-gap", type=float, default=0.0, help="the least difference of rewards within a pair")
-    given = parser.parse_args()
-    compare_rollouts.print_losses(train(given.run, given.model, given.min_gap, given.steps, given.output))
+    parser.add_argument("--min-gap", type=float, default=0.0, help="minimum difference of the rewards in a pair")
+    options = parser.parse_args()
+    compare_rollouts.print_losses(train(options.run, options.model, options.min_gap, options.steps, options.output))
 
 
 if __name__ == "__main__":

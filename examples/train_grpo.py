@@ -4,10 +4,10 @@
     openreward-gym serve weather ctf --port 8080 &
     python examples/train_grpo.py weather ctf --base-url http://127.0.0.1:8080 --model Qwen/Qwen3-0.6B --steps 200
 
-TRL's `environment_factory` wants a class whose methods are tools. `environment_class` makes one of an environment's own tools: a
-rollout is an episode in a session of its own, which is kept alive while the model thinks, and every rollout is recorded in the
-run's folder. Several environments train together: each example names its own. A tool's pictures reach models that see.
-What infrastructure spoils has no reward, and TRL leaves it out; it is never a reward of 0.
+TRL's `environment_factory` expects a class whose methods are tools. `environment_class` makes such a class from the tools of an
+environment. A rollout is an episode in a separate session, which stays alive while the model generates, and each rollout is
+recorded in the folder of the run. Several environments can train together: each example names its environment. Images of tools
+reach vision models. An episode that the infrastructure broke has no reward, never a reward of 0, and TRL leaves it out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.chat_template_utils import qwen3_chat_template
 
 from openreward_gym import OpenRewardEnv
-from openreward_gym.chat.completions import to_openai
+from openreward_gym.chat import to_openai
 from openreward_gym.envs.episode import Episode
 from openreward_gym.types import ImageBlock, ToolSpec, text_of
 from openreward_gym.wrappers import RecordRollouts
@@ -35,7 +35,7 @@ TYPES = {"string": str, "integer": int, "number": float, "boolean": bool, "array
 
 
 class Episodes:
-    """One environment as TRL has it: `reset` begins an episode, the tools are the subclass's methods."""
+    """An environment for TRL: `reset` begins an episode, and the methods of a subclass are the tools."""
 
     name = ""
     base_url: str | None = None
@@ -45,7 +45,7 @@ class Episodes:
         self._recorder = RecordRollouts(OpenRewardEnv(self.name, base_url=self.base_url), self.output)
 
     def reset(self, task_index: int, **row: Any) -> None:
-        """Begin an episode of that task; the example has its prompt already."""
+        """Begin an episode of a task. TRL's example has the prompt already."""
         self._recorder.reset(options={"task_index": task_index})
 
     @property
@@ -55,7 +55,7 @@ class Episodes:
         return episode
 
     def _call(self, tool: str, arguments: Mapping[str, Any]) -> Any:
-        """What the environment answers: text, or parts with pictures."""
+        """Return the result of a call: text, or parts with images."""
         episode = self._episode
         if episode.done:
             return "The episode is over."
@@ -64,24 +64,24 @@ class Episodes:
         if not any(isinstance(block, ImageBlock) for block in blocks):
             return text_of(blocks)
         return [
-            _picture(block) if isinstance(block, ImageBlock) else {"type": "text", "text": text_of([block])} for block in blocks
+            _image(block) if isinstance(block, ImageBlock) else {"type": "text", "text": text_of([block])} for block in blocks
         ]
 
     def _finish(self, text: str) -> float | None:
-        """The episode's return after the model's last words; None where infrastructure spoiled it.
+        """Send the model's last message and return the episode's return; None if the infrastructure broke the episode.
 
-        An environment that listens to plain messages ends the episode with them and judges; for the others they are recorded.
+        An environment with a terminal tool judges the message and ends the episode. For other environments it is only recorded.
         """
         episode = self._episode
         if not episode.done:
             self._recorder.step(text)
         rewards = [result.output.reward for step in episode.steps for result in step.results if result.output.reward is not None]
-        spoiled = any(step.error for step in episode.steps)
-        return None if spoiled else sum(rewards, 0.0)
+        broken = any(step.error for step in episode.steps)
+        return None if broken else sum(rewards, 0.0)
 
 
 def environment_class(name: str, base_url: str | None, output: str) -> type[Episodes]:
-    """A class of the environment whose methods are its tools, with the names, types and words that a chat template shows."""
+    """Return a class whose methods are the environment's tools, with the names, types and descriptions for a chat template."""
     env = OpenRewardEnv(name, base_url=base_url)
     env.reset(options={"task_index": 0})
     assert env.episode is not None
@@ -95,32 +95,32 @@ def _method(tool: ToolSpec) -> Any:
         return self._call(tool.name, arguments)
 
     schema = tool.input_schema or {}
-    known, needed = schema.get("properties", {}), schema.get("required", [])
-    kinds = {argument: TYPES.get(str(about.get("type")), str) for argument, about in known.items()}
-    # Those that may be left out come last, as Python wants it.
-    order = sorted(known, key=lambda argument: argument not in needed)
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    kinds = {argument: TYPES.get(str(about.get("type")), str) for argument, about in properties.items()}
+    # Python wants optional parameters last.
+    order = sorted(properties, key=lambda argument: argument not in required)
     parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     for argument in order:
-        default = inspect.Parameter.empty if argument in needed else None
+        default = inspect.Parameter.empty if argument in required else None
         parameters.append(
             inspect.Parameter(argument, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kinds[argument])
         )
-    words = "\n".join(f"    {argument}: {known[argument].get('description') or argument}" for argument in order)
+    descriptions = "\n".join(f"    {argument}: {properties[argument].get('description') or argument}" for argument in order)
     method.__name__ = method.__qualname__ = tool.name
-    method.__doc__ = f"{tool.description or tool.name}\n\nArgs:\n{words}\n" if order else tool.description or tool.name
+    method.__doc__ = f"{tool.description or tool.name}\n\nArgs:\n{descriptions}\n" if order else tool.description or tool.name
     method.__annotations__ = kinds
     method.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return method
 
 
-def _picture(block: ImageBlock) -> dict[str, Any]:
+def _image(block: ImageBlock) -> dict[str, Any]:
     from PIL import Image
 
     return {"type": "image", "image": Image.open(io.BytesIO(base64.b64decode(block.data)))}
 
 
 def examples(name: str, base_url: str | None, tasks: int) -> list[dict[str, Any]]:
-    """The first tasks of an environment as TRL's examples: its name, the prompt as chat messages, the task."""
+    """Return the first tasks of an environment as TRL's examples: its name, the prompt as chat messages, and the task."""
     env = OpenRewardEnv(name, base_url=base_url)
     rows = []
     for index in range(tasks):
@@ -132,12 +132,12 @@ def examples(name: str, base_url: str | None, tasks: int) -> list[dict[str, Any]
 
 
 def returns(completions: Sequence[Sequence[Mapping[str, Any]]], environments: Sequence[Episodes], **_: Any) -> list[float | None]:
-    """Each episode's return; the model's last words end the episode where the environment listens to them."""
+    """Return the return of each episode, after sending the model's last message to its environment."""
     rewards = []
     for completion, environment in zip(completions, environments, strict=True):
         last = completion[-1] if completion else {}
-        said = last.get("content") if last.get("role") == "assistant" else ""
-        rewards.append(environment._finish(said if isinstance(said, str) else ""))
+        text = last.get("content") if last.get("role") == "assistant" else ""
+        rewards.append(environment._finish(text if isinstance(text, str) else ""))
     return rewards
 
 
@@ -150,10 +150,10 @@ def trainer_of(
     generations: int = 2,
     output: str = "out/grpo",
 ) -> Any:
-    """The trainer, ready to `train()`."""
+    """Return a trainer that is ready to `train()`."""
     network, tokenizer = model_and_tokenizer(model)
     if model == "tiny":
-        # TRL reads calls in the forms of the templates that it knows.
+        # TRL parses calls in the format of templates that it knows.
         tokenizer.chat_template = qwen3_chat_template
         tokenizer.padding_side = "left"
     rows = [row for name in environments for row in examples(name, base_url, tasks)]
@@ -186,18 +186,18 @@ def trainer_of(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("environments", nargs="+", help="names: weather, owner/name")
-    parser.add_argument("--base-url", help="their server; the hosted platform by default")
-    parser.add_argument("--model", default="tiny", help="a model's name or folder; tiny makes a random one")
-    parser.add_argument("--tasks", type=int, default=2, help="of each environment")
+    parser.add_argument("--base-url", help="their server [default: the hosted platform]")
+    parser.add_argument("--model", default="tiny", help="name or folder of a model; tiny makes a random one")
+    parser.add_argument("--tasks", type=int, default=2, help="tasks per environment")
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--generations", type=int, default=2, help="rollouts of a task that are compared")
+    parser.add_argument("--generations", type=int, default=2, help="rollouts per task that are compared")
     parser.add_argument("--output", default="out/grpo")
-    given = parser.parse_args()
-    trainer = trainer_of(**vars(given))
+    options = parser.parse_args()
+    trainer = trainer_of(**vars(options))
     trainer.train()
     rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
     print("reward by step:", " ".join(f"{reward:.3f}" for reward in rewards))
-    print(f"the rollouts: openreward-gym report {given.output}/rollouts")
+    print(f"the rollouts: openreward-gym report {options.output}/rollouts")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Fine-tune a model on what it did well: a run's rollouts, through the `sft` or `tokens` format, into TRL's SFTTrainer.
+"""Fine-tune a model on good rollouts: a run, through the `sft` or `tokens` format, into TRL's SFTTrainer.
 
     pip install 'openreward-gym[train]'
     python examples/train_sft.py runs/my-run --model Qwen/Qwen3-0.6B --min-reward 1.0
 
-The loss is on the assistant's words, calls and ends of turn, and on nothing else. `--format tokens` gives that with any
-chat template; `--format sft` needs one with `{% generation %}` marks, which TRL brings for the common families.
+The loss covers the assistant's text, calls and ends of turn, and nothing else. `--format tokens` works with any chat template;
+`--format sft` needs a template with `{% generation %}` marks, which TRL provides for common model families.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def train(
     steps: int = 5,
     output: str = "out/sft",
 ) -> Any:
-    """Train for `steps` steps; returns the trainer."""
+    """Train for `steps` steps and return the trainer."""
     network, tokenizer = model_and_tokenizer(model)
     dataset = export.to_dataset(run, format=format, select=export.Select(min_reward=min_reward), tokenizer=tokenizer)
     if len(dataset) == 0:
-        raise SystemExit(f"{run}: no rollout is left to train on: lower --min-reward")
+        raise SystemExit(f"{run} has no rollout to train on: lower --min-reward")
     config = SFTConfig(
         output_dir=output,
         max_steps=steps,
         per_device_train_batch_size=2,
         learning_rate=1e-3,
-        # With `tokens`, the labels say where the loss is.
+        # The rows of `tokens` have labels that mark the loss.
         assistant_only_loss=format == "sft",
         max_length=None,
         use_cpu=model == "tiny",
@@ -52,14 +52,14 @@ def train(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="a run's folder")
-    parser.add_argument("--model", default="tiny", help="a model's name or folder; tiny makes a random one")
+    parser.add_argument("run", help="folder of a run")
+    parser.add_argument("--model", default="tiny", help="name or folder of a model; tiny makes a random one")
     parser.add_argument("--format", default="tokens", choices=["sft", "tokens"])
     parser.add_argument("--min-reward", type=float, default=None)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--output", default="out/sft")
-    given = parser.parse_args()
-    trainer = train(given.run, given.model, given.format, given.min_reward, given.steps, given.output)
+    options = parser.parse_args()
+    trainer = train(options.run, options.model, options.format, options.min_reward, options.steps, options.output)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     print("loss by step:", " ".join(f"{loss:.3f}" for loss in losses))
 

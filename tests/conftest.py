@@ -1,4 +1,4 @@
-"""What several rooms' tests share: real servers."""
+"""Fixtures for the tests of several rooms: real servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from launch import served
 from openreward_gym import serve
 from openreward_gym.types import ToolOutput
 
-# A change is judged by the same examples as the one before it; `make long` looks for new ones, and for many more.
+# Each run of the suite tests the same examples; `make long` generates new ones, and many more.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("new", deadline=None, print_blob=True)
 settings.load_profile("new" if os.environ.get("OPENREWARD_GYM_LONG") else "same")
@@ -28,8 +28,9 @@ settings.load_profile("new" if os.environ.get("OPENREWARD_GYM_LONG") else "same"
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
-    """The official SDK's server with the environments of tests/servers/environments.py: echo (the default), large, dialogue,
-    slowstart, broken. `GET /health/sessions` tells how many sessions it holds.
+    """Serve tests/servers/environments.py with the official SDK: echo (the default), large, dialogue, slowstart, broken.
+
+    `GET /health/sessions` returns the number of open sessions.
     """
     with served() as url:
         yield url
@@ -37,20 +38,20 @@ def server_url() -> Iterator[str]:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Async tests (`pytest.mark.anyio`) run on asyncio."""
+    """Run async tests (`pytest.mark.anyio`) on asyncio."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def examples() -> Iterator[str]:
-    """The address of a server of the built-in environments: weather (the default), ctf, reasoning."""
+    """Serve the built-in environments weather (the default), ctf and reasoning; return the URL."""
     with serve.local(["weather", "ctf", "reasoning"]) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def play(examples: str) -> Play:
-    """Plays steps (calls, plain messages) of one task of them: `play(name, steps, split=..., index=... | task_spec=...)`."""
+    """Return a function that plays calls and plain messages: `play(name, steps, split=..., index=... | task_spec=...)`."""
 
     def run(environment: str, steps: Sequence[str | Mapping[str, Any]], **task: Any) -> list[ToolOutput]:
         return asyncio.run(played(examples, environment, steps, **task))

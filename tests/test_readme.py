@@ -1,4 +1,4 @@
-"""What README shows is what happens: its blocks run, in an empty folder, in their order."""
+"""The blocks of README run, in order, in an empty folder, and print what it shows."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def test_shell_blocks_run(tmp_path: Path) -> None:
         free = str(probe.getsockname()[1])
     for block in SHELL:
         lines = block.replace("8080", free).splitlines()
-        served = [line.removesuffix(" &").split() for line in lines if line.endswith(" &")]
-        assert all(line[:2] == ["openreward-gym", "serve"] for line in served)
-        with serve.local([name for name in served[0][2:] if name in ("weather", "ctf")], port=int(free)):
+        servers = [line.removesuffix(" &").split() for line in lines if line.endswith(" &")]
+        assert all(line[:2] == ["openreward-gym", "serve"] for line in servers)
+        with serve.local([name for name in servers[0][2:] if name in ("weather", "ctf")], port=int(free)):
             for line in lines:
                 if not line.endswith(" &"):
                     ran = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, env=environment())
@@ -72,7 +72,7 @@ def test_the_demo_prints_what_readme_shows(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     shown = re.search(r"<!-- demo -->\n```text\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert shown is not None
-    # Times, dates and ports change from run to run; an ellipsis in README stands for lines left out.
+    # Times, dates and ports change from run to run; an ellipsis in README stands for omitted lines.
     plain = _plain(ran.stdout)
     for line in _plain(shown[1]).splitlines():
         if line.strip() not in ("", "..."):

@@ -1,7 +1,8 @@
-"""What is released: an sdist and a wheel with what belongs into them, and the wheel at work in an environment of its own."""
+"""Tests of the release: the metadata, the contents of sdist and wheel, and the wheel installed into a fresh environment."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -21,23 +22,40 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 from launch import free_port
+from raw_server import RawRequest, RawServer
 
 import openreward_gym
-from openreward_gym.protocol.request import USER_AGENT
+from openreward_gym import Client
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 VERSION: str = PROJECT["version"]
 
 
-def test_the_version_is_the_same_everywhere() -> None:
-    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+def test_the_version_stands_in_pyproject_alone() -> None:
     assert openreward_gym.__version__ == VERSION
-    assert f"openreward-gym/{VERSION}" == USER_AGENT
+    sources = (ROOT / "openreward_gym").rglob("*.py")
+    assert [path.name for path in sources if f'{VERSION}"' in path.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.anyio
+async def test_requests_name_the_version() -> None:
+    async def script(request: RawRequest, writer: asyncio.StreamWriter) -> bool:
+        body = b'["weather"]' if "list_environments" in request.line else b"[]"
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        return True
+
+    async with RawServer(script) as server, Client(server.url) as client:
+        await client.environment("weather").splits()
+    assert {request.headers["user-agent"] for request in server.requests} == {f"openreward-gym/{VERSION}"}
+
+
+def test_the_citation_has_the_version_of_the_project() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.findall(r"^version: (.+)$", citation, re.M) == [VERSION]
 
 
-def test_the_citation_is_that_of_the_project() -> None:
+def test_the_citation_describes_the_project() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     for field in ("cff-version: 1.2.0", f"title: {PROJECT['name']}", f"license: {PROJECT['license']}", "message: "):
         assert f"\n{field}" in f"\n{citation}"
@@ -45,8 +63,8 @@ def test_the_citation_is_that_of_the_project() -> None:
     assert PROJECT["description"].rstrip(".").split(";")[0] in citation.replace("\n  ", " ")
 
 
-def test_the_changelog_has_what_a_release_takes_from_it(tmp_path: Path) -> None:
-    """The workflow's own command gives a version's section, and fails where there is none."""
+def test_the_release_takes_its_notes_from_the_changelog(tmp_path: Path) -> None:
+    """The workflow's own command prints the section of a version, and nothing for an unknown version."""
     workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
     command = re.search(r"awk .*CHANGELOG\.md", workflow)
     assert command is not None
@@ -82,7 +100,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(sdist, wheel), the wheel made of the sdist as a package index's users would."""
+    """Build the sdist, and the wheel from the sdist, as a user of a package index would."""
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(source)], check=True, capture_output=True)
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
@@ -90,20 +108,20 @@ def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 
 @pytest.mark.matrix
-def test_twine_finds_no_fault(built: tuple[Path, Path]) -> None:
+def test_twine_accepts_both_distributions(built: tuple[Path, Path]) -> None:
     ran = subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *built], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count("PASSED") == 2
 
 
 @pytest.mark.matrix
-def test_what_is_in_the_wheel(built: tuple[Path, Path], source: Path) -> None:
+def test_the_contents_of_the_wheel(built: tuple[Path, Path], source: Path) -> None:
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
         page = wheel.read("openreward_gym/viewer/index.html")
     assert page == (ROOT / "openreward_gym" / "viewer" / "index.html").read_bytes()
     assert {"openreward_gym/py.typed", "openreward_gym/store/rollout.schema.json"} <= names
-    # Nothing at the top but the package: `wrappers` there is a link of the repository alone.
+    # Only the package at the top level: `wrappers` there is a link that exists in the repository alone.
     assert {name.split("/")[0] for name in names} == {"openreward_gym", f"openreward_gym-{VERSION}.dist-info"}
     assert not [name for name in names if "test_" in name or "/web/" in name or "node_modules" in name]
     modules = {str(path.relative_to(source)) for path in (source / "openreward_gym").rglob("*.py")}
@@ -111,7 +129,7 @@ def test_what_is_in_the_wheel(built: tuple[Path, Path], source: Path) -> None:
 
 
 @pytest.mark.matrix
-def test_what_is_in_the_sdist(built: tuple[Path, Path]) -> None:
+def test_the_contents_of_the_sdist(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[0]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "openreward_gym/viewer/index.html"} <= names
@@ -121,25 +139,25 @@ def test_what_is_in_the_sdist(built: tuple[Path, Path]) -> None:
 
 @pytest.fixture(scope="module")
 def installed(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of a fresh environment into which the wheel was installed with what serving and viewing need."""
+    """Install the wheel with the extras for serving and viewing into a fresh environment, and return its `bin`."""
     folder = tmp_path_factory.mktemp("fresh") / "venv"
     venv.create(folder, with_pip=True)
-    wanted = f"{built[1]}[server,viewer]"
-    # Compiling what is never imported takes longer than all else.
+    requirement = f"{built[1]}[server,viewer]"
+    # Compiling modules that are never imported would take longer than everything else.
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    subprocess.run([*pip, wanted], check=True)
+    subprocess.run([*pip, requirement], check=True)
     return folder / "bin"
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(900)
-def test_the_wheel_runs_the_demo_and_shows_it(installed: Path, tmp_path: Path) -> None:
-    # Not the checkout's environment: nothing of it may be found.
+def test_the_installed_wheel_runs_the_demo_and_the_viewer(installed: Path, tmp_path: Path) -> None:
+    # Hide the checkout and its environment from the installed command.
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment |= {"PATH": f"{installed}{os.pathsep}/usr/bin{os.pathsep}/bin", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     command = str(installed / "openreward-gym")
-    told = subprocess.run([command, "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == f"openreward-gym {VERSION}"
+    version = subprocess.run([command, "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert version.stdout.strip() == f"openreward-gym {VERSION}"
     demo = subprocess.run([command, "demo", "--output", "runs"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert demo.returncode == 0, demo.stderr
     assert "Done in" in demo.stdout
@@ -148,8 +166,8 @@ def test_the_wheel_runs_the_demo_and_shows_it(installed: Path, tmp_path: Path) -
         page = _page(f"http://127.0.0.1:{port}/", view)
         assert b"<title>" in page
         view.send_signal(signal.SIGTERM)
-        _, said = view.communicate(timeout=30)
-    assert "Traceback" not in said
+        _, stderr = view.communicate(timeout=30)
+    assert "Traceback" not in stderr
     assert view.returncode in (0, -signal.SIGTERM)
 
 

@@ -1,4 +1,4 @@
-"""The pages' tests share `documents.py`, and the stand-in for the Hub with those of the export."""
+"""Paths of modules that the tests of the pages import: `documents.py`, and the stand-in for the Hub of the export's tests."""
 
 from __future__ import annotations
 

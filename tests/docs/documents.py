@@ -1,7 +1,7 @@
-"""The code blocks of a page, and a stage on which they are played.
+"""The code blocks of a page, and a runner for them.
 
-A page's blocks run in their order, in one empty folder. What a block with an output shows beneath it is looked for in what it
-prints, but for what changes from run to run. Addresses of the page (`127.0.0.1:8080`) are moved to free ports.
+The blocks of a page run in order, in one empty folder. A text block that follows a code block shows its output: each of its lines
+must be printed, apart from values that change from run to run. Ports of the page (`127.0.0.1:8080`) are replaced by free ports.
 """
 
 from __future__ import annotations
@@ -26,17 +26,26 @@ from providers import providing
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PROVIDER_PORT = "8000"
-"""Where pages have a model's server; here a stand-in answers, as OpenAI-compatible servers do."""
+"""The port of a model's server on the pages. Here an OpenAI-compatible stand-in answers."""
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)(?P<rest>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
 _COMMANDS = ("openreward-gym", "orwd", "pip", "cd", "make", "python", "git", "export", "curl")
-_STAYS = re.compile(r"openreward-gym (serve|view)\b(?!.*--html)")
-# What a reader has to do and a test need not: the extras are installed, the page is built by `make lint`, no GPU is here.
-_PASSED_OVER = re.compile(r"^(pip install|vllm serve|git clone|cd |npm |git diff|python tests/)")
+_SERVERS = re.compile(r"openreward-gym (serve|view)\b(?!.*--html)")
+# Commands that a reader runs and a test skips: extras are installed, `make lint` builds the viewer's page, and there is no GPU.
+_SKIPPED = re.compile(r"^(pip install|vllm serve|git clone|cd |npm |git diff|python tests/)")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A code block. `output` is the text block that follows it at once; None where there is none."""
+    """A code block.
+
+    Attributes:
+        page: File name of the page.
+        line: Line of the block's fence, from 1.
+        language: "python" or "bash".
+        title: Name of the file that the block shows; empty for a block to run.
+        code: The text of the block.
+        output: The text block directly after it; None if there is none.
+    """
 
     page: str
     line: int
@@ -47,14 +56,14 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """All pages of the site."""
+    """Return all pages of the site."""
     return sorted(DOCS.rglob("*.md"))
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """The Python and shell blocks of a page. One without a language is a shell's where it begins with a command."""
+    """Return the Python and shell blocks of a page. A block without a language is a shell block if it begins with a command."""
     text = page.read_text(encoding="utf-8")
-    found: list[Block] = []
+    blocks: list[Block] = []
     ended = 0
     for fence in _FENCE.finditer(text):
         code = re.sub(f"^{fence['indent']}", "", fence["code"], flags=re.M)
@@ -65,33 +74,33 @@ def blocks_of(page: Path) -> list[Block]:
         if language in ("python", "bash", "sh", "shell", "console"):
             title = re.search(r'title="([^"]+)"', fence["rest"])
             language = "python" if language == "python" else "bash"
-            found.append(Block(page.name, line, language, title[1] if title else "", code))
-        elif language == "text" and found and not text[ended : fence.start()].strip():
-            last = found[-1]
-            found[-1] = Block(last.page, last.line, last.language, last.title, last.code, code)
+            blocks.append(Block(page.name, line, language, title[1] if title else "", code))
+        elif language == "text" and blocks and not text[ended : fence.start()].strip():
+            last = blocks[-1]
+            blocks[-1] = Block(last.page, last.line, last.language, last.title, last.code, code)
         ended = fence.end()
-    return found
+    return blocks
 
 
 def plain(text: str) -> str:
-    """Without what changes from run to run: decimals, seconds, dates, ports, digests, blanks and the frames of tables."""
+    """Remove what changes from run to run: decimals, seconds, dates, ports, digests, blanks and the frames of tables."""
     text = re.sub(r"\d{8}-\d{6}|127\.0\.0\.1:\d+|\b[0-9a-f]{32,64}\b", "X", text)
     text = re.sub(r"\d+\.\d+\b", "N", text)
     return "\n".join(re.sub(r"[\s━─┃│┏┓┡┩┳╇└┘┴]+", " ", line).strip() for line in text.splitlines())
 
 
 def missing_lines(shown: str, printed: str) -> list[str]:
-    """The lines of `shown` that were not printed; "..." stands for lines (or an end of one) left out."""
-    there = plain(printed)
-    return [line for line in plain(shown).splitlines() if line.removesuffix("...").strip() not in there]
+    """Return the lines of `shown` that were not printed; "..." stands for omitted lines, or the omitted end of a line."""
+    normalized = plain(printed)
+    return [line for line in plain(shown).splitlines() if line.removesuffix("...").strip() not in normalized]
 
 
 class Stage:
-    """A folder in which a page is played.
+    """A folder in which the blocks of a page run.
 
     Args:
         folder: An empty folder.
-        replace: Texts of the page that are others here: a model that a reader downloads is a folder of ours.
+        replace: Texts of the page -> their replacements here, such as a local folder for a model that a reader downloads.
     """
 
     def __init__(self, folder: Path, replace: Mapping[str, str]) -> None:
@@ -114,8 +123,8 @@ class Stage:
         self._stack.close()
 
     def play(self, block: Block) -> None:
-        """Run a block; one with a title is a file."""
-        code = self._here(block.code)
+        """Run a block; write a block with a title to a file."""
+        code = self._localized(block.code)
         if block.title:
             (self.folder / block.title).write_text(code, encoding="utf-8")
             return
@@ -125,13 +134,13 @@ class Stage:
             assert not missing, f"{where(block)} shows lines that it did not print: {missing}\nprinted:\n{printed}"
 
     def prepare(self, commands: str) -> None:
-        """Run shell lines before a page's first block."""
-        self._shell(self._here(commands), Block("preparation", 1, "bash", "", commands))
+        """Run shell commands before the first block of a page."""
+        self._shell(self._localized(commands), Block("preparation", 1, "bash", "", commands))
 
-    def _here(self, code: str) -> str:
-        for text, ours in self.replace.items():
-            code = code.replace(text, ours)
-        return re.sub(r"(127\.0\.0\.1:|localhost:|--port[ =])(\d{4})\b", lambda found: found[1] + self._port(found[2]), code)
+    def _localized(self, code: str) -> str:
+        for text, replacement in self.replace.items():
+            code = code.replace(text, replacement)
+        return re.sub(r"(127\.0\.0\.1:|localhost:|--port[ =])(\d{4})\b", lambda match: match[1] + self._port(match[2]), code)
 
     def _port(self, documented: str) -> str:
         if documented not in self._ports:
@@ -139,7 +148,7 @@ class Stage:
         return self._ports[documented]
 
     def _environment(self) -> dict[str, str]:
-        here = {
+        local = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OPENAI_BASE_URL": f"{self._provider}/v1",
             "OPENAI_API_KEY": "not-a-key",
@@ -147,17 +156,17 @@ class Stage:
             "COLUMNS": "120",
             "HF_ENDPOINT": self._hub,
             "HF_TOKEN": "hf_test",
-            # Other tests of this process may have said otherwise.
+            # Other tests of this process may have set it.
             "HF_HUB_OFFLINE": "0",
-            # What a page trains, uploads or views stays on this machine.
+            # Keep what a page trains, uploads or views in this folder.
             "HF_HOME": str(self.folder / ".hub"),
             "HF_HUB_DISABLE_XET": "1",
             "XDG_CACHE_HOME": str(self.folder / ".cache"),
         }
-        return {**os.environ, **here}
+        return {**os.environ, **local}
 
     def _python(self, code: str, block: Block) -> str:
-        # Top-level `await`, as a notebook has it.
+        # run_block.py allows `await` at the top level, as a notebook does.
         program = self.folder / "block.py"
         program.write_text(code, encoding="utf-8")
         return self._run([sys.executable, str(Path(__file__).with_name("run_block.py")), "block.py"], block)
@@ -166,9 +175,9 @@ class Stage:
         printed = ""
         for command in re.sub(r"\\\n\s*", " ", code).splitlines():
             line = command.strip().removeprefix("$ ")
-            if not line or line.startswith("#") or _PASSED_OVER.match(line):
+            if not line or line.startswith("#") or _SKIPPED.match(line):
                 continue
-            if line.endswith("&") or _STAYS.match(line):
+            if line.endswith("&") or _SERVERS.match(line):
                 self._start(line.removesuffix("&").strip(), block, stays=line.endswith("&"))
             else:
                 printed += self._run(["bash", "-c", line], block)
@@ -183,7 +192,7 @@ class Stage:
         return ran.stdout
 
     def _start(self, command: str, block: Block, *, stays: bool) -> None:
-        """A server, until its port answers; without `&` a reader would end it before going on."""
+        """Start a server and wait until its port answers. Stop it again if the command has no `&`, as a reader would."""
         command = re.sub(r"\s#.*", "", command)
         port = re.search(r"--port[ =](\d+)", command)
         if port is None:
@@ -197,9 +206,9 @@ class Stage:
         self._running.append(process)
         ends = time.monotonic() + 120
         while not _answers(number):
-            said = (self.folder / f".server-{number}.log").read_text(encoding="utf-8")
-            assert process.poll() is None, f"{where(block)}: {command} ended\n{said}"
-            assert time.monotonic() < ends, f"{where(block)}: {command} does not answer\n{said}"
+            log_text = (self.folder / f".server-{number}.log").read_text(encoding="utf-8")
+            assert process.poll() is None, f"{where(block)}: {command} ended\n{log_text}"
+            assert time.monotonic() < ends, f"{where(block)}: {command} does not answer\n{log_text}"
             time.sleep(0.05)
         if not stays:
             self._stop(process)
@@ -217,11 +226,12 @@ def _answers(port: int) -> bool:
 
 
 def where(block: Block) -> str:
+    """Return the page and line of a block."""
     return f"{block.page}:{block.line}"
 
 
 def tiny_model(folder: Path) -> str:
-    """The folder of a model and tokenizer small enough for any CPU, as `examples/tiny_model.py` makes them."""
+    """Save the model and tokenizer of `examples/tiny_model.py`, which are small enough for any CPU; return the folder."""
     sys.path.insert(0, str(ROOT / "examples"))
     import tiny_model as maker
 

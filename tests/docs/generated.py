@@ -1,8 +1,10 @@
-"""Pages that are made of the code: the commands, the benchmarks. `python tests/docs/generated.py` writes them."""
+"""Pages generated from the code: commands, rooms, benchmarks. `python tests/docs/generated.py` writes them."""
 
 from __future__ import annotations
 
 import ast
+import functools
+import importlib
 import inspect
 import re
 from collections.abc import Callable
@@ -14,55 +16,75 @@ import typer.main
 from openreward_gym import cli
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "openreward_gym"
+REFERENCE = ROOT / "docs" / "reference"
+SINGLE_MODULES = ("compat", "errors", "options")
+"""Rooms of one file. Other modules beside the folders are private."""
 COMMANDS = """# Commands
 
-Output goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 75 not complete (go on with
-`--resume`). `--debug` shows tracebacks, and may stand anywhere; `--version` prints the version.
+Output goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 75 incomplete (continue with
+`--resume`). `--debug` shows tracebacks and may stand anywhere; `--version` prints the version.
 """
-
-
 BENCHMARKS = """# Benchmarks
 
-Each file is one command. Its docstring says what it measures and, where figures are kept, what it gave on which machine. Ratios
-are measured side by side, in turn, within one run; rates of a machine that is shared are not what a free one gives.
+Each file is one command. Its docstring says what it measures and, where figures are kept, the results and the machine. Ratios are
+measured side by side, in turns, within one run. Absolute rates were measured on a shared machine; a dedicated one gives more.
 """
+FIGURES = "<!-- --8<-- [start:wire] -->"
+"""The marker in benchmarks/README.md below which nothing is generated."""
+
+
+def rooms() -> dict[str, list[str]]:
+    """Return the public names of each room: each folder of the package, or module of `SINGLE_MODULES`, with an `__all__`."""
+    names = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
+    names += [name for name in SINGLE_MODULES if (PACKAGE / f"{name}.py").exists()]
+    public = {name: getattr(importlib.import_module(f"openreward_gym.{name}"), "__all__", ()) for name in sorted(names)}
+    return {name: sorted(exported, key=str.lower) for name, exported in public.items() if exported}
+
+
+def room_page(room: str) -> str:
+    """Return docs/reference/ROOM.md: the room's docstring and its public names, which the site's builder fills in."""
+    title = f"# `openreward_gym.{room}`\n\n::: openreward_gym.{room}\n    options:\n"
+    options = "      members: false\n      show_root_heading: false\n      show_root_toc_entry: false\n"
+    return title + options + "".join(f"\n::: openreward_gym.{room}.{name}\n" for name in rooms()[room])
 
 
 def commands() -> str:
-    """docs/reference/commands.md: every command with its options."""
-    there = vars(typer.main.get_command(cli.app))["commands"]
-    return COMMANDS + "".join(_section(name, command) for name, command in there.items())
+    """Return docs/reference/commands.md: each command with its options."""
+    registered = vars(typer.main.get_command(cli.app))["commands"]
+    return COMMANDS + "".join(_section(name, command) for name, command in registered.items())
 
 
 def benchmarks() -> str:
-    """docs/benchmarks.md: every benchmark's docstring, which the site's builder fills in."""
+    """Return docs/benchmarks.md: the docstring of each benchmark, which the site's builder fills in, and the wire's figures."""
     shown = "".join(f"\n::: benchmarks.{name}\n    options:\n      members: false\n" for name in _benchmarks())
-    return BENCHMARKS + shown
+    return f'{BENCHMARKS}{shown}\n--8<-- "benchmarks/README.md:wire"\n'
 
 
 def readme_of_benchmarks() -> str:
-    """benchmarks/README.md: what there is, and the wire's figures, which fill a page."""
+    """Return benchmarks/README.md: a table of the benchmarks, and below it the figures as they stand there."""
     rows = "".join(f"| [`{name}.py`]({name}.py) | {first_line} |\n" for name, first_line in _benchmarks().items())
-    _, heading, figures = (ROOT / "docs" / "fast-wire.md").read_text(encoding="utf-8").partition("## What was measured\n")
-    return f"{BENCHMARKS}\n| | |\n|---|---|\n{rows}\n{heading.replace('What was measured', 'The wire')}{figures}"
+    _, marker, figures = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").partition(FIGURES)
+    return f"{BENCHMARKS}\n| | |\n|---|---|\n{rows}\n{marker}{figures}"
 
 
 PAGES: dict[Path, Callable[[], str]] = {
-    ROOT / "docs" / "reference" / "commands.md": commands,
+    REFERENCE / "commands.md": commands,
+    **{REFERENCE / f"{room}.md": functools.partial(room_page, room) for room in rooms()},
     ROOT / "docs" / "benchmarks.md": benchmarks,
     ROOT / "benchmarks" / "README.md": readme_of_benchmarks,
 }
 
 
 def _benchmarks() -> dict[str, str]:
-    """The first sentence of every benchmark, by name; a file whose docstring names no command is a part of another."""
-    found = {}
+    """Return the first sentence of each benchmark by name. A file whose docstring names no command is part of another."""
+    sentences = {}
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         if f"python benchmarks/{path.name}" in docstring:
             sentence = " ".join(docstring.split("\n\n")[0].split())
-            found[path.stem] = re.sub(r": `python benchmarks/.*`\.?$", ".", sentence).replace("|", "\\|")
-    return found
+            sentences[path.stem] = re.sub(r": `python benchmarks/.*`\.?$", ".", sentence).replace("|", "\\|")
+    return sentences
 
 
 def _section(name: str, command: Any) -> str:

@@ -1,4 +1,4 @@
-"""Runs a program that may `await` at its top level, as in a notebook: `python run_block.py FILE`."""
+"""Run a program that may `await` at its top level, as in a notebook: `python run_block.py FILE`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def main(file: str) -> None:
-    # As `python FILE` does: modules beside the program are found, and its classes are those of `__main__`.
+    # As `python FILE` does: import modules beside the program, and define its classes in `__main__`.
     sys.path[0] = ""
     module: dict[str, Any] = vars(sys.modules["__main__"])
     module["__file__"] = file

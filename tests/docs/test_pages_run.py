@@ -1,4 +1,4 @@
-"""Every Python and shell block of the site runs, and prints what the page says it prints."""
+"""Each Python and shell block of the site runs, and prints the output that the page shows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from documents import DOCS, PROVIDER_PORT, Stage, blocks_of, pages, tiny_model
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(600)]
 
 SERVER = "openreward-gym serve weather ctf reasoning --port 8080 &"
-# What a page takes for granted: a server, a run.
-GIVEN = {
+# Commands that run before a page: they start a server or make a run that the page uses.
+PREPARATIONS = {
     "collecting.md": SERVER,
     "protocol.md": SERVER,
     "fast-wire.md": SERVER,
@@ -20,13 +20,13 @@ GIVEN = {
     "&& cp nemo_gym/*.jsonl rollouts.jsonl",
     "viewer.md": "openreward-gym demo --output demo && mkdir -p runs && cp -r demo/weather runs/first",
 }
-# What a page has and this machine has not: models to download, the platform, a GPU.
+# Replacements for what this machine lacks: models to download, the platform, a GPU.
 REPLACED = {
     "Qwen/Qwen3-4B": "good",
     "report_to=[]": "report_to=[], use_cpu=True, bf16=False",
 }
 TRAINED = "Qwen/Qwen3-0.6B"
-PLAYED = [page for page in pages() if blocks_of(page)]
+PAGES = [page for page in pages() if blocks_of(page)]
 
 
 @pytest.fixture(scope="session")
@@ -34,19 +34,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return tiny_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.mark.parametrize("page", PLAYED, ids=lambda page: str(page.relative_to(DOCS)))
-def test_a_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     replaced = dict(REPLACED)
     if TRAINED in page.read_text(encoding="utf-8"):
         replaced[TRAINED] = request.getfixturevalue("model")
     with Stage(tmp_path, replaced) as stage:
-        if page.name in GIVEN:
-            stage.prepare(GIVEN[page.name])
+        if page.name in PREPARATIONS:
+            stage.prepare(PREPARATIONS[page.name])
         for block in blocks_of(page):
             stage.play(block)
 
 
-def test_the_stand_in_is_where_the_pages_have_a_model() -> None:
+def test_the_stand_in_uses_the_port_of_the_pages() -> None:
     assert any(
         f"--port {PROVIDER_PORT}" in block.code and "vllm serve" in block.code for page in pages() for block in blocks_of(page)
     )
