@@ -37,7 +37,7 @@ from typing import Any
 
 from openreward_gym import export
 from openreward_gym.export.conversation import conversation_of
-from openreward_gym.export.source import source_of
+from openreward_gym.export.reader import RolloutReader
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
     AssistantMessage,
@@ -101,7 +101,7 @@ def make_store(folder: Path, count: int, turns: int) -> None:
 
 def rows_of(folder: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of the `sft` format as dictionaries, as a hand-written exporter would pass them to `datasets`."""
-    source = source_of(folder)
+    source = RolloutReader.of(folder)
     for number in range(len(source)):
         record, utf8 = source.read(number)
         conversation = conversation_of(record, source.image, utf8=utf8)

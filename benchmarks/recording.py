@@ -34,7 +34,7 @@ def play(env: Any, steps: int) -> float:
     env.step({"name": "submit_answer", "arguments": {"answer": "no"}})
     env.unwrapped.truncate("max_steps")
     if isinstance(env, RecordRollouts):
-        env._leave()
+        env._write_unfinished()
     return time.perf_counter() - begun
 
 

@@ -56,7 +56,7 @@ def main(rounds: int, runs: int) -> None:
             env.reset()
             times: dict[str, list[float]] = {"call": [], "astep": [], "step": []}
             for _ in range(rounds):
-                times["call"].append(run(calls(env._holder.session)))
+                times["call"].append(run(calls(env._bound.session)))
                 times["astep"].append(run(async_steps(env)))
                 times["step"].append(steps(env))
             env.close()

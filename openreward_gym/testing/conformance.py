@@ -21,7 +21,8 @@ from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.errors import OpenRewardGymError, SessionLostError, TaskNotFoundError, ToolFailedError, TransportTimeoutError
 from openreward_gym.options import ClientOptions, SessionOptions
 from openreward_gym.protocol import loop
-from openreward_gym.protocol.client import Client, RemoteEnvironment
+from openreward_gym.protocol.client import Client
+from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.session import Session
 from openreward_gym.types import Json, ToolOutput, ToolSet
 
@@ -243,7 +244,7 @@ class CheckRunner:
         """The server answers and has the environment."""
         await self.client.health()
         version = await self.client.version()
-        await self.remote.place()
+        await self.remote.locate()
         return f"version {version['version']}" if isinstance(version, dict) and version.get("version") else "answers"
 
     async def splits(self) -> str:

@@ -204,7 +204,7 @@ def test_what_compares_nothing_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="repeats"):
         collect("echo", "random", base_url="http://127.0.0.1:9", score_groups=True, progress=False)
     with pytest.raises(ConfigurationError, match="advantages"):
-        collect("echo", "random", base_url="http://127.0.0.1:9", repeats=2, advantages="best", progress=False)
+        collect("echo", "random", base_url="http://127.0.0.1:9", repeats=2, advantages="best", progress=False)  # type: ignore[arg-type]
 
 
 def test_sessions_are_opened_ahead(server_url: str, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import time
 
 from openreward_gym.collect.inventory import Inventory, TaskChoice
-from openreward_gym.collect.retries import BUDGETS, RetryBudget, RetryTracker, UnitQueue
+from openreward_gym.collect.retries import BUDGETS, RetryTracker, UnitQueue
+from openreward_gym.options import RetryBudget
 
 
 class Clock:

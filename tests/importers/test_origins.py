@@ -11,10 +11,19 @@ import pyarrow.parquet
 import pytest
 
 from openreward_gym.importers import firehorse, inspect_logs, nemo_gym, openai_chat, openreward, trl, verifiers
-from openreward_gym.importers.jsonl import with_origins
 from openreward_gym.platform.events import events_of
 from openreward_gym.store import RolloutStore
-from openreward_gym.types import AssistantMessage, Message, Rollout, Sampled, SystemMessage, ToolCall, ToolMessage, UserMessage
+from openreward_gym.types import (
+    AssistantMessage,
+    Message,
+    Rollout,
+    Sampled,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+    with_origins,
+)
 
 # Real files, where they lie beside the project; it does not carry them.
 DATA = Path(__file__).parents[3] / "shared" / "data" / "nemo_gym_rollouts"

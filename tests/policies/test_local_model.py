@@ -66,13 +66,15 @@ def test_it_plays(examples: str, tiny: str, tmp_path: Path) -> None:
     assert result.coverage.successful == 10
     for rollout in result.store:
         for turn in rollout.turns:
-            assert turn.token_ids is not None
-            assert turn.logprobs is not None
-            assert 0 < len(turn.token_ids) == len(turn.logprobs) <= 12
-            assert all(logprob <= 0 for logprob in turn.logprobs)
-            assert turn.prompt_token_ids
+            sampled = turn.sampled
+            assert sampled is not None
+            assert sampled.token_ids is not None
+            assert sampled.logprobs is not None
+            assert 0 < len(sampled.token_ids) == len(sampled.logprobs) <= 12
+            assert all(logprob <= 0 for logprob in sampled.logprobs)
+            assert sampled.prompt_token_ids
             assert turn.usage is not None
-            assert turn.usage.output_tokens == len(turn.token_ids)
+            assert turn.usage.output_tokens == len(sampled.token_ids)
         assert rollout.sampling is not None
         assert rollout.sampling["max_new_tokens"] == 12
 

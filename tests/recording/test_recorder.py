@@ -151,6 +151,7 @@ def test_usage_and_tokens_of_a_whole_answer(tmp_path: Path) -> None:
     assert (record.usage.input_tokens, record.usage.output_tokens) == (20, 8)
     assert record.cost_usd == 0.5
     message = record.messages[0]
+    assert message.sampled is not None
     assert (message.sampled.token_ids, message.sampled.logprobs, message.sampled.model, message.sampled.stop_reason) == (
         (7,),
         (-0.5,),
