@@ -2,8 +2,8 @@
 
     from openreward_gym.compat import OpenReward, UserMessage, ToolCall, ToolResult
 
-Environments are played through this package's protocol client. `rollout` records into `runs/<run_name>`, and also sends rollouts to
-the platform if there is an API key. New programs use `Client`, `gymnasium.make` and `Recorder`.
+Environments are played through this package's protocol client. `rollout` records into `runs/<run_name>`, and also sends
+rollouts to the platform if there is an API key. New programs use `Client`, `gymnasium.make` and `Recorder`.
 """
 
 from __future__ import annotations
