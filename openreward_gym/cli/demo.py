@@ -58,7 +58,7 @@ def demo(
         typer.Option(metavar="FOLDER", help="Folder for the runs and the dataset. [default: runs/demo-TIME]", show_default=False),
     ] = None,
 ) -> None:
-    """Serve, collect, report and export once on this machine.
+    """Run everything once on this machine, from serve to export.
 
     Example: openreward-gym demo
     """

@@ -72,7 +72,7 @@ def export(
     ] = False,
     **options: Any,
 ) -> None:
-    """Write runs as a training dataset to a folder or the HuggingFace Hub.
+    """Write runs as a training dataset, or upload it to the Hub.
 
     The dataset comes with a card and a report of the rollouts that were left out, with reasons.
 

@@ -244,7 +244,7 @@ class CheckRunner:
         """The server answers and has the environment."""
         await self.client.health()
         version = await self.client.version()
-        await self.remote.locate()
+        await self.remote.splits()  # raises if the server does not have the environment
         return f"version {version['version']}" if isinstance(version, dict) and version.get("version") else "answers"
 
     async def splits(self) -> str:
