@@ -57,7 +57,7 @@ async def measured(seconds: float) -> float:
 
 async def keeper_alone(count: int, seconds: float) -> float:
     sessions = [Idle() for _ in range(count)]
-    keeper = KeepAlive.on(background_loop(), INTERVAL_S)
+    keeper = KeepAlive(background_loop(), INTERVAL_S)
     for session in sessions:
         keeper.add(session)
     share = await measured(seconds)
@@ -114,7 +114,7 @@ async def over(transport: str, count: int, seconds: float, url: str) -> None:
             await asyncio.gather(*[session.open() for session in sessions[start : start + 50]])
         share = await in_turn(sessions, lambda session: session.ping(), seconds)
         print(f"pings alone, from a plain loop        {share:6.2f} % of a core")
-        keeper = KeepAlive.on(background_loop(), INTERVAL_S)
+        keeper = KeepAlive(background_loop(), INTERVAL_S)
         for session in sessions:
             keeper.add(session)
         print(f"keeper and pings                      {await measured(seconds):6.2f} % of a core")

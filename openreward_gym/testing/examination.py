@@ -92,7 +92,7 @@ class Examination:
         """The server answers and has the environment."""
         await self.client.health()
         version = await self.client.version()
-        await self.remote.place()
+        await self.remote.locate()
         return f"version {version['version']}" if isinstance(version, dict) and version.get("version") else "answers"
 
     async def splits(self) -> str:

@@ -185,7 +185,7 @@ def test_a_redirect_is_not_followed(platform: Platform, tmp_path: Path) -> None:
         platform.faults.append(status(307, Location=f"{elsewhere.url}/v1/rollouts"))
         report = upload(path)
         assert elsewhere.requests == 0
-    assert "give that server's address instead" in next(iter(report.refused.values()))
+    assert "give its address instead" in next(iter(report.refused.values()))
 
 
 def test_it_gives_up_after_its_patience_and_goes_on_when_woken(platform: Platform, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_it_gives_up_after_its_patience_and_goes_on_when_woken(platform: Platfor
     uploader = Uploader(path, first_delay_s=0.01, longest_delay_s=0.05, patience_s=0.3)
     report = uploader.flush(20)
     assert report.pending == 1
-    assert "nobody answers there" in report.error
+    assert "no server answers" in report.error
     platform.start()
     assert uploader.close(20).complete
     assert_held(platform, rollouts)
