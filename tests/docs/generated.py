@@ -41,10 +41,10 @@ def benchmarks() -> str:
 
 
 def readme_of_benchmarks() -> str:
-    """benchmarks/README.md: what there is, and the wire's figures, which fill a page."""
+    """Return benchmarks/README.md: the list of benchmarks, and the wire's figures, which are kept in that file."""
     rows = "".join(f"| [`{name}.py`]({name}.py) | {first_line} |\n" for name, first_line in _benchmarks().items())
-    _, heading, figures = (ROOT / "docs" / "fast-wire.md").read_text(encoding="utf-8").partition("## What was measured\n")
-    return f"{BENCHMARKS}\n| | |\n|---|---|\n{rows}\n{heading.replace('What was measured', 'The wire')}{figures}"
+    _, heading, figures = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").partition("## The wire\n")
+    return f"{BENCHMARKS}\n| | |\n|---|---|\n{rows}\n{heading}{figures}"
 
 
 PAGES: dict[Path, Callable[[], str]] = {
