@@ -15,7 +15,7 @@ from openreward_gym.protocol.wire import Secret
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
 
-__all__ = ["Client"]
+__all__ = ["Client", "RemoteEnvironment"]
 
 
 class Client:

@@ -37,6 +37,14 @@ class RemoteEnvironment:
         variant = "" if self.variant is None else f", variant={self.variant!r}"
         return f"RemoteEnvironment({self.name!r}{variant})"
 
+    async def locate(self) -> None:
+        """Check that the server has the environment.
+
+        Raises:
+            EnvironmentNotFoundError: It does not.
+        """
+        await self._context.path()
+
     async def splits(self) -> list[Split]:
         """Return the splits."""
         return await self._context.splits()

@@ -49,7 +49,7 @@ class KeepAlive:
         self._slots: list[WeakSet[Pingable]] = [WeakSet() for _ in range(TICKS)]
         self._slot_of: WeakKeyDictionary[Pingable, WeakSet[Pingable]] = WeakKeyDictionary()
         self._next_slot = 0
-        self._next_filled = 0
+        self._next_filled = TICKS - 1
         self._running = False
         self._task: asyncio.Task[None] | None = None
         self._pinging: dict[int, asyncio.Task[None]] = {}
@@ -60,9 +60,9 @@ class KeepAlive:
         if loop is None or loop.is_closed():
             return
         with self._lock:
-            # Round-robin, which fills the slots evenly.
+            # Round-robin, which fills the slots evenly; backwards, because a session that was just opened needs no ping yet.
             slot = self._slot_of[session] = self._slots[self._next_filled]
-            self._next_filled = (self._next_filled + 1) % TICKS
+            self._next_filled = (self._next_filled - 1) % TICKS
             slot.add(session)
             starts, self._running = not self._running, True
         if starts:

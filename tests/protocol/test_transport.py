@@ -204,7 +204,7 @@ async def test_what_is_not_http_is_a_broken_connection(transport: str) -> None:
 async def test_a_server_that_is_not_there_is_named_soon(transport: str) -> None:
     began = time.monotonic()
     async with Client("http://127.0.0.1:1", transport=transport) as client:
-        with pytest.raises(ServerUnreachableError, match=r"nobody answers at http://127\.0\.0\.1:1"):
+        with pytest.raises(ServerUnreachableError, match=r"http://127\.0\.0\.1:1"):
             await step(client)
     assert time.monotonic() - began < 20
 
@@ -215,7 +215,7 @@ async def test_a_call_that_takes_too_long(server: FaultServer, client: Client) -
             await session.call("slow", {"seconds": 5})
         assert isinstance(caught.value, OutcomeUnknownError | TimeoutError)
         assert (await session.call("slow", {"seconds": 0.5}, timeout_s=5.0)).reward == 1.0
-        with pytest.raises(TransportTimeoutError, match="no time was left") as early:
+        with pytest.raises(TransportTimeoutError) as early:
             await session.call("step", timeout_s=0.0)
         assert early.value.delivery == "not_sent"
     assert server.executed["slow"] == 2
@@ -237,7 +237,7 @@ async def test_an_episode_has_its_deadline(client: Client) -> None:
         assert (await session.call("step")).reward == 1.0
         with pytest.raises(CallTimeoutError):
             await session.call("slow", {"seconds": 30}, timeout_s=60.0)
-        with pytest.raises(TransportTimeoutError, match="no time was left"):
+        with pytest.raises(TransportTimeoutError):
             await session.call("step")
 
 

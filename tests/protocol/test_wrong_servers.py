@@ -43,11 +43,11 @@ async def test_a_web_server(transport: str) -> None:
         with pytest.raises(ServerError) as caught:
             await client.environment("weather").num_tasks("train")
     assert "404: an HTML page" in str(caught.value)
-    assert f"is there an Open Reward server at {url}/docs" in str(caught.value)
+    assert f"Is there an Open Reward server at {url}/docs" in str(caught.value)
     assert "doctype" not in str(caught.value)
 
 
 async def test_something_that_speaks_no_http() -> None:
     async with answering(b"SSH-2.0-OpenSSH_9.2\r\n") as url, Client(url) as client:
-        with pytest.raises(TransportError, match=r"what it sent is not HTTP/1\.1"):
+        with pytest.raises(TransportError, match=r"HTTP/1\.1"):
             await client.environment("weather").num_tasks("train")
