@@ -338,7 +338,12 @@ def signature_from(cls: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
 
 @dataclass(frozen=True, slots=True)
 class RetryLimits(Options):
-    """Limits on retrying one request."""
+    """Limits on retrying one request.
+
+    Example:
+        >>> RetryLimits(attempts=2).longest_wait_s
+        10.0
+    """
 
     attempts: int = option(4, integer(1))
     """Largest number of attempts when a failure is transient."""

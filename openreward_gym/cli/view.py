@@ -64,10 +64,10 @@ def view(
         return
     if chosen:
         raise ConfigurationError("--filter needs --html; the page has a filter field of its own")
-    server = serve(paths, host=host, port=port, replay=replay, tokenizer=tokenizer, secrets_env=secrets_env)
     if not any(_has_runs(path) for path in paths):
         names = ", ".join(map(str, paths))
         print(f"There is no run in {names} yet: {_HOW_TO}. The page shows runs as they appear.", file=sys.stderr)
+    server = serve(paths, host=host, port=port, replay=replay, tokenizer=tokenizer, secrets_env=secrets_env)
     print(f"The viewer is at {server.url} (Ctrl-C ends it)", flush=True)
     if server.token:
         warning = "Anyone with this URL can read the runs and write labels. Without TLS, so can anyone on the network."

@@ -108,7 +108,7 @@ class Select(Options):
         True
         >>> Select(min_reward=1.0, max_reward=0.0)
         Traceback (most recent call last):
-        openreward_gym.errors.ConfigurationError: min_reward=1.0 is above max_reward=0.0: no rollout meets both
+        openreward_gym.errors.ConfigurationError: min_reward=1.0 is above the maximum 0.0: no rollout meets both
     """
 
     status: Names = option(None, _names)
@@ -173,7 +173,9 @@ class Select(Options):
         # `super()` does not work in a dataclass with slots: the decorator makes a new class.
         Options.__post_init__(self)
         if self.min_reward is not None and self.max_reward is not None and self.min_reward > self.max_reward:
-            raise ConfigurationError(f"min_reward={self.min_reward} is above max_reward={self.max_reward}: no rollout meets both")
+            raise ConfigurationError(
+                f"min_reward={self.min_reward} is above the maximum {self.max_reward}: no rollout meets both"
+            )
 
     @property
     def compares_rollouts(self) -> bool:

@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from openreward_gym.options import RetryLimits
     from openreward_gym.protocol.client import Client
     from openreward_gym.protocol.environment import RemoteEnvironment
     from openreward_gym.protocol.request import Request, Response, Transport
@@ -24,7 +23,6 @@ _MODULES = {
     "RemoteEnvironment": "protocol.environment",
     "Request": "protocol.request",
     "Response": "protocol.request",
-    "RetryLimits": "options",
     "Session": "protocol.session",
     "Transport": "protocol.request",
 }
@@ -38,7 +36,6 @@ __all__ = [
     "RemoteEnvironment",
     "Request",
     "Response",
-    "RetryLimits",
     "Session",
     "Transport",
 ]

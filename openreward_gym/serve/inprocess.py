@@ -37,6 +37,11 @@ class InProcess:
 
     Attributes:
         base_url: The address to pass to the client together with this transport. It is unique and not reachable otherwise.
+
+    Example:
+        >>> from openreward_gym import Client
+        >>> transport = in_process("weather")
+        >>> client = Client(transport.base_url, transport=transport)
     """
 
     def __init__(self, host: Host) -> None:

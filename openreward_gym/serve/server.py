@@ -47,8 +47,10 @@ class LocalServer:
         MissingExtraError: The extra `server` is not installed.
 
     Example:
-        with LocalServer(["weather"]) as base_url:
-            env = gym.make("OpenReward-v0", environment="weather", base_url=base_url)
+        >>> import gymnasium as gym
+        >>> with LocalServer(["weather"]) as base_url:
+        ...     env = gym.make("OpenReward-v0", environment="weather", base_url=base_url)
+        ...     env.close()
     """
 
     def __init__(

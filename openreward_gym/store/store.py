@@ -23,11 +23,6 @@ from openreward_gym.types.rollout import line_of
 class RolloutStore(Sequence[Rollout]):
     """The rollouts of a run: a folder to append to, and a sequence to read.
 
-        store = RolloutStore("runs/my-run")
-        store.append(rollout)
-        len(store), store[0], store[-10:], store.get(rollout_id)
-        for rollout in store.filter(status="completed", min_reward=0.5): ...
-
     Writing. Nothing is created before the first `append`. Each store object that appends has a shard of its own, so any
     number of processes and machines may append to one folder at once. A line is written whole or not at all, and is in
     the file when `append` returns. `append` may be called from any thread; after a fork the child opens its own shard.
@@ -46,6 +41,17 @@ class RolloutStore(Sequence[Rollout]):
         run: The name of the run, set on rollouts that have none; the folder's name by default.
         fsync: When lines are forced to the disk (see `Fsync`); None for "close" on this machine and "always" elsewhere.
         compression: "zstd" compresses a shard when it is closed. Compressed shards are read in any case.
+
+    Example:
+        >>> with RolloutStore("runs/my-run") as store:
+        ...     for reward in (0.0, 1.0):
+        ...         store.append(Rollout(status="completed", reward=reward))
+        >>> len(store), store[0].reward, store.get(store[1].id).reward
+        (2, 0.0, 1.0)
+        >>> [rollout.reward for rollout in store.filter(min_reward=0.5)]
+        [1.0]
+        >>> store
+        <RolloutStore runs/my-run: 2 rollouts>
     """
 
     def __init__(

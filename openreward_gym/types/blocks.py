@@ -137,6 +137,10 @@ class ToolResult:
     """The answer of a tool to the call `call_id`, as a block of a turn or as an argument of `Recorder`'s `log`.
 
     In a transcript and in a record each answer is a message of its own: see `ToolMessage`.
+
+    Example:
+        >>> ToolResult("7 C", call_id="c1", name="get_weather").blocks[0].text
+        '7 C'
     """
 
     content: str | Sequence[Block] = ""
@@ -155,7 +159,12 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class OpaqueBlock:
-    """A block of a type this version does not know, or that it cannot read, kept as it came."""
+    """A block of a type this version does not know, or that it cannot read, kept as it came.
+
+    Example:
+        >>> OpaqueBlock({"type": "video", "url": "https://example.com/v"}).type
+        'video'
+    """
 
     raw: Mapping[str, Json]
 

@@ -93,6 +93,13 @@ class ToolOutput:
         metadata: The environment's free data.
         error: The mistake in the call; empty where it ran.
         error_kind: The kind of `error`.
+        extra: Fields that this version does not know.
+
+    Example:
+        >>> from openreward_gym.types import TextBlock
+        >>> output = ToolOutput((TextBlock("7 C"),), reward=1.0)
+        >>> output.text, output.answer(ToolCall("get_weather", call_id="c1")).call_id
+        ('7 C', 'c1')
     """
 
     blocks: tuple[Block, ...] = ()

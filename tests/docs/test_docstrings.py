@@ -24,7 +24,6 @@ WITHOUT_EXAMPLE = {
     # The package makes these; the examples of the functions and classes that return them show them.
     "collect.Reporter": "made by `collect`",
     "envs.Episode": "made by `OpenRewardEnv.reset`",
-    "platform.Uploader": "made by `Recorder` and `collect`; it needs the platform",
     "protocol.Request": "made by `Client`, for a transport",
     "protocol.Response": "made by a transport",
     "recording.RolloutLog": "made by `Recorder.rollout`",
@@ -35,7 +34,6 @@ WITHOUT_EXAMPLE = {
     "options.Options": "base class",
     # The names of OpenReward's SDK; examples/record_rollout_generic.py shows them.
     "compat.OpenReward": "needs the platform",
-    "compat.ToolResult": "the SDK's shape of `types.ToolResult`",
 }
 
 

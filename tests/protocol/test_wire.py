@@ -36,6 +36,7 @@ from openreward_gym.types import (
     TerminalTool,
     TextBlock,
     ToolCall,
+    ToolMessage,
     ToolOutput,
     ToolResult,
     ToolSpec,
@@ -104,11 +105,12 @@ def test_a_conversation_is_flattened_as_the_sdk_does() -> None:
 
 
 def test_tool_turns_ride_in_user_turns_and_opaque_blocks_as_they_came() -> None:
-    (raw,) = encode_messages([Message("tool", (ToolResult("out", "id1"), OpaqueBlock({"type": "x", "y": 1})), extra={"z": 2})])
+    (raw,) = encode_messages([ToolMessage([TextBlock("out"), OpaqueBlock({"type": "x", "y": 1})], "id1", extra={"z": 2})])
     assert raw["role"] == "user"
     assert raw["z"] == 2
-    assert raw["blocks"][0]["blocks"] == [{"type": "text", "text": "out", "detail": None}]
-    assert raw["blocks"][1] == {"type": "x", "y": 1}
+    (result,) = raw["blocks"]
+    assert (result["type"], result["tool_call_id"]) == ("tool_result", "id1")
+    assert result["blocks"] == [{"type": "text", "text": "out", "detail": None}, {"type": "x", "y": 1}]
 
 
 def test_outputs() -> None:

@@ -241,7 +241,7 @@ def test_a_secret_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch, caps
         return capsys.readouterr().err
 
     replay = ("--replay", BAD_ADDRESS)
-    assert "--secret goes with --replay" in refused("--secret", "judge=MY_JUDGE_KEY")
+    assert "--secret needs --replay" in refused("--secret", "judge=MY_JUDGE_KEY")
     for given in ("sk-81f2", "judge=sk-81f2", "=sk-81f2", "judge=sk81f2"):
         said = refused(*replay, "--secret", given)
         assert "--secret" in said
