@@ -108,7 +108,7 @@ class Select(Options):
         True
         >>> Select(min_reward=1.0, max_reward=0.0)
         Traceback (most recent call last):
-        openreward_gym.errors.ConfigurationError: min_reward=1.0 is above the maximum 0.0: no rollout meets both
+        openreward_gym.errors.ConfigurationError: min_reward=1.0 is above the maximum of 0.0: nothing meets both
     """
 
     status: Names = option(None, _names)

@@ -113,7 +113,7 @@ def test_push_to_a_folder(run: Any) -> None:
         (("--format", ","), "name at least one"),
         (("--format", "tokens"), "needs a tokenizer"),
         (("--format", "tokens", "--tokenizer", "no/where"), "the tokenizer 'no/where' cannot be loaded"),
-        (("--min-reward", 1, "--max-reward", 0), "--min-reward=1.0 is above the maximum 0.0"),
+        (("--min-reward", 1, "--max-reward", 0), "--min-reward=1.0 is above the maximum of 0.0"),
         (("--balance", "luck"), "--balance must be one of None, task, environment, reward, not 'luck'"),
         (("--control-tokens", "hide"), "--control-tokens must be one of flag, drop, escape, not 'hide'"),
         (("--compat", "yaml"), "--compat must be one of json, string, not 'yaml'"),
