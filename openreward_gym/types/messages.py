@@ -146,6 +146,26 @@ class Message:
         """The token counts of the turn; None where not observed."""
         return None if self.sampled is None else self.sampled.usage
 
+    @property
+    def stop_reason(self) -> str | None:
+        """The provider's own word for the end of the turn; None where not known. See `ended` for the common words."""
+        return None if self.sampled is None else self.sampled.stop_reason
+
+    @property
+    def token_ids(self) -> list[int] | None:
+        """The ids of the sampled tokens; None where not known."""
+        return None if self.sampled is None or self.sampled.token_ids is None else list(self.sampled.token_ids)
+
+    @property
+    def prompt_token_ids(self) -> list[int] | None:
+        """The ids that the turn was sampled from; None where not known."""
+        return None if self.sampled is None or self.sampled.prompt_token_ids is None else list(self.sampled.prompt_token_ids)
+
+    @property
+    def logprobs(self) -> list[float] | None:
+        """The log-probabilities of `token_ids`; None where not known."""
+        return None if self.sampled is None or self.sampled.logprobs is None else list(self.sampled.logprobs)
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with other values of some fields."""
         return _fill(object.__new__(type(self)), vars(self), changes)

@@ -87,6 +87,14 @@ def test_an_output_is_the_message_that_answers_its_call() -> None:
     assert ToolOutput(error="no such tool").answer(ToolCall("x")).is_error
 
 
+def test_a_message_tells_what_its_provider_reported() -> None:
+    message = AssistantMessage("a", sampled=Sampled(Usage(1, 2), "end_turn", (5, 6), (-0.5, -1.0), (1, 2, 3)))
+    assert (message.token_ids, message.logprobs, message.prompt_token_ids) == ([5, 6], [-0.5, -1.0], [1, 2, 3])
+    assert (message.stop_reason, message.usage) == ("end_turn", Usage(1, 2))
+    for silent in (AssistantMessage("a"), AssistantMessage("a", sampled=Sampled(model="m"))):
+        assert (silent.token_ids, silent.logprobs, silent.prompt_token_ids, silent.stop_reason, silent.usage) == (None,) * 5
+
+
 def test_totals_count_what_was_observed() -> None:
     messages = [
         AssistantMessage("a", sampled=Sampled(usage=Usage(10, 2), cost_usd=0.5)),
