@@ -86,7 +86,7 @@ const IMAGES = /^image\/(png|jpeg|gif|webp|bmp|svg\+xml)$/;
 
 export function Picture({ block, run }: { block: Block; run: string }) {
   const [wrong, setWrong] = useState(false);
-  const type = (block.mime_type ?? "image/png").toLowerCase();
+  const type = (block.mimeType ?? "image/png").toLowerCase();
   const source = block.sha256 && !shared
     ? `api/image?run=${encodeURIComponent(run)}&sha256=${encodeURIComponent(block.sha256)}`
     : block.data && IMAGES.test(type) ? `data:${type};base64,${block.data}` : null;

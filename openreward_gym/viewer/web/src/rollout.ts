@@ -71,7 +71,7 @@ export function blockText(block: Block): string {
     case "text": return block.text ?? "";
     case "reasoning": return block.content ?? block.summary ?? "";
     case "tool_call": return `${block.name ?? ""}(${argumentsOf(block)})`;
-    case "image": return `[image ${block.mime_type ?? "image/png"}]`;
+    case "image": return `[image ${block.mimeType ?? "image/png"}]`;
     default: return JSON.stringify(block);
   }
 }
