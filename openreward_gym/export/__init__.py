@@ -23,18 +23,18 @@ from openreward_gym.export.formats import (
 from openreward_gym.export.formats.archive import read_rollouts
 from openreward_gym.export.options import ExportOptions, Select
 from openreward_gym.export.output import push, to_dataset, write
-from openreward_gym.export.report import FormatReport, Report
+from openreward_gym.export.report import ExportReport, FormatReport
 
 __all__ = [
     "FORMATS",
     "Context",
     "ExportOptions",
+    "ExportReport",
     "Format",
     "FormatName",
     "FormatReport",
     "LeftOut",
     "OnePerTask",
-    "Report",
     "Select",
     "format_names",
     "format_of",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from openreward_gym.export.formats import Format
 from openreward_gym.export.options import ExportOptions
-from openreward_gym.export.report import FINDINGS, FormatReport, Report
+from openreward_gym.export.report import FINDINGS, ExportReport, FormatReport
 
 _MARK = "<!-- openreward-gym: everything below is written by the export -->"
 
@@ -31,7 +31,7 @@ _MESSAGE_COLUMNS = {
 }
 
 
-def write_card(report: Report, kinds: Mapping[str, type[Format]], options: ExportOptions, folder: Path) -> None:
+def write_card(report: ExportReport, kinds: Mapping[str, type[Format]], options: ExportOptions, folder: Path) -> None:
     """Write `README.md` and its pictures. Text above the mark in an earlier card is kept."""
     path = folder / "README.md"
     card = _Card(report, kinds, options)
@@ -56,7 +56,7 @@ def _text_above_mark(path: Path) -> str:
 
 
 class _Card:
-    def __init__(self, report: Report, kinds: Mapping[str, type[Format]], options: ExportOptions) -> None:
+    def __init__(self, report: ExportReport, kinds: Mapping[str, type[Format]], options: ExportOptions) -> None:
         self._forms = list(report.formats.values())
         self._kinds = kinds
         self._options = options

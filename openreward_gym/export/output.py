@@ -19,7 +19,7 @@ from openreward_gym.export.formats import Format, FormatName, format_of
 from openreward_gym.export.options import ExportKeywords, ExportOptions, Select
 from openreward_gym.export.pipeline import ImagesFound, Pipeline, Progress
 from openreward_gym.export.reader import RolloutReader, RolloutSource
-from openreward_gym.export.report import Report
+from openreward_gym.export.report import ExportReport
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -81,7 +81,7 @@ def write(
     *,
     progress: Progress | None = None,
     **options: Unpack[ExportKeywords],
-) -> Report:
+) -> ExportReport:
     """Write rollouts as files, in constant memory.
 
     `output` gets a folder for each format (Parquet, or JSONL for trainers that read lines), `report.json`, and a dataset card
@@ -95,7 +95,7 @@ def write(
         progress: Called with the number of rollouts read and the number of all rollouts, for each format from the beginning.
 
     Returns:
-        Report of the rows written and of the rollouts left out, by reason; `str(report)` is the text for a terminal.
+        ExportReport of the rows written and of the rollouts left out, by reason; `str(report)` is the text for a terminal.
 
     Raises:
         ConfigurationError: A format or an option is unknown, or the path is not a run.
@@ -127,7 +127,7 @@ def push(
     message: str = "Export of rollouts",
     progress: Progress | None = None,
     **options: Unpack[ExportKeywords],
-) -> Report:
+) -> ExportReport:
     """Write rollouts and upload them as a dataset of several configurations, with card and report.
 
     Everything is written to a temporary folder first, so that errors of the export are raised before anything is uploaded. The
@@ -188,14 +188,14 @@ def _write_files(
     options: ExportOptions,
     *,
     for_hub: bool = False,
-) -> Report:
+) -> ExportReport:
     """Write rollouts as files; `for_hub` writes tables in chunks of which the Hub stores each once."""
     kinds = _kinds(formats)
     templates = [_template(kind, tokenizer) for kind in kinds]
     folder = Path(output)
     reader = RolloutReader.of(rollouts)
     folder.mkdir(parents=True, exist_ok=True)
-    report = Report(str(folder))
+    report = ExportReport(str(folder))
     for kind, template in zip(kinds, templates, strict=True):
         pipelines = _pipelines(reader, kind, select, options, template, progress, folder / kind.name)
         pipeline, files = _first_that_fits(
@@ -270,7 +270,7 @@ def _template(kind: type[Format], tokenizer: Tokenizer | None) -> ChatTemplate |
     return ChatTemplate.of(tokenizer)
 
 
-def _commit(api: HfApi, repository: str, revision: str | None, message: str, folder: Path, report: Report) -> None:
+def _commit(api: HfApi, repository: str, revision: str | None, message: str, folder: Path, report: ExportReport) -> None:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}

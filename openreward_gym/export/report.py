@@ -122,7 +122,7 @@ class FormatReport:
 
 
 @dataclass
-class Report:
+class ExportReport:
     """Report of `write` or `push`. As text it is the summary for a terminal.
 
     Attributes:
@@ -130,7 +130,7 @@ class Report:
         formats: A report for each format, by name.
 
     Example:
-        >>> report = Report("out", {"sft": FormatReport("sft", read=2, selected=2, rows=2)})
+        >>> report = ExportReport("out", {"sft": FormatReport("sft", read=2, selected=2, rows=2)})
         >>> report.rows
         {'sft': 2}
     """
