@@ -174,7 +174,7 @@ class Select(Options):
         Options.__post_init__(self)
         if self.min_reward is not None and self.max_reward is not None and self.min_reward > self.max_reward:
             raise ConfigurationError(
-                f"min_reward={self.min_reward} is above the maximum {self.max_reward}: no rollout meets both"
+                f"min_reward={self.min_reward} is above the maximum of {self.max_reward}: nothing meets both"
             )
 
     @property

@@ -95,7 +95,7 @@ def write(
         progress: Called with the number of rollouts read and the number of all rollouts, for each format from the beginning.
 
     Returns:
-        ExportReport of the rows written and of the rollouts left out, by reason; `str(report)` is the text for a terminal.
+        The rows written and the rollouts left out, by reason; `str(report)` is the text for a terminal.
 
     Raises:
         ConfigurationError: A format or an option is unknown, or the path is not a run.
