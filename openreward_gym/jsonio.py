@@ -125,7 +125,7 @@ def escape_surrogates(value: Json) -> Json:
 
 def _may_hold_big_integer(data: bytes | str, value: Json) -> bool:
     """Return True if a float inside `value`, which was read from `data`, may be an integer in the text."""
-    if len(data) > 8192:
+    if len(data) > 1 << 18:
         # Where there are few long texts, looking at the values takes less time than looking at the bytes.
         huge = _has_float_beyond(value, _LARGEST_EXACT, budget=len(data) >> 8)
         if huge is not None:
