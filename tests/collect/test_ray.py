@@ -189,9 +189,9 @@ def test_a_worker_of_a_dead_collector_writes_nothing_more(tmp_path: Path) -> Non
     with RunLock(tmp_path) as lock:
         with writing_for(tmp_path, lock.holder):
             pass
-        with pytest.raises(StoreError, match="collects it no more"), writing_for(tmp_path, {**lock.holder, "pid": 1}):
+        with pytest.raises(StoreError, match="no longer collects"), writing_for(tmp_path, {**lock.holder, "pid": 1}):
             pass
-    with pytest.raises(StoreError, match="collects it no more"), writing_for(tmp_path, lock.holder):
+    with pytest.raises(StoreError, match="no longer collects"), writing_for(tmp_path, lock.holder):
         pass
 
 
