@@ -232,7 +232,7 @@ def test_what_cannot_run_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     nowhere = "http://127.0.0.1:9"
     with pytest.raises(ConfigurationError, match="workers"):
         play(nowhere, tmp_path / "run", engine="local")
-    with pytest.raises(ConfigurationError, match="'local' or 'ray', not 'spark'"):
+    with pytest.raises(ConfigurationError, match="engine must be one of local, ray, not 'spark'"):
         play(nowhere, tmp_path / "run", engine="spark")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"openreward-gym\[ray\]"):
