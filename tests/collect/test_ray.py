@@ -189,9 +189,9 @@ def test_a_worker_of_a_dead_collector_writes_nothing_more(tmp_path: Path) -> Non
     with RunLock(tmp_path) as lock:
         with writing_for(tmp_path, lock.holder):
             pass
-        with pytest.raises(StoreError, match="collects it no more"), writing_for(tmp_path, {**lock.holder, "pid": 1}):
+        with pytest.raises(StoreError, match="no longer collects"), writing_for(tmp_path, {**lock.holder, "pid": 1}):
             pass
-    with pytest.raises(StoreError, match="collects it no more"), writing_for(tmp_path, lock.holder):
+    with pytest.raises(StoreError, match="no longer collects"), writing_for(tmp_path, lock.holder):
         pass
 
 
@@ -232,7 +232,7 @@ def test_what_cannot_run_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     nowhere = "http://127.0.0.1:9"
     with pytest.raises(ConfigurationError, match="workers"):
         play(nowhere, tmp_path / "run", engine="local")
-    with pytest.raises(ConfigurationError, match="'local' or 'ray', not 'spark'"):
+    with pytest.raises(ConfigurationError, match="engine must be one of local, ray, not 'spark'"):
         play(nowhere, tmp_path / "run", engine="spark")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"openreward-gym\[ray\]"):
