@@ -143,7 +143,7 @@ def test_limit(tmp_path: Path) -> None:
 def test_mistakes_are_told() -> None:
     with pytest.raises(ConfigurationError, match="best_of must be an integer from 1"):
         Select(best_of=0)
-    with pytest.raises(ConfigurationError, match="no rollout meets both"):
+    with pytest.raises(ConfigurationError, match="nothing meets both"):
         Select(min_reward=1.0, max_reward=0.0)
     with pytest.raises(ConfigurationError, match=r"dedupe must be one of .*exact, normalized"):
         Select(dedupe="fuzzy")  # type: ignore[arg-type]
