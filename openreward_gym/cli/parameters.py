@@ -139,7 +139,7 @@ def _annotation(name: str, declared: str, default: Any, description: str, sectio
     elif declared.startswith("float"):
         kind = float
     if name in _ZERO_FOR_NONE:
-        description = description.replace("None sets", "0 sets")
+        description = re.sub(r"\bNone (?=sets|takes)", "0 ", description)
     description = re.sub(r" ?In Python[^.]*(?:\.[^ ][^.]*)*\.", "", description)
     # "None sets no limit." describes a Python argument; on the command line, leaving the option out has this effect.
     description = re.sub(r"\bNone \w+ (.*)\.$", r"[default: \1]", description).replace("`", "")

@@ -72,8 +72,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Not links: a builder that follows them writes its site beside the original.
     for name in ("docs", "openreward_gym", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
-    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml"):
-        shutil.copy(ROOT / name, folder)
+    (folder / "tests" / "docs").mkdir(parents=True)
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml", "tests/docs/example_sections.py"):
+        shutil.copy(ROOT / name, folder / name)
     return folder
 
 
