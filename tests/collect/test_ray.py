@@ -223,7 +223,7 @@ def test_what_cannot_be_sent_to_workers(tmp_path: Path) -> None:
         with lock:
             return AssistantMessage("")
 
-    with pytest.raises(ConfigurationError, match="cannot be sent to Ray's workers"):
+    with pytest.raises(ConfigurationError, match="cannot be sent to Ray workers"):
         play("http://127.0.0.1:9", tmp_path / "run", holds_a_lock)
     assert list(tmp_path.iterdir()) == []
 
