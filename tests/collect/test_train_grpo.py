@@ -7,6 +7,7 @@ import math
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def test_what_infrastructure_spoiled_has_no_reward(example: Any, tmp_path: Path)
     with serve.local(["weather"]) as url:
         environment = example.environment_class("weather", url, str(tmp_path / "run"))()
         environment.reset(task_index=0)
-        environment._recorder.unwrapped._arguments["step_timeout_s"] = 5.0
+        env = environment._recorder.unwrapped
+        env.options = replace(env.options, limits=replace(env.options.limits, step_timeout_s=5.0))
     environment.get_weather(city="Seattle")
     assert environment._finish("It is cold.") is None
     environment._recorder.close()
