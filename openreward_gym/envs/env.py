@@ -418,12 +418,12 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
                 )
             except asyncio.CancelledError:
                 # The call may still be running, so this session cannot be stepped again.
-                self._episode.add(Step(message, truncated=True, stop_reason="cancelled", policy_s=policy_s))
+                self._episode.steps.append(Step(message, truncated=True, stop_reason="cancelled", policy_s=policy_s))
                 self._retire_session()
                 raise
         step.policy_s = policy_s
         step.annotations, self._notes = self._notes, {}
-        self._episode.add(step)
+        self._episode.steps.append(step)
         is_last = self.max_steps is not None and len(self._episode.steps) >= self.max_steps
         if is_last and not step.terminated and not step.truncated:
             step.truncated, step.stop_reason = True, "max_steps"

@@ -33,6 +33,7 @@ from openreward_gym.types import (
     Task,
     TextBlock,
     ToolCall,
+    ToolMessage,
     ToolOutput,
     ToolSet,
     UserMessage,
@@ -63,15 +64,21 @@ class CallResult:
     ended_at: str
     executed: bool = True
 
+    @property
+    def message(self) -> ToolMessage:
+        """The output as the message that answers the call. The origin of an answer that no server gave is the client."""
+        sent = self.executed and self.output.error_kind != "malformed"
+        origin: Origin = "environment" if sent else "client"
+        return self.output.answer(self.call, origin=origin, started_at=self.started_at, ended_at=self.ended_at)
+
 
 @dataclass(slots=True)
 class Step:
     """One step: the assistant's message, and the results of its calls.
 
     Attributes:
-        action: The assistant's message.
+        action: The assistant's message, as the env took it.
         results: The results of its calls, in order.
-        messages: The messages of the step: the action, a tool's message for each result, and the reply.
         reply: The env's answer to a message without calls that did not end the episode. Empty if there is none.
         reward: The sum of the rewards of the calls, 0.0 if no call has a reward.
         has_reward: True if any call has a reward.
@@ -85,7 +92,6 @@ class Step:
 
     action: AssistantMessage
     results: tuple[CallResult, ...] = ()
-    messages: tuple[Message, ...] = ()
     reply: str = ""
     reward: float = 0.0
     has_reward: bool = False
@@ -98,6 +104,22 @@ class Step:
     environment_s: float = 0.0
     policy_s: float = 0.0
     annotations: dict[str, Json] = field(default_factory=dict)
+    _messages: tuple[Message, ...] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The messages of the step, with origins and times: the action, a tool's message for each result, and the reply."""
+        if self._messages is None:
+            metadata = self.action.metadata
+            if self.annotations:
+                metadata = {**(metadata if isinstance(metadata, dict) else {}), **self.annotations}
+            origin = self.action.origin or "policy"
+            messages: list[Message] = [self.action.replace(origin=origin, ended_at=self.started_at or None, metadata=metadata)]
+            messages.extend(result.message for result in self.results)
+            if self.reply:
+                messages.append(UserMessage(self.reply, origin="client"))
+            self._messages = tuple(messages)
+        return self._messages
 
 
 @dataclass(slots=True)
@@ -139,26 +161,6 @@ class Episode:
     def messages(self) -> tuple[Message, ...]:
         """The transcript so far: the prompt, then each assistant turn and the answers to it."""
         return (*self.prompt, *(message for step in self.steps for message in step.messages))
-
-    def add(self, step: Step) -> None:
-        """Append a step, and make its messages, each with its origin and times."""
-        metadata = step.action.metadata
-        if step.annotations:
-            metadata = {**(metadata if isinstance(metadata, dict) else {}), **step.annotations}
-        step.action = step.action.replace(
-            origin=step.action.origin or "policy", ended_at=step.started_at or None, metadata=metadata
-        )
-        messages: list[Message] = [step.action]
-        for result in step.results:
-            # An answer that no server gave is the client's.
-            sent = result.executed and result.output.error_kind != "malformed"
-            origin: Origin = "environment" if sent else "client"
-            times = {"started_at": result.started_at, "ended_at": result.ended_at}
-            messages.append(result.output.answer(result.call, origin=origin, **times))
-        if step.reply:
-            messages.append(UserMessage(step.reply, origin="client"))
-        step.messages = tuple(messages)
-        self.steps.append(step)
 
 
 class ToolSession(Protocol):
