@@ -25,7 +25,8 @@ Json: TypeAlias = Any
 _LARGEST_EXACT = 9.2e18
 """Below the smallest integer that orjson reads as a float (integers of more than 64 bits)."""
 _LONG_NUMBER = b"0" * 19
-"""Such an integer has at least as many digits."""
+"""Such an integer has at least as many digits, and stands behind one of the bytes that can come before a number."""
+_BEFORE_A_NUMBER = b":,[- \t\r\n"
 _DIGITS_AS_ZEROS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # A dataclass or a date is not JSON, although orjson could write it.
@@ -130,9 +131,18 @@ def _may_hold_big_integer(data: bytes | str, value: Json) -> bool:
         huge = _has_float_beyond(value, _LARGEST_EXACT, budget=len(data) >> 8)
         if huge is not None:
             return huge
-    if isinstance(data, bytes) and _LONG_NUMBER not in data.translate(_DIGITS_AS_ZEROS):
+    if isinstance(data, bytes) and not _has_long_number(data):
         return False
     return bool(_has_float_beyond(value, _LARGEST_EXACT))
+
+
+def _has_long_number(data: bytes) -> bool:
+    """Return True if JSON text has, or seems to have, an integer of 19 digits or more: not digits after a quote or a letter."""
+    digits = data.translate(_DIGITS_AS_ZEROS)
+    start = digits.find(_LONG_NUMBER)
+    while start > 0 and data[start - 1] not in _BEFORE_A_NUMBER:
+        start = digits.find(_LONG_NUMBER, digits.find(b" ", start))
+    return start >= 0
 
 
 def _has_float_beyond(value: Json, limit: float, *, budget: int | None = None) -> bool | None:

@@ -128,3 +128,12 @@ def test_lone_surrogates_are_found_and_escaped() -> None:
     assert is_utf8(escape_surrogates(value))
     assert dumps(value).isascii()
     assert dumps("é") == '"é"'.encode()
+
+
+@pytest.mark.parametrize("text", ["", "1" * 19, "id-" + "7" * 40, '\\"' + "8" * 20, ": " + "9" * 25])
+@pytest.mark.parametrize("number", [2**63, 2**64, -(2**70), 10**30])
+@pytest.mark.parametrize("space", ["", " ", "\n\t"])
+def test_a_big_integer_is_exact_beside_texts_of_digits(text: str, number: int, space: str) -> None:
+    document = f'{{"id":{space}"{text}","values":[{space}{number},{space}{number}{space}]}}'.encode()
+    assert loads(document)["values"] == [number, number]
+    assert loads(f"{space}{number}".encode()) == number

@@ -80,8 +80,10 @@ class Codec:
                 self._keeps_extra = True
                 continue
             if not field.init:
-                # The `type` of a block: written first, not read.
+                # The `type` of a block: written first.
                 self.tag = (field.name, str(field.default))
+                choices = frozenset({self.tag[1]})
+                self._readers[field.name] = (field.name, str, choices, functools.partial(_read_choice, choices))
                 continue
             key = field.metadata.get("key", field.name)
             annotation = hints[field.name]
@@ -96,42 +98,30 @@ class Codec:
         self._after = getattr(cls, "__post_init__", None)
         self.read: Reader = self._reader()
 
-    def make(self, values: dict[str, Any]) -> Any:
-        """Construct the object of checked values."""
-        if not self.cls.__dataclass_params__.frozen:
-            return self.cls(**values)
-        # As the constructor does it, but fields at their default stay with the class: fewer attributes to set.
-        for name, factory in self._factories:
-            if name not in values:
-                values[name] = factory()
-        made = object.__new__(self.cls)
-        object.__setattr__(made, "__dict__", values)
-        if self._after is not None:
-            self._after(made)
-        return made
+    def class_for(self, values: dict[str, Any]) -> type[Any]:
+        """Return the class of the object that has these fields."""
+        return self.cls
 
     def _reader(self) -> Reader:
         """Return `read` as a closure: records have very many small objects, and attribute look-ups would be half of the time."""
-        readers, make, keeps_extra = self._readers, self.make, self._keeps_extra
-        tag = None if self.tag is None else self.tag[0]
-        required = [(key, name) for key, (name, *_) in readers.items() if self.schemas[key][1]]
+        entry_of, cls, factories, after = self._readers.get, self.cls, self._factories, self._after
+        class_for = None if type(self).class_for is Codec.class_for else self.class_for
+        keeps_extra, is_frozen = self._keeps_extra, cls.__dataclass_params__.frozen
+        required = [(key, name) for key, (name, *_) in self._readers.items() if self.schemas.get(key, (None, False))[1]]
+        new, set_field = object.__new__, object.__setattr__
 
         def read(data: Any) -> Any:
             if type(data) is not dict:
                 raise FieldError("must be an object", data)
             values: dict[str, Any] = {}
-            extra: dict[str, Any] | None = None
+            extra: dict[str, Any] = {}
             for key, value in data.items():
-                if key == tag:
-                    continue
-                entry = readers.get(key)
+                entry = entry_of(key)
                 if entry is None:
-                    if extra is None:
-                        extra = {}
                     extra[key] = value
                     continue
                 name, exact, choices, reader = entry
-                if (type(value) is exact and (choices is None or value in choices)) or reader is None:
+                if reader is None or (type(value) is exact and (choices is None or value in choices)):
                     values[name] = value
                 else:
                     try:
@@ -142,8 +132,18 @@ class Codec:
                 if name not in values:
                     raise FieldError("is missing", None, key)
             if keeps_extra:
-                values["extra"] = {} if extra is None else extra
-            return make(values)
+                values["extra"] = extra
+            if not is_frozen:
+                return cls(**values)
+            # As the constructor does it, but fields at their default stay with the class: fewer attributes to set.
+            for name, factory in factories:
+                if name not in values:
+                    values[name] = factory()
+            made = new(cls if class_for is None else class_for(values))
+            set_field(made, "__dict__", values)
+            if after is not None:
+                after(made)
+            return made
 
         return read
 
