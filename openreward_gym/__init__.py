@@ -48,37 +48,20 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# The module of each public name that is imported at its first use.
-_MODULES = {
-    "AssistantMessage": "types",
-    "BlocksSpace": "envs",
-    "Client": "protocol.client",
-    "ImageBlock": "types",
-    "Message": "types",
-    "MessagesSpace": "envs",
-    "OpenRewardEnv": "envs",
-    "OpenRewardGymError": "errors",
-    "OpenRewardVectorEnv": "envs",
-    "Policy": "policies",
-    "ReasoningItem": "types",
-    "RecordRollouts": "wrappers",
-    "Recorder": "recording.recorder",
-    "Rollout": "types",
-    "RolloutStore": "store",
-    "Session": "protocol.session",
-    "SystemMessage": "types",
-    "Task": "types",
-    "TextBlock": "types",
-    "ToolCall": "types",
-    "ToolCallSpace": "envs",
-    "ToolMessage": "types",
-    "ToolOutput": "types",
-    "ToolResult": "types",
-    "ToolSet": "types",
-    "ToolSpec": "types",
-    "UnicodeText": "envs",
-    "UserMessage": "types",
+# The public names that are imported at their first use, by module.
+_NAMES = {
+    "envs": "BlocksSpace MessagesSpace OpenRewardEnv OpenRewardVectorEnv ToolCallSpace UnicodeText",
+    "errors": "OpenRewardGymError",
+    "policies": "Policy",
+    "protocol.client": "Client",
+    "protocol.session": "Session",
+    "recording.recorder": "Recorder",
+    "store": "RolloutStore",
+    "types": "AssistantMessage ImageBlock Message ReasoningItem Rollout SystemMessage Task TextBlock ToolCall ToolMessage "
+    "ToolOutput ToolResult ToolSet ToolSpec UserMessage",
+    "wrappers": "RecordRollouts",
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 _ROOMS = ("export", "serve")
 
 __all__ = [

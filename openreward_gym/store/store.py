@@ -214,12 +214,9 @@ class RolloutStore(Sequence[Rollout]):
         except RecordError as error:
             raise damaged(self._indexes[place.folder].where(place.stem, place.number), error) from None
 
-    def _read(self, place: Place) -> Rollout:
-        return self._parse(place, self._indexes[place.folder].line(place.stem, place.number))
-
     def places(self) -> list[Place]:
         """Return the position of each rollout, in the order of iteration; a position stays valid as the run grows."""
-        return self._places()
+        return [Place(number, stem, line) for number, stem, count in self._counts(look=True) for line in range(count)]
 
     def line(self, place: Place) -> bytes:
         """Return the line at a position, unparsed, for readers of very many lines that parse for themselves."""
@@ -231,7 +228,7 @@ class RolloutStore(Sequence[Rollout]):
         Raises:
             RecordError: The line is not a rollout; the message has its file, line and byte.
         """
-        return self._read(place)
+        return self._parse(place, self.line(place))
 
     @overload
     def __getitem__(self, index: int) -> Rollout: ...
@@ -240,14 +237,11 @@ class RolloutStore(Sequence[Rollout]):
     def __getitem__(self, index: int | slice) -> Rollout | RolloutView:
         """Return one rollout, or a view of several that reads them when they are needed."""
         if isinstance(index, slice):
-            return self._view(self._places()[index])
+            return RolloutView(self, self.places()[index])
         place = self._place(index, look=index < 0) or (self._place(index, look=True) if index >= 0 else None)
         if place is None:
             raise IndexError(f"{self.run} has {len(self)} rollouts: there is no number {index}")
-        return self._read(place)
-
-    def _view(self, places: list[Place]) -> RolloutView:
-        return RolloutView(self, places)
+        return self.read(place)
 
     def _place(self, index: int, *, look: bool) -> Place | None:
         counts = self._counts(look=look)
@@ -258,9 +252,6 @@ class RolloutStore(Sequence[Rollout]):
                 return Place(number, stem, index)
             index -= count
         return None
-
-    def _places(self) -> list[Place]:
-        return [Place(number, stem, line) for number, stem, count in self._counts(look=True) for line in range(count)]
 
     def get(self, rollout_id: str) -> Rollout:
         """Return the rollout with that id; of several, the last one written.
@@ -274,7 +265,7 @@ class RolloutStore(Sequence[Rollout]):
             place = self._ids.get(rollout_id)
         if place is None:
             raise KeyError(f"{self.run} has no rollout {rollout_id!r}")
-        return self._read(place)
+        return self.read(place)
 
     def ids(self, start: int = 0) -> list[str]:
         """Return the ids of all rollouts but the first `start`, each once, in the order in which this store found them.
@@ -296,9 +287,8 @@ class RolloutStore(Sequence[Rollout]):
         Criteria: `run`, `environment`, `split`, `task` (its id), `group`, `status` and `stop_reason` (each a value or
         a list of values), `min_reward` and `max_reward` (a rollout without a reward meets neither).
         """
-        meets = _criteria_met(criteria)
-        places = (place for place, rollout in self._stream() if meets(rollout) and (where is None or where(rollout)))
-        return self._view(list(places))
+        meets = _criteria_met(where, criteria)
+        return RolloutView(self, [place for place, rollout in self._stream() if meets(rollout)])
 
     def readable(self) -> Iterator[Rollout | Damage]:
         """Yield all rollouts as iteration does, with a `Damage` in place of each line that is not a rollout."""
@@ -376,10 +366,8 @@ class RolloutView(Sequence[Rollout]):
 
     def filter(self, where: Callable[[Rollout], bool] | None = None, **criteria: Any) -> RolloutView:
         """Return the rollouts for which `where` is true and that meet every criterion; see `RolloutStore.filter`."""
-        meets = _criteria_met(criteria)
-        read = ((place, self.store.read(place)) for place in self.places)
-        places = [place for place, rollout in read if meets(rollout) and (where is None or where(rollout))]
-        return RolloutView(self.store, places)
+        meets = _criteria_met(where, criteria)
+        return RolloutView(self.store, [place for place in self.places if meets(self.store.read(place))])
 
     def __repr__(self) -> str:
         return f"<{len(self)} rollouts of {self.store!r}>"
@@ -396,8 +384,8 @@ _CRITERIA: Mapping[str, Callable[[Rollout], Any]] = {
 }
 
 
-def _criteria_met(criteria: Mapping[str, Any]) -> Callable[[Rollout], bool]:
-    """Return a predicate for rollouts that meet all of `criteria` (those of `RolloutStore.filter`).
+def _criteria_met(where: Callable[[Rollout], bool] | None, criteria: Mapping[str, Any]) -> Callable[[Rollout], bool]:
+    """Return a predicate for rollouts that meet `where` and all of `criteria` (those of `RolloutStore.filter`).
 
     Raises:
         ConfigurationError: There is no such criterion.
@@ -418,7 +406,7 @@ def _criteria_met(criteria: Mapping[str, Any]) -> Callable[[Rollout], bool]:
             return False
         if high is not None and not (rollout.reward is not None and rollout.reward <= high):
             return False
-        return all(_CRITERIA[name](rollout) in values for name, values in allowed.items())
+        return all(_CRITERIA[name](rollout) in values for name, values in allowed.items()) and (where is None or where(rollout))
 
     return meets
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
-from urllib.parse import urlsplit
 
 from openreward_gym.errors import RecordError, SchemaVersionError
 from openreward_gym.jsonio import Json, dumps, loads
@@ -21,6 +20,7 @@ from openreward_gym.types.html import rollout_html
 from openreward_gym.types.messages import Message, Usage
 from openreward_gym.types.tasks import Task
 from openreward_gym.types.tools import TerminalTool, ToolSpec
+from openreward_gym.urls import origin_of
 
 SCHEMA = "openreward-gym/rollout/1"
 
@@ -281,19 +281,13 @@ def line_of(data: Mapping[str, Json]) -> str:
 
 
 def server_origin(url: str | None) -> str | None:
-    """Return scheme, host and port of `url`, without user, path or query; None for None.
+    """Return `origin_of(url)` as text, for records; None for None.
 
     Example:
         >>> server_origin("https://user:secret@host:8080/path?key=1")
         'https://host:8080'
     """
-    if not url:
-        return None
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if ":" in host:
-        host = f"[{host}]"
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+    return str(origin_of(url)) if url else None
 
 
 def now_iso() -> str:
