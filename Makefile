@@ -1,21 +1,21 @@
-# Each target makes what it needs: a Python 3.11+, make and a network that reaches the package registries are enough.
+# Each target installs what it needs: Python 3.11 or newer, make and access to the package registries are enough.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.dev-is-installed
 DEMO_STAMP := $(VENV)/.demo-is-installed
 TRAIN_STAMP := $(VENV)/.train-is-installed
-# PyTorch first, by itself: left to another package's requirements, pip may choose a build with gigabytes of CUDA.
+# PyTorch is installed first: as a requirement of another package, pip may choose a build with gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 PAGE := openreward_gym/viewer/web
 PAGE_STAMP := $(PAGE)/node_modules/.package-lock.json
-# The page is built with the Node that the environment brings, so that every machine builds the same bytes.
+# The page is built with the Node of the virtual environment, so that every machine builds the same bytes.
 WITH_NODE := PATH="$(abspath $(BIN)):$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format browser matrix long docs bench clean
 
-help:  ## what there is to make
+help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 $(BIN)/python:
@@ -40,16 +40,16 @@ $(PAGE_STAMP): $(PAGE)/package-lock.json | $(STAMP)
 	cd $(PAGE) && $(WITH_NODE) npm ci --silent --no-audit --no-fund
 	@touch $@
 
-demo: $(DEMO_STAMP)  ## serve, collect, report, export: the whole way on this machine
+demo: $(DEMO_STAMP)  ## serve an example, collect rollouts, report on them, export them
 	@$(BIN)/openreward-gym demo
 
-test: $(STAMP)  ## all tests but those of the targets below
+test: $(STAMP)  ## run the tests, except those of browser, matrix and long
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-browser: $(STAMP) $(PAGE_STAMP)  ## the viewer's page in a real Chromium
+browser: $(STAMP) $(PAGE_STAMP)  ## test the viewer's page in Chromium
 	$(BIN)/python -m pytest --override-ini addopts= -q --numprocesses 2 --dist loadfile tests/viewer/browser
 
-lint: $(STAMP) $(PAGE_STAMP)  ## ruff, mypy --strict, import floors, the page and its build
+lint: $(STAMP) $(PAGE_STAMP)  ## check with ruff, mypy --strict, the architecture test and the page's build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -63,18 +63,18 @@ format: $(STAMP)  ## format the code
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-matrix: $(TRAIN_STAMP)  ## other versions of peers, and training
+matrix: $(TRAIN_STAMP)  ## test other versions of Gymnasium and of the SDK, and training
 	$(BIN)/python -m pytest --override-ini addopts= -q -m "matrix or train" --ignore tests/viewer/browser --timeout 900 \
 		--numprocesses 2 --dist load --durations 15
 
-long: $(TRAIN_STAMP)  ## properties and kills in numbers that take an hour
+long: $(TRAIN_STAMP)  ## run property tests and kill tests with many examples, for about an hour
 	OPENREWARD_GYM_LONG=1 $(BIN)/python -m pytest --override-ini addopts= -q -m "not matrix" --ignore tests/viewer/browser --timeout 3600
 
-docs: $(STAMP)  ## the site, in site/
+docs: $(STAMP)  ## build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-bench: $(STAMP)  ## the benchmarks there are; their figures stand in their docstrings
+bench: $(STAMP)  ## list the benchmarks; their docstrings have the results
 	@ls benchmarks/*.py | sed 's/^/  $(subst /,\/,$(BIN))\/python /'
 
-clean:  ## remove what make made
+clean:  ## remove everything that make created
 	rm -rf $(VENV) .venvs $(PAGE)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
