@@ -64,7 +64,7 @@ class Echo(Environment):
 
     @tool
     async def secret(self, params: Text) -> ToolOutput:
-        """How long a secret is."""
+        """Return the length of a secret."""
         return ToolOutput(blocks=[TextBlock(text=str(len(self.secrets.get(params.text, ""))))])
 
     @tool

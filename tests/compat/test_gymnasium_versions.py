@@ -28,10 +28,10 @@ def gymnasium(version: str) -> Path:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_envs_and_wrappers(version: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(gymnasium(version))}
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", "import gymnasium; print(gymnasium.__version__)"], env=environment, capture_output=True, text=True
     )
-    assert found.stdout.strip() == version, found.stderr
+    assert completed.stdout.strip() == version, completed.stderr
     # Warnings are that version's own affair (it may not know the newest NumPy); failures are ours.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", "tests/envs", "tests/wrappers"]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

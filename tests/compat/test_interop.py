@@ -1,4 +1,4 @@
-"""What other libraries make of our envs, each in the version that the registry has now."""
+"""Other libraries play our envs, each in the version that the registry has now."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def test_episodes(library: str, episodes: int, packages: Path, server_url: str, 
     command = [sys.executable, str(HERE / f"interop_{library}.py"), server_url]
     ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    told = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("[")]
-    assert len(told) == episodes
-    for observations, rewards, terminated in told:
+    batches = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("[")]
+    assert len(batches) == episodes
+    for observations, rewards, terminated in batches:
         assert "hé" in observations[0]
         assert len(observations) == len(rewards) == 2
         assert rewards[-1] == 1.0

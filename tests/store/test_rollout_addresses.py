@@ -1,4 +1,4 @@
-"""Where a rollout is to be seen."""
+"""The address of a rollout in the viewer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def test_the_recorder_says_where_to_look(tmp_path: Path, capsys: pytest.CaptureF
     with Recorder(tmp_path / "my run") as recorder:
         for number in range(3):
             recorder.create(id=f"r{number}", print_messages=number == 2).log(UserMessage("Hm?"))
-    said = capsys.readouterr()
-    assert said.err.splitlines() == [
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
         f"Recording http://127.0.0.1:7860/#/rollouts?run=my%20run&sample=r0  (openreward-gym view '{tmp_path}/my run')",
         "Recording http://127.0.0.1:7860/#/rollouts?run=my%20run&sample=r2",
     ]
-    assert "http" not in said.out
+    assert "http" not in captured.out

@@ -71,8 +71,8 @@ def test_a_run_without_rollouts_yet_is_empty(tmp_path: Path) -> None:
 
 def test_sequence(tmp_path: Path) -> None:
     with RolloutStore(tmp_path / "a-run") as store:
-        given = [make(f"r{n}") for n in range(10)]
-        for rollout in given:
+        rollouts_written = [make(f"r{n}") for n in range(10)]
+        for rollout in rollouts_written:
             store.append(rollout)
         assert store[0].name == "r0"
         assert store[-1].name == "r9"
@@ -81,8 +81,8 @@ def test_sequence(tmp_path: Path) -> None:
         assert [r.name for r in store[2:8][1:3]] == ["r3", "r4"]
         assert len(store[5:]) == 5
         assert {r.run for r in store} == {"a-run"}
-        assert given[0].run == ""
-        assert store.get(given[4].id).name == "r4"
+        assert rollouts_written[0].run == ""
+        assert store.get(rollouts_written[4].id).name == "r4"
         with pytest.raises(KeyError, match="no rollout 'nope'"):
             store.get("nope")
         for index in (10, -11):
@@ -204,9 +204,9 @@ def test_other_damage_is_named_by_file_line_and_byte_and_nothing_is_touched(tmp_
     assert reason in str(caught.value)
     with pytest.raises(RecordError):
         list(reader)
-    (found,) = reader.damage()
-    assert (found.line, found.byte, found.path) == (3, len(first) + 1, str(shard))
-    assert reason in found.reason
+    (damage,) = reader.damage()
+    assert (damage.line, damage.byte, damage.path) == (3, len(first) + 1, str(shard))
+    assert reason in damage.reason
     with RolloutStore(tmp_path) as store:
         store.append(make("c"))
     assert shard.read_bytes() == broken
@@ -251,16 +251,16 @@ def test_images_are_kept_once_and_given_back(tmp_path: Path) -> None:
     (image,) = (tmp_path / "images").iterdir()
     assert image.read_bytes() == png
     assert image.suffix == ".png"
-    kept = store[0].messages[0].blocks[0]
-    assert isinstance(kept, ImageBlock)
-    assert kept.data == ""
-    assert kept.sha256 is not None
-    assert store.image(kept.sha256) == png
-    assert RolloutStore.open([tmp_path, tmp_path]).image(kept.sha256) == png
+    image = store[0].messages[0].blocks[0]
+    assert isinstance(image, ImageBlock)
+    assert image.data == ""
+    assert image.sha256 is not None
+    assert store.image(image.sha256) == png
+    assert RolloutStore.open([tmp_path, tmp_path]).image(image.sha256) == png
     assert store.with_images(store[0]).messages == rollout.messages
     image.write_bytes(b"other")
     with pytest.raises(StoreError, match="damaged: its bytes are not those of its name"):
-        store.image(kept.sha256)
+        store.image(image.sha256)
     image.unlink()
     with pytest.raises(StoreError, match="copy the run's images/ folder"):
         store.with_images(store[0])

@@ -29,13 +29,13 @@ from openreward_gym.store.store import RolloutStore
 
 def write(path, writer):
     store = RolloutStore(path)
-    said = os.open(f"{path}.{writer}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(f"{path}.{writer}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     number = 0
     while True:
         text = chr(97 + number % 26) * (number * 7919 % 400_000)
         message = Message(role="user", blocks=(TextBlock(text=text),))
         store.append(Rollout(id=f"{writer}-{number}", status="completed", messages=[message]))
-        os.write(said, b"%d\\n" % number)
+        os.write(log, b"%d\\n" % number)
         number += 1
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -104,7 +104,7 @@ def test_sigkill_at_random_moments_loses_nothing_doubles_nothing_and_invents_not
 
 
 def check(path: Path) -> int:
-    """Open the run as its next user does, and compare it with what the dead had said; how many tails were torn."""
+    """Open the run as its next user does, compare it with the log of the killed writer, and count the torn tails."""
     shards = list((path / "rollouts").glob("*.jsonl")) if path.exists() else []
     torn = sum(not content.endswith(b"\n") for shard in shards if (content := shard.read_bytes()))
     with RolloutStore(path) as store:
@@ -113,10 +113,10 @@ def check(path: Path) -> int:
         ids = [rollout.id for rollout in store]
     assert len(ids) == len(set(ids))
     for writer in range(WRITERS):
-        said = Path(f"{path}.{writer}")
-        count = said.read_bytes().count(b"\n") if said.exists() else 0
+        log = Path(f"{path}.{writer}")
+        count = log.read_bytes().count(b"\n") if log.exists() else 0
         there = sorted(int(identity.rpartition("-")[2]) for identity in ids if identity.startswith(f"{writer}-"))
-        # One more than was said may be there: killed after the line was written and before it could be told.
+        # There may be one more than in the log: the writer was killed between the line and its entry.
         assert there in (list(range(count)), list(range(count + 1)))
     for shard in (path / "rollouts").iterdir():
         content = shard.read_bytes()
