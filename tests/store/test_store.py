@@ -248,20 +248,20 @@ def test_images_are_kept_once_and_given_back(tmp_path: Path) -> None:
         store.append(rollout)
         store.append(Rollout(status="completed", messages=rollout.messages))
     assert part.data == data
-    (image,) = (tmp_path / "images").iterdir()
-    assert image.read_bytes() == png
-    assert image.suffix == ".png"
-    image = store[0].messages[0].blocks[0]
-    assert isinstance(image, ImageBlock)
-    assert image.data == ""
-    assert image.sha256 is not None
-    assert store.image(image.sha256) == png
-    assert RolloutStore.open([tmp_path, tmp_path]).image(image.sha256) == png
+    (file,) = (tmp_path / "images").iterdir()
+    assert file.read_bytes() == png
+    assert file.suffix == ".png"
+    block = store[0].messages[0].blocks[0]
+    assert isinstance(block, ImageBlock)
+    assert block.data == ""
+    assert block.sha256 is not None
+    assert store.image(block.sha256) == png
+    assert RolloutStore.open([tmp_path, tmp_path]).image(block.sha256) == png
     assert store.with_images(store[0]).messages == rollout.messages
-    image.write_bytes(b"other")
+    file.write_bytes(b"other")
     with pytest.raises(StoreError, match="damaged: its bytes are not those of its name"):
-        store.image(image.sha256)
-    image.unlink()
+        store.image(block.sha256)
+    file.unlink()
     with pytest.raises(StoreError, match="copy the run's images/ folder"):
         store.with_images(store[0])
 
