@@ -204,9 +204,9 @@ def test_other_damage_is_named_by_file_line_and_byte_and_nothing_is_touched(tmp_
     assert reason in str(caught.value)
     with pytest.raises(RecordError):
         list(reader)
-    (damage,) = reader.damage()
-    assert (damage.line, damage.byte, damage.path) == (3, len(first) + 1, str(shard))
-    assert reason in damage.reason
+    (entry,) = reader.damage()
+    assert (entry.line, entry.byte, entry.path) == (3, len(first) + 1, str(shard))
+    assert reason in entry.reason
     with RolloutStore(tmp_path) as store:
         store.append(make("c"))
     assert shard.read_bytes() == broken
