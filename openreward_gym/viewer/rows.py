@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
 import orjson
 
 from openreward_gym.errors import RecordError
-from openreward_gym.types.rollout import SCHEMA, check_schema, moment_of
+from openreward_gym.types.rollout import SCHEMA, check_schema, moment_of, object_of
 
 PROMPT_LENGTH = 160
 NAME_LENGTH = 200
-
-COLUMNS = (
-    "run", "file", "start", "length", "id", "name", "environment", "variant", "split", "task", "task_index", "grp", "sample",
-    "attempt", "step", "advantage", "discard", "discarded", "status", "stop", "reward", "final_reward", "turns", "calls",
-    "errors", "tokens", "input_tokens", "duration", "cost", "seed", "model", "started", "prompt", "tools", "metrics", "card",
-)  # fmt: skip
-"""The columns of the index's table `rollouts`, in the order of `row_of`."""
 
 
 def parse_record(line: bytes) -> dict[str, Any]:
@@ -28,15 +20,7 @@ def parse_record(line: bytes) -> dict[str, Any]:
     Raises:
         RecordError: The line is not a rollout of a readable version.
     """
-    try:
-        data = orjson.loads(line)
-    except ValueError:
-        try:
-            data = json.loads(line)  # accepts lone surrogates and NaN, which orjson refuses
-        except (ValueError, RecursionError) as error:
-            raise RecordError(f"not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise RecordError(f"not a rollout: a JSON {type(data).__name__} instead of an object")
+    data: dict[str, Any] = object_of(line, "rollout")
     check_schema(data.get("schema"), SCHEMA, "rollout")
     if not isinstance(data.get("id"), str) or not isinstance(data.get("status"), str):
         raise RecordError("not a rollout: it has no id or no status")
@@ -44,7 +28,7 @@ def parse_record(line: bytes) -> dict[str, Any]:
 
 
 def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -> tuple[Any, ...]:
-    """Return the row of a record, in the order of `COLUMNS`. A value of the wrong type counts as missing."""
+    """Return a record as a row of the index's table `rollouts`. A value of the wrong type counts as missing."""
     environment, task, usage = _object(data, "environment"), _object(data, "task"), _object(data, "usage")
     stats = _MessageStats(data.get("messages"))
     rollout_id = _storable(data["id"])
@@ -53,7 +37,6 @@ def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -
     discard = _text(data.get("discard_reason"))
     metrics = {_storable(k[:NAME_LENGTH]): v for k, v in _object(data, "metrics").items() if _is_number(v) or v is None}
     model = _object(data, "model")
-    name = _text(model.get("name") or model.get("model_name")) if model else None
     card = {
         "id": rollout_id,
         "name": _text(data.get("name")),
@@ -77,8 +60,9 @@ def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -
         card["sample"], _integer(data.get("attempt")) or 0, card["step"], _number(data.get("advantage")), discard,
         int(discard is not None), card["status"], card["stop"], _number(data.get("reward")),
         _number(data.get("final_reward")), stats.turns, stats.calls, stats.errors, tokens, _integer(usage.get("input_tokens")),
-        _duration(data), _number(data.get("cost_usd")), _integer(data.get("seed")), name, _text(data.get("started_at")),
-        stats.prompt, _json(sorted(stats.tools)), _json({k: _number(v) for k, v in metrics.items()}), _json(card),
+        _duration(data), _number(data.get("cost_usd")), _integer(data.get("seed")),
+        _text(model.get("name") or model.get("model_name")), _text(data.get("started_at")), stats.prompt,
+        _json(sorted(stats.tools)), _json({k: _number(v) for k, v in metrics.items()}), _json(card),
     )  # fmt: skip
 
 
@@ -89,32 +73,39 @@ class _MessageStats:
         self.turns = self.calls = self.errors = 0
         self.tools: set[str] = set()
         self.prompt = ""
-        for message in messages if isinstance(messages, list) else ():
-            if not isinstance(message, dict):
-                continue
+        for message in objects_in(messages):
             role = message.get("role")
             if role == "assistant" and message.get("origin") in ("policy", None):
                 self.turns += 1
-                self._count_calls(message.get("blocks"))
+                self._count_calls(message)
             elif role == "tool":
                 self.errors += message.get("is_error") is True
             elif role == "user" and not self.prompt:
-                self.prompt = _prompt_beginning(message.get("blocks"))
+                self.prompt = _prompt_beginning(message)
 
-    def _count_calls(self, blocks: Any) -> None:
-        for block in blocks if isinstance(blocks, list) else ():
-            if isinstance(block, dict) and block.get("type") == "tool_call":
+    def _count_calls(self, message: dict[str, Any]) -> None:
+        for block in objects_in(message.get("blocks")):
+            if block.get("type") == "tool_call":
                 self.calls += 1
-                name = block.get("name")
-                if isinstance(name, str):
-                    self.tools.add(_text(name) or "")
+                if (name := _text(block.get("name"))) is not None:
+                    self.tools.add(name)
 
 
-def _prompt_beginning(blocks: Any) -> str:
-    for block in blocks if isinstance(blocks, list) else ():
-        if isinstance(block, dict) and block.get("type") == "text" and isinstance(block.get("text"), str):
+def _prompt_beginning(message: dict[str, Any]) -> str:
+    for block in objects_in(message.get("blocks")):
+        if block.get("type") == "text" and isinstance(block.get("text"), str):
             return _storable(" ".join(block["text"][: 4 * PROMPT_LENGTH].split())[:PROMPT_LENGTH])
     return ""
+
+
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """Return the JSON objects in a list; empty for any other value."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def run_name(data: dict[str, Any]) -> str | None:
+    """Return the name of a record's run; None if the record does not have one."""
+    return _text(data.get("run"))
 
 
 def ranges_of(data: dict[str, Any]) -> dict[str, Any]:
@@ -152,8 +143,6 @@ def _storable(text: str) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    if value is None:
-        return False
     if isinstance(value, str):
         return value.lower() in {"nan", "inf", "-inf", "infinity", "-infinity"}
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -161,7 +150,7 @@ def _is_number(value: Any) -> bool:
 
 def _number(value: Any) -> float | None:
     """Return a finite number; None for everything else."""
-    if value is None or isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
         number = float(value)

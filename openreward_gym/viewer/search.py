@@ -11,7 +11,7 @@ import orjson
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.viewer.filters import Sql, compile_filter, pattern
 from openreward_gym.viewer.index import JOINED, REGEX_TIMEOUT_S, RolloutPlace, RunIndex
-from openreward_gym.viewer.rows import parse_record
+from openreward_gym.viewer.rows import objects_in, parse_record
 
 MAX_HITS = 100
 TIME_LIMIT_S = 2.0
@@ -134,20 +134,14 @@ def _hit(index: RunIndex, place: RolloutPlace, words: list[str], finders: list[F
 
 
 def _texts(data: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    messages = data.get("messages")
-    for number, message in enumerate(messages if isinstance(messages, list) else ()):
-        blocks = message.get("blocks") if isinstance(message, dict) else None
-        for block in blocks if isinstance(blocks, list) else ():
-            if isinstance(block, dict):
-                yield from ((number, text) for text in _block_texts(block))
-
-
-def _block_texts(block: dict[str, Any]) -> Iterator[str]:
-    for key in ("text", "content", "summary", "name"):
-        if isinstance(block.get(key), str):
-            yield block[key]
-    if block.get("content") is None and isinstance(block.get("arguments"), dict):
-        yield orjson.dumps(block["arguments"], default=str).decode()
+    """Yield (message number, text) of every text in the messages."""
+    for number, message in enumerate(objects_in(data.get("messages"))):
+        for block in objects_in(message.get("blocks")):
+            for key in ("text", "content", "summary", "name"):
+                if isinstance(block.get(key), str):
+                    yield number, block[key]
+            if block.get("content") is None and isinstance(block.get("arguments"), dict):
+                yield number, orjson.dumps(block["arguments"], default=str).decode()
 
 
 def _snippet(number: int, text: str, start: int, end: int) -> dict[str, Any]:
