@@ -210,8 +210,7 @@ class _Api:
     """The answers of the endpoints."""
 
     def __init__(self, index: RunIndex, extensions: ViewerExtensions) -> None:
-        self._index = index
-        self._extensions = extensions
+        self._index, self._extensions = index, extensions
 
     def answers(self) -> dict[str, Answer]:
         """Return the function that answers each GET endpoint."""
@@ -240,7 +239,7 @@ class _Api:
             ),
             "search": lambda query: search(
                 index, query.text("query"), regex=query.flag("regex"), run=query.text("run", "") or None, filter_=query.filter,
-                after=query.integer("after") or 0,
+                after=query.natural("after"),
             ),
             "compare": lambda query: queries.comparison(index, [unquote(key) for key in query.text("runs").split(",") if key]),
             "extensions": self.extensions,
@@ -349,9 +348,8 @@ def is_loopback(host: str) -> bool:
 class AuthMiddleware:
     """Refuses requests that do not come from the viewer's own page.
 
-    Without a token, only loopback names are accepted as Host, against DNS rebinding. With one, every request must carry it:
-    as a cookie (which `/?token=...` sets) or as `Authorization: Bearer ...`. A request that writes must have the page's own
-    Origin.
+    Without a token, only loopback names are accepted as Host, against DNS rebinding. With one, every request must carry it
+    as a cookie, which `/?token=...` sets, or as `Authorization: Bearer ...`.
     """
 
     def __init__(self, app: ASGIApp, token: str | None = None, embeddable: bool = False) -> None:
@@ -379,7 +377,6 @@ class AuthMiddleware:
         await (refusal or self.app)(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
-        """Return a refusal, a redirect that sets the cookie, or None for a request that may pass."""
         headers = request.headers
         host = headers.get("host", "")
         name = host.partition("]" if host.startswith("[") else ":")[0]
