@@ -287,8 +287,6 @@ class _Api:
     def image(self, request: Request) -> Response:
         query = _Query(request.query_params)
         folder = self._index.folder(query.text("run", ""))
-        if folder is None:
-            raise NotFoundError("There is no such run.")
         try:
             content = images.read(LocalFolder(folder), query.text("sha256", ""))
         except StoreError:

@@ -145,11 +145,7 @@ class RunIndex:
         return int(self.rows("SELECT value FROM facts WHERE name = 'generation'")[0][0])
 
     def find(self, run: str, rollout_id: str) -> RolloutPlace:
-        """Return the place of a rollout in the run of that key.
-
-        Raises:
-            NotFoundError: The index does not have the rollout.
-        """
+        """Return the place of a rollout in the run of that key; raise NotFoundError if the index does not have it."""
         sql = (
             "SELECT runs.key, runs.folder, files.path, r.start, r.length FROM rollouts r JOIN runs ON runs.run = r.run "
             "JOIN files ON files.file = r.file WHERE runs.key = ? AND r.id = ?"
@@ -175,10 +171,12 @@ class RunIndex:
             raise StoreError(f"{place.path}: the file has become shorter since it was indexed. Reload the page.")
         return line
 
-    def folder(self, run: str) -> Path | None:
-        """Return the folder of the run of that key; None if the index does not have the run."""
+    def folder(self, run: str) -> Path:
+        """Return the folder of the run of that key; raise NotFoundError if the index does not have the run."""
         rows = self.rows("SELECT folder FROM runs WHERE key = ?", (run,))
-        return Path(rows[0][0]) if rows else None
+        if not rows:
+            raise NotFoundError("There is no such run.")
+        return Path(rows[0][0])
 
     def image(self, folder: str | os.PathLike[str], sha256: str) -> bytes:
         """Return the bytes of an image in a run's folder; empty if it cannot be read."""
@@ -205,35 +203,31 @@ class RunIndex:
     def refresh(self) -> bool:
         """Index what is new on the disk; return whether anything changed."""
         with self._writing:
+            generation = self.generation
             folders = self._folders()
             shards = [(folder, shard) for folder in folders for shard in folder.shards("rollouts")]
             paths = {str(folder.local("rollouts", shard)) for folder, shard in shards}
             known = {path: (file, inode, scanned) for file, path, inode, scanned in self.rows(
                 "SELECT file, path, inode, scanned FROM files")}  # fmt: skip
             self.progress = Progress(0, sum(shard.size for _, shard in shards))
-            changed = False
             for path in known.keys() - paths:
                 with self._transaction():
                     self._forget(known[path][0])
                     self._run("DELETE FROM files WHERE file = ?", known[path][0])
-                changed = True
             for folder, shard in shards:
-                changed = self._index_shard(folder, shard, known) or changed
+                self._index_shard(folder, shard, known)
             for folder in folders:
-                changed = self._read_labels(folder) or changed
-            return changed
+                self._read_labels(folder)
+            return self.generation != generation
 
     def _folders(self) -> list[LocalFolder]:
-        paths: dict[Path, None] = {}
+        """Return the runs' folders, each once."""
+        paths: list[Path] = []
         for path in self.paths:
-            if LocalFolder(path).is_run():
-                paths[path.resolve()] = None
-                continue
             with contextlib.suppress(OSError):
-                for child in sorted(path.iterdir()):
-                    if child.is_dir() and LocalFolder(child).is_run():
-                        paths[child.resolve()] = None
-        return [LocalFolder(path) for path in paths]
+                candidates = [path] if LocalFolder(path).is_run() else sorted(path.iterdir())
+                paths += [child.resolve() for child in candidates if child.is_dir() and LocalFolder(child).is_run()]
+        return [LocalFolder(path) for path in dict.fromkeys(paths)]
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -253,17 +247,17 @@ class RunIndex:
         self._run("DELETE FROM rollouts WHERE file = ?", file)
         self._run("DELETE FROM runs WHERE run NOT IN (SELECT DISTINCT run FROM rollouts)")
 
-    def _index_shard(self, folder: LocalFolder, shard: Shard, known: dict[str, tuple[int, int, int]]) -> bool:
+    def _index_shard(self, folder: LocalFolder, shard: Shard, known: dict[str, tuple[int, int, int]]) -> None:
         path = folder.local("rollouts", shard)
         try:
             status = path.stat()
         except OSError:
-            return False
+            return
         file, inode, scanned = known.get(str(path), (0, status.st_ino, 0))
         replaced = inode != status.st_ino or status.st_size < scanned
         before, self.progress = self.progress, Progress(self.progress.done + scanned, self.progress.total)
         if file and not replaced and status.st_size == scanned:
-            return False
+            return
         with self._transaction():
             # Another viewer may share the index: only values read inside the transaction are current.
             self._run(
@@ -279,7 +273,6 @@ class RunIndex:
             with self._transaction():
                 position, at_end = self._index_lines(folder, path, file)
             self.progress = Progress(before.done + position, before.total)
-        return True
 
     def _index_lines(self, folder: LocalFolder, path: Path, file: int) -> tuple[int, bool]:
         """Index new lines for about a second; return (the position reached, whether it is the shard's end)."""
@@ -315,7 +308,7 @@ class RunIndex:
         )  # fmt: skip
         return position, at_end
 
-    def _read_labels(self, folder: LocalFolder) -> bool:
+    def _read_labels(self, folder: LocalFolder) -> None:
         key = str(folder.path)
         try:
             status = (folder.path / LABELS).stat()
@@ -324,7 +317,7 @@ class RunIndex:
             stamp = ""
         before = self.rows("SELECT stamp FROM label_files WHERE folder = ?", (key,))
         if (before[0][0] if before else "") == stamp:
-            return False
+            return
         labels = read_labels(folder.path)
         with self._transaction():
             self._run("DELETE FROM labels WHERE folder = ?", key)
@@ -333,7 +326,6 @@ class RunIndex:
                 [(key, label.rollout, label.rating, json.dumps(label.tags), label.note) for label in labels.values()],
             )
             self._run("INSERT OR REPLACE INTO label_files VALUES (?, ?)", key, stamp)
-        return True
 
     def _run_number(self, folder: LocalFolder, name: str, data: dict[str, Any]) -> int:
         """Return the number of a run, after adding it if it is new."""

@@ -135,7 +135,7 @@ class _Snapshot:
         with contextlib.suppress(RecordError, StoreError):
             # The standard reader, because orjson refuses lone surrogates.
             opened = json.loads(queries.rollout(self._index, key, rollout_id))
-            images.move_in(opened["rollout"], functools.partial(self._index.image, self._index.folder(key) or ""))
+            images.move_in(opened["rollout"], functools.partial(self._index.image, self._index.folder(key)))
             self._add("rollout", {"run": key, "id": rollout_id}, opened)
 
 

@@ -11,7 +11,7 @@ import json
 import math
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,7 @@ class _RecordedCall:
 
     turn: int  # the number of the assistant message, from 1
     name: str
-    arguments: Mapping[str, Any] | None  # None if they were not a JSON object: no environment received them
-    plain: str | None  # the text of an answer for the terminal tool without a call
+    arguments: Mapping[str, Any] | str | None  # a plain answer for the terminal tool; None if no environment received them
     result: Message
 
 
@@ -97,7 +96,7 @@ class ReplayCheck:
 
     async def _replay(self, rollout: Rollout) -> dict[str, Any]:
         async with Client(self.base_url) as client:
-            redact = _Redactor(read_secrets(self.secrets_env, client.api_key()).values())
+            redact = _redactor(read_secrets(self.secrets_env, client.api_key()).values())
             environment = client.environment(rollout.environment.name, rollout.environment.variant)
             async with _session_of(environment, rollout, self.secrets_env) as session:
                 now = [block for message in await session.messages() for block in message.blocks]
@@ -115,14 +114,11 @@ class ReplayCheck:
         return {"prompt": prompt, "calls": calls, "error": error, "same": same}
 
 
-class _Redactor:
-    """Removes secrets from texts, also in JSON's spelling, and cuts the texts to the length that is shown."""
-
-    def __init__(self, secrets: Iterable[Secret]) -> None:
-        self._secrets = [form for secret in secrets for form in (secret, Secret(json.dumps(secret.reveal())[1:-1]))]
-
-    def __call__(self, text: str) -> str:
-        return hide(text, self._secrets)[:MAX_TEXT]  # hidden first, because a secret that is cut in two is not recognised
+def _redactor(secrets: Iterable[Secret]) -> Callable[[str], str]:
+    """Return a function that removes secrets from a text, also in JSON's spelling, and cuts it to the length that is shown."""
+    forms = [form for secret in secrets for form in (secret, Secret(json.dumps(secret.reveal())[1:-1]))]
+    # Hidden first, because a secret that is cut in two is not recognised.
+    return lambda text: hide(text, forms)[:MAX_TEXT]
 
 
 def _session_of(environment: RemoteEnvironment, rollout: Rollout, secrets_env: Mapping[str, str]) -> Session:
@@ -138,14 +134,16 @@ def _is_turn(message: Message) -> bool:
     return message.role == "assistant" and message.origin in ("policy", None)
 
 
-async def _repeat_calls(session: Session, rollout: Rollout, redact: _Redactor) -> tuple[list[dict[str, Any]], str | None]:
+async def _repeat_calls(
+    session: Session, rollout: Rollout, redact: Callable[[str], str]
+) -> tuple[list[dict[str, Any]], str | None]:
     calls: list[dict[str, Any]] = []
     for call in _recorded_calls(rollout):
         output: ToolOutput | None = None
         error = None
         try:
-            if call.plain is not None:
-                output = await session.call_terminal(call.plain)
+            if isinstance(call.arguments, str):
+                output = await session.call_terminal(call.arguments)
             elif call.arguments is not None:
                 output = await session.call(call.name, call.arguments)
         except ToolFailedError as failure:
@@ -171,12 +169,12 @@ def _recorded_calls(rollout: Rollout) -> Iterator[_RecordedCall]:
             call = next((call for call in open_calls if call.call_id == (message.call_id or "")), None)
             if call is not None:
                 open_calls = [other for other in open_calls if other is not call]
-                yield _RecordedCall(turn, call.name, call.arguments, None, message)
+                yield _RecordedCall(turn, call.name, call.arguments, message)
             elif not open_calls and text and rollout.terminal_tool is not None:
-                yield _RecordedCall(turn, message.name or rollout.terminal_tool.name, None, text, message)
+                yield _RecordedCall(turn, message.name or rollout.terminal_tool.name, text, message)
 
 
-def _compare(call: _RecordedCall, output: ToolOutput | None, error: str | None, redact: _Redactor) -> dict[str, Any]:
+def _compare(call: _RecordedCall, output: ToolOutput | None, error: str | None, redact: Callable[[str], str]) -> dict[str, Any]:
     """Compare a recorded result with a new output; None if the call was not made, or failed with `error`."""
     result = call.result
     before = text_of(result.blocks)
@@ -190,7 +188,7 @@ def _compare(call: _RecordedCall, output: ToolOutput | None, error: str | None, 
     return {
         "turn": call.turn,
         "name": call.name,
-        "arguments": call.plain if call.plain is not None else call.arguments,
+        "arguments": call.arguments,
         "recorded": redact(before),
         "now": None if now is None else redact(now),
         "images": images,
@@ -240,12 +238,10 @@ def _digest(image: ImageBlock) -> str:
 def _describe(image: ImageBlock | None, with_data: bool) -> dict[str, Any] | None:
     if image is None:
         return None
-    if not image.data:
-        return {"mime_type": image.mime_type, "bytes": None, "width": None, "height": None, "data": None}
     content = _bytes(image)
     width, height = size_in_pixels(content) or (None, None)
-    data = image.data if with_data and len(content) <= MAX_IMAGE_BYTES else None
-    return {"mime_type": image.mime_type, "bytes": len(content), "width": width, "height": height, "data": data}
+    data = image.data if with_data and 0 < len(content) <= MAX_IMAGE_BYTES else None
+    return {"mime_type": image.mime_type, "bytes": len(content) or None, "width": width, "height": height, "data": data}
 
 
 def size_in_pixels(content: bytes) -> tuple[int, int] | None:

@@ -35,7 +35,7 @@ def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -
     group = _text(data.get("group")) or _text(task.get("id")) or rollout_id
     tokens = _integer(usage.get("output_tokens"))
     discard = _text(data.get("discard_reason"))
-    metrics = {_storable(k[:NAME_LENGTH]): v for k, v in _object(data, "metrics").items() if _is_number(v) or v is None}
+    metrics = {_storable(k[:NAME_LENGTH]): v for k, v in _object(data, "metrics").items() if v is None or _float(v) is not None}
     model = _object(data, "model")
     card = {
         "id": rollout_id,
@@ -142,29 +142,28 @@ def _storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _is_number(value: Any) -> bool:
+def _float(value: Any) -> float | None:
+    """Return a number, which may be NaN or infinite; None for everything else."""
     if isinstance(value, str):
-        return value.lower() in {"nan", "inf", "-inf", "infinity", "-infinity"}
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return float(value) if value.lower() in {"nan", "inf", "-inf", "infinity", "-infinity"} else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _number(value: Any) -> float | None:
     """Return a finite number; None for everything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+    number = _float(value)
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _display_number(value: Any) -> float | str | None:
     """Return a number for the page; NaN and infinities become strings, so that they are not confused with None or 0."""
-    finite = _number(value)
-    if finite is not None or not _is_number(value):
-        return finite
-    return str(float(value)) if not isinstance(value, int) else "inf" if value > 0 else "-inf"
+    number = _float(value)
+    return number if number is None or math.isfinite(number) else str(number)
 
 
 def _integer(value: Any) -> int | None:

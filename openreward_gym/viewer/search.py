@@ -27,19 +27,18 @@ Finder = Callable[[str], tuple[int, int] | None]
 def search(index: RunIndex, query: str, *, regex: bool, run: str | None, filter_: str, after: int) -> dict[str, Any]:
     """Find rollouts whose messages contain all words of `query`, each in any message, or match a regular expression.
 
-    Case is ignored. Words in double quotes form a phrase. A search ends after about two seconds or 100 hits.
+    Case is ignored. A search ends after about two seconds or 100 hits.
 
     Args:
         index: The runs.
-        query: Words and phrases, or the regular expression.
+        query: Words, and phrases in double quotes; or the regular expression.
         regex: Whether `query` is a regular expression.
         run: The key of the run to search; None for all runs.
         filter_: A filter that selects rollouts; empty for all.
         after: The `next` of the previous search; 0 to start.
 
     Returns:
-        `hits`: cards with a snippet. `searched` and `total`: numbers of rollouts. `next`: the position from which to
-        continue; None at the end.
+        `hits`: cards with a snippet. `searched`, `total`: numbers of rollouts. `next`: the place to continue; None at the end.
 
     Raises:
         ConfigurationError: The query or the filter cannot be parsed.
@@ -50,7 +49,9 @@ def search(index: RunIndex, query: str, *, regex: bool, run: str | None, filter_
     finders = [_regex_finder(query)] if regex else [_word_finder(word) for word in words]
     deadline = time.monotonic() + TIME_LIMIT_S
     hits: list[dict[str, Any]] = []
-    condition = _where(run, filter_)
+    condition = compile_filter(filter_)
+    if run is not None:
+        condition = Sql(f"r.run = (SELECT run FROM runs WHERE key = ?) AND {condition.text}", (run, *condition.parameters))
     searched, last = 0, None
     total = index.rows(f"SELECT count(*) FROM {JOINED} WHERE {condition.text} AND r.pk > ?", (*condition.parameters, after))[0][0]
     for pk, card, place in _places(index, condition, after):
@@ -72,13 +73,6 @@ def _places(index: RunIndex, condition: Sql, after: int) -> Iterator[tuple[int, 
         for pk, card, *place in rows:
             yield pk, card, RolloutPlace(*place)
         after = rows[-1][0]
-
-
-def _where(run: str | None, filter_: str) -> Sql:
-    condition = compile_filter(filter_)
-    if run is None:
-        return condition
-    return Sql(f"r.run = (SELECT run FROM runs WHERE key = ?) AND {condition.text}", (run, *condition.parameters))
 
 
 def _words(query: str) -> list[str]:
