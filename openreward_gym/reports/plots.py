@@ -104,18 +104,16 @@ def _tasks(runs: Mapping[str, Measures]) -> Chart | None:
         for name, run in runs.items()
     )
     note = f"the first {len(shown)} of {len(tasks)} tasks" if len(shown) < len(tasks) else ""
-    labels = tuple(_task_label(places[task], task, several) for task in shown)
-    return Chart("tasks", "Mean reward by task", "task", "mean reward", labels, series, note)
+    labels = []
+    for task in shown:
+        environment, split, index = places[task]
+        number = task[:6] if index == math.inf else f"{index:.0f}"
+        labels.append(f"{environment} {split} {number}" if several else number)
+    return Chart("tasks", "Mean reward by task", "task", "mean reward", tuple(labels), series, note)
 
 
 def _clip(value: float) -> float:
     return max(-_LARGEST, min(_LARGEST, value))
-
-
-def _task_label(place: tuple[str, str, float], task: str, several: bool) -> str:
-    environment, split, index = place
-    number = task[:6] if index == math.inf else f"{index:.0f}"
-    return f"{environment} {split} {number}" if several else number
 
 
 def _histogram(name: str, title: str, x: str, values: Mapping[str, Sequence[float]]) -> Chart | None:

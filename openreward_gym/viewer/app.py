@@ -166,21 +166,18 @@ def _refresh(index: RunIndex, stop: threading.Event) -> None:
         stop.wait(REFRESH_S)
 
 
-class _Query:
-    """The validated parameters of a request."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
+class _Query(dict[str, str]):
+    """The parameters of a request, with methods that validate them."""
 
     def text(self, name: str, default: str | None = None) -> str:
-        value = self._values.get(name, default)
+        value = self.get(name, default)
         if value is None:
             raise ConfigurationError(f"the parameter {name!r} is missing")
         return value
 
     def integer(self, name: str) -> int | None:
-        """The parameter as an integer; None if it is missing or empty."""
-        text = self._values.get(name)
+        """Return the parameter as an integer; None if it is missing or empty."""
+        text = self.get(name)
         if not text:
             return None
         try:
@@ -192,15 +189,15 @@ class _Query:
         return value
 
     def natural(self, name: str) -> int:
-        """The parameter as an integer from 0 on; 0 if it is missing or negative."""
+        """Return the parameter as an integer from 0 on; 0 if it is missing or negative."""
         return max(0, self.integer(name) or 0)
 
     def flag(self, name: str) -> bool:
-        return self._values.get(name) == "1"
+        return self.get(name) == "1"
 
     @property
     def filter(self) -> str:
-        return self._values.get("filter", "")
+        return self.get("filter", "")
 
 
 Answer: TypeAlias = Callable[[_Query], "bytes | dict[str, Any] | list[Any]"]

@@ -59,23 +59,18 @@ def write_page(index: RunIndex, file: str | os.PathLike[str], filter_: str = "",
     """Write the runs of `index` into one HTML file; see `openreward_gym.viewer.write_html`."""
     index.refresh()
     snapshot = _Snapshot(index, filter_, limit)
-    page = _embed(snapshot.answers()).encode("utf-8")
-    path = Path(file)
-    LocalFolder(path.parent).write_bytes(path.name, page)
-    return snapshot.count
-
-
-def _embed(answers: Mapping[str, object]) -> str:
-    """Return the page with the answers to all its requests inside."""
-    built = load_page().html
     # A script element must contain neither "</script>" nor "<!--", whatever the records hold.
-    data = json.dumps(answers, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(snapshot.answers(), separators=(",", ":")).replace("<", "\\u003c")
+    built = load_page().html
     policy = _policy(built, "connect-src 'none'; img-src data:")
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     if _DATA_ELEMENT not in built:
         raise StoreError(f"{FILE} is not the viewer's page: build it again")
     filled = _DATA_ELEMENT.replace("></", f">{data}</")
-    return built.replace("<head>", f"<head>{meta}", 1).replace(_DATA_ELEMENT, filled, 1)
+    page = built.replace("<head>", f"<head>{meta}", 1).replace(_DATA_ELEMENT, filled, 1)
+    path = Path(file)
+    LocalFolder(path.parent).write_bytes(path.name, page.encode("utf-8"))
+    return snapshot.count
 
 
 class _Snapshot:
@@ -142,9 +137,9 @@ class _Snapshot:
 def _policy(html: str, more: str) -> str:
     inline: dict[str, list[str]] = {"script": [], "style": []}
     for tag, text in _INLINE.findall(html):
-        # Browsers hash the parsed text, in which every line ends with \n.
-        digest = hashlib.sha256(text.replace("\r\n", "\n").encode("utf-8")).digest()
         if text:
+            # Browsers hash the parsed text, in which every line ends with \n.
+            digest = hashlib.sha256(text.replace("\r\n", "\n").encode("utf-8")).digest()
             inline[tag].append(f"'sha256-{base64.b64encode(digest).decode()}'")
     script, style = (" ".join(hashes) or "'none'" for hashes in inline.values())
     return (
