@@ -30,7 +30,12 @@ def parse_record(line: bytes) -> dict[str, Any]:
 def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -> tuple[Any, ...]:
     """Return a record as a row of the index's table `rollouts`. A value of the wrong type counts as missing."""
     environment, task, usage = _object(data, "environment"), _object(data, "task"), _object(data, "usage")
-    stats = _MessageStats(data.get("messages"))
+    messages = objects_in(data.get("messages"))
+    turns = [m for m in messages if m.get("role") == "assistant" and m.get("origin") in ("policy", None)]
+    calls = [block for turn in turns for block in objects_in(turn.get("blocks")) if block.get("type") == "tool_call"]
+    tools = sorted({name for call in calls if (name := _text(call.get("name"))) is not None})
+    errors = sum(m.get("role") == "tool" and m.get("is_error") is True for m in messages)
+    prompt = next(filter(None, (_text_beginning(m) for m in messages if m.get("role") == "user")), "")
     rollout_id = _storable(data["id"])
     group = _text(data.get("group")) or _text(task.get("id")) or rollout_id
     tokens = _integer(usage.get("output_tokens"))
@@ -46,8 +51,8 @@ def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -
         "reward": _display_number(data.get("reward")),
         "advantage": _display_number(data.get("advantage")),
         "tokens": tokens,
-        "turns": stats.turns,
-        "calls": stats.calls,
+        "turns": len(turns),
+        "calls": len(calls),
         "status": _text(data.get("status")),
         "stop": _text(data.get("stop_reason")),
         "discard": discard,
@@ -59,39 +64,14 @@ def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -
         _text(environment.get("variant")), _text(environment.get("split")), _text(task.get("id")), card["index"], group,
         card["sample"], _integer(data.get("attempt")) or 0, card["step"], _number(data.get("advantage")), discard,
         int(discard is not None), card["status"], card["stop"], _number(data.get("reward")),
-        _number(data.get("final_reward")), stats.turns, stats.calls, stats.errors, tokens, _integer(usage.get("input_tokens")),
+        _number(data.get("final_reward")), len(turns), len(calls), errors, tokens, _integer(usage.get("input_tokens")),
         _duration(data), _number(data.get("cost_usd")), _integer(data.get("seed")),
-        _text(model.get("name") or model.get("model_name")), _text(data.get("started_at")), stats.prompt,
-        _json(sorted(stats.tools)), _json({k: _number(v) for k, v in metrics.items()}), _json(card),
+        _text(model.get("name") or model.get("model_name")), _text(data.get("started_at")), prompt,
+        _json(tools), _json({k: _number(v) for k, v in metrics.items()}), _json(card),
     )  # fmt: skip
 
 
-class _MessageStats:
-    """Counts over the messages, the tools that were called, and the beginning of the prompt."""
-
-    def __init__(self, messages: Any) -> None:
-        self.turns = self.calls = self.errors = 0
-        self.tools: set[str] = set()
-        self.prompt = ""
-        for message in objects_in(messages):
-            role = message.get("role")
-            if role == "assistant" and message.get("origin") in ("policy", None):
-                self.turns += 1
-                self._count_calls(message)
-            elif role == "tool":
-                self.errors += message.get("is_error") is True
-            elif role == "user" and not self.prompt:
-                self.prompt = _prompt_beginning(message)
-
-    def _count_calls(self, message: dict[str, Any]) -> None:
-        for block in objects_in(message.get("blocks")):
-            if block.get("type") == "tool_call":
-                self.calls += 1
-                if (name := _text(block.get("name"))) is not None:
-                    self.tools.add(name)
-
-
-def _prompt_beginning(message: dict[str, Any]) -> str:
+def _text_beginning(message: dict[str, Any]) -> str:
     for block in objects_in(message.get("blocks")):
         if block.get("type") == "text" and isinstance(block.get("text"), str):
             return _storable(" ".join(block["text"][: 4 * PROMPT_LENGTH].split())[:PROMPT_LENGTH])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -19,9 +19,6 @@ CONTEXT = 80
 """Characters shown on each side of a hit."""
 
 MAX_QUERY = 500
-
-Finder = Callable[[str], tuple[int, int] | None]
-"""Maps a text to the (start, end) of its first hit; None if it has none."""
 
 
 def search(index: RunIndex, query: str, *, regex: bool, run: str | None, filter_: str, after: int) -> dict[str, Any]:
@@ -45,8 +42,7 @@ def search(index: RunIndex, query: str, *, regex: bool, run: str | None, filter_
     """
     if len(query) > MAX_QUERY:
         raise ConfigurationError(f"the query has {len(query)} characters; at most {MAX_QUERY} are allowed")
-    words = [] if regex else _words(query)
-    finders = [_regex_finder(query)] if regex else [_word_finder(word) for word in words]
+    needles = [pattern(query)] if regex else _words(query)
     deadline = time.monotonic() + TIME_LIMIT_S
     hits: list[dict[str, Any]] = []
     condition = compile_filter(filter_)
@@ -56,7 +52,7 @@ def search(index: RunIndex, query: str, *, regex: bool, run: str | None, filter_
     total = index.rows(f"SELECT count(*) FROM {JOINED} WHERE {condition.text} AND r.pk > ?", (*condition.parameters, after))[0][0]
     for pk, card, place in _places(index, condition, after):
         searched += 1
-        if finders and (snippet := _hit(index, place, words, finders)) is not None:
+        if needles and (snippet := _hit(index, place, needles)) is not None:
             hits.append({**orjson.loads(card), "run": place.run, **snippet})
         if len(hits) >= MAX_HITS or time.monotonic() > deadline:
             last = pk
@@ -81,45 +77,37 @@ def _words(query: str) -> list[str]:
     return [word.lower() for word in words if word.strip()]
 
 
-def _word_finder(word: str) -> Finder:
-    def find(text: str) -> tuple[int, int] | None:
-        start = text.lower().find(word)
-        return None if start < 0 else (start, start + len(word))
-
-    return find
-
-
-def _regex_finder(query: str) -> Finder:
-    expression = pattern(query)
-
-    def find(text: str) -> tuple[int, int] | None:
-        try:
-            match = expression.search(text, timeout=REGEX_TIMEOUT_S)
-        except TimeoutError:
-            raise ConfigurationError(f"the regular expression {query[:80]!r} takes too long. Simplify it.") from None
-        return None if match is None else match.span()
-
-    return find
+def _find(needle: Any, text: str) -> tuple[int, int] | None:
+    """Return the (start, end) of the first match of a lower-case word or a regular expression."""
+    if isinstance(needle, str):
+        start = text.lower().find(needle)
+        return None if start < 0 else (start, start + len(needle))
+    try:
+        match = needle.search(text, timeout=REGEX_TIMEOUT_S)
+    except TimeoutError:
+        raise ConfigurationError(f"the regular expression {needle.pattern[:80]!r} takes too long. Simplify it.") from None
+    return None if match is None else match.span()
 
 
-def _hit(index: RunIndex, place: RolloutPlace, words: list[str], finders: list[Finder]) -> dict[str, Any] | None:
+def _hit(index: RunIndex, place: RolloutPlace, needles: list[Any]) -> dict[str, Any] | None:
+    """Return a snippet at the first needle's first match; None unless all needles match."""
     try:
         line = index.read(place)
     except StoreError:
         return None
-    if words:
-        # JSON does not escape ASCII letters and digits, so most lines can be skipped without parsing them.
-        lower = line.lower()
-        if not all(part.encode() in lower for word in words for part in word.split() if part.isascii() and part.isalnum()):
-            return None
+    # JSON does not escape ASCII letters and digits, so most lines can be skipped without parsing them.
+    parts = [part for needle in needles if isinstance(needle, str) for part in needle.split()]
+    lower = line.lower() if parts else b""
+    if not all(part.encode() in lower for part in parts if part.isascii() and part.isalnum()):
+        return None
     try:
         texts = list(_texts(parse_record(line)))
     except RecordError:
         return None
     first: dict[str, Any] | None = None
-    for find in finders:
+    for needle in needles:
         for number, text in texts:
-            if (span := find(text)) is not None:
+            if (span := _find(needle, text)) is not None:
                 first = first or _snippet(number, text, *span)
                 break
         else:
