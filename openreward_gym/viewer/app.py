@@ -64,12 +64,12 @@ Replay: TypeAlias = Callable[[Rollout], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class ViewerExtensions:
-    """Optional functions of the viewer.
+    """Optional functions of the viewer; None leaves a function out.
 
     Attributes:
-        lens: The export lens; None to leave it out.
+        lens: The export lens.
         lens_formats: The (name, description) of each of its formats.
-        replay: The replay check; None to leave it out.
+        replay: The replay check.
         replay_url: The environment server of the replay check, for display.
     """
 
@@ -91,7 +91,7 @@ def create_app(
     Args:
         index: The runs to show.
         token: The token that every request must carry; None for a server that only this machine can reach.
-        extensions: The export lens and the replay check; None for neither.
+        extensions: The export lens and the replay check; None leaves both out.
         embeddable: Whether notebooks on this machine may show the page in a frame.
     """
     api = _Api(index, extensions or ViewerExtensions())

@@ -175,21 +175,17 @@ class _Parser:
         return self._comparison()
 
     def _comparison(self) -> Sql:
-        token = self._peek()
-        if token is None or token.kind != "word":
+        field = self._peek()
+        if field is None or field.kind != "word":
             raise self._unexpected("a field (reward, status, tool, ...)")
         self.next += 1
-        operator = self._operator(token.text)
-        if operator == "in":
-            return _join("OR", [_compare(token.text, "==", value) for value in self._list()])
-        return _compare(token.text, operator, self._value())
-
-    def _operator(self, field: str) -> str:
-        token = self._peek()
-        if token is not None and (token.kind == "operator" or token.text.lower() == "in"):
-            self.next += 1
-            return "==" if token.text == "=" else token.text.lower()
-        raise self._unexpected(f"after {field!r}, one of {' '.join(OPERATORS)}")
+        if self._accept("in"):
+            return _join("OR", [_compare(field.text, "==", value) for value in self._list()])
+        operator = self._peek()
+        if operator is None or operator.kind != "operator":
+            raise self._unexpected(f"after {field.text!r}, one of {' '.join(OPERATORS)}")
+        self.next += 1
+        return _compare(field.text, "==" if operator.text == "=" else operator.text, self._value())
 
     def _list(self) -> list[Any]:
         self._expect("(")
@@ -268,11 +264,7 @@ def _compare_list(column: str, operator: str, value: Any) -> Sql:
 
 @functools.lru_cache(maxsize=64)
 def pattern(text: str) -> Any:
-    """Compile a regular expression that ignores case, with the `regex` package, whose searches have a timeout.
-
-    Raises:
-        ConfigurationError: The expression is invalid.
-    """
+    """Compile a regular expression that ignores case and whose searches take a timeout; raise ConfigurationError if invalid."""
     try:
         return regex.compile(text, regex.IGNORECASE)
     except (regex.error, RecursionError, OverflowError, ValueError) as error:

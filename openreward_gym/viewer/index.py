@@ -156,11 +156,7 @@ class RunIndex:
         return RolloutPlace(*rows[0])
 
     def read(self, place: RolloutPlace) -> bytes:
-        """Return the rollout's line.
-
-        Raises:
-            StoreError: The file is missing, or shorter than when it was indexed.
-        """
+        """Return the rollout's line; raise StoreError if the file is missing, or shorter than when it was indexed."""
         try:
             with open(place.path, "rb") as file:
                 file.seek(place.start)

@@ -58,8 +58,8 @@ class ExportLens:
 
         Returns:
             `rows`: for each row its `row` (long lists shortened) and its `spans`: `{"column", "role", "text", "use"}` with
-            the use "trained", "rejected" (trained against) or "context". `dropped`: the reason why `rows` is empty, else
-            None. `findings`: the remarks of the export's report. `compared`: the number of other rollouts that were used.
+            the use "trained", "rejected" (trained against) or "context". `dropped`: the reason why `rows` is empty, or None.
+            `findings`: the remarks of the export's report. `compared`: the number of other rollouts that were used.
 
         Raises:
             ConfigurationError: The format does not exist, or needs a tokenizer.

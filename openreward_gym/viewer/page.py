@@ -28,7 +28,7 @@ _INLINE = re.compile(r"<(script|style)\b[^>]*>(.*?)</\1>", re.DOTALL)
 _DATA_ELEMENT = '<script type="application/json" id="embedded"></script>'
 
 MAX_ROLLOUTS = 2_000
-"""The largest number of rollouts in one file, unless the caller sets another."""
+"""The default limit of rollouts in one file."""
 
 _UNESCAPED = "!~*'()"  # characters that JavaScript's encodeURIComponent does not escape
 
@@ -43,11 +43,7 @@ class Page:
 
 @functools.cache
 def load_page() -> Page:
-    """Return the page as it was built.
-
-    Raises:
-        StoreError: The page is missing from the installed package.
-    """
+    """Return the page as it was built; raise StoreError if it is missing from the installed package."""
     try:
         html = FILE.read_text(encoding="utf-8")
     except FileNotFoundError:

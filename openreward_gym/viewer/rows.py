@@ -15,11 +15,7 @@ NAME_LENGTH = 200
 
 
 def parse_record(line: bytes) -> dict[str, Any]:
-    """Parse a line of a shard into a record.
-
-    Raises:
-        RecordError: The line is not a rollout of a readable version.
-    """
+    """Parse a line of a shard; raise RecordError if it is not a rollout of a readable version."""
     data: dict[str, Any] = object_of(line, "rollout")
     check_schema(data.get("schema"), SCHEMA, "rollout")
     if not isinstance(data.get("id"), str) or not isinstance(data.get("status"), str):
