@@ -31,7 +31,7 @@ Runs: TypeAlias = Run | Iterable[Run]
 """Runs' folders or stores, or folders of runs; one or several."""
 
 VERSION = "3"
-"""The version of the tables below. It is part of the file's name, so that versions do not share a file."""
+"""The version of the tables below. It is part of the file's name: versions do not share a file."""
 
 REGEX_TIMEOUT_S = 1.0
 _CHUNK = 4 << 20
