@@ -24,7 +24,7 @@ def parse_record(line: bytes) -> dict[str, Any]:
 
 
 def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -> tuple[Any, ...]:
-    """Return a record as a row of the index's table `rollouts`. A value of the wrong type counts as missing."""
+    """Return a record as a row of the index's table `rollouts`, without its key; values of a wrong type count as missing."""
     environment, task, usage = _object(data, "environment"), _object(data, "task"), _object(data, "usage")
     messages = objects_in(data.get("messages"))
     turns = [m for m in messages if m.get("role") == "assistant" and m.get("origin") in ("policy", None)]
