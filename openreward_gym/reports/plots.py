@@ -7,7 +7,8 @@ import importlib
 import math
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Measures:
                 self.places[task] = (environment.name, environment.split or "", place)
             self.turns.append(rollout.num_turns)
             if rollout.reward is not None and math.isfinite(rollout.reward):
-                self.rewards.append(max(-_LARGEST, min(_LARGEST, rollout.reward)))
+                self.rewards.append(_clip(rollout.reward))
                 self.by_task.setdefault(task, []).append(rollout.reward)
             if rollout.usage is not None and rollout.usage.output_tokens is not None:
                 self.tokens.append(rollout.usage.output_tokens)
@@ -93,25 +94,26 @@ def make_charts(runs: Mapping[str, Measures]) -> list[Chart]:
 
 def _tasks(runs: Mapping[str, Measures]) -> Chart | None:
     places = {task: place for run in runs.values() for task, place in run.places.items()}
-    tasks = sorted((task for task in places if any(task in run.by_task for run in runs.values())), key=lambda t: (places[t], t))
+    tasks = sorted({task for run in runs.values() for task in run.by_task}, key=lambda task: (places[task], task))
     if not tasks:
         return None
     shown = tasks[:MOST_TASKS]
     several = len({places[task][:2] for task in shown}) > 1
-    series = tuple((name, tuple(_clipped_mean(run.by_task.get(task)) for task in shown)) for name, run in runs.items())
+    series = tuple(
+        (name, tuple(_clip(mean(run.by_task[task])) if task in run.by_task else None for task in shown))
+        for name, run in runs.items()
+    )
     note = f"the first {len(shown)} of {len(tasks)} tasks" if len(shown) < len(tasks) else ""
-    labels = tuple(_task_label(places[task], task, several) for task in shown)
-    return Chart("tasks", "Mean reward by task", "task", "mean reward", labels, series, note)
+    labels = []
+    for task in shown:
+        environment, split, index = places[task]
+        number = task[:6] if index == math.inf else f"{index:.0f}"
+        labels.append(f"{environment} {split} {number}" if several else number)
+    return Chart("tasks", "Mean reward by task", "task", "mean reward", tuple(labels), series, note)
 
 
-def _clipped_mean(rewards: Sequence[float] | None) -> float | None:
-    return None if rewards is None else max(-_LARGEST, min(_LARGEST, mean(rewards)))
-
-
-def _task_label(place: tuple[str, str, float], task: str, several: bool) -> str:
-    environment, split, index = place
-    number = task[:6] if index == math.inf else f"{index:.0f}"
-    return f"{environment} {split} {number}" if several else number
+def _clip(value: float) -> float:
+    return max(-_LARGEST, min(_LARGEST, value))
 
 
 def _histogram(name: str, title: str, x: str, values: Mapping[str, Sequence[float]]) -> Chart | None:
@@ -121,42 +123,28 @@ def _histogram(name: str, title: str, x: str, values: Mapping[str, Sequence[floa
         return None
     if len(distinct) <= MOST_BINS // 2:
         labels = [_number(value) for value in distinct]
-        counts = {run: [list(measured).count(value) for value in distinct] for run, measured in values.items()}
+        position: Callable[[float], int] = distinct.index
     else:
-        bins = _bins(distinct)
-        labels = [_range(low, high, integers=bins.integers) for low, high in bins.pairs()]
-        counts = {run: bins.count(measured) for run, measured in values.items()}
-    series = tuple((run, tuple(map(float, heights))) for run, heights in counts.items())
+        integers = all(value == int(value) for value in distinct)
+        low, width, bins = _bins(distinct[0], distinct[-1], integers)
+        labels = [_range(low + place * width, low + (place + 1) * width, integers) for place in range(bins)]
+
+        def position(value: float) -> int:
+            return min(int((value - low) / width), bins - 1)
+
+    counts = {run: Counter(map(position, heights)) for run, heights in values.items()}
+    series = tuple((run, tuple(float(count[place]) for place in range(len(labels)))) for run, count in counts.items())
     return Chart(name, title, x, "rollouts", tuple(labels), series)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bins:
-    """Half-open ranges [low, low + width) of equal width."""
-
-    low: float
-    width: float
-    number: int
-    integers: bool
-
-    def pairs(self) -> Iterator[tuple[float, float]]:
-        return ((self.low + place * self.width, self.low + (place + 1) * self.width) for place in range(self.number))
-
-    def count(self, values: Iterable[float]) -> list[int]:
-        counts = [0] * self.number
-        for value in values:
-            counts[min(int((value - self.low) / self.width), self.number - 1)] += 1
-        return counts
-
-
-def _bins(distinct: Sequence[float]) -> _Bins:
-    low, high = distinct[0], distinct[-1]
-    if all(value == int(value) for value in distinct):
+def _bins(low: float, high: float, integers: bool) -> tuple[float, float, int]:
+    """Return (lowest bound, width, number) of half-open ranges of equal width."""
+    if integers:
         width = float(math.ceil((high - low + 1) / MOST_BINS))
-        return _Bins(low, width, math.ceil((high - low + 1) / width), True)
+        return low, width, math.ceil((high - low + 1) / width)
     width = _nice((high - low) / MOST_BINS)
     low = math.floor(low / width) * width
-    return _Bins(low, width, max(1, math.floor((high - low) / width) + 1), False)
+    return low, width, max(1, math.floor((high - low) / width) + 1)
 
 
 def _nice(step: float) -> float:
@@ -166,10 +154,10 @@ def _nice(step: float) -> float:
     return next(power * factor for factor in (1, 2, 2.5, 5, 10, 20) if power * factor >= step * (1 - 1e-9))
 
 
-def _range(low: float, high: float, *, integers: bool) -> str:
-    if integers:
-        return _number(low) if high - low == 1 else f"{_number(low)}–{_number(high - 1)}"
-    return f"{low:.3g}–{high:.3g}"
+def _range(low: float, high: float, integers: bool) -> str:
+    if not integers:
+        return f"{low:.3g}–{high:.3g}"
+    return _number(low) if high - low == 1 else f"{_number(low)}–{_number(high - 1)}"
 
 
 def _number(value: float) -> str:
@@ -184,8 +172,8 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _span(chart: Chart) -> tuple[float, float]:
     """Return the bounds of the y axis, which always includes 0."""
-    heights = [height for _, series in chart.series for height in series if height is not None]
-    low, high = min(0.0, *heights, 0.0), max(0.0, *heights, 0.0)
+    heights = [0.0, *(height for _, series in chart.series for height in series if height is not None)]
+    low, high = min(heights), max(heights)
     return (low, high) if high - low > 0 else (0.0, 1.0)
 
 

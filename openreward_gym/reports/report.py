@@ -12,7 +12,7 @@ from typing import Any
 from openreward_gym.errors import StoreError
 from openreward_gym.reports.plots import Chart, Measures, make_charts, to_svg
 from openreward_gym.reports.statistics import Comparison, compare
-from openreward_gym.reports.summary import TASK_COLUMNS, Summary, number_text, summarize
+from openreward_gym.reports.summary import TASK_COLUMNS, Summary, interval_text, number_text, summarize
 from openreward_gym.store import RolloutStore
 
 MOST_TASKS = 200
@@ -108,8 +108,9 @@ def coverage_text(coverage: Mapping[str, int]) -> str:
 
 def comparison_text(comparison: Comparison) -> str:
     """Return the difference with its interval and p-value."""
-    alone = f"; {comparison.only_first} tasks only in the first, {comparison.only_second} only here"
-    alone = alone if comparison.only_first or comparison.only_second else ""
+    alone = ""
+    if comparison.only_first or comparison.only_second:
+        alone = f"; {comparison.only_first} tasks only in the first, {comparison.only_second} only here"
     if comparison.difference is None:
         return "no task in common" + alone
     text = f"mean reward {comparison.second:.3f} against {comparison.first:.3f} on {comparison.tasks} common tasks"
@@ -125,7 +126,7 @@ def _one_line(summary: Summary) -> str:
     if summary.mean_reward is not None:
         text += f", mean reward {summary.mean_reward:.3f}"
     if summary.reward_interval is not None:
-        text += f" (95 % interval {summary.reward_interval[0]:.3f} to {summary.reward_interval[1]:.3f})"
+        text += f" (95 % interval {interval_text(summary.reward_interval)})"
     return text
 
 
@@ -150,12 +151,8 @@ def to_html(report: Report) -> str:
     ]
     if report.comparisons:
         first = html.escape(next(iter(report.runs)))
-        parts.append(f"<h2>Against {first}</h2><ul>")
-        parts += [
-            f"<li>{html.escape(run)}: {html.escape(comparison_text(comparison))}</li>"
-            for run, comparison in report.comparisons.items()
-        ]
-        parts.append("</ul>")
+        texts = [f"{run}: {comparison_text(comparison)}" for run, comparison in report.comparisons.items()]
+        parts += [f"<h2>Against {first}</h2><ul>", *(f"<li>{html.escape(text)}</li>" for text in texts), "</ul>"]
     parts += ["<h2>Charts</h2>", '<div class="charts">', *(to_svg(chart) for chart in report.charts), "</div>"]
     parts += [_passes(runs), _tools(report.summary), _tasks(report.summary), "</body></html>"]
     return "\n".join(part for part in parts if part)
@@ -179,7 +176,7 @@ def _totals(runs: Mapping[str, Summary], coverage: Mapping[str, Mapping[str, int
         ("rollouts", [str(run.rollouts) for run in runs.values()]),
         ("coverage", [coverage_text(coverage[name]) if name in coverage else "-" for name in runs]),
         ("mean reward", [number_text(run.mean_reward) for run in runs.values()]),
-        ("95 % interval", [_interval(run.reward_interval) for run in runs.values()]),
+        ("95 % interval", [interval_text(run.reward_interval) for run in runs.values()]),
         ("without a reward", [str(run.rollouts - run.rewarded) for run in runs.values()]),
         ("mean turns", [number_text(run.mean_turns, 1) for run in runs.values()]),
         ("mean seconds", [number_text(run.mean_duration_s) for run in runs.values()]),
@@ -218,7 +215,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

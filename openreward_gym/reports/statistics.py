@@ -32,8 +32,7 @@ def mean(values: Iterable[float]) -> float:
 
 def median(ordered: Sequence[float]) -> float:
     """Return the median of a sorted, non-empty sequence of finite numbers."""
-    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return mean((low, high))
+    return mean((ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]))
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

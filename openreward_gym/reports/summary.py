@@ -49,8 +49,7 @@ class TaskSummary:
     def cells(self) -> tuple[str, ...]:
         """Return the figures as a row of a table with `TASK_COLUMNS`."""
         name = f"{self.environment} {self.split or ''} {self.index if self.index is not None else self.task}"
-        means = number_text(self.mean_reward), number_text(self.mean_turns, 1), number_text(self.mean_duration_s)
-        return name, str(self.rollouts), *means
+        return _cells(name, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +128,18 @@ class Summary:
 
     def to_text(self, *, most: int = 20) -> str:
         """Return a table for people: the first `most` tasks, then the totals."""
-        rows: list[tuple[str, ...]] = [TASK_COLUMNS, *(task.cells() for task in self.tasks[:most])]
+        rows = [TASK_COLUMNS, *(task.cells() for task in self.tasks[:most])]
         if len(self.tasks) > most:
             rows.append((f"... {len(self.tasks) - most} more tasks", "", "", "", ""))
-        means = number_text(self.mean_reward), number_text(self.mean_turns, 1), number_text(self.mean_duration_s)
-        rows.append(("all", str(self.rollouts), *means))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]) for row in rows
-        ]
+        rows.append(_cells("all", self))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
         lines.insert(1, "-" * len(lines[0]))
         lines.insert(-1, "-" * len(lines[0]))
         lines.append("")
         if self.reward_interval is not None:
-            low, high = self.reward_interval
-            lines.append(f"mean reward {number_text(self.mean_reward)}, 95 % interval {low:.3f} to {high:.3f}")
+            interval = interval_text(self.reward_interval)
+            lines.append(f"mean reward {number_text(self.mean_reward)}, 95 % interval {interval}")
         for name, by_k in (("pass@k", self.pass_at_k), ("pass^k", self.pass_hat_k)):
             if len(by_k) > 1:
                 lines.append(f"{name}: " + ", ".join(f"{k}: {value:.3f}" for k, value in by_k.items()))
@@ -162,12 +158,25 @@ class Summary:
 
 @dataclass(slots=True)
 class _TaskRollouts:
+    """Numbers of a task's rollouts; the rollouts are not kept, because a run may have a hundred thousand tasks."""
+
     environment: str
     split: str | None
     index: int | None
     rewards: list[float] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     durations: list[float] = field(default_factory=list)
+
+    def add(self, rollout: Rollout) -> None:
+        self.turns.append(rollout.num_turns)
+        if rollout.reward is not None and math.isfinite(rollout.reward):
+            self.rewards.append(rollout.reward)
+        if (duration := rollout.duration_s) is not None:
+            self.durations.append(duration)
+
+    def summary(self, task: str) -> TaskSummary:
+        means = _mean(self.rewards), mean(self.turns), _mean(self.durations)
+        return TaskSummary(task, self.environment, self.split, self.index, len(self.turns), len(self.rewards), *means)
 
 
 @dataclass(slots=True)
@@ -209,15 +218,9 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
             if message.role == "tool" and message.name:
                 tools.setdefault(message.name, _ToolCalls()).add(message)
         key = task_key(rollout)
-        group = groups.get(key)
-        if group is None:
-            # Only names and numbers are kept: a run may have a hundred thousand tasks.
-            group = groups[key] = _TaskRollouts(rollout.environment.name, rollout.environment.split, rollout.task.index)
-        group.turns.append(rollout.num_turns)
-        if rollout.reward is not None and math.isfinite(rollout.reward):
-            group.rewards.append(rollout.reward)
-        if (duration := rollout.duration_s) is not None:
-            group.durations.append(duration)
+        if key not in groups:
+            groups[key] = _TaskRollouts(rollout.environment.name, rollout.environment.split, rollout.task.index)
+        groups[key].add(rollout)
         statuses[rollout.status] += 1
         endings[rollout.stop_reason or rollout.status] += 1
         for name in ("input_tokens", "output_tokens"):
@@ -245,21 +248,7 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
         pass_at_k=pass_at_k,
         pass_hat_k=pass_hat_k,
         tools=tuple(sorted((tool.summary(name) for name, tool in tools.items()), key=lambda tool: (-tool.calls, tool.name))),
-        tasks=tuple(sorted((_task(key, group) for key, group in groups.items()), key=_sort_key)),
-    )
-
-
-def _task(key: str, group: _TaskRollouts) -> TaskSummary:
-    return TaskSummary(
-        task=key,
-        environment=group.environment,
-        split=group.split,
-        index=group.index,
-        rollouts=len(group.turns),
-        rewarded=len(group.rewards),
-        mean_reward=_mean(group.rewards),
-        mean_turns=mean(group.turns),
-        mean_duration_s=_mean(group.durations),
+        tasks=tuple(sorted((group.summary(key) for key, group in groups.items()), key=_sort_key)),
     )
 
 
@@ -269,6 +258,16 @@ def _sort_key(task: TaskSummary) -> tuple[str, str, float, str]:
 
 def _mean(values: Sequence[float]) -> float | None:
     return mean(values) if values else None
+
+
+def _cells(name: str, figures: TaskSummary | Summary) -> tuple[str, ...]:
+    means = number_text(figures.mean_reward), number_text(figures.mean_turns, 1), number_text(figures.mean_duration_s)
+    return name, str(figures.rollouts), *means
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """Return the bounds of an interval; None is a dash."""
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def number_text(value: float | None, digits: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""The viewer's ASGI application: the page, lists without text, one rollout at a time, and labels, which alone are written."""
+"""The viewer's ASGI application: the page, and a JSON API that lists rollouts, returns them one by one and writes labels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -33,7 +33,7 @@ from openreward_gym.store import Label, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer import queries
-from openreward_gym.viewer.index import RunIndex
+from openreward_gym.viewer.index import NotFoundError, RunIndex
 from openreward_gym.viewer.page import load_page
 from openreward_gym.viewer.search import search
 
@@ -64,12 +64,12 @@ Replay: TypeAlias = Callable[[Rollout], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class ViewerExtensions:
-    """Optional functions of the viewer.
+    """Optional functions of the viewer; None leaves a function out.
 
     Attributes:
-        lens: The export lens; None to leave it out.
+        lens: The export lens.
         lens_formats: The (name, description) of each of its formats.
-        replay: The replay check; None to leave it out.
+        replay: The replay check.
         replay_url: The environment server of the replay check, for display.
     """
 
@@ -79,8 +79,8 @@ class ViewerExtensions:
     replay_url: str = ""
 
 
-class NotFoundError(OpenRewardGymError, LookupError):
-    """A run, rollout, image or extension does not exist."""
+_STATUSES = {NotFoundError: 404, ConfigurationError: 400, OpenRewardGymError: 422}
+"""HTTP statuses of errors; a subclass without an entry has the status of its base class."""
 
 
 def create_app(
@@ -91,7 +91,7 @@ def create_app(
     Args:
         index: The runs to show.
         token: The token that every request must carry; None for a server that only this machine can reach.
-        extensions: The export lens and the replay check; None for neither.
+        extensions: The export lens and the replay check; None leaves both out.
         embeddable: Whether notebooks on this machine may show the page in a frame.
     """
     api = _Api(index, extensions or ViewerExtensions())
@@ -105,21 +105,20 @@ def create_app(
         stop.set()
         await asyncio.to_thread(thread.join, 10.0)
 
-    get: dict[str, Answer] = {
-        "runs": api.runs, "steps": api.steps, "list": api.listing, "group": api.group, "rollout": api.rollout,
-        "task": api.task, "series": api.series, "histogram": api.histogram, "complete": api.complete, "search": api.search,
-        "extensions": api.extensions, "lens": api.lens, "compare": api.compare,
-    }  # fmt: skip
     routes = [
         Route("/", functools.partial(_page, _FRAME_ANCESTORS if embeddable else "'none'"), methods=["GET"]),
-        Route("/favicon.ico", _no_content, methods=["GET"]),
-        *(Route(f"/api/{name}", _get_endpoint(index, answer), methods=["GET"]) for name, answer in get.items()),
+        Route("/favicon.ico", lambda request: Response(status_code=204), methods=["GET"]),
+        *(Route(f"/api/{name}", _get_endpoint(index, answer), methods=["GET"]) for name, answer in api.answers().items()),
         Route("/api/image", api.image, methods=["GET"]),
         Route("/api/label", _post_endpoint(api.label), methods=["POST"]),
         Route("/api/replay", _post_endpoint(api.replay), methods=["POST"]),
     ]
-    middleware = [Middleware(AuthMiddleware, token=token, embeddable=embeddable)]
-    return Starlette(routes=routes, lifespan=lifespan, middleware=middleware)
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(AuthMiddleware, token=token, embeddable=embeddable)],
+        exception_handlers={kind: functools.partial(_error, status) for kind, status in _STATUSES.items()},
+        lifespan=lifespan,
+    )
 
 
 def start(app: Starlette, listener: socket.socket) -> tuple[threading.Thread, Callable[[], None]]:
@@ -167,21 +166,18 @@ def _refresh(index: RunIndex, stop: threading.Event) -> None:
         stop.wait(REFRESH_S)
 
 
-class _Query:
-    """The validated parameters of a request."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
+class _Query(dict[str, str]):
+    """The parameters of a request, with methods that validate them."""
 
     def text(self, name: str, default: str | None = None) -> str:
-        value = self._values.get(name, default)
+        value = self.get(name, default)
         if value is None:
             raise ConfigurationError(f"the parameter {name!r} is missing")
         return value
 
     def integer(self, name: str) -> int | None:
-        """The parameter as an integer; None if it is missing or empty."""
-        text = self._values.get(name)
+        """Return the parameter as an integer; None if it is missing or empty."""
+        text = self.get(name)
         if not text:
             return None
         try:
@@ -193,80 +189,66 @@ class _Query:
         return value
 
     def natural(self, name: str) -> int:
-        """The parameter as an integer from 0 on; 0 if it is missing or negative."""
+        """Return the parameter as an integer from 0 on; 0 if it is missing or negative."""
         return max(0, self.integer(name) or 0)
 
     def flag(self, name: str) -> bool:
-        return self._values.get(name) == "1"
+        return self.get(name) == "1"
+
+    @property
+    def filter(self) -> str:
+        return self.get("filter", "")
 
 
 Answer: TypeAlias = Callable[[_Query], "bytes | dict[str, Any] | list[Any]"]
 
 
 class _Api:
-    """The JSON endpoints; each method answers one of them."""
+    """The answers of the endpoints."""
 
     def __init__(self, index: RunIndex, extensions: ViewerExtensions) -> None:
-        self._index = index
-        self._extensions = extensions
-        self._cached_series = functools.lru_cache(maxsize=128)(self._series)
-        self._cached_histogram = functools.lru_cache(maxsize=128)(self._histogram)
+        self._index, self._extensions = index, extensions
 
-    def runs(self, query: _Query) -> dict[str, Any]:
-        return queries.runs(self._index)
-
-    def steps(self, query: _Query) -> list[Any]:
-        return queries.steps(self._index, query.text("run"), query.flag("discarded"), query.text("filter", ""))
-
-    def listing(self, query: _Query) -> bytes:
-        return queries.listing(
-            self._index, query.text("run"), query.integer("step"), query.flag("discarded"), query.text("filter", ""),
-            query.natural("offset"),
-        )  # fmt: skip
-
-    def group(self, query: _Query) -> list[Any]:
-        return queries.group(self._index, query.text("run"), query.text("group"), query.integer("step"), query.flag("discarded"))
-
-    def rollout(self, query: _Query) -> bytes:
-        answer = queries.rollout(self._index, query.text("run"), query.text("id"))
-        if answer is None:
-            raise NotFoundError("There is no such rollout in this run yet.")
-        return answer
-
-    def task(self, query: _Query) -> list[Any]:
-        return queries.task(self._index, query.text("task"))
-
-    def series(self, query: _Query) -> dict[str, Any]:
-        return self._cached_series(self._index.generation, query.text("run"), query.text("metric"), query.text("filter", ""))
-
-    def _series(self, generation: int, run: str, metric: str, filter_: str) -> dict[str, Any]:
-        return queries.series(self._index, run, metric, filter_)
-
-    def histogram(self, query: _Query) -> dict[str, Any]:
-        return self._cached_histogram(
-            self._index.generation, query.text("run"), query.text("metric"), query.text("filter", ""),
-            query.integer("step"), query.flag("every"),
-        )  # fmt: skip
-
-    def _histogram(self, generation: int, run: str, metric: str, filter_: str, step: int | None, every: bool) -> dict[str, Any]:
-        return queries.histogram(self._index, run, metric, filter_, step, every)
-
-    def compare(self, query: _Query) -> dict[str, Any]:
-        return queries.comparison(self._index, [unquote(key) for key in query.text("runs").split(",") if key])
-
-    def complete(self, query: _Query) -> dict[str, Any]:
-        text = query.text("text", "")[:2000]
-        return queries.completion(self._index, query.text("run", ""), text, min(query.natural("cursor"), len(text)))
-
-    def search(self, query: _Query) -> dict[str, Any]:
-        return search(
-            self._index, query.text("query"), regex=query.flag("regex"), run=query.text("run", "") or None,
-            filter_=query.text("filter", ""), after=query.integer("after") or 0,
-        )  # fmt: skip
+    def answers(self) -> dict[str, Answer]:
+        """Return the function that answers each GET endpoint."""
+        index = self._index
+        # Series and histograms read all rollouts of a run; the generation in the key drops outdated ones.
+        series = functools.lru_cache(maxsize=128)(lambda generation, *rest: queries.series(index, *rest))
+        histogram = functools.lru_cache(maxsize=128)(lambda generation, *rest: queries.histogram(index, *rest))
+        return {
+            "runs": lambda query: queries.runs(index),
+            "steps": lambda query: queries.steps(index, query.text("run"), query.flag("discarded"), query.filter),
+            "list": lambda query: queries.listing(
+                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter, query.natural("offset")
+            ),
+            "group": lambda query: queries.group(
+                index, query.text("run"), query.text("group"), query.integer("step"), query.flag("discarded")
+            ),
+            "rollout": lambda query: queries.rollout(index, query.text("run"), query.text("id")),
+            "task": lambda query: queries.task(index, query.text("task")),
+            "series": lambda query: series(index.generation, query.text("run"), query.text("metric"), query.filter),
+            "histogram": lambda query: histogram(
+                index.generation, query.text("run"), query.text("metric"), query.filter, query.integer("step"),
+                query.flag("every"),
+            ),
+            "complete": lambda query: queries.completion(
+                index, query.text("run", ""), query.text("text", "")[:2000], query.natural("cursor")
+            ),
+            "search": lambda query: search(
+                index, query.text("query"), regex=query.flag("regex"), run=query.text("run", "") or None, filter_=query.filter,
+                after=query.natural("after"),
+            ),
+            "compare": lambda query: queries.comparison(index, [unquote(key) for key in query.text("runs").split(",") if key]),
+            "extensions": self.extensions,
+            "lens": self.lens,
+        }  # fmt: skip
 
     def extensions(self, query: _Query) -> dict[str, Any]:
-        replay_url = self._extensions.replay_url if self._extensions.replay else None
-        return {"lens": list(self._extensions.lens_formats) if self._extensions.lens else [], "replay": replay_url}
+        extensions = self._extensions
+        return {
+            "lens": extensions.lens_formats if extensions.lens else (),
+            "replay": extensions.replay_url if extensions.replay else None,
+        }
 
     def lens(self, query: _Query) -> dict[str, Any]:
         if self._extensions.lens is None:
@@ -288,8 +270,6 @@ class _Api:
     def _load(self, run: str, rollout_id: str) -> Rollout:
         """Return the rollout with its images inside."""
         place = self._index.find(run, rollout_id)
-        if place is None:
-            raise NotFoundError("There is no such rollout in this run.")
         record = Rollout.from_line(self._index.read(place)).to_dict()
         images.move_in(record, functools.partial(self._index.image, place.folder))
         return Rollout.from_dict(record)
@@ -303,15 +283,11 @@ class _Api:
 
     def image(self, request: Request) -> Response:
         query = _Query(request.query_params)
+        folder = self._index.folder(query.text("run", ""))
         try:
-            folder = self._index.folder(query.text("run"))
-            if folder is None:
-                return _error(404, "There is no such run.")
-            content = images.read(LocalFolder(folder), query.text("sha256"))
-        except ConfigurationError as error:
-            return _error(404, str(error))
+            content = images.read(LocalFolder(folder), query.text("sha256", ""))
         except StoreError:
-            return _error(404, "There is no such image.")
+            raise NotFoundError("There is no such image.") from None
         # The type comes from the bytes, whatever the record claims: other content must not be shown as a page. An <img>
         # runs nothing inside an SVG, and opened as a page it is sandboxed by the middleware's policy.
         media_type = mime_type_of(content) or "application/octet-stream"
@@ -325,7 +301,7 @@ def _get_endpoint(index: RunIndex, answer: Answer) -> Callable[[Request], Respon
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
-        return _respond(lambda: answer(_Query(request.query_params)), headers)
+        return _json(answer(_Query(request.query_params)), headers)
 
     return endpoint
 
@@ -335,38 +311,25 @@ def _post_endpoint(answer: Callable[[Any], dict[str, Any]]) -> Callable[[Request
         try:
             body = orjson.loads(await request.body())
         except ValueError as error:
-            return _error(400, f"not JSON: {error}")
-        return await run_in_threadpool(_respond, lambda: answer(body), {})
+            raise ConfigurationError(f"not JSON: {error}") from None
+        return _json(await run_in_threadpool(answer, body))
 
     return endpoint
 
 
-def _respond(answer: Callable[[], Any], headers: Mapping[str, str]) -> Response:
-    try:
-        value = answer()
-    except NotFoundError as error:
-        return _error(404, str(error))
-    except ConfigurationError as error:
-        return _error(400, str(error))
-    except OpenRewardGymError as error:
-        return _error(422, str(error))
+def _json(value: Any, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     body = value if isinstance(value, bytes) else orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
-    return Response(body, media_type="application/json", headers=dict(headers))
+    return Response(body, status, headers, media_type="application/json")
 
 
-def _error(status: int, message: str) -> Response:
-    body = orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
-    return Response(body, status_code=status, media_type="application/json")
+def _error(status: int, request: Request, error: Exception) -> Response:
+    return _json({"error": str(error).encode("utf-8", "replace").decode()}, status=status)
 
 
 def _page(frame_ancestors: str, request: Request) -> Response:
     page = load_page()
     policy = f"{page.policy}; frame-ancestors {frame_ancestors}"
     return HTMLResponse(page.html, headers={"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
-
-
-def _no_content(request: Request) -> Response:
-    return Response(status_code=204)
 
 
 def is_loopback(host: str) -> bool:
@@ -380,9 +343,8 @@ def is_loopback(host: str) -> bool:
 class AuthMiddleware:
     """Refuses requests that do not come from the viewer's own page.
 
-    Without a token, only loopback names are accepted as Host, against DNS rebinding. With one, every request must carry it:
-    as a cookie (which `/?token=...` sets) or as `Authorization: Bearer ...`. A request that writes must have the page's own
-    Origin.
+    Without a token, only loopback names are accepted as Host, against DNS rebinding. With one, every request must carry it
+    as a cookie, which `/?token=...` sets, or as `Authorization: Bearer ...`.
     """
 
     def __init__(self, app: ASGIApp, token: str | None = None, embeddable: bool = False) -> None:
@@ -406,60 +368,44 @@ class AuthMiddleware:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refusal = self._refusal(scope)
+        refusal = self._refusal(Request(scope))
         await (refusal or self.app)(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
+    def _refusal(self, request: Request) -> Response | None:
+        headers = request.headers
         host = headers.get("host", "")
-        if self._token is None and not is_loopback(_host_name(host)):
-            return _refuse(403, f"Host {host[:80]!r} is not this viewer. Open it at 127.0.0.1 or localhost.")
-        if self._token is not None and (response := self._authenticate(scope, headers, self._token)) is not None:
+        name = host.partition("]" if host.startswith("[") else ":")[0]
+        if self._token is None and not is_loopback(name):
+            return PlainTextResponse(f"Host {host[:80]!r} is not this viewer. Open it at 127.0.0.1 or localhost.", 403)
+        if self._token is not None and (response := self._authenticate(request, self._token)) is not None:
             return response
-        if scope["path"] != "/" and headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-            return _refuse(403, "Requests from other sites are refused.")
+        if request.scope["path"] != "/" and headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+            return PlainTextResponse("Requests from other sites are refused.", 403)
         origin = headers.get("origin")
-        if origin is not None and origin != f"{scope['scheme']}://{host}":
-            return _refuse(403, f"Origin {origin[:80]!r} is not this viewer.")
-        if scope["method"] not in {"GET", "HEAD"}:
+        if origin is not None and origin != f"{request.scope['scheme']}://{host}":
+            return PlainTextResponse(f"Origin {origin[:80]!r} is not this viewer.", 403)
+        if request.method not in {"GET", "HEAD"}:
             if origin is None:
-                return _refuse(403, "A request that writes must have an Origin header.")
+                return PlainTextResponse("A request that writes must have an Origin header.", 403)
             if headers.get("content-type", "").split(";")[0].strip() != "application/json":
-                return _refuse(415, "The Content-Type must be application/json.")
+                return PlainTextResponse("The Content-Type must be application/json.", 415)
             if not headers.get("content-length", "").isdecimal() or int(headers["content-length"]) > MAX_BODY:
-                return _refuse(413, f"The Content-Length must be at most {MAX_BODY}.")
+                return PlainTextResponse(f"The Content-Length must be at most {MAX_BODY}.", 413)
         return None
 
-    def _authenticate(self, scope: Scope, headers: Headers, token: str) -> Response | None:
+    def _authenticate(self, request: Request, token: str) -> Response | None:
         """Return a redirect that sets the cookie, a refusal, or None for a request with a valid token."""
-        candidate = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if scope["path"] == "/" and scope["method"] == "GET" and _equal(candidate, token):
+        at_page = request.scope["path"] == "/" and request.method == "GET"
+        if at_page and _equal(request.query_params.get("token", ""), token):
             response = RedirectResponse("/", status_code=303)
-            response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=scope["scheme"] == "https")
+            secure = request.scope["scheme"] == "https"
+            response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
             return response
-        scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        if (scheme.lower() == "bearer" and _equal(bearer, token)) or _equal(_cookie(headers), token):
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if (scheme.lower() == "bearer" and _equal(bearer, token)) or _equal(request.cookies.get(COOKIE, ""), token):
             return None
-        return _refuse(401, "Open the URL with ?token=... that the viewer printed when it started.")
-
-
-def _cookie(headers: Headers) -> str:
-    for part in headers.get("cookie", "").split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == COOKIE:
-            return value
-    return ""
+        return PlainTextResponse("Open the URL with ?token=... that the viewer printed when it started.", 401)
 
 
 def _equal(candidate: str, token: str) -> bool:
     return hmac.compare_digest(candidate.encode("utf-8", "replace"), token.encode())
-
-
-def _host_name(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
-
-
-def _refuse(status: int, text: str) -> Response:
-    return PlainTextResponse(text, status_code=status)

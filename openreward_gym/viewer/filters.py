@@ -82,9 +82,6 @@ class Sql:
     parameters: tuple[Any, ...] = ()
 
 
-EVERYTHING = Sql("1")
-
-
 def compile_filter(expression: str) -> Sql:
     """Compile a filter to SQL; an empty filter matches every rollout.
 
@@ -98,7 +95,7 @@ def compile_filter(expression: str) -> Sql:
     if len(expression) > MAX_LENGTH:
         raise ConfigurationError(f"the filter has {len(expression)} characters; at most {MAX_LENGTH} are allowed")
     if not expression.strip():
-        return EVERYTHING
+        return Sql("1")
     return _Parser(expression).parse()
 
 
@@ -128,10 +125,9 @@ class _Parser:
     def __init__(self, expression: str) -> None:
         self.tokens = list(_tokens(expression))
         self.next = 0
-        self.depth = 0
 
     def parse(self) -> Sql:
-        condition = self._disjunction()
+        condition = self._expression(0)
         if self._peek() is not None:
             raise self._unexpected("`and` or `or`")
         return condition
@@ -153,63 +149,50 @@ class _Parser:
         place = f"at character {token.position + 1}, not {token.text[:40]!r}"
         return ConfigurationError(f"in the filter, {expected} was expected {place}")
 
-    def _disjunction(self) -> Sql:
-        return self._chain("or", self._conjunction)
+    def _expect(self, mark: str) -> None:
+        if not self._accept(mark):
+            raise self._unexpected(f"`{mark}`")
 
-    def _conjunction(self) -> Sql:
-        return self._chain("and", self._term)
+    def _expression(self, depth: int) -> Sql:
+        return self._chain("or", lambda: self._chain("and", lambda: self._term(depth + 1)))
 
     def _chain(self, word: str, inner: Callable[[], Sql]) -> Sql:
         parts = [inner()]
         while self._accept(word):
             parts.append(inner())
-        if len(parts) == 1:
-            return parts[0]
-        text = f" {word.upper()} ".join(part.text for part in parts)
-        return Sql(f"({text})", tuple(value for part in parts for value in part.parameters))
+        return _join(word.upper(), parts) if len(parts) > 1 else parts[0]
 
-    def _term(self) -> Sql:
-        self.depth += 1
-        if self.depth > _DEPTH:
+    def _term(self, depth: int) -> Sql:
+        if depth > _DEPTH:
             raise ConfigurationError(f"the filter is nested more than {_DEPTH} deep")
-        try:
-            if self._accept("not"):
-                inner = self._term()
-                return Sql(f"NOT coalesce({inner.text}, 0)", inner.parameters)
-            if self._accept("("):
-                inner = self._disjunction()
-                if not self._accept(")"):
-                    raise self._unexpected("`)`")
-                return inner
-            return self._comparison()
-        finally:
-            self.depth -= 1
+        if self._accept("not"):
+            inner = self._term(depth + 1)
+            return Sql(f"NOT coalesce({inner.text}, 0)", inner.parameters)
+        if self._accept("("):
+            inner = self._expression(depth)
+            self._expect(")")
+            return inner
+        return self._comparison()
 
     def _comparison(self) -> Sql:
-        token = self._peek()
-        if token is None or token.kind != "word":
+        field = self._peek()
+        if field is None or field.kind != "word":
             raise self._unexpected("a field (reward, status, tool, ...)")
         self.next += 1
-        operator = self._operator(token.text)
-        if operator == "in":
-            return _any_of(token.text, self._list())
-        return _compare(token.text, operator, self._value())
-
-    def _operator(self, field: str) -> str:
-        token = self._peek()
-        if token is not None and (token.kind == "operator" or token.text.lower() == "in"):
-            self.next += 1
-            return "==" if token.text == "=" else token.text.lower()
-        raise self._unexpected(f"after {field!r}, one of {' '.join(OPERATORS)}")
+        if self._accept("in"):
+            return _join("OR", [_compare(field.text, "==", value) for value in self._list()])
+        operator = self._peek()
+        if operator is None or operator.kind != "operator":
+            raise self._unexpected(f"after {field.text!r}, one of {' '.join(OPERATORS)}")
+        self.next += 1
+        return _compare(field.text, "==" if operator.text == "=" else operator.text, self._value())
 
     def _list(self) -> list[Any]:
-        if not self._accept("("):
-            raise self._unexpected("`(`")
+        self._expect("(")
         values = [self._value()]
         while self._accept(","):
             values.append(self._value())
-        if not self._accept(")"):
-            raise self._unexpected("`)`")
+        self._expect(")")
         return values
 
     def _value(self) -> Any:
@@ -225,24 +208,23 @@ class _Parser:
         return constants.get(token.text.lower(), token.text)
 
 
+def _join(word: str, conditions: Sequence[Sql]) -> Sql:
+    text = f" {word} ".join(condition.text for condition in conditions)
+    return Sql(f"({text})", tuple(value for condition in conditions for value in condition.parameters))
+
+
 def _column(field: str) -> Sql:
     name = field.lower()
     if name in _LABELLED:
         return Sql(f"l.{name}")
     if name in NUMBERS or name in TEXTS:
         return Sql(f"r.{_SQL.get(name, name)}")
-    metric = field[len("metric.") :] if name.startswith("metric.") else field
-    return metric_column(metric)
+    return metric_column(field[len("metric.") :] if name.startswith("metric.") else field)
 
 
 def metric_column(name: str) -> Sql:
     """Return the expression of a metric's value."""
     return Sql("json_extract(r.metrics, ?)", ('$."' + name.replace('"', "") + '"',))
-
-
-def _any_of(field: str, values: Sequence[Any]) -> Sql:
-    parts = [_compare(field, "==", value) for value in values]
-    return Sql("(" + " OR ".join(part.text for part in parts) + ")", tuple(p for part in parts for p in part.parameters))
 
 
 def _compare(field: str, operator: str, value: Any) -> Sql:
@@ -267,27 +249,22 @@ def _compare(field: str, operator: str, value: Any) -> Sql:
 
 
 def _compare_list(column: str, operator: str, value: Any) -> Sql:
-    table = "r" if column == "tools" else "l"
-    have = f"json_each(coalesce({table}.{column}, '[]'))"
-    positive = operator in {"==", "~"}
     if operator not in {"==", "!=", "~", "!~"}:
         raise ConfigurationError("`tool` and `label` can only be compared with == != ~ !~ and in")
-    prefix = "" if positive else "NOT "
+    items = f"SELECT 1 FROM json_each(coalesce({'r' if column == 'tools' else 'l'}.{column}, '[]'))"
+    negated = operator in {"!=", "!~"}
     if value is None:
-        return Sql(f"{'NOT ' if positive else ''}EXISTS (SELECT 1 FROM {have})")
+        return Sql(f"{'' if negated else 'NOT '}EXISTS ({items})")
+    prefix = "NOT " if negated else ""
     if operator in {"~", "!~"}:
         pattern(str(value))
-        return Sql(f"{prefix}EXISTS (SELECT 1 FROM {have} WHERE value REGEXP ?)", (str(value),))
-    return Sql(f"{prefix}EXISTS (SELECT 1 FROM {have} WHERE value = ?)", (f"{value:g}" if isinstance(value, float) else value,))
+        return Sql(f"{prefix}EXISTS ({items} WHERE value REGEXP ?)", (str(value),))
+    return Sql(f"{prefix}EXISTS ({items} WHERE value = ?)", (f"{value:g}" if isinstance(value, float) else value,))
 
 
 @functools.lru_cache(maxsize=64)
 def pattern(text: str) -> Any:
-    """Compile a regular expression that ignores case, with the `regex` package, whose searches have a timeout.
-
-    Raises:
-        ConfigurationError: The expression is invalid.
-    """
+    """Compile a regular expression that ignores case and whose searches take a timeout; raise ConfigurationError if invalid."""
     try:
         return regex.compile(text, regex.IGNORECASE)
     except (regex.error, RecursionError, OverflowError, ValueError) as error:
@@ -302,7 +279,7 @@ class Completion:
         start: The position from which a suggestion replaces the text up to the cursor.
         kind: "field", "operator", "value", "word" or "none".
         field: The field whose values are wanted, or to which the operator belongs; else empty.
-        suggestions: Pairs of a suggestion and its description. Of kind "value" they are empty: the index has the values.
+        suggestions: Pairs of a suggestion and its description. For values they are empty: the index has those.
     """
 
     start: int
@@ -315,38 +292,34 @@ def complete(expression: str, cursor: int, metrics: Sequence[str] = ()) -> Compl
     """Return suggestions for the word at the cursor."""
     before = expression[:cursor]
     in_text = before.count('"') % 2 == 1
-    start = before.rindex('"') if in_text else cursor - len(re.split(r"[^\w./@:-]", before)[-1])
+    start = before.rindex('"') if in_text else len(before) - len(re.split(r"[^\w./@:-]", before)[-1])
     typed = before[start:].lower()
     try:
         tokens = list(_tokens(before[:start]))
     except ConfigurationError:
-        return Completion(cursor, "none", "", ())
-    last = tokens[-1] if tokens else None
-    if last is not None and (last.kind == "operator" or _list_start(tokens) is not None):
-        return Completion(start, "value", _field_before(tokens), ())
-    if last is None or last.text.lower() in {"and", "or", "not", "("}:
-        fields = {**NUMBERS, **TEXTS, **{_metric_field(name): "metric" for name in metrics}, "not": "negates the condition"}
+        return Completion(len(before), "none", "", ())
+    field = _field_of_value(tokens)
+    if field is not None:
+        return Completion(start, "value", field, ())
+    # Words after which a condition begins.
+    openers = {"and", "or", "not", "("}
+    if not tokens or tokens[-1].text.lower() in openers:
+        own = {name if name.lower() not in {**NUMBERS, **TEXTS} else f"metric.{name}": "metric" for name in metrics}
+        fields = {**NUMBERS, **TEXTS, **own, "not": "negates the condition"}
         return Completion(start, "field", "", tuple((k, v) for k, v in fields.items() if k.lower().startswith(typed)))
-    if last.kind == "word" and (len(tokens) < 2 or tokens[-2].text.lower() in {"and", "or", "not", "("}):
-        return Completion(start, "operator", last.text, tuple((operator, "") for operator in OPERATORS))
+    if tokens[-1].kind == "word" and (len(tokens) < 2 or tokens[-2].text.lower() in openers):
+        return Completion(start, "operator", tokens[-1].text, tuple((operator, "") for operator in OPERATORS))
     return Completion(start, "word", "", tuple((w, "") for w in ("and", "or") if w.startswith(typed)))
 
 
-def _metric_field(name: str) -> str:
-    return name if name.lower() not in NUMBERS and name.lower() not in TEXTS else f"metric.{name}"
-
-
-def _list_start(tokens: Sequence[_Token]) -> int | None:
-    """Return the number of the `in` token of an unfinished list; None outside of a list."""
-    for number in range(len(tokens) - 1, 0, -1):
-        if tokens[number].text == ")":
-            return None
-        if tokens[number].text == "(":
-            return number - 1 if tokens[number - 1].text.lower() == "in" else None
-    return None
-
-
-def _field_before(tokens: Sequence[_Token]) -> str:
-    list_start = _list_start(tokens)
-    number = len(tokens) - 2 if list_start is None else list_start - 1
-    return tokens[number].text if number >= 0 else ""
+def _field_of_value(tokens: Sequence[_Token]) -> str | None:
+    """Return the field whose value comes next, after an operator or inside a list; None if another word comes."""
+    texts = ["", *(token.text for token in tokens)]
+    for number in range(len(tokens), 1, -1):
+        if texts[number] == ")":
+            break
+        if texts[number] == "(":
+            if texts[number - 1].lower() == "in":
+                return texts[number - 2]
+            break
+    return texts[-2] if tokens and tokens[-1].kind == "operator" else None

@@ -15,24 +15,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, RecordError, StoreError
 from openreward_gym.store import Label, RolloutStore, images, read_labels, write_label
 from openreward_gym.store.folder import LocalFolder, Shard
 from openreward_gym.store.labels import FILE as LABELS
 from openreward_gym.store.store import run_key
 from openreward_gym.viewer.filters import pattern
-from openreward_gym.viewer.rows import COLUMNS, parse_record, ranges_of, row_of
+from openreward_gym.viewer.rows import parse_record, ranges_of, row_of, run_name
 
 Run: TypeAlias = str | os.PathLike[str] | RolloutStore
 Runs: TypeAlias = Run | Iterable[Run]
 """Runs' folders or stores, or folders of runs; one or several."""
 
 VERSION = "3"
-"""The version of the tables below. It is part of the file's name, so that versions do not share a file."""
+"""The version of the tables below. It is part of the file's name: versions do not share a file."""
 
 REGEX_TIMEOUT_S = 1.0
 _CHUNK = 4 << 20
@@ -60,10 +59,14 @@ CREATE TABLE IF NOT EXISTS labels (
 CREATE TABLE IF NOT EXISTS label_files (folder TEXT PRIMARY KEY, stamp TEXT);
 """
 
-INSERT = f"INSERT OR REPLACE INTO rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+INSERT = f"INSERT OR REPLACE INTO rollouts VALUES (NULL{', ?' * 36})"  # the key, and a row of `row_of`
 
 JOINED = "rollouts r JOIN runs ON runs.run = r.run LEFT JOIN labels l ON l.folder = runs.folder AND l.id = r.id"
 """The tables over which filters are conditions."""
+
+
+class NotFoundError(OpenRewardGymError, LookupError):
+    """A run, rollout, image or extension does not exist."""
 
 
 class RolloutPlace(NamedTuple):
@@ -76,8 +79,7 @@ class RolloutPlace(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """The progress of a refresh: bytes read, and bytes in all."""
 
     done: int
@@ -108,10 +110,9 @@ class RunIndex:
             raise ConfigurationError("no run was given: name at least one run's folder, or a folder of runs")
         for path in self.paths:
             if not path.is_dir():
-                problem = (
-                    "is a file, not a run's folder" if path.exists() else "does not exist: check the path, or record into it"
-                )
-                raise StoreError(f"{path} {problem}")
+                exists = "is a file, not a run's folder"
+                missing = "does not exist: check the path, or record into it"
+                raise StoreError(f"{path} {exists if path.exists() else missing}")
         self.file = Path(file) if file is not None else _default_file(self.paths)
         _prepare(self.file)
         self._local = threading.local()
@@ -125,6 +126,12 @@ class RunIndex:
         """Return the rows of a query. Any thread may call this."""
         return self._connection().execute(sql, tuple(parameters)).fetchall()
 
+    def records(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
+        """Return the rows of a query as dictionaries with the names of its columns."""
+        cursor = self._connection().execute(sql, tuple(parameters))
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
@@ -137,21 +144,19 @@ class RunIndex:
         """A number that grows with every change to the indexed data."""
         return int(self.rows("SELECT value FROM facts WHERE name = 'generation'")[0][0])
 
-    def find(self, run: str, rollout_id: str) -> RolloutPlace | None:
-        """Return the place of a rollout in the run of that key; None if the index does not have it."""
+    def find(self, run: str, rollout_id: str) -> RolloutPlace:
+        """Return the place of a rollout in the run of that key; raise NotFoundError if the index does not have it."""
         sql = (
             "SELECT runs.key, runs.folder, files.path, r.start, r.length FROM rollouts r JOIN runs ON runs.run = r.run "
             "JOIN files ON files.file = r.file WHERE runs.key = ? AND r.id = ?"
         )
         rows = self.rows(sql, (run, rollout_id))
-        return RolloutPlace(*rows[0]) if rows else None
+        if not rows:
+            raise NotFoundError("There is no such rollout in this run yet.")
+        return RolloutPlace(*rows[0])
 
     def read(self, place: RolloutPlace) -> bytes:
-        """Return the rollout's line.
-
-        Raises:
-            StoreError: The file is missing, or shorter than when it was indexed.
-        """
+        """Return the rollout's line; raise StoreError if the file is missing, or shorter than when it was indexed."""
         try:
             with open(place.path, "rb") as file:
                 file.seek(place.start)
@@ -162,10 +167,12 @@ class RunIndex:
             raise StoreError(f"{place.path}: the file has become shorter since it was indexed. Reload the page.")
         return line
 
-    def folder(self, run: str) -> Path | None:
-        """Return the folder of the run of that key; None if the index does not have the run."""
+    def folder(self, run: str) -> Path:
+        """Return the folder of the run of that key; raise NotFoundError if the index does not have the run."""
         rows = self.rows("SELECT folder FROM runs WHERE key = ?", (run,))
-        return Path(rows[0][0]) if rows else None
+        if not rows:
+            raise NotFoundError("There is no such run.")
+        return Path(rows[0][0])
 
     def image(self, folder: str | os.PathLike[str], sha256: str) -> bytes:
         """Return the bytes of an image in a run's folder; empty if it cannot be read."""
@@ -180,10 +187,11 @@ class RunIndex:
             ConfigurationError: The index does not have the rollout.
             StoreError: The label cannot be written.
         """
-        place = self.find(run, label.rollout)
-        if place is None:
-            raise ConfigurationError(f"run {run!r} has no rollout {label.rollout!r}")
-        write_label(place.folder, label)
+        try:
+            folder = self.find(run, label.rollout).folder
+        except NotFoundError:
+            raise ConfigurationError(f"run {run!r} has no rollout {label.rollout!r}") from None
+        write_label(folder, label)
         self.refresh()
 
     # Refreshing
@@ -191,35 +199,31 @@ class RunIndex:
     def refresh(self) -> bool:
         """Index what is new on the disk; return whether anything changed."""
         with self._writing:
+            generation = self.generation
             folders = self._folders()
             shards = [(folder, shard) for folder in folders for shard in folder.shards("rollouts")]
             paths = {str(folder.local("rollouts", shard)) for folder, shard in shards}
             known = {path: (file, inode, scanned) for file, path, inode, scanned in self.rows(
                 "SELECT file, path, inode, scanned FROM files")}  # fmt: skip
             self.progress = Progress(0, sum(shard.size for _, shard in shards))
-            changed = False
             for path in known.keys() - paths:
                 with self._transaction():
                     self._forget(known[path][0])
                     self._run("DELETE FROM files WHERE file = ?", known[path][0])
-                changed = True
             for folder, shard in shards:
-                changed = self._index_shard(folder, shard, known) or changed
+                self._index_shard(folder, shard, known)
             for folder in folders:
-                changed = self._read_labels(folder) or changed
-            return changed
+                self._read_labels(folder)
+            return self.generation != generation
 
     def _folders(self) -> list[LocalFolder]:
-        paths: dict[Path, None] = {}
+        """Return the runs' folders, each once."""
+        paths: list[Path] = []
         for path in self.paths:
-            if LocalFolder(path).is_run():
-                paths[path.resolve()] = None
-                continue
             with contextlib.suppress(OSError):
-                for child in sorted(path.iterdir()):
-                    if child.is_dir() and LocalFolder(child).is_run():
-                        paths[child.resolve()] = None
-        return [LocalFolder(path) for path in paths]
+                candidates = [path] if LocalFolder(path).is_run() else sorted(path.iterdir())
+                paths += [child.resolve() for child in candidates if child.is_dir() and LocalFolder(child).is_run()]
+        return [LocalFolder(path) for path in dict.fromkeys(paths)]
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -239,17 +243,17 @@ class RunIndex:
         self._run("DELETE FROM rollouts WHERE file = ?", file)
         self._run("DELETE FROM runs WHERE run NOT IN (SELECT DISTINCT run FROM rollouts)")
 
-    def _index_shard(self, folder: LocalFolder, shard: Shard, known: dict[str, tuple[int, int, int]]) -> bool:
+    def _index_shard(self, folder: LocalFolder, shard: Shard, known: dict[str, tuple[int, int, int]]) -> None:
         path = folder.local("rollouts", shard)
         try:
             status = path.stat()
         except OSError:
-            return False
+            return
         file, inode, scanned = known.get(str(path), (0, status.st_ino, 0))
         replaced = inode != status.st_ino or status.st_size < scanned
         before, self.progress = self.progress, Progress(self.progress.done + scanned, self.progress.total)
         if file and not replaced and status.st_size == scanned:
-            return False
+            return
         with self._transaction():
             # Another viewer may share the index: only values read inside the transaction are current.
             self._run(
@@ -263,11 +267,44 @@ class RunIndex:
         at_end = False
         while not at_end:
             with self._transaction():
-                position, at_end = _ShardReader(self, folder, path, file).read()
+                position, at_end = self._index_lines(folder, path, file)
             self.progress = Progress(before.done + position, before.total)
-        return True
 
-    def _read_labels(self, folder: LocalFolder) -> bool:
+    def _index_lines(self, folder: LocalFolder, path: Path, file: int) -> tuple[int, bool]:
+        """Index new lines for about a second; return (the position reached, whether it is the shard's end)."""
+        deadline = time.monotonic() + _BATCH_S
+        (position,) = self._run("SELECT scanned FROM files WHERE file = ?", file).fetchone()
+        rows: list[tuple[Any, ...]] = []
+        damages: list[str] = []
+        runs: dict[str, int] = {}
+        at_end = True
+        with path.open("rb", buffering=_CHUNK) as lines:
+            lines.seek(position)
+            for line in lines:
+                if not line.endswith(b"\n"):  # it is still being written
+                    break
+                try:
+                    if not line.isspace():
+                        data = parse_record(line[:-1])
+                        name = run_name(data) or folder.name
+                        if name not in runs:
+                            runs[name] = self._run_number(folder, name, data)
+                        rows.append(row_of(data, runs[name], file, position, len(line) - 1))
+                except (RecordError, UnicodeError) as error:
+                    damages.append(f"{path.name} (byte {position}): {str(error)[:200]}")
+                position += len(line)
+                if time.monotonic() > deadline:
+                    at_end = False
+                    break
+        self._connection().executemany(INSERT, rows)
+        self._run(
+            "UPDATE files SET scanned = ?, damaged = damaged + ?, "
+            "damage = CASE damage WHEN '' THEN ? ELSE damage END WHERE file = ?",
+            position, len(damages), damages[0] if damages else "", file,
+        )  # fmt: skip
+        return position, at_end
+
+    def _read_labels(self, folder: LocalFolder) -> None:
         key = str(folder.path)
         try:
             status = (folder.path / LABELS).stat()
@@ -276,7 +313,7 @@ class RunIndex:
             stamp = ""
         before = self.rows("SELECT stamp FROM label_files WHERE folder = ?", (key,))
         if (before[0][0] if before else "") == stamp:
-            return False
+            return
         labels = read_labels(folder.path)
         with self._transaction():
             self._run("DELETE FROM labels WHERE folder = ?", key)
@@ -285,10 +322,9 @@ class RunIndex:
                 [(key, label.rollout, label.rating, json.dumps(label.tags), label.note) for label in labels.values()],
             )
             self._run("INSERT OR REPLACE INTO label_files VALUES (?, ?)", key, stamp)
-        return True
 
-    def run_number(self, folder: LocalFolder, name: str, data: dict[str, Any]) -> int:
-        """Return the number of the run `name` in a folder, after adding it if it is new. Call it inside a transaction."""
+    def _run_number(self, folder: LocalFolder, name: str, data: dict[str, Any]) -> int:
+        """Return the number of a run, after adding it if it is new."""
         row = self._run("SELECT run FROM runs WHERE folder = ? AND name = ?", str(folder.path), name).fetchone()
         if row:
             return int(row[0])
@@ -305,68 +341,6 @@ class RunIndex:
             while self._connections:
                 self._connections.pop().close()
             self._local = threading.local()
-
-
-class _ShardReader:
-    """Reads the new lines of one shard, for about a second at a time."""
-
-    def __init__(self, index: RunIndex, folder: LocalFolder, path: Path, file: int) -> None:
-        self._index, self._folder, self._path, self._file = index, folder, path, file
-        self._name = folder.name
-        self._runs: dict[str, int] = {}
-        self._rows: list[tuple[Any, ...]] = []
-        self._damaged = 0
-        self._damage = ""
-
-    def read(self) -> tuple[int, bool]:
-        """Return (the position reached, whether the shard has been read to its end)."""
-        deadline = time.monotonic() + _BATCH_S
-        connection = self._index._connection()
-        (position,) = connection.execute("SELECT scanned FROM files WHERE file = ?", (self._file,)).fetchone()
-        at_end = True
-        with self._path.open("rb") as file:
-            file.seek(position)
-            tail = b""
-            while chunk := file.read(_CHUNK):
-                if (cut := chunk.rfind(b"\n")) < 0:
-                    tail += chunk
-                    continue
-                block, tail = tail + chunk[: cut + 1], chunk[cut + 1 :]
-                self._read_lines(block, position)
-                position += len(block)
-                if time.monotonic() > deadline:
-                    at_end = False
-                    break
-        connection.executemany(INSERT, self._rows)
-        connection.execute(
-            "UPDATE files SET scanned = ?, damaged = damaged + ?, "
-            "damage = CASE damage WHEN '' THEN ? ELSE damage END WHERE file = ?",
-            (position, self._damaged, self._damage, self._file),
-        )
-        return position, at_end
-
-    def _read_lines(self, block: bytes, position: int) -> None:
-        start = 0
-        while (end := block.find(b"\n", start)) >= 0:
-            line = block[start:end]
-            if line.strip():
-                self._read_line(line, position + start)
-            start = end + 1
-
-    def _read_line(self, line: bytes, start: int) -> None:
-        try:
-            data = parse_record(line)
-            self._rows.append(row_of(data, self._run_of(data), self._file, start, len(line)))
-        except (RecordError, UnicodeError) as error:
-            self._damaged += 1
-            self._damage = self._damage or f"{self._path.name} (byte {start}): {str(error)[:200]}"
-
-    def _run_of(self, data: dict[str, Any]) -> int:
-        run = data.get("run")
-        name = run[:200].encode("utf-8", "replace").decode() if isinstance(run, str) and run else self._name
-        if name not in self._runs:
-            self._runs[name] = self._index.run_number(self._folder, name, data)
-        return self._runs[name]
 
 
 def _default_file(paths: Sequence[Path]) -> Path:

@@ -1,7 +1,8 @@
-"""The export lens: the rows that an export makes from a rollout, the text in them that is trained, or why there is no row."""
+"""The export lens: the rows that an export makes from a rollout, and which text in them is trained."""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,8 +23,7 @@ class ExportLens:
     """Exports single rollouts in each format, for display.
 
     Args:
-        tokenizer: A model's name, a folder, or a transformers tokenizer, with which the format `tokens` can be shown token
-            by token. None leaves that format out.
+        tokenizer: A model's name, a folder, or a transformers tokenizer, for the format `tokens`; None leaves it out.
 
     Raises:
         MissingExtraError: `tokenizer` is given, and `transformers` is not installed.
@@ -36,7 +36,15 @@ class ExportLens:
     """
 
     def __init__(self, tokenizer: Any = None) -> None:
-        self._template: Any = None if tokenizer is None else _template_of(tokenizer)
+        self._template: Any = None
+        if tokenizer is not None:
+            try:
+                from openreward_gym.export.template import ChatTemplate
+
+                self._template = ChatTemplate.of(tokenizer)
+            except ModuleNotFoundError as error:
+                install = f"pip install {error.name}"
+                raise MissingExtraError(f"the export lens needs {error.name} to show tokens: {install}") from None
         kinds = map(format_of, format_names())
         self.formats = tuple((k.name, k.about) for k in kinds if tokenizer is not None or not k.needs_tokenizer)
 
@@ -50,8 +58,8 @@ class ExportLens:
 
         Returns:
             `rows`: for each row its `row` (long lists shortened) and its `spans`: `{"column", "role", "text", "use"}` with
-            the use "trained", "rejected" (trained against) or "context". `dropped`: the reason why there is no row, or
-            None. `findings`: the remarks of the export's report. `compared`: the number of other rollouts that were used.
+            the use "trained", "rejected" (trained against) or "context". `dropped`: the reason why `rows` is empty, or None.
+            `findings`: the remarks of the export's report. `compared`: the number of other rollouts that were used.
 
         Raises:
             ConfigurationError: The format does not exist, or needs a tokenizer.
@@ -92,23 +100,10 @@ class ExportLens:
                     yield {"column": column, "role": role, "text": _text(message), "use": use}
 
     def _token_spans(self, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        start = 0
-        labels = row["labels"]
-        for end in range(1, len(labels) + 1):
-            if end == len(labels) or (labels[end] == -100) != (labels[start] == -100):
-                use = "context" if labels[start] == -100 else "trained"
-                text = self._template.decode(row["input_ids"][start:end])
-                yield {"column": "input_ids", "role": f"{end - start} tokens", "text": text, "use": use}
-                start = end
-
-
-def _template_of(tokenizer: Any) -> Any:
-    try:
-        from openreward_gym.export.template import ChatTemplate
-
-        return ChatTemplate.of(tokenizer)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"the export lens needs {error.name} to show tokens: pip install {error.name}") from None
+        tokens = zip(row["input_ids"], row["labels"], strict=True)
+        for use, span in itertools.groupby(tokens, lambda token: "context" if token[1] == -100 else "trained"):
+            ids = [token_id for token_id, _ in span]
+            yield {"column": "input_ids", "role": f"{len(ids)} tokens", "text": self._template.decode(ids), "use": use}
 
 
 def _use(column: str, message: Mapping[str, Any], row: Mapping[str, Any]) -> str:
@@ -126,14 +121,14 @@ def _text(message: Mapping[str, Any]) -> str:
     content = message.get("content", message.get("value"))
     if isinstance(content, list):
         content = "\n".join(str(part.get("text", f"[{part.get('type')}]")) for part in content if isinstance(part, dict))
-    calls = [call.get("function", call) for call in message.get("tool_calls") or () if isinstance(call, dict)]
-    parts = [message.get("reasoning_content"), content, *(f"{call.get('name')}({_arguments(call)})" for call in calls)]
+    parts = [message.get("reasoning_content"), content]
+    for call in message.get("tool_calls") or ():
+        if isinstance(call, dict):
+            function = call.get("function", call)
+            arguments = function.get("arguments")
+            text = arguments if isinstance(arguments, str) else jsonio.dumps(arguments).decode()
+            parts.append(f"{function.get('name')}({text})")
     return "\n".join(str(part) for part in parts if part)
-
-
-def _arguments(call: Mapping[str, Any]) -> str:
-    arguments = call.get("arguments")
-    return arguments if isinstance(arguments, str) else jsonio.dumps(arguments).decode()
 
 
 def _decode(value: Any) -> Any:

@@ -8,9 +8,9 @@ import functools
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,10 +24,11 @@ from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex
 
 FILE = Path(__file__).with_name("index.html")
+_INLINE = re.compile(r"<(script|style)\b[^>]*>(.*?)</\1>", re.DOTALL)
 _DATA_ELEMENT = '<script type="application/json" id="embedded"></script>'
 
 MAX_ROLLOUTS = 2_000
-"""The largest number of rollouts in one file, unless the caller sets another."""
+"""The default limit of rollouts in one file."""
 
 _UNESCAPED = "!~*'()"  # characters that JavaScript's encodeURIComponent does not escape
 
@@ -42,11 +43,7 @@ class Page:
 
 @functools.cache
 def load_page() -> Page:
-    """Return the page as it was built.
-
-    Raises:
-        StoreError: The page is missing from the installed package.
-    """
+    """Return the page as it was built; raise StoreError if it is missing from the installed package."""
     try:
         html = FILE.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -58,23 +55,18 @@ def write_page(index: RunIndex, file: str | os.PathLike[str], filter_: str = "",
     """Write the runs of `index` into one HTML file; see `openreward_gym.viewer.write_html`."""
     index.refresh()
     snapshot = _Snapshot(index, filter_, limit)
-    page = _embed(snapshot.answers()).encode("utf-8")
-    path = Path(file)
-    LocalFolder(path.parent).write_bytes(path.name, page)
-    return snapshot.count
-
-
-def _embed(answers: Mapping[str, object]) -> str:
-    """Return the page with the answers to all its requests inside."""
-    built = load_page().html
     # A script element must contain neither "</script>" nor "<!--", whatever the records hold.
-    data = json.dumps(answers, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(snapshot.answers(), separators=(",", ":")).replace("<", "\\u003c")
+    built = load_page().html
     policy = _policy(built, "connect-src 'none'; img-src data:")
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     if _DATA_ELEMENT not in built:
         raise StoreError(f"{FILE} is not the viewer's page: build it again")
     filled = _DATA_ELEMENT.replace("></", f">{data}</")
-    return built.replace("<head>", f"<head>{meta}", 1).replace(_DATA_ELEMENT, filled, 1)
+    page = built.replace("<head>", f"<head>{meta}", 1).replace(_DATA_ELEMENT, filled, 1)
+    path = Path(file)
+    LocalFolder(path.parent).write_bytes(path.name, page.encode("utf-8"))
+    return snapshot.count
 
 
 class _Snapshot:
@@ -133,43 +125,19 @@ class _Snapshot:
             )
         with contextlib.suppress(RecordError, StoreError):
             # The standard reader, because orjson refuses lone surrogates.
-            opened = json.loads(queries.rollout(self._index, key, rollout_id) or b"null")
-            images.move_in(opened["rollout"], functools.partial(self._index.image, self._index.folder(key) or ""))
+            opened = json.loads(queries.rollout(self._index, key, rollout_id))
+            images.move_in(opened["rollout"], functools.partial(self._index.image, self._index.folder(key)))
             self._add("rollout", {"run": key, "id": rollout_id}, opened)
 
 
 def _policy(html: str, more: str) -> str:
-    inline = _InlineSources()
-    inline.feed(html)
-    hashes = {tag: " ".join(map(_hash, texts)) or "'none'" for tag, texts in inline.texts.items()}
+    inline: dict[str, list[str]] = {"script": [], "style": []}
+    for tag, text in _INLINE.findall(html):
+        if text:
+            # Browsers hash the parsed text, in which every line ends with \n.
+            digest = hashlib.sha256(text.replace("\r\n", "\n").encode("utf-8")).digest()
+            inline[tag].append(f"'sha256-{base64.b64encode(digest).decode()}'")
+    script, style = (" ".join(hashes) or "'none'" for hashes in inline.values())
     return (
-        f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; "
-        f"font-src data:; base-uri 'none'; form-action 'none'; {more}"
+        f"default-src 'none'; script-src {script}; style-src {style}; font-src data:; base-uri 'none'; form-action 'none'; {more}"
     )
-
-
-class _InlineSources(HTMLParser):
-    """Collects the contents of script and style elements."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=False)
-        self.texts: dict[str, list[str]] = {"script": [], "style": []}
-        self._tag = ""
-        self._parts: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._tag, self._parts = (tag if tag in self.texts else ""), []
-
-    def handle_data(self, data: str) -> None:
-        self._parts.append(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == self._tag and self._parts:
-            self.texts[tag].append("".join(self._parts))
-        self._tag = ""
-
-
-def _hash(text: str) -> str:
-    # Browsers hash the parsed text, in which every line ends with \n.
-    data = text.replace("\r\n", "\n").encode("utf-8")
-    return "'sha256-" + base64.b64encode(hashlib.sha256(data).digest()).decode() + "'"

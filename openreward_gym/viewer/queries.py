@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.reports.statistics import Comparison, compare, mean
+from openreward_gym.reports.statistics import compare, mean
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.filters import NUMBERS, TEXTS, Completion, Sql, compile_filter, complete, metric_column
 from openreward_gym.viewer.index import JOINED, RunIndex
@@ -29,30 +29,24 @@ MAX_TASKS = 300
 """The largest number of tasks in a comparison: those in which the runs differ most."""
 
 _RESAMPLED_TASKS = 1000
-_RUN_FIGURES = ("rollouts", "discarded", "tasks", "reward", "tokens", "turns", "calls", "duration", "errors")
 _LABEL_COLUMNS = "l.rating, l.tags, l.note IS NOT NULL AND l.note != ''"
 
 
 def runs(index: RunIndex) -> dict[str, Any]:
     """Return all runs, and the progress of the index."""
     sql = """
-        SELECT runs.key, runs.name, runs.folder, runs.ranges, count(*), sum(r.discarded), min(r.step), max(r.step),
-            count(DISTINCT r.step), avg(CASE WHEN r.discarded = 0 THEN r.reward END), max(r.started),
-            group_concat(DISTINCT r.environment), group_concat(DISTINCT r.model), count(DISTINCT r.task), sum(r.status = 'error')
+        SELECT runs.key, runs.name, runs.folder, runs.ranges, count(*) AS rollouts, sum(r.discarded) AS discarded,
+            min(r.step) AS first_step, max(r.step) AS last_step, count(DISTINCT r.step) AS steps,
+            avg(CASE WHEN r.discarded = 0 THEN r.reward END) AS reward, max(r.started) AS started,
+            group_concat(DISTINCT r.environment) AS environments, group_concat(DISTINCT r.model) AS models,
+            count(DISTINCT r.task) AS tasks, sum(r.status = 'error') AS errors
         FROM rollouts r JOIN runs ON runs.run = r.run GROUP BY runs.run ORDER BY max(r.started) DESC, runs.key"""
-    names = ("key", "name", "folder", "ranges", "rollouts", "discarded", "first_step", "last_step", "steps", "reward", "started",
-             "environments", "models", "tasks", "errors")  # fmt: skip
-    overview = [dict(zip(names, row, strict=True)) for row in index.rows(sql)]
+    overview = index.records(sql)
     for run in overview:
         run["ranges"] = orjson.loads(run["ranges"])
         run["metrics"] = metric_names(index, run["key"])
-    damage = index.rows("SELECT folder, damaged, damage FROM files WHERE damaged > 0")
-    progress = index.progress
-    return {
-        "runs": overview,
-        "damage": [{"folder": folder, "lines": count, "first": first} for folder, count, first in damage],
-        "progress": {"done": progress.done, "total": progress.total},
-    }
+    damage = index.records("SELECT folder, damaged AS lines, damage AS first FROM files WHERE damaged > 0")
+    return {"runs": overview, "damage": damage, "progress": index.progress._asdict()}
 
 
 def metric_names(index: RunIndex, run: str) -> list[str]:
@@ -66,11 +60,11 @@ def metric_names(index: RunIndex, run: str) -> list[str]:
 def steps(index: RunIndex, run: str, discarded: bool, filter_: str) -> list[dict[str, Any]]:
     """Return the steps of a run with their figures; `step` is None for rollouts without a step."""
     condition = _where(run, discarded, filter_)
-    sql = f"SELECT r.step, count(*), count(DISTINCT r.grp), avg(r.reward) FROM {JOINED} WHERE {condition.text} GROUP BY r.step"
-    return [
-        {"step": step, "rollouts": count, "groups": groups, "reward": reward}
-        for step, count, groups, reward in index.rows(sql, condition.parameters)
-    ]
+    sql = (
+        "SELECT r.step AS step, count(*) AS rollouts, count(DISTINCT r.grp) AS groups, avg(r.reward) AS reward "
+        f"FROM {JOINED} WHERE {condition.text} GROUP BY r.step"
+    )
+    return index.records(sql, condition.parameters)
 
 
 def listing(index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, offset: int) -> bytes:
@@ -81,22 +75,12 @@ def listing(index: RunIndex, run: str, step: int | None, discarded: bool, filter
         f"WHERE {condition.text} AND r.step IS ? ORDER BY r.task_index, r.grp, r.sample, r.pk LIMIT ? OFFSET ?"
     )
     rows = index.rows(sql, (*condition.parameters, step, PAGE_SIZE + 1, offset))
-    groups: list[bytes] = []
-    cards: list[bytes] = []
-    last: str | None = None
-    head = b""
-    for group, prompt, task, card, rating, tags, noted in rows[:PAGE_SIZE]:
-        if group != last or not groups:
-            if cards:
-                groups[-1] = head + b",".join(cards) + b"]}"
-            head = orjson.dumps({"group": group, "prompt": prompt, "task": task})[:-1] + b',"cards":['
-            groups.append(b"")
-            cards, last = [], group
-        cards.append(_with_label(card, rating, tags, noted))
-    if cards:
-        groups[-1] = head + b",".join(cards) + b"]}"
-    following = str(offset + PAGE_SIZE).encode() if len(rows) > PAGE_SIZE else b"null"
-    return b'{"groups":[' + b",".join(groups) + b'],"next":' + following + b"}"
+    groups: list[dict[str, Any]] = []
+    for name, prompt, task, *card in rows[:PAGE_SIZE]:
+        if not groups or groups[-1]["group"] != name:
+            groups.append({"group": name, "prompt": prompt, "task": task, "cards": []})
+        groups[-1]["cards"].append(orjson.Fragment(_with_label(*card)))
+    return orjson.dumps({"groups": groups, "next": offset + PAGE_SIZE if len(rows) > PAGE_SIZE else None})
 
 
 def _with_label(card: str, rating: int | None, tags: str | None, noted: int) -> bytes:
@@ -106,33 +90,28 @@ def _with_label(card: str, rating: int | None, tags: str | None, noted: int) -> 
     return card[:-1].encode() + b',"label":' + orjson.dumps(label) + b"}"
 
 
-def rollout(index: RunIndex, run: str, rollout_id: str) -> bytes | None:
-    """Return a rollout as it was written: `{"run", "label", "place", "rollout"}`; None if the index does not have it.
+def rollout(index: RunIndex, run: str, rollout_id: str) -> bytes:
+    """Return a rollout as it was written: `{"run", "place", "label", "rollout"}`.
 
     Raises:
+        NotFoundError: The index does not have the rollout.
         StoreError: The file cannot be read.
         RecordError: The line is not a valid rollout.
     """
-    place = index.find(run, rollout_id)
-    if place is None:
-        return None
-    line = index.read(place)
+    line = index.read(index.find(run, rollout_id))
     record = Rollout.from_line(line)  # validates the types that the page relies on
-    row = index.rows(
-        "SELECT r.step, r.grp, r.discarded, l.rating, l.tags, l.note "
-        f"FROM {JOINED} WHERE runs.key = ? AND r.id = ?", (run, rollout_id)
-    )[0]  # fmt: skip
-    step, group, discarded, rating, tags, note = row
-    head = {
-        "run": run,
-        "place": {"step": step, "group": group, "discarded": bool(discarded)},
-        "label": {"rating": rating, "tags": orjson.loads(tags or "[]"), "note": note or ""},
-    }
+    sql = f"SELECT r.step, r.grp, r.discarded, l.rating, l.tags, l.note FROM {JOINED} WHERE runs.key = ? AND r.id = ?"
+    step, group, discarded, rating, tags, note = index.rows(sql, (run, rollout_id))[0]
     try:
         orjson.loads(line)
     except ValueError:
         line = record.to_line().encode("utf-8", "backslashreplace")
-    return orjson.dumps(head)[:-1] + b',"rollout":' + line + b"}"
+    return orjson.dumps({
+        "run": run,
+        "place": {"step": step, "group": group, "discarded": bool(discarded)},
+        "label": {"rating": rating, "tags": orjson.loads(tags or "[]"), "note": note or ""},
+        "rollout": orjson.Fragment(line),
+    })  # fmt: skip
 
 
 def group(index: RunIndex, run: str, name: str, step: int | None, discarded: bool) -> list[Any]:
@@ -241,17 +220,16 @@ def _where(run: str, discarded: bool, filter_: str) -> Sql:
 def comparison(index: RunIndex, runs: Sequence[str]) -> dict[str, Any]:
     """Return the runs' figures, their differences from the first, and the tasks in which they differ.
 
-    All rollouts with a reward count, also the discarded ones: without the groups that were solved by all samples, a good
-    run would look worse.
+    Discarded rollouts count too: without the groups that all samples solved, a good run would look worse.
 
     Returns:
-        `runs`: each run's figures (means over the recorded values, None without one) and `against_first`, a
-        `openreward_gym.reports.Comparison`, None for the first. `tasks`: `{"task", "prompt", "environment", "index",
-        "rewards": [mean or None for each run], "counts", "spread"}`, the widest spread first. `common`: the number of tasks
-        that more than one run has.
+        `runs`: each run's figures (means over the recorded values, None without one) and `against_first`: `{"tasks",
+        "difference", "interval", "p"}`, None for the first. `tasks`: `{"task", "prompt", "environment", "index", "rewards":
+        [mean or None for each run], "counts", "spread"}`, the widest spread first. `common`: the number of tasks that more
+        than one run has.
 
     Raises:
-        ConfigurationError: There are fewer than two or more than ten runs, or a run does not exist.
+        ConfigurationError: Fewer than two or more than ten runs are compared, or a run does not exist.
     """
     keys = list(dict.fromkeys(runs))
     if not 2 <= len(keys) <= MAX_RUNS:
@@ -261,19 +239,19 @@ def comparison(index: RunIndex, runs: Sequence[str]) -> dict[str, Any]:
     for run, of_run in zip(overview, rewards, strict=True):
         run["against_first"] = None if run is overview[0] else _difference(rewards[0], of_run)
     common = [task for task in dict.fromkeys(t for r in rewards for t in r) if sum(task in r for r in rewards) > 1]
-    rows = [_task_row(task, rewards) for task in common]
-    rows.sort(key=lambda row: -row["spread"])
-    del rows[MAX_TASKS:]
+    rows = sorted((_task_row(task, rewards) for task in common), key=lambda row: -row["spread"])[:MAX_TASKS]
     for row in rows:
-        row.update(_task_facts(index, row["task"]))
+        sql = "SELECT prompt, environment, task_index AS 'index' FROM rollouts WHERE task = ? LIMIT 1"
+        row.update(index.records(sql, (row["task"],))[0])
     return {"runs": overview, "tasks": rows, "common": len(common)}
 
 
 def _figures(index: RunIndex, key: str) -> dict[str, Any]:
     sql = """
-        SELECT count(*), sum(r.discarded), count(DISTINCT r.task), avg(r.reward), avg(r.tokens), avg(r.turns), avg(r.calls),
-            avg(r.duration), sum(r.status = 'error') FROM rollouts r JOIN runs ON runs.run = r.run WHERE runs.key = ?"""
-    figures = dict(zip(_RUN_FIGURES, index.rows(sql, (key,))[0], strict=True))
+        SELECT count(*) AS rollouts, sum(r.discarded) AS discarded, count(DISTINCT r.task) AS tasks, avg(r.reward) AS reward,
+            avg(r.tokens) AS tokens, avg(r.turns) AS turns, avg(r.calls) AS calls, avg(r.duration) AS duration,
+            sum(r.status = 'error') AS errors FROM rollouts r JOIN runs ON runs.run = r.run WHERE runs.key = ?"""
+    (figures,) = index.records(sql, (key,))
     if not figures["rollouts"]:
         raise ConfigurationError(f"there is no run {key[:200]!r}")
     return figures
@@ -292,23 +270,16 @@ def _rewards(index: RunIndex, key: str) -> dict[str, list[float]]:
 
 def _difference(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     common = [task for task in first if task in second]
+    if len(common) <= _RESAMPLED_TASKS:
+        paired = compare(first, second)
+        return {"tasks": paired.tasks, "difference": paired.difference, "interval": paired.interval, "p": paired.p_value}
     # With very many tasks the mean is normally distributed, and resampling would take seconds.
-    paired = compare(first, second) if len(common) <= _RESAMPLED_TASKS else _compare_by_z_test(first, second, common)
-    return {"tasks": paired.tasks, "difference": paired.difference, "interval": paired.interval, "p": paired.p_value}
-
-
-def _compare_by_z_test(
-    first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]], common: Sequence[str]
-) -> Comparison:
-    pairs = [(mean(first[task]), mean(second[task])) for task in common]
-    differences = [b - a for a, b in pairs]
+    differences = [mean(second[task]) - mean(first[task]) for task in common]
     difference = mean(differences)
     error = math.sqrt(mean((d - difference) ** 2 for d in differences) / (len(common) - 1))
+    interval = difference - 1.96 * error, difference + 1.96 * error
     p_value = math.erfc(abs(difference) / error / math.sqrt(2)) if error else float(difference == 0)
-    return Comparison(
-        len(common), len(first) - len(common), len(second) - len(common), mean(a for a, _ in pairs), mean(b for _, b in pairs),
-        difference, (difference - 1.96 * error, difference + 1.96 * error), p_value,
-    )  # fmt: skip
+    return {"tasks": len(common), "difference": difference, "interval": interval, "p": p_value}
 
 
 def _task_row(task: str, rewards: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, Any]:
@@ -320,9 +291,3 @@ def _task_row(task: str, rewards: Sequence[Mapping[str, Sequence[float]]]) -> di
         "counts": [len(of_run.get(task, ())) for of_run in rewards],
         "spread": max(known) - min(known),
     }
-
-
-def _task_facts(index: RunIndex, task: str) -> dict[str, Any]:
-    sql = "SELECT prompt, environment, task_index FROM rollouts WHERE task = ? LIMIT 1"
-    prompt, environment, task_index = index.rows(sql, (task,))[0]
-    return {"prompt": prompt, "environment": environment, "index": task_index}

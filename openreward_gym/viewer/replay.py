@@ -11,7 +11,7 @@ import json
 import math
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,26 +33,20 @@ MAX_TEXT = 20_000
 MAX_IMAGE_BYTES = 2_000_000
 """The largest image whose data is part of the answer; of a larger one only the size is."""
 
+_SIZE_FIELDS = {"image/png": (">II", 16), "image/gif": ("<HH", 6), "image/bmp": ("<ii", 18)}
+"""The `struct` format and position of the width and height."""
+
 _JPEG_SIZE_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """JPEG's "start of frame" markers, which hold the size; the excluded markers between them begin tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class _RecordedCall:
-    """A recorded call and its result.
+    """A recorded call and its result."""
 
-    Attributes:
-        turn: The number of the assistant message, from 1.
-        name: The tool's name.
-        arguments: The arguments; None if they were not a JSON object, so that no environment received them.
-        plain: The text of an answer that was given to the terminal tool without a call; None for a call.
-        result: The message with the result.
-    """
-
-    turn: int
+    turn: int  # the number of the assistant message, from 1
     name: str
-    arguments: Mapping[str, Any] | None
-    plain: str | None
+    arguments: Mapping[str, Any] | str | None  # a plain answer for the terminal tool; None if no environment received them
     result: Message
 
 
@@ -61,8 +55,8 @@ class ReplayCheck:
 
     Args:
         base_url: The environment's server. A URL inside a record must not be used: records are not trusted.
-        secrets_env: The secrets of the sessions: their names mapped to the environment variables that hold them. They are
-            read when a check begins, and are removed from answers, even if the environment repeats them.
+        secrets_env: The environment variables of the sessions' secrets, by name of the secret. They are read when a check
+            begins. Answers do not contain secrets, even if the environment repeats them.
 
     Raises:
         ConfigurationError: `base_url` is not a URL.
@@ -89,8 +83,8 @@ class ReplayCheck:
             `error`: the reason why the replay ended early, or None.
 
         Raises:
-            ConfigurationError: The record does not name its task, another check is running, or the environment variable of
-                a secret is not set.
+            ConfigurationError: The record does not name its task, another check is running, or a secret's environment
+                variable is not set.
             OpenRewardGymError: The session could not be opened.
         """
         if not self._running.acquire(blocking=False):
@@ -102,11 +96,12 @@ class ReplayCheck:
 
     async def _replay(self, rollout: Rollout) -> dict[str, Any]:
         async with Client(self.base_url) as client:
-            redact = _Redactor(read_secrets(self.secrets_env, client.api_key()).values())
+            redact = _redactor(read_secrets(self.secrets_env, client.api_key()).values())
             environment = client.environment(rollout.environment.name, rollout.environment.variant)
             async with _session_of(environment, rollout, self.secrets_env) as session:
                 now = [block for message in await session.messages() for block in message.blocks]
-                before = [block for message in _prompt(rollout) for block in message.blocks]
+                recorded = itertools.takewhile(lambda message: not _is_turn(message), rollout.messages)
+                before = [block for message in recorded for block in message.blocks]
                 images = compare_images(before, now)
                 prompt = {
                     "recorded": redact(text_of(before)),
@@ -115,18 +110,15 @@ class ReplayCheck:
                     "same": text_of(before) == text_of(now) and all(image["same"] for image in images),
                 }
                 calls, error = await _repeat_calls(session, rollout, redact)
-        return {"prompt": prompt, "calls": calls, "error": error,
-                "same": error is None and prompt["same"] and all(call["same"] for call in calls)}  # fmt: skip
+        same = error is None and prompt["same"] and all(call["same"] for call in calls)
+        return {"prompt": prompt, "calls": calls, "error": error, "same": same}
 
 
-class _Redactor:
-    """Removes secrets from texts, also in JSON's spelling, and cuts the texts to the length that is shown."""
-
-    def __init__(self, secrets: Iterable[Secret]) -> None:
-        self._secrets = [form for secret in secrets for form in (secret, Secret(json.dumps(secret.reveal())[1:-1]))]
-
-    def __call__(self, text: str) -> str:
-        return hide(text, self._secrets)[:MAX_TEXT]  # hidden first, because a secret that is cut in two is not recognised
+def _redactor(secrets: Iterable[Secret]) -> Callable[[str], str]:
+    """Return a function that removes secrets from a text, also in JSON's spelling, and cuts it to the length that is shown."""
+    forms = [form for secret in secrets for form in (secret, Secret(json.dumps(secret.reveal())[1:-1]))]
+    # Hidden first, because a secret that is cut in two is not recognised.
+    return lambda text: hide(text, forms)[:MAX_TEXT]
 
 
 def _session_of(environment: RemoteEnvironment, rollout: Rollout, secrets_env: Mapping[str, str]) -> Session:
@@ -138,29 +130,26 @@ def _session_of(environment: RemoteEnvironment, rollout: Rollout, secrets_env: M
     return environment.session(split=split, index=task.index, step_timeout_s=STEP_TIMEOUT_S, secrets_env=secrets_env)
 
 
-def _prompt(rollout: Rollout) -> Iterator[Message]:
-    """Yield the messages before the first one of the policy."""
-    return itertools.takewhile(lambda message: not _is_turn(message), rollout.messages)
-
-
 def _is_turn(message: Message) -> bool:
     return message.role == "assistant" and message.origin in ("policy", None)
 
 
-async def _repeat_calls(session: Session, rollout: Rollout, redact: _Redactor) -> tuple[list[dict[str, Any]], str | None]:
+async def _repeat_calls(
+    session: Session, rollout: Rollout, redact: Callable[[str], str]
+) -> tuple[list[dict[str, Any]], str | None]:
     calls: list[dict[str, Any]] = []
     for call in _recorded_calls(rollout):
         output: ToolOutput | None = None
         error = None
         try:
-            if call.plain is not None:
-                output = await session.call_terminal(call.plain)
+            if isinstance(call.arguments, str):
+                output = await session.call_terminal(call.arguments)
             elif call.arguments is not None:
                 output = await session.call(call.name, call.arguments)
-        except ToolFailedError as failed:
-            error = str(failed)
-        except OpenRewardGymError as problem:
-            return calls, redact(str(problem))
+        except ToolFailedError as failure:
+            error = str(failure)
+        except OpenRewardGymError as failure:
+            return calls, redact(str(failure))
         calls.append(_compare(call, output, error, redact))
         if error is not None or (output is not None and output.finished):
             break
@@ -180,30 +169,34 @@ def _recorded_calls(rollout: Rollout) -> Iterator[_RecordedCall]:
             call = next((call for call in open_calls if call.call_id == (message.call_id or "")), None)
             if call is not None:
                 open_calls = [other for other in open_calls if other is not call]
-                yield _RecordedCall(turn, call.name, call.arguments, None, message)
+                yield _RecordedCall(turn, call.name, call.arguments, message)
             elif not open_calls and text and rollout.terminal_tool is not None:
-                yield _RecordedCall(turn, message.name or rollout.terminal_tool.name, None, text, message)
+                yield _RecordedCall(turn, message.name or rollout.terminal_tool.name, text, message)
 
 
-def _compare(call: _RecordedCall, output: ToolOutput | None, failed: str | None, redact: _Redactor) -> dict[str, Any]:
+def _compare(call: _RecordedCall, output: ToolOutput | None, error: str | None, redact: Callable[[str], str]) -> dict[str, Any]:
+    """Compare a recorded result with a new output; None if the call was not made, or failed with `error`."""
     result = call.result
     before = text_of(result.blocks)
-    now = failed if output is None else text_of(output.blocks)
-    images = [] if output is None else compare_images(result.blocks, output.blocks)
-    same = output is not None and (before, result.finished, result.is_error) == (now, output.finished, bool(output.error))
-    same = same and all(image["same"] for image in images)
+    now, images, reward, finished = error, [], None, False
+    same = error is None
+    if output is not None:
+        now, reward, finished = text_of(output.blocks), output.reward, output.finished
+        images = compare_images(result.blocks, output.blocks)
+        same = (before, result.finished, result.is_error) == (now, finished, bool(output.error))
+        same = same and all(image["same"] for image in images) and _equal_numbers(result.reward, reward)
     return {
         "turn": call.turn,
         "name": call.name,
-        "arguments": call.plain if call.plain is not None else call.arguments,
+        "arguments": call.arguments,
         "recorded": redact(before),
         "now": None if now is None else redact(now),
         "images": images,
         "recorded_reward": result.reward,
-        "now_reward": None if output is None else output.reward,
+        "now_reward": reward,
         "recorded_finished": result.finished,
-        "now_finished": output is not None and output.finished,
-        "same": now is None or (same and _equal_numbers(result.reward, output.reward if output is not None else None)),
+        "now_finished": finished,
+        "same": same,
     }
 
 
@@ -218,18 +211,15 @@ def compare_images(recorded: Sequence[Block], now: Sequence[Block]) -> list[dict
 
     Returns:
         For each pair `{"recorded", "now", "same"}`. An image is `{"mime_type", "bytes", "width", "height", "data"}`: unknown
-        sizes are None, and `data` (base64) is there only if the two differ and it is not too large. It is None if the
-        other output has more images.
+        sizes are None, and so is `data` (base64) if the two are equal or it is too large. An image that only the other
+        output has is None.
     """
     pairs = []
-    for before, after in itertools.zip_longest(_images(recorded), _images(now)):
+    images = ([block for block in blocks if isinstance(block, ImageBlock)] for blocks in (recorded, now))
+    for before, after in itertools.zip_longest(*images):
         same = before is not None and after is not None and _digest(before) == _digest(after)
         pairs.append({"recorded": _describe(before, not same), "now": _describe(after, not same), "same": same})
     return pairs
-
-
-def _images(blocks: Sequence[Block]) -> Iterator[ImageBlock]:
-    return (block for block in blocks if isinstance(block, ImageBlock))
 
 
 def _bytes(image: ImageBlock) -> bytes:
@@ -248,41 +238,30 @@ def _digest(image: ImageBlock) -> str:
 def _describe(image: ImageBlock | None, with_data: bool) -> dict[str, Any] | None:
     if image is None:
         return None
-    if not image.data:
-        return {"mime_type": image.mime_type, "bytes": None, "width": None, "height": None, "data": None}
     content = _bytes(image)
     width, height = size_in_pixels(content) or (None, None)
-    data = image.data if with_data and len(content) <= MAX_IMAGE_BYTES else None
-    return {"mime_type": image.mime_type, "bytes": len(content), "width": width, "height": height, "data": data}
+    data = image.data if with_data and 0 < len(content) <= MAX_IMAGE_BYTES else None
+    return {"mime_type": image.mime_type, "bytes": len(content) or None, "width": width, "height": height, "data": data}
 
 
 def size_in_pixels(content: bytes) -> tuple[int, int] | None:
     """Return (width, height) of a PNG, JPEG, GIF, WebP or BMP file; None for other or truncated files."""
-    try:
-        return _size(content)
-    except (struct.error, IndexError):
-        return None
-
-
-def _size(content: bytes) -> tuple[int, int] | None:
     mime_type = mime_type_of(content)
-    if mime_type == "image/png":
-        width, height = struct.unpack_from(">II", content, 16)
-    elif mime_type == "image/gif":
-        width, height = struct.unpack_from("<HH", content, 6)
-    elif mime_type == "image/bmp":
-        width, height = struct.unpack_from("<ii", content, 18)
-        height = abs(height)  # negative if the rows are stored from top to bottom
-    elif mime_type == "image/jpeg":
-        return _jpeg(content)
-    elif mime_type == "image/webp":
-        return _webp(content)
-    else:
-        return None
-    return width, height
+    try:
+        if mime_type == "image/jpeg":
+            return _jpeg_size(content)
+        if mime_type == "image/webp":
+            return _webp_size(content)
+        if mime_type in _SIZE_FIELDS:
+            fields, position = _SIZE_FIELDS[mime_type]
+            width, height = struct.unpack_from(fields, content, position)
+            return width, abs(height)  # a negative height means rows from top to bottom
+    except (struct.error, IndexError):
+        pass
+    return None
 
 
-def _jpeg(content: bytes) -> tuple[int, int] | None:
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
     position = 2
     while content[position] == 0xFF:
         marker = content[position + 1]
@@ -297,21 +276,15 @@ def _jpeg(content: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _webp(content: bytes) -> tuple[int, int] | None:
+def _webp_size(content: bytes) -> tuple[int, int] | None:
     kind = content[12:16]
     if kind == b"VP8X":
-        return 1 + int.from_bytes(_part(content, 24, 3), "little"), 1 + int.from_bytes(_part(content, 27, 3), "little")
+        width, width_high, height, height_high = struct.unpack_from("<HBHB", content, 24)
+        return 1 + width + (width_high << 16), 1 + height + (height_high << 16)
     if kind == b"VP8L":
-        bits = int.from_bytes(_part(content, 21, 4), "little")
+        (bits,) = struct.unpack_from("<I", content, 21)
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", content, 26)
         return width & 0x3FFF, height & 0x3FFF
     return None
-
-
-def _part(content: bytes, start: int, length: int) -> bytes:
-    part = content[start : start + length]
-    if len(part) < length:
-        raise IndexError(start)
-    return part

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
 import orjson
 
 from openreward_gym.errors import RecordError
-from openreward_gym.types.rollout import SCHEMA, check_schema, moment_of
+from openreward_gym.types.rollout import SCHEMA, check_schema, moment_of, object_of
 
 PROMPT_LENGTH = 160
 NAME_LENGTH = 200
 
-COLUMNS = (
-    "run", "file", "start", "length", "id", "name", "environment", "variant", "split", "task", "task_index", "grp", "sample",
-    "attempt", "step", "advantage", "discard", "discarded", "status", "stop", "reward", "final_reward", "turns", "calls",
-    "errors", "tokens", "input_tokens", "duration", "cost", "seed", "model", "started", "prompt", "tools", "metrics", "card",
-)  # fmt: skip
-"""The columns of the index's table `rollouts`, in the order of `row_of`."""
-
 
 def parse_record(line: bytes) -> dict[str, Any]:
-    """Parse a line of a shard into a record.
-
-    Raises:
-        RecordError: The line is not a rollout of a readable version.
-    """
-    try:
-        data = orjson.loads(line)
-    except ValueError:
-        try:
-            data = json.loads(line)  # accepts lone surrogates and NaN, which orjson refuses
-        except (ValueError, RecursionError) as error:
-            raise RecordError(f"not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise RecordError(f"not a rollout: a JSON {type(data).__name__} instead of an object")
+    """Parse a line of a shard; raise RecordError if it is not a rollout of a readable version."""
+    data: dict[str, Any] = object_of(line, "rollout")
     check_schema(data.get("schema"), SCHEMA, "rollout")
     if not isinstance(data.get("id"), str) or not isinstance(data.get("status"), str):
         raise RecordError("not a rollout: it has no id or no status")
@@ -44,16 +24,20 @@ def parse_record(line: bytes) -> dict[str, Any]:
 
 
 def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -> tuple[Any, ...]:
-    """Return the row of a record, in the order of `COLUMNS`. A value of the wrong type counts as missing."""
+    """Return a record as a row of the index's table `rollouts`, without its key; values of a wrong type count as missing."""
     environment, task, usage = _object(data, "environment"), _object(data, "task"), _object(data, "usage")
-    stats = _MessageStats(data.get("messages"))
+    messages = objects_in(data.get("messages"))
+    turns = [m for m in messages if m.get("role") == "assistant" and m.get("origin") in ("policy", None)]
+    calls = [block for turn in turns for block in objects_in(turn.get("blocks")) if block.get("type") == "tool_call"]
+    tools = sorted({name for call in calls if (name := _text(call.get("name"))) is not None})
+    errors = sum(m.get("role") == "tool" and m.get("is_error") is True for m in messages)
+    prompt = next(filter(None, (_text_beginning(m) for m in messages if m.get("role") == "user")), "")
     rollout_id = _storable(data["id"])
     group = _text(data.get("group")) or _text(task.get("id")) or rollout_id
     tokens = _integer(usage.get("output_tokens"))
     discard = _text(data.get("discard_reason"))
-    metrics = {_storable(k[:NAME_LENGTH]): v for k, v in _object(data, "metrics").items() if _is_number(v) or v is None}
+    metrics = {_storable(k[:NAME_LENGTH]): v for k, v in _object(data, "metrics").items() if v is None or _float(v) is not None}
     model = _object(data, "model")
-    name = _text(model.get("name") or model.get("model_name")) if model else None
     card = {
         "id": rollout_id,
         "name": _text(data.get("name")),
@@ -63,8 +47,8 @@ def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -
         "reward": _display_number(data.get("reward")),
         "advantage": _display_number(data.get("advantage")),
         "tokens": tokens,
-        "turns": stats.turns,
-        "calls": stats.calls,
+        "turns": len(turns),
+        "calls": len(calls),
         "status": _text(data.get("status")),
         "stop": _text(data.get("stop_reason")),
         "discard": discard,
@@ -76,45 +60,28 @@ def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -
         _text(environment.get("variant")), _text(environment.get("split")), _text(task.get("id")), card["index"], group,
         card["sample"], _integer(data.get("attempt")) or 0, card["step"], _number(data.get("advantage")), discard,
         int(discard is not None), card["status"], card["stop"], _number(data.get("reward")),
-        _number(data.get("final_reward")), stats.turns, stats.calls, stats.errors, tokens, _integer(usage.get("input_tokens")),
-        _duration(data), _number(data.get("cost_usd")), _integer(data.get("seed")), name, _text(data.get("started_at")),
-        stats.prompt, _json(sorted(stats.tools)), _json({k: _number(v) for k, v in metrics.items()}), _json(card),
+        _number(data.get("final_reward")), len(turns), len(calls), errors, tokens, _integer(usage.get("input_tokens")),
+        _duration(data), _number(data.get("cost_usd")), _integer(data.get("seed")),
+        _text(model.get("name") or model.get("model_name")), _text(data.get("started_at")), prompt,
+        _json(tools), _json({k: _number(v) for k, v in metrics.items()}), _json(card),
     )  # fmt: skip
 
 
-class _MessageStats:
-    """Counts over the messages, the tools that were called, and the beginning of the prompt."""
-
-    def __init__(self, messages: Any) -> None:
-        self.turns = self.calls = self.errors = 0
-        self.tools: set[str] = set()
-        self.prompt = ""
-        for message in messages if isinstance(messages, list) else ():
-            if not isinstance(message, dict):
-                continue
-            role = message.get("role")
-            if role == "assistant" and message.get("origin") in ("policy", None):
-                self.turns += 1
-                self._count_calls(message.get("blocks"))
-            elif role == "tool":
-                self.errors += message.get("is_error") is True
-            elif role == "user" and not self.prompt:
-                self.prompt = _prompt_beginning(message.get("blocks"))
-
-    def _count_calls(self, blocks: Any) -> None:
-        for block in blocks if isinstance(blocks, list) else ():
-            if isinstance(block, dict) and block.get("type") == "tool_call":
-                self.calls += 1
-                name = block.get("name")
-                if isinstance(name, str):
-                    self.tools.add(_text(name) or "")
-
-
-def _prompt_beginning(blocks: Any) -> str:
-    for block in blocks if isinstance(blocks, list) else ():
-        if isinstance(block, dict) and block.get("type") == "text" and isinstance(block.get("text"), str):
+def _text_beginning(message: dict[str, Any]) -> str:
+    for block in objects_in(message.get("blocks")):
+        if block.get("type") == "text" and isinstance(block.get("text"), str):
             return _storable(" ".join(block["text"][: 4 * PROMPT_LENGTH].split())[:PROMPT_LENGTH])
     return ""
+
+
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """Return the JSON objects in a list; empty for any other value."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def run_name(data: dict[str, Any]) -> str | None:
+    """Return the name of a record's run; None if the record does not have one."""
+    return _text(data.get("run"))
 
 
 def ranges_of(data: dict[str, Any]) -> dict[str, Any]:
@@ -151,31 +118,28 @@ def _storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _is_number(value: Any) -> bool:
-    if value is None:
-        return False
+def _float(value: Any) -> float | None:
+    """Return a number, which may be NaN or infinite; None for everything else."""
     if isinstance(value, str):
-        return value.lower() in {"nan", "inf", "-inf", "infinity", "-infinity"}
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return float(value) if value.lower() in {"nan", "inf", "-inf", "infinity", "-infinity"} else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _number(value: Any) -> float | None:
     """Return a finite number; None for everything else."""
-    if value is None or isinstance(value, (bool, str)) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+    number = _float(value)
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _display_number(value: Any) -> float | str | None:
     """Return a number for the page; NaN and infinities become strings, so that they are not confused with None or 0."""
-    finite = _number(value)
-    if finite is not None or not _is_number(value):
-        return finite
-    return str(float(value)) if not isinstance(value, int) else "inf" if value > 0 else "-inf"
+    number = _float(value)
+    return number if number is None or math.isfinite(number) else str(number)
 
 
 def _integer(value: Any) -> int | None:

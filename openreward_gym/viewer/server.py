@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
 import secrets
@@ -12,7 +13,6 @@ import tempfile
 import weakref
 import webbrowser
 from collections.abc import Mapping
-from types import TracebackType
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.store import RolloutStore
@@ -24,9 +24,7 @@ from openreward_gym.viewer.page import MAX_ROLLOUTS, write_page
 
 
 class ViewerServer:
-    """A running viewer, served from a thread of this process; `serve` and `show` make one.
-
-    It serves until `stop` is called, its `with` block ends, or the process ends.
+    """A running viewer, served from a thread of this process until `stop`, the end of its `with` block or of the process.
 
     Attributes:
         url: The page's URL; with the token, if the server needs one.
@@ -74,7 +72,7 @@ class ViewerServer:
     def __enter__(self) -> str:
         return self.url
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:
@@ -99,24 +97,23 @@ def serve(
     tokenizer: str | None = None,
     secrets_env: Mapping[str, str] | None = None,
 ) -> ViewerServer:
-    """Serve runs as a web page, which follows them while they are written.
+    """Serve runs from a thread, as a web page that follows them while they are written.
 
-    The server runs in a thread. Use it as a context manager that gives the URL, or call `wait` to serve until Ctrl-C.
+    Use the server as a context manager that gives the URL, or call `wait` to serve until Ctrl-C.
 
     Args:
         runs: Runs' folders or stores, or folders of runs; one or several.
-        host: The address to listen on. If other machines can reach it, every request needs a token, which is part of the
-            server's URL. Without TLS, anyone on the network can read the token.
+        host: The address to listen on. If other machines can reach it, every request needs the token in the server's URL,
+            which anyone on the network can read without TLS.
         port: The port; 0 takes a free one.
-        replay: The URL of an environment server on which the page may make recorded calls again; None for none. A URL
+        replay: The URL of an environment server on which the page may make recorded calls again; None for no replay. A URL
             inside a record is never used: records are not trusted.
         tokenizer: The name or folder of a model whose tokenizer the export lens uses to show tokens; None shows messages.
-        secrets_env: The secrets of replay sessions: their names mapped to the environment variables that hold them.
+        secrets_env: The environment variables of the replay sessions' secrets, by name of the secret.
 
     Raises:
         MissingExtraError: The extra `viewer` is not installed, or `tokenizer` is given and `transformers` is not.
-        ConfigurationError: `runs` is empty, the port is in use, the host is not an address of this machine, or the URL or
-            the tokenizer cannot be used.
+        ConfigurationError: `runs` is empty, or the port, the host, the URL or the tokenizer cannot be used.
         StoreError: A folder does not exist.
 
     Example:
@@ -135,8 +132,7 @@ def show(target: Rollout | Runs, *, height: int = 800, open_browser: bool | None
     """Show a rollout or runs in the viewer: inside a notebook cell, or else in the browser.
 
     The page is served on a free loopback port until the returned server is stopped or the process ends; at the end of a
-    script, call `wait`. A notebook shows the returned server as a frame if browser and kernel run on the same machine;
-    a `Rollout` displays itself everywhere.
+    script, call `wait`. A notebook shows the server as a frame if browser and kernel run on the same machine.
 
     Args:
         target: A rollout, which is written to a temporary run, or runs as in `serve`.
@@ -153,10 +149,10 @@ def show(target: Rollout | Runs, *, height: int = 800, open_browser: bool | None
         >>> server = show(Rollout(status="completed", reward=1.0), open_browser=False)
         >>> server.stop()
     """
+    index = _temporary_index(target) if isinstance(target, Rollout) else RunIndex(target)
+    server = ViewerServer(index, extensions=make_extensions(), embeddable=True, height=height)
     if isinstance(target, Rollout):
-        server = _serve_rollout(target, height)
-    else:
-        server = ViewerServer(RunIndex(target), extensions=make_extensions(), embeddable=True, height=height)
+        server.url = viewer_address("rollout", target.run or "rollout", target.id, server.url.rstrip("/"))
     if open_browser or (open_browser is None and not _in_notebook()):
         webbrowser.open(server.url)
     return server
@@ -181,24 +177,19 @@ def write_html(runs: Runs, file: str | os.PathLike[str], *, filter: str = "", li
         >>> write_html("runs/shared", "shared.html", filter="reward > 0.5")
         1
     """
-    index = RunIndex(runs)
-    try:
+    with contextlib.closing(RunIndex(runs)) as index:
         return write_page(index, file, filter, limit)
-    finally:
-        index.close()
 
 
-def _serve_rollout(rollout: Rollout, height: int) -> ViewerServer:
+def _temporary_index(rollout: Rollout) -> RunIndex:
+    """Write a rollout to a temporary run, which lives as long as its index."""
     folder = tempfile.mkdtemp(prefix="openreward-gym-viewer-")
-    name = "rollout"
-    with RolloutStore(os.path.join(folder, name)) as store:
+    with RolloutStore(os.path.join(folder, "rollout")) as store:
         store.append(rollout)
     index = RunIndex([store.path], os.path.join(folder, "index.sqlite"))
     weakref.finalize(index, shutil.rmtree, folder, ignore_errors=True)
     index.refresh()
-    server = ViewerServer(index, extensions=make_extensions(), embeddable=True, height=height)
-    server.url = viewer_address(name, rollout.run or name, rollout.id, server.url.rstrip("/"))
-    return server
+    return index
 
 
 def make_extensions(

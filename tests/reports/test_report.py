@@ -1,4 +1,4 @@
-"""Reports: charts that hold what was measured, a page that is one file, and runs compared on the tasks they share."""
+"""Reports: charts of measurements, the self-contained page, and comparisons of runs on their common tasks."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def rollout(index: int, reward: float | None, turns: int = 1, tokens: int | None
 
 
 def measured(*rollouts: Rollout) -> Measures:
-    found = Measures()
-    assert list(found.tap(rollouts)) == list(rollouts)
-    return found
+    measures = Measures()
+    assert list(measures.tap(rollouts)) == list(rollouts)
+    return measures
 
 
 def run(folder: Path, *rollouts: Rollout) -> str:
@@ -56,7 +56,7 @@ def test_charts_hold_what_was_measured() -> None:
     assert (rewards.labels, rewards.series) == (("0", "0.5", "1"), (("first", (1, 0, 1)), ("second", (0, 1, 0))))
     assert (tasks.labels, tasks.series) == (("0", "1"), (("first", (0.5, None)), ("second", (None, 0.5))))
     assert (turns.labels, turns.series) == (("2", "3"), (("first", (2, 1)), ("second", (1, 0))))
-    # Unknown is not zero: a rollout that does not tell its tokens is not in the picture.
+    # Unknown is not zero: a rollout without a token count is not in the chart.
     assert (tokens.labels, tokens.series) == (("7", "9"), (("first", (1, 1)), ("second", (1, 0))))
 
 
@@ -115,7 +115,7 @@ def test_pngs_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 class Page(HTMLParser):
-    """What a page opens, closes and refers to."""
+    """The open tags, all tags and the references of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -158,10 +158,10 @@ def test_runs_are_compared_on_the_tasks_they_share(tmp_path: Path) -> None:
     better = run(tmp_path / "b" / "run", *(rollout(index, 1.0) for index in range(2, 14)))
     report = make_report([worse, better, worse])
     assert list(report.runs) == [worse, better]
-    found = report.comparisons[better]
-    assert (found.tasks, found.only_first, found.only_second, found.difference) == (10, 2, 2, 1.0)
-    assert found.p_value is not None
-    assert found.p_value < 0.01
+    comparison = report.comparisons[better]
+    assert (comparison.tasks, comparison.only_first, comparison.only_second, comparison.difference) == (10, 2, 2, 1.0)
+    assert comparison.p_value is not None
+    assert comparison.p_value < 0.01
     assert report.summary.rollouts == 24
     text = report.to_text()
     assert f"{better} against {worse}: mean reward 1.000 against 0.000 on 10 common tasks, difference +1.000" in text

@@ -1,4 +1,4 @@
-"""pass@k and pass^k against counting all choices; comparisons against what is known."""
+"""pass@k and pass^k against a count of all choices; comparisons against known values."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def test_passes_go_as_far_as_every_task_has_samples() -> None:
 def test_a_comparison_is_by_common_tasks() -> None:
     first = {str(n): [0.0, 1.0] for n in range(20)} | {"mine": [1.0]}
     second = {str(n): [1.0] for n in range(20)} | {"empty": []}
-    found = compare(first, second)
-    assert (found.tasks, found.only_first, found.only_second) == (20, 1, 1)
-    assert (found.first, found.second, found.difference, found.interval) == (0.5, 1.0, 0.5, (0.5, 0.5))
-    assert found.p_value is not None
-    assert found.p_value < 0.01
+    comparison = compare(first, second)
+    assert (comparison.tasks, comparison.only_first, comparison.only_second) == (20, 1, 1)
+    assert (comparison.first, comparison.second, comparison.difference, comparison.interval) == (0.5, 1.0, 0.5, (0.5, 0.5))
+    assert comparison.p_value is not None
+    assert comparison.p_value < 0.01
     same = compare(first, first)
     assert (same.difference, same.p_value) == (0.0, 1.0)
     assert compare({}, first).p_value is None
-    assert compare(first, second) == found
+    assert compare(first, second) == comparison
 
 
 def test_a_summary_has_passes_and_tools() -> None:

@@ -1,4 +1,4 @@
-"""Makes the viewer's test modules findable from its browser tests, too, with the exports' small tokenizer and the examples."""
+"""Import paths of the viewer's tests and browser tests: their helpers, the small tokenizer of the export tests, the examples."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rollouts whose every field is an attack."""
+"""Rollouts with an attack in every field."""
 
 # ruff: noqa: E501  (an attack stands on one line)
 
@@ -48,7 +48,7 @@ ATTACKS = [
 
 
 def hostile(folder: Path) -> int:
-    """A run in which every field of every rollout is an attack; gives how many rollouts there are."""
+    """Write a run with an attack in every field of every rollout; return the number of rollouts."""
     svg = base64.b64encode(
         b"<svg xmlns='http://www.w3.org/2000/svg' onload='top.hacked=1'><script>top.hacked=1</script></svg>"
     ).decode()

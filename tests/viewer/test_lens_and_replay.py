@@ -1,4 +1,4 @@
-"""What the viewer is given from outside: the export lens and the replay check."""
+"""The export lens and the replay check, alone and in the viewer."""
 
 from __future__ import annotations
 
@@ -148,20 +148,20 @@ def test_they_are_wired_into_the_viewer(examples: str, tmp_path: Path) -> None:
         viewing(tmp_path / "runs", extensions=make_extensions(examples)) as url,
         httpx.Client(base_url=url, headers={"Origin": url}) as client,
     ):
-        told = client.get("/api/extensions").json()
-        assert told["replay"] == examples
-        assert {"sft", "preference", "rollouts"} <= {name for name, _ in told["lens"]}
-        asked = {"run": "training", "id": "training-0-0-0"}
-        row = client.get("/api/lens", params={**asked, "format": "sft"}).json()["rows"][0]["row"]
+        extensions = client.get("/api/extensions").json()
+        assert extensions["replay"] == examples
+        assert {"sft", "preference", "rollouts"} <= {name for name, _ in extensions["lens"]}
+        request = {"run": "training", "id": "training-0-0-0"}
+        row = client.get("/api/lens", params={**request, "format": "sft"}).json()["rows"][0]["row"]
         assert row["rollout_id"] == "training-0-0-0"
-        assert client.get("/api/lens", params={**asked, "format": "x"}).status_code == 400
-        refused = client.post("/api/replay", json=asked)
-        assert (refused.status_code, "counting" in refused.json()["error"]) == (400, True)
+        assert client.get("/api/lens", params={**request, "format": "x"}).status_code == 400
+        refusal = client.post("/api/replay", json=request)
+        assert (refusal.status_code, "counting" in refusal.json()["error"]) == (400, True)
     assert make_extensions().replay is None
 
 
 def pictured(base_url: str, *blocks: Block) -> Rollout:
-    """A recorded call of a tool that gives a text and a picture; `blocks` are what it is said to have given."""
+    """Return a recorded call of a tool that returns a text and a picture; the record has `blocks` in the picture's place."""
     messages = [
         UserMessage(content=[TextBlock('task {"number": 0}, asked 1 times')]),
         AssistantMessage(content=[ToolCall(call_id="c1", name="image", arguments={})]),
@@ -210,9 +210,9 @@ def test_an_image_of_another_size_or_kind_is_measured() -> None:
 def test_a_replay_gives_its_sessions_secrets_and_shows_none(server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = 's3cret "value" 81f2'
     monkeypatch.setenv("MY_JUDGE_KEY", secret)
-    asked = [("secret", "judge"), ("echo", f"it is {secret}"), ("echo", json.dumps(secret)), ("fail", f"no {secret}!")]
+    calls = [("secret", "judge"), ("echo", f"it is {secret}"), ("echo", json.dumps(secret)), ("fail", f"no {secret}!")]
     messages: list[Message] = [UserMessage("Go.")]
-    for number, (name, text) in enumerate(asked):
+    for number, (name, text) in enumerate(calls):
         messages += [
             AssistantMessage(content=[ToolCall(call_id=f"c{number}", name=name, arguments={"text": text})]),
             ToolMessage(call_id=f"c{number}", name=name, content=[TextBlock(str(len(secret)))]),
@@ -220,11 +220,11 @@ def test_a_replay_gives_its_sessions_secrets_and_shows_none(server_url: str, mon
     rollout = replace(pictured(server_url), messages=messages)
     answer = ReplayCheck(server_url, {"judge": "MY_JUDGE_KEY"})(rollout)
     assert answer["calls"][0]["same"] is True, "the environment was given the secret"
-    said = [call["now"] for call in answer["calls"]]
-    assert said[1:3] == ["it is [secret]", '"[secret]"']
-    assert "[secret]" in said[3]
-    assert secret not in json.dumps(said)
-    assert json.dumps(secret)[1:-1] not in json.dumps(said)
+    outputs = [call["now"] for call in answer["calls"]]
+    assert outputs[1:3] == ["it is [secret]", '"[secret]"']
+    assert "[secret]" in outputs[3]
+    assert secret not in json.dumps(outputs)
+    assert json.dumps(secret)[1:-1] not in json.dumps(outputs)
 
     (call,) = ReplayCheck(server_url)(replace(rollout, messages=messages[:3]))["calls"]
     assert (call["same"], call["now"]) == (False, "0")
@@ -234,15 +234,15 @@ def test_a_replay_gives_its_sessions_secrets_and_shows_none(server_url: str, mon
 
 
 def test_a_secret_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def refused(*arguments: str) -> str:
+    def usage_error(*arguments: str) -> str:
         with pytest.raises(SystemExit) as stop:
             cli.main(["view", *arguments])
         assert stop.value.code == 2
         return capsys.readouterr().err
 
     replay = ("--replay", BAD_ADDRESS)
-    assert "--secret needs --replay" in refused("--secret", "judge=MY_JUDGE_KEY")
-    for given in ("sk-81f2", "judge=sk-81f2", "=sk-81f2", "judge=sk81f2"):
-        said = refused(*replay, "--secret", given)
-        assert "--secret" in said
-        assert "81f2" not in said, "it may be the secret itself"
+    assert "--secret needs --replay" in usage_error("--secret", "judge=MY_JUDGE_KEY")
+    for option in ("sk-81f2", "judge=sk-81f2", "=sk-81f2", "judge=sk81f2"):
+        message = usage_error(*replay, "--secret", option)
+        assert "--secret" in message
+        assert "81f2" not in message, "it may be the secret itself"

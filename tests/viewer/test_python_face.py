@@ -29,7 +29,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def keys(url: str) -> list[str]:
-    """The keys of the runs that the viewer has, once it has read them all."""
+    """Wait until the viewer has read all runs; return their keys."""
     while True:
         overview = httpx.get(f"{url}api/runs").json()
         if overview["runs"] and overview["progress"]["done"] == overview["progress"]["total"]:

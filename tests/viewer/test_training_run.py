@@ -1,4 +1,4 @@
-"""The example of a training: what it records is what the viewer shows."""
+"""The training example: the viewer shows its records."""
 
 from __future__ import annotations
 
@@ -40,8 +40,13 @@ def test_it_has_all_that_a_training_has(run: Path) -> None:
 def test_the_viewer_shows_it_and_its_calls_can_be_made_again(run: Path, examples: str, tmp_path: Path) -> None:
     index = RunIndex([run], tmp_path / "index.sqlite")
     index.refresh()
-    (told,) = queries.runs(index)["runs"]
-    assert (told["key"], told["rollouts"], told["steps"], told["metrics"]) == ("training", 18, 3, ["answered", "length"])
-    assert told["discarded"] > 0
+    (overview,) = queries.runs(index)["runs"]
+    assert (overview["key"], overview["rollouts"], overview["steps"], overview["metrics"]) == (
+        "training",
+        18,
+        3,
+        ["answered", "length"],
+    )
+    assert overview["discarded"] > 0
     assert ReplayCheck(examples)(RolloutStore.open(run)[0])["same"]
     index.close()

@@ -1,4 +1,4 @@
-"""`openreward-gym view` as a process: it answers from its first word on, and keeps what it was told in confidence."""
+"""`openreward-gym view` as a process: it answers once it has printed its URL, and never shows a secret."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def test_it_answers_at_once_and_shows_its_secrets_to_nobody(server_url: str, tmp
     with RolloutStore(tmp_path / "runs" / "kept") as store:
         store.append(Rollout(id="a", status="completed", environment=RolloutEnvironment(name="echo"),
                              task=Task(spec={"number": 0}), messages=messages))  # fmt: skip
-    given = ["--port", "0", "--replay", server_url, "--secret", "judge=MY_JUDGE_KEY"]
-    command = [sys.executable, "-m", "openreward_gym.cli", "view", str(tmp_path / "runs"), *given]
+    options = ["--port", "0", "--replay", server_url, "--secret", "judge=MY_JUDGE_KEY"]
+    command = [sys.executable, "-m", "openreward_gym.cli", "view", str(tmp_path / "runs"), *options]
     environment = {**os.environ, "HOME": str(tmp_path / "home"), "MY_JUDGE_KEY": SECRET}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
-            said = process.stdout.readline()
-            found = re.search(r"http://\S+?/", said)
-            assert found, said
-            url = found[0].rstrip("/")
+            line = process.stdout.readline()
+            match = re.search(r"http://\S+?/", line)
+            assert match, line
+            url = match[0].rstrip("/")
             with httpx.Client(base_url=url, headers={"Origin": url}, timeout=60) as client:
-                page = client.get("/")  # at once: nobody is refused who comes to an address that was announced
-                told = client.get("/api/extensions")
+                page = client.get("/")  # at once: a URL that was printed accepts connections
+                extensions = client.get("/api/extensions")
                 while not client.get("/api/runs").json()["runs"]:
                     pass
                 replayed = client.post("/api/replay", json={"run": "kept", "id": "a"})
@@ -57,7 +57,7 @@ def test_it_answers_at_once_and_shows_its_secrets_to_nobody(server_url: str, tmp
             rest = process.communicate(timeout=30)
     assert (page.status_code, replayed.status_code) == (200, 200)
     assert replayed.json()["calls"][0]["same"] is True, "the session was given it"
-    for text in (page.text, told.text, replayed.text, said, *rest):
+    for text in (page.text, extensions.text, replayed.text, line, *rest):
         assert SECRET not in text
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".sqlite" for path in files)

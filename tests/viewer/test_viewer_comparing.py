@@ -1,4 +1,4 @@
-"""Runs against each other."""
+"""Comparisons of runs."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def run(folder: Path, name: str, rewards: dict[str, list[float | None]], **field
 def index(tmp_path: Path) -> RunIndex:
     run(tmp_path / "runs", "one", {"a": [0.0, 1.0], "b": [0.0], "c": [1.0], "alone": [1.0]})
     run(tmp_path / "runs", "two, too", {"a": [0.5], "b": [1.0, 1.0], "c": [1.0, None]}, discard_reason="zero_advantage")
-    made = RunIndex([tmp_path / "runs"], tmp_path / "index.sqlite")
-    made.refresh()
-    return made
+    index = RunIndex([tmp_path / "runs"], tmp_path / "index.sqlite")
+    index.refresh()
+    return index
 
 
 def test_runs_are_compared_over_the_tasks_they_share(index: RunIndex) -> None:
-    found = comparison(index, ["one", "two, too"])
-    first, second = found["runs"]
+    result = comparison(index, ["one", "two, too"])
+    first, second = result["runs"]
     assert first["against_first"] is None
     assert second["against_first"]["tasks"] == 3
     assert second["against_first"]["difference"] == pytest.approx(1 / 3)
     low, high = second["against_first"]["interval"]
     assert low <= 1 / 3 <= high
-    assert [(row["task"], row["rewards"], row["counts"]) for row in found["tasks"]] == [
+    assert [(row["task"], row["rewards"], row["counts"]) for row in result["tasks"]] == [
         ("b", [0.0, 1.0], [1, 2]),
         ("a", [0.5, 0.5], [2, 1]),
         ("c", [1.0, 1.0], [1, 1]),
     ]
-    assert (found["tasks"][0]["prompt"], found["tasks"][0]["index"], found["common"]) == ("What do you say?", 3, 3)
+    assert (result["tasks"][0]["prompt"], result["tasks"][0]["index"], result["common"]) == ("What do you say?", 3, 3)
     assert (second["rollouts"], second["discarded"], second["tokens"]) == (5, 5, None)
 
 
@@ -68,6 +68,6 @@ def test_what_cannot_be_compared(index: RunIndex, runs: list[str]) -> None:
 def test_it_is_asked_with_names_that_have_commas(index: RunIndex, tmp_path: Path) -> None:
     index.close()
     with viewing(tmp_path / "runs") as url, httpx.Client(base_url=url) as client:
-        found = client.get("/api/compare", params={"runs": "one,two%2C%20too"}).json()
-        assert [told["key"] for told in found["runs"]] == ["one", "two, too"]
+        result = client.get("/api/compare", params={"runs": "one,two%2C%20too"}).json()
+        assert [figures["key"] for figures in result["runs"]] == ["one", "two, too"]
         assert client.get("/api/compare", params={"runs": "one"}).status_code == 400

@@ -65,12 +65,12 @@ def database() -> sqlite3.Connection:
 )
 def test_a_filter_chooses(database: sqlite3.Connection, expression: str, expected: str) -> None:
     condition = compile_filter(expression)
-    found = database.execute(f"SELECT r.id FROM {index.JOINED} WHERE {condition.text} ORDER BY 1", condition.parameters)
-    assert "".join(row[0] for row in found) == expected
+    rows = database.execute(f"SELECT r.id FROM {index.JOINED} WHERE {condition.text} ORDER BY 1", condition.parameters)
+    assert "".join(row[0] for row in rows) == expected
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         ("reward", "after 'reward', one of"),
         ("reward <", "ends where a number"),
@@ -87,8 +87,8 @@ def test_a_filter_chooses(database: sqlite3.Connection, expression: str, expecte
         ("x" * 3000, "at most"),
     ],
 )
-def test_a_wrong_filter_is_explained(expression: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=re.escape(said)):
+def test_a_wrong_filter_is_explained(expression: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
         compile_filter(expression)
 
 
@@ -113,8 +113,8 @@ def test_whatever_is_typed_is_a_condition_or_explained(expression: str) -> None:
 def test_completion_knows_what_may_come_next() -> None:
     assert [name for name, _ in complete("rew", 3, ["rewrite"]).suggestions] == ["reward", "rewrite"]
     assert complete("reward ", 7).kind == "operator"
-    found = complete('reward < 1 and tool == "ba', 26)
-    assert (found.kind, found.field, found.start) == ("value", "tool", 23)
+    completion = complete('reward < 1 and tool == "ba', 26)
+    assert (completion.kind, completion.field, completion.start) == ("value", "tool", 23)
     assert [word for word, _ in complete("reward < 1 ", 11).suggestions] == ["and", "or"]
     assert "status" in [name for name, _ in complete("reward < 1 and ", 15).suggestions]
     assert complete('status in ("a", ', 16).field == "status"

@@ -1,4 +1,4 @@
-"""The index: incremental, disposable, beside writers."""
+"""The index: incremental updates, rebuilding, concurrent writers, search and labels."""
 
 from __future__ import annotations
 
@@ -126,9 +126,9 @@ def test_two_indexes_follow_while_others_write(tmp_path: Path) -> None:
     first.refresh()
     assert len(ids(first)) == len(ids(second)) == 300
     for name in ids(second):
-        found = second.find("one", name)
-        assert found is not None
-        assert json.loads(second.read(found))["id"] == name
+        place = second.find("one", name)
+        assert place is not None
+        assert json.loads(second.read(place))["id"] == name
 
 
 def test_runs_are_by_name_within_a_folder_and_folders_of_runs_are_found(tmp_path: Path) -> None:
@@ -179,13 +179,13 @@ def test_long_lists_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for number in range(20):
         store.append(simple(f"{number:02d}", "x", group=f"g{number // 5}", sample=number))
     index = indexed(tmp_path)
-    found: list[str] = []
+    identifiers: list[str] = []
     offset: int | None = 0
     while offset is not None:
         page = json.loads(queries.listing(index, "one", None, False, "", offset))
-        found += [card["id"] for group in page["groups"] for card in group["cards"]]
+        identifiers += [card["id"] for group in page["groups"] for card in group["cards"]]
         offset = page["next"]
-    assert found == [f"{number:02d}" for number in range(20)]
+    assert identifiers == [f"{number:02d}" for number in range(20)]
 
 
 def test_figures_of_a_metric(tmp_path: Path) -> None:
@@ -193,10 +193,10 @@ def test_figures_of_a_metric(tmp_path: Path) -> None:
     for number, reward in enumerate([0.0, 1.0, 1.0, 0.5]):
         store.append(simple(str(number), "x", step=number // 2, reward=reward))
     index = indexed(tmp_path)
-    found = queries.series(index, "one", "reward", "")
-    assert found["steps"] == [0, 1]
-    assert found["mean"] == [0.5, 0.75]
-    assert (found["min"], found["max"], found["std"]) == ([0.0, 0.5], [1.0, 1.0], [0.5, 0.25])
+    series = queries.series(index, "one", "reward", "")
+    assert series["steps"] == [0, 1]
+    assert series["mean"] == [0.5, 0.75]
+    assert (series["min"], series["max"], series["std"]) == ([0.0, 0.5], [1.0, 1.0], [0.5, 0.25])
     assert queries.series(index, "one", "reward", "reward > 0.6")["count"] == [1, 1]
     assert sum(queries.histogram(index, "one", "reward", "", 1, False)["counts"]) == 2
 
@@ -206,20 +206,20 @@ def test_search_finds_words_phrases_and_patterns(tmp_path: Path) -> None:
     store.append(simple("a", 'The "Quick" brown fox,\nsaid Zoë'))
     store.append(simple("b", "brown bread, quick"))
 
-    def found(query: str, regex: bool = False) -> str:
+    def hits(query: str, regex: bool = False) -> str:
         index = indexed(tmp_path)
         answer = search(index, query, regex=regex, run=None, filter_="", after=0)
         assert answer["next"] is None
         return "".join(hit["id"] for hit in answer["hits"])
 
-    assert found("quick brown") == "ab"
-    assert found('"brown fox"') == "a"
-    assert found("zoë") == "a"
-    assert found(r"fox,\s+said", regex=True) == "a"
-    assert found("schema") == "", "only what was said, not the record around it"
-    assert found("") == ""
+    assert hits("quick brown") == "ab"
+    assert hits('"brown fox"') == "a"
+    assert hits("zoë") == "a"
+    assert hits(r"fox,\s+said", regex=True) == "a"
+    assert hits("schema") == "", "only what was said, not the record around it"
+    assert hits("") == ""
     with pytest.raises(ConfigurationError, match="regular expression"):
-        found("(", regex=True)
+        hits("(", regex=True)
 
 
 def test_a_pattern_that_never_ends_is_stopped(tmp_path: Path) -> None:
@@ -247,10 +247,10 @@ def test_labels_are_beside_the_run_and_the_last_one_wins(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "given",
+    "data",
     [None, {}, {"rollout": 3}, {"rollout": "a", "rating": 6}, {"rollout": "a", "rating": True}, {"rollout": "a", "tags": "good"},
      {"rollout": "a", "tags": [""]}, {"rollout": "a", "note": 3}, {"rollout": "a", "note": "x" * 10_001}],
 )  # fmt: skip
-def test_what_is_no_label_is_refused(given: object) -> None:
+def test_what_is_no_label_is_refused(data: object) -> None:
     with pytest.raises(ConfigurationError):
-        Label.from_dict(given)
+        Label.from_dict(data)

@@ -1,4 +1,4 @@
-"""The viewer's server, over real sockets, and what it must refuse."""
+"""The viewer's server over real sockets, and the requests that it refuses."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_has_not_changed_is_not_sent_again(url: str) -> None:
 
 def test_wrong_parameters_are_explained(url: str) -> None:
     with httpx.Client(base_url=url) as client:
-        for request, said in [
+        for request, message in [
             ("steps?run=training&filter=reward+<", "the filter ends"),
             ("list?run=training&step=one", "must be an integer"),
             ("list?run=training&step=99999999999999999999", "too large"),
@@ -69,7 +69,7 @@ def test_wrong_parameters_are_explained(url: str) -> None:
         ]:
             answer = client.get(f"/api/{request}")
             assert answer.status_code in {400, 404}
-            assert said in answer.json()["error"]
+            assert message in answer.json()["error"]
 
 
 def test_the_page_runs_under_its_own_hashes_alone(url: str) -> None:
@@ -110,8 +110,8 @@ LABEL = {"run": "training", "rollout": "training-0-0-0", "rating": 3, "tags": ["
     ],
 )
 def test_other_sites_cannot_write(url: str, runs: Path, headers: dict[str, str], status: int) -> None:
-    given = {"Content-Type": "application/json", **{key: value.replace("OWN", url) for key, value in headers.items()}}
-    assert httpx.post(f"{url}/api/label", content=json.dumps(LABEL), headers=given).status_code == status
+    request_headers = {"Content-Type": "application/json", **{key: value.replace("OWN", url) for key, value in headers.items()}}
+    assert httpx.post(f"{url}/api/label", content=json.dumps(LABEL), headers=request_headers).status_code == status
     assert not (runs / "training" / "labels.jsonl").exists()
 
 
@@ -212,8 +212,8 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         b'{"schema":"openreward-gym/rollout/1","id":"e","status":"completed","reward":NaN,"seed":1e400}\n'
     )
     with viewing(tmp_path / "runs") as url, httpx.Client(base_url=url) as client:
-        told = client.get("/api/runs").json()
-        assert told["runs"][0]["rollouts"] + sum(damage["lines"] for damage in told["damage"]) == 5
+        overview = client.get("/api/runs").json()
+        assert overview["runs"][0]["rollouts"] + sum(damage["lines"] for damage in overview["damage"]) == 5
         assert client.get("/api/rollout?run=one&id=a").status_code == 422
         assert client.get("/api/rollout?run=one&id=b").status_code == 422
         assert client.get("/api/rollout?run=one&id=c").json()["rollout"]["name"] == "\ud800"

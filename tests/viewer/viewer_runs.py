@@ -1,4 +1,4 @@
-"""Runs to look at: a small training with everything the page can show, made the same each time."""
+"""Deterministic runs for the viewer: a small training with everything that the page can show."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def total(values):
 
 
 def png(width: int = 64, height: int = 40) -> bytes:
-    """A picture of a gradient."""
+    """Return a PNG file of a gradient."""
     rows = b"".join(b"\0" + bytes(v for x in range(width) for v in (4 * x % 256, 6 * y % 256, 140)) for y in range(height))
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -62,7 +62,7 @@ def png(width: int = 64, height: int = 40) -> bytes:
 
 
 def training(folder: Path, *, name: str = "training", seed: int = 0, steps: int = STEPS) -> RolloutStore:
-    """A run of `steps` steps; samples get better, some are discarded."""
+    """Write a run of `steps` steps in which samples improve and some are discarded."""
     draw = random.Random(seed)
     with RolloutStore(folder / name, run=name) as store:
         for step in range(steps):
@@ -77,16 +77,16 @@ def _group(draw: random.Random, run: str, step: int, group: int, steps: int) -> 
     rewards = [1.0 if draw.random() < skill else draw.choice([0.0, 0.25, 0.5]) for _ in range(SAMPLES)]
     mean = sum(rewards) / len(rewards)
     spread = (sum((r - mean) ** 2 for r in rewards) / len(rewards)) ** 0.5
-    made = []
+    rollouts = []
     for sample, reward in enumerate(rewards):
         discard = "zero_advantage" if spread == 0 else "max_async" if step % 3 == 2 and sample == 3 else None
-        made.append(
+        rollouts.append(
             episode(
                 draw, run=run, step=step, group=group, sample=sample, reward=reward,
                 advantage=(reward - mean) / spread if spread else 0.0, discard=discard,
             )
         )  # fmt: skip
-    return made
+    return rollouts
 
 
 def task_spec(group: int) -> dict[str, Any]:
@@ -168,10 +168,10 @@ def _turns(draw: random.Random, group: int, sample: int, reward: float, truncate
 
 
 def simple(identity: str, text: str, **fields: Any) -> Rollout:
-    """A rollout of one question and the answer `text`."""
+    """Return a rollout of one question and the answer `text`."""
     messages = [
         UserMessage(content=[TextBlock("What do you say?")]),
         AssistantMessage(content=[TextBlock(text)]),
     ]
-    given: dict[str, Any] = {"status": "completed", "stop_reason": "message", "group": "g", "sample": 0, **fields}
-    return Rollout(id=identity, messages=messages, **given)
+    values: dict[str, Any] = {"status": "completed", "stop_reason": "message", "group": "g", "sample": 0, **fields}
+    return Rollout(id=identity, messages=messages, **values)

@@ -14,7 +14,7 @@ from openreward_gym.viewer.index import RunIndex
 
 @contextmanager
 def viewing(runs: Path, **options: Any) -> Iterator[str]:
-    """Serve the viewer of these runs on a free loopback port; give its URL."""
+    """Serve the viewer of these runs on a free loopback port; yield its URL."""
     index = RunIndex([runs], runs.parent / "index.sqlite")
     index.refresh()
     with socket.create_server(("127.0.0.1", 0)) as listener:

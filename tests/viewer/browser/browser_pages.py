@@ -1,4 +1,4 @@
-"""What the browser tests share."""
+"""Helpers of the browser tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def complaints(page: Page) -> list[tuple[str, list[str]]]:
-    """What axe finds wrong for people who cannot see or point well: (rule, the first elements); the contrast in the dark, too."""
+    """Return the accessibility violations that axe reports, as (rule, the first elements); contrast also in the dark theme."""
     # Through the driver, not as a script of the page, which its policy forbids.
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate(f"axe.run(document, {RULES})")["violations"]

@@ -15,10 +15,10 @@ HINT = "no Chromium for the viewer's tests: install one with `python -m playwrig
 def find() -> str | None:
     """The path of a Chromium: `CHROMIUM`, then the PATH; None where Playwright's own is to be used.
 
-    Where there is none, it is installed: Debian's package as root on a Debian, otherwise Playwright's.
+    If no browser is installed, install one: Debian's package as root on Debian, otherwise Playwright's.
 
     Raises:
-        RuntimeError: There is none and none could be installed; says the one command to run.
+        RuntimeError: No browser is installed, and installing one failed; the message has the command to run.
     """
     found = os.environ.get("CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None and os.path.exists("/usr/bin/chromium"):

@@ -44,7 +44,7 @@ def url(runs: Path) -> Iterator[str]:
 
 @pytest.fixture
 def opened(browser: Browser, url: str) -> Iterator[Opener]:
-    """Opens an address (`#/rollouts?run=...`) in a profile of its own; the test fails if the page reports an error."""
+    """Opens an address (`#/rollouts?run=...`) in a new profile; the test fails if the page reports an error."""
     contexts = []
     said: list[str] = []
 

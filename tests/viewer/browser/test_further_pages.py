@@ -1,4 +1,4 @@
-"""What no other viewer has, in a real browser: export lens, replay check, calls as Python, runs compared, task history."""
+"""Further pages in a real browser: export lens, replay check, calls as Python, comparison of runs, task history."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def kept(page: Page) -> list[dict[str, Any]]:
 
 
 def ink(plot: Locator) -> str:
-    """What is drawn, to be compared."""
+    """Return the drawn chart as a data URL, for comparison."""
     return str(plot.locator("canvas").evaluate("canvas => canvas.toDataURL()"))
 
 

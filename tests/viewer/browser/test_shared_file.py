@@ -26,7 +26,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def marked(page: Page) -> tuple[int, list[str]]:
-    """How many hits are marked, and the text of the one that was chosen."""
+    """Return the number of marked hits, and the text of the selected one."""
     found = page.evaluate(
         """() => [CSS.highlights.get("hit")?.size ?? 0, [...(CSS.highlights.get("hit-now") ?? [])].map(String)]"""
     )

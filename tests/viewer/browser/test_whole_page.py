@@ -1,4 +1,4 @@
-"""What holds for the page as a whole: hostile records, accessibility, keys, narrow screens, growth, size, sharing."""
+"""The page as a whole: hostile records, accessibility, keys, narrow screens, growth, size, sharing."""
 
 from __future__ import annotations
 
