@@ -29,19 +29,15 @@ from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.envs.tasks import TaskChooser, TaskRequest, task_request
 from openreward_gym.errors import OpenRewardGymError, ResetNeededError
 from openreward_gym.options import (
-    ClientOptions,
     EnvOptions,
-    EpisodeLimits,
     ObsMode,
     OnFailure,
     OnMessage,
     OnResetFailure,
     RenderMode,
     RetryLimits,
-    SessionOptions,
     TaskOrder,
     refuse_unknown,
-    retry_limits_of,
 )
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.session import Session
@@ -64,34 +60,12 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         environment: Name of the environment: "weather" on one server, "owner/name" on the platform. Or a class, a subclass of
             the SDK's `Environment`, to play in this process (a spec's JSON cannot hold a class). Required.
         base_url: URL of the server. None takes `OPENREWARD_URL`, or the hosted platform.
-        variant: Variant of the environment. None takes its default.
-        split: Split that tasks come from.
-        task_index: Index of the only task to play. None lets `task_order` and the seed choose.
-        task_order: "sequential" (seed s gives task s % n), "random" or "shuffle".
-        obs_mode: "text", "blocks" or "messages".
-        max_obs_chars: Length in characters above which a text observation loses its middle. None cuts nothing.
-        render_mode: None, "ansi", "human" or "rgb_array".
-        toolset: Name of a toolset of the server to add to the environment's own tools. None adds none.
-        secrets_env: Secrets of the environment: the secret's name -> the name of the environment variable that holds it.
-        secret_domains: Hosts that may receive a secret: the secret's name -> host names.
-        env_overrides: Environment variables to set in the environment's container.
-        max_steps: Number of steps after which the episode is truncated. None sets no limit.
-        reset_timeout_s: Seconds that a reset may take. Hosted environments are started in it.
-        step_timeout_s: Seconds that a call may take. None sets no limit.
-        episode_timeout_s: Seconds after the end of `reset` from which the episode is truncated. None sets no limit.
-        on_message: Effect of a plain message in an environment without a terminal tool: "terminate" or "truncate" the
-            episode, or "nudge" the model to call a tool.
-        on_failure: Effect of a failed connection or server in a step: "truncate" the episode (with its `stop_reason`), or
-            "raise" the error as well.
-        on_reset_failure: Effect of such a failure in a reset: "raise", "truncate" in the next step, or "auto", which truncates
-            if a vector environment of Gymnasium resets the env by itself, and raises otherwise.
-        api_key_env: Name of the environment variable that holds the API key.
         transport: Name of a transport ("fast", "httpx"), or an `httpx.AsyncClient` or ASGI application (a spec's JSON cannot
             hold one). "in-process" plays in this process what `openreward-gym serve` serves (built-in names, "module:Class").
-        request_timeout_s: Seconds until the response to an ordinary request must begin.
-        idle_timeout_s: Seconds without data after which a stream counts as dead.
-        ping_interval_s: Seconds between two pings of an open session.
-        retry_limits: Limits on retrying a request, also as a dict. None takes the defaults.
+
+    The other arguments are the options of `openreward_gym.options.EnvOptions` and of the objects in it, described there:
+    `ClientOptions` (`api_key_env`, timeouts of requests, ...), `SessionOptions` (`toolset`, secrets, ...) and `EpisodeLimits`
+    (`max_steps`, `on_message`, ...).
 
     Raises:
         ConfigurationError: An argument is unknown or has a wrong value.
@@ -137,40 +111,9 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         retry_limits: RetryLimits | Mapping[str, float] | None = None,
         **unknown: Never,
     ) -> None:
+        arguments = dict(locals())  # every option is a parameter of the same name
         refuse_unknown(OpenRewardEnv.__init__, unknown)
-        self._begin(
-            EnvOptions(
-                environment=environment,
-                variant=variant,
-                split=split,
-                task_index=task_index,
-                task_order=task_order,
-                obs_mode=obs_mode,
-                max_obs_chars=max_obs_chars,
-                render_mode=render_mode,
-                client=ClientOptions(
-                    base_url=base_url,
-                    api_key_env=api_key_env,
-                    transport=transport,
-                    request_timeout_s=request_timeout_s,
-                    idle_timeout_s=idle_timeout_s,
-                    ping_interval_s=ping_interval_s,
-                    retry_limits=retry_limits_of("retry_limits", retry_limits),
-                ),
-                session=SessionOptions(
-                    toolset=toolset, secrets_env=secrets_env, secret_domains=secret_domains, env_overrides=env_overrides
-                ),
-                limits=EpisodeLimits(
-                    max_steps=max_steps,
-                    reset_timeout_s=reset_timeout_s,
-                    step_timeout_s=step_timeout_s,
-                    episode_timeout_s=episode_timeout_s,
-                    on_message=on_message,
-                    on_failure=on_failure,
-                    on_reset_failure=on_reset_failure,
-                ),
-            )
-        )
+        self._begin(EnvOptions.from_keywords({name: arguments[name] for name in EnvOptions.names()}))
 
     @classmethod
     def from_options(cls, options: EnvOptions, client: SharedClient | None = None) -> Self:
@@ -246,7 +189,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     @property
     def session_id(self) -> str | None:
-        """The server's id of the running session. None if there is none."""
+        """The server's id of the running session. None if no session is open."""
         return None if self._bound.session is None else self._bound.session.session_id
 
     def annotate(self, **data: Json) -> None:
@@ -298,7 +241,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             `info["stop_reason"]`.
 
         Raises:
-            ResetNeededError: There was no reset, the episode has ended, or the env was closed.
+            ResetNeededError: The env was never reset, its episode has ended, or it was closed.
             ConfigurationError: `action` has none of these forms.
         """
         return self._bound.run(self.astep(action))
@@ -455,7 +398,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         action: AssistantMessage | None = None,
         episode: Episode | None = None,
     ) -> StepResult:
-        """Return a truncated row with an error, with the keys of any other row. `episode` is None if there is none."""
+        """Return a truncated row with an error, with the keys of any other row. `episode` is None before one has begun."""
         episode = episode or Episode(self.environment, self.variant, None, Task(self.split), ToolSet(), ())
         error = str(error) or type(error).__name__
         step = Step(action or AssistantMessage(), truncated=True, stop_reason=stop_reason, error=error)
@@ -463,7 +406,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         return create_zero_array(cast(Any, self.observation_space)), 0.0, False, True, info
 
     def _failed_reset(self, error: OpenRewardGymError) -> tuple[Observation, Info]:
-        """Return what a reset returns that failed without raising. The next step is a truncated row."""
+        """Return the result of a failed reset that does not raise. The next step is a truncated row."""
         self._episode, self._reset_failure = None, error
         observation, _, _, _, info = self.failed_row(error, stop_reason_of(error))
         return observation, info
@@ -507,11 +450,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
 
 def _is_autoreset(frame: FrameType | None) -> bool:
-    """Return True if Gymnasium calls `reset` by itself in a step of a vector environment or of `Autoreset`.
-
-    `reset` has no argument that tells so, and a worker of `AsyncVectorEnv` that raises takes the whole batch down. So the first
-    caller that is not itself a `reset` of a wrapper is looked at, when a reset has failed.
-    """
+    """Return True if Gymnasium calls `reset` by itself in a step of a vector environment or of `Autoreset`."""
+    # `reset` has no argument for this, so look at the first caller that is not itself a `reset` of a wrapper.
     while frame is not None and frame.f_code.co_name == "reset":
         frame = frame.f_back
     if frame is None or not str(frame.f_globals.get("__name__", "")).startswith("gymnasium."):

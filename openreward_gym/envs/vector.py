@@ -26,20 +26,16 @@ from openreward_gym.envs.slots import SessionPrefetcher, VectorSlot
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.errors import ConfigurationError, ResetNeededError
 from openreward_gym.options import (
-    ClientOptions,
     EnvOptions,
-    EpisodeLimits,
     ObsMode,
     OnFailure,
     OnMessage,
     OnResetFailure,
     RenderMode,
     RetryLimits,
-    SessionOptions,
     TaskOrder,
     integer,
     refuse_unknown,
-    retry_limits_of,
 )
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.transport import TransportLike
@@ -121,6 +117,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         retry_limits: RetryLimits | Mapping[str, float] | None = None,
         **unknown: Never,
     ) -> None:
+        arguments = dict(locals())  # every option is a parameter of the same name
         self.closed = True  # until there is something to close
         refuse_unknown(OpenRewardVectorEnv.__init__, unknown)
         self.num_envs = integer(1)("num_envs", num_envs)
@@ -128,40 +125,8 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         integer(1, optional=True)("max_inflight", max_inflight)
         integer(1, optional=True)("max_episode_steps", max_episode_steps)
         if max_episode_steps is not None:
-            max_steps = max_episode_steps if max_steps is None else min(max_episode_steps, max_steps)
-        self.options = resolve_host(
-            EnvOptions(
-                environment=environment,
-                variant=variant,
-                split=split,
-                task_index=task_index,
-                task_order=task_order,
-                obs_mode=obs_mode,
-                max_obs_chars=max_obs_chars,
-                render_mode=render_mode,
-                client=ClientOptions(
-                    base_url=base_url,
-                    api_key_env=api_key_env,
-                    transport=transport,
-                    request_timeout_s=request_timeout_s,
-                    idle_timeout_s=idle_timeout_s,
-                    ping_interval_s=ping_interval_s,
-                    retry_limits=retry_limits_of("retry_limits", retry_limits),
-                ),
-                session=SessionOptions(
-                    toolset=toolset, secrets_env=secrets_env, secret_domains=secret_domains, env_overrides=env_overrides
-                ),
-                limits=EpisodeLimits(
-                    max_steps=max_steps,
-                    reset_timeout_s=reset_timeout_s,
-                    step_timeout_s=step_timeout_s,
-                    episode_timeout_s=episode_timeout_s,
-                    on_message=on_message,
-                    on_failure=on_failure,
-                    on_reset_failure=on_reset_failure,
-                ),
-            )
-        )
+            arguments["max_steps"] = max_episode_steps if max_steps is None else min(max_episode_steps, max_steps)
+        self.options = resolve_host(EnvOptions.from_keywords({name: arguments[name] for name in EnvOptions.names()}))
         self.autoreset_mode = autoreset_mode_of(autoreset_mode)
         self._make_slots(prefetch, share_tasks, max_inflight, wrap)
         self.closed = False
