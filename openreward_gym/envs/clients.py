@@ -1,4 +1,4 @@
-"""Clients and sessions of envs: who shares a client, on which event loop a session lives, and how an episode is opened."""
+"""Clients and sessions of envs: shared clients, sessions bound to an event loop, and the opening of an episode."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def resolve_host(options: EnvOptions) -> EnvOptions:
 
 
 class SharedClient:
-    """A client that several envs of one environment share, with what it asked the server once: tools and sizes of splits.
+    """A client that several envs of one environment share, with the tools and sizes of splits that it fetched once.
 
     The first use makes the client, and the release by its last user closes it. All users are on one event loop.
 
@@ -95,16 +95,7 @@ class SharedClient:
         return self._remote
 
     def _make_client(self) -> Client:
-        options = self._options
-        return Client(
-            options.base_url,
-            api_key_env=options.api_key_env,
-            transport=options.transport,
-            request_timeout_s=options.request_timeout_s,
-            idle_timeout_s=options.idle_timeout_s,
-            ping_interval_s=options.ping_interval_s,
-            retry_limits=options.retry_limits,
-        )
+        return Client(**self._options.to_keywords())
 
     async def release(self, user: object) -> None:
         """Give the client back. The last user's release closes it."""
@@ -125,7 +116,7 @@ class SharedClient:
 
         Raises:
             ConfigurationError: The split has no tasks.
-            SplitNotFoundError: There is no such split.
+            SplitNotFoundError: The environment does not have the split.
         """
         n = await self._ask_once(split, partial(self.acquire(user).num_tasks, split))
         if n <= 0:
@@ -153,7 +144,7 @@ class LoopBoundSession:
         client: The client that the env uses, alone or with others.
 
     Attributes:
-        session: The running session. None if there is none.
+        session: The running session, or None.
         loop: The event loop of the client and the session. None before the first use.
     """
 
@@ -166,7 +157,7 @@ class LoopBoundSession:
 
     @property
     def is_empty(self) -> bool:
-        """True if there is nothing to close in this process."""
+        """True if nothing needs closing in this process."""
         return self._pid != loop.process_id() or (self.session is None and not self.client.is_open)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:

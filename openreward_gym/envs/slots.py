@@ -35,8 +35,7 @@ class _Prefetched(NamedTuple):
 class SessionPrefetcher:
     """Opens sessions on the next tasks of an env's task order while others are played.
 
-    An environment with a machine of its own may take minutes to start a session whose episode takes seconds. All methods run
-    on one event loop.
+    A session may take minutes to start, and its episode seconds. All methods run on one event loop.
 
     Args:
         source: The env whose task order, server and options are used.
@@ -152,7 +151,7 @@ class VectorSlot:
 
     Args:
         env_id: Index of the env in the vector environment.
-        env: An `OpenRewardEnv`, wrapped or not. An env without `areset` and `astep` is played in a thread of its own.
+        env: An `OpenRewardEnv`, wrapped or not. An env without `areset` and `astep` is played in its own thread.
         prefetcher: Source of sessions on the next tasks.
         limit: Context that is entered for each request.
         same_step: Begin the next episode in the step that ends one.
@@ -233,7 +232,9 @@ class VectorSlot:
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-            row = await self._cancelled()
+            await self.close()
+            self.episodes += not self.ended
+            row = self._failed("cancelled by the caller", "cancelled")
         except ConfigurationError as error:
             self.ended = True
             row = self._failed(error, "policy_failed")
@@ -260,12 +261,13 @@ class VectorSlot:
         begun = time.perf_counter()
         try:
             if options:
-                await self._make_room()
+                await self.base.end_session()
                 async with self._limit:
                     observation, info = await self._call("areset", self.env.reset, seed=seed, options=options)
             else:
-                self.base.adopt(*await self._prefetcher.take(order_seed, self._make_room))
-                # A task order of its own uses the env's generator, which must not be seeded a second time.
+                # The server may have no capacity for the next session beside that of an unfinished episode.
+                self.base.adopt(*await self._prefetcher.take(order_seed, self.base.end_session))
+                # A task order that is not shared uses the env's generator, which must not be seeded a second time.
                 has_own_order = self._prefetcher.source is self.base
                 observation, info = await self._call("areset", self.env.reset, seed=None if has_own_order else seed)
         except FAILURES as error:
@@ -275,10 +277,6 @@ class VectorSlot:
             self.reset_s += time.perf_counter() - begun
         self.ended = False
         return Row(self._env_id, observation, 0.0, False, False, info)
-
-    async def _make_room(self) -> None:
-        """Close the session of an unfinished episode: the server may have no capacity for it and the next one."""
-        await self.base.end_session()
 
     async def _step(self, message: AssistantMessage | None) -> Row:
         self.steps += 1
@@ -303,11 +301,6 @@ class VectorSlot:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, f"openreward-gym-env-{self._env_id}")
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: sync(*args, **kwargs))
-
-    async def _cancelled(self) -> Row:
-        await self.close()
-        self.episodes += not self.ended
-        return self._failed("cancelled by the caller", "cancelled")
 
     def _failed(self, error: Exception | str, stop_reason: StopReason, *, has_episode: bool = True) -> Row:
         """Return a row with an error, with the keys of any other row."""

@@ -62,7 +62,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             it waits for `reset(options={"reset_mask": ...})`, so that only requested sessions are opened.
         prefetch: Number of sessions on the next tasks to open ahead, in all. The server holds them. 0 opens none.
         share_tasks: True lets the envs take the next tasks of one order, so that each task is played once. False gives each
-            env an order of its own from its own seed, as Gymnasium's vector environments do.
+            env its own order from its own seed, as Gymnasium's vector environments do.
         max_inflight: Largest number of resets, steps and prefetched openings at once. None sets no limit.
         max_episode_steps: Gymnasium's name for `max_steps`; the smaller one applies. None sets no further limit.
         wrap: Function that wraps each env, e.g. `lambda env: RecordRollouts(env, store)`. None wraps nothing.
@@ -128,40 +128,27 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             arguments["max_steps"] = max_episode_steps if max_steps is None else min(max_episode_steps, max_steps)
         self.options = resolve_host(EnvOptions.from_keywords({name: arguments[name] for name in EnvOptions.names()}))
         self.autoreset_mode = autoreset_mode_of(autoreset_mode)
-        self._make_slots(prefetch, share_tasks, max_inflight, wrap)
-        self.closed = False
-
-    def _make_slots(
-        self,
-        prefetch: int,
-        share_tasks: bool,
-        max_inflight: int | None,
-        wrap: Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]] | None,
-    ) -> None:
         self.metadata = {**OpenRewardEnv.metadata, "autoreset_mode": self.autoreset_mode}
-        self._client = SharedClient(self.options)
-        bases = [OpenRewardEnv.from_options(self.options, self._client) for _ in range(self.num_envs)]
-        self.render_mode = self.options.render_mode
+        self.render_mode = render_mode
+        client = SharedClient(self.options)
+        bases = [OpenRewardEnv.from_options(self.options, client) for _ in range(self.num_envs)]
         self.single_observation_space = bases[0].observation_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._action_space: gymnasium.Space[Any] | None = None
-        limit: AbstractAsyncContextManager[Any] = nullcontext() if max_inflight is None else asyncio.Semaphore(max_inflight)
-        if share_tasks:
-            source = OpenRewardEnv.from_options(self.options, self._client)
-            self._prefetchers = [SessionPrefetcher(source, prefetch, limit)]
-        else:
-            share, remainder = divmod(prefetch, self.num_envs)
-            self._prefetchers = [SessionPrefetcher(base, share + (i < remainder), limit) for i, base in enumerate(bases)]
-        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
-        self._slots = [
-            VectorSlot(
-                i, base if wrap is None else wrap(base), self._prefetchers[0 if share_tasks else i], limit, same_step=same_step
-            )
-            for i, base in enumerate(bases)
-        ]
         self._shares_tasks = share_tasks
+        limit: AbstractAsyncContextManager[Any] = nullcontext() if max_inflight is None else asyncio.Semaphore(max_inflight)
+        sources = [OpenRewardEnv.from_options(self.options, client)] if share_tasks else bases
+        depth, remainder = divmod(prefetch, len(sources))
+        self._prefetchers = [SessionPrefetcher(source, depth + (i < remainder), limit) for i, source in enumerate(sources)]
+        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
+        self._slots = []
+        for i, base in enumerate(bases):
+            env = base if wrap is None else wrap(base)
+            prefetcher = self._prefetchers[0 if share_tasks else i]
+            self._slots.append(VectorSlot(i, env, prefetcher, limit, same_step=same_step))
         self._in_flight = InFlight([slot.row_of for slot in self._slots])
         self._pid = os.getpid()
+        self.closed = False
 
     # Spaces and state ---------------------------------------------------------------------------------------------
 
@@ -298,8 +285,10 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             ResetNeededError: As for `step`.
         """
         ids = self._checked(env_ids)
-        if isinstance(actions, str | Mapping) or len(actions) != len(ids):
-            raise ConfigurationError(f"send() needs one action per env, {len(ids)} in all, not {count_of(actions)}")
+        is_single = isinstance(actions, str | Mapping)  # easily mistaken for a list of actions
+        if is_single or len(actions) != len(ids):
+            count = f"one ({type(actions).__name__})" if is_single else len(actions)
+            raise ConfigurationError(f"send() needs one action per env, {len(ids)} in all, not {count}")
         ignored = self.autoreset_mode is not AutoresetMode.DISABLED
         jobs: dict[int, Job] = {}
         for i, action in zip(ids, actions, strict=True):
@@ -367,7 +356,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         }
 
     def cancel(self, env_ids: Sequence[int] | npt.NDArray[Any] | None = None) -> tuple[int, ...]:
-        """Cancel what is in flight in some envs. Their rows arrive at once, truncated, with the stop reason "cancelled".
+        """Cancel resets and steps in flight. Their rows arrive at once, truncated, with the stop reason "cancelled".
 
         Args:
             env_ids: Indices of the envs. None means all. Envs with nothing in flight are not changed.
@@ -463,7 +452,7 @@ def ids_of(env_ids: Sequence[int] | npt.NDArray[Any] | None, num_envs: int) -> l
 
 
 def options_of(options: Mapping[str, Any], env_id: int, num_envs: int) -> dict[str, Any]:
-    """Return the options of one env's reset. From a list of `PER_ENV_OPTIONS` it takes the env's element, unless that is None."""
+    """Return the options of one env's reset, with the env's own element of each list. An element of None is left out."""
     own = dict(options)
     for name in PER_ENV_OPTIONS:
         if isinstance(own.get(name), list | tuple | np.ndarray):
@@ -473,8 +462,3 @@ def options_of(options: Mapping[str, Any], env_id: int, num_envs: int) -> dict[s
         if name in own and own[name] is None:
             del own[name]
     return own
-
-
-def count_of(actions: Any) -> str:
-    """Describe the number of actions for an error message. A single action is easily mistaken for a list."""
-    return f"one ({type(actions).__name__})" if isinstance(actions, str | Mapping) else str(len(actions))
