@@ -34,7 +34,7 @@ HOSTILE_TEXTS = (
     "\0 before and after \0",
     "é 漢字 \U0001f9e0 \u202e",
     "\ud800 half a pair \udfff",
-    "x" * 65_536,  # as large as a slot
+    "x" * 65_536,  # about as large as a slot
     "é" * 40_000,  # fewer characters than a slot has bytes, but more bytes
     "",  # after a spilled one
     "y" * 10_000_000,
