@@ -88,14 +88,18 @@ def sample_string(
     return _letters(rng, rng.between(min(max(low, 1), longest), longest))
 
 
-def _letters(rng: BufferedRandom, length: int) -> str:
+def _letters(rng: BufferedRandom, length: int, alphabet: str = string.ascii_lowercase) -> str:
     if length > 64:  # a long string repeats a short one: its characters do not matter
-        return (_letters(rng, 64) * (length // 64 + 1))[:length]
-    return "".join([string.ascii_lowercase[rng.below(26)] for _ in range(length)])
+        return (_letters(rng, 64, alphabet) * (length // 64 + 1))[:length]
+    return "".join([alphabet[rng.below(len(alphabet))] for _ in range(length)])
 
 
-def _digits(rng: BufferedRandom, n: int, alphabet: str = string.digits) -> str:
-    return "".join([alphabet[rng.below(len(alphabet))] for _ in range(n)])
+def _hex(rng: BufferedRandom, length: int) -> str:
+    return _letters(rng, length, "0123456789abcdef")
+
+
+def _host(rng: BufferedRandom) -> str:
+    return f"{_letters(rng, rng.between(1, 8))}.example"
 
 
 def _date(rng: BufferedRandom) -> str:
@@ -104,18 +108,6 @@ def _date(rng: BufferedRandom) -> str:
 
 def _time(rng: BufferedRandom) -> str:
     return f"{rng.below(24):02}:{rng.below(60):02}:{rng.below(60):02}Z"
-
-
-def _hex(rng: BufferedRandom, n: int) -> str:
-    return _digits(rng, n, "0123456789abcdef")
-
-
-def _host(rng: BufferedRandom) -> str:
-    return f"{_letters(rng, rng.between(1, 8))}.example"
-
-
-def _base64(rng: BufferedRandom) -> str:
-    return _digits(rng, 4 * rng.between(1, 4), string.ascii_letters)
 
 
 _FORMATS: dict[str, Callable[[BufferedRandom], str]] = {
@@ -134,8 +126,7 @@ _FORMATS: dict[str, Callable[[BufferedRandom], str]] = {
     "json-pointer": lambda rng: f"/{_letters(rng, rng.below(8))}",
     "relative-json-pointer": lambda rng: f"{rng.below(4)}/{_letters(rng, rng.below(6))}",
     "regex": lambda rng: f"^{_letters(rng, rng.below(4))}[a-z]*$",
-    "byte": _base64,
-    "base64": _base64,
+    "base64": lambda rng: _letters(rng, 4 * rng.between(1, 4), string.ascii_letters),
     "color": lambda rng: f"#{_hex(rng, 6)}",
 }
 for _alias, _name in {
@@ -150,11 +141,9 @@ for _alias, _name in {
     "iri-reference": "uri-reference",
     "uuid4": "uuid",
     "base64url": "base64",
+    "byte": "base64",
 }.items():
     _FORMATS[_alias] = _FORMATS[_name]
-
-
-# ---- regular expressions ----
 
 
 def _matching(rng: BufferedRandom, pattern: str, low: int, high: int | None) -> str | None:
@@ -165,8 +154,7 @@ def _matching(rng: BufferedRandom, pattern: str, low: int, high: int | None) -> 
         return None
     if high is not None and int(tree.getwidth()[0]) > high:
         return None  # the shortest match is too long
-    for attempt in range(_ATTEMPTS):
-        # The first attempts use short repetitions. Later ones are longer, for strings that must be long.
+    for attempt in range(_ATTEMPTS):  # with longer and longer repetitions
         text = "".join(_walk(tree, rng, {}, extra=min(low, 1 << attempt) + 1 if attempt else 1))
         for candidate in (text, text + _letters(rng, max(low - len(text), 0))):
             if low <= len(candidate) and (high is None or len(candidate) <= high) and compiled.search(candidate):

@@ -30,7 +30,7 @@ class ToolCallSpace(Space[Any]):
     Args:
         tools: The tools that can be called.
         terminal: The tool that takes the assistant's plain message. None if the environment has no such tool.
-        message: Accept plain text as an action. `sample` returns text only if there are no tools: it may end the episode.
+        message: Accept plain text as an action. `sample` returns text only from a space without tools: it may end the episode.
         strict: Accept only calls of one of `tools` with arguments that are valid under its schema.
         seed: Seed of `sample`.
 
@@ -155,13 +155,9 @@ class ToolCallSpace(Space[Any]):
         return ", ".join(self._by_name) or "(none)"
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, ToolCallSpace)
-            and self.tools == other.tools
-            and self.terminal == other.terminal
-            and self.message == other.message
-            and self.strict == other.strict
-        )
+        if not isinstance(other, ToolCallSpace):
+            return False
+        return all(getattr(self, name) == getattr(other, name) for name in ("tools", "terminal", "message", "strict"))
 
     __hash__ = None  # type: ignore[assignment]
 
