@@ -1,4 +1,4 @@
-"""Rows of a vector environment: those in flight on the event loop, those that have arrived, and batches of them."""
+"""Rows of a vector environment, in flight and arrived, and batches of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,7 @@ Batch = tuple[tuple[Any, ...], npt.NDArray[np.float64], npt.NDArray[np.bool_], n
 
 @dataclass(slots=True)
 class Row:
-    """One env's part of a batch.
-
-    Attributes:
-        env_id: Index of the env, from 0.
-        failed: True if the reset failed; `info["error"]` has the reason.
-        problem: Mistake of the caller, to be raised instead of returning the row. None for a normal row.
-    """
+    """One env's part of a batch. `failed` marks a failed reset, `problem` is a mistake of the caller to raise instead."""
 
     env_id: int
     observation: Any
@@ -52,8 +46,8 @@ def batch_of(rows: Sequence[Row]) -> Batch:
 def merged_infos(infos: dict[int, Info], n: int) -> dict[str, Any]:
     """Merge infos by row into one dict of arrays of length `n`, as Gymnasium's vector environments do.
 
-    For each key there is `_key`, a bool array of the rows that have it. Numbers and bools become arrays of their type, dicts
-    are merged recursively, and other values become object arrays. Each key must always have the same type.
+    The bool array `_key` marks the rows that have a key. Numbers and bools become arrays of their type, dicts are merged
+    recursively, and other values become object arrays. Each key must always have the same type.
     """
     merged: dict[str, Any] = {}
     for key in dict.fromkeys(key for info in infos.values() for key in info):
@@ -74,19 +68,14 @@ def merged_infos(infos: dict[int, Info], n: int) -> dict[str, Any]:
 
 
 Job: TypeAlias = Callable[[], Coroutine[Any, Any, Row]]
-"""Makes the coroutine of a reset or a step: `VectorSlot.begin` or `VectorSlot.play` with their arguments."""
+"""Makes the coroutine of a reset or a step."""
 
 
 class InFlight:
     """Resets and steps whose rows were not taken yet, at most one per env.
 
-    Rows pass from the event loop's thread to the caller's, in the order of arrival.
-
-    Args:
-        row_of: For each env, the function that awaits a job and turns its failure into a row.
-
-    Attributes:
-        busy: The envs that have a reset or a step in flight, or a row that was not taken.
+    Rows pass from the event loop's thread to the caller's, in the order of arrival. `busy` has the envs of all of them.
+    `row_of` has a function for each env that awaits a job and turns its failure into a row.
     """
 
     def __init__(self, row_of: Sequence[Callable[[Coroutine[Any, Any, Row]], Coroutine[Any, Any, Row]]]) -> None:
@@ -124,13 +113,7 @@ class InFlight:
             self._arrival.notify_all()
 
     def take(self, of: Sequence[int], least: int, most: int | None = None, timeout_s: float | None = None) -> list[Row]:
-        """Wait for rows and take them, in the order of arrival.
-
-        Args:
-            of: The envs.
-            least: Number of rows to wait for.
-            most: Largest number of rows to take. None takes all that have arrived.
-            timeout_s: Seconds after which fewer rows are taken, or none. None waits without limit.
+        """Wait for `least` rows of some envs, or for `timeout_s` seconds, and take up to `most` of them (None: all).
 
         Raises:
             ConfigurationError: The caller made a mistake in one of the jobs. The other rows can still be taken.

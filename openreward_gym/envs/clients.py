@@ -32,8 +32,7 @@ IN_PROCESS = "in-process"
 def resolve_host(options: EnvOptions) -> EnvOptions:
     """Host an environment that is played in this process: a class, or a name with `transport="in-process"`.
 
-    Returns:
-        The options with the name, base URL and transport of the host. Those of a server's environment are returned as they are.
+    The result has the name, base URL and transport of the host. Options of a server's environment are returned unchanged.
 
     Raises:
         ConfigurationError: A server was given as well, or the environment cannot be hosted.
@@ -138,15 +137,7 @@ class SharedClient:
 
 
 class LoopBoundSession:
-    """An env's session, and the event loop that its connections belong to.
-
-    Args:
-        client: The client that the env uses, alone or with others.
-
-    Attributes:
-        session: The running session, or None.
-        loop: The event loop of the client and the session. None before the first use.
-    """
+    """An env's session, and the event loop that its connections belong to. Before the first use the loop is None."""
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
@@ -167,28 +158,23 @@ class LoopBoundSession:
             ConfigurationError: The caller runs on the session's own event loop, which would wait for itself; or the env was
                 used in the parent process.
         """
+        self._check_process(coroutine)
         try:
             running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             running = None
-        problem = self._of_parent_process()
-        if problem is None and running is not None and running is self.loop:
-            problem = (
+        if running is not None and running is self.loop:
+            coroutine.close()
+            raise ConfigurationError(
                 "this env was reset with `await env.areset()` on the event loop that is running now: "
                 "use `await env.astep(...)` and `await env.aclose()` there"
             )
-        if problem is not None:
-            coroutine.close()
-            raise ConfigurationError(problem)
         return loop.run(coroutine)
 
     async def on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the session's event loop. If that loop has ended, its session and client are dropped."""
+        self._check_process(coroutine)
         running = asyncio.get_running_loop()
-        problem = self._of_parent_process()
-        if problem is not None:
-            coroutine.close()
-            raise ConfigurationError(problem)
         if self.loop is None:
             self.loop = running
         elif self.loop.is_closed() or not self.loop.is_running():
@@ -198,14 +184,16 @@ class LoopBoundSession:
             return await coroutine
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
 
-    def _of_parent_process(self) -> str | None:
-        """Return the message for an env whose session belongs to the parent process. A fork copies no thread."""
+    def _check_process(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        """Refuse a session that belongs to the parent process. A fork copies no thread."""
         if self._pid == loop.process_id():
-            return None
-        if self.session is None and not self.client.is_open:
-            self._pid, self.loop = loop.process_id(), None
-            return None
-        return "this env has a session of the parent process, which a forked child cannot use: make another env in the child"
+            return
+        if self.session is not None or self.client.is_open:
+            coroutine.close()
+            raise ConfigurationError(
+                "this env has a session of the parent process, which a forked child cannot use: make another env in the child"
+            )
+        self._pid, self.loop = loop.process_id(), None
 
     def remote(self) -> RemoteEnvironment:
         """Return the environment at the server."""
@@ -257,12 +245,6 @@ async def open_episode(remote: RemoteEnvironment, task: Task, options: EnvOption
     """Open a session on a task, by the task's index if it has one, otherwise by its spec.
 
     If opening fails or is cancelled, no session is left at the server.
-
-    Args:
-        remote: The environment at the server.
-        task: The task to play.
-        options: Options of the env.
-        seed: The seed of the reset. None if it had none.
 
     Raises:
         OpenRewardGymError: The session could not be opened; see `Session.open`.

@@ -151,8 +151,6 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._notes: dict[str, Json] = {}
         self._renderer = Renderer()
 
-    # Spaces and state ---------------------------------------------------------------------------------------------
-
     @property  # type: ignore[override]
     def action_space(self) -> ToolCallSpace:
         """The environment's shared tools as a space. The server is asked at the first use."""
@@ -203,8 +201,6 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         step = self._episode.steps[-1]
         step.truncated, step.stop_reason = True, stop_reason
         self._bound.loop.call_soon_threadsafe(self._retire_session)
-
-    # Gymnasium's face ---------------------------------------------------------------------------------------------
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Open a session on a task and return the environment's prompt.
@@ -258,8 +254,6 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         if not self._bound.is_empty:
             self._bound.run(self.aclose())
 
-    # The async face -----------------------------------------------------------------------------------------------
-
     async def areset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """`reset` as a coroutine."""
         super().reset(seed=seed)
@@ -291,8 +285,6 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         """Close the running session, and keep the client for the next reset."""
         if self._bound.session is not None:
             await self._bound.on_loop(self._bound.end_session())
-
-    # Implementation -----------------------------------------------------------------------------------------------
 
     async def _shared_tools(self) -> ToolSet:
         try:
@@ -429,8 +421,6 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         if adopted is not None:
             await adopted[0].close()
         await self._bound.close()
-
-    # Copies have the options, but no session -----------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         return {"options": self._requested, "spec": self.spec, "np_random": self._np_random}

@@ -1,4 +1,4 @@
-"""The envs of a vector environment on the event loop: slots that turn every outcome into a row, and prefetched sessions."""
+"""The envs of a vector environment on the event loop, and the sessions that are prefetched for them."""
 
 from __future__ import annotations
 
@@ -41,17 +41,13 @@ class SessionPrefetcher:
         source: The env whose task order, server and options are used.
         depth: Number of sessions to hold ready. 0 opens each session when it is taken.
         limit: Context that is entered for each opening.
-
-    Attributes:
-        taken: Number of sessions taken.
-        taken_ready: Number of those that were open when they were taken.
     """
 
     def __init__(self, source: OpenRewardEnv, depth: int, limit: AbstractAsyncContextManager[object]) -> None:
         self.source = source
         self.depth = depth
         self.taken = 0
-        self.taken_ready = 0
+        self.taken_ready = 0  # the taken sessions that were open already
         self._limit = limit
         self._choosing = asyncio.Lock()
         self._prefetched: deque[_Prefetched] = deque()
@@ -66,12 +62,7 @@ class SessionPrefetcher:
     async def take(self, seed: int | None, make_room: Callable[[], Awaitable[object]]) -> Opened:
         """Return a session on the next task, prefetched if possible. Callers get tasks in the order of their calls.
 
-        Args:
-            seed: Seed that restarts the task order. None continues it.
-            make_room: Awaited after the task is chosen and before a session is opened.
-
-        Raises:
-            OpenRewardGymError: The session could not be opened.
+        `seed` restarts the task order (None continues it), and `make_room` is awaited before a session is opened.
         """
         self.taken += 1
         async with self._choosing:
@@ -155,12 +146,6 @@ class VectorSlot:
         prefetcher: Source of sessions on the next tasks.
         limit: Context that is entered for each request.
         same_step: Begin the next episode in the step that ends one.
-
-    Attributes:
-        was_reset: True after the first reset, also a failed one.
-        ended: True if no episode is running.
-        observation: The last observation.
-        reset_failure: The error of the last failed reset.
     """
 
     def __init__(
@@ -176,7 +161,7 @@ class VectorSlot:
             raise ConfigurationError(f"wrap(env) must return the env with something around it, not {env!r}")
         self.env = env
         self.base = env.unwrapped
-        self.was_reset = False
+        self.was_reset = False  # True after the first reset, also a failed one
         self.ended = True
         self.observation: Any = create_zero_array(self.base.observation_space)
         self.reset_failure: OpenRewardGymError | None = None
@@ -191,20 +176,11 @@ class VectorSlot:
 
     @property
     def has_unreported_failure(self) -> bool:
-        """True if the last reset failed and no step has returned that failure yet."""
+        """True if the last reset failed and no step has returned the failure yet."""
         return self._unreported is not None
 
     async def begin(self, seed: int | None, order_seed: int | None, options: dict[str, Any]) -> Row:
-        """Begin an episode in a reset of the caller.
-
-        Args:
-            seed: Seed of the env. None keeps its generator.
-            order_seed: Seed that restarts the task order. None continues it.
-            options: Options of `OpenRewardEnv.reset`. Empty options take the next task.
-
-        Raises:
-            ConfigurationError: An option is wrong.
-        """
+        """Begin an episode in a reset of the caller. `seed` is the env's, `order_seed` restarts the task order."""
         row = await self._reset(seed, order_seed, options)
         # `reset` cannot return that one env failed, so the env's first step does.
         self._unreported = row if row.failed else None

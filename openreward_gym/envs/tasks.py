@@ -25,7 +25,7 @@ class TaskRequest:
 
 
 def task_request(options: Mapping[str, Any] | None, split: str, index: int | None) -> TaskRequest:
-    """Read the options of `reset`. `split` and `index` are the env's own, for options that are missing.
+    """Read the options of `reset`. `split` and `index` replace missing options.
 
     Raises:
         ConfigurationError: An option is unknown or has the wrong type, or both an index and a spec are passed.

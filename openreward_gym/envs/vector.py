@@ -150,8 +150,6 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self._pid = os.getpid()
         self.closed = False
 
-    # Spaces and state ---------------------------------------------------------------------------------------------
-
     @property
     def single_action_space(self) -> ToolCallSpace:  # type: ignore[override]
         """The environment's shared tools as a space. The server is asked at the first use."""
@@ -190,8 +188,6 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             "reset_s": sum(slot.reset_s for slot in slots) / resets if resets else 0.0,
             "step_s": sum(slot.step_s for slot in slots) / steps if steps else 0.0,
         }
-
-    # Gymnasium's face ---------------------------------------------------------------------------------------------
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
@@ -270,8 +266,6 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
     def __del__(self) -> None:
         if not getattr(self, "closed", True):
             self.close(terminate=True)
-
-    # Partial batches ------------------------------------------------------------------------------------------------
 
     def send(self, actions: Sequence[Any], env_ids: Sequence[int] | npt.NDArray[Any] | None = None) -> None:
         """Begin one action in each of some envs, without waiting. `recv` returns the results.
@@ -368,8 +362,6 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self._in_flight.cancel(ids)
         return tuple(ids)
 
-    # Attributes of the envs ---------------------------------------------------------------------------------------------
-
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return the attribute `name` of each env, or the result of calling it if it is a method."""
         attributes = [slot.env.get_wrapper_attr(name) for slot in self._slots]
@@ -387,8 +379,6 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         for slot, value in zip(self._slots, each, strict=True):
             slot.env.set_wrapper_attr(name, value)
 
-    # Implementation --------------------------------------------------------------------------------------------------
-
     def _begin(self, ids: Sequence[int], seeds: list[int | None], options: dict[str, Any]) -> None:
         jobs: dict[int, Job] = {}
         for position, i in enumerate(ids):
@@ -399,7 +389,9 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
 
     def _checked(self, env_ids: Sequence[int] | npt.NDArray[Any] | None, *, busy: bool = False) -> list[int]:
         """Return `env_ids` as a list of distinct valid ids. Busy envs are refused unless `busy` is True."""
-        ids = ids_of(env_ids, self.num_envs)
+        ids = list(range(self.num_envs)) if env_ids is None else [int(i) for i in env_ids]
+        if len(set(ids)) != len(ids) or not all(0 <= i < self.num_envs for i in ids):
+            raise ConfigurationError(f"env_ids must be distinct integers from 0 to {self.num_envs - 1}, not {ids}")
         if not busy and not self._in_flight.busy.isdisjoint(ids):
             late = sorted(self._in_flight.busy.intersection(ids))
             raise ConfigurationError(f"envs {late} are still busy: recv() their rows, or cancel() them, first")
@@ -441,14 +433,6 @@ def seeds_of(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int
     if len(seed) != num_envs:
         raise ConfigurationError(f"seed must be an integer or a list of {num_envs}, not of {len(seed)}")
     return [None if one is None else int(one) for one in seed]
-
-
-def ids_of(env_ids: Sequence[int] | npt.NDArray[Any] | None, num_envs: int) -> list[int]:
-    """Return distinct env ids as a list. None means all."""
-    ids = list(range(num_envs)) if env_ids is None else [int(i) for i in env_ids]
-    if len(set(ids)) != len(ids) or not all(0 <= i < num_envs for i in ids):
-        raise ConfigurationError(f"env_ids must be distinct integers from 0 to {num_envs - 1}, not {ids}")
-    return ids
 
 
 def options_of(options: Mapping[str, Any], env_id: int, num_envs: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Recording of every episode that an env plays, as a line of a store."""
+"""Recording of every episode that an env plays."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RecordRollouts(Wrapper):
     ) -> None:
         self.store = store if isinstance(store, RolloutStore) else RolloutStore(store)
         super().__init__(env, store=self.store.path, model=model, sampling=sampling, metadata=metadata)
-        self._owned = self.store is not store
+        self._owns_store = self.store is not store
         self._common = {"model": model, "sampling": sampling, "metadata": metadata}
         self._fields: dict[str, Any] = {}
         self._episode: Episode | None = None
@@ -93,11 +93,10 @@ class RecordRollouts(Wrapper):
 
     def on_close(self) -> None:
         self._write_unfinished()
-        if self._owned:
+        if self._owns_store:
             self.store.close()
 
     def _write_unfinished(self) -> None:
-        """Write an unfinished episode."""
         episode = self._episode
         if episode is None or not episode.steps or os.getpid() != self._pid:
             self._episode = None
@@ -135,10 +134,8 @@ def rollout_of(
 ) -> Rollout:
     """Return the record of an episode in its present state.
 
-    Args:
-        episode: The episode.
-        terminated, truncated, stop_reason: The end of the episode for the caller. None takes that of the last step.
-        **fields: Further fields of `Rollout`.
+    `terminated`, `truncated` and `stop_reason` are the end of the episode for the caller; None takes that of the last step.
+    `fields` are further fields of `Rollout`.
     """
     last = episode.steps[-1] if episode.steps else Step(AssistantMessage())
     terminated = last.terminated if terminated is None else terminated

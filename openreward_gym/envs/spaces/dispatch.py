@@ -1,7 +1,4 @@
-"""Support of our spaces in Gymnasium's functions over spaces, which its vector environments and wrappers call.
-
-Gymnasium dispatches on the class of a space. `batch_space`, `concatenate` and (over tuples) `iterate` work for every space.
-The functions here work only for registered classes, some of them only for the exact class.
+"""Support of our spaces in the functions over spaces that Gymnasium's vector environments and wrappers call.
 
 `AsyncVectorEnv` creates shared memory for a space once, reads it once, and from then on copies the object it read: if that is
 an array, the copy has the newest content. Our observations have no fixed size, so `read_from_shared_memory` returns a view
@@ -20,7 +17,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from gymnasium import Space, spaces
 from gymnasium.spaces.utils import flatdim, flatten, flatten_space, is_space_dtype_shape_equiv, unflatten
@@ -42,12 +39,7 @@ _BYTES_PER_ENV = 1 << 16
 
 
 class ObservationBuffer:
-    """Shared memory for one observation per environment, written by the worker and read by the parent.
-
-    Args:
-        n: Number of environments.
-        ctx: The `multiprocessing` context that starts the workers.
-    """
+    """Shared memory for one observation per environment, written by the worker and read by the parent."""
 
     def __init__(self, n: int, ctx: Any) -> None:
         self.n = n
@@ -96,10 +88,6 @@ class ObservationView(Sequence[Any]):
     def __len__(self) -> int:
         return self._buffer.n
 
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Any, ...]: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return tuple(self[i] for i in range(len(self))[index])

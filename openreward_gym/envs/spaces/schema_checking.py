@@ -13,13 +13,10 @@ _HOLDS_VALUES = frozenset({"default", "const", "enum", "examples", "example"})
 
 
 class SchemaChecker:
-    """Validate values against one schema and parts of it.
+    """Validate values against the schema `root` and parts of it.
 
     References to other documents are never fetched: the server chooses the schema, and must not choose what this machine
     connects to. An invalid schema accepts every value, since no caller of the tool could satisfy it.
-
-    Args:
-        root: The complete schema, which its references start from.
 
     Example:
         >>> SchemaChecker({"type": "object", "required": ["city"]}).errors({})
@@ -42,10 +39,7 @@ class SchemaChecker:
             return values
 
     def errors(self, value: Json) -> list[str]:
-        """Return one line per error in `value`, worded for the model that wrote it. An empty list means that it is valid.
-
-        Formats are checked, and OpenAPI's `nullable` is understood.
-        """
+        """Return one line per error in `value`, worded for the model that wrote it. OpenAPI's `nullable` is understood."""
         try:
             if self._whole is None:
                 self._whole = _validator(_with_null(self._root), formats=True)

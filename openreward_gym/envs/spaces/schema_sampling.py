@@ -48,13 +48,9 @@ _TYPE_KEYWORDS = {
 class SchemaSampler:
     """Draw random arguments that are valid under a tool's input schema.
 
-    Values are constructed from the schema: types, enum, const, bounds, lengths, formats, patterns, items, properties,
-    references and combinations. For `oneOf`, `not`, `if`, `contains` and similar keywords a value is constructed, checked,
-    and drawn again if it is invalid. If no valid value is found within a number of attempts, the arguments may be invalid,
-    so that there is always a sample to send.
-
-    Args:
-        root: The tool's input schema. Malformed keywords are ignored.
+    Values are constructed from the schema. For `oneOf`, `not`, `if`, `contains` and similar keywords a value is constructed,
+    checked, and drawn again if it is invalid. After a number of attempts the arguments may be invalid. Malformed keywords are
+    ignored.
 
     Example:
         >>> sampler = SchemaSampler({"type": "object", "properties": {"n": {"enum": [3]}}, "required": ["n"]})
@@ -118,11 +114,7 @@ class _Draw:
     failures: int = _FAILURES
 
     def value(self, schema: Json, depth: int) -> Json:
-        """Return a value of `schema`, a part of the root.
-
-        Raises:
-            UnsatisfiableError: No value was found.
-        """
+        """Return a value of `schema`, a part of the root, or raise UnsatisfiableError."""
         if depth > _DEEPEST:
             raise UnsatisfiableError
         self.nodes -= 1
@@ -255,16 +247,19 @@ class _Draw:
         self, low: Any, low_open: bool, high: Any, high_open: bool, multiple: float | int | None, integral: bool
     ) -> float | int:
         """Return a multiple of `multiple` (None: of 1) between the bounds, by the arithmetic of `jsonschema`."""
-        step = Fraction(str(multiple)) if multiple is not None else Fraction(1)
+        step = Fraction(1) if multiple is None else Fraction(str(multiple))
         if integral:
             step = Fraction(step.numerator)  # the integers among the multiples of p/q are those of p
-        first = None if low is None else math.ceil(Fraction(low) / step)
-        if first is not None and low_open and first * step == Fraction(low):
-            first += 1
-        last = None if high is None else math.floor(Fraction(high) / step)
-        if last is not None and high_open and last * step == Fraction(high):
-            last -= 1
-        if first is None:
+        last = None
+        if high is not None:
+            last = math.floor(Fraction(high) / step)
+            if high_open and last * step == Fraction(high):
+                last -= 1
+        if low is not None:
+            first = math.ceil(Fraction(low) / step)
+            if low_open and first * step == Fraction(low):
+                first += 1
+        else:
             first = -20 if last is None else min(-20, last - 100)
         if last is None:
             last = max(100, first + 100)
@@ -385,13 +380,13 @@ def _close(chosen: dict[str, None], needs: dict[str, Json]) -> None:
 
 
 def _bound(flat: Schema, inclusive: str, exclusive: str, tighter: Any) -> tuple[float | int | None, bool]:
-    """Return a bound and a flag for whether the bound itself is excluded. A bound of None sets no limit."""
+    """Return a bound, or None without one, and True if the bound itself is excluded."""
     closed, opened = number(flat.get(inclusive)), number(flat.get(exclusive))
     if flat.get(exclusive) is True:  # draft 4
         return closed, True
-    if closed is None or opened is None:
-        return (opened, True) if closed is None else (closed, False)
-    return (opened, True) if tighter(opened, closed) == opened else (closed, False)
+    if closed is None or (opened is not None and tighter(opened, closed) == opened):
+        return opened, True
+    return closed, False
 
 
 def _is_multiple(value: float | int, multiple: float | int) -> bool:

@@ -36,12 +36,9 @@ class UnsatisfiableError(Exception):
 
 
 class SchemaShapes:
-    """Flattened parts of one schema.
+    """Flattened parts of the schema `root`.
 
     Merged parts are cached, so that a part is the same object each time and callers can cache by its id.
-
-    Args:
-        root: The complete schema, which references start from.
     """
 
     def __init__(self, root: Schema) -> None:
@@ -55,13 +52,9 @@ class SchemaShapes:
             self._parts.clear()
 
     def flat(self, schema: Json, choose: Choose, checks: list[Schema], depth: int = 0) -> Schema:
-        """Return `schema` without references and combinations.
+        """Return `schema` without references and combinations, with one branch of several by `choose`.
 
-        Args:
-            schema: A part of the root.
-            choose: Chooses one of several branches.
-            checks: List to which the schemas are appended that a value of the result must still be checked against.
-            depth: Number of references that were followed so far.
+        Schemas that a value of the result must still be checked against are appended to `checks`.
 
         Raises:
             UnsatisfiableError: The chosen parts contradict each other, or refer to each other endlessly.
@@ -115,11 +108,7 @@ class SchemaShapes:
         return self._cached("both", a, b, lambda: {"allOf": [a, b]})
 
     def merge(self, a: Schema, b: Schema) -> Schema:
-        """Merge two flat schemas into one.
-
-        Raises:
-            UnsatisfiableError: The schemas have no type or no enumerated value in common.
-        """
+        """Merge two flat schemas, or raise UnsatisfiableError if they have no type or no enumerated value in common."""
         if not a or not b or a is b:
             return a or b
         merged: Schema = self._cached("merge", a, b, lambda: self._merge(a, b))

@@ -26,8 +26,7 @@ _WORD = list(string.ascii_lowercase + string.digits + "_")
 class BufferedRandom:
     """Random choices for one sample, drawn from a numpy generator many numbers at a time.
 
-    A call of a numpy generator costs microseconds whatever its size. Numbers that are left over are discarded with this
-    object: make one for each sample, so that the generator's state alone determines the next sample.
+    Make one for each sample: left-over numbers are discarded, so that the generator's state alone determines the next sample.
     """
 
     __slots__ = ("_buffer", "_generator")
@@ -64,14 +63,10 @@ class BufferedRandom:
 def sample_string(
     rng: BufferedRandom, *, low: int = 0, high: int | None = None, form: str = "", pattern: str | None = None
 ) -> str | None:
-    """Return a random string, or None if no matching string was found.
+    """Return a random string of `low` to `high` characters (None: any number), or None if no matching string was found.
 
-    Args:
-        rng: Source of the random choices.
-        low: Least length in characters.
-        high: Greatest length in characters. None sets no limit.
-        form: JSON Schema's `format`. An unknown format, or one that the length does not allow, is ignored.
-        pattern: Regular expression that the string must contain a match of. None for any string.
+    `form` is JSON Schema's `format`; a format that is unknown, or that the length does not allow, is ignored. The string
+    contains a match of the regular expression `pattern`.
     """
     low = min(low, _LONGEST)
     if high is not None and high < low:
