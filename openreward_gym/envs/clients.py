@@ -24,8 +24,6 @@ from openreward_gym.types.rollout import now_iso
 
 T = TypeVar("T")
 
-HOST = "openreward_gym.serve.inprocess:in_process"
-"""Function that hosts environments in this process. It needs the SDK and a higher floor, so it is imported by name."""
 IN_PROCESS = "in-process"
 
 
@@ -44,8 +42,8 @@ def resolve_host(options: EnvOptions) -> EnvOptions:
     if client.base_url is not None or not isinstance(client.transport, str):
         name, value = ("base_url", client.base_url) if client.base_url is not None else ("transport", client.transport)
         raise ConfigurationError(f"{environment!r} is played in this process: leave out {name}={value!r}")
-    module, _, function = HOST.partition(":")
-    host = getattr(importlib.import_module(module), function)(environment)
+    # Imported by name: it needs the SDK and a higher floor.
+    host = importlib.import_module("openreward_gym.serve.inprocess").in_process(environment)
     return replace(options, environment=host.names[0], client=replace(client, base_url=host.base_url, transport=host))
 
 
@@ -152,12 +150,7 @@ class LoopBoundSession:
         return self._pid != loop.process_id() or (self.session is None and not self.client.is_open)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine for synchronous code and return its result.
-
-        Raises:
-            ConfigurationError: The caller runs on the session's own event loop, which would wait for itself; or the env was
-                used in the parent process.
-        """
+        """Run a coroutine for synchronous code. The session's own event loop is refused: it would wait for itself."""
         self._check_process(coroutine)
         try:
             running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()

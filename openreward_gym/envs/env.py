@@ -119,10 +119,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
     def from_options(cls, options: EnvOptions, client: SharedClient | None = None) -> Self:
         """Make an env from an options object.
 
-        Args:
-            options: The options.
-            client: Client to share with other envs of the same environment and event loop; None makes one for this env.
-                A shared client needs options from `resolve_host`.
+        `client` is shared with other envs of the same environment and event loop, and needs options from `resolve_host`. None
+        makes a client for this env.
         """
         env = cls.__new__(cls)
         env._begin(options, client)
@@ -191,11 +189,11 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         return None if self._bound.session is None else self._bound.session.session_id
 
     def annotate(self, **data: Json) -> None:
-        """Keep JSON values with the next step, for a recorder: data that the policy has and the env does not."""
+        """Keep JSON values of the policy with the next step, for a recorder."""
         self._notes.update(data)
 
     def truncate(self, stop_reason: str) -> None:
-        """End the running episode from outside, as a limit of a wrapper does: mark its last step, and close its session."""
+        """End the running episode from outside, for a wrapper: mark its last step as truncated, and close its session."""
         if self._bound.session is None or self._bound.loop is None or self._episode is None or not self._episode.steps:
             return
         step = self._episode.steps[-1]

@@ -193,14 +193,8 @@ async def take_step(
 ) -> tuple[Step, OpenRewardGymError | None]:
     """Play an action: its calls one after the other, until one of them ends the episode.
 
-    A message without content reaches no tool; the step has a reply, and the episode goes on.
-
-    Args:
-        session: The session to call tools of.
-        episode: The episode.
-        action: The assistant's message.
-        on_message: Effect of a plain message in an environment without a terminal tool.
-        timeout_s: Seconds that each call may take. None leaves the limit to the session.
+    A message without content reaches no tool; the step has a reply, and the episode goes on. `timeout_s` limits each call in
+    seconds; None leaves the limit to the session.
 
     Returns:
         The step, and the failure that ended it or None.

@@ -17,7 +17,7 @@ from gymnasium.wrappers.utils import create_zero_array
 from openreward_gym.envs.batches import Row
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.episode import FAILURES, Episode, stop_reason_of
-from openreward_gym.envs.tasks import TaskRequest, task_request
+from openreward_gym.envs.tasks import TaskRequest
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 from openreward_gym.protocol.session import Session
 from openreward_gym.types import AssistantMessage, StopReason
@@ -85,8 +85,7 @@ class SessionPrefetcher:
             await asyncio.gather(*self._discarding, return_exceptions=True)
 
     async def _next(self, seed: int | None) -> TaskRequest:
-        request = task_request(None, self.source.split, self.source.task_index)
-        return await self.source.choose_task(request, seed)
+        return await self.source.choose_task(TaskRequest(self.source.split, self.source.task_index), seed)
 
     async def _open(self, request: TaskRequest, seed: int | None) -> Opened:
         async with self._limit:

@@ -49,10 +49,9 @@ PER_ENV_OPTIONS = ("task_index", "task_spec")
 class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
     """`num_envs` sessions played at once in this process.
 
-    `reset` and `step` are Gymnasium's: they play all envs, in order. A step takes as long as its slowest call. If durations
-    vary much, use `send` and `recv`, which return the envs that are done. A failure at the server is a truncated row with
-    `info["error"]` and `info["stop_reason"]`, never an exception for the batch. Observations are tuples with one element per
-    env. All envs share one client.
+    `reset` and `step` play all envs, in order; a step takes as long as its slowest call. If durations vary much, use `send`
+    and `recv`, which return the envs that are done. A failure at the server is a truncated row with `info["error"]` and
+    `info["stop_reason"]`. Observations are tuples with one element per env. All envs share one client.
 
     Args:
         num_envs: Number of sessions to play at once.
@@ -243,7 +242,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
 
         Args:
             timeout: Seconds to wait for the server. None waits as long as each session's own limit.
-            terminate: Do not wait: close the sessions in the background.
+            terminate: Close the sessions in the background, without waiting.
         """
         if os.getpid() != self._pid:  # after a fork the sessions belong to the parent
             return
@@ -334,14 +333,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self._begin(ids, seeds_of(seed, self.num_envs), dict(options or {}))
 
     def step_subset(self, actions: Mapping[int, Any]) -> dict[int, tuple[Any, float, bool, bool, dict[str, Any]]]:
-        """Play actions in some envs and wait for their results.
-
-        Args:
-            actions: env id -> action.
-
-        Returns:
-            env id -> the tuple that `OpenRewardEnv.step` returns.
-        """
+        """Play actions (env id -> action), and return env id -> the tuple that `OpenRewardEnv.step` returns."""
         ids = tuple(actions)
         self.send(list(actions.values()), ids)
         return {
@@ -353,10 +345,10 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         """Cancel resets and steps in flight. Their rows arrive at once, truncated, with the stop reason "cancelled".
 
         Args:
-            env_ids: Indices of the envs. None means all. Envs with nothing in flight are not changed.
+            env_ids: Indices of the envs. None means all.
 
         Returns:
-            The envs that had something in flight.
+            The envs that had something in flight. The others are not changed.
         """
         ids = [i for i in self._checked(env_ids, busy=True) if i in self._in_flight.busy]
         self._in_flight.cancel(ids)

@@ -24,8 +24,8 @@ class ToolCallSpace(Space[Any]):
     """Calls of tools, as `{"name": str, "arguments": dict}`.
 
     `sample` returns this form. The other forms that `step` takes are elements, too: a `ToolCall`, the JSON text of a call, a
-    list or tuple of calls (made in that order), an `AssistantMessage`, and any text if the space has messages. `contains`
-    checks the form alone, because a task may have further tools; with `strict=True` it also calls `validate`.
+    list or tuple of calls, an `AssistantMessage`, and any text if the space has messages. `contains` checks the form alone,
+    because a task may have further tools; with `strict=True` it also calls `validate`.
 
     Args:
         tools: The tools that can be called.
@@ -114,7 +114,7 @@ class ToolCallSpace(Space[Any]):
         return all(name and isinstance(arguments, Mapping) for name, arguments in calls)
 
     def validate(self, call: Any) -> list[str]:
-        """Return one line per error in an action, worded for the model that wrote it. An empty list means that it is valid.
+        """Return one line per error in an action, worded for the model that wrote it, or an empty list for a valid action.
 
         The tool must be one of `tools`, and the arguments valid under its JSON Schema, formats included.
         """
