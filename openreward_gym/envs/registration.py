@@ -62,15 +62,12 @@ def spec(environment: str, **arguments: Any) -> EnvSpec:
 
 
 def register(environment: str, *, id: str | None = None, **arguments: Any) -> str:
-    """Register an environment for `gymnasium.make`. Registering it again replaces its arguments.
+    """Register an environment for `gymnasium.make`, and return its id. Registering it again replaces its arguments.
 
     Args:
         environment: "owner/name", or a name on one server.
         id: The id in Gymnasium. None takes the environment's name.
         **arguments: Arguments of `OpenRewardEnv`, as for `spec`.
-
-    Returns:
-        The id.
 
     Raises:
         ConfigurationError: As for `spec`; or the id belongs to an environment of another package.

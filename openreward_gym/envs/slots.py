@@ -170,25 +170,20 @@ class VectorSlot:
         self._prefetcher = prefetcher
         self._limit = limit
         self._same_step = same_step
-        self._unreported: Row | None = None
+        self.unreported_failure: Row | None = None  # of a reset, until a step returns it
         self._thread: ThreadPoolExecutor | None = None
-
-    @property
-    def has_unreported_failure(self) -> bool:
-        """True if the last reset failed and no step has returned the failure yet."""
-        return self._unreported is not None
 
     async def begin(self, seed: int | None, order_seed: int | None, options: dict[str, Any]) -> Row:
         """Begin an episode in a reset of the caller. `seed` is the env's, `order_seed` restarts the task order."""
         row = await self._reset(seed, order_seed, options)
         # `reset` cannot return that one env failed, so the env's first step does.
-        self._unreported = row if row.failed else None
+        self.unreported_failure = row if row.failed else None
         return row
 
     async def play(self, message: AssistantMessage | None) -> Row:
         """Play a message, or begin the next episode if none is running."""
-        if self._unreported is not None:
-            row, self._unreported = self._unreported, None
+        if self.unreported_failure is not None:
+            row, self.unreported_failure = self.unreported_failure, None
         elif self.ended:
             return await self._reset(None, None, {})
         else:
@@ -231,7 +226,7 @@ class VectorSlot:
             self._thread = None
 
     async def _reset(self, seed: int | None, order_seed: int | None, options: dict[str, Any]) -> Row:
-        self.was_reset, self.ended, self._unreported = True, True, None
+        self.was_reset, self.ended, self.unreported_failure = True, True, None
         self.resets += 1
         begun = time.perf_counter()
         try:

@@ -286,7 +286,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         jobs: dict[int, Job] = {}
         for i, action in zip(ids, actions, strict=True):
             slot = self._slots[i]
-            if not slot.was_reset or (slot.ended and not slot.has_unreported_failure and not ignored):
+            if not slot.was_reset or (slot.ended and slot.unreported_failure is None and not ignored):
                 raise ResetNeededError(f"env {i} has no episode: reset() it first, with options={{'reset_mask': ...}} it alone")
             # Under autoreset the action after an episode's end is ignored, whatever it is.
             message = None if slot.ended else as_message(action)

@@ -122,7 +122,7 @@ def trajectory(envs: Any, steps: int) -> list[tuple[Any, ...]]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two trajectories are equal; `final_obs` is an object array."""
+    """Return True if two trajectories are equal; `final_obs` is an object array."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
@@ -264,9 +264,9 @@ def _collect_garbage() -> None:
     import weakref
 
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
-        found = finalizer.peek()
-        # What the end of a process may do; those of other tests' servers are none of this one's business.
-        if found is not None and (found[1].__module__ or "").startswith("openreward_gym.envs"):
+        pending = finalizer.peek()
+        # As at the end of a process, but not the finalizers of other tests' servers.
+        if pending is not None and (pending[1].__module__ or "").startswith("openreward_gym.envs"):
             finalizer()
     gc.collect()
 

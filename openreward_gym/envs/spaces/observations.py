@@ -15,6 +15,7 @@ from gymnasium import Space, spaces
 
 from openreward_gym.envs.spaces.string_sampling import BufferedRandom, sample_string
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import integer
 from openreward_gym.types import Json
 
 _SAMPLED_LENGTH = 32
@@ -44,10 +45,7 @@ class UnicodeText(spaces.Text):
     """
 
     def __init__(self, max_length: int | None = None, *, seed: int | np.random.Generator | None = None) -> None:
-        if max_length is not None and (isinstance(max_length, bool) or not isinstance(max_length, (int, np.integer))):
-            raise ConfigurationError(f"max_length must be an integer of characters or None, not {max_length!r}")
-        if max_length is not None and max_length < 0:
-            raise ConfigurationError(f"max_length must not be negative, got {max_length}")
+        integer(0, optional=True)("max_length", max_length)
         super().__init__(
             sys.maxsize if max_length is None else int(max_length), min_length=0, charset=_SAMPLED_CHARACTERS, seed=seed
         )
