@@ -14,18 +14,13 @@ if TYPE_CHECKING:
     from openreward_gym.envs.spaces import BlocksSpace, MessagesSpace, ToolCallSpace, UnicodeText
     from openreward_gym.envs.vector import OpenRewardVectorEnv
 
-# Modules of the public names. They are imported at the first use, so that importing the package stays fast.
-_MODULES = {
-    "BlocksSpace": "spaces",
-    "CallResult": "episode",
-    "Episode": "episode",
-    "MessagesSpace": "spaces",
-    "OpenRewardEnv": "env",
-    "OpenRewardVectorEnv": "vector",
-    "SharedClient": "clients",
-    "Step": "episode",
-    "ToolCallSpace": "spaces",
-    "UnicodeText": "spaces",
+# Public names by module. They are imported at the first use, so that importing the package stays fast.
+_NAMES = {
+    "clients": ("SharedClient",),
+    "env": ("OpenRewardEnv",),
+    "episode": ("CallResult", "Episode", "Step"),
+    "spaces": ("BlocksSpace", "MessagesSpace", "ToolCallSpace", "UnicodeText"),
+    "vector": ("OpenRewardVectorEnv",),
 }
 
 __all__ = [
@@ -45,8 +40,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"openreward_gym.envs.{_MODULES[name]}"), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"openreward_gym.envs.{module}"), name)
     raise AttributeError(f"module 'openreward_gym.envs' has no attribute {name!r}")
 
 

@@ -1,11 +1,10 @@
-"""Rows of a vector environment: those in flight on the event loop, those that have arrived, and batches of them."""
+"""Rows of a vector environment, in flight and arrived, and batches of them."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,13 +20,7 @@ Batch = tuple[tuple[Any, ...], npt.NDArray[np.float64], npt.NDArray[np.bool_], n
 
 @dataclass(slots=True)
 class Row:
-    """One env's part of a batch.
-
-    Attributes:
-        env_id: Index of the env, from 0.
-        failed: True if the reset failed, so that there is no episode. `info["error"]` has the reason.
-        problem: Mistake of the caller, to be raised instead of returning the row. None for a normal row.
-    """
+    """One env's part of a batch. `failed` marks a failed reset, `problem` is a mistake of the caller to raise instead."""
 
     env_id: int
     observation: Any
@@ -37,43 +30,6 @@ class Row:
     info: Info
     failed: bool = False
     problem: Exception | None = None
-
-
-class Inbox:
-    """Queue of rows from the event loop's thread to the caller's, in the order of arrival."""
-
-    def __init__(self) -> None:
-        self._rows: list[Row] = []
-        self._arrival = threading.Condition()
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def put(self, row: Row) -> None:
-        with self._arrival:
-            self._rows.append(row)
-            self._arrival.notify_all()
-
-    def take(self, of: Collection[int], least: int, most: int, timeout_s: float | None) -> list[Row]:
-        """Wait for rows of some envs and take them.
-
-        Args:
-            of: The envs.
-            least: Number of rows to wait for.
-            most: Largest number of rows to take.
-            timeout_s: Seconds after which fewer rows are taken, or none. None waits without limit.
-        """
-        ends = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._arrival:
-            while sum(row.env_id in of for row in self._rows) < least:
-                left = None if ends is None else ends - time.monotonic()
-                if left is not None and left <= 0:
-                    break
-                self._arrival.wait(left)
-            taken = [row for row in self._rows if row.env_id in of][:most]
-            chosen = {id(row) for row in taken}
-            self._rows = [row for row in self._rows if id(row) not in chosen]
-            return taken
 
 
 def batch_of(rows: Sequence[Row]) -> Batch:
@@ -90,8 +46,8 @@ def batch_of(rows: Sequence[Row]) -> Batch:
 def merged_infos(infos: dict[int, Info], n: int) -> dict[str, Any]:
     """Merge infos by row into one dict of arrays of length `n`, as Gymnasium's vector environments do.
 
-    For each key there is `_key`, a bool array of the rows that have it. Numbers and bools become arrays of their type, dicts
-    are merged recursively, and other values become object arrays. Each key must always have the same type.
+    The bool array `_key` marks the rows that have a key. Numbers and bools become arrays of their type, dicts are merged
+    recursively, and other values become object arrays. Each key must always have the same type.
     """
     merged: dict[str, Any] = {}
     for key in dict.fromkeys(key for info in infos.values() for key in info):
@@ -112,29 +68,27 @@ def merged_infos(infos: dict[int, Info], n: int) -> dict[str, Any]:
 
 
 Job: TypeAlias = Callable[[], Coroutine[Any, Any, Row]]
-"""Makes the coroutine of a reset or a step: `VectorSlot.begin` or `VectorSlot.play` with their arguments."""
+"""Makes the coroutine of a reset or a step."""
 
 
 class InFlight:
     """Resets and steps whose rows were not taken yet, at most one per env.
 
-    Args:
-        row_of: For each env, the function that awaits a job and turns its failure into a row.
-
-    Attributes:
-        busy: The envs that have a reset or a step in flight, or a row that was not taken.
+    Rows pass from the event loop's thread to the caller's, in the order of arrival. `busy` has the envs of all of them.
+    `row_of` has a function for each env that awaits a job and turns its failure into a row.
     """
 
     def __init__(self, row_of: Sequence[Callable[[Coroutine[Any, Any, Row]], Coroutine[Any, Any, Row]]]) -> None:
         self.busy: set[int] = set()
         self._row_of = row_of
-        self._inbox = Inbox()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._rows: list[Row] = []
+        self._arrival = threading.Condition()
 
     @property
     def waiting(self) -> int:
         """Number of rows that have arrived and were not taken."""
-        return len(self._inbox)
+        return len(self._rows)
 
     def begin(self, jobs: Mapping[int, Job]) -> None:
         """Begin jobs (env id -> job) without waiting."""
@@ -151,31 +105,36 @@ class InFlight:
             row = await self._row_of[i](job())
         finally:
             self._tasks.pop(i, None)
-        self._inbox.put(row)
+        self._put([row])
+
+    def _put(self, rows: list[Row]) -> None:
+        with self._arrival:
+            self._rows.extend(rows)
+            self._arrival.notify_all()
 
     def take(self, of: Sequence[int], least: int, most: int | None = None, timeout_s: float | None = None) -> list[Row]:
-        """Wait for rows and take them, in the order of arrival.
-
-        Args:
-            of: The envs.
-            least: Number of rows to wait for.
-            most: Largest number of rows to take. None takes all that have arrived.
-            timeout_s: Seconds after which fewer rows are taken, or none. None waits without limit.
+        """Wait for `least` rows of some envs, or for `timeout_s` seconds, and take up to `most` of them (None: all).
 
         Raises:
             ConfigurationError: The caller made a mistake in one of the jobs. The other rows can still be taken.
         """
-        rows = self._inbox.take(frozenset(of), least, most or len(self._row_of), timeout_s)
-        problem = next((row.problem for row in rows if row.problem is not None), None)
-        others = [row for row in rows if row.problem is None]
-        if problem is not None:
+        rows = self._take(frozenset(of), least, most, timeout_s)
+        problems = {row.env_id: row.problem for row in rows if row.problem is not None}
+        if problems:
             # One mistake may have cost several rows. The others can still be received.
-            self.busy.difference_update(row.env_id for row in rows if row.problem is not None)
-            for row in others:
-                self._inbox.put(row)
-            raise problem
+            self.busy.difference_update(problems)
+            self._put([row for row in rows if row.problem is None])
+            raise next(iter(problems.values()))
         self.busy.difference_update(row.env_id for row in rows)
         return rows
+
+    def _take(self, of: frozenset[int], least: int, most: int | None, timeout_s: float | None) -> list[Row]:
+        with self._arrival:
+            self._arrival.wait_for(lambda: sum(row.env_id in of for row in self._rows) >= least, timeout_s)
+            taken = [row for row in self._rows if row.env_id in of][:most]
+            taken_ids = {id(row) for row in taken}
+            self._rows = [row for row in self._rows if id(row) not in taken_ids]
+            return taken
 
     def cancel(self, ids: Sequence[int]) -> None:
         """Cancel the jobs of some envs. Their rows arrive at once, with the stop reason "cancelled"."""
@@ -194,7 +153,7 @@ class InFlight:
         busy = [i for i in ids if i in self.busy]
         if busy:
             self.cancel(busy)
-            self._inbox.take(frozenset(busy), len(busy), len(busy), None)
+            self._take(frozenset(busy), len(busy), None, None)
             self.busy.difference_update(busy)
 
     async def stop(self) -> None:

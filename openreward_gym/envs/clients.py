@@ -1,4 +1,4 @@
-"""Clients and sessions of envs: who shares a client, on which event loop a session lives, and how an episode is opened."""
+"""Clients and sessions of envs: shared clients, sessions bound to an event loop, and the opening of an episode."""
 
 from __future__ import annotations
 
@@ -24,16 +24,13 @@ from openreward_gym.types.rollout import now_iso
 
 T = TypeVar("T")
 
-HOST = "openreward_gym.serve.inprocess:in_process"
-"""Function that hosts environments in this process. It needs the SDK and a higher floor, so it is imported by name."""
 IN_PROCESS = "in-process"
 
 
 def resolve_host(options: EnvOptions) -> EnvOptions:
     """Host an environment that is played in this process: a class, or a name with `transport="in-process"`.
 
-    Returns:
-        The options with the name, base URL and transport of the host. Those of a server's environment are returned as they are.
+    The result has the name, base URL and transport of the host. Options of a server's environment are returned unchanged.
 
     Raises:
         ConfigurationError: A server was given as well, or the environment cannot be hosted.
@@ -45,13 +42,13 @@ def resolve_host(options: EnvOptions) -> EnvOptions:
     if client.base_url is not None or not isinstance(client.transport, str):
         name, value = ("base_url", client.base_url) if client.base_url is not None else ("transport", client.transport)
         raise ConfigurationError(f"{environment!r} is played in this process: leave out {name}={value!r}")
-    module, _, function = HOST.partition(":")
-    host = getattr(importlib.import_module(module), function)(environment)
+    # Imported by name: it needs the SDK and a higher floor.
+    host = importlib.import_module("openreward_gym.serve.inprocess").in_process(environment)
     return replace(options, environment=host.names[0], client=replace(client, base_url=host.base_url, transport=host))
 
 
 class SharedClient:
-    """A client that several envs of one environment share, with what it asked the server once: tools and sizes of splits.
+    """A client that several envs of one environment share, with the tools and sizes of splits that it fetched once.
 
     The first use makes the client, and the release by its last user closes it. All users are on one event loop.
 
@@ -95,16 +92,7 @@ class SharedClient:
         return self._remote
 
     def _make_client(self) -> Client:
-        options = self._options
-        return Client(
-            options.base_url,
-            api_key_env=options.api_key_env,
-            transport=options.transport,
-            request_timeout_s=options.request_timeout_s,
-            idle_timeout_s=options.idle_timeout_s,
-            ping_interval_s=options.ping_interval_s,
-            retry_limits=options.retry_limits,
-        )
+        return Client(**self._options.to_keywords())
 
     async def release(self, user: object) -> None:
         """Give the client back. The last user's release closes it."""
@@ -125,7 +113,7 @@ class SharedClient:
 
         Raises:
             ConfigurationError: The split has no tasks.
-            SplitNotFoundError: There is no such split.
+            SplitNotFoundError: The environment does not have the split.
         """
         n = await self._ask_once(split, partial(self.acquire(user).num_tasks, split))
         if n <= 0:
@@ -147,15 +135,7 @@ class SharedClient:
 
 
 class LoopBoundSession:
-    """An env's session, and the event loop that its connections belong to.
-
-    Args:
-        client: The client that the env uses, alone or with others.
-
-    Attributes:
-        session: The running session. None if there is none.
-        loop: The event loop of the client and the session. None before the first use.
-    """
+    """An env's session, and the event loop that its connections belong to. Before the first use the loop is None."""
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
@@ -166,38 +146,28 @@ class LoopBoundSession:
 
     @property
     def is_empty(self) -> bool:
-        """True if there is nothing to close in this process."""
+        """True if nothing needs closing in this process."""
         return self._pid != loop.process_id() or (self.session is None and not self.client.is_open)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine for synchronous code and return its result.
-
-        Raises:
-            ConfigurationError: The caller runs on the session's own event loop, which would wait for itself; or the env was
-                used in the parent process.
-        """
+        """Run a coroutine for synchronous code. The session's own event loop is refused: it would wait for itself."""
+        self._check_process(coroutine)
         try:
             running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             running = None
-        problem = self._of_parent_process()
-        if problem is None and running is not None and running is self.loop:
-            problem = (
+        if running is not None and running is self.loop:
+            coroutine.close()
+            raise ConfigurationError(
                 "this env was reset with `await env.areset()` on the event loop that is running now: "
                 "use `await env.astep(...)` and `await env.aclose()` there"
             )
-        if problem is not None:
-            coroutine.close()
-            raise ConfigurationError(problem)
         return loop.run(coroutine)
 
     async def on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the session's event loop. If that loop has ended, its session and client are dropped."""
+        self._check_process(coroutine)
         running = asyncio.get_running_loop()
-        problem = self._of_parent_process()
-        if problem is not None:
-            coroutine.close()
-            raise ConfigurationError(problem)
         if self.loop is None:
             self.loop = running
         elif self.loop.is_closed() or not self.loop.is_running():
@@ -207,14 +177,16 @@ class LoopBoundSession:
             return await coroutine
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
 
-    def _of_parent_process(self) -> str | None:
-        """Return the message for an env whose session belongs to the parent process. A fork copies no thread."""
+    def _check_process(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        """Refuse a session that belongs to the parent process. A fork copies no thread."""
         if self._pid == loop.process_id():
-            return None
-        if self.session is None and not self.client.is_open:
-            self._pid, self.loop = loop.process_id(), None
-            return None
-        return "this env has a session of the parent process, which a forked child cannot use: make another env in the child"
+            return
+        if self.session is not None or self.client.is_open:
+            coroutine.close()
+            raise ConfigurationError(
+                "this env has a session of the parent process, which a forked child cannot use: make another env in the child"
+            )
+        self._pid, self.loop = loop.process_id(), None
 
     def remote(self) -> RemoteEnvironment:
         """Return the environment at the server."""
@@ -266,12 +238,6 @@ async def open_episode(remote: RemoteEnvironment, task: Task, options: EnvOption
     """Open a session on a task, by the task's index if it has one, otherwise by its spec.
 
     If opening fails or is cancelled, no session is left at the server.
-
-    Args:
-        remote: The environment at the server.
-        task: The task to play.
-        options: Options of the env.
-        seed: The seed of the reset. None if it had none.
 
     Raises:
         OpenRewardGymError: The session could not be opened; see `Session.open`.

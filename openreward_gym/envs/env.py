@@ -64,34 +64,12 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         environment: Name of the environment: "weather" on one server, "owner/name" on the platform. Or a class, a subclass of
             the SDK's `Environment`, to play in this process (a spec's JSON cannot hold a class). Required.
         base_url: URL of the server. None takes `OPENREWARD_URL`, or the hosted platform.
-        variant: Variant of the environment. None takes its default.
-        split: Split that tasks come from.
-        task_index: Index of the only task to play. None lets `task_order` and the seed choose.
-        task_order: "sequential" (seed s gives task s % n), "random" or "shuffle".
-        obs_mode: "text", "blocks" or "messages".
-        max_obs_chars: Length in characters above which a text observation loses its middle. None cuts nothing.
-        render_mode: None, "ansi", "human" or "rgb_array".
-        toolset: Name of a toolset of the server to add to the environment's own tools. None adds none.
-        secrets_env: Secrets of the environment: the secret's name -> the name of the environment variable that holds it.
-        secret_domains: Hosts that may receive a secret: the secret's name -> host names.
-        env_overrides: Environment variables to set in the environment's container.
-        max_steps: Number of steps after which the episode is truncated. None sets no limit.
-        reset_timeout_s: Seconds that a reset may take. Hosted environments are started in it.
-        step_timeout_s: Seconds that a call may take. None sets no limit.
-        episode_timeout_s: Seconds after the end of `reset` from which the episode is truncated. None sets no limit.
-        on_message: Effect of a plain message in an environment without a terminal tool: "terminate" or "truncate" the
-            episode, or "nudge" the model to call a tool.
-        on_failure: Effect of a failed connection or server in a step: "truncate" the episode (with its `stop_reason`), or
-            "raise" the error as well.
-        on_reset_failure: Effect of such a failure in a reset: "raise", "truncate" in the next step, or "auto", which truncates
-            if a vector environment of Gymnasium resets the env by itself, and raises otherwise.
-        api_key_env: Name of the environment variable that holds the API key.
         transport: Name of a transport ("fast", "httpx"), or an `httpx.AsyncClient` or ASGI application (a spec's JSON cannot
             hold one). "in-process" plays in this process what `openreward-gym serve` serves (built-in names, "module:Class").
-        request_timeout_s: Seconds until the response to an ordinary request must begin.
-        idle_timeout_s: Seconds without data after which a stream counts as dead.
-        ping_interval_s: Seconds between two pings of an open session.
-        retry_limits: Limits on retrying a request, also as a dict. None takes the defaults.
+
+    The other arguments are the options of `openreward_gym.options.EnvOptions` and of the objects in it, described there:
+    `ClientOptions` (`api_key_env`, timeouts of requests, ...), `SessionOptions` (`toolset`, secrets, ...) and `EpisodeLimits`
+    (`max_steps`, `on_message`, ...).
 
     Raises:
         ConfigurationError: An argument is unknown or has a wrong value.
@@ -176,10 +154,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
     def from_options(cls, options: EnvOptions, client: SharedClient | None = None) -> Self:
         """Make an env from an options object.
 
-        Args:
-            options: The options.
-            client: Client to share with other envs of the same environment and event loop; None makes one for this env.
-                A shared client needs options from `resolve_host`.
+        `client` is shared with other envs of the same environment and event loop, and needs options from `resolve_host`. None
+        makes a client for this env.
         """
         env = cls.__new__(cls)
         env._begin(options, client)
@@ -207,8 +183,6 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._observed_at = 0.0
         self._notes: dict[str, Json] = {}
         self._renderer = Renderer()
-
-    # Spaces and state ---------------------------------------------------------------------------------------------
 
     @property  # type: ignore[override]
     def action_space(self) -> ToolCallSpace:
@@ -246,22 +220,20 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     @property
     def session_id(self) -> str | None:
-        """The server's id of the running session. None if there is none."""
+        """The server's id of the running session. None if no session is open."""
         return None if self._bound.session is None else self._bound.session.session_id
 
     def annotate(self, **data: Json) -> None:
-        """Keep JSON values with the next step, for a recorder: data that the policy has and the env does not."""
+        """Keep JSON values of the policy with the next step, for a recorder."""
         self._notes.update(data)
 
     def truncate(self, stop_reason: str) -> None:
-        """End the running episode from outside, as a limit of a wrapper does: mark its last step, and close its session."""
+        """End the running episode from outside, for a wrapper: mark its last step as truncated, and close its session."""
         if self._bound.session is None or self._bound.loop is None or self._episode is None or not self._episode.steps:
             return
         step = self._episode.steps[-1]
         step.truncated, step.stop_reason = True, stop_reason
         self._bound.loop.call_soon_threadsafe(self._retire_session)
-
-    # Gymnasium's face ---------------------------------------------------------------------------------------------
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Open a session on a task and return the environment's prompt.
@@ -298,7 +270,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             `info["stop_reason"]`.
 
         Raises:
-            ResetNeededError: There was no reset, the episode has ended, or the env was closed.
+            ResetNeededError: The env was never reset, its episode has ended, or it was closed.
             ConfigurationError: `action` has none of these forms.
         """
         return self._bound.run(self.astep(action))
@@ -314,8 +286,6 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._closed = True
         if not self._bound.is_empty:
             self._bound.run(self.aclose())
-
-    # The async face -----------------------------------------------------------------------------------------------
 
     async def areset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """`reset` as a coroutine."""
@@ -348,8 +318,6 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         """Close the running session, and keep the client for the next reset."""
         if self._bound.session is not None:
             await self._bound.on_loop(self._bound.end_session())
-
-    # Implementation -----------------------------------------------------------------------------------------------
 
     async def _shared_tools(self) -> ToolSet:
         try:
@@ -455,7 +423,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         action: AssistantMessage | None = None,
         episode: Episode | None = None,
     ) -> StepResult:
-        """Return a truncated row with an error, with the keys of any other row. `episode` is None if there is none."""
+        """Return a truncated row with an error, with the keys of any other row. `episode` is None before one has begun."""
         episode = episode or Episode(self.environment, self.variant, None, Task(self.split), ToolSet(), ())
         error = str(error) or type(error).__name__
         step = Step(action or AssistantMessage(), truncated=True, stop_reason=stop_reason, error=error)
@@ -463,7 +431,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         return create_zero_array(cast(Any, self.observation_space)), 0.0, False, True, info
 
     def _failed_reset(self, error: OpenRewardGymError) -> tuple[Observation, Info]:
-        """Return what a reset returns that failed without raising. The next step is a truncated row."""
+        """Return the result of a failed reset that does not raise. The next step is a truncated row."""
         self._episode, self._reset_failure = None, error
         observation, _, _, _, info = self.failed_row(error, stop_reason_of(error))
         return observation, info
@@ -487,8 +455,6 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             await adopted[0].close()
         await self._bound.close()
 
-    # Copies have the options, but no session -----------------------------------------------------------------------
-
     def __getstate__(self) -> dict[str, Any]:
         return {"options": self._requested, "spec": self.spec, "np_random": self._np_random}
 
@@ -507,11 +473,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
 
 def _is_autoreset(frame: FrameType | None) -> bool:
-    """Return True if Gymnasium calls `reset` by itself in a step of a vector environment or of `Autoreset`.
-
-    `reset` has no argument that tells so, and a worker of `AsyncVectorEnv` that raises takes the whole batch down. So the first
-    caller that is not itself a `reset` of a wrapper is looked at, when a reset has failed.
-    """
+    """Return True if Gymnasium calls `reset` by itself in a step of a vector environment or of `Autoreset`."""
+    # `reset` has no argument for this, so look at the first caller that is not itself a `reset` of a wrapper.
     while frame is not None and frame.f_code.co_name == "reset":
         frame = frame.f_back
     if frame is None or not str(frame.f_globals.get("__name__", "")).startswith("gymnasium."):

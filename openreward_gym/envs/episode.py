@@ -1,7 +1,7 @@
-"""An episode: its data, written by the env and read by recorders and renderers, and the playing of one step.
+"""An episode's data, and the playing of one step.
 
 A model's mistake is an observation. A failure of the connection or the server truncates the episode, with its own stop reason
-and without a reward: never with a reward of 0 that looks like the environment's.
+and without a reward.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class Step:
     Attributes:
         action: The assistant's message, as the env took it.
         results: The results of its calls, in order.
-        reply: The env's answer to a message without calls that did not end the episode. Empty if there is none.
+        reply: The env's answer to a message without calls that did not end the episode, or an empty string.
         reward: The sum of the rewards of the calls, 0.0 if no call has a reward.
         has_reward: True if any call has a reward.
         terminated, truncated, stop_reason: The values that `step` returned.
-        error: Description of a failure of the connection or the server. Empty if there was none.
+        error: Description of a failure of the connection or the server, or an empty string.
         started_at, ended_at: Times in ISO 8601, UTC.
         environment_s: Seconds spent in the environment.
         policy_s: Seconds between the last observation and this action.
@@ -129,10 +129,10 @@ class Episode:
     Attributes:
         environment, variant: Names of the environment and its variant. A variant of None is the default one.
         base_url: URL of the server; None for the hosted platform.
-        task: The task. `task.spec` is None if the server does not tell it.
+        task: The task. `task.spec` is None if the server does not send it.
         tools: The tools of the session.
         prompt: The messages that the environment opened with.
-        seed: The seed passed to `reset`; None if there was none.
+        seed: The seed passed to `reset`, or None.
         session_id: The server's id of the session. Records do not contain it.
         started_at, ended_at: Times in ISO 8601, UTC. `ended_at` is empty while the episode runs.
         reset_s: Duration of the reset, in seconds.
@@ -193,17 +193,10 @@ async def take_step(
     on_message: OnMessage = "terminate",
     timeout_s: float | None = None,
 ) -> tuple[Step, OpenRewardGymError | None]:
-    """Play an action.
+    """Play an action: its calls one after the other, until one of them ends the episode.
 
-    Calls run one after the other, in order. After a call that ends the episode, the others are not executed. A message
-    without any content reaches no tool: the step's reply says so, and the episode goes on.
-
-    Args:
-        session: The session to call tools of.
-        episode: The episode.
-        action: The assistant's message.
-        on_message: Effect of a plain message in an environment without a terminal tool.
-        timeout_s: Seconds that each call may take. None leaves the limit to the session.
+    A message without content reaches no tool; the step has a reply, and the episode goes on. `timeout_s` limits each call in
+    seconds; None leaves the limit to the session.
 
     Returns:
         The step, and the failure that ended it or None.

@@ -1,8 +1,7 @@
 """Observations, infos and renderings of an episode.
 
-Each key of an `info` always has the same type, and none is None, an array or a dict: Gymnasium's vector environments take the
-dtype of a key from its first value and merge dicts recursively, so that a dict after a None, or a float after an integer, would
-raise or be truncated. Therefore `info["metadata"]` is JSON text, whatever the environment's metadata is. The value itself is
+Each key of an `info` always has the same type, never None, an array or a dict: Gymnasium's vector environments take the dtype
+of a key from its first value and merge dicts recursively. Therefore `info["metadata"]` is JSON text. The value itself is
 `env.unwrapped.last_step.results[i].output.metadata`.
 """
 
@@ -83,12 +82,9 @@ def step_text(step: Step) -> str:
 
 
 def truncated(text: str, max_chars: int | None) -> tuple[str, int]:
-    """Cut the middle of a text, and put a marker with the number of cut characters in its place.
+    """Return a text of at most `max_chars` characters, and the number of characters that were cut from its middle.
 
-    The result is never longer than `max_chars`. If the marker does not fit, the head alone is kept.
-
-    Returns:
-        The text, and the number of characters that were cut.
+    A marker stands in their place. If the marker does not fit, the head alone remains.
     """
     if max_chars is None or len(text) <= max_chars:
         return text, 0
@@ -201,7 +197,7 @@ class Renderer:
 
 
 def picture(messages: tuple[Message, ...]) -> NDArray[np.uint8]:
-    """Return the latest image, letterboxed, or a drawing of the end of the transcript if there is no image."""
+    """Return the latest image, letterboxed. Without an image, draw the end of the transcript."""
     latest = _latest_image(messages)
     return _letterbox(latest) if latest is not None else _draw(transcript(messages))
 

@@ -30,8 +30,7 @@ def spec(environment: str, **arguments: Any) -> EnvSpec:
 
     Args:
         environment: "owner/name", or a name on one server.
-        **arguments: Arguments of `OpenRewardEnv`, all plain JSON. The spec contains them, so they name secrets, and never
-            hold them.
+        **arguments: Arguments of `OpenRewardEnv`, all plain JSON. They name secrets, and never hold them.
 
     Raises:
         ConfigurationError: Gymnasium cannot use the name as an id, or an argument is unknown, wrong or not JSON.
@@ -42,7 +41,11 @@ def spec(environment: str, **arguments: Any) -> EnvSpec:
         ('owner/name', {'environment': 'owner/name', 'split': 'test'})
     """
     _check_name(environment)
-    _check_json(arguments)
+    for name, value in arguments.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ConfigurationError(f"{name}={value!r} is not plain JSON, so it cannot be in a spec") from None
     EnvOptions.from_keywords({"environment": environment, **arguments})
     try:
         return EnvSpec(
@@ -59,15 +62,12 @@ def spec(environment: str, **arguments: Any) -> EnvSpec:
 
 
 def register(environment: str, *, id: str | None = None, **arguments: Any) -> str:
-    """Register an environment for `gymnasium.make`. Registering it again replaces its arguments.
+    """Register an environment for `gymnasium.make`, and return its id. Registering it again replaces its arguments.
 
     Args:
         environment: "owner/name", or a name on one server.
         id: The id in Gymnasium. None takes the environment's name.
         **arguments: Arguments of `OpenRewardEnv`, as for `spec`.
-
-    Returns:
-        The id.
 
     Raises:
         ConfigurationError: As for `spec`; or the id belongs to an environment of another package.
@@ -103,11 +103,3 @@ def _check_name(environment: Any) -> None:
         )
     if not isinstance(environment, str) or not environment.strip():
         raise ConfigurationError(f"environment must be a name like 'weather' or 'owner/name', not {environment!r}")
-
-
-def _check_json(arguments: dict[str, Any]) -> None:
-    for name, value in arguments.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError):
-            raise ConfigurationError(f"{name}={value!r} is not plain JSON, so it cannot be in a spec") from None

@@ -1,4 +1,4 @@
-"""The envs of a vector environment on the event loop: slots that turn every outcome into a row, and prefetched sessions."""
+"""The envs of a vector environment on the event loop, and the sessions that are prefetched for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gymnasium.wrappers.utils import create_zero_array
 from openreward_gym.envs.batches import Row
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.episode import FAILURES, Episode, stop_reason_of
-from openreward_gym.envs.tasks import TaskRequest, task_request
+from openreward_gym.envs.tasks import TaskRequest
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 from openreward_gym.protocol.session import Session
 from openreward_gym.types import AssistantMessage, StopReason
@@ -35,24 +35,19 @@ class _Prefetched(NamedTuple):
 class SessionPrefetcher:
     """Opens sessions on the next tasks of an env's task order while others are played.
 
-    An environment with a machine of its own may take minutes to start a session whose episode takes seconds. All methods run
-    on one event loop.
+    A session may take minutes to start, and its episode seconds. All methods run on one event loop.
 
     Args:
         source: The env whose task order, server and options are used.
         depth: Number of sessions to hold ready. 0 opens each session when it is taken.
         limit: Context that is entered for each opening.
-
-    Attributes:
-        taken: Number of sessions taken.
-        taken_ready: Number of those that were open when they were taken.
     """
 
     def __init__(self, source: OpenRewardEnv, depth: int, limit: AbstractAsyncContextManager[object]) -> None:
         self.source = source
         self.depth = depth
         self.taken = 0
-        self.taken_ready = 0
+        self.taken_ready = 0  # the taken sessions that were open already
         self._limit = limit
         self._choosing = asyncio.Lock()
         self._prefetched: deque[_Prefetched] = deque()
@@ -67,12 +62,7 @@ class SessionPrefetcher:
     async def take(self, seed: int | None, make_room: Callable[[], Awaitable[object]]) -> Opened:
         """Return a session on the next task, prefetched if possible. Callers get tasks in the order of their calls.
 
-        Args:
-            seed: Seed that restarts the task order. None continues it.
-            make_room: Awaited after the task is chosen and before a session is opened.
-
-        Raises:
-            OpenRewardGymError: The session could not be opened.
+        `seed` restarts the task order (None continues it), and `make_room` is awaited before a session is opened.
         """
         self.taken += 1
         async with self._choosing:
@@ -95,8 +85,7 @@ class SessionPrefetcher:
             await asyncio.gather(*self._discarding, return_exceptions=True)
 
     async def _next(self, seed: int | None) -> TaskRequest:
-        request = task_request(None, self.source.split, self.source.task_index)
-        return await self.source.choose_task(request, seed)
+        return await self.source.choose_task(TaskRequest(self.source.split, self.source.task_index), seed)
 
     async def _open(self, request: TaskRequest, seed: int | None) -> Opened:
         async with self._limit:
@@ -152,16 +141,10 @@ class VectorSlot:
 
     Args:
         env_id: Index of the env in the vector environment.
-        env: An `OpenRewardEnv`, wrapped or not. An env without `areset` and `astep` is played in a thread of its own.
+        env: An `OpenRewardEnv`, wrapped or not. An env without `areset` and `astep` is played in its own thread.
         prefetcher: Source of sessions on the next tasks.
         limit: Context that is entered for each request.
         same_step: Begin the next episode in the step that ends one.
-
-    Attributes:
-        was_reset: True after the first reset, also a failed one.
-        ended: True if no episode is running.
-        observation: The last observation.
-        reset_failure: The error of the last failed reset.
     """
 
     def __init__(
@@ -177,7 +160,7 @@ class VectorSlot:
             raise ConfigurationError(f"wrap(env) must return the env with something around it, not {env!r}")
         self.env = env
         self.base = env.unwrapped
-        self.was_reset = False
+        self.was_reset = False  # True after the first reset, also a failed one
         self.ended = True
         self.observation: Any = create_zero_array(self.base.observation_space)
         self.reset_failure: OpenRewardGymError | None = None
@@ -187,34 +170,20 @@ class VectorSlot:
         self._prefetcher = prefetcher
         self._limit = limit
         self._same_step = same_step
-        self._unreported: Row | None = None
+        self.unreported_failure: Row | None = None  # of a reset, until a step returns it
         self._thread: ThreadPoolExecutor | None = None
 
-    @property
-    def has_unreported_failure(self) -> bool:
-        """True if the last reset failed and no step has returned that failure yet."""
-        return self._unreported is not None
-
     async def begin(self, seed: int | None, order_seed: int | None, options: dict[str, Any]) -> Row:
-        """Begin an episode in a reset of the caller.
-
-        Args:
-            seed: Seed of the env. None keeps its generator.
-            order_seed: Seed that restarts the task order. None continues it.
-            options: Options of `OpenRewardEnv.reset`. Empty options take the next task.
-
-        Raises:
-            ConfigurationError: An option is wrong.
-        """
+        """Begin an episode in a reset of the caller. `seed` is the env's, `order_seed` restarts the task order."""
         row = await self._reset(seed, order_seed, options)
         # `reset` cannot return that one env failed, so the env's first step does.
-        self._unreported = row if row.failed else None
+        self.unreported_failure = row if row.failed else None
         return row
 
     async def play(self, message: AssistantMessage | None) -> Row:
         """Play a message, or begin the next episode if none is running."""
-        if self._unreported is not None:
-            row, self._unreported = self._unreported, None
+        if self.unreported_failure is not None:
+            row, self.unreported_failure = self.unreported_failure, None
         elif self.ended:
             return await self._reset(None, None, {})
         else:
@@ -233,7 +202,9 @@ class VectorSlot:
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-            row = await self._cancelled()
+            await self.close()
+            self.episodes += not self.ended
+            row = self._failed("cancelled by the caller", "cancelled")
         except ConfigurationError as error:
             self.ended = True
             row = self._failed(error, "policy_failed")
@@ -255,17 +226,18 @@ class VectorSlot:
             self._thread = None
 
     async def _reset(self, seed: int | None, order_seed: int | None, options: dict[str, Any]) -> Row:
-        self.was_reset, self.ended, self._unreported = True, True, None
+        self.was_reset, self.ended, self.unreported_failure = True, True, None
         self.resets += 1
         begun = time.perf_counter()
         try:
             if options:
-                await self._make_room()
+                await self.base.end_session()
                 async with self._limit:
                     observation, info = await self._call("areset", self.env.reset, seed=seed, options=options)
             else:
-                self.base.adopt(*await self._prefetcher.take(order_seed, self._make_room))
-                # A task order of its own uses the env's generator, which must not be seeded a second time.
+                # The server may have no capacity for the next session beside that of an unfinished episode.
+                self.base.adopt(*await self._prefetcher.take(order_seed, self.base.end_session))
+                # A task order that is not shared uses the env's generator, which must not be seeded a second time.
                 has_own_order = self._prefetcher.source is self.base
                 observation, info = await self._call("areset", self.env.reset, seed=None if has_own_order else seed)
         except FAILURES as error:
@@ -275,10 +247,6 @@ class VectorSlot:
             self.reset_s += time.perf_counter() - begun
         self.ended = False
         return Row(self._env_id, observation, 0.0, False, False, info)
-
-    async def _make_room(self) -> None:
-        """Close the session of an unfinished episode: the server may have no capacity for it and the next one."""
-        await self.base.end_session()
 
     async def _step(self, message: AssistantMessage | None) -> Row:
         self.steps += 1
@@ -303,11 +271,6 @@ class VectorSlot:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, f"openreward-gym-env-{self._env_id}")
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: sync(*args, **kwargs))
-
-    async def _cancelled(self) -> Row:
-        await self.close()
-        self.episodes += not self.ended
-        return self._failed("cancelled by the caller", "cancelled")
 
     def _failed(self, error: Exception | str, stop_reason: StopReason, *, has_episode: bool = True) -> Row:
         """Return a row with an error, with the keys of any other row."""

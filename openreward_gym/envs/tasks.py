@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import TaskOrder, unknown_option
+from openreward_gym.options import TaskOrder, integer, unknown_option
 from openreward_gym.types import Json
 
 RESET_OPTIONS = ("split", "task_index", "task_spec")
@@ -25,7 +25,7 @@ class TaskRequest:
 
 
 def task_request(options: Mapping[str, Any] | None, split: str, index: int | None) -> TaskRequest:
-    """Read the options of `reset`. `split` and `index` are the env's own, for options that are missing.
+    """Read the options of `reset`. `split` and `index` replace missing options.
 
     Raises:
         ConfigurationError: An option is unknown or has the wrong type, or both an index and a spec are passed.
@@ -44,10 +44,7 @@ def task_request(options: Mapping[str, Any] | None, split: str, index: int | Non
         if not isinstance(spec, Mapping):
             raise ConfigurationError(f"options['task_spec'] must be a dict, not {spec!r}")
         return TaskRequest(wanted_split, None, spec)
-    wanted = options.get("task_index", index)
-    if wanted is not None and (isinstance(wanted, bool) or not isinstance(wanted, int | np.integer)):
-        raise ConfigurationError(f"options['task_index'] must be an integer, not {wanted!r}")
-    return TaskRequest(wanted_split, None if wanted is None else int(wanted))
+    return TaskRequest(wanted_split, integer(optional=True)("options['task_index']", options.get("task_index", index)))
 
 
 class TaskChooser:

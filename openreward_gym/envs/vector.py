@@ -53,10 +53,9 @@ PER_ENV_OPTIONS = ("task_index", "task_spec")
 class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
     """`num_envs` sessions played at once in this process.
 
-    `reset` and `step` are Gymnasium's: they play all envs, in order. A step takes as long as its slowest call. If durations
-    vary much, use `send` and `recv`, which return the envs that are done. A failure at the server is a truncated row with
-    `info["error"]` and `info["stop_reason"]`, never an exception for the batch. Observations are tuples with one element per
-    env. All envs share one client.
+    `reset` and `step` play all envs, in order; a step takes as long as its slowest call. If durations vary much, use `send`
+    and `recv`, which return the envs that are done. A failure at the server is a truncated row with `info["error"]` and
+    `info["stop_reason"]`. Observations are tuples with one element per env. All envs share one client.
 
     Args:
         num_envs: Number of sessions to play at once.
@@ -66,7 +65,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             it waits for `reset(options={"reset_mask": ...})`, so that only requested sessions are opened.
         prefetch: Number of sessions on the next tasks to open ahead, in all. The server holds them. 0 opens none.
         share_tasks: True lets the envs take the next tasks of one order, so that each task is played once. False gives each
-            env an order of its own from its own seed, as Gymnasium's vector environments do.
+            env its own order from its own seed, as Gymnasium's vector environments do.
         max_inflight: Largest number of resets, steps and prefetched openings at once. None sets no limit.
         max_episode_steps: Gymnasium's name for `max_steps`; the smaller one applies. None sets no further limit.
         wrap: Function that wraps each env, e.g. `lambda env: RecordRollouts(env, store)`. None wraps nothing.
@@ -163,42 +162,27 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             )
         )
         self.autoreset_mode = autoreset_mode_of(autoreset_mode)
-        self._make_slots(prefetch, share_tasks, max_inflight, wrap)
-        self.closed = False
-
-    def _make_slots(
-        self,
-        prefetch: int,
-        share_tasks: bool,
-        max_inflight: int | None,
-        wrap: Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]] | None,
-    ) -> None:
         self.metadata = {**OpenRewardEnv.metadata, "autoreset_mode": self.autoreset_mode}
-        self._client = SharedClient(self.options)
-        bases = [OpenRewardEnv.from_options(self.options, self._client) for _ in range(self.num_envs)]
-        self.render_mode = self.options.render_mode
+        self.render_mode = render_mode
+        client = SharedClient(self.options)
+        bases = [OpenRewardEnv.from_options(self.options, client) for _ in range(self.num_envs)]
         self.single_observation_space = bases[0].observation_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._action_space: gymnasium.Space[Any] | None = None
-        limit: AbstractAsyncContextManager[Any] = nullcontext() if max_inflight is None else asyncio.Semaphore(max_inflight)
-        if share_tasks:
-            source = OpenRewardEnv.from_options(self.options, self._client)
-            self._prefetchers = [SessionPrefetcher(source, prefetch, limit)]
-        else:
-            share, remainder = divmod(prefetch, self.num_envs)
-            self._prefetchers = [SessionPrefetcher(base, share + (i < remainder), limit) for i, base in enumerate(bases)]
-        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
-        self._slots = [
-            VectorSlot(
-                i, base if wrap is None else wrap(base), self._prefetchers[0 if share_tasks else i], limit, same_step=same_step
-            )
-            for i, base in enumerate(bases)
-        ]
         self._shares_tasks = share_tasks
+        limit: AbstractAsyncContextManager[Any] = nullcontext() if max_inflight is None else asyncio.Semaphore(max_inflight)
+        sources = [OpenRewardEnv.from_options(self.options, client)] if share_tasks else bases
+        depth, remainder = divmod(prefetch, len(sources))
+        self._prefetchers = [SessionPrefetcher(source, depth + (i < remainder), limit) for i, source in enumerate(sources)]
+        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
+        self._slots = []
+        for i, base in enumerate(bases):
+            env = base if wrap is None else wrap(base)
+            prefetcher = self._prefetchers[0 if share_tasks else i]
+            self._slots.append(VectorSlot(i, env, prefetcher, limit, same_step=same_step))
         self._in_flight = InFlight([slot.row_of for slot in self._slots])
         self._pid = os.getpid()
-
-    # Spaces and state ---------------------------------------------------------------------------------------------
+        self.closed = False
 
     @property
     def single_action_space(self) -> ToolCallSpace:  # type: ignore[override]
@@ -238,8 +222,6 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             "reset_s": sum(slot.reset_s for slot in slots) / resets if resets else 0.0,
             "step_s": sum(slot.step_s for slot in slots) / steps if steps else 0.0,
         }
-
-    # Gymnasium's face ---------------------------------------------------------------------------------------------
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
@@ -295,7 +277,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
 
         Args:
             timeout: Seconds to wait for the server. None waits as long as each session's own limit.
-            terminate: Do not wait: close the sessions in the background.
+            terminate: Close the sessions in the background, without waiting.
         """
         if os.getpid() != self._pid:  # after a fork the sessions belong to the parent
             return
@@ -319,8 +301,6 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         if not getattr(self, "closed", True):
             self.close(terminate=True)
 
-    # Partial batches ------------------------------------------------------------------------------------------------
-
     def send(self, actions: Sequence[Any], env_ids: Sequence[int] | npt.NDArray[Any] | None = None) -> None:
         """Begin one action in each of some envs, without waiting. `recv` returns the results.
 
@@ -333,13 +313,15 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             ResetNeededError: As for `step`.
         """
         ids = self._checked(env_ids)
-        if isinstance(actions, str | Mapping) or len(actions) != len(ids):
-            raise ConfigurationError(f"send() needs one action per env, {len(ids)} in all, not {count_of(actions)}")
+        is_single = isinstance(actions, str | Mapping)  # easily mistaken for a list of actions
+        if is_single or len(actions) != len(ids):
+            count = f"one ({type(actions).__name__})" if is_single else len(actions)
+            raise ConfigurationError(f"send() needs one action per env, {len(ids)} in all, not {count}")
         ignored = self.autoreset_mode is not AutoresetMode.DISABLED
         jobs: dict[int, Job] = {}
         for i, action in zip(ids, actions, strict=True):
             slot = self._slots[i]
-            if not slot.was_reset or (slot.ended and not slot.has_unreported_failure and not ignored):
+            if not slot.was_reset or (slot.ended and slot.unreported_failure is None and not ignored):
                 raise ResetNeededError(f"env {i} has no episode: reset() it first, with options={{'reset_mask': ...}} it alone")
             # Under autoreset the action after an episode's end is ignored, whatever it is.
             message = None if slot.ended else as_message(action)
@@ -386,14 +368,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self._begin(ids, seeds_of(seed, self.num_envs), dict(options or {}))
 
     def step_subset(self, actions: Mapping[int, Any]) -> dict[int, tuple[Any, float, bool, bool, dict[str, Any]]]:
-        """Play actions in some envs and wait for their results.
-
-        Args:
-            actions: env id -> action.
-
-        Returns:
-            env id -> the tuple that `OpenRewardEnv.step` returns.
-        """
+        """Play actions (env id -> action), and return env id -> the tuple that `OpenRewardEnv.step` returns."""
         ids = tuple(actions)
         self.send(list(actions.values()), ids)
         return {
@@ -402,19 +377,17 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         }
 
     def cancel(self, env_ids: Sequence[int] | npt.NDArray[Any] | None = None) -> tuple[int, ...]:
-        """Cancel what is in flight in some envs. Their rows arrive at once, truncated, with the stop reason "cancelled".
+        """Cancel resets and steps in flight. Their rows arrive at once, truncated, with the stop reason "cancelled".
 
         Args:
-            env_ids: Indices of the envs. None means all. Envs with nothing in flight are not changed.
+            env_ids: Indices of the envs. None means all.
 
         Returns:
-            The envs that had something in flight.
+            The envs that had something in flight. The others are not changed.
         """
         ids = [i for i in self._checked(env_ids, busy=True) if i in self._in_flight.busy]
         self._in_flight.cancel(ids)
         return tuple(ids)
-
-    # Attributes of the envs ---------------------------------------------------------------------------------------------
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return the attribute `name` of each env, or the result of calling it if it is a method."""
@@ -433,8 +406,6 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         for slot, value in zip(self._slots, each, strict=True):
             slot.env.set_wrapper_attr(name, value)
 
-    # Implementation --------------------------------------------------------------------------------------------------
-
     def _begin(self, ids: Sequence[int], seeds: list[int | None], options: dict[str, Any]) -> None:
         jobs: dict[int, Job] = {}
         for position, i in enumerate(ids):
@@ -445,7 +416,9 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
 
     def _checked(self, env_ids: Sequence[int] | npt.NDArray[Any] | None, *, busy: bool = False) -> list[int]:
         """Return `env_ids` as a list of distinct valid ids. Busy envs are refused unless `busy` is True."""
-        ids = ids_of(env_ids, self.num_envs)
+        ids = list(range(self.num_envs)) if env_ids is None else [int(i) for i in env_ids]
+        if len(set(ids)) != len(ids) or not all(0 <= i < self.num_envs for i in ids):
+            raise ConfigurationError(f"env_ids must be distinct integers from 0 to {self.num_envs - 1}, not {ids}")
         if not busy and not self._in_flight.busy.isdisjoint(ids):
             late = sorted(self._in_flight.busy.intersection(ids))
             raise ConfigurationError(f"envs {late} are still busy: recv() their rows, or cancel() them, first")
@@ -489,16 +462,8 @@ def seeds_of(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int
     return [None if one is None else int(one) for one in seed]
 
 
-def ids_of(env_ids: Sequence[int] | npt.NDArray[Any] | None, num_envs: int) -> list[int]:
-    """Return distinct env ids as a list. None means all."""
-    ids = list(range(num_envs)) if env_ids is None else [int(i) for i in env_ids]
-    if len(set(ids)) != len(ids) or not all(0 <= i < num_envs for i in ids):
-        raise ConfigurationError(f"env_ids must be distinct integers from 0 to {num_envs - 1}, not {ids}")
-    return ids
-
-
 def options_of(options: Mapping[str, Any], env_id: int, num_envs: int) -> dict[str, Any]:
-    """Return the options of one env's reset. From a list of `PER_ENV_OPTIONS` it takes the env's element, unless that is None."""
+    """Return the options of one env's reset, with the env's own element of each list. An element of None is left out."""
     own = dict(options)
     for name in PER_ENV_OPTIONS:
         if isinstance(own.get(name), list | tuple | np.ndarray):
@@ -508,8 +473,3 @@ def options_of(options: Mapping[str, Any], env_id: int, num_envs: int) -> dict[s
         if name in own and own[name] is None:
             del own[name]
     return own
-
-
-def count_of(actions: Any) -> str:
-    """Describe the number of actions for an error message. A single action is easily mistaken for a list."""
-    return f"one ({type(actions).__name__})" if isinstance(actions, str | Mapping) else str(len(actions))

@@ -45,8 +45,6 @@ class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConst
     def unwrapped(self) -> OpenRewardEnv:
         return cast(OpenRewardEnv, super().unwrapped)
 
-    # Hooks --------------------------------------------------------------------------------------------------------
-
     def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
         """Return the result of `reset`, from the result of the inner env."""
         return observation, info
@@ -61,8 +59,6 @@ class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConst
 
     def on_close(self) -> None:
         """Release resources. It is called before each close of the inner env."""
-
-    # Gymnasium's face and the async face ----------------------------------------------------------------------------
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         return self.on_reset(*self.env.reset(seed=seed, options=options))

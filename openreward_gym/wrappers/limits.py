@@ -144,11 +144,11 @@ class LimitTokens(_Limit):
         return self.tokens >= self.max_tokens
 
     def _written(self, message: AssistantMessage) -> int:
-        usage = message.sampled.usage if message.sampled is not None else None
-        if usage is not None and usage.output_tokens is not None:
-            return usage.output_tokens
-        if message.sampled is not None and message.sampled.token_ids is not None:
-            return len(message.sampled.token_ids)
+        sampled = message.sampled
+        if sampled is not None and sampled.usage is not None and sampled.usage.output_tokens is not None:
+            return sampled.usage.output_tokens
+        if sampled is not None and sampled.token_ids is not None:
+            return len(sampled.token_ids)
         return self._count(blocks_text(message.blocks))
 
     def _context(self, message: AssistantMessage) -> int:

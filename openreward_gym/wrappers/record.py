@@ -1,4 +1,4 @@
-"""Recording of every episode that an env plays, as a line of a store."""
+"""Recording of every episode that an env plays."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RecordRollouts(Wrapper):
     ) -> None:
         self.store = store if isinstance(store, RolloutStore) else RolloutStore(store)
         super().__init__(env, store=self.store.path, model=model, sampling=sampling, metadata=metadata)
-        self._owned = self.store is not store
+        self._owns_store = self.store is not store
         self._common = {"model": model, "sampling": sampling, "metadata": metadata}
         self._fields: dict[str, Any] = {}
         self._episode: Episode | None = None
@@ -88,30 +88,25 @@ class RecordRollouts(Wrapper):
         _, reward, terminated, truncated, info = result
         self._seen_return += float(reward)
         if terminated or truncated:
-            self._write(terminated, truncated, str(info.get("stop_reason", "")))
+            self._write(terminated=terminated, truncated=truncated, stop_reason=str(info.get("stop_reason", "")))
         return result
 
     def on_close(self) -> None:
         self._write_unfinished()
-        if self._owned:
+        if self._owns_store:
             self.store.close()
 
     def _write_unfinished(self) -> None:
-        """Write an unfinished episode."""
-        episode = self._episode
-        if episode is None or not episode.steps or os.getpid() != self._pid:
-            self._episode = None
-            return
-        last = episode.steps[-1]
-        self._write(last.terminated, last.truncated, str(last.stop_reason))
+        if self._episode is not None and self._episode.steps and os.getpid() == self._pid:
+            self._write()
+        self._episode = None
 
-    def _write(self, terminated: bool, truncated: bool, stop_reason: str) -> None:
+    def _write(self, **end: Any) -> None:
         episode, self._episode = self._episode, None
         if episode is None:
             return
         common = {name: None if value is None else dict(value) for name, value in self._common.items()}
-        fields = {**common, **self._fields_at_reset}
-        rollout = rollout_of(episode, terminated=terminated, truncated=truncated, stop_reason=stop_reason, **fields)
+        rollout = rollout_of(episode, **end, **{**common, **self._fields_at_reset})
         if rollout.reward is not None and rollout.reward != self._seen_return:
             # A wrapper between this one and the env changed rewards. The record keeps the env's, and has both returns.
             rollout.metrics = {**(rollout.metrics or {}), "wrapped_return": self._seen_return}
@@ -135,10 +130,8 @@ def rollout_of(
 ) -> Rollout:
     """Return the record of an episode in its present state.
 
-    Args:
-        episode: The episode.
-        terminated, truncated, stop_reason: The end of the episode for the caller. None takes that of the last step.
-        **fields: Further fields of `Rollout`.
+    `terminated`, `truncated` and `stop_reason` are the end of the episode for the caller; None takes that of the last step.
+    `fields` are further fields of `Rollout`.
     """
     last = episode.steps[-1] if episode.steps else Step(AssistantMessage())
     terminated = last.terminated if terminated is None else terminated
@@ -146,21 +139,17 @@ def rollout_of(
     reason = last.stop_reason if stop_reason is None else stop_reason
     messages = list(episode.messages)
     reward, final_reward = total_reward(messages)
-    task = episode.task
+    task, split = episode.task, episode.task.split or None
     spec = None if task.spec is None else dict(task.spec)
     return Rollout(
         **{
             "environment": RolloutEnvironment(
                 name=episode.environment,
                 variant=episode.variant,
-                split=task.split or None,
+                split=split,
                 origin=server_origin(episode.base_url),
             ),
-            "task": replace(
-                task,
-                spec=spec,
-                id=task_id(episode.environment, task.split or None, spec, task.index, episode.variant),
-            ),
+            "task": replace(task, spec=spec, id=task_id(episode.environment, split, spec, task.index, episode.variant)),
             "tools": list(episode.tools) or None,
             "terminal_tool": episode.tools.terminal,
             "messages": messages,

@@ -11,7 +11,7 @@ def load_tokenizer(tokenizer: Any) -> Any:
     """Return a `transformers` tokenizer from its name or path. A tokenizer object is returned as it is.
 
     Raises:
-        ConfigurationError: There is no tokenizer of that name, or the object is not a tokenizer.
+        ConfigurationError: The tokenizer cannot be loaded, or the object is not a tokenizer.
     """
     if not isinstance(tokenizer, str):
         if not callable(getattr(tokenizer, "encode", None)):
@@ -26,7 +26,7 @@ def load_tokenizer(tokenizer: Any) -> Any:
 
 
 def name_of(tokenizer: Any) -> str | None:
-    """Return the name or path of a tokenizer, which a spec can hold. None if it has none."""
+    """Return the name or path of a tokenizer, which a spec can hold, or None if it has neither."""
     return tokenizer if tokenizer is None or isinstance(tokenizer, str) else str(getattr(tokenizer, "name_or_path", "")) or None
 
 

@@ -1,4 +1,4 @@
-"""Truncation of long observations, with a marker for what was cut."""
+"""Truncation of long observations."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class TruncateObservation(Wrapper):
             raise ConfigurationError("TruncateObservation takes either max_chars, or max_tokens and a tokenizer")
         if (max_tokens is None) != (tokenizer is None):
             raise ConfigurationError("max_tokens and tokenizer go together: pass both")
-        for name, value in (("max_chars", max_chars), ("max_tokens", max_tokens)):
-            integer(1, optional=True)(name, value)
+        integer(1, optional=True)("max_chars", max_chars)
+        integer(1, optional=True)("max_tokens", max_tokens)
         if keep not in KEEP:
             raise ConfigurationError(f"keep must be one of {', '.join(KEEP)}, not {keep!r}")
         super().__init__(env, max_chars=max_chars, max_tokens=max_tokens, tokenizer=name_of(tokenizer), keep=keep)
@@ -88,7 +88,7 @@ class TruncateObservation(Wrapper):
         cut = len(text) - head - tail
         marker = _marker(f"{cut} characters")
         if len(marker) > self.max_chars:
-            # There is no room for the marker. `info["obs_truncated_chars"]` has the number.
+            # The marker does not fit, but `info["obs_truncated_chars"]` has the number.
             return (text[-self.max_chars :] if self.keep == "tail" else text[: self.max_chars]), len(text) - self.max_chars
         return text[:head] + marker + text[len(text) - tail :], cut
 
@@ -110,7 +110,6 @@ class TruncateObservation(Wrapper):
             if count_tokens(self._tokenizer, cut) <= most:
                 return cut, len(text) - len(start) - len(end)
             if room == 0:
-                # There is no room for the marker. `info["obs_truncated_chars"]` has the number.
                 fits = "".join(self._ends(text, 0, most) if self.keep == "tail" else self._ends(text, most, 0))
                 return fits, len(text) - len(fits)
             room = max(room - 1 - room // 20, 0)  # head, marker and tail can have more tokens together than apart
@@ -129,16 +128,13 @@ class TruncateObservation(Wrapper):
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         return self._tokenizer.decode(ids[:head]), self._tokenizer.decode(ids[len(ids) - tail :])
 
-    def _cut(self, observation: Observation) -> tuple[Observation, int]:
-        if isinstance(observation, str):
-            return self.cut_text(observation)
-        cut = 0
-        elements = []
-        for element in observation:
-            element, of_element = self._cut_element(element)
-            elements.append(element)
-            cut += of_element
-        return tuple(elements), cut
+    def _cut(self, content: Any) -> tuple[Any, int]:
+        """Cut a text, or the elements of a list or tuple."""
+        if isinstance(content, str):
+            return self.cut_text(content)
+        parts = [self._cut_element(element) for element in content]
+        elements = [element for element, _ in parts]
+        return elements if isinstance(content, list) else tuple(elements), sum(cut for _, cut in parts)
 
     def _cut_element(self, element: Any) -> tuple[Any, int]:
         """Cut a block, or a message with text or blocks. It is copied if it changes."""
@@ -146,13 +142,9 @@ class TruncateObservation(Wrapper):
             return element, 0
         key = "text" if isinstance(element.get("text"), str) else "content"
         value = element.get(key)
-        if isinstance(value, str):
-            value, cut = self.cut_text(value)
-        elif isinstance(value, list | tuple):
-            parts = [self._cut_element(part) for part in value]
-            value, cut = type(value)(part for part, _ in parts), sum(cut for _, cut in parts)
-        else:
+        if not isinstance(value, str | list | tuple):
             return element, 0
+        value, cut = self._cut(value)
         return ({**element, key: value}, cut) if cut else (element, 0)
 
 

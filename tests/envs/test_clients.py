@@ -1,4 +1,4 @@
-"""What envs share, and for how long: one client for a vector, one question per client, nothing across a server's restart."""
+"""Clients that envs share: one for a vector, one request per question, nothing across a restart of the server."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def test_the_hosts_of_a_secret_arrive_with_it(monkeypatch: pytest.MonkeyPatch) -
         env.close()
         sent = [request.headers["x-secrets"] for request in server.requests if "x-secrets" in request.headers]
     assert sent
-    told = json.loads(base64.b64decode(sent[0]))
-    assert set(told["judge"]["allowed_domains"]) >= {"one.example.org", "two.example.org"}
+    headers = json.loads(base64.b64decode(sent[0]))
+    assert set(headers["judge"]["allowed_domains"]) >= {"one.example.org", "two.example.org"}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -137,14 +137,14 @@ def test_a_forked_child_is_told_to_make_its_own() -> None:
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            said = b"nothing"
+            message = b"nothing"
             try:
                 env.close()  # nothing of the child's own is open
                 env.step(STEP)
             except ConfigurationError as error:
-                said = str(error).encode()
+                message = str(error).encode()
             finally:
-                os.write(writer, said)
+                os.write(writer, message)
                 os._exit(0)
         os.close(writer)
         os.waitpid(child, 0)

@@ -1,4 +1,4 @@
-"""Names for `gymnasium.make`: what is none is refused with what to do instead."""
+"""Names for `gymnasium.make`. A wrong name is refused with a hint at the right call."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ HOSTILE_TEXTS = (
     "\0 before and after \0",
     "é 漢字 \U0001f9e0 \u202e",
     "\ud800 half a pair \udfff",
-    "x" * 65_536,  # as large as a slot
+    "x" * 65_536,  # about as large as a slot
     "é" * 40_000,  # fewer characters than a slot has bytes, but more bytes
     "",  # after a spilled one
     "y" * 10_000_000,
@@ -122,7 +122,7 @@ def trajectory(envs: Any, steps: int) -> list[tuple[Any, ...]]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two trajectories are equal; `final_obs` is an object array."""
+    """Return True if two trajectories are equal; `final_obs` is an object array."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
@@ -264,9 +264,9 @@ def _collect_garbage() -> None:
     import weakref
 
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
-        found = finalizer.peek()
-        # What the end of a process may do; those of other tests' servers are none of this one's business.
-        if found is not None and (found[1].__module__ or "").startswith("openreward_gym.envs"):
+        pending = finalizer.peek()
+        # As at the end of a process, but not the finalizers of other tests' servers.
+        if pending is not None and (pending[1].__module__ or "").startswith("openreward_gym.envs"):
             finalizer()
     gc.collect()
 

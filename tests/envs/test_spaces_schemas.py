@@ -1,4 +1,4 @@
-"""What `ToolCallSpace` samples is valid under the tool's JSON Schema, whatever the schema."""
+"""Samples of `ToolCallSpace` are valid under any JSON Schema of a tool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each thing that can happen to a call makes of the step: the table of ends."""
+"""Each outcome of a call, and the step that it leads to."""
 
 from __future__ import annotations
 

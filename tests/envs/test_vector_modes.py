@@ -42,27 +42,27 @@ def make(url: str, mode: str, autoreset: AutoresetMode, **vector_kwargs: Any) ->
 def trajectory(envs: Any, autoreset: AutoresetMode, steps: int = 7) -> list[Any]:
     try:
         observations, infos = envs.reset(seed=1)
-        told: list[Any] = [observations, infos["task_index"].tolist()]
+        trace: list[Any] = [observations, infos["task_index"].tolist()]
         for i in range(steps):
             text = {"name": "echo", "arguments": {"text": f"é\0\ud83e {i}"}}
             end = {"name": "finish", "arguments": {"text": "right" if i % 2 else "wrong"}}
             actions = (text if i % 2 == 0 else end, end if i % 3 == 0 else text)
             observations, rewards, terminations, truncations, infos = envs.step(actions)
             assert envs.observation_space.contains(observations)
-            told += [observations, rewards.tolist(), terminations.tolist(), truncations.tolist()]
-            told += [infos[key].tolist() for key in TOLD if key in infos]
+            trace += [observations, rewards.tolist(), terminations.tolist(), truncations.tolist()]
+            trace += [infos[key].tolist() for key in TOLD if key in infos]
             ended = terminations | truncations
             if autoreset is AutoresetMode.DISABLED and ended.any():
                 observations, infos = envs.reset(options={"reset_mask": ended})
-                told += [observations, infos["task_index"].tolist()]
-        return told
+                trace += [observations, infos["task_index"].tolist()]
+        return trace
     finally:
         envs.close()
 
 
 @pytest.fixture(scope="module")
 def in_turn(server_url: str) -> dict[AutoresetMode, list[Any]]:
-    """What Gymnasium's SyncVectorEnv says."""
+    """The trajectories of Gymnasium's SyncVectorEnv."""
     return {mode: trajectory(make(server_url, "sync", mode), mode) for mode in AutoresetMode}
 
 

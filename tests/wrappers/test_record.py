@@ -44,12 +44,12 @@ def test_an_episode_becomes_a_rollout(server_url: str, tmp_path: Path) -> None:
     assert rollout.environment.name == "dialogue"
     assert rollout.environment.origin == server_url
     assert [m.role for m in rollout.messages] == ["system", "user", "assistant", "tool", "assistant", "tool"]
-    said = rollout.messages[2]
-    assert (said.reasoning, said.text) == ("hm", "let me look")
-    assert (said.tool_calls[0].call_id, said.tool_calls[0].content) == ("c9", "{}")
-    assert said.sampled == message.sampled
+    answer = rollout.messages[2]
+    assert (answer.reasoning, answer.text) == ("hm", "let me look")
+    assert (answer.tool_calls[0].call_id, answer.tool_calls[0].content) == ("c9", "{}")
+    assert answer.sampled == message.sampled
     assert [m.origin for m in rollout.messages] == ["given", "given", "policy", "environment", "policy", "environment"]
-    assert said.metadata == {"temperature": 0.7}
+    assert answer.metadata == {"temperature": 0.7}
     assert rollout.messages[3].call_id == "c9"
     assert rollout.messages[3].reward is None
     assert rollout.messages[5].reward == 1.0
@@ -169,5 +169,5 @@ def test_in_our_vector_env(server_url: str, tmp_path: Path) -> None:
         envs.reset(seed=0)
         envs.step([call("finish", text="right"), call("echo", text="x"), call("fail", text="boom")])
         envs.close()
-    found = {rollout.task.index: (rollout.status, rollout.reward) for rollout in RolloutStore(tmp_path / "run")}
-    assert found == {0: ("completed", 1.0), 1: ("cancelled", 0.5), 2: ("error", None)}
+    results = {rollout.task.index: (rollout.status, rollout.reward) for rollout in RolloutStore(tmp_path / "run")}
+    assert results == {0: ("completed", 1.0), 1: ("cancelled", 0.5), 2: ("error", None)}

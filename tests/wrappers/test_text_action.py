@@ -45,9 +45,9 @@ def test_several_calls_and_words_between_them(env: TextAction, tmp_path: Path) -
     assert (reward, info["n_calls"], info["error"]) == (0.5, 2, "")
     recorded.close()
     (rollout,) = RolloutStore(tmp_path)
-    said = next(message for message in rollout.messages if message.role == "assistant")
-    assert (said.reasoning, said.text, [call.name for call in said.tool_calls]) == ("both", "First\nthen", ["echo", "slow"])
-    assert said.metadata == {"raw_text": text}
+    answer = next(message for message in rollout.messages if message.role == "assistant")
+    assert (answer.reasoning, answer.text, [call.name for call in answer.tool_calls]) == ("both", "First\nthen", ["echo", "slow"])
+    assert answer.metadata == {"raw_text": text}
 
 
 @pytest.mark.parametrize(

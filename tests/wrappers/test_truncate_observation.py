@@ -1,4 +1,4 @@
-"""TruncateObservation: what fits stays as it is, what does not says what is missing."""
+"""TruncateObservation: short texts stay unchanged, and a marker says how much of a long one is missing."""
 
 from __future__ import annotations
 

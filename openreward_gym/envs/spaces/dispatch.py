@@ -1,7 +1,4 @@
-"""Support of our spaces in Gymnasium's functions over spaces, which its vector environments and wrappers call.
-
-Gymnasium dispatches on the class of a space. `batch_space`, `concatenate` and (over tuples) `iterate` work for every space.
-The functions here work only for registered classes, some of them only for the exact class.
+"""Support of our spaces in the functions over spaces that Gymnasium's vector environments and wrappers call.
 
 `AsyncVectorEnv` creates shared memory for a space once, reads it once, and from then on copies the object it read: if that is
 an array, the copy has the newest content. Our observations have no fixed size, so `read_from_shared_memory` returns a view
@@ -17,10 +14,10 @@ import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from gymnasium import Space, spaces
 from gymnasium.spaces.utils import flatdim, flatten, flatten_space, is_space_dtype_shape_equiv, unflatten
@@ -42,12 +39,7 @@ _BYTES_PER_ENV = 1 << 16
 
 
 class ObservationBuffer:
-    """Shared memory for one observation per environment, written by the worker and read by the parent.
-
-    Args:
-        n: Number of environments.
-        ctx: The `multiprocessing` context that starts the workers.
-    """
+    """Shared memory for one observation per environment, written by the worker and read by the parent."""
 
     def __init__(self, n: int, ctx: Any) -> None:
         self.n = n
@@ -58,7 +50,8 @@ class ObservationBuffer:
         self._folder = Path(tempfile.gettempdir(), f"openreward-gym-{secrets.token_hex(16)}")
         weakref.finalize(self, _remove, self._folder, os.getpid())
 
-    def write(self, index: int, content: bytes) -> None:
+    def write(self, index: int, value: Any) -> None:
+        content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)  # the pipes between the same processes use pickle, too
         if self._lengths[index] < 0:
             self._file(index).unlink(missing_ok=True)
         if len(content) > _BYTES_PER_ENV:
@@ -70,12 +63,12 @@ class ObservationBuffer:
             memoryview(self._bytes).cast("B")[start : start + len(content)] = content
             self._lengths[index] = len(content)
 
-    def read(self, index: int) -> bytes:
+    def read(self, index: int) -> Any:
         length = self._lengths[index]
         if length < 0:
-            return self._file(index).read_bytes()
+            return pickle.loads(self._file(index).read_bytes())
         start = index * _BYTES_PER_ENV
-        return bytes(memoryview(self._bytes).cast("B")[start : start + length])
+        return pickle.loads(memoryview(self._bytes).cast("B")[start : start + length])
 
     def _file(self, index: int) -> Path:
         return self._folder / str(index)
@@ -89,32 +82,24 @@ def _remove(folder: Path, owner: int) -> None:
 class ObservationView(Sequence[Any]):
     """View of the newest observations, one per environment. Each access decodes; a copy is a plain tuple."""
 
-    def __init__(self, space: Space[Any], buffer: ObservationBuffer) -> None:
-        self._space = space
+    def __init__(self, buffer: ObservationBuffer) -> None:
         self._buffer = buffer
 
     def __len__(self) -> int:
         return self._buffer.n
 
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Any, ...]: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return tuple(self[i] for i in range(len(self))[index])
-        return _decode(self._space, self._buffer.read(range(len(self))[index]))
+        return self._buffer.read(range(len(self))[index])
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
+        return map(self._buffer.read, range(len(self)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, (tuple, list, ObservationView)) and tuple(self) == tuple(other)
 
     __hash__ = None  # type: ignore[assignment]
-
-    def __copy__(self) -> tuple[Any, ...]:
-        return tuple(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> tuple[Any, ...]:
         return tuple(self)
@@ -129,38 +114,18 @@ class ObservationView(Sequence[Any]):
 def _create_buffer(space: Space[Any], n: int = 1, ctx: Any = multiprocessing) -> ObservationBuffer:
     """Create shared memory for `n` observations, filled with the zero element of `space`."""
     buffer = ObservationBuffer(n, ctx)
-    zero = _encode(space, create_zero_array(space))
+    zero = create_zero_array(space)
     for index in range(n):
         buffer.write(index, zero)
     return buffer
 
 
 def _read_buffer(space: Space[Any], shared_memory: ObservationBuffer, n: int = 1) -> ObservationView:
-    return ObservationView(space, shared_memory)
+    return ObservationView(shared_memory)
 
 
 def _write_buffer(space: Space[Any], index: int, values: Any, shared_memory: ObservationBuffer) -> None:
-    shared_memory.write(index, _encode(space, values))
-
-
-def _encode(space: Space[Any], value: Any) -> bytes:
-    if isinstance(space, UnicodeText):
-        return str(value).encode("utf-8", "surrogatepass")
-    return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)  # the pipes between the same processes use pickle, too
-
-
-def _decode(space: Space[Any], content: bytes) -> Any:
-    if isinstance(space, UnicodeText):
-        return content.decode("utf-8", "surrogatepass")
-    return pickle.loads(content)
-
-
-def _zero_text(space: UnicodeText) -> str:
-    return ""
-
-
-def _zero_transcript(space: Space[Any]) -> tuple[()]:
-    return ()
+    shared_memory.write(index, values)
 
 
 def _zero_call(space: ToolCallSpace) -> Any:
@@ -182,20 +147,11 @@ def _empty(space: Space[Any], n: int | None = 1, fn: Any = None) -> Any:
     return zero if n is None else tuple(zero for _ in range(n))
 
 
-# Elements without numbers flatten to themselves, as graphs do in Gymnasium: the other entries of a Dict are still flattened.
-def _flat_space(space: Space[Any]) -> Space[Any]:
-    return space
-
-
-def _flat(space: Space[Any], x: Any) -> Any:
-    return x
-
-
 def _no_dimensions(space: Space[Any]) -> int:
     raise ConfigurationError(f"{space} cannot be flattened to a numpy array: its elements are text or JSON")
 
 
-def _register(kind: type[Space[Any]], zero: Any) -> None:
+def _register(kind: type[Space[Any]], zero: Callable[[Any], Any]) -> None:
     implementations: list[tuple[Any, Any]] = [
         (create_zero_array, zero),
         (create_empty_array, _empty),
@@ -205,15 +161,16 @@ def _register(kind: type[Space[Any]], zero: Any) -> None:
         (batch_differing_spaces, _batch_differing),
         (is_space_dtype_shape_equiv, _equivalent),
         (flatdim, _no_dimensions),
-        (flatten_space, _flat_space),
-        (flatten, _flat),
-        (unflatten, _flat),
+        # Elements without numbers flatten to themselves, as graphs do in Gymnasium: the rest of a Dict is still flattened.
+        (flatten_space, lambda space: space),
+        (flatten, lambda space, x: x),
+        (unflatten, lambda space, x: x),
     ]
     for function, implementation in implementations:
         function.register(kind, implementation)
 
 
-_register(UnicodeText, _zero_text)
-_register(BlocksSpace, _zero_transcript)
-_register(MessagesSpace, _zero_transcript)
+_register(UnicodeText, lambda space: "")
+_register(BlocksSpace, lambda space: ())
+_register(MessagesSpace, lambda space: ())
 _register(ToolCallSpace, _zero_call)

@@ -7,7 +7,7 @@ import string
 import struct
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,21 @@ from gymnasium import Space, spaces
 
 from openreward_gym.envs.spaces.string_sampling import BufferedRandom, sample_string
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.options import integer
 from openreward_gym.types import Json
 
 _SAMPLED_LENGTH = 32
 """Longest sample, in characters. Samples are for smoke tests, and lengths uniform up to a million would fill memory."""
 
 _SAMPLED_CHARACTERS = string.ascii_letters + string.digits + string.punctuation + " \n"
-
-
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 class UnicodeText(spaces.Text):
     """Any text: empty text, NUL characters, every script, lone surrogates.
 
-    `gymnasium.spaces.Text` does not fit what a tool prints: it has a fixed set of characters, at least one character, and
-    a greatest length for which memory is reserved. This class is a subclass of `Text`, so that code which tests
-    `isinstance(space, Text)` works; its `character_set` holds only the characters that `sample` draws from.
+    `gymnasium.spaces.Text` does not fit the output of tools: it has a fixed set of characters, at least one character, and a
+    greatest length for which memory is reserved. The `character_set` of this class has the characters that `sample` draws from.
 
     Args:
         max_length: Greatest length in characters. None (default) sets no limit.
@@ -47,10 +45,7 @@ class UnicodeText(spaces.Text):
     """
 
     def __init__(self, max_length: int | None = None, *, seed: int | np.random.Generator | None = None) -> None:
-        if max_length is not None and (isinstance(max_length, bool) or not isinstance(max_length, (int, np.integer))):
-            raise ConfigurationError(f"max_length must be an integer of characters or None, not {max_length!r}")
-        if max_length is not None and max_length < 0:
-            raise ConfigurationError(f"max_length must not be negative, got {max_length}")
+        integer(0, optional=True)("max_length", max_length)
         super().__init__(
             sys.maxsize if max_length is None else int(max_length), min_length=0, charset=_SAMPLED_CHARACTERS, seed=seed
         )
@@ -138,16 +133,10 @@ class BlocksSpace(_TranscriptSpace):
 
     def to_jsonable(self, sample_n: Iterable[tuple[dict[str, Any], ...]]) -> list[Json]:
         """Return samples as JSON values, with the bytes of images in base64."""
-        return [
-            [{**b, "data": base64.b64encode(b["data"]).decode("ascii")} if b["type"] == "image" else dict(b) for b in blocks]
-            for blocks in sample_n
-        ]
+        return [[_convert_data(block, lambda data: base64.b64encode(data).decode()) for block in blocks] for blocks in sample_n]
 
     def from_jsonable(self, sample_n: list[Json]) -> list[tuple[dict[str, Any], ...]]:
-        return [
-            tuple({**b, "data": base64.b64decode(b["data"])} if b["type"] == "image" else dict(b) for b in blocks)
-            for blocks in sample_n
-        ]
+        return [tuple(_convert_data(block, base64.b64decode) for block in blocks) for blocks in sample_n]
 
 
 class MessagesSpace(_TranscriptSpace):
@@ -182,6 +171,10 @@ class MessagesSpace(_TranscriptSpace):
 
     def from_jsonable(self, sample_n: list[Json]) -> list[tuple[dict[str, Any], ...]]:
         return [tuple(messages) for messages in sample_n]
+
+
+def _convert_data(block: dict[str, Any], convert: Callable[[Any], Any]) -> dict[str, Any]:
+    return {**block, "data": convert(block["data"])} if block["type"] == "image" else dict(block)
 
 
 def _is_block(block: Any) -> bool:

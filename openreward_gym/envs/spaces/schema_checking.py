@@ -13,14 +13,10 @@ _HOLDS_VALUES = frozenset({"default", "const", "enum", "examples", "example"})
 
 
 class SchemaChecker:
-    """Validate values against one schema and parts of it.
+    """Validate values against the schema `root` and parts of it.
 
-    The library is imported at the first check. References to other documents are never fetched: the server chooses the
-    schema, and must not choose what this machine connects to. An invalid schema accepts every value, since no caller of the
-    tool could satisfy it.
-
-    Args:
-        root: The complete schema, which its references start from.
+    References to other documents are never fetched: the server chooses the schema, and must not choose what this machine
+    connects to. An invalid schema accepts every value, since no caller of the tool could satisfy it.
 
     Example:
         >>> SchemaChecker({"type": "object", "required": ["city"]}).errors({})
@@ -29,31 +25,21 @@ class SchemaChecker:
 
     def __init__(self, root: dict[str, Json]) -> None:
         self._root = root
-        self._parts: dict[bool, Any] = {}
+        self._validators: dict[bool, Any] = {}
         self._whole: Any = None
 
-    def accepts(self, value: Json, part: Json) -> bool:
-        """Return True if `value` is valid under `part`, a schema whose references start from the root. Formats do not count."""
-        return bool(self._valid([value], part, formats=False))
-
-    def valid(self, values: list[Json], part: Json) -> list[Json]:
-        """Return the `values` that are valid under `part`, formats included."""
-        return self._valid(values, part, formats=True)
-
-    def _valid(self, values: list[Json], part: Json, *, formats: bool) -> list[Json]:
+    def valid(self, values: list[Json], part: Json, *, formats: bool) -> list[Json]:
+        """Return the `values` that are valid under `part`, a schema whose references start from the root."""
         try:
-            if formats not in self._parts:
-                self._parts[formats] = _validator(self._root, formats=formats)
-            validator = self._parts[formats].evolve(schema=part)
+            if formats not in self._validators:
+                self._validators[formats] = _validator(self._root, formats=formats)
+            validator = self._validators[formats].evolve(schema=part)
             return [value for value in values if validator.is_valid(value)]
         except Exception:  # an invalid schema raises any exception: unknown types, bad patterns, dangling references
             return values
 
     def errors(self, value: Json) -> list[str]:
-        """Return one line per error in `value`, worded for the model that wrote it. An empty list means that it is valid.
-
-        Formats are checked, and OpenAPI's `nullable` is understood.
-        """
+        """Return one line per error in `value`, worded for the model that wrote it. OpenAPI's `nullable` is understood."""
         try:
             if self._whole is None:
                 self._whole = _validator(_with_null(self._root), formats=True)

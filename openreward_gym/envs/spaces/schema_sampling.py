@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -35,6 +36,7 @@ _MOST_ITEMS = 1_000
 _SUGGESTED = 0.25
 """Probability of taking the schema's own default or example."""
 
+_FINITE_TYPES: dict[str, list[Json]] = {"boolean": [False, True], "null": [None]}
 _TYPE_KEYWORDS = {
     "object": ("properties", "required", "patternProperties", "additionalProperties", "minProperties", "propertyNames"),
     "array": ("items", "prefixItems", "minItems", "uniqueItems", "contains"),
@@ -46,13 +48,9 @@ _TYPE_KEYWORDS = {
 class SchemaSampler:
     """Draw random arguments that are valid under a tool's input schema.
 
-    Values are constructed from the schema: types, enum, const, bounds, lengths, formats, patterns, items, properties,
-    references and combinations. For `oneOf`, `not`, `if`, `contains` and similar keywords a value is constructed, checked,
-    and drawn again if it is invalid. If no valid value is found within a number of attempts, the arguments may be invalid,
-    so that there is always a sample to send.
-
-    Args:
-        root: The tool's input schema. Malformed keywords are ignored.
+    Values are constructed from the schema. For `oneOf`, `not`, `if`, `contains` and similar keywords a value is constructed,
+    checked, and drawn again if it is invalid. After a number of attempts the arguments may be invalid. Malformed keywords are
+    ignored.
 
     Example:
         >>> sampler = SchemaSampler({"type": "object", "properties": {"n": {"enum": [3]}}, "required": ["n"]})
@@ -68,7 +66,7 @@ class SchemaSampler:
         self._object = self._shapes.both(root, {"type": "object"}) if types_of(root) != ["object"] else root
 
     def arguments(self, generator: np.random.Generator) -> dict[str, Json]:
-        """Return random arguments of a call."""
+        """Return random arguments for the tool."""
         self._shapes.trim()
         draw = _Draw(self._shapes, self._checker, self._values, BufferedRandom(generator))
         try:
@@ -97,57 +95,51 @@ class SchemaSampler:
         branches = as_list(schema.get("anyOf")) or as_list(schema.get("oneOf"))
         if branches:
             parts = [self._finite(branch, depth + 1) for branch in branches]
-            known_parts = [part for part in parts if part is not None]
-            return [value for part in known_parts for value in part] if len(known_parts) == len(parts) else None
-        known: dict[str, list[Json]] = {"boolean": [False, True], "null": [None]}
-        types = types_of(schema)
-        return [value for name in types for value in known[name]] if types and known.keys() >= set(types) else None
+        else:
+            parts = [_FINITE_TYPES.get(name) for name in types_of(schema)]
+        if not parts or None in parts:
+            return None
+        return [value for part in parts for value in part or ()]
 
 
+@dataclass(slots=True)
 class _Draw:
     """Construction of one sample, within limits on its size and on failed attempts."""
 
-    def __init__(
-        self, shapes: SchemaShapes, checker: SchemaChecker, values: dict[int, tuple[Schema, list[Json]]], rng: BufferedRandom
-    ):
-        self._shapes = shapes
-        self._checker = checker
-        self._values = values
-        self._rng = rng
-        self._nodes = _NODES
-        self._failures = _FAILURES
+    shapes: SchemaShapes
+    checker: SchemaChecker
+    valid_values: dict[int, tuple[Schema, list[Json]]]
+    rng: BufferedRandom
+    nodes: int = _NODES
+    failures: int = _FAILURES
 
     def value(self, schema: Json, depth: int) -> Json:
-        """Return a value of `schema`, a part of the root.
-
-        Raises:
-            UnsatisfiableError: No value was found.
-        """
+        """Return a value of `schema`, a part of the root, or raise UnsatisfiableError."""
         if depth > _DEEPEST:
             raise UnsatisfiableError
-        self._nodes -= 1
+        self.nodes -= 1
         attempt = 0
         while True:
             checks: list[Schema] = []
             try:
-                flat = self._shapes.flat(schema, lambda branches: self._branch(branches, depth, attempt), checks)  # noqa: B023
+                flat = self.shapes.flat(schema, lambda branches: self._branch(branches, depth, attempt), checks)  # noqa: B023
                 value = self._of(flat, depth)
-                if all(self._checker.accepts(value, check) for check in checks):
+                if all(self.checker.valid([value], check, formats=False) for check in checks):
                     return value
             except UnsatisfiableError:
                 pass
             attempt += 1
-            self._failures -= 1
-            if attempt >= _ATTEMPTS or self._failures <= 0:
+            self.failures -= 1
+            if attempt >= _ATTEMPTS or self.failures <= 0:
                 raise UnsatisfiableError
 
     def _tight(self, depth: int) -> bool:
-        return depth >= _DEEP or self._nodes <= 0
+        return depth >= _DEEP or self.nodes <= 0
 
     def _branch(self, branches: list[Json], depth: int, attempt: int) -> Json:
         if self._tight(depth) and attempt == 0:
             return min(branches, key=lambda branch: self._height(branch, ()))
-        return self._rng.choice(branches)
+        return self.rng.choice(branches)
 
     def _height(self, schema: Json, above: tuple[int, ...]) -> float:
         """Return the nesting depth of the smallest value of `schema`. It is infinite for a schema that contains itself."""
@@ -156,14 +148,14 @@ class _Draw:
         if not isinstance(schema, dict):
             return 0
         above = (*above, id(schema))
-        parts = [self._shapes.target(schema["$ref"])] if "$ref" in schema else []
+        parts = [self.shapes.target(schema["$ref"])] if "$ref" in schema else []
         heights = [self._height(part, above) for part in parts + as_list(schema.get("allOf"))]
         sets = [branches for key in ("anyOf", "oneOf") if (branches := as_list(schema.get(key)))]
         heights += [min(self._height(branch, above) for branch in branches) for branches in sets]
         types = types_of(schema)
         if "const" not in schema and "enum" not in schema and (not types or set(types) <= {"object", "array"}):
             if as_list(schema.get("required")) and "array" not in types:
-                needed = [self._shapes.property(schema, name) for name in schema["required"] if isinstance(name, str)]
+                needed = [self.shapes.property(schema, name) for name in schema["required"] if isinstance(name, str)]
                 heights += [1 + self._height(part, above) for part in needed]
             if number(schema.get("minItems")) and "object" not in types:
                 prefix, others = tuple_form(schema)
@@ -172,13 +164,13 @@ class _Draw:
 
     def _of(self, flat: Schema, depth: int) -> Json:
         if "enum" in flat or "const" in flat:
-            return self._rng.choice(self._listed(flat, [flat["const"]] if "const" in flat else as_list(flat["enum"])))
+            return self.rng.choice(self._listed(flat, [flat["const"]] if "const" in flat else as_list(flat["enum"])))
         if "default" in flat or "examples" in flat:
             suggested = [flat["default"]] if "default" in flat else []
             suggested += as_list(flat.get("examples"))
-            if self._rng.chance(_SUGGESTED):
+            if self.rng.chance(_SUGGESTED):
                 try:
-                    return self._rng.choice(self._listed(flat, suggested))
+                    return self.rng.choice(self._listed(flat, suggested))
                 except UnsatisfiableError:
                     pass
         kind = self._kind(flat, depth)
@@ -190,20 +182,20 @@ class _Draw:
             return self._string(flat)
         if kind == "integer" or kind == "number":
             return self._number(flat, integral=kind == "integer")
-        return self._rng.chance(0.5) if kind == "boolean" else None
+        return self.rng.chance(0.5) if kind == "boolean" else None
 
     def _listed(self, flat: Schema, values: list[Json]) -> list[Json]:
         """Return the `values` that the other keywords of `flat` allow."""
-        kept = self._values.get(id(flat))
-        if kept is None:
-            if len(self._values) > _NODES * 10:
-                self._values.clear()
+        if id(flat) not in self.valid_values:
+            if len(self.valid_values) > _NODES * 10:
+                self.valid_values.clear()
             # The enumerated values are compared with the other keywords only: with each other the cost would be quadratic.
             others = {key: value for key, value in flat.items() if key not in ("enum", "const")}
-            kept = self._values[id(flat)] = (flat, self._checker.valid(values, others))
-        if not kept[1]:
+            self.valid_values[id(flat)] = (flat, self.checker.valid(values, others, formats=True))
+        _, valid = self.valid_values[id(flat)]
+        if not valid:
             raise UnsatisfiableError
-        return kept[1]
+        return valid
 
     def _kind(self, flat: Schema, depth: int) -> str:
         types = types_of(flat)
@@ -216,14 +208,12 @@ class _Draw:
             types = ["string", "integer", "boolean"]
         if self._tight(depth):
             types = [name for name in types if name not in ("object", "array")] or types
-        return self._rng.choice(types)
-
-    # ---- scalars ----
+        return self.rng.choice(types)
 
     def _string(self, flat: Schema) -> str:
         pattern, form = flat.get("pattern"), flat.get("format")
         text = sample_string(
-            self._rng,
+            self.rng,
             low=math.ceil(number(flat.get("minLength")) or 0),
             high=None if number(flat.get("maxLength")) is None else math.floor(flat["maxLength"]),
             form=form if isinstance(form, str) else "",
@@ -244,7 +234,7 @@ class _Draw:
             last = float(high) if high is not None else max(100.0, first + 100.0)
         except OverflowError:  # bounds that no float can hold are integers
             return self._multiple(low, low_open, high, high_open, None, True)
-        roll = self._rng.random()
+        roll = self.rng.random()
         drawn = first * (1 - roll) + last * roll
         for value in (round(drawn, 2), drawn, first + (last - first) / 2, first, last):
             above = low is None or (value > low if low_open else value >= low)
@@ -257,23 +247,26 @@ class _Draw:
         self, low: Any, low_open: bool, high: Any, high_open: bool, multiple: float | int | None, integral: bool
     ) -> float | int:
         """Return a multiple of `multiple` (None: of 1) between the bounds, by the arithmetic of `jsonschema`."""
-        step = Fraction(str(multiple)) if multiple is not None else Fraction(1)
+        step = Fraction(1) if multiple is None else Fraction(str(multiple))
         if integral:
             step = Fraction(step.numerator)  # the integers among the multiples of p/q are those of p
-        first = None if low is None else math.ceil(Fraction(low) / step)
-        if first is not None and low_open and first * step == Fraction(low):
-            first += 1
-        last = None if high is None else math.floor(Fraction(high) / step)
-        if last is not None and high_open and last * step == Fraction(high):
-            last -= 1
-        if first is None:
+        last = None
+        if high is not None:
+            last = math.floor(Fraction(high) / step)
+            if high_open and last * step == Fraction(high):
+                last -= 1
+        if low is not None:
+            first = math.ceil(Fraction(low) / step)
+            if low_open and first * step == Fraction(low):
+                first += 1
+        else:
             first = -20 if last is None else min(-20, last - 100)
         if last is None:
             last = max(100, first + 100)
         if first > last:
             raise UnsatisfiableError
         for _ in range(_ATTEMPTS):
-            k = self._rng.between(first, last)
+            k = self.rng.between(first, last)
             exact = k * step
             value: float | int = exact.numerator if exact.denominator == 1 else float(exact)
             if multiple is None or _is_multiple(value, multiple):
@@ -281,8 +274,6 @@ class _Draw:
         if first <= 0 <= last:
             return 0
         raise UnsatisfiableError
-
-    # ---- containers ----
 
     def _array(self, flat: Schema, depth: int) -> list[Json]:
         low = math.ceil(number(flat.get("minItems")) or 0)
@@ -295,15 +286,15 @@ class _Draw:
             raise UnsatisfiableError
         wanted = low
         if not self._tight(depth):
-            reach = max(len(prefix), low) + self._rng.below(3)
+            reach = max(len(prefix), low) + self.rng.below(3)
             wanted = max(low, reach if high is None else min(high, reach))
         wanted = min(wanted, _MOST_ITEMS)
         items: list[Json] = []
         seen: set[Any] = set()
         for index in range(wanted):
-            schema = self._shapes.item(flat, index)
+            schema = self.shapes.item(flat, index)
             if index >= wanted - needed:
-                schema = self._shapes.both(schema, contains)
+                schema = self.shapes.both(schema, contains)
             try:
                 items.append(self._item(schema, depth, seen if flat.get("uniqueItems") is True else None))
             except UnsatisfiableError:
@@ -316,12 +307,12 @@ class _Draw:
         """Return an item that is not in `seen`, and add it there. With `seen` None, items may repeat."""
         if seen is None:
             return self.value(schema, depth + 1)
-        flat = self._shapes.flat(schema, self._rng.choice, [])
+        flat = self.shapes.flat(schema, self.rng.choice, [])
         if "enum" in flat or types_of(flat) == ["boolean"]:
             values = self._listed(flat, as_list(flat.get("enum", [False, True])))
             left = [value for value in values if json_key(value) not in seen]
             if left:
-                seen.add(json_key(value := self._rng.choice(left)))
+                seen.add(json_key(value := self.rng.choice(left)))
                 return value
         for _ in range(_ATTEMPTS):
             value = self.value(schema, depth + 1)
@@ -339,14 +330,14 @@ class _Draw:
         chosen = dict.fromkeys(required)
         optional = [name for name in properties if name not in chosen]
         for left, name in zip(range(len(optional), 0, -1), optional, strict=True):
-            if len(chosen) + left <= low or (not tight and len(chosen) < high and self._rng.chance(0.5)):
+            if len(chosen) + left <= low or (not tight and len(chosen) < high and self.rng.chance(0.5)):
                 chosen[name] = None
         _close(chosen, as_dict(flat.get("dependentRequired")))
         made: dict[str, Json] = {}
         # Keep the order of the schema, as a model would.
         for name in [*(name for name in properties if name in chosen), *(name for name in chosen if name not in properties)]:
             try:
-                made[name] = self.value(self._shapes.property(flat, name), depth + 1)
+                made[name] = self.value(self.shapes.property(flat, name), depth + 1)
             except UnsatisfiableError:
                 if name in required:
                     raise
@@ -358,21 +349,21 @@ class _Draw:
         others = flat.get("additionalProperties", flat.get("unevaluatedProperties", True))
         patterns = list(as_dict(flat.get("patternProperties")))
         described = isinstance(others, dict) and bool(others)
-        wanted = low if self._tight(depth) or not (described or patterns) else max(low, len(made) + self._rng.below(3))
-        named = self._shapes.both({"type": "string", "minLength": 1}, flat.get("propertyNames", True))
+        wanted = low if self._tight(depth) or not (described or patterns) else max(low, len(made) + self.rng.below(3))
+        named = self.shapes.both({"type": "string", "minLength": 1}, flat.get("propertyNames", True))
         for _ in range(_ATTEMPTS + wanted):
             if len(made) >= min(wanted, high, _MOST_ITEMS):
                 return
-            if patterns and (not described or self._rng.chance(0.5)):
-                name = sample_string(self._rng, pattern=self._rng.choice(patterns))
+            if patterns and (not described or self.rng.chance(0.5)):
+                name = sample_string(self.rng, pattern=self.rng.choice(patterns))
             else:
                 name = self.value(named, depth + 1)
             if not isinstance(name, str) or name in made:
                 continue
             try:
-                made[name] = self.value(self._shapes.property(flat, name), depth + 1)
+                made[name] = self.value(self.shapes.property(flat, name), depth + 1)
             except UnsatisfiableError:
-                if self._failures <= 0:
+                if self.failures <= 0:
                     break  # otherwise a schema that contains itself would be tried without end
         if len(made) < low:
             raise UnsatisfiableError
@@ -389,13 +380,13 @@ def _close(chosen: dict[str, None], needs: dict[str, Json]) -> None:
 
 
 def _bound(flat: Schema, inclusive: str, exclusive: str, tighter: Any) -> tuple[float | int | None, bool]:
-    """Return a bound and a flag for whether the bound itself is excluded. A bound of None sets no limit."""
+    """Return a bound, or None without one, and True if the bound itself is excluded."""
     closed, opened = number(flat.get(inclusive)), number(flat.get(exclusive))
     if flat.get(exclusive) is True:  # draft 4
         return closed, True
-    if closed is None or opened is None:
-        return (opened, True) if closed is None else (closed, False)
-    return (opened, True) if tighter(opened, closed) == opened else (closed, False)
+    if closed is None or (opened is not None and tighter(opened, closed) == opened):
+        return opened, True
+    return closed, False
 
 
 def _is_multiple(value: float | int, multiple: float | int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from math import lcm
 from typing import Any, TypeAlias
 
@@ -20,8 +21,6 @@ CHECKED = frozenset(
 """Keywords that construction cannot guarantee, so that values are checked against schemas that have one of them."""
 
 _COMBINING = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "if"})
-_GREATEST = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"})
-_LEAST = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"})
 _UNMERGED = frozenset({"pattern", "not", "contains", "dependentSchemas", "dependencies", "unevaluatedItems", "dependentRequired"})
 _OBJECT = frozenset({"properties", "patternProperties", "additionalProperties"})
 _ARRAY = frozenset({"items", "prefixItems", "additionalItems"})
@@ -37,34 +36,25 @@ class UnsatisfiableError(Exception):
 
 
 class SchemaShapes:
-    """Flattened parts of one schema.
+    """Flattened parts of the schema `root`.
 
     Merged parts are cached, so that a part is the same object each time and callers can cache by its id.
-
-    Args:
-        root: The complete schema, which references start from.
     """
 
     def __init__(self, root: Schema) -> None:
         self._root = root
-        self._merged: dict[tuple[int, int, str], tuple[Json, Json, Json]] = {}
-        self._bases: dict[int, tuple[Schema, Schema]] = {}
+        self._parts: dict[tuple[str, int, int], tuple[Json, Json, Json]] = {}
         self._anchors: dict[str, Json] | None = None
 
     def trim(self) -> None:
         """Clear the cache of merged parts if it has grown very large."""
-        if len(self._merged) > _CACHED:
-            self._merged.clear()
-            self._bases.clear()
+        if len(self._parts) > _CACHED:
+            self._parts.clear()
 
     def flat(self, schema: Json, choose: Choose, checks: list[Schema], depth: int = 0) -> Schema:
-        """Return `schema` without references and combinations.
+        """Return `schema` without references and combinations, with one branch of several by `choose`.
 
-        Args:
-            schema: A part of the root.
-            choose: Chooses one of several branches.
-            checks: List to which the schemas are appended that a value of the result must still be checked against.
-            depth: Number of references that were followed so far.
+        Schemas that a value of the result must still be checked against are appended to `checks`.
 
         Raises:
             UnsatisfiableError: The chosen parts contradict each other, or refer to each other endlessly.
@@ -77,7 +67,7 @@ class SchemaShapes:
             checks.append(schema)
         if schema.keys().isdisjoint(_COMBINING):
             return schema
-        flat = self._base(schema)
+        flat: Schema = self._cached("base", schema, schema, lambda: _without_combining(schema))
         parts = [self.target(schema[key]) for key in ("$ref", "$dynamicRef", "$recursiveRef") if key in schema]
         parts.extend(as_list(schema.get("allOf")))
         parts.extend(choose(branches) for key in ("anyOf", "oneOf") if (branches := as_list(schema.get(key))))
@@ -115,17 +105,13 @@ class SchemaShapes:
             return b
         if not isinstance(b, dict) or not b:
             return a
-        return self._kept("both", a, b, lambda: {"allOf": [a, b]})
+        return self._cached("both", a, b, lambda: {"allOf": [a, b]})
 
     def merge(self, a: Schema, b: Schema) -> Schema:
-        """Merge two flat schemas into one.
-
-        Raises:
-            UnsatisfiableError: The schemas have no type or no enumerated value in common.
-        """
+        """Merge two flat schemas, or raise UnsatisfiableError if they have no type or no enumerated value in common."""
         if not a or not b or a is b:
             return a or b
-        merged: Schema = self._kept("merge", a, b, lambda: self._merge(a, b))
+        merged: Schema = self._cached("merge", a, b, lambda: self._merge(a, b))
         return merged
 
     def property(self, flat: Schema, name: str) -> Json:
@@ -145,18 +131,11 @@ class SchemaShapes:
         prefix, others = tuple_form(flat)
         return prefix[index] if index < len(prefix) else others
 
-    def _base(self, schema: Schema) -> Schema:
-        kept = self._bases.get(id(schema))
-        if kept is None:
-            kept = (schema, {key: value for key, value in schema.items() if key not in _COMBINING})
-            self._bases[id(schema)] = kept
-        return kept[1]
-
-    def _kept(self, how: str, a: Json, b: Json, make: Callable[[], Json]) -> Json:
-        key = (id(a), id(b), how)
-        if key not in self._merged:
-            self._merged[key] = (a, b, make())
-        return self._merged[key][2]
+    def _cached(self, operation: str, a: Json, b: Json, make: Callable[[], Json]) -> Json:
+        key = (operation, id(a), id(b))
+        if key not in self._parts:
+            self._parts[key] = (a, b, make())  # with `a` and `b`, so that their ids stay theirs
+        return self._parts[key][2]
 
     def _merge(self, a: Schema, b: Schema) -> Schema:
         merged = {**b, **a}
@@ -165,16 +144,8 @@ class SchemaShapes:
             mine, other = a[key], b[key]
             if mine == other and type(mine) is type(other):
                 continue
-            if key in _GREATEST or key in _LEAST:
-                merged[key] = _tighter(mine, other, greatest=key in _GREATEST)
-            elif key == "type":
-                merged[key] = _common_types(mine, other)
-            elif key == "required":
-                merged[key] = list(dict.fromkeys([*as_list(mine), *as_list(other)]))
-            elif key == "multipleOf":
-                merged[key] = _common_multiple(mine, other)
-            elif key == "uniqueItems":
-                merged[key] = bool(mine or other)
+            if key in _MERGES:
+                merged[key] = _MERGES[key](mine, other)
             elif key == "propertyNames":
                 merged[key] = self.both(mine, other)
             elif key in _UNMERGED:
@@ -182,7 +153,8 @@ class SchemaShapes:
         if "const" in merged or "enum" in merged:
             sets = [set_ for side in (a, b) if (set_ := _enumerated(side)) is not None]
             merged.pop("const", None)
-            merged["enum"] = [value for value in sets[0] if _in_all(value, sets)]
+            others = [{json_key(value) for value in values} for values in sets[1:]]
+            merged["enum"] = [value for value in sets[0] if all(json_key(value) in keys for keys in others)]
             if not merged["enum"]:
                 raise UnsatisfiableError
         if not _OBJECT.isdisjoint(a) and not _OBJECT.isdisjoint(b):
@@ -251,17 +223,13 @@ def json_key(value: Json) -> Any:
     return value
 
 
-def same_json(a: Json, b: Json) -> bool:
-    return bool(json_key(a) == json_key(b))
-
-
 def number(value: Json) -> float | int | None:
     """Return `value` if it is a number, else None."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _in_all(value: Json, sets: list[list[Json]]) -> bool:
-    return all(any(same_json(value, other) for other in values) for values in sets)
+def _without_combining(schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key not in _COMBINING}
 
 
 def _enumerated(flat: Schema) -> list[Json] | None:
@@ -270,10 +238,13 @@ def _enumerated(flat: Schema) -> list[Json] | None:
     return as_list(flat["enum"]) if "enum" in flat else None
 
 
-def _tighter(mine: Json, other: Json, *, greatest: bool) -> Json:
-    if number(mine) is None or number(other) is None:
-        return mine or other if isinstance(mine, bool) else mine if number(mine) is not None else other
-    return max(mine, other) if greatest else min(mine, other)
+def _tighter(tightest: Callable[[Json, Json], Json], mine: Json, other: Json) -> Json:
+    """Return the tighter of two bounds: the greater of two minima (`tightest` is max), the lesser of two maxima (min)."""
+    if number(mine) is not None and number(other) is not None:
+        return tightest(mine, other)
+    if isinstance(mine, bool):  # draft 4's exclusiveMinimum and exclusiveMaximum
+        return mine or other
+    return other if number(mine) is None else mine
 
 
 def _common_types(mine: Json, other: Json) -> list[str]:
@@ -291,6 +262,20 @@ def _common_multiple(mine: Json, other: Json) -> Json:
     a, b = Fraction(str(mine)), Fraction(str(other))
     common = Fraction(lcm(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)
     return common.numerator if common.denominator == 1 else float(common)
+
+
+_MERGES: dict[str, Callable[[Json, Json], Json]] = {
+    **dict.fromkeys(
+        ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"), partial(_tighter, max)
+    ),
+    **dict.fromkeys(
+        ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"), partial(_tighter, min)
+    ),
+    "type": _common_types,
+    "required": lambda mine, other: list(dict.fromkeys([*as_list(mine), *as_list(other)])),
+    "multipleOf": _common_multiple,
+    "uniqueItems": lambda mine, other: bool(mine or other),
+}
 
 
 def _matches(pattern: str, name: str) -> bool:

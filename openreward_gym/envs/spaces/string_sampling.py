@@ -26,8 +26,7 @@ _WORD = list(string.ascii_lowercase + string.digits + "_")
 class BufferedRandom:
     """Random choices for one sample, drawn from a numpy generator many numbers at a time.
 
-    A call of a numpy generator costs microseconds whatever its size. Numbers that are left over are discarded with this
-    object: make one for each sample, so that the generator's state alone determines the next sample.
+    Make one for each sample: left-over numbers are discarded, so that the generator's state alone determines the next sample.
     """
 
     __slots__ = ("_buffer", "_generator")
@@ -64,14 +63,10 @@ class BufferedRandom:
 def sample_string(
     rng: BufferedRandom, *, low: int = 0, high: int | None = None, form: str = "", pattern: str | None = None
 ) -> str | None:
-    """Return a random string, or None if no matching string was found.
+    """Return a random string of `low` to `high` characters (None: any number), or None if no matching string was found.
 
-    Args:
-        rng: Source of the random choices.
-        low: Least length in characters.
-        high: Greatest length in characters. None sets no limit.
-        form: JSON Schema's `format`. An unknown format, or one that the length does not allow, is ignored.
-        pattern: Regular expression that the string must contain a match of. None for any string.
+    `form` is JSON Schema's `format`; a format that is unknown, or that the length does not allow, is ignored. The string
+    contains a match of the regular expression `pattern`.
     """
     low = min(low, _LONGEST)
     if high is not None and high < low:
@@ -88,14 +83,18 @@ def sample_string(
     return _letters(rng, rng.between(min(max(low, 1), longest), longest))
 
 
-def _letters(rng: BufferedRandom, length: int) -> str:
+def _letters(rng: BufferedRandom, length: int, alphabet: str = string.ascii_lowercase) -> str:
     if length > 64:  # a long string repeats a short one: its characters do not matter
-        return (_letters(rng, 64) * (length // 64 + 1))[:length]
-    return "".join([string.ascii_lowercase[rng.below(26)] for _ in range(length)])
+        return (_letters(rng, 64, alphabet) * (length // 64 + 1))[:length]
+    return "".join([alphabet[rng.below(len(alphabet))] for _ in range(length)])
 
 
-def _digits(rng: BufferedRandom, n: int, alphabet: str = string.digits) -> str:
-    return "".join([alphabet[rng.below(len(alphabet))] for _ in range(n)])
+def _hex(rng: BufferedRandom, length: int) -> str:
+    return _letters(rng, length, "0123456789abcdef")
+
+
+def _host(rng: BufferedRandom) -> str:
+    return f"{_letters(rng, rng.between(1, 8))}.example"
 
 
 def _date(rng: BufferedRandom) -> str:
@@ -104,18 +103,6 @@ def _date(rng: BufferedRandom) -> str:
 
 def _time(rng: BufferedRandom) -> str:
     return f"{rng.below(24):02}:{rng.below(60):02}:{rng.below(60):02}Z"
-
-
-def _hex(rng: BufferedRandom, n: int) -> str:
-    return _digits(rng, n, "0123456789abcdef")
-
-
-def _host(rng: BufferedRandom) -> str:
-    return f"{_letters(rng, rng.between(1, 8))}.example"
-
-
-def _base64(rng: BufferedRandom) -> str:
-    return _digits(rng, 4 * rng.between(1, 4), string.ascii_letters)
 
 
 _FORMATS: dict[str, Callable[[BufferedRandom], str]] = {
@@ -134,8 +121,7 @@ _FORMATS: dict[str, Callable[[BufferedRandom], str]] = {
     "json-pointer": lambda rng: f"/{_letters(rng, rng.below(8))}",
     "relative-json-pointer": lambda rng: f"{rng.below(4)}/{_letters(rng, rng.below(6))}",
     "regex": lambda rng: f"^{_letters(rng, rng.below(4))}[a-z]*$",
-    "byte": _base64,
-    "base64": _base64,
+    "base64": lambda rng: _letters(rng, 4 * rng.between(1, 4), string.ascii_letters),
     "color": lambda rng: f"#{_hex(rng, 6)}",
 }
 for _alias, _name in {
@@ -150,11 +136,9 @@ for _alias, _name in {
     "iri-reference": "uri-reference",
     "uuid4": "uuid",
     "base64url": "base64",
+    "byte": "base64",
 }.items():
     _FORMATS[_alias] = _FORMATS[_name]
-
-
-# ---- regular expressions ----
 
 
 def _matching(rng: BufferedRandom, pattern: str, low: int, high: int | None) -> str | None:
@@ -165,8 +149,7 @@ def _matching(rng: BufferedRandom, pattern: str, low: int, high: int | None) -> 
         return None
     if high is not None and int(tree.getwidth()[0]) > high:
         return None  # the shortest match is too long
-    for attempt in range(_ATTEMPTS):
-        # The first attempts use short repetitions. Later ones are longer, for strings that must be long.
+    for attempt in range(_ATTEMPTS):  # with longer and longer repetitions
         text = "".join(_walk(tree, rng, {}, extra=min(low, 1 << attempt) + 1 if attempt else 1))
         for candidate in (text, text + _letters(rng, max(low - len(text), 0))):
             if low <= len(candidate) and (high is None or len(candidate) <= high) and compiled.search(candidate):

@@ -24,13 +24,13 @@ class ToolCallSpace(Space[Any]):
     """Calls of tools, as `{"name": str, "arguments": dict}`.
 
     `sample` returns this form. The other forms that `step` takes are elements, too: a `ToolCall`, the JSON text of a call, a
-    list or tuple of calls (made in that order), an `AssistantMessage`, and any text if the space has messages. `contains`
-    checks the form alone, because a task may have further tools; with `strict=True` it also calls `validate`.
+    list or tuple of calls, an `AssistantMessage`, and any text if the space has messages. `contains` checks the form alone,
+    because a task may have further tools; with `strict=True` it also calls `validate`.
 
     Args:
         tools: The tools that can be called.
         terminal: The tool that takes the assistant's plain message. None if the environment has no such tool.
-        message: Accept plain text as an action. `sample` returns text only if there are no tools: it may end the episode.
+        message: Accept plain text as an action. `sample` returns text only from a space without tools: it may end the episode.
         strict: Accept only calls of one of `tools` with arguments that are valid under its schema.
         seed: Seed of `sample`.
 
@@ -114,7 +114,7 @@ class ToolCallSpace(Space[Any]):
         return all(name and isinstance(arguments, Mapping) for name, arguments in calls)
 
     def validate(self, call: Any) -> list[str]:
-        """Return one line per error in an action, worded for the model that wrote it. An empty list means that it is valid.
+        """Return one line per error in an action, worded for the model that wrote it, or an empty list for a valid action.
 
         The tool must be one of `tools`, and the arguments valid under its JSON Schema, formats included.
         """
@@ -155,13 +155,9 @@ class ToolCallSpace(Space[Any]):
         return ", ".join(self._by_name) or "(none)"
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, ToolCallSpace)
-            and self.tools == other.tools
-            and self.terminal == other.terminal
-            and self.message == other.message
-            and self.strict == other.strict
-        )
+        if not isinstance(other, ToolCallSpace):
+            return False
+        return all(getattr(self, name) == getattr(other, name) for name in ("tools", "terminal", "message", "strict"))
 
     __hash__ = None  # type: ignore[assignment]
 
