@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
 from openreward_gym.chat.dialect import (
@@ -12,7 +13,7 @@ from openreward_gym.chat.dialect import (
     image_of_url,
     is_refusal,
     opaque,
-    written_arguments,
+    tool_call,
     written_role,
 )
 from openreward_gym.chat.plain import integer, json_text, number, rest_of
@@ -88,17 +89,16 @@ class OpenAIChatDialect(Dialect):
     def _completion(self, data: Mapping[str, Json]) -> AssistantMessage:
         choice = data["choices"][0] if data["choices"] else {}
         message = choice.get("message") or {}
-        usage = data.get("usage")
         logprobs = (choice.get("logprobs") or {}).get("content")
         sampled = Sampled(
-            usage=usage_of(usage),
+            usage=usage_of(data.get("usage")),
             stop_reason=choice.get("finish_reason"),
             # vLLM and SGLang give token ids on request; OpenAI does not.
             token_ids=_tuple(choice.get("token_ids")),
             prompt_token_ids=_tuple(choice.get("prompt_token_ids") or data.get("prompt_token_ids")),
             logprobs=None if logprobs is None else tuple(item["logprob"] for item in logprobs),
             model=data.get("model"),
-            cost_usd=number(usage, "cost"),
+            cost_usd=number(data, "usage", "cost"),
             metadata={"id": data["id"]} if data.get("id") else None,
         )
         # An answer without a choice, or with an error in it, comes with status 200 from some servers.
@@ -131,19 +131,15 @@ class OpenAIChatDialect(Dialect):
         text = data.get("reasoning_content") or data.get("reasoning")
         return [ReasoningItem(json_text(text))] if text else []
 
-    def read_part(self, data: Json) -> list[Block]:
-        if isinstance(data, str):
-            return [TextBlock(data)]
-        if not isinstance(data, Mapping):
-            return [opaque(data)]
+    def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         if self.is_part(data):
             return [self.read_call(data)]
-        if data.get("type") == "text" and isinstance(data.get("text"), str):
-            return [TextBlock(data["text"], extra=self.keep(rest_of(data, "type", "text")))]
-        image = data.get("image_url")
-        if data.get("type") == "image_url" and isinstance(image, Mapping):
-            rest = {**rest_of(data, "type", "image_url"), **rest_of(image, "url")}
-            return [image_of_url(image.get("url"), self.keep(rest)) or opaque(data)]
+        match data:
+            case {"type": "text", "text": str(text)}:
+                return [TextBlock(text, extra=self.keep(rest_of(data, "type", "text")))]
+            case {"type": "image_url", "image_url": {"url": str(url)}}:
+                rest = {**rest_of(data, "type", "image_url"), **rest_of(data["image_url"], "url")}
+                return [image_of_url(url, self.keep(rest)) or opaque(data)]
         return [opaque(data)]
 
     def read_call(self, data: Mapping[str, Json]) -> ToolCall:
@@ -159,8 +155,8 @@ class OpenAIChatDialect(Dialect):
         rest = rest_of(data, "id", "type", "function", "custom")
         if kind == "custom":
             rest["type"] = "custom"
-        arguments, text = written_arguments(function.get("input" if kind == "custom" else "arguments"))
-        return ToolCall(function["name"], arguments, str(data.get("id") or ""), text, extra=self.keep(rest))
+        arguments = function.get("input" if kind == "custom" else "arguments", "")
+        return tool_call(function["name"], arguments, data.get("id"), self.keep(rest))
 
     def _tool_message(self, data: Mapping[str, Json]) -> ToolMessage:
         return ToolMessage(
@@ -177,23 +173,17 @@ class OpenAIChatDialect(Dialect):
         if message.role == "assistant":
             return [self._write_assistant(message)]
         items: list[dict[str, Json]] = []
-        parts: list[Block] = []
         role = written_role(message)
-
-        def flush() -> None:
-            if parts:
-                items.append({"role": role, "content": self._write_content(parts)})
-                parts.clear()
-
-        for block in content_of(message):
-            if isinstance(block, ToolResult):
-                flush()
-                content = self._write_content(block.blocks)
-                items.append({"role": "tool", "tool_call_id": block.call_id, "content": content, **self.kept(block)})
+        for are_results, blocks in groupby(content_of(message), lambda block: isinstance(block, ToolResult)):
+            if are_results:
+                items += [self._write_result(block) for block in blocks if isinstance(block, ToolResult)]
             else:
-                parts.append(block)
-        flush()
+                items.append({"role": role, "content": self._write_content(blocks)})
         return items or [{"role": role, "content": ""}]
+
+    def _write_result(self, result: ToolResult) -> dict[str, Json]:
+        content = self._write_content(result.blocks)
+        return {"role": "tool", "tool_call_id": result.call_id, "content": content, **self.kept(result)}
 
     def _write_assistant(self, message: Message) -> dict[str, Json]:
         content = [b for b in message.blocks if not isinstance(b, (ReasoningItem, ToolCall)) and not is_refusal(b)]
@@ -213,13 +203,9 @@ class OpenAIChatDialect(Dialect):
 
     def _write_reasoning_detail(self, thought: ReasoningItem) -> dict[str, Json]:
         kind = "encrypted" if thought.content_reference else "summary" if thought.summary else "text"
-        fields = {
-            "text": thought.content,
-            "summary": thought.summary,
-            "data": thought.content_reference,
-            "signature": thought.signature,
-        }
-        return {"type": f"reasoning.{kind}", **rest_of(fields), **self.kept(thought)}
+        texts = {"text": thought.content, "summary": thought.summary}
+        handles = {"data": thought.content_reference, "signature": thought.signature}
+        return {"type": f"reasoning.{kind}", **rest_of(texts), **rest_of(handles), **self.kept(thought)}
 
     def _write_call(self, call: ToolCall) -> dict[str, Json]:
         rest = self.kept(call)
@@ -246,15 +232,15 @@ class OpenAIChatDialect(Dialect):
         return {"type": "text", "text": text_of([block])}
 
 
-def usage_of(usage: Json) -> Usage | None:
-    """Read the `usage` of a chat completion; None if it is missing or empty."""
+def usage_of(usage: Json, prompt: str = "prompt", completion: str = "completion") -> Usage | None:
+    """Read OpenAI's `usage`, whose fields begin with the names of the two sides; None if it is missing or empty."""
     if not usage:
         return None
     return Usage(
-        integer(usage, "prompt_tokens"),
-        integer(usage, "completion_tokens"),
-        integer(usage, "prompt_tokens_details", "cached_tokens"),
-        integer(usage, "completion_tokens_details", "reasoning_tokens"),
+        integer(usage, f"{prompt}_tokens"),
+        integer(usage, f"{completion}_tokens"),
+        integer(usage, f"{prompt}_tokens_details", "cached_tokens"),
+        integer(usage, f"{completion}_tokens_details", "reasoning_tokens"),
     )
 
 
@@ -265,11 +251,7 @@ def _tuple(value: Json) -> tuple[Any, ...] | None:
 def from_openai(messages: Any) -> list[Message]:
     """Read chat messages: one, a list of them, or a whole `ChatCompletion` (its first choice), as dictionaries or SDK objects.
 
-    Parts of unknown types are kept as `OpaqueBlock`s. A refusal is one, of type "refusal".
-
-    Raises:
-        ValueError: A message has no role, or one that the format does not have.
-        TypeError: A value is not a message.
+    Parts of unknown types are kept as `OpaqueBlock`s; a refusal is one, of type "refusal". Raises as `Dialect.read` does.
 
     Example:
         >>> from_openai({"role": "assistant", "content": "Hello"})[0].text

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, total
+from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, tool_call, total
 from openreward_gym.chat.plain import integer, rest_of
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
@@ -66,16 +66,8 @@ class GeminiDialect(Dialect):
     def _answer(self, data: Mapping[str, Json]) -> AssistantMessage:
         data = _snake(data)
         candidate = _snake(data["candidates"][0]) if data["candidates"] else {}
-        usage = _snake(data.get("usage_metadata") or {})
         sampled = Sampled(
-            usage=None
-            if not usage
-            else Usage(
-                integer(usage, "prompt_token_count"),
-                total(integer(usage, "candidates_token_count"), integer(usage, "thoughts_token_count")),
-                integer(usage, "cached_content_token_count"),
-                integer(usage, "thoughts_token_count"),
-            ),
+            usage=_usage(_snake(data.get("usage_metadata") or {})),
             stop_reason=candidate.get("finish_reason"),
             model=data.get("model_version"),
             metadata={"id": data["response_id"]} if data.get("response_id") else None,
@@ -89,10 +81,8 @@ class GeminiDialect(Dialect):
         # A system instruction may be a whole content.
         return super().read_content(content["parts"] if isinstance(content, Mapping) and "parts" in content else content)
 
-    def read_part(self, data: Json) -> list[Block]:
-        if isinstance(data, str):
-            return [TextBlock(data)] if data else []
-        return [self._block(data) if isinstance(data, Mapping) else opaque(data)]
+    def read_object(self, data: Mapping[str, Json]) -> list[Block]:
+        return [self._block(data)]
 
     def _block(self, data: Mapping[str, Json]) -> Block:
         part = _snake(data)
@@ -121,15 +111,8 @@ class GeminiDialect(Dialect):
     def _call(self, call: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolCall:
         if not isinstance(call.get("name"), str):
             raise ValueError(f"a function call has no name: {json.dumps(call)[:200]}")
-        written = call.get("args")
-        arguments = dict(written) if isinstance(written, Mapping) else {} if written is None else None
-        return ToolCall(
-            call["name"],
-            arguments,
-            str(call.get("id") or ""),
-            None if arguments is not None else json.dumps(written),
-            extra=self.keep({**rest, **rest_of(call, "name", "args", "id")}),
-        )
+        extra = self.keep({**rest, **rest_of(call, "name", "args", "id")})
+        return tool_call(call["name"], call.get("args"), call.get("id"), extra)
 
     def _tool_result(self, answer: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolResult:
         response = answer.get("response")
@@ -170,6 +153,14 @@ class GeminiDialect(Dialect):
         return {"function_response": {**identity, "name": block.name, "response": response, **beside}, **rest}
 
 
+def _usage(usage: Json) -> Usage | None:
+    if not usage:
+        return None
+    thoughts = integer(usage, "thoughts_token_count")
+    output = total(integer(usage, "candidates_token_count"), thoughts)
+    return Usage(integer(usage, "prompt_token_count"), output, integer(usage, "cached_content_token_count"), thoughts)
+
+
 def _snake(data: Mapping[str, Json]) -> dict[str, Json]:
     """Return `data` with its own keys in snake_case. Keys further inside stay: the names of arguments are the tool's."""
     return {re.sub(r"(?<=[a-z0-9])[A-Z]", lambda match: "_" + match[0].lower(), key): value for key, value in data.items()}
@@ -180,29 +171,21 @@ def _named(messages: Iterable[Message]) -> Iterable[Message]:
     names: dict[str, str] = {}
     for message in messages:
         names.update((block.call_id, block.name) for block in message.blocks if isinstance(block, ToolCall))
-        blocks = content_of(message)
-        if any(isinstance(block, ToolResult) and not block.name for block in blocks):
-            blocks = tuple(
-                replace(block, name=names.get(block.call_id, "")) if isinstance(block, ToolResult) and not block.name else block
-                for block in blocks
-            )
-            message = message.replace(blocks=blocks)
-        yield message
+        blocks = [
+            replace(block, name=names.get(block.call_id, "")) if isinstance(block, ToolResult) and not block.name else block
+            for block in content_of(message)
+        ]
+        yield message.replace(blocks=blocks)
 
 
 def from_gemini(contents: Any, *, system: Any = None) -> list[Message]:
     """Read Gemini contents: one `Content`, a list of them, or a whole `GenerateContentResponse` (its first candidate).
 
-    Dictionaries and SDK objects are both read. Parts of unknown types, such as files and code that ran at the provider,
-    are kept as `OpaqueBlock`s.
+    Parts of unknown types, such as files and code that ran at the provider, are kept as `OpaqueBlock`s. Raises as `Dialect.read`.
 
     Args:
-        contents: The contents.
-        system: The system instruction: text, a `Content` or its parts; None if there is none.
-
-    Raises:
-        ValueError: A content has a role that the format does not have.
-        TypeError: A value is not a content.
+        contents: The contents, as dictionaries or SDK objects.
+        system: The system instruction: text, a `Content` or its parts; None if it is missing.
 
     Example:
         >>> from_gemini({"role": "model", "parts": [{"text": "Hello"}]})[0].text
@@ -214,7 +197,7 @@ def from_gemini(contents: Any, *, system: Any = None) -> list[Message]:
 def to_gemini(messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
     """Return (system instruction, `contents`) in snake_case. Neighbouring turns of one side are merged.
 
-    The system instruction is None if there is no system message; several are joined by a blank line.
+    System messages are joined by a blank line; without any, the instruction is None.
 
     Example:
         >>> from openreward_gym.types import UserMessage

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
+from openreward_gym.chat.completions import usage_of
 from openreward_gym.chat.dialect import (
     Dialect,
     assistant,
@@ -13,10 +15,10 @@ from openreward_gym.chat.dialect import (
     ended_of,
     image_of_url,
     opaque,
-    written_arguments,
+    tool_call,
     written_role,
 )
-from openreward_gym.chat.plain import as_list, integer, json_text, plain, rest_of
+from openreward_gym.chat.plain import as_list, json_text, plain, rest_of
 from openreward_gym.images import data_url
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
@@ -33,7 +35,6 @@ from openreward_gym.types import (
     ToolCall,
     ToolMessage,
     ToolResult,
-    Usage,
     text_of,
 )
 
@@ -56,7 +57,7 @@ class OpenAIResponsesDialect(Dialect):
     provider = "openai"
 
     def is_message(self, data: Mapping[str, Json]) -> bool:
-        if isinstance(data.get("output"), list) and "type" not in data:
+        if self._is_response(data):
             return True
         content = data.get("content")
         if "role" not in data or not isinstance(content, list):
@@ -68,45 +69,32 @@ class OpenAIResponsesDialect(Dialect):
 
     def read(self, messages: Any, *, system: Any = None) -> list[Message]:
         turns: list[Message] = [] if system is None else [SystemMessage(self.read_content(plain(system)))]
-        items: list[Mapping[str, Json]] = []
-
-        def end_turn() -> None:
-            if items:
-                turns.append(self._turn(items))
-                items.clear()
-
-        for item in as_list(plain(messages)):
-            if self._is_response(item) or self._is_of_others(item):
-                end_turn()
-                turns.append(self.read_message(item))
-            elif isinstance(item, Mapping):
-                items.append(item)
-            else:
-                raise TypeError(f"an item is a dictionary or an SDK object, not {type(item).__name__}")
-        end_turn()
+        for is_turn, group in groupby(as_list(plain(messages)), self._is_of_turn):
+            items = list(group)
+            turns += [self._turn(items)] if is_turn else [self.read_message(item) for item in items]
         return turns
 
-    def _is_response(self, item: Json) -> bool:
-        if not isinstance(item, Mapping) or not isinstance(item.get("output"), list):
-            return False
-        return "role" not in item and item.get("type") is None
+    def _is_response(self, data: Mapping[str, Json]) -> bool:
+        return isinstance(data.get("output"), list) and "role" not in data and data.get("type") is None
 
-    def _is_of_others(self, item: Json) -> bool:
-        """Return whether an item is a message of the system, the user or a tool."""
+    def _is_of_turn(self, item: Json) -> bool:
+        """Return whether an item is part of an assistant's turn, not a response or a message of another role."""
+        if isinstance(item, str):
+            return False
         if not isinstance(item, Mapping):
-            return isinstance(item, str)
-        if item.get("type") in _OUTPUTS:
-            return True
+            raise TypeError(f"an item is a dictionary or an SDK object, not {type(item).__name__}")
+        if self._is_response(item) or item.get("type") in _OUTPUTS:
+            return False
         role = item.get("role")
-        return role in _ROLES and role != "assistant" and item.get("type", "message") == "message"
+        return role not in _ROLES or role == "assistant" or item.get("type", "message") != "message"
 
     def read_message(self, data: Json) -> Message:
         if isinstance(data, str):
-            data = {"role": "user", "content": data}
+            return Message("user", tuple(self.read_content(data)))
+        if self._is_of_turn(data):
+            return self._turn([data])
         if self._is_response(data):
             return self._response(data)
-        if not self._is_of_others(data):
-            return self._turn([data])
         if data.get("type") in _OUTPUTS:
             return self._tool_message(data)
         rest = rest_of(data, "role", "content", "type")
@@ -124,19 +112,15 @@ class OpenAIResponsesDialect(Dialect):
     def _response(self, data: Mapping[str, Json]) -> AssistantMessage:
         incomplete = data.get("incomplete_details")
         sampled = Sampled(
-            usage=response_usage(data.get("usage")),
+            usage=usage_of(data.get("usage"), "input", "output"),
             stop_reason=(incomplete or {}).get("reason") or data.get("status"),
             model=data.get("model"),
             metadata={"id": data["id"]} if data.get("id") else None,
         )
         return assistant([block for item in data["output"] for block in self.read_part(item)], sampled, {})
 
-    def read_part(self, data: Json) -> list[Block]:
+    def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         """Read an item of the assistant, or an entry of a message's content."""
-        if isinstance(data, str):
-            return [TextBlock(data)]
-        if not isinstance(data, Mapping):
-            return [opaque(data)]
         kind = data.get("type")
         if isinstance(kind, str) and kind in _CALLS and isinstance(data.get("name"), str):
             return [self._call(data, kind)]
@@ -160,27 +144,20 @@ class OpenAIResponsesDialect(Dialect):
         return blocks
 
     def _call(self, item: Mapping[str, Json], kind: str) -> ToolCall:
-        arguments, text = written_arguments(item.get(_CALLS[kind]))
         rest = rest_of(item, "type", "name", "call_id", _CALLS[kind])
         if kind != "function_call":
             rest["type"] = kind
-        return ToolCall(item["name"], arguments, str(item.get("call_id") or ""), text, extra=self.keep(rest))
+        return tool_call(item["name"], item.get(_CALLS[kind], ""), item.get("call_id"), self.keep(rest))
 
     def _reasoning(self, item: Mapping[str, Json]) -> ReasoningItem:
-        content = [part.get("text", "") for part in item.get("content") or () if isinstance(part, Mapping)]
-        summary = [part.get("text", "") for part in item.get("summary") or () if isinstance(part, Mapping)]
         rest = rest_of(item, "type", "id", "content", "summary")
-        # Several parts are joined to be read, and kept to be written again.
-        if len(content) > 1:
-            rest["content"] = item["content"]
-        if len(summary) > 1:
-            rest["summary"] = item["summary"]
-        return ReasoningItem(
-            content="\n".join(content) if content else None,
-            content_reference=item.get("id"),
-            summary="\n".join(summary) if summary else None,
-            extra=self.keep(rest),
-        )
+        texts: dict[str, str | None] = {}
+        for name in ("content", "summary"):
+            parts = [part.get("text", "") for part in item.get(name) or () if isinstance(part, Mapping)]
+            texts[name] = "\n".join(parts) if parts else None
+            if len(parts) > 1:
+                rest[name] = item[name]  # The parts are joined to be read, and kept to be written again.
+        return ReasoningItem(texts["content"], item.get("id"), texts["summary"], extra=self.keep(rest))
 
     def _tool_message(self, item: Mapping[str, Json]) -> ToolMessage:
         output = item.get("output")
@@ -225,18 +202,14 @@ class OpenAIResponsesDialect(Dialect):
             kind = str(rest.pop("type", "function_call"))
             return {"type": kind, "call_id": block.call_id, "name": block.name, _CALLS[kind]: block.arguments_json, **rest}
         if isinstance(block, ToolResult):
-            content = (
-                block.content if isinstance(block.content, str) else [self._write_content_part("user", b) for b in block.blocks]
-            )
+            parts = [self._write_content_part("user", part) for part in block.blocks]
+            content = block.content if isinstance(block.content, str) else parts
             return {"type": _OUTPUTS[0], "call_id": block.call_id, "output": content, **rest}
         if isinstance(block, ReasoningItem):
             thought = None if block.content is None else [{"type": "reasoning_text", "text": block.content}]
             summary = [] if block.summary is None else [{"type": "summary_text", "text": block.summary}]
-            return {
-                "type": "reasoning",
-                **rest_of({"id": block.content_reference, "summary": summary, "content": thought}),
-                **rest,
-            }
+            fields = rest_of({"id": block.content_reference, "summary": summary, "content": thought})
+            return {"type": "reasoning", **fields, **rest}
         return self._write_content_part("user", block)
 
     def _write_content_part(self, role: str, block: Block) -> dict[str, Json]:
@@ -249,26 +222,12 @@ class OpenAIResponsesDialect(Dialect):
         return {"type": kind, "text": block.text if isinstance(block, TextBlock) else text_of([block]), **rest}
 
 
-def response_usage(usage: Json) -> Usage | None:
-    """Read the `usage` of a response; None if it is missing or empty."""
-    if not usage:
-        return None
-    return Usage(
-        integer(usage, "input_tokens"),
-        integer(usage, "output_tokens"),
-        integer(usage, "input_tokens_details", "cached_tokens"),
-        integer(usage, "output_tokens_details", "reasoning_tokens"),
-    )
-
-
 def from_openai_responses(items: Any) -> list[Message]:
     """Read items of OpenAI's Responses API: one, a list of them (input or output), or a whole `Response`.
 
     Dictionaries and SDK objects are both read. Neighbouring items of the assistant (reasoning, text, calls, tools that run
     at the provider) become one assistant message. Items and parts of unknown types are kept as `OpaqueBlock`s.
-
-    Raises:
-        TypeError: A value is not an item.
+    Raises TypeError for a value that is not an item.
 
     Example:
         >>> call = {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'}

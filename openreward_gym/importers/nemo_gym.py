@@ -17,8 +17,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from openreward_gym.chat import from_openai_responses, to_openai_responses
+from openreward_gym.chat.completions import usage_of
 from openreward_gym.chat.dialect import ended_of
-from openreward_gym.chat.responses import response_usage
 from openreward_gym.importers.jsonl import numbers_of, read_lines
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
@@ -95,7 +95,7 @@ def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
         metrics=numbers_of({key: value for key, value in row.items() if key not in _OWN and not key.startswith("_ng_")}) or None,
         status="truncated" if truncated else "completed",
         stop_reason="" if truncated else "finished",
-        usage=response_usage(response.get("usage")),
+        usage=usage_of(response.get("usage"), "input", "output"),
         metadata={"nemo_gym": _remainder(row, messages)},
     )
 
