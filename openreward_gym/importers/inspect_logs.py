@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, total
+from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, tool_call, total
 from openreward_gym.chat.plain import plain
 from openreward_gym.errors import MissingExtraError, StoreError
 from openreward_gym.importers.jsonl import UNREADABLE, checked, reason_of
@@ -25,16 +25,15 @@ from openreward_gym.types import (
     AssistantMessage,
     Block,
     Message,
-    Origin,
     ReasoningItem,
     Rollout,
     RolloutEnvironment,
     Sampled,
     Task,
     TextBlock,
-    ToolCall,
     ToolMessage,
     Usage,
+    as_blocks,
     task_id,
     with_origins,
 )
@@ -132,20 +131,15 @@ def _messages(items: Iterable[Mapping[str, Json]], output: Mapping[str, Json]) -
     if any(messages[turn].origin is not None for turn in turns):
         return with_origins(messages, lambda message: False)
     first = turns[0] if turns else len(messages)
-    return [message.replace(origin=_unmarked(message, number < first)) for number, message in enumerate(messages)]
-
-
-def _unmarked(message: Message, is_before_assistant: bool) -> Origin | None:
-    if message.role == "assistant":
-        return None
-    return "given" if is_before_assistant else "environment"
+    return [
+        message if message.role == "assistant" else message.replace(origin="given" if number < first else "environment")
+        for number, message in enumerate(messages)
+    ]
 
 
 def _message(data: Mapping[str, Json]) -> Message:
     role, content, source = data["role"], data.get("content"), data.get("source")
-    blocks: list[Block] = [TextBlock(content)] if isinstance(content, str) and content else []
-    if isinstance(content, list):
-        blocks = [_block(part) for part in content]
+    blocks = [_block(part) for part in content] if isinstance(content, list) else list(as_blocks(content or ""))
     if role == "tool":
         error = data.get("error")
         if error and not blocks:
@@ -153,9 +147,7 @@ def _message(data: Mapping[str, Json]) -> Message:
         return ToolMessage(blocks, data.get("tool_call_id") or "", data.get("function"), bool(error))
     if role != "assistant":
         return Message(role, tuple(blocks), origin="given" if source == "input" else None)
-    calls = [
-        ToolCall(call["function"], call.get("arguments") or {}, call.get("id") or "") for call in data.get("tool_calls") or ()
-    ]
+    calls = [tool_call(call["function"], call.get("arguments"), call.get("id")) for call in data.get("tool_calls") or ()]
     is_generated = source == "generate" or (source is None and bool(data.get("model")))
     return AssistantMessage(
         blocks,
@@ -185,13 +177,8 @@ def _number(value: Json) -> float | None:
 
 def _usage(usages: Iterable[Json]) -> Usage | None:
     known = [usage for usage in usages if usage]
-    if not known:
-        return None
-
-    def sum_of(name: str) -> int | None:
-        return total(*(usage.get(name) for usage in known))
-
-    return Usage(sum_of("input_tokens"), sum_of("output_tokens"), sum_of("input_tokens_cache_read"), sum_of("reasoning_tokens"))
+    names = ("input_tokens", "output_tokens", "input_tokens_cache_read", "reasoning_tokens")
+    return Usage(*(total(*(usage.get(name) for usage in known)) for name in names)) if known else None
 
 
 def _time(value: Json) -> str | None:

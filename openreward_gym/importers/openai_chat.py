@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator, Mapping
 
 from openreward_gym.chat import from_openai
-from openreward_gym.importers.jsonl import read_lines
+from openreward_gym.importers.jsonl import read_lines, tool_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
-from openreward_gym.types import Rollout, ToolSpec, with_origins
+from openreward_gym.types import Rollout, with_origins
 from openreward_gym.types.rollout import total_reward
 
 _OWN = ("messages", "tools", "functions", "reward")
@@ -51,9 +51,3 @@ def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
         stop_reason="message" if messages[-1].role == "assistant" else "",
         metadata={name: value for name, value in row.items() if name not in _OWN} or None,
     )
-
-
-def tool_of(tool: Mapping[str, Json]) -> ToolSpec:
-    """Read a tool of a chat completion, `{"type": "function", "function": {...}}`, or the function alone."""
-    function = tool.get("function") or tool.get("custom") or tool
-    return ToolSpec(function["name"], function.get("description") or "", function.get("parameters"))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from openreward_gym.chat import from_openai
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, reason_of
+from openreward_gym.importers.jsonl import convert_each, identity
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import AssistantMessage, Message, Rollout, Task, UserMessage, task_id, with_origins
@@ -57,14 +57,12 @@ def _read_file(file: Path) -> Iterator[Rollout | Damage]:
     except (OSError, pyarrow.ArrowException) as error:
         yield Damage(1, f"not a Parquet file: {error}", str(file))
         return
-    number = 0
-    for batch in table.iter_batches(batch_size=256):
-        for row in batch.to_pylist():
-            number += 1
-            try:
-                yield checked(rollout_of(row, identity(repr(row).encode("utf-8", "backslashreplace"), number)))
-            except UNREADABLE as error:
-                yield Damage(number, reason_of(error), str(file))
+
+    def convert(number: int, row: dict[str, Json]) -> Rollout:
+        return rollout_of(row, identity(repr(row).encode("utf-8", "backslashreplace"), number))
+
+    rows = (row for batch in table.iter_batches(batch_size=256) for row in batch.to_pylist())
+    yield from convert_each(enumerate(rows, 1), convert, file)
 
 
 def rollout_of(row: Mapping[str, Json], row_id: str) -> Rollout:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from openreward_gym.chat import from_openai
 from openreward_gym.chat.dialect import ended_of, total
-from openreward_gym.importers.jsonl import UNREADABLE, checked, lines, object_in, reason_of
+from openreward_gym.importers.jsonl import UNREADABLE, checked, lines, reason_of, tool_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -26,11 +26,11 @@ from openreward_gym.types import (
     Sampled,
     Status,
     Task,
-    ToolSpec,
     Usage,
     task_id,
     with_origins,
 )
+from openreward_gym.types.rollout import object_of
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
@@ -43,7 +43,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
     file = place / "traces.jsonl" if place.is_dir() else place
     for number, line in lines(file):
         try:
-            episode = object_in(line)
+            episode = object_of(line, "record")
             if not isinstance(episode.get("traces"), list):
                 raise ValueError('no "traces": this is not an episode of verifiers')
             yield from [checked(rollout_of(trace, episode)) for trace in episode["traces"]]
@@ -80,7 +80,7 @@ def rollout_of(trace: Mapping[str, Json], episode: Mapping[str, Json]) -> Rollou
         group=(episode.get("group") or {}).get("id"),
         model={"name": calls[-1]["model"]} if calls and calls[-1].get("model") else None,
         sampling=(agent.get("config") or {}).get("sampling") or None,
-        tools=[ToolSpec(t["name"], t.get("description") or "", t.get("parameters")) for t in trace.get("tools") or ()] or None,
+        tools=[tool_of(tool) for tool in trace.get("tools") or ()] or None,
         messages=messages,
         reward=reward,
         final_reward=reward,
