@@ -11,16 +11,7 @@ from openreward_gym.chat.gemini import GeminiDialect
 from openreward_gym.chat.openai import OpenAIChatDialect, OpenAIResponsesDialect
 from openreward_gym.chat.plain import plain
 from openreward_gym.jsonio import Json, loads
-from openreward_gym.types import (
-    AssistantMessage,
-    ImageBlock,
-    Message,
-    OpaqueBlock,
-    ReasoningItem,
-    TextBlock,
-    ToolCall,
-    ToolResult,
-)
+from openreward_gym.types import AssistantMessage, Block, Message, ToolCall, ToolResult
 
 _ARGUMENTS = ("arguments", "input", "args")
 _FIELDS = ("blocks", "sampled", "origin", "weight", "ended", "metadata")
@@ -84,7 +75,7 @@ def _turn(value: Any) -> AssistantMessage:
         return _assistant(value)
     if isinstance(value, ToolResult):
         raise TypeError("a tool's result comes from the environment")
-    if isinstance(value, (TextBlock, ImageBlock, ReasoningItem, ToolCall, OpaqueBlock)):
+    if isinstance(value, Block):
         return AssistantMessage([value])
     data = plain(value)
     if not isinstance(data, dict):

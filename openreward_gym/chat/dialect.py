@@ -217,8 +217,7 @@ def assistant(
         blocks: The content.
         sampled: The provider's report; an empty one is left out.
         fields: Further data of the provider, added to `sampled.metadata`.
-        ended: How the turn ended. By default it is derived from the report's `stop_reason`.
-        weight: The turn's weight in a training loss.
+        ended, weight: As in `Message`. By default `ended` is derived from the report's `stop_reason`.
     """
     if fields:
         sampled = replace(sampled, metadata={**(sampled.metadata or {}), **fields})

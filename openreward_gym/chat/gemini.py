@@ -29,7 +29,6 @@ from openreward_gym.types import (
 )
 
 _ROLES: Mapping[str, Role] = {"user": "user", "model": "assistant", "assistant": "assistant", "function": "tool", "tool": "tool"}
-_RESULT_KEYS = ("result", "output", "error")
 
 
 class GeminiDialect(Dialect):
@@ -82,31 +81,26 @@ class GeminiDialect(Dialect):
         return super().read_content(content["parts"] if isinstance(content, Mapping) and "parts" in content else content)
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
-        return [self._block(data)]
-
-    def _block(self, data: Mapping[str, Json]) -> Block:
         part = _snake(data)
         signature = part.get("thought_signature")
         rest = rest_of(part, "text", "thought", "thought_signature", "function_call", "function_response", "inline_data")
         if part.get("thought"):
-            return ReasoningItem(part.get("text"), signature=signature, extra=self.keep(rest))
+            return [ReasoningItem(part.get("text"), signature=signature, extra=self.keep(rest))]
         if signature is not None:
             rest["thought_signature"] = signature  # it stays with the part that it signs
         if isinstance(part.get("function_call"), Mapping):
-            return self._call(part["function_call"], rest)
+            return [self._call(part["function_call"], rest)]
         if isinstance(part.get("function_response"), Mapping):
-            return self._tool_result(part["function_response"], rest)
+            return [self._tool_result(part["function_response"], rest)]
         inline = part.get("inline_data")
         if isinstance(inline, Mapping):
             inline = _snake(inline)
             if str(inline.get("mime_type", "")).startswith("image/") and isinstance(inline.get("data"), str):
-                return ImageBlock(inline["data"], inline["mime_type"], extra=self.keep(rest))
-            return opaque(data)
-        if isinstance(part.get("text"), str):
-            if not part["text"] and signature is not None:
-                return ReasoningItem(signature=signature)
-            return TextBlock(part["text"], extra=self.keep(rest))
-        return opaque(data)
+                return [ImageBlock(inline["data"], inline["mime_type"], extra=self.keep(rest))]
+        elif isinstance(part.get("text"), str):
+            is_signature = not part["text"] and signature is not None
+            return [ReasoningItem(signature=signature) if is_signature else TextBlock(part["text"], extra=self.keep(rest))]
+        return [opaque(data)]
 
     def _call(self, call: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolCall:
         if not isinstance(call.get("name"), str):
@@ -116,18 +110,18 @@ class GeminiDialect(Dialect):
 
     def _tool_result(self, answer: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolResult:
         response = answer.get("response")
-        values = dict(response) if isinstance(response, Mapping) else {}
-        keys = list(values)
+        values = response if isinstance(response, Mapping) else {}
+        key = next(iter(values)) if len(values) == 1 else ""
         extra = {**rest, **rest_of(answer, "id", "name", "response")}
-        if len(keys) == 1 and keys[0] in _RESULT_KEYS and isinstance(values[keys[0]], str):
-            content = values[keys[0]]
-            if keys[0] == "output":
-                extra["key"] = "output"
+        if key in ("result", "output", "error") and isinstance(values[key], str):
+            content = values[key]
+            if key == "output":
+                extra["key"] = key
         else:
             content = json.dumps(response, ensure_ascii=False)
             extra["response"] = response
         call_id, name = str(answer.get("id") or ""), str(answer.get("name") or "")
-        return ToolResult(content, call_id, name, keys == ["error"], extra=self.keep(extra))
+        return ToolResult(content, call_id, name, is_error=key == "error", extra=self.keep(extra))
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         return self.prompt_and_turns(_named(messages), assistant_role="model", content_field="parts")

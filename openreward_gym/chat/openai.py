@@ -46,6 +46,8 @@ ReasoningField: TypeAlias = Literal["", "reasoning_content", "reasoning", "reaso
 _ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
 _KNOWN = ("role", "content", "refusal", "tool_calls", "function_call", "weight", *_REASONING)
+# The fields of a ReasoningItem, and those of an entry of `reasoning_details`.
+_DETAILS = {"content": "text", "content_reference": "data", "summary": "summary", "signature": "signature"}
 # Types of the items of a response, and of the parts of its messages.
 _CALLS: Mapping[str, str] = {"function_call": "arguments", "custom_tool_call": "input"}
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
@@ -126,18 +128,13 @@ class OpenAIChatDialect(Dialect):
     def _reasoning(self, data: Mapping[str, Json]) -> list[Block]:
         details = data.get("reasoning_details")
         if isinstance(details, list) and details:
-            return [
-                ReasoningItem(
-                    content=item.get("text"),
-                    content_reference=item.get("data"),
-                    summary=item.get("summary"),
-                    signature=item.get("signature"),
-                    extra=self.keep(rest_of(item, "text", "data", "summary", "signature")),
-                )
-                for item in details
-            ]
+            return [self._reasoning_detail(item) for item in details]
         text = data.get("reasoning_content") or data.get("reasoning")
         return [ReasoningItem(json_text(text))] if text else []
+
+    def _reasoning_detail(self, item: Mapping[str, Json]) -> ReasoningItem:
+        fields = {ours: item.get(theirs) for ours, theirs in _DETAILS.items()}
+        return ReasoningItem(**fields, extra=self.keep(rest_of(item, *_DETAILS.values())))
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         if self.is_part(data):
@@ -151,11 +148,7 @@ class OpenAIChatDialect(Dialect):
         return [opaque(data)]
 
     def read_call(self, data: Mapping[str, Json]) -> ToolCall:
-        """Read an entry of `tool_calls`: the call of a function or of a custom tool.
-
-        Raises:
-            ValueError: The entry names no tool.
-        """
+        """Read an entry of `tool_calls`, the call of a function or of a custom tool; raise ValueError if it names no tool."""
         kind = "custom" if isinstance(data.get("custom"), Mapping) else "function"
         function = data.get(kind)
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
@@ -211,9 +204,8 @@ class OpenAIChatDialect(Dialect):
 
     def _write_reasoning_detail(self, thought: ReasoningItem) -> dict[str, Json]:
         kind = "encrypted" if thought.content_reference else "summary" if thought.summary else "text"
-        texts = {"text": thought.content, "summary": thought.summary}
-        handles = {"data": thought.content_reference, "signature": thought.signature}
-        return {"type": f"reasoning.{kind}", **rest_of(texts), **rest_of(handles), **self.kept(thought)}
+        fields = rest_of({theirs: getattr(thought, ours) for ours, theirs in _DETAILS.items()})
+        return {"type": f"reasoning.{kind}", **fields, **self.kept(thought)}
 
     def _write_call(self, call: ToolCall) -> dict[str, Json]:
         rest = self.kept(call)

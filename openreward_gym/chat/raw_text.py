@@ -20,25 +20,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from openreward_gym.chat.dialect import Dialect, content_of, tool_call
 from openreward_gym.chat.plain import rest_of
 from openreward_gym.jsonio import Json
-from openreward_gym.types import (
-    AssistantMessage,
-    Block,
-    Message,
-    ReasoningItem,
-    Role,
-    TextBlock,
-    ToolCall,
-    ToolSpec,
-    as_blocks,
-    text_of,
-)
+from openreward_gym.types import AssistantMessage, Block, Message, ReasoningItem, ToolCall, ToolSpec, as_blocks, text_of
 
 MAX_CALLS = 128
 """A message that seems to have more calls comes from a model that repeats itself: the text after these calls stays text."""
 
 FORMATS = ("tool_call", "function", "llama", "json")
 
-_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+_ROLES = ("system", "user", "assistant", "tool")
 _MARKERS = {"tool_call": "<tool_call>", "function": "<function=", "llama": "<|python_tag|>"}
 _END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "</s>")
 _TOOL_CALL_TAG = re.compile("</?tool_call>")
@@ -83,7 +72,7 @@ class RawTextDialect(Dialect):
             raise TypeError(f"a message is text or {{'role', 'content'}} with a text as its content, not {data!r:.200}")
         if data["role"] == "assistant":
             return AssistantMessage(self.read_part(data["content"]))
-        return Message(_ROLES[data["role"]], (TextBlock(data["content"]),), metadata=rest_of(data, "role", "content") or None)
+        return Message(data["role"], as_blocks(data["content"]), metadata=rest_of(data, "role", "content") or None)
 
     def read_part(self, data: Json) -> list[Block]:
         reasoning, answer = _split_reasoning(_without_end_tokens(data))
@@ -138,15 +127,11 @@ def _split_reasoning(text: str) -> tuple[str, str]:
     return before.replace("<think>", "", 1).strip(), after.lstrip() if closing else ""
 
 
-def _text(text: str) -> tuple[Block, ...]:
-    return as_blocks(text.strip())
-
-
 def _marked_blocks(text: str, formats: Sequence[str], schemas: Mapping[str, Mapping[str, Json]]) -> Iterator[Block]:
     marker = re.compile("|".join(re.escape(_MARKERS[name]) for name in formats) or "(?!)")
     position = count = 0
     while count < MAX_CALLS and (start := marker.search(text, position)):
-        yield from _text(text[position : start.start()])
+        yield from as_blocks(text[position : start.start()].strip())
         if start[0] == _MARKERS["tool_call"]:
             calls, position = _tool_call(text, start.end(), schemas)
         elif start[0] == _MARKERS["function"]:
@@ -156,7 +141,7 @@ def _marked_blocks(text: str, formats: Sequence[str], schemas: Mapping[str, Mapp
             calls, position = _json_calls(text, start.end(), in_tag=False)
         yield from calls
         count += len(calls)
-    yield from _text(text[position:])
+    yield from as_blocks(text[position:].strip())
 
 
 def _tool_call(text: str, start: int, schemas: Mapping[str, Mapping[str, Json]]) -> tuple[list[ToolCall], int]:
@@ -245,9 +230,9 @@ def _json_blocks(text: str) -> list[Block]:
             break
         searched = end + len("\n```")
         if calls := _calls_only(text[fence.end() : end]):
-            blocks += [*_text(text[position : fence.start()]), *calls]
+            blocks += [*as_blocks(text[position : fence.start()].strip()), *calls]
             position = searched
-    return [*blocks, *_text(text[position:])] if blocks else []
+    return [*blocks, *as_blocks(text[position:].strip())] if blocks else []
 
 
 def _calls_only(text: str) -> list[ToolCall]:

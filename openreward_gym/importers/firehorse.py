@@ -17,8 +17,7 @@ from pathlib import Path
 from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, parse_action
 from openreward_gym.chat.dialect import tool_call
 from openreward_gym.chat.plain import json_text
-from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, lines, reason_of
+from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, identity, lines, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -42,16 +41,8 @@ from openreward_gym.types.rollout import object_of, total_reward
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the trial of a file, or all trials of a folder, by name. A damaged line is reported, and its trial read without it.
-
-    Raises:
-        StoreError: A file cannot be read, or there is no trial in the folder.
-    """
-    place = Path(path)
-    files = sorted(place.glob("**/trial_*.jsonl")) if place.is_dir() else [place]
-    if not files:
-        raise StoreError(f"{path}: no trial_*.jsonl there: is it firehorse's output folder?")
-    for file in files:
+    """Yield the trial of a file, or all trials of a folder, by name. A trial with a damaged line is read without that line."""
+    for file in files_of(path, "**/trial_*.jsonl", "no trial_*.jsonl there: is it firehorse's output folder?"):
         yield from _read_trial(file)
 
 
@@ -94,7 +85,7 @@ def _messages(event: Mapping[str, Json]) -> list[Message]:
 
 
 def _results(messages: list[Message], event: Mapping[str, Json]) -> list[Message]:
-    """Return results as the model read them. Their rewards were logged before, in events without a text: these are removed."""
+    """Return results as the model read them. The events without a text that logged their rewards before are removed."""
     results = [result for message in from_anthropic(event["raw"]) for result in split_results(message)]
     for number, result in enumerate(results):
         for worth in [m for m in messages if m.role == "tool" and m.call_id == result.call_id and not m.text]:

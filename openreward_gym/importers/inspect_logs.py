@@ -17,8 +17,8 @@ from typing import Any
 
 from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, tool_call, total
 from openreward_gym.chat.plain import plain
-from openreward_gym.errors import MissingExtraError, StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, reason_of
+from openreward_gym.errors import MissingExtraError
+from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -43,21 +43,12 @@ _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the samples of a log, or of all logs in a folder, by name.
-
-    Raises:
-        MissingExtraError: Inspect is not installed.
-        StoreError: There is no such log.
-    """
+    """Yield the samples of a log, or of all logs in a folder, by name; raise MissingExtraError without Inspect's library."""
     try:
         library = importlib.import_module("inspect_ai.log")
     except ImportError:
         raise MissingExtraError("reading Inspect's logs needs its library: pip install inspect_ai") from None
-    place = Path(path)
-    files = sorted(place.glob("*.eval")) if place.is_dir() else [place]
-    if not files or not all(file.is_file() for file in files):
-        raise StoreError(f"{path}: no .eval log there")
-    for file in files:
+    for file in files_of(path, "*.eval", "no .eval log there"):
         yield from _read_log(library, file)
 
 
@@ -77,11 +68,7 @@ def _read_log(library: Any, file: Path) -> Iterator[Rollout | Damage]:
 
 
 def rollout_of(sample: Mapping[str, Json], header: Mapping[str, Json]) -> Rollout:
-    """Return the rollout of one sample. Its scores are metrics, and its first score is the reward.
-
-    Raises:
-        ValueError, KeyError, TypeError: The value is not a sample.
-    """
+    """Return the rollout of one sample. Its scores are metrics, and its first score is the reward."""
     evaluation = header.get("eval") or {}
     messages = _messages(sample.get("messages") or (), sample.get("output") or {})
     scores = {name: _number((score or {}).get("value")) for name, score in (sample.get("scores") or {}).items()}
@@ -178,7 +165,8 @@ def _number(value: Json) -> float | None:
 def _usage(usages: Iterable[Json]) -> Usage | None:
     known = [usage for usage in usages if usage]
     names = ("input_tokens", "output_tokens", "input_tokens_cache_read", "reasoning_tokens")
-    return Usage(*(total(*(usage.get(name) for usage in known)) for name in names)) if known else None
+    sums = [total(*(usage.get(name) for usage in known)) for name in names]
+    return Usage(sums[0], sums[1], sums[2], sums[3]) if known else None
 
 
 def _time(value: Json) -> str | None:

@@ -21,12 +21,17 @@ UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, Overf
 """The errors that reading another system's object may raise, which may have any shape."""
 
 
-def lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
-    """Yield (number from 1, line) of the lines that are not blank. One line at a time is in memory.
+def files_of(path: str | os.PathLike[str], pattern: str, missing: str) -> list[Path]:
+    """Return the file at `path`, or the files of a folder that match `pattern`, by name; raise StoreError if none exists."""
+    place = Path(path)
+    files = sorted(place.glob(pattern)) if place.is_dir() else [place]
+    if not files or not all(file.is_file() for file in files):
+        raise StoreError(f"{path}: {missing}")
+    return files
 
-    Raises:
-        StoreError: The file cannot be read.
-    """
+
+def lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    """Yield (number from 1, line) of the lines that are not blank, with one line at a time in memory."""
     try:
         with Path(path).open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -43,9 +48,6 @@ def read_lines(path: str | os.PathLike[str], convert: Callable[[dict[str, Json],
         path: The file.
         convert: Makes a rollout from the line's object and an id. The id is derived from the line and its number, so that
             reading the file again gives the same ids.
-
-    Raises:
-        StoreError: The file cannot be read.
     """
 
     def convert_line(number: int, line: bytes) -> Rollout:
@@ -57,13 +59,7 @@ def read_lines(path: str | os.PathLike[str], convert: Callable[[dict[str, Json],
 def convert_each(
     records: Iterable[tuple[int, T]], convert: Callable[[int, T], Rollout], source: str | os.PathLike[str]
 ) -> Iterator[Rollout | Damage]:
-    """Yield a rollout for each record, or a Damage for a record that cannot be read.
-
-    Args:
-        records: The number and the content of each record.
-        convert: Makes a rollout from the number and the content.
-        source: The file or the address of the records.
-    """
+    """Yield a rollout for each (number, record), or a Damage, which names the `source`, for a record that cannot be read."""
     for number, record in records:
         try:
             yield checked(convert(number, record))
@@ -72,11 +68,7 @@ def convert_each(
 
 
 def checked(rollout: Rollout) -> Rollout:
-    """Return a rollout as it will be read from a run, which checks the types of its values.
-
-    Raises:
-        RecordError: A field has a value of a wrong type.
-    """
+    """Return a rollout as it will be read from a run; raise RecordError if a value has a wrong type."""
     return Rollout.from_line(rollout.to_line())
 
 

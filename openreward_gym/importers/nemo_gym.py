@@ -30,11 +30,7 @@ _OWN = ("responses_create_params", "response", "reward", "agent_ref")
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the rollouts of a NeMo Gym file. For a line that is only an input (a task), the Damage says so.
-
-    Raises:
-        StoreError: The file cannot be read.
-    """
+    """Yield the rollouts of a NeMo Gym file. For a line that is only an input (a task), the Damage says so."""
     return read_lines(path, rollout_of)
 
 
@@ -60,11 +56,7 @@ def spec_of(row: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
-    """Return the rollout of one line.
-
-    Raises:
-        ValueError: The line is not a rollout of NeMo Gym.
-    """
+    """Return the rollout of one line; raise ValueError for a line that is not a rollout of NeMo Gym."""
     request, response = row.get("responses_create_params"), row.get("response")
     if not isinstance(request, Mapping):
         raise ValueError('no "responses_create_params": this is not a line of NeMo Gym')

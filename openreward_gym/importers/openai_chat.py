@@ -20,20 +20,12 @@ _OWN = ("messages", "tools", "functions", "reward")
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the chats of a file. A `reward` is the last message's; other fields go to `metadata`.
-
-    Raises:
-        StoreError: The file cannot be read.
-    """
+    """Yield the chats of a file. A `reward` is the last message's; other fields go to `metadata`."""
     return read_lines(path, rollout_of)
 
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
-    """Return the rollout of one line.
-
-    Raises:
-        ValueError: The line has no messages, or one that is not a chat message.
-    """
+    """Return the rollout of one line; raise ValueError for a line without messages, or with one that is not a chat message."""
     if not isinstance(row.get("messages"), list) or not row["messages"]:
         raise ValueError('no "messages": this is not a line of OpenAI\'s chat format')
     messages = with_origins(from_openai(row["messages"]))

@@ -30,7 +30,7 @@ def read(path: str, *, base_url: str | None = None, api_key_env: str = "OPENREWA
         base_url, api_key_env: As for `Platform`.
 
     Raises:
-        StoreError: There is no such run.
+        StoreError: The platform has no such run.
         TransportError, ServerError, ProtocolError: The platform cannot be reached, or refuses the request.
     """
     platform = Platform(base_url, api_key_env=api_key_env)
@@ -68,11 +68,7 @@ def _items(answer: Json, name: str) -> list[Mapping[str, Json]]:
 
 
 def rollout_of(item: Mapping[str, Json]) -> Rollout:
-    """Return one of the platform's rollouts as a record.
-
-    Raises:
-        ValueError, KeyError, TypeError: The item is not a rollout.
-    """
+    """Return one of the platform's rollouts as a record."""
     begin = {**item, "eventType": "rollout", "eventId": _id(item)}
     update = {"eventType": "rollout_update", "rollout_info": item.get("rollout_info") or {}}
     messages = [{"eventType": "message", **message} for message in item.get("messages") or ()]

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from types import TracebackType
 from typing import Any
 
@@ -294,16 +295,13 @@ def print_messages(rollout_id: str, messages: Iterable[Message]) -> None:
     The formats are "pretty" (the default) and "structured" (one line of JSON per message); any other value prints nothing.
     """
     form = os.environ.get("OPENREWARD_ROLLOUT_LOGGING_FORMAT", "pretty").lower()
-    shape = {"pretty": _pretty, "structured": _structured}.get(form)
-    if shape is None:
-        return
-    for message in messages:
-        for event in message_events(message):
-            sys.stdout.write(shape(rollout_id, event) + "\n")
-    sys.stdout.flush()
+    if form in ("pretty", "structured"):
+        for event in chain.from_iterable(map(message_events, messages)):
+            sys.stdout.write((_pretty(event) if form == "pretty" else _structured(rollout_id, event)) + "\n")
+        sys.stdout.flush()
 
 
-def _pretty(rollout_id: str, event: dict[str, Json]) -> str:
+def _pretty(event: dict[str, Json]) -> str:
     title = _TITLES[event["type"]]
     if event["type"] == "tool_call":
         title += f": {event['name']}"
