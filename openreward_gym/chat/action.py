@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import chain
 from typing import Any
 
 from openreward_gym.chat.anthropic import AnthropicDialect
@@ -48,7 +49,8 @@ def parse_action(value: Any) -> AssistantMessage:
         return _of_text(value)
     try:
         if isinstance(value, (list, tuple)):
-            return AssistantMessage([block for item in value for block in _turn(item).blocks])
+            blocks = ((item,) if isinstance(item, ToolCall) else _turn(item).blocks for item in value)
+            return AssistantMessage([*chain.from_iterable(blocks)])
         return _turn(value)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         shown = repr(value) if not isinstance(error, RecursionError) else f"a {type(value).__name__}"

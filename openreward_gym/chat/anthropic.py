@@ -61,26 +61,27 @@ class AnthropicDialect(Dialect):
         return assistant(blocks, sampled, rest_of(data, "role", "content", "type", "model", "stop_reason", "usage"))
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
-        match data:
-            case {"type": "text", "text": str(text)}:
-                return [TextBlock(text, extra=self.keep(rest_of(data, "type", "text")))]
-            case {"type": "thinking"}:
-                rest = rest_of(data, "type", "thinking", "signature")
-                return [ReasoningItem(data.get("thinking"), signature=data.get("signature"), extra=self.keep(rest))]
-            case {"type": "redacted_thinking"}:
-                return [ReasoningItem(content_reference=data.get("data"), extra=self.keep({"type": "redacted_thinking"}))]
-            case {"type": "tool_use", "name": str(name)}:
-                rest = rest_of(data, "type", "id", "name", "input")
-                return [tool_call(name, data.get("input"), data.get("id"), self.keep(rest))]
-            case {"type": "tool_result"}:
-                content = data.get("content")
-                content = content if isinstance(content, str) else self.read_content(content)
-                call_id, is_error = str(data.get("tool_use_id") or ""), bool(data.get("is_error"))
-                rest = rest_of(data, "type", "tool_use_id", "content", "is_error")
-                return [ToolResult(content, call_id, is_error=is_error, extra=self.keep(rest))]
-            case {"type": "image", "source": {"type": "base64", "data": str(image), **source}}:
-                mime_type = str(source.get("media_type", "image/png"))
-                return [ImageBlock(image, mime_type, extra=self.keep(rest_of(data, "type", "source")))]
+        kind = data.get("type")
+        if kind == "text" and isinstance(data.get("text"), str):
+            return [TextBlock(data["text"], extra=self.keep(rest_of(data, "type", "text")))]
+        if kind == "tool_use" and isinstance(data.get("name"), str):
+            rest = rest_of(data, "type", "id", "name", "input")
+            return [tool_call(data["name"], data.get("input"), data.get("id"), self.keep(rest))]
+        if kind == "tool_result":
+            content = data.get("content")
+            content = content if isinstance(content, str) else self.read_content(content)
+            call_id, is_error = str(data.get("tool_use_id") or ""), bool(data.get("is_error"))
+            rest = rest_of(data, "type", "tool_use_id", "content", "is_error")
+            return [ToolResult(content, call_id, is_error=is_error, extra=self.keep(rest))]
+        if kind == "thinking":
+            rest = rest_of(data, "type", "thinking", "signature")
+            return [ReasoningItem(data.get("thinking"), signature=data.get("signature"), extra=self.keep(rest))]
+        if kind == "redacted_thinking":
+            return [ReasoningItem(content_reference=data.get("data"), extra=self.keep({"type": kind}))]
+        source = data["source"] if kind == "image" and isinstance(data.get("source"), Mapping) else {}
+        if source.get("type") == "base64" and isinstance(source.get("data"), str):
+            mime_type = str(source.get("media_type", "image/png"))
+            return [ImageBlock(source["data"], mime_type, extra=self.keep(rest_of(data, "type", "source")))]
         return [opaque(data)]
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
@@ -138,7 +139,7 @@ def from_anthropic(messages: Any, *, system: Any = None) -> list[Message]:
 def to_anthropic(messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
     """Return (system prompt, `messages`). Neighbouring turns of one side are merged, as the API requires.
 
-    System messages are joined by a blank line; without any, the prompt is None.
+    System messages are joined by a blank line; the prompt stays None without any.
 
     Example:
         >>> from openreward_gym.types import UserMessage

@@ -112,7 +112,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
-        """Return (system prompt, messages). The system prompt is None where it is one of the messages, or missing."""
+        """Return (system prompt, messages). The prompt stays None in formats that keep it among the messages."""
 
     @abstractmethod
     def is_message(self, data: Mapping[str, Json]) -> bool:
@@ -143,7 +143,7 @@ class Dialect(ABC):
         """Return (system prompt, turns) for an API in which user and assistant alternate: neighbouring turns are merged.
 
         Args:
-            messages: The conversation. Its system messages are joined by a blank line; without any, the prompt is None.
+            messages: The conversation. Its system messages are joined by a blank line; the prompt stays None without any.
             assistant_role: The provider's name for the assistant. All other turns are the "user"'s.
             content_field: The provider's name for a turn's content.
         """

@@ -165,11 +165,14 @@ def _named(messages: Iterable[Message]) -> Iterable[Message]:
     names: dict[str, str] = {}
     for message in messages:
         names.update((block.call_id, block.name) for block in message.blocks if isinstance(block, ToolCall))
-        blocks = [
-            replace(block, name=names.get(block.call_id, "")) if isinstance(block, ToolResult) and not block.name else block
-            for block in content_of(message)
-        ]
-        yield message.replace(blocks=blocks)
+        blocks = content_of(message)
+        if any(isinstance(block, ToolResult) and not block.name for block in blocks):
+            blocks = tuple(
+                replace(block, name=names.get(block.call_id, "")) if isinstance(block, ToolResult) and not block.name else block
+                for block in blocks
+            )
+            message = message.replace(blocks=blocks)
+        yield message
 
 
 def from_gemini(contents: Any, *, system: Any = None) -> list[Message]:
@@ -191,7 +194,7 @@ def from_gemini(contents: Any, *, system: Any = None) -> list[Message]:
 def to_gemini(messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
     """Return (system instruction, `contents`) in snake_case. Neighbouring turns of one side are merged.
 
-    System messages are joined by a blank line; without any, the instruction is None.
+    System messages are joined by a blank line; the instruction stays None without any.
 
     Example:
         >>> from openreward_gym.types import UserMessage

@@ -139,12 +139,12 @@ class OpenAIChatDialect(Dialect):
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         if self.is_part(data):
             return [self.read_call(data)]
-        match data:
-            case {"type": "text", "text": str(text)}:
-                return [TextBlock(text, extra=self.keep(rest_of(data, "type", "text")))]
-            case {"type": "image_url", "image_url": {"url": str(url)}}:
-                rest = {**rest_of(data, "type", "image_url"), **rest_of(data["image_url"], "url")}
-                return [image_of_url(url, self.keep(rest)) or opaque(data)]
+        if data.get("type") == "text" and isinstance(data.get("text"), str):
+            return [TextBlock(data["text"], extra=self.keep(rest_of(data, "type", "text")))]
+        image = data.get("image_url")
+        if data.get("type") == "image_url" and isinstance(image, Mapping):
+            rest = {**rest_of(data, "type", "image_url"), **rest_of(image, "url")}
+            return [image_of_url(image.get("url"), self.keep(rest)) or opaque(data)]
         return [opaque(data)]
 
     def read_call(self, data: Mapping[str, Json]) -> ToolCall:
@@ -405,9 +405,10 @@ class OpenAIResponsesDialect(Dialect):
             kind = str(rest.pop("type", "function_call"))
             return {"type": kind, "call_id": block.call_id, "name": block.name, _CALLS[kind]: block.arguments_json, **rest}
         if isinstance(block, ToolResult):
-            parts = [self._write_content_part("user", part) for part in block.blocks]
-            content = block.content if isinstance(block.content, str) else parts
-            return {"type": _OUTPUTS[0], "call_id": block.call_id, "output": content, **rest}
+            output: Json = block.content
+            if not isinstance(output, str):
+                output = [self._write_content_part("user", part) for part in output]
+            return {"type": _OUTPUTS[0], "call_id": block.call_id, "output": output, **rest}
         if isinstance(block, ReasoningItem):
             thought = None if block.content is None else [{"type": "reasoning_text", "text": block.content}]
             summary = [] if block.summary is None else [{"type": "summary_text", "text": block.summary}]

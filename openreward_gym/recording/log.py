@@ -92,7 +92,7 @@ class RolloutLog:
 
         Raises:
             ConfigurationError: The rollout has ended.
-            TypeError: It is none of these messages.
+            TypeError: It is not one of these messages.
             StoreError: The rollout could not be written.
         """
         if isinstance(message, ReasoningItem | ToolCall):

@@ -115,7 +115,7 @@ class Recorder:
             **fields: Further fields of `Rollout` (`group`, `sample`, `step`, `seed`, `sampling`, `tools`, ...).
 
         Raises:
-            ConfigurationError: The recorder has no path and there is no run name; or `Rollout` has no such field.
+            ConfigurationError: Both the recorder's path and `run_name` are missing, or `Rollout` has no such field.
         """
         if self._path is None and not run_name:
             raise ConfigurationError("a recorder without a path needs a run_name: it records into runs/<run_name>")
