@@ -65,16 +65,12 @@ class GeminiDialect(Dialect):
     def _answer(self, data: Mapping[str, Json]) -> AssistantMessage:
         data = _snake(data)
         candidate = _snake(data["candidates"][0]) if data["candidates"] else {}
-        sampled = Sampled(
-            usage=_usage(_snake(data.get("usage_metadata") or {})),
-            stop_reason=candidate.get("finish_reason"),
-            model=data.get("model_version"),
-            metadata={"id": data["response_id"]} if data.get("response_id") else None,
-        )
+        usage = _usage(_snake(data.get("usage_metadata") or {}))
+        sampled = Sampled(usage, candidate.get("finish_reason"), model=data.get("model_version"))
         blocks = self.read_content((candidate.get("content") or {}).get("parts"))
         # Without a candidate the prompt was blocked, or the API failed.
         ended: Ended | None = None if data["candidates"] else "content_filter" if data.get("prompt_feedback") else "error"
-        return assistant(blocks, sampled, {}, ended=ended)
+        return assistant(blocks, sampled, rest_of({"id": data.get("response_id") or None}), ended=ended)
 
     def read_content(self, content: Json) -> list[Block]:
         # A system instruction may be a whole content.

@@ -318,9 +318,9 @@ class OpenAIResponsesDialect(Dialect):
             usage=usage_of(data.get("usage"), "input", "output"),
             stop_reason=(incomplete or {}).get("reason") or data.get("status"),
             model=data.get("model"),
-            metadata={"id": data["id"]} if data.get("id") else None,
         )
-        return assistant([block for item in data["output"] for block in self.read_part(item)], sampled, {})
+        blocks = [block for item in data["output"] for block in self.read_part(item)]
+        return assistant(blocks, sampled, rest_of({"id": data.get("id") or None}))
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         """Read an item of the assistant, or an entry of a message's content."""

@@ -154,11 +154,14 @@ def _tool_call(text: str, start: int, schemas: Mapping[str, Mapping[str, Json]])
 
 
 def _up_to_tag(text: str, start: int) -> tuple[str, int]:
-    """Return the text before the next tag, and the position from which to read on: after a closing tag, at an opening one."""
+    """Return the text before the next tag, and the position from which to read on."""
     tag = _TOOL_CALL_TAG.search(text, start)
-    if tag is None:
-        return text[start:], len(text)
-    return text[start : tag.start()], tag.end() if tag[0] == "</tool_call>" else tag.start()
+    return (text[start:], len(text)) if tag is None else (text[start : tag.start()], _after(tag))
+
+
+def _after(tag: re.Match[str]) -> int:
+    """Return the position after a closing tag; for an opening tag its own, because a call begins there."""
+    return tag.end() if tag[0] == "</tool_call>" else tag.start()
 
 
 def _function(body: str, closed: bool, schemas: Mapping[str, Mapping[str, Json]]) -> ToolCall:
@@ -203,8 +206,8 @@ def _json_calls(text: str, start: int, *, in_tag: bool) -> tuple[list[ToolCall],
     calls: list[ToolCall] = []
     while True:
         start = _BETWEEN.match(text, start).end()  # type: ignore[union-attr]  # the pattern also matches the empty string
-        if in_tag and _TOOL_CALL_TAG.match(text, start):
-            return calls, _up_to_tag(text, start)[1]
+        if in_tag and (tag := _TOOL_CALL_TAG.match(text, start)):
+            return calls, _after(tag)
         if start == len(text) or len(calls) >= MAX_CALLS:
             return calls, start
         if calls and not in_tag and text[start] not in "{[":
