@@ -260,7 +260,7 @@ class OpenAIResponsesDialect(Dialect):
     provider = "openai"
 
     def is_message(self, data: Mapping[str, Json]) -> bool:
-        if self._is_response(data):
+        if isinstance(data.get("output"), list) and "type" not in data:
             return True
         content = data.get("content")
         if "role" not in data or not isinstance(content, list):
