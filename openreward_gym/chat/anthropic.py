@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from openreward_gym.chat.dialect import Dialect, assistant, opaque, total
-from openreward_gym.chat.plain import integer, json_text, rest_of
+from openreward_gym.chat.dialect import Dialect, assistant, opaque, tool_call, total
+from openreward_gym.chat.plain import integer, rest_of
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     Block,
@@ -23,7 +23,7 @@ from openreward_gym.types import (
 )
 
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
-_OWN_TYPES = frozenset({"tool_use", "thinking", "redacted_thinking"})
+_OWN_TYPES = ("tool_use", "thinking", "redacted_thinking")
 
 
 class AnthropicDialect(Dialect):
@@ -45,8 +45,7 @@ class AnthropicDialect(Dialect):
         return any(isinstance(part, dict) and self.is_part(part) for part in content)
 
     def is_part(self, data: Mapping[str, Json]) -> bool:
-        kind = data.get("type")
-        return isinstance(kind, str) and kind in _OWN_TYPES
+        return data.get("type") in _OWN_TYPES
 
     def read_message(self, data: Json) -> Message:
         if not isinstance(data, Mapping):
@@ -61,49 +60,29 @@ class AnthropicDialect(Dialect):
         sampled = Sampled(_usage(usage) if usage else None, data.get("stop_reason"), model=data.get("model"))
         return assistant(blocks, sampled, rest_of(data, "role", "content", "type", "model", "stop_reason", "usage"))
 
-    def read_part(self, data: Json) -> list[Block]:
-        return [self._block(data)]
-
-    def _block(self, data: Json) -> Block:
-        if isinstance(data, str):
-            return TextBlock(data)
-        if not isinstance(data, Mapping):
-            return opaque(data)
+    def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         kind = data.get("type")
         if kind == "text" and isinstance(data.get("text"), str):
-            return TextBlock(data["text"], extra=self.keep(rest_of(data, "type", "text")))
-        if kind == "thinking":
-            rest = rest_of(data, "type", "thinking", "signature")
-            return ReasoningItem(data.get("thinking"), signature=data.get("signature"), extra=self.keep(rest))
-        if kind == "redacted_thinking":
-            return ReasoningItem(content_reference=data.get("data"), extra=self.keep({"type": kind}))
+            return [TextBlock(data["text"], extra=self.keep(rest_of(data, "type", "text")))]
         if kind == "tool_use" and isinstance(data.get("name"), str):
-            return self._call(data)
+            rest = rest_of(data, "type", "id", "name", "input")
+            return [tool_call(data["name"], data.get("input"), data.get("id"), self.keep(rest))]
         if kind == "tool_result":
             content = data.get("content")
-            return ToolResult(
-                content if isinstance(content, str) else self.read_content(content),
-                str(data.get("tool_use_id") or ""),
-                is_error=bool(data.get("is_error")),
-                extra=self.keep(rest_of(data, "type", "tool_use_id", "content", "is_error")),
-            )
-        source = data.get("source")
-        if (
-            kind == "image"
-            and isinstance(source, Mapping)
-            and source.get("type") == "base64"
-            and isinstance(source.get("data"), str)
-        ):
+            content = content if isinstance(content, str) else self.read_content(content)
+            call_id, is_error = str(data.get("tool_use_id") or ""), bool(data.get("is_error"))
+            rest = rest_of(data, "type", "tool_use_id", "content", "is_error")
+            return [ToolResult(content, call_id, is_error=is_error, extra=self.keep(rest))]
+        if kind == "thinking":
+            rest = rest_of(data, "type", "thinking", "signature")
+            return [ReasoningItem(data.get("thinking"), signature=data.get("signature"), extra=self.keep(rest))]
+        if kind == "redacted_thinking":
+            return [ReasoningItem(content_reference=data.get("data"), extra=self.keep({"type": kind}))]
+        source = data["source"] if kind == "image" and isinstance(data.get("source"), Mapping) else {}
+        if source.get("type") == "base64" and isinstance(source.get("data"), str):
             mime_type = str(source.get("media_type", "image/png"))
-            return ImageBlock(source["data"], mime_type, extra=self.keep(rest_of(data, "type", "source")))
-        return opaque(data)
-
-    def _call(self, data: Mapping[str, Json]) -> ToolCall:
-        written = data.get("input")
-        arguments = dict(written) if isinstance(written, Mapping) else {} if written is None else None
-        text = None if arguments is not None else json_text(written)
-        rest = rest_of(data, "type", "id", "name", "input")
-        return ToolCall(data["name"], arguments, str(data.get("id") or ""), text, extra=self.keep(rest))
+            return [ImageBlock(source["data"], mime_type, extra=self.keep(rest_of(data, "type", "source")))]
+        return [opaque(data)]
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         return self.prompt_and_turns(messages, assistant_role="assistant", content_field="content")
@@ -126,13 +105,13 @@ class AnthropicDialect(Dialect):
             return {"type": "redacted_thinking", "data": block.content_reference}
         if block.signature is not None:
             return {"type": "thinking", "thinking": block.content or "", "signature": block.signature, **rest}
-        # The API refuses thinking without a signature, and the reasoning of other models has none.
+        # The API refuses thinking without a signature, which the reasoning of other models lacks.
         return {"type": "text", "text": block.content or block.summary or ""}
 
 
 def _usage(usage: Json) -> Usage:
-    cached = integer(usage, "cache_read_input_tokens")
     # Anthropic counts tokens read from or written to its cache apart from the other input.
+    cached = integer(usage, "cache_read_input_tokens")
     return Usage(
         total(integer(usage, "input_tokens"), cached, integer(usage, "cache_creation_input_tokens")),
         integer(usage, "output_tokens"),
@@ -142,17 +121,13 @@ def _usage(usage: Json) -> Usage:
 
 
 def from_anthropic(messages: Any, *, system: Any = None) -> list[Message]:
-    """Read Anthropic messages: one, a list of them, or a whole `Message` answer, as dictionaries or SDK objects.
+    """Read Anthropic messages: one, a list of them, or a whole `Message` answer.
 
-    Blocks of unknown types, such as tools that run at the provider, are kept as `OpaqueBlock`s.
+    Blocks of unknown types, such as tools that run at the provider, are kept as `OpaqueBlock`s. Raises as `Dialect.read`.
 
     Args:
-        messages: The messages.
-        system: The system prompt, text or blocks; None if there is none.
-
-    Raises:
-        ValueError: A message has a role that the format does not have.
-        TypeError: A value is not a message.
+        messages: The messages, as dictionaries or SDK objects.
+        system: The system prompt, text or blocks; None if it is missing.
 
     Example:
         >>> from_anthropic([{"role": "user", "content": "Hi"}], system="Be brief.")[0].text
@@ -164,7 +139,7 @@ def from_anthropic(messages: Any, *, system: Any = None) -> list[Message]:
 def to_anthropic(messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
     """Return (system prompt, `messages`). Neighbouring turns of one side are merged, as the API requires.
 
-    The system prompt is None if there is no system message; several are joined by a blank line.
+    System messages are joined by a blank line; the prompt stays None without any.
 
     Example:
         >>> from openreward_gym.types import UserMessage

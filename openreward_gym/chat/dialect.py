@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 from openreward_gym.chat.plain import as_list, json_text, plain
@@ -24,58 +23,29 @@ from openreward_gym.types import (
     TextBlock,
     ToolCall,
     ToolResult,
+    as_blocks,
 )
 
-ENDINGS: Mapping[str, Ended] = MappingProxyType(
-    {
-        # OpenAI chat completions, and the servers that speak its format
-        "stop": "stop",
-        "eos": "stop",
-        "eos_token": "stop",
-        "length": "length",
-        "model_length": "context_overflow",
-        "tool_calls": "tool_calls",
-        "function_call": "tool_calls",
-        "content_filter": "content_filter",
-        "error": "error",
-        "abort": "error",
-        "insufficient_system_resource": "error",
-        # OpenAI responses: the status, or the reason of an incomplete response
-        "completed": "stop",
-        "max_output_tokens": "length",
-        "failed": "error",
-        "cancelled": "error",
-        # Anthropic
-        "end_turn": "stop",
-        "stop_sequence": "stop",
-        "max_tokens": "length",
-        "tool_use": "tool_calls",
-        "pause_turn": "pause",
-        "refusal": "refusal",
-        "model_context_window_exceeded": "context_overflow",
-        # Gemini, in lower case; "stop" and "max_tokens" are above
-        "safety": "content_filter",
-        "recitation": "content_filter",
-        "language": "content_filter",
-        "blocklist": "content_filter",
-        "prohibited_content": "content_filter",
-        "spii": "content_filter",
-        "image_safety": "content_filter",
-        "image_prohibited_content": "content_filter",
-        "image_recitation": "content_filter",
-        "malformed_function_call": "malformed",
-        "malformed_response": "malformed",
-        "unexpected_tool_call": "malformed",
-        "too_many_tool_calls": "malformed",
-    }
-)
-"""Every provider's word for the end of a turn, in lower case, and ours. A word that is not here is "unknown"."""
+# The providers' words for the end of a turn, in lower case: chat completions, responses, Anthropic, Gemini.
+_PROVIDER_WORDS: Mapping[Ended, str] = {
+    "stop": "stop eos eos_token completed end_turn stop_sequence",
+    "tool_calls": "tool_calls function_call tool_use",
+    "length": "length max_output_tokens max_tokens",
+    "context_overflow": "model_length model_context_window_exceeded",
+    "refusal": "refusal",
+    "content_filter": "content_filter safety recitation language blocklist prohibited_content spii image_safety "
+    "image_prohibited_content image_recitation",
+    "pause": "pause_turn",
+    "malformed": "malformed_function_call malformed_response unexpected_tool_call too_many_tool_calls",
+    "error": "error abort insufficient_system_resource failed cancelled",
+}
+_ENDINGS = {word: ended for ended, words in _PROVIDER_WORDS.items() for word in words.split()}
 
 
 def ended_of(stop_reason: Json, blocks: Sequence[Block] = ()) -> Ended | None:
     """Return how a turn ended, from the provider's word; None if the provider gave no word.
 
-    Some providers have one word for a complete turn, whether it calls tools or not: `blocks`, its content, tell.
+    Some providers have one word for a complete turn, with or without tool calls: its content, `blocks`, tells which.
 
     Example:
         >>> ended_of("max_tokens"), ended_of("STOP", [ToolCall("add", {})]), ended_of("a new word"), ended_of(None)
@@ -83,7 +53,7 @@ def ended_of(stop_reason: Json, blocks: Sequence[Block] = ()) -> Ended | None:
     """
     if stop_reason is None:
         return None
-    ended = ENDINGS.get(str(stop_reason).lower(), "unknown")
+    ended = _ENDINGS.get(str(stop_reason).lower(), "unknown")
     if ended == "stop" and blocks:
         if any(isinstance(block, ToolCall) for block in blocks):
             return "tool_calls"
@@ -101,7 +71,7 @@ class Dialect(ABC):
     """A provider's message format, read and written.
 
     A field that our types do not have (a text's citations, a call's status) is kept in the block's `extra` under the
-    provider's name, and written again for that provider alone.
+    provider's name, and written again for that provider only.
 
     Example:
         >>> from openreward_gym.chat import AnthropicDialect, OpenAIChatDialect
@@ -117,7 +87,7 @@ class Dialect(ABC):
 
         Args:
             messages: The messages.
-            system: The system prompt, where the provider keeps it beside the messages; None if there is none.
+            system: The system prompt of a provider that keeps it beside the messages; None if it is missing.
 
         Raises:
             ValueError: A message has a role that the format does not have.
@@ -130,13 +100,19 @@ class Dialect(ABC):
     def read_message(self, data: Json) -> Message:
         """Read one message or whole answer, given as JSON values."""
 
-    @abstractmethod
     def read_part(self, data: Json) -> list[Block]:
         """Read one entry of a message's content, given as JSON values. An unknown entry becomes an `OpaqueBlock`."""
+        if isinstance(data, str):
+            return list(as_blocks(data))
+        return self.read_object(data) if isinstance(data, Mapping) else [opaque(data)]
+
+    def read_object(self, data: Mapping[str, Json]) -> list[Block]:
+        """Read one entry of a message's content that is an object; by default it is of an unknown type."""
+        return [opaque(data)]
 
     @abstractmethod
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
-        """Return (system prompt, messages). The system prompt is None where it is one of the messages, or missing."""
+        """Return (system prompt, messages). The prompt stays None in formats that keep it among the messages."""
 
     @abstractmethod
     def is_message(self, data: Mapping[str, Json]) -> bool:
@@ -148,10 +124,8 @@ class Dialect(ABC):
 
     def read_content(self, content: Json) -> list[Block]:
         """Read a message's content: text or a list of entries. None and "" have no blocks."""
-        if content is None or content == "":
-            return []
-        if isinstance(content, str):
-            return [TextBlock(content)]
+        if content is None or isinstance(content, str):
+            return list(as_blocks(content or ""))
         return [block for part in as_list(content) for block in self.read_part(part)]
 
     def keep(self, fields: Mapping[str, Json]) -> dict[str, Json]:
@@ -166,15 +140,12 @@ class Dialect(ABC):
     def prompt_and_turns(
         self, messages: Iterable[Message], *, assistant_role: str, content_field: str
     ) -> tuple[str | None, list[dict[str, Any]]]:
-        """Return (system prompt, turns) for an API that wants the sides to take turns: neighbouring turns of a side are merged.
+        """Return (system prompt, turns) for an API in which user and assistant alternate: neighbouring turns are merged.
 
         Args:
-            messages: The conversation.
+            messages: The conversation. Its system messages are joined by a blank line; the prompt stays None without any.
             assistant_role: The provider's name for the assistant. All other turns are the "user"'s.
             content_field: The provider's name for a turn's content.
-
-        Returns:
-            The system prompt is None if there is no system message. Several are joined by a blank line.
         """
         system: list[str] = []
         turns: list[dict[str, Any]] = []
@@ -201,7 +172,7 @@ def opaque(value: Json) -> OpaqueBlock:
 
 
 def image_of_url(url: Json, extra: Mapping[str, Json]) -> ImageBlock | None:
-    """Return the image in a `data:` URL; None for any other URL."""
+    """Return the image in a `data:` URL; None for any other value."""
     mime_and_data = parse_data_url(url) if isinstance(url, str) else None
     return None if mime_and_data is None else ImageBlock(mime_and_data[1], mime_and_data[0], extra=extra)
 
@@ -216,11 +187,14 @@ def content_of(message: Message) -> tuple[Block, ...]:
     return (ToolResult(content, message.call_id or "", message.name or "", message.is_error, extra=extra),)
 
 
-def written_arguments(written: Json) -> tuple[dict[str, Json] | None, str | None]:
-    """Return the (object, text) of a call's arguments; one of them is None. A value that is not an object becomes text."""
-    if isinstance(written, Mapping):
-        return dict(written), None
-    return None, json_text("" if written is None else written)
+def tool_call(name: str, arguments: Json, call_id: Json, extra: Mapping[str, Json] | None = None) -> ToolCall:
+    """Return a call with arguments as a provider wrote them: an object, text, or None for no arguments.
+
+    A value of another type is kept as JSON text. The call is then malformed, and an env answers it with an error.
+    """
+    if arguments is None or isinstance(arguments, Mapping):
+        return ToolCall(name, arguments or {}, str(call_id or ""), extra=extra or {})
+    return ToolCall(name, None, str(call_id or ""), json_text(arguments), extra=extra or {})
 
 
 def total(*counts: int | None) -> int | None:
@@ -241,10 +215,9 @@ def assistant(
 
     Args:
         blocks: The content.
-        sampled: The provider's report. The message has none if nothing is in it.
-        fields: The provider's further data, which go to `sampled.metadata`.
-        ended: How the turn ended. By default it is derived from the report's `stop_reason`.
-        weight: The turn's weight in a training loss.
+        sampled: The provider's report; an empty one is left out.
+        fields: Further data of the provider, added to `sampled.metadata`.
+        ended, weight: As in `Message`. By default `ended` is derived from the report's `stop_reason`.
     """
     if fields:
         sampled = replace(sampled, metadata={**(sampled.metadata or {}), **fields})

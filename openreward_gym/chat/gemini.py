@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, total
+from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, tool_call, total
 from openreward_gym.chat.plain import integer, rest_of
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
@@ -29,7 +29,6 @@ from openreward_gym.types import (
 )
 
 _ROLES: Mapping[str, Role] = {"user": "user", "model": "assistant", "assistant": "assistant", "function": "tool", "tool": "tool"}
-_RESULT_KEYS = ("result", "output", "error")
 
 
 class GeminiDialect(Dialect):
@@ -66,85 +65,59 @@ class GeminiDialect(Dialect):
     def _answer(self, data: Mapping[str, Json]) -> AssistantMessage:
         data = _snake(data)
         candidate = _snake(data["candidates"][0]) if data["candidates"] else {}
-        usage = _snake(data.get("usage_metadata") or {})
-        sampled = Sampled(
-            usage=None
-            if not usage
-            else Usage(
-                integer(usage, "prompt_token_count"),
-                total(integer(usage, "candidates_token_count"), integer(usage, "thoughts_token_count")),
-                integer(usage, "cached_content_token_count"),
-                integer(usage, "thoughts_token_count"),
-            ),
-            stop_reason=candidate.get("finish_reason"),
-            model=data.get("model_version"),
-            metadata={"id": data["response_id"]} if data.get("response_id") else None,
-        )
+        usage = _usage(_snake(data.get("usage_metadata") or {}))
+        sampled = Sampled(usage, candidate.get("finish_reason"), model=data.get("model_version"))
         blocks = self.read_content((candidate.get("content") or {}).get("parts"))
         # Without a candidate the prompt was blocked, or the API failed.
         ended: Ended | None = None if data["candidates"] else "content_filter" if data.get("prompt_feedback") else "error"
-        return assistant(blocks, sampled, {}, ended=ended)
+        return assistant(blocks, sampled, rest_of({"id": data.get("response_id") or None}), ended=ended)
 
     def read_content(self, content: Json) -> list[Block]:
         # A system instruction may be a whole content.
         return super().read_content(content["parts"] if isinstance(content, Mapping) and "parts" in content else content)
 
-    def read_part(self, data: Json) -> list[Block]:
-        if isinstance(data, str):
-            return [TextBlock(data)] if data else []
-        return [self._block(data) if isinstance(data, Mapping) else opaque(data)]
-
-    def _block(self, data: Mapping[str, Json]) -> Block:
+    def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         part = _snake(data)
         signature = part.get("thought_signature")
         rest = rest_of(part, "text", "thought", "thought_signature", "function_call", "function_response", "inline_data")
         if part.get("thought"):
-            return ReasoningItem(part.get("text"), signature=signature, extra=self.keep(rest))
+            return [ReasoningItem(part.get("text"), signature=signature, extra=self.keep(rest))]
         if signature is not None:
             rest["thought_signature"] = signature  # it stays with the part that it signs
         if isinstance(part.get("function_call"), Mapping):
-            return self._call(part["function_call"], rest)
+            return [self._call(part["function_call"], rest)]
         if isinstance(part.get("function_response"), Mapping):
-            return self._tool_result(part["function_response"], rest)
+            return [self._tool_result(part["function_response"], rest)]
         inline = part.get("inline_data")
         if isinstance(inline, Mapping):
             inline = _snake(inline)
             if str(inline.get("mime_type", "")).startswith("image/") and isinstance(inline.get("data"), str):
-                return ImageBlock(inline["data"], inline["mime_type"], extra=self.keep(rest))
-            return opaque(data)
-        if isinstance(part.get("text"), str):
-            if not part["text"] and signature is not None:
-                return ReasoningItem(signature=signature)
-            return TextBlock(part["text"], extra=self.keep(rest))
-        return opaque(data)
+                return [ImageBlock(inline["data"], inline["mime_type"], extra=self.keep(rest))]
+        elif isinstance(part.get("text"), str):
+            is_signature = not part["text"] and signature is not None
+            return [ReasoningItem(signature=signature) if is_signature else TextBlock(part["text"], extra=self.keep(rest))]
+        return [opaque(data)]
 
     def _call(self, call: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolCall:
         if not isinstance(call.get("name"), str):
             raise ValueError(f"a function call has no name: {json.dumps(call)[:200]}")
-        written = call.get("args")
-        arguments = dict(written) if isinstance(written, Mapping) else {} if written is None else None
-        return ToolCall(
-            call["name"],
-            arguments,
-            str(call.get("id") or ""),
-            None if arguments is not None else json.dumps(written),
-            extra=self.keep({**rest, **rest_of(call, "name", "args", "id")}),
-        )
+        extra = self.keep({**rest, **rest_of(call, "name", "args", "id")})
+        return tool_call(call["name"], call.get("args"), call.get("id"), extra)
 
     def _tool_result(self, answer: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolResult:
         response = answer.get("response")
-        values = dict(response) if isinstance(response, Mapping) else {}
-        keys = list(values)
+        values = response if isinstance(response, Mapping) else {}
+        key = next(iter(values)) if len(values) == 1 else ""
         extra = {**rest, **rest_of(answer, "id", "name", "response")}
-        if len(keys) == 1 and keys[0] in _RESULT_KEYS and isinstance(values[keys[0]], str):
-            content = values[keys[0]]
-            if keys[0] == "output":
-                extra["key"] = "output"
+        if key in ("result", "output", "error") and isinstance(values[key], str):
+            content = values[key]
+            if key == "output":
+                extra["key"] = key
         else:
             content = json.dumps(response, ensure_ascii=False)
             extra["response"] = response
         call_id, name = str(answer.get("id") or ""), str(answer.get("name") or "")
-        return ToolResult(content, call_id, name, keys == ["error"], extra=self.keep(extra))
+        return ToolResult(content, call_id, name, is_error=key == "error", extra=self.keep(extra))
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         return self.prompt_and_turns(_named(messages), assistant_role="model", content_field="parts")
@@ -170,6 +143,14 @@ class GeminiDialect(Dialect):
         return {"function_response": {**identity, "name": block.name, "response": response, **beside}, **rest}
 
 
+def _usage(usage: Json) -> Usage | None:
+    if not usage:
+        return None
+    thoughts = integer(usage, "thoughts_token_count")
+    output = total(integer(usage, "candidates_token_count"), thoughts)
+    return Usage(integer(usage, "prompt_token_count"), output, integer(usage, "cached_content_token_count"), thoughts)
+
+
 def _snake(data: Mapping[str, Json]) -> dict[str, Json]:
     """Return `data` with its own keys in snake_case. Keys further inside stay: the names of arguments are the tool's."""
     return {re.sub(r"(?<=[a-z0-9])[A-Z]", lambda match: "_" + match[0].lower(), key): value for key, value in data.items()}
@@ -193,16 +174,11 @@ def _named(messages: Iterable[Message]) -> Iterable[Message]:
 def from_gemini(contents: Any, *, system: Any = None) -> list[Message]:
     """Read Gemini contents: one `Content`, a list of them, or a whole `GenerateContentResponse` (its first candidate).
 
-    Dictionaries and SDK objects are both read. Parts of unknown types, such as files and code that ran at the provider,
-    are kept as `OpaqueBlock`s.
+    Parts of unknown types, such as files and code that ran at the provider, are kept as `OpaqueBlock`s. Raises as `Dialect.read`.
 
     Args:
-        contents: The contents.
-        system: The system instruction: text, a `Content` or its parts; None if there is none.
-
-    Raises:
-        ValueError: A content has a role that the format does not have.
-        TypeError: A value is not a content.
+        contents: The contents, as dictionaries or SDK objects.
+        system: The system instruction: text, a `Content` or its parts; None if it is missing.
 
     Example:
         >>> from_gemini({"role": "model", "parts": [{"text": "Hello"}]})[0].text
@@ -214,7 +190,7 @@ def from_gemini(contents: Any, *, system: Any = None) -> list[Message]:
 def to_gemini(messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
     """Return (system instruction, `contents`) in snake_case. Neighbouring turns of one side are merged.
 
-    The system instruction is None if there is no system message; several are joined by a blank line.
+    System messages are joined by a blank line; the instruction stays None without any.
 
     Example:
         >>> from openreward_gym.types import UserMessage

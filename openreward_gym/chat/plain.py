@@ -71,13 +71,13 @@ def json_text(value: Json) -> str:
 
 
 def integer(data: Any, *path: str) -> int | None:
-    """Return the integer at `path` inside `data`; None if there is no integer."""
+    """Return the integer at `path` inside `data`; None if it is something else or missing."""
     data = _at(data, path)
     return data if isinstance(data, int) and not isinstance(data, bool) else None
 
 
 def number(data: Any, *path: str) -> float | None:
-    """Return the number at `path` inside `data`; None if there is no number."""
+    """Return the number at `path` inside `data`; None if it is something else or missing."""
     data = _at(data, path)
     return float(data) if isinstance(data, (int, float)) and not isinstance(data, bool) else None
 

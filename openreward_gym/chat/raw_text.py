@@ -17,27 +17,17 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from openreward_gym.chat.dialect import Dialect, content_of
+from openreward_gym.chat.dialect import Dialect, content_of, tool_call
 from openreward_gym.chat.plain import rest_of
 from openreward_gym.jsonio import Json
-from openreward_gym.types import (
-    AssistantMessage,
-    Block,
-    Message,
-    ReasoningItem,
-    Role,
-    TextBlock,
-    ToolCall,
-    ToolSpec,
-    text_of,
-)
+from openreward_gym.types import AssistantMessage, Block, Message, ReasoningItem, ToolCall, ToolSpec, as_blocks, text_of
 
 MAX_CALLS = 128
 """A message that seems to have more calls comes from a model that repeats itself: the text after these calls stays text."""
 
 FORMATS = ("tool_call", "function", "llama", "json")
 
-_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+_ROLES = ("system", "user", "assistant", "tool")
 _MARKERS = {"tool_call": "<tool_call>", "function": "<function=", "llama": "<|python_tag|>"}
 _END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "</s>")
 _TOOL_CALL_TAG = re.compile("</?tool_call>")
@@ -82,13 +72,13 @@ class RawTextDialect(Dialect):
             raise TypeError(f"a message is text or {{'role', 'content'}} with a text as its content, not {data!r:.200}")
         if data["role"] == "assistant":
             return AssistantMessage(self.read_part(data["content"]))
-        return Message(_ROLES[data["role"]], (TextBlock(data["content"]),), metadata=rest_of(data, "role", "content") or None)
+        return Message(data["role"], as_blocks(data["content"]), metadata=rest_of(data, "role", "content") or None)
 
     def read_part(self, data: Json) -> list[Block]:
         reasoning, answer = _split_reasoning(_without_end_tokens(data))
         blocks = list(_marked_blocks(answer, self._marked, self._schemas))
         if self._reads_json and not any(isinstance(block, ToolCall) for block in blocks):
-            blocks = list(_json_blocks(answer)) or blocks
+            blocks = _json_blocks(answer) or blocks
         return [ReasoningItem(reasoning), *blocks] if reasoning else blocks
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
@@ -111,8 +101,8 @@ def from_raw_text(text: str, *, formats: Sequence[str] = FORMATS, tools: Sequenc
 
     Args:
         text: The model's text, with or without its special tokens.
-        formats: The formats of calls to look for; see `FORMATS`.
-        tools: The tools there are. Their schemas tell which parameters of `<parameter=KEY>` are not text.
+        formats: As for `RawTextDialect`.
+        tools: As for `RawTextDialect`.
 
     Example:
         >>> from_raw_text('I look. <tool_call>{"name": "ls", "arguments": {}}</tool_call>').text
@@ -137,63 +127,63 @@ def _split_reasoning(text: str) -> tuple[str, str]:
     return before.replace("<think>", "", 1).strip(), after.lstrip() if closing else ""
 
 
-def _text(text: str) -> Iterator[Block]:
-    if text.strip():
-        yield TextBlock(text.strip())
-
-
 def _marked_blocks(text: str, formats: Sequence[str], schemas: Mapping[str, Mapping[str, Json]]) -> Iterator[Block]:
-    position, marker = 0, re.compile("|".join(re.escape(_MARKERS[name]) for name in formats) or "(?!)")
-    count = 0
+    marker = re.compile("|".join(re.escape(_MARKERS[name]) for name in formats) or "(?!)")
+    position = count = 0
     while count < MAX_CALLS and (start := marker.search(text, position)):
-        yield from _text(text[position : start.start()])
-        position = start.end()
+        yield from as_blocks(text[position : start.start()].strip())
         if start[0] == _MARKERS["tool_call"]:
-            calls, position = _tool_call(text, position, schemas)
-            yield from calls
-            count += len(calls)
+            calls, position = _tool_call(text, start.end(), schemas)
         elif start[0] == _MARKERS["function"]:
-            end = text.find("</function>", position)
-            yield _function(text[position : len(text) if end < 0 else end], end >= 0, schemas)
-            position = len(text) if end < 0 else end + len("</function>")
-            count += 1
+            body, closing, _ = text[start.end() :].partition("</function>")
+            calls, position = [_function(body, bool(closing), schemas)], start.end() + len(body) + len(closing)
         else:
-            calls, position = _json_calls(text, position, "")
-            yield from calls
-            count += len(calls)
-    yield from _text(text[position:])
+            calls, position = _json_calls(text, start.end(), in_tag=False)
+        yield from calls
+        count += len(calls)
+    yield from as_blocks(text[position:].strip())
 
 
 def _tool_call(text: str, start: int, schemas: Mapping[str, Mapping[str, Json]]) -> tuple[list[ToolCall], int]:
     """Return the calls after a <tool_call>, and the position after them."""
     if text[start : start + 200].lstrip()[:1] in ("{", "["):
-        return _json_calls(text, start, "tool_call>")
-    tag = _TOOL_CALL_TAG.search(text, start)
-    body = text[start : tag.start() if tag else len(text)]
-    position = len(text) if not tag else tag.end() if tag[0] == "</tool_call>" else tag.start()
+        return _json_calls(text, start, in_tag=True)
+    body, position = _up_to_tag(text, start)
     inside = [block for block in _marked_blocks(body, ["function"], schemas) if isinstance(block, ToolCall)]
     return inside or [_malformed(body)], position
+
+
+def _up_to_tag(text: str, start: int) -> tuple[str, int]:
+    """Return the text before the next tag, and the position from which to read on."""
+    tag = _TOOL_CALL_TAG.search(text, start)
+    return (text[start:], len(text)) if tag is None else (text[start : tag.start()], _after(tag))
+
+
+def _after(tag: re.Match[str]) -> int:
+    """Return the position after a closing tag; for an opening tag its own, because a call begins there."""
+    return tag.end() if tag[0] == "</tool_call>" else tag.start()
 
 
 def _function(body: str, closed: bool, schemas: Mapping[str, Mapping[str, Json]]) -> ToolCall:
     """Read the call of `<function=` + `body`. A call that was cut off is malformed, because its full effect is not known."""
     name, bracket, written = body.partition(">")
-    name = name.strip().strip("\"'")
+    name, written = name.strip().strip("\"'"), written.strip()
     if not bracket or not closed:
-        return ToolCall(name, content=written.strip() or body)
-    if written.lstrip().startswith("{"):
-        return ToolCall(name, content=written.strip())
+        return ToolCall(name, content=written or body)
+    if written.startswith("{"):
+        return ToolCall(name, content=written)
+    text_before, *parts = written.split("<parameter=")
+    if text_before:
+        return ToolCall(name, content=written)
     properties = schemas.get(name, {}).get("properties", {})
     arguments: dict[str, Json] = {}
-    for part in written.split("<parameter=")[1:]:
+    for part in parts:
         key, bracket, value = part.partition(">")
         value, end, _ = value.rpartition("</parameter>")
         if not bracket or not end:
-            return ToolCall(name, content=written.strip())
+            return ToolCall(name, content=written)
         value = value.removeprefix("\n").removesuffix("\n")
         arguments[key.strip()] = _typed(value, properties.get(key.strip()) if isinstance(properties, Mapping) else None)
-    if written.partition("<parameter=")[0].strip():
-        return ToolCall(name, content=written.strip())
     return ToolCall(name, arguments)
 
 
@@ -207,37 +197,34 @@ def _typed(value: str, schema: Json) -> Json:
         return value
 
 
-def _json_calls(text: str, start: int, tag: str) -> tuple[list[ToolCall], int]:
+def _json_calls(text: str, start: int, *, in_tag: bool) -> tuple[list[ToolCall], int]:
     """Return the calls written as JSON from `start` on, and the position after them.
 
-    The calls are objects or lists, separated by blanks, commas or semicolons, up to the end of the text or, with a `tag`, to
-    `</` + tag or the next `<` + tag. The end is found by parsing the JSON, because a string in it may contain a tag.
+    The calls are objects or lists, separated by blanks, commas or semicolons. They end at a tag or with the text. The end is
+    determined by parsing the JSON, because a string in it may contain a tag.
     """
     calls: list[ToolCall] = []
     while True:
         start = _BETWEEN.match(text, start).end()  # type: ignore[union-attr]  # the pattern also matches the empty string
-        if tag and text.startswith(f"</{tag}", start):
-            return calls, start + len(tag) + 2
-        if start == len(text) or len(calls) >= MAX_CALLS or (tag and text.startswith(f"<{tag}", start)):
+        if in_tag and (tag := _TOOL_CALL_TAG.match(text, start)):
+            return calls, _after(tag)
+        if start == len(text) or len(calls) >= MAX_CALLS:
             return calls, start
-        if calls and not tag and text[start] not in "{[":
+        if calls and not in_tag and text[start] not in "{[":
             return calls, start  # text follows the calls
         try:
             value, start = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            end = _TOOL_CALL_TAG.search(text, start) if tag else None
-            calls.append(_malformed(text[start : end.start() if end else len(text)]))
-            return calls, len(text) if not end else end.end() if end[0].startswith("</") else end.start()
+            body, end = _up_to_tag(text, start) if in_tag else (text[start:], len(text))
+            return [*calls, _malformed(body)], end
         items = value if isinstance(value, list) and value else [value]
         calls += [_call(item) or _malformed(json.dumps(item, ensure_ascii=False)) for item in items]
 
 
-def _json_blocks(text: str) -> Iterator[Block]:
-    """Yield text and calls if the whole text, or fenced blocks of it, are calls; else yield nothing."""
-    calls = _calls_only(text)
-    if calls:
-        yield from calls
-        return
+def _json_blocks(text: str) -> list[Block]:
+    """Return text and calls if the whole text, or fenced blocks of it, are calls; else an empty list."""
+    if calls := _calls_only(text):
+        return [*calls]
     blocks: list[Block] = []
     position = searched = 0
     while fence := _FENCE.search(text, searched):
@@ -245,12 +232,10 @@ def _json_blocks(text: str) -> Iterator[Block]:
         if end < 0:
             break
         searched = end + len("\n```")
-        calls = _calls_only(text[fence.end() : end])
-        if calls:
-            blocks += [*_text(text[position : fence.start()]), *calls]
+        if calls := _calls_only(text[fence.end() : end]):
+            blocks += [*as_blocks(text[position : fence.start()].strip()), *calls]
             position = searched
-    if blocks:
-        yield from [*blocks, *_text(text[position:])]
+    return [*blocks, *as_blocks(text[position:].strip())] if blocks else []
 
 
 def _calls_only(text: str) -> list[ToolCall]:
@@ -283,12 +268,7 @@ def _call(value: Json) -> ToolCall | None:
     if not isinstance(name, str) or not name:
         return None
     arguments = next((value[key] for key in _ARGUMENTS if key in value), None)
-    call_id = value.get("id") if isinstance(value.get("id"), str) else ""
-    if arguments is None:
-        return ToolCall(name, {}, call_id or "")
-    if isinstance(arguments, dict):
-        return ToolCall(name, arguments, call_id or "")
-    return ToolCall(name, None, call_id or "", arguments if isinstance(arguments, str) else json.dumps(arguments))
+    return tool_call(name, arguments, value["id"] if isinstance(value.get("id"), str) else "")
 
 
 def _malformed(text: str) -> ToolCall:

@@ -9,11 +9,11 @@ could not be read. Another distribution adds an importer by offering such a func
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from openreward_gym import plugins
@@ -27,24 +27,22 @@ GROUP = "openreward_gym.importers"
 """The group of entry points in which other distributions offer importers."""
 
 # The importers of this package: their names and modules.
-_MODULES = MappingProxyType(
-    {
-        "nemo-gym": "nemo_gym",
-        "openreward": "openreward",
-        "openai-chat": "openai_chat",
-        "trl": "trl",
-        "verifiers": "verifiers",
-        "inspect": "inspect_logs",
-        "firehorse": "firehorse",
-    }
-)
+_MODULES: Mapping[str, str] = {
+    "nemo-gym": "nemo_gym",
+    "openreward": "openreward",
+    "openai-chat": "openai_chat",
+    "trl": "trl",
+    "verifiers": "verifiers",
+    "inspect": "inspect_logs",
+    "firehorse": "firehorse",
+}
 
 
 class Importer(Protocol):
     """A function that reads the records of one system.
 
     It yields a `Rollout` for each record, with the origin of each message as far as the source tells it, and a `Damage` for
-    each record that it cannot read. It raises StoreError if there is nothing at `path`.
+    each record that it cannot read. It raises StoreError if `path` does not exist.
     """
 
     def __call__(self, path: str, **options: Any) -> Iterator[Rollout | Damage]: ...
@@ -83,7 +81,7 @@ def find(name: str) -> Importer:
     """Return the importer of a system.
 
     Raises:
-        ConfigurationError: There is no importer of that name, or it is another distribution's and cannot be imported.
+        ConfigurationError: The name is unknown, or the importer of another distribution cannot be imported.
     """
     if name in _MODULES:
         return cast(Importer, importlib.import_module(f"{__name__}.{_MODULES[name]}").read)
@@ -106,8 +104,8 @@ def read(source: str, path: str | os.PathLike[str], **options: Any) -> Iterator[
         **options: Further arguments of the system's importer.
 
     Raises:
-        ConfigurationError: There is no importer of that name.
-        StoreError: There is nothing at `path`.
+        ConfigurationError: The name is unknown.
+        StoreError: `path` does not exist.
 
     Example:
         >>> from pathlib import Path
@@ -130,24 +128,21 @@ def import_run(
     """Write the rollouts of another system into a run. Rollouts that an existing run already has are not written again.
 
     Args:
-        source: The name of the system; see `names`.
-        path: The file or folder. For "openreward": the run's id or name.
+        source, path, **options: As for `read`.
         output: The run's folder.
         run: The run's name; the folder's name by default.
         on_damage: Called with each record that cannot be read, when it is met.
-        **options: Further arguments of the system's importer.
 
     Raises:
-        ConfigurationError: There is no importer of that name.
-        StoreError: There is nothing at `path`, or the run cannot be written.
+        ConfigurationError: The name is unknown.
+        StoreError: `path` does not exist, or the run cannot be written.
     """
     damages: list[Damage] = []
     imported = known = 0
     with RolloutStore(output, run=run) as store:
-        try:
-            known_ids = set(store.ids())
-        except StoreError:
-            known_ids = set()
+        known_ids: set[str] = set()
+        with contextlib.suppress(StoreError):  # a new run has no folder yet
+            known_ids.update(store.ids())
         for item in read(source, path, **options):
             if isinstance(item, Damage):
                 damages.append(item)

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, parse_action
+from openreward_gym.chat.dialect import tool_call
 from openreward_gym.chat.plain import json_text
-from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, lines, object_in, reason_of
+from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, identity, lines, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -37,20 +37,12 @@ from openreward_gym.types import (
     task_id,
     with_origins,
 )
-from openreward_gym.types.rollout import total_reward
+from openreward_gym.types.rollout import object_of, total_reward
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the trial of a file, or all trials of a folder, by name. A damaged line is reported, and its trial read without it.
-
-    Raises:
-        StoreError: A file cannot be read, or there is no trial in the folder.
-    """
-    place = Path(path)
-    files = sorted(place.glob("**/trial_*.jsonl")) if place.is_dir() else [place]
-    if not files:
-        raise StoreError(f"{path}: no trial_*.jsonl there: is it firehorse's output folder?")
-    for file in files:
+    """Yield the trial of a file, or all trials of a folder, by name. A trial with a damaged line is read without that line."""
+    for file in files_of(path, "**/trial_*.jsonl", "no trial_*.jsonl there: is it firehorse's output folder?"):
         yield from _read_trial(file)
 
 
@@ -60,7 +52,7 @@ def _read_trial(file: Path) -> Iterator[Rollout | Damage]:
     content = b""
     for number, line in lines(file):
         try:
-            event = object_in(line)
+            event = object_of(line, "record")
             if not isinstance(event.get("type"), str):
                 raise ValueError('no "type": this is not an event of firehorse')
             content += line
@@ -93,7 +85,7 @@ def _messages(event: Mapping[str, Json]) -> list[Message]:
 
 
 def _results(messages: list[Message], event: Mapping[str, Json]) -> list[Message]:
-    """Return results as the model read them. Their rewards were logged before, in events without a text: these are removed."""
+    """Return results as the model read them. The events without a text that logged their rewards before are removed."""
     results = [result for message in from_anthropic(event["raw"]) for result in split_results(message)]
     for number, result in enumerate(results):
         for worth in [m for m in messages if m.role == "tool" and m.call_id == result.call_id and not m.text]:
@@ -112,18 +104,13 @@ def _assistant(event: Mapping[str, Json]) -> Message:
         calls = [_call(call) for call in event.get("tool_calls") or ()]
         message = AssistantMessage(event.get("text_content") or "", calls, reasoning=event.get("reasoning_content"))
     tokens = _tokens(event)
-    if tokens is not None:
-        sampled = message.sampled or Sampled()
-        message = message.replace(sampled=dataclasses.replace(sampled, usage=tokens))
-    return message
+    if tokens is None:
+        return message
+    return message.replace(sampled=dataclasses.replace(message.sampled or Sampled(), usage=tokens))
 
 
 def _call(call: Mapping[str, Json]) -> ToolCall:
-    arguments = call.get("arguments")
-    call_id = str(call.get("id") or call.get("call_id") or "")
-    if arguments is None or isinstance(arguments, Mapping):
-        return ToolCall(call["name"], arguments or {}, call_id)
-    return ToolCall(call["name"], call_id=call_id, content=json_text(arguments))
+    return tool_call(call["name"], call.get("arguments"), call.get("id") or call.get("call_id"))
 
 
 def _result(event: Mapping[str, Json]) -> Message:

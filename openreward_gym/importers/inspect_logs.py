@@ -15,26 +15,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, total
+from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, tool_call, total
 from openreward_gym.chat.plain import plain
-from openreward_gym.errors import MissingExtraError, StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, reason_of
+from openreward_gym.errors import MissingExtraError
+from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
     AssistantMessage,
     Block,
     Message,
-    Origin,
     ReasoningItem,
     Rollout,
     RolloutEnvironment,
     Sampled,
     Task,
     TextBlock,
-    ToolCall,
     ToolMessage,
     Usage,
+    as_blocks,
     task_id,
     with_origins,
 )
@@ -44,21 +43,12 @@ _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the samples of a log, or of all logs in a folder, by name.
-
-    Raises:
-        MissingExtraError: Inspect is not installed.
-        StoreError: There is no such log.
-    """
+    """Yield the samples of a log, or of all logs in a folder, by name; raise MissingExtraError without Inspect's library."""
     try:
         library = importlib.import_module("inspect_ai.log")
     except ImportError:
         raise MissingExtraError("reading Inspect's logs needs its library: pip install inspect_ai") from None
-    place = Path(path)
-    files = sorted(place.glob("*.eval")) if place.is_dir() else [place]
-    if not files or not all(file.is_file() for file in files):
-        raise StoreError(f"{path}: no .eval log there")
-    for file in files:
+    for file in files_of(path, "*.eval", "no .eval log there"):
         yield from _read_log(library, file)
 
 
@@ -78,11 +68,7 @@ def _read_log(library: Any, file: Path) -> Iterator[Rollout | Damage]:
 
 
 def rollout_of(sample: Mapping[str, Json], header: Mapping[str, Json]) -> Rollout:
-    """Return the rollout of one sample. Its scores are metrics, and its first score is the reward.
-
-    Raises:
-        ValueError, KeyError, TypeError: The value is not a sample.
-    """
+    """Return the rollout of one sample. Its scores are metrics, and its first score is the reward."""
     evaluation = header.get("eval") or {}
     messages = _messages(sample.get("messages") or (), sample.get("output") or {})
     scores = {name: _number((score or {}).get("value")) for name, score in (sample.get("scores") or {}).items()}
@@ -132,20 +118,15 @@ def _messages(items: Iterable[Mapping[str, Json]], output: Mapping[str, Json]) -
     if any(messages[turn].origin is not None for turn in turns):
         return with_origins(messages, lambda message: False)
     first = turns[0] if turns else len(messages)
-    return [message.replace(origin=_unmarked(message, number < first)) for number, message in enumerate(messages)]
-
-
-def _unmarked(message: Message, is_before_assistant: bool) -> Origin | None:
-    if message.role == "assistant":
-        return None
-    return "given" if is_before_assistant else "environment"
+    return [
+        message if message.role == "assistant" else message.replace(origin="given" if number < first else "environment")
+        for number, message in enumerate(messages)
+    ]
 
 
 def _message(data: Mapping[str, Json]) -> Message:
     role, content, source = data["role"], data.get("content"), data.get("source")
-    blocks: list[Block] = [TextBlock(content)] if isinstance(content, str) and content else []
-    if isinstance(content, list):
-        blocks = [_block(part) for part in content]
+    blocks = [_block(part) for part in content] if isinstance(content, list) else list(as_blocks(content or ""))
     if role == "tool":
         error = data.get("error")
         if error and not blocks:
@@ -153,9 +134,7 @@ def _message(data: Mapping[str, Json]) -> Message:
         return ToolMessage(blocks, data.get("tool_call_id") or "", data.get("function"), bool(error))
     if role != "assistant":
         return Message(role, tuple(blocks), origin="given" if source == "input" else None)
-    calls = [
-        ToolCall(call["function"], call.get("arguments") or {}, call.get("id") or "") for call in data.get("tool_calls") or ()
-    ]
+    calls = [tool_call(call["function"], call.get("arguments"), call.get("id")) for call in data.get("tool_calls") or ()]
     is_generated = source == "generate" or (source is None and bool(data.get("model")))
     return AssistantMessage(
         blocks,
@@ -185,13 +164,9 @@ def _number(value: Json) -> float | None:
 
 def _usage(usages: Iterable[Json]) -> Usage | None:
     known = [usage for usage in usages if usage]
-    if not known:
-        return None
-
-    def sum_of(name: str) -> int | None:
-        return total(*(usage.get(name) for usage in known))
-
-    return Usage(sum_of("input_tokens"), sum_of("output_tokens"), sum_of("input_tokens_cache_read"), sum_of("reasoning_tokens"))
+    names = ("input_tokens", "output_tokens", "input_tokens_cache_read", "reasoning_tokens")
+    sums = [total(*(usage.get(name) for usage in known)) for name in names]
+    return Usage(sums[0], sums[1], sums[2], sums[3]) if known else None
 
 
 def _time(value: Json) -> str | None:

@@ -1,28 +1,37 @@
-"""Records of other systems: lines of JSON, what is wrong with a record, and the origin of its messages."""
+"""Records of other systems: lines of JSON, their conversion to rollouts, and the reasons why a record cannot be read."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
-from openreward_gym.errors import RecordError, StoreError
-from openreward_gym.jsonio import Json, loads
+from openreward_gym.errors import StoreError
+from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
-from openreward_gym.types import Rollout
+from openreward_gym.types import Rollout, ToolSpec
+from openreward_gym.types.rollout import object_of
 
-UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, RecordError)
-"""The errors that reading another system's object may raise. It is data, and may have any shape."""
+T = TypeVar("T")
+
+UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
+"""The errors that reading another system's object may raise, which may have any shape."""
+
+
+def files_of(path: str | os.PathLike[str], pattern: str, missing: str) -> list[Path]:
+    """Return the file at `path`, or the files of a folder that match `pattern`, by name; raise StoreError if none exists."""
+    place = Path(path)
+    files = sorted(place.glob(pattern)) if place.is_dir() else [place]
+    if not files or not all(file.is_file() for file in files):
+        raise StoreError(f"{path}: {missing}")
+    return files
 
 
 def lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
-    """Yield (number from 1, line) of the lines that are not blank. One line at a time is in memory.
-
-    Raises:
-        StoreError: The file cannot be read.
-    """
+    """Yield (number from 1, line) of the lines that are not blank, with one line at a time in memory."""
     try:
         with Path(path).open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -39,43 +48,32 @@ def read_lines(path: str | os.PathLike[str], convert: Callable[[dict[str, Json],
         path: The file.
         convert: Makes a rollout from the line's object and an id. The id is derived from the line and its number, so that
             reading the file again gives the same ids.
-
-    Raises:
-        StoreError: The file cannot be read.
     """
-    for number, line in lines(path):
+
+    def convert_line(number: int, line: bytes) -> Rollout:
+        return convert(object_of(line, "record"), identity(line.rstrip(b"\r\n"), number))
+
+    return convert_each(lines(path), convert_line, path)
+
+
+def convert_each(
+    records: Iterable[tuple[int, T]], convert: Callable[[int, T], Rollout], source: str | os.PathLike[str]
+) -> Iterator[Rollout | Damage]:
+    """Yield a rollout for each (number, record), or a Damage, which names the `source`, for a record that cannot be read."""
+    for number, record in records:
         try:
-            yield checked(convert(object_in(line), identity(line.rstrip(b"\r\n"), number)))
+            yield checked(convert(number, record))
         except UNREADABLE as error:
-            yield Damage(number, reason_of(error), str(path))
-
-
-def object_in(line: bytes) -> dict[str, Json]:
-    """Return the JSON object of a line.
-
-    Raises:
-        ValueError: The line is not a JSON object.
-    """
-    try:
-        data = loads(line)
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"a JSON {type(data).__name__}, not an object")
-    return data
+            yield Damage(number, reason_of(error), os.fspath(source))
 
 
 def checked(rollout: Rollout) -> Rollout:
-    """Return a rollout as it will be read from a run. The types of another system's values are checked in this way.
-
-    Raises:
-        RecordError: A field has a value of a wrong type.
-    """
+    """Return a rollout as it will be read from a run; raise RecordError if a value has a wrong type."""
     return Rollout.from_line(rollout.to_line())
 
 
 def reason_of(error: Exception) -> str:
-    """Return the words for a record's fault. A KeyError says only the name of the missing key."""
+    """Return the reason why a record cannot be read. The text of a KeyError is only the name of the missing key."""
     if isinstance(error, KeyError):
         return f"no field {error}"
     if isinstance(error, RecursionError):
@@ -84,10 +82,11 @@ def reason_of(error: Exception) -> str:
 
 
 def identity(content: bytes, number: int) -> str:
-    """Return an id for a record that has none: the same id for the same record of the same file."""
+    """Return an id for a record without one: the same id for the same record of the same file."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{number}:{hashlib.sha256(content).hexdigest()}"))
 
 
-def numbers_of(data: Mapping[str, Json]) -> dict[str, float | None]:
-    """Return the numbers and truth values among the fields of `data`."""
-    return {name: float(value) for name, value in data.items() if isinstance(value, (int, float))}
+def tool_of(tool: Mapping[str, Json]) -> ToolSpec:
+    """Read a tool of OpenAI's formats: its name, description and parameters, which may be inside `function` or `custom`."""
+    function = tool.get("function") or tool.get("custom") or tool
+    return ToolSpec(function["name"], function.get("description") or "", function.get("parameters"))

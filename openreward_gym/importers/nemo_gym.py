@@ -1,8 +1,8 @@
 """Rollouts of NeMo Gym (`ng_collect_rollouts`), read and written.
 
 A line has `responses_create_params` (the request to the model: `input`, `tools`, ...), `response` (its `output` and
-`usage`), `reward`, and the fields of the environment's verifier. Nothing is lost: the line, without the items that can be
-written again from the messages, is in the record's `metadata["nemo_gym"]`, and `write` gives the line back unchanged.
+`usage`), `reward`, and the fields of the environment's verifier. The line, without the items that can be written
+again from the messages, is kept in the record's `metadata["nemo_gym"]`, so that `write` gives the line back unchanged.
 
 Origin: the messages of `input` and `instructions` are given, whatever their roles. In `output` the assistant's items are the
 policy's; the outputs of calls and the messages of other roles are the environment's.
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from openreward_gym.chat import from_openai_responses, to_openai_responses
 from openreward_gym.chat.dialect import ended_of
-from openreward_gym.chat.responses import response_usage
-from openreward_gym.importers.jsonl import numbers_of, read_lines
+from openreward_gym.chat.openai import usage_of
+from openreward_gym.importers.jsonl import read_lines, tool_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import Message, Rollout, RolloutEnvironment, SystemMessage, Task, ToolSpec, Usage, task_id
@@ -30,11 +30,7 @@ _OWN = ("responses_create_params", "response", "reward", "agent_ref")
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the rollouts of a NeMo Gym file. For a line that is only an input (a task), the Damage says so.
-
-    Raises:
-        StoreError: The file cannot be read.
-    """
+    """Yield the rollouts of a NeMo Gym file. For a line that is only an input (a task), the Damage says so."""
     return read_lines(path, rollout_of)
 
 
@@ -44,7 +40,7 @@ def is_row(row: Mapping[str, Json]) -> bool:
 
 
 def question_of(row: Mapping[str, Json]) -> str:
-    """Return the text of a line's last user message, without surrounding space; empty if there is none."""
+    """Return the text of a line's last user message, without surrounding space; empty without such a message."""
     request = row.get("responses_create_params")
     try:
         messages = _input(request) if isinstance(request, Mapping) else []
@@ -60,11 +56,7 @@ def spec_of(row: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
-    """Return the rollout of one line.
-
-    Raises:
-        ValueError: The line is not a rollout of NeMo Gym.
-    """
+    """Return the rollout of one line; raise ValueError for a line that is not a rollout of NeMo Gym."""
     request, response = row.get("responses_create_params"), row.get("response")
     if not isinstance(request, Mapping):
         raise ValueError('no "responses_create_params": this is not a line of NeMo Gym')
@@ -79,6 +71,7 @@ def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
     index = row.get("_ng_task_index", row.get("task_idx"))
     model = response.get("model") or request.get("model")
     task = task_id(name, None, {"input": request.get("input")} if index is None else None, index)
+    metrics = {name: value for name, value in row.items() if name not in _OWN and not name.startswith("_ng_")}
     truncated = bool(row.get("truncated")) and not row.get("terminated")
     return Rollout(
         id=identity,
@@ -88,14 +81,14 @@ def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
         sample=row.get("_ng_rollout_index"),
         model={"name": model} if model else None,
         sampling={ours: request[theirs] for theirs, ours in _SAMPLING.items() if request.get(theirs) is not None} or None,
-        tools=[_tool(tool) for tool in request.get("tools") or ()] or None,
+        tools=[tool_of(tool) for tool in request.get("tools") or ()] or None,
         messages=messages,
         reward=reward,
         final_reward=reward,
-        metrics=numbers_of({key: value for key, value in row.items() if key not in _OWN and not key.startswith("_ng_")}) or None,
+        metrics={name: float(v) for name, v in metrics.items() if isinstance(v, (int, float))} or None,
         status="truncated" if truncated else "completed",
         stop_reason="" if truncated else "finished",
-        usage=response_usage(response.get("usage")),
+        usage=usage_of(response.get("usage"), "input", "output"),
         metadata={"nemo_gym": _remainder(row, messages)},
     )
 
@@ -132,10 +125,6 @@ def _output_items(response: Mapping[str, Json]) -> list[Json]:
     return output[-1] if grows else [item for step in output for item in step]
 
 
-def _tool(tool: Mapping[str, Json]) -> ToolSpec:
-    return ToolSpec(tool["name"], tool.get("description") or "", tool.get("parameters"))
-
-
 def _remainder(row: Mapping[str, Json], messages: list[Message]) -> dict[str, Json]:
     """Return the line without the items that `write` can make again, unchanged, from the messages."""
     remainder: dict[str, Json] = copy.deepcopy(dict(row))
@@ -148,10 +137,7 @@ def _remainder(row: Mapping[str, Json], messages: list[Message]) -> dict[str, Js
 
 
 def _prompt_and_output(messages: list[Message]) -> tuple[list[Message], list[Message]]:
-    """Split messages at the policy's first. Of a record without origins, at the assistant's first.
-
-    In a record that was read from NeMo Gym the output may begin with the environment's words.
-    """
+    """Split messages before the first of the policy or the environment; without origins, before the assistant's first."""
     if any(message.origin is not None for message in messages):
         prompt = list(takewhile(lambda message: message.origin not in ("policy", "environment"), messages))
     else:
@@ -170,7 +156,7 @@ def write(rollouts: Iterable[Rollout], path: str | os.PathLike[str]) -> int:
 
 
 def row_of(rollout: Rollout) -> dict[str, Json]:
-    """Return a rollout as a line. Of a rollout that was read from a line, what was not changed since is as it was."""
+    """Return a rollout as a line. A rollout that was read from a line gives its unchanged parts back as they were."""
     original = (rollout.metadata or {}).get("nemo_gym")
     prompt, output = _prompt_and_output(rollout.messages)
     if isinstance(original, Mapping):
@@ -189,7 +175,7 @@ def row_of(rollout: Rollout) -> dict[str, Json]:
     return {
         "responses_create_params": {
             "input": to_openai_responses(prompt),
-            "tools": [_tool_of(tool) for tool in rollout.tools or ()],
+            "tools": [_written_tool(tool) for tool in rollout.tools or ()],
             **{theirs: sampling[ours] for theirs, ours in _SAMPLING.items() if ours in sampling},
         },
         "response": {
@@ -197,7 +183,7 @@ def row_of(rollout: Rollout) -> dict[str, Json]:
             "object": "response",
             "model": (rollout.model or {}).get("name") or (rollout.model or {}).get("model_name"),
             "output": to_openai_responses(output),
-            "usage": _usage_of(rollout.usage),
+            "usage": _written_usage(rollout.usage),
         },
         "reward": rollout.reward,
         "agent_ref": {"type": "responses_api_agents", "name": rollout.environment.name},
@@ -210,18 +196,17 @@ def row_of(rollout: Rollout) -> dict[str, Json]:
 
 
 def _same(first: list[Message], second: list[Message]) -> bool:
-    """Return whether two lists of messages have the same items, whatever rewards and weights were put on them."""
-    return [(m.role, m.blocks, m.call_id, m.metadata) for m in first] == [
-        (m.role, m.blocks, m.call_id, m.metadata) for m in second
-    ]
+    """Return whether two lists of messages have the same items, whatever their rewards and weights."""
+    items = [[(m.role, m.blocks, m.call_id, m.metadata) for m in messages] for messages in (first, second)]
+    return items[0] == items[1]
 
 
-def _tool_of(tool: ToolSpec) -> dict[str, Json]:
+def _written_tool(tool: ToolSpec) -> dict[str, Json]:
     parameters = tool.input_schema or {"type": "object", "properties": {}}
     return {"type": "function", "name": tool.name, "description": tool.description, "parameters": parameters, "strict": False}
 
 
-def _usage_of(usage: Usage | None) -> dict[str, Json] | None:
+def _written_usage(usage: Usage | None) -> dict[str, Json] | None:
     if usage is None:
         return None
     return {

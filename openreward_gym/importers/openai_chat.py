@@ -10,30 +10,22 @@ import os
 from collections.abc import Iterator, Mapping
 
 from openreward_gym.chat import from_openai
-from openreward_gym.importers.jsonl import read_lines
+from openreward_gym.importers.jsonl import read_lines, tool_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
-from openreward_gym.types import Rollout, ToolSpec, with_origins
+from openreward_gym.types import Rollout, with_origins
 from openreward_gym.types.rollout import total_reward
 
 _OWN = ("messages", "tools", "functions", "reward")
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the chats of a file. A `reward` is the last message's; other fields go to `metadata`.
-
-    Raises:
-        StoreError: The file cannot be read.
-    """
+    """Yield the chats of a file. A `reward` is the last message's; other fields go to `metadata`."""
     return read_lines(path, rollout_of)
 
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
-    """Return the rollout of one line.
-
-    Raises:
-        ValueError: The line has no messages, or one that is not a chat message.
-    """
+    """Return the rollout of one line; raise ValueError for a line without messages, or with one that is not a chat message."""
     if not isinstance(row.get("messages"), list) or not row["messages"]:
         raise ValueError('no "messages": this is not a line of OpenAI\'s chat format')
     messages = with_origins(from_openai(row["messages"]))
@@ -51,9 +43,3 @@ def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
         stop_reason="message" if messages[-1].role == "assistant" else "",
         metadata={name: value for name, value in row.items() if name not in _OWN} or None,
     )
-
-
-def tool_of(tool: Mapping[str, Json]) -> ToolSpec:
-    """Read a tool of a chat completion, `{"type": "function", "function": {...}}`, or the function alone."""
-    function = tool.get("function") or tool.get("custom") or tool
-    return ToolSpec(function["name"], function.get("description") or "", function.get("parameters"))

@@ -6,11 +6,12 @@ assistant's messages are the policy's; those before the first of them are given,
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
 from openreward_gym.errors import ProtocolError, ServerError, StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, reason_of
+from openreward_gym.importers.jsonl import convert_each
 from openreward_gym.jsonio import Json
 from openreward_gym.platform.client import Platform
 from openreward_gym.platform.events import rollout_of as rollout_of_events
@@ -29,24 +30,21 @@ def read(path: str, *, base_url: str | None = None, api_key_env: str = "OPENREWA
         base_url, api_key_env: As for `Platform`.
 
     Raises:
-        StoreError: There is no such run.
+        StoreError: The platform has no such run.
         TransportError, ServerError, ProtocolError: The platform cannot be reached, or refuses the request.
     """
     platform = Platform(base_url, api_key_env=api_key_env)
     rollouts = f"/v1/runs/{quote(_run_id(platform, path), safe='')}/rollouts"
-    offset = 0
-    while True:
+
+    def convert(number: int, item: Mapping[str, Json]) -> Rollout:
+        # A list of rollouts may come without their messages.
+        return rollout_of(item if "messages" in item else {**item, **platform.get(f"/v1/rollouts/{_id(item)}")})
+
+    for offset in itertools.count(0, PAGE):
         page = _items(platform.get(rollouts, {"limit": PAGE, "offset": offset}), "rollouts")
-        for number, item in enumerate(page, offset + 1):
-            try:
-                # A list of rollouts may come without their messages.
-                whole = item if "messages" in item else {**item, **platform.get(f"/v1/rollouts/{_id(item)}")}
-                yield checked(rollout_of(whole))
-            except UNREADABLE as error:
-                yield Damage(number, reason_of(error), f"{platform.base_url}{rollouts}")
+        yield from convert_each(enumerate(page, offset + 1), convert, f"{platform.base_url}{rollouts}")
         if len(page) < PAGE:
             return
-        offset += len(page)
 
 
 def _run_id(platform: Platform, run: str) -> str:
@@ -70,11 +68,7 @@ def _items(answer: Json, name: str) -> list[Mapping[str, Json]]:
 
 
 def rollout_of(item: Mapping[str, Json]) -> Rollout:
-    """Return one of the platform's rollouts as a record.
-
-    Raises:
-        ValueError, KeyError, TypeError: The item is not a rollout.
-    """
+    """Return one of the platform's rollouts as a record."""
     begin = {**item, "eventType": "rollout", "eventId": _id(item)}
     update = {"eventType": "rollout_update", "rollout_info": item.get("rollout_info") or {}}
     messages = [{"eventType": "message", **message} for message in item.get("messages") or ()]

@@ -18,8 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from openreward_gym.chat import from_openai
-from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, reason_of
+from openreward_gym.importers.jsonl import convert_each, files_of, identity
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import AssistantMessage, Message, Rollout, Task, UserMessage, task_id, with_origins
@@ -34,16 +33,9 @@ _OTHER_TURNS = re.compile(
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the completions of a Parquet file, or of all completion files in a folder, by name.
-
-    Raises:
-        StoreError: There is no such file, or no completion file in the folder.
-    """
-    place = Path(path)
-    files = sorted(place.glob("**/completions_*.parquet")) if place.is_dir() else [place]
-    if not files or not all(file.is_file() for file in files):
-        raise StoreError(f"{path}: no completions_*.parquet there: train with log_completions=True")
-    for file in files:
+    """Yield the completions of a Parquet file, or of all completion files in a folder, by name."""
+    pattern = "completions_*.parquet"
+    for file in files_of(path, f"**/{pattern}", f"no {pattern} there: train with log_completions=True"):
         yield from _read_file(file)
 
 
@@ -57,22 +49,16 @@ def _read_file(file: Path) -> Iterator[Rollout | Damage]:
     except (OSError, pyarrow.ArrowException) as error:
         yield Damage(1, f"not a Parquet file: {error}", str(file))
         return
-    number = 0
-    for batch in table.iter_batches(batch_size=256):
-        for row in batch.to_pylist():
-            number += 1
-            try:
-                yield checked(rollout_of(row, identity(repr(row).encode("utf-8", "backslashreplace"), number)))
-            except UNREADABLE as error:
-                yield Damage(number, reason_of(error), str(file))
+
+    def convert(number: int, row: dict[str, Json]) -> Rollout:
+        return rollout_of(row, identity(repr(row).encode("utf-8", "backslashreplace"), number))
+
+    rows = (row for batch in table.iter_batches(batch_size=256) for row in batch.to_pylist())
+    yield from convert_each(enumerate(rows, 1), convert, file)
 
 
 def rollout_of(row: Mapping[str, Json], row_id: str) -> Rollout:
-    """Return the rollout of one row. Floats that are not in TRL's own columns are rewards.
-
-    Raises:
-        ValueError: The row has no completion.
-    """
+    """Return the rollout of one row. Floats that are not in TRL's own columns are rewards."""
     if row.get("completion") is None:
         raise ValueError('no "completion": this is not a log of TRL')
     messages = _messages(row.get("prompt"), row["completion"])
@@ -99,13 +85,11 @@ def rollout_of(row: Mapping[str, Json], row_id: str) -> Rollout:
 
 
 def _messages(prompt: Json, completion: Json) -> list[Message]:
-    prompt_messages: list[Message] = []
-    if prompt is not None:
-        prompt_messages = [UserMessage(prompt)] if isinstance(prompt, str) else _chat(prompt)
-    prompt_messages = [message.replace(origin="given") for message in prompt_messages]
+    prompt_turns = [UserMessage(prompt)] if isinstance(prompt, str) else _chat(prompt or ())
+    messages: list[Message] = [message.replace(origin="given") for message in prompt_turns]
     if not isinstance(completion, str):
-        return with_origins([*prompt_messages, *_chat(completion)])
-    return [*prompt_messages, AssistantMessage(completion, origin=None if _OTHER_TURNS.search(completion) else "policy")]
+        return with_origins([*messages, *_chat(completion)])
+    return [*messages, AssistantMessage(completion, origin=None if _OTHER_TURNS.search(completion) else "policy")]
 
 
 def _chat(messages: Json) -> list[Message]:

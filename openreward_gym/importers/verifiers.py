@@ -16,34 +16,20 @@ from pathlib import Path
 
 from openreward_gym.chat import from_openai
 from openreward_gym.chat.dialect import ended_of, total
-from openreward_gym.importers.jsonl import UNREADABLE, checked, lines, object_in, reason_of
+from openreward_gym.importers.jsonl import UNREADABLE, checked, lines, reason_of, tool_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
-from openreward_gym.types import (
-    Message,
-    Rollout,
-    RolloutEnvironment,
-    Sampled,
-    Status,
-    Task,
-    ToolSpec,
-    Usage,
-    task_id,
-    with_origins,
-)
+from openreward_gym.types import Message, Rollout, RolloutEnvironment, Sampled, Status, Task, Usage, task_id, with_origins
+from openreward_gym.types.rollout import object_of
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the traces of a `traces.jsonl`, or of the one in a run's folder.
-
-    Raises:
-        StoreError: The file cannot be read.
-    """
+    """Yield the traces of a `traces.jsonl`, or of the one in a run's folder."""
     place = Path(path)
     file = place / "traces.jsonl" if place.is_dir() else place
     for number, line in lines(file):
         try:
-            episode = object_in(line)
+            episode = object_of(line, "record")
             if not isinstance(episode.get("traces"), list):
                 raise ValueError('no "traces": this is not an episode of verifiers')
             yield from [checked(rollout_of(trace, episode)) for trace in episode["traces"]]
@@ -52,14 +38,11 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
 
 
 def rollout_of(trace: Mapping[str, Json], episode: Mapping[str, Json]) -> Rollout:
-    """Return the rollout of one trace.
-
-    Raises:
-        KeyError, ValueError, TypeError: The value is not a trace.
-    """
+    """Return the rollout of one trace; raise KeyError, ValueError or TypeError for another value."""
     nodes, calls, agent = trace["nodes"], trace.get("calls") or [], trace.get("agent") or {}
     path = _path(nodes)
-    messages = _messages([nodes[number] for number in path], [_call_of(calls, number) for number in path])
+    calls_by_node = {call.get("node"): call for call in reversed(calls)}
+    messages = _messages([nodes[number] for number in path], [calls_by_node.get(number, {}) for number in path])
     if agent.get("trainable") is False:
         messages = [message.replace(weight=0.0) if message.origin == "policy" else message for message in messages]
     rewards = {name: r["score"] * r.get("weight", 1.0) for name, r in (trace.get("rewards") or {}).items() if r is not None}
@@ -80,7 +63,7 @@ def rollout_of(trace: Mapping[str, Json], episode: Mapping[str, Json]) -> Rollou
         group=(episode.get("group") or {}).get("id"),
         model={"name": calls[-1]["model"]} if calls and calls[-1].get("model") else None,
         sampling=(agent.get("config") or {}).get("sampling") or None,
-        tools=[ToolSpec(t["name"], t.get("description") or "", t.get("parameters")) for t in trace.get("tools") or ()] or None,
+        tools=[tool_of(tool) for tool in trace.get("tools") or ()] or None,
         messages=messages,
         reward=reward,
         final_reward=reward,
@@ -116,9 +99,9 @@ def _messages(nodes: Iterable[Mapping[str, Json]], calls: Iterable[Mapping[str, 
         message = message.replace(ended_at=_iso(node.get("timestamp")))
         ids = node.get("token_ids")
         if node.get("sampled"):
-            mask = node.get("mask") or ()
-            sampled_ids = [token for token, sampled in zip(ids or (), mask, strict=False) if sampled]
-            header = [token for token, sampled in zip(ids or (), mask, strict=False) if not sampled]
+            masked = list(zip(ids or (), node.get("mask") or (), strict=False))
+            sampled_ids = [token for token, is_sampled in masked if is_sampled]
+            header = [token for token, is_sampled in masked if not is_sampled]
             sampled = Sampled(
                 usage=_usage([call.get("usage")]),
                 stop_reason=call.get("finish_reason"),
@@ -135,17 +118,11 @@ def _messages(nodes: Iterable[Mapping[str, Json]], calls: Iterable[Mapping[str, 
 
 
 def _chat_message(data: Mapping[str, Json]) -> dict[str, Json]:
-    message = dict(data)
-    if message.get("tool_calls"):
-        message["tool_calls"] = [
-            {"id": call.get("id"), "function": {"name": call["name"], "arguments": call["arguments"]}}
-            for call in message["tool_calls"]
-        ]
-    return message
-
-
-def _call_of(calls: Iterable[Mapping[str, Json]], node: int) -> Mapping[str, Json]:
-    return next((call for call in calls if call.get("node") == node), {})
+    calls = [
+        {"id": call.get("id"), "function": {"name": call["name"], "arguments": call["arguments"]}}
+        for call in data.get("tool_calls") or ()
+    ]
+    return {**data, "tool_calls": calls} if calls else dict(data)
 
 
 def _usage(usages: Iterable[Json]) -> Usage | None:

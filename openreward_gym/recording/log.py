@@ -8,14 +8,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from types import TracebackType
 from typing import Any
 
 from openreward_gym.chat.anthropic import from_anthropic
-from openreward_gym.chat.completions import from_openai
 from openreward_gym.chat.gemini import from_gemini
+from openreward_gym.chat.openai import from_openai, from_openai_responses
 from openreward_gym.chat.plain import plain
-from openreward_gym.chat.responses import from_openai_responses
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.jsonio import Json
 from openreward_gym.platform.events import SAMPLING, message_events
@@ -42,10 +42,9 @@ class RolloutLog:
 
     In a `with` block, an exception that leaves the block ends the rollout as an error.
 
-    Each message gets its `origin` from `log(..., origin=...)` or, without it, by these rules:
-    everything before the policy's first message is given; later messages of other roles are the environment's;
-    assistant messages are the policy's. Where some assistant messages carry a provider's report (usage, model, ids, stop
-    reason), earlier ones without a report are given too: few-shot turns and history.
+    A message that is logged without an `origin` gets it by these rules: assistant messages are the policy's; everything before
+    the first of them is given; later messages of other roles are the environment's. If some assistant messages carry a
+    provider's report (usage, model, ids, stop reason), earlier ones without a report are given too: few-shot turns and history.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class RolloutLog:
 
         Args:
             message: The message. A ToolCall's `content` is its arguments' JSON.
-            reward: The reward that came with it; None if there was none.
+            reward: The reward that came with it; None for no reward.
             is_finished: Whether the episode ended with it. If so, the rollout is written and nothing may be logged after it.
             metadata: Free data, kept with it.
             rollout_info: Facts about the rollout (`task_index`, `current_step`, `temperature`, ...), a mapping or a dataclass.
@@ -93,7 +92,7 @@ class RolloutLog:
 
         Raises:
             ConfigurationError: The rollout has ended.
-            TypeError: It is none of these messages.
+            TypeError: It is not one of these messages.
             StoreError: The rollout could not be written.
         """
         if isinstance(message, ReasoningItem | ToolCall):
@@ -172,9 +171,7 @@ class RolloutLog:
         origin: Origin | None,
     ) -> None:
         now = now_iso()
-        parts = [
-            part.replace(origin=origin or part.origin, ended_at=now) for message in messages for part in split_results(message)
-        ]
+        parts = [p.replace(origin=origin or p.origin, ended_at=now) for message in messages for p in split_results(message)]
         if not parts:
             return
         last = parts[-1]
@@ -187,20 +184,17 @@ class RolloutLog:
                 raise ConfigurationError(
                     f"rollout {self.rollout_id} has ended: log everything before (or with) the message that has is_finished=True"
                 )
+            transcript = self._rollout.messages
             for part in parts:
-                self._append(part)
+                if transcript and is_continuation(part, transcript[-1]):
+                    transcript[-1] = join(transcript[-1], part)
+                else:
+                    transcript.append(part)
             self._update(mapping_of(rollout_info))
             if self._print:
                 print_messages(self.rollout_id, parts)
             if is_finished:
                 self.close()
-
-    def _append(self, message: Message) -> None:
-        messages = self._rollout.messages
-        if messages and is_continuation(message, messages[-1]):
-            messages[-1] = join(messages[-1], message)
-        else:
-            messages.append(message)
 
     def _update(self, info: dict[str, Json]) -> None:
         rollout = self._rollout
@@ -217,13 +211,13 @@ class RolloutLog:
             rollout.metadata = {**(rollout.metadata or {}), **info}
 
     def close(self, status: Status | None = None, stop_reason: str | None = None, error: str | None = None) -> None:
-        """End the rollout and write it; one without messages is not written. Closing again does nothing.
+        """End the rollout and write it. A rollout without messages is not written, and closing again does nothing.
 
         Args:
             status: The state at the end. By default: completed after a message with `is_finished=True` or a last message of the
                 assistant without calls, otherwise cancelled.
-            stop_reason: The reason of the end; by default "finished", "message" or "cancelled".
-            error: The words of a failure; None if there was none.
+            stop_reason: The reason of the end. By default "finished", "message" or "cancelled"; empty with a `status`.
+            error: The message of a failure; None without one.
 
         Raises:
             StoreError: It could not be written; it stays open.
@@ -233,9 +227,9 @@ class RolloutLog:
                 return
             rollout = self._rollout
             messages = rollout.messages = _with_origins(rollout.messages)
-            default_status, default_reason = _ending(messages)
-            rollout.status = status or default_status
-            rollout.stop_reason = stop_reason if stop_reason is not None else default_reason if status is None else ""
+            default_status, default_reason = _ending(messages) if status is None else (status, "")
+            rollout.status = default_status
+            rollout.stop_reason = default_reason if stop_reason is None else stop_reason
             rollout.error = error
             rollout.ended_at = now_iso()
             rollout.reward, rollout.final_reward = total_reward(messages)
@@ -260,12 +254,8 @@ class RolloutLog:
 
 def _with_origins(messages: list[Message]) -> list[Message]:
     """Return `messages` with an origin each, by the rules of `RolloutLog`; an origin that is set stays."""
-    reported = (number for number, message in enumerate(messages) if message.role == "assistant" and message.sampled is not None)
-    first = next(reported, 0)
-    history = [
-        message.replace(origin="given") if message.role == "assistant" and message.origin is None else message
-        for message in messages[:first]
-    ]
+    first = next((n for n, message in enumerate(messages) if message.role == "assistant" and message.sampled is not None), 0)
+    history = [m.replace(origin="given") if m.role == "assistant" and m.origin is None else m for m in messages[:first]]
     return with_origins(history + messages[first:])
 
 
@@ -300,22 +290,18 @@ _TITLES = {
 
 
 def print_messages(rollout_id: str, messages: Iterable[Message]) -> None:
-    """Print messages to the standard output.
+    """Print messages to the standard output, in the format of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`, read at every call.
 
-    The format is that of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`, read at every call: "pretty" (the default) or "structured"
-    (one line of JSON per message); any other value prints nothing.
+    The formats are "pretty" (the default) and "structured" (one line of JSON per message); any other value prints nothing.
     """
     form = os.environ.get("OPENREWARD_ROLLOUT_LOGGING_FORMAT", "pretty").lower()
-    shape = {"pretty": _pretty, "structured": _structured}.get(form)
-    if shape is None:
-        return
-    for message in messages:
-        for event in message_events(message):
-            sys.stdout.write(shape(rollout_id, event) + "\n")
-    sys.stdout.flush()
+    if form in ("pretty", "structured"):
+        for event in chain.from_iterable(map(message_events, messages)):
+            sys.stdout.write((_pretty(event) if form == "pretty" else _structured(rollout_id, event)) + "\n")
+        sys.stdout.flush()
 
 
-def _pretty(rollout_id: str, event: dict[str, Json]) -> str:
+def _pretty(event: dict[str, Json]) -> str:
     title = _TITLES[event["type"]]
     if event["type"] == "tool_call":
         title += f": {event['name']}"

@@ -31,12 +31,6 @@ logger = logging.getLogger("openreward_gym.upload")
 class Recorder:
     """A recorder of rollouts into a run's folder, and to the OpenReward platform if `upload` is set.
 
-        with Recorder("runs/my-run") as recorder:
-            with recorder.rollout(environment="GeneralReasoning/CTF", split="train", task_spec=task_spec) as rollout:
-                rollout.log(UserMessage("..."))
-                rollout.log_openai_completions(response)
-                rollout.log(ToolResult("...", call_id="c1"), reward=1.0, is_finished=True)
-
     A rollout is written when a message is logged with `is_finished=True`, when it is closed, and at the latest when the
     recorder is closed or the program ends. `create` is the same as `rollout`, with the names of the official client.
 
@@ -51,12 +45,14 @@ class Recorder:
             folder and go with the next upload.
 
     Example:
-        >>> from openreward_gym import AssistantMessage, UserMessage
+        >>> from openreward_gym import ToolResult, UserMessage
+        >>> call = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
         >>> with Recorder("runs/example") as recorder:
-        ...     with recorder.rollout(environment="weather", prompt=[UserMessage("How warm is it?")]) as rollout:
-        ...         rollout.log(AssistantMessage("7 C"), reward=1.0, is_finished=True)
+        ...     with recorder.rollout(environment="weather", split="train", prompt=[UserMessage("How warm is it?")]) as rollout:
+        ...         rollout.log_openai_completions({"role": "assistant", "tool_calls": [call]})
+        ...         rollout.log(ToolResult("7 C", call_id="c1"), reward=1.0, is_finished=True)
         >>> [message.origin for message in RolloutStore("runs/example")[0].messages]
-        ['given', 'policy']
+        ['given', 'policy', 'environment']
     """
 
     def __init__(
@@ -119,7 +115,7 @@ class Recorder:
             **fields: Further fields of `Rollout` (`group`, `sample`, `step`, `seed`, `sampling`, `tools`, ...).
 
         Raises:
-            ConfigurationError: The recorder has no path and there is no run name; or `Rollout` has no such field.
+            ConfigurationError: Both the recorder's path and `run_name` are missing, or `Rollout` has no such field.
         """
         if self._path is None and not run_name:
             raise ConfigurationError("a recorder without a path needs a run_name: it records into runs/<run_name>")
@@ -184,7 +180,9 @@ class Recorder:
 
         The recorder may be used again after it.
         """
-        self._leave()
+        if os.getpid() == self._pid:  # in a forked child the open rollouts belong to the parent
+            for log in list(self._open.values()):
+                log.close()
         with self._lock:
             uploaders, self._uploaders = self._uploaders, {}
             for path, uploader in uploaders.items():
@@ -195,12 +193,6 @@ class Recorder:
             while self._stores:
                 self._stores.popitem()[1].close()
         return self.reports
-
-    def _leave(self) -> None:
-        """Write the rollouts that are still open; in a forked child they belong to the parent."""
-        if os.getpid() == self._pid:
-            for log in list(self._open.values()):
-                log.close()
 
     def __enter__(self) -> Recorder:
         return self

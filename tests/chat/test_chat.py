@@ -59,8 +59,8 @@ def test_a_chat_completion_is_read_whole(value: Any) -> None:
 
 def test_a_dictionary_with_sdk_objects_inside() -> None:
     message = ChatCompletionMessage.model_validate(COMPLETION_MESSAGE)
-    given = {"role": "assistant", "content": message.content, "tool_calls": message.tool_calls}
-    (read,) = chat.from_openai(given)
+    data = {"role": "assistant", "content": message.content, "tool_calls": message.tool_calls}
+    (read,) = chat.from_openai(data)
     assert isinstance(read, AssistantMessage)
     assert len(read.tool_calls) == 3
     assert read.text == "I look."
@@ -80,7 +80,7 @@ def test_reasoning_details_are_kept_and_given_back() -> None:
 
 
 def test_the_rest_of_a_chat() -> None:
-    given: list[dict[str, Any]] = [
+    conversation: list[dict[str, Any]] = [
         {"role": "developer", "content": "be good"},
         {
             "role": "user",
@@ -104,12 +104,12 @@ def test_the_rest_of_a_chat() -> None:
         {"role": "tool", "tool_call_id": "c", "content": "done"},
         {"role": "assistant", "content": "ok"},
     ]
-    messages = chat.from_openai(given)
+    messages = chat.from_openai(conversation)
     assert [m.role for m in messages] == ["system", "user", "user", "assistant", "tool", "assistant"]
     assert messages[1].blocks[1] == ImageBlock(PNG, "image/png", extra={"openai": {"detail": "low"}})
     assert isinstance(messages[2].blocks[0], OpaqueBlock)
     assert messages[4] == ToolMessage("done", "c")
-    assert chat.to_openai(messages) == given
+    assert chat.to_openai(messages) == conversation
     (old,) = chat.from_openai({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}})
     assert [call.name for call in chat.parse_action(old).tool_calls] == ["f"]
     assert chat.from_openai({"role": "function", "name": "f", "content": "1"}) == [ToolMessage("1", "", "f")]
@@ -377,7 +377,7 @@ conversations = st.builds(
 
 
 def flat(messages: list[Message]) -> list[Any]:
-    """Return the content, whatever the borders of the messages and the spelling of the arguments."""
+    """Return the content, independent of the borders of messages and the spelling of arguments."""
     items: list[Any] = []
     for turn in messages:
         for message in split_results(turn):
@@ -494,7 +494,7 @@ def test_the_provider_s_own_word_is_kept() -> None:
 
 
 def test_the_weight_of_a_turn() -> None:
-    """OpenAI's files for fine-tuning say with `weight` which turns are trained; the API takes no such field."""
+    """`weight` marks the trained turns in OpenAI's files for fine-tuning; the API does not accept it."""
     (message,) = chat.from_openai({"role": "assistant", "content": "x", "weight": 0})
     assert (message.weight, message.sampled) == (0.0, None)
     assert chat.to_openai([message]) == [{"role": "assistant", "content": "x"}]

@@ -1,4 +1,4 @@
-"""Tool calls in raw text: what models write, what they write wrong, and anything at all."""
+"""Tool calls in raw text: well-formed calls, malformed calls and arbitrary text."""
 
 from __future__ import annotations
 

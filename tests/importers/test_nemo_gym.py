@@ -52,7 +52,7 @@ LINE: dict[str, Any] = {
 
 
 def back(path: Path, tmp_path: Path) -> list[Any]:
-    """The file's lines, through a run on disk, written as NeMo Gym's again."""
+    """Import a file into a run on disk, write the run as a file of NeMo Gym, and return its lines."""
     with RolloutStore(tmp_path / "run") as store:
         for rollout in nemo_gym.read(path):
             assert isinstance(rollout, Rollout), rollout

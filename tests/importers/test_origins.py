@@ -312,7 +312,7 @@ def test_the_platform_s_other_rollouts_are_the_assistant_s() -> None:
 
 @pytest.mark.parametrize("step", ["ten", 1.5, [3]])
 def test_a_value_of_a_wrong_type_is_damage(step: Any, tmp_path: Path) -> None:
-    """What another system wrote is checked when it is read, so that every record that is imported can be read again."""
+    """Records of other systems are checked when they are read, so that every imported record can be read again."""
     row = {**nemo_row([item("user", "Hi")], [item("assistant", "x")]), "_ng_rollout_index": step}
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row))

@@ -1,4 +1,4 @@
-"""Every other system's records: what is in them, what is wrong with them, and a run that has them."""
+"""Importers: the rollouts they read, the damage they report, and repeated imports into a run."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ nemo-gym = pigeon_importer:read
 
 @pytest.fixture
 def pigeons(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A distribution that offers importers, one of them under a name of ours."""
+    """Install a distribution with importers, one of them under the name of an importer of this package."""
     site = tmp_path_factory.mktemp("site")
     information = site / "pigeon_post-1.0.dist-info"
     information.mkdir()
@@ -152,12 +152,12 @@ def test_the_command_lists_the_importers_of_other_distributions() -> None:
 
 
 def test_trl(tmp_path: Path) -> None:
-    said = [{"role": "user", "content": "2+2?"}]
+    question = [{"role": "user", "content": "2+2?"}]
     answer = [{"role": "assistant", "content": "4"}]
     table = pyarrow.table(
         {
             "step": [10, 10],
-            "prompt": [said, said],
+            "prompt": [question, question],
             "completion": [answer, [{"role": "assistant", "content": "5"}]],
             "accuracy": [1.0, 0.0],
             "format": [0.5, None],
@@ -321,11 +321,11 @@ def test_firehorse(tmp_path: Path) -> None:
         {"type": "openreward_summary", **summary, "usage": {"input_tokens": 5, "output_tokens": 2, "duration_ms": 10}},
     ]
     write_lines(tmp_path / "trial_3.jsonl", *anthropic[:3], "{torn", *anthropic[3:])
-    said = {"text_content": "I look", "reasoning_content": "hm", "tool_calls": [{"id": "c", "name": "ls", "arguments": "{}"}]}
+    spoken = {"text_content": "I look", "reasoning_content": "hm", "tool_calls": [{"id": "c", "name": "ls", "arguments": "{}"}]}
     output = {"type": "function_call_output", "call_id": "c", "output": "x"}
     plainer = [
         {"type": "openreward_prompt", "system_prompt": "default", "environment_prompt": "go"},
-        {"type": "assistant", **said, "input_tokens": 3},
+        {"type": "assistant", **spoken, "input_tokens": 3},
         {"type": "tool_result", "provider": "openai", "raw": output, "reward": None},
         {"type": "compaction", "method": "summary"},
         {"type": "assistant", "provider": "openrouter", "raw": {"content": "done", "tool_calls": None}},

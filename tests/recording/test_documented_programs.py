@@ -28,7 +28,7 @@ def ctf() -> Iterator[str]:
 
 
 def play(script: str, folder: Path, ctf: str, platform: Platform, model_url: str = "") -> str:
-    """Run an example as a user does; its model's address is the only thing in it that is another."""
+    """Run an example as a user does, with only the address of its model changed."""
     text = (EXAMPLES / script).read_text(encoding="utf-8")
     program = folder / script
     program.write_text(text.replace("https://openrouter.ai/api/v1", model_url), encoding="utf-8")

@@ -217,7 +217,7 @@ def test_how_a_rollout_ends(tmp_path: Path) -> None:
         log.log(UserMessage("x"))
         with pytest.raises(type(error)):
             fail_inside(log, error)
-    log = recorder.create(rollout_name="told")
+    log = recorder.create(rollout_name="closed")
     log.log(UserMessage("x"))
     log.close("truncated", "deadline")
     log.close("error")
@@ -229,7 +229,7 @@ def test_how_a_rollout_ends(tmp_path: Path) -> None:
         ("left", "cancelled", "cancelled", None),
         ("raised", "error", "policy_failed", "RuntimeError: boom"),
         ("interrupted", "cancelled", "cancelled", "KeyboardInterrupt"),
-        ("told", "truncated", "deadline", None),
+        ("closed", "truncated", "deadline", None),
         ("open", "cancelled", "cancelled", None),
     ]
 
@@ -299,9 +299,9 @@ def test_many_threads_log_many_rollouts(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    found = list(RolloutStore(tmp_path))
-    assert len(found) == 120
-    assert all([m.text for m in r.messages] == [f"{r.name}-{step}" for step in range(5)] for r in found)
+    rollouts = list(RolloutStore(tmp_path))
+    assert len(rollouts) == 120
+    assert all([m.text for m in r.messages] == [f"{r.name}-{step}" for step in range(5)] for r in rollouts)
 
 
 def test_printing(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,18 +409,18 @@ def test_the_events_are_those_of_the_official_client_where_it_is_right(platform:
     volatile = {"eventId", "timestamp", "runName"}
     assert {k: v for k, v in ours.items() if k not in volatile} == {k: v for k, v in theirs.items() if k not in volatile}
 
-    def told(rollout: dict[str, Any]) -> list[dict[str, Any]]:
+    def messages_of(rollout: dict[str, Any]) -> list[dict[str, Any]]:
         volatile = {"eventId", "timestamp", "rolloutEventId"}
         return [{k: v for k, v in m.items() if k not in volatile} for m in platform.messages[rollout["eventId"]]]
 
-    mine = told(ours)
+    mine = messages_of(ours)
     # The official client takes a developer's message for the system's, and forgets whose it was.
     (developer,) = [m for m in mine if m["metadata"] == {"role": "developer"}]
     developer["metadata"] = {}
     # Of a message in two parts the official client gives the reward to both: it would count twice.
     (first,) = [m for m in mine if m["content"] == "I call" and "reward" not in m]
     first["reward"] = 0.5
-    assert mine == told(theirs)
+    assert mine == messages_of(theirs)
 
 
 def origins_of(*logged: tuple[str, Any], prompt: tuple[Message, ...] = (), path: Path) -> list[str | None]:
