@@ -164,6 +164,16 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self.autoreset_mode = autoreset_mode_of(autoreset_mode)
         self.metadata = {**OpenRewardEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
+        self._make_slots(prefetch, share_tasks, max_inflight, wrap)
+        self.closed = False
+
+    def _make_slots(
+        self,
+        prefetch: int,
+        share_tasks: bool,
+        max_inflight: int | None,
+        wrap: Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]] | None,
+    ) -> None:
         client = SharedClient(self.options)
         bases = [OpenRewardEnv.from_options(self.options, client) for _ in range(self.num_envs)]
         self.single_observation_space = bases[0].observation_space
@@ -182,7 +192,6 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             self._slots.append(VectorSlot(i, env, prefetcher, limit, same_step=same_step))
         self._in_flight = InFlight([slot.row_of for slot in self._slots])
         self._pid = os.getpid()
-        self.closed = False
 
     @property
     def single_action_space(self) -> ToolCallSpace:  # type: ignore[override]
