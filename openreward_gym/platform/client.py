@@ -26,7 +26,7 @@ from openreward_gym.errors import (
 from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.addresses import DEFAULT_URL, platform_address
 from openreward_gym.protocol.request import USER_AGENT
-from openreward_gym.protocol.retry import AttemptFailure, Effect, decide_retry
+from openreward_gym.protocol.retry import Effect, decide_retry, failure_of
 from openreward_gym.protocol.wire import Secret, excerpt, hide, shape_error, status_error
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
@@ -128,8 +128,7 @@ class Platform:
             try:
                 return self._send(target)
             except (ServerError, TransportError) as error:
-                failure = _failure_of(error)
-                elapsed_s = time.monotonic() - began
+                failure, elapsed_s = failure_of(error), time.monotonic() - began
                 decision = decide_retry(Effect.PLATFORM, failure, attempt=attempt, elapsed_s=elapsed_s, limits=self._limits)
                 if decision.action != "retry":
                     raise
@@ -277,9 +276,3 @@ def _transport_error(reason: object, where: str) -> TransportError:
     if isinstance(reason, ConnectionRefusedError):
         return ServerUnreachableError(f"{where}: no server answers there")
     return TransportError(f"{where}: {type(reason).__name__}: {reason}")
-
-
-def _failure_of(error: ServerError | TransportError) -> AttemptFailure:
-    if isinstance(error, ServerError):
-        return AttemptFailure("delivered", error.status, starting=error.starting, retry_after_s=error.retry_after_s)
-    return AttemptFailure("not_sent" if error.delivery == "not_sent" else "possibly_delivered", permanent=error.permanent)

@@ -1,4 +1,4 @@
-"""The retry rule: one pure function, `decide_retry`. No I/O, no clock.
+"""The retry rule: the pure function `decide_retry`. No I/O, no clock.
 
 The rule protects the environment. A tool call changes it, so a call is repeated only if the first one provably did not run, or
 with its task id, for which the server replays the one run instead of starting another.
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from openreward_gym.errors import OpenRewardGymError, OutcomeUnknownError, ServerError, SessionLostError, TransportError
 from openreward_gym.options import RetryLimits
 
-__all__ = ["AttemptFailure", "Effect", "RetryDecision", "decide_retry"]
+__all__ = ["AttemptFailure", "Effect", "RetryDecision", "decide_retry", "failure_of"]
 
 Delivery = Literal["not_sent", "possibly_delivered", "delivered"]
 Action = Literal["retry", "resume", "fail", "outcome_unknown", "session_lost"]
@@ -76,6 +77,22 @@ class RetryDecision:
 
     action: Action
     wait_s: float = 0.0
+
+
+def failure_of(error: OpenRewardGymError, *, task_id_seen: bool = False) -> AttemptFailure:
+    """Return the failure that an attempt's error reports."""
+    if isinstance(error, OutcomeUnknownError):
+        return AttemptFailure("delivered", task_id_seen=task_id_seen, task_forgotten=True)
+    if isinstance(error, SessionLostError):
+        return AttemptFailure("delivered", task_id_seen=task_id_seen, session_gone=True)
+    if isinstance(error, ServerError):
+        status, starting, retry_after_s = error.status, error.starting, error.retry_after_s
+        return AttemptFailure("delivered", status, starting, retry_after_s, task_id_seen)
+    if isinstance(error, TransportError):
+        delivery: Delivery = "not_sent" if error.delivery == "not_sent" else "possibly_delivered"
+        return AttemptFailure(delivery, task_id_seen=task_id_seen, permanent=error.permanent)
+    # The server does not speak the protocol: a retry cannot succeed, and nothing ran.
+    return AttemptFailure("not_sent", task_id_seen=task_id_seen, permanent=True)
 
 
 def decide_retry(

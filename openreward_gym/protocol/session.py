@@ -35,8 +35,8 @@ from openreward_gym.protocol.wire import (
     GroupCandidate,
     GroupScore,
     Secret,
-    dumps,
     dumps_call,
+    encode_body,
     encode_group,
     flatten_messages,
     hide,
@@ -60,11 +60,6 @@ class Session:
 
     `RemoteEnvironment.session` makes it. It belongs to the event loop and the process that opened it.
 
-    Args:
-        environment: The environment.
-        task: The task, as the fields of the request that creates it: `split` and `index`, or `task_spec`.
-        options: The session's options.
-
     Attributes:
         environment_name: The name of the environment.
         options: The session's options.
@@ -79,6 +74,7 @@ class Session:
     """
 
     def __init__(self, environment: EnvironmentContext, task: Mapping[str, Json], options: SessionOptions) -> None:
+        # `task` holds fields of the request that creates it: `split` and `index`, or `task_spec`.
         self.environment_name = environment.name
         self.options = options
         self.session_id: str | None = None
@@ -119,7 +115,7 @@ class Session:
     # Opening and closing --------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Create the session on the server. If opening fails or is cancelled, what it created is deleted.
+        """Create the session on the server. If opening fails or is cancelled, the session is deleted there.
 
         Raises:
             EnvironmentNotFoundError, SplitNotFoundError, TaskNotFoundError: There is no such task.
@@ -137,35 +133,86 @@ class Session:
         limit_s = self.options.open_timeout_s
         self._set_up_by = time.monotonic() + limit_s
         weakref.finalize(self, self._lease.abandon).atexit = False
-        opening = _Opening(self._environment, self._task, self.options, self._lease)
-        creation = SharedTask(opening.run())
+        creation = SharedTask(self._create(self._lease))
         problem: BaseException
         try:
             async with asyncio.timeout(limit_s):
-                session_id = await creation.result()
-            self._begin(session_id, opening.secrets)
+                self.session_id = await creation.result()
+            self._headers = self._lease.headers_of(self.session_id)
+            if self.options.episode_timeout_s is not None:
+                self._episode_ends = time.monotonic() + self.options.episode_timeout_s
+            self._keep_alive = self._client.keep_alive()
+            self._keep_alive.add(self)
             return
         except TimeoutError as error:
             late = f"opening a session of {self.environment_name!r} took longer than {limit_s} s"
             problem = error if isinstance(error, OpenRewardGymError) else TransportTimeoutError(late)
         except BaseException as error:
             problem = error
-        self._closed = opening.abandoned = True
+        self._closed = True
         if self._lease.creating is None:
             creation.task.cancel()
         # A request in flight may still create something. The deletion waits for it.
         await self._lease.release(creation=creation.task)
         raise problem
 
-    def _begin(self, session_id: str, secrets: tuple[Secret, ...]) -> None:
-        self.session_id = session_id
-        assert self._lease is not None
-        self._headers = self._lease.headers_of(session_id)
-        self._secrets = secrets
-        if self.options.episode_timeout_s is not None:
-            self._episode_ends = time.monotonic() + self.options.episode_timeout_s
-        self._keep_alive = self._client.keep_alive()
-        self._keep_alive.add(self)
+    async def _create(self, lease: Lease) -> str:
+        """Create a session on the server, with exactly one environment in it, and return its id."""
+        options, client = self.options, self._client
+        address = await self._environment.path()
+        secrets = read_secrets(options.secrets_env or {}, self._api.api_key())
+        self._secrets = tuple(secrets.values())
+        headers: Mapping[str, str | Secret] = self._environment.headers
+        body = dict(self._task)
+        if address.env_name is not None:
+            body["env_name"] = address.env_name
+        if options.toolset is not None:
+            body["toolset_name"] = options.toolset
+        if secrets:
+            domains = allowed_domains(list(secrets), options.secret_domains or {}, client.addresses)
+            headers = {**headers, "X-Secrets": secrets_header(secrets, domains)}
+            if await client.takes_secrets_in_body():
+                body["secrets"] = secrets
+        overrides = encode_body({"env": dict(options.env_overrides)} if options.env_overrides else {}, "env_overrides")
+        for _ in range(self._api.limits.attempts):
+            session_id = await self._environment.create_session(lease, headers, overrides, options.open_timeout_s, self._secrets)
+            lease.creating = session_id
+            try:
+                await self._create_environment(lease.headers_of(session_id), headers, body)
+                return session_id
+            except OutcomeUnknownError as error:
+                problem = error
+            finally:
+                lease.creating = None
+            if self._closed:
+                break
+            # The answer was lost, and a second request could create a second environment in the session. A ping tells whether
+            # the first one arrived. If it did not, a new session is safe.
+            try:
+                await self._api.send(self._ping_call(lease.headers_of(session_id)))
+                return session_id
+            except (SessionLostError, ServerError):
+                pass
+        raise problem
+
+    async def _create_environment(self, own: Headers, shared: Mapping[str, str | Secret], body: Mapping[str, Json]) -> None:
+        call = ApiCall(
+            "POST",
+            "/create",
+            body=encode_body(body, "the task"),
+            headers={**shared, **own} if self._secrets else own,
+            effect=Effect.ONCE,
+            # Opening has its own limit. An environment that is created after this request gave up would have no owner.
+            first_byte_timeout_s=None,
+            secrets=self._secrets,
+        )
+        try:
+            await self._api.send(call)
+        except ServerError as error:
+            refusal = error
+        else:
+            return
+        raise await self._environment.explain(refusal, body)
 
     async def close(self) -> None:
         """Delete the session. It takes a bounded time, does not raise if the server is gone, and may be called again."""
@@ -185,7 +232,11 @@ class Session:
         Raises:
             SessionLostError: The server no longer has the session.
         """
-        await self._api.send(_ping(self._headers, self._client.options.request_timeout_s))
+        await self._api.send(self._ping_call(self._headers))
+
+    def _ping_call(self, headers: Headers) -> ApiCall:
+        timeout_s = self._client.options.request_timeout_s
+        return ApiCall("POST", "/ping", headers=headers, session=True, first_byte_timeout_s=timeout_s)
 
     def mark_lost(self, reason: str) -> None:
         """Record that the server lost the session, and end the calls in flight. Any thread may call it."""
@@ -285,9 +336,8 @@ class Session:
         self._ensure_usable()
         group = [entry if isinstance(entry, GroupCandidate) else GroupCandidate(entry) for entry in candidates]
         if unsupported := unsupported_blocks(group, await self.tools()):
-            raise ConfigurationError(
-                f"{self.environment_name} does not accept {', '.join(sorted(unsupported))} blocks in a group"
-            )
+            types = ", ".join(sorted(unsupported))
+            raise ConfigurationError(f"{self.environment_name} does not accept {types} blocks in a group")
         call = await self._make_call("POST", "/score_group", encode_group(group), optional=True)
         stream = CallStream()
         try:
@@ -309,7 +359,7 @@ class Session:
         return call
 
     def _limit(self, name: str, timeout_s: float | None) -> float | None:
-        """Return the seconds that a call may take. None if there is no limit."""
+        """Return the seconds that a call may take. None for no limit."""
         limit_s = self.options.step_timeout_s if timeout_s is None else timeout_s
         if self._episode_ends is not None:
             left_s = self._episode_ends - time.monotonic()
@@ -319,19 +369,18 @@ class Session:
         return limit_s
 
     def _expired(self, name: str, limit_s: float | None, stream: CallStream) -> OpenRewardGymError:
-        """Return the error for a call that `CallTimeout` ended."""
+        """Return the error for a call that its time limit ended."""
         if self.lost or self._closed:
             return SessionLostError(f"the session was lost while {name!r} ran: {self._lost_reason or 'it was closed'}")
         if not stream.may_run:
-            problem = f"{name!r} could not be called within {limit_s} s: it did not run"
-            return TransportTimeoutError(problem, delivery="not_sent")
+            return TransportTimeoutError(f"{name!r} could not be called within {limit_s} s: it did not run", delivery="not_sent")
         return CallTimeoutError(
             f"the call of {name!r} took longer than {limit_s} s. It may have run, or may still be running: end this episode.",
             delivery="possibly_delivered" if stream.task_id is None else "delivered",
         )
 
     def _failed(self, problem: str) -> ToolFailedError:
-        """Return the error that ends the episode after an exception on the server, with the secrets hidden."""
+        """Return the error for an exception on the server, with the secrets hidden. It ends the episode."""
         self._tool_failure = self._hide(problem)
         return ToolFailedError(self._tool_failure)
 
@@ -375,7 +424,7 @@ class Session:
         return ApiCall(
             method,
             path,
-            address.prefix,
+            address,
             body,
             self._headers,
             effect,
@@ -413,101 +462,8 @@ class Session:
             raise SessionLostError(self._lost_reason)
 
 
-class _Opening:
-    """The creation of one session on the server. Its caller releases the lease.
-
-    Attributes:
-        secrets: The secrets that the session received, which no error may repeat.
-        abandoned: Set by the caller when it no longer waits for the session. No further request is sent then.
-    """
-
-    def __init__(self, environment: EnvironmentContext, task: Mapping[str, Json], options: SessionOptions, lease: Lease) -> None:
-        self.secrets: tuple[Secret, ...] = ()
-        self.abandoned = False
-        self._environment = environment
-        self._client = environment.client
-        self._task = task
-        self._options = options
-        self._lease = lease
-
-    async def run(self) -> str:
-        """Create the session and its environment, and return the session's id."""
-        options, client = self._options, self._client
-        address = await self._environment.path()
-        secrets = read_secrets(options.secrets_env or {}, client.api.api_key())
-        self.secrets = tuple(secrets.values())
-        headers: Mapping[str, str | Secret] = self._environment.headers
-        body = dict(self._task)
-        if address.env_name is not None:
-            body["env_name"] = address.env_name
-        if options.toolset is not None:
-            body["toolset_name"] = options.toolset
-        if secrets:
-            domains = allowed_domains(list(secrets), options.secret_domains or {}, client.addresses)
-            headers = {**headers, "X-Secrets": secrets_header(secrets, domains)}
-            if await client.takes_secrets_in_body():
-                body["secrets"] = secrets
-        return await self._create(headers, body)
-
-    async def _create(self, headers: Mapping[str, str | Secret], body: Mapping[str, Json]) -> str:
-        """Create a session, and exactly one environment in it."""
-        options, lease, client = self._options, self._lease, self._client
-        overrides = _encoded({"env": dict(options.env_overrides)} if options.env_overrides else {}, "env_overrides")
-        for _ in range(client.api.limits.attempts):
-            session_id = await self._environment.create_session(lease, headers, overrides, options.open_timeout_s, self.secrets)
-            lease.creating = session_id
-            try:
-                await self._create_environment(session_id, headers, body)
-                return session_id
-            except OutcomeUnknownError as error:
-                problem: OpenRewardGymError = error
-            finally:
-                lease.creating = None
-            if self.abandoned:
-                break
-            # The answer was lost, and a second request could create a second environment in the session. A ping tells whether
-            # the first one arrived. If it did not, a new session is safe.
-            try:
-                await client.api.send(_ping(lease.headers_of(session_id), client.options.request_timeout_s))
-                return session_id
-            except (SessionLostError, ServerError):
-                pass
-        raise problem
-
-    async def _create_environment(self, session_id: str, headers: Mapping[str, str | Secret], body: Mapping[str, Json]) -> None:
-        call = ApiCall(
-            "POST",
-            "/create",
-            body=_encoded(body, "the task"),
-            headers={**headers, "X-Session-ID": session_id} if self.secrets else self._lease.headers_of(session_id),
-            effect=Effect.ONCE,
-            # Opening has its own limit. An environment that is created after this request gave up would have no owner.
-            first_byte_timeout_s=None,
-            secrets=self.secrets,
-        )
-        try:
-            await self._client.api.send(call)
-        except ServerError as error:
-            refusal = error
-        else:
-            return
-        raise await self._environment.explain(refusal, body)
-
-
-def _ping(headers: Mapping[str, str | Secret], timeout_s: float) -> ApiCall:
-    return ApiCall("POST", "/ping", headers=headers, session=True, first_byte_timeout_s=timeout_s)
-
-
-def _encoded(value: Mapping[str, Json], name: str) -> bytes:
-    try:
-        return dumps(value)
-    except (TypeError, ValueError) as error:
-        problem = str(error)
-    raise ConfigurationError(f"{name} is not JSON: {problem}")
-
-
 def _call_body(name: object, arguments: object) -> tuple[bytes, str]:
-    """Return the body of a call and an empty string, or an empty body and the reason for which it cannot be sent."""
+    """Return the body of a call, and the reason for which it cannot be sent or an empty string."""
     if not isinstance(name, str) or not name:
         return b"", f"the name of a tool must be a string, not {name!r}"
     if not isinstance(arguments, Mapping):
