@@ -27,7 +27,7 @@ from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.addresses import DEFAULT_URL, platform_address
 from openreward_gym.protocol.request import USER_AGENT
 from openreward_gym.protocol.retry import Effect, decide_retry, failure_of
-from openreward_gym.protocol.wire import Secret, excerpt, hide, shape_error, status_error
+from openreward_gym.protocol.wire import Secret, excerpt, hide, read_list, shape_error, status_error
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
 
@@ -156,15 +156,13 @@ class Platform:
             if error.status == 404:
                 return None, None
             raise
-        ids = [item.get("id") for item in variants if item.get("name") == variant]
-        return _text_or_none(environment_id), _text_or_none(ids[0]) if ids else None
+        variant_id = next((item.get("id") for item in variants if item.get("name") == variant), None)
+        return _text_or_none(environment_id), _text_or_none(variant_id)
 
     def required_secrets(self, name: str) -> list[str]:
         """Return the names of the secrets that `owner/name` requires."""
-        answer = _object(self.get(f"{_environment_path(name)}/required-secrets")).get("secrets")
-        if not isinstance(answer, list):
-            raise shape_error("a list of names of secrets", got=answer)
-        return [str(secret) for secret in answer]
+        answer = _object(self.get(f"{_environment_path(name)}/required-secrets"))
+        return [str(secret) for secret in read_list(answer.get("secrets"), "a list of names of secrets")]
 
     def task_difficulty(
         self,
@@ -224,7 +222,7 @@ class Platform:
                 answer = response.read()
         except urllib.error.HTTPError as error:
             with error:
-                refusal = _http_error(error, where)
+                refusal = _status_error(error, where)
             refusal.args = (hide(str(refusal), self._secrets),)
             refusal.detail = hide(refusal.detail, self._secrets)
             raise refusal from None
@@ -253,16 +251,14 @@ def _object(value: Json) -> Mapping[str, Json]:
 
 
 def _objects(value: Json) -> list[Mapping[str, Json]]:
-    if not isinstance(value, list):
-        raise shape_error("a list", got=value)
-    return [_object(entry) for entry in value]
+    return [_object(entry) for entry in read_list(value, "a list")]
 
 
 def _text_or_none(value: Json) -> str | None:
     return None if value is None else str(value)
 
 
-def _http_error(error: urllib.error.HTTPError, where: str) -> ServerError:
+def _status_error(error: urllib.error.HTTPError, where: str) -> ServerError:
     try:
         body = error.read(1 << 16)
     except (OSError, http.client.HTTPException):

@@ -101,13 +101,7 @@ class RetryingClient:
     """
 
     def __init__(
-        self,
-        address: str,
-        transport: Callable[[], Transport],
-        *,
-        api_key_env: str,
-        limits: RetryLimits,
-        idle_timeout_s: float,
+        self, address: str, transport: Callable[[], Transport], *, api_key_env: str, limits: RetryLimits, idle_timeout_s: float
     ) -> None:
         self.address = address
         self.limits = limits

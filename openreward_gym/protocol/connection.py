@@ -17,8 +17,8 @@ from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from openreward_gym.errors import ProtocolError, TransportError, TransportTimeoutError
-from openreward_gym.protocol.request import Request, Response, broken_error, silence_message
+from openreward_gym.errors import ProtocolError, TransportError
+from openreward_gym.protocol.request import Request, Response, broken_error, silence_error
 
 __all__ = ["Connection"]
 
@@ -140,10 +140,7 @@ class Connection(asyncio.Protocol):
             self._unsent = transport.get_write_buffer_size()
 
     def abandon(self, future: asyncio.Future[Response]) -> None:
-        """Close the connection if it carries the request of `future`, for which its caller no longer waits.
-
-        It cannot be reused, because the response may still arrive.
-        """
+        """Close the connection if it still carries the request of `future`: its response may arrive later."""
         if self._future is future:
             self._future = None
             self.close()
@@ -160,7 +157,7 @@ class Connection(asyncio.Protocol):
             self._unsent = left
             self.deadline = now + (self._idle_s if left else self._request.first_byte_timeout_s or inf)
             return
-        self.fail(TransportTimeoutError(silence_message(self._request.url)))
+        self.fail(silence_error(self._request.url))
 
     def fail(self, error: Exception) -> None:
         """Fail the request in flight, if any, with `error`, and close the connection."""
@@ -225,7 +222,10 @@ class Connection(asyncio.Protocol):
         self._idle.pop(self, None)
         if self._future is not None:
             assert self._request is not None
-            if exc is None and self._status and self._body_ends_at_close():
+            headers = _as_text(self._raw)
+            sized = "content-length" in headers or "chunked" in headers.get("transfer-encoding", "").lower()
+            if exc is None and self._status and not sized:
+                # The end of the connection is the end of the body.
                 self._finish(reusable=False)
             else:
                 self.fail(broken_error(self._request.url, exc))
@@ -321,10 +321,6 @@ class Connection(asyncio.Protocol):
         if future is not None and not future.done():
             future.set_result(response)
 
-    def _body_ends_at_close(self) -> bool:
-        headers = _as_text(self._raw)
-        return "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
-
 
 class _LazyHeaders(Mapping[str, str]):
     """Headers that are decoded on first access. After a successful call nothing reads them."""
@@ -370,14 +366,7 @@ def _readable(transport: asyncio.Transport) -> bool:
 
 
 class Decoder:
-    """Decodes a body whose content encoding was not requested.
-
-    Args:
-        encoding: The value of `Content-Encoding`.
-
-    Raises:
-        TransportError: The encoding is unknown.
-    """
+    """Decodes a body whose content encoding was not requested. Raises TransportError for what it cannot decode."""
 
     __slots__ = ("_encoding", "_inflater", "_raw_tried")
 
@@ -391,11 +380,7 @@ class Decoder:
             raise TransportError(f"the server sent a body in the encoding {encoding!r}, which was not requested")
 
     def feed(self, data: bytes) -> bytes:
-        """Return the decoded bytes of the next piece.
-
-        Raises:
-            TransportError: The piece is not in the encoding.
-        """
+        """Return the decoded bytes of the next piece."""
         if self._inflater is None:
             return data
         try:
@@ -419,10 +404,6 @@ class Decoder:
         raise TransportError(f"the server sent a body that is not {self._encoding}: {problem}")
 
     def finish(self) -> None:
-        """Check that the body is complete.
-
-        Raises:
-            TransportError: It is not.
-        """
+        """Check that the body is complete."""
         if self._inflater is not None and not self._inflater.eof:
             raise TransportError(f"the server sent an incomplete body in the encoding {self._encoding!r}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from functools import partial
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
@@ -141,27 +140,23 @@ class EnvironmentContext:
         """Return the answer of an endpoint that needs no session of a task."""
         address = await self.path()
         encoded = None if body is None else dumps(body)
-        async with self._reading_headers() as headers:
+        timeout_s = self.client.options.request_timeout_s
+        # A gateway requires a session for every request.
+        lease = Lease(self.client.leases, self.headers) if self.client.addresses.hosted else None
+        headers = self.headers
+        try:
+            if lease is not None:
+                headers = lease.headers_of(await self.create_session(lease, headers, b"{}", timeout_s))
             try:
-                timeout_s = self.client.options.request_timeout_s
-                call = ApiCall(method, path, address, encoded, headers, first_byte_timeout_s=timeout_s)
-                return await self.client.api.send(call)
+                return await self.client.api.send(
+                    ApiCall(method, path, address, encoded, headers, first_byte_timeout_s=timeout_s)
+                )
             except ServerError as error:
                 refusal = error
-        raise await self.explain(refusal, body or {})
-
-    @asynccontextmanager
-    async def _reading_headers(self) -> AsyncIterator[Mapping[str, str | Secret]]:
-        """Yield the headers for a request without a task. A gateway requires a short-lived session for it."""
-        if not self.client.addresses.hosted:
-            yield self.headers
-            return
-        lease = Lease(self.client.leases, self.headers)
-        try:
-            session_id = await self.create_session(lease, self.headers, b"{}", self.client.options.request_timeout_s)
-            yield {**self.headers, "X-Session-ID": session_id}
         finally:
-            await lease.release()
+            if lease is not None:
+                await lease.release()
+        raise await self.explain(refusal, body or {})
 
     async def splits(self) -> list[Split]:
         """Return the splits."""
@@ -176,12 +171,7 @@ class EnvironmentContext:
         return count
 
     async def create_session(
-        self,
-        lease: Lease,
-        headers: Mapping[str, str | Secret],
-        body: bytes,
-        timeout_s: float,
-        secrets: tuple[Secret, ...] = (),
+        self, lease: Lease, headers: Mapping[str, str | Secret], body: bytes, timeout_s: float, secrets: tuple[Secret, ...] = ()
     ) -> str:
         """Create a session without an environment on the server. `lease` learns its id as soon as it arrives.
 

@@ -98,10 +98,7 @@ class EventDecoder:
 
 
 def _split_at_returns(lines: list[bytes]) -> list[bytes]:
-    """Split lines, which end at line feeds, at carriage returns as well; one right before the line feed belongs to it.
-
-    Replacing carriage returns in the joined text takes five times as long.
-    """
+    """Split lines at carriage returns as well, five times as fast as replacing those in the joined text."""
     split: list[bytes] = []
     for line in lines:
         line = line.removesuffix(b"\r")
@@ -147,11 +144,7 @@ class CallStream:
         self.received = 0
 
     def feed(self, chunk: bytes) -> bool:
-        """Decode the next bytes. Return True once the result is complete.
-
-        Raises:
-            ProtocolError: The stream has a wrong task id, or is larger than `MAX_STREAM_BYTES`.
-        """
+        """Decode the next bytes. Return True once the result is complete."""
         began_before = self.received > 0
         self.received += len(chunk)
         if self.finished:
