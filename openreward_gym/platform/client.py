@@ -31,8 +31,6 @@ from openreward_gym.protocol.wire import Secret, excerpt, hide, read_list, shape
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
 
-__all__ = ["Platform", "TaskDifficulty"]
-
 
 @dataclass(frozen=True, slots=True)
 class TaskDifficulty:

@@ -53,9 +53,9 @@ class UploadReport:
         sent: Number of rollouts that the platform has confirmed completely, whichever process sent them.
         pending: Number of rollouts that it has not confirmed. They stay in the run, for the next upload.
         refused: The pending rollouts that the platform refused: its message by rollout id.
-        unreadable: Number of lines of the run that are not rollouts. `upload` counts them at its end, an `Uploader` does not.
-        cut: Number of events of this upload whose text was cut because it did not fit into a batch. The record keeps the text.
-        error: The error that stopped the upload; empty if there was none.
+        unreadable: Number of lines of the run that are not rollouts. Only `upload` counts them, at its end.
+        cut: Number of events of this upload whose text was cut to fit into a batch. The record keeps the text.
+        error: The error that stopped the upload, or an empty string.
 
     Example:
         >>> str(UploadReport(sent=3, pending=1, error="the connection was refused"))
@@ -85,14 +85,9 @@ class UploadReport:
 
 
 class UploadProgress:
-    """The folder `upload/` of a run: how many events of each rollout the platform has confirmed.
+    """The folder `upload/` of a run: the number of `confirmed` events per rollout, and the ids of rollouts that are `done`.
 
-    The run's own shards are the spool that events are sent from. Several processes may read the progress; the one that holds
-    the lock sends.
-
-    Attributes:
-        confirmed: Number of confirmed events by rollout id.
-        done: The ids of the rollouts that are confirmed completely.
+    Several processes may read the progress; the one that holds the lock sends.
     """
 
     def __init__(self, run: Path) -> None:
@@ -138,8 +133,7 @@ class UploadProgress:
 
     def confirm(self, rollout_id: str, events: int, *, done: bool = False) -> None:
         """Record that the platform has the first `events` events of a rollout or, if `done`, all of it."""
-        if self._writer is None:
-            self._writer = LineWriter(self.folder, "close")
+        self._writer = self._writer or LineWriter(self.folder, "close")
         line: dict[str, Json] = {"id": rollout_id, "events": events, **({"done": True} if done else {})}
         self._writer.append(json.dumps(line))
         self._add(line)
@@ -376,7 +370,7 @@ class Uploader:
                 now = time.monotonic()
                 first_failure = now if first_failure is None else first_failure
                 retry_after_s = getattr(error, "retry_after_s", None)
-                wait = retry_after_s if retry_after_s is not None else random.uniform(0, delay)
+                wait = random.uniform(0, delay) if retry_after_s is None else retry_after_s
                 if now + wait - first_failure > self._patience_s or self._stop.wait(wait):
                     raise
                 if first_failure == now:

@@ -10,8 +10,6 @@ from urllib.parse import urlsplit, urlunsplit
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.urls import without_credentials
 
-__all__ = ["DEFAULT_URL", "Addresses", "is_ip_address", "platform_address", "resolve_addresses"]
-
 DEFAULT_URL = "https://openreward.ai"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -30,8 +30,6 @@ from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.wire import Secret, dumps, hide, loads, status_error
 from openreward_gym.types import Json
 from openreward_gym.urls import origin_of, without_credentials
-
-__all__ = ["ApiCall", "EnvironmentPath", "RetryingClient"]
 
 ALIVE_AFTER_S = 5.0
 """Seconds that a stream must last to prove that its run is alive, even if it then breaks."""
@@ -62,12 +60,10 @@ class ApiCall(NamedTuple):
     """One call of a server's API.
 
     Attributes:
-        method: `GET` or `POST`.
         path: The path below the base URL and the environment's prefix, with a leading slash.
         environment: The environment that the path belongs to. None for a path of the server itself.
-        body: The body, a JSON object. None sends no body. It may hold secrets, so no repr shows it.
+        body: The body, a JSON object, or None. It may hold secrets, so no repr shows it.
         headers: Headers in addition to the API key's and the user agent's.
-        effect: The effect of running the call twice.
         session: True if the call is about a session, so that 410 and 404 mean that the session is gone.
         optional: True if older servers lack the endpoint, so that most 404s mean that.
         first_byte_timeout_s: Seconds until the response must begin. None sets no limit.
@@ -85,6 +81,10 @@ class ApiCall(NamedTuple):
     first_byte_timeout_s: float | None = 30.0
     secrets: tuple[Secret, ...] = ()
 
+    def all_secrets(self) -> list[Secret]:
+        """Return the secrets in the headers and in the body."""
+        return [*(value for value in self.headers.values() if isinstance(value, Secret)), *self.secrets]
+
     def __repr__(self) -> str:
         return f"ApiCall({self.method!r}, {self.path!r}, headers={list(self.headers)})"
 
@@ -97,7 +97,7 @@ class RetryingClient:
         transport: Returns the transport of the running event loop.
         api_key_env: The environment variable that holds the API key.
         limits: Limits on retries.
-        idle_timeout_s: Seconds of silence after which the server counts as dead. Streams send a heartbeat every 10 s.
+        idle_timeout_s: Seconds of silence after which the server counts as dead.
     """
 
     def __init__(
@@ -153,16 +153,16 @@ class RetryingClient:
             known = self._api_key = Secret(text)
         return known
 
-    def hide(self, text: str, call: ApiCall) -> str:
-        """Return `text` without the API key and the secrets of `call`."""
+    def hide(self, text: str, secrets: Iterable[Secret]) -> str:
+        """Return `text` without the API key and `secrets`."""
         key = self.api_key()
-        in_headers = [value for value in call.headers.values() if isinstance(value, Secret)]
-        return hide(text, [*in_headers, *call.secrets, *([key] if key else [])])
+        return hide(text, [*secrets, *([key] if key else [])])
 
     def _without_secrets(self, error: OpenRewardGymError, call: ApiCall) -> OpenRewardGymError:
-        error.args = (self.hide(str(error), call),)
+        secrets = call.all_secrets()
+        error.args = (self.hide(str(error), secrets),)
         if isinstance(error, ServerError | SessionLostError):
-            error.detail = self.hide(error.detail, call)
+            error.detail = self.hide(error.detail, secrets)
         return error
 
     async def _respond(self, call: ApiCall, stream: CallStream | None, body: bytes | None) -> Response:

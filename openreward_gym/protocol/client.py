@@ -15,14 +15,11 @@ from openreward_gym.protocol.wire import Secret
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
 
-__all__ = ["Client", "RemoteEnvironment"]
-
 
 class Client:
     """An async client of one server, or of the hosted platform. Making it sends nothing.
 
-    With a named transport a client may be used from several event loops, each with its own connections. A transport object
-    belongs to the event loop that uses it first.
+    A client with a named transport works on several event loops. A transport object belongs to the loop that uses it first.
 
     Args:
         base_url: The server's URL. None uses `OPENREWARD_URL`, or the hosted platform if that is not set.

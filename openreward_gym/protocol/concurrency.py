@@ -7,8 +7,6 @@ from collections.abc import Coroutine
 from math import inf
 from typing import Any, Generic, TypeVar
 
-__all__ = ["CallTimeout", "SharedTask", "TimeoutClock"]
-
 T = TypeVar("T")
 
 
@@ -81,7 +79,7 @@ class CallTimeout:
     def stop(self) -> bool:
         """End the limit. Return True if it cancelled the task and nothing else did. Later calls return False."""
         if self._clock is not None:
-            self._clock.discard(self)
+            self._clock.limits.discard(self)
         if not self._expired:
             return False
         self._expired = False
@@ -89,28 +87,24 @@ class CallTimeout:
 
 
 class TimeoutClock:
-    """The limits of one event loop, and a single timer, set for the one that is due first.
+    """The limits of one event loop (`limits`), and a single timer, set for the one that is due first.
 
     A limit that ends early leaves the timer as it is; the timer is set anew when it fires. If all calls have the same limit,
     that happens once per limit and not once per call.
     """
 
-    __slots__ = ("_fires_at", "_limits", "_timer")
+    __slots__ = ("_fires_at", "_timer", "limits")
 
     def __init__(self) -> None:
-        self._limits: set[CallTimeout] = set()
+        self.limits: set[CallTimeout] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at = inf
 
     def add(self, limit: CallTimeout, loop: asyncio.AbstractEventLoop) -> None:
         """Watch a limit."""
-        self._limits.add(limit)
+        self.limits.add(limit)
         if limit.due < self._fires_at:
             self._set(limit.due, loop)
-
-    def discard(self, limit: CallTimeout) -> None:
-        """Stop watching a limit."""
-        self._limits.discard(limit)
 
     def _set(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
@@ -122,8 +116,8 @@ class TimeoutClock:
         now, fires_at = loop.time(), self._fires_at
         self._timer, self._fires_at = None, inf
         # The event loop may fire a little early, by its clock's resolution.
-        for limit in [limit for limit in self._limits if limit.due <= max(now, fires_at)]:
-            self._limits.discard(limit)
+        for limit in [limit for limit in self.limits if limit.due <= max(now, fires_at)]:
+            self.limits.discard(limit)
             limit.expire()
-        if self._limits:
-            self._set(min(limit.due for limit in self._limits), loop)
+        if self.limits:
+            self._set(min(limit.due for limit in self.limits), loop)

@@ -20,8 +20,6 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from openreward_gym.errors import ProtocolError, TransportError
 from openreward_gym.protocol.request import Request, Response, broken_error, silence_error
 
-__all__ = ["Connection"]
-
 KEEP_ALIVE_S = 4.0
 """Seconds after which an idle connection is closed. uvicorn, the reference servers' HTTP server, closes it after 5 s, and a
 request that is sent at that moment looks like a request with a lost result. So the client closes first."""

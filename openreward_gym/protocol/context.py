@@ -32,8 +32,6 @@ from openreward_gym.protocol.wire import HTML_PAGE, Secret, dumps, field_of, loa
 from openreward_gym.types import Json, Split
 from openreward_gym.urls import without_credentials
 
-__all__ = ["ClientContext", "EnvironmentContext"]
-
 
 class ClientContext:
     """The state of one client: addresses, connections, sessions to delete, pings, and the server's answers about itself."""
@@ -188,7 +186,7 @@ class EnvironmentContext:
             refusal = error
         else:
             if stream.error is not None:
-                reason = api.hide(stream.error, call)
+                reason = api.hide(stream.error, call.all_secrets())
                 raise ServerError(f"the server could not create a session: {reason}", detail=reason)
             data = stream.result()
             session_id = field_of(loads(data), "sid") if data.strip() else None

@@ -12,8 +12,6 @@ from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.wire import field_of, read_tools, shape_error
 from openreward_gym.types import Json, Split, Task, ToolSet
 
-__all__ = ["RemoteEnvironment"]
-
 
 class RemoteEnvironment:
     """One environment of a server, made by `Client.environment`.

@@ -18,8 +18,6 @@ from openreward_gym.protocol.connection import Connection
 from openreward_gym.protocol.request import Headers, Request, Response, server_of, unreachable_error
 from openreward_gym.urls import Origin, origin_of
 
-__all__ = ["FastTransport", "fast_obstacle"]
-
 SWEEP_S = 0.25
 """Seconds between two checks of all deadlines: a time limit may be this much late."""
 CLOSE_TIMEOUT_S = 1.0

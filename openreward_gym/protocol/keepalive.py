@@ -15,8 +15,6 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 
 from openreward_gym.errors import OpenRewardGymError, SessionLostError
 
-__all__ = ["KeepAlive", "Pingable"]
-
 log = logging.getLogger("openreward_gym")
 
 TICKS = 100

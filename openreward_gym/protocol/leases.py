@@ -24,8 +24,6 @@ from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.wire import Secret
 
-__all__ = ["Lease", "LeaseRegistry"]
-
 log = logging.getLogger("openreward_gym")
 
 DELETE_TIMEOUT_S = 10.0
@@ -66,7 +64,7 @@ class LeaseRegistry:
         await asyncio.gather(*[lease.release(timeout_s=timeout_s) for lease in leases])
 
     def begin_exit(self) -> tuple[list[concurrent.futures.Future[None]], float]:
-        """Start the deletion of all sessions. Return the futures and the seconds to wait for them."""
+        """Start the deletion of all sessions; see `AtExit`."""
         leases = [lease for lease in list(self.leases) if lease.pid == os.getpid()]
         futures = [future for future in (lease.submit() for lease in leases) if future is not None]
         return futures, EXIT_TIMEOUT_S + PER_SESSION_S * len(futures)
@@ -74,10 +72,6 @@ class LeaseRegistry:
 
 class Lease:
     """The obligation to delete one session. Make it on the event loop that will hold the session.
-
-    Args:
-        registry: The client's leases.
-        headers: The headers of the session's requests, without the session's id.
 
     Attributes:
         streams: Answers to the requests for sessions. Their task ids are the ids of the sessions.
@@ -113,7 +107,7 @@ class Lease:
         """Delete the session. It takes a bounded time, and raises only if it is cancelled; the deletion continues then.
 
         Args:
-            creation: A request in flight that will create what is to be deleted. The deletion waits for it.
+            creation: A request in flight that may still create a session or its environment. The deletion waits for it.
             timeout_s: Seconds to wait. None waits for `DELETE_TIMEOUT_S`.
         """
         if self not in self._registry.leases or self.pid != os.getpid():

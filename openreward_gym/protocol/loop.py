@@ -18,8 +18,6 @@ from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
-__all__ = ["AtExit", "background_loop", "process_id", "run", "run_at_exit"]
-
 T = TypeVar("T")
 
 CANCEL_GRACE_S = 10.0
@@ -75,12 +73,8 @@ def run(coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
 
     Ctrl-C (or any exception in the waiting thread) cancels the coroutine, waits for its cleanup, and is raised again.
 
-    Args:
-        coroutine: The coroutine.
-        timeout_s: Seconds to wait. None sets no limit.
-
     Raises:
-        TimeoutError: `timeout_s` passed. The coroutine was cancelled.
+        TimeoutError: `timeout_s` seconds passed (None sets no limit). The coroutine was cancelled.
         RuntimeError: The caller runs on the background loop itself, where waiting would never end.
 
     Example:
@@ -112,10 +106,7 @@ def run(coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
 
 
 class _Job(Generic[T]):
-    """A coroutine on the background loop, and a lock that is released when it ends.
-
-    A future of concurrent.futures, chained to asyncio's, does the same and takes twice as long.
-    """
+    """A coroutine on the background loop, and a lock that is released when it ends: twice as fast as chained futures."""
 
     __slots__ = ("_coroutine", "_loop", "_task", "finished")
 

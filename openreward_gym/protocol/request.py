@@ -11,19 +11,6 @@ from openreward_gym.errors import ConfigurationError, ServerUnreachableError, Tr
 from openreward_gym.protocol.wire import Secret
 from openreward_gym.urls import without_credentials
 
-__all__ = [
-    "USER_AGENT",
-    "Headers",
-    "Request",
-    "Response",
-    "Sink",
-    "Transport",
-    "broken_error",
-    "server_of",
-    "silence_error",
-    "unreachable_error",
-]
-
 USER_AGENT = f"openreward-gym/{version('openreward-gym')}"
 
 Sink: TypeAlias = Callable[[bytes], bool]
@@ -34,8 +21,7 @@ class Headers(dict[str, "str | Secret"]):
     """Headers that many requests share, such as all calls of one session. Do not change them after the first use.
 
     Attributes:
-        wire: The encoded headers, for the transport that made them. None before. They hold secrets in the clear, so no repr,
-            copy or pickle shows them.
+        wire: The encoded headers, or None. They hold secrets in the clear, so no repr, copy or pickle shows them.
         key: The API key among the headers. Its owner compares it with the current key.
         derived: Headers made from these, by the names that were added.
     """

@@ -13,8 +13,6 @@ from typing import Literal
 from openreward_gym.errors import OpenRewardGymError, OutcomeUnknownError, ServerError, SessionLostError, TransportError
 from openreward_gym.options import RetryLimits
 
-__all__ = ["AttemptFailure", "Effect", "RetryDecision", "decide_retry", "failure_of"]
-
 Delivery = Literal["not_sent", "possibly_delivered", "delivered"]
 Action = Literal["retry", "resume", "fail", "outcome_unknown", "session_lost"]
 
@@ -39,9 +37,9 @@ class AttemptFailure:
 
     Attributes:
         delivery: Whether the server saw the request.
-        status: The HTTP status. None if no response came.
+        status: The HTTP status. None without a response.
         starting: True if the status came with `X-Backend-State: starting`: nothing ran.
-        retry_after_s: Seconds to wait that the server requests. None if it requests no wait.
+        retry_after_s: Seconds to wait that the server requests, or None.
         task_id_seen: True if the run's task id is known.
         task_forgotten: True if the server reports that it no longer knows the task.
         session_gone: True if the server reports that it no longer has the session.
@@ -126,15 +124,12 @@ def decide_retry(
     again = attempt < limits.attempts and not failure.permanent
     if not failure.may_have_run:
         return RetryDecision("retry", wait_s) if again else RetryDecision("fail")
-    if failure.status is not None and not _is_transient(effect, failure.status):
+    status = failure.status
+    if status is not None and status not in PROXY_STATUSES and not (effect is Effect.PLATFORM and status >= 500):
         return RetryDecision("fail")
     if effect is Effect.ONCE:
         return lost
     return RetryDecision("retry", wait_s) if again else RetryDecision("fail")
-
-
-def _is_transient(effect: Effect, status: int) -> bool:
-    return status in PROXY_STATUSES or (effect is Effect.PLATFORM and status >= 500)
 
 
 def _wait(failure: AttemptFailure, attempt: int, limits: RetryLimits) -> float:

@@ -16,8 +16,6 @@ from openreward_gym.protocol.addresses import Addresses
 from openreward_gym.protocol.wire import Secret, dumps
 from openreward_gym.types import Json
 
-__all__ = ["allowed_domains", "read_secrets", "secrets_header"]
-
 KNOWN_DOMAINS: Mapping[str, tuple[str, ...]] = {
     "anthropic": ("api.anthropic.com",),
     "cohere": ("api.cohere.com",),

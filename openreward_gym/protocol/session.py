@@ -21,6 +21,7 @@ from openreward_gym.errors import (
     TransportTimeoutError,
 )
 from openreward_gym.options import SessionOptions
+from openreward_gym.protocol import wire
 from openreward_gym.protocol.api import ApiCall
 from openreward_gym.protocol.concurrency import CallTimeout, SharedTask, TimeoutClock
 from openreward_gym.protocol.context import EnvironmentContext
@@ -31,34 +32,16 @@ from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.retry import Effect
 from openreward_gym.protocol.secrets import allowed_domains, read_secrets, secrets_header
 from openreward_gym.protocol.sse import CallStream
-from openreward_gym.protocol.wire import (
-    GroupCandidate,
-    GroupScore,
-    Secret,
-    dumps_call,
-    encode_body,
-    encode_group,
-    flatten_messages,
-    hide,
-    loads,
-    read_blocks,
-    read_messages,
-    read_output,
-    read_scores,
-    read_tools,
-    unsupported_blocks,
-)
+from openreward_gym.protocol.wire import GroupCandidate, GroupScore, Secret
 from openreward_gym.types import Block, Json, Message, TextBlock, ToolOutput, ToolSet
-
-__all__ = ["Session"]
 
 T = TypeVar("T")
 
 
 class Session:
-    """A session of one task. `async with` opens and closes it, as `open` and `close` do.
+    """A session of one task, made by `RemoteEnvironment.session`. `async with` opens and closes it.
 
-    `RemoteEnvironment.session` makes it. It belongs to the event loop and the process that opened it.
+    It belongs to the event loop and the process that opened it.
 
     Attributes:
         environment_name: The name of the environment.
@@ -173,7 +156,7 @@ class Session:
             headers = {**headers, "X-Secrets": secrets_header(secrets, domains)}
             if await client.takes_secrets_in_body():
                 body["secrets"] = secrets
-        overrides = encode_body({"env": dict(options.env_overrides)} if options.env_overrides else {}, "env_overrides")
+        overrides = wire.encode_body({"env": dict(options.env_overrides)} if options.env_overrides else {}, "env_overrides")
         for _ in range(self._api.limits.attempts):
             session_id = await self._environment.create_session(lease, headers, overrides, options.open_timeout_s, self._secrets)
             lease.creating = session_id
@@ -199,7 +182,7 @@ class Session:
         call = ApiCall(
             "POST",
             "/create",
-            body=encode_body(body, "the task"),
+            body=wire.encode_body(body, "the task"),
             headers={**shared, **own} if self._secrets else own,
             effect=Effect.ONCE,
             # Opening has its own limit. An environment that is created after this request gave up would have no owner.
@@ -312,14 +295,10 @@ class Session:
         if failure is not None:
             raise failure
         self._set_up = True
-        return read_output(loads(stream.result()))
+        return wire.read_output(wire.loads(stream.result()))
 
     async def call_terminal(self, text: str) -> ToolOutput:
-        """Pass the assistant's plain message to the environment's terminal tool, which ends the episode.
-
-        Returns:
-            The tool's output, or an output with `error` if the environment has no terminal tool.
-        """
+        """Pass the assistant's message to the terminal tool, which ends the episode. Without one, the output has an error."""
         terminal = (await self.tools()).terminal
         if terminal is None:
             problem = f"{self.environment_name} has no terminal tool: a tool call ends the episode, not a message"
@@ -335,10 +314,10 @@ class Session:
         """
         self._ensure_usable()
         group = [entry if isinstance(entry, GroupCandidate) else GroupCandidate(entry) for entry in candidates]
-        if unsupported := unsupported_blocks(group, await self.tools()):
+        if unsupported := wire.unsupported_blocks(group, await self.tools()):
             types = ", ".join(sorted(unsupported))
             raise ConfigurationError(f"{self.environment_name} does not accept {types} blocks in a group")
-        call = await self._make_call("POST", "/score_group", encode_group(group), optional=True)
+        call = await self._make_call("POST", "/score_group", wire.encode_group(group), optional=True)
         stream = CallStream()
         try:
             await self._api.stream(call, stream)
@@ -347,9 +326,9 @@ class Session:
                 raise ConfigurationError(f"{self.environment_name} does not compare groups of rollouts") from None
             raise
         if stream.error is not None:
-            reason = self._hide(stream.error)
+            reason = self._api.hide(stream.error, self._secrets)
             raise ServerError(f"{self.environment_name} could not compare the group: {reason}", detail=reason)
-        return read_scores(loads(stream.result()), len(group))
+        return wire.read_scores(wire.loads(stream.result()), len(group))
 
     async def _make_tool_call(self) -> ApiCall:
         call = await self._make_call("POST", "/call")
@@ -381,31 +360,31 @@ class Session:
 
     def _failed(self, problem: str) -> ToolFailedError:
         """Return the error for an exception on the server, with the secrets hidden. It ends the episode."""
-        self._tool_failure = self._hide(problem)
+        self._tool_failure = self._api.hide(problem, self._secrets)
         return ToolFailedError(self._tool_failure)
 
     async def _read_prompt(self) -> tuple[Block, ...]:
         messages = self._answers.get("messages")
         if messages is not None and messages.task is not asyncio.current_task():
             # The environment gave its task as messages. A request for the other form would initialise it again.
-            return flatten_messages(await messages.result())
-        return read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))
+            return wire.flatten_messages(await messages.result())
+        return wire.read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))
 
     async def _read_messages(self) -> tuple[Message, ...]:
         if "prompt" not in self._answers:
             try:
-                return read_messages(await self._api.send(await self._make_call("GET", "/messages", optional=True)))
+                return wire.read_messages(await self._api.send(await self._make_call("GET", "/messages", optional=True)))
             except ServerError as error:
                 if error.status != 404:
                     raise
-            return (Message("user", read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))),)
+            return (Message("user", wire.read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))),)
         return (Message("user", await self.prompt()),)
 
     async def _read_tools(self) -> ToolSet:
         for path in ("/task_tools", "/tools"):
             try:
                 call = await self._make_call("GET", path, effect=Effect.NONE, optional=path == "/task_tools")
-                return read_tools(await self._api.send(call))
+                return wire.read_tools(await self._api.send(call))
             except ServerError as error:
                 if error.status != 404:
                     raise
@@ -433,10 +412,6 @@ class Session:
             first_byte_timeout_s=timeout_s,
             secrets=self._secrets,
         )
-
-    def _hide(self, text: str) -> str:
-        key = self._api.api_key()
-        return hide(text, [*self._secrets, *([key] if key else [])])
 
     async def _once(self, name: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the answer of a request that is sent once, for all callers, and continues if a caller is cancelled."""
@@ -471,6 +446,6 @@ def _call_body(name: object, arguments: object) -> tuple[bytes, str]:
     if not all(isinstance(key, str) for key in arguments):
         return b"", f"the arguments of {name!r} have names that are not strings"
     try:
-        return dumps_call(name, arguments), ""
+        return wire.dumps_call(name, arguments), ""
     except (ValueError, TypeError) as error:
         return b"", f"the arguments of {name!r} are not JSON: {error}"

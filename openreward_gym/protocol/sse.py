@@ -11,8 +11,6 @@ import re
 
 from openreward_gym.errors import ProtocolError
 
-__all__ = ["CallStream", "EventDecoder"]
-
 MAX_STREAM_BYTES = 1 << 30
 """Largest size of one stream: no tool's result is larger."""
 
@@ -113,8 +111,7 @@ class CallStream:
     """The event stream of one call, over one or several connections.
 
     Attributes:
-        task_ids: The server's ids of the run, in order of arrival. A second id means that the server did not continue the run
-            but started another.
+        task_ids: The server's ids of the run, in order of arrival. A second id means that the server started another run.
         finished: True once `end` or `error` arrived.
         error: The text of the `error` event. None if none arrived.
         announced: True if the current connection's stream named a task. A server that no longer knows it sends `error` alone.

@@ -1,7 +1,7 @@
 """The transports, behind one small interface. The only module that imports httpx.
 
-A transport sends one request and returns one response. It follows no redirects and retries nothing. Its errors tell whether the
-server can have seen the request, because that decides whether the request may be sent again.
+A transport sends one request and returns one response, without redirects and retries. Its errors tell whether the server can have
+seen the request, which decides whether it may be sent again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from openreward_gym.protocol.loop import process_id
 from openreward_gym.protocol.request import (
     Request,
     Response,
-    Sink,
     Transport,
     broken_error,
     server_of,
@@ -34,19 +33,6 @@ from openreward_gym.protocol.request import (
 )
 from openreward_gym.protocol.wire import Secret
 from openreward_gym.urls import origin_of
-
-__all__ = [
-    "TRANSPORTS",
-    "ASGIApp",
-    "ClientTransports",
-    "FastTransport",
-    "HttpxTransport",
-    "Request",
-    "Response",
-    "Sink",
-    "Transport",
-    "TransportLike",
-]
 
 log = logging.getLogger("openreward_gym")
 
@@ -133,19 +119,15 @@ class HttpxTransport:
 
     async def _send_with(self, client: httpx.AsyncClient, request: Request) -> Response:
         loop = asyncio.get_running_loop()
-        timeout = httpx.Timeout(None, connect=request.connect_timeout_s)
+        message = client.build_request(
+            request.method,
+            request.url,
+            headers={name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()},
+            content=request.body,
+            timeout=httpx.Timeout(None, connect=request.connect_timeout_s),
+        )
         async with asyncio.timeout(None if self._buffered else request.first_byte_timeout_s) as limit:
-            response = await client.send(
-                client.build_request(
-                    request.method,
-                    request.url,
-                    headers={k: v.reveal() if isinstance(v, Secret) else v for k, v in request.headers.items()},
-                    content=request.body,
-                    timeout=timeout,
-                ),
-                stream=True,
-                follow_redirects=False,
-            )
+            response = await client.send(message, stream=True, follow_redirects=False)
             try:
                 limit.reschedule(loop.time() + request.idle_timeout_s)
                 headers = {name.lower(): value for name, value in response.headers.items()}

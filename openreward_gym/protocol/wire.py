@@ -36,34 +36,6 @@ from openreward_gym.types import (
 )
 from openreward_gym.types.messages import MESSAGE_CLASSES
 
-__all__ = [
-    "HTML_PAGE",
-    "GroupCandidate",
-    "GroupScore",
-    "Secret",
-    "dumps",
-    "dumps_call",
-    "encode_body",
-    "encode_group",
-    "encode_messages",
-    "excerpt",
-    "field_of",
-    "flatten_messages",
-    "hide",
-    "loads",
-    "read_blocks",
-    "read_detail",
-    "read_list",
-    "read_messages",
-    "read_output",
-    "read_scores",
-    "read_splits",
-    "read_tools",
-    "shape_error",
-    "status_error",
-    "unsupported_blocks",
-]
-
 T = TypeVar("T")
 
 # The fields of each object that this version knows.
