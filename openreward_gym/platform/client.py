@@ -15,7 +15,6 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from openreward_gym import jsonio
 from openreward_gym.errors import (
-    AuthenticationError,
     ConfigurationError,
     ProtocolError,
     ServerError,
@@ -142,18 +141,14 @@ class Platform:
 
     def environment_ids(self, environment: str, variant: str | None) -> tuple[str | None, str | None]:
         """Return the platform's ids of an environment and its variant. None for each that the platform does not know."""
-        owner, _, name = environment.partition("/")
-        if not owner or not name or "/" in name:
-            return None, None
         try:
             environment_id = self.environment(environment).get("id")
             variants = self.variants(environment) if variant else []
-        except AuthenticationError:
-            raise
-        except ServerError as error:
-            if error.status == 404:
-                return None, None
-            raise
+        except (ConfigurationError, ServerError) as error:
+            # A name of another form is not the platform's.
+            if isinstance(error, ServerError) and error.status != 404:
+                raise
+            return None, None
         variant_id = next((item.get("id") for item in variants if item.get("name") == variant), None)
         return _text_or_none(environment_id), _text_or_none(variant_id)
 

@@ -246,11 +246,7 @@ def rollout_of(events: Iterable[Mapping[str, Json]]) -> Rollout:
 
 
 def message_of_event(event: Mapping[str, Json]) -> Message:
-    """Return the message of one event.
-
-    Raises:
-        ValueError: A field has a value of a wrong type.
-    """
+    """Return the message of one event, or raise ValueError for a field with a value of a wrong type."""
     kind, value = event.get("type"), event.get("content")
     content = value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     metadata = dict(event.get("metadata") or {})

@@ -76,8 +76,7 @@ class UploadReport:
 
     def __str__(self) -> str:
         parts = [f"{self.sent} rollouts sent"]
-        if self.pending:
-            parts.append(f"{self.pending} not")
+        parts += [f"{self.pending} not"] if self.pending else []
         parts += [f"{len(self.refused)} of them refused"] if self.refused else []
         parts += [f"{self.unreadable} lines of the run could not be read"] if self.unreadable else []
         parts += [f"{self.cut} texts cut"] if self.cut else []
@@ -317,10 +316,8 @@ class Uploader:
             self._progress.confirm(rollout_id, start, done=True)
         except RecordError as error:
             self._refused[rollout_id] = f"damaged: {error}"
-        except AuthenticationError:
-            raise
         except ServerError as error:
-            if _is_temporary(error):
+            if _is_temporary(error) or isinstance(error, AuthenticationError):
                 raise
             self._refused[rollout_id] = str(error)
             logger.warning("the platform refused rollout %s: %s", rollout_id, error)

@@ -273,8 +273,10 @@ def _checked(response: Response, call: ApiCall, stream: CallStream | None) -> Re
         return _status_error(response, call)
     if stream is None:
         return response
-    if call.effect is Effect.ONCE and (lost := _lost_run(stream)):
-        return lost
+    if call.effect is Effect.ONCE and len(stream.task_ids) > 1:
+        return OutcomeUnknownError("the server started a second run instead of continuing the first", delivery="delivered")
+    if call.effect is Effect.ONCE and stream.error is not None and stream.task_id is not None and not stream.announced:
+        return OutcomeUnknownError(f"the server no longer knows the run ({stream.error})", delivery="delivered")
     if stream.finished:
         return response
     kind = response.headers.get("content-type", "no content type")
@@ -289,15 +291,6 @@ def _with_task_id(body: bytes, task_id: str) -> bytes:
     """Return the JSON object `body` with the field `task_id`."""
     fields = body[1:].lstrip()
     return b'{"task_id":' + dumps(task_id) + (b"," if not fields.startswith(b"}") else b"") + fields
-
-
-def _lost_run(stream: CallStream) -> OutcomeUnknownError | None:
-    """Return the error if the server did not continue the run that was to be resumed. None if it did."""
-    if len(stream.task_ids) > 1:
-        return OutcomeUnknownError("the server started a second run instead of continuing the first", delivery="delivered")
-    if stream.error is not None and stream.task_id is not None and not stream.announced:
-        return OutcomeUnknownError(f"the server no longer knows the run ({stream.error})", delivery="delivered")
-    return None
 
 
 def _status_error(response: Response, call: ApiCall) -> OpenRewardGymError:

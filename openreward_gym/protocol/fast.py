@@ -103,8 +103,6 @@ class FastTransport:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    # Connecting -----------------------------------------------------------------------------------------------------------
-
     def _target(self, request: Request) -> tuple[Pool, bytes]:
         """Return the pool for a request's server, and the encoded request line with the headers that never change."""
         scheme, host, port = origin = origin_of(request.url)
@@ -168,8 +166,6 @@ class FastTransport:
             if not (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
                 context.load_verify_locations(certifi.where())
         return self._ssl_context
-
-    # Deadlines and closing ------------------------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
         """Check all deadlines. One timer serves all connections, as long as there are any."""

@@ -95,8 +95,6 @@ class Session:
     ) -> None:
         await self.close()
 
-    # Opening and closing --------------------------------------------------------------------------------------------------
-
     async def open(self) -> None:
         """Create the session on the server. If opening fails or is cancelled, the session is deleted there.
 
@@ -231,8 +229,6 @@ class Session:
     def _expire_calls(self) -> None:
         for call in self._calls:
             call.expire()
-
-    # Requests -------------------------------------------------------------------------------------------------------------
 
     async def prompt(self) -> tuple[Block, ...]:
         """Return the task's prompt. It is requested once per session, because environments may initialise in it."""

@@ -61,7 +61,10 @@ class EventDecoder:
         if self._partial:
             complete = b"".join([*self._partial, complete])
             self._partial = []
-        lines = _split_at_returns(complete.split(b"\n")) if returns else complete.split(b"\n")
+        lines = complete.split(b"\n")
+        if returns:
+            # Splitting each line is five times as fast as replacing carriage returns in the joined text.
+            lines = [part for line in lines for part in line.removesuffix(b"\r").split(b"\r")]
         if end + 1 < len(chunk):
             self._partial.append(chunk[end + 1 :])
         if not self._started:
@@ -93,18 +96,6 @@ class EventDecoder:
             elif name == b"event":
                 self._event = value
         return events
-
-
-def _split_at_returns(lines: list[bytes]) -> list[bytes]:
-    """Split lines at carriage returns as well, five times as fast as replacing those in the joined text."""
-    split: list[bytes] = []
-    for line in lines:
-        line = line.removesuffix(b"\r")
-        if b"\r" in line:
-            split += line.split(b"\r")
-        else:
-            split.append(line)
-    return split
 
 
 class CallStream:

@@ -36,13 +36,9 @@ from openreward_gym.urls import origin_of
 
 log = logging.getLogger("openreward_gym")
 
+_Message: TypeAlias = MutableMapping[str, Any]
 ASGIApp: TypeAlias = Callable[
-    [
-        MutableMapping[str, Any],
-        Callable[[], Awaitable[MutableMapping[str, Any]]],
-        Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ],
-    Awaitable[None],
+    [_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[None]
 ]
 """An ASGI application, called in this process."""
 
@@ -113,9 +109,8 @@ class HttpxTransport:
             await client.aclose()
 
     def _make_client(self) -> httpx.AsyncClient:
-        client = self._factory()
-        self._clients.append(client)
-        return client
+        self._clients.append(self._factory())
+        return self._clients[-1]
 
     async def _send_with(self, client: httpx.AsyncClient, request: Request) -> Response:
         loop = asyncio.get_running_loop()

@@ -61,9 +61,6 @@ _markup = re.compile(rb"<(style|script)\b.*?</\1>|<[^>]*>?", re.DOTALL | re.IGNO
 _WRITTEN_ALIKE = frozenset({str, int, bool, type(None)})
 
 
-# Secrets ----------------------------------------------------------------------------------------------------------------
-
-
 class Secret:
     """A string that no repr, log or pickle shows. Only the transport reads it.
 
@@ -89,20 +86,12 @@ class Secret:
 
 
 def hide(text: str, secrets: Iterable[Secret]) -> str:
-    """Return `text` with each secret replaced: a server's answer may repeat the secrets that it received.
-
-    Example:
-        >>> hide("no such key: abcd-1234", [Secret("abcd-1234")])
-        'no such key: [secret]'
-    """
+    """Return `text` with each secret replaced by `[secret]`: an answer may repeat the secrets of its request."""
     for secret in secrets:
         value = secret.reveal()
         if len(value) >= SHORTEST_SECRET and value in text:
             text = text.replace(value, "[secret]")
     return text
-
-
-# JSON -------------------------------------------------------------------------------------------------------------------
 
 
 def loads(data: bytes) -> Json:
@@ -177,9 +166,6 @@ def read_list(value: Json, expected: str) -> list[Json]:
 
 def _text_or(value: Json, default: T) -> str | T:
     return value if isinstance(value, str) else default
-
-
-# Blocks and messages ----------------------------------------------------------------------------------------------------
 
 
 def read_blocks(value: Json) -> tuple[Block, ...]:
@@ -293,9 +279,6 @@ def _unknown_fields(raw: dict[str, Json], known: frozenset[str]) -> dict[str, Js
     return {name: value for name, value in raw.items() if name not in known}
 
 
-# Calls, tools and splits ------------------------------------------------------------------------------------------------
-
-
 def read_output(value: Json) -> ToolOutput:
     """Read the result of a call. A call that the server rejects is an output with `error`."""
     if not isinstance(value, dict) or not isinstance(value.get("ok"), bool):
@@ -325,7 +308,7 @@ def read_output(value: Json) -> ToolOutput:
 
 
 def _read_reward(reward: Json, expected: str, *, got: Json) -> float:
-    if isinstance(reward, bool) or not isinstance(reward, int | float):
+    if isinstance(reward, bool) or not isinstance(reward, (int, float)):
         raise shape_error(expected, got=got)
     try:
         return float(reward)
@@ -388,9 +371,6 @@ def read_splits(value: Json) -> list[Split]:
     return splits
 
 
-# Comparison of a group of rollouts --------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class GroupCandidate:
     """One rollout of a group that the environment compares.
@@ -415,10 +395,6 @@ class GroupScore:
     Attributes:
         reward: The reward.
         metadata: The environment's data about it. None if it sent none.
-
-    Example:
-        >>> GroupScore(0.5).reward
-        0.5
     """
 
     reward: float
@@ -444,9 +420,6 @@ def read_scores(value: Json, count: int) -> list[GroupScore]:
         raise shape_error(f"{count} scores", got=value)
     rewards = [_read_reward(field_of(score, "reward"), "a score with a reward", got=score) for score in scores]
     return [GroupScore(reward, score.get("metadata")) for reward, score in zip(rewards, scores, strict=True)]
-
-
-# HTTP errors ------------------------------------------------------------------------------------------------------------
 
 
 def read_detail(body: bytes) -> str:
