@@ -66,9 +66,6 @@ Check: TypeAlias = Callable[[str, Any], Any]
 """Takes an option's name and value, returns the value to keep, and raises ConfigurationError for a wrong one."""
 
 
-# Checks ---------------------------------------------------------------------------------------------------------------
-
-
 def _check(expected: str, accepts: Callable[[Any], bool], *, optional: bool = False) -> Check:
     """Return a check for the values that `accepts` accepts, with `optional` also for None."""
     expected += " or None" if optional else ""
@@ -154,9 +151,6 @@ def _environment(name: str, value: Any) -> Any:
     return value
 
 
-# The machinery --------------------------------------------------------------------------------------------------------
-
-
 def option(default: Any, check: Check = lambda name, value: value, *, repr: bool = True) -> Any:
     """Declare an option: a dataclass field with a check that runs when the object is made."""
     return field(default=default, repr=repr, metadata={"check": check})
@@ -218,12 +212,7 @@ class Options:
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any], owner: str | None = None) -> Self:
-        """Build the object, with its nested objects, from flat keyword arguments.
-
-        Args:
-            keywords: The options by name.
-            owner: Name of the function that received the keywords, for error messages. None for the name of the class.
-        """
+        """Build the object, with its nested objects, from flat keywords. Errors name `owner`, or the class if it is None."""
         known = cls.names()
         for name in keywords:
             if name not in known:
@@ -296,9 +285,6 @@ def signature_from(cls: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
         return function
 
     return decorate
-
-
-# The options ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class TaskDifficulty:
         variant: The environment's variant. None if the rollouts did not name it.
         index: The task's index. -1 if the rollouts did not name it.
         rollouts: Number of rollouts.
-        mean_reward, min_reward, max_reward: Statistics of their rewards. None if there is no reward.
+        mean_reward, min_reward, max_reward: Statistics of their rewards. None without rewards.
         response_chars: Percentiles of the models' output, in characters.
 
     Example:
@@ -68,7 +68,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Platform:
-    """Calls the platform's API, in whatever thread uses it.
+    """Calls the platform's API, from any thread.
 
     Every method raises AuthenticationError for 401 and 403, ServerError for other error statuses, TransportError if the
     connection fails, and ProtocolError for an answer of another form. Reading is retried; `post` is not.
@@ -81,7 +81,7 @@ class Platform:
         retry_limits: Limits on retries.
 
     Raises:
-        ConfigurationError: The address is not valid, or the hosted platform needs an API key and there is none.
+        ConfigurationError: The address is not valid, or the API key that the hosted platform needs is missing.
 
     Example:
         >>> Platform("http://127.0.0.1:8080")

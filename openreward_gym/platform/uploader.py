@@ -292,9 +292,7 @@ class Uploader:
         self._progress.refresh()
         settled = self._progress.done | self._refused.keys()
         pending = [rollout_id for rollout_id in self._ids if rollout_id not in settled]
-        if not pending:
-            return True
-        if not self._progress.lock():
+        if pending and not self._progress.lock():
             return False  # another process sends: read its progress later
         for rollout_id in pending:
             if self._stop.is_set():
@@ -393,7 +391,7 @@ def upload(
         on_progress: Called about every half second with the current state.
 
     Raises:
-        StoreError: There is no run in the folder.
+        StoreError: The folder holds no run.
         ConfigurationError: The key is missing, or the URL is not valid.
     """
     store = RolloutStore(run)

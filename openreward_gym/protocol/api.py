@@ -92,12 +92,7 @@ class ApiCall(NamedTuple):
 class RetryingClient:
     """Sends API calls to one server, and retries them as the retry rule allows.
 
-    Args:
-        address: The server's base URL.
-        transport: Returns the transport of the running event loop.
-        api_key_env: The environment variable that holds the API key.
-        limits: Limits on retries.
-        idle_timeout_s: Seconds of silence after which the server counts as dead.
+    `transport` returns the transport of the running event loop. Retries stay within `limits`.
     """
 
     def __init__(

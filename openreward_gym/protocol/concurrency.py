@@ -50,8 +50,8 @@ class SharedTask(Generic[T]):
 class CallTimeout:
     """A limit on what the current task awaits, which other code may also end early with `expire`.
 
-    It cancels the task after `limit_s` seconds (None: never) as `asyncio.timeout` does, but without a coroutine of its own: one
-    clock serves all limits of a loop.
+    It cancels the task after `limit_s` seconds (None: never) as `asyncio.timeout` does, but without a coroutine: one clock
+    serves all limits of a loop.
     """
 
     __slots__ = ("_cancelling_before", "_clock", "_expired", "_task", "due")

@@ -68,9 +68,9 @@ class ClientContext:
 
     async def list_environments(self) -> list[str]:
         """Return the names of the server's environments, the default one first."""
-        names = read_list(await self.read("GET", "/list_environments"), "a list of environments")
-        self._environment_names = [str(name) for name in names]
-        return list(self._environment_names)
+        answer = await self.read("GET", "/list_environments")
+        self._environment_names = names = [str(name) for name in read_list(answer, "a list of environments")]
+        return list(names)
 
     async def environment_names(self, wanted: str) -> list[str] | None:
         """Return the server's environments, from the cache if it contains `wanted`. None if the server does not list them."""
@@ -135,7 +135,7 @@ class EnvironmentContext:
         )
 
     async def read(self, method: str, path: str, body: Json = None) -> Json:
-        """Return the answer of an endpoint that needs no session of a task."""
+        """Return the answer of an endpoint that works without a task."""
         address = await self.path()
         encoded = None if body is None else dumps(body)
         timeout_s = self.client.options.request_timeout_s

@@ -66,11 +66,7 @@ class RemoteEnvironment:
         return Task(split, index, spec)
 
     async def task_range(self, split: str, start: int, stop: int) -> list[Task]:
-        """Return the tasks `start` (included) to `stop` (excluded) of `split`, fewer if the split ends before `stop`.
-
-        Raises:
-            SplitNotFoundError: The split is unknown.
-        """
+        """Return the tasks `start` (included) to `stop` (excluded) of `split`, or fewer at its end. Raises as `num_tasks`."""
         start, stop = _checked_index(start), _checked_index(stop)
         answer = await self._context.read("POST", "/task_range", {"split": split, "start": start, "stop": stop})
         return _tasks_of(answer, split, start)

@@ -65,8 +65,8 @@ class LeaseRegistry:
 
     def begin_exit(self) -> tuple[list[concurrent.futures.Future[None]], float]:
         """Start the deletion of all sessions; see `AtExit`."""
-        leases = [lease for lease in list(self.leases) if lease.pid == os.getpid()]
-        futures = [future for future in (lease.submit() for lease in leases) if future is not None]
+        submitted = [lease.submit() for lease in list(self.leases) if lease.pid == os.getpid()]
+        futures = [future for future in submitted if future is not None]
         return futures, EXIT_TIMEOUT_S + PER_SESSION_S * len(futures)
 
 

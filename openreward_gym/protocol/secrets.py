@@ -40,11 +40,9 @@ SEARCH_HOST = "search.openreward.ai"
 
 
 def read_secrets(variables: Mapping[str, str], api_key: Secret | None) -> dict[str, Secret]:
-    """Read the secrets of a session.
+    """Read the secrets of a session from the environment variables that hold them, by name.
 
-    Args:
-        variables: Names of secrets to the names of the environment variables that hold them.
-        api_key: The platform key, which the official client sends along, too. None sends none.
+    The platform's `api_key` is among them, as the official client sends it along, too.
     """
     secrets = {} if api_key is None else dict.fromkeys(PLATFORM_KEY_NAMES, api_key)
     for name, variable in variables.items():

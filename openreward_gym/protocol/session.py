@@ -99,7 +99,7 @@ class Session:
         """Create the session on the server. If opening fails or is cancelled, the session is deleted there.
 
         Raises:
-            EnvironmentNotFoundError, SplitNotFoundError, TaskNotFoundError: There is no such task.
+            EnvironmentNotFoundError, SplitNotFoundError, TaskNotFoundError: The task is unknown.
             ConfigurationError: The server refuses the options, a secret's variable is not set, or the session was opened
                 before.
             ServerError: The server could not create the environment.

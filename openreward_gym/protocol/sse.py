@@ -22,8 +22,7 @@ _whole_event = re.compile(rb"event: ([a-z_]++)\r?\ndata: (.*+)\n\r?\n").match
 class EventDecoder:
     """Decodes a byte stream, in pieces of any size, into events.
 
-    Args:
-        started: True if the beginning of the stream, the only place for a byte order mark, was decoded before.
+    With `started` it skips no byte order mark, which only the beginning of a stream may have.
 
     Example:
         >>> decoder = EventDecoder()

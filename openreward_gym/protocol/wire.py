@@ -104,11 +104,7 @@ def loads(data: bytes) -> Json:
 
 
 def dumps(value: Json) -> bytes:
-    """Encode `value` as JSON, with secrets in the clear.
-
-    Raises:
-        ValueError, TypeError: `value` is not JSON.
-    """
+    """Encode `value` as JSON, with secrets in the clear. Raise ValueError or TypeError for what is not JSON."""
     return jsonio.dumps(value, default=_reveal)
 
 

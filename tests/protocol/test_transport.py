@@ -1,4 +1,4 @@
-"""What carries the bytes, and what a session does with time limits."""
+"""Tests of the transports, and of the time limits of a session."""
 
 from __future__ import annotations
 
