@@ -16,7 +16,7 @@ import platform
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import cast
 
 import wire_clients
 from wire_server import prebuilt
@@ -65,8 +65,8 @@ def wired(protocol: asyncio.Protocol) -> None:
 class Wireless(FastTransport):
     """The fast transport, with `Wire` objects in place of connections."""
 
-    async def _connect(self, origin: Any, request: Request) -> Connection:
-        connection = Connection(origin.idle, self._gone, asyncio.get_running_loop())
+    async def _connect(self, idle: dict[Connection, None], request: Request) -> Connection:
+        connection = Connection(idle, self._gone, asyncio.get_running_loop())
         wired(connection)
         self._adopt(connection, asyncio.get_running_loop())
         return connection

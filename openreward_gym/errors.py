@@ -70,12 +70,7 @@ __all__ = [
 
 
 class OpenRewardGymError(Exception):
-    """Base of all errors of this package.
-
-    Args:
-        message: The message.
-        **attributes: Attributes to set on the error, such as `status=404`.
-    """
+    """Base of all errors of this package, made from a message and attributes such as `status=404`."""
 
     def __init__(self, message: str = "", **attributes: Any) -> None:
         super().__init__(message)

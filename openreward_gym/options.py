@@ -1,7 +1,7 @@
 """Options as frozen, validated objects: of a client, a session, an episode, an environment and a run.
 
-Each option is declared here once, with its default, its check and its description. Functions that take options as flat keyword
-arguments (`OpenRewardEnv`, `collect`) build one of these objects from them and pass on the object.
+Each option is declared here once, with its default, its check and its description. Functions with flat keyword arguments
+(`OpenRewardEnv`, `collect`) build one of these objects from them.
 
 >>> options = EnvOptions.from_keywords({"environment": "weather", "max_steps": 8, "request_timeout_s": 5.0})
 >>> options.limits.max_steps, options.client.request_timeout_s
@@ -66,66 +66,51 @@ Check: TypeAlias = Callable[[str, Any], Any]
 """Takes an option's name and value, returns the value to keep, and raises ConfigurationError for a wrong one."""
 
 
-# Checks ---------------------------------------------------------------------------------------------------------------
+def _check(expected: str, accepts: Callable[[Any], bool], *, optional: bool = False) -> Check:
+    """Return a check for the values that `accepts` accepts, with `optional` also for None."""
+    expected += " or None" if optional else ""
+
+    def check(name: str, value: Any) -> Any:
+        if not (optional and value is None) and not accepts(value):
+            raise ConfigurationError(f"{name} must be {expected}, not {value!r}")
+        return value
+
+    return check
 
 
 def number(*, optional: bool = False, zero: bool = False) -> Check:
     """Return a check for a finite number above 0 (with `zero`, from 0 on)."""
 
-    def check(name: str, value: Any) -> Any:
-        if value is None and optional:
-            return None
-        wrong = isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value)
-        if wrong or value < 0 or (value == 0 and not zero):
-            kind = "number from 0" if zero else "positive number"
-            raise ConfigurationError(f"{name} must be a {kind}{_or_none(optional)}, not {value!r}")
-        return value
+    def accepts(value: Any) -> bool:
+        is_number = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+        return is_number and (value > 0 or (zero and value == 0))
 
-    return check
+    return _check("a number from 0" if zero else "a positive number", accepts, optional=optional)
 
 
 def integer(least: int | None = None, *, optional: bool = False) -> Check:
-    """Return a check for an integer of at least `least`; a least of None allows any."""
+    """Return a check for an integer of at least `least` (None allows any), which also converts NumPy's integers."""
 
-    def check(name: str, value: Any) -> Any:
-        if value is None and optional:
-            return None
-        if isinstance(value, bool) or not isinstance(value, Integral) or (least is not None and int(value) < least):
-            bound = "" if least is None else f" from {least}"
-            raise ConfigurationError(f"{name} must be an integer{bound}{_or_none(optional)}, not {value!r}")
-        return int(value)
+    def accepts(value: Any) -> bool:
+        return not isinstance(value, bool) and isinstance(value, Integral) and (least is None or int(value) >= least)
 
-    return check
+    check = _check("an integer" if least is None else f"an integer from {least}", accepts, optional=optional)
+    return lambda name, value: None if check(name, value) is None else int(value)
 
 
 def text(*, optional: bool = False) -> Check:
     """Return a check for a string."""
-
-    def check(name: str, value: Any) -> Any:
-        if not isinstance(value, str) and not (optional and value is None):
-            raise ConfigurationError(f"{name} must be a string{_or_none(optional)}, not {value!r}")
-        return value
-
-    return check
-
-
-def flag(name: str, value: Any) -> bool:
-    """Check that a value is a bool."""
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{name} must be True or False, not {value!r}")
-    return value
+    return _check("a string", lambda value: isinstance(value, str), optional=optional)
 
 
 def choice(alias: Any, *, optional: bool = False) -> Check:
     """Return a check for one of the strings of a `Literal`."""
     allowed: tuple[str | None, ...] = (*((None,) if optional else ()), *get_args(alias))
+    return _check(f"one of {', '.join(map(str, allowed))}", lambda value: value in allowed)
 
-    def check(name: str, value: Any) -> Any:
-        if value not in allowed:
-            raise ConfigurationError(f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}")
-        return value
 
-    return check
+flag = _check("True or False", lambda value: isinstance(value, bool))
+"""Check that a value is a bool."""
 
 
 def mapping(name: str, value: Any) -> dict[str, Any] | None:
@@ -166,18 +151,7 @@ def _environment(name: str, value: Any) -> Any:
     return value
 
 
-def _any(name: str, value: Any) -> Any:
-    return value
-
-
-def _or_none(optional: bool) -> str:
-    return " or None" if optional else ""
-
-
-# The machinery --------------------------------------------------------------------------------------------------------
-
-
-def option(default: Any, check: Check = _any, *, repr: bool = True) -> Any:
+def option(default: Any, check: Check = lambda name, value: value, *, repr: bool = True) -> Any:
     """Declare an option: a dataclass field with a check that runs when the object is made."""
     return field(default=default, repr=repr, metadata={"check": check})
 
@@ -208,9 +182,7 @@ class Options:
         """Return the dataclass fields of all options by name, those of nested objects included."""
         declared: dict[str, Field[Any]] = {}
         for one in fields(cls):
-            nested = one.metadata.get("group")
-            inner = {one.name: one} if nested is None else nested.declarations()
-            declared.update({name: inner[name] for name in inner if name not in one.metadata.get("without", ())})
+            declared |= _shown(one, one.metadata["group"].declarations() if "group" in one.metadata else {one.name: one})
         return declared
 
     @classmethod
@@ -229,9 +201,8 @@ class Options:
                         written[statement.target.id] = " ".join(description.split())
         descriptions: dict[str, str] = {}
         for one in fields(cls):
-            nested = one.metadata.get("group")
-            inner = {one.name: written.get(one.name, "")} if nested is None else nested.descriptions()
-            descriptions.update({name: inner[name] for name in inner if name not in one.metadata.get("without", ())})
+            own = {one.name: written.get(one.name, "")}
+            descriptions |= _shown(one, one.metadata["group"].descriptions() if "group" in one.metadata else own)
         return descriptions
 
     @classmethod
@@ -241,27 +212,15 @@ class Options:
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any], owner: str | None = None) -> Self:
-        """Build the object, with its nested objects, from flat keyword arguments.
-
-        Args:
-            keywords: The options by name.
-            owner: Name of the function that received the keywords, for error messages. None for the name of the class.
-
-        Raises:
-            ConfigurationError: A name is unknown, or a value is wrong.
-        """
+        """Build the object, with its nested objects, from flat keywords. Errors name `owner`, or the class if it is None."""
         known = cls.names()
         for name in keywords:
             if name not in known:
                 raise ConfigurationError(unknown_option(owner or cls.__name__, name, known))
-        values: dict[str, Any] = {}
+        values = {one.name: keywords[one.name] for one in fields(cls) if one.name in keywords}
         for one in fields(cls):
-            nested = one.metadata.get("group")
-            if nested is None:
-                if one.name in keywords:
-                    values[one.name] = keywords[one.name]
-            else:
-                own = [name for name in nested.names() if name not in one.metadata["without"] and name in keywords]
+            if nested := one.metadata.get("group"):
+                own = _shown(one, nested.declarations()).keys() & keywords.keys()
                 values[one.name] = nested.from_keywords({name: keywords[name] for name in own})
         return cls(**values)
 
@@ -270,11 +229,7 @@ class Options:
         keywords: dict[str, Any] = {}
         for one in fields(self):
             value = getattr(self, one.name)
-            if "group" in one.metadata:
-                inner = value.to_keywords()
-                keywords.update({name: inner[name] for name in inner if name not in one.metadata["without"]})
-            else:
-                keywords[one.name] = value
+            keywords |= _shown(one, value.to_keywords() if "group" in one.metadata else {one.name: value})
         return keywords
 
     def changes(self) -> dict[str, Any]:
@@ -283,24 +238,23 @@ class Options:
         return {name: value for name, value in self.to_keywords().items() if name not in defaults or value != defaults[name]}
 
 
+def _shown(one: Field[Any], inner: Mapping[str, R]) -> dict[str, R]:
+    """Return the part of a nested object's options that are options of the outer object."""
+    return {name: value for name, value in inner.items() if name not in one.metadata.get("without", ())}
+
+
 def unknown_option(owner: str, name: str, known: Iterable[str]) -> str:
     """Return the message for an unknown option: it suggests the nearest known name, or lists all."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
-    return f"{owner} has no option {name!r}. " + (
-        f"Did you mean {near[0]!r}?" if near else f"Its options are {', '.join(names)}."
-    )
+    advice = f"Did you mean {near[0]!r}?" if near else f"Its options are {', '.join(names)}."
+    return f"{owner} has no option {name!r}. {advice}"
 
 
 def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) -> None:
-    """Raise ConfigurationError if a function received unknown keyword arguments.
+    """Raise ConfigurationError if `function` received unknown keyword arguments, and suggest the nearest parameter.
 
-    A function with options ends its signature with `**unknown: Never`: mypy refuses unknown names, and at run time this
-    function suggests the parameter that was meant.
-
-    Args:
-        function: The function; its parameters are the known names.
-        unknown: The keyword arguments that matched no parameter.
+    A function with options ends its signature with `**unknown: Never`, so that mypy refuses unknown names as well.
     """
     for name in unknown:
         parameters = inspect.signature(function).parameters.values()
@@ -333,9 +287,6 @@ def signature_from(cls: type[Options]) -> Callable[[Callable[P, R]], Callable[P,
     return decorate
 
 
-# The options ----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class RetryLimits(Options):
     """Limits on retrying one request.
@@ -358,11 +309,7 @@ class RetryLimits(Options):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> RetryLimits:
-        """Return the default limits, with `starting_s` from `OPENREWARD_STARTING_RIDE_OUT_S` if that is set.
-
-        Raises:
-            ConfigurationError: The variable does not hold a number of seconds.
-        """
+        """Return the default limits, with `starting_s` from `OPENREWARD_STARTING_RIDE_OUT_S` if that is set."""
         value = environ.get("OPENREWARD_STARTING_RIDE_OUT_S")
         if value is None:
             return cls()
@@ -479,8 +426,7 @@ class EnvOptions(Options):
 class RetryBudget(Options):
     """Number of attempts, and time, that one unit of a run may spend on one kind of failure.
 
-    Attempts are spaced by a random wait of up to `first_wait_s`, which doubles with each failure of the kind (full jitter:
-    what failed together does not come back together).
+    Attempts are spaced by a random wait of up to `first_wait_s`, which doubles with each failure of the kind (full jitter).
     """
 
     attempts: int = option(1, integer(1))

@@ -38,8 +38,8 @@ FULL: dict[str, Any] = {
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    found = inspect.signature(function).parameters
-    return {name: one for name, one in found.items() if name != "self" and one.kind is not inspect.Parameter.VAR_KEYWORD}
+    taken = inspect.signature(function).parameters
+    return {name: one for name, one in taken.items() if name != "self" and one.kind is not inspect.Parameter.VAR_KEYWORD}
 
 
 def test_flat_keywords_and_back() -> None:

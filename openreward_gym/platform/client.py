@@ -15,7 +15,6 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from openreward_gym import jsonio
 from openreward_gym.errors import (
-    AuthenticationError,
     ConfigurationError,
     ProtocolError,
     ServerError,
@@ -26,12 +25,10 @@ from openreward_gym.errors import (
 from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.addresses import DEFAULT_URL, platform_address
 from openreward_gym.protocol.request import USER_AGENT
-from openreward_gym.protocol.retry import AttemptFailure, Effect, decide_retry
-from openreward_gym.protocol.wire import Secret, excerpt, hide, shape_error, status_error
+from openreward_gym.protocol.retry import Effect, decide_retry, failure_of
+from openreward_gym.protocol.wire import Secret, excerpt, hide, read_list, shape_error, status_error
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
-
-__all__ = ["Platform", "TaskDifficulty"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ class TaskDifficulty:
         variant: The environment's variant. None if the rollouts did not name it.
         index: The task's index. -1 if the rollouts did not name it.
         rollouts: Number of rollouts.
-        mean_reward, min_reward, max_reward: Statistics of their rewards. None if there is no reward.
+        mean_reward, min_reward, max_reward: Statistics of their rewards. None without rewards.
         response_chars: Percentiles of the models' output, in characters.
 
     Example:
@@ -71,7 +68,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class Platform:
-    """Calls the platform's API, in whatever thread uses it.
+    """Calls the platform's API, from any thread.
 
     Every method raises AuthenticationError for 401 and 403, ServerError for other error statuses, TransportError if the
     connection fails, and ProtocolError for an answer of another form. Reading is retried; `post` is not.
@@ -84,7 +81,7 @@ class Platform:
         retry_limits: Limits on retries.
 
     Raises:
-        ConfigurationError: The address is not valid, or the hosted platform needs an API key and there is none.
+        ConfigurationError: The address is not valid, or the API key that the hosted platform needs is missing.
 
     Example:
         >>> Platform("http://127.0.0.1:8080")
@@ -128,8 +125,7 @@ class Platform:
             try:
                 return self._send(target)
             except (ServerError, TransportError) as error:
-                failure = _failure_of(error)
-                elapsed_s = time.monotonic() - began
+                failure, elapsed_s = failure_of(error), time.monotonic() - began
                 decision = decide_retry(Effect.PLATFORM, failure, attempt=attempt, elapsed_s=elapsed_s, limits=self._limits)
                 if decision.action != "retry":
                     raise
@@ -145,27 +141,21 @@ class Platform:
 
     def environment_ids(self, environment: str, variant: str | None) -> tuple[str | None, str | None]:
         """Return the platform's ids of an environment and its variant. None for each that the platform does not know."""
-        owner, _, name = environment.partition("/")
-        if not owner or not name or "/" in name:
-            return None, None
         try:
             environment_id = self.environment(environment).get("id")
             variants = self.variants(environment) if variant else []
-        except AuthenticationError:
-            raise
-        except ServerError as error:
-            if error.status == 404:
-                return None, None
-            raise
-        ids = [item.get("id") for item in variants if item.get("name") == variant]
-        return _text_or_none(environment_id), _text_or_none(ids[0]) if ids else None
+        except (ConfigurationError, ServerError) as error:
+            # A name of another form is not the platform's.
+            if isinstance(error, ServerError) and error.status != 404:
+                raise
+            return None, None
+        variant_id = next((item.get("id") for item in variants if item.get("name") == variant), None)
+        return _text_or_none(environment_id), _text_or_none(variant_id)
 
     def required_secrets(self, name: str) -> list[str]:
         """Return the names of the secrets that `owner/name` requires."""
-        answer = _object(self.get(f"{_environment_path(name)}/required-secrets")).get("secrets")
-        if not isinstance(answer, list):
-            raise shape_error("a list of names of secrets", got=answer)
-        return [str(secret) for secret in answer]
+        answer = _object(self.get(f"{_environment_path(name)}/required-secrets"))
+        return [str(secret) for secret in read_list(answer.get("secrets"), "a list of names of secrets")]
 
     def task_difficulty(
         self,
@@ -225,7 +215,7 @@ class Platform:
                 answer = response.read()
         except urllib.error.HTTPError as error:
             with error:
-                refusal = _http_error(error, where)
+                refusal = _status_error(error, where)
             refusal.args = (hide(str(refusal), self._secrets),)
             refusal.detail = hide(refusal.detail, self._secrets)
             raise refusal from None
@@ -254,16 +244,14 @@ def _object(value: Json) -> Mapping[str, Json]:
 
 
 def _objects(value: Json) -> list[Mapping[str, Json]]:
-    if not isinstance(value, list):
-        raise shape_error("a list", got=value)
-    return [_object(entry) for entry in value]
+    return [_object(entry) for entry in read_list(value, "a list")]
 
 
 def _text_or_none(value: Json) -> str | None:
     return None if value is None else str(value)
 
 
-def _http_error(error: urllib.error.HTTPError, where: str) -> ServerError:
+def _status_error(error: urllib.error.HTTPError, where: str) -> ServerError:
     try:
         body = error.read(1 << 16)
     except (OSError, http.client.HTTPException):
@@ -277,9 +265,3 @@ def _transport_error(reason: object, where: str) -> TransportError:
     if isinstance(reason, ConnectionRefusedError):
         return ServerUnreachableError(f"{where}: no server answers there")
     return TransportError(f"{where}: {type(reason).__name__}: {reason}")
-
-
-def _failure_of(error: ServerError | TransportError) -> AttemptFailure:
-    if isinstance(error, ServerError):
-        return AttemptFailure("delivered", error.status, starting=error.starting, retry_after_s=error.retry_after_s)
-    return AttemptFailure("not_sent" if error.delivery == "not_sent" else "possibly_delivered", permanent=error.permanent)

@@ -1,8 +1,7 @@
 """Rollouts as the events that the OpenReward platform takes (`POST /v1/rollouts`), and events as rollouts.
 
 One event begins the rollout, one follows for each piece of a message, and one updates the facts that are known at the end.
-The ids of the events are derived from the rollout's id and their positions, so that the same rollout always gives the same
-events, and the platform recognises events that are sent twice.
+The ids of the events are derived from the rollout's id and their positions, so that the platform recognises repeats.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ SAMPLING = ("temperature", "top_p", "top_k", "max_tokens")
 
 # Our names of run info, and the platform's.
 _RUN_INFO = {"name": "model_name", "type": "run_type", "algorithm": "rl_algorithm"}
-_ROLLOUT_INFO = ("env_version", "num_compactions", "duration_ms", "harness")
+_UPDATED_METADATA = ("num_compactions", "duration_ms", "harness")
 # Fields of a message that go into the metadata of its last event, and those that go into the metadata of every event.
 _SAMPLED_FIELDS = ("usage", "stop_reason", "model")
 _LAST_FIELDS = ("is_error", "ended")
@@ -57,8 +56,7 @@ def events_of(
 
     Args:
         rollout: The record.
-        environment_id: The platform's id of the environment; None if it has none.
-        variant_id: The platform's id of the variant; None if it has none.
+        environment_id, variant_id: The platform's ids. None if it has none.
         untimed_ms: The timestamp of events for which the record has no time, in milliseconds since 1970.
     """
     started_ms = _milliseconds(rollout.started_at) or untimed_ms
@@ -78,16 +76,10 @@ def events_of(
             }
             yield _clean({**common, **event})
             index += 1
-    info = _rollout_info(rollout)
-    if info:
-        yield _clean(
-            {
-                "eventId": event_id(rollout),
-                "timestamp": _milliseconds(rollout.ended_at) or started_ms,
-                "eventType": "rollout_update",
-                "rollout_info": info,
-            }
-        )
+    if info := _rollout_info(rollout):
+        ended_ms = _milliseconds(rollout.ended_at) or started_ms
+        update = {"eventId": event_id(rollout), "timestamp": ended_ms, "eventType": "rollout_update", "rollout_info": info}
+        yield _clean(update)
 
 
 def event_id(rollout: Rollout) -> str:
@@ -171,7 +163,6 @@ def _block_event(role: str, block: Block) -> dict[str, Json] | None:
 
 
 def _text_of(block: Block) -> str:
-    """Return a block as text."""
     if isinstance(block, TextBlock):
         return block.text
     if isinstance(block, ImageBlock):
@@ -191,7 +182,7 @@ def _metadata(message: Message) -> dict[str, Json]:
 
 
 def _milliseconds(time: str | None) -> int:
-    """Return milliseconds since 1970; 0 if the record has no time, or one that is not ISO 8601."""
+    """Return milliseconds since 1970. 0 for a missing time, or one that is not ISO 8601."""
     moment = moment_of(time)
     return 0 if moment is None else round(moment.timestamp() * 1000)
 
@@ -210,9 +201,7 @@ def _clean(value: Json) -> Json:
 
 
 def rollout_of(events: Iterable[Mapping[str, Json]]) -> Rollout:
-    """Return the record of one rollout's events, with the fields that the events have.
-
-    Neighbouring reasoning, text and calls become one turn, as the platform shows them.
+    """Return the record of one rollout's events. Neighbouring reasoning, text and calls become one turn.
 
     Raises:
         ValueError: No event begins the rollout, or a field has a value of a wrong type.
@@ -252,16 +241,12 @@ def rollout_of(events: Iterable[Mapping[str, Json]]) -> Rollout:
         stop_reason="finished" if finished else "",
         started_at=_iso(begin.get("timestamp")),
         ended_at=times[-1] if times else None,
-        metadata={**(begin.get("metadata") or {}), **{key: update[key] for key in _ROLLOUT_INFO[1:] if key in update}} or None,
+        metadata={**(begin.get("metadata") or {}), **{key: update[key] for key in _UPDATED_METADATA if key in update}} or None,
     )
 
 
 def message_of_event(event: Mapping[str, Json]) -> Message:
-    """Return the message of one event.
-
-    Raises:
-        ValueError: A field has a value of a wrong type.
-    """
+    """Return the message of one event, or raise ValueError for a field with a value of a wrong type."""
     kind, value = event.get("type"), event.get("content")
     content = value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     metadata = dict(event.get("metadata") or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
 import logging
@@ -12,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,9 +53,9 @@ class UploadReport:
         sent: Number of rollouts that the platform has confirmed completely, whichever process sent them.
         pending: Number of rollouts that it has not confirmed. They stay in the run, for the next upload.
         refused: The pending rollouts that the platform refused: its message by rollout id.
-        unreadable: Number of lines of the run that are not rollouts. `upload` counts them at its end, an `Uploader` does not.
-        cut: Number of events of this upload whose text was cut because it did not fit into a batch. The record keeps the text.
-        error: The error that stopped the upload; empty if there was none.
+        unreadable: Number of lines of the run that are not rollouts. Only `upload` counts them, at its end.
+        cut: Number of events of this upload whose text was cut to fit into a batch. The record keeps the text.
+        error: The error that stopped the upload, or an empty string.
 
     Example:
         >>> str(UploadReport(sent=3, pending=1, error="the connection was refused"))
@@ -74,8 +76,7 @@ class UploadReport:
 
     def __str__(self) -> str:
         parts = [f"{self.sent} rollouts sent"]
-        if self.pending:
-            parts.append(f"{self.pending} not")
+        parts += [f"{self.pending} not"] if self.pending else []
         parts += [f"{len(self.refused)} of them refused"] if self.refused else []
         parts += [f"{self.unreadable} lines of the run could not be read"] if self.unreadable else []
         parts += [f"{self.cut} texts cut"] if self.cut else []
@@ -83,14 +84,9 @@ class UploadReport:
 
 
 class UploadProgress:
-    """The folder `upload/` of a run: how many events of each rollout the platform has confirmed.
+    """The folder `upload/` of a run: the number of `confirmed` events per rollout, and the ids of rollouts that are `done`.
 
-    The run's own shards are the spool that events are sent from. Several processes may read the progress; the one that holds
-    the lock sends.
-
-    Attributes:
-        confirmed: Number of confirmed events by rollout id.
-        done: The ids of the rollouts that are confirmed completely.
+    Several processes may read the progress; the one that holds the lock sends.
     """
 
     def __init__(self, run: Path) -> None:
@@ -136,8 +132,7 @@ class UploadProgress:
 
     def confirm(self, rollout_id: str, events: int, *, done: bool = False) -> None:
         """Record that the platform has the first `events` events of a rollout or, if `done`, all of it."""
-        if self._writer is None:
-            self._writer = LineWriter(self.folder, "close")
+        self._writer = self._writer or LineWriter(self.folder, "close")
         line: dict[str, Json] = {"id": rollout_id, "events": events, **({"done": True} if done else {})}
         self._writer.append(json.dumps(line))
         self._add(line)
@@ -175,17 +170,16 @@ class Uploader:
     """Sends the rollouts of a run to the platform from a thread of its own, while they are written.
 
     Rollouts are read from the run's folder, however many processes write to it, and `upload/` beside them stores the
-    confirmations. So nothing is lost when the process ends, the next process continues from there, and the loop that records
-    never waits. The events of a rollout are sent in order, and its first event is confirmed before any other is sent. The id
-    of an event never changes, so that the platform recognises an event that is sent twice.
+    confirmations: the next process continues from there, and recording never waits. The events of a rollout are sent in order,
+    the first one confirmed before the others are sent. Their ids never change, so that the platform recognises repeats.
 
     Args:
         store: The run.
         base_url: The URL of the platform's API; see `Platform`.
         api_key_env: The environment variable that holds the key.
         patience_s: Seconds without success after which it stops retrying, until there is a new rollout.
-        first_delay_s: Longest delay before the first retry, in seconds. The longest delay doubles with each retry, and the
-            delay is a random part of it (full jitter). A `Retry-After` header takes precedence.
+        first_delay_s: Longest delay before the first retry, in seconds. It doubles with each retry, and the delay is a random
+            part of it (full jitter). A `Retry-After` header takes precedence.
         longest_delay_s: Upper limit of the delays, in seconds.
         timeout_s: Seconds to wait for the platform at each step of a request.
 
@@ -296,14 +290,11 @@ class Uploader:
         except StoreError:
             return True  # nothing is written yet
         self._progress.refresh()
-        left = [
-            rollout_id for rollout_id in self._ids if rollout_id not in self._progress.done and rollout_id not in self._refused
-        ]
-        if not left:
-            return True
-        if not self._progress.lock():
+        settled = self._progress.done | self._refused.keys()
+        pending = [rollout_id for rollout_id in self._ids if rollout_id not in settled]
+        if pending and not self._progress.lock():
             return False  # another process sends: read its progress later
-        for rollout_id in left:
+        for rollout_id in pending:
             if self._stop.is_set():
                 return False
             if rollout_id not in self._progress.done:
@@ -317,16 +308,14 @@ class Uploader:
             events = list(events_of(rollout, environment_id=ids[0], variant_id=ids[1], untimed_ms=round(time.time() * 1000)))
             start = self._progress.confirmed.get(rollout_id, 0)
             for batch, count in self._batches(events, start):
-                self._post(batch)
+                self._retried(partial(self._platform.post, "/v1/rollouts", batch))
                 start += count
                 self._progress.confirm(rollout_id, start)
             self._progress.confirm(rollout_id, start, done=True)
         except RecordError as error:
             self._refused[rollout_id] = f"damaged: {error}"
-        except AuthenticationError:
-            raise
         except ServerError as error:
-            if _is_temporary(error):
+            if _is_temporary(error) or isinstance(error, AuthenticationError):
                 raise
             self._refused[rollout_id] = str(error)
             logger.warning("the platform refused rollout %s: %s", rollout_id, error)
@@ -334,7 +323,7 @@ class Uploader:
     def _environment_ids(self, rollout: Rollout) -> tuple[str | None, str | None]:
         key = (rollout.environment.name, rollout.environment.variant)
         if key not in self._environments:
-            self._environments[key] = self._retried(lambda: self._platform.environment_ids(*key))
+            self._environments[key] = self._retried(partial(self._platform.environment_ids, *key))
         return self._environments[key]
 
     def _batches(self, events: list[dict[str, Json]], start: int) -> Iterator[tuple[bytes, int]]:
@@ -357,12 +346,11 @@ class Uploader:
         if over > 0 and isinstance(content := event.get("content"), str):
             self._cut += 1
             note = {**event.get("metadata", {}), "cut_from_characters": len(content)}
-            keep = _fitting(content, len(_json(content)) - over - len(_json(note)))
-            data = _json({**event, "content": content[:keep], "metadata": note})
+            # The longest beginning whose JSON leaves enough room.
+            room = len(_json(content)) - over - len(_json(note))
+            length = bisect.bisect_right(range(1, len(content) + 1), room, key=lambda end: len(_json(content[:end])))
+            data = _json({**event, "content": content[:length], "metadata": note})
         return data
-
-    def _post(self, body: bytes) -> None:
-        self._retried(lambda: self._platform.post("/v1/rollouts", body))
 
     def _retried(self, call: Callable[[], _Answer]) -> _Answer:
         """Return the result of `call`, retried while the platform fails, for at most `patience_s` seconds."""
@@ -377,7 +365,7 @@ class Uploader:
                 now = time.monotonic()
                 first_failure = now if first_failure is None else first_failure
                 retry_after_s = getattr(error, "retry_after_s", None)
-                wait = retry_after_s if retry_after_s is not None else random.uniform(0, delay)
+                wait = random.uniform(0, delay) if retry_after_s is None else retry_after_s
                 if now + wait - first_failure > self._patience_s or self._stop.wait(wait):
                     raise
                 if first_failure == now:
@@ -403,7 +391,7 @@ def upload(
         on_progress: Called about every half second with the current state.
 
     Raises:
-        StoreError: There is no run in the folder.
+        StoreError: The folder holds no run.
         ConfigurationError: The key is missing, or the URL is not valid.
     """
     store = RolloutStore(run)
@@ -428,15 +416,6 @@ def _json(value: Json) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
-def _fitting(text: str, size: int) -> int:
-    """Return the number of characters of `text` that fit into `size` bytes of JSON."""
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if len(_json(text[:middle])) <= size else (low, middle - 1)
-    return low
-
-
 def _is_temporary(error: ServerError) -> bool:
-    """Return whether the same request may succeed later."""
+    """Return True if the same request may succeed later."""
     return error.status == 429 or (error.status is not None and error.status >= 500)

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from openreward_gym.protocol.client import Client
     from openreward_gym.protocol.environment import RemoteEnvironment
+    from openreward_gym.protocol.fast import FastTransport
     from openreward_gym.protocol.request import Request, Response, Transport
     from openreward_gym.protocol.session import Session
-    from openreward_gym.protocol.transport import FastTransport, HttpxTransport
+    from openreward_gym.protocol.transport import HttpxTransport
     from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 
 # Loaded on first access: the transports import httpx.
 _MODULES = {
     "Client": "protocol.client",
-    "FastTransport": "protocol.transport",
+    "FastTransport": "protocol.fast",
     "GroupCandidate": "protocol.wire",
     "GroupScore": "protocol.wire",
     "HttpxTransport": "protocol.transport",

@@ -10,8 +10,6 @@ from urllib.parse import urlsplit, urlunsplit
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.urls import without_credentials
 
-__all__ = ["DEFAULT_URL", "Addresses", "platform_address", "resolve_addresses"]
-
 DEFAULT_URL = "https://openreward.ai"
 
 
@@ -22,8 +20,7 @@ class Addresses:
     Attributes:
         sessions: Base URL of the sessions.
         platform: Base URL of the platform's own `/v1/...` endpoints.
-        hosted: True if `sessions` is a gateway to many deployments, where an environment's name is a deployment and not a path
-            segment.
+        hosted: True if `sessions` is a gateway, where an environment's name is a deployment and not a path segment.
     """
 
     sessions: str
@@ -36,10 +33,7 @@ def resolve_addresses(base_url: str | None, environ: Mapping[str, str]) -> Addre
 
     An explicit `base_url` is one server, used as it is. So is an `OPENREWARD_URL` whose host is an IP address or `localhost`,
     or that has a port. Every other URL is a platform with `api.` and `sessions.` subdomains, which `OPENREWARD_API_URL` and
-    `OPENREWARD_SESSION_URL` replace.
-
-    Raises:
-        ConfigurationError: A URL is not valid.
+    `OPENREWARD_SESSION_URL` replace. A URL that is not valid raises ConfigurationError.
     """
     api_url = environ.get("OPENREWARD_API_URL")
     session_url = environ.get("OPENREWARD_SESSION_URL")
@@ -49,7 +43,8 @@ def resolve_addresses(base_url: str | None, environ: Mapping[str, str]) -> Addre
             return Addresses(url, _checked(api_url, "OPENREWARD_API_URL") if api_url else url, hosted=False)
     else:
         url = _checked(environ.get("OPENREWARD_URL") or DEFAULT_URL, "OPENREWARD_URL")
-    one_server = _is_one_server(url)
+    parts = urlsplit(url)
+    one_server = parts.port is not None or parts.hostname == "localhost" or is_ip_address(parts.hostname or "")
     return Addresses(
         sessions=_checked(session_url, "OPENREWARD_SESSION_URL") if session_url else _subdomain(url, "sessions", one_server),
         platform=_checked(api_url, "OPENREWARD_API_URL") if api_url else _subdomain(url, "api", one_server),
@@ -58,11 +53,7 @@ def resolve_addresses(base_url: str | None, environ: Mapping[str, str]) -> Addre
 
 
 def platform_address(base_url: str | None, environ: Mapping[str, str]) -> str:
-    """Return the base URL of the platform's API. An explicit `base_url` is used as it is.
-
-    Raises:
-        ConfigurationError: A URL is not valid.
-    """
+    """Return the base URL of the platform's API. An explicit `base_url` is used as it is."""
     if base_url and base_url.rstrip("/") != DEFAULT_URL:
         return _checked(base_url, "base_url")
     return resolve_addresses(None, environ).platform
@@ -82,11 +73,8 @@ def _checked(url: str, source: str) -> str:
     return url.rstrip("/")
 
 
-def _is_one_server(url: str) -> bool:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.port is not None or host == "localhost":
-        return True
+def is_ip_address(host: str) -> bool:
+    """Return True for an IP address, and False for a host name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -1,7 +1,7 @@
 """API calls: sent through a transport, retried by the retry rule, their failures turned into errors.
 
-This layer lies between the session, which makes the calls, and the transport, which sends bytes. It adds the headers with the API
-key, follows the redirect to a server's default environment, waits between attempts and turns statuses into errors.
+This layer adds the headers with the API key, follows the redirect to a server's default environment, waits between attempts and
+turns statuses into errors.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from openreward_gym.errors import (
@@ -25,13 +25,11 @@ from openreward_gym.errors import (
 )
 from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.request import USER_AGENT, Headers, Request, Response, Transport
-from openreward_gym.protocol.retry import AttemptFailure, Effect, RetryDecision, decide_retry
+from openreward_gym.protocol.retry import Effect, decide_retry, failure_of
 from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.wire import Secret, dumps, hide, loads, status_error
 from openreward_gym.types import Json
 from openreward_gym.urls import origin_of, without_credentials
-
-__all__ = ["ApiCall", "PathPrefix", "RetryingClient"]
 
 ALIVE_AFTER_S = 5.0
 """Seconds that a stream must last to prove that its run is alive, even if it then breaks."""
@@ -44,15 +42,17 @@ NO_SUCH_SESSION = "Active environment not found"
 
 
 @dataclass(slots=True)
-class PathPrefix:
-    """The path segment of an environment.
+class EnvironmentPath:
+    """The address of an environment on its server.
 
     Attributes:
-        path: The segment, with a leading slash. Empty if it is not known: the server then redirects the first request to its
-            default environment, whose segment is stored here.
+        prefix: Its path segment, with a leading slash. Empty if it is not known: the server then redirects the first request
+            to its default environment, whose segment is stored here.
+        env_name: Its name in bodies. None for the server's default environment.
     """
 
-    path: str = ""
+    prefix: str = ""
+    env_name: str | None = None
 
 
 # A tuple for speed, as `Request` is.
@@ -60,12 +60,10 @@ class ApiCall(NamedTuple):
     """One call of a server's API.
 
     Attributes:
-        method: `GET` or `POST`.
-        path: The path below the base URL and the prefix, with a leading slash.
-        prefix: The prefix of the environment that the path belongs to. None for a path of the server itself.
-        body: The body, a JSON object. None sends no body. It may hold secrets, so no repr shows it.
+        path: The path below the base URL and the environment's prefix, with a leading slash.
+        environment: The environment that the path belongs to. None for a path of the server itself.
+        body: The body, a JSON object, or None. It may hold secrets, so no repr shows it.
         headers: Headers in addition to the API key's and the user agent's.
-        effect: The effect of running the call twice.
         session: True if the call is about a session, so that 410 and 404 mean that the session is gone.
         optional: True if older servers lack the endpoint, so that most 404s mean that.
         first_byte_timeout_s: Seconds until the response must begin. None sets no limit.
@@ -74,7 +72,7 @@ class ApiCall(NamedTuple):
 
     method: str
     path: str
-    prefix: PathPrefix | None = None
+    environment: EnvironmentPath | None = None
     body: bytes | None = None
     headers: Mapping[str, str | Secret] = MappingProxyType({})
     effect: Effect = Effect.NONE
@@ -83,6 +81,10 @@ class ApiCall(NamedTuple):
     first_byte_timeout_s: float | None = 30.0
     secrets: tuple[Secret, ...] = ()
 
+    def all_secrets(self) -> list[Secret]:
+        """Return the secrets in the headers and in the body."""
+        return [*(value for value in self.headers.values() if isinstance(value, Secret)), *self.secrets]
+
     def __repr__(self) -> str:
         return f"ApiCall({self.method!r}, {self.path!r}, headers={list(self.headers)})"
 
@@ -90,22 +92,11 @@ class ApiCall(NamedTuple):
 class RetryingClient:
     """Sends API calls to one server, and retries them as the retry rule allows.
 
-    Args:
-        address: The server's base URL.
-        transport: Returns the transport of the running event loop.
-        api_key_env: The environment variable that holds the API key.
-        limits: Limits on retries.
-        idle_timeout_s: Seconds of silence after which the server counts as dead. Streams send a heartbeat every 10 s.
+    `transport` returns the transport of the running event loop. Retries stay within `limits`.
     """
 
     def __init__(
-        self,
-        address: str,
-        transport: Callable[[], Transport],
-        *,
-        api_key_env: str,
-        limits: RetryLimits,
-        idle_timeout_s: float,
+        self, address: str, transport: Callable[[], Transport], *, api_key_env: str, limits: RetryLimits, idle_timeout_s: float
     ) -> None:
         self.address = address
         self.limits = limits
@@ -143,8 +134,7 @@ class RetryingClient:
             body: Replaces the body of `call`, so that one `call` can serve many. None keeps it.
 
         Raises:
-            OutcomeUnknownError: The call may have run, and its result is lost.
-            ServerError, SessionLostError, TransportError, ProtocolError: As in `send`.
+            OutcomeUnknownError: The call may have run, and its result is lost. Other errors are those of `send`.
         """
         return self._respond(call, stream, call.body if body is None else body)
 
@@ -158,16 +148,16 @@ class RetryingClient:
             known = self._api_key = Secret(text)
         return known
 
-    def hide(self, text: str, call: ApiCall) -> str:
-        """Return `text` without the API key and the secrets of `call`."""
+    def hide(self, text: str, secrets: Iterable[Secret]) -> str:
+        """Return `text` without the API key and `secrets`."""
         key = self.api_key()
-        in_headers = [value for value in call.headers.values() if isinstance(value, Secret)]
-        return hide(text, [*in_headers, *call.secrets, *([key] if key else [])])
+        return hide(text, [*secrets, *([key] if key else [])])
 
     def _without_secrets(self, error: OpenRewardGymError, call: ApiCall) -> OpenRewardGymError:
-        error.args = (self.hide(str(error), call),)
+        secrets = call.all_secrets()
+        error.args = (self.hide(str(error), secrets),)
         if isinstance(error, ServerError | SessionLostError):
-            error.detail = self.hide(error.detail, call)
+            error.detail = self.hide(error.detail, secrets)
         return error
 
     async def _respond(self, call: ApiCall, stream: CallStream | None, body: bytes | None) -> Response:
@@ -197,21 +187,27 @@ class RetryingClient:
                 if now - attempt_began >= ALIVE_AFTER_S or stream.received > most_received:
                     progress_at, attempt = now, 1
                 most_received = max(most_received, stream.received)
-            failure = _failure_of(problem, stream)
+            failure = failure_of(problem, task_id_seen=stream is not None and stream.task_id is not None)
+            if isinstance(problem, ProtocolError) and stream is not None and stream.received:
+                failure = replace(failure, delivery="delivered")
             if stream is not None and not failure.may_have_run:
                 stream.may_run = False
             decision = decide_retry(call.effect, failure, attempt=attempt, elapsed_s=now - progress_at, limits=self.limits)
+            if decision.action == "outcome_unknown":
+                raise OutcomeUnknownError(
+                    f"{call.path} was sent and its result was lost ({problem}). It may have run, so it is not sent again. "
+                    "End this episode and start another.",
+                    delivery="delivered" if failure.task_id_seen else "possibly_delivered",
+                )
             if decision.action not in ("retry", "resume"):
-                _raise(decision, problem, call, stream)
+                raise problem
             await asyncio.sleep(decision.wait_s)
             attempt_began = time.monotonic()
 
     def _request(self, call: ApiCall, stream: CallStream | None, body: bytes | None, now: float) -> Request:
         """Return the request of one attempt. A stream that an earlier attempt began starts again."""
-        first_byte_timeout_s = call.first_byte_timeout_s
-        if stream is None:
-            sink = None
-        else:
+        first_byte_timeout_s, sink = call.first_byte_timeout_s, None
+        if stream is not None:
             sink = stream.feed
             if stream.received:
                 stream.restart()
@@ -220,35 +216,29 @@ class RetryingClient:
                 body = _with_task_id(body or b"{}", stream.task_ids[-1])
                 # The server answers a resumption at once, with the task_id; only the first response may take longer.
                 first_byte_timeout_s = self._idle_timeout_s
-        prefix = call.prefix
-        url = self.address + call.path if prefix is None else self.address + prefix.path + call.path
+        environment = call.environment
+        url = self.address + call.path if environment is None else self.address + environment.prefix + call.path
         headers = self._headers(call.headers, body is not None, sink is not None, now)
         return Request(call.method, url, headers, body, sink, CONNECT_TIMEOUT_S, first_byte_timeout_s, self._idle_timeout_s)
 
     async def _redirected(self, call: ApiCall, request: Request, response: Response) -> Response:
         """Follow one redirect to the server's default environment, and store its path prefix."""
-        target = self._redirect_target(request.url, response)
-        response = await self._transport().send(request._replace(url=target))
-        if response.status in (307, 308):
-            raise ProtocolError(f"{without_credentials(self.address)} redirects {call.path} to a redirect")
-        moved = urlsplit(target).path.removeprefix(urlsplit(self.address).path)
-        if call.prefix is not None and not call.prefix.path and moved.endswith(call.path):
-            call.prefix.path = moved.removesuffix(call.path)
-        return response
-
-    def _redirect_target(self, url: str, response: Response) -> str:
-        """Return the URL of a redirect. It must be on the same server, because the API key is sent with the request."""
-        location = response.headers.get("location", "")
-        target = location
+        target = location = response.headers.get("location", "")
         if location.startswith("/") and not location.startswith("//"):
-            parts = urlsplit(url)
+            parts = urlsplit(request.url)
             target = f"{parts.scheme}://{parts.netloc}{location}"
-        if not location or origin_of(target) != origin_of(url):
+        if not location or origin_of(target) != origin_of(request.url):
             raise ProtocolError(
                 f"{without_credentials(self.address)} redirects to {without_credentials(location)!r}, which is another server. "
                 "The API key is not sent there. If that is the right address, pass it as base_url."
             )
-        return target
+        response = await self._transport().send(request._replace(url=target))
+        if response.status in (307, 308):
+            raise ProtocolError(f"{without_credentials(self.address)} redirects {call.path} to a redirect")
+        moved = urlsplit(target).path.removeprefix(urlsplit(self.address).path)
+        if call.environment is not None and not call.environment.prefix and moved.endswith(call.path):
+            call.environment.prefix = moved.removesuffix(call.path)
+        return response
 
     def _headers(self, own: Mapping[str, str | Secret], body: bool, stream: bool, now: float) -> Headers:
         """Return all headers of a request. The calls of a session share one object, which the transport encodes once."""
@@ -278,8 +268,10 @@ def _checked(response: Response, call: ApiCall, stream: CallStream | None) -> Re
         return _status_error(response, call)
     if stream is None:
         return response
-    if call.effect is Effect.ONCE and (lost := _lost_run(stream)):
-        return lost
+    if call.effect is Effect.ONCE and len(stream.task_ids) > 1:
+        return OutcomeUnknownError("the server started a second run instead of continuing the first", delivery="delivered")
+    if call.effect is Effect.ONCE and stream.error is not None and stream.task_id is not None and not stream.announced:
+        return OutcomeUnknownError(f"the server no longer knows the run ({stream.error})", delivery="delivered")
     if stream.finished:
         return response
     kind = response.headers.get("content-type", "no content type")
@@ -296,15 +288,6 @@ def _with_task_id(body: bytes, task_id: str) -> bytes:
     return b'{"task_id":' + dumps(task_id) + (b"," if not fields.startswith(b"}") else b"") + fields
 
 
-def _lost_run(stream: CallStream) -> OutcomeUnknownError | None:
-    """Return the error if the server did not continue the run that was to be resumed. None if it did."""
-    if len(stream.task_ids) > 1:
-        return OutcomeUnknownError("the server started a second run instead of continuing the first", delivery="delivered")
-    if stream.error is not None and stream.task_id is not None and not stream.announced:
-        return OutcomeUnknownError(f"the server no longer knows the run ({stream.error})", delivery="delivered")
-    return None
-
-
 def _status_error(response: Response, call: ApiCall) -> OpenRewardGymError:
     error = status_error(f"{call.method} {call.path}", response.status, response.body, response.headers)
     gone = response.status == 410 or (response.status == 404 and (not call.optional or NO_SUCH_SESSION in error.detail))
@@ -312,39 +295,3 @@ def _status_error(response: Response, call: ApiCall) -> OpenRewardGymError:
         message = f"the server no longer has the session: {error.detail or response.status}"
         return SessionLostError(message, status=response.status, detail=error.detail)
     return error
-
-
-def _failure_of(error: OpenRewardGymError, stream: CallStream | None) -> AttemptFailure:
-    seen = stream is not None and stream.task_id is not None
-    if isinstance(error, OutcomeUnknownError):
-        return AttemptFailure("delivered", task_id_seen=seen, task_forgotten=True)
-    if isinstance(error, SessionLostError):
-        return AttemptFailure("delivered", session_gone=True, task_id_seen=seen)
-    if isinstance(error, ServerError):
-        return AttemptFailure(
-            "delivered",
-            status=error.status,
-            starting=error.starting,
-            retry_after_s=error.retry_after_s,
-            task_id_seen=seen,
-        )
-    if isinstance(error, TransportError):
-        return AttemptFailure(
-            "not_sent" if error.delivery == "not_sent" else "possibly_delivered",
-            task_id_seen=seen,
-            permanent=error.permanent,
-        )
-    # The server does not speak the protocol: a retry cannot succeed. Before its stream began, nothing ran.
-    if stream is not None and stream.received:
-        return AttemptFailure("delivered", task_id_seen=seen, permanent=True)
-    return AttemptFailure("not_sent", task_id_seen=seen, permanent=True)
-
-
-def _raise(decision: RetryDecision, error: OpenRewardGymError, call: ApiCall, stream: CallStream | None) -> NoReturn:
-    if decision.action == "outcome_unknown":
-        raise OutcomeUnknownError(
-            f"{call.path} was sent and its result was lost ({error}). It may have run, so it is not sent again. "
-            "End this episode and start another.",
-            delivery="delivered" if stream is not None and stream.task_id is not None else "possibly_delivered",
-        )
-    raise error

@@ -15,28 +15,22 @@ from openreward_gym.protocol.wire import Secret
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
 
-__all__ = ["Client", "RemoteEnvironment"]
-
 
 class Client:
     """An async client of one server, or of the hosted platform. Making it sends nothing.
 
-    With a named transport a client may be used from several event loops, each with its own connections. A transport object
-    belongs to the event loop that uses it first.
+    A client with a named transport works on several event loops. A transport object belongs to the loop that uses it first.
 
     Args:
         base_url: The server's URL. None uses `OPENREWARD_URL`, or the hosted platform if that is not set.
         api_key_env: The environment variable that holds the API key. It is read again every second, and never shown.
         transport: `"fast"` (which falls back to httpx if a proxy is configured), `"httpx"`, an `httpx.AsyncClient`, an ASGI
             application, or an object with the `Transport` interface.
-        request_timeout_s: Seconds until the response to an ordinary request must begin.
-        idle_timeout_s: Seconds of silence in a stream after which the server counts as dead. Servers send a heartbeat every
-            10 s.
-        ping_interval_s: Seconds between two pings of an open session.
-        retry_limits: Limits on retries. None uses the defaults and `OPENREWARD_STARTING_RIDE_OUT_S`.
+
+    The other arguments are the options of `openreward_gym.options.ClientOptions`.
 
     Raises:
-        ConfigurationError: The URL is not valid, there is no such transport, or an option has a wrong value.
+        ConfigurationError: The URL, the transport or an option is not valid.
 
     Example:
         >>> import asyncio
@@ -114,10 +108,10 @@ class Client:
         return self._context.api.api_key()
 
     def environment(self, name: str, variant: str | None = None) -> RemoteEnvironment:
-        """Return an environment by its name (`"weather"`, `"owner/name"`). It sends nothing.
+        """Return an environment. It sends nothing.
 
         Args:
-            name: The environment's name.
+            name: The environment's name, such as `"weather"` or `"owner/name"`.
             variant: One of the environments that a deployment serves. None for its default.
 
         Raises:

@@ -7,8 +7,6 @@ from collections.abc import Coroutine
 from math import inf
 from typing import Any, Generic, TypeVar
 
-__all__ = ["CallTimeout", "SharedTask", "TimeoutClock"]
-
 T = TypeVar("T")
 
 
@@ -16,10 +14,7 @@ class SharedTask(Generic[T]):
     """A coroutine in its own task. Any number of callers may await its result; cancelling a caller does not cancel the task.
 
     It does what `asyncio.shield` does, two turns of the event loop sooner: the last step of the task itself resolves the
-    waiting futures. With a thousand sessions on one loop, a turn takes 20 ms.
-
-    Attributes:
-        task: The task. An exception that no caller retrieves is not logged.
+    waiting futures. With a thousand sessions on one loop, a turn takes 20 ms. An exception without a reader is not logged.
     """
 
     __slots__ = ("_waiters", "task")
@@ -55,11 +50,8 @@ class SharedTask(Generic[T]):
 class CallTimeout:
     """A limit on what the current task awaits, which other code may also end early with `expire`.
 
-    It cancels the task as `asyncio.timeout` does, but without a coroutine of its own: one clock serves all limits of a loop.
-
-    Args:
-        limit_s: Seconds until it cancels the task. None sets no limit.
-        clock: The clock of the event loop.
+    It cancels the task after `limit_s` seconds (None: never) as `asyncio.timeout` does, but without a coroutine: one clock
+    serves all limits of a loop.
     """
 
     __slots__ = ("_cancelling_before", "_clock", "_expired", "_task", "due")
@@ -87,7 +79,7 @@ class CallTimeout:
     def stop(self) -> bool:
         """End the limit. Return True if it cancelled the task and nothing else did. Later calls return False."""
         if self._clock is not None:
-            self._clock.discard(self)
+            self._clock.limits.discard(self)
         if not self._expired:
             return False
         self._expired = False
@@ -95,28 +87,24 @@ class CallTimeout:
 
 
 class TimeoutClock:
-    """The limits of one event loop, and a single timer, set for the one that is due first.
+    """The limits of one event loop (`limits`), and a single timer, set for the one that is due first.
 
     A limit that ends early leaves the timer as it is; the timer is set anew when it fires. If all calls have the same limit,
     that happens once per limit and not once per call.
     """
 
-    __slots__ = ("_fires_at", "_limits", "_timer")
+    __slots__ = ("_fires_at", "_timer", "limits")
 
     def __init__(self) -> None:
-        self._limits: set[CallTimeout] = set()
+        self.limits: set[CallTimeout] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at = inf
 
     def add(self, limit: CallTimeout, loop: asyncio.AbstractEventLoop) -> None:
         """Watch a limit."""
-        self._limits.add(limit)
+        self.limits.add(limit)
         if limit.due < self._fires_at:
             self._set(limit.due, loop)
-
-    def discard(self, limit: CallTimeout) -> None:
-        """Stop watching a limit."""
-        self._limits.discard(limit)
 
     def _set(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
@@ -128,8 +116,8 @@ class TimeoutClock:
         now, fires_at = loop.time(), self._fires_at
         self._timer, self._fires_at = None, inf
         # The event loop may fire a little early, by its clock's resolution.
-        for limit in [limit for limit in self._limits if limit.due <= max(now, fires_at)]:
-            self._limits.discard(limit)
+        for limit in [limit for limit in self.limits if limit.due <= max(now, fires_at)]:
+            self.limits.discard(limit)
             limit.expire()
-        if self._limits:
-            self._set(min(limit.due for limit in self._limits), loop)
+        if self.limits:
+            self._set(min(limit.due for limit in self.limits), loop)

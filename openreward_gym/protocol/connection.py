@@ -11,16 +11,16 @@ import asyncio
 import select
 import socket
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import UserDict
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from math import inf
 from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from openreward_gym.errors import ProtocolError, TransportError, TransportTimeoutError
-from openreward_gym.protocol.request import Request, Response, broken_error, silence_message
-
-__all__ = ["Connection"]
+from openreward_gym.errors import ProtocolError, TransportError
+from openreward_gym.protocol.request import Request, Response, broken_error, silence_error
 
 KEEP_ALIVE_S = 4.0
 """Seconds after which an idle connection is closed. uvicorn, the reference servers' HTTP server, closes it after 5 s, and a
@@ -40,12 +40,12 @@ class Connection(asyncio.Protocol):
     """A pooled HTTP/1.1 connection, idle or busy with one request.
 
     Args:
-        idle: The pool of idle connections, last in, first out. The connection adds itself when it can be reused.
+        idle: The pool of idle connections, to which the connection adds itself when it can be reused.
         gone: Called once when the connection is closed.
-        loop: The event loop.
 
     Attributes:
         deadline: The event loop's time at which the request, or the idle connection, times out.
+        pending: The future of the request in flight. None if the connection is idle.
     """
 
     __slots__ = (
@@ -53,7 +53,6 @@ class Connection(asyncio.Protocol):
         "_complete",
         "_decoder",
         "_encoding",
-        "_future",
         "_gone",
         "_head_bytes",
         "_idle",
@@ -70,6 +69,7 @@ class Connection(asyncio.Protocol):
         "deadline",
         "on_body",
         "on_header",
+        "pending",
     )
 
     def __init__(self, idle: dict[Connection, None], gone: Callable[[Connection], None], loop: asyncio.AbstractEventLoop) -> None:
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._gone = gone
         self._time = loop.time
         self._transport: asyncio.Transport | None = None
-        self._future: asyncio.Future[Response] | None = None
+        self.pending: asyncio.Future[Response] | None = None
         self._request: Request | None = None
         self._idle_s = inf
         self.deadline = inf
@@ -101,11 +101,6 @@ class Connection(asyncio.Protocol):
 
     # Called by the transport ----------------------------------------------------------------------------------------------
 
-    @property
-    def pending(self) -> asyncio.Future[Response] | None:
-        """The future of the request in flight. None if the connection is idle."""
-        return self._future
-
     def usable(self, now: float) -> bool:
         """Return True if the idle connection can carry a request. Close it if it cannot."""
         transport = self._transport
@@ -125,7 +120,7 @@ class Connection(asyncio.Protocol):
             return
         self._restart()
         self._request = request
-        self._future = future
+        self.pending = future
         self._idle_s = request.idle_timeout_s
         limit_s = request.first_byte_timeout_s
         self.deadline = inf if limit_s is None else now + limit_s
@@ -140,17 +135,14 @@ class Connection(asyncio.Protocol):
             self._unsent = transport.get_write_buffer_size()
 
     def abandon(self, future: asyncio.Future[Response]) -> None:
-        """Close the connection if it carries the request of `future`, for which its caller no longer waits.
-
-        It cannot be reused, because the response may still arrive.
-        """
-        if self._future is future:
-            self._future = None
+        """Close the connection if it still carries the request of `future`: its response may arrive later."""
+        if self.pending is future:
+            self.pending = None
             self.close()
 
     def time_out(self, now: float) -> None:
         """Handle a deadline that has passed."""
-        if self._future is None:
+        if self.pending is None:
             self.close()
             return
         assert self._request is not None
@@ -160,11 +152,11 @@ class Connection(asyncio.Protocol):
             self._unsent = left
             self.deadline = now + (self._idle_s if left else self._request.first_byte_timeout_s or inf)
             return
-        self.fail(TransportTimeoutError(silence_message(self._request.url)))
+        self.fail(silence_error(self._request.url))
 
     def fail(self, error: Exception) -> None:
         """Fail the request in flight, if any, with `error`, and close the connection."""
-        future, self._future = self._future, None
+        future, self.pending = self.pending, None
         if future is not None and not future.done():
             future.set_exception(error)
         self.close()
@@ -202,7 +194,7 @@ class Connection(asyncio.Protocol):
             self._raw.clear()
             self._raw.update(headers)
             del self._pieces[count:]
-        if self._future is not None:
+        if self.pending is not None:
             if self._status:
                 self.deadline = self._time() + self._idle_s
             else:
@@ -223,9 +215,12 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.pop(self, None)
-        if self._future is not None:
+        if self.pending is not None:
             assert self._request is not None
-            if exc is None and self._status and self._body_ends_at_close():
+            headers = _as_text(self._raw)
+            sized = "content-length" in headers or "chunked" in headers.get("transfer-encoding", "").lower()
+            if exc is None and self._status and not sized:
+                # The end of the connection is the end of the body.
                 self._finish(reusable=False)
             else:
                 self.fail(broken_error(self._request.url, exc))
@@ -289,7 +284,7 @@ class Connection(asyncio.Protocol):
         """Resolve the request with its complete response, then return to the pool or close."""
         request, transport = self._request, self._transport
         assert request is not None
-        if self._future is not None:
+        if self.pending is not None:
             try:
                 if request.sink is not None and self._status == 200:
                     body = b""
@@ -317,40 +312,20 @@ class Connection(asyncio.Protocol):
         self._idle[self] = None
 
     def _resolve(self, response: Response) -> None:
-        future, self._future = self._future, None
+        future, self.pending = self.pending, None
         if future is not None and not future.done():
             future.set_result(response)
 
-    def _body_ends_at_close(self) -> bool:
-        headers = _as_text(self._raw)
-        return "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
 
-
-class _LazyHeaders(Mapping[str, str]):
+class _LazyHeaders(UserDict[str, str]):
     """Headers that are decoded on first access. After a successful call nothing reads them."""
-
-    __slots__ = ("_raw", "_text")
 
     def __init__(self, raw: dict[bytes, bytes]) -> None:
         self._raw = raw
-        self._text: dict[str, str] | None = None
 
-    def _decoded(self) -> dict[str, str]:
-        if self._text is None:
-            self._text = _as_text(self._raw)
-        return self._text
-
-    def __getitem__(self, name: str) -> str:
-        return self._decoded()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._decoded())
-
-    def __len__(self) -> int:
-        return len(self._decoded())
-
-    def __repr__(self) -> str:
-        return repr(self._decoded())
+    @cached_property
+    def data(self) -> dict[str, str]:  # type: ignore[override]
+        return _as_text(self._raw)
 
 
 def _as_text(raw: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -370,14 +345,7 @@ def _readable(transport: asyncio.Transport) -> bool:
 
 
 class Decoder:
-    """Decodes a body whose content encoding was not requested.
-
-    Args:
-        encoding: The value of `Content-Encoding`.
-
-    Raises:
-        TransportError: The encoding is unknown.
-    """
+    """Decodes a body whose content encoding was not requested. Raises TransportError for what it cannot decode."""
 
     __slots__ = ("_encoding", "_inflater", "_raw_tried")
 
@@ -391,11 +359,7 @@ class Decoder:
             raise TransportError(f"the server sent a body in the encoding {encoding!r}, which was not requested")
 
     def feed(self, data: bytes) -> bytes:
-        """Return the decoded bytes of the next piece.
-
-        Raises:
-            TransportError: The piece is not in the encoding.
-        """
+        """Return the decoded bytes of the next piece."""
         if self._inflater is None:
             return data
         try:
@@ -419,10 +383,6 @@ class Decoder:
         raise TransportError(f"the server sent a body that is not {self._encoding}: {problem}")
 
     def finish(self) -> None:
-        """Check that the body is complete.
-
-        Raises:
-            TransportError: It is not.
-        """
+        """Check that the body is complete."""
         if self._inflater is not None and not self._inflater.eof:
             raise TransportError(f"the server sent an incomplete body in the encoding {self._encoding!r}")

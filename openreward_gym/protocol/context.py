@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
@@ -22,7 +20,7 @@ from openreward_gym.errors import (
 )
 from openreward_gym.options import ClientOptions, RetryLimits
 from openreward_gym.protocol.addresses import resolve_addresses
-from openreward_gym.protocol.api import ApiCall, PathPrefix, RetryingClient
+from openreward_gym.protocol.api import ApiCall, EnvironmentPath, RetryingClient
 from openreward_gym.protocol.concurrency import TimeoutClock
 from openreward_gym.protocol.keepalive import KeepAlive
 from openreward_gym.protocol.leases import Lease, LeaseRegistry
@@ -30,26 +28,13 @@ from openreward_gym.protocol.loop import background_loop
 from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.transport import ClientTransports
-from openreward_gym.protocol.wire import HTML_PAGE, Secret, dumps, loads, read_splits, shape_error
+from openreward_gym.protocol.wire import HTML_PAGE, Secret, dumps, field_of, loads, read_list, read_splits, shape_error
 from openreward_gym.types import Json, Split
 from openreward_gym.urls import without_credentials
 
-__all__ = ["ClientContext", "EnvironmentContext", "EnvironmentPath"]
-
 
 class ClientContext:
-    """The state of one client: addresses, connections, open sessions, pings, and what the server reported about itself.
-
-    Attributes:
-        options: The client's options.
-        addresses: The base URLs.
-        api: Sends calls to the session server.
-        leases: The sessions that are not deleted yet.
-        transports: The connections.
-
-    Raises:
-        ConfigurationError: The URL is not valid, or there is no such transport.
-    """
+    """The state of one client: addresses, connections, sessions to delete, pings, and the server's answers about itself."""
 
     def __init__(self, options: ClientOptions) -> None:
         self.options = options
@@ -83,11 +68,9 @@ class ClientContext:
 
     async def list_environments(self) -> list[str]:
         """Return the names of the server's environments, the default one first."""
-        names = await self.read("GET", "/list_environments")
-        if not isinstance(names, list):
-            raise shape_error("a list of environments", got=names)
-        self._environment_names = [str(name) for name in names]
-        return list(self._environment_names)
+        answer = await self.read("GET", "/list_environments")
+        self._environment_names = names = [str(name) for name in read_list(answer, "a list of environments")]
+        return list(names)
 
     async def environment_names(self, wanted: str) -> list[str] | None:
         """Return the server's environments, from the cache if it contains `wanted`. None if the server does not list them."""
@@ -114,47 +97,22 @@ class ClientContext:
 
     def clock(self) -> TimeoutClock:
         """Return the clock for time limits on the running event loop."""
-        loop = asyncio.get_running_loop()
-        return self._clocks.get(loop) or self._clocks.setdefault(loop, TimeoutClock())
-
-
-class EnvironmentPath(NamedTuple):
-    """The address of an environment on its server.
-
-    Attributes:
-        prefix: Its path segment.
-        env_name: Its name in bodies. None for the server's default environment.
-    """
-
-    prefix: PathPrefix
-    env_name: str | None
+        return self._clocks.setdefault(asyncio.get_running_loop(), TimeoutClock())
 
 
 class EnvironmentContext:
-    """One environment of a server, as its sessions see it.
-
-    Args:
-        client: The client.
-        name: The environment's name.
-        variant: The environment's variant. None for the default one.
-
-    Attributes:
-        headers: The headers by which a gateway recognises the deployment.
-    """
+    """One environment of a server, as its sessions see it. A variant of None is the default one."""
 
     def __init__(self, client: ClientContext, name: str, variant: str | None) -> None:
         self.client = client
         self.name = name
         self.variant = variant
+        # A gateway recognises the deployment by it.
         self.headers = Headers({"X-Deployment": quote(name, safe="/ -._~")})
         self._path: EnvironmentPath | None = None
 
     async def path(self) -> EnvironmentPath:
-        """Return the environment's address. The server is asked once.
-
-        Raises:
-            EnvironmentNotFoundError: The server has no environment of that name.
-        """
+        """Return the environment's address, which is requested once. Raise EnvironmentNotFoundError for an unknown one."""
         if self._path is None:
             self._path = await self._locate()
         return self._path
@@ -165,11 +123,11 @@ class EnvironmentContext:
         if names is None:
             # Behind a gateway the name is a deployment, which a header selects, and its environments are its variants.
             segment = variant if variant is not None or "/" in self.name or hosted else self.name
-            return EnvironmentPath(PathPrefix(f"/{quote(segment.lower(), safe='')}" if segment else ""), segment)
+            return EnvironmentPath(f"/{quote(segment.lower(), safe='')}" if segment else "", segment)
         candidates = [variant] if variant is not None else [self.name, self.name.rpartition("/")[2]]
         for candidate in candidates:
             if candidate.lower() in (name.lower() for name in names):
-                return EnvironmentPath(PathPrefix(f"/{quote(candidate.lower(), safe='')}"), candidate.lower())
+                return EnvironmentPath(f"/{quote(candidate.lower(), safe='')}", candidate.lower())
         shown = self.name if variant is None else f"{self.name} (variant {variant})"
         raise EnvironmentNotFoundError(
             f"the server at {without_credentials(self.client.addresses.sessions)} has no environment {shown!r}; "
@@ -177,30 +135,26 @@ class EnvironmentContext:
         )
 
     async def read(self, method: str, path: str, body: Json = None) -> Json:
-        """Return the answer of an endpoint that needs no session of a task."""
+        """Return the answer of an endpoint that works without a task."""
         address = await self.path()
         encoded = None if body is None else dumps(body)
-        async with self._reading_headers() as headers:
+        timeout_s = self.client.options.request_timeout_s
+        # A gateway requires a session for every request.
+        lease = Lease(self.client.leases, self.headers) if self.client.addresses.hosted else None
+        headers = self.headers
+        try:
+            if lease is not None:
+                headers = lease.headers_of(await self.create_session(lease, headers, b"{}", timeout_s))
             try:
-                timeout_s = self.client.options.request_timeout_s
-                call = ApiCall(method, path, address.prefix, encoded, headers, first_byte_timeout_s=timeout_s)
-                return await self.client.api.send(call)
+                return await self.client.api.send(
+                    ApiCall(method, path, address, encoded, headers, first_byte_timeout_s=timeout_s)
+                )
             except ServerError as error:
                 refusal = error
-        raise await self.explain(refusal, body or {})
-
-    @asynccontextmanager
-    async def _reading_headers(self) -> AsyncIterator[Mapping[str, str | Secret]]:
-        """Yield the headers for a request without a task. A gateway requires a short-lived session for it."""
-        if not self.client.addresses.hosted:
-            yield self.headers
-            return
-        lease = Lease(self.client.leases, self.headers)
-        try:
-            session_id = await self.create_session(lease, self.headers, b"{}", self.client.options.request_timeout_s)
-            yield {**self.headers, "X-Session-ID": session_id}
         finally:
-            await lease.release()
+            if lease is not None:
+                await lease.release()
+        raise await self.explain(refusal, body or {})
 
     async def splits(self) -> list[Split]:
         """Return the splits."""
@@ -209,23 +163,18 @@ class EnvironmentContext:
     async def num_tasks(self, split: str) -> int:
         """Return the number of tasks of `split`."""
         answer = await self.read("POST", "/num_tasks", {"split": split})
-        count = answer.get("num_tasks") if isinstance(answer, dict) else None
+        count = field_of(answer, "num_tasks")
         if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise shape_error("a number of tasks", got=answer)
         return count
 
     async def create_session(
-        self,
-        lease: Lease,
-        headers: Mapping[str, str | Secret],
-        body: bytes,
-        timeout_s: float,
-        secrets: tuple[Secret, ...] = (),
+        self, lease: Lease, headers: Mapping[str, str | Secret], body: bytes, timeout_s: float, secrets: tuple[Secret, ...] = ()
     ) -> str:
         """Create a session without an environment on the server. `lease` learns its id as soon as it arrives.
 
         Returns:
-            The session's id: the one in the `end` event if there is one, else the one of `task_id`.
+            The session's id: the one in the `end` event, or else the one of `task_id`.
         """
         stream = CallStream()
         lease.streams.append(stream)
@@ -237,11 +186,10 @@ class EnvironmentContext:
             refusal = error
         else:
             if stream.error is not None:
-                reason = api.hide(stream.error, call)
+                reason = api.hide(stream.error, call.all_secrets())
                 raise ServerError(f"the server could not create a session: {reason}", detail=reason)
             data = stream.result()
-            answer = loads(data) if data.strip() else None
-            session_id = answer.get("sid") if isinstance(answer, dict) else None
+            session_id = field_of(loads(data), "sid") if data.strip() else None
             if not isinstance(session_id, str) or not session_id:
                 session_id = stream.task_id
             if session_id is None:
@@ -252,7 +200,7 @@ class EnvironmentContext:
         raise await self.explain(refusal, {})
 
     async def explain(self, refusal: ServerError, body: Mapping[str, Json]) -> OpenRewardGymError:
-        """Return a specific error for the server's refusal of a request with `body`. If there is none, return the refusal."""
+        """Return a specific error for the server's refusal of a request with `body`, or else the refusal itself."""
         status, detail, split, index = refusal.status, refusal.detail, body.get("split"), body.get("index")
         if status == 404 and "eployment not found" in detail:
             return EnvironmentNotFoundError(f"there is no environment {self.name!r} (names are case-sensitive): {detail}")

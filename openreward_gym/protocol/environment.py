@@ -9,14 +9,12 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import SessionOptions
 from openreward_gym.protocol.context import EnvironmentContext
 from openreward_gym.protocol.session import Session
-from openreward_gym.protocol.wire import read_tools, shape_error
+from openreward_gym.protocol.wire import field_of, read_tools, shape_error
 from openreward_gym.types import Json, Split, Task, ToolSet
-
-__all__ = ["RemoteEnvironment"]
 
 
 class RemoteEnvironment:
-    """One environment of a server: its splits, tasks and tools, and its sessions. `Client.environment` makes it.
+    """One environment of a server, made by `Client.environment`.
 
     Attributes:
         name: The environment's name.
@@ -38,11 +36,7 @@ class RemoteEnvironment:
         return f"RemoteEnvironment({self.name!r}{variant})"
 
     async def locate(self) -> None:
-        """Check that the server has the environment.
-
-        Raises:
-            EnvironmentNotFoundError: It does not.
-        """
+        """Check that the server has the environment. Raise EnvironmentNotFoundError if it does not."""
         await self._context.path()
 
     async def splits(self) -> list[Split]:
@@ -50,42 +44,29 @@ class RemoteEnvironment:
         return await self._context.splits()
 
     async def num_tasks(self, split: str) -> int:
-        """Return the number of tasks of `split`.
-
-        Raises:
-            SplitNotFoundError: There is no such split.
-        """
+        """Return the number of tasks of `split`. Raise SplitNotFoundError for an unknown split."""
         return await self._context.num_tasks(split)
 
     async def tasks(self, split: str) -> list[Task]:
         """Return all tasks of `split`. Environments may have very many tasks.
 
         Raises:
-            SplitNotFoundError: There is no such split.
+            SplitNotFoundError: The split is unknown.
             ConfigurationError: The environment serves tasks by index only. Use `num_tasks` and `task`.
         """
         return _tasks_of(await self._context.read("POST", "/tasks", {"split": split}), split, 0)
 
     async def task(self, split: str, index: int) -> Task:
-        """Return the task `index` of `split`.
-
-        Raises:
-            SplitNotFoundError: There is no such split.
-            TaskNotFoundError: The split has no task with that index.
-        """
+        """Return the task `index` of `split`. Raise SplitNotFoundError or TaskNotFoundError for an unknown one."""
         index = _checked_index(index)
         answer = await self._context.read("POST", "/task", {"split": split, "index": index})
-        spec = answer.get("task") if isinstance(answer, dict) else None
+        spec = field_of(answer, "task")
         if not isinstance(spec, dict):
             raise shape_error("a task", got=answer)
         return Task(split, index, spec)
 
     async def task_range(self, split: str, start: int, stop: int) -> list[Task]:
-        """Return the tasks `start` (included) to `stop` (excluded) of `split`, fewer if the split ends before `stop`.
-
-        Raises:
-            SplitNotFoundError: There is no such split.
-        """
+        """Return the tasks `start` (included) to `stop` (excluded) of `split`, or fewer at its end. Raises as `num_tasks`."""
         start, stop = _checked_index(start), _checked_index(stop)
         answer = await self._context.read("POST", "/task_range", {"split": split, "start": start, "stop": stop})
         return _tasks_of(answer, split, start)
@@ -118,13 +99,8 @@ class RemoteEnvironment:
             index: The task's index, from 0.
             task_spec: The task's specification, for tasks that no split contains.
             task: The task.
-            toolset: One of the server's toolsets to add. None adds none.
-            secrets_env: Names of secrets to the names of the environment variables that hold them.
-            secret_domains: Names of secrets to the hosts that may receive them. The hosted platform requires it.
-            env_overrides: Environment variables of the environment's container.
-            open_timeout_s: Seconds that opening may take. A machine may have to be started.
-            step_timeout_s: Seconds that one call may take. None sets no limit.
-            episode_timeout_s: Seconds after opening from which calls time out. None sets no limit.
+
+        The other arguments are the options of `openreward_gym.options.SessionOptions`.
 
         Raises:
             ConfigurationError: The task is not chosen in exactly one way, or an option has a wrong value.
@@ -144,9 +120,7 @@ class RemoteEnvironment:
             step_timeout_s=step_timeout_s,
             episode_timeout_s=episode_timeout_s,
         )
-        fields: dict[str, Json] = {"task_spec": task_spec}
-        if index is not None:
-            fields = {"split": split, "index": _checked_index(index)}
+        fields = {"task_spec": task_spec} if index is None else {"split": split, "index": _checked_index(index)}
         return Session(self._context, fields, options)
 
 
@@ -161,7 +135,7 @@ def _checked_index(index: int) -> int:
 
 
 def _tasks_of(answer: Json, split: str, start: int) -> list[Task]:
-    specs = answer.get("tasks") if isinstance(answer, dict) else None
+    specs = field_of(answer, "tasks")
     if not isinstance(specs, list) or not all(isinstance(spec, dict) for spec in specs):
         raise shape_error("a list of tasks", got=answer)
     return [Task(split, index, spec) for index, spec in enumerate(specs, start)]

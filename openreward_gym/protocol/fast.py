@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
 import os
 import ssl
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
 
 from openreward_gym.errors import ConfigurationError, TransportError
+from openreward_gym.protocol.addresses import is_ip_address
 from openreward_gym.protocol.connection import Connection
 from openreward_gym.protocol.request import Headers, Request, Response, server_of, unreachable_error
 from openreward_gym.urls import Origin, origin_of
-
-__all__ = ["FastTransport", "fast_obstacle"]
 
 SWEEP_S = 0.25
 """Seconds between two checks of all deadlines: a time limit may be this much late."""
@@ -33,12 +30,8 @@ SAFE = "/%?=&:@!$'()*+,;~-._[]|"
 """Characters of a path that are not escaped."""
 
 
-@dataclass(slots=True)
-class _Pool:
-    """The idle connections to one server, last in, first out, so that connections beyond the need time out."""
-
-    origin: Origin
-    idle: dict[Connection, None] = field(default_factory=dict)
+# The idle connections to one server, last in, first out, so that connections beyond the need time out.
+Pool: TypeAlias = dict[Connection, None]
 
 
 class FastTransport:
@@ -58,8 +51,8 @@ class FastTransport:
         self.base_url = base_url
         self._ssl_context = ssl_context
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pools: dict[Origin, _Pool] = {}
-        self._targets: dict[tuple[str, str], tuple[_Pool, bytes]] = {}
+        self._pools: dict[Origin, Pool] = {}
+        self._targets: dict[tuple[str, str], tuple[Pool, bytes]] = {}
         self._alive: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_due = 0.0
@@ -72,19 +65,20 @@ class FastTransport:
     async def send(self, request: Request) -> Response:
         """Send `request` and return its response; errors as `Transport.send`."""
         # asyncio itself refuses another loop's future. Looking up the running loop at each call costs a system call.
-        loop = self._loop or self._bind_loop()
-        pool, line = self._targets.get((request.method, request.url)) or self._target(request)
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        idle, line = self._targets.get((request.method, request.url)) or self._target(request)
         headers = request.headers if type(request.headers) is Headers else Headers(request.headers)
         if headers.wire is None:
             headers.encoded()
         now = loop.time()
-        idle = pool.idle
         while idle:
             connection, _ = idle.popitem()
             if connection.usable(now):
                 break
         else:
-            connection = await self._connect(pool, request)
+            connection = await self._connect(idle, request)
             now = loop.time()
         future: asyncio.Future[Response] = loop.create_future()
         # The encoded headers hold the key in the clear. They are not kept in a variable, which a traceback could show.
@@ -109,13 +103,7 @@ class FastTransport:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    def _bind_loop(self) -> asyncio.AbstractEventLoop:
-        self._loop = asyncio.get_running_loop()
-        return self._loop
-
-    # Connecting -----------------------------------------------------------------------------------------------------------
-
-    def _target(self, request: Request) -> tuple[_Pool, bytes]:
+    def _target(self, request: Request) -> tuple[Pool, bytes]:
         """Return the pool for a request's server, and the encoded request line with the headers that never change."""
         scheme, host, port = origin = origin_of(request.url)
         if scheme not in ("http", "https") or not host or not host.isascii():
@@ -130,14 +118,14 @@ class FastTransport:
             lines.append(f"Authorization: Basic {base64.b64encode(login.encode()).decode('ascii')}")
         # Compressing costs the servers more than the loopback or a data centre's network saves, and delays event streams.
         lines.append("Accept-Encoding: identity")
-        pool = self._pools.setdefault(origin, _Pool(origin))
         if len(self._targets) >= MAX_TARGETS:
             self._targets.clear()
-        target = self._targets[request.method, request.url] = (pool, ("\r\n".join(lines) + "\r\n").encode("ascii"))
+        target = self._pools.setdefault(origin, {}), ("\r\n".join(lines) + "\r\n").encode("ascii")
+        self._targets[request.method, request.url] = target
         return target
 
-    async def _connect(self, pool: _Pool, request: Request) -> Connection:
-        origin = pool.origin
+    async def _connect(self, idle: Pool, request: Request) -> Connection:
+        origin = origin_of(request.url)
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             raise ConfigurationError("this transport belongs to another event loop. Make one transport for each loop.")
@@ -146,12 +134,12 @@ class FastTransport:
         options: dict[str, Any] = {}
         if origin.scheme == "https":
             options = {"ssl": self._context(), "server_hostname": origin.host, "ssl_shutdown_timeout": CLOSE_TIMEOUT_S}
-        if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(origin.host):
+        if isinstance(loop, asyncio.BaseEventLoop) and not is_ip_address(origin.host):
             options["happy_eyeballs_delay"] = FALLBACK_DELAY_S
         try:
             async with asyncio.timeout(request.connect_timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(pool.idle, self._gone, loop), origin.host, origin.port, **options
+                    lambda: Connection(idle, self._gone, loop), origin.host, origin.port, **options
                 )
         except (OSError, UnicodeError) as error:
             # UnicodeError: an invalid host name. TimeoutError is an OSError.
@@ -179,10 +167,8 @@ class FastTransport:
                 context.load_verify_locations(certifi.where())
         return self._ssl_context
 
-    # Deadlines and closing ------------------------------------------------------------------------------------------------
-
     def _sweep(self) -> None:
-        """Check all deadlines. One timer serves all connections; without connections there is none."""
+        """Check all deadlines. One timer serves all connections, as long as there are any."""
         self._sweeper = None
         if not self._alive or self._loop is None:
             return
@@ -213,11 +199,3 @@ def fast_obstacle(base_url: str) -> str:
     if (scheme in proxies or "all" in proxies) and not proxy_bypass(host):
         return "a proxy is configured"
     return ""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

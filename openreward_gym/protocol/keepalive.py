@@ -1,8 +1,8 @@
 """Pings for all sessions of a client, from one task.
 
 A server drops a session without requests after a while (the hosted ones after about two minutes), and a policy may think for
-longer. So the process's background loop pings the sessions, also while the caller's thread computes. An answer to a ping also
-reports early that a session is gone.
+longer. So the process's background loop pings the sessions, also while the caller's thread computes. The answers also report a
+lost session early.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 from openreward_gym.errors import OpenRewardGymError, SessionLostError
-
-__all__ = ["KeepAlive", "Pingable"]
 
 log = logging.getLogger("openreward_gym")
 
@@ -34,12 +32,7 @@ class Pingable(Protocol):
 
 
 class KeepAlive:
-    """Pings sessions, each once per interval, from one task. Without sessions there is no task.
-
-    Args:
-        loop: The event loop that sends the pings.
-        interval_s: Seconds between two pings of a session.
-    """
+    """Pings sessions from one task on `loop`, each once per `interval_s` seconds. The task ends with the last session."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval_s: float) -> None:
         self._loop = ref(loop)
@@ -88,23 +81,20 @@ class KeepAlive:
             ping.cancel()
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         try:
-            await self._ping_while_needed()
+            while self._is_needed():
+                due += self._tick_s
+                await asyncio.sleep(due - loop.time())
+                # If it wakes late, as when another thread computes, it makes up for the slots it missed.
+                missed = int((loop.time() - due) / self._tick_s)
+                due += missed * self._tick_s
+                for _ in range(min(1 + missed, TICKS)):
+                    self._ping_slot(loop)
         except BaseException:
             self._running = False
             raise
-
-    async def _ping_while_needed(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time()
-        while self._is_needed():
-            due += self._tick_s
-            await asyncio.sleep(due - loop.time())
-            # If it wakes late, as when another thread computes, it makes up for the slots it missed.
-            missed = int((loop.time() - due) / self._tick_s)
-            due += missed * self._tick_s
-            for _ in range(min(1 + missed, TICKS)):
-                self._ping_slot(loop)
 
     def _is_needed(self) -> bool:
         with self._lock:

@@ -1,9 +1,9 @@
 """Deletion of sessions on their server, whatever ends their owner.
 
 A `Lease` is made before a session is created on the server, and is released when the session is deleted there. It knows the
-session's ids but not the session object, so it outlives it: a session that is closed, garbage-collected or cancelled while it
-opens, an interpreter that exits and a SIGTERM all end in `Lease.delete`. A process that is killed deletes nothing; the pings
-stop, and the server drops its sessions.
+session's ids but not the session object, and outlives it: a session that is closed, garbage-collected or cancelled while it
+opens, an interpreter that exits and a SIGTERM all end in `Lease.delete`. A killed process deletes nothing, but its pings stop, so
+the server drops its sessions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import concurrent.futures
 import logging
 import os
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,8 +23,6 @@ from openreward_gym.protocol.loop import background_loop, run_at_exit
 from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.wire import Secret
-
-__all__ = ["Lease", "LeaseRegistry"]
 
 log = logging.getLogger("openreward_gym")
 
@@ -42,12 +40,7 @@ PER_SESSION_S = 0.05
 
 
 class LeaseRegistry:
-    """The sessions of one client that are not deleted yet.
-
-    Args:
-        api: The client of the sessions' server.
-        any_loop: True if the transport works on every event loop, so that sessions can be deleted from the background loop.
-    """
+    """The sessions of one client that are not deleted yet. With `any_loop` the background loop can delete them."""
 
     def __init__(self, api: RetryingClient, *, any_loop: bool) -> None:
         self.api = api
@@ -62,11 +55,7 @@ class LeaseRegistry:
 
     def semaphore(self) -> asyncio.Semaphore:
         """Return the semaphore that limits concurrent deletions on the running event loop."""
-        loop = asyncio.get_running_loop()
-        semaphore = self._semaphores.get(loop)
-        if semaphore is None:
-            semaphore = self._semaphores[loop] = asyncio.Semaphore(MAX_CONCURRENT_DELETIONS)
-        return semaphore
+        return self._semaphores.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_CONCURRENT_DELETIONS))
 
     async def release_all(self) -> None:
         """Delete all sessions. It takes a bounded time, and raises only if it is cancelled."""
@@ -75,22 +64,18 @@ class LeaseRegistry:
         await asyncio.gather(*[lease.release(timeout_s=timeout_s) for lease in leases])
 
     def begin_exit(self) -> tuple[list[concurrent.futures.Future[None]], float]:
-        """Start the deletion of all sessions. Return the futures and the seconds to wait for them."""
-        leases = [lease for lease in list(self.leases) if lease.pid == os.getpid()]
-        futures = [future for future in (lease.submit() for lease in leases) if future is not None]
+        """Start the deletion of all sessions; see `AtExit`."""
+        submitted = [lease.submit() for lease in list(self.leases) if lease.pid == os.getpid()]
+        futures = [future for future in submitted if future is not None]
         return futures, EXIT_TIMEOUT_S + PER_SESSION_S * len(futures)
 
 
 class Lease:
     """The obligation to delete one session. Make it on the event loop that will hold the session.
 
-    Args:
-        registry: The client's leases.
-        headers: The headers of the session's requests, without the session's id.
-
     Attributes:
         streams: Answers to the requests for sessions. Their task ids are the ids of the sessions.
-        creating: The id of the session whose environment is being created by a request in flight. None if there is none.
+        creating: The id of the session whose environment a request in flight is creating, or None.
         pid: The process that made the lease.
     """
 
@@ -114,16 +99,15 @@ class Lease:
 
     def headers_of(self, session_id: str) -> Headers:
         """Return the headers for the requests of one session: one object, so that they are encoded once."""
-        headers = self._headers_of.get(session_id)
-        if headers is None:
-            headers = self._headers_of[session_id] = Headers({**self._headers, "X-Session-ID": session_id})
-        return headers
+        if session_id not in self._headers_of:
+            self._headers_of[session_id] = Headers({**self._headers, "X-Session-ID": session_id})
+        return self._headers_of[session_id]
 
     async def release(self, creation: asyncio.Task[Any] | None = None, timeout_s: float | None = None) -> None:
         """Delete the session. It takes a bounded time, and raises only if it is cancelled; the deletion continues then.
 
         Args:
-            creation: A request in flight that will create what is to be deleted. The deletion waits for it.
+            creation: A request in flight that may still create a session or its environment. The deletion waits for it.
             timeout_s: Seconds to wait. None waits for `DELETE_TIMEOUT_S`.
         """
         if self not in self._registry.leases or self.pid != os.getpid():
@@ -163,7 +147,13 @@ class Lease:
         loop = background_loop() if self._registry.any_loop else self._loop
         if loop.is_closed() or not loop.is_running():
             return None
-        return _submit(self._delete_remotely(), loop)
+        deletion = self._delete_remotely()
+        try:
+            return asyncio.run_coroutine_threadsafe(deletion, loop)
+        except RuntimeError:
+            # The loop was closed in between, or the interpreter is shutting down.
+            deletion.close()
+            return None
 
     async def _delete_remotely(self) -> None:
         """Delete while the event loop of a request in flight is stopped, or in a signal handler."""
@@ -191,28 +181,18 @@ class Lease:
 
     async def _delete_session(self, session_id: str) -> None:
         # The environment first, then its machine. A transient refusal gets a second attempt.
-        headers = self.headers_of(session_id)
-        if not await self._post("/delete", session_id, headers):
-            await self._post("/delete", session_id, headers)
-        await self._post("/delete_session", session_id, headers)
+        if not await self._post("/delete", session_id):
+            await self._post("/delete", session_id)
+        await self._post("/delete_session", session_id)
 
-    async def _post(self, path: str, session_id: str, headers: Headers) -> bool:
+    async def _post(self, path: str, session_id: str) -> bool:
         """Return False if the server answered with an error other than an unknown session."""
-        call = ApiCall("POST", path, headers=headers, session=True, first_byte_timeout_s=DELETE_TIMEOUT_S / 2)
+        headers = self.headers_of(session_id)
         try:
-            await self._api.send(call)
+            await self._api.send(ApiCall("POST", path, headers=headers, session=True, first_byte_timeout_s=DELETE_TIMEOUT_S / 2))
         except SessionLostError:
             return True
         except OpenRewardGymError as error:
             log.debug("%s of session %s: %s", path, session_id, error)
             return isinstance(error, TransportError)
         return True
-
-
-def _submit(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> concurrent.futures.Future[None] | None:
-    try:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop)
-    except RuntimeError:
-        # The loop was closed in between, or the interpreter is shutting down.
-        coroutine.close()
-        return None

@@ -1,8 +1,8 @@
 """The background event loop of this process, the sync interface to it, and the cleanup at the process's exit.
 
 Gymnasium's `reset`, `step` and `close` are sync; everything below them is async. `run(coroutine)` connects them: it runs a
-coroutine on an event loop in a daemon thread and waits for the result. Each process has one such loop. After a fork the child
-starts its own, because the parent's thread does not exist in the child and waiting for it would never end.
+coroutine on an event loop in a daemon thread and waits for the result. Each process has one such loop. A forked child starts its
+own, because the parent's thread does not exist there.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from collections.abc import Coroutine
 from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
-
-__all__ = ["AtExit", "background_loop", "process_id", "run", "run_at_exit"]
 
 T = TypeVar("T")
 
@@ -75,12 +73,8 @@ def run(coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
 
     Ctrl-C (or any exception in the waiting thread) cancels the coroutine, waits for its cleanup, and is raised again.
 
-    Args:
-        coroutine: The coroutine.
-        timeout_s: Seconds to wait. None sets no limit.
-
     Raises:
-        TimeoutError: `timeout_s` passed. The coroutine was cancelled.
+        TimeoutError: `timeout_s` seconds passed (None sets no limit). The coroutine was cancelled.
         RuntimeError: The caller runs on the background loop itself, where waiting would never end.
 
     Example:
@@ -112,10 +106,7 @@ def run(coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
 
 
 class _Job(Generic[T]):
-    """A coroutine on the background loop, and a lock that is released when it ends.
-
-    A future of concurrent.futures, chained to asyncio's, does the same and takes twice as long.
-    """
+    """A coroutine on the background loop, and a lock that is released when it ends: twice as fast as chained futures."""
 
     __slots__ = ("_coroutine", "_loop", "_task", "finished")
 
@@ -128,10 +119,7 @@ class _Job(Generic[T]):
 
     def begin(self) -> None:
         self._task = self._loop.create_task(self._coroutine)
-        self._task.add_done_callback(self._end)
-
-    def _end(self, task: asyncio.Task[T]) -> None:
-        self.finished.release()
+        self._task.add_done_callback(lambda _: self.finished.release())
 
     def result(self) -> T:
         task, self._task = self._task, None
@@ -161,7 +149,7 @@ class _Job(Generic[T]):
 
 
 def run_at_exit(owner: AtExit) -> None:
-    """Call `owner.begin_exit` when the interpreter exits or a SIGTERM ends it, unless `owner` was garbage-collected by then."""
+    """Call `owner.begin_exit` when the interpreter exits or a SIGTERM ends it. It does not keep `owner` alive."""
     global _exit_hooked
     _at_exit.add(owner)
     if not _exit_hooked:
@@ -177,10 +165,7 @@ def run_at_exit(owner: AtExit) -> None:
 
 
 def watch_sigterm() -> None:
-    """Run the cleanup on SIGTERM, before the signal ends the process as usual.
-
-    It does nothing outside of the main thread, which alone may set handlers, and if another handler is installed.
-    """
+    """Run the cleanup on SIGTERM, unless another handler is installed. Only the main thread may set handlers."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_sigterm)

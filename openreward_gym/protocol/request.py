@@ -7,22 +7,9 @@ from importlib.metadata import version
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
-from openreward_gym.errors import ConfigurationError, ServerUnreachableError, TransportError
+from openreward_gym.errors import ConfigurationError, ServerUnreachableError, TransportError, TransportTimeoutError
 from openreward_gym.protocol.wire import Secret
 from openreward_gym.urls import without_credentials
-
-__all__ = [
-    "USER_AGENT",
-    "Headers",
-    "Request",
-    "Response",
-    "Sink",
-    "Transport",
-    "broken_error",
-    "server_of",
-    "silence_message",
-    "unreachable_error",
-]
 
 USER_AGENT = f"openreward-gym/{version('openreward-gym')}"
 
@@ -31,11 +18,10 @@ Sink: TypeAlias = Callable[[bytes], bool]
 
 
 class Headers(dict[str, "str | Secret"]):
-    """Headers that many requests share, such as those of all calls of one session. Do not change them after the first use.
+    """Headers that many requests share, such as all calls of one session. Do not change them after the first use.
 
     Attributes:
-        wire: The encoded headers, for the transport that made them. None before. They hold secrets in the clear, so no repr,
-            copy or pickle shows them.
+        wire: The encoded headers, or None. They hold secrets in the clear, so no repr, copy or pickle shows them.
         key: The API key among the headers. Its owner compares it with the current key.
         derived: Headers made from these, by the names that were added.
     """
@@ -52,26 +38,17 @@ class Headers(dict[str, "str | Secret"]):
         return dict, (dict(self),)
 
     def encoded(self) -> bytes:
-        """Return the header lines of HTTP/1.1, each with its line end.
-
-        Raises:
-            ConfigurationError: A value contains a line end, a control character or a character that is not ASCII.
-        """
-        if self.wire is None:
-            self.wire = _encode_headers(self)
-        return self.wire
-
-
-def _encode_headers(headers: Mapping[str, str | Secret]) -> bytes:
-    count = len(headers)
-    encoded = "".join(
-        [f"{name}: {value.reveal() if isinstance(value, Secret) else value}\r\n" for name, value in headers.items()]
-    )
-    if encoded.isascii() and encoded.count("\n") == count == encoded.count("\r") and encoded.replace("\r\n", "").isprintable():
-        return encoded.encode("ascii")
-    del encoded
-    names = ", ".join(headers)
-    raise ConfigurationError(f"one of the headers {names} has a value with a line end or a character that is not ASCII")
+        """Return the header lines of HTTP/1.1, each with its line end. Only printable ASCII is allowed."""
+        if self.wire is not None:
+            return self.wire
+        text = "".join([f"{name}: {value.reveal() if isinstance(value, Secret) else value}\r\n" for name, value in self.items()])
+        if text.isascii() and text.count("\n") == len(self) == text.count("\r") and text.replace("\r\n", "").isprintable():
+            self.wire = text.encode("ascii")
+            return self.wire
+        # A traceback may show variables.
+        del text
+        names = ", ".join(self)
+        raise ConfigurationError(f"one of the headers {names} has a value with a line end or a character that is not ASCII")
 
 
 # Tuples, not dataclasses: each call makes one of each, and a frozen dataclass takes four times as long to make.
@@ -145,9 +122,9 @@ def broken_error(url: str, error: Exception | None) -> TransportError:
     return TransportError(f"the connection to {server_of(url)} broke: {reason}")
 
 
-def silence_message(url: str) -> str:
-    """Return the message about a server that did not answer in time."""
-    return f"{server_of(url)} did not answer in time"
+def silence_error(url: str) -> TransportTimeoutError:
+    """Return the error for a server that did not answer in time."""
+    return TransportTimeoutError(f"{server_of(url)} did not answer in time")
 
 
 def unreachable_error(url: str, error: Exception) -> TransportError:

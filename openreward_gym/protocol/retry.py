@@ -1,4 +1,4 @@
-"""The retry rule: one pure function, `decide_retry`. No I/O, no clock.
+"""The retry rule: the pure function `decide_retry`. No I/O, no clock.
 
 The rule protects the environment. A tool call changes it, so a call is repeated only if the first one provably did not run, or
 with its task id, for which the server replays the one run instead of starting another.
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from openreward_gym.errors import OpenRewardGymError, OutcomeUnknownError, ServerError, SessionLostError, TransportError
 from openreward_gym.options import RetryLimits
-
-__all__ = ["AttemptFailure", "Effect", "RetryDecision", "decide_retry"]
 
 Delivery = Literal["not_sent", "possibly_delivered", "delivered"]
 Action = Literal["retry", "resume", "fail", "outcome_unknown", "session_lost"]
@@ -38,9 +37,9 @@ class AttemptFailure:
 
     Attributes:
         delivery: Whether the server saw the request.
-        status: The HTTP status. None if no response came.
+        status: The HTTP status. None without a response.
         starting: True if the status came with `X-Backend-State: starting`: nothing ran.
-        retry_after_s: Seconds to wait that the server requests. None if it requests no wait.
+        retry_after_s: Seconds to wait that the server requests, or None.
         task_id_seen: True if the run's task id is known.
         task_forgotten: True if the server reports that it no longer knows the task.
         session_gone: True if the server reports that it no longer has the session.
@@ -78,6 +77,22 @@ class RetryDecision:
     wait_s: float = 0.0
 
 
+def failure_of(error: OpenRewardGymError, *, task_id_seen: bool = False) -> AttemptFailure:
+    """Return the failure that an attempt's error reports."""
+    if isinstance(error, OutcomeUnknownError):
+        return AttemptFailure("delivered", task_id_seen=task_id_seen, task_forgotten=True)
+    if isinstance(error, SessionLostError):
+        return AttemptFailure("delivered", task_id_seen=task_id_seen, session_gone=True)
+    if isinstance(error, ServerError):
+        status, starting, retry_after_s = error.status, error.starting, error.retry_after_s
+        return AttemptFailure("delivered", status, starting, retry_after_s, task_id_seen)
+    if isinstance(error, TransportError):
+        delivery: Delivery = "not_sent" if error.delivery == "not_sent" else "possibly_delivered"
+        return AttemptFailure(delivery, task_id_seen=task_id_seen, permanent=error.permanent)
+    # The server does not speak the protocol: a retry cannot succeed, and nothing ran.
+    return AttemptFailure("not_sent", task_id_seen=task_id_seen, permanent=True)
+
+
 def decide_retry(
     effect: Effect, failure: AttemptFailure, *, attempt: int, elapsed_s: float, limits: RetryLimits
 ) -> RetryDecision:
@@ -109,15 +124,12 @@ def decide_retry(
     again = attempt < limits.attempts and not failure.permanent
     if not failure.may_have_run:
         return RetryDecision("retry", wait_s) if again else RetryDecision("fail")
-    if failure.status is not None and not _is_transient(effect, failure.status):
+    status = failure.status
+    if status is not None and status not in PROXY_STATUSES and not (effect is Effect.PLATFORM and status >= 500):
         return RetryDecision("fail")
     if effect is Effect.ONCE:
         return lost
     return RetryDecision("retry", wait_s) if again else RetryDecision("fail")
-
-
-def _is_transient(effect: Effect, status: int) -> bool:
-    return status in PROXY_STATUSES or (effect is Effect.PLATFORM and status >= 500)
 
 
 def _wait(failure: AttemptFailure, attempt: int, limits: RetryLimits) -> float:

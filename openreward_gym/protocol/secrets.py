@@ -16,8 +16,6 @@ from openreward_gym.protocol.addresses import Addresses
 from openreward_gym.protocol.wire import Secret, dumps
 from openreward_gym.types import Json
 
-__all__ = ["allowed_domains", "read_secrets", "secrets_header"]
-
 KNOWN_DOMAINS: Mapping[str, tuple[str, ...]] = {
     "anthropic": ("api.anthropic.com",),
     "cohere": ("api.cohere.com",),
@@ -42,14 +40,9 @@ SEARCH_HOST = "search.openreward.ai"
 
 
 def read_secrets(variables: Mapping[str, str], api_key: Secret | None) -> dict[str, Secret]:
-    """Read the secrets of a session.
+    """Read the secrets of a session from the environment variables that hold them, by name.
 
-    Args:
-        variables: Names of secrets to the names of the environment variables that hold them.
-        api_key: The platform key, which the official client sends along, too. None sends none.
-
-    Raises:
-        ConfigurationError: A variable is not set.
+    The platform's `api_key` is among them, as the official client sends it along, too.
     """
     secrets = {} if api_key is None else dict.fromkeys(PLATFORM_KEY_NAMES, api_key)
     for name, variable in variables.items():
@@ -62,14 +55,9 @@ def read_secrets(variables: Mapping[str, str], api_key: Secret | None) -> dict[s
 def allowed_domains(
     names: Sequence[str], domains: Mapping[str, Sequence[str]], addresses: Addresses
 ) -> dict[str, tuple[str, ...]]:
-    """Return the hosts that may receive each secret. A secret without an entry is sent without a list of hosts.
+    """Return the hosts that may receive each secret: the caller's choice in `domains`, or else the known ones, if any.
 
     The hosted platform puts secrets into outgoing requests itself, and only into those to these hosts.
-
-    Args:
-        names: The names of the secrets.
-        domains: The caller's choice of hosts, by the name of the secret.
-        addresses: The addresses of the platform.
     """
     allowed: dict[str, tuple[str, ...]] = {}
     for name in names:
@@ -85,15 +73,8 @@ def allowed_domains(
 
 
 def secrets_header(secrets: Mapping[str, Secret], domains: Mapping[str, Sequence[str]]) -> Secret:
-    """Return the value of `X-Secrets`: base64 of `{name: {"value": ..., "allowed_domains": [...]}}`.
-
-    Args:
-        secrets: Names to values.
-        domains: Names to the hosts that may receive the value. A name without them is sent without `allowed_domains`.
-    """
-    payload: dict[str, Json] = {}
-    for name, value in secrets.items():
-        payload[name] = {"value": value}
-        if name in domains:
-            payload[name]["allowed_domains"] = list(domains[name])
+    """Return the value of `X-Secrets`: base64 of `{name: {"value": ..., "allowed_domains": [...]}}`, hosts only if known."""
+    payload: dict[str, Json] = {name: {"value": value} for name, value in secrets.items()}
+    for name in payload.keys() & domains.keys():
+        payload[name]["allowed_domains"] = list(domains[name])
     return Secret(base64.b64encode(dumps(payload)).decode("ascii"))

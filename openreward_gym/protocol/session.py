@@ -21,6 +21,7 @@ from openreward_gym.errors import (
     TransportTimeoutError,
 )
 from openreward_gym.options import SessionOptions
+from openreward_gym.protocol import wire
 from openreward_gym.protocol.api import ApiCall
 from openreward_gym.protocol.concurrency import CallTimeout, SharedTask, TimeoutClock
 from openreward_gym.protocol.context import EnvironmentContext
@@ -31,39 +32,16 @@ from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.retry import Effect
 from openreward_gym.protocol.secrets import allowed_domains, read_secrets, secrets_header
 from openreward_gym.protocol.sse import CallStream
-from openreward_gym.protocol.wire import (
-    GroupCandidate,
-    GroupScore,
-    Secret,
-    dumps,
-    dumps_call,
-    encode_group,
-    flatten_messages,
-    hide,
-    loads,
-    read_blocks,
-    read_messages,
-    read_output,
-    read_scores,
-    read_tools,
-    unsupported_blocks,
-)
+from openreward_gym.protocol.wire import GroupCandidate, GroupScore, Secret
 from openreward_gym.types import Block, Json, Message, TextBlock, ToolOutput, ToolSet
-
-__all__ = ["Session"]
 
 T = TypeVar("T")
 
 
 class Session:
-    """A session of one task. `async with` opens and closes it, as `open` and `close` do.
+    """A session of one task, made by `RemoteEnvironment.session`. `async with` opens and closes it.
 
-    `RemoteEnvironment.session` makes it. It belongs to the event loop and the process that opened it.
-
-    Args:
-        environment: The environment.
-        task: The task, as the fields of the request that creates it: `split` and `index`, or `task_spec`.
-        options: The session's options.
+    It belongs to the event loop and the process that opened it.
 
     Attributes:
         environment_name: The name of the environment.
@@ -79,6 +57,7 @@ class Session:
     """
 
     def __init__(self, environment: EnvironmentContext, task: Mapping[str, Json], options: SessionOptions) -> None:
+        # `task` holds fields of the request that creates it: `split` and `index`, or `task_spec`.
         self.environment_name = environment.name
         self.options = options
         self.session_id: str | None = None
@@ -116,13 +95,11 @@ class Session:
     ) -> None:
         await self.close()
 
-    # Opening and closing --------------------------------------------------------------------------------------------------
-
     async def open(self) -> None:
-        """Create the session on the server. If opening fails or is cancelled, what it created is deleted.
+        """Create the session on the server. If opening fails or is cancelled, the session is deleted there.
 
         Raises:
-            EnvironmentNotFoundError, SplitNotFoundError, TaskNotFoundError: There is no such task.
+            EnvironmentNotFoundError, SplitNotFoundError, TaskNotFoundError: The task is unknown.
             ConfigurationError: The server refuses the options, a secret's variable is not set, or the session was opened
                 before.
             ServerError: The server could not create the environment.
@@ -137,35 +114,86 @@ class Session:
         limit_s = self.options.open_timeout_s
         self._set_up_by = time.monotonic() + limit_s
         weakref.finalize(self, self._lease.abandon).atexit = False
-        opening = _Opening(self._environment, self._task, self.options, self._lease)
-        creation = SharedTask(opening.run())
+        creation = SharedTask(self._create(self._lease))
         problem: BaseException
         try:
             async with asyncio.timeout(limit_s):
-                session_id = await creation.result()
-            self._begin(session_id, opening.secrets)
+                self.session_id = await creation.result()
+            self._headers = self._lease.headers_of(self.session_id)
+            if self.options.episode_timeout_s is not None:
+                self._episode_ends = time.monotonic() + self.options.episode_timeout_s
+            self._keep_alive = self._client.keep_alive()
+            self._keep_alive.add(self)
             return
         except TimeoutError as error:
             late = f"opening a session of {self.environment_name!r} took longer than {limit_s} s"
             problem = error if isinstance(error, OpenRewardGymError) else TransportTimeoutError(late)
         except BaseException as error:
             problem = error
-        self._closed = opening.abandoned = True
+        self._closed = True
         if self._lease.creating is None:
             creation.task.cancel()
         # A request in flight may still create something. The deletion waits for it.
         await self._lease.release(creation=creation.task)
         raise problem
 
-    def _begin(self, session_id: str, secrets: tuple[Secret, ...]) -> None:
-        self.session_id = session_id
-        assert self._lease is not None
-        self._headers = self._lease.headers_of(session_id)
-        self._secrets = secrets
-        if self.options.episode_timeout_s is not None:
-            self._episode_ends = time.monotonic() + self.options.episode_timeout_s
-        self._keep_alive = self._client.keep_alive()
-        self._keep_alive.add(self)
+    async def _create(self, lease: Lease) -> str:
+        """Create a session on the server, with exactly one environment in it, and return its id."""
+        options, client = self.options, self._client
+        address = await self._environment.path()
+        secrets = read_secrets(options.secrets_env or {}, self._api.api_key())
+        self._secrets = tuple(secrets.values())
+        headers: Mapping[str, str | Secret] = self._environment.headers
+        body = dict(self._task)
+        if address.env_name is not None:
+            body["env_name"] = address.env_name
+        if options.toolset is not None:
+            body["toolset_name"] = options.toolset
+        if secrets:
+            domains = allowed_domains(list(secrets), options.secret_domains or {}, client.addresses)
+            headers = {**headers, "X-Secrets": secrets_header(secrets, domains)}
+            if await client.takes_secrets_in_body():
+                body["secrets"] = secrets
+        overrides = wire.encode_body({"env": dict(options.env_overrides)} if options.env_overrides else {}, "env_overrides")
+        for _ in range(self._api.limits.attempts):
+            session_id = await self._environment.create_session(lease, headers, overrides, options.open_timeout_s, self._secrets)
+            lease.creating = session_id
+            try:
+                await self._create_environment(lease.headers_of(session_id), headers, body)
+                return session_id
+            except OutcomeUnknownError as error:
+                problem = error
+            finally:
+                lease.creating = None
+            if self._closed:
+                break
+            # The answer was lost, and a second request could create a second environment in the session. A ping tells whether
+            # the first one arrived. If it did not, a new session is safe.
+            try:
+                await self._api.send(self._ping_call(lease.headers_of(session_id)))
+                return session_id
+            except (SessionLostError, ServerError):
+                pass
+        raise problem
+
+    async def _create_environment(self, own: Headers, shared: Mapping[str, str | Secret], body: Mapping[str, Json]) -> None:
+        call = ApiCall(
+            "POST",
+            "/create",
+            body=wire.encode_body(body, "the task"),
+            headers={**shared, **own} if self._secrets else own,
+            effect=Effect.ONCE,
+            # Opening has its own limit. An environment that is created after this request gave up would have no owner.
+            first_byte_timeout_s=None,
+            secrets=self._secrets,
+        )
+        try:
+            await self._api.send(call)
+        except ServerError as error:
+            refusal = error
+        else:
+            return
+        raise await self._environment.explain(refusal, body)
 
     async def close(self) -> None:
         """Delete the session. It takes a bounded time, does not raise if the server is gone, and may be called again."""
@@ -185,7 +213,11 @@ class Session:
         Raises:
             SessionLostError: The server no longer has the session.
         """
-        await self._api.send(_ping(self._headers, self._client.options.request_timeout_s))
+        await self._api.send(self._ping_call(self._headers))
+
+    def _ping_call(self, headers: Headers) -> ApiCall:
+        timeout_s = self._client.options.request_timeout_s
+        return ApiCall("POST", "/ping", headers=headers, session=True, first_byte_timeout_s=timeout_s)
 
     def mark_lost(self, reason: str) -> None:
         """Record that the server lost the session, and end the calls in flight. Any thread may call it."""
@@ -197,8 +229,6 @@ class Session:
     def _expire_calls(self) -> None:
         for call in self._calls:
             call.expire()
-
-    # Requests -------------------------------------------------------------------------------------------------------------
 
     async def prompt(self) -> tuple[Block, ...]:
         """Return the task's prompt. It is requested once per session, because environments may initialise in it."""
@@ -261,14 +291,10 @@ class Session:
         if failure is not None:
             raise failure
         self._set_up = True
-        return read_output(loads(stream.result()))
+        return wire.read_output(wire.loads(stream.result()))
 
     async def call_terminal(self, text: str) -> ToolOutput:
-        """Pass the assistant's plain message to the environment's terminal tool, which ends the episode.
-
-        Returns:
-            The tool's output, or an output with `error` if the environment has no terminal tool.
-        """
+        """Pass the assistant's message to the terminal tool, which ends the episode. Without one, the output has an error."""
         terminal = (await self.tools()).terminal
         if terminal is None:
             problem = f"{self.environment_name} has no terminal tool: a tool call ends the episode, not a message"
@@ -284,11 +310,10 @@ class Session:
         """
         self._ensure_usable()
         group = [entry if isinstance(entry, GroupCandidate) else GroupCandidate(entry) for entry in candidates]
-        if unsupported := unsupported_blocks(group, await self.tools()):
-            raise ConfigurationError(
-                f"{self.environment_name} does not accept {', '.join(sorted(unsupported))} blocks in a group"
-            )
-        call = await self._make_call("POST", "/score_group", encode_group(group), optional=True)
+        if unsupported := wire.unsupported_blocks(group, await self.tools()):
+            types = ", ".join(sorted(unsupported))
+            raise ConfigurationError(f"{self.environment_name} does not accept {types} blocks in a group")
+        call = await self._make_call("POST", "/score_group", wire.encode_group(group), optional=True)
         stream = CallStream()
         try:
             await self._api.stream(call, stream)
@@ -297,9 +322,9 @@ class Session:
                 raise ConfigurationError(f"{self.environment_name} does not compare groups of rollouts") from None
             raise
         if stream.error is not None:
-            reason = self._hide(stream.error)
+            reason = self._api.hide(stream.error, self._secrets)
             raise ServerError(f"{self.environment_name} could not compare the group: {reason}", detail=reason)
-        return read_scores(loads(stream.result()), len(group))
+        return wire.read_scores(wire.loads(stream.result()), len(group))
 
     async def _make_tool_call(self) -> ApiCall:
         call = await self._make_call("POST", "/call")
@@ -309,7 +334,7 @@ class Session:
         return call
 
     def _limit(self, name: str, timeout_s: float | None) -> float | None:
-        """Return the seconds that a call may take. None if there is no limit."""
+        """Return the seconds that a call may take. None for no limit."""
         limit_s = self.options.step_timeout_s if timeout_s is None else timeout_s
         if self._episode_ends is not None:
             left_s = self._episode_ends - time.monotonic()
@@ -319,44 +344,43 @@ class Session:
         return limit_s
 
     def _expired(self, name: str, limit_s: float | None, stream: CallStream) -> OpenRewardGymError:
-        """Return the error for a call that `CallTimeout` ended."""
+        """Return the error for a call that its time limit ended."""
         if self.lost or self._closed:
             return SessionLostError(f"the session was lost while {name!r} ran: {self._lost_reason or 'it was closed'}")
         if not stream.may_run:
-            problem = f"{name!r} could not be called within {limit_s} s: it did not run"
-            return TransportTimeoutError(problem, delivery="not_sent")
+            return TransportTimeoutError(f"{name!r} could not be called within {limit_s} s: it did not run", delivery="not_sent")
         return CallTimeoutError(
             f"the call of {name!r} took longer than {limit_s} s. It may have run, or may still be running: end this episode.",
             delivery="possibly_delivered" if stream.task_id is None else "delivered",
         )
 
     def _failed(self, problem: str) -> ToolFailedError:
-        """Return the error that ends the episode after an exception on the server, with the secrets hidden."""
-        self._tool_failure = self._hide(problem)
+        """Return the error for an exception on the server, with the secrets hidden. It ends the episode."""
+        self._tool_failure = self._api.hide(problem, self._secrets)
         return ToolFailedError(self._tool_failure)
 
     async def _read_prompt(self) -> tuple[Block, ...]:
         messages = self._answers.get("messages")
         if messages is not None and messages.task is not asyncio.current_task():
             # The environment gave its task as messages. A request for the other form would initialise it again.
-            return flatten_messages(await messages.result())
-        return read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))
+            return wire.flatten_messages(await messages.result())
+        return wire.read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))
 
     async def _read_messages(self) -> tuple[Message, ...]:
         if "prompt" not in self._answers:
             try:
-                return read_messages(await self._api.send(await self._make_call("GET", "/messages", optional=True)))
+                return wire.read_messages(await self._api.send(await self._make_call("GET", "/messages", optional=True)))
             except ServerError as error:
                 if error.status != 404:
                     raise
-            return (Message("user", read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))),)
+            return (Message("user", wire.read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))),)
         return (Message("user", await self.prompt()),)
 
     async def _read_tools(self) -> ToolSet:
         for path in ("/task_tools", "/tools"):
             try:
                 call = await self._make_call("GET", path, effect=Effect.NONE, optional=path == "/task_tools")
-                return read_tools(await self._api.send(call))
+                return wire.read_tools(await self._api.send(call))
             except ServerError as error:
                 if error.status != 404:
                     raise
@@ -375,7 +399,7 @@ class Session:
         return ApiCall(
             method,
             path,
-            address.prefix,
+            address,
             body,
             self._headers,
             effect,
@@ -384,10 +408,6 @@ class Session:
             first_byte_timeout_s=timeout_s,
             secrets=self._secrets,
         )
-
-    def _hide(self, text: str) -> str:
-        key = self._api.api_key()
-        return hide(text, [*self._secrets, *([key] if key else [])])
 
     async def _once(self, name: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the answer of a request that is sent once, for all callers, and continues if a caller is cancelled."""
@@ -413,101 +433,8 @@ class Session:
             raise SessionLostError(self._lost_reason)
 
 
-class _Opening:
-    """The creation of one session on the server. Its caller releases the lease.
-
-    Attributes:
-        secrets: The secrets that the session received, which no error may repeat.
-        abandoned: Set by the caller when it no longer waits for the session. No further request is sent then.
-    """
-
-    def __init__(self, environment: EnvironmentContext, task: Mapping[str, Json], options: SessionOptions, lease: Lease) -> None:
-        self.secrets: tuple[Secret, ...] = ()
-        self.abandoned = False
-        self._environment = environment
-        self._client = environment.client
-        self._task = task
-        self._options = options
-        self._lease = lease
-
-    async def run(self) -> str:
-        """Create the session and its environment, and return the session's id."""
-        options, client = self._options, self._client
-        address = await self._environment.path()
-        secrets = read_secrets(options.secrets_env or {}, client.api.api_key())
-        self.secrets = tuple(secrets.values())
-        headers: Mapping[str, str | Secret] = self._environment.headers
-        body = dict(self._task)
-        if address.env_name is not None:
-            body["env_name"] = address.env_name
-        if options.toolset is not None:
-            body["toolset_name"] = options.toolset
-        if secrets:
-            domains = allowed_domains(list(secrets), options.secret_domains or {}, client.addresses)
-            headers = {**headers, "X-Secrets": secrets_header(secrets, domains)}
-            if await client.takes_secrets_in_body():
-                body["secrets"] = secrets
-        return await self._create(headers, body)
-
-    async def _create(self, headers: Mapping[str, str | Secret], body: Mapping[str, Json]) -> str:
-        """Create a session, and exactly one environment in it."""
-        options, lease, client = self._options, self._lease, self._client
-        overrides = _encoded({"env": dict(options.env_overrides)} if options.env_overrides else {}, "env_overrides")
-        for _ in range(client.api.limits.attempts):
-            session_id = await self._environment.create_session(lease, headers, overrides, options.open_timeout_s, self.secrets)
-            lease.creating = session_id
-            try:
-                await self._create_environment(session_id, headers, body)
-                return session_id
-            except OutcomeUnknownError as error:
-                problem: OpenRewardGymError = error
-            finally:
-                lease.creating = None
-            if self.abandoned:
-                break
-            # The answer was lost, and a second request could create a second environment in the session. A ping tells whether
-            # the first one arrived. If it did not, a new session is safe.
-            try:
-                await client.api.send(_ping(lease.headers_of(session_id), client.options.request_timeout_s))
-                return session_id
-            except (SessionLostError, ServerError):
-                pass
-        raise problem
-
-    async def _create_environment(self, session_id: str, headers: Mapping[str, str | Secret], body: Mapping[str, Json]) -> None:
-        call = ApiCall(
-            "POST",
-            "/create",
-            body=_encoded(body, "the task"),
-            headers={**headers, "X-Session-ID": session_id} if self.secrets else self._lease.headers_of(session_id),
-            effect=Effect.ONCE,
-            # Opening has its own limit. An environment that is created after this request gave up would have no owner.
-            first_byte_timeout_s=None,
-            secrets=self.secrets,
-        )
-        try:
-            await self._client.api.send(call)
-        except ServerError as error:
-            refusal = error
-        else:
-            return
-        raise await self._environment.explain(refusal, body)
-
-
-def _ping(headers: Mapping[str, str | Secret], timeout_s: float) -> ApiCall:
-    return ApiCall("POST", "/ping", headers=headers, session=True, first_byte_timeout_s=timeout_s)
-
-
-def _encoded(value: Mapping[str, Json], name: str) -> bytes:
-    try:
-        return dumps(value)
-    except (TypeError, ValueError) as error:
-        problem = str(error)
-    raise ConfigurationError(f"{name} is not JSON: {problem}")
-
-
 def _call_body(name: object, arguments: object) -> tuple[bytes, str]:
-    """Return the body of a call and an empty string, or an empty body and the reason for which it cannot be sent."""
+    """Return the body of a call, and the reason for which it cannot be sent or an empty string."""
     if not isinstance(name, str) or not name:
         return b"", f"the name of a tool must be a string, not {name!r}"
     if not isinstance(arguments, Mapping):
@@ -515,6 +442,6 @@ def _call_body(name: object, arguments: object) -> tuple[bytes, str]:
     if not all(isinstance(key, str) for key in arguments):
         return b"", f"the arguments of {name!r} have names that are not strings"
     try:
-        return dumps_call(name, arguments), ""
+        return wire.dumps_call(name, arguments), ""
     except (ValueError, TypeError) as error:
         return b"", f"the arguments of {name!r} are not JSON: {error}"

@@ -11,8 +11,6 @@ import re
 
 from openreward_gym.errors import ProtocolError
 
-__all__ = ["CallStream", "EventDecoder"]
-
 MAX_STREAM_BYTES = 1 << 30
 """Largest size of one stream: no tool's result is larger."""
 
@@ -24,8 +22,7 @@ _whole_event = re.compile(rb"event: ([a-z_]++)\r?\ndata: (.*+)\n\r?\n").match
 class EventDecoder:
     """Decodes a byte stream, in pieces of any size, into events.
 
-    Args:
-        started: True if the beginning of the stream, the only place for a byte order mark, was decoded before.
+    With `started` it skips no byte order mark, which only the beginning of a stream may have.
 
     Example:
         >>> decoder = EventDecoder()
@@ -63,7 +60,10 @@ class EventDecoder:
         if self._partial:
             complete = b"".join([*self._partial, complete])
             self._partial = []
-        lines = _split_at_returns(complete.split(b"\n")) if returns else complete.split(b"\n")
+        lines = complete.split(b"\n")
+        if returns:
+            # Splitting each line is five times as fast as replacing carriage returns in the joined text.
+            lines = [part for line in lines for part in line.removesuffix(b"\r").split(b"\r")]
         if end + 1 < len(chunk):
             self._partial.append(chunk[end + 1 :])
         if not self._started:
@@ -97,27 +97,11 @@ class EventDecoder:
         return events
 
 
-def _split_at_returns(lines: list[bytes]) -> list[bytes]:
-    """Split lines, which end at line feeds, at carriage returns as well; one right before the line feed belongs to it.
-
-    Replacing carriage returns in the joined text takes five times as long.
-    """
-    split: list[bytes] = []
-    for line in lines:
-        line = line.removesuffix(b"\r")
-        if b"\r" in line:
-            split += line.split(b"\r")
-        else:
-            split.append(line)
-    return split
-
-
 class CallStream:
     """The event stream of one call, over one or several connections.
 
     Attributes:
-        task_ids: The server's ids of the run, in order of arrival. A second id means that the server did not continue the run
-            but started another.
+        task_ids: The server's ids of the run, in order of arrival. A second id means that the server started another run.
         finished: True once `end` or `error` arrived.
         error: The text of the `error` event. None if none arrived.
         announced: True if the current connection's stream named a task. A server that no longer knows it sends `error` alone.
@@ -147,11 +131,7 @@ class CallStream:
         self.received = 0
 
     def feed(self, chunk: bytes) -> bool:
-        """Decode the next bytes. Return True once the result is complete.
-
-        Raises:
-            ProtocolError: The stream has a wrong task id, or is larger than `MAX_STREAM_BYTES`.
-        """
+        """Decode the next bytes. Return True once the result is complete."""
         began_before = self.received > 0
         self.received += len(chunk)
         if self.finished:

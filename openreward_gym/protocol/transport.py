@@ -1,7 +1,7 @@
 """The transports, behind one small interface. The only module that imports httpx.
 
-A transport sends one request and returns one response. It follows no redirects and retries nothing. Its errors tell whether the
-server can have seen the request, because that decides whether the request may be sent again.
+A transport sends one request and returns one response, without redirects and retries. Its errors tell whether the server can have
+seen the request, which decides whether it may be sent again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from functools import cache, partial
+from contextlib import suppress
+from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, ref
@@ -18,43 +19,26 @@ from weakref import WeakKeyDictionary, ref
 import httpx
 
 from openreward_gym.errors import ConfigurationError, TransportError, TransportTimeoutError
-from openreward_gym.protocol.fast import FastTransport, fast_obstacle
+from openreward_gym.protocol.connection import DRAIN_S, KEEP_ALIVE_S
+from openreward_gym.protocol.fast import CLOSE_TIMEOUT_S, FastTransport, fast_obstacle
 from openreward_gym.protocol.loop import process_id
 from openreward_gym.protocol.request import (
     Request,
     Response,
-    Sink,
     Transport,
     broken_error,
     server_of,
-    silence_message,
+    silence_error,
     unreachable_error,
 )
 from openreward_gym.protocol.wire import Secret
 from openreward_gym.urls import origin_of
 
-__all__ = [
-    "TRANSPORTS",
-    "ASGIApp",
-    "ClientTransports",
-    "FastTransport",
-    "HttpxTransport",
-    "Request",
-    "Response",
-    "Sink",
-    "Transport",
-    "TransportLike",
-]
-
 log = logging.getLogger("openreward_gym")
 
+_Message: TypeAlias = MutableMapping[str, Any]
 ASGIApp: TypeAlias = Callable[
-    [
-        MutableMapping[str, Any],
-        Callable[[], Awaitable[MutableMapping[str, Any]]],
-        Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ],
-    Awaitable[None],
+    [_Message, Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]], Awaitable[None]
 ]
 """An ASGI application, called in this process."""
 
@@ -64,30 +48,22 @@ TransportLike: TypeAlias = "str | httpx.AsyncClient | ASGIApp | Transport"
 class HttpxTransport:
     """httpx without its limits: a connection for each session, and no timeout that a slow tool exceeds.
 
-    httpx searches all connections of a client at each request, which takes most of its time at 256 sessions. So each of this
-    transport's clients has at most one request in flight, and one connection.
+    httpx searches all connections of a client at each request, which takes most of its time at 256 sessions. So each client of
+    this transport has at most one request in flight, and one connection.
 
     Args:
         base_url: The server, by which proxies are chosen.
-        client: A client of the caller's, which is used as it is and not closed. None makes clients.
+        client: The caller's own client, which is used as it is and not closed. None makes clients.
         app: An ASGI application to call instead of a server. Its responses arrive complete.
 
     Example:
         >>> transport = HttpxTransport("http://127.0.0.1:8080")
     """
 
-    # uvicorn, the reference servers' HTTP server, closes an idle connection after 5 s, and a request that is sent at that
-    # moment looks like a request with a lost result. So the client closes first.
-    KEEP_ALIVE_S = 4.0
-    # Seconds to read a body after its last useful byte. A connection whose body was read to the end can be reused.
-    DRAIN_S = 0.25
-    # Seconds that closing waits for requests in flight.
-    CLOSE_TIMEOUT_S = 1.0
-
     def __init__(self, base_url: str = "", *, client: httpx.AsyncClient | None = None, app: ASGIApp | None = None) -> None:
         self._buffered = app is not None
         self._own_client = client
-        self._factory = partial(httpx.AsyncClient, transport=_asgi(app)) if app is not None else _client_maker(base_url)
+        self._factory = _client_maker(base_url, app)
         self._clients: list[httpx.AsyncClient] = []
         # Clients without a request in flight, last in, first out, so that connections beyond the need time out.
         self._free: list[httpx.AsyncClient] = []
@@ -108,7 +84,7 @@ class HttpxTransport:
         except httpx.UnsupportedProtocol as error:
             failure = TransportError(f"{server_of(request.url)}: {error}", delivery="not_sent", permanent=True)
         except (httpx.TimeoutException, TimeoutError):
-            failure = TransportTimeoutError(silence_message(request.url))
+            failure = silence_error(request.url)
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             failure = broken_error(request.url, error)
         finally:
@@ -121,39 +97,32 @@ class HttpxTransport:
         raise failure
 
     async def aclose(self) -> None:
-        """Close all connections, except those of a client of the caller's."""
+        """Close all connections, except those of the caller's own client."""
         if self._own_client is not None:
             return
         if self._in_flight:
             # A request that is still connecting would add its connection to a closed pool, where it stays open.
             self._all_done.clear()
-            try:
-                await asyncio.wait_for(self._all_done.wait(), self.CLOSE_TIMEOUT_S)
-            except TimeoutError:
-                pass
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_done.wait(), CLOSE_TIMEOUT_S)
         for client in self._clients:
             await client.aclose()
 
     def _make_client(self) -> httpx.AsyncClient:
-        client = self._factory()
-        self._clients.append(client)
-        return client
+        self._clients.append(self._factory())
+        return self._clients[-1]
 
     async def _send_with(self, client: httpx.AsyncClient, request: Request) -> Response:
         loop = asyncio.get_running_loop()
-        timeout = httpx.Timeout(None, connect=request.connect_timeout_s)
+        message = client.build_request(
+            request.method,
+            request.url,
+            headers={name: value.reveal() if isinstance(value, Secret) else value for name, value in request.headers.items()},
+            content=request.body,
+            timeout=httpx.Timeout(None, connect=request.connect_timeout_s),
+        )
         async with asyncio.timeout(None if self._buffered else request.first_byte_timeout_s) as limit:
-            response = await client.send(
-                client.build_request(
-                    request.method,
-                    request.url,
-                    headers={k: v.reveal() if isinstance(v, Secret) else v for k, v in request.headers.items()},
-                    content=request.body,
-                    timeout=timeout,
-                ),
-                stream=True,
-                follow_redirects=False,
-            )
+            response = await client.send(message, stream=True, follow_redirects=False)
             try:
                 limit.reschedule(loop.time() + request.idle_timeout_s)
                 headers = {name.lower(): value for name, value in response.headers.items()}
@@ -167,19 +136,17 @@ class HttpxTransport:
                 async for piece in response.aiter_bytes():
                     if not done:
                         done = request.sink(piece)
-                        limit.reschedule(loop.time() + (self.DRAIN_S if done else request.idle_timeout_s))
+                        limit.reschedule(loop.time() + (DRAIN_S if done else request.idle_timeout_s))
                 return Response(response.status_code, headers)
             finally:
                 await response.aclose()
 
 
-def _asgi(app: ASGIApp) -> httpx.AsyncBaseTransport:
-    return httpx.ASGITransport(app, raise_app_exceptions=False)
-
-
-def _client_maker(base_url: str) -> Callable[[], httpx.AsyncClient]:
+def _client_maker(base_url: str, app: ASGIApp | None) -> Callable[[], httpx.AsyncClient]:
     """Return a factory of clients for `base_url`. They share the trusted certificates, which take 50 ms to read."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=HttpxTransport.KEEP_ALIVE_S)
+    if app is not None:
+        return lambda: httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False))
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE_S)
     scheme, host, _ = origin_of(base_url)
     trusted = cache(httpx.create_ssl_context)
     if host not in ("localhost", "127.0.0.1", "::1"):
@@ -188,7 +155,7 @@ def _client_maker(base_url: str) -> Callable[[], httpx.AsyncClient]:
     # Requests to this machine use no proxy, and plain HTTP needs no certificates.
     def make() -> httpx.AsyncClient:
         verify = trusted() if scheme == "https" else False
-        options = _socket_options()
+        options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
         return httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(verify=verify, limits=limits, socket_options=options))
 
     return make
@@ -209,32 +176,19 @@ TRANSPORTS: Mapping[str, Callable[[str], Transport]] = MappingProxyType({"fast":
 class ClientTransports:
     """The transports of one client, one per event loop and address.
 
-    Args:
-        choice: The caller's choice. A transport that is named is made for each event loop; an object belongs to the loop that
-            uses it first.
-
-    Attributes:
-        any_loop: True if the client may be used from several event loops.
-
-    Raises:
-        ConfigurationError: There is no such transport.
+    A transport that `choice` names is made for each event loop (`any_loop`); an object belongs to the loop that uses it first.
     """
 
     def __init__(self, choice: TransportLike) -> None:
-        _check(choice)
         self.any_loop = isinstance(choice, str)
-        self._choice = choice
+        self._make = _factory_of(choice)
         self._transports: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Transport]] = WeakKeyDictionary()
         self._last: tuple[ref[asyncio.AbstractEventLoop], str, Transport] | None = None
         self._pid = process_id()
         self._closed = False
 
     def get(self, address: str) -> Transport:
-        """Return the running event loop's transport for requests to `address`.
-
-        Raises:
-            ConfigurationError: The client is closed, or its transport belongs to another event loop.
-        """
+        """Return the running event loop's transport for requests to `address`."""
         if self._closed:
             raise ConfigurationError("this client is closed. Make another.")
         loop, last = asyncio.get_running_loop(), self._last
@@ -249,7 +203,7 @@ class ClientTransports:
             )
         by_address = self._transports.setdefault(loop, {})
         if address not in by_address:
-            by_address[address] = _make(self._choice, address)
+            by_address[address] = self._make(address)
         self._last = (ref(loop), address, by_address[address])
         return by_address[address]
 
@@ -266,36 +220,26 @@ class ClientTransports:
                     await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(transport.aclose(), loop))
 
 
-def _check(choice: TransportLike) -> None:
-    """Raise ConfigurationError if `choice` is not a transport."""
+def _factory_of(choice: TransportLike) -> Callable[[str], Transport]:
+    """Return the factory of the transports that `choice` names or is."""
     if isinstance(choice, str):
-        if choice not in TRANSPORTS:
-            raise ConfigurationError(
-                f"there is no transport {choice!r}. Choose {' or '.join(map(repr, TRANSPORTS))}, or pass an httpx.AsyncClient, "
-                "an ASGI application or a Transport."
-            )
-        return
+        if choice in TRANSPORTS:
+            return TRANSPORTS[choice]
+        raise ConfigurationError(
+            f"there is no transport {choice!r}. Choose {' or '.join(map(repr, TRANSPORTS))}, or pass an httpx.AsyncClient, "
+            "an ASGI application or a Transport."
+        )
     if any(base.__module__.partition(".")[0] == "httpx2" for base in type(choice).__mro__):
         # It has a Transport's methods, with other arguments.
         raise ConfigurationError(
             "a client of httpx2 is not a transport. Pass an httpx.AsyncClient with the same settings, or transport='fast'."
         )
-    if not isinstance(choice, httpx.AsyncClient | Transport) and not callable(choice):
-        raise ConfigurationError(
-            f"{choice!r} is not a transport. Pass a name, an httpx.AsyncClient, an ASGI application or a Transport."
-        )
-
-
-def _make(choice: TransportLike, base_url: str) -> Transport:
-    """Return the transport that `choice` names or is, for requests to `base_url`."""
-    if isinstance(choice, str):
-        return TRANSPORTS[choice](base_url)
     if isinstance(choice, httpx.AsyncClient):
-        return HttpxTransport(client=choice)
+        return lambda _: HttpxTransport(client=choice)
     if isinstance(choice, Transport):
-        return choice
-    return HttpxTransport(app=choice)
-
-
-def _socket_options() -> list[tuple[int, int, int]]:
-    return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+        return lambda _: choice
+    if callable(choice):
+        return lambda _: HttpxTransport(app=choice)
+    raise ConfigurationError(
+        f"{choice!r} is not a transport. Pass a name, an httpx.AsyncClient, an ASGI application or a Transport."
+    )

@@ -1,16 +1,17 @@
 """The Open Reward Standard's JSON: functions that read a server's answers and write requests. No I/O.
 
-Additions of newer servers are kept: unknown fields in `extra`, unknown block types as `OpaqueBlock`. An answer that cannot be
-read raises `ProtocolError`.
+Additions of newer servers are kept: unknown fields in `extra`, unknown block types as `OpaqueBlock`. Each function that reads an
+answer raises `ProtocolError` if it cannot.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -24,7 +25,6 @@ from openreward_gym.types import (
     Message,
     OpaqueBlock,
     ReasoningItem,
-    Role,
     Split,
     TerminalTool,
     TextBlock,
@@ -36,32 +36,9 @@ from openreward_gym.types import (
 )
 from openreward_gym.types.messages import MESSAGE_CLASSES
 
-__all__ = [
-    "HTML_PAGE",
-    "GroupCandidate",
-    "GroupScore",
-    "Secret",
-    "dumps",
-    "dumps_call",
-    "encode_group",
-    "encode_messages",
-    "excerpt",
-    "flatten_messages",
-    "hide",
-    "loads",
-    "read_blocks",
-    "read_detail",
-    "read_messages",
-    "read_output",
-    "read_scores",
-    "read_splits",
-    "read_tools",
-    "shape_error",
-    "status_error",
-    "unsupported_blocks",
-]
+T = TypeVar("T")
 
-# The fields that this version knows, of each object.
+# The fields of each object that this version knows.
 _TEXT = frozenset(("type", "text", "detail"))
 _IMAGE = frozenset(("type", "data", "mimeType", "detail"))
 _REASONING = frozenset(("type", "text", "signature", "detail"))
@@ -82,9 +59,6 @@ SHORTEST_SECRET = 4
 _markup = re.compile(rb"<(style|script)\b.*?</\1>|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 # orjson and json write these alike. A float may be NaN, and a container may hold one.
 _WRITTEN_ALIKE = frozenset({str, int, bool, type(None)})
-
-
-# Secrets ----------------------------------------------------------------------------------------------------------------
 
 
 class Secret:
@@ -112,12 +86,7 @@ class Secret:
 
 
 def hide(text: str, secrets: Iterable[Secret]) -> str:
-    """Return `text` with each secret replaced: a server's answer may repeat the secrets that it received.
-
-    Example:
-        >>> hide("no such key: abcd-1234", [Secret("abcd-1234")])
-        'no such key: [secret]'
-    """
+    """Return `text` with each secret replaced by `[secret]`: an answer may repeat the secrets of its request."""
     for secret in secrets:
         value = secret.reveal()
         if len(value) >= SHORTEST_SECRET and value in text:
@@ -125,15 +94,8 @@ def hide(text: str, secrets: Iterable[Secret]) -> str:
     return text
 
 
-# JSON -------------------------------------------------------------------------------------------------------------------
-
-
 def loads(data: bytes) -> Json:
-    """Parse a server's JSON exactly.
-
-    Raises:
-        ProtocolError: `data` is not JSON.
-    """
+    """Parse a server's JSON exactly."""
     try:
         return jsonio.loads(data)
     except ValueError as error:
@@ -142,20 +104,12 @@ def loads(data: bytes) -> Json:
 
 
 def dumps(value: Json) -> bytes:
-    """Encode `value` as JSON, with secrets in the clear.
-
-    Raises:
-        ValueError, TypeError: `value` is not JSON.
-    """
+    """Encode `value` as JSON, with secrets in the clear. Raise ValueError or TypeError for what is not JSON."""
     return jsonio.dumps(value, default=_reveal)
 
 
 def dumps_call(name: str, arguments: Mapping[str, Json]) -> bytes:
-    """Encode the body of a call: `dumps`, with a shortcut for the usual arguments.
-
-    Raises:
-        ValueError, TypeError: The arguments are not JSON.
-    """
+    """Encode the body of a call as `dumps` does, with a shortcut for the usual arguments."""
     body = {"name": name, "input": dict(arguments)}
     for value in arguments.values():
         if type(value) not in _WRITTEN_ALIKE:
@@ -165,6 +119,15 @@ def dumps_call(name: str, arguments: Mapping[str, Json]) -> bytes:
     except TypeError:
         # Lone surrogates, integers of more than 64 bits.
         return dumps(body)
+
+
+def encode_body(value: Json, name: str) -> bytes:
+    """Encode the body of a request; `name` names its content in the ConfigurationError for a value that is not JSON."""
+    try:
+        return dumps(value)
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    raise ConfigurationError(f"{name} is not JSON: {problem}")
 
 
 def _reveal(value: object) -> str:
@@ -185,15 +148,24 @@ def shape_error(expected: str, *, got: Json) -> ProtocolError:
     return ProtocolError(f"expected {expected}, the server sent {excerpt(repr(got))}")
 
 
-# Blocks and messages ----------------------------------------------------------------------------------------------------
+def field_of(value: Json, name: str) -> Json:
+    """Return a field of a JSON object. None if `value` lacks it or is not an object."""
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def read_list(value: Json, expected: str) -> list[Json]:
+    """Return `value`, which must be a list."""
+    if not isinstance(value, list):
+        raise shape_error(expected, got=value)
+    return value
+
+
+def _text_or(value: Json, default: T) -> str | T:
+    return value if isinstance(value, str) else default
 
 
 def read_blocks(value: Json) -> tuple[Block, ...]:
-    """Read the blocks of a prompt, an output or a message.
-
-    Raises:
-        ProtocolError: `value` is not a list of objects.
-    """
+    """Read the blocks of a prompt, an output or a message."""
     if not isinstance(value, list):
         raise shape_error("a list of blocks", got=value)
     return tuple([_read_block(raw) for raw in value])
@@ -202,67 +174,40 @@ def read_blocks(value: Json) -> tuple[Block, ...]:
 def _read_block(raw: Json) -> Block:
     if not isinstance(raw, dict):
         raise shape_error("a block", got=raw)
-    kind = raw.get("type")
-    detail = raw.get("detail")
+    kind, detail = raw.get("type"), raw.get("detail")
     if kind == "text" and isinstance(raw.get("text"), str):
         return TextBlock(raw["text"], detail, _unknown_fields(raw, _TEXT))
     if kind == "image" and isinstance(raw.get("data"), str):
-        mime_type = raw.get("mimeType")
-        return ImageBlock(
-            raw["data"],
-            mime_type if isinstance(mime_type, str) else "image/png",
-            detail=detail,
-            extra=_unknown_fields(raw, _IMAGE),
-        )
+        mime_type = _text_or(raw.get("mimeType"), "image/png")
+        return ImageBlock(raw["data"], mime_type, detail=detail, extra=_unknown_fields(raw, _IMAGE))
     if kind == "reasoning" and isinstance(raw.get("text"), str):
-        signature = raw.get("signature")
-        return ReasoningItem(
-            raw["text"],
-            signature=signature if isinstance(signature, str) else None,
-            detail=detail,
-            extra=_unknown_fields(raw, _REASONING),
-        )
+        signature, extra = _text_or(raw.get("signature"), None), _unknown_fields(raw, _REASONING)
+        return ReasoningItem(raw["text"], signature=signature, detail=detail, extra=extra)
     if kind == "tool_call" and isinstance(raw.get("name"), str) and isinstance(raw.get("input"), dict):
-        return ToolCall(
-            raw["name"],
-            raw["input"],
-            str(raw.get("id") or ""),
-            detail=detail,
-            extra=_unknown_fields(raw, _TOOL_CALL),
-        )
+        call_id = str(raw.get("id") or "")
+        return ToolCall(raw["name"], raw["input"], call_id, detail=detail, extra=_unknown_fields(raw, _TOOL_CALL))
     if kind == "tool_result" and isinstance(raw.get("blocks"), list):
-        return ToolResult(
-            read_blocks(raw["blocks"]),
-            str(raw.get("tool_call_id") or ""),
-            is_error=bool(raw.get("is_error")),
-            detail=detail,
-            extra=_unknown_fields(raw, _TOOL_RESULT),
-        )
+        blocks, call_id = read_blocks(raw["blocks"]), str(raw.get("tool_call_id") or "")
+        is_error, extra = bool(raw.get("is_error")), _unknown_fields(raw, _TOOL_RESULT)
+        return ToolResult(blocks, call_id, is_error=is_error, detail=detail, extra=extra)
     return OpaqueBlock(raw)
 
 
 def read_messages(value: Json) -> tuple[Message, ...]:
-    """Read the role-tagged messages of `/messages`.
-
-    Raises:
-        ProtocolError: `value` is not a list of messages.
-    """
-    if not isinstance(value, list):
-        raise shape_error("a list of messages", got=value)
-    return tuple([_read_message(raw) for raw in value])
+    """Read the role-tagged messages of `/messages`."""
+    return tuple([_read_message(raw) for raw in read_list(value, "a list of messages")])
 
 
 def _read_message(raw: Json) -> Message:
-    role: Json = raw.get("role") if isinstance(raw, dict) else None
+    role = field_of(raw, "role")
     if role not in ("system", "user", "assistant", "tool"):
         raise shape_error("a message with a role", got=raw)
-    checked: Role = role
     blocks, extra = read_blocks(raw.get("blocks")), _unknown_fields(raw, _MESSAGE)
-    return MESSAGE_CLASSES[checked](blocks, metadata=raw.get("detail"), extra=extra)
+    return MESSAGE_CLASSES[role](blocks, metadata=raw.get("detail"), extra=extra)
 
 
 def encode_messages(messages: Iterable[Message]) -> list[Json]:
-    """Return the wire's form of `messages`. It has no role `tool`: tool results belong to user messages."""
+    """Return the wire's form of `messages`. It lacks the role `tool`: tool results belong to user messages."""
     return [
         {
             **message.extra,
@@ -275,7 +220,7 @@ def encode_messages(messages: Iterable[Message]) -> list[Json]:
 
 
 def _wire_blocks(message: Message) -> tuple[Block, ...]:
-    """Return the blocks of a message. On the wire a tool's answer is a block, not a message."""
+    """Return the blocks of a message on the wire, where a tool's answer is a block."""
     if message.role != "tool":
         return message.blocks
     return (ToolResult(message.blocks, message.call_id or "", message.name or "", message.is_error, message.metadata),)
@@ -330,15 +275,8 @@ def _unknown_fields(raw: dict[str, Json], known: frozenset[str]) -> dict[str, Js
     return {name: value for name, value in raw.items() if name not in known}
 
 
-# Calls, tools and splits ------------------------------------------------------------------------------------------------
-
-
 def read_output(value: Json) -> ToolOutput:
-    """Read the result of a call. A call that the server rejects is an output with `error`.
-
-    Raises:
-        ProtocolError: `value` is neither a result nor an error.
-    """
+    """Read the result of a call. A call that the server rejects is an output with `error`."""
     if not isinstance(value, dict) or not isinstance(value.get("ok"), bool):
         raise shape_error("the result of a call", got=value)
     if not value["ok"]:
@@ -356,28 +294,28 @@ def read_output(value: Json) -> ToolOutput:
     if not isinstance(output, dict):
         raise shape_error("an output", got=value)
     reward = output.get("reward")
-    if reward is not None and (isinstance(reward, bool) or not isinstance(reward, int | float)):
-        raise shape_error("a number or null as reward", got=reward)
     return ToolOutput(
         read_blocks(output.get("blocks")),
-        None if reward is None else _as_float(reward),
+        None if reward is None else _read_reward(reward, "a number or null as reward", got=reward),
         output.get("finished") is True,
         output.get("metadata"),
         extra=_unknown_fields(output, _OUTPUT),
     )
 
 
-def _as_float(number: int | float) -> float:
+def _read_reward(reward: Json, expected: str, *, got: Json) -> float:
+    if isinstance(reward, bool) or not isinstance(reward, (int, float)):
+        raise shape_error(expected, got=got)
     try:
-        return float(number)
+        return float(reward)
     except OverflowError:
-        return float("inf") if number > 0 else float("-inf")
+        return math.inf if reward > 0 else -math.inf
 
 
 def _error_kind(reason: Json, text: str) -> ErrorKind:
-    for kind in _ERROR_KINDS:
-        if reason == kind:
-            return kind
+    if reason in _ERROR_KINDS:
+        kind: ErrorKind = reason
+        return kind
     if reason is None:
         # Servers before 0.1.140 or so send the text alone.
         if text.startswith("Tool name collision"):
@@ -390,12 +328,8 @@ def _error_kind(reason: Json, text: str) -> ErrorKind:
 
 
 def read_tools(value: Json) -> ToolSet:
-    """Read the answer of `/tools` or `/task_tools`. Older servers send `tools` alone.
-
-    Raises:
-        ProtocolError: `value` is not a tool list.
-    """
-    tools = value.get("tools") if isinstance(value, dict) else None
+    """Read the answer of `/tools` or `/task_tools`. Older servers send `tools` alone."""
+    tools = field_of(value, "tools")
     if not isinstance(tools, list):
         raise shape_error("a list of tools", got=value)
     supports, kinds = value.get("supports_score_group"), value.get("message_block_types")
@@ -408,39 +342,29 @@ def read_tools(value: Json) -> ToolSet:
 
 
 def _read_tool(raw: Json) -> ToolSpec:
-    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
+    if not isinstance(field_of(raw, "name"), str):
         raise shape_error("a tool with a name", got=raw)
     schema = raw.get("input_schema")
     return ToolSpec(raw["name"], str(raw.get("description") or ""), schema if isinstance(schema, dict) else None)
 
 
 def _read_terminal(raw: Json) -> TerminalTool | None:
-    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
+    if not isinstance(field_of(raw, "name"), str):
         return None
-    arg = raw.get("arg")
-    return TerminalTool(raw["name"], arg if isinstance(arg, str) else None, str(raw.get("description") or ""))
+    return TerminalTool(raw["name"], _text_or(raw.get("arg"), None), str(raw.get("description") or ""))
 
 
 def read_splits(value: Json) -> list[Split]:
-    """Read the answer of `/splits`.
-
-    Raises:
-        ProtocolError: `value` is not a list of splits.
-    """
-    if not isinstance(value, list):
-        raise shape_error("a list of splits", got=value)
+    """Read the answer of `/splits`."""
     splits: list[Split] = []
-    for raw in value:
+    for raw in read_list(value, "a list of splits"):
         if isinstance(raw, str):
             splits.append(Split(raw))
-        elif isinstance(raw, dict) and isinstance(raw.get("name"), str):
+        elif isinstance(field_of(raw, "name"), str):
             splits.append(Split(raw["name"], str(raw.get("type") or "validation")))
         else:
             raise shape_error("a split with a name", got=raw)
     return splits
-
-
-# Comparison of a group of rollouts --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,10 +391,6 @@ class GroupScore:
     Attributes:
         reward: The reward.
         metadata: The environment's data about it. None if it sent none.
-
-    Example:
-        >>> GroupScore(0.5).reward
-        0.5
     """
 
     reward: float
@@ -478,44 +398,24 @@ class GroupScore:
 
 
 def encode_group(group: Sequence[GroupCandidate]) -> bytes:
-    """Encode the body of `/score_group`.
-
-    Raises:
-        ConfigurationError: A candidate is not JSON.
-    """
-    body = [{"messages": encode_messages(entry.messages), "metadata": entry.metadata} for entry in group]
-    try:
-        return dumps({"candidates": body})
-    except (TypeError, ValueError) as error:
-        problem = str(error)
-    raise ConfigurationError(f"the group is not JSON: {problem}")
+    """Encode the body of `/score_group`."""
+    candidates = [{"messages": encode_messages(entry.messages), "metadata": entry.metadata} for entry in group]
+    return encode_body({"candidates": candidates}, "the group")
 
 
 def unsupported_blocks(group: Sequence[GroupCandidate], tools: ToolSet) -> set[str]:
-    """Return the block types in `group` that the server does not accept. Servers that list none accept text and images."""
+    """Return the block types in `group` that the server does not accept. Servers without a list accept text and images."""
     used = {block.type for entry in group for message in entry.messages for block in _wire_blocks(message)}
     return used - set(tools.message_block_types or ("text", "image"))
 
 
 def read_scores(value: Json, count: int) -> list[GroupScore]:
-    """Read the answer of `/score_group` for `count` candidates.
-
-    Raises:
-        ProtocolError: `value` is not a list of `count` scores.
-    """
-    raw = value.get("scores") if isinstance(value, dict) else None
-    if not isinstance(raw, list) or len(raw) != count:
+    """Read the answer of `/score_group` for `count` candidates."""
+    scores = field_of(value, "scores")
+    if not isinstance(scores, list) or len(scores) != count:
         raise shape_error(f"{count} scores", got=value)
-    scores: list[GroupScore] = []
-    for entry in raw:
-        reward = entry.get("reward") if isinstance(entry, dict) else None
-        if isinstance(reward, bool) or not isinstance(reward, int | float):
-            raise shape_error("a score with a reward", got=entry)
-        scores.append(GroupScore(_as_float(reward), entry.get("metadata")))
-    return scores
-
-
-# HTTP errors ------------------------------------------------------------------------------------------------------------
+    rewards = [_read_reward(field_of(score, "reward"), "a score with a reward", got=score) for score in scores]
+    return [GroupScore(reward, score.get("metadata")) for reward, score in zip(rewards, scores, strict=True)]
 
 
 def read_detail(body: bytes) -> str:
@@ -532,14 +432,7 @@ def read_detail(body: bytes) -> str:
 
 
 def status_error(request: str, status: int, body: bytes, headers: Mapping[str, str]) -> ServerError:
-    """Return the error for an HTTP error status.
-
-    Args:
-        request: The method and path, for the message.
-        status: The status, of 300 or more.
-        body: The body.
-        headers: The headers, with names in lower case.
-    """
+    """Return the error for a status from 300. `request` is the method and path; names of headers are in lower case."""
     detail = read_detail(body)
     reason = detail or "no reason given"
     if status in (401, 403):
@@ -567,4 +460,4 @@ def _seconds(value: str | None) -> float | None:
         seconds = float(value) if value is not None else -1.0
     except ValueError:
         return None
-    return seconds if 0 <= seconds < float("inf") else None
+    return seconds if 0 <= seconds < math.inf else None

@@ -25,13 +25,13 @@ cuts = st.lists(st.integers(1, 60), min_size=1, max_size=20)
 
 def pieces(data: bytes, lengths: list[int]) -> list[bytes]:
     """`data` cut into pieces of these lengths, over and over."""
-    found: list[bytes] = []
+    cut: list[bytes] = []
     at = turn = 0
     while at < len(data):
         length = lengths[turn % len(lengths)]
-        found.append(data[at : at + length])
+        cut.append(data[at : at + length])
         at, turn = at + length, turn + 1
-    return found
+    return cut
 
 
 def decoded(data: bytes, lengths: list[int]) -> list[tuple[bytes, bytes]]:

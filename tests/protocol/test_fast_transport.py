@@ -1,4 +1,4 @@
-"""The fast transport: what HTTP/1.1 allows a server, what it does not, and what happens to the connection after it."""
+"""The fast transport: answers that HTTP/1.1 allows or forbids, and the state of the connection after each."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from raw_server import RawRequest, RawServer, elsewhere
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ProtocolError, TransportError, TransportTimeoutError
 from openreward_gym.protocol import connection, fast
 from openreward_gym.protocol.client import Client
-from openreward_gym.protocol.request import Headers
-from openreward_gym.protocol.transport import ClientTransports, FastTransport, HttpxTransport, Request
+from openreward_gym.protocol.fast import FastTransport
+from openreward_gym.protocol.request import Headers, Request
+from openreward_gym.protocol.transport import ClientTransports, HttpxTransport
 from openreward_gym.protocol.wire import Secret
 
 pytestmark = pytest.mark.anyio
@@ -446,9 +447,9 @@ async def test_what_is_sent(transport: FastTransport) -> None:
 async def test_a_value_that_no_header_can_have_is_refused_and_not_shown(transport: FastTransport, value: str) -> None:
     async with RawServer(answering(PLAIN)) as server:
         headers: Mapping[str, str | Secret] = {"X-Fine": "1", "X-Secret": Secret(value)}
-        for given in (headers, Headers(headers)):
+        for sent in (headers, Headers(headers)):
             with pytest.raises(ConfigurationError, match="X-Secret") as caught:
-                await transport.send(Request("POST", server.url, given))
+                await transport.send(Request("POST", server.url, sent))
             assert value not in str(caught.value)
         assert not server.connections
         assert not transport._alive

@@ -1,4 +1,4 @@
-"""However the owner of a session dies, its server is told; and what is not the owner's is left alone."""
+"""A session is deleted on its server however its owner ends, and sessions of other owners stay."""
 
 from __future__ import annotations
 
@@ -54,28 +54,28 @@ def child_waits(ready):
 """
 
 WAYS_TO_DIE = {
-    "returns without closing": "kept = run(opened())",
-    "leaves asyncio.run without closing": "kept = asyncio.run(opened())",
-    "raises": "kept = run(opened()); raise SystemError('on purpose')",
-    "sys.exit": "kept = run(opened()); sys.exit(3)",
+    "returns without closing": "session = run(opened())",
+    "leaves asyncio.run without closing": "session = asyncio.run(opened())",
+    "raises": "session = run(opened()); raise SystemError('on purpose')",
+    "sys.exit": "session = run(opened()); sys.exit(3)",
     "a task that raises": """
 async def main():
-    kept = await opened()
+    session = await opened()
     raise SystemError('on purpose')
 asyncio.run(main())""",
     "a thread that dies": """
 def work():
-    kept = asyncio.run(opened())
+    session = asyncio.run(opened())
     raise SystemError('on purpose')
 thread = threading.Thread(target=work); thread.start(); thread.join()""",
     "a thread that holds it at exit": """
-kept = []
-thread = threading.Thread(target=lambda: kept.append(asyncio.run(opened()))); thread.start(); thread.join()""",
+sessions = []
+thread = threading.Thread(target=lambda: sessions.append(asyncio.run(opened()))); thread.start(); thread.join()""",
     "a spawned child": """
 if __name__ == '__main__':
     child = multiprocessing.get_context('spawn').Process(target=child_opens_its_own); child.start(); child.join()""",
     "a forked child": """
-kept = run(opened())
+session = run(opened())
 child = multiprocessing.get_context('fork').Process(target=child_opens_its_own); child.start(); child.join()""",
     "a terminated child": """
 if __name__ == '__main__':
@@ -86,12 +86,12 @@ if __name__ == '__main__':
 }
 
 SIGNALLED = {
-    "while it waits for a call": "kept = run(opened()); say('ready'); run(kept.call('slow', {'seconds': 30}))",
+    "while it waits for a call": "session = run(opened()); say('ready'); run(session.call('slow', {'seconds': 30}))",
     # In naps: a signal that comes just before a sleep begins is seen only after it.
-    "while it thinks": "kept = run(opened()); say('ready'); [time.sleep(0.1) for _ in range(300)]",
+    "while it thinks": "session = run(opened()); say('ready'); [time.sleep(0.1) for _ in range(300)]",
     "while asyncio runs": """
 async def main():
-    kept = await opened()
+    session = await opened()
     say('ready')
     await asyncio.sleep(30)
 asyncio.run(main())""",
@@ -138,7 +138,7 @@ def started(url: str, rest: str, folder: Path) -> subprocess.Popen[str]:
 
 @dataclass(frozen=True)
 class Death:
-    """What a process said before it was gone, and what it left on its server."""
+    """The output of a process until it ended, and the sessions that it left on its server."""
 
     output: str
     errors: str
@@ -149,7 +149,7 @@ class Death:
 
 
 def die(rest: str, folder: Path, number: signal.Signals | None = None) -> Death:
-    """Run the program with `rest` against a server of its own, and send it the signal once its request is there."""
+    """Run the program with `rest` against a new server, and send it the signal once its request has arrived."""
     with running() as server:
         if number is not None:
             server.inject("/create", Fault("delay", seconds=0.7 if rest == SIGNALLED["while it opens"] else 0.0))
@@ -320,20 +320,20 @@ def test_a_forked_child_leaves_its_parents_sessions_alone(server: FaultServer, t
         server.url,
         """
 import gc
-kept = run(opened())
+session = run(opened())
 pid = os.fork()
 if pid == 0:
     try:
-        run(kept.call("step"))
+        run(session.call("step"))
     except Exception as error:
         say(type(error).__name__, error)
-    run(kept.close())
+    run(session.close())
     say("own", run(run(opened()).call("step")).reward)
-    del kept
+    del session
     gc.collect()
     sys.exit(0)
 os.waitpid(pid, 0)
-say("parent", run(kept.call("step")).reward)
+say("parent", run(session.call("step")).reward)
 """,
         tmp_path,
     )

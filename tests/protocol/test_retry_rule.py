@@ -107,9 +107,9 @@ def test_what_the_session_servers_say_for_good_is_not_asked_again(
         assert decision.action in ("fail", "outcome_unknown", "session_lost")
 
 
-@pytest.mark.parametrize(("asked", "waited"), [(None, 0.25), (0.0, 0.0), (2.0, 2.0), (3600.0, 10.0), (-1.0, 0.0)])
-def test_a_servers_wish_is_honoured_within_reason(asked: float | None, waited: float) -> None:
-    failure = AttemptFailure("delivered", status=429, retry_after_s=asked)
+@pytest.mark.parametrize(("retry_after_s", "waited"), [(None, 0.25), (0.0, 0.0), (2.0, 2.0), (3600.0, 10.0), (-1.0, 0.0)])
+def test_a_servers_wish_is_honoured_within_reason(retry_after_s: float | None, waited: float) -> None:
+    failure = AttemptFailure("delivered", status=429, retry_after_s=retry_after_s)
     assert decide_retry(Effect.NONE, failure, attempt=1, elapsed_s=0.0, limits=LIMITS) == RetryDecision("retry", waited)
 
 

@@ -58,8 +58,8 @@ def session_of(client: Client) -> Session:
 
 def header_of(server: FaultServer, route: str) -> dict[str, dict[str, object]]:
     request = next(request for request in server.requests if request.route == route)
-    found: dict[str, dict[str, object]] = json.loads(base64.b64decode(request.headers["x-secrets"]))
-    return found
+    header: dict[str, dict[str, object]] = json.loads(base64.b64decode(request.headers["x-secrets"]))
+    return header
 
 
 async def test_the_key_and_the_secrets_arrive_where_they_should(server: FaultServer, client: Client) -> None:

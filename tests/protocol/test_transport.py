@@ -1,4 +1,4 @@
-"""What carries the bytes, and what a session does with time limits."""
+"""Tests of the transports, and of the time limits of a session."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from openreward_gym.errors import (
 )
 from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.client import Client
+from openreward_gym.protocol.fast import FastTransport
 from openreward_gym.protocol.loop import background_loop
-from openreward_gym.protocol.transport import TRANSPORTS, FastTransport, Request, Transport
+from openreward_gym.protocol.request import Request, Transport
+from openreward_gym.protocol.transport import TRANSPORTS
 
 pytestmark = pytest.mark.anyio
 

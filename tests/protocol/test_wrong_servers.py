@@ -1,4 +1,4 @@
-"""What is said where something else listens at the address: a web server, or no HTTP server at all."""
+"""The errors for an address at which something else listens: a web server, or no HTTP server at all."""
 
 from __future__ import annotations
 
