@@ -36,7 +36,7 @@ def _print_version(flag: bool) -> None:
 
 @app.callback()
 def _common(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. May stand anywhere.", show_default=False)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. May stand anywhere.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -57,10 +57,9 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
     "upload": runs.upload,
     "view": view.view,
 }
-_CLASSES = {"export": export.ExportCommand, "import": runs.ImportCommand}
 for _name, _command in _COMMANDS.items():
     short_help = (_command.__doc__ or "").partition("\n")[0]
-    app.command(_name, cls=_CLASSES.get(_name, SectionedCommand), short_help=short_help)(_command)
+    app.command(_name, cls=SectionedCommand, short_help=short_help)(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from openreward_gym.cli.parameters import Secrets, check_folder, parse_secrets
+from openreward_gym.cli.parameters import check_folder, parse_secrets
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.store.folder import LocalFolder
@@ -18,32 +18,31 @@ from openreward_gym.store.folder import LocalFolder
 def view(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Folders of runs, or folders that contain runs. [default: runs]", show_default=False),
+        typer.Argument(metavar="RUN", help="Folders of runs, or folders that contain runs. [default: runs]"),
     ] = None,
     port: Annotated[int, typer.Option(metavar="N", help="Port of the page; 0 takes a free one.", min=0, max=65535)] = 7860,
     host: Annotated[
         str, typer.Option(metavar="HOST", help="Address to listen on. If other machines can reach it, the page needs a token.")
     ] = "127.0.0.1",
     html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write one HTML file that opens without a server, and exit.", show_default=False),
+        Path | None, typer.Option(metavar="FILE", help="Write one HTML file that opens without a server, and exit.")
     ] = None,
     chosen: Annotated[
         str,
-        typer.Option(
-            "--filter", metavar="EXPRESSION", help="With --html: the rollouts to write, like 'reward > 0.5'.", show_default=False
-        ),
+        typer.Option("--filter", metavar="EXPRESSION", help="With --html: the rollouts to write, like 'reward > 0.5'."),
     ] = "",
     replay: Annotated[
-        str | None,
+        str | None, typer.Option(metavar="URL", help="Environment server on which recorded calls may be repeated.")
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
         typer.Option(
-            "--replay", metavar="URL", help="Environment server on which recorded calls may be repeated.", show_default=False
+            metavar="NAME=VARIABLE",
+            help="Secret of the environment, and the environment variable that holds it. May be repeated.",
         ),
     ] = None,
-    secret: Secrets = None,
     tokenizer: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Name or folder of a model: show exports token by token.", show_default=False),
+        str | None, typer.Option(metavar="MODEL", help="Name or folder of a model: show exports token by token.")
     ] = None,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.", show_default=False)] = False,
 ) -> None:
