@@ -90,7 +90,7 @@ def reads_well(value: Json) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _float_reads_well(number: float) -> bool:
-    return math.isfinite(number) and bool(_read_as_pandas(repr(number)) == number)
+    return math.isfinite(number) and bool(_pandas_reader()(repr(number)) == number)
 
 
 def _bytes_with_numbers(value: Json) -> bytes:
@@ -108,7 +108,7 @@ def _column_number(number: float) -> str | None:
         return None
     for text in _notations(number):
         try:
-            if float(text) == number and _read_as_pandas(text) == number:
+            if float(text) == number and _pandas_reader()(text) == number:
                 return text
         except ValueError:
             continue
@@ -127,10 +127,6 @@ def _notations(number: float) -> Iterator[str]:
         yield f"{mantissa}{'0' * places}e{int(exponent) - places}"
         if len(digits) > places:
             yield f"{mantissa[:-places]}.{mantissa[-places:]}e{int(exponent) + places}"
-
-
-def _read_as_pandas(text: str) -> Json:
-    return _pandas_reader()(text)
 
 
 @cache

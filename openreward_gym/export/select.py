@@ -9,10 +9,11 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from openreward_gym import jsonio
-from openreward_gym.export.options import Balance, Dedupe, RewardKind, Select
+from openreward_gym.export.options import Dedupe, RewardKind, Select
 from openreward_gym.export.reader import (
     Annotations,
     Record,
@@ -168,28 +169,24 @@ def choose(select: Select, facts: Iterable[Facts]) -> Iterator[tuple[Facts, str 
     reasons: dict[int, str] = {}
     rng = random.Random(select.seed)
 
-    def remaining(key: Callable[[Facts], Hashable]) -> list[list[Facts]]:
-        parts: dict[Hashable, list[Facts]] = defaultdict(list)
-        for fact in rollouts:
-            if fact.number not in reasons:
-                parts[key(fact)].append(fact)
-        return list(parts.values())
+    def remaining(key: str) -> list[list[Facts]]:
+        return partition((fact for fact in rollouts if fact.number not in reasons), key)
 
     def keep(part: list[Facts], kept: Iterable[Facts], reason: str) -> None:
         numbers = {fact.number for fact in kept}
         reasons.update({fact.number: reason for fact in part if fact.number not in numbers})
 
     if select.best_of is not None:
-        for part in remaining(lambda fact: fact.group):
-            keep(part, [min(part[: select.best_of], key=lambda fact: fact.rank)], f"not the best of {select.best_of}")
+        for part in remaining("group"):
+            keep(part, [min(part[: select.best_of], key=attrgetter("rank"))], f"not the best of {select.best_of}")
     if select.top_k is not None:
-        for part in remaining(lambda fact: fact.group):
-            keep(part, sorted(part, key=lambda fact: fact.rank)[: select.top_k], f"not in the top {select.top_k}")
+        for part in remaining("group"):
+            keep(part, sorted(part, key=attrgetter("rank"))[: select.top_k], f"not in the top {select.top_k}")
     if select.one_per_group:
-        for part in remaining(lambda fact: fact.group):
+        for part in remaining("group"):
             keep(part, [rng.choice(part)], "another of its group was drawn")
     if select.balance is not None:
-        parts = remaining(_balance_key(select.balance))
+        parts = remaining(select.balance)
         smallest = min(map(len, parts), default=0)
         for part in parts:
             keep(part, rng.sample(part, smallest), f"balanced by {select.balance}")
@@ -197,13 +194,12 @@ def choose(select: Select, facts: Iterable[Facts]) -> Iterator[tuple[Facts, str 
         yield fact, reasons.get(fact.number)
 
 
-def _balance_key(balance: Balance) -> Callable[[Facts], Hashable]:
-    keys: dict[Balance, Callable[[Facts], Hashable]] = {
-        "task": lambda fact: fact.task,
-        "environment": lambda fact: fact.environment,
-        "reward": lambda fact: fact.reward,
-    }
-    return keys[balance]
+def partition(facts: Iterable[Facts], attribute: str) -> list[list[Facts]]:
+    """Return rollouts by the value of an attribute, in the order of the first ones."""
+    parts: dict[Hashable, list[Facts]] = defaultdict(list)
+    for fact in facts:
+        parts[getattr(fact, attribute)].append(fact)
+    return list(parts.values())
 
 
 class Deduplication:
@@ -219,10 +215,9 @@ class Deduplication:
         if self._kind == "normalized":
             text = re.sub(r"\\[nrt]|[\W_]+", " ", text.decode()).casefold().encode()
         digest = hashlib.blake2b(text, digest_size=16).digest()
-        if digest in self._digests:
-            return True
+        known = digest in self._digests
         self._digests.add(digest)
-        return False
+        return known
 
 
 def _without_ids(message: dict[str, Any]) -> list[Any]:

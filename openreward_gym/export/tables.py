@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from array import array
@@ -322,8 +321,3 @@ def dataset_of(rows: Iterable[Row], columns: Columns, compat: Compat) -> Dataset
     table = pa.Table.from_batches(list(_batches(rows, columns, compat, features)), schema=features.arrow_schema)
     # Without a fingerprint, `datasets` would hash the whole table.
     return Dataset(table, info=DatasetInfo(features=features), split=Split.TRAIN, fingerprint=uuid.uuid4().hex[:16])
-
-
-def write_json(value: Any, path: Path) -> None:
-    """Write a JSON file for people to read."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")

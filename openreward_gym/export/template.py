@@ -69,7 +69,7 @@ class ChatTemplate:
             Exception: Whatever the template raises about a conversation that it refuses.
         """
         if self._text_arguments:
-            messages = [_with_text_arguments(message) for message in messages]
+            messages = list(map(with_text_arguments, messages))
         return self._apply(messages, tools, generation)
 
     def _apply(self, messages: list[ChatMessage], tools: Json, generation: bool) -> str:
@@ -105,19 +105,19 @@ class ChatTemplate:
                 return False
             return True
 
-        return not accepts(objects) and accepts([_with_text_arguments(message) for message in objects])
+        return not accepts(objects) and accepts(list(map(with_text_arguments, objects)))
 
     @cached_property
     def has_tools(self) -> bool:
         """True if the text shows calls and their results."""
-        text = self._rendered(_conversation_with_calls({"x": "probe_value"}), [_TOOL])
-        return text is not None and "probe_tool" in text and "probe_value" in text and "probe_result" in text
+        text = self._rendered(_conversation_with_calls({"x": "probe_value"}), [_TOOL]) or ""
+        return all(word in text for word in ("probe_tool", "probe_value", "probe_result"))
 
     @cached_property
     def parallel_calls(self) -> bool:
         """True if the text shows several calls of one message."""
-        text = self._rendered(_conversation_with_calls({"x": "probe_value"}, {"x": "probe_other"}), [_TOOL])
-        return text is not None and "probe_value" in text and "probe_other" in text
+        text = self._rendered(_conversation_with_calls({"x": "probe_value"}, {"x": "probe_other"}), [_TOOL]) or ""
+        return "probe_value" in text and "probe_other" in text
 
     @cached_property
     def system(self) -> bool:
@@ -186,9 +186,3 @@ def _conversation_with_calls(*arguments: dict[str, Any]) -> list[ChatMessage]:
     results = [{"role": "tool", "tool_call_id": call["id"], "name": "probe_tool", "content": "probe_result"} for call in calls]
     user = {"role": "user", "content": "hello"}
     return [user, {"role": "assistant", "content": "", "tool_calls": calls}, *results, {"role": "assistant", "content": "done"}]
-
-
-def _with_text_arguments(message: ChatMessage) -> ChatMessage:
-    if "tool_calls" not in message:
-        return message
-    return {**message, "tool_calls": [with_text_arguments(call) for call in message["tool_calls"]]}
