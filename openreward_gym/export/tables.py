@@ -7,7 +7,7 @@ import uuid
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -85,17 +85,7 @@ def features_of(columns: Columns, compat: Compat) -> Features:
     return Features({name: kinds[kind] for name, kind in columns.items()})
 
 
-class _Column(Protocol):
-    """A column of a row group."""
-
-    def add(self, value: Any) -> int:
-        """Add a row's value, None for a missing one, and return about how many bytes it takes."""
-
-    def take(self, kind: pa.DataType) -> pa.Array:
-        """Return all values as an array, and empty the column."""
-
-
-def _column_of(kind: str, compat: Compat) -> _Column:
+def _column_of(kind: str, compat: Compat) -> _TextLists | _Values:
     """Return an empty column of a kind (see `Columns`)."""
     if compat == "json":
         if kind == "messages":
@@ -127,6 +117,7 @@ class _TextLists:
         self._missing: list[int] = []
 
     def add(self, value: Any) -> int:
+        """Add a row's value, None for a missing one, and return about how many bytes it takes."""
         if value is None:
             self._missing.append(len(self._counts))
             self._counts.append(0)
@@ -139,6 +130,7 @@ class _TextLists:
         return len(row)
 
     def take(self, kind: pa.DataType) -> pa.Array:
+        """Return all values as an array, and empty the column."""
         import pyarrow as pa
 
         data = b"".join(self._rows)

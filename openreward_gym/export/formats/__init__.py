@@ -37,22 +37,9 @@ FormatName: TypeAlias = Literal[
     "rollouts",
 ]
 
-_ALL: tuple[type[Format], ...] = (
-    Sft,
-    PromptCompletion,
-    Preference,
-    Kto,
-    Prompts,
-    Tokens,
-    OpenAi,
-    ShareGpt,
-    Axolotl,
-    Verl,
-    NemoGym,
-    Atif,
-    Archive,
-)
-FORMATS: Mapping[str, type[Format]] = MappingProxyType({kind.name: kind for kind in _ALL})
+_TRL: tuple[type[Format], ...] = (Sft, PromptCompletion, Preference, Kto, Prompts)
+_OTHERS: tuple[type[Format], ...] = (Tokens, OpenAi, ShareGpt, Axolotl, Verl, NemoGym, Atif, Archive)
+FORMATS: Mapping[str, type[Format]] = MappingProxyType({kind.name: kind for kind in (*_TRL, *_OTHERS)})
 """The formats of this package by name."""
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.conversation import ChatMessage, Conversation, ReadImage, plain_message
-from openreward_gym.export.json_columns import DamagedNumberError, message_bytes, survives_json_column
+from openreward_gym.export.json_columns import DamagedNumberError, column_bytes, message_bytes
 from openreward_gym.export.options import EXTRA_COLUMNS, ExportOptions, RewardKind
 from openreward_gym.export.reader import Annotations, Record, model_of, number_of, task_of
 from openreward_gym.export.report import FormatReport
@@ -21,8 +21,6 @@ from openreward_gym.images import extension_of, mime_type_of
 
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate
-
-_DAMAGED = "a number that a Json column cannot give back (take compat='string' or the tokens format)"
 
 
 class LeftOut(Exception):  # noqa: N818 - not an error: a rollout that a format cannot take, with the reason
@@ -197,14 +195,13 @@ class Format(ABC):
         """
         if self.options.compat == "string":
             return list(map(plain_message, messages))
-        if tools is not self._checked_tools:
-            if not survives_json_column(tools):
-                raise LeftOut(_DAMAGED)
-            self._checked_tools = tools
         try:
+            if tools is not self._checked_tools:
+                column_bytes(tools, exact=True)
+                self._checked_tools = tools
             return list(map(message_bytes, messages))
-        except DamagedNumberError:
-            raise LeftOut(_DAMAGED) from None
+        except (DamagedNumberError, RecursionError):
+            raise LeftOut("a number that a Json column cannot give back (take compat='string' or the tokens format)") from None
 
 
 class OnePerTask(Format):
