@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 ENVIRONMENTS = ("weather", "ctf")
 SAMPLES = 2
 WRONG_SHARE = 0.3
+WRONG_STEPS: dict[str, list[Any]] = {
+    "weather": ["I would rather not talk about the weather."],
+    "ctf": [{"name": "submit_answer", "arguments": {"answer": f"flag{{guess-{n}}}"}} for n in range(3)],
+}
 
 
 class UnreliablePolicy:
@@ -43,13 +47,8 @@ class UnreliablePolicy:
 
         steps: list[Any] = list(solution(self.environment, task.spec or {}))
         if random.Random(seed).random() < WRONG_SHARE:
-            steps = [*steps[:-1], *self._mistake()]
+            steps = [*steps[:-1], *WRONG_STEPS[self.environment]]
         return play_steps(steps)
-
-    def _mistake(self) -> list[Any]:
-        if self.environment == "weather":
-            return ["I would rather not talk about the weather."]
-        return [{"name": "submit_answer", "arguments": {"answer": f"flag{{guess-{n}}}"}} for n in range(3)]
 
 
 def demo(

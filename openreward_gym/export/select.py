@@ -44,30 +44,24 @@ class RecordFilter:
         self._annotations_of = annotations_of
         wanted = as_names(select.status) if select.status is not None else statuses
         self._statuses = None if wanted is None or "any" in wanted else wanted
-        named = {
-            "environment": select.environments,
-            "split": select.splits,
-            "model": select.models,
-            "run": select.runs,
-            "task": select.tasks,
-            "group": select.groups,
-        }
+        named = {kind: getattr(select, f"{kind}s") for kind in ("environment", "split", "model", "run", "task", "group")}
         self._names = {kind: as_names(names) for kind, names in named.items() if names is not None}
-        self._looks_at_annotations = not select.discarded or any(
-            value is not None for value in (select.labels, select.without_labels, select.min_rating, select.max_rating)
-        )
+        criteria = (select.labels, select.without_labels, select.min_rating, select.max_rating)
+        self._looks_at_annotations = not select.discarded or criteria != (None, None, None, None)
 
     def reason_against(self, record: Record) -> str | None:
         """Return the reason for which a rollout is left out; None if it is taken."""
         if self._statuses is not None and record["status"] not in self._statuses:
             return f"status {record['status']}"
-        return (
+        reason = (
             self._by_reward(record)
             or (self._by_name(record) if self._names else None)
             or (self._by_annotations(record) if self._looks_at_annotations else None)
             or self._by_size(record)
-            or self._by_function(record)
         )
+        if reason is None and self._select.where is not None and not self._select.where(Rollout.from_dict(record)):
+            return "refused by `where`"
+        return reason
 
     def _by_reward(self, record: Record) -> str | None:
         least, most = self._select.min_reward, self._select.max_reward
@@ -131,11 +125,6 @@ class RecordFilter:
                 return "tokens not observed"
             if tokens > select.max_tokens:
                 return f"more than {select.max_tokens} tokens"
-        return None
-
-    def _by_function(self, record: Record) -> str | None:
-        if self._select.where is not None and not self._select.where(Rollout.from_dict(record)):
-            return "refused by `where`"
         return None
 
 

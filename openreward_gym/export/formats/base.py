@@ -24,13 +24,7 @@ if TYPE_CHECKING:
 
 
 class LeftOut(Exception):  # noqa: N818 - not an error: a rollout that a format cannot take, with the reason
-    """The rollout is not in this format's output; the text is the reason.
-
-    Example:
-        >>> raise LeftOut("it has images")
-        Traceback (most recent call last):
-        openreward_gym.export.formats.base.LeftOut: it has images
-    """
+    """The rollout is not in this format's output; the text is the reason: `raise LeftOut("it has images")`."""
 
 
 class ImageFiles:
@@ -41,7 +35,7 @@ class ImageFiles:
         self._paths: set[Path] = set()
 
     def remove_others(self) -> None:
-        """Remove the images that no row names: they are an earlier export's."""
+        """Remove the images of an earlier export, which no row names."""
         for path in (self._folder / "images").glob("*"):
             if path not in self._paths:
                 path.unlink()
@@ -63,7 +57,7 @@ class Context:
 
     Attributes:
         options: Options of the rows.
-        template: A tokenizer's chat template; None if no tokenizer was passed.
+        template: A tokenizer's chat template; None without a tokenizer.
         report: The report that counts rows which are not written.
         read_image: Returns an image block's bytes, or None.
         annotations_of: Returns the annotations of a record.
@@ -93,10 +87,9 @@ class Context:
 
 
 class Format(ABC):
-    """A format. Subclasses say which rollouts it is for, its columns, and how its rows are made.
+    """A format: which rollouts it is for, its columns, and how its rows are made.
 
-    A distribution offers a format through the entry point group `openreward_gym.exporters`; the functions of
-    `openreward_gym.export` take the class itself, too.
+    A distribution offers its class through the entry point group `openreward_gym.exporters`, or it is passed itself.
 
     Attributes:
         name: The format's name.
@@ -140,7 +133,7 @@ class Format(ABC):
     def __init__(self, context: Context) -> None:
         self.context = context
         self.options = context.options
-        # Rollouts of an environment share their tools: the last list that was checked is not checked again.
+        # Rollouts of an environment share their tools, which are checked once.
         self._checked_tools: list[dict[str, Any]] | None = None
 
     @abstractmethod

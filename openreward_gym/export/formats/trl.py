@@ -225,9 +225,7 @@ class Kto(_Completions):
     tolerates = frozenset({"malformed_call", "cut_off_turn"})
     compares_rollouts = True
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._threshold: float = math.inf
+    _threshold: float = math.inf
 
     def columns(self) -> Columns:
         return {"prompt": "messages", "completion": "messages", "label": "bool", "tools": "tools"}
