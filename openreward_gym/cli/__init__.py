@@ -72,13 +72,11 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of the output is gone (`| head`): write nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except (OpenRewardGymError, OSError) as error:
+    except (OpenRewardGymError, OSError, UnicodeDecodeError) as error:
         if debug:
             raise
-        print(f"openreward-gym: {error}", file=sys.stderr)
-        sys.exit(USAGE if isinstance(error, ConfigurationError) else FAILED)
-    except UnicodeDecodeError as error:
-        if debug:
-            raise
-        print(f"openreward-gym: a file is not UTF-8 text ({error}): --debug shows which one", file=sys.stderr)
-        sys.exit(USAGE)
+        message = str(error)
+        if isinstance(error, UnicodeDecodeError):
+            message = f"a file is not UTF-8 text ({error}): --debug shows which one"
+        print(f"openreward-gym: {message}", file=sys.stderr)
+        sys.exit(USAGE if isinstance(error, (ConfigurationError, UnicodeDecodeError)) else FAILED)

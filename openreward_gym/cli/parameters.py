@@ -41,14 +41,9 @@ _FLAGS = {
     "ray_options": ("--ray-option", "NAME=VALUE"),
 }
 _RANGES: Mapping[str, tuple[float, float]] = {"min_rating": (1, 5), "max_rating": (1, 5)}
-_PLACEHOLDERS = {
-    "base_url": "URL",
-    "policy_url": "URL",
-    "input": "FILE",
-    "output": "FOLDER",
-    "tasks": "INDEXES",
-    "advantages": "KIND",
-}
+_PLACEHOLDERS = {"input": "FILE", "output": "FOLDER", "tasks": "INDEXES", "advantages": "KIND"}
+_URLS = ("base_url", "policy_url")
+_KINDS: Mapping[str, Any] = {"bool": bool, "int": int, "float": float, "Names": list[str], "Sequence": list[str]}
 _ZERO_FOR_NONE = ("step_timeout_s", "max_pairs")
 """Options whose default is a number and whose value None is written as 0."""
 # The innermost class that declares an option decides about the section of its help.
@@ -128,24 +123,13 @@ def with_options(cls: type[Options], *, without: Iterable[str] = (), section: st
 
 def _annotation(name: str, declared: str, default: Any, description: str, section: str | None) -> Any:
     """Return the Typer annotation of a generated option."""
-    kind: Any = str
+    kind = list[str] if name in _FLAGS else _KINDS.get(re.split(r"\W", declared)[0], str)
     flag = _flag(name)
-    if declared in ("Names", "Sequence[str]"):
-        kind = list[str]
-        flag = flag if name == "status" else flag.removesuffix("s")
-    elif name in _FLAGS:
-        kind = list[str]
-    elif declared.startswith("bool"):
-        kind = bool
-        flag = f"--without-{flag.removeprefix('--')}" if default is True else flag
-        if default is True:
-            description = re.sub(
-                r"^(\w+: )?(\w)", lambda m: f"{m[1] or ''}{'do' if m[1] else 'Do'} not {m[2].lower()}", description
-            )
-    elif declared.startswith("int"):
-        kind = int
-    elif declared.startswith("float"):
-        kind = float
+    if kind == list[str] and name not in (*_FLAGS, "status"):
+        flag = flag.removesuffix("s")
+    if default is True and kind is bool:
+        flag = f"--without-{flag.removeprefix('--')}"
+        description = re.sub(r"^(\w+: )?(\w)", lambda m: f"{m[1] or ''}{'do' if m[1] else 'Do'} not {m[2].lower()}", description)
     if name in _ZERO_FOR_NONE:
         description = re.sub(r"\bNone (?=sets|takes)", "0 ", description)
     description = re.sub(r" ?In Python[^.]*(?:\.[^ ][^.]*)*\.", "", description)
@@ -153,7 +137,7 @@ def _annotation(name: str, declared: str, default: Any, description: str, sectio
     description = re.sub(r"\bNone \w+ (.*)\.$", r"[default: \1]", description).replace("`", "")
     if default not in (None, False, True, "", ()):
         description += f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
-    placeholder = None if kind is bool else _FLAGS.get(name, ("", _PLACEHOLDERS.get(name)))[1] or _placeholder(name, kind)
+    placeholder = None if kind is bool else _placeholder(name, kind)
     if kind == list[str]:
         description += " May be repeated."
     section = section or next(title for owner, title in _SECTIONS.items() if name in owner.names())
@@ -169,9 +153,13 @@ def _flag(name: str) -> str:
 
 
 def _placeholder(name: str, kind: type) -> str:
+    if name in _FLAGS:
+        return _FLAGS[name][1]
+    if name in _URLS:
+        return "URL"
     if kind is float:
         return "SECONDS" if name.endswith("_s") else "NUMBER"
-    return "N" if kind is int else "NAME"
+    return "N" if kind is int else _PLACEHOLDERS.get(name, "NAME")
 
 
 def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
@@ -192,7 +180,7 @@ def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
         elif name in _ZERO_FOR_NONE and value == 0:
             value = None
         keywords[name] = value
-    for name in ("base_url", "policy_url"):
+    for name in _URLS:
         check_url(_flag(name), keywords.get(name))
     check_folder("--output", keywords.get("output"))
     try:

@@ -130,20 +130,17 @@ def upload(
     """
     from openreward_gym.platform import upload as send
 
-    state = send(run, base_url=base_url, on_progress=_ProgressPrinter())
+    printed_at = time.monotonic()
+
+    def print_progress(report: UploadReport) -> None:
+        # An upload that cannot reach the platform retries for minutes.
+        nonlocal printed_at
+        if report.pending and time.monotonic() - printed_at >= REPORT_EVERY_S:
+            printed_at = time.monotonic()
+            so_far = f"{report.sent} rollouts sent, {report.pending} not yet"
+            print(f"{so_far}; still trying (Ctrl-C stops; the next upload continues from there)", file=sys.stderr)
+
+    state = send(run, base_url=base_url, on_progress=print_progress)
     print(state)
     if not state.complete:
         raise typer.Exit(INCOMPLETE)
-
-
-class _ProgressPrinter:
-    """Prints the state of an upload every ten seconds: an upload that cannot reach the platform retries for minutes."""
-
-    def __init__(self) -> None:
-        self._printed_at = time.monotonic()
-
-    def __call__(self, report: UploadReport) -> None:
-        if report.pending and time.monotonic() - self._printed_at >= REPORT_EVERY_S:
-            self._printed_at = time.monotonic()
-            so_far = f"{report.sent} rollouts sent, {report.pending} not yet"
-            print(f"{so_far}; still trying (Ctrl-C stops; the next upload continues from there)", file=sys.stderr)

@@ -14,6 +14,8 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.store.folder import LocalFolder
 
+_HOW_TO = "`openreward-gym collect ENVIRONMENT --policy random` makes one (see `openreward-gym collect --help`)"
+
 
 def view(
     runs: Annotated[
@@ -55,8 +57,15 @@ def view(
     if secret and replay is None:
         raise ConfigurationError("--secret needs --replay: only the sessions of a replay get secrets")
     secrets_env = parse_secrets("--secret", secret or ())
-    _check_replay(replay)
-    paths = _existing(runs)
+    try:
+        resolve_addresses(replay, {})
+    except ConfigurationError as error:
+        raise ConfigurationError(str(error).replace("base_url=", "--replay ", 1)) from None
+    paths = runs or [Path("runs")]
+    if not runs and not paths[0].is_dir():
+        raise ConfigurationError(
+            f"there is no folder runs here: {_HOW_TO}, and `openreward-gym view FOLDER` shows another folder"
+        )
     if html is not None:
         check_folder("--html", html.parent)
         print(f"{write_html(paths, html, filter=chosen)} rollouts in {html}")
@@ -76,25 +85,5 @@ def view(
     server.wait()
 
 
-_HOW_TO = "`openreward-gym collect ENVIRONMENT --policy random` makes one (see `openreward-gym collect --help`)"
-
-
-def _existing(runs: list[Path] | None) -> list[Path]:
-    """Return the given paths, or the folder in which `collect` makes runs."""
-    default = Path("runs")
-    if not runs and not default.is_dir():
-        raise ConfigurationError(
-            f"there is no folder {default} here: {_HOW_TO}, and `openreward-gym view FOLDER` shows another folder"
-        )
-    return runs or [default]
-
-
 def _has_runs(path: Path) -> bool:
     return LocalFolder(path).is_run() or any(LocalFolder(child).is_run() for child in path.iterdir() if child.is_dir())
-
-
-def _check_replay(url: str | None) -> None:
-    try:
-        resolve_addresses(url, {})
-    except ConfigurationError as error:
-        raise ConfigurationError(str(error).replace("base_url=", "--replay ", 1)) from None

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.conversation import ChatMessage, Conversation, ReadImage, plain_message
 from openreward_gym.export.json_columns import DamagedNumberError, column_bytes, message_bytes
 from openreward_gym.export.options import EXTRA_COLUMNS, ExportOptions, RewardKind
@@ -265,17 +264,3 @@ def extra_columns(record: Record, annotations: Annotations) -> Row:
         "score": annotations.score,
         "discard_reason": annotations.discard_reason,
     }
-
-
-def check_format(kind: object) -> type[Format]:
-    """Return `kind` if it is a format's class.
-
-    Raises:
-        ConfigurationError: It is not, or it lacks a name or a description.
-    """
-    if not isinstance(kind, type) or not issubclass(kind, Format):
-        raise ConfigurationError(f"{kind!r} is not a subclass of openreward_gym.export.Format")
-    for attribute in ("name", "about"):
-        if not isinstance(getattr(kind, attribute, None), str):
-            raise ConfigurationError(f"the format {kind.__name__} has no {attribute}: set the class attribute to a string")
-    return kind
