@@ -165,8 +165,7 @@ def _placeholder(name: str, kind: type) -> str:
 def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
     """Build an options object from those of a command's values that are its options. None means that an option was left out.
 
-    Raises:
-        ConfigurationError: A value is wrong. The message names the command line option.
+    The message of a ConfigurationError names the command line option.
     """
     keywords: dict[str, Any] = {}
     for name, declared in cls.declarations().items():
@@ -232,11 +231,7 @@ def _budgets(flag: str, items: Iterable[str]) -> dict[str, RetryBudget]:
 
 
 def parse_secrets(flag: str, items: Iterable[str]) -> dict[str, str]:
-    """Parse NAME=VARIABLE items. Messages do not repeat the text after "=", because it may be the secret itself.
-
-    Raises:
-        ConfigurationError: An item is malformed, or there is no such environment variable.
-    """
+    """Parse NAME=VARIABLE items. Error messages do not repeat the text after "=", because it may be the secret itself."""
     secrets: dict[str, str] = {}
     for item in items:
         name, equals, variable = item.partition("=")
@@ -267,11 +262,7 @@ _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
 
 
 def check_folder(option: str, path: str | os.PathLike[str] | None) -> None:
-    """Check that a folder can be written to. None is allowed, and URLs are not checked.
-
-    Raises:
-        ConfigurationError: The path is empty or a file, or one of its parents is a file.
-    """
+    """Raise ConfigurationError if a path is empty or a file, or one of its parents is a file. URLs and None pass."""
     if path is None or "://" in os.fspath(path):
         return
     if not os.fspath(path):
@@ -282,11 +273,7 @@ def check_folder(option: str, path: str | os.PathLike[str] | None) -> None:
 
 
 def check_url(option: str, url: str | None) -> None:
-    """Check that a text is the URL of a server. None is allowed.
-
-    Raises:
-        ConfigurationError: It is not such a URL.
-    """
+    """Raise ConfigurationError if a text is not the URL of a server. None passes."""
     if url is None:
         return
     try:

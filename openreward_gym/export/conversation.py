@@ -46,9 +46,7 @@ _COMMON_TOKENS = (
 class ControlTokens:
     """Finds and escapes control tokens in texts of tools and users, which a tokenizer would read as real ones.
 
-    Args:
-        handling: "flag" to count them, "drop" to leave the rollout out, "escape" to break them.
-        special: A tokenizer's own special tokens, in addition to the common ones.
+    `special` are a tokenizer's own tokens, in addition to the common ones.
     """
 
     def __init__(self, handling: ControlTokenHandling, special: Iterable[str] = ()) -> None:
@@ -76,16 +74,15 @@ class Conversation:
     Attributes:
         record: The record; lone surrogates in it are written as their escapes.
         original: The record with nothing changed.
-        messages: The messages in order.
+        messages: The messages.
         sources: For each message, the number of the record's message that it comes from; -1 for one that was made here.
-        tools: Tool definitions in OpenAI's shape; None if it has none (an empty list makes some templates write tool
-            boilerplate).
-        images: The images' bytes, one for each image part, in order.
+        tools: Tool definitions in OpenAI's shape; None if there are none (some templates write boilerplate for an empty list).
+        images: The images' bytes, one for each image part.
         targets: The numbers of the record's messages to train: the model's turns, except those of weight 0.
         has_other_assistant: Whether an assistant message is not to be trained: part of the prompt, or a turn of weight 0.
         parallel: Whether a message has several calls.
         problems: Keys of `PROBLEMS`.
-        findings: Remarks that are counted in the report but exclude nothing; keys of `openreward_gym.export.report.FINDINGS`.
+        findings: Keys of `openreward_gym.export.report.FINDINGS`: remarks that exclude nothing.
     """
 
     record: Record
@@ -101,18 +98,14 @@ class Conversation:
     findings: set[str] = field(default_factory=set)
 
     def add(self, message: ChatMessage, source: int) -> None:
-        """Append a message."""
         self.messages.append(message)
         self.sources.append(source)
 
     @property
     def turns(self) -> list[int]:
         """The positions of the messages to train."""
-        return [
-            number
-            for number, source in enumerate(self.sources)
-            if source in self.targets and self.messages[number]["role"] == "assistant"
-        ]
+        numbered = enumerate(zip(self.messages, self.sources, strict=True))
+        return [n for n, (message, source) in numbered if source in self.targets and message["role"] == "assistant"]
 
     @property
     def prompt(self) -> list[ChatMessage]:
@@ -138,10 +131,7 @@ def conversation_of(
     """Convert a record.
 
     Args:
-        record: A rollout's JSON values.
-        read_image: Returns an image block's bytes, or None.
         utf8: Whether all text in `record` is valid UTF-8; if not, lone surrogates are written as their escapes.
-        reasoning: Whether to keep the reasoning.
         control: Handling of control tokens in texts that the assistant did not write; None to ignore them.
     """
     clean = record if utf8 else jsonio.escape_surrogates(record)
@@ -377,17 +367,15 @@ def split_parallel(conversation: Conversation) -> None:
     results = {message["tool_call_id"]: (message, sources[n]) for n, message in enumerate(messages) if message["role"] == "tool"}
     conversation.messages, conversation.sources = [], []
     for message, source in zip(messages, sources, strict=True):
-        calls = message.get("tool_calls", ())
         if message["role"] == "tool":
-            if message["tool_call_id"] in results:
-                conversation.add(*results.pop(message["tool_call_id"]))
-        elif len(calls) > 1:
-            for number, call in enumerate(calls):
-                first = message if number == 0 else {"role": "assistant", "content": ""}
-                conversation.add({**first, "tool_calls": [call]}, source)
-                if call["id"] in results:
-                    conversation.add(*results.pop(call["id"]))
-        else:
+            continue  # it follows its call
+        calls = message.get("tool_calls", ())
+        for number, call in enumerate(calls):
+            first = message if number == 0 else {"role": "assistant", "content": ""}
+            conversation.add({**first, "tool_calls": [call]}, source)
+            if call["id"] in results:
+                conversation.add(*results[call["id"]])
+        if not calls:
             conversation.add(message, source)
 
 

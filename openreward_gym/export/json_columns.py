@@ -25,19 +25,14 @@ class DamagedNumberError(Exception):
 def column_bytes(value: Json, *, exact: bool = False) -> bytes:
     """Return `value` as the text of a `datasets.Json` cell, in UTF-8.
 
-    Raises:
-        DamagedNumberError: `exact` is True, and `datasets` cannot read a number unchanged: an integer beyond 64 bits, NaN, an
-            infinity, or one of some numbers at the ends of the range.
+    With `exact`, raises DamagedNumberError for numbers that `datasets` cannot read unchanged: integers beyond 64 bits, NaN, the
+    infinities, and some numbers at the ends of the range.
     """
     return jsonio.dumps(value) if reads_well(value) else _bytes_with_numbers(value, exact)
 
 
 def message_bytes(message: Json) -> bytes:
-    """Return exact `column_bytes` of a chat message, which has numbers and nulls only in the arguments of its calls.
-
-    Raises:
-        DamagedNumberError: It has a number that `datasets` would read as another.
-    """
+    """Return exact `column_bytes` of a chat message, which has numbers and nulls only in the arguments of its calls."""
     if "tool_calls" not in message:
         try:
             return orjson.dumps(message)

@@ -130,9 +130,9 @@ def push(
 ) -> ExportReport:
     """Write rollouts and upload them as a dataset of several configurations, with card and report.
 
-    Everything is written to a temporary folder first, so that errors of the export are raised before anything is uploaded. The
-    upload is one commit. The commit keeps text above the mark in the repository's card, replaces files of the same formats and
-    leaves other files alone. `load_dataset(repository, "sft")` loads a format.
+    Errors of the export are raised before anything is uploaded. The upload is one commit, which keeps text above the mark in the
+    repository's card, replaces files of the same formats and leaves other files alone. `load_dataset(repository, "sft")` loads a
+    format.
 
     Args:
         rollouts, formats, select, tokenizer, progress, **options: See `write`.
@@ -189,7 +189,6 @@ def _write_files(
     *,
     for_hub: bool = False,
 ) -> ExportReport:
-    """Write rollouts as files; `for_hub` writes tables in chunks of which the Hub stores each once."""
     kinds = _kinds(formats)
     templates = [_template(kind, tokenizer) for kind in kinds]
     folder = Path(output)
@@ -214,9 +213,9 @@ def _write_format(pipeline: Pipeline, kind: type[Format], compat: Compat, folder
         if not kind.further_keys:
             # Lines have no null, and no keys but the columns.
             rows = ({name: value for name, value in row.items() if name in columns and value is not None} for row in rows)
-        files = tables.write_jsonl(rows, folder, "train")
+        files = tables.write_jsonl(rows, folder)
     else:
-        files = tables.write_parquet(rows, columns, compat, folder, "train", for_hub=for_hub)
+        files = tables.write_parquet(rows, columns, compat, folder, for_hub)
     if pipeline.image_files is not None:
         pipeline.image_files.remove_others()
     pipeline.report.files = [f"{folder.name}/{file.name}" for file in files]

@@ -41,12 +41,7 @@ class Pipeline:
     the rows raise `ImagesFound` at the first image: the first row must have a column for images.
 
     Args:
-        reader: The rollouts.
-        kind: The format.
-        select: Criteria for the rollouts.
-        options: Options of the rows.
         template: The chat template that conversations must fit; None for any.
-        progress: Called after each rollout that was read.
         look_first: Whether to look for images in all rollouts before the first row.
         folder: Folder for images that rows name by their path; None if rows are not written to files.
     """
@@ -86,11 +81,7 @@ class Pipeline:
         return self._format.all_columns()
 
     def rows(self) -> Iterator[Row]:
-        """Yield all rows. `report` is complete after the last one.
-
-        Raises:
-            ImagesFound: A row needs a column for images: make another pipeline, with `look_first`.
-        """
+        """Yield all rows. `report` is complete after the last one."""
         for conversations in self._units():
             rows_before, excluded_by = self.report.rows, None
             try:

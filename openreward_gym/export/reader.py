@@ -68,12 +68,7 @@ class RolloutReader:
 
     @classmethod
     def of(cls, rollouts: RolloutSource) -> RolloutReader:
-        """Return a reader of whatever an export takes.
-
-        Raises:
-            ConfigurationError: The argument has no rollouts.
-            StoreError: A path is not a run.
-        """
+        """Return a reader of whatever an export takes. Raises ConfigurationError or StoreError if that has no rollouts."""
         if isinstance(rollouts, RolloutView):
             return cls._of_store(rollouts.store, rollouts.places)
         if isinstance(rollouts, RolloutStore):
@@ -131,11 +126,7 @@ class RolloutReader:
             return None
 
     def annotations(self, record: Record) -> Annotations:
-        """Return the annotations in a record, in its run's `labels.jsonl` and in its run's `groups/`.
-
-        Raises:
-            RecordError: A line of `groups/` is not a valid group.
-        """
+        """Return the annotations in a record, in its run's `labels.jsonl` and in its run's `groups/`."""
         labels, compared = self._annotations_of_runs
         annotations = Annotations(list(_label_names(record)), discard_reason=record.get("discard_reason"))
         annotations.advantage = number_of(record.get("advantage"))
@@ -170,7 +161,7 @@ def _label_names(record: Record) -> Iterator[str]:
 
 
 def is_model_turn(message: Record) -> bool:
-    """Return True for a turn of the recorded model; assistant messages of a record that does not tell origins count as such."""
+    """Return True for a turn of the recorded model; assistant messages without an origin count as such."""
     return message["role"] == "assistant" and message.get("origin") in ("policy", None)
 
 

@@ -33,10 +33,7 @@ ReadAnnotations = Callable[[Record], Annotations]
 class RecordFilter:
     """Applies the criteria that look at one rollout at a time.
 
-    Args:
-        select: The criteria.
-        statuses: Statuses to take if `select` names no status; None takes all.
-        annotations_of: Returns the annotations of a record.
+    `statuses` are taken if `select` names no status; None takes all.
     """
 
     def __init__(self, select: Select, statuses: Collection[str] | None, annotations_of: ReadAnnotations) -> None:

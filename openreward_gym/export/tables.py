@@ -225,12 +225,10 @@ def _batches(rows: Iterable[Row], columns: Columns, compat: Compat, features: Fe
         yield batch()
 
 
-def write_parquet(
-    rows: Iterable[Row], columns: Columns, compat: Compat, folder: Path, split: str, *, for_hub: bool = False
-) -> list[Path]:
-    """Write rows to `folder/split-00000-of-0000N.parquet` and return the files, which appear when all rows are written.
+def write_parquet(rows: Iterable[Row], columns: Columns, compat: Compat, folder: Path, for_hub: bool) -> list[Path]:
+    """Write rows to `folder/train-00000-of-0000N.parquet` and return the files, at least one, when all rows are written.
 
-    Without rows there is one file that has none.
+    `for_hub` writes chunks of which the Hub stores each once.
     """
     features = features_of(columns, compat)
     schema = features.arrow_schema
@@ -241,7 +239,7 @@ def write_parquet(
     def next_file() -> pq.ParquetWriter:
         if writer is not None:
             writer.close()
-        parts.append(folder / f".{split}-{len(parts):05d}.{os.getpid()}.part")
+        parts.append(folder / f".train-{len(parts):05d}.{os.getpid()}.part")
         return _open_parquet(parts[-1], schema, for_hub)
 
     try:
@@ -259,9 +257,9 @@ def write_parquet(
         for part in parts:
             part.unlink(missing_ok=True)
         raise
-    for old in folder.glob(f"{split}-*-of-*.parquet"):
+    for old in folder.glob("train-*-of-*.parquet"):
         old.unlink()
-    files = [folder / f"{split}-{number:05d}-of-{len(parts):05d}.parquet" for number in range(len(parts))]
+    files = [folder / f"train-{number:05d}-of-{len(parts):05d}.parquet" for number in range(len(parts))]
     for part, file in zip(parts, files, strict=True):
         part.replace(file)
     return files
@@ -289,10 +287,10 @@ def _open_parquet(path: Path, schema: pa.Schema, for_hub: bool) -> pq.ParquetWri
     )
 
 
-def write_jsonl(rows: Iterable[Row], folder: Path, split: str) -> list[Path]:
-    """Write rows to `folder/split.jsonl` and return the file, which appears when all rows are written."""
+def write_jsonl(rows: Iterable[Row], folder: Path) -> list[Path]:
+    """Write rows to `folder/train.jsonl` and return the file, which appears when all rows are written."""
     folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / f"{split}.jsonl", folder / f".{split}.jsonl.{os.getpid()}.part"
+    path, part = folder / "train.jsonl", folder / f".train.jsonl.{os.getpid()}.part"
     try:
         with part.open("wb") as file:
             for row in rows:

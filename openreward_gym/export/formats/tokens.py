@@ -164,15 +164,9 @@ class TurnSplitter:
         self._shapes: OrderedDict[Hashable, tuple[str, tuple[str, ...]] | None] = OrderedDict()
 
     def rows(self, messages: list[ChatMessage], turns: list[int], tools: Json) -> list[list[Piece]]:
-        """Return the pieces of each row. Over all rows, each of the model's turns is trained once.
+        """Return the pieces of each row. Over all rows, each message at one of the positions `turns` is trained once.
 
-        Args:
-            messages: The conversation.
-            turns: Positions of the messages to train.
-            tools: Tool definitions, or None.
-
-        Raises:
-            CannotSplit: The template refuses the conversation, or loses or changes a part of it.
+        Raises CannotSplit if the template refuses the conversation, or loses or changes a part of it.
         """
         if not turns or turns[0] == 0:
             raise CannotSplit("the model speaks first: there is no prompt" if turns else "the model took no turn")
@@ -358,11 +352,7 @@ def other_texts(messages: list[ChatMessage], turns: list[int]) -> list[tuple[int
 def audit(
     sampled: str, messages: list[ChatMessage], turn: int, special_tokens: tuple[str, ...], others: list[tuple[int, str]]
 ) -> None:
-    """Check a trained text: it contains the whole message, ends with a control token, and contains no text of others.
-
-    Raises:
-        CannotSplit: It does not.
-    """
+    """Raise CannotSplit unless a trained text has the whole message, ends with a control token, and has no text of others."""
     message = messages[turn]
     if not sampled.endswith(special_tokens):
         raise CannotSplit(_NO_END)

@@ -278,11 +278,8 @@ def with_equal_ids(messages: list[ChatMessage]) -> list[ChatMessage]:
     for message in messages:
         turn += message["role"] == "assistant"
         if "tool_calls" in message:
-            calls = []
-            for number, call in enumerate(message["tool_calls"]):
-                ids[call["id"]] = f"call_{turn}_{number}"
-                calls.append({**call, "id": ids[call["id"]]})
-            message = {**message, "tool_calls": calls}
+            ids.update((call["id"], f"call_{turn}_{number}") for number, call in enumerate(message["tool_calls"]))
+            message = {**message, "tool_calls": [{**call, "id": ids[call["id"]]} for call in message["tool_calls"]]}
         elif "tool_call_id" in message:
             message = {**message, "tool_call_id": ids.get(message["tool_call_id"], message["tool_call_id"])}
         renamed.append(message)
