@@ -31,7 +31,9 @@ def view(
     ] = None,
     chosen: Annotated[
         str,
-        typer.Option("--filter", metavar="EXPRESSION", help="With --html: the rollouts to write, like 'reward > 0.5'."),
+        typer.Option(
+            "--filter", metavar="EXPRESSION", help="With --html: the rollouts to write, like 'reward > 0.5'.", show_default=False
+        ),
     ] = "",
     replay: Annotated[
         str | None, typer.Option(metavar="URL", help="Environment server on which recorded calls may be repeated.")

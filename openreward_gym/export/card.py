@@ -1,4 +1,4 @@
-"""The dataset card: content of an export, reasons for what was left out, loader code; with pictures drawn as SVG."""
+"""The dataset card: content of an export, rollouts left out by reason, loader code; with pictures drawn as SVG."""
 
 from __future__ import annotations
 

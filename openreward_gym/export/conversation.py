@@ -76,7 +76,7 @@ class Conversation:
         original: The record with nothing changed.
         messages: The messages.
         sources: For each message, the number of the record's message that it comes from; -1 for one that was made here.
-        tools: Tool definitions in OpenAI's shape; None if there are none (some templates write boilerplate for an empty list).
+        tools: Tool definitions in OpenAI's shape; None without tools (some templates write boilerplate for an empty list).
         images: The images' bytes, one for each image part.
         targets: The numbers of the record's messages to train: the model's turns, except those of weight 0.
         has_other_assistant: Whether an assistant message is not to be trained: part of the prompt, or a turn of weight 0.
@@ -118,11 +118,6 @@ class Conversation:
     def up_to_last_turn(self) -> list[ChatMessage]:
         """The messages without those after the last one to train."""
         return self.messages[: self.turns[-1] + 1]
-
-    @property
-    def model_messages(self) -> list[Record]:
-        """The record's messages that are trained."""
-        return [message for number, message in enumerate(self.record.get("messages") or ()) if number in self.targets]
 
 
 def conversation_of(

@@ -17,7 +17,7 @@ from openreward_gym.export.conversation import (
 )
 from openreward_gym.export.formats import Context, Format, ImageFiles, LeftOut
 from openreward_gym.export.options import ExportOptions, Select
-from openreward_gym.export.reader import Record, RolloutReader
+from openreward_gym.export.reader import Record, RolloutReader, group_of, num_turns_of, task_of
 from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Deduplication, Facts, RecordFilter, choose, reward_of
 from openreward_gym.export.tables import Columns, Row
@@ -114,8 +114,10 @@ class Pipeline:
         facts: list[Facts] = []
         with_images: set[int] = set()
         for number, conversation in self._chosen(apply_limit=False):
-            reward = reward_of(conversation.record, self._select.reward, self._reader.annotations)
-            facts.append(Facts.of(number, conversation.record, reward))
+            record = conversation.record
+            reward = reward_of(record, self._select.reward, self._reader.annotations)
+            environment = (record.get("environment") or {}).get("name", "")
+            facts.append(Facts(number, group_of(record), task_of(record), environment, reward, num_turns_of(record)))
             if conversation.images:
                 with_images.add(number)
         selected: list[Facts] = []

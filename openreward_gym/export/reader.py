@@ -24,7 +24,7 @@ from openreward_gym.types.rollout import SCHEMA, check_schema
 RolloutSource: TypeAlias = (
     RolloutStore | RolloutView | str | os.PathLike[str] | Iterable[Rollout] | Sequence[str | os.PathLike[str]]
 )
-"""What an export reads: a store, a selection of it, a run's path, several paths, or rollouts."""
+"""The source of an export: a store, a selection of it, a run's path, several paths, or rollouts."""
 
 Record: TypeAlias = dict[str, Any]
 """A rollout as JSON values, without the fields at their defaults: the result of `Rollout.to_dict`."""
@@ -101,7 +101,7 @@ class RolloutReader:
                 record = jsonio.loads(line)
                 check_schema(record.get("schema"), SCHEMA, "rollout")
             except (ValueError, AttributeError, RecordError):
-                # The store's own reader names what is wrong.
+                # The store's own reader raises an error that names the mistake.
                 return store.read(places[number]).to_dict(), False
             # JSON text is valid UTF-8; a lone surrogate can only come from an escape.
             return record, _SURROGATE_ESCAPE.search(line) is None or jsonio.is_utf8(record)
@@ -171,7 +171,7 @@ def is_trained(message: Record) -> bool:
 
 
 def sampled_of(message: Record) -> Record:
-    """Return the provider's report on a message; empty if there is no report."""
+    """Return the provider's report on a message; empty without a report."""
     report: Record = message.get("sampled") or {}
     return report
 

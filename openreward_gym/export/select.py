@@ -14,17 +14,7 @@ from typing import Any
 
 from openreward_gym import jsonio
 from openreward_gym.export.options import Dedupe, RewardKind, Select
-from openreward_gym.export.reader import (
-    Annotations,
-    Record,
-    group_of,
-    model_of,
-    num_turns_of,
-    number_of,
-    rewards_of,
-    task_of,
-    tokens_of,
-)
+from openreward_gym.export.reader import Annotations, Record, model_of, num_turns_of, number_of, rewards_of, tokens_of
 from openreward_gym.types import Rollout
 
 ReadAnnotations = Callable[[Record], Annotations]
@@ -135,12 +125,6 @@ class Facts:
     environment: str
     reward: float | None
     turns: int
-
-    @classmethod
-    def of(cls, number: int, record: Record, reward: float | None) -> Facts:
-        """Return the facts of a record."""
-        environment = (record.get("environment") or {}).get("name", "")
-        return cls(number, group_of(record), task_of(record), environment, reward, num_turns_of(record))
 
     @property
     def rank(self) -> tuple[float, int, int]:

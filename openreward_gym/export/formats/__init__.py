@@ -59,7 +59,7 @@ def format_of(name: FormatName | str | type[Format]) -> type[Format]:
     'parquet'
 
     Raises:
-        ConfigurationError: The name is unknown, or the format cannot be imported, is no format, or lacks a name or a description.
+        ConfigurationError: The name is unknown, or the format cannot be imported, or it is not a complete subclass of `Format`.
     """
     kind: object = name
     if isinstance(name, str):

@@ -104,7 +104,8 @@ class Tokens(Format):
 
     def _sampled_rows(self, conversation: Conversation) -> list[_TokenRow] | None:
         """Return rows of the recorded ids; None if a turn has none, or if they belong to another tokenizer."""
-        turns = conversation.model_messages
+        records = conversation.record.get("messages") or ()
+        turns = [message for number, message in enumerate(records) if number in conversation.targets]
         reports = list(map(sampled_of, turns))
         # The ids do not tell which image the sampler saw where.
         if not reports or conversation.images:

@@ -60,16 +60,13 @@ def _openai_message(message: ChatMessage, trained: bool, images: Iterator[bytes]
     # OpenAI has no field for reasoning, nor for a tool's name in its result.
     line = {key: value for key, value in with_text_arguments(message).items() if key not in ("reasoning_content", "name")}
     if isinstance(message["content"], list):
-        line["content"] = [_openai_part(part, images) for part in message["content"]]
+        line["content"] = [_openai_image(next(images)) if part["type"] == "image" else part for part in message["content"]]
     if message["role"] == "assistant" and not trained:
         line["weight"] = 0
     return line
 
 
-def _openai_part(part: dict[str, Any], images: Iterator[bytes]) -> dict[str, Any]:
-    if part["type"] != "image":
-        return part
-    content = next(images)
+def _openai_image(content: bytes) -> dict[str, Any]:
     url = data_url(base64.b64encode(content).decode("ascii"), mime_type_of(content) or "image/png")
     return {"type": "image_url", "image_url": {"url": url}}
 
