@@ -162,8 +162,8 @@ def test_sessions_are_given_secrets_and_toolsets(run, server_url: str, tmp_path:
     ran = run(*collect, "--secret", "judge=JUDGE_KEY", "--output", "runs/a")
     assert ran.code == 0
     (rollout,) = RolloutStore("runs/a")
-    (told,) = [message for message in rollout.messages if message.role == "tool"]
-    assert told.text == str(len("it-is-a-secret"))
+    (message,) = [message for message in rollout.messages if message.role == "tool"]
+    assert message.text == str(len("it-is-a-secret"))
     assert not any(b"it-is-a-secret" in path.read_bytes() for path in Path("runs").rglob("*") if path.is_file())
     ran = run(*collect, "--secret", "judge=it-is-a-secret")
     assert (ran.code, ran.err.count("\n")) == (2, 1)
@@ -180,8 +180,8 @@ def test_tasks(run, server_url: str) -> None:  # type: ignore[no-untyped-def]
     assert "train" in ran.out
     assert "echo(text)" in ran.out
     assert 'task {"number": 1' in ran.out
-    found = json.loads(run("tasks", "echo", "--base-url", server_url, "--json").out)
-    assert {split["name"]: split["tasks"] for split in found["splits"]} == {"train": 5, "test": 2}
+    description = json.loads(run("tasks", "echo", "--base-url", server_url, "--json").out)
+    assert {split["name"]: split["tasks"] for split in description["splits"]} == {"train": 5, "test": 2}
 
 
 def test_wrong_input_is_one_line_without_a_traceback(run, server_url: str) -> None:  # type: ignore[no-untyped-def]

@@ -36,7 +36,7 @@ def _print_version(flag: bool) -> None:
 
 @app.callback()
 def _common(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. May stand anywhere.", show_default=False)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. May stand anywhere.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -57,10 +57,9 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
     "upload": runs.upload,
     "view": view.view,
 }
-_CLASSES = {"export": export.ExportCommand, "import": runs.ImportCommand}
 for _name, _command in _COMMANDS.items():
     short_help = (_command.__doc__ or "").partition("\n")[0]
-    app.command(_name, cls=_CLASSES.get(_name, SectionedCommand), short_help=short_help)(_command)
+    app.command(_name, cls=SectionedCommand, short_help=short_help)(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,13 +72,11 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of the output is gone (`| head`): write nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except (OpenRewardGymError, OSError) as error:
+    except (OpenRewardGymError, OSError, UnicodeDecodeError) as error:
         if debug:
             raise
-        print(f"openreward-gym: {error}", file=sys.stderr)
-        sys.exit(USAGE if isinstance(error, ConfigurationError) else FAILED)
-    except UnicodeDecodeError as error:
-        if debug:
-            raise
-        print(f"openreward-gym: a file is not UTF-8 text ({error}): --debug shows which one", file=sys.stderr)
-        sys.exit(USAGE)
+        message = str(error)
+        if isinstance(error, UnicodeDecodeError):
+            message = f"a file is not UTF-8 text ({error}): --debug shows which one"
+        print(f"openreward-gym: {message}", file=sys.stderr)
+        sys.exit(USAGE if isinstance(error, (ConfigurationError, UnicodeDecodeError)) else FAILED)

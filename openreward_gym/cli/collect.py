@@ -28,16 +28,11 @@ def collect(
             metavar="POLICY",
             help="openai:MODEL, anthropic:MODEL, google:MODEL, transformers:PATH, module:callable, random, scripted:FILE, or one "
             "of an installed distribution.",
-            show_default=False,
             rich_help_panel="Run",
         ),
     ],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Estimate what would be played, and play nothing.", show_default=False)
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print events as JSON, one object per line.", show_default=False)
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate what would be played, and play nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON, one object per line.")] = False,
     **options: Any,
 ) -> None:
     """Play tasks with a policy and record every rollout.
@@ -50,7 +45,11 @@ def collect(
     values = {"environment": environment, "policy": policy, **options, "progress": "json" if as_json else None}
     run = parse_options(RunOptions, values)
     if dry_run:
-        _print_estimate(run, as_json)
+        from openreward_gym.collect.plan import estimate_run
+        from openreward_gym.protocol import loop
+
+        estimate = loop.run(estimate_run(run))
+        print(json.dumps(asdict(estimate)) if as_json else estimate.to_text())
         return
     from openreward_gym.collect.engine import collect_run
 
@@ -75,11 +74,3 @@ def _resume(path: str) -> str:
     if "--output" not in arguments and not any(argument.startswith("--output=") for argument in arguments):
         arguments = [*arguments, "--output", path]
     return shlex.join(["openreward-gym", *arguments, *([] if "--resume" in arguments else ["--resume"])])
-
-
-def _print_estimate(run: RunOptions, as_json: bool) -> None:
-    from openreward_gym.collect.plan import estimate_run
-    from openreward_gym.protocol import loop
-
-    estimate = loop.run(estimate_run(run))
-    print(json.dumps(asdict(estimate)) if as_json else estimate.to_text())

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 ENVIRONMENTS = ("weather", "ctf")
 SAMPLES = 2
 WRONG_SHARE = 0.3
+WRONG_STEPS: dict[str, list[Any]] = {
+    "weather": ["I would rather not talk about the weather."],
+    "ctf": [{"name": "submit_answer", "arguments": {"answer": f"flag{{guess-{n}}}"}} for n in range(3)],
+}
 
 
 class UnreliablePolicy:
@@ -43,19 +47,13 @@ class UnreliablePolicy:
 
         steps: list[Any] = list(solution(self.environment, task.spec or {}))
         if random.Random(seed).random() < WRONG_SHARE:
-            steps = [*steps[:-1], *self._mistake()]
+            steps = [*steps[:-1], *WRONG_STEPS[self.environment]]
         return play_steps(steps)
-
-    def _mistake(self) -> list[Any]:
-        if self.environment == "weather":
-            return ["I would rather not talk about the weather."]
-        return [{"name": "submit_answer", "arguments": {"answer": f"flag{{guess-{n}}}"}} for n in range(3)]
 
 
 def demo(
     output: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Folder for the runs and the dataset. [default: runs/demo-TIME]", show_default=False),
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for the runs and the dataset. [default: runs/demo-TIME]")
     ] = None,
 ) -> None:
     """Run everything once on this machine, from serve to export.
@@ -64,6 +62,7 @@ def demo(
     """
     check_folder("--output", output)
     from openreward_gym import export, serve
+    from openreward_gym.collect import collect
     from openreward_gym.store.store import RolloutStore
 
     console = Console()
@@ -72,29 +71,23 @@ def demo(
     console.print(f"1. Serving {' and '.join(ENVIRONMENTS)} with the OpenReward SDK's server ...")
     with serve.local(list(ENVIRONMENTS)) as base_url:
         console.print(f"2. Collecting {SAMPLES} rollouts of every task at {base_url} ...", highlight=False)
-        results = [_collect(environment, base_url, folder) for environment in ENVIRONMENTS]
+        results = [
+            collect(name, UnreliablePolicy(name), base_url=base_url, repeats=SAMPLES, output=folder / name, progress=False)
+            for name in ENVIRONMENTS
+        ]
     console.print(_table(results))
     console.print("3. Exporting the ones with reward 1.0 as an SFT dataset ...")
     store = RolloutStore.open([result.path for result in results])
     report = export.write(store, folder / "dataset", formats=["sft"], select=export.Select(min_reward=1.0))
     console.print(str(report), markup=False, highlight=False)
-    row = _first_row(folder / "dataset" / "sft")
+    # Imported only now, because it takes seconds and the tables above should not wait for it.
+    import datasets
+
+    datasets.disable_progress_bars()
+    rows = datasets.load_dataset(str(folder / "dataset" / "sft"), split="train")
     console.print("4. Loading the dataset with datasets.load_dataset. Its first row:")
-    console.print(_shortened(row), markup=False, highlight=False, soft_wrap=True)
+    console.print(_shortened(rows[0]), markup=False, highlight=False, soft_wrap=True)
     _print_next_steps(console, results, folder, time.perf_counter() - start)
-
-
-def _collect(environment: str, base_url: str, folder: Path) -> CollectionResult:
-    from openreward_gym.collect import collect
-
-    return collect(
-        environment,
-        UnreliablePolicy(environment),
-        base_url=base_url,
-        repeats=SAMPLES,
-        output=folder / environment,
-        progress=False,
-    )
 
 
 def _table(results: list[CollectionResult]) -> Table:
@@ -115,15 +108,6 @@ def _table(results: list[CollectionResult]) -> Table:
                 rollout.stop_reason,
             )
     return table
-
-
-def _first_row(folder: Path) -> dict[str, Any]:
-    # Imported only now, because it takes seconds and the tables above should not wait for it.
-    import datasets
-
-    datasets.disable_progress_bars()
-    rows = datasets.load_dataset(str(folder), split="train")
-    return dict(rows[0])
 
 
 def _shortened(row: dict[str, Any]) -> str:

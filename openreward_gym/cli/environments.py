@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from openreward_gym.cli.parameters import FAILED, AsJson, Environment, own_options, parse_options, with_options
+from openreward_gym.cli.parameters import FAILED, AsJson, Environment, parse_options, with_options
 from openreward_gym.options import ClientOptions, SessionOptions
 
-if TYPE_CHECKING:
-    from openreward_gym.protocol.client import Client
-
-Variant = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Variant of the environment.", show_default=False, rich_help_panel="Environment"),
-]
+_PANEL = "Environment"
+_UNUSED = ("step_timeout_s", "episode_timeout_s")
+Variant = Annotated[str | None, typer.Option(metavar="NAME", help="Variant of the environment.", rich_help_panel=_PANEL)]
 
 
 def serve(
     environments: Annotated[
         list[str],
-        typer.Argument(
-            metavar="ENVIRONMENT",
-            help="weather, ctf, reasoning; module:Class or file.py:Class; or a Gymnasium id.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="ENVIRONMENT", help="weather, ctf, reasoning; module:Class or file.py:Class; or a Gymnasium id."),
     ],
     port: Annotated[int, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8080,
     host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
-    reload: Annotated[
-        bool, typer.Option("--reload", help="Reload environments when their files change.", show_default=False)
-    ] = False,
+    reload: Annotated[bool, typer.Option("--reload", help="Reload environments when their files change.")] = False,
 ) -> None:
     """Serve environments on this machine until Ctrl-C.
 
@@ -45,20 +35,18 @@ def serve(
     run(environments, host=host, port=port or None, reload=reload, announce=lambda line: print(line, flush=True))
 
 
-@with_options(SessionOptions, without=("step_timeout_s", "episode_timeout_s"))
+@with_options(SessionOptions, without=_UNUSED)
 @with_options(ClientOptions)
 def tasks(
     environment: Environment,
     variant: Variant = None,
     split: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Show this split's first tasks.", show_default=False, rich_help_panel="Environment"),
+        str | None, typer.Option(metavar="NAME", help="Show this split's first tasks.", rich_help_panel=_PANEL)
     ] = None,
     task: Annotated[
-        int | None,
-        typer.Option(metavar="INDEX", help="Show the prompt of this task.", show_default=False, rich_help_panel="Environment"),
+        int | None, typer.Option(metavar="INDEX", help="Show the prompt of this task.", rich_help_panel=_PANEL)
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="N", help="Number of tasks to show.", min=1, rich_help_panel="Environment")] = 5,
+    limit: Annotated[int, typer.Option(metavar="N", help="Number of tasks to show.", min=1, rich_help_panel=_PANEL)] = 5,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
@@ -69,47 +57,32 @@ def tasks(
     from openreward_gym.protocol import loop
     from openreward_gym.protocol.client import Client
 
-    connection = parse_options(ClientOptions, own_options(ClientOptions, options))
-    session = parse_options(SessionOptions, own_options(SessionOptions, options))
+    connection, session_options = parse_options(ClientOptions, options), parse_options(SessionOptions, options)
 
     async def describe() -> dict[str, Any]:
         async with Client(**connection.to_keywords()) as client:
-            return await _describe(client, environment, variant, split, task, limit, session)
+            remote = client.environment(environment, variant)
+            splits, tools = await remote.splits(), await remote.tools()
+            description: dict[str, Any] = {
+                "environment": environment,
+                "splits": [{"name": s.name, "type": s.type, "tasks": await remote.num_tasks(s.name)} for s in splits],
+                "tools": [{"name": t.name, "description": t.description, "input_schema": t.input_schema} for t in tools],
+                "terminal_tool": None if tools.terminal is None else {"name": tools.terminal.name, "arg": tools.terminal.arg},
+            }
+            name = split if split is not None else (splits[0].name if splits and task is not None else None)
+            if name is not None:
+                indices = range(min(limit, await remote.num_tasks(name))) if task is None else [task]
+                description["tasks"] = [{"split": name, "index": i, "spec": (await remote.task(name, i)).spec} for i in indices]
+                if task is not None:
+                    async with remote.session(split=name, index=task, **session_options.to_keywords()) as session:
+                        description["prompt"] = [{"role": m.role, "text": m.text} for m in await session.messages()]
+            return description
 
     description = loop.run(describe())
     if as_json:
         print(json.dumps(description, indent=2))
     else:
         _print_tasks(description)
-
-
-async def _describe(
-    client: Client,
-    environment: str,
-    variant: str | None,
-    split: str | None,
-    task: int | None,
-    limit: int,
-    options: SessionOptions,
-) -> dict[str, Any]:
-    remote = client.environment(environment, variant)
-    splits = await remote.splits()
-    tools = await remote.tools()
-    description: dict[str, Any] = {
-        "environment": environment,
-        "splits": [{"name": s.name, "type": s.type, "tasks": await remote.num_tasks(s.name)} for s in splits],
-        "tools": [{"name": t.name, "description": t.description, "input_schema": t.input_schema} for t in tools],
-        "terminal_tool": None if tools.terminal is None else {"name": tools.terminal.name, "arg": tools.terminal.arg},
-    }
-    name = split if split is not None else (splits[0].name if splits and task is not None else None)
-    if name is not None:
-        count = await remote.num_tasks(name)
-        indices = range(min(limit, count)) if task is None else [task]
-        description["tasks"] = [{"split": name, "index": i, "spec": (await remote.task(name, i)).spec} for i in indices]
-        if task is not None:
-            async with remote.session(split=name, index=task, **options.to_keywords()) as session:
-                description["prompt"] = [{"role": m.role, "text": m.text} for m in await session.messages()]
-    return description
 
 
 def _print_tasks(description: dict[str, Any]) -> None:
@@ -130,16 +103,13 @@ def _print_tasks(description: dict[str, Any]) -> None:
         console.print(f"\n[{message['role']}]\n{message['text']}", markup=False, highlight=False)
 
 
-@with_options(SessionOptions, without=("step_timeout_s", "episode_timeout_s"))
+@with_options(SessionOptions, without=_UNUSED)
 @with_options(ClientOptions)
 def check(
     environment: Environment,
     variant: Variant = None,
     split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Split to play. [default: the first]", show_default=False, rich_help_panel="Environment"
-        ),
+        str | None, typer.Option(metavar="NAME", help="Split to play. [default: the first]", rich_help_panel=_PANEL)
     ] = None,
     as_json: AsJson = False,
     **options: Any,
@@ -153,8 +123,7 @@ def check(
     """
     from openreward_gym.testing import check_environment
 
-    client = parse_options(ClientOptions, own_options(ClientOptions, options))
-    session = parse_options(SessionOptions, own_options(SessionOptions, options))
+    client, session = parse_options(ClientOptions, options), parse_options(SessionOptions, options)
     report = check_environment(client.base_url, environment, variant=variant, split=split, client=client, session=session)
     print(json.dumps(report.to_dict(), indent=2) if as_json else report)
     if not report.ok:

@@ -12,64 +12,46 @@ from typing import Annotated, Any
 
 import typer
 
-from openreward_gym.cli.parameters import Runs, SectionedCommand, check_folder, own_options, parse_options, with_options
+from openreward_gym.cli.parameters import Runs, check_folder, parse_options, with_options
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.options import ExportOptions, Select
 
-OUTPUT = "Output"
-FORMATS = "Format, or several formats separated by commas."
-
-
-class ExportCommand(SectionedCommand):
-    """The command `export`. Its help lists the formats, those of other distributions among them."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help."""
-        # Only here, because searching the installed distributions takes too long for every start of the program.
-        from openreward_gym.export import format_names
-
-        for param in self.params:
-            if param.name == "formats":
-                param.help = f"{FORMATS} The formats are {', '.join(format_names())}."  # type: ignore[attr-defined]
-        super().format_help(ctx, formatter)
+_OUTPUT = "Output"
 
 
 @with_options(ExportOptions, section="Rows")
 @with_options(Select, without=("runs", "where", "steps"), section="Selection")
 def export(
     runs: Runs,
-    formats: Annotated[str, typer.Option("--format", metavar="FORMATS", help=FORMATS, rich_help_panel=OUTPUT)] = "sft",
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="FORMATS", help="Format, or several formats separated by commas.", rich_help_panel=_OUTPUT
+        ),
+    ] = "sft",
     output: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Folder to write. [default: RUN/export]", rich_help_panel=OUTPUT, show_default=False),
+        Path | None, typer.Option(metavar="FOLDER", help="Folder to write. [default: RUN/export]", rich_help_panel=_OUTPUT)
     ] = None,
     push: Annotated[
         str | None,
         typer.Option(
             metavar="OWNER/NAME",
             help="Upload to this dataset on the HuggingFace Hub instead (token in HF_TOKEN).",
-            rich_help_panel=OUTPUT,
-            show_default=False,
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
     public: Annotated[
-        bool,
-        typer.Option(
-            "--public", help="Make a new dataset on the Hub public, not private.", rich_help_panel=OUTPUT, show_default=False
-        ),
+        bool, typer.Option("--public", help="Make a new dataset on the Hub public, not private.", rich_help_panel=_OUTPUT)
     ] = False,
     tokenizer: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
             help="Name or folder of a model, whose tokenizer the format tokens uses and whose chat template rows must fit.",
-            rich_help_panel=OUTPUT,
-            show_default=False,
+            rich_help_panel=_OUTPUT,
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report as JSON.", rich_help_panel=OUTPUT, show_default=False)
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.", rich_help_panel=_OUTPUT)] = False,
     **options: Any,
 ) -> None:
     """Write runs as a training dataset, or upload it to the Hub.
@@ -83,8 +65,8 @@ def export(
     from openreward_gym import export as exporter
 
     check_folder("--output", output)
-    select = parse_options(Select, own_options(Select, options))
-    rows = parse_options(ExportOptions, own_options(ExportOptions, options)).to_keywords()
+    select = parse_options(Select, options)
+    rows = parse_options(ExportOptions, options).to_keywords()
     names = [name.strip() for name in formats.split(",") if name.strip()]
     if push is not None and output is not None:
         raise ConfigurationError("--push and --output exclude each other; --push ./folder writes what would be uploaded")

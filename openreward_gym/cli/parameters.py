@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import os
@@ -17,28 +18,17 @@ from typer.core import TyperCommand
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, EnvOptions, EpisodeLimits, Options, RetryBudget, RunOptions, SessionOptions
 
-DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 75
+FAILED, USAGE, INCOMPLETE = 1, 2, 75
 
 O = TypeVar("O", bound=Options)  # noqa: E741
 F = TypeVar("F", bound=Callable[..., None])
 
 Environment = Annotated[
     str,
-    typer.Argument(metavar="ENVIRONMENT", help="Name on a server (weather), or owner/name on the platform.", show_default=False),
+    typer.Argument(metavar="ENVIRONMENT", help="Name on a server (weather), or owner/name on the platform."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
-Runs = Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)]
-
-Secrets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--secret",
-        metavar="NAME=VARIABLE",
-        help="Secret of the environment, and the environment variable that holds it. May be repeated.",
-        show_default=False,
-    ),
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Runs = Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of runs.")]
 
 # Options whose flag is not the option's name without its unit, with the placeholder for the value.
 _FLAGS = {
@@ -51,14 +41,9 @@ _FLAGS = {
     "ray_options": ("--ray-option", "NAME=VALUE"),
 }
 _RANGES: Mapping[str, tuple[float, float]] = {"min_rating": (1, 5), "max_rating": (1, 5)}
-_PLACEHOLDERS = {
-    "base_url": "URL",
-    "policy_url": "URL",
-    "input": "FILE",
-    "output": "FOLDER",
-    "tasks": "INDEXES",
-    "advantages": "KIND",
-}
+_PLACEHOLDERS = {"input": "FILE", "output": "FOLDER", "tasks": "INDEXES", "advantages": "KIND"}
+_URLS = ("base_url", "policy_url")
+_KINDS: Mapping[str, Any] = {"bool": bool, "int": int, "float": float, "Names": list[str], "Sequence": list[str]}
 _ZERO_FOR_NONE = ("step_timeout_s", "max_pairs")
 """Options whose default is a number and whose value None is written as 0."""
 # The innermost class that declares an option decides about the section of its help.
@@ -77,7 +62,7 @@ class SectionedCommand(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, section by section."""
         sections: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
+        for param in map(_with_values, self.get_params(ctx)):
             record = param.get_help_record(ctx)
             if record is not None:
                 argument = param.param_type_name == "argument"
@@ -86,6 +71,24 @@ class SectionedCommand(TyperCommand):
         for name, records in sections.items():
             with formatter.section(name):
                 formatter.write_dl(records)
+
+
+def _with_values(param: Any) -> Any:
+    """Return the parameter with the values that other distributions may add to listed in its help."""
+    # Not in the declaration, because searching the installed distributions takes too long for every start of the program.
+    if param.name == "formats":
+        from openreward_gym.export import format_names
+
+        values = f"The formats are {', '.join(format_names())}."
+    elif param.name == "source":
+        from openreward_gym.importers import names
+
+        values = f"One of {', '.join(names())}."
+    else:
+        return param
+    param = copy.copy(param)
+    param.help = f"{param.help} {values}"
+    return param
 
 
 def with_options(cls: type[Options], *, without: Iterable[str] = (), section: str | None = None) -> Callable[[F], F]:
@@ -120,24 +123,13 @@ def with_options(cls: type[Options], *, without: Iterable[str] = (), section: st
 
 def _annotation(name: str, declared: str, default: Any, description: str, section: str | None) -> Any:
     """Return the Typer annotation of a generated option."""
-    kind: Any = str
+    kind = list[str] if name in _FLAGS else _KINDS.get(re.split(r"\W", declared)[0], str)
     flag = _flag(name)
-    if declared in ("Names", "Sequence[str]"):
-        kind = list[str]
-        flag = flag if name == "status" else flag.removesuffix("s")
-    elif name in _FLAGS:
-        kind = list[str]
-    elif declared.startswith("bool"):
-        kind = bool
-        flag = f"--without-{flag.removeprefix('--')}" if default is True else flag
-        if default is True:
-            description = re.sub(
-                r"^(\w+: )?(\w)", lambda m: f"{m[1] or ''}{'do' if m[1] else 'Do'} not {m[2].lower()}", description
-            )
-    elif declared.startswith("int"):
-        kind = int
-    elif declared.startswith("float"):
-        kind = float
+    if kind == list[str] and name not in (*_FLAGS, "status"):
+        flag = flag.removesuffix("s")
+    if default is True and kind is bool:
+        flag = f"--without-{flag.removeprefix('--')}"
+        description = re.sub(r"^(\w+: )?(\w)", lambda m: f"{m[1] or ''}{'do' if m[1] else 'Do'} not {m[2].lower()}", description)
     if name in _ZERO_FOR_NONE:
         description = re.sub(r"\bNone (?=sets|takes)", "0 ", description)
     description = re.sub(r" ?In Python[^.]*(?:\.[^ ][^.]*)*\.", "", description)
@@ -145,7 +137,7 @@ def _annotation(name: str, declared: str, default: Any, description: str, sectio
     description = re.sub(r"\bNone \w+ (.*)\.$", r"[default: \1]", description).replace("`", "")
     if default not in (None, False, True, "", ()):
         description += f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
-    placeholder = None if kind is bool else _FLAGS.get(name, ("", _PLACEHOLDERS.get(name)))[1] or _placeholder(name, kind)
+    placeholder = None if kind is bool else _placeholder(name, kind)
     if kind == list[str]:
         description += " May be repeated."
     section = section or next(title for owner, title in _SECTIONS.items() if name in owner.names())
@@ -161,28 +153,33 @@ def _flag(name: str) -> str:
 
 
 def _placeholder(name: str, kind: type) -> str:
+    if name in _FLAGS:
+        return _FLAGS[name][1]
+    if name in _URLS:
+        return "URL"
     if kind is float:
         return "SECONDS" if name.endswith("_s") else "NUMBER"
-    return "N" if kind is int else "NAME"
+    return "N" if kind is int else _PLACEHOLDERS.get(name, "NAME")
 
 
 def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
-    """Build an options object from the values of a command's parameters. None means that the option was not given.
+    """Build an options object from those of a command's values that are its options. None means that an option was left out.
 
-    Raises:
-        ConfigurationError: A value is wrong. The message names the command line option.
+    The message of a ConfigurationError names the command line option.
     """
     keywords: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, declared in cls.declarations().items():
+        value = values.get(name)
         if value is None:
             continue
-        if value is True and cls.declarations()[name].default is True:
-            value = False  # the flag is --without-NAME
         if name in _PARSERS:
-            keywords[name] = _PARSERS[name](_flag(name), value)
-        else:
-            keywords[name] = None if name in _ZERO_FOR_NONE and value == 0 else value
-    for name in ("base_url", "policy_url"):
+            value = _PARSERS[name](_flag(name), value)
+        elif value is True and declared.default is True:
+            value = False  # the flag is --without-NAME
+        elif name in _ZERO_FOR_NONE and value == 0:
+            value = None
+        keywords[name] = value
+    for name in _URLS:
         check_url(_flag(name), keywords.get(name))
     check_folder("--output", keywords.get("output"))
     try:
@@ -193,12 +190,6 @@ def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
         if name in keywords:
             text = _flag(name) + text.removeprefix(name).replace(" or None, not ", ", not ")
         raise ConfigurationError(text) from None
-
-
-def own_options(cls: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a command's values that are options of `cls`."""
-    names = cls.names()
-    return {name: value for name, value in values.items() if name in names}
 
 
 def _pairs(flag: str, items: Iterable[str]) -> list[tuple[str, str]]:
@@ -223,10 +214,6 @@ def _json_values(flag: str, items: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def _text_values(flag: str, items: Iterable[str]) -> dict[str, str]:
-    return dict(_pairs(flag, items))
-
-
 def _hosts(flag: str, items: Iterable[str]) -> dict[str, list[str]]:
     """Parse NAME=HOST items; a secret may have several hosts, in several items or separated by commas."""
     hosts: dict[str, list[str]] = {}
@@ -237,18 +224,14 @@ def _hosts(flag: str, items: Iterable[str]) -> dict[str, list[str]]:
 
 def _budgets(flag: str, items: Iterable[str]) -> dict[str, RetryBudget]:
     """Parse KIND=ATTEMPTS or KIND={"attempts": ..., "deadline_s": ...} items."""
-    budgets: dict[str, RetryBudget] = {}
-    for kind, value in _json_values(flag, items).items():
-        budgets[kind] = RetryBudget.from_keywords(value if isinstance(value, dict) else {"attempts": value}, flag)
-    return budgets
+    return {
+        kind: RetryBudget.from_keywords(value if isinstance(value, dict) else {"attempts": value}, flag)
+        for kind, value in _json_values(flag, items).items()
+    }
 
 
 def parse_secrets(flag: str, items: Iterable[str]) -> dict[str, str]:
-    """Parse NAME=VARIABLE items. Messages do not repeat the text after "=", because it may be the secret itself.
-
-    Raises:
-        ConfigurationError: An item is malformed, or there is no such environment variable.
-    """
+    """Parse NAME=VARIABLE items. Error messages do not repeat the text after "=", because it may be the secret itself."""
     secrets: dict[str, str] = {}
     for item in items:
         name, equals, variable = item.partition("=")
@@ -270,7 +253,7 @@ def parse_secrets(flag: str, items: Iterable[str]) -> dict[str, str]:
 _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "secrets_env": parse_secrets,
     "secret_domains": _hosts,
-    "env_overrides": _text_values,
+    "env_overrides": lambda flag, items: dict(_pairs(flag, items)),
     "retry_limits": _json_values,
     "retries": _budgets,
     "policy_options": _json_values,
@@ -279,11 +262,7 @@ _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
 
 
 def check_folder(option: str, path: str | os.PathLike[str] | None) -> None:
-    """Check that a folder can be written to. None is allowed, and URLs are not checked.
-
-    Raises:
-        ConfigurationError: The path is empty or a file, or one of its parents is a file.
-    """
+    """Raise ConfigurationError if a path is empty or a file, or one of its parents is a file. URLs and None pass."""
     if path is None or "://" in os.fspath(path):
         return
     if not os.fspath(path):
@@ -294,11 +273,7 @@ def check_folder(option: str, path: str | os.PathLike[str] | None) -> None:
 
 
 def check_url(option: str, url: str | None) -> None:
-    """Check that a text is the URL of a server. None is allowed.
-
-    Raises:
-        ConfigurationError: It is not such a URL.
-    """
+    """Raise ConfigurationError if a text is not the URL of a server. None passes."""
     if url is None:
         return
     try:

@@ -7,11 +7,11 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openreward_gym.cli.parameters import FAILED, INCOMPLETE, AsJson, Run, Runs, SectionedCommand, check_folder
+from openreward_gym.cli.parameters import FAILED, INCOMPLETE, AsJson, Runs, check_folder
 from openreward_gym.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,17 +23,10 @@ REPORT_EVERY_S = 10.0
 
 
 def report(
-    runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN", help="Folders of runs. The others are compared with the first.", show_default=False),
-    ],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of runs. The others are compared with the first.")],
     as_json: AsJson = False,
-    page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page with charts.", show_default=False)
-    ] = None,
-    plots: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the charts to this folder as PNG.", show_default=False)
-    ] = None,
+    page: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page with charts.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the charts to this folder as PNG.")] = None,
 ) -> None:
     """Summarize runs, and compare them.
 
@@ -49,9 +42,12 @@ def report(
 
 def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots: Path | None = None) -> None:
     """Print the report of runs, and write it as a page and as charts if these have a path."""
+    from openreward_gym.collect.outcomes import read_coverage
     from openreward_gym.reports import make_report, write_html
 
-    result = make_report(runs, _coverage(runs))
+    # Only the runs that `collect` made have a coverage.
+    coverages = {run: read_coverage(Path(run)) for run in runs if "://" not in run}
+    result = make_report(runs, {run: asdict(coverage) for run, coverage in coverages.items() if coverage is not None})
     if page is not None:
         write_html(result, page)
     if plots is not None:
@@ -61,20 +57,10 @@ def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots
     print(json.dumps(result.to_dict(), indent=2) if as_json else result.to_text())
 
 
-def _coverage(runs: list[str]) -> dict[str, dict[str, int]]:
-    """Read the coverage of those runs that `collect` made."""
-    from openreward_gym.collect.outcomes import read_coverage
-
-    coverages = {run: read_coverage(Path(run)) for run in runs if "://" not in run}
-    return {run: asdict(coverage) for run, coverage in coverages.items() if coverage is not None}
-
-
 def merge(
     runs: Runs,
-    output: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the new run.", show_default=False)],
-    run: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the run for rollouts that have none.", show_default=False)
-    ] = None,
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the new run.")],
+    run: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run for rollouts that have none.")] = None,
 ) -> None:
     """Merge the rollouts of several runs into a new one.
 
@@ -105,37 +91,11 @@ def merge(
         raise typer.Exit(INCOMPLETE)
 
 
-SYSTEM = "The system that wrote the rollouts."
-
-
-class ImportCommand(SectionedCommand):
-    """The command `import`. Its help lists the importers, those of other distributions among them."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        # Only here, because searching the installed distributions takes too long for every start of the program.
-        from openreward_gym.importers import names
-
-        for param in self.params:
-            if param.name == "source":
-                param.help = f"{SYSTEM} One of {', '.join(names())}."  # type: ignore[attr-defined]
-        super().format_help(ctx, formatter)
-
-
 def import_rollouts(
-    source: Annotated[
-        str,
-        typer.Argument(metavar="SYSTEM", help=SYSTEM, show_default=False),
-    ],
-    path: Annotated[
-        str, typer.Argument(metavar="PATH", help="File or folder; for openreward, the run's id or name.", show_default=False)
-    ],
-    output: Annotated[
-        str,
-        typer.Option(metavar="FOLDER", help="Folder of the run. Its existing rollouts are kept.", show_default=False),
-    ],
-    run: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the run. [default: the folder's name]", show_default=False)
-    ] = None,
+    source: Annotated[str, typer.Argument(metavar="SYSTEM", help="The system that wrote the rollouts.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="File or folder; for openreward, the run's id or name.")],
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the run. Its existing rollouts are kept.")],
+    run: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run. [default: the folder's name]")] = None,
 ) -> None:
     """Import rollouts of another system into a run.
 
@@ -157,10 +117,9 @@ def import_rollouts(
 
 
 def upload(
-    run: Run,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.")],
     base_url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="URL of the platform. [default: https://openreward.ai]", show_default=False),
+        str | None, typer.Option(metavar="URL", help="URL of the platform. [default: https://openreward.ai]")
     ] = None,
 ) -> None:
     """Send a run to the OpenReward platform.
@@ -171,20 +130,17 @@ def upload(
     """
     from openreward_gym.platform import upload as send
 
-    state = send(run, base_url=base_url, on_progress=_ProgressPrinter())
+    printed_at = time.monotonic()
+
+    def print_progress(report: UploadReport) -> None:
+        # An upload that cannot reach the platform retries for minutes.
+        nonlocal printed_at
+        if report.pending and time.monotonic() - printed_at >= REPORT_EVERY_S:
+            printed_at = time.monotonic()
+            so_far = f"{report.sent} rollouts sent, {report.pending} not yet"
+            print(f"{so_far}; still trying (Ctrl-C stops; the next upload continues from there)", file=sys.stderr)
+
+    state = send(run, base_url=base_url, on_progress=print_progress)
     print(state)
     if not state.complete:
         raise typer.Exit(INCOMPLETE)
-
-
-class _ProgressPrinter:
-    """Prints the state of an upload every ten seconds: an upload that cannot reach the platform retries for minutes."""
-
-    def __init__(self) -> None:
-        self._printed_at = time.monotonic()
-
-    def __call__(self, report: UploadReport) -> None:
-        if report.pending and time.monotonic() - self._printed_at >= REPORT_EVERY_S:
-            self._printed_at = time.monotonic()
-            so_far = f"{report.sent} rollouts sent, {report.pending} not yet"
-            print(f"{so_far}; still trying (Ctrl-C stops; the next upload continues from there)", file=sys.stderr)

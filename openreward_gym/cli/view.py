@@ -9,24 +9,25 @@ from typing import Annotated
 
 import typer
 
-from openreward_gym.cli.parameters import Secrets, check_folder, parse_secrets
+from openreward_gym.cli.parameters import check_folder, parse_secrets
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.store.folder import LocalFolder
+
+_HOW_TO = "`openreward-gym collect ENVIRONMENT --policy random` makes one (see `openreward-gym collect --help`)"
 
 
 def view(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Folders of runs, or folders that contain runs. [default: runs]", show_default=False),
+        typer.Argument(metavar="RUN", help="Folders of runs, or folders that contain runs. [default: runs]"),
     ] = None,
     port: Annotated[int, typer.Option(metavar="N", help="Port of the page; 0 takes a free one.", min=0, max=65535)] = 7860,
     host: Annotated[
         str, typer.Option(metavar="HOST", help="Address to listen on. If other machines can reach it, the page needs a token.")
     ] = "127.0.0.1",
     html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write one HTML file that opens without a server, and exit.", show_default=False),
+        Path | None, typer.Option(metavar="FILE", help="Write one HTML file that opens without a server, and exit.")
     ] = None,
     chosen: Annotated[
         str,
@@ -35,15 +36,17 @@ def view(
         ),
     ] = "",
     replay: Annotated[
-        str | None,
+        str | None, typer.Option(metavar="URL", help="Environment server on which recorded calls may be repeated.")
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
         typer.Option(
-            "--replay", metavar="URL", help="Environment server on which recorded calls may be repeated.", show_default=False
+            metavar="NAME=VARIABLE",
+            help="Secret of the environment, and the environment variable that holds it. May be repeated.",
         ),
     ] = None,
-    secret: Secrets = None,
     tokenizer: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Name or folder of a model: show exports token by token.", show_default=False),
+        str | None, typer.Option(metavar="MODEL", help="Name or folder of a model: show exports token by token.")
     ] = None,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.", show_default=False)] = False,
 ) -> None:
@@ -56,8 +59,15 @@ def view(
     if secret and replay is None:
         raise ConfigurationError("--secret needs --replay: only the sessions of a replay get secrets")
     secrets_env = parse_secrets("--secret", secret or ())
-    _check_replay(replay)
-    paths = _existing(runs)
+    try:
+        resolve_addresses(replay, {})
+    except ConfigurationError as error:
+        raise ConfigurationError(str(error).replace("base_url=", "--replay ", 1)) from None
+    paths = runs or [Path("runs")]
+    if not runs and not paths[0].is_dir():
+        raise ConfigurationError(
+            f"there is no folder runs here: {_HOW_TO}, and `openreward-gym view FOLDER` shows another folder"
+        )
     if html is not None:
         check_folder("--html", html.parent)
         print(f"{write_html(paths, html, filter=chosen)} rollouts in {html}")
@@ -77,25 +87,5 @@ def view(
     server.wait()
 
 
-_HOW_TO = "`openreward-gym collect ENVIRONMENT --policy random` makes one (see `openreward-gym collect --help`)"
-
-
-def _existing(runs: list[Path] | None) -> list[Path]:
-    """Return the given paths, or the folder in which `collect` makes runs."""
-    default = Path("runs")
-    if not runs and not default.is_dir():
-        raise ConfigurationError(
-            f"there is no folder {default} here: {_HOW_TO}, and `openreward-gym view FOLDER` shows another folder"
-        )
-    return runs or [default]
-
-
 def _has_runs(path: Path) -> bool:
     return LocalFolder(path).is_run() or any(LocalFolder(child).is_run() for child in path.iterdir() if child.is_dir())
-
-
-def _check_replay(url: str | None) -> None:
-    try:
-        resolve_addresses(url, {})
-    except ConfigurationError as error:
-        raise ConfigurationError(str(error).replace("base_url=", "--replay ", 1)) from None

@@ -10,16 +10,7 @@ Only the model's own words are trained. Nothing is inferred, nothing is re-encod
 
 from __future__ import annotations
 
-from openreward_gym.export.formats import (
-    FORMATS,
-    Context,
-    Format,
-    FormatName,
-    LeftOut,
-    OnePerTask,
-    format_names,
-    format_of,
-)
+from openreward_gym.export.formats import FORMATS, Context, Format, FormatName, LeftOut, OnePerTask, format_names, format_of
 from openreward_gym.export.formats.archive import read_rollouts
 from openreward_gym.export.options import ExportOptions, Select
 from openreward_gym.export.output import push, to_dataset, write

@@ -1,9 +1,8 @@
-"""The dataset card: content of an export, reasons for what was left out, loader code; with pictures drawn as SVG."""
+"""The dataset card: content of an export, rollouts left out by reason, loader code; with pictures drawn as SVG."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -22,27 +21,46 @@ _ADVICE = {
     "rollouts": "The archive: every record, exactly; `openreward_gym.export.read_rollouts` reads the records. "
     "It contains task specs, golden answers and metadata.",
 }
-_MESSAGE_COLUMNS = {
-    "sft": "messages",
-    "prompt_completion": "prompt",
-    "preference": "prompt",
-    "kto": "prompt",
-    "prompts": "prompt",
-}
+_MESSAGE_COLUMNS = {"sft": "messages", **dict.fromkeys(("prompt_completion", "preference", "kto", "prompts"), "prompt")}
+_AS_OBJECTS = """
+import json
+
+
+def as_objects(message):
+    message = {key: value for key, value in message.items() if value is not None}
+    for call in message.get("tool_calls", []):
+        call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    return message
+
+
+messages = [[as_objects(message) for message in row["COLUMN"]] for row in dataset]"""
 
 
 def write_card(report: ExportReport, kinds: Mapping[str, type[Format]], options: ExportOptions, folder: Path) -> None:
     """Write `README.md` and its pictures. Text above the mark in an earlier card is kept."""
     path = folder / "README.md"
-    card = _Card(report, kinds, options)
-    text = ["---", *card.front_matter(), "---", "", _text_above_mark(path), _MARK, "", *card.body()]
+    forms = list(report.formats.values())
+    # `datasets` reads all configurations of a folder with one reader: beside Parquet formats, JSONL formats cannot be any.
+    configurations = [form for form in forms if kinds[form.name].file == "parquet"] or forms
+    needs = "`datasets>=4.7` (the columns of type `Json`)" if options.compat == "json" else "`datasets>=2.14`"
+    lines = ["---", *_front_matter(configurations), "---", "", _text_above_mark(path), _MARK, ""]
+    lines += ["| config | rows | rollouts | purpose |", "|---|---|---|---|"]
+    lines += [
+        f"| `{form.name}` | {form.rows:,} | {form.selected:,} of {form.read:,} | {kinds[form.name].about} |" for form in forms
+    ]
+    lines += ["", f"Needs {needs}.", "Rewards are the sum over an episode's steps.", "", "## Load it", ""]
+    for form in forms:
+        lines += _loader(form, form in configurations, options)
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
     for old in pictures.glob("*.svg"):
         old.unlink()
-    for name, picture in card.pictures.items():
-        (pictures / name).write_text(picture, encoding="utf-8")
-    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+    for form in forms:
+        charts = _charts(form)
+        lines += _section(form, kinds[form.name].about, charts)
+        for subject, chart in charts.items():
+            (pictures / f"{form.name}-{subject}.svg").write_text(chart, encoding="utf-8")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _text_above_mark(path: Path) -> str:
@@ -55,105 +73,64 @@ def _text_above_mark(path: Path) -> str:
     return text.split(_MARK)[0].strip() + "\n"
 
 
-class _Card:
-    def __init__(self, report: ExportReport, kinds: Mapping[str, type[Format]], options: ExportOptions) -> None:
-        self._forms = list(report.formats.values())
-        self._kinds = kinds
-        self._options = options
-        # `datasets` reads all configurations of a folder with one reader, so JSONL formats are none beside Parquet formats.
-        tables = [form for form in self._forms if kinds[form.name].file == "parquet"]
-        self._configurations = tables or self._forms
-        self.pictures: dict[str, str] = {}
-
-    def front_matter(self) -> list[str]:
-        lines = ["tags:", "- openreward-gym", "- agents", "- tool-use", "configs:"]
-        for number, form in enumerate(self._configurations):
-            pattern = "train.jsonl" if form.files[0].endswith(".jsonl") else "train-*.parquet"
-            lines += [f"- config_name: {form.name}", *(["  default: true"] if number == 0 else []), "  data_files:"]
-            lines += ["  - split: train", f"    path: {form.name}/{pattern}"]
-        return lines
-
-    def body(self) -> list[str]:
-        lines = ["| config | rows | rollouts | purpose |", "|---|---|---|---|"]
-        lines += [
-            f"| `{form.name}` | {form.rows:,} | {form.selected:,} of {form.read:,} | {self._kinds[form.name].about} |"
-            for form in self._forms
-        ]
-        as_json = self._options.compat == "json"
-        needs = "`datasets>=4.7` (the columns of type `Json`)" if as_json else "`datasets>=2.14`"
-        lines += ["", f"Needs {needs}.", "Rewards are the sum over an episode's steps.", "", "## Load it", ""]
-        for form in self._forms:
-            lines += self._loader(form)
-        for form in self._forms:
-            lines += self._section(form)
-        return lines
-
-    def _loader(self, form: FormatReport) -> list[str]:
-        file = f'"json", data_files="PATH/{form.files[0]}"'
-        arguments = f'"PATH", "{form.name}"' if form in self._configurations else file
-        lines = ["```python", "from datasets import load_dataset", "", f'dataset = load_dataset({arguments}, split="train")']
-        if self._options.compat == "string" and form.name in _MESSAGE_COLUMNS:
-            lines += [
-                "",
-                "import json",
-                "",
-                "",
-                "def as_objects(message):",
-                "    message = {key: value for key, value in message.items() if value is not None}",
-                '    for call in message.get("tool_calls", []):',
-                '        call["function"]["arguments"] = json.loads(call["function"]["arguments"])',
-                "    return message",
-                "",
-                "",
-                f'messages = [[as_objects(message) for message in row["{_MESSAGE_COLUMNS[form.name]}"]] for row in dataset]',
-            ]
-        return [*lines, "```", ""]
-
-    def _section(self, form: FormatReport) -> list[str]:
-        lines = [f"## {form.name}", "", self._kinds[form.name].about + ".", ""]
-        if form.name in _ADVICE:
-            lines += [_ADVICE[form.name], ""]
-        left_out = [(reason, count, "rollouts") for reason, count in form.excluded.most_common()]
-        left_out += [(reason, count, "rows") for reason, count in form.dropped_rows.most_common()]
-        if left_out:
-            rows = (f"| {kind} | {count:,} | {reason} |" for reason, count, kind in left_out)
-            lines += ["| left out | number | reason |", "|---|---|---|", *rows, ""]
-        for subject, picture in _pictures(form).items():
-            name = f"{form.name}-{subject}.svg"
-            self.pictures[name] = picture
-            lines += [f"![{form.name}: {subject}](pictures/{name})"]
-        lines += [f"- {environment}: {count:,} rollouts" for environment, count in form.environments.most_common(20)]
-        lines += [f"- tasks: {len(form.tasks):,} of {len(form.tasks_read):,} are covered"]
-        lines += [f"- note: {count:,} {FINDINGS.get(name, name)}" for name, count in form.findings.most_common()]
-        return [*lines, ""]
+def _front_matter(configurations: Sequence[FormatReport]) -> list[str]:
+    lines = ["tags:", "- openreward-gym", "- agents", "- tool-use", "configs:"]
+    for number, form in enumerate(configurations):
+        pattern = "train.jsonl" if form.files[0].endswith(".jsonl") else "train-*.parquet"
+        lines += [f"- config_name: {form.name}", *(["  default: true"] if number == 0 else []), "  data_files:"]
+        lines += ["  - split: train", f"    path: {form.name}/{pattern}"]
+    return lines
 
 
-def _pictures(form: FormatReport) -> dict[str, str]:
+def _loader(form: FormatReport, is_configuration: bool, options: ExportOptions) -> list[str]:
+    arguments = f'"PATH", "{form.name}"' if is_configuration else f'"json", data_files="PATH/{form.files[0]}"'
+    lines = ["```python", "from datasets import load_dataset", "", f'dataset = load_dataset({arguments}, split="train")']
+    if options.compat == "string" and form.name in _MESSAGE_COLUMNS:
+        lines += [_AS_OBJECTS.replace("COLUMN", _MESSAGE_COLUMNS[form.name])]
+    return [*lines, "```", ""]
+
+
+def _section(form: FormatReport, about: str, charts: Iterable[str]) -> list[str]:
+    lines = [f"## {form.name}", "", about + ".", ""]
+    if form.name in _ADVICE:
+        lines += [_ADVICE[form.name], ""]
+    rows = [f"| rollouts | {count:,} | {reason} |" for reason, count in form.excluded.most_common()]
+    rows += [f"| rows | {count:,} | {reason} |" for reason, count in form.dropped_rows.most_common()]
+    if rows:
+        lines += ["| left out | number | reason |", "|---|---|---|", *rows, ""]
+    lines += [f"![{form.name}: {subject}](pictures/{form.name}-{subject}.svg)" for subject in charts]
+    lines += [f"- {environment}: {count:,} rollouts" for environment, count in form.environments.most_common(20)]
+    lines += [f"- tasks: {len(form.tasks):,} of {len(form.tasks_read):,} are covered"]
+    lines += [f"- note: {count:,} {FINDINGS.get(name, name)}" for name, count in form.findings.most_common()]
+    return [*lines, ""]
+
+
+def _charts(form: FormatReport) -> dict[str, str]:
+    """Return the pictures of a format by their subject."""
     funnel, left = [("read", form.read)], form.read
     for reason, count in form.excluded.most_common(8):
         left -= count
         funnel.append((f"without: {reason}", left))
     if left != form.selected:
         funnel.append(("exported", form.selected))
-    pictures = {"funnel": _bars("rollouts", funnel)} if form.read else {}
+    charts = {"funnel": _bars("rollouts", funnel)} if form.read else {}
     for name, values in (("rewards", form.rewards), ("turns", form.turns), ("tokens", form.tokens)):
         if values:
-            pictures[name] = _bars(name, _histogram([float(value) for value in values]))
+            charts[name] = _bars(name, _histogram(values))
     if form.tasks_read:
         missing = len(form.tasks_read) - len(form.tasks)
-        pictures["tasks"] = _bars("tasks", [("covered", len(form.tasks)), ("not covered", missing)])
-    return pictures
+        charts["tasks"] = _bars("tasks", [("covered", len(form.tasks)), ("not covered", missing)])
+    return charts
 
 
 def _histogram(values: Sequence[float], bins: int = 12) -> list[tuple[str, int]]:
     """Return ranges and counts; one bar per value if there are few distinct ones."""
-    finite = [value for value in values if math.isfinite(value)]
-    distinct = sorted(set(finite))
+    distinct = sorted(set(values))
     if len(distinct) <= bins:
-        return [(f"{value:g}", finite.count(value)) for value in distinct]
+        return [(f"{value:g}", values.count(value)) for value in distinct]
     low, width = distinct[0], (distinct[-1] - distinct[0]) / bins
     counts = [0] * bins
-    for value in finite:
+    for value in values:
         counts[min(bins - 1, int((value - low) / width))] += 1
     return [(f"{low + n * width:.3g} to {low + (n + 1) * width:.3g}", count) for n, count in enumerate(counts)]
 

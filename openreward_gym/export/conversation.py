@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -46,9 +46,7 @@ _COMMON_TOKENS = (
 class ControlTokens:
     """Finds and escapes control tokens in texts of tools and users, which a tokenizer would read as real ones.
 
-    Args:
-        handling: "flag" to count them, "drop" to leave the rollout out, "escape" to break them.
-        special: A tokenizer's own special tokens, in addition to the common ones.
+    `special` are a tokenizer's own tokens, in addition to the common ones.
     """
 
     def __init__(self, handling: ControlTokenHandling, special: Iterable[str] = ()) -> None:
@@ -76,16 +74,15 @@ class Conversation:
     Attributes:
         record: The record; lone surrogates in it are written as their escapes.
         original: The record with nothing changed.
-        messages: The messages in order.
+        messages: The messages.
         sources: For each message, the number of the record's message that it comes from; -1 for one that was made here.
-        tools: Tool definitions in OpenAI's shape; None if it has none (an empty list makes some templates write tool
-            boilerplate).
-        images: The images' bytes, one for each image part, in order.
+        tools: Tool definitions in OpenAI's shape; None without tools (some templates write boilerplate for an empty list).
+        images: The images' bytes, one for each image part.
         targets: The numbers of the record's messages to train: the model's turns, except those of weight 0.
         has_other_assistant: Whether an assistant message is not to be trained: part of the prompt, or a turn of weight 0.
         parallel: Whether a message has several calls.
         problems: Keys of `PROBLEMS`.
-        findings: Remarks that are counted in the report but exclude nothing; keys of `openreward_gym.export.report.FINDINGS`.
+        findings: Keys of `openreward_gym.export.report.FINDINGS`: remarks that exclude nothing.
     """
 
     record: Record
@@ -101,18 +98,14 @@ class Conversation:
     findings: set[str] = field(default_factory=set)
 
     def add(self, message: ChatMessage, source: int) -> None:
-        """Append a message."""
         self.messages.append(message)
         self.sources.append(source)
 
     @property
     def turns(self) -> list[int]:
         """The positions of the messages to train."""
-        return [
-            number
-            for number, source in enumerate(self.sources)
-            if source in self.targets and self.messages[number]["role"] == "assistant"
-        ]
+        numbered = enumerate(zip(self.messages, self.sources, strict=True))
+        return [n for n, (message, source) in numbered if source in self.targets and message["role"] == "assistant"]
 
     @property
     def prompt(self) -> list[ChatMessage]:
@@ -126,11 +119,6 @@ class Conversation:
         """The messages without those after the last one to train."""
         return self.messages[: self.turns[-1] + 1]
 
-    @property
-    def model_messages(self) -> list[Record]:
-        """The record's messages that are trained."""
-        return [message for number, message in enumerate(self.record.get("messages") or ()) if number in self.targets]
-
 
 def conversation_of(
     record: Record, read_image: ReadImage, *, utf8: bool = True, reasoning: bool = True, control: ControlTokens | None = None
@@ -138,10 +126,7 @@ def conversation_of(
     """Convert a record.
 
     Args:
-        record: A rollout's JSON values.
-        read_image: Returns an image block's bytes, or None.
         utf8: Whether all text in `record` is valid UTF-8; if not, lone surrogates are written as their escapes.
-        reasoning: Whether to keep the reasoning.
         control: Handling of control tokens in texts that the assistant did not write; None to ignore them.
     """
     clean = record if utf8 else jsonio.escape_surrogates(record)
@@ -155,7 +140,8 @@ class _Converter:
         self.read_image = read_image
         self.reasoning = reasoning
         self.control = control
-        self.conversation = Conversation(record, original, tools=_tools_of(record.get("tools")))
+        tools = record.get("tools")
+        self.conversation = Conversation(record, original, tools=_parse_tools(jsonio.dumps(tools)) if tools else None)
         self.call_ids: set[str] = set()
         # Image parts of tool results, which wait for the next user message.
         self.pending_parts: list[ChatMessage] = []
@@ -166,40 +152,38 @@ class _Converter:
     def convert(self) -> Conversation:
         conversation = self.conversation
         messages = conversation.record.get("messages") or []
-        position = 0
-        while position < len(messages):
-            role = messages[position]["role"]
+        end = 0
+        for position, message in enumerate(messages):
+            if position < end:
+                continue  # a result, which was converted with its call
+            role = message["role"]
             if role == "assistant":
-                position = self._assistant_turn(messages, position)
-            elif role == "tool":
-                # A result without a call: the environment's answer to a plain message, which models know as a user turn.
-                if position < self.last_turn:
-                    conversation.findings.add("result_without_call")
-                    self._user(messages[position], position)
-                position += 1
+                end = self._assistant_turn(messages, position)
             elif role == "user":
-                self._user(messages[position], position)
-                position += 1
-            else:
+                self._user(message, position)
+            elif role != "tool":
                 self._flush_images()
-                content, images = self._content(messages[position].get("blocks", ()))
-                conversation.images.extend(images)
-                conversation.add({"role": role, "content": content}, position)
-                position += 1
+                conversation.add({"role": role, "content": self._content(message)}, position)
+            elif position < self.last_turn:
+                # A result without a call: the environment's answer to a plain message, which models know as a user turn.
+                conversation.findings.add("result_without_call")
+                self._user(message, position)
         self._flush_images()
         if not conversation.targets:
             conversation.problems.add("no_model_turn")
         conversation.has_other_assistant = len(conversation.targets) <= self.turn
         if conversation.images:
-            _as_parts(conversation.messages)
+            # TRL inserts an image placeholder into the first user message whose content is a text: no such message may remain.
+            for chat_message in conversation.messages:
+                if chat_message["role"] == "user" and isinstance(chat_message["content"], str):
+                    chat_message["content"] = [_text_part(chat_message["content"])]
         return conversation
 
     def _user(self, message: Record, source: int) -> None:
-        content, images = self._content(message.get("blocks", ()))
+        content = self._content(message)
         if self.pending_parts:
             content = [*self.pending_parts, *(content if isinstance(content, list) else [_text_part(content)])]
             self.pending_parts = []
-        self.conversation.images.extend(images)
         self.conversation.add({"role": "user", "content": content}, source)
 
     def _flush_images(self) -> None:
@@ -209,8 +193,7 @@ class _Converter:
 
     def _assistant_turn(self, messages: list[Record], position: int) -> int:
         """Convert the message at `position` and the results that follow it; return the position after them."""
-        if self.pending_parts:
-            self._flush_images()
+        self._flush_images()
         self.turn += 1
         message = messages[position]
         chat_message, calls = self._assistant_message(message)
@@ -285,44 +268,40 @@ class _Converter:
         return {"id": call_id, "type": "function", "function": {"name": block["name"], "arguments": arguments}}
 
     def _result(self, message: Record, source: int, call: dict[str, Any]) -> None:
-        content, images = self._content(message.get("blocks", ()))
+        content = self._content(message)
         name = call["function"]["name"]
-        if images:
+        if isinstance(content, list):
             # Trainers ignore images in tool messages, or put them elsewhere: they follow in a user message.
-            texts = [part["text"] if part["type"] == "text" else "[image: see below]" for part in content]
-            content = "\n".join(texts)
-            self.pending_parts += [{"type": "image"}] * len(images)
-            self.pending_parts.append(_text_part(f"[image{'s' if len(images) > 1 else ''} returned by {name}]"))
-            self.conversation.images.extend(images)
+            images = [part for part in content if part["type"] == "image"]
+            content = "\n".join(part.get("text", "[image: see below]") for part in content)
+            self.pending_parts += [*images, _text_part(f"[image{'s' if len(images) > 1 else ''} returned by {name}]")]
             self.conversation.findings.add("tool_image_moved")
         self.conversation.add({"role": "tool", "tool_call_id": call["id"], "name": name, "content": content}, source)
 
-    def _content(self, blocks: Sequence[Record]) -> tuple[Any, list[bytes]]:
-        """Return one text, or parts if there is an image; and the images."""
+    def _content(self, message: Record) -> Any:
+        """Return one text, or parts if there are images; add the images to the conversation."""
+        blocks: Sequence[Record] = message.get("blocks", ())
         if len(blocks) == 1 and blocks[0]["type"] == "text":
-            return self._text(blocks[0]["text"]), []
+            return self._text(blocks[0]["text"])
         parts: list[dict[str, Any]] = []
         images: list[bytes] = []
         for block in blocks:
             kind = block["type"]
-            if kind == "text":
-                parts.append(_text_part(self._text(block["text"])))
-            elif kind == "image":
-                content = self.read_image(block)
-                if content is None or not is_raster(content):
+            if kind == "image":
+                image = self.read_image(block)
+                if image is not None and is_raster(image):
+                    images.append(image)
+                    parts.append({"type": "image"})
+                else:
                     self.conversation.findings.add("image_missing")
                     parts.append(_text_part(f"[image {block.get('mimeType', 'image/png')}]"))
-                else:
-                    images.append(content)
-                    parts.append({"type": "image"})
-            elif isinstance(block.get("text"), str):
+            elif kind == "text" or isinstance(block.get("text"), str):
                 parts.append(_text_part(self._text(block["text"])))
             else:
                 self.conversation.findings.add("unknown_block")
                 parts.append(_text_part(f"[{kind or 'unknown'} block]"))
-        if images:
-            return parts, images
-        return "\n".join(part["text"] for part in parts), images
+        self.conversation.images.extend(images)
+        return parts if images else "\n".join(part["text"] for part in parts)
 
     def _text(self, text: str) -> str:
         """Return a text that the assistant did not write, with its control tokens handled."""
@@ -336,13 +315,6 @@ class _Converter:
 
 def _text_part(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
-
-
-def _as_parts(messages: list[ChatMessage]) -> None:
-    # TRL inserts an image placeholder into the first user message whose content is a text: there must be no such message.
-    for message in messages:
-        if message["role"] == "user" and isinstance(message["content"], str):
-            message["content"] = [_text_part(message["content"])]
 
 
 def _match_results(calls: list[Record], results: list[int], messages: list[Record]) -> list[int | None]:
@@ -363,10 +335,6 @@ def _match_results(calls: list[Record], results: list[int], messages: list[Recor
             if match is not None:
                 left.remove(match)
     return matches
-
-
-def _tools_of(tools: list[Record] | None) -> list[dict[str, Any]] | None:
-    return _parse_tools(jsonio.dumps(tools)) if tools else None
 
 
 @lru_cache(maxsize=64)
@@ -394,17 +362,15 @@ def split_parallel(conversation: Conversation) -> None:
     results = {message["tool_call_id"]: (message, sources[n]) for n, message in enumerate(messages) if message["role"] == "tool"}
     conversation.messages, conversation.sources = [], []
     for message, source in zip(messages, sources, strict=True):
-        calls = message.get("tool_calls", ())
         if message["role"] == "tool":
-            if message["tool_call_id"] in results:
-                conversation.add(*results.pop(message["tool_call_id"]))
-        elif len(calls) > 1:
-            for number, call in enumerate(calls):
-                first = message if number == 0 else {"role": "assistant", "content": ""}
-                conversation.add({**first, "tool_calls": [call]}, source)
-                if call["id"] in results:
-                    conversation.add(*results.pop(call["id"]))
-        else:
+            continue  # it follows its call
+        calls = message.get("tool_calls", ())
+        for number, call in enumerate(calls):
+            first = message if number == 0 else {"role": "assistant", "content": ""}
+            conversation.add({**first, "tool_calls": [call]}, source)
+            if call["id"] in results:
+                conversation.add(*results[call["id"]])
+        if not calls:
             conversation.add(message, source)
 
 
@@ -431,7 +397,7 @@ def _joined(contents: list[Any]) -> Any:
     return [part for content in contents for part in ([_text_part(content)] if isinstance(content, str) else content)]
 
 
-def plain_text(message: Mapping[str, Any]) -> str:
+def plain_text(message: ChatMessage) -> str:
     """Return a message's content as one text, with `<image>` in place of each image."""
     content = message["content"]
     if isinstance(content, str):
@@ -439,28 +405,30 @@ def plain_text(message: Mapping[str, Any]) -> str:
     return "\n".join("<image>" if part["type"] == "image" else part["text"] for part in content)
 
 
-def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
+def plain_message(message: ChatMessage) -> ChatMessage:
     """Return a message whose values are texts: arguments as JSON strings, `<image>` in place of each image."""
-    plain = {**message, "content": plain_text(message)}
-    if "tool_calls" in message:
-        plain["tool_calls"] = [with_text_arguments(call) for call in message["tool_calls"]]
-    return plain
+    return {**with_text_arguments(message), "content": plain_text(message)}
 
 
-def with_text_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a call whose arguments are a JSON string."""
-    function = call["function"]
-    arguments = function["arguments"]
-    text = arguments if isinstance(arguments, str) else jsonio.dumps(arguments).decode()
-    return {**call, "function": {**function, "arguments": text}}
+def with_text_arguments(message: ChatMessage) -> ChatMessage:
+    """Return a message whose calls have their arguments as JSON strings."""
+    if "tool_calls" not in message:
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        arguments = call["function"]["arguments"]
+        text = arguments if isinstance(arguments, str) else jsonio.dumps(arguments).decode()
+        calls.append({**call, "function": {**call["function"], "arguments": text}})
+    return {**message, "tool_calls": calls}
+
+
+def texts_in(message: ChatMessage) -> list[str]:
+    """Return the texts of a message's content."""
+    content = message["content"]
+    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
 
 
 def images_in(messages: Iterable[ChatMessage]) -> int:
     """Return the number of images that messages show."""
-    return sum(
-        1
-        for message in messages
-        if isinstance(message["content"], list)
-        for part in message["content"]
-        if part["type"] == "image"
-    )
+    contents = (message["content"] for message in messages)
+    return sum(part["type"] == "image" for content in contents if isinstance(content, list) for part in content)

@@ -2,7 +2,7 @@
 
 `datasets` reads such a cell with the JSON reader of pandas, which gets one in a hundred everyday numbers wrong in the last
 digit: 23.457 comes out as 23.456999999999997. Such a number is written another way, which every reader takes for the same
-number, this one too. `survives_json_column` tells if that is impossible.
+number, this one too.
 """
 
 from __future__ import annotations
@@ -22,50 +22,25 @@ class DamagedNumberError(Exception):
     """A number that a `Json` column cannot give back."""
 
 
-def column_bytes(value: Json) -> bytes:
-    """Return `value` as the text of a `datasets.Json` cell, in UTF-8."""
-    return jsonio.dumps(value) if reads_well(value) else _bytes_with_numbers(value)
+def column_bytes(value: Json, *, exact: bool = False) -> bytes:
+    """Return `value` as the text of a `datasets.Json` cell, in UTF-8.
+
+    With `exact`, raises DamagedNumberError for numbers that `datasets` cannot read unchanged: integers beyond 64 bits, NaN, the
+    infinities, and some numbers at the ends of the range.
+    """
+    return jsonio.dumps(value) if reads_well(value) else _bytes_with_numbers(value, exact)
 
 
 def message_bytes(message: Json) -> bytes:
-    """Return `column_bytes` of a chat message, which has numbers and nulls only in the arguments of its calls.
-
-    Raises:
-        DamagedNumberError: It has a number that `datasets` would read as another.
-    """
+    """Return exact `column_bytes` of a chat message, which has numbers and nulls only in the arguments of its calls."""
     if "tool_calls" not in message:
         try:
             return orjson.dumps(message)
         except TypeError:
             return jsonio.dumps(message)
-    for call in message["tool_calls"]:
-        arguments = call["function"]["arguments"]
-        if not reads_well(arguments):
-            if not survives_json_column(arguments):
-                raise DamagedNumberError
-            return _bytes_with_numbers(message)
-    return jsonio.dumps(message)
-
-
-def survives_json_column(value: Json) -> bool:
-    """Return True if every number in `value` can be written so that `datasets` reads it from a `Json` cell unchanged.
-
-    Integers beyond 64 bits, NaN, the infinities, and some numbers at the ends of the range cannot.
-    """
-    kind = type(value)
-    if kind is str or value is None or kind is bool:
-        return True
-    if kind is int:
-        return bool(-(2**63) <= value < 2**64)
-    if kind is float:
-        return value == 0 or 1e-22 < abs(value) < 1e22 or _column_number(value) is not None
-    try:
-        for item in value.values() if kind is dict else value:
-            if type(item) is not str and not survives_json_column(item):
-                return False
-    except RecursionError:
-        return False
-    return True
+    if all(reads_well(call["function"]["arguments"]) for call in message["tool_calls"]):
+        return jsonio.dumps(message)
+    return _bytes_with_numbers(message, exact=True)
 
 
 def reads_well(value: Json) -> bool:
@@ -90,16 +65,21 @@ def reads_well(value: Json) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _float_reads_well(number: float) -> bool:
-    return math.isfinite(number) and bool(_read_as_pandas(repr(number)) == number)
+    return math.isfinite(number) and bool(_pandas_reader()(repr(number)) == number)
 
 
-def _bytes_with_numbers(value: Json) -> bytes:
+def _bytes_with_numbers(value: Json, exact: bool) -> bytes:
     if isinstance(value, dict):
-        return b"{" + b",".join(jsonio.dumps(key) + b":" + _bytes_with_numbers(item) for key, item in value.items()) + b"}"
+        items = (jsonio.dumps(key) + b":" + _bytes_with_numbers(item, exact) for key, item in value.items())
+        return b"{" + b",".join(items) + b"}"
     if isinstance(value, list):
-        return b"[" + b",".join(map(_bytes_with_numbers, value)) + b"]"
+        return b"[" + b",".join(_bytes_with_numbers(item, exact) for item in value) + b"]"
     text = _column_number(value) if isinstance(value, float) else None
-    return jsonio.dumps(value) if text is None else text.encode()
+    if text is not None:
+        return text.encode()
+    if exact and not reads_well(value):
+        raise DamagedNumberError
+    return jsonio.dumps(value)
 
 
 def _column_number(number: float) -> str | None:
@@ -108,7 +88,7 @@ def _column_number(number: float) -> str | None:
         return None
     for text in _notations(number):
         try:
-            if float(text) == number and _read_as_pandas(text) == number:
+            if float(text) == number and _pandas_reader()(text) == number:
                 return text
         except ValueError:
             continue
@@ -127,10 +107,6 @@ def _notations(number: float) -> Iterator[str]:
         yield f"{mantissa}{'0' * places}e{int(exponent) - places}"
         if len(digits) > places:
             yield f"{mantissa[:-places]}.{mantissa[-places:]}e{int(exponent) + places}"
-
-
-def _read_as_pandas(text: str) -> Json:
-    return _pandas_reader()(text)
 
 
 @cache

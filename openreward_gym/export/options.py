@@ -24,22 +24,10 @@ Turns: TypeAlias = Literal["all", "last"]
 Names: TypeAlias = str | Collection[str] | None
 
 EXTRA_COLUMNS: dict[str, str] = {
-    "reward": "float",
-    "final_reward": "float",
-    "environment": "text",
-    "split": "text",
-    "task_id": "text",
-    "task_index": "int",
-    "group": "text",
-    "model": "text",
-    "status": "text",
-    "stop_reason": "text",
-    "seed": "int",
-    "run": "text",
+    **dict.fromkeys(("reward", "final_reward", "advantage", "score"), "float"),
+    **dict.fromkeys(("environment", "split", "task_id", "group", "model", "status", "stop_reason", "run"), "text"),
+    **dict.fromkeys(("task_index", "seed", "rating"), "int"),
     "labels": "texts",
-    "rating": "int",
-    "advantage": "float",
-    "score": "float",
     "discard_reason": "text",
 }
 """Columns that `ExportOptions.columns` may name, and their kinds (see `openreward_gym.export.tables`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -16,10 +17,10 @@ from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.export import tables
 from openreward_gym.export.card import write_card
 from openreward_gym.export.formats import Format, FormatName, format_of
-from openreward_gym.export.options import ExportKeywords, ExportOptions, Select
+from openreward_gym.export.options import Compat, ExportKeywords, ExportOptions, Select
 from openreward_gym.export.pipeline import ImagesFound, Pipeline, Progress
 from openreward_gym.export.reader import RolloutReader, RolloutSource
-from openreward_gym.export.report import ExportReport
+from openreward_gym.export.report import ExportReport, FormatReport
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -66,10 +67,9 @@ def to_dataset(
         ({'role': 'assistant', 'content': '4'}, 1.0)
     """
     kind = format_of(format)
-    chosen = ExportOptions.from_keywords(options)
-    pipelines = _pipelines(RolloutReader.of(rollouts), kind, select, chosen, _template(kind, tokenizer))
-    _, dataset = _first_that_fits(pipelines, lambda pipeline: tables.dataset_of(pipeline.rows(), pipeline.columns, chosen.compat))
-    return dataset
+    settings = ExportOptions.from_keywords(options)
+    make = partial(Pipeline, RolloutReader.of(rollouts), kind, select or Select(), settings, _template(kind, tokenizer))
+    return _run(make, lambda pipeline: tables.dataset_of(pipeline.rows(), pipeline.columns, settings.compat))
 
 
 def write(
@@ -130,9 +130,9 @@ def push(
 ) -> ExportReport:
     """Write rollouts and upload them as a dataset of several configurations, with card and report.
 
-    Everything is written to a temporary folder first, so that errors of the export are raised before anything is uploaded. The
-    upload is one commit. The commit keeps text above the mark in the repository's card, replaces files of the same formats and
-    leaves other files alone. `load_dataset(repository, "sft")` loads a format.
+    Errors of the export are raised before anything is uploaded. The upload is one commit, which keeps text above the mark in the
+    repository's card, replaces files of the same formats and leaves other files alone. `load_dataset(repository, "sft")` loads a
+    format.
 
     Args:
         rollouts, formats, select, tokenizer, progress, **options: See `write`.
@@ -155,14 +155,14 @@ def push(
     """
     kinds = _kinds(formats)
     whole = [kind.name for kind in kinds if kind.name in _WHOLE_RECORDS]
-    chosen = ExportOptions.from_keywords(options)
-    if not private and whole and not chosen.answers:
+    settings = ExportOptions.from_keywords(options)
+    if not private and whole and not settings.answers:
         raise ConfigurationError(
             f"{' and '.join(whole)} would publish task specs, golden answers and metadata: leave it out, "
             "push privately, or pass answers=True"
         )
     if repository.startswith((".", os.sep)):
-        return _write_files(rollouts, repository, kinds, select, tokenizer, progress, chosen, for_hub=True)
+        return _write_files(rollouts, repository, kinds, select, tokenizer, progress, settings, for_hub=True)
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -170,7 +170,7 @@ def push(
         folder = Path(name)
         with _hub_errors(repository):
             _download_card(api, repository, revision, folder)
-        report = _write_files(rollouts, folder, kinds, select, tokenizer, progress, chosen, for_hub=True)
+        report = _write_files(rollouts, folder, kinds, select, tokenizer, progress, settings, for_hub=True)
         with _hub_errors(repository):
             api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
             _commit(api, repository, revision, message, folder, report)
@@ -189,7 +189,6 @@ def _write_files(
     *,
     for_hub: bool = False,
 ) -> ExportReport:
-    """Write rollouts as files; `for_hub` writes tables in chunks of which the Hub stores each once."""
     kinds = _kinds(formats)
     templates = [_template(kind, tokenizer) for kind in kinds]
     folder = Path(output)
@@ -197,67 +196,50 @@ def _write_files(
     folder.mkdir(parents=True, exist_ok=True)
     report = ExportReport(str(folder))
     for kind, template in zip(kinds, templates, strict=True):
-        pipelines = _pipelines(reader, kind, select, options, template, progress, folder / kind.name)
-        pipeline, files = _first_that_fits(
-            pipelines, partial(_write_format, kind=kind, options=options, folder=folder / kind.name, for_hub=for_hub)
-        )
-        pipeline.report.files = [file.relative_to(folder).as_posix() for file in files]
-        pipeline.report.bytes = sum(file.stat().st_size for file in files)
-        report.formats[kind.name] = pipeline.report
-    tables.write_json(report.to_dict(), folder / "report.json")
+        make = partial(Pipeline, reader, kind, select or Select(), options, template, progress, folder=folder / kind.name)
+        write_format = partial(_write_format, kind=kind, compat=options.compat, folder=folder / kind.name, for_hub=for_hub)
+        report.formats[kind.name] = _run(make, write_format)
+    (folder / "report.json").write_text(
+        json.dumps(report.to_dict(), indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+    )
     write_card(report, {kind.name: kind for kind in kinds}, options, folder)
     return report
 
 
-def _write_format(pipeline: Pipeline, kind: type[Format], options: ExportOptions, folder: Path, for_hub: bool) -> list[Path]:
-    """Write the files of one format and return them."""
+def _write_format(pipeline: Pipeline, kind: type[Format], compat: Compat, folder: Path, for_hub: bool) -> FormatReport:
+    """Write the files of one format."""
     rows, columns = pipeline.rows(), pipeline.columns
     if kind.file == "jsonl":
         if not kind.further_keys:
             # Lines have no null, and no keys but the columns.
             rows = ({name: value for name, value in row.items() if name in columns and value is not None} for row in rows)
-        files = tables.write_jsonl(rows, folder, "train")
+        files = tables.write_jsonl(rows, folder)
     else:
-        files = tables.write_parquet(rows, columns, options.compat, folder, "train", for_hub=for_hub)
+        files = tables.write_parquet(rows, columns, compat, folder, for_hub)
     if pipeline.image_files is not None:
         pipeline.image_files.remove_others()
-    return files
+    pipeline.report.files = [f"{folder.name}/{file.name}" for file in files]
+    pipeline.report.bytes = sum(file.stat().st_size for file in files)
+    return pipeline.report
 
 
 def _kinds(formats: Sequence[FormatLike] | FormatLike) -> list[type[Format]]:
     """Return the classes of formats, each once."""
-    kinds = [format_of(item) for item in ([formats] if isinstance(formats, (str, type)) else formats)]
+    kinds = list(dict.fromkeys(map(format_of, [formats] if isinstance(formats, (str, type)) else formats)))
     if not kinds:
         raise ConfigurationError("formats is empty: name at least one format, like formats=['sft']")
-    kinds = list(dict.fromkeys(kinds))
     names = [kind.name for kind in kinds]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"two formats have the same name: {', '.join(names)}")
     return kinds
 
 
-def _pipelines(
-    reader: RolloutReader,
-    kind: type[Format],
-    select: Select | None,
-    options: ExportOptions,
-    template: ChatTemplate | None,
-    progress: Progress | None = None,
-    folder: Path | None = None,
-) -> Iterator[Pipeline]:
-    """Yield a pipeline that reads once, then one that first looks for images."""
-    for look_first in (False, True):
-        yield Pipeline(reader, kind, select or Select(), options, template, progress, look_first, folder)
-
-
-def _first_that_fits(pipelines: Iterator[Pipeline], use: Callable[[Pipeline], T]) -> tuple[Pipeline, T]:
-    """Use the first pipeline; if an image turns up for which its rows have no column, use the second one."""
-    pipeline = next(pipelines)
+def _run(make: Callable[..., Pipeline], use: Callable[[Pipeline], T]) -> T:
+    """Use a pipeline; if an image turns up for which its rows have no column, use another one that looks for images first."""
     try:
-        return pipeline, use(pipeline)
+        return use(make())
     except ImagesFound:
-        pipeline = next(pipelines)
-        return pipeline, use(pipeline)
+        return use(make(look_first=True))
 
 
 def _template(kind: type[Format], tokenizer: Tokenizer | None) -> ChatTemplate | None:
@@ -303,13 +285,12 @@ def _download_card(api: HfApi, repository: str, revision: str | None, folder: Pa
     for wait_s in (1.0, 3.0, None):
         try:
             path = api.hf_hub_download(repository, "README.md", repo_type="dataset", revision=revision)
+            shutil.copyfile(path, folder / "README.md")
+            return
         except LocalEntryNotFoundError:
             # The Hub was not reached: there may be a card.
             if wait_s is None:
                 raise
             time.sleep(wait_s)
         except (EntryNotFoundError, RepositoryNotFoundError):
-            return
-        else:
-            shutil.copyfile(path, folder / "README.md")
             return

@@ -17,7 +17,7 @@ from openreward_gym.export.conversation import (
 )
 from openreward_gym.export.formats import Context, Format, ImageFiles, LeftOut
 from openreward_gym.export.options import ExportOptions, Select
-from openreward_gym.export.reader import Record, RolloutReader
+from openreward_gym.export.reader import Record, RolloutReader, group_of, num_turns_of, task_of
 from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Deduplication, Facts, RecordFilter, choose, reward_of
 from openreward_gym.export.tables import Columns, Row
@@ -37,17 +37,11 @@ class ImagesFound(Exception):  # noqa: N818 - not an error: begin again, with a 
 class Pipeline:
     """The rows of one format.
 
-    Rollouts are read once; twice if the selection or the format compares them, or if there are images: the first row must have a
-    column for them. Few runs have images, so the first pipeline raises `ImagesFound` when one turns up, and a second one looks at
-    all rollouts first.
+    Rollouts are read twice if the selection or the format compares them, or with `look_first`. Without it, which suits most runs,
+    the rows raise `ImagesFound` at the first image: the first row must have a column for images.
 
     Args:
-        reader: The rollouts.
-        kind: The format.
-        select: Criteria for the rollouts.
-        options: Options of the rows.
         template: The chat template that conversations must fit; None for any.
-        progress: Called after each rollout that was read.
         look_first: Whether to look for images in all rollouts before the first row.
         folder: Folder for images that rows name by their path; None if rows are not written to files.
     """
@@ -76,9 +70,9 @@ class Pipeline:
         self.image_files = context.image_files = ImageFiles(folder) if folder is not None else None
         self._format = kind(context)
         self._tolerated = kind.tolerates | ({"malformed_call"} if options.malformed_calls == "keep" else set())
-        self._kept: list[Facts] | None = None
+        self._selected: list[Facts] | None = None
         if select.compares_rollouts or kind.compares_rollouts or look_first:
-            self._kept, with_images = self._survey()
+            self._selected, with_images = self._survey()
             context.with_images = self.report.with_images = with_images and kind.image_column
 
     @property
@@ -87,38 +81,32 @@ class Pipeline:
         return self._format.all_columns()
 
     def rows(self) -> Iterator[Row]:
-        """Yield all rows. `report` is complete after the last one.
-
-        Raises:
-            ImagesFound: A row needs a column for images: make another pipeline, with `look_first`.
-        """
+        """Yield all rows. `report` is complete after the last one."""
         for conversations in self._units():
+            rows_before, excluded_by = self.report.rows, None
             try:
-                count = 0
                 for row in self._format.rows(conversations):
-                    count += 1
                     self.report.rows += 1
                     yield row
             except LeftOut as reason:
-                for _ in conversations:
-                    self.report.exclude(str(reason))
-                continue
-            if count == 0 and self._format.compares_rollouts:
+                excluded_by = str(reason)
+            if self.report.rows == rows_before and self._format.compares_rollouts:
                 # The format counts the reasons: pairs are left out, not rollouts.
-                for _ in conversations:
-                    self.report.exclude("no row came of it")
-                continue
+                excluded_by = excluded_by or "no row came of it"
             for conversation in conversations:
-                self.report.count_selected(conversation.record, conversation.findings)
+                if excluded_by is None:
+                    self.report.count_selected(conversation.record, conversation.findings)
+                else:
+                    self.report.exclude(excluded_by)
 
     def _units(self) -> Iterator[list[Conversation]]:
-        if self._kept is None:
+        if self._selected is None:
             for _, conversation in self._chosen(apply_limit=True):
                 if conversation.images and self._format.image_column:
                     raise ImagesFound
                 yield [conversation]
             return
-        for numbers in self._format.units(self._kept):
+        for numbers in self._format.units(self._selected):
             yield [self._convert(*self._reader.read(number)) for number in numbers]
 
     def _survey(self) -> tuple[list[Facts], bool]:
@@ -126,8 +114,10 @@ class Pipeline:
         facts: list[Facts] = []
         with_images: set[int] = set()
         for number, conversation in self._chosen(apply_limit=False):
-            reward = reward_of(conversation.record, self._select.reward, self._reader.annotations)
-            facts.append(Facts.of(number, conversation.record, reward))
+            record = conversation.record
+            reward = reward_of(record, self._select.reward, self._reader.annotations)
+            environment = (record.get("environment") or {}).get("name", "")
+            facts.append(Facts(number, group_of(record), task_of(record), environment, reward, num_turns_of(record)))
             if conversation.images:
                 with_images.add(number)
         selected: list[Facts] = []
@@ -170,26 +160,23 @@ class Pipeline:
             self._progress(len(self._reader), len(self._reader))
 
     def _convert(self, record: Record, utf8: bool) -> Conversation:
+        """Convert a record, and change the conversation as the options say and as the template needs."""
+        template, options = self._template, self._options
         with _checked(record):
             conversation = conversation_of(
-                record, self._reader.image, utf8=utf8, reasoning=self._options.reasoning, control=self._control
+                record, self._reader.image, utf8=utf8, reasoning=options.reasoning, control=self._control
             )
-        self._fit(conversation)
-        return conversation
-
-    def _fit(self, conversation: Conversation) -> None:
-        """Change the conversation as the options say and as the template needs."""
-        template, options = self._template, self._options
-        parallel = conversation.parallel
-        if parallel and options.parallel_calls == "drop":
-            conversation.problems.add("parallel_calls")
-        elif parallel and (
-            options.parallel_calls == "split" or (template is not None and template.has_tools and not template.parallel_calls)
-        ):
-            split_parallel(conversation)
-            conversation.findings.add("parallel_calls_split")
+        if conversation.parallel:
+            if options.parallel_calls == "drop":
+                conversation.problems.add("parallel_calls")
+            elif options.parallel_calls == "split" or (
+                template is not None and template.has_tools and not template.parallel_calls
+            ):
+                split_parallel(conversation)
+                conversation.findings.add("parallel_calls_split")
         if (options.system == "merge" or (template is not None and not template.system)) and merge_system(conversation):
             conversation.findings.add("system_merged")
+        return conversation
 
 
 @contextmanager

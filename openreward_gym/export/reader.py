@@ -1,6 +1,6 @@
 """Rollouts to export: a store, the path of a run, or any rollouts; read as often as a format needs, one at a time.
 
-Exports read records as the JSON values of `Rollout.to_dict`, not as `Rollout` objects, because that takes a fifth of the time.
+Records are read as the JSON values of `Rollout.to_dict`, not as `Rollout` objects: that takes a fifth of the time.
 """
 
 from __future__ import annotations
@@ -24,24 +24,23 @@ from openreward_gym.types.rollout import SCHEMA, check_schema
 RolloutSource: TypeAlias = (
     RolloutStore | RolloutView | str | os.PathLike[str] | Iterable[Rollout] | Sequence[str | os.PathLike[str]]
 )
-"""What an export reads: a store, a selection of it, a run's path, several paths, or rollouts."""
+"""The source of an export: a store, a selection of it, a run's path, several paths, or rollouts."""
 
 Record: TypeAlias = dict[str, Any]
 """A rollout as JSON values, without the fields at their defaults: the result of `Rollout.to_dict`."""
-
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD]")
 
 
 @dataclass(slots=True)
 class Annotations:
-    """Remarks about a rollout by its trainer, or by readers after it was recorded.
+    """Remarks about a rollout by its trainer, or by readers after it was recorded. None means missing.
 
     Attributes:
-        labels: Names: those of the record, and the tags of a reader.
-        rating: A reader's rating, 1 (worst) to 5; None if missing.
-        advantage, score: Within its group; None if missing.
-        discard_reason: The reason for which a trainer discarded the rollout; None if none did.
+        labels: Labels of the record, and a reader's tags.
+        rating: A reader's rating, 1 (worst) to 5.
+        advantage, score: Within its group.
+        discard_reason: The reason for which a trainer discarded the rollout.
     """
 
     labels: list[str] = field(default_factory=list)
@@ -51,59 +50,48 @@ class Annotations:
     discard_reason: str | None = None
 
 
+@dataclass(eq=False)
 class RolloutReader:
     """Reads records by number, with their images and annotations.
 
-    Args:
+    Attributes:
         count: The number of rollouts.
-        read: Returns the record of a number, and whether all of its text is valid UTF-8.
+        read: Returns the record of a number, and whether all of its text is valid UTF-8. Raises RecordError for an invalid one.
         images: Returns the bytes of an image by its SHA-256; None if all images are inside the records.
         runs: Folders in which readers' labels and compared groups are looked up.
     """
 
-    def __init__(
-        self,
-        count: int,
-        read: Callable[[int], tuple[Record, bool]],
-        images: Callable[[str], bytes] | None,
-        runs: Sequence[str] = (),
-    ) -> None:
-        self._count = count
-        self._read = read
-        self._images = images
-        self._runs = runs
+    count: int
+    read: Callable[[int], tuple[Record, bool]]
+    images: Callable[[str], bytes] | None = None
+    runs: Sequence[str] = ()
 
     @classmethod
     def of(cls, rollouts: RolloutSource) -> RolloutReader:
-        """Return a reader of whatever an export takes.
-
-        Raises:
-            ConfigurationError: The argument has no rollouts.
-            StoreError: A path is not a run.
-        """
-        if isinstance(rollouts, (str, os.PathLike)):
-            rollouts = RolloutStore.open(rollouts)
-        if isinstance(rollouts, RolloutStore):
-            return cls._of_store(rollouts, rollouts.places())
+        """Return a reader of whatever an export takes. Raises ConfigurationError or StoreError if that has no rollouts."""
         if isinstance(rollouts, RolloutView):
             return cls._of_store(rollouts.store, rollouts.places)
+        if isinstance(rollouts, RolloutStore):
+            return cls._of_store(rollouts, rollouts.places())
+        if isinstance(rollouts, (str, os.PathLike)):
+            return cls.of(RolloutStore.open(rollouts))
         if not isinstance(rollouts, Iterable):
             raise ConfigurationError(
                 f"a {type(rollouts).__name__} has no rollouts: pass a store, a run's path, or Rollout objects"
             )
         items: list[Any] = list(rollouts)
         if items and all(isinstance(item, (str, os.PathLike)) for item in items):
-            store = RolloutStore.open(items)
-            return cls._of_store(store, store.places())
-        odd = next((item for item in items if not isinstance(item, Rollout)), None)
-        if odd is not None:
-            raise ConfigurationError(f"a {type(odd).__name__} is not a Rollout: pass a store, a run's path, or Rollout objects")
+            return cls.of(RolloutStore.open(items))
+        for item in items:
+            if not isinstance(item, Rollout):
+                name = type(item).__name__
+                raise ConfigurationError(f"a {name} is not a Rollout: pass a store, a run's path, or Rollout objects")
 
         def read(number: int) -> tuple[Record, bool]:
             record = items[number].to_dict()
             return record, jsonio.is_utf8(record)
 
-        return cls(len(items), read, None)
+        return cls(len(items), read)
 
     @classmethod
     def _of_store(cls, store: RolloutStore, places: Sequence[Place]) -> RolloutReader:
@@ -113,7 +101,7 @@ class RolloutReader:
                 record = jsonio.loads(line)
                 check_schema(record.get("schema"), SCHEMA, "rollout")
             except (ValueError, AttributeError, RecordError):
-                # The store's own reader names what is wrong.
+                # The store's own reader raises an error that names the mistake.
                 return store.read(places[number]).to_dict(), False
             # JSON text is valid UTF-8; a lone surrogate can only come from an escape.
             return record, _SURROGATE_ESCAPE.search(line) is None or jsonio.is_utf8(record)
@@ -121,15 +109,7 @@ class RolloutReader:
         return cls(len(places), read, store.image, store.paths)
 
     def __len__(self) -> int:
-        return self._count
-
-    def read(self, number: int) -> tuple[Record, bool]:
-        """Return the record, and whether all of its text is valid UTF-8.
-
-        Raises:
-            RecordError: It is not a valid record.
-        """
-        return self._read(number)
+        return self.count
 
     def image(self, block: Record) -> bytes | None:
         """Return the bytes of an image block; None if they are missing, or are not base64."""
@@ -138,19 +118,15 @@ class RolloutReader:
                 return base64.b64decode(block["data"], validate=True) or None
             except (binascii.Error, ValueError, TypeError):
                 return None
-        if self._images is None or not isinstance(block.get("sha256"), str):
+        if self.images is None or not isinstance(block.get("sha256"), str):
             return None
         try:
-            return self._images(block["sha256"])
+            return self.images(block["sha256"])
         except StoreError:
             return None
 
     def annotations(self, record: Record) -> Annotations:
-        """Return the annotations in a record, in its run's `labels.jsonl` and in its run's `groups/`.
-
-        Raises:
-            RecordError: A line of `groups/` is not a valid group.
-        """
+        """Return the annotations in a record, in its run's `labels.jsonl` and in its run's `groups/`."""
         labels, compared = self._annotations_of_runs
         annotations = Annotations(list(_label_names(record)), discard_reason=record.get("discard_reason"))
         annotations.advantage = number_of(record.get("advantage"))
@@ -169,7 +145,7 @@ class RolloutReader:
     def _annotations_of_runs(self) -> tuple[dict[str, Label], dict[str, tuple[Group, int]]]:
         labels: dict[str, Label] = {}
         compared: dict[str, tuple[Group, int]] = {}
-        for run in self._runs:
+        for run in self.runs:
             labels |= read_labels(run)
             for group in read_groups(run):
                 compared |= {rollout: (group, number) for number, rollout in enumerate(group.rollouts)}
@@ -185,17 +161,17 @@ def _label_names(record: Record) -> Iterator[str]:
 
 
 def is_model_turn(message: Record) -> bool:
-    """Return True for a turn of the recorded model; assistant messages of a record that does not tell origins count as such."""
+    """Return True for a turn of the recorded model; assistant messages without an origin count as such."""
     return message["role"] == "assistant" and message.get("origin") in ("policy", None)
 
 
 def is_trained(message: Record) -> bool:
     """Return True for a turn that is a target of training: one of the model's, unless its weight is 0."""
-    return message["role"] == "assistant" and message.get("origin") in ("policy", None) and message.get("weight") != 0
+    return is_model_turn(message) and message.get("weight") != 0
 
 
 def sampled_of(message: Record) -> Record:
-    """Return the provider's report on a message; empty if there is no report."""
+    """Return the provider's report on a message; empty without a report."""
     report: Record = message.get("sampled") or {}
     return report
 

@@ -6,7 +6,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from openreward_gym.export.reader import Record, num_turns_of, task_of, tokens_of
@@ -82,8 +82,7 @@ class FormatReport:
     def count_selected(self, record: Record, findings: set[str]) -> None:
         """Count a rollout that is in the output."""
         self.selected += 1
-        if findings:
-            self.findings.update(findings)
+        self.findings.update(findings)
         self.environments[(record.get("environment") or {}).get("name", "") or "unknown"] += 1
         self.tasks.add(task_of(record))
         reward, tokens = reward_of(record), tokens_of(record)
@@ -151,24 +150,13 @@ class ExportReport:
         return "\n".join([*(str(report) for report in self.formats.values()), f"in {self.output}"])
 
 
-@dataclass(frozen=True)
-class Distribution:
-    """Six numbers that describe a distribution."""
-
-    count: int
-    mean: float
-    minimum: float
-    median: float
-    p90: float
-    maximum: float
-
-
 def _distribution(values: array[Any]) -> dict[str, float] | None:
-    ordered = sorted(value for value in values if math.isfinite(value))
+    ordered = sorted(values)
     if not ordered:
         return None
     p90 = ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
-    return asdict(Distribution(len(ordered), mean(ordered), ordered[0], median(ordered), p90, ordered[-1]))
+    ends = {"minimum": ordered[0], "median": median(ordered), "p90": p90, "maximum": ordered[-1]}
+    return {"count": len(ordered), "mean": mean(ordered), **ends}
 
 
 def _count(number: int, noun: str) -> str:

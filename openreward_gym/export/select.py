@@ -9,21 +9,12 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from openreward_gym import jsonio
-from openreward_gym.export.options import Balance, Dedupe, RewardKind, Select
-from openreward_gym.export.reader import (
-    Annotations,
-    Record,
-    group_of,
-    model_of,
-    num_turns_of,
-    number_of,
-    rewards_of,
-    task_of,
-    tokens_of,
-)
+from openreward_gym.export.options import Dedupe, RewardKind, Select
+from openreward_gym.export.reader import Annotations, Record, model_of, num_turns_of, number_of, rewards_of, tokens_of
 from openreward_gym.types import Rollout
 
 ReadAnnotations = Callable[[Record], Annotations]
@@ -32,10 +23,7 @@ ReadAnnotations = Callable[[Record], Annotations]
 class RecordFilter:
     """Applies the criteria that look at one rollout at a time.
 
-    Args:
-        select: The criteria.
-        statuses: Statuses to take if `select` names no status; None takes all.
-        annotations_of: Returns the annotations of a record.
+    `statuses` are taken if `select` names no status; None takes all.
     """
 
     def __init__(self, select: Select, statuses: Collection[str] | None, annotations_of: ReadAnnotations) -> None:
@@ -43,30 +31,24 @@ class RecordFilter:
         self._annotations_of = annotations_of
         wanted = as_names(select.status) if select.status is not None else statuses
         self._statuses = None if wanted is None or "any" in wanted else wanted
-        named = {
-            "environment": select.environments,
-            "split": select.splits,
-            "model": select.models,
-            "run": select.runs,
-            "task": select.tasks,
-            "group": select.groups,
-        }
+        named = {kind: getattr(select, f"{kind}s") for kind in ("environment", "split", "model", "run", "task", "group")}
         self._names = {kind: as_names(names) for kind, names in named.items() if names is not None}
-        self._looks_at_annotations = not select.discarded or any(
-            value is not None for value in (select.labels, select.without_labels, select.min_rating, select.max_rating)
-        )
+        criteria = (select.labels, select.without_labels, select.min_rating, select.max_rating)
+        self._looks_at_annotations = not select.discarded or criteria != (None, None, None, None)
 
     def reason_against(self, record: Record) -> str | None:
         """Return the reason for which a rollout is left out; None if it is taken."""
         if self._statuses is not None and record["status"] not in self._statuses:
             return f"status {record['status']}"
-        return (
+        reason = (
             self._by_reward(record)
             or (self._by_name(record) if self._names else None)
             or (self._by_annotations(record) if self._looks_at_annotations else None)
             or self._by_size(record)
-            or self._by_function(record)
         )
+        if reason is None and self._select.where is not None and not self._select.where(Rollout.from_dict(record)):
+            return "refused by `where`"
+        return reason
 
     def _by_reward(self, record: Record) -> str | None:
         least, most = self._select.min_reward, self._select.max_reward
@@ -132,11 +114,6 @@ class RecordFilter:
                 return f"more than {select.max_tokens} tokens"
         return None
 
-    def _by_function(self, record: Record) -> str | None:
-        if self._select.where is not None and not self._select.where(Rollout.from_dict(record)):
-            return "refused by `where`"
-        return None
-
 
 @dataclass(slots=True)
 class Facts:
@@ -148,12 +125,6 @@ class Facts:
     environment: str
     reward: float | None
     turns: int
-
-    @classmethod
-    def of(cls, number: int, record: Record, reward: float | None) -> Facts:
-        """Return the facts of a record."""
-        environment = (record.get("environment") or {}).get("name", "")
-        return cls(number, group_of(record), task_of(record), environment, reward, num_turns_of(record))
 
     @property
     def rank(self) -> tuple[float, int, int]:
@@ -168,28 +139,24 @@ def choose(select: Select, facts: Iterable[Facts]) -> Iterator[tuple[Facts, str 
     reasons: dict[int, str] = {}
     rng = random.Random(select.seed)
 
-    def remaining(key: Callable[[Facts], Hashable]) -> list[list[Facts]]:
-        parts: dict[Hashable, list[Facts]] = defaultdict(list)
-        for fact in rollouts:
-            if fact.number not in reasons:
-                parts[key(fact)].append(fact)
-        return list(parts.values())
+    def remaining(key: str) -> list[list[Facts]]:
+        return partition((fact for fact in rollouts if fact.number not in reasons), key)
 
     def keep(part: list[Facts], kept: Iterable[Facts], reason: str) -> None:
         numbers = {fact.number for fact in kept}
         reasons.update({fact.number: reason for fact in part if fact.number not in numbers})
 
     if select.best_of is not None:
-        for part in remaining(lambda fact: fact.group):
-            keep(part, [min(part[: select.best_of], key=lambda fact: fact.rank)], f"not the best of {select.best_of}")
+        for part in remaining("group"):
+            keep(part, [min(part[: select.best_of], key=attrgetter("rank"))], f"not the best of {select.best_of}")
     if select.top_k is not None:
-        for part in remaining(lambda fact: fact.group):
-            keep(part, sorted(part, key=lambda fact: fact.rank)[: select.top_k], f"not in the top {select.top_k}")
+        for part in remaining("group"):
+            keep(part, sorted(part, key=attrgetter("rank"))[: select.top_k], f"not in the top {select.top_k}")
     if select.one_per_group:
-        for part in remaining(lambda fact: fact.group):
+        for part in remaining("group"):
             keep(part, [rng.choice(part)], "another of its group was drawn")
     if select.balance is not None:
-        parts = remaining(_balance_key(select.balance))
+        parts = remaining(select.balance)
         smallest = min(map(len, parts), default=0)
         for part in parts:
             keep(part, rng.sample(part, smallest), f"balanced by {select.balance}")
@@ -197,13 +164,12 @@ def choose(select: Select, facts: Iterable[Facts]) -> Iterator[tuple[Facts, str 
         yield fact, reasons.get(fact.number)
 
 
-def _balance_key(balance: Balance) -> Callable[[Facts], Hashable]:
-    keys: dict[Balance, Callable[[Facts], Hashable]] = {
-        "task": lambda fact: fact.task,
-        "environment": lambda fact: fact.environment,
-        "reward": lambda fact: fact.reward,
-    }
-    return keys[balance]
+def partition(facts: Iterable[Facts], attribute: str) -> list[list[Facts]]:
+    """Return rollouts by the value of an attribute, in the order of the first ones."""
+    parts: dict[Hashable, list[Facts]] = defaultdict(list)
+    for fact in facts:
+        parts[getattr(fact, attribute)].append(fact)
+    return list(parts.values())
 
 
 class Deduplication:
@@ -219,10 +185,9 @@ class Deduplication:
         if self._kind == "normalized":
             text = re.sub(r"\\[nrt]|[\W_]+", " ", text.decode()).casefold().encode()
         digest = hashlib.blake2b(text, digest_size=16).digest()
-        if digest in self._digests:
-            return True
+        known = digest in self._digests
         self._digests.add(digest)
-        return False
+        return known
 
 
 def _without_ids(message: dict[str, Any]) -> list[Any]:

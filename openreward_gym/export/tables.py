@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -86,17 +85,7 @@ def features_of(columns: Columns, compat: Compat) -> Features:
     return Features({name: kinds[kind] for name, kind in columns.items()})
 
 
-class _Column(Protocol):
-    """A column of a row group."""
-
-    def add(self, value: Any) -> int:
-        """Add a row's value, None for a missing one, and return about how many bytes it takes."""
-
-    def take(self, kind: pa.DataType) -> pa.Array:
-        """Return all values as an array, and empty the column."""
-
-
-def _column_of(kind: str, compat: Compat) -> _Column:
+def _column_of(kind: str, compat: Compat) -> _TextLists | _Values:
     """Return an empty column of a kind (see `Columns`)."""
     if compat == "json":
         if kind == "messages":
@@ -128,6 +117,7 @@ class _TextLists:
         self._missing: list[int] = []
 
     def add(self, value: Any) -> int:
+        """Add a row's value, None for a missing one, and return about how many bytes it takes."""
         if value is None:
             self._missing.append(len(self._counts))
             self._counts.append(0)
@@ -140,6 +130,7 @@ class _TextLists:
         return len(row)
 
     def take(self, kind: pa.DataType) -> pa.Array:
+        """Return all values as an array, and empty the column."""
         import pyarrow as pa
 
         data = b"".join(self._rows)
@@ -234,12 +225,10 @@ def _batches(rows: Iterable[Row], columns: Columns, compat: Compat, features: Fe
         yield batch()
 
 
-def write_parquet(
-    rows: Iterable[Row], columns: Columns, compat: Compat, folder: Path, split: str, *, for_hub: bool = False
-) -> list[Path]:
-    """Write rows to `folder/split-00000-of-0000N.parquet` and return the files, which appear when all rows are written.
+def write_parquet(rows: Iterable[Row], columns: Columns, compat: Compat, folder: Path, for_hub: bool) -> list[Path]:
+    """Write rows to `folder/train-00000-of-0000N.parquet` and return the files, at least one, when all rows are written.
 
-    Without rows there is one file that has none.
+    `for_hub` writes chunks of which the Hub stores each once.
     """
     features = features_of(columns, compat)
     schema = features.arrow_schema
@@ -250,7 +239,7 @@ def write_parquet(
     def next_file() -> pq.ParquetWriter:
         if writer is not None:
             writer.close()
-        parts.append(folder / f".{split}-{len(parts):05d}.{os.getpid()}.part")
+        parts.append(folder / f".train-{len(parts):05d}.{os.getpid()}.part")
         return _open_parquet(parts[-1], schema, for_hub)
 
     try:
@@ -268,9 +257,9 @@ def write_parquet(
         for part in parts:
             part.unlink(missing_ok=True)
         raise
-    for old in folder.glob(f"{split}-*-of-*.parquet"):
+    for old in folder.glob("train-*-of-*.parquet"):
         old.unlink()
-    files = [folder / f"{split}-{number:05d}-of-{len(parts):05d}.parquet" for number in range(len(parts))]
+    files = [folder / f"train-{number:05d}-of-{len(parts):05d}.parquet" for number in range(len(parts))]
     for part, file in zip(parts, files, strict=True):
         part.replace(file)
     return files
@@ -298,10 +287,10 @@ def _open_parquet(path: Path, schema: pa.Schema, for_hub: bool) -> pq.ParquetWri
     )
 
 
-def write_jsonl(rows: Iterable[Row], folder: Path, split: str) -> list[Path]:
-    """Write rows to `folder/split.jsonl` and return the file, which appears when all rows are written."""
+def write_jsonl(rows: Iterable[Row], folder: Path) -> list[Path]:
+    """Write rows to `folder/train.jsonl` and return the file, which appears when all rows are written."""
     folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / f"{split}.jsonl", folder / f".{split}.jsonl.{os.getpid()}.part"
+    path, part = folder / "train.jsonl", folder / f".train.jsonl.{os.getpid()}.part"
     try:
         with part.open("wb") as file:
             for row in rows:
@@ -322,8 +311,3 @@ def dataset_of(rows: Iterable[Row], columns: Columns, compat: Compat) -> Dataset
     table = pa.Table.from_batches(list(_batches(rows, columns, compat, features)), schema=features.arrow_schema)
     # Without a fingerprint, `datasets` would hash the whole table.
     return Dataset(table, info=DatasetInfo(features=features), split=Split.TRAIN, fingerprint=uuid.uuid4().hex[:16])
-
-
-def write_json(value: Any, path: Path) -> None:
-    """Write a JSON file for people to read."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")

@@ -23,11 +23,7 @@ _TOOL: dict[str, Any] = {
 
 
 class ChatTemplate:
-    """A tokenizer and its chat template.
-
-    Args:
-        processor: A transformers tokenizer, or a processor that has one.
-    """
+    """A transformers tokenizer, or a processor that has one, and its chat template."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
@@ -65,16 +61,14 @@ class ChatTemplate:
     def render(self, messages: list[ChatMessage], tools: Json, *, generation: bool = False) -> str:
         """Return the text of a conversation; with `generation`, the prompt for the assistant's next turn follows it.
 
-        Raises:
-            Exception: Whatever the template raises about a conversation that it refuses.
+        A template raises errors of any type about a conversation that it refuses.
         """
         if self._text_arguments:
-            messages = [_with_text_arguments(message) for message in messages]
+            messages = list(map(with_text_arguments, messages))
         return self._apply(messages, tools, generation)
 
     def _apply(self, messages: list[ChatMessage], tools: Json, generation: bool) -> str:
-        text = self.processor.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=generation)
-        return str(text)
+        return str(self.processor.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=generation))
 
     def renders(self, messages: list[ChatMessage], tools: Json) -> bool:
         """Return True if the template accepts the conversation."""
@@ -105,25 +99,26 @@ class ChatTemplate:
                 return False
             return True
 
-        return not accepts(objects) and accepts([_with_text_arguments(message) for message in objects])
+        return not accepts(objects) and accepts(list(map(with_text_arguments, objects)))
 
     @cached_property
     def has_tools(self) -> bool:
         """True if the text shows calls and their results."""
-        text = self._rendered(_conversation_with_calls({"x": "probe_value"}), [_TOOL])
-        return text is not None and "probe_tool" in text and "probe_value" in text and "probe_result" in text
+        return self._shows(_conversation_with_calls({"x": "probe_value"}), "probe_tool", "probe_value", "probe_result")
 
     @cached_property
     def parallel_calls(self) -> bool:
         """True if the text shows several calls of one message."""
-        text = self._rendered(_conversation_with_calls({"x": "probe_value"}, {"x": "probe_other"}), [_TOOL])
-        return text is not None and "probe_value" in text and "probe_other" in text
+        return self._shows(_conversation_with_calls({"x": "probe_value"}, {"x": "probe_other"}), "probe_value", "probe_other")
 
     @cached_property
     def system(self) -> bool:
         """True if the template accepts a system message."""
-        messages = [{"role": "system", "content": "probe_system"}, {"role": "user", "content": "hello"}]
-        return "probe_system" in (self._rendered(messages, [_TOOL]) or "")
+        return self._shows([{"role": "system", "content": "probe_system"}, {"role": "user", "content": "hello"}], "probe_system")
+
+    def _shows(self, messages: list[ChatMessage], *words: str) -> bool:
+        text = self._rendered(messages, [_TOOL]) or ""
+        return all(word in text for word in words)
 
     @cached_property
     def image_mark(self) -> str:
@@ -186,9 +181,3 @@ def _conversation_with_calls(*arguments: dict[str, Any]) -> list[ChatMessage]:
     results = [{"role": "tool", "tool_call_id": call["id"], "name": "probe_tool", "content": "probe_result"} for call in calls]
     user = {"role": "user", "content": "hello"}
     return [user, {"role": "assistant", "content": "", "tool_calls": calls}, *results, {"role": "assistant", "content": "done"}]
-
-
-def _with_text_arguments(message: ChatMessage) -> ChatMessage:
-    if "tool_calls" not in message:
-        return message
-    return {**message, "tool_calls": [with_text_arguments(call) for call in message["tool_calls"]]}

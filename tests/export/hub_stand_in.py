@@ -34,8 +34,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
-        for name, given in {**(headers or {}), "Content-Length": str(len(body))}.items():
-            self.send_header(name, given)
+        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -44,9 +44,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = self.path.split("?")[0]
         if path == "/api/repos/create":
-            given = json.loads(body)
-            name = f"{given.get('organization') or 'me'}/{given['name']}"
-            repository = {"private": given.get("private") or given.get("visibility") == "private", "files": {}}
+            request = json.loads(body)
+            name = f"{request.get('organization') or 'me'}/{request['name']}"
+            repository = {"private": request.get("private") or request.get("visibility") == "private", "files": {}}
             self.server.repositories.setdefault(name, repository)
             self._answer({"url": f"{self.server.url}/datasets/{name}", "name": name, "id": "1"})
         elif path == "/api/validate-yaml":

@@ -1,4 +1,4 @@
-"""What was said about rollouts later - readers' labels, compared groups - chooses rollouts and makes columns."""
+"""Annotations of recorded rollouts (readers' labels, compared groups) select rollouts and fill columns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compare(run: Path, rollouts: list[Rollout], **fields: Any) -> None:
     (run / "groups" / "a.jsonl").write_text(json.dumps({"schema": Group.SCHEMA, **group}) + "\n")
 
 
-def kept(rollouts: Any, **criteria: Any) -> list[str]:
+def selected(rollouts: Any, **criteria: Any) -> list[str]:
     return [row["messages"][-1]["content"] for row in export.to_dataset(rollouts, select=Select(**criteria))]
 
 
@@ -45,15 +45,15 @@ def reasons(run: Path, folder: Path, **criteria: Any) -> dict[str, int]:
 
 
 def test_tags_of_readers_are_labels(run: Path, tmp_path: Path) -> None:
-    assert kept(run, labels="gold") == ["answer 0"]
-    assert kept(run, without_labels=["gold", "bad"]) == ["answer 2"]
-    assert kept(RolloutStore(run)[:2], labels=["gold", "bad"]) == ["answer 0", "answer 1"]
+    assert selected(run, labels="gold") == ["answer 0"]
+    assert selected(run, without_labels=["gold", "bad"]) == ["answer 2"]
+    assert selected(RolloutStore(run)[:2], labels=["gold", "bad"]) == ["answer 0", "answer 1"]
     assert reasons(run, tmp_path / "out", labels="gold") == {"label missing": 2}
 
 
 def test_ratings(run: Path, tmp_path: Path) -> None:
-    assert kept(run, min_rating=3) == ["answer 0"]
-    assert kept(run, max_rating=3) == ["answer 1"]
+    assert selected(run, min_rating=3) == ["answer 0"]
+    assert selected(run, max_rating=3) == ["answer 1"]
     assert reasons(run, tmp_path / "out", min_rating=3) == {"rating below 3": 1, "no rating": 1}
     with pytest.raises(ConfigurationError, match="min_rating must be an integer from 1"):
         Select(min_rating=0)
@@ -61,13 +61,13 @@ def test_ratings(run: Path, tmp_path: Path) -> None:
 
 def test_a_label_that_was_taken_away_counts_no_more(run: Path) -> None:
     write_label(run, Label(RolloutStore(run)[0].id))
-    assert kept(run, labels="gold") == []
+    assert selected(run, labels="gold") == []
 
 
 def test_scores_of_the_environment_choose(run: Path) -> None:
-    assert kept(run, reward="score", top_k=1) == ["answer 0"]
-    assert kept(run, reward="score", min_reward=5) == ["answer 0", "answer 2"]
-    assert kept(run, top_k=1) == ["answer 2"]
+    assert selected(run, reward="score", top_k=1) == ["answer 0"]
+    assert selected(run, reward="score", min_reward=5) == ["answer 0", "answer 2"]
+    assert selected(run, top_k=1) == ["answer 2"]
 
 
 def test_what_compares_compares_by_the_score_when_asked(run: Path) -> None:
@@ -82,11 +82,11 @@ def test_what_compares_compares_by_the_score_when_asked(run: Path) -> None:
 
 
 def test_discarded_groups_are_left_out_when_asked_and_counted_by_reason(run: Path, tmp_path: Path) -> None:
-    assert len(kept(run, discarded=False)) == 3
+    assert len(selected(run, discarded=False)) == 3
     compare(run, list(RolloutStore(run)), discard_reason="all rewards are equal")
-    assert len(kept(run)) == 3
+    assert len(selected(run)) == 3
     assert reasons(run, tmp_path / "out", discarded=False) == {"discarded: all rewards are equal": 3}
-    assert kept([episode(assistant("x"), discard_reason="stale")], discarded=False) == []
+    assert selected([episode(assistant("x"), discard_reason="stale")], discarded=False) == []
 
 
 def test_columns_of_groups_and_readers(run: Path) -> None:
@@ -112,4 +112,4 @@ def test_archive_is_the_record_as_it_was(run: Path, tmp_path: Path) -> None:
 def test_a_damaged_group_is_named(run: Path) -> None:
     (run / "groups" / "a.jsonl").write_text("{not json\n")
     with pytest.raises(RecordError, match=r"groups/a\.jsonl: line 1"):
-        kept(run, labels="gold")
+        selected(run, labels="gold")

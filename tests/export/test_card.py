@@ -20,15 +20,15 @@ from openreward_gym.types import Rollout, Usage
 
 
 def rollouts() -> list[Rollout]:
-    found = []
+    records = []
     for number in range(30):
         calls = [assistant("", call("weather", {"n": n}, id=str(n))) for n in range(number % 5)]
-        messages = [message for n, said in enumerate(calls) for message in (said, result("<|im_end|>", id=str(n)))]
+        messages = [message for n, turn in enumerate(calls) for message in (turn, result("<|im_end|>", id=str(n)))]
         last = assistant(f"{number}", usage=Usage(input_tokens=100 + number, output_tokens=7))
-        found.append(
+        records.append(
             episode(*messages, last, reward=number / 30, task=str(number // 3), status="error" if number == 7 else "completed")
         )
-    return found
+    return records
 
 
 @pytest.mark.parametrize("compat", ["json", "string"])
@@ -100,7 +100,9 @@ def test_own_words_in_the_card_are_kept(tmp_path: Path) -> None:
 
 
 def test_rewards_beyond_what_can_be_summed_or_no_numbers_at_all_are_reported(tmp_path: Path) -> None:
-    given = [replace(record, reward=reward) for record, reward in zip(rollouts(), [1.7e308, 1.7e308, float("inf")], strict=False)]
-    rewards = export.write(given, tmp_path, formats=["rollouts"]).formats["rollouts"].to_dict()["rewards"]
+    records = [
+        replace(record, reward=reward) for record, reward in zip(rollouts(), [1.7e308, 1.7e308, float("inf")], strict=False)
+    ]
+    rewards = export.write(records, tmp_path, formats=["rollouts"]).formats["rollouts"].to_dict()["rewards"]
     assert rewards["count"] == 2
     assert rewards["mean"] == rewards["median"] == 1.7e308

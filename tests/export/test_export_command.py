@@ -78,8 +78,8 @@ def test_report_says_what_was_left_out_and_why(run: Any) -> None:
     assert "sft: 3 rows from 3 of 6 rollouts" in ran.out
     assert "3  reward below 0.5" in ran.out
     assert "in run/export" in ran.out
-    told = json.loads(run("run", "--min-reward", 0.5, "--json").out)
-    assert told["formats"]["sft"]["excluded"] == {"reward below 0.5": 3}
+    report = json.loads(run("run", "--min-reward", 0.5, "--json").out)
+    assert report["formats"]["sft"]["excluded"] == {"reward below 0.5": 3}
 
 
 def test_several_runs_formats_and_columns(run: Any) -> None:

@@ -85,7 +85,7 @@ def test_a_class_is_a_format() -> None:
 
 @pytest.mark.parametrize(("entry", "message"), [("missing", "formats-of-others"), ("NUMBER", "3 is not a subclass")])
 def test_a_broken_format_of_another_distribution_is_reported(install: Install, entry: str, message: str) -> None:
-    """A format that cannot be imported, or is none, names its distribution or its value."""
+    """The error for a failed import names the distribution, and the error for another object names its value."""
     install(f"broken = formats_of_others:{entry}")
     with pytest.raises(ConfigurationError, match=message):
         export.to_dataset([], format="broken")
@@ -109,7 +109,7 @@ def test_two_formats_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_names_for_type_checkers_are_those_of_the_formats_and_options() -> None:
-    """`FormatName` and `ExportKeywords` repeat what is declared elsewhere."""
+    """`FormatName` and `ExportKeywords` repeat the declarations of formats and options."""
     assert get_args(export.FormatName) == tuple(export.FORMATS)
     assert get_type_hints(ExportKeywords) == get_type_hints(export.ExportOptions)
     assert export.ExportOptions.names() == tuple(field.name for field in fields(export.ExportOptions))

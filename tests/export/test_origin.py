@@ -116,8 +116,8 @@ def test_prompts_go_up_to_the_policys_first_turn() -> None:
 
 def test_turns_and_calls_are_the_policys(tmp_path: Path) -> None:
     """Messages of the prompt count neither in the report nor in the archive nor for `Select`."""
-    given = AssistantMessage("", [call("weather", {}, id="g")], origin="given")
-    rollout = episode(given, result("rain", id="g"), assistant("", call("weather", {}, id="p"), origin="policy"))
+    prompt = AssistantMessage("", [call("weather", {}, id="g")], origin="given")
+    rollout = episode(prompt, result("rain", id="g"), assistant("", call("weather", {}, id="p"), origin="policy"))
     report = export.write([rollout], tmp_path, formats=["rollouts"]).formats["rollouts"]
     assert list(report.turns) == [1]
     (row,) = export.to_dataset([rollout], format="rollouts")
@@ -126,8 +126,8 @@ def test_turns_and_calls_are_the_policys(tmp_path: Path) -> None:
 
 
 def test_a_rollout_without_a_turn_to_train_is_left_out(tmp_path: Path) -> None:
-    """All assistant messages are given, or have the weight 0."""
-    given = episode(AssistantMessage("Paris.", origin="given"))
+    """All assistant messages are part of the prompt, or have the weight 0."""
+    prompt_only = episode(AssistantMessage("Paris.", origin="given"))
     weightless = episode(AssistantMessage("Paris.", origin="policy", weight=0.0))
-    report = export.write([given, weightless], tmp_path, formats=["sft"]).formats["sft"]
+    report = export.write([prompt_only, weightless], tmp_path, formats=["sft"]).formats["sft"]
     assert report.excluded == {"the model took no turn that can be trained": 2}

@@ -79,8 +79,8 @@ def test_whole_trajectories_only_when_asked() -> None:
     ],
 )
 def test_why_there_is_no_pair(rollouts: list[Rollout], why: str, tmp_path: Path) -> None:
-    found = dropped(rollouts, tmp_path)
-    assert why in found
+    reasons = dropped(rollouts, tmp_path)
+    assert why in reasons
     assert export.write(rollouts, tmp_path, formats=["preference"]).rows == {"preference": 0}
 
 

@@ -17,8 +17,8 @@ from openreward_gym.store import RolloutStore
 from openreward_gym.types import Rollout, Usage
 
 
-def kept(rollouts: list[Rollout], **criteria: Any) -> list[str]:
-    """The texts of the last messages of what is left."""
+def selected(rollouts: list[Rollout], **criteria: Any) -> list[str]:
+    """Return the last message's text of each rollout that is left."""
     rows = export.to_dataset(rollouts, select=Select(**criteria))
     return [row["messages"][-1]["content"] for row in rows]
 
@@ -35,8 +35,8 @@ def graded(*rewards: float | None, group: str = "g") -> list[Rollout]:
 
 def test_reward_range_is_inclusive_and_no_reward_is_no_zero(tmp_path: Path) -> None:
     rollouts = graded(0.0, 0.5, 1.0, None)
-    assert kept(rollouts, min_reward=0.5) == ["g 0.5", "g 1.0"]
-    assert kept(rollouts, max_reward=0.5) == ["g 0.0", "g 0.5"]
+    assert selected(rollouts, min_reward=0.5) == ["g 0.5", "g 1.0"]
+    assert selected(rollouts, max_reward=0.5) == ["g 0.0", "g 0.5"]
     assert excluded(rollouts, tmp_path, min_reward=0.5, max_reward=0.7) == {
         "no reward": 1,
         "reward below 0.5": 1,
@@ -48,9 +48,9 @@ def test_which_reward_counts() -> None:
     steps = [assistant("", call("f", {}, id="1")), result("a", id="1", reward=0.9), assistant("x", reward=-0.5)]
     rollout = episode(*steps, reward=0.4)
     rollout.final_reward = -0.5
-    assert len(kept([rollout], min_reward=0.3)) == 1
-    assert len(kept([rollout], min_reward=0.3, reward="last")) == 0
-    assert len(kept([rollout], min_reward=0.8, reward="max")) == 1
+    assert len(selected([rollout], min_reward=0.3)) == 1
+    assert len(selected([rollout], min_reward=0.3, reward="last")) == 0
+    assert len(selected([rollout], min_reward=0.8, reward="max")) == 1
 
 
 def test_names_labels_steps_and_runs(tmp_path: Path) -> None:
@@ -58,15 +58,15 @@ def test_names_labels_steps_and_runs(tmp_path: Path) -> None:
     second = episode(assistant("second"), task="b", labels=[{"name": "bad"}], step=2, run="two")
     third = episode(assistant("third"), task="c")
     both = [first, second, third]
-    assert kept(both, tasks=["a", "c"]) == ["first", "third"]
-    assert kept(both, labels="good") == ["first"]
-    assert kept(both, without_labels=["bad"]) == ["first", "third"]
-    assert kept(both, steps=(2, None)) == ["second"]
-    assert kept(both, steps=(None, 1)) == ["first"]
-    assert kept(both, runs="two") == ["second"]
-    assert kept(both, models="m") == ["first"]
-    assert kept(both, environments="other") == []
-    assert kept(both, splits="train") == ["first", "second", "third"]
+    assert selected(both, tasks=["a", "c"]) == ["first", "third"]
+    assert selected(both, labels="good") == ["first"]
+    assert selected(both, without_labels=["bad"]) == ["first", "third"]
+    assert selected(both, steps=(2, None)) == ["second"]
+    assert selected(both, steps=(None, 1)) == ["first"]
+    assert selected(both, runs="two") == ["second"]
+    assert selected(both, models="m") == ["first"]
+    assert selected(both, environments="other") == []
+    assert selected(both, splits="train") == ["first", "second", "third"]
     assert excluded(both, tmp_path, labels="good") == {"label missing": 2}
 
 
@@ -75,68 +75,68 @@ def test_turns_and_tokens(tmp_path: Path) -> None:
     long = episode(assistant("one"), assistant("long", usage=Usage(input_tokens=100, output_tokens=5)))
     unknown = episode(assistant("unknown"))
     rollouts = [short, long, unknown]
-    assert kept(rollouts, max_turns=1) == ["short", "unknown"]
-    assert kept(rollouts, min_turns=2) == ["long"]
+    assert selected(rollouts, max_turns=1) == ["short", "unknown"]
+    assert selected(rollouts, min_turns=2) == ["long"]
     assert excluded(rollouts, tmp_path, max_tokens=50) == {"more than 50 tokens": 1, "tokens not observed": 1}
 
 
 def test_predicate_sees_the_rollout(tmp_path: Path) -> None:
     rollouts = graded(0.0, 1.0)
-    assert kept(rollouts, where=lambda rollout: rollout.reward == 1.0) == ["g 1.0"]
+    assert selected(rollouts, where=lambda rollout: rollout.reward == 1.0) == ["g 1.0"]
     assert excluded(rollouts, tmp_path, where=lambda rollout: False) == {"refused by `where`": 2}
 
 
 def test_best_of_n_looks_at_the_first_n_of_each_group(tmp_path: Path) -> None:
     rollouts = graded(0.1, 0.3, 0.9, group="a") + graded(0.2, 0.1, group="b")
-    assert kept(rollouts, best_of=2) == ["a 0.3", "b 0.2"]
-    assert kept(rollouts, best_of=9) == ["a 0.9", "b 0.2"]
+    assert selected(rollouts, best_of=2) == ["a 0.3", "b 0.2"]
+    assert selected(rollouts, best_of=9) == ["a 0.9", "b 0.2"]
     assert excluded(rollouts, tmp_path, best_of=2) == {"not the best of 2": 3}
 
 
 def test_top_k_and_ties_go_to_fewer_turns() -> None:
     rollouts = graded(0.1, 0.9, 0.5)
-    assert kept(rollouts, top_k=2) == ["g 0.9", "g 0.5"]
+    assert selected(rollouts, top_k=2) == ["g 0.9", "g 0.5"]
     longer = episode(assistant("a"), assistant("longer"), reward=1.0, group="g")
-    assert kept([longer, *graded(1.0)], top_k=1) == ["g 1.0"]
+    assert selected([longer, *graded(1.0)], top_k=1) == ["g 1.0"]
 
 
 def test_one_per_group_is_by_chance_and_the_same_each_time() -> None:
     rollouts = [rollout for group in "abcdef" for rollout in graded(0.0, 0.5, 1.0, group=group)]
-    once = kept(rollouts, one_per_group=True)
+    once = selected(rollouts, one_per_group=True)
     assert [text[0] for text in once] == list("abcdef")
-    assert once == kept(rollouts, one_per_group=True)
-    assert len({tuple(kept(rollouts, one_per_group=True, seed=seed)) for seed in range(5)}) > 1
+    assert once == selected(rollouts, one_per_group=True)
+    assert len({tuple(selected(rollouts, one_per_group=True, seed=seed)) for seed in range(5)}) > 1
 
 
 def test_what_cannot_be_trained_on_does_not_win_its_group() -> None:
     broken = episode(assistant("", call("f", None, text="{")), reward=1.0, group="g")
-    assert kept([broken, *graded(0.5)], best_of=2) == ["g 0.5"]
+    assert selected([broken, *graded(0.5)], best_of=2) == ["g 0.5"]
 
 
 def test_balance(tmp_path: Path) -> None:
     rollouts = graded(*[0.0] * 6, group="a") + graded(1.0, 1.0, group="b")
-    texts = kept(rollouts, balance="task")
+    texts = selected(rollouts, balance="task")
     assert sorted(texts) == ["a 0.0", "a 0.0", "b 1.0", "b 1.0"]
     assert excluded(rollouts, tmp_path, balance="reward") == {"balanced by reward": 4}
-    assert len(kept(rollouts, balance="environment")) == 8
+    assert len(selected(rollouts, balance="environment")) == 8
 
 
 def test_duplicates(tmp_path: Path) -> None:
     rollouts = [episode(assistant(text)) for text in ("It rains.", "It rains.", "it   RAINS", "It snows.")]
-    assert kept(rollouts, dedupe="exact") == ["It rains.", "it   RAINS", "It snows."]
-    assert kept(rollouts, dedupe="normalized") == ["It rains.", "It snows."]
+    assert selected(rollouts, dedupe="exact") == ["It rains.", "it   RAINS", "It snows."]
+    assert selected(rollouts, dedupe="normalized") == ["It rains.", "It snows."]
     assert excluded(rollouts, tmp_path, dedupe="normalized") == {"duplicate (normalized)": 2}
     # Other ids of calls are no difference; other arguments are, even where they are called id.
     calls = [
         episode(assistant("", call("f", {"id": n}, id=str(i))), result("r", id=str(i)), assistant("x"))
         for i, n in enumerate((1, 1, 2))
     ]
-    assert len(kept(calls, dedupe="exact")) == 2
+    assert len(selected(calls, dedupe="exact")) == 2
 
 
 def test_limit(tmp_path: Path) -> None:
     rollouts = graded(0.1, 0.2, 0.3)
-    assert kept(rollouts, limit=2) == ["g 0.1", "g 0.2"]
+    assert selected(rollouts, limit=2) == ["g 0.1", "g 0.2"]
     assert excluded(rollouts, tmp_path, limit=2, top_k=3) == {"beyond the first 2": 1}
 
 
@@ -154,9 +154,10 @@ def test_a_store_a_view_a_path_and_paths_are_the_same(tmp_path: Path) -> None:
         for rollout in graded(0.0, 0.5, 1.0):
             store.append(rollout)
     rows = [
-        list(export.to_dataset(given)) for given in (store, store[:], str(tmp_path / "run"), tmp_path / "run", [tmp_path / "run"])
+        list(export.to_dataset(source))
+        for source in (store, store[:], str(tmp_path / "run"), tmp_path / "run", [tmp_path / "run"])
     ]
-    assert all(found == rows[0] for found in rows)
+    assert all(dataset == rows[0] for dataset in rows)
     assert len(rows[0]) == 3
     assert len(export.to_dataset(store.filter(min_reward=0.5))) == 2
     assert len(export.to_dataset([tmp_path / "run", tmp_path / "run"])) == 6

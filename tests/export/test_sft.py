@@ -1,4 +1,4 @@
-"""What an SFT row is, and each trap that would train a model on something it never said."""
+"""Rows of the format `sft`, and each mistake that would train a model on text that it did not write."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from openreward_gym.types import Block, ImageBlock, Message, OpaqueBlock, Reason
 def messages_of(*rollouts: Rollout, **options: Any) -> list[dict[str, Any]]:
     dataset = export.to_dataset(rollouts, **options)
     assert len(dataset) == len(rollouts)
-    found: list[dict[str, Any]] = dataset[0]["messages"]
-    return found
+    messages: list[dict[str, Any]] = dataset[0]["messages"]
+    return messages
 
 
 def test_row_is_messages_tools_and_the_rollouts_id() -> None:
@@ -66,8 +66,8 @@ def test_arguments_come_back_as_they_were(value: Any, tmp_path: Path) -> None:
     rollout = episode(assistant("", call("f", {"x": value})), result("ok"), assistant("done"))
     export.write([rollout], tmp_path)
     (row,) = load_dataset(str(tmp_path), "sft", split="train")
-    found = row["messages"][1]["tool_calls"][0]["function"]["arguments"]
-    assert json.dumps(found) == json.dumps({"x": value})
+    arguments = row["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    assert json.dumps(arguments) == json.dumps({"x": value})
 
 
 @pytest.mark.parametrize("value", [12345678901234567890123, 5e-324, float("nan")])
@@ -136,8 +136,8 @@ def test_results_follow_the_order_of_their_calls() -> None:
         result("from a", id="1", name="a"),
         assistant("done"),
     )
-    found = messages_of(rollout)
-    assert [(message["tool_call_id"], message["name"], message["content"]) for message in found[2:4]] == [
+    messages = messages_of(rollout)
+    assert [(message["tool_call_id"], message["name"], message["content"]) for message in messages[2:4]] == [
         ("1", "a", "from a"),
         ("2", "b", "from b"),
     ]
@@ -152,19 +152,19 @@ def test_calls_without_ids_get_unique_ones_and_their_results_too() -> None:
         result("3", id="call_0_0", name="a"),
         assistant("done"),
     )
-    found = messages_of(rollout)
-    ids = [call["id"] for message in found for call in message.get("tool_calls", [])]
+    messages = messages_of(rollout)
+    ids = [call["id"] for message in messages for call in message.get("tool_calls", [])]
     assert len(set(ids)) == 3
-    assert [message["tool_call_id"] for message in found if message["role"] == "tool"] == ids
-    assert [message["content"] for message in found if message["role"] == "tool"] == ["1", "2", "3"]
+    assert [message["tool_call_id"] for message in messages if message["role"] == "tool"] == ids
+    assert [message["content"] for message in messages if message["role"] == "tool"] == ["1", "2", "3"]
 
 
 def test_malformed_call_is_left_out_and_counted_or_kept_as_text(tmp_path: Path) -> None:
     rollout = episode(assistant("", call("f", None, text='{"x": ')), result("bad"), assistant("done"))
     report = export.write([rollout], tmp_path)
     assert report.formats["sft"].excluded == {"a call's arguments are not a JSON object": 1}
-    kept = messages_of(rollout, malformed_calls="keep")
-    assert kept[1]["tool_calls"][0]["function"]["arguments"] == '{"x": '
+    messages = messages_of(rollout, malformed_calls="keep")
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == '{"x": '
 
 
 def test_cut_off_turn_and_unanswered_call_are_left_out(tmp_path: Path) -> None:
@@ -268,9 +268,9 @@ def test_lone_surrogates_become_their_escapes(tmp_path: Path) -> None:
     with RolloutStore(tmp_path / "run") as store:
         store.append(rollout)
     for rollouts in ([rollout], tmp_path / "run"):
-        found = export.to_dataset(rollouts)[0]["messages"]
-        assert found[1]["tool_calls"][0]["function"]["arguments"] == {"x": "\\ud800"}
-        assert [message["content"] for message in found[2:]] == ["bad \\udfff", "\\udc00"]
+        messages = export.to_dataset(rollouts)[0]["messages"]
+        assert messages[1]["tool_calls"][0]["function"]["arguments"] == {"x": "\\ud800"}
+        assert [message["content"] for message in messages[2:]] == ["bad \\udfff", "\\udc00"]
 
 
 def test_result_without_a_call_is_a_user_turn_and_at_the_end_nothing(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def test_loss_is_on_the_assistants_words_calls_and_ends_of_turn() -> None:
     rollout = episode(assistant("Hm.", call("weather", {"city": "Oslo"}, id="1")), result("rain", id="1"), assistant("Rain."))
     (row,) = export.to_dataset([rollout], format="tokens", tokenizer=tokenizer)
     assert set(row) == {"input_ids", "labels", "logprobs", "rollout_id"}
-    said = 'Hm.\n<tool_call>weather {"city": "Oslo"}</tool_call><|im_end|>Rain.<|im_end|>'
-    assert tokenizer.decode([token for token in row["labels"] if token != -100]) == said
+    trained = 'Hm.\n<tool_call>weather {"city": "Oslo"}</tool_call><|im_end|>Rain.<|im_end|>'
+    assert tokenizer.decode([token for token in row["labels"] if token != -100]) == trained
     whole = tokenizer.apply_chat_template(
         export.to_dataset([rollout])[0]["messages"], tools=export.to_dataset([rollout])[0]["tools"], tokenize=False
     )
@@ -118,23 +118,23 @@ def test_template_that_takes_arguments_as_text_gets_text() -> None:
 def test_recorded_tokens_and_logprobs_are_used() -> None:
     tokenizer = tiny_tokenizer()
     first = tokenizer.encode("prompt|", add_special_tokens=False)
-    said = tokenizer.encode("yes<|im_end|>", add_special_tokens=False)
+    sampled = tokenizer.encode("yes<|im_end|>", add_special_tokens=False)
     between = tokenizer.encode("\nmore\n", add_special_tokens=False)
     again = tokenizer.encode("no<|im_end|>", add_special_tokens=False)
 
     def rollout(prompt: list[int]) -> Rollout:
         return episode(
-            assistant("yes", token_ids=said, prompt_token_ids=first, logprobs=[-0.5] * len(said)),
+            assistant("yes", token_ids=sampled, prompt_token_ids=first, logprobs=[-0.5] * len(sampled)),
             user("more"),
             assistant("no", token_ids=again, prompt_token_ids=prompt, logprobs=[-0.25] * len(again)),
         )
 
-    (row,) = export.to_dataset([rollout([*first, *said, *between])], format="tokens", tokenizer=tokenizer)
-    assert row["input_ids"] == [*first, *said, *between, *again]
-    assert row["labels"] == [-100] * len(first) + said + [-100] * len(between) + again
-    assert row["logprobs"] == [0.0] * len(first) + [-0.5] * len(said) + [0.0] * len(between) + [-0.25] * len(again)
+    (row,) = export.to_dataset([rollout([*first, *sampled, *between])], format="tokens", tokenizer=tokenizer)
+    assert row["input_ids"] == [*first, *sampled, *between, *again]
+    assert row["labels"] == [-100] * len(first) + sampled + [-100] * len(between) + again
+    assert row["logprobs"] == [0.0] * len(first) + [-0.5] * len(sampled) + [0.0] * len(between) + [-0.25] * len(again)
     rows = export.to_dataset([rollout(between)], format="tokens", tokenizer=tokenizer)
-    assert [row["input_ids"] for row in rows] == [[*first, *said], [*between, *again]]
+    assert [row["input_ids"] for row in rows] == [[*first, *sampled], [*between, *again]]
 
 
 def test_recorded_tokens_of_another_tokenizer_are_not_used() -> None:
@@ -156,23 +156,23 @@ def test_images_without_a_vision_template_and_long_rows_are_left_out_and_counted
 def test_images_stand_where_a_vision_template_puts_them() -> None:
     tokenizer = tiny_tokenizer(VISION)
     shown = Message(role="tool", call_id="1", blocks=(TextBlock(text="here"), ImageBlock(data=png(4, 4))))
-    asked = Message(role="user", blocks=(ImageBlock(data=png(6, 6)), TextBlock(text="and this?")))
-    seen = episode(assistant("", call("look", {}, id="1")), shown, assistant("a square"), asked, assistant("a bigger one"))
+    question = Message(role="user", blocks=(ImageBlock(data=png(6, 6)), TextBlock(text="and this?")))
+    seen = episode(assistant("", call("look", {}, id="1")), shown, assistant("a square"), question, assistant("a bigger one"))
     rows = export.to_dataset([seen, episode(assistant("nothing to see"))], format="tokens", tokenizer=tokenizer)
     text = tokenizer.decode(rows[0]["input_ids"])
     assert text.count("<|image_pad|>") == 2
     assert [image.size for image in rows[0]["images"]] == [(4, 4), (6, 6)]
     assert rows[1]["images"] == []
-    said = tokenizer.decode([token for token in rows[0]["labels"] if token != -100])
-    assert said.endswith("a square<|im_end|>a bigger one<|im_end|>")
-    assert "image_pad" not in said
+    trained = tokenizer.decode([token for token in rows[0]["labels"] if token != -100])
+    assert trained.endswith("a square<|im_end|>a bigger one<|im_end|>")
+    assert "image_pad" not in trained
 
 
 def test_rows_of_a_rollout_have_the_images_up_to_their_turn() -> None:
     tokenizer = tiny_tokenizer(VISION.replace("if message.reasoning_content", "if message.reasoning_content and loop.last"))
     thought = (ReasoningItem(content="hm"), TextBlock(text="one"))
-    asked = Message(role="user", blocks=(ImageBlock(data=png(6, 6)),))
-    seen = episode(Message(role="assistant", blocks=thought), asked, assistant("two"))
+    question = Message(role="user", blocks=(ImageBlock(data=png(6, 6)),))
+    seen = episode(Message(role="assistant", blocks=thought), question, assistant("two"))
     rows = export.to_dataset([seen], format="tokens", tokenizer=tokenizer)
     assert [len(row["images"]) for row in rows] == [0, 1]
 
@@ -219,10 +219,10 @@ words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=2
 def test_any_text_is_trained_whole_and_the_quick_way_is_the_exact_way(turns: list[tuple[str, str, str]]) -> None:
     template = ChatTemplate(tiny_tokenizer())
     messages: list[dict[str, Any]] = []
-    for number, (asked, said, argument) in enumerate(turns):
+    for number, (question, answer, argument) in enumerate(turns):
         function = {"name": "f", "arguments": {"x": argument}}
         calls = [{"id": f"{number}", "type": "function", "function": function}]
-        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": said, "tool_calls": calls}]
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer, "tool_calls": calls}]
     positions = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
     quick = TurnSplitter(template)
     plain_messages = [
@@ -239,8 +239,8 @@ def test_any_text_is_trained_whole_and_the_quick_way_is_the_exact_way(turns: lis
     (row,) = exactly
     said_texts = [piece.text for piece in row if piece.turn is not None]
     assert len(said_texts) == len(turns)
-    for text, (_, said, _) in zip(said_texts, turns, strict=True):
-        assert text.startswith(said)
+    for text, (_, answer, _) in zip(said_texts, turns, strict=True):
+        assert text.startswith(answer)
         assert text.endswith("</tool_call><|im_end|>")
     whole = template.render(messages, None)
     assert whole.startswith("".join(piece.text for piece in row))
@@ -262,8 +262,11 @@ def test_the_quick_way_is_taken_and_not_where_control_tokens_are_about(monkeypat
     chance = random.Random(0)
 
     def conversation(extra: str = "") -> list[dict[str, Any]]:
-        asked = [{"role": "user", "content": f"{chance.random()}{extra}"}, {"role": "assistant", "content": f"{chance.random()}"}]
-        return asked * 5
+        exchange = [
+            {"role": "user", "content": f"{chance.random()}{extra}"},
+            {"role": "assistant", "content": f"{chance.random()}"},
+        ]
+        return exchange * 5
 
     splitter.rows(conversation(), turns, None)
     slow, renderings = renderings, 0

@@ -158,9 +158,9 @@ def test_numbers_in_lines_are_exact(tmp_path: Path) -> None:
 
 def seen() -> Rollout:
     """A user shows an image, a tool another."""
-    asked = Message(role="user", blocks=(ImageBlock(data=png(2, 2)), TextBlock(text="what is it?")))
+    question = Message(role="user", blocks=(ImageBlock(data=png(2, 2)), TextBlock(text="what is it?")))
     shown = Message(role="tool", call_id="1", blocks=(TextBlock(text="zoomed"), ImageBlock(data=png(3, 3))))
-    return episode(asked, assistant("", call("zoom", {}, id="1")), shown, assistant("red"))
+    return episode(question, assistant("", call("zoom", {}, id="1")), shown, assistant("red"))
 
 
 def size_of(path: Path) -> tuple[int, int]:

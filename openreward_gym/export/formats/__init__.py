@@ -11,7 +11,7 @@ from openreward_gym import plugins
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.formats.archive import Archive
 from openreward_gym.export.formats.atif import Atif
-from openreward_gym.export.formats.base import Context, Format, ImageFiles, LeftOut, OnePerTask, check_format
+from openreward_gym.export.formats.base import Context, Format, ImageFiles, LeftOut, OnePerTask
 from openreward_gym.export.formats.tokens import Tokens
 from openreward_gym.export.formats.trainers import Axolotl, NemoGym, OpenAi, ShareGpt, Verl
 from openreward_gym.export.formats.trl import Kto, Preference, PromptCompletion, Prompts, Sft
@@ -37,22 +37,9 @@ FormatName: TypeAlias = Literal[
     "rollouts",
 ]
 
-_ALL: tuple[type[Format], ...] = (
-    Sft,
-    PromptCompletion,
-    Preference,
-    Kto,
-    Prompts,
-    Tokens,
-    OpenAi,
-    ShareGpt,
-    Axolotl,
-    Verl,
-    NemoGym,
-    Atif,
-    Archive,
-)
-FORMATS: Mapping[str, type[Format]] = MappingProxyType({kind.name: kind for kind in _ALL})
+_TRL: tuple[type[Format], ...] = (Sft, PromptCompletion, Preference, Kto, Prompts)
+_OTHERS: tuple[type[Format], ...] = (Tokens, OpenAi, ShareGpt, Axolotl, Verl, NemoGym, Atif, Archive)
+FORMATS: Mapping[str, type[Format]] = MappingProxyType({kind.name: kind for kind in (*_TRL, *_OTHERS)})
 """The formats of this package by name."""
 
 
@@ -72,16 +59,19 @@ def format_of(name: FormatName | str | type[Format]) -> type[Format]:
     'parquet'
 
     Raises:
-        ConfigurationError: The name is unknown, or the format cannot be imported.
+        ConfigurationError: The name is unknown, or the format cannot be imported, or it is not a complete subclass of `Format`.
     """
-    if not isinstance(name, str):
-        return check_format(name)
-    if name in FORMATS:
-        return FORMATS[name]
-    plugin = plugins.find(PLUGINS, name)
-    if plugin is not None:
-        return check_format(plugin)
-    known = format_names()
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-    raise ConfigurationError(f"there is no format {name!r}: {hint}")
+    kind: object = name
+    if isinstance(name, str):
+        kind = FORMATS.get(name) or plugins.find(PLUGINS, name)
+        if kind is None:
+            known = format_names()
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            raise ConfigurationError(f"there is no format {name!r}: {hint}")
+    if not isinstance(kind, type) or not issubclass(kind, Format):
+        raise ConfigurationError(f"{kind!r} is not a subclass of openreward_gym.export.Format")
+    for attribute in ("name", "about"):
+        if not isinstance(getattr(kind, attribute, None), str):
+            raise ConfigurationError(f"the format {kind.__name__} has no {attribute}: set the class attribute to a string")
+    return kind

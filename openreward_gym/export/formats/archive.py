@@ -30,15 +30,12 @@ class Archive(Format):
     image_column = False
 
     def columns(self) -> Columns:
-        columns = dict.fromkeys(
-            ("rollout_id", "run", "name", "environment", "split", "task_id", "group", "model", "status"), "text"
-        )
-        columns |= dict.fromkeys(("stop_reason", "error", "started_at", "ended_at"), "text")
-        columns |= dict.fromkeys(
-            ("task_index", "sample", "attempt", "step", "seed", "num_turns", "num_tool_calls", "tokens"), "int"
-        )
-        columns |= dict.fromkeys(("reward", "final_reward", "advantage"), "float")
-        return columns | {
+        return {
+            **dict.fromkeys(("rollout_id", "run", "name", "environment", "split", "task_id", "group", "model", "status"), "text"),
+            **dict.fromkeys(("stop_reason", "error", "started_at", "ended_at"), "text"),
+            **dict.fromkeys(("task_index", "sample", "attempt", "step", "seed"), "int"),
+            **dict.fromkeys(("num_turns", "num_tool_calls", "tokens"), "int"),
+            **dict.fromkeys(("reward", "final_reward", "advantage"), "float"),
             "rewards": "floats",
             "messages": "objects",
             "record": "object",
@@ -51,45 +48,35 @@ class Archive(Format):
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
-        yield archive_row(conversation, self.context.read_image)
+        original = conversation.original
+        messages, images = _move_images_out(original.get("messages") or [], self.context.read_image)
+        turn_blocks = (message.get("blocks", ()) for message in messages if is_model_turn(message))
+        row = {
+            **extra_columns(conversation.record, Annotations()),
+            **{name: original.get(name) for name in ("name", "error", "started_at", "ended_at", "sample", "step")},
+            "rollout_id": original["id"],
+            "attempt": original.get("attempt", 0),
+            "advantage": number_of(original.get("advantage")),
+            "rewards": rewards_of(original),
+            "num_turns": num_turns_of(original),
+            "num_tool_calls": sum(block["type"] == "tool_call" for blocks in turn_blocks for block in blocks),
+            "tokens": tokens_of(original),
+            "messages": messages,
+            "record": {key: value for key, value in original.items() if key != "messages"},
+            "image_sha256": list(images),
+            "images": list(images.values()),
+        }
+        yield {name: _int64(row[name]) if kind == "int" else row[name] for name, kind in self.columns().items()}
 
 
-def archive_row(conversation: Conversation, read_image: ReadImage) -> Row:
-    """Return the row of a record."""
-    original = conversation.original
-    record = {key: value for key, value in original.items() if key != "messages"}
-    messages, images = _move_images_out(original.get("messages") or [], read_image)
-    columns = extra_columns(conversation.record, Annotations())
-    return {
-        **{name: columns[name] for name in ("run", "environment", "split", "task_id", "group", "model", "status", "stop_reason")},
-        **{name: columns[name] for name in ("reward", "final_reward")},
-        **{name: _int64(columns[name]) for name in ("task_index", "seed")},
-        **{name: _int64(original.get(name)) for name in ("sample", "step")},
-        "attempt": _int64(original.get("attempt", 0)),
-        "rollout_id": original["id"],
-        **{name: original.get(name) for name in ("name", "error", "started_at", "ended_at")},
-        "advantage": number_of(original.get("advantage")),
-        "rewards": rewards_of(original),
-        "num_turns": num_turns_of(original),
-        "num_tool_calls": sum(
-            1
-            for message in messages
-            if is_model_turn(message)
-            for block in message.get("blocks", ())
-            if block["type"] == "tool_call"
-        ),
-        "tokens": _int64(tokens_of(original)),
-        "messages": messages,
-        "record": record,
-        "image_sha256": list(images),
-        "images": list(images.values()),
-    }
+def _int64(value: Any) -> int | None:
+    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else None
 
 
 def _move_images_out(messages: list[Record], read_image: ReadImage) -> tuple[list[Record], dict[str, bytes]]:
     """Return the messages without the bytes of images, and those bytes by SHA-256. Data of other kinds stay in their message."""
     images: dict[str, bytes] = {}
-    if not any(True for _ in image_blocks(messages)):
+    if next(image_blocks(messages), None) is None:
         return messages, images
     messages = copy.deepcopy(messages)
     for block in image_blocks(messages):
@@ -113,10 +100,6 @@ def _move_images_out(messages: list[Record], read_image: ReadImage) -> tuple[lis
 def image_blocks(messages: Iterable[Record]) -> Iterator[Record]:
     """Yield the image blocks of a record's messages."""
     return (block for message in messages for block in message.get("blocks", ()) if block.get("type") == "image")
-
-
-def _int64(value: Any) -> int | None:
-    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else None
 
 
 def read_rollouts(path: str | os.PathLike[str]) -> Iterator[Rollout]:

@@ -49,25 +49,16 @@ class Atif(Format):
         if not steps:
             raise LeftOut("it has no messages")
         record = conversation.record
+        agent = {"name": "openreward-gym", "version": version("openreward-gym")}
         yield {
             "schema_version": SCHEMA_VERSION,
             "session_id": record["id"],
             "trajectory_id": record["id"],
-            "agent": _agent(conversation),
+            "agent": {**agent, **_present(model_name=model_of(record), tool_definitions=conversation.tools)},
             "steps": steps,
             "final_metrics": _final_metrics(record, len(steps)),
             "extra": _extra(record),
         }
-
-
-def _agent(conversation: Conversation) -> dict[str, Any]:
-    model = model_of(conversation.record)
-    agent: dict[str, Any] = {"name": "openreward-gym", "version": version("openreward-gym")}
-    if model is not None:
-        agent["model_name"] = model
-    if conversation.tools:
-        agent["tool_definitions"] = conversation.tools
-    return agent
 
 
 def _steps(conversation: Conversation, images: Images) -> list[dict[str, Any]]:
@@ -104,26 +95,23 @@ def _content(content: Any, images: Images) -> Any:
 
 
 def _agent_fields(message: ChatMessage, record: Record) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
     sampled = sampled_of(record)
     usage = sampled.get("usage") or {}
-    if sampled.get("model"):
-        fields["model_name"] = sampled["model"]
-    if "reasoning_content" in message:
-        fields["reasoning_content"] = message["reasoning_content"]
-    if "tool_calls" in message:
-        fields["tool_calls"] = [_call(call) for call in message["tool_calls"]]
-    metrics = {
-        "prompt_tokens": usage.get("input_tokens"),
-        "completion_tokens": usage.get("output_tokens"),
-        "cached_tokens": usage.get("cached_tokens"),
-        "cost_usd": sampled.get("cost_usd"),
-        "prompt_token_ids": sampled.get("prompt_token_ids"),
-        "completion_token_ids": sampled.get("token_ids"),
-        "logprobs": sampled.get("logprobs"),
-    }
-    observed = {name: value for name, value in metrics.items() if value is not None}
-    return {**fields, "metrics": observed} if observed else fields
+    metrics = _present(
+        prompt_tokens=usage.get("input_tokens"),
+        completion_tokens=usage.get("output_tokens"),
+        cached_tokens=usage.get("cached_tokens"),
+        cost_usd=sampled.get("cost_usd"),
+        prompt_token_ids=sampled.get("prompt_token_ids"),
+        completion_token_ids=sampled.get("token_ids"),
+        logprobs=sampled.get("logprobs"),
+    )
+    return _present(
+        model_name=sampled.get("model") or None,
+        reasoning_content=message.get("reasoning_content"),
+        tool_calls=list(map(_call, message["tool_calls"])) if "tool_calls" in message else None,
+        metrics=metrics or None,
+    )
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:
@@ -139,13 +127,13 @@ def _result(message: ChatMessage, record: Record) -> dict[str, Any]:
 
 def _final_metrics(record: Record, steps: int) -> dict[str, Any]:
     usage = record.get("usage") or {}
-    metrics = {
-        "total_prompt_tokens": usage.get("input_tokens"),
-        "total_completion_tokens": usage.get("output_tokens"),
-        "total_cached_tokens": usage.get("cached_tokens"),
-        "total_cost_usd": record.get("cost_usd"),
-    }
-    return {**{name: value for name, value in metrics.items() if value is not None}, "total_steps": steps}
+    return _present(
+        total_prompt_tokens=usage.get("input_tokens"),
+        total_completion_tokens=usage.get("output_tokens"),
+        total_cached_tokens=usage.get("cached_tokens"),
+        total_cost_usd=record.get("cost_usd"),
+        total_steps=steps,
+    )
 
 
 def _extra(record: Record) -> dict[str, Any]:
@@ -153,3 +141,8 @@ def _extra(record: Record) -> dict[str, Any]:
     extra = {name: record[name] for name in names if record.get(name) not in (None, "")}
     task = {name: value for name, value in (record.get("task") or {}).items() if name in ("id", "index")}
     return {**extra, **({"task": task} if task else {})}
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    """Return the values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}

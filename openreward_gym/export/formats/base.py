@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.conversation import ChatMessage, Conversation, ReadImage, plain_message
-from openreward_gym.export.json_columns import DamagedNumberError, message_bytes, survives_json_column
+from openreward_gym.export.json_columns import DamagedNumberError, column_bytes, message_bytes
 from openreward_gym.export.options import EXTRA_COLUMNS, ExportOptions, RewardKind
 from openreward_gym.export.reader import Annotations, Record, model_of, number_of, task_of
 from openreward_gym.export.report import FormatReport
@@ -22,17 +21,9 @@ from openreward_gym.images import extension_of, mime_type_of
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate
 
-_DAMAGED = "a number that a Json column cannot give back (take compat='string' or the tokens format)"
-
 
 class LeftOut(Exception):  # noqa: N818 - not an error: a rollout that a format cannot take, with the reason
-    """The rollout is not in this format's output; the text is the reason.
-
-    Example:
-        >>> raise LeftOut("it has images")
-        Traceback (most recent call last):
-        openreward_gym.export.formats.base.LeftOut: it has images
-    """
+    """The rollout is not in this format's output; the text is the reason: `raise LeftOut("it has images")`."""
 
 
 class ImageFiles:
@@ -43,7 +34,7 @@ class ImageFiles:
         self._paths: set[Path] = set()
 
     def remove_others(self) -> None:
-        """Remove the images that no row names: they are an earlier export's."""
+        """Remove the images of an earlier export, which no row names."""
         for path in (self._folder / "images").glob("*"):
             if path not in self._paths:
                 path.unlink()
@@ -65,7 +56,7 @@ class Context:
 
     Attributes:
         options: Options of the rows.
-        template: A tokenizer's chat template; None if no tokenizer was passed.
+        template: A tokenizer's chat template; None without a tokenizer.
         report: The report that counts rows which are not written.
         read_image: Returns an image block's bytes, or None.
         annotations_of: Returns the annotations of a record.
@@ -95,10 +86,9 @@ class Context:
 
 
 class Format(ABC):
-    """A format. Subclasses say which rollouts it is for, its columns, and how its rows are made.
+    """A format: which rollouts it is for, its columns, and how its rows are made.
 
-    A distribution offers a format through the entry point group `openreward_gym.exporters`; the functions of
-    `openreward_gym.export` take the class itself, too.
+    A distribution offers its class through the entry point group `openreward_gym.exporters`, or it is passed itself.
 
     Attributes:
         name: The format's name.
@@ -142,7 +132,7 @@ class Format(ABC):
     def __init__(self, context: Context) -> None:
         self.context = context
         self.options = context.options
-        # Rollouts of an environment share their tools: the last list that was checked is not checked again.
+        # Rollouts of an environment share their tools, which are checked once.
         self._checked_tools: list[dict[str, Any]] | None = None
 
     @abstractmethod
@@ -197,14 +187,13 @@ class Format(ABC):
         """
         if self.options.compat == "string":
             return list(map(plain_message, messages))
-        if tools is not self._checked_tools:
-            if not survives_json_column(tools):
-                raise LeftOut(_DAMAGED)
-            self._checked_tools = tools
         try:
+            if tools is not self._checked_tools:
+                column_bytes(tools, exact=True)
+                self._checked_tools = tools
             return list(map(message_bytes, messages))
-        except DamagedNumberError:
-            raise LeftOut(_DAMAGED) from None
+        except (DamagedNumberError, RecursionError):
+            raise LeftOut("a number that a Json column cannot give back (take compat='string' or the tokens format)") from None
 
 
 class OnePerTask(Format):
@@ -275,17 +264,3 @@ def extra_columns(record: Record, annotations: Annotations) -> Row:
         "score": annotations.score,
         "discard_reason": annotations.discard_reason,
     }
-
-
-def check_format(kind: object) -> type[Format]:
-    """Return `kind` if it is a format's class.
-
-    Raises:
-        ConfigurationError: It is not, or it lacks a name or a description.
-    """
-    if not isinstance(kind, type) or not issubclass(kind, Format):
-        raise ConfigurationError(f"{kind!r} is not a subclass of openreward_gym.export.Format")
-    for attribute in ("name", "about"):
-        if not isinstance(getattr(kind, attribute, None), str):
-            raise ConfigurationError(f"the format {kind.__name__} has no {attribute}: set the class attribute to a string")
-    return kind

@@ -1,8 +1,8 @@
 """Token ids and labels for a tokenizer: the loss is on the model's own text and on nothing else.
 
 For each of the model's turns, the text that it was sampled from (the history with the generation prompt) is removed from the
-text of the history with the turn: the remainder is the model's. That needs no `{% generation %}` marks, works for every template,
-and shows if a template renders earlier turns differently later on: there a new row begins, so that every turn is trained in the
+text of the history with the turn: the remainder is the model's. That needs no `{% generation %}` marks and works for every
+template. Where a template renders earlier turns differently later on, a new row begins, so that every turn is trained in the
 context in which it was sampled.
 """
 
@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from openreward_gym import jsonio
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.export.conversation import ChatMessage, ControlTokens, Conversation, images_in
+from openreward_gym.export.conversation import ChatMessage, ControlTokens, Conversation, images_in, texts_in
 from openreward_gym.export.formats.base import Context, Format, LeftOut
 from openreward_gym.export.reader import Record, sampled_of
 from openreward_gym.export.tables import Columns, Row
@@ -37,8 +37,6 @@ _HINTS = {"reasoning": " (reasoning=False leaves it out)", "text": "", "call": "
 
 Span: TypeAlias = tuple[int, int]
 """First token of a run, and the one after its last."""
-
-Ids: TypeAlias = npt.NDArray[np.int32]
 
 
 class _TokenRow(NamedTuple):
@@ -85,14 +83,13 @@ class Tokens(Format):
                 self.context.report.dropped_rows[f"longer than {self.options.max_length} tokens"] += 1
                 continue
             input_ids = np.fromiter(row.ids, np.int32, len(row.ids))
-            labels = labels_of(input_ids, row.trained)
+            labels = np.full_like(input_ids, -100)
+            for begin, end in row.trained:
+                labels[begin:end] = input_ids[begin:end]
             yield self.row(conversation, input_ids=input_ids, labels=labels, logprobs=row.logprobs, images=row.images)
 
     def _rendered_rows(self, conversation: Conversation) -> list[_TokenRow]:
-        try:
-            rows = self._splitter.rows(conversation.messages, conversation.turns, conversation.tools)
-        except CannotSplit as reason:
-            raise LeftOut(str(reason)) from None
+        rows = self._splitter.rows(conversation.messages, conversation.turns, conversation.tools)
         return [_TokenRow(*ids_and_spans(self._template, row), None, self._images(conversation, row)) for row in rows]
 
     def _images(self, conversation: Conversation, row: list[Piece]) -> list[bytes]:
@@ -107,12 +104,13 @@ class Tokens(Format):
 
     def _sampled_rows(self, conversation: Conversation) -> list[_TokenRow] | None:
         """Return rows of the recorded ids; None if a turn has none, or if they belong to another tokenizer."""
-        turns = conversation.model_messages
+        records = conversation.record.get("messages") or ()
+        turns = [message for number, message in enumerate(records) if number in conversation.targets]
         reports = list(map(sampled_of, turns))
-        if not reports or not all(report.get("token_ids") and report.get("prompt_token_ids") for report in reports):
+        # The ids do not tell which image the sampler saw where.
+        if not reports or conversation.images:
             return None
-        if conversation.images:
-            # The ids do not tell which image the sampler saw where.
+        if not all(report.get("token_ids") and report.get("prompt_token_ids") for report in reports):
             return None
         if not all(map(self._matches_tokenizer, turns)):
             return None
@@ -150,16 +148,15 @@ class Piece:
     turn: int | None
 
 
-class CannotSplit(Exception):  # noqa: N818 - not an error: a conversation that a template cannot render, with the reason
+class CannotSplit(LeftOut):
     """The template does not render the conversation as it was; the text is the reason."""
 
 
 class TurnSplitter:
     """Splits conversations into pieces with and without loss, for one template.
 
-    The exact way renders twice for each turn. If a conversation of the same shape (roles, and which of text, reasoning and calls
-    a message has) was split the exact way before and became one row, one rendering is enough: its turns lie between the same
-    control tokens.
+    The exact way renders twice per turn. One rendering is enough if a conversation of the same shape (roles, and which of text,
+    reasoning and calls a message has) became one row before: its turns lie between the same control tokens.
     """
 
     def __init__(self, template: ChatTemplate) -> None:
@@ -168,15 +165,9 @@ class TurnSplitter:
         self._shapes: OrderedDict[Hashable, tuple[str, tuple[str, ...]] | None] = OrderedDict()
 
     def rows(self, messages: list[ChatMessage], turns: list[int], tools: Json) -> list[list[Piece]]:
-        """Return the pieces of each row. Over all rows, each of the model's turns is trained once.
+        """Return the pieces of each row. Over all rows, each message at one of the positions `turns` is trained once.
 
-        Args:
-            messages: The conversation.
-            turns: Positions of the messages to train.
-            tools: Tool definitions, or None.
-
-        Raises:
-            CannotSplit: The template refuses the conversation, or loses or changes a part of it.
+        Raises CannotSplit if the template refuses the conversation, or loses or changes a part of it.
         """
         if not turns or turns[0] == 0:
             raise CannotSplit("the model speaks first: there is no prompt" if turns else "the model took no turn")
@@ -221,7 +212,7 @@ class TurnSplitter:
                 text = context + text[place + len(tail) :]
             else:
                 # Some generation prompts end with text that the history then lacks (an empty thought, for example).
-                context = context[: self._common_length(context, text)]
+                context = context[: self._shared_length(context, text)]
         sampled = text[len(context) :]
         header = self._template.generation_prompt
         if header and sampled.startswith(header) and not context.endswith(header):
@@ -250,9 +241,9 @@ class TurnSplitter:
                 return blank + mark
         raise CannotSplit(_NO_END)
 
-    def _common_length(self, context: str, text: str) -> int:
+    def _shared_length(self, context: str, text: str) -> int:
         """Return the length up to which both texts are equal, without cutting a token in two."""
-        length = _common_length(context, text)
+        length = len(_common_start([context, text]))
         for token in self._template.added_tokens:
             begin = max(context.rfind(token, 0, length + len(token) - 1), text.rfind(token, 0, length + len(token) - 1))
             if begin < length < begin + len(token):
@@ -278,13 +269,13 @@ class TurnSplitter:
         if len(rows) != 1 or self._has_control_tokens(messages):
             return
         sampled = [piece for piece in rows[0] if piece.turn is not None]
-        before = [piece.text for piece in rows[0] if piece.turn is None]
-        start = _common_end(before)
-        begin = max((start.rfind(token) for token in self._template.special_tokens), default=-1)
+        special = self._template.special_tokens
+        # The common end of the texts before the turns, at most 64 characters.
+        start = _common_start([piece.text[-64:][::-1] for piece in rows[0] if piece.turn is None])[::-1]
+        begin = max((start.rfind(token) for token in special), default=-1)
         if begin < 0:
             return
         start = start[begin:]
-        special = self._template.special_tokens
         ends = tuple(next((token for token in special if piece.text.endswith(token)), "") for piece in sampled)
         if all(ends) and self._rows_by_marks(messages, tools, turns, start, ends) == rows:
             self._shapes[shape] = (start, ends)
@@ -310,18 +301,8 @@ class TurnSplitter:
         return [row]
 
 
-def _common_length(a: str, b: str) -> int:
-    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _common_end(texts: list[str]) -> str:
-    """Return the common end of all texts, at most 64 characters."""
-    end = texts[0][-64:]
-    for text in texts[1:]:
-        tail = text[-64:]
-        length = _common_length(end[::-1], tail[::-1])
-        end = end[len(end) - length :]
-    return end
+def _common_start(texts: list[str]) -> str:
+    return commonprefix(texts)  # noqa: RUF071 - these are no paths
 
 
 def _shape_of(message: ChatMessage) -> Hashable:
@@ -332,11 +313,7 @@ def _shape_of(message: ChatMessage) -> Hashable:
 
 def texts_of(message: ChatMessage) -> Iterator[str]:
     """Yield all texts of a message: content, reasoning, names of tools and the texts in arguments."""
-    content = message["content"]
-    if isinstance(content, str):
-        yield content
-    else:
-        yield from (part["text"] for part in content if part["type"] == "text")
+    yield from texts_in(message)
     if "reasoning_content" in message:
         yield message["reasoning_content"]
     for call in message.get("tool_calls", ()):
@@ -376,11 +353,7 @@ def other_texts(messages: list[ChatMessage], turns: list[int]) -> list[tuple[int
 def audit(
     sampled: str, messages: list[ChatMessage], turn: int, special_tokens: tuple[str, ...], others: list[tuple[int, str]]
 ) -> None:
-    """Check a trained text: it contains the whole message, ends with a control token, and contains no text of others.
-
-    Raises:
-        CannotSplit: It does not.
-    """
+    """Raise CannotSplit unless a trained text has the whole message, ends with a control token, and has no text of others."""
     message = messages[turn]
     if not sampled.endswith(special_tokens):
         raise CannotSplit(_NO_END)
@@ -396,16 +369,13 @@ def audit(
 
 
 def _parts_of(message: ChatMessage) -> Iterator[tuple[str, str]]:
-    content = message["content"]
-    yield "text", content if isinstance(content, str) else "\n".join(texts_of({"content": content}))
+    yield "text", "\n".join(texts_in(message))
     if "reasoning_content" in message:
         yield "reasoning", message["reasoning_content"]
     for call in message.get("tool_calls", ()):
-        yield "call", call["function"]["name"]
-        for text in leaves_of(call["function"]["arguments"]):
+        function = call["function"]
+        for text in (function["name"], *leaves_of(function["arguments"]), *_numbers_of(function["arguments"])):
             yield "call", text
-        for number in _numbers_of(call["function"]["arguments"]):
-            yield "call", number
 
 
 def _numbers_of(value: Json) -> Iterator[str]:
@@ -448,11 +418,3 @@ def ids_and_spans(template: ChatTemplate, row: list[Piece]) -> tuple[list[int], 
                 spans.append((inside[0], inside[-1] + 1))
         position = end
     return ids, spans
-
-
-def labels_of(ids: Ids, spans: Iterable[Span]) -> Ids:
-    """Return the ids where they are trained, and -100 elsewhere."""
-    labels = np.full_like(ids, -100)
-    for begin, end in spans:
-        labels[begin:end] = ids[begin:end]
-    return labels

@@ -15,6 +15,7 @@ from openreward_gym.export.conversation import (
     plain_message,
     plain_text,
     split_parallel,
+    texts_in,
     with_text_arguments,
 )
 from openreward_gym.export.formats.archive import image_blocks
@@ -48,28 +49,24 @@ class OpenAi(Format):
         images = iter(conversation.images)
         turns = set(conversation.turns)
         messages = conversation.up_to_last_turn
-        row: Row = {"messages": [self._message(message, number in turns, images) for number, message in enumerate(messages)]}
+        row: Row = {"messages": [_openai_message(message, number in turns, images) for number, message in enumerate(messages)]}
         if conversation.tools:
             row["tools"] = conversation.tools
             row["parallel_tool_calls"] = any(len(message.get("tool_calls", ())) > 1 for message in messages)
         yield row
 
-    def _message(self, message: ChatMessage, trained: bool, images: Iterator[bytes]) -> dict[str, Any]:
-        # OpenAI has no field for reasoning, nor for a tool's name in its result.
-        line = {key: value for key, value in message.items() if key not in ("reasoning_content", "name")}
-        if isinstance(message["content"], list):
-            line["content"] = [_openai_part(part, images) for part in message["content"]]
-        if "tool_calls" in message:
-            line["tool_calls"] = [with_text_arguments(call) for call in message["tool_calls"]]
-        if message["role"] == "assistant" and not trained:
-            line["weight"] = 0
-        return line
+
+def _openai_message(message: ChatMessage, trained: bool, images: Iterator[bytes]) -> dict[str, Any]:
+    # OpenAI has no field for reasoning, nor for a tool's name in its result.
+    line = {key: value for key, value in with_text_arguments(message).items() if key not in ("reasoning_content", "name")}
+    if isinstance(message["content"], list):
+        line["content"] = [_openai_image(next(images)) if part["type"] == "image" else part for part in message["content"]]
+    if message["role"] == "assistant" and not trained:
+        line["weight"] = 0
+    return line
 
 
-def _openai_part(part: dict[str, Any], images: Iterator[bytes]) -> dict[str, Any]:
-    if part["type"] != "image":
-        return part
-    content = next(images)
+def _openai_image(content: bytes) -> dict[str, Any]:
     url = data_url(base64.b64encode(content).decode("ascii"), mime_type_of(content) or "image/png")
     return {"type": "image_url", "image_url": {"url": url}}
 
@@ -123,13 +120,8 @@ class ShareGpt(Format):
 
 def _check_marks(conversation: Conversation, messages: Sequence[ChatMessage], trainer: str) -> None:
     """Raise LeftOut if the conversation has images and a text of `messages` contains the mark of an image."""
-    if conversation.images and any(_IMAGE in text for message in messages for text in _texts_of(message)):
+    if conversation.images and any(_IMAGE in text for message in messages for text in texts_in(message)):
         raise LeftOut(f"a text contains {_IMAGE}: {trainer} would look for an image there")
-
-
-def _texts_of(message: ChatMessage) -> list[str]:
-    content = message["content"]
-    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
 
 
 def _sharegpt_turn(message: ChatMessage) -> tuple[str, str]:

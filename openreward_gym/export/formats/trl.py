@@ -11,18 +11,16 @@ import heapq
 import itertools
 import math
 import random
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from openreward_gym import jsonio
 from openreward_gym.export.conversation import ChatMessage, Conversation, images_in
 from openreward_gym.export.formats.base import Context, Format, LeftOut, OnePerTask
-from openreward_gym.export.select import Facts
+from openreward_gym.export.options import Turns
+from openreward_gym.export.select import Facts, partition
 from openreward_gym.export.tables import Columns, Row
-
-_NO_PROMPT = "the model speaks first: there is no prompt"
 
 
 class Sft(Format):
@@ -45,7 +43,28 @@ class Sft(Format):
         yield self.row(conversation, messages=messages, tools=conversation.tools)
 
 
-class PromptCompletion(Format):
+class _Completions(Format):
+    """A format of rows with a history and one message of the model."""
+
+    def completions(self, conversation: Conversation, turns: Turns) -> Iterator[tuple[int, Row]]:
+        """Yield each turn's position and columns."""
+        cells = self.cells(conversation.messages, conversation.tools)
+        positions = [position for position in conversation.turns if position > 0]
+        if not positions:
+            raise LeftOut("the model speaks first: there is no prompt")
+        for position in positions if turns == "all" else positions[-1:]:
+            yield (
+                position,
+                {
+                    "prompt": cells[:position],
+                    "completion": cells[position : position + 1],
+                    "tools": conversation.tools,
+                    "images": conversation.images[: images_in(conversation.messages[:position])],
+                },
+            )
+
+
+class PromptCompletion(_Completions):
     """One row per turn of the model: its history and its one message. No tool result is ever in a completion."""
 
     name = "prompt_completion"
@@ -56,18 +75,8 @@ class PromptCompletion(Format):
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
         (conversation,) = conversations
-        cells = self.cells(conversation.messages, conversation.tools)
-        turns = [turn for turn in conversation.turns if turn > 0]
-        if not turns:
-            raise LeftOut(_NO_PROMPT)
-        for turn in turns[-1:] if self.options.turns == "last" else turns:
-            yield self.row(
-                conversation,
-                prompt=cells[:turn],
-                completion=cells[turn : turn + 1],
-                tools=conversation.tools,
-                images=conversation.images[: images_in(conversation.messages[:turn])],
-            )
+        for _, columns in self.completions(conversation, self.options.turns or "all"):
+            yield self.row(conversation, **columns)
 
 
 class Prompts(OnePerTask):
@@ -77,8 +86,8 @@ class Prompts(OnePerTask):
     about = "one prompt per task, for online training (TRL's GRPOTrainer)"
 
     def columns(self) -> Columns:
-        columns = {"prompt": "messages", "tools": "tools", "environment": "text", "split": "text", "task_index": "int"}
-        columns["task_id"] = "text"
+        columns = {"prompt": "messages", "tools": "tools", "environment": "text", "split": "text"}
+        columns.update(task_index="int", task_id="text")
         if self.options.answers:
             columns.update(task_spec="object", golden_answer="object")
         return columns
@@ -127,12 +136,8 @@ class Preference(Format):
     def all_columns(self) -> Columns:
         return {**super().all_columns(), "rejected_rollout_id": "text"}
 
-    def units(self, facts: Sequence[Facts]) -> Iterator[list[int]]:
-        groups: dict[Hashable, list[Facts]] = defaultdict(list)
-        for fact in facts:
-            groups[fact.group].append(fact)
-        for group in groups.values():
-            yield [fact.number for fact in group]
+    def units(self, facts: Sequence[Facts]) -> Iterable[list[int]]:
+        return ([fact.number for fact in group] for group in partition(facts, "group"))
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         if len(conversations) < 2:
@@ -146,9 +151,10 @@ class Preference(Format):
         pairs.sort(key=lambda pair: pair[1].reward - pair[0].reward)
         written: set[bytes] = set()
         for better, worse in pairs:
-            row = self._pair(better, worse)
-            if isinstance(row, str):
-                self.context.report.dropped_rows[row] += 1
+            try:
+                row = self._pair(better, worse)
+            except LeftOut as reason:
+                self.context.report.dropped_rows[str(reason)] += 1
                 continue
             digest = hashlib.blake2b(repr([row[side] for side in ("prompt", "chosen", "rejected")]).encode()).digest()
             if digest in written:
@@ -167,67 +173,50 @@ class Preference(Format):
         messages = with_equal_ids(conversation.messages)
         return _Side(conversation, messages, list(map(jsonio.dumps, messages)), set(conversation.turns), reward)
 
-    def _pair(self, better: _Side, worse: _Side) -> Row | str:
-        """Return the row, or the reason for which the pair is left out."""
+    def _pair(self, better: _Side, worse: _Side) -> Row:
+        """Return the row of a pair, or raise LeftOut with the reason against it."""
+        tools = better.conversation.tools
         if better.reward - worse.reward < self.options.min_gap:
-            return f"rewards closer than {self.options.min_gap:g}"
-        if better.conversation.tools != worse.conversation.tools:
-            return "other tools"
+            raise LeftOut(f"rewards closer than {self.options.min_gap:g}")
+        if tools != worse.conversation.tools:
+            raise LeftOut("other tools")
         at = next((n for n, (a, b) in enumerate(zip(better.keys, worse.keys, strict=False)) if a != b), None)
         if at is None:
-            return "one says no more than the other"
-        if at not in better.turns or at not in worse.turns:
-            return "the first difference is not in the model's turns"
-        if at == 0:
-            return "there is no prompt"
+            raise LeftOut("one says no more than the other")
         prompt = better.messages[:at]
         images = better.conversation.images[: images_in(prompt)]
-        if images != worse.conversation.images[: len(images)]:
-            return "the first difference is not in the model's turns"
+        if at not in better.turns or at not in worse.turns or images != worse.conversation.images[: len(images)]:
+            raise LeftOut("the first difference is not in the model's turns")
+        if at == 0:
+            raise LeftOut("there is no prompt")
         chosen, rejected = better.messages[at : at + 1], worse.messages[at : at + 1]
         if self.options.whole_trajectories:
             chosen = better.messages[at : max(better.turns) + 1]
             rejected = worse.messages[at : max(worse.turns) + 1]
-        return self._checked(better, worse, prompt, chosen, rejected, images)
-
-    def _checked(
-        self,
-        better: _Side,
-        worse: _Side,
-        prompt: list[ChatMessage],
-        chosen: list[ChatMessage],
-        rejected: list[ChatMessage],
-        images: list[bytes],
-    ) -> Row | str:
         if is_malformed(chosen) or is_malformed(prompt):
-            return "the chosen side has a malformed call"
-        if is_malformed(rejected) and not _renders(self.context, prompt, rejected, worse.conversation.tools):
-            return "the rejected side has a malformed call (malformed_calls='keep' writes it as text)"
+            raise LeftOut("the chosen side has a malformed call")
+        if is_malformed(rejected) and not _renders(self.context, prompt, rejected, tools):
+            raise LeftOut("the rejected side has a malformed call (malformed_calls='keep' writes it as text)")
         if "cut_off_turn" in better.conversation.problems:
-            return "the chosen side was cut off"
+            raise LeftOut("the chosen side was cut off")
         if images_in(chosen) or images_in(rejected):
-            return "an image after the first difference"
+            raise LeftOut("an image after the first difference")
         ratio = self.options.length_ratio
-        lengths = sorted(len(jsonio.dumps(side).decode()) for side in (chosen, rejected))
-        if ratio is not None and lengths[1] > ratio * lengths[0]:
-            return f"lengths differ by more than a factor of {ratio:g}"
-        tools = better.conversation.tools
-        try:
-            cells = [self.cells(messages, tools) for messages in (prompt, chosen, rejected)]
-        except LeftOut as reason:
-            return str(reason)
+        shorter, longer = sorted(len(jsonio.dumps(side).decode()) for side in (chosen, rejected))
+        if ratio is not None and longer > ratio * shorter:
+            raise LeftOut(f"lengths differ by more than a factor of {ratio:g}")
         return self.row(
             better.conversation,
-            prompt=cells[0],
-            chosen=cells[1],
-            rejected=cells[2],
+            prompt=self.cells(prompt, tools),
+            chosen=self.cells(chosen, tools),
+            rejected=self.cells(rejected, tools),
             tools=tools,
             rejected_rollout_id=worse.conversation.record["id"],
             images=images,
         )
 
 
-class Kto(Format):
+class Kto(_Completions):
     """One completion per row with a `label`, True for a good one. Neighbouring rows come from different groups."""
 
     name = "kto"
@@ -236,9 +225,7 @@ class Kto(Format):
     tolerates = frozenset({"malformed_call", "cut_off_turn"})
     compares_rollouts = True
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._threshold: float = math.inf
+    _threshold: float = math.inf
 
     def columns(self) -> Columns:
         return {"prompt": "messages", "completion": "messages", "label": "bool", "tools": "tools"}
@@ -270,12 +257,8 @@ class Kto(Format):
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
-        cells = self.cells(conversation.messages, conversation.tools)
         good = self._is_good(self.context.reward_of(conversation))
-        turns = [turn for turn in conversation.turns if turn > 0]
-        if not turns:
-            raise LeftOut(_NO_PROMPT)
-        for turn in turns if self.options.turns == "all" else turns[-1:]:
+        for turn, columns in self.completions(conversation, self.options.turns or "last"):
             prompt, completion = conversation.messages[:turn], [conversation.messages[turn]]
             if is_malformed(prompt) or (
                 is_malformed(completion) and (good or not _renders(self.context, prompt, completion, conversation.tools))
@@ -284,14 +267,7 @@ class Kto(Format):
                 continue
             if good and "cut_off_turn" in conversation.problems:
                 raise LeftOut("good, but cut off at the token limit")
-            yield self.row(
-                conversation,
-                prompt=cells[:turn],
-                completion=cells[turn : turn + 1],
-                label=good,
-                tools=conversation.tools,
-                images=conversation.images[: images_in(prompt)],
-            )
+            yield self.row(conversation, **columns, label=good)
 
 
 def with_equal_ids(messages: list[ChatMessage]) -> list[ChatMessage]:
@@ -302,11 +278,8 @@ def with_equal_ids(messages: list[ChatMessage]) -> list[ChatMessage]:
     for message in messages:
         turn += message["role"] == "assistant"
         if "tool_calls" in message:
-            calls = []
-            for number, call in enumerate(message["tool_calls"]):
-                ids[call["id"]] = f"call_{turn}_{number}"
-                calls.append({**call, "id": ids[call["id"]]})
-            message = {**message, "tool_calls": calls}
+            ids.update((call["id"], f"call_{turn}_{number}") for number, call in enumerate(message["tool_calls"]))
+            message = {**message, "tool_calls": [{**call, "id": ids[call["id"]]} for call in message["tool_calls"]]}
         elif "tool_call_id" in message:
             message = {**message, "tool_call_id": ids.get(message["tool_call_id"], message["tool_call_id"])}
         renamed.append(message)
@@ -329,21 +302,17 @@ def _renders(context: Context, prompt: list[ChatMessage], completion: list[ChatM
 
 def interleaved(facts: Sequence[Facts], rng: random.Random) -> Iterator[Facts]:
     """Yield in a random order in which neighbours are of different groups, as far as the groups' sizes allow."""
-    groups: dict[Hashable, list[Facts]] = defaultdict(list)
-    for fact in rng.sample(list(facts), len(facts)):
-        groups[fact.group].append(fact)
+    groups = partition(rng.sample(list(facts), len(facts)), "group")
     # The group with the most rollouts left comes next, unless it came last.
-    heap = [(-len(group), rng.random(), number) for number, group in enumerate(groups.values())]
+    heap = [(-len(group), rng.random(), number) for number, group in enumerate(groups)]
     heapq.heapify(heap)
-    members = list(groups.values())
-    held: tuple[int, float, int] | None = None
-    while heap or held is not None:
-        if not heap:
-            # Only the group that came last is left.
-            yield from members[held[2]]  # type: ignore[index]
-            return
+    last: tuple[int, float, int] | None = None
+    while heap:
         left, _, number = heapq.heappop(heap)
-        yield members[number].pop()
-        if held is not None:
-            heapq.heappush(heap, held)
-        held = (left + 1, rng.random(), number) if left < -1 else None
+        yield groups[number].pop()
+        if last is not None:
+            heapq.heappush(heap, last)
+        last = (left + 1, rng.random(), number) if left < -1 else None
+    if last is not None:
+        # No other group has rollouts left.
+        yield from groups[last[2]]

@@ -31,7 +31,7 @@ def made() -> dict[str, Any]:
     call = {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": '{"city": "Oslo"}', "id": "f1"}
     tool = {"type": "function", "name": "weather", "description": "d", "parameters": {"type": "object", "properties": {}}}
     content = [{"type": "output_text", "text": "It rains.", "annotations": []}]
-    said = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": content}
+    message = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": content}
     result = {"type": "function_call_output", "call_id": "c1", "output": "rain"}
     return {
         "responses_create_params": {"input": [{"role": "user", "content": "Weather in Oslo?"}], "tools": [tool]},
@@ -39,7 +39,7 @@ def made() -> dict[str, Any]:
             "id": "r1",
             "model": "m",
             "object": "response",
-            "output": [call, result, said],
+            "output": [call, result, message],
         },
         "reward": 1.0,
         "_ng_task_index": 0,
@@ -54,9 +54,9 @@ def files(folder: Path) -> list[Path]:
 
 
 def imported(file: Path) -> list[Rollout]:
-    found = list(nemo_gym.read(file))
-    rollouts = [item for item in found if isinstance(item, Rollout)]
-    assert len(rollouts) == len(found) > 0
+    items = list(nemo_gym.read(file))
+    rollouts = [item for item in items if isinstance(item, Rollout)]
+    assert len(rollouts) == len(items) > 0
     return rollouts
 
 
@@ -87,11 +87,11 @@ def test_every_file_goes_from_import_to_trl_without_a_warning(tmp_path: Path) ->
         taken = prepared(dataset, tmp_path, assistant_only_loss=True)
         _, tokenizer = model_and_tokenizer("tiny")
         for row, labelled in zip(dataset, taken, strict=True):
-            said = tokenizer.decode([token for token in labelled["labels"] if token != -100])
+            trained = tokenizer.decode([token for token in labelled["labels"] if token != -100])
             for message in row["messages"]:
                 if message["role"] == "assistant":
-                    assert message["content"] in said
-            assert said.count("<|im_end|>") == sum(message["role"] == "assistant" for message in row["messages"])
+                    assert message["content"] in trained
+            assert trained.count("<|im_end|>") == sum(message["role"] == "assistant" for message in row["messages"])
 
 
 def test_every_file_comes_back_from_its_export(tmp_path: Path) -> None:

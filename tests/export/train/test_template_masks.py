@@ -1,4 +1,4 @@
-"""For each family of chat templates that TRL ships: what is trained is what a scanner of that family's markup finds.
+"""For each family of chat templates that TRL ships: the trained spans equal those that a scanner of its markup finds.
 
 The exporter takes prefixes from each other; the scanner knows nothing of prefixes, only how each family writes a turn.
 """
@@ -26,7 +26,7 @@ CONVERSATIONS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 12
 
 @dataclass(frozen=True)
 class Family:
-    """How a family writes an assistant's turn.
+    """The markup of an assistant's turn in a family.
 
     Attributes:
         begin: What stands before it, prefilled text included.
@@ -125,9 +125,9 @@ def conversation(chance: random.Random, family: Family) -> Rollout:
         messages.append(Message(role="user", blocks=(TextBlock(text=words("USER")),)))
         for turn in range(number := chance.randrange(4)):
             del turn
-            said: list[Block] = [ReasoningItem(content=words("THOUGHT"))] if thinks else []
+            blocks: list[Block] = [ReasoningItem(content=words("THOUGHT"))] if thinks else []
             if family.text_beside_call and chance.random() < 0.5:
-                said.append(TextBlock(text=words("ASIDE")))
+                blocks.append(TextBlock(text=words("ASIDE")))
             calls = []
             for _ in range(chance.choice([1, 1, 2, 3])):
                 identity += 1
@@ -136,7 +136,7 @@ def conversation(chance: random.Random, family: Family) -> Rollout:
             messages.append(
                 Message(
                     role="assistant",
-                    blocks=(*said, *calls),
+                    blocks=(*blocks, *calls),
                 )
             )
             messages += [
@@ -170,17 +170,17 @@ def test_mask_is_what_a_scanner_of_the_markup_finds(name: str) -> None:
         by_rollout.setdefault(row["rollout_id"], []).append(row)
     assert set(by_rollout) == {rollout.id for rollout in rollouts}
     for rollout in rollouts:
-        said = []
+        all_trained = []
         for row in by_rollout[rollout.id]:
             spans = trained_spans(row)
             text = tokenizer.decode(row["input_ids"])
-            found = [match[1] for match in turns.finditer(text)]
+            rendered = [match[1] for match in turns.finditer(text)]
             trained = [tokenizer.decode(row["input_ids"][begin:end]) for begin, end in spans]
-            assert trained == found[len(found) - len(trained) :]
+            assert trained == rendered[len(rendered) - len(trained) :]
             # Nothing is after the last trained token.
             assert spans[-1][1] == len(row["input_ids"])
-            said += trained
-        assert_all_is_said(rollout, said)
+            all_trained += trained
+        assert_all_is_trained(rollout, all_trained)
 
 
 def trained_spans(row: dict[str, Any]) -> list[tuple[int, int]]:
@@ -194,22 +194,22 @@ def _text_of(block: TextBlock | ReasoningItem) -> str:
     return block.text if isinstance(block, TextBlock) else block.content or ""
 
 
-def assert_all_is_said(rollout: Rollout, said: list[str]) -> None:
-    """Every text, thought and city of the assistant is in what is trained, once; nothing of others is."""
-    whole = "\n".join(said)
+def assert_all_is_trained(rollout: Rollout, trained: list[str]) -> None:
+    """Check that the trained text has every text, thought and city of the assistant once, and no text of others."""
+    whole = "\n".join(trained)
     for message in rollout.messages:
         if message.role == "assistant":
             texts = [_text_of(block) for block in message.blocks if isinstance(block, (TextBlock, ReasoningItem))]
             assert all(text in whole for text in texts)
     for word, count in (("ANSWER", "ANSWER"), ("THOUGHT", "THOUGHT"), ("ASIDE", "ASIDE")):
-        given = sum(
+        expected = sum(
             1
             for message in rollout.messages
             if message.role == "assistant"
             for block in message.blocks
             if isinstance(block, (TextBlock, ReasoningItem)) and _text_of(block).startswith(word)
         )
-        assert whole.count(count) == given
+        assert whole.count(count) == expected
     assert whole.count("CITY") == rollout.num_tool_calls
     assert not re.search("USER|SYSTEM|RESULT", whole)
 

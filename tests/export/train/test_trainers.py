@@ -1,4 +1,4 @@
-"""TRL takes what is exported as it is, and its loss is where it belongs."""
+"""TRL takes the exported rows unchanged, and its loss is on the model's own text only."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_sft_trains_on_what_the_assistant_said_alone(run: str, tmp_path: Path, f
     assert trainer.state.global_step == 5
     tokenizer = trainer.processing_class
     for row in trainer.train_dataset:
-        said = tokenizer.decode([token for token in row["labels"] if token != -100])
-        assert said.count("<|im_end|>") == 2
-        assert "It rains." in said
-        assert "THOUGHT" in said
-        assert "SENTINEL" not in said
-        assert "What is the weather?" not in said
+        trained = tokenizer.decode([token for token in row["labels"] if token != -100])
+        assert trained.count("<|im_end|>") == 2
+        assert "It rains." in trained
+        assert "THOUGHT" in trained
+        assert "SENTINEL" not in trained
+        assert "What is the weather?" not in trained
         assert "SENTINEL" in tokenizer.decode(row["input_ids"])
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[-1] < losses[0]
@@ -106,7 +106,7 @@ def test_kto_learns_from_one_message(run: str, tmp_path: Path) -> None:
 
 
 def prepared(dataset: Any, tmp_path: Path, **config: Any) -> Any:
-    """What TRL's SFTTrainer makes of a dataset, any warning an error."""
+    """Return a dataset as TRL's SFTTrainer prepares it; any warning is an error."""
     network, tokenizer = model_and_tokenizer("tiny")
     arguments = SFTConfig(output_dir=str(tmp_path / "out"), use_cpu=True, bf16=False, max_length=None, report_to=[], **config)
     return SFTTrainer(model=network, args=arguments, train_dataset=dataset, processing_class=tokenizer).train_dataset
@@ -115,9 +115,9 @@ def prepared(dataset: Any, tmp_path: Path, **config: Any) -> Any:
 def test_prompt_completion_trains_on_one_message(run: str, tmp_path: Path) -> None:
     _, tokenizer = model_and_tokenizer("tiny")
     dataset = prepared(export.to_dataset(run, format="prompt_completion"), tmp_path)
-    said = {tokenizer.decode([token for token in row["labels"] if token != -100]).strip() for row in dataset}
-    assert {"It rains.<|im_end|>", "Sun.<|im_end|>"} <= said
-    assert not any("SENTINEL" in text for text in said)
+    trained = {tokenizer.decode([token for token in row["labels"] if token != -100]).strip() for row in dataset}
+    assert {"It rains.<|im_end|>", "Sun.<|im_end|>"} <= trained
+    assert not any("SENTINEL" in text for text in trained)
 
 
 @pytest.mark.parametrize("format", ["sft", "prompt_completion", "tokens"])
@@ -139,10 +139,10 @@ def test_images_are_where_trl_puts_them() -> None:
     )
     text_only = episode(assistant("nothing to see"))
     for row in export.to_dataset([rollout, text_only]):
-        found = prepare_multimodal_messages(row["messages"], row["images"])
+        prepared = prepare_multimodal_messages(row["messages"], row["images"])
         shown = [
             (number, part["image"].size)
-            for number, message in enumerate(found)
+            for number, message in enumerate(prepared)
             for part in message["content"]
             if part["type"] == "image"
         ]
