@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, get_args
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.types import Json
@@ -33,6 +33,7 @@ __all__ = [
     "Advantage",
     "ClientOptions",
     "Engine",
+    "EnvKeywords",
     "EnvOptions",
     "EpisodeLimits",
     "ObsMode",
@@ -46,7 +47,6 @@ __all__ = [
     "RunOptions",
     "SessionOptions",
     "TaskOrder",
-    "refuse_unknown",
     "signature_from",
 ]
 
@@ -251,18 +251,6 @@ def unknown_option(owner: str, name: str, known: Iterable[str]) -> str:
     return f"{owner} has no option {name!r}. {advice}"
 
 
-def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) -> None:
-    """Raise ConfigurationError if `function` received unknown keyword arguments, and suggest the nearest parameter.
-
-    A function with options ends its signature with `**unknown: Never`, so that mypy refuses unknown names as well.
-    """
-    for name in unknown:
-        parameters = inspect.signature(function).parameters.values()
-        known = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD and one.name != "self"]
-        owner = function.__qualname__.removesuffix(".__init__")
-        raise ConfigurationError(unknown_option(owner, name, known))
-
-
 def signature_from(cls: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function whose `**keywords` are the options of `cls`: `inspect.signature` and `help` list them by name.
 
@@ -420,6 +408,40 @@ class EnvOptions(Options):
     """Options of each session. An env's timeouts are those of `limits`."""
     limits: EpisodeLimits = group(EpisodeLimits)
     """Limits on each episode."""
+
+
+class EnvKeywords(TypedDict, total=False):
+    """Types of the options of `EnvOptions` as flat keyword arguments, for type checkers.
+
+    Without `environment`, `base_url` and `transport`, which the functions that take these arguments declare themselves.
+
+    Example:
+        >>> options: EnvKeywords = {"split": "test", "max_steps": 8}
+    """
+
+    variant: str | None
+    split: str
+    task_index: int | None
+    task_order: TaskOrder
+    obs_mode: ObsMode
+    max_obs_chars: int | None
+    render_mode: RenderMode | None
+    api_key_env: str
+    request_timeout_s: float
+    idle_timeout_s: float
+    ping_interval_s: float
+    retry_limits: RetryLimits | Mapping[str, float] | None
+    toolset: str | None
+    secrets_env: Mapping[str, str] | None
+    secret_domains: Mapping[str, Sequence[str]] | None
+    env_overrides: Mapping[str, str] | None
+    max_steps: int | None
+    reset_timeout_s: float
+    step_timeout_s: float | None
+    episode_timeout_s: float | None
+    on_message: OnMessage
+    on_failure: OnFailure
+    on_reset_failure: OnResetFailure
 
 
 @dataclass(frozen=True, slots=True)

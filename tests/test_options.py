@@ -125,7 +125,7 @@ def test_an_unknown_name_is_refused_with_the_near_one(wrong: str, right: str) ->
 
 def test_a_name_near_to_none_lists_all() -> None:
     with pytest.raises(ConfigurationError, match=r"has no option 'zzzz'.*base_url.*max_steps"):
-        OpenRewardEnv("shop", zzzz=1)  # type: ignore[arg-type]
+        OpenRewardEnv("shop", zzzz=1)  # type: ignore[call-arg]
 
 
 def test_an_env_takes_every_option_with_its_default() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from openreward_gym.options import RunOptions, signature_from
+from openreward_gym.options import EnvKeywords, RunOptions, signature_from
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from openreward_gym.collect.engine import CollectionResult, StopSignal
     from openreward_gym.collect.outcomes import Coverage
@@ -19,14 +19,7 @@ if TYPE_CHECKING:
     from openreward_gym.options import (
         Advantage,
         Engine,
-        ObsMode,
-        OnFailure,
-        OnMessage,
-        OnResetFailure,
-        RenderMode,
         RetryBudget,
-        RetryLimits,
-        TaskOrder,
     )
     from openreward_gym.policies.policy import EpisodicPolicy, Policy
     from openreward_gym.protocol.transport import TransportLike
@@ -58,41 +51,15 @@ __all__ = [
 ]
 
 
-class CollectOptions(TypedDict, total=False):
+class CollectOptions(EnvKeywords, total=False):
     """Types of the keyword arguments of `collect`, for type checkers. `RunOptions` holds their defaults and checks.
 
     Example:
         >>> options: CollectOptions = {"repeats": 4, "max_steps": 8}
     """
 
-    # Server, session and episode
     base_url: str | None
-    api_key_env: str
     transport: TransportLike
-    request_timeout_s: float
-    idle_timeout_s: float
-    ping_interval_s: float
-    retry_limits: RetryLimits | Mapping[str, float] | None
-    toolset: str | None
-    secrets_env: Mapping[str, str] | None
-    secret_domains: Mapping[str, Sequence[str]] | None
-    env_overrides: Mapping[str, str] | None
-    max_steps: int | None
-    reset_timeout_s: float
-    step_timeout_s: float | None
-    episode_timeout_s: float | None
-    on_message: OnMessage
-    on_failure: OnFailure
-    on_reset_failure: OnResetFailure
-    # Environment
-    variant: str | None
-    split: str
-    task_index: int | None
-    task_order: TaskOrder
-    obs_mode: ObsMode
-    max_obs_chars: int | None
-    render_mode: RenderMode | None
-    # Run
     policy_url: str | None
     policy_options: Mapping[str, Any] | None
     tasks: str | Iterable[int] | None

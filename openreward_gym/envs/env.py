@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Any, Never, Self, cast, get_args
+from typing import Any, Self, Unpack, cast, get_args
 
 import gymnasium
 from gymnasium.wrappers.utils import create_zero_array
@@ -29,19 +28,10 @@ from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.envs.tasks import TaskChooser, TaskRequest, task_request
 from openreward_gym.errors import OpenRewardGymError, ResetNeededError
 from openreward_gym.options import (
-    ClientOptions,
+    EnvKeywords,
     EnvOptions,
-    EpisodeLimits,
-    ObsMode,
-    OnFailure,
-    OnMessage,
-    OnResetFailure,
     RenderMode,
-    RetryLimits,
-    SessionOptions,
-    TaskOrder,
-    refuse_unknown,
-    retry_limits_of,
+    signature_from,
 )
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.session import Session
@@ -84,71 +74,17 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     metadata: dict[str, Any] = {"render_modes": list(get_args(RenderMode)), "render_fps": 1}  # noqa: RUF012 (Gymnasium's own)
 
+    @signature_from(EnvOptions)
     def __init__(
         self,
         environment: str | type[Any] = "",  # refused below: without a default, `gymnasium.make` ends in a bare TypeError
         *,
         base_url: str | None = None,
-        variant: str | None = None,
-        split: str = "train",
-        task_index: int | None = None,
-        task_order: TaskOrder = "sequential",
-        obs_mode: ObsMode = "text",
-        max_obs_chars: int | None = None,
-        render_mode: RenderMode | None = None,
-        toolset: str | None = None,
-        secrets_env: Mapping[str, str] | None = None,
-        secret_domains: Mapping[str, Sequence[str]] | None = None,
-        env_overrides: Mapping[str, str] | None = None,
-        max_steps: int | None = None,
-        reset_timeout_s: float = 900.0,
-        step_timeout_s: float | None = 600.0,
-        episode_timeout_s: float | None = None,
-        on_message: OnMessage = "terminate",
-        on_failure: OnFailure = "truncate",
-        on_reset_failure: OnResetFailure = "auto",
-        api_key_env: str = "OPENREWARD_API_KEY",
         transport: TransportLike = "fast",
-        request_timeout_s: float = 60.0,
-        idle_timeout_s: float = 30.0,
-        ping_interval_s: float = 10.0,
-        retry_limits: RetryLimits | Mapping[str, float] | None = None,
-        **unknown: Never,
+        **options: Unpack[EnvKeywords],
     ) -> None:
-        refuse_unknown(OpenRewardEnv.__init__, unknown)
-        self._begin(
-            EnvOptions(
-                environment=environment,
-                variant=variant,
-                split=split,
-                task_index=task_index,
-                task_order=task_order,
-                obs_mode=obs_mode,
-                max_obs_chars=max_obs_chars,
-                render_mode=render_mode,
-                client=ClientOptions(
-                    base_url=base_url,
-                    api_key_env=api_key_env,
-                    transport=transport,
-                    request_timeout_s=request_timeout_s,
-                    idle_timeout_s=idle_timeout_s,
-                    ping_interval_s=ping_interval_s,
-                    retry_limits=retry_limits_of("retry_limits", retry_limits),
-                ),
-                session=SessionOptions(
-                    toolset=toolset, secrets_env=secrets_env, secret_domains=secret_domains, env_overrides=env_overrides
-                ),
-                limits=EpisodeLimits(
-                    max_steps=max_steps,
-                    reset_timeout_s=reset_timeout_s,
-                    step_timeout_s=step_timeout_s,
-                    episode_timeout_s=episode_timeout_s,
-                    on_message=on_message,
-                    on_failure=on_failure,
-                    on_reset_failure=on_reset_failure,
-                ),
-            )
-        )
+        own = {"environment": environment, "base_url": base_url, "transport": transport}
+        self._begin(EnvOptions.from_keywords({**own, **options}, "OpenRewardEnv"))
 
     @classmethod
     def from_options(cls, options: EnvOptions, client: SharedClient | None = None) -> Self:

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import deepcopy
 from functools import partial
 from types import TracebackType
-from typing import Any, Never, Self
+from typing import Any, Self, Unpack
 
 import gymnasium
 import numpy as np
@@ -25,22 +25,7 @@ from openreward_gym.envs.episode import as_message
 from openreward_gym.envs.slots import SessionPrefetcher, VectorSlot
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.errors import ConfigurationError, ResetNeededError
-from openreward_gym.options import (
-    ClientOptions,
-    EnvOptions,
-    EpisodeLimits,
-    ObsMode,
-    OnFailure,
-    OnMessage,
-    OnResetFailure,
-    RenderMode,
-    RetryLimits,
-    SessionOptions,
-    TaskOrder,
-    integer,
-    refuse_unknown,
-    retry_limits_of,
-)
+from openreward_gym.options import EnvKeywords, EnvOptions, integer, signature_from
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.transport import TransportLike
 
@@ -82,6 +67,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         >>> envs.close()
     """
 
+    @signature_from(EnvOptions)
     def __init__(
         self,
         num_envs: int = 1,
@@ -94,76 +80,20 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         max_episode_steps: int | None = None,
         wrap: Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]] | None = None,
         base_url: str | None = None,
-        variant: str | None = None,
-        split: str = "train",
-        task_index: int | None = None,
-        task_order: TaskOrder = "sequential",
-        obs_mode: ObsMode = "text",
-        max_obs_chars: int | None = None,
-        render_mode: RenderMode | None = None,
-        toolset: str | None = None,
-        secrets_env: Mapping[str, str] | None = None,
-        secret_domains: Mapping[str, Sequence[str]] | None = None,
-        env_overrides: Mapping[str, str] | None = None,
-        max_steps: int | None = None,
-        reset_timeout_s: float = 900.0,
-        step_timeout_s: float | None = 600.0,
-        episode_timeout_s: float | None = None,
-        on_message: OnMessage = "terminate",
-        on_failure: OnFailure = "truncate",
-        on_reset_failure: OnResetFailure = "auto",
-        api_key_env: str = "OPENREWARD_API_KEY",
         transport: TransportLike = "fast",
-        request_timeout_s: float = 60.0,
-        idle_timeout_s: float = 30.0,
-        ping_interval_s: float = 10.0,
-        retry_limits: RetryLimits | Mapping[str, float] | None = None,
-        **unknown: Never,
+        **options: Unpack[EnvKeywords],
     ) -> None:
         self.closed = True  # until there is something to close
-        refuse_unknown(OpenRewardVectorEnv.__init__, unknown)
         self.num_envs = integer(1)("num_envs", num_envs)
         integer(0)("prefetch", prefetch)
         integer(1, optional=True)("max_inflight", max_inflight)
-        integer(1, optional=True)("max_episode_steps", max_episode_steps)
-        if max_episode_steps is not None:
-            max_steps = max_episode_steps if max_steps is None else min(max_episode_steps, max_steps)
-        self.options = resolve_host(
-            EnvOptions(
-                environment=environment,
-                variant=variant,
-                split=split,
-                task_index=task_index,
-                task_order=task_order,
-                obs_mode=obs_mode,
-                max_obs_chars=max_obs_chars,
-                render_mode=render_mode,
-                client=ClientOptions(
-                    base_url=base_url,
-                    api_key_env=api_key_env,
-                    transport=transport,
-                    request_timeout_s=request_timeout_s,
-                    idle_timeout_s=idle_timeout_s,
-                    ping_interval_s=ping_interval_s,
-                    retry_limits=retry_limits_of("retry_limits", retry_limits),
-                ),
-                session=SessionOptions(
-                    toolset=toolset, secrets_env=secrets_env, secret_domains=secret_domains, env_overrides=env_overrides
-                ),
-                limits=EpisodeLimits(
-                    max_steps=max_steps,
-                    reset_timeout_s=reset_timeout_s,
-                    step_timeout_s=step_timeout_s,
-                    episode_timeout_s=episode_timeout_s,
-                    on_message=on_message,
-                    on_failure=on_failure,
-                    on_reset_failure=on_reset_failure,
-                ),
-            )
-        )
+        limits = [integer(1, optional=True)("max_episode_steps", max_episode_steps), options.get("max_steps")]
+        own = {"environment": environment, "base_url": base_url, "transport": transport}
+        keywords = {**own, **options, "max_steps": min((limit for limit in limits if limit is not None), default=None)}
+        self.options = resolve_host(EnvOptions.from_keywords(keywords, "OpenRewardVectorEnv"))
         self.autoreset_mode = autoreset_mode_of(autoreset_mode)
         self.metadata = {**OpenRewardEnv.metadata, "autoreset_mode": self.autoreset_mode}
-        self.render_mode = render_mode
+        self.render_mode = self.options.render_mode
         self._make_slots(prefetch, share_tasks, max_inflight, wrap)
         self.closed = False
 
