@@ -6,19 +6,15 @@ import json
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.errors import RecordError, StoreError
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.index import read_each
 from openreward_gym.store.writer import LineWriter
-from openreward_gym.types.rollout import now_iso
+from openreward_gym.types.rollout import line_of, moment_of, now_iso, object_of
 
 MISSING, FAILED, SUCCESSFUL, OMITTED = range(4)
 
@@ -64,18 +60,16 @@ class AttemptLog:
         Raises:
             StoreError: The line could not be written.
         """
-        line = orjson.dumps({"group": unit.group, "sample": unit.sample, "attempt": attempt, "time": now_iso()}).decode()
         try:
             if self._writer is None:
                 self._writer = LineWriter(self._folder, "close")
         except OSError as error:
             raise StoreError(f"{self._folder}: cannot be written to: {error.strerror or error}") from error
-        self._writer.append(line)
+        self._writer.append(line_of({"group": unit.group, "sample": unit.sample, "attempt": attempt, "time": now_iso()}))
 
     def close(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class Outcomes:
@@ -113,16 +107,14 @@ class Outcomes:
                 self._note_duration(number, row)
 
     def _note_duration(self, number: int, row: Mapping[str, Any]) -> None:
-        try:
-            started, ended = (datetime.fromisoformat(row[name]) for name in ("started_at", "ended_at"))
-        except (KeyError, TypeError, ValueError):
-            return
-        place = number // self.inventory.repeats
-        total, count = self._durations.get(place, (0.0, 0))
-        self._durations[place] = (total + (ended - started).total_seconds(), count + 1)
+        started, ended = moment_of(str(row.get("started_at"))), moment_of(str(row.get("ended_at")))
+        if started is not None and ended is not None:
+            place = number // self.inventory.repeats
+            total, count = self._durations.get(place, (0.0, 0))
+            self._durations[place] = (total + (ended - started).total_seconds(), count + 1)
 
     def pending(self) -> Iterator[Unit]:
-        """Yield the units that are still to be played, those of slow tasks first: started last, they would prolong the run."""
+        """Yield the units to play, those of slow tasks first: started last, they would prolong the run."""
         pending = array("L", (number for number, state in enumerate(self.states) if state in (MISSING, FAILED)))
         if self._durations or any(self._attempts[number] for number in pending):
             pending = array("L", sorted(pending, key=self._priority))
@@ -145,16 +137,9 @@ class Outcomes:
         self._attempts[unit.number] += 1
         return attempt
 
-    def settle(self, unit: Unit, state: int) -> None:
-        """Set the state of a unit."""
-        self.states[unit.number] = state
-
     def coverage(self) -> Coverage:
         """Count the units by state."""
-        count = self.states.count
-        return Coverage(
-            len(self.states), count(bytes([SUCCESSFUL])), count(bytes([FAILED])), count(bytes([OMITTED])), count(bytes([MISSING]))
-        )
+        return Coverage(len(self.states), *map(self.states.count, (SUCCESSFUL, FAILED, OMITTED, MISSING)))
 
 
 def read_coverage(folder: Path) -> Coverage | None:
@@ -180,18 +165,11 @@ def read_coverage(folder: Path) -> Coverage | None:
 
 def _rows(folder: Path, kind: str, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """Yield the lines of one kind of file as objects that have the required fields."""
-    return read_each(LocalFolder(folder), kind, partial(_row, required=required))
 
+    def read(line: bytes) -> dict[str, Any]:
+        row = object_of(line, "line of this file")
+        if any(name not in row for name in required):
+            raise RecordError(f"not a line of this file (it lacks one of {', '.join(required)}): {line[:80]!r}")
+        return row
 
-def _row(line: bytes, *, required: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        try:
-            # orjson refuses some valid JSON: a lone surrogate, an integer beyond 64 bits.
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise RecordError(f"not JSON: {error}") from None
-    if not isinstance(row, dict) or any(name not in row for name in required):
-        raise RecordError(f"not a line of this file (it lacks one of {', '.join(required)}): {line[:80]!r}")
-    return row
+    return read_each(LocalFolder(folder), kind, read)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,18 +22,10 @@ from openreward_gym.store import RolloutStore
 from openreward_gym.types.rollout import server_origin
 
 # Options of an env that do not change what is played: the connection to the server, and the form of observations.
-_CIRCUMSTANCES = frozenset(
-    {
-        *ClientOptions.names(),
-        "reset_timeout_s",
-        "render_mode",
-        "obs_mode",
-        "max_obs_chars",
-        "on_failure",
-        "on_reset_failure",
-        "secret_domains",
-    }
-)
+_CIRCUMSTANCES = {
+    *ClientOptions.names(),
+    *("reset_timeout_s", "render_mode", "obs_mode", "max_obs_chars", "on_failure", "on_reset_failure", "secret_domains"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +45,7 @@ class RunPlan:
         """Resolve the policy and the environment that the options name. Nothing is sent to a server.
 
         Raises:
-            ConfigurationError: There is no such policy, the options contradict each other, or the platform's key is missing.
+            ConfigurationError: The policy is unknown, the options contradict each other, or the platform's key is missing.
             MissingExtraError: The policy or the environment needs an extra that is not installed.
         """
         env = resolve_host(options.env)
@@ -143,12 +134,7 @@ class RunPlan:
 
 
 async def _count(remote: RemoteEnvironment, split: str) -> int:
-    """Ask for the number of tasks of a split.
-
-    Raises:
-        ConfigurationError: The split has no tasks.
-        SplitNotFoundError: There is no such split.
-    """
+    """Ask for the number of tasks of a split. An empty split raises ConfigurationError."""
     count = await remote.num_tasks(split)
     if count <= 0:
         raise ConfigurationError(f"split {split!r} of {remote.name!r} has no tasks")
@@ -197,23 +183,17 @@ class Estimate:
 
 
 async def estimate_run(options: RunOptions) -> Estimate:
-    """Estimate what a collection with these options would do. Nothing is played or written.
-
-    Raises:
-        ConfigurationError, RecordError, TransportError: As for `acollect`.
-    """
-    plan = RunPlan.of(options)
-    outcomes = Outcomes(await plan.inventory())
-    folder = None if options.output is None else Path(os.fspath(options.output))
-    if folder is not None:
-        outcomes.read(folder)
+    """Estimate what a collection with these options would do; see `estimate`."""
+    outcomes = Outcomes(await RunPlan.of(options).inventory())
+    if options.output is not None:
+        outcomes.read(Path(options.output))
     if options.limit is not None:
         outcomes.omit_beyond(options.limit)
     coverage = outcomes.coverage()
     to_play = coverage.missing + coverage.failed
-    if folder is None or not coverage.successful:
+    if options.output is None or not coverage.successful:
         return Estimate(coverage, to_play)
-    summary = summarize(RolloutStore(folder))
+    summary = summarize(RolloutStore(options.output))
     ratio = to_play / summary.rollouts
     seconds = summary.mean_duration_s
     return Estimate(

@@ -14,9 +14,9 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from openreward_gym.collect.engine import PlayerFactory
 from openreward_gym.collect.inventory import Unit
@@ -31,6 +31,9 @@ from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.index import ShardIndex
 from openreward_gym.types import Rollout
 
+AttemptKey: TypeAlias = tuple[str | None, int | None, int | None]
+"""The (group, sample, attempt) of a rollout."""
+
 CLOSE_S = 15.0
 """Seconds that a worker has to close its sessions when a run is stopped."""
 _RATE_LIMITS = ("requests_per_minute", "tokens_per_minute")
@@ -39,7 +42,7 @@ _ACTOR_OPTIONS: Mapping[str, Any] = {"num_cpus": 0, "scheduling_strategy": "SPRE
 
 
 class RayWorker:
-    """The class of the actors: a local player, and a store that writes to a shard of its own.
+    """The class of the actors: a local player, and a store that writes its own shard.
 
     Args:
         path: The driver's `sys.path`.
@@ -82,10 +85,9 @@ class RayWorker:
 
     async def close(self) -> None:
         """Abandon the attempts in flight, and close the sessions and the store."""
-        playing = list(self._playing)
-        for task in playing:
+        for task in self._playing:
             task.cancel()
-        await asyncio.gather(*playing, return_exceptions=True)
+        await asyncio.gather(*self._playing, return_exceptions=True)
         if self._player is not None:
             await self._player.aclose()
         self._store.close()
@@ -93,22 +95,17 @@ class RayWorker:
 
 @dataclasses.dataclass(slots=True)
 class _WorkerHandle:
-    """The driver's view of a worker.
-
-    Attributes:
-        actor: The Ray actor.
-        host, pid: Its machine and process.
-        in_flight: Number of attempts that it plays now.
-        lost: True if its process died.
-        written: Rollouts that a lost worker wrote, by (group, sample, attempt). None until they are read from its shard.
-    """
+    """The driver's view of a worker."""
 
     actor: Any
     host: str
     pid: int
     in_flight: int = 0
+    """Number of attempts that it plays now."""
     lost: bool = False
-    written: dict[tuple[str | None, int | None, int | None], Rollout] | None = None
+    """True if its process died."""
+    written: dict[AttemptKey, Rollout] | None = None
+    """Rollouts that a lost worker wrote. None until they are read from its shard."""
 
 
 class RayPlayer:
@@ -236,11 +233,8 @@ def _ray() -> Any:
 def _start_ray(ray: Any) -> None:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine, without log output."""
     address = os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "logging_level": "error"}
-    if address:
-        ray.init(address=address, **quiet)
-    else:
-        ray.init(include_dashboard=False, **quiet)
+    options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level="error", **options)
 
 
 def _worker_count(options: RunOptions) -> int:
@@ -261,16 +255,14 @@ def _job(options: RunOptions) -> bytes:
         progress=False,
         ray_options=None,
     )
+    dumps: Callable[[RunOptions], bytes] = _ray().cloudpickle.dumps
     try:
-        pickled: bytes = _ray().cloudpickle.dumps(share)
-    except MissingExtraError:
-        raise
+        return dumps(share)
     except Exception as error:  # pickling runs foreign code, which may raise anything
         raise ConfigurationError(
             f"the policy, the transport or another option cannot be sent to Ray workers ({_last_line(error)}): pass the policy "
             "by name ('module:callable'), and only options that can be pickled"
         ) from None
-    return pickled
 
 
 def _without_messages(rollout: Rollout) -> Rollout:
@@ -278,23 +270,17 @@ def _without_messages(rollout: Rollout) -> Rollout:
     return dataclasses.replace(rollout, messages=[], tools=None)
 
 
-def _written_by(folder: Path, pid: int) -> dict[tuple[str | None, int | None, int | None], Rollout]:
-    """Read the complete lines of a dead worker's shards, by (group, sample, attempt)."""
+def _written_by(folder: Path, pid: int) -> dict[AttemptKey, Rollout]:
+    """Read the complete lines of a dead worker's shards, which are named `<time>-<host>-<pid>-<rand>`."""
     index = ShardIndex(LocalFolder(folder), "rollouts")
     index.refresh()
-    rollouts: dict[tuple[str | None, int | None, int | None], Rollout] = {}
+    rollouts: dict[AttemptKey, Rollout] = {}
     for stem, count in index.counts():
-        if _pid_of(stem) == pid:
+        if stem.split("-")[-2:-1] == [str(pid)]:
             for _, line in index.lines(stem, count):
                 rollout = _without_messages(Rollout.from_line(line))
                 rollouts[rollout.group, rollout.sample, rollout.attempt] = rollout
     return rollouts
-
-
-def _pid_of(stem: str) -> int:
-    """Return the process id in a shard's name, `<time>-<host>-<pid>-<rand>`, or -1."""
-    parts = stem.rsplit("-", 2)
-    return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else -1
 
 
 def _last_line(error: BaseException) -> str:

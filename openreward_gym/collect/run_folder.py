@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from openreward_gym.errors import StoreError
+from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.writer import fcntl, lock_of
 from openreward_gym.types.rollout import check_schema, now_iso
 
@@ -42,7 +42,7 @@ def describe_run(behaviour: Mapping[str, Any], tasks_digest: str, circumstances:
     Args:
         behaviour: Settings that influence the rollouts: environment, policy, sampling, seed, limits.
         tasks_digest: The inventory's digest.
-        circumstances: Settings that do not (URLs without keys, concurrency). They are kept for readers and never compared.
+        circumstances: Settings that do not (URLs without keys, concurrency). They are for readers and never compared.
     """
     return {
         "schema": SCHEMA,
@@ -50,7 +50,7 @@ def describe_run(behaviour: Mapping[str, Any], tasks_digest: str, circumstances:
         **circumstances,
         "behaviour": dict(behaviour),
         "digests": {"tasks": tasks_digest, "behaviour": digest_of(behaviour)},
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": _versions(),
         "git_commit": _git_commit(),
         "created_at": now_iso(),
         "changes": [],
@@ -64,13 +64,13 @@ def write_run(folder: Path, run: dict[str, Any], *, resume: bool, allow_changed:
         StoreError: The folder holds a run and `resume` is False; or tasks or behaviour changed, and `allow_changed` is False.
     """
     path = folder / "run.json"
-    before = _read_run(path)
-    if before is None and not (folder / "tasks.jsonl").exists():
+    old = _read_run(path)
+    if not old and not (folder / "tasks.jsonl").exists():
         write_json(path, run)
         return
     if not resume:
         raise StoreError(f"{folder} already holds a run: choose another output, or continue the run with resume=True (--resume)")
-    changed = _changed(before or {}, run)
+    changed = _changed(old, run)
     if not changed:
         return
     if not allow_changed:
@@ -78,7 +78,6 @@ def write_run(folder: Path, run: dict[str, Any], *, resume: bool, allow_changed:
             f"{folder} holds another run: {'; '.join(changed)}. Choose another output, or confirm the change with "
             "allow_changed=True (--allow-changed)"
         )
-    old = before or {}
     note = {"time": now_iso(), "changed": changed, "digests": old.get("digests"), "versions": old.get("versions")}
     changes = [*old.get("changes", []), note]
     write_json(path, {**run, "created_at": old.get("created_at", run["created_at"]), "changes": changes})
@@ -102,11 +101,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _read_run(path: Path) -> dict[str, Any] | None:
+def _read_run(path: Path) -> dict[str, Any]:
+    """Read `run.json`. Empty if it does not exist."""
     try:
         run = json.loads(path.read_bytes())
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from None
     if not isinstance(run, dict):
@@ -121,19 +121,12 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         StoreError: The file cannot be written.
     """
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
+    LocalFolder(path.parent).write_bytes(path.name, text.encode())
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
@@ -143,13 +136,13 @@ def _versions() -> dict[str, str]:
 def _git_commit() -> str | None:
     """Return the commit of the current directory, with "-dirty" if files differ from it. None outside of a repository."""
     try:
-        outputs = [
+        commit, changes = (
             subprocess.run(["git", *command], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return outputs[0] + ("-dirty" if outputs[1] else "")
+    return f"{commit}-dirty" if changes else commit
 
 
 class RunLock:
@@ -157,9 +150,6 @@ class RunLock:
 
     On one machine the operating system's file lock decides. It may not work between machines that share a file system, so the
     holder also touches the file every few seconds, and a holder on another machine counts as dead when it stops doing so.
-
-    Args:
-        folder: The run's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -190,7 +180,8 @@ class RunLock:
         self._fd = fd
         try:
             self.holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now_iso()}
-            self._write(self.holder)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(self.holder).encode(), 0)
             # Workers of a dead collector may still live. This waits for a write that is in progress; later ones are refused.
             with _workers_lock(self.path.parent, exclusive=True):
                 pass
@@ -200,15 +191,11 @@ class RunLock:
         threading.Thread(target=self._beat, name="openreward-gym-lock", daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._released.set()
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)
         os.close(self._fd)
-
-    def _write(self, holder: dict[str, Any]) -> None:
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps(holder).encode(), 0)
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_S):
@@ -254,7 +241,7 @@ def _workers_lock(folder: Path, *, exclusive: bool) -> Iterator[None]:
 
 
 def _read_holder(fd: int) -> dict[str, Any]:
-    """Read the holder from the lock file. Empty if there is none, or it died while it wrote."""
+    """Read the holder from the lock file. Empty without a holder, or if it died while it wrote."""
     try:
         holder = json.loads(os.pread(fd, 4096, 0) or b"{}")
     except ValueError:
