@@ -8,12 +8,12 @@ import importlib
 import re
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from openreward_gym.collect.groups import GroupComparer
 from openreward_gym.collect.inventory import Inventory, Unit
@@ -35,9 +35,6 @@ TICK_S = 1.0
 UPLOAD_PATIENCE_S = 60.0
 """Seconds without success after which an upload pauses until the next rollout."""
 UPLOAD_POLL_S = 0.2
-
-PlayerFactory: TypeAlias = Callable[[RunPlan, RolloutStore, RunLock], Awaitable[Player]]
-"""Makes the player of a run, from its plan, its store and the lock that is held."""
 
 StopMode: TypeAlias = Literal["", "drain", "now"]
 
@@ -125,10 +122,9 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
     """Collect a run: lock its folder, write its inventory, and play what is missing; see `acollect`."""
     stop = stop or StopSignal()
     plan = RunPlan.of(options)
-    make_player: PlayerFactory = _local_player
-    if options.engine == "ray":
-        # Imported by name, because that module imports this one.
-        make_player = importlib.import_module("openreward_gym.collect.ray").player_factory(plan)
+    # Imported by name, because only this engine needs Ray.
+    ray: Any = importlib.import_module("openreward_gym.collect.ray") if options.engine == "ray" else None
+    job = None if ray is None else ray.pickle_options(options)
     inventory = await plan.inventory()
     report = reporter(options.progress)
     path = Path(options.output) if options.output is not None else _new_folder(plan.environment)
@@ -139,7 +135,11 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
         store = RolloutStore(path)
         uploader = _uploader(options.upload, store)
         try:
-            player = await make_player(plan, store, lock)
+            player: Player
+            if ray is None:
+                player = LocalPlayer(plan, store.run, store.append)
+            else:
+                player = await ray.RayPlayer.start(options, job, store, lock)
             try:
                 collection = Collection(plan, inventory, store, report, player, uploader)
                 interrupted = await collection.run(stop)
@@ -155,20 +155,8 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
         return CollectionResult(store, metrics, collection.outcomes.coverage(), interrupted, uploaded)
 
 
-async def _local_player(plan: RunPlan, store: RolloutStore, lock: RunLock) -> Player:
-    return LocalPlayer(plan, store.run, store.append)
-
-
 class Collection:
-    """A run during its collection.
-
-    Args:
-        plan, inventory: Options and units of the run.
-        store: Receives the rollouts and failures.
-        report: Shows the progress.
-        player: Plays the attempts.
-        uploader: Woken after each stored rollout. None if the run is not uploaded.
-    """
+    """A run during its collection. The uploader is woken after each stored rollout; None if the run is not uploaded."""
 
     def __init__(
         self,
@@ -200,12 +188,7 @@ class Collection:
         self._proven = self.outcomes.coverage().successful > 0
 
     async def run(self, stop: StopSignal) -> bool:
-        """Play the pending units. Return True if the collection was stopped before its end.
-
-        Raises:
-            ConfigurationError, AuthenticationError: An error that is the same for every unit.
-            StoreError: Outcomes cannot be written.
-        """
+        """Play the pending units. Return True if the collection was stopped before its end."""
         coverage = self.outcomes.coverage()
         pending = coverage.missing + coverage.failed
         self.report.started(coverage.expected - coverage.omitted, coverage.successful)
@@ -240,7 +223,7 @@ class Collection:
             self._cancel_workers()
 
     async def _close(self) -> None:
-        """Close the files and write the coverage. Errors are shown, so that they do not replace an exception in flight."""
+        """Close the files and write the coverage. Errors are shown, so that they do not replace an exception."""
         coverage = self.outcomes.coverage()
         self.report.stopped()
         try:

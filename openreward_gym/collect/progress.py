@@ -283,8 +283,3 @@ def reporter(progress: bool | ProgressStyle | Reporter) -> Reporter:
     # In a notebook without ipywidgets, rich shows a warning at each update instead of a bar.
     has_bar = importlib.util.find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
     return BarReporter(console) if progress == "bar" or (has_bar and progress != "log") else LogReporter()
-
-
-def _notebook_has_widgets() -> bool:
-    """Return True if rich can show a bar in a notebook. Without ipywidgets it shows a warning at each update instead."""
-    return importlib.util.find_spec("ipywidgets") is not None

@@ -18,10 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from openreward_gym.collect.engine import PlayerFactory
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import RunPlan
-from openreward_gym.collect.player import AttemptResult, LocalPlayer, Player
+from openreward_gym.collect.player import AttemptResult, LocalPlayer
 from openreward_gym.collect.run_folder import RunLock, writing_for
 from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError
 from openreward_gym.options import RunOptions
@@ -111,33 +110,44 @@ class _WorkerHandle:
 class RayPlayer:
     """Plays attempts in actors. An actor that dies is replaced, and its attempts fail with the kind "worker_lost"."""
 
-    def __init__(self, plan: RunPlan, job: bytes, store: RolloutStore, lock: RunLock) -> None:
-        self._options = plan.options
+    def __init__(self, options: RunOptions, job: bytes, store: RolloutStore, lock: RunLock) -> None:
+        self._options = options
         self._folder = Path(store.path).absolute()
         self._arguments = ([os.getcwd(), *filter(None, sys.path)], job, str(self._folder), store.run, dict(lock.holder))
         self._ray = _ray()
-        self._count = _worker_count(plan.options)
         self._workers: list[_WorkerHandle] = []
         self._replacing = asyncio.Lock()
         self._started_ray = False
 
-    async def start(self) -> None:
+    @classmethod
+    async def start(cls, options: RunOptions, job: bytes, store: RolloutStore, lock: RunLock) -> RayPlayer:
         """Start Ray, unless it runs already, and the workers.
+
+        Args:
+            options: The run's options.
+            job: The same options as `pickle_options` returns them, for the workers.
+            store, lock: The run's store, and the lock that is held.
 
         Raises:
             ConfigurationError: A worker cannot be started.
         """
-        if not self._ray.is_initialized():
-            await asyncio.to_thread(_start_ray, self._ray)
-            self._started_ray = True
-        self._workers = list(await asyncio.gather(*(self._start_worker() for _ in range(self._count))))
+        player = cls(options, job, store, lock)
+        try:
+            if not player._ray.is_initialized():
+                await asyncio.to_thread(_start_ray, player._ray)
+                player._started_ray = True
+            count = _worker_count(options)
+            player._workers = list(await asyncio.gather(*(player._start_worker() for _ in range(count))))
+        except BaseException:
+            await player.aclose()
+            raise
+        return player
 
     async def _start_worker(self) -> _WorkerHandle:
-        actor_class = self._ray.remote(RayWorker)
         max_concurrency = self._options.concurrency + self._options.prefetch + 8
+        options = {**_ACTOR_OPTIONS, "max_concurrency": max_concurrency, **(self._options.ray_options or {})}
         try:
-            options = {**_ACTOR_OPTIONS, "max_concurrency": max_concurrency, **(self._options.ray_options or {})}
-            actor = actor_class.options(**options).remote(*self._arguments)
+            actor = self._ray.remote(RayWorker).options(**options).remote(*self._arguments)
             return _WorkerHandle(actor, *await actor.describe.remote())
         except (self._ray.exceptions.RayError, ValueError, TypeError) as error:
             cause = getattr(error, "cause", None) or error
@@ -170,18 +180,17 @@ class RayPlayer:
         rollout = worker.written.get((unit.group, unit.sample, attempt))
         if rollout is not None:
             return AttemptResult(rollout)
-        location = f"worker process {worker.pid} on {worker.host}"
-        return AttemptResult(
-            failure=Failure(
-                source="client",
-                kind="worker_lost",
-                stage="play",
-                attempt=attempt,
-                message=f"{location} died during this attempt (killed, out of memory, or its machine is gone)",
-                task=unit.group,
-                sample=unit.sample,
-            )
+        failure = Failure(
+            source="client",
+            kind="worker_lost",
+            stage="play",
+            attempt=attempt,
+            message=f"worker process {worker.pid} on {worker.host} died during this attempt (killed, out of memory, or its "
+            "machine is gone)",
+            task=unit.group,
+            sample=unit.sample,
         )
+        return AttemptResult(failure=failure)
 
     async def aclose(self) -> None:
         """Close the workers, and kill those that take too long; see `Player`."""
@@ -202,27 +211,6 @@ async def _close(actor: Any) -> None:
         await actor.close.remote()
 
 
-def player_factory(plan: RunPlan) -> PlayerFactory:
-    """Return the factory of the player for `engine="ray"`.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-        ConfigurationError: The options cannot be pickled.
-    """
-    job = _job(plan.options)
-
-    async def make(plan: RunPlan, store: RolloutStore, lock: RunLock) -> Player:
-        player = RayPlayer(plan, job, store, lock)
-        try:
-            await player.start()
-        except BaseException:
-            await player.aclose()
-            raise
-        return player
-
-    return make
-
-
 def _ray() -> Any:
     try:
         return importlib.import_module("ray")
@@ -241,8 +229,13 @@ def _worker_count(options: RunOptions) -> int:
     return options.workers or os.cpu_count() or 1
 
 
-def _job(options: RunOptions) -> bytes:
-    """Pickle a worker's options: those of the run, with its share of the concurrency and of the provider's rate limits."""
+def pickle_options(options: RunOptions) -> bytes:
+    """Pickle a worker's options: those of the run, with its share of the concurrency and of the provider's rate limits.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ConfigurationError: The options cannot be pickled.
+    """
     workers = _worker_count(options)
     policy_options = options.policy_options or {}
     shares = {name: policy_options[name] / workers for name in _RATE_LIMITS if policy_options.get(name)}
