@@ -17,12 +17,12 @@ from typing import Any, Literal, TypeAlias
 
 from openreward_gym.collect.groups import GroupComparer
 from openreward_gym.collect.inventory import Inventory, Unit
-from openreward_gym.collect.outcomes import FAILED, SUCCESSFUL, AttemptLog, Coverage, Outcomes
+from openreward_gym.collect.outcomes import FAILED, SUCCESSFUL, Coverage, Outcomes
 from openreward_gym.collect.plan import RunPlan
 from openreward_gym.collect.player import LocalPlayer, Player
 from openreward_gym.collect.progress import Reporter, reporter
 from openreward_gym.collect.retries import RetryTracker, UnitQueue
-from openreward_gym.collect.run_folder import RunLock, describe_run, write_json, write_run
+from openreward_gym.collect.run_folder import RunLock, RunLog, describe_run, write_json, write_run
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
 from openreward_gym.options import RunOptions
 from openreward_gym.platform import Uploader, UploadReport
@@ -30,6 +30,7 @@ from openreward_gym.protocol import loop
 from openreward_gym.reports.summary import Summary, summarize
 from openreward_gym.store import Failure, RolloutStore
 from openreward_gym.types import Rollout
+from openreward_gym.types.rollout import now_iso
 
 TICK_S = 1.0
 UPLOAD_PATIENCE_S = 60.0
@@ -133,7 +134,8 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
         write_run(path, run, resume=options.resume, allow_changed=options.allow_changed)
         inventory.write(path)
         store = RolloutStore(path)
-        uploader = _uploader(options.upload, store)
+        upload_url = options.upload if isinstance(options.upload, str) else None
+        uploader = Uploader(store, base_url=upload_url, patience_s=UPLOAD_PATIENCE_S) if options.upload else None
         try:
             player: Player
             if ray is None:
@@ -177,7 +179,7 @@ class Collection:
         self.outcomes.read(self.path)
         if options.limit is not None:
             self.outcomes.omit_beyond(options.limit)
-        self.attempts = AttemptLog(self.path)
+        self.attempts = RunLog(self.path, "attempts")
         self.retries = RetryTracker(options.retries)
         self.groups = GroupComparer(plan, inventory, store)
         self.queue = UnitQueue(self.outcomes.pending())
@@ -249,7 +251,8 @@ class Collection:
     async def _attempt(self, unit: Unit) -> None:
         """Play one attempt at a unit: it ends in a rollout, a retry, or a final failure."""
         number = self.outcomes.next_attempt(unit)
-        self.attempts.reserve(unit, number)
+        # Written before the attempt starts, so that a killed collector leaves a trace of it.
+        self.attempts.append({"group": unit.group, "sample": unit.sample, "attempt": number, "time": now_iso()})
         self.report.dispatched()
         try:
             result = await self.player.play(unit, number)
@@ -301,12 +304,6 @@ class Collection:
             )
             self.store.append_failure(failure)
             self.report.say(f"group {group} could not be compared: {error}")
-
-
-def _uploader(upload: bool | str, store: RolloutStore) -> Uploader | None:
-    if not upload:
-        return None
-    return Uploader(store, base_url=upload if isinstance(upload, str) else None, patience_s=UPLOAD_PATIENCE_S)
 
 
 async def _finish_upload(uploader: Uploader, path: Path, report: Reporter, stop: StopSignal) -> UploadReport:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import pstdev
 
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.collect.plan import RunPlan
+from openreward_gym.collect.run_folder import RunLog
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.tasks import TaskRequest
 from openreward_gym.errors import ConfigurationError
@@ -17,9 +17,7 @@ from openreward_gym.options import Advantage
 from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 from openreward_gym.reports.statistics import mean
 from openreward_gym.store import Group, RolloutStore, read_groups
-from openreward_gym.store.writer import LineWriter
 from openreward_gym.types import Block, Message, Rollout, TextBlock, ToolCall, ToolResult, ToolSet, codec, text_of
-from openreward_gym.types.rollout import line_of
 
 
 def advantages_of(rewards: Sequence[float], kind: Advantage) -> list[float]:
@@ -71,21 +69,17 @@ def compared(
     )
 
 
-@dataclass(slots=True)
 class GroupComparer:
     """Compares the groups of a run during its collection, if the run's options ask for scores or advantages."""
 
-    plan: RunPlan
-    inventory: Inventory
-    store: RolloutStore
-    _env: OpenRewardEnv | None = None
-    _members: dict[str, dict[int, tuple[str, float | None]]] = field(default_factory=dict)
-    _writer: LineWriter | None = None
-
-    @property
-    def enabled(self) -> bool:
-        """True if groups are compared at all."""
-        return self.plan.options.score_groups or self.plan.options.advantages is not None
+    def __init__(self, plan: RunPlan, inventory: Inventory, store: RolloutStore) -> None:
+        self.plan = plan
+        self.inventory = inventory
+        self.store = store
+        self.enabled = plan.options.score_groups or plan.options.advantages is not None
+        self._env: OpenRewardEnv | None = None
+        self._members: dict[str, dict[int, tuple[str, float | None]]] = {}
+        self._log = RunLog(Path(store.path), "groups")
 
     def recall(self) -> list[str]:
         """Read the rollouts of earlier collections, and return the groups that are complete and not yet compared."""
@@ -109,18 +103,12 @@ class GroupComparer:
         return len(self._members[unit.group]) == self.inventory.repeats
 
     async def compare(self, group: str) -> None:
-        """Compare a complete group and append it to `groups/`.
-
-        Raises:
-            OpenRewardGymError: The environment could not compare the group. It can be retried.
-        """
+        """Compare a complete group and append it to `groups/`. After an error of the environment it can be retried."""
         members = self._members[group]
         ordered = [members[sample] for sample in sorted(members)]
         scores = await self._scores(group, ordered) if self.plan.options.score_groups else None
         result = compared(group, ordered, scores, self.plan.options.advantages)
-        if self._writer is None:
-            self._writer = LineWriter(Path(self.store.path) / "groups", "close")
-        self._writer.append(line_of({"schema": Group.SCHEMA, **codec.write(result)}))
+        self._log.append({"schema": Group.SCHEMA, **codec.write(result)})
         del self._members[group]
 
     async def _scores(self, group: str, members: Sequence[tuple[str, float | None]]) -> list[GroupScore]:
@@ -144,17 +132,12 @@ class GroupComparer:
             await session.close()
 
     async def aclose(self) -> None:
-        """Close the env and the file.
-
-        Raises:
-            StoreError: The last lines could not be synced to disk.
-        """
+        """Close the env and the file."""
         try:
             if self._env is not None:
                 await self._env.aclose()
         finally:
-            if self._writer is not None:
-                self._writer.close()
+            self._log.close()
 
 
 def _messages(rollout: Rollout, tools: ToolSet) -> list[Message]:

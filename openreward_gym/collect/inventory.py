@@ -36,17 +36,12 @@ class TaskChoice:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One rollout to make.
-
-    Attributes:
-        number: The unit's place in the inventory.
-        group: Name of the group whose rollouts are compared with each other.
-        task: The task.
-        sample: The rollout's number in the group.
-    """
+    """One rollout to make: sample number `sample` of `task`."""
 
     number: int
+    """The unit's place in the inventory."""
     group: str
+    """Name of the task's group, whose rollouts are compared with each other."""
     task: TaskChoice
     sample: int
 
@@ -57,13 +52,7 @@ class Unit:
 
 
 class Inventory:
-    """All units of a run: the tasks in their order, and for each task its samples.
-
-    Args:
-        environment, variant: The environment to play.
-        tasks: The tasks. A task that is listed twice gets two groups.
-        repeats: Number of rollouts per task.
-    """
+    """All units of a run: the tasks in their order, and for each task its `repeats` samples. A repeated task has two groups."""
 
     def __init__(self, environment: str, variant: str | None, tasks: Sequence[TaskChoice], repeats: int) -> None:
         self.environment = environment
@@ -131,11 +120,7 @@ class Inventory:
         return inventory if [row["id"] for row in rows] == [unit.id for unit in inventory] else None
 
     def write(self, folder: Path) -> None:
-        """Write `tasks.jsonl` atomically.
-
-        Raises:
-            StoreError: The file cannot be written.
-        """
+        """Write `tasks.jsonl` atomically."""
         LocalFolder(folder).write_bytes("tasks.jsonl", self._content(), sync=True)
 
 
@@ -220,16 +205,11 @@ def _task(row: Any, split: str) -> TaskChoice | Mapping[str, Any]:
 
 
 def match_rows(rows: Iterable[TaskChoice | Mapping[str, Any]], split: str, specs: Sequence[Any]) -> list[TaskChoice]:
-    """Convert NeMo Gym rows to tasks of an environment. Rows that are tasks already are kept.
+    """Convert NeMo Gym rows to tasks of an environment. Tasks among the rows are returned unchanged.
 
     The text of a row's last user message is its question. A row becomes the task whose spec contains that question. Without such
     a task, the row's fields beside the conversation become the spec of a new task, with the question as `question` unless the row
-    has such a field.
-
-    Args:
-        rows: Rows and tasks, as `read_tasks` returns them.
-        split: The split of the tasks.
-        specs: The specs of the split's tasks, by index.
+    has such a field. `specs` are the specs of the split's tasks, by index.
     """
     indices: dict[str, int] = {}
     for index, spec in enumerate(specs):

@@ -1,4 +1,4 @@
-"""Attempts and outcomes of a run's units. Attempts are written before they start; outcomes are read from the run's files."""
+"""Outcomes of a run's units, read from the run's files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from openreward_gym.collect.inventory import Inventory, Unit
-from openreward_gym.errors import RecordError, StoreError
+from openreward_gym.errors import RecordError
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.index import read_each
-from openreward_gym.store.writer import LineWriter
-from openreward_gym.types.rollout import line_of, moment_of, now_iso, object_of
+from openreward_gym.types.rollout import moment_of, object_of
 
 MISSING, FAILED, SUCCESSFUL, OMITTED = range(4)
 
@@ -47,31 +46,6 @@ class Coverage:
         return self.successful + self.omitted == self.expected
 
 
-class AttemptLog:
-    """Writes `attempts/*.jsonl`: one line per attempt, before the attempt starts."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "attempts"
-        self._writer: LineWriter | None = None
-
-    def reserve(self, unit: Unit, attempt: int) -> None:
-        """Record that an attempt starts.
-
-        Raises:
-            StoreError: The line could not be written.
-        """
-        try:
-            if self._writer is None:
-                self._writer = LineWriter(self._folder, "close")
-        except OSError as error:
-            raise StoreError(f"{self._folder}: cannot be written to: {error.strerror or error}") from error
-        self._writer.append(line_of({"group": unit.group, "sample": unit.sample, "attempt": attempt, "time": now_iso()}))
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-
 class Outcomes:
     """The state of each unit and its number of attempts, in two small arrays that do not grow with the rollouts."""
 
@@ -82,11 +56,7 @@ class Outcomes:
         self._durations: dict[int, tuple[float, int]] = {}
 
     def read(self, folder: Path) -> None:
-        """Read a run's files. The newest attempt's outcome wins, and a failure never replaces a rollout.
-
-        Raises:
-            RecordError: A line is damaged. The message has its file, line and byte; nothing was changed.
-        """
+        """Read a run's files. The newest attempt's outcome wins, and a failure never replaces a rollout."""
         for row in _rows(folder, "attempts", ("group", "sample", "attempt")):
             number = self.inventory.find(row["group"], row["sample"])
             if number is not None:
@@ -132,7 +102,7 @@ class Outcomes:
                 self.states[number] = OMITTED
 
     def next_attempt(self, unit: Unit) -> int:
-        """Return the number of the attempt that starts now, from 0."""
+        """Count an attempt, and return its number, from 0."""
         attempt = self._attempts[unit.number]
         self._attempts[unit.number] += 1
         return attempt
@@ -146,7 +116,7 @@ def read_coverage(folder: Path) -> Coverage | None:
     """Count the outcomes of a run's units from its files. None if the folder has no complete inventory.
 
     Raises:
-        RecordError: A line is damaged.
+        RecordError: A line is damaged. The message has its file, line and byte.
     """
     inventory = Inventory.read(folder)
     if inventory is None:

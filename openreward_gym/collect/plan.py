@@ -30,31 +30,21 @@ _CIRCUMSTANCES = {
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """The options of a run, and what they resolve to.
-
-    Attributes:
-        options: The options. Those of the env name the environment as its server does.
-        policy: The policy that `options.policy` names.
-    """
+    """The options of a run, which name the environment as its server does, and the policy that they name."""
 
     options: RunOptions
     policy: Policy | EpisodicPolicy
 
     @classmethod
     def of(cls, options: RunOptions) -> RunPlan:
-        """Resolve the policy and the environment that the options name. Nothing is sent to a server.
-
-        Raises:
-            ConfigurationError: The policy is unknown, the options contradict each other, or the platform's key is missing.
-            MissingExtraError: The policy or the environment needs an extra that is not installed.
-        """
+        """Resolve the policy and the environment that the options name. Nothing is sent to a server."""
         env = resolve_host(options.env)
         if options.engine == "ray" and env is not options.env:
             raise ConfigurationError(
                 f"{options.env.environment!r} is played in this process: serve it, or leave out engine='ray'"
             )
         if options.upload:
-            Platform(options.upload if isinstance(options.upload, str) else None)  # raises if there is no key
+            Platform(options.upload if isinstance(options.upload, str) else None)  # raises without a key
         policy = resolve(options.policy, url=options.policy_url, **(options.policy_options or {}))
         # The engine tells failures apart by their exceptions.
         env = replace(env, limits=replace(env.limits, on_failure="raise", on_reset_failure="raise"))
@@ -70,12 +60,7 @@ class RunPlan:
         return OpenRewardEnv.from_options(self.options.env, client)
 
     async def inventory(self) -> Inventory:
-        """Ask the environment's server for its tasks, and list the units of the run.
-
-        Raises:
-            ConfigurationError: A task or split does not exist.
-            TransportError: The server cannot be reached.
-        """
+        """Ask the environment's server for its tasks, and list the units of the run."""
         env = self.options.env
         async with Client(**env.client.to_keywords()) as client:
             tasks = await self._tasks(client.environment(self.environment, env.variant))
@@ -148,8 +133,8 @@ class Estimate:
     Attributes:
         coverage: The run's coverage now. Its `missing` and `failed` units would be played.
         to_play: Number of rollouts that would be made.
-        seconds, output_tokens, cost_usd: Expected totals, from the means of the run's finished rollouts. None if the run has no
-            finished rollouts, or they do not record it.
+        seconds, output_tokens, cost_usd: Expected totals, from the means of the run's rollouts. None if it has no rollouts, or
+            they do not record it.
 
     Example:
         >>> print(Estimate(Coverage(10, 0, 0, 8, 2), to_play=2).to_text())

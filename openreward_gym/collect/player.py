@@ -86,13 +86,7 @@ class Player(Protocol):
 
 
 class LocalPlayer:
-    """Plays attempts in this process.
-
-    Args:
-        plan: The run's options and policy.
-        run: The run's name.
-        store: Called with each rollout to store it.
-    """
+    """Plays attempts in this process, and calls `store` with each rollout."""
 
     def __init__(self, plan: RunPlan, run: str, store: Callable[[Rollout], None]) -> None:
         self.plan = plan
@@ -109,11 +103,7 @@ class LocalPlayer:
         }
 
     async def play(self, unit: Unit, attempt: int) -> AttemptResult:
-        """Play an attempt; see `Player`.
-
-        Raises:
-            StoreError: The rollout cannot be stored.
-        """
+        """Play an attempt; see `Player`."""
         env = self._idle.pop() if self._idle else self.plan.make_env(self._client)
         try:
             result = await self._play(env, unit, attempt)
@@ -184,7 +174,12 @@ class _Attempt:
             raise self._failed(error, "policy") from None
         while await self._turn(episode, policy, deadline):
             pass
-        return self._record(episode, fields)
+        end: dict[str, Any] = {}
+        if self._stop_reason is not None:
+            end = {"terminated": False, "truncated": True, "stop_reason": self._stop_reason}
+        group, sample = self.unit.group, self.unit.sample
+        end |= {"group": group, "sample": sample, "name": f"{group}-{sample}", "attempt": self.number, "seed": self.seed}
+        return rollout_of(episode, **end, **fields)
 
     async def _turn(self, episode: Episode, policy: Policy, deadline: float | None) -> bool:
         """Play one turn; return True if another one follows."""
@@ -220,21 +215,6 @@ class _Attempt:
         failure = _failure_of(error, self.unit, self.number, stage)
         wait_s = getattr(error, "retry_after_s", None)
         return _AttemptFailedError(AttemptResult(failure=failure, retry_after_s=wait_s, mistake=error if mistake else None))
-
-    def _record(self, episode: Episode, fields: Mapping[str, Any]) -> Rollout:
-        end: dict[str, Any] = {}
-        if self._stop_reason is not None:
-            end = {"terminated": False, "truncated": True, "stop_reason": self._stop_reason}
-        return rollout_of(
-            episode,
-            **end,
-            group=self.unit.group,
-            sample=self.unit.sample,
-            name=f"{self.unit.group}-{self.unit.sample}",
-            attempt=self.number,
-            seed=self.seed,
-            **fields,
-        )
 
 
 def _failure_of(error: Exception, unit: Unit, attempt: int, stage: Stage) -> Failure:

@@ -126,8 +126,7 @@ class Reporter:
         """Note that a unit has its rollout."""
         self.counts.in_flight -= 1
         self.counts.add(rollout, step_seconds)
-        fields = ("group", "sample", "reward", "stop_reason")
-        self.event("rollout", {name: getattr(rollout, name) for name in fields})
+        self.event("rollout", {name: getattr(rollout, name) for name in ("group", "sample", "reward", "stop_reason")})
         self.refresh()
 
     def failed(self, failure: Failure, wait_s: float | None) -> None:

@@ -121,16 +121,7 @@ class RayPlayer:
 
     @classmethod
     async def start(cls, options: RunOptions, job: bytes, store: RolloutStore, lock: RunLock) -> RayPlayer:
-        """Start Ray, unless it runs already, and the workers.
-
-        Args:
-            options: The run's options.
-            job: The same options as `pickle_options` returns them, for the workers.
-            store, lock: The run's store, and the lock that is held.
-
-        Raises:
-            ConfigurationError: A worker cannot be started.
-        """
+        """Start Ray, unless it runs already, and the workers, which get the options as `pickle_options` returns them (`job`)."""
         player = cls(options, job, store, lock)
         try:
             if not player._ray.is_initialized():
@@ -230,12 +221,7 @@ def _worker_count(options: RunOptions) -> int:
 
 
 def pickle_options(options: RunOptions) -> bytes:
-    """Pickle a worker's options: those of the run, with its share of the concurrency and of the provider's rate limits.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-        ConfigurationError: The options cannot be pickled.
-    """
+    """Pickle a worker's options: those of the run, with its share of the concurrency and of the provider's rate limits."""
     workers = _worker_count(options)
     policy_options = options.policy_options or {}
     shares = {name: policy_options[name] / workers for name in _RATE_LIMITS if policy_options.get(name)}

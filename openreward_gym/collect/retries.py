@@ -40,13 +40,7 @@ _NO_RETRY = RetryBudget(1)
 
 
 class RetryTracker:
-    """Counts each unit's failures against the budgets.
-
-    Args:
-        budgets: Budgets that replace the default ones, by kind.
-        clock: Returns the time in seconds. Tests replace it.
-        draw: Returns a random number from 0 to 1. Tests replace it.
-    """
+    """Counts each unit's failures against `BUDGETS`, in which `budgets` replaces entries. Tests replace `clock` and `draw`."""
 
     def __init__(
         self,
@@ -64,10 +58,7 @@ class RetryTracker:
     def wait_s(self, unit: int, kind: str, retry_after_s: float | None = None) -> float | None:
         """Count a failure of a unit, and return the seconds until it is retried. None if its budget is spent.
 
-        Args:
-            unit: The unit's number.
-            kind: The kind of the failure.
-            retry_after_s: Least wait that the server requests. None if it requests no wait.
+        `retry_after_s` is the least wait that the server requests. None if it requests no wait.
         """
         budget = self._budgets.get(kind, _NO_RETRY)
         now = self._clock()

@@ -1,4 +1,4 @@
-"""A run's folder: `run.json` with the run's configuration, and the lock that admits one collector at a time."""
+"""A run's folder: `run.json` with the run's configuration, logs, and the lock that admits one collector at a time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any, Self
 
 from openreward_gym.errors import StoreError
 from openreward_gym.store.folder import LocalFolder
-from openreward_gym.store.writer import fcntl, lock_of
-from openreward_gym.types.rollout import check_schema, now_iso
+from openreward_gym.store.writer import LineWriter, fcntl, lock_of
+from openreward_gym.types.rollout import check_schema, line_of, now_iso
 
 SCHEMA = "openreward-gym/run/1"
 PACKAGES = ("openreward-gym", "gymnasium", "httpx", "openreward", "openai", "anthropic", "google-genai", "transformers", "torch")
@@ -37,13 +37,7 @@ def digest_of(value: Any) -> str:
 
 
 def describe_run(behaviour: Mapping[str, Any], tasks_digest: str, circumstances: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of `run.json`.
-
-    Args:
-        behaviour: Settings that influence the rollouts: environment, policy, sampling, seed, limits.
-        tasks_digest: The inventory's digest.
-        circumstances: Settings that do not (URLs without keys, concurrency). They are for readers and never compared.
-    """
+    """Return the content of `run.json`. Behaviour influences the rollouts; circumstances do not, and are never compared."""
     return {
         "schema": SCHEMA,
         **behaviour,
@@ -116,11 +110,7 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a small JSON file atomically.
-
-    Raises:
-        StoreError: The file cannot be written.
-    """
+    """Write a small JSON file atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
     LocalFolder(path.parent).write_bytes(path.name, text.encode())
 
@@ -145,6 +135,28 @@ def _git_commit() -> str | None:
     return f"{commit}-dirty" if changes else commit
 
 
+class RunLog:
+    """Appends lines to one kind of file of a run. The file is made with the first line."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._folder = folder / kind
+        self._writer: LineWriter | None = None
+
+    def append(self, data: Mapping[str, Any]) -> None:
+        """Write a line. Raises StoreError if it cannot be written."""
+        try:
+            if self._writer is None:
+                self._writer = LineWriter(self._folder, "close")
+        except OSError as error:
+            raise StoreError(f"{self._folder}: cannot be written to: {error.strerror or error}") from error
+        self._writer.append(line_of(data))
+
+    def close(self) -> None:
+        """Sync the file to disk and close it."""
+        if self._writer is not None:
+            self._writer.close()
+
+
 class RunLock:
     """Context manager for the lock on a run's folder. The lock of a process that dies is released.
 
@@ -160,18 +172,15 @@ class RunLock:
         self._released = threading.Event()
 
     def __enter__(self) -> Self:
-        """Acquire the lock.
-
-        Raises:
-            StoreError: Another collector holds the lock. The message has its process id and host.
-        """
+        """Acquire the lock. Raises StoreError, with the holder's process id and host, if another collector holds it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StoreError(f"cannot lock {self.path.parent}: {error.strerror or error}") from None
-        holder = _read_holder(fd)
-        if lock_of(fd) is False or _alive_elsewhere(fd, holder):
+        holder = _read_holder(self.path)
+        elsewhere = bool(holder) and holder.get("host") != socket.gethostname()
+        if lock_of(fd) is False or (elsewhere and time.time() - os.fstat(fd).st_mtime < STALE_S):
             os.close(fd)
             raise StoreError(
                 f"{self.path.parent} is being collected by process {holder.get('pid', '?')} on {holder.get('host', '?')} "
@@ -207,18 +216,11 @@ class RunLock:
 def writing_for(folder: Path, holder: Mapping[str, Any]) -> Iterator[None]:
     """Context manager for a write by a collector's worker: the body runs only while `holder` holds the run's lock.
 
-    The workers of a collector that dies live on for a moment, while the next collector reads the existing rollouts. A rollout
-    that such a worker wrote later would be played, and stored, a second time.
-
-    Raises:
-        StoreError: The lock is held by another collector, or not held.
+    Otherwise it raises StoreError. The workers of a collector that dies live on for a moment, while the next collector reads the
+    existing rollouts. A rollout that such a worker wrote later would be played, and stored, a second time.
     """
     with _workers_lock(folder, exclusive=False):
-        try:
-            current = json.loads((folder / LOCK).read_bytes() or b"{}")
-        except (OSError, ValueError):
-            current = {}
-        if current != dict(holder):
+        if _read_holder(folder / LOCK) != dict(holder):
             raise StoreError(
                 f"a rollout was not written to {folder}, because process {holder.get('pid')} on {holder.get('host')} no longer "
                 "collects this run"
@@ -240,15 +242,10 @@ def _workers_lock(folder: Path, *, exclusive: bool) -> Iterator[None]:
         os.close(fd)
 
 
-def _read_holder(fd: int) -> dict[str, Any]:
+def _read_holder(path: Path) -> dict[str, Any]:
     """Read the holder from the lock file. Empty without a holder, or if it died while it wrote."""
     try:
-        holder = json.loads(os.pread(fd, 4096, 0) or b"{}")
-    except ValueError:
+        holder = json.loads(path.read_bytes())
+    except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}
-
-
-def _alive_elsewhere(fd: int, holder: dict[str, Any]) -> bool:
-    """Return True if the holder is on another machine and its heartbeat is recent."""
-    return bool(holder) and holder.get("host") != socket.gethostname() and time.time() - os.fstat(fd).st_mtime < STALE_S

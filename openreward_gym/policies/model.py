@@ -311,11 +311,7 @@ the providers' pages (platform.openai.com/docs/pricing, docs.claude.com, ai.goog
 
 
 def price_table(overrides: Mapping[str, Any] | None) -> dict[str, Price]:
-    """Return `PRICES` with the user's entries: `{"model": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}` or `Price`s.
-
-    Raises:
-        ConfigurationError: An entry is not a price.
-    """
+    """Return `PRICES` with the user's entries: `{"model": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}` or `Price`s."""
     table = dict(PRICES)
     for model, price in (overrides or {}).items():
         try:
@@ -332,13 +328,10 @@ def cost_usd(prices: Mapping[str, Price], model: str, usage: Usage | None) -> fl
 
     A dated model name ("gpt-5-2025-08-07") has its family's price.
     """
-    price = prices.get(model) or next((prices[m] for m in sorted(prices, key=len, reverse=True) if _is_dated(model, m)), None)
-    if price is None or usage is None or usage.input_tokens is None or usage.output_tokens is None:
+    families = [name for name in prices if model in (name, f"{name}-latest") or model.startswith(f"{name}-2")]
+    if not families or usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
+    price = prices[max(families, key=len)]
     cached = usage.cached_tokens or 0
     cached_price = price.input if price.cached_input is None else price.cached_input
     return ((usage.input_tokens - cached) * price.input + cached * cached_price + usage.output_tokens * price.output) / 1e6
-
-
-def _is_dated(model: str, family: str) -> bool:
-    return model.startswith(f"{family}-2") or model == f"{family}-latest"
