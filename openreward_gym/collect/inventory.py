@@ -127,8 +127,7 @@ class Inventory:
 def select_indices(tasks: str | Iterable[int] | None, count: int, split: str) -> list[int]:
     """Return the task indices that `tasks` selects: None for all, "3", "0:100", "::10", "1,4,9:12", or integers.
 
-    Raises:
-        ConfigurationError: `tasks` selects nothing, or an index outside of 0 <= index < `count`.
+    Selecting nothing, or an index outside of 0 <= index < `count`, raises ConfigurationError.
 
     Example:
         >>> select_indices("1,4,8:", 10, "train")
@@ -163,10 +162,7 @@ def read_tasks(path: str | os.PathLike[str], split: str) -> list[TaskChoice | Ma
 
     A line is `{"task_index": 3}`, `{"task_spec": {...}}` (either with an optional `"split"`), a line of a run's `tasks.jsonl`, or
     a NeMo Gym row (with `responses_create_params`), which is returned unchanged for `match_rows`. Any other object is a task's
-    spec. Tasks that do not name a split belong to `split`.
-
-    Raises:
-        ConfigurationError: The file cannot be read, or a line is not a task. The message has the line's number.
+    spec. Tasks that do not name a split belong to `split`. A line that is not a task raises ConfigurationError with its number.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")

@@ -21,11 +21,10 @@ from openreward_gym.reports.summary import summarize
 from openreward_gym.store import RolloutStore
 from openreward_gym.types.rollout import server_origin
 
-# Options of an env that do not change what is played: the connection to the server, and the form of observations.
-_CIRCUMSTANCES = {
-    *ClientOptions.names(),
-    *("reset_timeout_s", "render_mode", "obs_mode", "max_obs_chars", "on_failure", "on_reset_failure", "secret_domains"),
-}
+# Options that are always part of a run's behaviour. Other options of an env are part of it if they are not defaults.
+_BEHAVIOUR = ("repeats", "max_steps", "step_timeout_s", "episode_timeout_s", "seed", "score_groups", "advantages")
+# Options of an env that, like those of the connection, do not change what is played.
+_NEUTRAL = ("reset_timeout_s", "render_mode", "obs_mode", "max_obs_chars", "on_failure", "on_reset_failure", "secret_domains")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +83,18 @@ class RunPlan:
 
     def behaviour(self) -> dict[str, Any]:
         """Return the settings that influence the rollouts, as JSON without keys and URLs."""
-        options, env = self.options, self.options.env
+        options, env = self.options.to_keywords(), self.options.env
         settings: dict[str, Any] = {
             "environment": self.environment,
             "variant": env.variant,
             "split": env.split,
             "policy": policy_name(self.policy),
             "policy_settings": policy_settings(self.policy),
-            "repeats": options.repeats,
-            "max_steps": env.limits.max_steps,
-            "step_timeout_s": env.limits.step_timeout_s,
-            "episode_timeout_s": env.limits.episode_timeout_s,
-            "seed": options.seed,
-            "score_groups": options.score_groups,
-            "advantages": options.advantages,
+            **{name: options[name] for name in _BEHAVIOUR},
         }
+        skipped = {*settings, *_NEUTRAL, *ClientOptions.names()}
         for name, value in env.changes().items():
-            if name not in settings and name not in _CIRCUMSTANCES:
+            if name not in skipped:
                 # Of secrets and environment variables only the names are kept.
                 settings[name] = sorted(value) if isinstance(value, Mapping) else value
         return settings

@@ -78,11 +78,9 @@ class Player(Protocol):
 
     async def play(self, unit: Unit, attempt: int) -> AttemptResult:
         """Play attempt number `attempt` at a unit, and store the rollout."""
-        ...
 
     async def aclose(self) -> None:
         """Abandon the attempts in flight, and release all resources."""
-        ...
 
 
 class LocalPlayer:
@@ -105,26 +103,22 @@ class LocalPlayer:
     async def play(self, unit: Unit, attempt: int) -> AttemptResult:
         """Play an attempt; see `Player`."""
         env = self._idle.pop() if self._idle else self.plan.make_env(self._client)
+        playing = _Attempt(self.plan, env, unit, attempt)
         try:
-            result = await self._play(env, unit, attempt)
+            async with self._opening:
+                await playing.open()
+            # With `prefetch`, more sessions are open than are played at once.
+            async with self._playing:
+                rollout = await playing.play(self._fields)
+            self._store(rollout)
+            result = AttemptResult(rollout, [] if env.episode is None else [step.environment_s for step in env.episode.steps])
+        except _AttemptFailedError as error:
+            result = error.result
         except BaseException:
             await env.aclose()
             raise
         self._idle.append(env)
         return result
-
-    async def _play(self, env: OpenRewardEnv, unit: Unit, number: int) -> AttemptResult:
-        attempt = _Attempt(self.plan, env, unit, number)
-        try:
-            async with self._opening:
-                await attempt.open()
-            # With `prefetch`, more sessions are open than are played at once.
-            async with self._playing:
-                rollout = await attempt.play(self._fields)
-        except _AttemptFailedError as error:
-            return error.result
-        self._store(rollout)
-        return AttemptResult(rollout, [] if env.episode is None else [step.environment_s for step in env.episode.steps])
 
     async def aclose(self) -> None:
         """Close the idle envs and the policy's connections."""

@@ -103,14 +103,12 @@ class ProgressCounts:
 
 
 class Reporter:
-    """Counts what happens, and shows nothing. Subclasses override `say`, `refresh` and `event`."""
+    """Counts what happens, and shows nothing. Subclasses override `say`, `refresh` and `event`; the engine calls the rest."""
 
     def __init__(self) -> None:
         self.counts = ProgressCounts()
         self._unreported: Counter[str] = Counter()
         self._reported_at = time.monotonic()
-
-    # Called by the engine
 
     def started(self, total: int, already: int) -> None:
         """Note the start of a collection of `total` units, of which `already` have rollouts."""
@@ -164,8 +162,6 @@ class Reporter:
         """Note the end of the collection."""
         self._report_failures()
         self.event("stopped", self.counts.numbers())
-
-    # Overridden by subclasses
 
     def say(self, text: str) -> None:
         """Show a line of text."""
@@ -264,11 +260,7 @@ class EventReporter(Reporter):
 
 
 def reporter(progress: bool | ProgressStyle | Reporter) -> Reporter:
-    """Return the reporter for a value of the option `progress`: True and "auto" choose one, False and "none" show nothing.
-
-    Raises:
-        ConfigurationError: `progress` has another value.
-    """
+    """Return the reporter for a value of the option `progress`: True and "auto" choose one, False and "none" show nothing."""
     if isinstance(progress, Reporter):
         return progress
     if progress in (False, "none"):

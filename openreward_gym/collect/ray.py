@@ -35,23 +35,13 @@ AttemptKey: TypeAlias = tuple[str | None, int | None, int | None]
 
 CLOSE_S = 15.0
 """Seconds that a worker has to close its sessions when a run is stopped."""
-_RATE_LIMITS = ("requests_per_minute", "tokens_per_minute")
-# A worker waits for servers nearly all the time, so it reserves no CPU unless the user asks for one.
-_ACTOR_OPTIONS: Mapping[str, Any] = {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
 
 
 class RayWorker:
-    """The class of the actors: a local player, and a store that writes its own shard.
+    """The class of the actors: a local player, and a store that writes its own shard while `holder` holds the run's lock."""
 
-    Args:
-        path: The driver's `sys.path`.
-        job: The run's options, pickled.
-        folder, run: The run's folder and name.
-        holder: The collector that holds the run's lock.
-    """
-
-    def __init__(self, path: list[str], job: bytes, folder: str, run: str, holder: Mapping[str, Any]) -> None:
-        sys.path[:] = list(dict.fromkeys([*path, *sys.path]))
+    def __init__(self, driver_path: list[str], job: bytes, folder: str, run: str, holder: Mapping[str, Any]) -> None:
+        sys.path[:] = list(dict.fromkeys([*driver_path, *sys.path]))
         options: RunOptions = _ray().cloudpickle.loads(job)
         self._plan = RunPlan(options, resolve(options.policy, url=options.policy_url, **(options.policy_options or {})))
         self._store = RolloutStore(folder, run=run)
@@ -125,7 +115,10 @@ class RayPlayer:
         player = cls(options, job, store, lock)
         try:
             if not player._ray.is_initialized():
-                await asyncio.to_thread(_start_ray, player._ray)
+                # Join the cluster that RAY_ADDRESS names, or start one on this machine, without log output.
+                address = os.environ.get("RAY_ADDRESS")
+                cluster: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+                await asyncio.to_thread(player._ray.init, log_to_driver=False, logging_level="error", **cluster)
                 player._started_ray = True
             count = _worker_count(options)
             player._workers = list(await asyncio.gather(*(player._start_worker() for _ in range(count))))
@@ -136,7 +129,9 @@ class RayPlayer:
 
     async def _start_worker(self) -> _WorkerHandle:
         max_concurrency = self._options.concurrency + self._options.prefetch + 8
-        options = {**_ACTOR_OPTIONS, "max_concurrency": max_concurrency, **(self._options.ray_options or {})}
+        # A worker waits for servers nearly all the time, so it reserves no CPU unless the user asks for one.
+        options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": "SPREAD", "max_concurrency": max_concurrency}
+        options |= self._options.ray_options or {}
         try:
             actor = self._ray.remote(RayWorker).options(**options).remote(*self._arguments)
             return _WorkerHandle(actor, *await actor.describe.remote())
@@ -209,13 +204,6 @@ def _ray() -> Any:
         raise MissingExtraError(f"engine='ray' needs Ray ({error}): pip install 'openreward-gym[ray]'") from None
 
 
-def _start_ray(ray: Any) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start one on this machine, without log output."""
-    address = os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
-    ray.init(log_to_driver=False, logging_level="error", **options)
-
-
 def _worker_count(options: RunOptions) -> int:
     return options.workers or os.cpu_count() or 1
 
@@ -224,7 +212,8 @@ def pickle_options(options: RunOptions) -> bytes:
     """Pickle a worker's options: those of the run, with its share of the concurrency and of the provider's rate limits."""
     workers = _worker_count(options)
     policy_options = options.policy_options or {}
-    shares = {name: policy_options[name] / workers for name in _RATE_LIMITS if policy_options.get(name)}
+    limits = ("requests_per_minute", "tokens_per_minute")
+    shares = {name: policy_options[name] / workers for name in limits if policy_options.get(name)}
     share = dataclasses.replace(
         options,
         policy_options={**policy_options, **shares},

@@ -23,7 +23,6 @@ from openreward_gym.types.rollout import check_schema, line_of, now_iso
 
 SCHEMA = "openreward-gym/run/1"
 PACKAGES = ("openreward-gym", "gymnasium", "httpx", "openreward", "openai", "anthropic", "google-genai", "transformers", "torch")
-
 LOCK = "collector.lock"
 WORKERS_LOCK = "workers.lock"
 HEARTBEAT_S = 15.0
@@ -52,11 +51,7 @@ def describe_run(behaviour: Mapping[str, Any], tasks_digest: str, circumstances:
 
 
 def write_run(folder: Path, run: dict[str, Any], *, resume: bool, allow_changed: bool) -> None:
-    """Write `run.json`, or check that the existing one describes the same run.
-
-    Raises:
-        StoreError: The folder holds a run and `resume` is False; or tasks or behaviour changed, and `allow_changed` is False.
-    """
+    """Write `run.json`. A run that exists raises StoreError without `resume`, a changed one also without `allow_changed`."""
     path = folder / "run.json"
     old = _read_run(path)
     if not old and not (folder / "tasks.jsonl").exists():

@@ -49,9 +49,6 @@ class ScriptedPolicy:
     A line is `{"steps": [...], "task_index": 3, "split": "train", "sample": 0}`. A line without `task_index`, `split` or
     `sample` applies to all of them. If several lines apply, the one that names more of the three wins, then the later one.
 
-    Args:
-        path: The file.
-
     Raises:
         ConfigurationError: The file cannot be read, or a line is not a script.
 

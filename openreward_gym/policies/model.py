@@ -81,7 +81,10 @@ class ModelPolicy:
         self._patience_s = patience_s
         self._client: Any = None
         self._client_loop: asyncio.AbstractEventLoop | None = None
-        self._sdk = _import_sdk(self.sdk)
+        try:
+            self._sdk: Any = importlib.import_module(self.sdk)
+        except ImportError as error:
+            raise MissingExtraError(f"this policy needs {self.sdk} ({error}): pip install 'openreward-gym[llm]'") from None
         self._key()
 
     @property
@@ -131,8 +134,6 @@ class ModelPolicy:
         if client is not None and self._client_loop is asyncio.get_running_loop():
             await self.close_client(client)
 
-    # Implemented by each provider
-
     def request(self, transcript: Transcript, tools: ToolSet) -> dict[str, Any]:
         """Return the arguments of the API call."""
         raise NotImplementedError(f"{type(self).__name__} must implement request()")
@@ -177,7 +178,8 @@ class ModelPolicy:
 
     def _typed_error(self, error: Exception) -> AuthenticationError | PolicyError:
         """Convert an SDK's exception to one of this package, and remove the key from its message."""
-        status = _status_of(error)
+        codes = (getattr(error, name, None) for name in ("status_code", "code"))
+        status = next((code for code in codes if isinstance(code, int)), None)
         key = os.environ.get(self._key_env, "").strip()
         text = " ".join(str(error).split())
         text = f"{self.name}: {text.replace(key, '***') if key else text}"[:2000]
@@ -204,18 +206,6 @@ def function_specs(tools: ToolSet, schema_key: str) -> list[dict[str, Any]]:
     ]
 
 
-def _import_sdk(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtraError(f"this policy needs {name} ({error}): pip install 'openreward-gym[llm]'") from None
-
-
-def _status_of(error: Exception) -> int | None:
-    codes = (getattr(error, name, None) for name in ("status_code", "code"))
-    return next((code for code in codes if isinstance(code, int)), None)
-
-
 def _retry_after(error: Exception) -> float | None:
     headers = getattr(getattr(error, "response", None), "headers", None)
     try:
@@ -229,11 +219,7 @@ class RequestPace:
     """Spaces requests to a provider so that they stay within its rate limits.
 
     After a 429 no request starts for as long as the provider asks, then requests start at half the rate. Each response raises the
-    rate a little (additive increase, multiplicative decrease).
-
-    Args:
-        requests_per_minute, tokens_per_minute: Known limits; tokens are counted from responses. None for no known limit.
-        clock: Returns the time in seconds. Tests replace it.
+    rate a little (additive increase, multiplicative decrease). A limit of None is not known. Tests replace `clock`.
     """
 
     FIRST_RATE = 2.0

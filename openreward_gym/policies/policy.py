@@ -47,7 +47,6 @@ class EpisodicPolicy(Protocol):
 
     def begin(self, task: Task, sample: int, seed: int) -> Policy:
         """Return the policy for sample number `sample` (from 0) of `task`. `seed` is the episode's own seed."""
-        ...
 
 
 def policy_of_episode(policy: Policy | EpisodicPolicy, task: Task, sample: int, seed: int) -> Policy:

@@ -192,13 +192,12 @@ class TransformersPolicy:
         sampled = output.sequences[:, longest:]
         logprobs = torch.stack([torch.log_softmax(scores.float(), -1) for scores in output.scores], 1)
         chosen = logprobs.gather(2, sampled.unsqueeze(2)).squeeze(2)
-        return [_cut(tokens, values, ends) for tokens, values in zip(sampled.tolist(), chosen.tolist(), strict=True)]
-
-
-def _cut(tokens: list[int], logprobs: list[float], ends: set[int]) -> Generated:
-    """Cut a row of a batch after its end token; the tokens that follow are padding."""
-    stop = next((place + 1 for place, token in enumerate(tokens) if token in ends), None)
-    return Generated(tuple(tokens[:stop]), tuple(logprobs[:stop]), stop is not None)
+        answers = []
+        for tokens, values in zip(sampled.tolist(), chosen.tolist(), strict=True):
+            # The tokens after the end token are padding.
+            stop = next((place + 1 for place, token in enumerate(tokens) if token in ends), None)
+            answers.append(Generated(tuple(tokens[:stop]), tuple(values[:stop]), stop is not None))
+        return answers
 
 
 def _for_template(message: dict[str, Json]) -> dict[str, Json]:
