@@ -120,7 +120,7 @@ def collect_run(options: RunOptions, stop: StopSignal | None = None) -> Collecti
 
 
 async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> CollectionResult:
-    """Collect a run: lock its folder, write its inventory, and play what is missing; see `acollect`."""
+    """Collect a run: lock its folder, write its inventory, and play the missing units; see `acollect`."""
     stop = stop or StopSignal()
     plan = RunPlan.of(options)
     # Imported by name, because only this engine needs Ray.

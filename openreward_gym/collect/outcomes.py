@@ -56,7 +56,7 @@ class Outcomes:
         self._durations: dict[int, tuple[float, int]] = {}
 
     def read(self, folder: Path) -> None:
-        """Read a run's files. The newest attempt's outcome wins, and a failure never replaces a rollout."""
+        """Read a run's files. The newest attempt's outcome wins, except that a failure never replaces a rollout."""
         for row in _rows(folder, "attempts", ("group", "sample", "attempt")):
             number = self.inventory.find(row["group"], row["sample"])
             if number is not None:

@@ -55,7 +55,7 @@ class RunPlan:
         return str(self.options.env.environment)
 
     def make_env(self, client: SharedClient | None = None) -> OpenRewardEnv:
-        """Make an env for one episode at a time, with a client of its own or one that envs share."""
+        """Make an env for one episode at a time, with its own client or one that envs share."""
         return OpenRewardEnv.from_options(self.options.env, client)
 
     async def inventory(self) -> Inventory:

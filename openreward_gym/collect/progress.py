@@ -128,7 +128,7 @@ class Reporter:
         self.refresh()
 
     def failed(self, failure: Failure, wait_s: float | None) -> None:
-        """Note that an attempt failed. It is retried after `wait_s` seconds, or not at all if that is None."""
+        """Note that an attempt failed. It is retried after `wait_s` seconds. None: it is not retried."""
         self.counts.in_flight -= 1
         self.counts.failed += wait_s is None
         kind = failure.kind
