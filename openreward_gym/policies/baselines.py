@@ -16,9 +16,7 @@ from openreward_gym.types import AssistantMessage, Task, ToolCall, ToolSet
 
 
 class RandomPolicy:
-    """Calls a random tool with random arguments that fit its schema: for smoke tests, and as the floor for any model.
-
-    The same seed plays the same calls.
+    """Calls a random tool with random valid arguments, the same for the same seed: for smoke tests, and as a floor for models.
 
     Example:
         >>> from openreward_gym.collect import collect  # doctest: +SKIP
@@ -105,8 +103,10 @@ def _turn(transcript: Transcript) -> int:
 def _read_scripts(path: Path) -> list[Mapping[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read the script {str(path)!r}: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the script {str(path)!r}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"the script {str(path)!r} is not UTF-8 text: {error}") from None
     scripts: list[Mapping[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
