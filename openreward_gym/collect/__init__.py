@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Unpack
 
-from openreward_gym.options import EnvKeywords, RunOptions, signature_from
+from openreward_gym.options import EnvKeywords, RetryBudget, RunOptions, signature_from
 
 if TYPE_CHECKING:
     import os
@@ -19,21 +19,19 @@ if TYPE_CHECKING:
     from openreward_gym.options import (
         Advantage,
         Engine,
-        RetryBudget,
     )
     from openreward_gym.policies.policy import EpisodicPolicy, Policy
     from openreward_gym.protocol.transport import TransportLike
     from openreward_gym.types import Json
 
-# Public name -> the module that defines it, which is imported on first use.
-_HOMES = {
-    "BUDGETS": "openreward_gym.collect.retries",
-    "CollectionResult": "openreward_gym.collect.engine",
-    "Coverage": "openreward_gym.collect.outcomes",
-    "Estimate": "openreward_gym.collect.plan",
-    "Reporter": "openreward_gym.collect.progress",
-    "RetryBudget": "openreward_gym.options",
-    "StopSignal": "openreward_gym.collect.engine",
+# Public name -> its module in this folder, which is imported on first use.
+_LAZY = {
+    "BUDGETS": "retries",
+    "CollectionResult": "engine",
+    "Coverage": "outcomes",
+    "Estimate": "plan",
+    "Reporter": "progress",
+    "StopSignal": "engine",
 }
 
 __all__ = [
@@ -94,8 +92,8 @@ def collect(
 ) -> CollectionResult:
     """Play each task of a split `repeats` times with a policy, and record every rollout.
 
-    Each (task, sample) of a run ends with exactly one outcome. A unit with a rollout is never played again, and an attempt that
-    failed for reasons of infrastructure is recorded as a failure, never as a reward of 0.
+    Each (task, sample) of a run, called a unit, ends with exactly one outcome. A unit with a rollout is never played again, and
+    a failure of infrastructure is recorded as a failure, never as a reward of 0.
 
     In the main thread, Ctrl-C drains the collection: episodes in flight are played to their end. A second Ctrl-C, or SIGTERM,
     stops it at once. In both cases the run is returned with `interrupted=True`.
@@ -137,40 +135,24 @@ async def acollect(
     stop: StopSignal | None = None,
     **options: Unpack[CollectOptions],
 ) -> CollectionResult:
-    """`collect` as a coroutine. It does not handle signals: `stop` stops it.
-
-    Args:
-        environment, policy, stop, **options: As for `collect`.
-
-    Raises:
-        ConfigurationError, StoreError, RecordError, TransportError: As for `collect`.
-    """
+    """`collect` as a coroutine, with the same arguments, result and errors. It does not handle signals: `stop` stops it."""
     from openreward_gym.collect.engine import acollect_run
 
-    return await acollect_run(
-        RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "acollect()"), stop
-    )
+    run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "acollect()")
+    return await acollect_run(run, stop)
 
 
 @signature_from(RunOptions)
 def estimate(environment: str | type[Any], policy: str | Policy | EpisodicPolicy, **options: Unpack[CollectOptions]) -> Estimate:
-    """Estimate what `collect` would do with the same arguments. Nothing is played or written.
-
-    Args:
-        environment, policy, **options: As for `collect`.
-
-    Raises:
-        ConfigurationError, RecordError, TransportError: As for `collect`.
-    """
+    """Estimate what `collect` would do with the same arguments, and raise the same errors. Nothing is played or written."""
     from openreward_gym.collect.plan import estimate_run
     from openreward_gym.protocol import loop
 
-    return loop.run(
-        estimate_run(RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "estimate()"))
-    )
+    run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "estimate()")
+    return loop.run(estimate_run(run))
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -5,39 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import itertools
 import re
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from openreward_gym.collect.groups import GroupComparer
 from openreward_gym.collect.inventory import Inventory, Unit
-from openreward_gym.collect.outcomes import FAILED, SUCCESSFUL, AttemptLog, Coverage, Outcomes
+from openreward_gym.collect.outcomes import FAILED, SUCCESSFUL, Coverage, Outcomes
 from openreward_gym.collect.plan import RunPlan
 from openreward_gym.collect.player import LocalPlayer, Player
 from openreward_gym.collect.progress import Reporter, reporter
 from openreward_gym.collect.retries import RetryTracker, UnitQueue
-from openreward_gym.collect.run_folder import RunLock, describe_run, write_json, write_run
+from openreward_gym.collect.run_folder import RunLock, RunLog, describe_run, write_json, write_run
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
 from openreward_gym.options import RunOptions
 from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.protocol import loop
 from openreward_gym.reports.summary import Summary, summarize
 from openreward_gym.store import Failure, RolloutStore
+from openreward_gym.types import Rollout
+from openreward_gym.types.rollout import now_iso
 
 TICK_S = 1.0
 UPLOAD_PATIENCE_S = 60.0
 """Seconds without success after which an upload pauses until the next rollout."""
 UPLOAD_POLL_S = 0.2
-
-PlayerFactory: TypeAlias = Callable[[RunPlan, RolloutStore, RunLock], Awaitable[Player]]
-"""Makes the player of a run, from its plan, its store and the lock that is held."""
 
 StopMode: TypeAlias = Literal["", "drain", "now"]
 
@@ -74,7 +72,7 @@ class CollectionResult:
 
 
 class StopSignal:
-    """Stops a collection from outside, from any thread, also before it starts.
+    """Stops a collection from any thread, also before it starts.
 
     Example:
         >>> stop = StopSignal()
@@ -122,51 +120,45 @@ def collect_run(options: RunOptions, stop: StopSignal | None = None) -> Collecti
 
 
 async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> CollectionResult:
-    """Collect a run: lock its folder, write its inventory, and play what is missing; see `acollect`."""
+    """Collect a run: lock its folder, write its inventory, and play the missing units; see `acollect`."""
     stop = stop or StopSignal()
     plan = RunPlan.of(options)
-    make_player: PlayerFactory = _local_player
-    if options.engine == "ray":
-        # Imported by name, because only this engine needs Ray, and its module builds on this one.
-        make_player = importlib.import_module("openreward_gym.collect.ray").player_factory(plan)
+    # Imported by name, because only this engine needs Ray.
+    ray: Any = importlib.import_module("openreward_gym.collect.ray") if options.engine == "ray" else None
+    job = None if ray is None else ray.pickle_options(options)
     inventory = await plan.inventory()
     report = reporter(options.progress)
-    path = Path(options.output) if options.output is not None else new_folder(plan.environment)
+    path = Path(options.output) if options.output is not None else _new_folder(plan.environment)
     with RunLock(path) as lock:
         run = describe_run(plan.behaviour(), inventory.digest, plan.circumstances())
         write_run(path, run, resume=options.resume, allow_changed=options.allow_changed)
         inventory.write(path)
         store = RolloutStore(path)
-        upload = _LiveUpload(options.upload, store)
+        upload_url = options.upload if isinstance(options.upload, str) else None
+        uploader = Uploader(store, base_url=upload_url, patience_s=UPLOAD_PATIENCE_S) if options.upload else None
         try:
-            player = await make_player(plan, store, lock)
+            player: Player
+            if ray is None:
+                player = LocalPlayer(plan, store.run, store.append)
+            else:
+                player = await ray.RayPlayer.start(options, job, store, lock)
             try:
-                collection = Collection(plan, inventory, store, report, player, upload.wake)
+                collection = Collection(plan, inventory, store, report, player, uploader)
                 interrupted = await collection.run(stop)
             finally:
                 await player.aclose()
             metrics = summarize(store)
             write_json(path / "metrics.json", metrics.to_dict())
-            uploaded = await upload.finish(report, stop)
-        finally:
-            upload.abandon()
+            uploaded = None if uploader is None else await _finish_upload(uploader, path, report, stop)
+        except BaseException:
+            if uploader is not None:
+                uploader.close(0.0)
+            raise
         return CollectionResult(store, metrics, collection.outcomes.coverage(), interrupted, uploaded)
 
 
-async def _local_player(plan: RunPlan, store: RolloutStore, lock: RunLock) -> Player:
-    return LocalPlayer(plan, store.run, store.append)
-
-
 class Collection:
-    """A run during its collection.
-
-    Args:
-        plan, inventory: Options and units of the run.
-        store: Receives the rollouts and failures.
-        report: Shows the progress.
-        player: Plays the attempts.
-        on_rollout: Called after each stored rollout.
-    """
+    """A run during its collection. The uploader is woken after each stored rollout; None if the run is not uploaded."""
 
     def __init__(
         self,
@@ -175,21 +167,21 @@ class Collection:
         store: RolloutStore,
         report: Reporter,
         player: Player,
-        on_rollout: Callable[[], None],
+        uploader: Uploader | None,
     ) -> None:
         self.options = options = plan.options
         self.store = store
         self.report = report
         self.player = player
-        self._on_rollout = on_rollout
+        self.uploader = uploader
         self.path = Path(store.path)
         self.outcomes = Outcomes(inventory)
         self.outcomes.read(self.path)
         if options.limit is not None:
             self.outcomes.omit_beyond(options.limit)
-        self.attempts = AttemptLog(self.path)
+        self.attempts = RunLog(self.path, "attempts")
         self.retries = RetryTracker(options.retries)
-        self.groups = GroupComparer(inventory, store, options.score_groups, options.advantages, plan.make_env)
+        self.groups = GroupComparer(plan, inventory, store)
         self.queue = UnitQueue(self.outcomes.pending())
         self._uncompared = iter(self.groups.recall())
         self._workers: list[asyncio.Task[None]] = []
@@ -198,12 +190,7 @@ class Collection:
         self._proven = self.outcomes.coverage().successful > 0
 
     async def run(self, stop: StopSignal) -> bool:
-        """Play the pending units. Return True if the collection was stopped before its end.
-
-        Raises:
-            ConfigurationError, AuthenticationError: An error that is the same for every unit.
-            StoreError: Outcomes cannot be written.
-        """
+        """Play the pending units. Return True if the collection was stopped before its end."""
         coverage = self.outcomes.coverage()
         pending = coverage.missing + coverage.failed
         self.report.started(coverage.expected - coverage.omitted, coverage.successful)
@@ -214,38 +201,31 @@ class Collection:
         if self.options.run_timeout_s is not None:
             asyncio.get_running_loop().call_later(self.options.run_timeout_s, self._stop, "now")
         try:
-            await self._until_done()
+            done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
+            for worker in done:
+                if not worker.cancelled():
+                    worker.result()  # raises the worker's error, which ends the collection
         finally:
             ticker.cancel()
-            await self._end_workers()
+            self._cancel_workers()
+            await asyncio.gather(*self._workers, return_exceptions=True)
             await self._close()
         return bool(self._stopped) and not self.outcomes.coverage().complete
 
-    async def _until_done(self) -> None:
-        """Wait for the workers. The first error ends the collection."""
-        pending: set[asyncio.Task[None]] = set(self._workers)
-        while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for worker in done:
-                if not worker.cancelled() and (error := worker.exception()) is not None:
-                    raise error
-
-    async def _end_workers(self) -> None:
+    def _cancel_workers(self) -> None:
         for worker in self._workers:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
 
     def _stop(self, mode: StopMode) -> None:
         self._stopped = mode
         self.queue.drain()
         if mode == "drain":
             self.report.say("stopping: episodes in flight are played to their end; interrupt again to abandon them")
-            return
-        for worker in self._workers:
-            worker.cancel()
+        else:
+            self._cancel_workers()
 
     async def _close(self) -> None:
-        """Close the files and write the coverage. Errors are shown, so that they do not replace an exception in flight."""
+        """Close the files and write the coverage. Errors are shown, so that they do not replace an exception."""
         coverage = self.outcomes.coverage()
         self.report.stopped()
         try:
@@ -254,7 +234,7 @@ class Collection:
             self.store.close()
             write_json(self.path / "coverage.json", asdict(coverage))
         except OSError as error:
-            self.report.say(f"{error}")
+            self.report.say(str(error))
 
     async def _tick(self) -> None:
         while True:
@@ -271,7 +251,8 @@ class Collection:
     async def _attempt(self, unit: Unit) -> None:
         """Play one attempt at a unit: it ends in a rollout, a retry, or a final failure."""
         number = self.outcomes.next_attempt(unit)
-        self.attempts.reserve(unit, number)
+        # Written before the attempt starts, so that a killed collector leaves a trace of it.
+        self.attempts.append({"group": unit.group, "sample": unit.sample, "attempt": number, "time": now_iso()})
         self.report.dispatched()
         try:
             result = await self.player.play(unit, number)
@@ -280,26 +261,26 @@ class Collection:
         except BaseException:
             self.report.left()
             raise
-        if result.failure is not None:
+        if result.rollout is not None:
+            await self._succeeded(unit, result.rollout, result.step_seconds)
+        elif result.failure is not None:
             self._failed(unit, result.failure, result.retry_after_s)
-            return
-        rollout = result.rollout
-        assert rollout is not None
+
+    async def _succeeded(self, unit: Unit, rollout: Rollout, step_seconds: list[float]) -> None:
         self._proven = True
-        self._on_rollout()
-        self.outcomes.settle(unit, SUCCESSFUL)
+        if self.uploader is not None:
+            self.uploader.wake()
+        self.outcomes.states[unit.number] = SUCCESSFUL
         self.retries.forget(unit.number)
-        self.report.finished(rollout, result.step_seconds)
+        self.report.finished(rollout, step_seconds)
         if self.groups.add(unit, rollout):
             await self._compare(unit.group)
         self.queue.settle()
 
     def _failed(self, unit: Unit, failure: Failure, retry_after_s: float | None) -> None:
         self.store.append_failure(failure)
-        self.outcomes.settle(unit, FAILED)
-        wait_s = self.retries.wait_s(unit.number, failure.kind, retry_after_s)
-        if self._stopped:
-            wait_s = None
+        self.outcomes.states[unit.number] = FAILED
+        wait_s = None if self._stopped else self.retries.wait_s(unit.number, failure.kind, retry_after_s)
         self.report.failed(failure, wait_s)
         if wait_s is None:
             self.queue.settle()
@@ -325,67 +306,32 @@ class Collection:
             self.report.say(f"group {group} could not be compared: {error}")
 
 
-class _LiveUpload:
-    """The upload of a run during its collection. It does nothing if `upload` is False.
-
-    The run's folder is the spool: a rollout is on disk before it is sent, and the next collection or `openreward-gym upload`
-    sends what is left.
-    """
-
-    def __init__(self, upload: bool | str, store: RolloutStore) -> None:
-        self._path = store.path
-        self._uploader: Uploader | None = None
-        if upload:
-            base_url = upload if isinstance(upload, str) else None
-            self._uploader = Uploader(store, base_url=base_url, patience_s=UPLOAD_PATIENCE_S)
-
-    def wake(self) -> None:
-        """Note a new rollout."""
-        if self._uploader is not None:
-            self._uploader.wake()
-
-    async def finish(self, report: Reporter, stop: StopSignal) -> UploadReport | None:
-        """Wait until everything is sent, the uploader gives up or `stop` stops at once, then report the state."""
-        uploader = self._uploader
-        if uploader is None:
-            return None
-        uploader.wake()
-        while stop.mode != "now" and not await asyncio.to_thread(uploader.wait_settled, UPLOAD_POLL_S):
-            pass
-        state = await asyncio.to_thread(uploader.close, 0.0)
-        self._uploader = None
-        report.say(f"upload: {state}")
-        if not state.complete:
-            report.say(f"the run keeps what was not sent; send it with: openreward-gym upload {self._path}")
-        return state
-
-    def abandon(self) -> None:
-        """Stop sending, because the collection ended with an error."""
-        uploader, self._uploader = self._uploader, None
-        if uploader is not None:
-            uploader.close(0.0)
+async def _finish_upload(uploader: Uploader, path: Path, report: Reporter, stop: StopSignal) -> UploadReport:
+    """Wait until everything is sent, the uploader gives up or `stop` stops at once, then report the state."""
+    uploader.wake()
+    while stop.mode != "now" and not await asyncio.to_thread(uploader.wait_settled, UPLOAD_POLL_S):
+        pass
+    state = await asyncio.to_thread(uploader.close, 0.0)
+    report.say(f"upload: {state}")
+    if not state.complete:
+        report.say(f"the run keeps what was not sent; send it with: openreward-gym upload {path}")
+    return state
 
 
 @contextlib.contextmanager
 def _stopped_by_signals(stop: StopSignal) -> Iterator[None]:
-    """Let signals stop a collection: SIGINT drains it, a second SIGINT or a SIGTERM stops it at once.
-
-    Python delivers signals to the main thread only; in other threads this context manager does nothing.
-    """
+    """Let signals stop a collection, as `collect_run` says. Only the main thread can handle signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if stop.mode:
-            stop.now()
-        else:
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and not stop.mode:
             stop.drain()
+        else:
+            stop.now()
 
-    def terminate(number: int, frame: FrameType | None) -> None:
-        stop.now()
-
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, interrupt), signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -393,17 +339,17 @@ def _stopped_by_signals(stop: StopSignal) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def new_folder(environment: str) -> Path:
+def _new_folder(environment: str) -> Path:
     """Make a new folder under `runs/`, named after the environment and the time."""
     name = re.sub(r"[^\w.-]+", "-", environment).strip("-")
     stem = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    for number in itertools.count():
-        path = Path("runs") / (f"{stem}-{number}" if number else stem)
+    path, number = Path("runs", stem), 0
+    while True:
         try:
             path.mkdir(parents=True)
+            return path
         except FileExistsError:
-            continue
+            number += 1
+            path = path.with_name(f"{stem}-{number}")
         except OSError as error:
             raise StoreError(f"cannot make {path}: {error.strerror or error}") from None
-        return path
-    raise AssertionError("itertools.count() ended")

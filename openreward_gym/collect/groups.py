@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import pstdev
 
 from openreward_gym.collect.inventory import Inventory, Unit
+from openreward_gym.collect.plan import RunPlan
+from openreward_gym.collect.run_folder import RunLog
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.tasks import TaskRequest
 from openreward_gym.errors import ConfigurationError
@@ -16,9 +17,7 @@ from openreward_gym.options import Advantage
 from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 from openreward_gym.reports.statistics import mean
 from openreward_gym.store import Group, RolloutStore, read_groups
-from openreward_gym.store.writer import LineWriter
 from openreward_gym.types import Block, Message, Rollout, TextBlock, ToolCall, ToolResult, ToolSet, codec, text_of
-from openreward_gym.types.rollout import line_of
 
 
 def advantages_of(rewards: Sequence[float], kind: Advantage) -> list[float]:
@@ -52,49 +51,35 @@ def compared(
     rewards = [reward for _, reward in rollouts]
     compared_rewards = [score.reward for score in scores] if scores is not None else rewards
     known = [reward for reward in compared_rewards if reward is not None and math.isfinite(reward)]
-    discard = None
-    advantages = None
+    discard = advantages = None
     if len(known) < len(compared_rewards):
         discard = "a rollout has no reward"
     else:
-        advantages = advantages_of(known, kind) if kind is not None else None
-        if not any(advantages_of(known, kind or "group")):
+        advantages = advantages_of(known, kind or "group")
+        if not any(advantages):
             discard = "all rewards are equal: every advantage is zero"
     return Group(
         group,
-        [identity for identity, _ in rollouts],
-        rewards,
-        None if scores is None else [score.reward for score in scores],
-        None if scores is None else [score.metadata for score in scores],
-        advantages,
-        discard,
+        rollouts=[identity for identity, _ in rollouts],
+        rewards=rewards,
+        scores=None if scores is None else [score.reward for score in scores],
+        score_metadata=None if scores is None else [score.metadata for score in scores],
+        advantages=None if kind is None else advantages,
+        discard_reason=discard,
     )
 
 
-@dataclass(slots=True)
 class GroupComparer:
-    """Compares the groups of a run during its collection.
+    """Compares the groups of a run during its collection, if the run's options ask for scores or advantages."""
 
-    Args:
-        inventory, store: Inventory and store of the run.
-        score: Ask the environment to compare the rollouts of a group.
-        advantages: Kind of advantages to compute. None computes none.
-        make_env: Makes the env through which the environment is asked.
-    """
-
-    inventory: Inventory
-    store: RolloutStore
-    score: bool
-    advantages: Advantage | None
-    make_env: Callable[[], OpenRewardEnv]
-    _env: OpenRewardEnv | None = None
-    _members: dict[str, dict[int, tuple[str, float | None]]] = field(default_factory=dict)
-    _writer: LineWriter | None = None
-
-    @property
-    def enabled(self) -> bool:
-        """True if groups are compared at all."""
-        return self.score or self.advantages is not None
+    def __init__(self, plan: RunPlan, inventory: Inventory, store: RolloutStore) -> None:
+        self.plan = plan
+        self.inventory = inventory
+        self.store = store
+        self.enabled = plan.options.score_groups or plan.options.advantages is not None
+        self._env: OpenRewardEnv | None = None
+        self._members: dict[str, dict[int, tuple[str, float | None]]] = {}
+        self._log = RunLog(Path(store.path), "groups")
 
     def recall(self) -> list[str]:
         """Read the rollouts of earlier collections, and return the groups that are complete and not yet compared."""
@@ -117,28 +102,21 @@ class GroupComparer:
         self._note(unit.group, unit.sample, rollout)
         return len(self._members[unit.group]) == self.inventory.repeats
 
-    async def compare(self, group: str) -> Group:
-        """Compare a complete group and append it to `groups/`.
-
-        Raises:
-            OpenRewardGymError: The environment could not compare the group. It can be retried.
-        """
+    async def compare(self, group: str) -> None:
+        """Compare a complete group and append it to `groups/`. After an error of the environment it can be retried."""
         members = self._members[group]
         ordered = [members[sample] for sample in sorted(members)]
-        scores = await self._scores(group, ordered) if self.score else None
-        result = compared(group, ordered, scores, self.advantages)
-        if self._writer is None:
-            self._writer = LineWriter(Path(self.store.path) / "groups", "close")
-        self._writer.append(line_of({"schema": Group.SCHEMA, **codec.write(result)}))
+        scores = await self._scores(group, ordered) if self.plan.options.score_groups else None
+        result = compared(group, ordered, scores, self.plan.options.advantages)
+        self._log.append({"schema": Group.SCHEMA, **codec.write(result)})
         del self._members[group]
-        return result
 
     async def _scores(self, group: str, members: Sequence[tuple[str, float | None]]) -> list[GroupScore]:
         number = self.inventory.find(group, 0)
         assert number is not None
         task = self.inventory.unit(number).task
         if self._env is None:
-            self._env = self.make_env()
+            self._env = self.plan.make_env()
         session, episode = await self._env.open_session(TaskRequest(task.split, task.index, task.spec), None)
         try:
             if episode.tools.supports_score_group is False:
@@ -154,19 +132,12 @@ class GroupComparer:
             await session.close()
 
     async def aclose(self) -> None:
-        """Close the env and the file.
-
-        Raises:
-            StoreError: The last lines could not be synced to disk.
-        """
-        env, self._env = self._env, None
-        writer, self._writer = self._writer, None
+        """Close the env and the file."""
         try:
-            if env is not None:
-                await env.aclose()
+            if self._env is not None:
+                await self._env.aclose()
         finally:
-            if writer is not None:
-                writer.close()
+            self._log.close()
 
 
 def _messages(rollout: Rollout, tools: ToolSet) -> list[Message]:
@@ -174,15 +145,14 @@ def _messages(rollout: Rollout, tools: ToolSet) -> list[Message]:
     accepted = tools.message_block_types or ("text", "image")
     messages = []
     for message in rollout.messages:
-        if message.role == "tool" and "tool_result" in accepted:
-            messages.append(message)
-        elif message.role == "tool":
+        if message.role != "tool":
+            blocks = tuple(b if b.type in accepted else TextBlock(_as_text(b)) for b in message.blocks)
+            message = Message(message.role, blocks)
+        elif "tool_result" not in accepted:
             # A message of the role "tool" would become a block that the environment does not accept.
             result = ToolResult(message.blocks, message.call_id or "", message.name or "", message.is_error)
-            messages.append(Message("user", (TextBlock(_as_text(result)),)))
-        else:
-            blocks = tuple(b if b.type in accepted else TextBlock(_as_text(b)) for b in message.blocks)
-            messages.append(Message(message.role, blocks))
+            message = Message("user", (TextBlock(_as_text(result)),))
+        messages.append(message)
     return messages
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.errors import ConfigurationError, StoreError
+from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers import nemo_gym
+from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types import task_id
 from openreward_gym.types.rollout import line_of
 
@@ -25,9 +27,6 @@ class TaskChoice:
     index: int | None = None
     spec: Mapping[str, Any] | None = None
 
-    def __str__(self) -> str:
-        return f"{self.split} {self.index}" if self.index is not None else "a task with a spec of its own"
-
     def reset_options(self) -> dict[str, Any]:
         """Return the options with which `OpenRewardEnv.reset` opens the task."""
         if self.index is not None:
@@ -37,17 +36,12 @@ class TaskChoice:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One rollout to make.
-
-    Attributes:
-        number: The unit's place in the inventory.
-        group: Name of the group whose rollouts are compared with each other.
-        task: The task.
-        sample: The rollout's number in the group.
-    """
+    """One rollout to make: sample number `sample` of `task`."""
 
     number: int
+    """The unit's place in the inventory."""
     group: str
+    """Name of the task's group, whose rollouts are compared with each other."""
     task: TaskChoice
     sample: int
 
@@ -58,13 +52,7 @@ class Unit:
 
 
 class Inventory:
-    """All units of a run: the tasks in their order, and for each task its samples.
-
-    Args:
-        environment, variant: The environment to play.
-        tasks: The tasks. A task that is listed twice gets two groups.
-        repeats: Number of rollouts per task.
-    """
+    """All units of a run: the tasks in their order, and for each task its `repeats` samples. A repeated task has two groups."""
 
     def __init__(self, environment: str, variant: str | None, tasks: Sequence[TaskChoice], repeats: int) -> None:
         self.environment = environment
@@ -85,7 +73,7 @@ class Inventory:
 
     def find(self, group: str | None, sample: int | None) -> int | None:
         """Return the number of a unit. None if the inventory does not contain it."""
-        place = self._places.get(group) if group is not None else None
+        place = self._places.get(group)
         if place is None or sample is None or not 0 <= sample < self.repeats:
             return None
         return place * self.repeats + sample
@@ -93,32 +81,31 @@ class Inventory:
     @cached_property
     def groups(self) -> Sequence[str]:
         """Names of the groups, in the order of the tasks."""
-        seen: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         names = []
         for task in self.tasks:
             name = task_id(self.environment, task.split, task.spec, task.index, self.variant)
-            seen[name] = seen.get(name, 0) + 1
-            names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+            counts[name] += 1
+            names.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
         return names
 
     @cached_property
-    def _places(self) -> dict[str, int]:
+    def _places(self) -> dict[str | None, int]:
         return {group: place for place, group in enumerate(self.groups)}
 
-    def lines(self) -> Iterator[str]:
-        """Yield the lines of `tasks.jsonl`."""
+    def _content(self) -> bytes:
+        """Return the content of `tasks.jsonl`."""
+        lines = []
         for unit in self:
             task = {"split": unit.task.split, "index": unit.task.index, "spec": unit.task.spec}
             known = {name: value for name, value in task.items() if value is not None}
-            yield line_of({"id": unit.id, "group": unit.group, "sample": unit.sample, **known})
+            lines.append(line_of({"id": unit.id, "group": unit.group, "sample": unit.sample, **known}) + "\n")
+        return "".join(lines).encode()
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of `tasks.jsonl`."""
-        digest = hashlib.sha256()
-        for line in self.lines():
-            digest.update(line.encode() + b"\n")
-        return digest.hexdigest()
+        return hashlib.sha256(self._content()).hexdigest()
 
     @classmethod
     def read(cls, folder: Path) -> Inventory | None:
@@ -133,30 +120,14 @@ class Inventory:
         return inventory if [row["id"] for row in rows] == [unit.id for unit in inventory] else None
 
     def write(self, folder: Path) -> None:
-        """Write `tasks.jsonl` atomically.
-
-        Raises:
-            StoreError: The file cannot be written.
-        """
-        path = folder / "tasks.jsonl"
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8") as file:
-                file.writelines(line + "\n" for line in self.lines())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+        """Write `tasks.jsonl` atomically."""
+        LocalFolder(folder).write_bytes("tasks.jsonl", self._content(), sync=True)
 
 
 def select_indices(tasks: str | Iterable[int] | None, count: int, split: str) -> list[int]:
     """Return the task indices that `tasks` selects: None for all, "3", "0:100", "::10", "1,4,9:12", or integers.
 
-    Raises:
-        ConfigurationError: `tasks` selects nothing, or an index outside of 0 <= index < `count`.
+    Selecting nothing, or an index outside of 0 <= index < `count`, raises ConfigurationError.
 
     Example:
         >>> select_indices("1,4,8:", 10, "train")
@@ -170,7 +141,7 @@ def select_indices(tasks: str | Iterable[int] | None, count: int, split: str) ->
         indices = list(tasks)
     for index in indices:
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
-            raise ConfigurationError(f"there is no task {index!r} in split {split!r}: it has {count}, from 0 to {count - 1}")
+            raise ConfigurationError(f"split {split!r} has no task {index!r}: it has {count}, from 0 to {count - 1}")
     if not indices:
         raise ConfigurationError(f"tasks={tasks!r} selects none of the {count} tasks of split {split!r}")
     return list(dict.fromkeys(indices))
@@ -190,15 +161,8 @@ def read_tasks(path: str | os.PathLike[str], split: str) -> list[TaskChoice | Ma
     """Read a JSONL file of tasks.
 
     A line is `{"task_index": 3}`, `{"task_spec": {...}}` (either with an optional `"split"`), a line of a run's `tasks.jsonl`, or
-    a NeMo Gym row (with `responses_create_params`), which is returned unchanged for `match_rows`. Any other object is the spec of
-    a task.
-
-    Args:
-        path: The file.
-        split: Split of the tasks that do not name one.
-
-    Raises:
-        ConfigurationError: The file cannot be read, or a line is not a task. The message has the line's number.
+    a NeMo Gym row (with `responses_create_params`), which is returned unchanged for `match_rows`. Any other object is a task's
+    spec. Tasks that do not name a split belong to `split`. A line that is not a task raises ConfigurationError with its number.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
@@ -219,46 +183,39 @@ def read_tasks(path: str | os.PathLike[str], split: str) -> list[TaskChoice | Ma
 def _task(row: Any, split: str) -> TaskChoice | Mapping[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"a task is a JSON object, not {str(row)[:80]!r}")
-    fields = {"task_index": "index", "task_spec": "spec"}
-    named = {fields[key]: row[key] for key in fields if row.get(key) is not None}
-    if not named and "id" in row and "group" in row and "sample" in row:
-        named = {key: row[key] for key in ("index", "spec") if row.get(key) is not None}
-    if nemo_gym.is_row(row) and not named:
-        return row
-    name = row.get("split", split) if named else split
-    if not isinstance(name, str):
-        raise ValueError(f"its split must be a string, not {name!r}")
-    if "index" in named:
-        index = named["index"]
-        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-            raise ValueError(f"its index must be an integer from 0, not {index!r}")
-        return TaskChoice(name, index)
-    spec = named.get("spec", row)
-    if not isinstance(spec, dict):
-        raise ValueError(f"its spec must be an object, not {spec!r}")
-    return TaskChoice(name, None, spec)
+    index, spec = row.get("task_index"), row.get("task_spec")
+    if index is None and spec is None and {"id", "group", "sample"} <= row.keys():
+        index, spec = row.get("index"), row.get("spec")
+    if index is None and spec is None:
+        return row if nemo_gym.is_row(row) else TaskChoice(split, None, row)
+    split = row.get("split", split)
+    if not isinstance(split, str):
+        raise ValueError(f"its split must be a string, not {split!r}")
+    if index is None:
+        if not isinstance(spec, dict):
+            raise ValueError(f"its spec must be an object, not {spec!r}")
+        return TaskChoice(split, None, spec)
+    if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+        raise ValueError(f"its index must be an integer from 0, not {index!r}")
+    return TaskChoice(split, index)
 
 
 def match_rows(rows: Iterable[TaskChoice | Mapping[str, Any]], split: str, specs: Sequence[Any]) -> list[TaskChoice]:
-    """Convert NeMo Gym rows to tasks of an environment. Rows that are tasks already are kept.
+    """Convert NeMo Gym rows to tasks of an environment. Tasks among the rows are returned unchanged.
 
-    The text of a row's last user message is its question. A row becomes the task whose spec contains that question. If there is
-    none, the row's fields beside the conversation become the spec of a new task, with the question as `question` unless the row
-    has such a field.
-
-    Args:
-        rows: Rows and tasks, as `read_tasks` returns them.
-        split: The split of the tasks.
-        specs: The specs of the split's tasks, by index.
+    The text of a row's last user message is its question. A row becomes the task whose spec contains that question. Without such
+    a task, the row's fields beside the conversation become the spec of a new task, with the question as `question` unless the row
+    has such a field. `specs` are the specs of the split's tasks, by index.
     """
-    texts: dict[str, int] = {}
+    indices: dict[str, int] = {}
     for index, spec in enumerate(specs):
         for value in (spec or {}).values():
             if isinstance(value, str):
-                texts.setdefault(value.strip(), index)
-    return [row if isinstance(row, TaskChoice) else _match(row, split, texts) for row in rows]
-
-
-def _match(row: Mapping[str, Any], split: str, texts: Mapping[str, int]) -> TaskChoice:
-    index = texts.get(nemo_gym.question_of(row))
-    return TaskChoice(split, None, nemo_gym.spec_of(row)) if index is None else TaskChoice(split, index)
+                indices.setdefault(value.strip(), index)
+    choices = []
+    for row in rows:
+        if not isinstance(row, TaskChoice):
+            match = indices.get(nemo_gym.question_of(row))
+            row = TaskChoice(split, None, nemo_gym.spec_of(row)) if match is None else TaskChoice(split, match)
+        choices.append(row)
+    return choices

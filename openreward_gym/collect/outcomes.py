@@ -1,4 +1,4 @@
-"""Attempts and outcomes of a run's units. Attempts are written before they start; outcomes are read from the run's files."""
+"""Outcomes of a run's units, read from the run's files."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import json
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from openreward_gym.collect.inventory import Inventory, Unit
-from openreward_gym.errors import RecordError, StoreError
+from openreward_gym.errors import RecordError
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.index import read_each
-from openreward_gym.store.writer import LineWriter
-from openreward_gym.types.rollout import now_iso
+from openreward_gym.types.rollout import moment_of, object_of
 
 MISSING, FAILED, SUCCESSFUL, OMITTED = range(4)
 
@@ -51,33 +46,6 @@ class Coverage:
         return self.successful + self.omitted == self.expected
 
 
-class AttemptLog:
-    """Writes `attempts/*.jsonl`: one line per attempt, before the attempt starts."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "attempts"
-        self._writer: LineWriter | None = None
-
-    def reserve(self, unit: Unit, attempt: int) -> None:
-        """Record that an attempt starts.
-
-        Raises:
-            StoreError: The line could not be written.
-        """
-        line = orjson.dumps({"group": unit.group, "sample": unit.sample, "attempt": attempt, "time": now_iso()}).decode()
-        try:
-            if self._writer is None:
-                self._writer = LineWriter(self._folder, "close")
-        except OSError as error:
-            raise StoreError(f"{self._folder}: cannot be written to: {error.strerror or error}") from error
-        self._writer.append(line)
-
-    def close(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
-
-
 class Outcomes:
     """The state of each unit and its number of attempts, in two small arrays that do not grow with the rollouts."""
 
@@ -88,11 +56,7 @@ class Outcomes:
         self._durations: dict[int, tuple[float, int]] = {}
 
     def read(self, folder: Path) -> None:
-        """Read a run's files. The newest attempt's outcome wins, and a failure never replaces a rollout.
-
-        Raises:
-            RecordError: A line is damaged. The message has its file, line and byte; nothing was changed.
-        """
+        """Read a run's files. The newest attempt's outcome wins, except that a failure never replaces a rollout."""
         for row in _rows(folder, "attempts", ("group", "sample", "attempt")):
             number = self.inventory.find(row["group"], row["sample"])
             if number is not None:
@@ -113,16 +77,14 @@ class Outcomes:
                 self._note_duration(number, row)
 
     def _note_duration(self, number: int, row: Mapping[str, Any]) -> None:
-        try:
-            started, ended = (datetime.fromisoformat(row[name]) for name in ("started_at", "ended_at"))
-        except (KeyError, TypeError, ValueError):
-            return
-        place = number // self.inventory.repeats
-        total, count = self._durations.get(place, (0.0, 0))
-        self._durations[place] = (total + (ended - started).total_seconds(), count + 1)
+        started, ended = moment_of(str(row.get("started_at"))), moment_of(str(row.get("ended_at")))
+        if started is not None and ended is not None:
+            place = number // self.inventory.repeats
+            total, count = self._durations.get(place, (0.0, 0))
+            self._durations[place] = (total + (ended - started).total_seconds(), count + 1)
 
     def pending(self) -> Iterator[Unit]:
-        """Yield the units that are still to be played, those of slow tasks first: started last, they would prolong the run."""
+        """Yield the units to play, those of slow tasks first: started last, they would prolong the run."""
         pending = array("L", (number for number, state in enumerate(self.states) if state in (MISSING, FAILED)))
         if self._durations or any(self._attempts[number] for number in pending):
             pending = array("L", sorted(pending, key=self._priority))
@@ -140,28 +102,21 @@ class Outcomes:
                 self.states[number] = OMITTED
 
     def next_attempt(self, unit: Unit) -> int:
-        """Return the number of the attempt that starts now, from 0."""
+        """Count an attempt, and return its number, from 0."""
         attempt = self._attempts[unit.number]
         self._attempts[unit.number] += 1
         return attempt
 
-    def settle(self, unit: Unit, state: int) -> None:
-        """Set the state of a unit."""
-        self.states[unit.number] = state
-
     def coverage(self) -> Coverage:
         """Count the units by state."""
-        count = self.states.count
-        return Coverage(
-            len(self.states), count(bytes([SUCCESSFUL])), count(bytes([FAILED])), count(bytes([OMITTED])), count(bytes([MISSING]))
-        )
+        return Coverage(len(self.states), *map(self.states.count, (SUCCESSFUL, FAILED, OMITTED, MISSING)))
 
 
 def read_coverage(folder: Path) -> Coverage | None:
     """Count the outcomes of a run's units from its files. None if the folder has no complete inventory.
 
     Raises:
-        RecordError: A line is damaged.
+        RecordError: A line is damaged. The message has its file, line and byte.
     """
     inventory = Inventory.read(folder)
     if inventory is None:
@@ -180,18 +135,11 @@ def read_coverage(folder: Path) -> Coverage | None:
 
 def _rows(folder: Path, kind: str, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """Yield the lines of one kind of file as objects that have the required fields."""
-    return read_each(LocalFolder(folder), kind, partial(_row, required=required))
 
+    def read(line: bytes) -> dict[str, Any]:
+        row = object_of(line, "line of this file")
+        if any(name not in row for name in required):
+            raise RecordError(f"not a line of this file (it lacks one of {', '.join(required)}): {line[:80]!r}")
+        return row
 
-def _row(line: bytes, *, required: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        try:
-            # orjson refuses some valid JSON: a lone surrogate, an integer beyond 64 bits.
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise RecordError(f"not JSON: {error}") from None
-    if not isinstance(row, dict) or any(name not in row for name in required):
-        raise RecordError(f"not a line of this file (it lacks one of {', '.join(required)}): {line[:80]!r}")
-    return row
+    return read_each(LocalFolder(folder), kind, read)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,48 +21,29 @@ from openreward_gym.reports.summary import summarize
 from openreward_gym.store import RolloutStore
 from openreward_gym.types.rollout import server_origin
 
-# Options of an env that do not change what is played: the connection to the server, and the form of observations.
-_CIRCUMSTANCES = frozenset(
-    {
-        *ClientOptions.names(),
-        "reset_timeout_s",
-        "render_mode",
-        "obs_mode",
-        "max_obs_chars",
-        "on_failure",
-        "on_reset_failure",
-        "secret_domains",
-    }
-)
+# Options that are always part of a run's behaviour. Other options of an env are part of it if they are not defaults.
+_BEHAVIOUR = ("repeats", "max_steps", "step_timeout_s", "episode_timeout_s", "seed", "score_groups", "advantages")
+# Options of an env that, like those of the connection, do not change what is played.
+_NEUTRAL = ("reset_timeout_s", "render_mode", "obs_mode", "max_obs_chars", "on_failure", "on_reset_failure", "secret_domains")
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """The options of a run, and what they resolve to.
-
-    Attributes:
-        options: The options. Those of the env name the environment as its server does.
-        policy: The policy that `options.policy` names.
-    """
+    """The options of a run, which name the environment as its server does, and the policy that they name."""
 
     options: RunOptions
     policy: Policy | EpisodicPolicy
 
     @classmethod
     def of(cls, options: RunOptions) -> RunPlan:
-        """Resolve the policy and the environment that the options name. Nothing is sent to a server.
-
-        Raises:
-            ConfigurationError: There is no such policy, the options contradict each other, or the platform's key is missing.
-            MissingExtraError: The policy or the environment needs an extra that is not installed.
-        """
+        """Resolve the policy and the environment that the options name. Nothing is sent to a server."""
         env = resolve_host(options.env)
         if options.engine == "ray" and env is not options.env:
             raise ConfigurationError(
                 f"{options.env.environment!r} is played in this process: serve it, or leave out engine='ray'"
             )
         if options.upload:
-            Platform(options.upload if isinstance(options.upload, str) else None)  # raises if there is no key
+            Platform(options.upload if isinstance(options.upload, str) else None)  # raises without a key
         policy = resolve(options.policy, url=options.policy_url, **(options.policy_options or {}))
         # The engine tells failures apart by their exceptions.
         env = replace(env, limits=replace(env.limits, on_failure="raise", on_reset_failure="raise"))
@@ -75,16 +55,11 @@ class RunPlan:
         return str(self.options.env.environment)
 
     def make_env(self, client: SharedClient | None = None) -> OpenRewardEnv:
-        """Make an env for one episode at a time, with a client of its own or one that envs share."""
+        """Make an env for one episode at a time, with its own client or one that envs share."""
         return OpenRewardEnv.from_options(self.options.env, client)
 
     async def inventory(self) -> Inventory:
-        """Ask the environment's server for its tasks, and list the units of the run.
-
-        Raises:
-            ConfigurationError: A task or split does not exist.
-            TransportError: The server cannot be reached.
-        """
+        """Ask the environment's server for its tasks, and list the units of the run."""
         env = self.options.env
         async with Client(**env.client.to_keywords()) as client:
             tasks = await self._tasks(client.environment(self.environment, env.variant))
@@ -108,23 +83,18 @@ class RunPlan:
 
     def behaviour(self) -> dict[str, Any]:
         """Return the settings that influence the rollouts, as JSON without keys and URLs."""
-        options, env = self.options, self.options.env
+        options, env = self.options.to_keywords(), self.options.env
         settings: dict[str, Any] = {
             "environment": self.environment,
             "variant": env.variant,
             "split": env.split,
             "policy": policy_name(self.policy),
             "policy_settings": policy_settings(self.policy),
-            "repeats": options.repeats,
-            "max_steps": env.limits.max_steps,
-            "step_timeout_s": env.limits.step_timeout_s,
-            "episode_timeout_s": env.limits.episode_timeout_s,
-            "seed": options.seed,
-            "score_groups": options.score_groups,
-            "advantages": options.advantages,
+            **{name: options[name] for name in _BEHAVIOUR},
         }
+        skipped = {*settings, *_NEUTRAL, *ClientOptions.names()}
         for name, value in env.changes().items():
-            if name not in settings and name not in _CIRCUMSTANCES:
+            if name not in skipped:
                 # Of secrets and environment variables only the names are kept.
                 settings[name] = sorted(value) if isinstance(value, Mapping) else value
         return settings
@@ -143,12 +113,7 @@ class RunPlan:
 
 
 async def _count(remote: RemoteEnvironment, split: str) -> int:
-    """Ask for the number of tasks of a split.
-
-    Raises:
-        ConfigurationError: The split has no tasks.
-        SplitNotFoundError: There is no such split.
-    """
+    """Ask for the number of tasks of a split. An empty split raises ConfigurationError."""
     count = await remote.num_tasks(split)
     if count <= 0:
         raise ConfigurationError(f"split {split!r} of {remote.name!r} has no tasks")
@@ -162,8 +127,8 @@ class Estimate:
     Attributes:
         coverage: The run's coverage now. Its `missing` and `failed` units would be played.
         to_play: Number of rollouts that would be made.
-        seconds, output_tokens, cost_usd: Expected totals, from the means of the run's finished rollouts. None if the run has no
-            finished rollouts, or they do not record it.
+        seconds, output_tokens, cost_usd: Expected totals, from the means of the run's rollouts. None if it has no rollouts, or
+            they do not record it.
 
     Example:
         >>> print(Estimate(Coverage(10, 0, 0, 8, 2), to_play=2).to_text())
@@ -197,23 +162,17 @@ class Estimate:
 
 
 async def estimate_run(options: RunOptions) -> Estimate:
-    """Estimate what a collection with these options would do. Nothing is played or written.
-
-    Raises:
-        ConfigurationError, RecordError, TransportError: As for `acollect`.
-    """
-    plan = RunPlan.of(options)
-    outcomes = Outcomes(await plan.inventory())
-    folder = None if options.output is None else Path(os.fspath(options.output))
-    if folder is not None:
-        outcomes.read(folder)
+    """Estimate what a collection with these options would do; see `estimate`."""
+    outcomes = Outcomes(await RunPlan.of(options).inventory())
+    if options.output is not None:
+        outcomes.read(Path(options.output))
     if options.limit is not None:
         outcomes.omit_beyond(options.limit)
     coverage = outcomes.coverage()
     to_play = coverage.missing + coverage.failed
-    if folder is None or not coverage.successful:
+    if options.output is None or not coverage.successful:
         return Estimate(coverage, to_play)
-    summary = summarize(RolloutStore(folder))
+    summary = summarize(RolloutStore(options.output))
     ratio = to_play / summary.rollouts
     seconds = summary.mean_duration_s
     return Estimate(

@@ -49,6 +49,7 @@ _KINDS: tuple[tuple[type[OpenRewardGymError], str], ...] = (
     (TransportError, "connection"),
     (TaskNotFoundError, "task_not_found"),
     (ConfigurationError, "refused"),
+    (AuthenticationError, "refused"),
 )
 
 
@@ -60,7 +61,7 @@ class AttemptResult:
         rollout: The rollout, which is already in the store; its messages may be missing here. None after a failure.
         step_seconds: Duration of each step in the environment.
         failure: The failure, which is not yet written to a file. None after a success.
-        retry_after_s: Seconds to wait that the server or provider asked for after a failure. None if it did not ask.
+        retry_after_s: Seconds to wait that the server or provider requests after a failure. None if it requests no wait.
         mistake: An error that is probably the same for every unit, because the caller has to change something. Without a failure
             beside it, the error ends the run.
     """
@@ -69,7 +70,7 @@ class AttemptResult:
     step_seconds: list[float] = field(default_factory=list)
     failure: Failure | None = None
     retry_after_s: float | None = None
-    mistake: OpenRewardGymError | None = None
+    mistake: Exception | None = None
 
 
 class Player(Protocol):
@@ -77,21 +78,13 @@ class Player(Protocol):
 
     async def play(self, unit: Unit, attempt: int) -> AttemptResult:
         """Play attempt number `attempt` at a unit, and store the rollout."""
-        ...
 
     async def aclose(self) -> None:
         """Abandon the attempts in flight, and release all resources."""
-        ...
 
 
 class LocalPlayer:
-    """Plays attempts in this process.
-
-    Args:
-        plan: The run's options and policy.
-        run: The run's name.
-        store: Called with each rollout to store it.
-    """
+    """Plays attempts in this process, and calls `store` with each rollout."""
 
     def __init__(self, plan: RunPlan, run: str, store: Callable[[Rollout], None]) -> None:
         self.plan = plan
@@ -108,35 +101,24 @@ class LocalPlayer:
         }
 
     async def play(self, unit: Unit, attempt: int) -> AttemptResult:
-        """Play an attempt; see `Player`.
-
-        Raises:
-            StoreError: The rollout cannot be stored.
-        """
+        """Play an attempt; see `Player`."""
         env = self._idle.pop() if self._idle else self.plan.make_env(self._client)
+        playing = _Attempt(self.plan, env, unit, attempt)
         try:
-            result = await self._play(env, unit, attempt)
+            async with self._opening:
+                await playing.open()
+            # With `prefetch`, more sessions are open than are played at once.
+            async with self._playing:
+                rollout = await playing.play(self._fields)
+            self._store(rollout)
+            result = AttemptResult(rollout, [] if env.episode is None else [step.environment_s for step in env.episode.steps])
+        except _AttemptFailedError as error:
+            result = error.result
         except BaseException:
             await env.aclose()
             raise
         self._idle.append(env)
         return result
-
-    async def _play(self, env: OpenRewardEnv, unit: Unit, number: int) -> AttemptResult:
-        attempt = _Attempt(self.plan, env, unit, number)
-        try:
-            async with self._opening:
-                await attempt.open()
-            # With `prefetch`, more sessions are open than are played at once.
-            async with self._playing:
-                rollout = await attempt.play(self._fields)
-        except _AttemptFailedError as failed:
-            return AttemptResult(failure=failed.failure, retry_after_s=failed.retry_after_s)
-        except (ConfigurationError, AuthenticationError) as error:
-            refused = attempt.failed(error, "open" if env.episode is None else "policy")
-            return AttemptResult(failure=refused.failure, retry_after_s=refused.retry_after_s, mistake=error)
-        self._store(rollout)
-        return AttemptResult(rollout, [] if env.episode is None else [step.environment_s for step in env.episode.steps])
 
     async def aclose(self) -> None:
         """Close the idle envs and the policy's connections."""
@@ -147,12 +129,11 @@ class LocalPlayer:
 
 
 class _AttemptFailedError(Exception):
-    """An attempt has no outcome. `retry_after_s` is the wait that the server asked for, or None."""
+    """Ends an attempt without a rollout."""
 
-    def __init__(self, failure: Failure, retry_after_s: float | None) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-        self.retry_after_s = retry_after_s
+    def __init__(self, result: AttemptResult) -> None:
+        super().__init__()
+        self.result = result
 
 
 class _Attempt:
@@ -162,41 +143,37 @@ class _Attempt:
         self.env = env
         self.unit = unit
         self.number = number
-        self.seed = unit_seed(plan.options.seed, unit)
+        # Independent of the order in which units are played.
+        self.seed = zlib.crc32(f"{plan.options.seed}/{unit.id}".encode())
         self._policy = plan.policy
         self._timeout_s = plan.options.env.limits.episode_timeout_s
         self._stop_reason: str | None = None
 
     async def open(self) -> None:
-        """Open the session.
-
-        Raises:
-            _AttemptFailedError: It could not be opened this time.
-            ConfigurationError, AuthenticationError: It can never be opened: the caller has to change something.
-        """
+        """Open the session."""
         try:
             await self.env.areset(options=self.unit.task.reset_options())
-        except AuthenticationError:
-            raise
-        except (*FAILURES, TaskNotFoundError) as error:
-            raise self.failed(error, "open") from None
+        except (*FAILURES, ConfigurationError) as error:
+            mistake = isinstance(error, ConfigurationError | AuthenticationError) and not isinstance(error, TaskNotFoundError)
+            raise self._failed(error, "open", mistake=mistake) from None
 
     async def play(self, fields: Mapping[str, Any]) -> Rollout:
-        """Play the open episode to its end, and return its rollout with `fields` added.
-
-        Raises:
-            _AttemptFailedError: The episode has no outcome that counts.
-        """
+        """Play the open episode to its end, and return its rollout with `fields` added."""
         episode = self.env.episode
         assert episode is not None
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
         try:
             policy = policy_of_episode(self._policy, episode.task, self.unit.sample, self.seed)
         except Exception as error:  # the policy is the caller's code, which may raise anything
-            raise self.failed(error, "policy") from None
+            raise self._failed(error, "policy") from None
         while await self._turn(episode, policy, deadline):
             pass
-        return self._record(episode, fields)
+        end: dict[str, Any] = {}
+        if self._stop_reason is not None:
+            end = {"terminated": False, "truncated": True, "stop_reason": self._stop_reason}
+        group, sample = self.unit.group, self.unit.sample
+        end |= {"group": group, "sample": sample, "name": f"{group}-{sample}", "attempt": self.number, "seed": self.seed}
+        return rollout_of(episode, **end, **fields)
 
     async def _turn(self, episode: Episode, policy: Policy, deadline: float | None) -> bool:
         """Play one turn; return True if another one follows."""
@@ -206,21 +183,20 @@ class _Attempt:
                 message = await policy(episode.messages, episode.tools)
         except ContextOverflowError:
             return self._truncate("context_overflow")
-        except AuthenticationError:
-            raise  # the key is the same for every unit
         except Exception as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 return self._truncate("deadline")
-            raise self.failed(error, "policy") from None
+            # The key is the same for every unit.
+            raise self._failed(error, "policy", mistake=isinstance(error, AuthenticationError)) from None
         try:
             _, _, terminated, truncated, _ = await self.env.astep(message)
         except CallTimeoutError:
             return False  # a deadline of the user's: the step records it, and the episode counts as truncated
         except FAILURES as error:
-            raise self.failed(error, "call") from None
+            raise self._failed(error, "call") from None
         except ConfigurationError as error:
             # The policy returned something that is not an action.
-            raise self.failed(error, "policy") from None
+            raise self._failed(error, "policy") from None
         return not (terminated or truncated)
 
     def _truncate(self, stop_reason: str) -> bool:
@@ -228,40 +204,19 @@ class _Attempt:
         self.env.truncate(stop_reason)
         return False
 
-    def failed(self, error: Exception, stage: Stage) -> _AttemptFailedError:
+    def _failed(self, error: Exception, stage: Stage, *, mistake: bool = False) -> _AttemptFailedError:
         """Return the exception that ends this attempt with `error` as its failure."""
-        return _AttemptFailedError(failure_of(error, self.unit, self.number, stage), getattr(error, "retry_after_s", None))
-
-    def _record(self, episode: Episode, fields: Mapping[str, Any]) -> Rollout:
-        end: dict[str, Any] = {}
-        if self._stop_reason is not None:
-            end = {"terminated": False, "truncated": True, "stop_reason": self._stop_reason}
-        return rollout_of(
-            episode,
-            **end,
-            group=self.unit.group,
-            sample=self.unit.sample,
-            name=f"{self.unit.group}-{self.unit.sample}",
-            attempt=self.number,
-            seed=self.seed,
-            **fields,
-        )
+        failure = _failure_of(error, self.unit, self.number, stage)
+        wait_s = getattr(error, "retry_after_s", None)
+        return _AttemptFailedError(AttemptResult(failure=failure, retry_after_s=wait_s, mistake=error if mistake else None))
 
 
-def unit_seed(seed: int, unit: Unit) -> int:
-    """Return a unit's own seed, which does not depend on the order in which units are played."""
-    return zlib.crc32(f"{seed}/{unit.id}".encode())
-
-
-def failure_of(error: Exception, unit: Unit, attempt: int, stage: Stage) -> Failure:
+def _failure_of(error: Exception, unit: Unit, attempt: int, stage: Stage) -> Failure:
     """Return the failure record of an exception that ended an attempt.
 
     Errors of this package are the environment's, even if they pass through a policy; other exceptions are the policy's.
     """
     foreign = isinstance(error, PolicyError) or not isinstance(error, OpenRewardGymError)
-    task: dict[str, Any] = {"split": unit.task.split}
-    if unit.task.index is not None:
-        task["index"] = unit.task.index
     return Failure(
         source="policy" if foreign or stage == "policy" else "environment",
         kind=_kind(error),
@@ -273,7 +228,7 @@ def failure_of(error: Exception, unit: Unit, attempt: int, stage: Stage) -> Fail
         message=str(error) or type(error).__name__,
         task=unit.group,
         sample=unit.sample,
-        extra=task,
+        extra={name: value for name, value in (("split", unit.task.split), ("index", unit.task.index)) if value is not None},
     )
 
 
@@ -281,9 +236,7 @@ def _kind(error: Exception) -> str:
     """Return the kind of failure, by which retry budgets are chosen."""
     if isinstance(error, PolicyError):
         return error.kind
-    if isinstance(error, AuthenticationError):
-        return "refused"
-    if isinstance(error, ServerError):
+    if isinstance(error, ServerError) and not isinstance(error, AuthenticationError):
         if error.status == 429:
             return "rate_limited"
         # A server mostly refuses again what it refused once.

@@ -37,7 +37,7 @@ ProgressStyle: TypeAlias = Literal["auto", "bar", "log", "json", "none"]
 
 
 class ProgressCounts:
-    """The counts and means so far. Unknown values are not counted as zero; they are shown as "-"."""
+    """The counts and means of a collection. Unknown values do not count as zero."""
 
     def __init__(self) -> None:
         self.total = self.already = self.done = self.failed = self.in_flight = self.rewarded = 0
@@ -86,11 +86,12 @@ class ProgressCounts:
 
     def __str__(self) -> str:
         now = self.numbers()
-        parts = [f"mean reward {_format(now['mean_reward'])}", f"{self.in_flight} in flight"]
+        reward, latencies = now["mean_reward"], now["step_s"].values()
+        parts = ["mean reward -" if reward is None else f"mean reward {reward:.3g}", f"{self.in_flight} in flight"]
         if now["per_second"]:
             parts.append(f"{now['per_second']:.1f}/s")
-        if now["step_s"]["p50"] is not None:
-            parts.append("step " + "/".join(_format(value) for value in now["step_s"].values()) + " s")
+        if None not in latencies:
+            parts.append("step " + "/".join(f"{seconds:.3g}" for seconds in latencies) + " s")
         if self.tokens is not None:
             parts.append(f"{self.tokens:,} tokens")
         if self.cost_usd is not None:
@@ -102,14 +103,12 @@ class ProgressCounts:
 
 
 class Reporter:
-    """Counts what happens, and shows nothing. Subclasses override `say`, `refresh` and `event`."""
+    """Counts what happens, and shows nothing. Subclasses override `say`, `refresh` and `event`; the engine calls the rest."""
 
     def __init__(self) -> None:
         self.counts = ProgressCounts()
         self._unreported: Counter[str] = Counter()
         self._reported_at = time.monotonic()
-
-    # Called by the engine
 
     def started(self, total: int, already: int) -> None:
         """Note the start of a collection of `total` units, of which `already` have rollouts."""
@@ -125,14 +124,11 @@ class Reporter:
         """Note that a unit has its rollout."""
         self.counts.in_flight -= 1
         self.counts.add(rollout, step_seconds)
-        self.event(
-            "rollout",
-            {"group": rollout.group, "sample": rollout.sample, "reward": rollout.reward, "stop_reason": rollout.stop_reason},
-        )
+        self.event("rollout", {name: getattr(rollout, name) for name in ("group", "sample", "reward", "stop_reason")})
         self.refresh()
 
     def failed(self, failure: Failure, wait_s: float | None) -> None:
-        """Note that an attempt failed. It is retried after `wait_s` seconds, or not at all if that is None."""
+        """Note that an attempt failed. It is retried after `wait_s` seconds. None: it is not retried."""
         self.counts.in_flight -= 1
         self.counts.failed += wait_s is None
         kind = failure.kind
@@ -151,21 +147,21 @@ class Reporter:
 
     def tick(self) -> None:
         """Report new failures every 30 seconds; called every second."""
-        if self._unreported and time.monotonic() - self._reported_at >= SUMMARY_EVERY_S:
+        if time.monotonic() - self._reported_at >= SUMMARY_EVERY_S:
+            self._report_failures()
+        self.refresh()
+
+    def _report_failures(self) -> None:
+        if self._unreported:
             counts = ", ".join(f"{kind} {count}" for kind, count in self._unreported.most_common())
             self.say(f"further failures since the last report: {counts}")
             self._unreported.clear()
             self._reported_at = time.monotonic()
-        self.refresh()
 
     def stopped(self) -> None:
         """Note the end of the collection."""
-        if self._unreported:
-            self._reported_at = -SUMMARY_EVERY_S
-            self.tick()
+        self._report_failures()
         self.event("stopped", self.counts.numbers())
-
-    # Overridden by subclasses
 
     def say(self, text: str) -> None:
         """Show a line of text."""
@@ -236,9 +232,7 @@ class LogReporter(Reporter):
         self.say(f"collecting rollouts: {self.counts.already + self.counts.done}/{self.counts.total}, {self.counts}")
 
     def say(self, text: str) -> None:
-        stream = self._stream or sys.stderr
-        stream.write(" ".join(text.splitlines()) + "\n")
-        stream.flush()
+        print(*text.splitlines(), file=self._stream or sys.stderr, flush=True)
 
     def stopped(self) -> None:
         super().stopped()
@@ -254,9 +248,7 @@ class EventReporter(Reporter):
         self._last = time.monotonic()
 
     def event(self, name: str, data: dict[str, Any]) -> None:
-        stream = self._stream or sys.stdout
-        stream.write(json.dumps({"event": name, "time": now_iso(), **data}) + "\n")
-        stream.flush()
+        print(json.dumps({"event": name, "time": now_iso(), **data}), file=self._stream or sys.stdout, flush=True)
 
     def say(self, text: str) -> None:
         self.event("message", {"text": text})
@@ -268,31 +260,17 @@ class EventReporter(Reporter):
 
 
 def reporter(progress: bool | ProgressStyle | Reporter) -> Reporter:
-    """Return the reporter for a value of the option `progress`: True and "auto" choose one, False and "none" show nothing.
-
-    Raises:
-        ConfigurationError: There is no such form of progress.
-    """
+    """Return the reporter for a value of the option `progress`: True and "auto" choose one, False and "none" show nothing."""
     if isinstance(progress, Reporter):
         return progress
     if progress in (False, "none"):
         return Reporter()
-    if progress is not True and progress not in get_args(ProgressStyle):
-        raise ConfigurationError(
-            f"progress must be a bool, a Reporter or one of {', '.join(get_args(ProgressStyle))}, not {progress!r}"
-        )
+    styles = get_args(ProgressStyle)
+    if progress is not True and progress not in styles:
+        raise ConfigurationError(f"progress must be a bool, a Reporter or one of {', '.join(styles)}, not {progress!r}")
     if progress == "json":
         return EventReporter()
     console = Console(stderr=True)
-    if progress == "bar" or (progress != "log" and (_notebook_has_widgets() if console.is_jupyter else console.is_terminal)):
-        return BarReporter(console)
-    return LogReporter()
-
-
-def _notebook_has_widgets() -> bool:
-    """Return True if rich can show a bar in a notebook. Without ipywidgets it shows a warning at each update instead."""
-    return importlib.util.find_spec("ipywidgets") is not None
-
-
-def _format(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    # In a notebook without ipywidgets, rich shows a warning at each update instead of a bar.
+    has_bar = importlib.util.find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
+    return BarReporter(console) if progress == "bar" or (has_bar and progress != "log") else LogReporter()

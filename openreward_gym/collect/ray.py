@@ -14,14 +14,13 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from openreward_gym.collect.engine import PlayerFactory
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import RunPlan
-from openreward_gym.collect.player import AttemptResult, LocalPlayer, Player
+from openreward_gym.collect.player import AttemptResult, LocalPlayer
 from openreward_gym.collect.run_folder import RunLock, writing_for
 from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError
 from openreward_gym.options import RunOptions
@@ -31,25 +30,18 @@ from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.index import ShardIndex
 from openreward_gym.types import Rollout
 
+AttemptKey: TypeAlias = tuple[str | None, int | None, int | None]
+"""The (group, sample, attempt) of a rollout."""
+
 CLOSE_S = 15.0
 """Seconds that a worker has to close its sessions when a run is stopped."""
-_RATE_LIMITS = ("requests_per_minute", "tokens_per_minute")
-# A worker waits for servers nearly all the time, so it reserves no CPU unless the user asks for one.
-_ACTOR_OPTIONS: Mapping[str, Any] = {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
 
 
 class RayWorker:
-    """The class of the actors: a local player, and a store that writes to a shard of its own.
+    """The class of the actors: a local player, and a store that writes its own shard while `holder` holds the run's lock."""
 
-    Args:
-        path: The driver's `sys.path`.
-        job: The run's options, pickled.
-        folder, run: The run's folder and name.
-        holder: The collector that holds the run's lock.
-    """
-
-    def __init__(self, path: list[str], job: bytes, folder: str, run: str, holder: Mapping[str, Any]) -> None:
-        sys.path[:] = list(dict.fromkeys([*path, *sys.path]))
+    def __init__(self, driver_path: list[str], job: bytes, folder: str, run: str, holder: Mapping[str, Any]) -> None:
+        sys.path[:] = list(dict.fromkeys([*driver_path, *sys.path]))
         options: RunOptions = _ray().cloudpickle.loads(job)
         self._plan = RunPlan(options, resolve(options.policy, url=options.policy_url, **(options.policy_options or {})))
         self._store = RolloutStore(folder, run=run)
@@ -82,10 +74,9 @@ class RayWorker:
 
     async def close(self) -> None:
         """Abandon the attempts in flight, and close the sessions and the store."""
-        playing = list(self._playing)
-        for task in playing:
+        for task in self._playing:
             task.cancel()
-        await asyncio.gather(*playing, return_exceptions=True)
+        await asyncio.gather(*self._playing, return_exceptions=True)
         if self._player is not None:
             await self._player.aclose()
         self._store.close()
@@ -93,54 +84,56 @@ class RayWorker:
 
 @dataclasses.dataclass(slots=True)
 class _WorkerHandle:
-    """The driver's view of a worker.
-
-    Attributes:
-        actor: The Ray actor.
-        host, pid: Its machine and process.
-        in_flight: Number of attempts that it plays now.
-        lost: True if its process died.
-        written: Rollouts that a lost worker wrote, by (group, sample, attempt). None until they are read from its shard.
-    """
+    """The driver's view of a worker."""
 
     actor: Any
     host: str
     pid: int
     in_flight: int = 0
+    """Number of attempts that it plays now."""
     lost: bool = False
-    written: dict[tuple[str | None, int | None, int | None], Rollout] | None = None
+    """True if its process died."""
+    written: dict[AttemptKey, Rollout] | None = None
+    """Rollouts that a lost worker wrote. None until they are read from its shard."""
 
 
 class RayPlayer:
     """Plays attempts in actors. An actor that dies is replaced, and its attempts fail with the kind "worker_lost"."""
 
-    def __init__(self, plan: RunPlan, job: bytes, store: RolloutStore, lock: RunLock) -> None:
-        self._options = plan.options
+    def __init__(self, options: RunOptions, job: bytes, store: RolloutStore, lock: RunLock) -> None:
+        self._options = options
         self._folder = Path(store.path).absolute()
         self._arguments = ([os.getcwd(), *filter(None, sys.path)], job, str(self._folder), store.run, dict(lock.holder))
         self._ray = _ray()
-        self._count = _worker_count(plan.options)
         self._workers: list[_WorkerHandle] = []
         self._replacing = asyncio.Lock()
         self._started_ray = False
 
-    async def start(self) -> None:
-        """Start Ray, unless it runs already, and the workers.
-
-        Raises:
-            ConfigurationError: A worker cannot be started.
-        """
-        if not self._ray.is_initialized():
-            await asyncio.to_thread(_start_ray, self._ray)
-            self._started_ray = True
-        self._workers = list(await asyncio.gather(*(self._start_worker() for _ in range(self._count))))
+    @classmethod
+    async def start(cls, options: RunOptions, job: bytes, store: RolloutStore, lock: RunLock) -> RayPlayer:
+        """Start Ray, unless it runs already, and the workers, which get the options as `pickle_options` returns them (`job`)."""
+        player = cls(options, job, store, lock)
+        try:
+            if not player._ray.is_initialized():
+                # Join the cluster that RAY_ADDRESS names, or start one on this machine, without log output.
+                address = os.environ.get("RAY_ADDRESS")
+                cluster: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+                await asyncio.to_thread(player._ray.init, log_to_driver=False, logging_level="error", **cluster)
+                player._started_ray = True
+            count = _worker_count(options)
+            player._workers = list(await asyncio.gather(*(player._start_worker() for _ in range(count))))
+        except BaseException:
+            await player.aclose()
+            raise
+        return player
 
     async def _start_worker(self) -> _WorkerHandle:
-        actor_class = self._ray.remote(RayWorker)
         max_concurrency = self._options.concurrency + self._options.prefetch + 8
+        # A worker waits for servers nearly all the time, so it reserves no CPU unless the user asks for one.
+        options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": "SPREAD", "max_concurrency": max_concurrency}
+        options |= self._options.ray_options or {}
         try:
-            options = {**_ACTOR_OPTIONS, "max_concurrency": max_concurrency, **(self._options.ray_options or {})}
-            actor = actor_class.options(**options).remote(*self._arguments)
+            actor = self._ray.remote(RayWorker).options(**options).remote(*self._arguments)
             return _WorkerHandle(actor, *await actor.describe.remote())
         except (self._ray.exceptions.RayError, ValueError, TypeError) as error:
             cause = getattr(error, "cause", None) or error
@@ -173,18 +166,17 @@ class RayPlayer:
         rollout = worker.written.get((unit.group, unit.sample, attempt))
         if rollout is not None:
             return AttemptResult(rollout)
-        location = f"worker process {worker.pid} on {worker.host}"
-        return AttemptResult(
-            failure=Failure(
-                source="client",
-                kind="worker_lost",
-                stage="play",
-                attempt=attempt,
-                message=f"{location} died during this attempt (killed, out of memory, or its machine is gone)",
-                task=unit.group,
-                sample=unit.sample,
-            )
+        failure = Failure(
+            source="client",
+            kind="worker_lost",
+            stage="play",
+            attempt=attempt,
+            message=f"worker process {worker.pid} on {worker.host} died during this attempt (killed, out of memory, or its "
+            "machine is gone)",
+            task=unit.group,
+            sample=unit.sample,
         )
+        return AttemptResult(failure=failure)
 
     async def aclose(self) -> None:
         """Close the workers, and kill those that take too long; see `Player`."""
@@ -205,27 +197,6 @@ async def _close(actor: Any) -> None:
         await actor.close.remote()
 
 
-def player_factory(plan: RunPlan) -> PlayerFactory:
-    """Return the factory of the player for `engine="ray"`.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-        ConfigurationError: The options cannot be pickled.
-    """
-    job = _job(plan.options)
-
-    async def make(plan: RunPlan, store: RolloutStore, lock: RunLock) -> Player:
-        player = RayPlayer(plan, job, store, lock)
-        try:
-            await player.start()
-        except BaseException:
-            await player.aclose()
-            raise
-        return player
-
-    return make
-
-
 def _ray() -> Any:
     try:
         return importlib.import_module("ray")
@@ -233,25 +204,16 @@ def _ray() -> Any:
         raise MissingExtraError(f"engine='ray' needs Ray ({error}): pip install 'openreward-gym[ray]'") from None
 
 
-def _start_ray(ray: Any) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start one on this machine, without log output."""
-    address = os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "logging_level": "error"}
-    if address:
-        ray.init(address=address, **quiet)
-    else:
-        ray.init(include_dashboard=False, **quiet)
-
-
 def _worker_count(options: RunOptions) -> int:
     return options.workers or os.cpu_count() or 1
 
 
-def _job(options: RunOptions) -> bytes:
+def pickle_options(options: RunOptions) -> bytes:
     """Pickle a worker's options: those of the run, with its share of the concurrency and of the provider's rate limits."""
     workers = _worker_count(options)
     policy_options = options.policy_options or {}
-    shares = {name: policy_options[name] / workers for name in _RATE_LIMITS if policy_options.get(name)}
+    limits = ("requests_per_minute", "tokens_per_minute")
+    shares = {name: policy_options[name] / workers for name in limits if policy_options.get(name)}
     share = dataclasses.replace(
         options,
         policy_options={**policy_options, **shares},
@@ -261,16 +223,14 @@ def _job(options: RunOptions) -> bytes:
         progress=False,
         ray_options=None,
     )
+    dumps: Callable[[RunOptions], bytes] = _ray().cloudpickle.dumps
     try:
-        pickled: bytes = _ray().cloudpickle.dumps(share)
-    except MissingExtraError:
-        raise
+        return dumps(share)
     except Exception as error:  # pickling runs foreign code, which may raise anything
         raise ConfigurationError(
             f"the policy, the transport or another option cannot be sent to Ray workers ({_last_line(error)}): pass the policy "
             "by name ('module:callable'), and only options that can be pickled"
         ) from None
-    return pickled
 
 
 def _without_messages(rollout: Rollout) -> Rollout:
@@ -278,23 +238,17 @@ def _without_messages(rollout: Rollout) -> Rollout:
     return dataclasses.replace(rollout, messages=[], tools=None)
 
 
-def _written_by(folder: Path, pid: int) -> dict[tuple[str | None, int | None, int | None], Rollout]:
-    """Read the complete lines of a dead worker's shards, by (group, sample, attempt)."""
+def _written_by(folder: Path, pid: int) -> dict[AttemptKey, Rollout]:
+    """Read the complete lines of a dead worker's shards, which are named `<time>-<host>-<pid>-<rand>`."""
     index = ShardIndex(LocalFolder(folder), "rollouts")
     index.refresh()
-    rollouts: dict[tuple[str | None, int | None, int | None], Rollout] = {}
+    rollouts: dict[AttemptKey, Rollout] = {}
     for stem, count in index.counts():
-        if _pid_of(stem) == pid:
+        if stem.split("-")[-2:-1] == [str(pid)]:
             for _, line in index.lines(stem, count):
                 rollout = _without_messages(Rollout.from_line(line))
                 rollouts[rollout.group, rollout.sample, rollout.attempt] = rollout
     return rollouts
-
-
-def _pid_of(stem: str) -> int:
-    """Return the process id in a shard's name, `<time>-<host>-<pid>-<rand>`, or -1."""
-    parts = stem.rsplit("-", 2)
-    return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else -1
 
 
 def _last_line(error: BaseException) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.options import RetryBudget
@@ -39,22 +39,8 @@ BUDGETS: Mapping[str, RetryBudget] = {
 _NO_RETRY = RetryBudget(1)
 
 
-@dataclass(slots=True)
-class _Failures:
-    """The failures of one unit since its last success: the time of the first, and their number by kind."""
-
-    since: float
-    counts: Counter[str] = field(default_factory=Counter)
-
-
 class RetryTracker:
-    """Counts each unit's failures against the budgets.
-
-    Args:
-        budgets: Budgets that replace the default ones, by kind.
-        clock: Returns the time in seconds. Tests replace it.
-        draw: Returns a random number from 0 to 1. Tests replace it.
-    """
+    """Counts each unit's failures against `BUDGETS`, in which `budgets` replaces entries. Tests replace `clock` and `draw`."""
 
     def __init__(
         self,
@@ -66,23 +52,22 @@ class RetryTracker:
         self._budgets = {**BUDGETS, **(budgets or {})}
         self._clock = clock
         self._draw = draw
-        self._failures: dict[int, _Failures] = {}
+        # By unit, the time of its first failure since the last success, and the number of its failures by kind.
+        self._failures: dict[int, tuple[float, Counter[str]]] = {}
 
     def wait_s(self, unit: int, kind: str, retry_after_s: float | None = None) -> float | None:
-        """Count a failure, and return the seconds until the unit is retried. None: its budget is spent.
+        """Count a failure of a unit, and return the seconds until it is retried. None if its budget is spent.
 
-        Args:
-            unit: The unit's number.
-            kind: The kind of the failure.
-            retry_after_s: Least wait that the server asked for. None if it did not ask.
+        `retry_after_s` is the least wait that the server requests. None if it requests no wait.
         """
         budget = self._budgets.get(kind, _NO_RETRY)
-        failures = self._failures.setdefault(unit, _Failures(self._clock()))
-        failures.counts[kind] += 1
-        count = failures.counts[kind]
+        now = self._clock()
+        since, counts = self._failures.setdefault(unit, (now, Counter()))
+        counts[kind] += 1
+        count = counts[kind]
         wait_s = self._draw() * min(budget.longest_wait_s, budget.first_wait_s * 2.0 ** min(count - 1, 30))
         wait_s = max(wait_s, retry_after_s or 0.0)
-        remaining_s = failures.since + budget.deadline_s - self._clock()
+        remaining_s = since + budget.deadline_s - now
         if count >= budget.attempts or wait_s > remaining_s:
             self.forget(unit)
             return None
@@ -119,11 +104,8 @@ class UnitQueue:
             if due is None and not self._in_flight:
                 return None
             self._changed.clear()
-            try:
-                async with asyncio.timeout(None if due is None else due - now):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), None if due is None else due - now)
         return None
 
     def settle(self) -> None:

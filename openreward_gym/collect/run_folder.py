@@ -1,4 +1,4 @@
-"""A run's folder: `run.json` with the run's configuration, and the lock that admits one collector at a time."""
+"""A run's folder: `run.json` with the run's configuration, logs, and the lock that admits one collector at a time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from openreward_gym.errors import StoreError
-from openreward_gym.store.writer import fcntl, lock_of
-from openreward_gym.types.rollout import check_schema, now_iso
+from openreward_gym.store.folder import LocalFolder
+from openreward_gym.store.writer import LineWriter, fcntl, lock_of
+from openreward_gym.types.rollout import check_schema, line_of, now_iso
 
 SCHEMA = "openreward-gym/run/1"
 PACKAGES = ("openreward-gym", "gymnasium", "httpx", "openreward", "openai", "anthropic", "google-genai", "transformers", "torch")
-
 LOCK = "collector.lock"
 WORKERS_LOCK = "workers.lock"
 HEARTBEAT_S = 15.0
@@ -37,20 +36,14 @@ def digest_of(value: Any) -> str:
 
 
 def describe_run(behaviour: Mapping[str, Any], tasks_digest: str, circumstances: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of `run.json`.
-
-    Args:
-        behaviour: Settings that influence the rollouts: environment, policy, sampling, seed, limits.
-        tasks_digest: The inventory's digest.
-        circumstances: Settings that do not (URLs without keys, concurrency). They are kept for readers and never compared.
-    """
+    """Return the content of `run.json`. Behaviour influences the rollouts; circumstances do not, and are never compared."""
     return {
         "schema": SCHEMA,
         **behaviour,
         **circumstances,
         "behaviour": dict(behaviour),
         "digests": {"tasks": tasks_digest, "behaviour": digest_of(behaviour)},
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": _versions(),
         "git_commit": _git_commit(),
         "created_at": now_iso(),
         "changes": [],
@@ -58,19 +51,15 @@ def describe_run(behaviour: Mapping[str, Any], tasks_digest: str, circumstances:
 
 
 def write_run(folder: Path, run: dict[str, Any], *, resume: bool, allow_changed: bool) -> None:
-    """Write `run.json`, or check that the existing one describes the same run.
-
-    Raises:
-        StoreError: The folder holds a run and `resume` is False; or tasks or behaviour changed, and `allow_changed` is False.
-    """
+    """Write `run.json`. A run that exists raises StoreError without `resume`, a changed one also without `allow_changed`."""
     path = folder / "run.json"
-    before = _read_run(path)
-    if before is None and not (folder / "tasks.jsonl").exists():
+    old = _read_run(path)
+    if not old and not (folder / "tasks.jsonl").exists():
         write_json(path, run)
         return
     if not resume:
         raise StoreError(f"{folder} already holds a run: choose another output, or continue the run with resume=True (--resume)")
-    changed = _changed(before or {}, run)
+    changed = _changed(old, run)
     if not changed:
         return
     if not allow_changed:
@@ -78,7 +67,6 @@ def write_run(folder: Path, run: dict[str, Any], *, resume: bool, allow_changed:
             f"{folder} holds another run: {'; '.join(changed)}. Choose another output, or confirm the change with "
             "allow_changed=True (--allow-changed)"
         )
-    old = before or {}
     note = {"time": now_iso(), "changed": changed, "digests": old.get("digests"), "versions": old.get("versions")}
     changes = [*old.get("changes", []), note]
     write_json(path, {**run, "created_at": old.get("created_at", run["created_at"]), "changes": changes})
@@ -102,11 +90,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _read_run(path: Path) -> dict[str, Any] | None:
+def _read_run(path: Path) -> dict[str, Any]:
+    """Read `run.json`. Empty if it does not exist."""
     try:
         run = json.loads(path.read_bytes())
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from None
     if not isinstance(run, dict):
@@ -116,24 +105,13 @@ def _read_run(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a small JSON file atomically.
-
-    Raises:
-        StoreError: The file cannot be written.
-    """
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from None
+    """Write a small JSON file atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
+    LocalFolder(path.parent).write_bytes(path.name, text.encode())
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
@@ -143,13 +121,35 @@ def _versions() -> dict[str, str]:
 def _git_commit() -> str | None:
     """Return the commit of the current directory, with "-dirty" if files differ from it. None outside of a repository."""
     try:
-        outputs = [
+        commit, changes = (
             subprocess.run(["git", *command], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return outputs[0] + ("-dirty" if outputs[1] else "")
+    return f"{commit}-dirty" if changes else commit
+
+
+class RunLog:
+    """Appends lines to one kind of file of a run. The file is made with the first line."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._folder = folder / kind
+        self._writer: LineWriter | None = None
+
+    def append(self, data: Mapping[str, Any]) -> None:
+        """Write a line. Raises StoreError if it cannot be written."""
+        try:
+            if self._writer is None:
+                self._writer = LineWriter(self._folder, "close")
+        except OSError as error:
+            raise StoreError(f"{self._folder}: cannot be written to: {error.strerror or error}") from error
+        self._writer.append(line_of(data))
+
+    def close(self) -> None:
+        """Sync the file to disk and close it."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 class RunLock:
@@ -157,9 +157,6 @@ class RunLock:
 
     On one machine the operating system's file lock decides. It may not work between machines that share a file system, so the
     holder also touches the file every few seconds, and a holder on another machine counts as dead when it stops doing so.
-
-    Args:
-        folder: The run's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -170,18 +167,15 @@ class RunLock:
         self._released = threading.Event()
 
     def __enter__(self) -> Self:
-        """Acquire the lock.
-
-        Raises:
-            StoreError: Another collector holds the lock. The message has its process id and host.
-        """
+        """Acquire the lock. Raises StoreError, with the holder's process id and host, if another collector holds it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StoreError(f"cannot lock {self.path.parent}: {error.strerror or error}") from None
-        holder = _read_holder(fd)
-        if lock_of(fd) is False or _alive_elsewhere(fd, holder):
+        holder = _read_holder(self.path)
+        elsewhere = bool(holder) and holder.get("host") != socket.gethostname()
+        if lock_of(fd) is False or (elsewhere and time.time() - os.fstat(fd).st_mtime < STALE_S):
             os.close(fd)
             raise StoreError(
                 f"{self.path.parent} is being collected by process {holder.get('pid', '?')} on {holder.get('host', '?')} "
@@ -190,7 +184,8 @@ class RunLock:
         self._fd = fd
         try:
             self.holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now_iso()}
-            self._write(self.holder)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(self.holder).encode(), 0)
             # Workers of a dead collector may still live. This waits for a write that is in progress; later ones are refused.
             with _workers_lock(self.path.parent, exclusive=True):
                 pass
@@ -200,15 +195,11 @@ class RunLock:
         threading.Thread(target=self._beat, name="openreward-gym-lock", daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._released.set()
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)
         os.close(self._fd)
-
-    def _write(self, holder: dict[str, Any]) -> None:
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps(holder).encode(), 0)
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_S):
@@ -220,18 +211,11 @@ class RunLock:
 def writing_for(folder: Path, holder: Mapping[str, Any]) -> Iterator[None]:
     """Context manager for a write by a collector's worker: the body runs only while `holder` holds the run's lock.
 
-    The workers of a collector that dies live on for a moment, while the next collector reads the existing rollouts. A rollout
-    that such a worker wrote later would be played, and stored, a second time.
-
-    Raises:
-        StoreError: The lock is held by another collector, or not held.
+    Otherwise it raises StoreError. The workers of a collector that dies live on for a moment, while the next collector reads the
+    existing rollouts. A rollout that such a worker wrote later would be played, and stored, a second time.
     """
     with _workers_lock(folder, exclusive=False):
-        try:
-            current = json.loads((folder / LOCK).read_bytes() or b"{}")
-        except (OSError, ValueError):
-            current = {}
-        if current != dict(holder):
+        if _read_holder(folder / LOCK) != dict(holder):
             raise StoreError(
                 f"a rollout was not written to {folder}, because process {holder.get('pid')} on {holder.get('host')} no longer "
                 "collects this run"
@@ -253,15 +237,10 @@ def _workers_lock(folder: Path, *, exclusive: bool) -> Iterator[None]:
         os.close(fd)
 
 
-def _read_holder(fd: int) -> dict[str, Any]:
-    """Read the holder from the lock file. Empty if there is none, or it died while it wrote."""
+def _read_holder(path: Path) -> dict[str, Any]:
+    """Read the holder from the lock file. Empty without a holder, or if it died while it wrote."""
     try:
-        holder = json.loads(os.pread(fd, 4096, 0) or b"{}")
-    except ValueError:
+        holder = json.loads(path.read_bytes())
+    except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}
-
-
-def _alive_elsewhere(fd: int, holder: dict[str, Any]) -> bool:
-    """Return True if the holder is on another machine and its heartbeat is recent."""
-    return bool(holder) and holder.get("host") != socket.gethostname() and time.time() - os.fstat(fd).st_mtime < STALE_S

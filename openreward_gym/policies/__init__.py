@@ -5,35 +5,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from openreward_gym.policies.policy import (
+    EpisodicPolicy,
+    Policy,
+    Transcript,
+    policy_name,
+    policy_of_episode,
+    policy_settings,
+    resolve,
+)
+
 if TYPE_CHECKING:
     from openreward_gym.policies.baselines import RandomPolicy, ScriptedPolicy, play_steps
     from openreward_gym.policies.model import PRICES, ModelPolicy, Price
-    from openreward_gym.policies.policy import (
-        EpisodicPolicy,
-        Policy,
-        Transcript,
-        policy_name,
-        policy_of_episode,
-        policy_settings,
-        resolve,
-    )
 
-# Public name -> its module in this folder, which is imported on first use.
-_HOMES = {
-    "PRICES": "model",
-    "EpisodicPolicy": "policy",
-    "ModelPolicy": "model",
-    "Policy": "policy",
-    "Price": "model",
-    "RandomPolicy": "baselines",
-    "ScriptedPolicy": "baselines",
-    "Transcript": "policy",
-    "play_steps": "baselines",
-    "policy_name": "policy",
-    "policy_of_episode": "policy",
-    "policy_settings": "policy",
-    "resolve": "policy",
-}
+# Modules that are imported on first use, and the public names that they define. All other names are those of `policy`.
+_LAZY = {"baselines": ("RandomPolicy", "ScriptedPolicy", "play_steps"), "model": ("PRICES", "ModelPolicy", "Price")}
 
 __all__ = [
     "PRICES",
@@ -53,6 +40,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for module, names in _LAZY.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from openreward_gym.chat import from_anthropic, to_anthropic
-from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy
+from openreward_gym.policies.model import ModelPolicy, function_specs
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, ToolSet
 
@@ -28,10 +28,7 @@ class AnthropicPolicy(ModelPolicy):
         system, turns = to_anthropic(transcript)
         # The API refuses empty texts and turns, which environments and models do produce.
         messages = [{**turn, "content": [b for b in turn["content"] if b.get("text") != ""]} for turn in turns]
-        functions = [
-            {"name": tool.name, "description": tool.description, "input_schema": dict(tool.input_schema or NO_ARGUMENTS)}
-            for tool in tools
-        ]
+        functions = function_specs(tools, "input_schema")
         return {
             "model": self.model,
             "max_tokens": MAX_TOKENS,
@@ -45,6 +42,4 @@ class AnthropicPolicy(ModelPolicy):
         return await client.messages.create(**request)
 
     def read(self, answer: Any) -> AssistantMessage:
-        message = from_anthropic(answer)[0]
-        assert isinstance(message, AssistantMessage)
-        return message
+        return cast(AssistantMessage, from_anthropic(answer)[0])

@@ -11,14 +11,12 @@ from typing import Any
 from openreward_gym.chat import parse_action
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.policies.policy import Policy, Transcript
-from openreward_gym.types import AssistantMessage, Block, Task, ToolCall, ToolSet
+from openreward_gym.policies.policy import Policy, Transcript, with_call_ids
+from openreward_gym.types import AssistantMessage, Task, ToolCall, ToolSet
 
 
 class RandomPolicy:
-    """Calls a random tool with random arguments that fit its schema: for smoke tests, and as the floor for any model.
-
-    The same seed plays the same calls.
+    """Calls a random tool with random valid arguments, the same for the same seed: for smoke tests, and as a floor for models.
 
     Example:
         >>> from openreward_gym.collect import collect  # doctest: +SKIP
@@ -33,13 +31,12 @@ class RandomPolicy:
 
         async def play(transcript: Transcript, tools: ToolSet) -> AssistantMessage:
             nonlocal space
-            turn = sum(isinstance(message, AssistantMessage) for message in transcript)
             if not tools.tools:
                 return AssistantMessage("I have no tools to call.")
             if space is None:
                 space = ToolCallSpace(tools.tools, tools.terminal, seed=seed)
             call = space.sample()
-            return AssistantMessage(tool_calls=[ToolCall(call["name"], call["arguments"], f"call_{turn}")])
+            return AssistantMessage(tool_calls=[ToolCall(call["name"], call["arguments"], f"call_{_turn(transcript)}")])
 
         return play
 
@@ -49,9 +46,6 @@ class ScriptedPolicy:
 
     A line is `{"steps": [...], "task_index": 3, "split": "train", "sample": 0}`. A line without `task_index`, `split` or
     `sample` applies to all of them. If several lines apply, the one that names more of the three wins, then the later one.
-
-    Args:
-        path: The JSONL file.
 
     Raises:
         ConfigurationError: The file cannot be read, or a line is not a script.
@@ -67,18 +61,17 @@ class ScriptedPolicy:
     def __init__(self, path: str | Path) -> None:
         self.name = f"scripted:{Path(path).name}"
         self._scripts = _read_scripts(Path(path))
-        digest = hashlib.sha256(json.dumps(self._scripts, sort_keys=True).encode())
-        self.settings = {"script": digest.hexdigest()}
+        self.settings = {"script": hashlib.sha256(json.dumps(self._scripts, sort_keys=True).encode()).hexdigest()}
 
     def begin(self, task: Task, sample: int, seed: int) -> Policy:
         """Return the policy that plays the task's script."""
         episode = {"task_index": task.index, "split": task.split, "sample": sample}
-        best: tuple[int, Sequence[Any]] | None = None
+        most, steps = 0, []
         for script in self._scripts:
             named = [name for name in episode if name in script]
-            if all(script[name] == episode[name] for name in named) and (best is None or len(named) >= best[0]):
-                best = (len(named), script["steps"])
-        return play_steps(() if best is None else best[1])
+            if all(script[name] == episode[name] for name in named) and len(named) >= most:
+                most, steps = len(named), script["steps"]
+        return play_steps(steps)
 
 
 def play_steps(steps: Sequence[Any]) -> Policy:
@@ -93,23 +86,18 @@ def play_steps(steps: Sequence[Any]) -> Policy:
         >>> asyncio.run(policy((), ToolSet(()))).tool_calls[0].name
         'get_weather'
     """
-    messages = [_with_call_ids(parse_action(step), turn) for turn, step in enumerate(steps)]
+    messages = [with_call_ids(parse_action(step), f"call_{turn}") for turn, step in enumerate(steps)]
 
     async def play(transcript: Transcript, tools: ToolSet) -> AssistantMessage:
-        # Assistant turns of the prompt are plain Messages; those of the policy are AssistantMessages.
-        turn = sum(isinstance(message, AssistantMessage) for message in transcript)
+        turn = _turn(transcript)
         return messages[turn] if turn < len(messages) else AssistantMessage("I am done.")
 
     return play
 
 
-def _with_call_ids(message: AssistantMessage, turn: int) -> AssistantMessage:
-    blocks: list[Block] = []
-    for index, block in enumerate(message.blocks):
-        if isinstance(block, ToolCall) and not block.call_id:
-            block = ToolCall(block.name, block.arguments, f"call_{turn}_{index}", block.content)
-        blocks.append(block)
-    return message.replace(blocks=tuple(blocks))
+def _turn(transcript: Transcript) -> int:
+    # Assistant turns of the prompt are plain Messages; those of the policy are AssistantMessages.
+    return sum(isinstance(message, AssistantMessage) for message in transcript)
 
 
 def _read_scripts(path: Path) -> list[Mapping[str, Any]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from openreward_gym.chat import from_gemini, to_gemini
-from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy
+from openreward_gym.policies.model import ModelPolicy, function_specs
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, ToolSet
 
@@ -31,14 +31,7 @@ class GooglePolicy(ModelPolicy):
 
     def request(self, transcript: Transcript, tools: ToolSet) -> dict[str, Any]:
         system, contents = to_gemini(transcript)
-        declarations = [
-            {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters_json_schema": dict(tool.input_schema or NO_ARGUMENTS),
-            }
-            for tool in tools
-        ]
+        declarations = function_specs(tools, "parameters_json_schema")
         config: dict[str, Any] = {"automatic_function_calling": {"disable": True}, **self.sampling}
         if system:
             config["system_instruction"] = system
@@ -50,9 +43,7 @@ class GooglePolicy(ModelPolicy):
         return await client.aio.models.generate_content(**request)
 
     def read(self, answer: Any) -> AssistantMessage:
-        message = from_gemini(answer)[0]
-        assert isinstance(message, AssistantMessage)
-        return message
+        return cast(AssistantMessage, from_gemini(answer)[0])
 
 
 def _with_bytes(content: Mapping[str, Json]) -> dict[str, Any]:

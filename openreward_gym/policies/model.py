@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from openreward_gym.errors import AuthenticationError, ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
-from openreward_gym.policies.policy import Transcript
-from openreward_gym.types import AssistantMessage, Block, Json, Sampled, ToolCall, ToolSet, Usage
+from openreward_gym.policies.policy import Transcript, with_call_ids
+from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet, Usage
 
 _OVERFLOW = re.compile(
     r"context_length_exceeded|maximum context length|context window|prompt is too long|input token count.*exceeds"
@@ -25,8 +25,7 @@ _OVERFLOW = re.compile(
 # Class names that the SDKs and their HTTP libraries give to connection errors.
 _NETWORK = re.compile("Connect|Timeout|Protocol|Network|Read|Write")
 _TRANSIENT = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
-NO_ARGUMENTS: Mapping[str, Json] = {"type": "object", "properties": {}}
-"""The JSON Schema of a tool that takes no arguments."""
+_NO_ARGUMENTS: Mapping[str, Json] = {"type": "object", "properties": {}}
 
 
 class ModelPolicy:
@@ -82,7 +81,10 @@ class ModelPolicy:
         self._patience_s = patience_s
         self._client: Any = None
         self._client_loop: asyncio.AbstractEventLoop | None = None
-        self._sdk = import_sdk(self.sdk)
+        try:
+            self._sdk: Any = importlib.import_module(self.sdk)
+        except ImportError as error:
+            raise MissingExtraError(f"this policy needs {self.sdk} ({error}): pip install 'openreward-gym[llm]'") from None
         self._key()
 
     @property
@@ -103,8 +105,10 @@ class ModelPolicy:
         """
         request = self.request(transcript, tools)
         ends = None
-        for attempt in range(1, 1000):
-            await self._pace.wait()
+        attempt = 0
+        while True:
+            attempt += 1
+            await asyncio.sleep(self._pace.reserve())
             begun = time.perf_counter()
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -115,23 +119,20 @@ class ModelPolicy:
             now = time.monotonic()
             ends = now + self._patience_s if ends is None else ends
             wait_s = random.uniform(0.0, min(60.0, 0.5 * 2.0 ** min(attempt, 12)))
-            wait_s = max(wait_s, getattr(problem, "retry_after_s", None) or 0.0)
+            wait_s = max(wait_s, problem.retry_after_s or 0.0)
             kind = getattr(problem, "kind", "")
             if kind not in ("rate_limited", "policy_unavailable") or now + wait_s > ends:
                 # Raised outside the except block, so that the traceback holds no SDK frames: their variables hold the key.
                 raise problem
             if kind == "rate_limited":
-                self._pace.refused(getattr(problem, "retry_after_s", None))
+                self._pace.refused(problem.retry_after_s)
             await asyncio.sleep(wait_s)
-        raise PolicyError(f"{self.name} did not answer", kind="policy_unavailable")
 
     async def aclose(self) -> None:
         """Close the connections. The next call opens new ones."""
         client, self._client = self._client, None
         if client is not None and self._client_loop is asyncio.get_running_loop():
             await self.close_client(client)
-
-    # Implemented by each provider
 
     def request(self, transcript: Transcript, tools: ToolSet) -> dict[str, Any]:
         """Return the arguments of the API call."""
@@ -171,57 +172,38 @@ class ModelPolicy:
         sampled = message.sampled or Sampled()
         usage = sampled.usage
         self._pace.answered(0 if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0))
-        cost = sampled.cost_usd
-        if cost is None:
-            cost = cost_usd(self._prices, self.model, usage)
-        blocks: list[Block] = []
-        for block in message.blocks:
-            if isinstance(block, ToolCall) and not block.call_id:
-                block = dataclasses.replace(block, call_id=f"call_{random.getrandbits(64):016x}")
-            blocks.append(block)
-        return message.replace(blocks=tuple(blocks), sampled=dataclasses.replace(sampled, cost_usd=cost, duration_s=seconds))
+        cost = cost_usd(self._prices, self.model, usage) if sampled.cost_usd is None else sampled.cost_usd
+        message = with_call_ids(message, f"call_{random.getrandbits(64):016x}")
+        return message.replace(sampled=dataclasses.replace(sampled, cost_usd=cost, duration_s=seconds))
 
-    def _typed_error(self, error: Exception) -> Exception:
+    def _typed_error(self, error: Exception) -> AuthenticationError | PolicyError:
         """Convert an SDK's exception to one of this package, and remove the key from its message."""
-        status = _status_of(error)
+        codes = (getattr(error, name, None) for name in ("status_code", "code"))
+        status = next((code for code in codes if isinstance(code, int)), None)
         key = os.environ.get(self._key_env, "").strip()
         text = " ".join(str(error).split())
         text = f"{self.name}: {text.replace(key, '***') if key else text}"[:2000]
-        retry_after_s = _retry_after(error)
         if status in (401, 403):
             return AuthenticationError(f"{text}. Check the environment variable {self._key_env}.", status=status)
         if status in (400, 413, 422) and _OVERFLOW.search(text):
             return ContextOverflowError(text, kind="context_overflow", status=status)
-        if status == 429 and "insufficient_quota" not in text:
-            return PolicyError(text, kind="rate_limited", status=status, retry_after_s=retry_after_s, delivery="delivered")
-        if status is not None and status in _TRANSIENT:
-            return PolicyError(text, kind="policy_unavailable", status=status, retry_after_s=retry_after_s, delivery="delivered")
         if status is not None:
-            return PolicyError(text, kind="policy_refused", status=status, delivery="delivered")
+            kind = "policy_unavailable" if status in _TRANSIENT else "policy_refused"
+            if status == 429 and "insufficient_quota" not in text:
+                kind = "rate_limited"
+            return PolicyError(text, kind=kind, status=status, retry_after_s=_retry_after(error), delivery="delivered")
         name = type(error).__name__
         if isinstance(error, TimeoutError | OSError) or _NETWORK.search(name):
             return PolicyError(f"{text} ({name})", kind="policy_unavailable", delivery="possibly_delivered")
         return PolicyError(f"{text} ({name})", kind="policy_failed")
 
 
-def import_sdk(name: str) -> Any:
-    """Import a provider's SDK.
-
-    Raises:
-        MissingExtraError: The SDK is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtraError(f"this policy needs {name} ({error}): pip install 'openreward-gym[llm]'") from None
-
-
-def _status_of(error: Exception) -> int | None:
-    for name in ("status_code", "code"):
-        status = getattr(error, name, None)
-        if isinstance(status, int):
-            return status
-    return None
+def function_specs(tools: ToolSet, schema_key: str) -> list[dict[str, Any]]:
+    """Return the tools as a provider's API takes them, with the JSON Schema of the arguments under `schema_key`."""
+    return [
+        {"name": tool.name, "description": tool.description, schema_key: dict(tool.input_schema or _NO_ARGUMENTS)}
+        for tool in tools
+    ]
 
 
 def _retry_after(error: Exception) -> float | None:
@@ -237,12 +219,7 @@ class RequestPace:
     """Spaces requests to a provider so that they stay within its rate limits.
 
     After a 429 no request starts for as long as the provider asks, then requests start at half the rate. Each response raises the
-    rate a little (additive increase, multiplicative decrease).
-
-    Args:
-        requests_per_minute: A known limit. None starts without a limit.
-        tokens_per_minute: A known limit on input and output tokens, which are counted from responses. None for no limit.
-        clock: Returns the time in seconds. Tests replace it.
+    rate a little (additive increase, multiplicative decrease). A limit of None is not known. Tests replace `clock`.
     """
 
     FIRST_RATE = 2.0
@@ -261,12 +238,6 @@ class RequestPace:
         self._tokens_per_second = None if tokens_per_minute is None else tokens_per_minute / 60
         self._next = 0.0
         self._recent: list[float] = []
-
-    async def wait(self) -> None:
-        """Wait until the next request may start."""
-        wait_s = self.reserve()
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
 
     def reserve(self) -> float:
         """Reserve the next start, and return the seconds until then."""
@@ -326,11 +297,7 @@ the providers' pages (platform.openai.com/docs/pricing, docs.claude.com, ai.goog
 
 
 def price_table(overrides: Mapping[str, Any] | None) -> dict[str, Price]:
-    """Return `PRICES` with the user's entries: `{"model": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}` or `Price`s.
-
-    Raises:
-        ConfigurationError: An entry is not a price.
-    """
+    """Return `PRICES` with the user's entries: `{"model": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}` or `Price`s."""
     table = dict(PRICES)
     for model, price in (overrides or {}).items():
         try:
@@ -347,13 +314,10 @@ def cost_usd(prices: Mapping[str, Price], model: str, usage: Usage | None) -> fl
 
     A dated model name ("gpt-5-2025-08-07") has its family's price.
     """
-    price = prices.get(model) or next((prices[m] for m in sorted(prices, key=len, reverse=True) if _is_dated(model, m)), None)
-    if price is None or usage is None or usage.input_tokens is None or usage.output_tokens is None:
+    families = [name for name in prices if model in (name, f"{name}-latest") or model.startswith(f"{name}-2")]
+    if not families or usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
+    price = prices[max(families, key=len)]
     cached = usage.cached_tokens or 0
     cached_price = price.input if price.cached_input is None else price.cached_input
     return ((usage.input_tokens - cached) * price.input + cached * cached_price + usage.output_tokens * price.output) / 1e6
-
-
-def _is_dated(model: str, family: str) -> bool:
-    return model.startswith(f"{family}-2") or model == f"{family}-latest"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from openreward_gym.chat import ReasoningField, from_openai, from_openai_responses, to_openai, to_openai_responses
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.policies.model import NO_ARGUMENTS, ModelPolicy
+from openreward_gym.policies.model import ModelPolicy, function_specs
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, ToolSet
 
@@ -44,10 +44,7 @@ class OpenAIPolicy(ModelPolicy):
         return self._sdk.AsyncOpenAI(api_key=key, base_url=self.url, max_retries=0, timeout=self._timeout_s)
 
     def request(self, transcript: Transcript, tools: ToolSet) -> dict[str, Any]:
-        functions = [
-            {"name": tool.name, "description": tool.description, "parameters": dict(tool.input_schema or NO_ARGUMENTS)}
-            for tool in tools
-        ]
+        functions = function_specs(tools, "parameters")
         if self.api == "responses":
             # The server stores nothing: it returns reasoning encrypted, and the next request sends it back.
             stateless: dict[str, Any] = {"store": False, "include": ["reasoning.encrypted_content"]}
@@ -64,9 +61,8 @@ class OpenAIPolicy(ModelPolicy):
         return await client.chat.completions.create(**request)
 
     def read(self, answer: Any) -> AssistantMessage:
-        message = (from_openai_responses(answer) if self.api == "responses" else from_openai(answer))[0]
-        assert isinstance(message, AssistantMessage)
-        return message
+        messages = from_openai_responses(answer) if self.api == "responses" else from_openai(answer)
+        return cast(AssistantMessage, messages[0])
 
 
 def _images_to_user(messages: list[dict[str, Json]]) -> list[dict[str, Json]]:

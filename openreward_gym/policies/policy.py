@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from openreward_gym import plugins
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.types import AssistantMessage, Message, Task, ToolSet
+from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
 from openreward_gym.user_traceback import describe_error
 
 Transcript: TypeAlias = tuple[Message, ...]
@@ -21,13 +22,13 @@ can play many episodes at once."""
 ENTRY_POINTS = "openreward_gym.policies"
 """The entry point group in which other distributions register policies."""
 
-_MODELS: Mapping[str, tuple[str, str]] = {
-    "openai": ("openai", "OpenAIPolicy"),
-    "anthropic": ("anthropic", "AnthropicPolicy"),
-    "google": ("google", "GooglePolicy"),
-    "transformers": ("transformers", "TransformersPolicy"),
+# Prefix of a model's policy, which is also the name of its module in this folder -> its class.
+_MODELS = {
+    "openai": "OpenAIPolicy",
+    "anthropic": "AnthropicPolicy",
+    "google": "GooglePolicy",
+    "transformers": "TransformersPolicy",
 }
-"""Prefix of a model's policy -> its module in this folder, imported on first use, and its class."""
 
 
 @runtime_checkable
@@ -46,7 +47,6 @@ class EpisodicPolicy(Protocol):
 
     def begin(self, task: Task, sample: int, seed: int) -> Policy:
         """Return the policy for sample number `sample` (from 0) of `task`. `seed` is the episode's own seed."""
-        ...
 
 
 def policy_of_episode(policy: Policy | EpisodicPolicy, task: Task, sample: int, seed: int) -> Policy:
@@ -62,10 +62,7 @@ def policy_name(policy: Policy | EpisodicPolicy) -> str:
 
 
 def policy_settings(policy: Policy | EpisodicPolicy) -> dict[str, Any]:
-    """Return the settings that decide how a policy plays, as JSON without keys and URLs.
-
-    Rollouts record `model` and `sampling` of them.
-    """
+    """Return the settings that decide how a policy plays, as JSON without keys and URLs. Rollouts record model and sampling."""
     return dict(getattr(policy, "settings", None) or {})
 
 
@@ -80,7 +77,7 @@ def resolve(policy: str | Policy | EpisodicPolicy, *, url: str | None = None, **
         **options: Further arguments of a model's policy (`api`, `prices`, `temperature`, ...) or of a registered one.
 
     Raises:
-        ConfigurationError: There is no such policy, or it does not take these options.
+        ConfigurationError: The policy is unknown, or does not take these options.
         MissingExtraError: The policy's SDK is not installed.
 
     Example:
@@ -96,8 +93,8 @@ def resolve(policy: str | Policy | EpisodicPolicy, *, url: str | None = None, **
     if kind in _MODELS:
         if not argument:
             raise ConfigurationError(f"policy {policy!r} does not name a model: write {kind}:MODEL")
-        module, name = _MODELS[kind]
-        return _make(policy, getattr(importlib.import_module(f"openreward_gym.policies.{module}"), name), argument, url, options)
+        module = importlib.import_module(f"openreward_gym.policies.{kind}")
+        return _make(policy, getattr(module, _MODELS[kind]), argument, url, options)
     if policy == "random" or (kind == "scripted" and argument):
         _refuse_options(policy, url, options)
         baselines: Any = importlib.import_module("openreward_gym.policies.baselines")
@@ -112,17 +109,25 @@ def resolve(policy: str | Policy | EpisodicPolicy, *, url: str | None = None, **
     raise ConfigurationError(f"there is no policy {policy!r}; choose one of {', '.join(known)}")
 
 
+def with_call_ids(message: AssistantMessage, prefix: str) -> AssistantMessage:
+    """Return a message in which each tool call has an id; new ids are `prefix` and the number of the block."""
+    blocks = tuple(
+        replace(block, call_id=f"{prefix}_{index}") if isinstance(block, ToolCall) and not block.call_id else block
+        for index, block in enumerate(message.blocks)
+    )
+    return message.replace(blocks=blocks)
+
+
 def _make(name: str, factory: Any, argument: str, url: str | None, options: Mapping[str, Any]) -> Policy | EpisodicPolicy:
     """Call a policy's factory with the part of its name after the colon, the model's URL and further options."""
     if not isinstance(factory, type) and not argument and url is None and not options:
         return resolve(factory)  # an entry point may also be the policy itself
+    arguments = [argument] if argument else []
+    keywords = options if url is None else {"url": url, **options}
     try:
-        made: Policy | EpisodicPolicy = factory(
-            *([argument] if argument else []), **({} if url is None else {"url": url}), **options
-        )
+        return cast("Policy | EpisodicPolicy", factory(*arguments, **keywords))
     except TypeError as error:
         raise ConfigurationError(f"policy {name!r}: {error}") from None
-    return made
 
 
 def _refuse_options(policy: object, url: str | None, options: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 import re
@@ -14,20 +15,12 @@ from typing import Any
 from openreward_gym.chat import to_openai
 from openreward_gym.chat.dialect import ended_of
 from openreward_gym.errors import ConfigurationError, ContextOverflowError, MissingExtraError
-from openreward_gym.policies.model import NO_ARGUMENTS
+from openreward_gym.policies.model import function_specs
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Block, Json, ReasoningItem, Sampled, TextBlock, ToolCall, ToolSet, Usage
 
 _THOUGHT = re.compile(r"^\s*(?:<think>)?(?P<thought>.*?)</think>\s*", re.DOTALL)
 _CALL = re.compile(r"<tool_call>(?P<call>.*?)(?:</tool_call>|$)", re.DOTALL)
-
-
-@dataclass(slots=True)
-class _PendingPrompt:
-    """A prompt that waits for a batch, and the future that gets the answer."""
-
-    prompt: list[int]
-    answer: asyncio.Future[Generated]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +71,12 @@ class TransformersPolicy:
         seed: int = 0,
     ) -> None:
         if url is not None:
-            raise ConfigurationError(
-                "transformers:PATH runs on this machine and takes no policy_url. Use openai:MODEL for a server."
-            )
+            raise ConfigurationError("transformers:PATH runs on this machine, without policy_url. Use openai:MODEL for a server.")
         self.name = f"transformers:{model}"
         self.model = model
         self.batch_size = batch_size
-        parameters = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
-        self._sampling = {name: value for name, value in parameters.items() if value is not None} if temperature > 0 else {}
+        parameters = {"temperature": temperature, "top_p": top_p, "top_k": top_k} if temperature > 0 else {}
+        self._sampling = {name: value for name, value in parameters.items() if value is not None}
         self.settings = {
             "model": {"name": model, "provider": "transformers"},
             "sampling": {"max_new_tokens": max_new_tokens, "temperature": temperature, **self._sampling, "seed": seed},
@@ -108,7 +99,8 @@ class TransformersPolicy:
         self._model.to(device)
         self._torch.manual_seed(seed)
         self.max_context = max_context or int(getattr(self._model.config, "max_position_embeddings", 1 << 30))
-        self._waiting: list[_PendingPrompt] = []
+        # Prompts that wait for a batch, each with the future that gets its answer.
+        self._waiting: list[tuple[list[int], asyncio.Future[Generated]]] = []
         self._computing: asyncio.Task[None] | None = None
 
     async def __call__(self, transcript: Transcript, tools: ToolSet) -> AssistantMessage:
@@ -126,11 +118,11 @@ class TransformersPolicy:
                 kind="context_overflow",
             )
         loop = asyncio.get_running_loop()
-        pending = _PendingPrompt(prompt, loop.create_future())
-        self._waiting.append(pending)
+        answer: asyncio.Future[Generated] = loop.create_future()
+        self._waiting.append((prompt, answer))
         if self._computing is None or self._computing.done():
             self._computing = loop.create_task(self._compute())
-        generated = await pending.answer
+        generated = await answer
         text = self._tokenizer.decode(generated.token_ids, skip_special_tokens=False)
         sampled = Sampled(
             usage=Usage(len(prompt), len(generated.token_ids)),
@@ -141,15 +133,15 @@ class TransformersPolicy:
             model=self.model,
             duration_s=time.perf_counter() - begun,
         )
-        blocks = read_answer(self._without_special(text))
+        for token in (self._tokenizer.eos_token, self._tokenizer.pad_token, self._tokenizer.bos_token):
+            # Other special tokens stay, because the tags of thoughts and calls may be special tokens.
+            text = text.replace(token, "") if token else text
+        blocks = read_answer(text)
         return AssistantMessage(blocks, sampled=sampled, ended=ended_of(sampled.stop_reason, blocks))
 
     def prompt(self, transcript: Transcript, tools: ToolSet) -> list[int]:
         """Render the transcript and the tools with the model's chat template, up to the start of the assistant's turn."""
-        functions = [
-            {"name": tool.name, "description": tool.description, "parameters": dict(tool.input_schema or NO_ARGUMENTS)}
-            for tool in tools
-        ]
+        functions = function_specs(tools, "parameters")
         text = self._tokenizer.apply_chat_template(
             [_for_template(message) for message in to_openai(transcript, reasoning="reasoning_content")],
             tools=[{"type": "function", "function": function} for function in functions] or None,
@@ -161,30 +153,30 @@ class TransformersPolicy:
     async def _compute(self) -> None:
         """Answer the waiting prompts, batch by batch."""
         while self._waiting:
-            batch = [one for one in self._waiting[: self.batch_size] if not one.answer.done()]
+            batch = [(prompt, answer) for prompt, answer in self._waiting[: self.batch_size] if not answer.done()]
             del self._waiting[: self.batch_size]
             if not batch:
                 continue
             try:
-                answers = await asyncio.to_thread(self.generate, [pending.prompt for pending in batch])
+                results = await asyncio.to_thread(self.generate, [prompt for prompt, _ in batch])
             except Exception as error:  # the episodes of the batch get whatever the model raises
-                for pending in batch:
-                    if not pending.answer.done():
-                        pending.answer.set_exception(error)
+                for _, answer in batch:
+                    if not answer.done():
+                        answer.set_exception(error)
                 continue
-            for pending, answer in zip(batch, answers, strict=True):
-                if not pending.answer.done():
-                    pending.answer.set_result(answer)
+            for (_, answer), generated in zip(batch, results, strict=True):
+                if not answer.done():
+                    answer.set_result(generated)
 
     def generate(self, prompts: Sequence[Sequence[int]]) -> list[Generated]:
         """Return the model's answers to prompts of token ids, in the prompts' order."""
         torch = self._torch
-        ends = self._end_tokens()
+        configured = self._model.generation_config.eos_token_id
+        ends = {*(configured if isinstance(configured, list) else [configured]), self._tokenizer.eos_token_id} - {None}
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else min(ends, default=0)
         longest = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=self._model.device)
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self._model.device)
-        sampling = {"do_sample": True, **self._sampling} if self._sampling else {"do_sample": False}
         with torch.inference_mode():
             output = self._model.generate(
                 input_ids=ids,
@@ -194,29 +186,18 @@ class TransformersPolicy:
                 eos_token_id=sorted(ends) or None,
                 return_dict_in_generate=True,
                 output_scores=True,
-                **sampling,
+                do_sample=bool(self._sampling),
+                **self._sampling,
             )
         sampled = output.sequences[:, longest:]
         logprobs = torch.stack([torch.log_softmax(scores.float(), -1) for scores in output.scores], 1)
         chosen = logprobs.gather(2, sampled.unsqueeze(2)).squeeze(2)
-        return [_cut(tokens, values, ends) for tokens, values in zip(sampled.tolist(), chosen.tolist(), strict=True)]
-
-    def _end_tokens(self) -> set[int]:
-        configured = self._model.generation_config.eos_token_id
-        ends = set(configured) if isinstance(configured, list) else {configured} - {None}
-        return ends | ({self._tokenizer.eos_token_id} - {None})
-
-    def _without_special(self, text: str) -> str:
-        """Remove the tokens that begin, end or pad a text. Tags of thoughts and calls stay, even if they are special tokens."""
-        for token in (self._tokenizer.eos_token, self._tokenizer.pad_token, self._tokenizer.bos_token):
-            text = text.replace(token, "") if token else text
-        return text
-
-
-def _cut(tokens: list[int], logprobs: list[float], ends: set[int]) -> Generated:
-    """Cut a row of a batch after its end token; the tokens that follow are padding."""
-    stop = next((place + 1 for place, token in enumerate(tokens) if token in ends), None)
-    return Generated(tuple(tokens[:stop]), tuple(logprobs[:stop]), stop is not None)
+        answers = []
+        for tokens, values in zip(sampled.tolist(), chosen.tolist(), strict=True):
+            # The tokens after the end token are padding.
+            stop = next((place + 1 for place, token in enumerate(tokens) if token in ends), None)
+            answers.append(Generated(tuple(tokens[:stop]), tuple(values[:stop]), stop is not None))
+        return answers
 
 
 def _for_template(message: dict[str, Json]) -> dict[str, Json]:
@@ -226,17 +207,13 @@ def _for_template(message: dict[str, Json]) -> dict[str, Json]:
         content = "\n".join(str(part.get("text", "[image]")) for part in content)
     converted = {**message, "content": content}
     if message.get("tool_calls"):
-        converted["tool_calls"] = [_with_object(call) for call in message["tool_calls"]]
+        converted["tool_calls"] = []
+        for call in message["tool_calls"]:
+            function = dict(call.get("function") or {})
+            with contextlib.suppress(KeyError, ValueError):  # a malformed call keeps the text that the model wrote
+                function["arguments"] = json.loads(function["arguments"])
+            converted["tool_calls"].append({**call, "function": function})
     return converted
-
-
-def _with_object(call: dict[str, Json]) -> dict[str, Json]:
-    function = dict(call.get("function") or {})
-    try:
-        function["arguments"] = json.loads(function["arguments"])
-    except (KeyError, ValueError):
-        pass  # keep the text that the model wrote
-    return {**call, "function": function}
 
 
 def read_answer(text: str) -> list[Block]:
@@ -250,24 +227,21 @@ def read_answer(text: str) -> list[Block]:
         ['ReasoningItem', 'TextBlock']
     """
     blocks: list[Block] = []
-    thought = _THOUGHT.match(text)
-    if thought is not None:
-        if thought["thought"].strip():
-            blocks.append(ReasoningItem(thought["thought"].strip()))
-        text = text[thought.end() :]
-    read = 0
-    number = 0
-    for match in _CALL.finditer(text):
+    position = number = 0
+    if thought := _THOUGHT.match(text):
+        if content := thought["thought"].strip():
+            blocks.append(ReasoningItem(content))
+        position = thought.end()
+    for match in _CALL.finditer(text, position):
         call = _call_of(match["call"].strip(), f"call_{number}")
-        if call is None:
-            continue
-        number += 1
-        if text[read : match.start()].strip():
-            blocks.append(TextBlock(text[read : match.start()].strip()))
-        blocks.append(call)
-        read = match.end()
-    if text[read:].strip():
-        blocks.append(TextBlock(text[read:].strip()))
+        if call is not None:
+            if before := text[position : match.start()].strip():
+                blocks.append(TextBlock(before))
+            blocks.append(call)
+            position = match.end()
+            number += 1
+    if rest := text[position:].strip():
+        blocks.append(TextBlock(rest))
     return blocks
 
 

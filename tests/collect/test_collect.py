@@ -1,4 +1,4 @@
-"""collect() against the SDK's server: every (task, sample) has one outcome, and a failure is none."""
+"""collect() against the SDK's server: every (task, sample) has one outcome, and a failure gives no reward."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, Tool
 
 
 async def answers(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
-    """Calls `finish`, right."""
+    """Call `finish` with the right answer."""
     return AssistantMessage(tool_calls=[ToolCall("finish", {"text": "right"}, "c")])
 
 
@@ -60,7 +60,7 @@ def test_select_indices(tasks: Any, indices: Any) -> None:
 
 
 @pytest.mark.parametrize("tasks", ["10", "x", "1:2:3:4", "5:5", [], [True], [-1], "", ["1"]])
-def test_indices_that_are_none(tasks: Any) -> None:
+def test_invalid_indices(tasks: Any) -> None:
     with pytest.raises(ConfigurationError):
         select_indices(tasks, 10, "train")
 
@@ -112,8 +112,8 @@ def test_the_same_seed_plays_the_same_random_calls(server_url: str, tmp_path: Pa
         result = collect(
             "large", "random", base_url=server_url, output=tmp_path / name, tasks="0:3", max_steps=1, seed=seed, progress=False
         )
-        found = sorted(result.store, key=lambda rollout: rollout.task.index or 0)
-        return [repr(part) for rollout in found for turn in rollout.turns for part in turn.tool_calls]
+        rollouts = sorted(result.store, key=lambda rollout: rollout.task.index or 0)
+        return [repr(part) for rollout in rollouts for turn in rollout.turns for part in turn.tool_calls]
 
     assert calls("a", 7) == calls("b", 7) != calls("c", 8)
 
@@ -130,7 +130,7 @@ def test_a_script_is_played(server_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"steps": 3}', '{"steps": [{"no": "name"}]}'])
-def test_a_script_that_is_none(tmp_path: Path, line: str) -> None:
+def test_an_invalid_script(tmp_path: Path, line: str) -> None:
     script = tmp_path / "script.jsonl"
     script.write_text('{"steps": []}\n\n' + line)
     with pytest.raises(ConfigurationError, match="line 3"):
@@ -138,12 +138,12 @@ def test_a_script_that_is_none(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize("policy", ["gpt", "scripted:", "no.such.module:thing", "json:nothing", 5])
-def test_policies_that_are_none(policy: Any) -> None:
+def test_invalid_policies(policy: Any) -> None:
     with pytest.raises(ConfigurationError):
         collect("echo", policy, base_url="http://127.0.0.1:9", progress=False)
 
 
-def test_what_cannot_run(server_url: str, tmp_path: Path) -> None:
+def test_a_collection_that_cannot_run(server_url: str, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentNotFoundError):
         collect("ecoh", answers, base_url=server_url, output=tmp_path / "a", progress=False)
     with pytest.raises(SplitNotFoundError):

@@ -17,43 +17,43 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def ran(folder: Path, name: str, *arguments: object) -> str:
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-    assert found.returncode == 0, found.stderr
-    return found.stdout
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def test_collect_from_a_local_model(tmp_path: Path) -> None:
     with providing() as providers:
-        said = ran(
+        output = ran(
             tmp_path, "collect_from_a_local_model.py", "--model", "good", "--policy-url", providers.url + "/v1", "--output", "run"
         )
-    assert "mean reward 1.000" in said
-    assert "successful=20" in said
+    assert "mean reward 1.000" in output
+    assert "successful=20" in output
 
 
 def test_evaluate_vector(examples: str, tmp_path: Path) -> None:
-    said = ran(tmp_path, "evaluate_vector.py", "ctf", "--base-url", examples, "--num-envs", 4, "--tasks", 10)
+    output = ran(tmp_path, "evaluate_vector.py", "ctf", "--base-url", examples, "--num-envs", 4, "--tasks", 10)
     played = [rollout for rollout in RolloutStore(tmp_path / "runs" / "evaluation") if rollout.status != "cancelled"]
     # No task a second time before each had its turn.
     assert {rollout.task.index for rollout in played} >= set(range(10))
-    assert "mean reward" in said or "no reward" in said
+    assert "mean reward" in output or "no reward" in output
 
 
 def test_vector_policy(examples: str, tmp_path: Path) -> None:
     with providing() as providers:
         where = ("--model", "good", "--policy-url", providers.url + "/v1", "--base-url", examples)
-        said = ran(tmp_path, "vector_policy.py", "weather", *where, "--num-envs", 2, "--episodes", 6)
-    assert "episodes, mean return 1.000" in said
+        output = ran(tmp_path, "vector_policy.py", "weather", *where, "--num-envs", 2, "--episodes", 6)
+    assert "episodes, mean return 1.000" in output
 
 
 def test_five_queries_of_nemo_gym_there_and_back(examples: str, tmp_path: Path) -> None:
-    """The five queries of its tutorial: collected, written in its format, and read again."""
+    """Collect the five queries of NeMo Gym's tutorial, write them in its format, and read them again."""
     with providing() as providers:
         where = ("--base-url", examples, "--policy", "openai:good", "--policy-url", providers.url + "/v1")
         queries = EXAMPLES / "weather_queries.jsonl"
-        said = commanded(tmp_path, "collect", "weather", "--input", queries, *where, "--output", "runs/queries")
-    assert "5 of 5 rollouts in runs/queries" in said
-    assert "mean reward 1.000" in said
+        output = commanded(tmp_path, "collect", "weather", "--input", queries, *where, "--output", "runs/queries")
+    assert "5 of 5 rollouts in runs/queries" in output
+    assert "mean reward 1.000" in output
     commanded(tmp_path, "export", "runs/queries", "--format", "nemo_gym", "--output", "out")
     (written,) = (tmp_path / "out").rglob("*.jsonl")
     rows = [json.loads(line) for line in written.read_text().splitlines()]
@@ -69,6 +69,6 @@ def test_five_queries_of_nemo_gym_there_and_back(examples: str, tmp_path: Path) 
 def commanded(folder: Path, *arguments: object) -> str:
     command = [sys.executable, "-m", "openreward_gym.cli", *map(str, arguments)]
     environ = {**os.environ, "OPENAI_API_KEY": "of-the-tests"}
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=environ)
-    assert found.returncode == 0, found.stderr
-    return found.stdout
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=environ)
+    assert process.returncode == 0, process.stderr
+    return process.stdout

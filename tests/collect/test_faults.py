@@ -1,4 +1,4 @@
-"""A run of whose requests a fifth fail, in all ways of the fault matrix: same coverage, no reward invented."""
+"""A run in which a fifth of the requests fail, in all ways of the fault matrix, has the same coverage and rewards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPEATS = 16
 
 
 def rewards(result: CollectionResult) -> list[list[float | None]]:
-    """What each rollout's tool results gave."""
+    """Return the rewards of each rollout's tool results."""
     return sorted([message.reward for message in rollout.messages if message.role == "tool"] for rollout in result.store)
 
 

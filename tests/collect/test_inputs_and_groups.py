@@ -1,4 +1,4 @@
-"""What is played (files of tasks, NeMo Gym's rows), what is told before, and groups compared by the environment and by us."""
+"""Inputs of a collection (files of tasks, rows of NeMo Gym), estimates, and comparisons of groups."""
 
 from __future__ import annotations
 
@@ -73,27 +73,27 @@ def test_a_file_of_tasks(examples: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["{", "[]", '{"task_index": -1}', '{"task_index": "1"}', '{"task_spec": 3}', '{"task_index": 1, "split": 2}']
 )
-def test_lines_that_are_no_tasks(tmp_path: Path, line: str) -> None:
+def test_lines_that_are_not_tasks(tmp_path: Path, line: str) -> None:
     path = tmp_path / "tasks.jsonl"
     path.write_text('{"task_index": 1}\n\n' + line)
     with pytest.raises(ConfigurationError, match="line 3"):
         read_tasks(path, "train")
 
 
-def test_a_file_that_names_a_task_which_is_not_there(server_url: str, tmp_path: Path) -> None:
+def test_a_file_with_a_task_that_does_not_exist(server_url: str, tmp_path: Path) -> None:
     path = jsonl(tmp_path / "tasks.jsonl", {"task_index": 77})
     with pytest.raises(ConfigurationError, match="task 77"):
         collect("echo", "random", base_url=server_url, input=path, progress=False)
 
 
-def test_a_row_that_no_task_asks_is_a_task_of_its_own() -> None:
+def test_a_row_without_a_matching_task_is_a_new_task() -> None:
     rows = [{**row("Who?"), "agent_ref": {"name": "x"}, "expected": 4}, row("  What? ")]
-    found = match_rows(rows, "train", [{"q": "What?"}, {"q": 5}, None])
-    assert found == [TaskChoice("train", None, {"question": "Who?", "expected": 4}), TaskChoice("train", 0)]
+    choices = match_rows(rows, "train", [{"q": "What?"}, {"q": 5}, None])
+    assert choices == [TaskChoice("train", None, {"question": "Who?", "expected": 4}), TaskChoice("train", 0)]
 
 
 @pytest.mark.parametrize(
-    ("asked", "question"),
+    ("params", "question"),
     [
         ({"input": " Who? "}, "Who?"),
         (
@@ -111,9 +111,9 @@ def test_a_row_that_no_task_asks_is_a_task_of_its_own() -> None:
         ({"input": [7]}, ""),
     ],
 )
-def test_what_a_row_asks(asked: Any, question: str) -> None:
-    found = match_rows([{"responses_create_params": asked, "answer": 4}], "train", [])
-    assert found == [TaskChoice("train", None, {"question": question, "answer": 4})]
+def test_the_question_of_a_row(params: Any, question: str) -> None:
+    choices = match_rows([{"responses_create_params": params, "answer": 4}], "train", [])
+    assert choices == [TaskChoice("train", None, {"question": question, "answer": 4})]
 
 
 def test_an_estimate_plays_nothing(server_url: str, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_estimate_plays_nothing(server_url: str, tmp_path: Path) -> None:
 
 
 class Says:
-    """Says as many letters as its sample's number, or what it is told to."""
+    """Answer with as many letters as the sample's number, or with a fixed text."""
 
     name = "says"
 
@@ -169,7 +169,7 @@ def test_the_environment_compares_a_complete_group(server_url: str, tmp_path: Pa
         assert group.rewards == [0.0, 0.0]
 
 
-def test_a_group_that_cannot_be_compared_is_owed(server_url: str, tmp_path: Path) -> None:
+def test_a_group_that_cannot_be_compared_is_compared_later(server_url: str, tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"base_url": server_url, "output": tmp_path / "run", "repeats": 2, "tasks": "0"}
     arguments |= {"score_groups": True, "progress": False}
     result = collect("dialogue", Says("a", "refuse"), **arguments)
@@ -182,14 +182,14 @@ def test_a_group_that_cannot_be_compared_is_owed(server_url: str, tmp_path: Path
     assert len(list(result.store.failures())) == 2
 
 
-def test_advantages_and_groups_of_no_use(server_url: str, tmp_path: Path) -> None:
+def test_advantages_and_discarded_groups(server_url: str, tmp_path: Path) -> None:
     result = collect(
         "dialogue", Says("0", "no"), base_url=server_url, output=tmp_path / "run", repeats=2, advantages="group", progress=False
     )
     assert result.coverage.complete
-    found = sorted(read_groups(tmp_path / "run"), key=lambda group: sum(reward or 0 for reward in group.rewards))
-    assert [group.discard_reason for group in found] == ["all rewards are equal: every advantage is zero"] * 4 + [None]
-    assert [group.advantages for group in found] == [[0.0, 0.0]] * 4 + [[1.0, -1.0]]
+    groups = sorted(read_groups(tmp_path / "run"), key=lambda group: sum(reward or 0 for reward in group.rewards))
+    assert [group.discard_reason for group in groups] == ["all rewards are equal: every advantage is zero"] * 4 + [None]
+    assert [group.advantages for group in groups] == [[0.0, 0.0]] * 4 + [[1.0, -1.0]]
 
 
 def test_advantages() -> None:
@@ -200,7 +200,7 @@ def test_advantages() -> None:
     assert compared("g", [("a", 1.0), ("b", None)], None, "group").discard_reason == "a rollout has no reward"
 
 
-def test_what_compares_nothing_is_refused() -> None:
+def test_comparing_single_rollouts_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="repeats"):
         collect("echo", "random", base_url="http://127.0.0.1:9", score_groups=True, progress=False)
     with pytest.raises(ConfigurationError, match="advantages"):
@@ -227,7 +227,7 @@ def test_sessions_are_opened_ahead(server_url: str, tmp_path: Path) -> None:
     assert most == 2
 
 
-def test_a_budget_of_ones_own(server_url: str, tmp_path: Path) -> None:
+def test_a_custom_retry_budget(server_url: str, tmp_path: Path) -> None:
     async def breaks(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
         return AssistantMessage(tool_calls=[ToolCall("fail", {"text": "boom"})])
 

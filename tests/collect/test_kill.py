@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: afterwards each (task, sample) has exactly one outcome, and none is missing."""
+"""SIGKILL at random moments: afterwards each (task, sample) has exactly one outcome."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def killed(server_url: str, folder: Path, *, tasks: int, kills: int) -> None:
     command = [sys.executable, "-W", "ignore", "-c", KILLER, server_url, str(folder), str(tasks), str(kills), str(os.getpid())]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    found = json.loads(ran.stdout)
-    assert found["kills"] == kills
-    for number in range(found["runs"]):
+    report = json.loads(ran.stdout)
+    assert report["kills"] == kills
+    for number in range(report["runs"]):
         run = folder / f"run-{number}"
         store = RolloutStore(run)
         assert once_each(store) == len(store) == 2 * tasks
@@ -75,7 +75,7 @@ def killed(server_url: str, folder: Path, *, tasks: int, kills: int) -> None:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    # A server of its own: who is killed cannot close its sessions.
+    # A server of its own: a killed collector cannot close its sessions.
     with served() as url:
         killed(url, tmp_path, tasks=150, kills=8)
 

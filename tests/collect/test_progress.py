@@ -1,4 +1,4 @@
-"""What is shown: the first failure at once, then sums; lines without control codes; JSON for machines."""
+"""Progress: the first failure is shown at once, later ones as sums; lines have no control codes; events are JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from openreward_gym.types import Rollout, Usage
 FAILURE = Failure(source="environment", kind="session_lost", stage="call", message="gone\nfor good")
 
 
-def told(report: progress.Reporter) -> None:
+def report_all(report: progress.Reporter) -> None:
     report.started(4, 1)
     for reward in (1.0, None):
         report.dispatched()
@@ -36,7 +36,7 @@ def told(report: progress.Reporter) -> None:
 def test_the_first_failure_at_once_then_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     report = LogReporter(stream)
-    told(report)
+    report_all(report)
     report.tick()
     (line,) = stream.getvalue().splitlines()
     assert line == "environment failed (session_lost, call): gone for good [retried in 0.5 s]"
@@ -49,7 +49,7 @@ def test_the_first_failure_at_once_then_a_sum(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_numbers_do_not_take_unknown_for_zero() -> None:
     report = progress.Reporter()
-    told(report)
+    report_all(report)
     now = report.counts.numbers()
     assert (now["total"], now["done"], now["failed"], now["in_flight"]) == (4, 3, 1, 0)
     assert (now["mean_reward"], now["output_tokens"], now["cost_usd"]) == (1.0, 14, None)
@@ -60,7 +60,7 @@ def test_the_numbers_do_not_take_unknown_for_zero() -> None:
 def test_events_are_json_lines() -> None:
     stream = io.StringIO()
     report = EventReporter(stream)
-    told(report)
+    report_all(report)
     report.stopped()
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [event["event"] for event in events][:3] == ["started", "rollout", "rollout"]
@@ -71,7 +71,7 @@ def test_events_are_json_lines() -> None:
 def test_a_bar_never_goes_beyond_its_end() -> None:
     stream = io.StringIO()
     bar = BarReporter(Console(file=stream, force_terminal=True, width=200))
-    told(bar)
+    report_all(bar)
     bar.stopped()
     assert "4/4" in stream.getvalue()
     assert "mean reward 1" in stream.getvalue()
@@ -86,7 +86,7 @@ def test_the_style_of_progress_that_fits() -> None:
 
 
 class Cell:
-    """The output of a notebook's cell, as ipywidgets has it: what is printed inside it is shown in it."""
+    """A stand-in for the output widget of ipywidgets, which shows everything that is printed inside it."""
 
     shown: ClassVar[list[str]] = []
 
@@ -101,7 +101,7 @@ class Cell:
 
 
 def in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "Console", lambda **given: Console(**given, force_jupyter=True))
+    monkeypatch.setattr(progress, "Console", lambda **options: Console(**options, force_jupyter=True))
 
 
 def test_a_notebook_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,11 +114,11 @@ def test_a_notebook_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, module.__name__, module)
     bar = reporter(True)
     assert isinstance(bar, BarReporter)
-    told(bar)
+    report_all(bar)
     bar.stopped()
-    said = "".join(Cell.shown)
-    assert "4/4" in said
-    assert "mean reward 1" in said
+    output = "".join(Cell.shown)
+    assert "4/4" in output
+    assert "mean reward 1" in output
 
 
 def test_a_notebook_without_widgets_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:

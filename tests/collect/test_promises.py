@@ -1,4 +1,4 @@
-"""What a collection promises, with what breaks it: real processes, real signals, real files."""
+"""Guarantees of a collection, tested with real processes, real signals and damaged files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_inventory_is_written_before_anything_is_played(server_url: str, tmp
     assert seen == [10] * 10
 
 
-def test_run_json_tells_all_but_keys(server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_json_has_the_configuration_without_keys(server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SECRET", "hunter2")
     play(server_url, tmp_path / "run", tasks="0", secrets_env={"token": "MY_SECRET"}, seed=7)
     text = (tmp_path / "run" / "run.json").read_text()
@@ -119,10 +119,10 @@ def test_an_interrupt_drains(server_url: str, tmp_path: Path) -> None:
     collector.wait_for("rollout")
     collector.signal(signal.SIGINT)
     collector.wait_for("message")
-    code, said = collector.end()
+    code, errors = collector.end()
     assert code == 75
-    assert "--resume" in said
-    assert "Traceback" not in said
+    assert "--resume" in errors
+    assert "Traceback" not in errors
     coverage = coverage_of(run)
     assert coverage["failed"] == 0
     assert coverage["missing"] > 0
@@ -144,9 +144,9 @@ def test_a_second_interrupt_or_a_term_stops_at_once(server_url: str, tmp_path: P
         # Two signals that come at the same moment are one to the operating system.
         collector.wait_for("message")
         collector.signal(number)
-    code, said = collector.end()
-    assert code == 75, said
-    assert "Traceback" not in said
+    code, errors = collector.end()
+    assert code == 75, errors
+    assert "Traceback" not in errors
     assert coverage_of(run) == {"expected": 5, "successful": 0, "failed": 0, "omitted": 0, "missing": 5}
 
 
@@ -184,7 +184,7 @@ def test_a_step_deadline_is_an_ending(server_url: str, tmp_path: Path) -> None:
 # Files ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_torn_line_is_owed_again(server_url: str, tmp_path: Path) -> None:
+def test_a_torn_line_is_played_again(server_url: str, tmp_path: Path) -> None:
     play(server_url, tmp_path / "run")
     (shard,) = (tmp_path / "run" / "rollouts").iterdir()
     shard.write_bytes(shard.read_bytes()[:-10])
@@ -196,7 +196,7 @@ def test_a_torn_line_is_owed_again(server_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rollouts", "attempts"])
-def test_other_damage_is_told_and_nothing_touched(server_url: str, tmp_path: Path, kind: str) -> None:
+def test_other_damage_is_reported_and_nothing_is_changed(server_url: str, tmp_path: Path, kind: str) -> None:
     run = tmp_path / "run"
     play(server_url, run)
     (shard,) = (run / kind).iterdir()
@@ -217,14 +217,14 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_later(server_url: str,
     )
     where = ("--base-url", server_url, "--output", run)
     arguments = ("large", "--policy", "mine:answer", *where, "--tasks", "0:60", "--max-steps", 1)
-    code, said = Collector(tmp_path, *arguments, before=before).end()
+    code, errors = Collector(tmp_path, *arguments, before=before).end()
     assert code == 1
-    assert "was not written" in said
-    assert "Traceback" not in said
+    assert "was not written" in errors
+    assert "Traceback" not in errors
     made = once_each(RolloutStore(run))
     assert 0 < made < 60
-    code, said = Collector(tmp_path, *arguments, "--resume").end()
-    assert code == 0, said
+    code, errors = Collector(tmp_path, *arguments, "--resume").end()
+    assert code == 0, errors
     assert coverage_of(run)["successful"] == once_each(RolloutStore(run)) == 60
 
 
@@ -261,9 +261,9 @@ def test_the_newest_attempt_wins(tmp_path: Path) -> None:
     # 0 failed; 1 failed and was lost in a second attempt; 2 failed and then came through; 3 was never tried.
     coverage = outcomes.coverage()
     assert (coverage.successful, coverage.failed, coverage.missing, coverage.omitted) == (1, 1, 2, 0)
-    owed = list(outcomes.pending())
-    assert {unit.task.index for unit in owed} == {0, 1, 3}
-    assert [unit.task.index for unit in owed][-1] == 3
+    pending = list(outcomes.pending())
+    assert {unit.task.index for unit in pending} == {0, 1, 3}
+    assert [unit.task.index for unit in pending][-1] == 3
     assert outcomes.next_attempt(inventory.unit(1)) == 2
 
 

@@ -38,7 +38,7 @@ async def in_a_while(transcript: tuple[Message, ...], tools: ToolSet) -> Assista
 
 
 class Fatal:
-    """Ends its worker's process in task 2."""
+    """End the worker's process in task 2."""
 
     name = "fatal"
 
@@ -49,7 +49,7 @@ class Fatal:
 
 
 class Hanging:
-    """Waits for a tool that never answers in task 0."""
+    """Wait for a tool that never answers in task 0."""
 
     name = "hanging"
 
@@ -64,7 +64,7 @@ class Hanging:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A Ray of this machine's own, begun by the user."""
+    """A Ray cluster on this machine that the user has started."""
     ray: Any = importlib.import_module("ray")
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
     yield ray
@@ -72,12 +72,12 @@ def cluster() -> Iterator[Any]:
 
 
 def play(server_url: str, output: Path, policy: Any = right, **arguments: Any) -> Any:
-    given = {"base_url": server_url, "output": output, "progress": False, "engine": "ray", "workers": WORKERS, **arguments}
-    return collect("echo", policy, **given)
+    options = {"base_url": server_url, "output": output, "progress": False, "engine": "ray", "workers": WORKERS, **arguments}
+    return collect("echo", policy, **options)
 
 
 def writers(run: Path) -> set[int]:
-    """The processes that wrote shards of rollouts."""
+    """Return the ids of the processes that wrote shards of rollouts."""
     return {int(path.stem.rsplit("-", 2)[1]) for path in (run / "rollouts").glob("*.jsonl")}
 
 
@@ -100,7 +100,7 @@ def test_workers_play_and_write_their_own_shards(cluster: Any, server_url: str, 
 
 
 class Killer(Reporter):
-    """Kills a worker once some rollouts are there."""
+    """Kill a worker once some rollouts exist."""
 
     def __init__(self, run: Path) -> None:
         super().__init__()
@@ -162,8 +162,8 @@ def test_the_command_begins_a_ray_and_a_killed_driver_leaves_nothing_double(serv
     first.signal(signal.SIGKILL)
     first.end()
     # At once: its workers may still live.
-    code, said = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, "--resume").end()
-    assert code == 0, said
+    code, errors = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, "--resume").end()
+    assert code == 0, errors
     store = RolloutStore(run)
     assert coverage_of(run)["successful"] == once_each(store) == len(store) == 60
     assert not list(store.failures())
@@ -176,9 +176,9 @@ def test_ctrl_c_drains_the_workers(server_url: str, tmp_path: Path) -> None:
     collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where)
     collector.wait_for("rollout")
     collector.signal(signal.SIGINT)
-    code, said = collector.end()
-    assert code == 75, said
-    assert "Traceback" not in said
+    code, errors = collector.end()
+    assert code == 75, errors
+    assert "Traceback" not in errors
     coverage = coverage_of(run)
     assert 0 < coverage["successful"] == once_each(RolloutStore(run)) < 200
     # What was under way came to its end.
@@ -216,7 +216,7 @@ def test_a_new_collector_waits_for_what_is_being_written(tmp_path: Path) -> None
 
 
 @pytest.mark.matrix
-def test_what_cannot_be_sent_to_workers(tmp_path: Path) -> None:
+def test_options_that_cannot_be_sent_to_workers(tmp_path: Path) -> None:
     lock = threading.Lock()
 
     async def holds_a_lock(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
@@ -228,7 +228,7 @@ def test_what_cannot_be_sent_to_workers(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_run_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collections_that_cannot_run_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = "http://127.0.0.1:9"
     with pytest.raises(ConfigurationError, match="workers"):
         play(nowhere, tmp_path / "run", engine="local")

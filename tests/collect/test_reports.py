@@ -1,4 +1,4 @@
-"""What the commands say of collected runs: coverage as it is on disk, charts, comparisons, and runs put together."""
+"""Commands on collected runs: coverage as it is on disk, charts, comparisons, and merged runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, Tool
 
 
 class Sometimes:
-    """Right in every sample but those it is told."""
+    """A policy that is right in every sample except the numbers in `wrong`."""
 
     name = "sometimes"
 
@@ -33,11 +33,11 @@ class Sometimes:
 
 
 def played(server_url: str, output: Path, *wrong: int, **arguments: Any) -> str:
-    given: dict[str, Any] = {"base_url": server_url, "output": output, "repeats": 4, "progress": False, **arguments}
-    return collect("echo", Sometimes(*wrong), **given).path
+    options: dict[str, Any] = {"base_url": server_url, "output": output, "repeats": 4, "progress": False, **arguments}
+    return collect("echo", Sometimes(*wrong), **options).path
 
 
-def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+def run_command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     code = 0
     try:
         main([str(argument) for argument in arguments])
@@ -52,10 +52,10 @@ def test_an_inventory_is_read_back(tmp_path: Path) -> None:
     inventory = Inventory("e", "v", tasks, 3)
     inventory.write(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({"environment": "e", "variant": "v"}))
-    found = Inventory.read(tmp_path)
-    assert found is not None
-    assert list(found) == list(inventory)
-    assert found.digest == inventory.digest
+    read_back = Inventory.read(tmp_path)
+    assert read_back is not None
+    assert list(read_back) == list(inventory)
+    assert read_back.digest == inventory.digest
     (tmp_path / "run.json").write_text(json.dumps({"environment": "other", "variant": "v"}))
     assert Inventory.read(tmp_path) is None
     assert Inventory.read(tmp_path / "nowhere") is None
@@ -76,13 +76,13 @@ def test_coverage_is_what_the_files_say(server_url: str, tmp_path: Path) -> None
 def test_a_report_of_two_runs(server_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = played(server_url, tmp_path / "first", 0, 1), played(server_url, tmp_path / "second", 0)
     page, plots = tmp_path / "report.html", tmp_path / "plots"
-    code, out, err = said(capsys, "report", first, second, "--html", page, "--plots", plots)
+    code, out, err = run_command(capsys, "report", first, second, "--html", page, "--plots", plots)
     assert (code, err) == (0, "")
     assert f"coverage of {first}: 20 expected = 20 successful, 0 failed, 0 omitted, 0 missing" in out
     assert f"{second} against {first}: mean reward 0.750 against 0.500 on 5 common tasks, difference +0.250" in out
     assert page.read_text().count("<svg") == 3
     assert sorted(path.name for path in plots.iterdir()) == ["rewards.png", "tasks.png", "turns.png"]
-    code, out, _ = said(capsys, "report", first, "--json")
+    code, out, _ = run_command(capsys, "report", first, "--json")
     data = json.loads(out)
     assert (data["rollouts"], data["mean_reward"], data["comparisons"]) == (20, 0.5, {})
     assert data["coverage"][first]["successful"] == 20
@@ -91,22 +91,22 @@ def test_a_report_of_two_runs(server_url: str, tmp_path: Path, capsys: pytest.Ca
 def test_shards_of_two_machines_are_put_together(server_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = played(server_url, tmp_path / "first", tasks="0:3")
     second = played(server_url, tmp_path / "second", tasks="3:")
-    code, out, _ = said(capsys, "merge", first, second, "--output", tmp_path / "all")
+    code, out, _ = run_command(capsys, "merge", first, second, "--output", tmp_path / "all")
     assert (code, out) == (0, f"20 rollouts merged into {tmp_path / 'all'}\n")
     # What one machine did not come to is missing in the whole.
     shutil.rmtree(tmp_path / "second" / "rollouts")
     (tmp_path / "second" / "rollouts").mkdir()
-    code, _, err = said(capsys, "merge", first, second, "--output", tmp_path / "part")
+    code, _, err = run_command(capsys, "merge", first, second, "--output", tmp_path / "part")
     assert code == 75
     assert err.startswith("8 (task, sample) have none: ")
     third = played(server_url, tmp_path / "third", tasks="2:4")
-    code, _, err = said(capsys, "merge", first, third, "--output", tmp_path / "double")
+    code, _, err = run_command(capsys, "merge", first, third, "--output", tmp_path / "double")
     assert code == 1
     assert err.startswith("4 (task, sample) have more than one rollout: ")
-    assert said(capsys, "merge", first, "--output", tmp_path / "all")[0] == 1
+    assert run_command(capsys, "merge", first, "--output", tmp_path / "all")[0] == 1
 
 
-def test_equal_tasks_of_a_run_are_no_doubles(server_url: str, tmp_path: Path) -> None:
+def test_equal_tasks_of_a_run_are_not_duplicates(server_url: str, tmp_path: Path) -> None:
     tasks = tmp_path / "tasks.jsonl"
     tasks.write_text('{"task_index": 1}\n{"task_index": 1}\n')
     run = played(server_url, tmp_path / "run", input=tasks)

@@ -38,16 +38,16 @@ def url() -> Iterator[str]:
 
 
 def says(trainer: Any, tokenizer: Any) -> Any:
-    """A model that looks the weather up and passes it on, in place of the random one; its losses are the random one's."""
+    """Replace the random model's answers by those of one that looks the weather up and passes it on. The losses stay."""
     cities = ("Seattle", "Boston", "Chicago", "New York", "San Francisco")
 
     def turn(prompt_ids: list[list[int]], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
         answers = []
         for number, ids in enumerate(prompt_ids):
-            said = tokenizer.decode(ids)
-            city = next((city for city in cities if city in said.rpartition("<|im_start|>user")[2]), "")
-            if "<tool_response>" in said:
-                answer = said.rpartition("<tool_response>")[2].partition("</tool_response>")[0].strip()
+            text = tokenizer.decode(ids)
+            city = next((city for city in cities if city in text.rpartition("<|im_start|>user")[2]), "")
+            if "<tool_response>" in text:
+                answer = text.rpartition("<tool_response>")[2].partition("</tool_response>")[0].strip()
             elif city and number % 2 == 0:
                 answer = f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "{city}"}}}}\n</tool_call>'
             else:
@@ -88,7 +88,7 @@ def test_pictures_of_tools_are_pictures(example: Any, server_url: str, tmp_path:
     environment._recorder.close()
 
 
-def test_what_infrastructure_spoiled_has_no_reward(example: Any, tmp_path: Path) -> None:
+def test_an_infrastructure_failure_has_no_reward(example: Any, tmp_path: Path) -> None:
     with serve.local(["weather"]) as url:
         environment = example.environment_class("weather", url, str(tmp_path / "run"))()
         environment.reset(task_index=0)

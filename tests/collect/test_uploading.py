@@ -32,11 +32,11 @@ async def right(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMes
 
 
 class Watch(Reporter):
-    """That playing ended, and what was said."""
+    """Record the lines of text, and set `played` when playing has ended."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self.played = threading.Event()
 
     def stopped(self) -> None:
@@ -44,7 +44,7 @@ class Watch(Reporter):
         self.played.set()
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        self.lines.append(text)
 
 
 def play(server_url: str, output: Path, **arguments: Any) -> Any:
@@ -71,7 +71,7 @@ def test_a_platform_that_hangs_is_not_waited_for(server_url: str, tmp_path: Path
     result = play(server_url, tmp_path / "run", upload=platform.url, progress=watch)
     assert had_played == [True]
     assert result.uploaded.complete
-    assert watch.said[-1] == "upload: 20 rollouts sent"
+    assert watch.lines[-1] == "upload: 20 rollouts sent"
 
 
 def test_a_platform_that_is_away_gets_it_later(
@@ -83,7 +83,7 @@ def test_a_platform_that_is_away_gets_it_later(
     result = play(server_url, tmp_path / "run", upload=platform.url, progress=watch)
     assert result.coverage.complete
     assert result.uploaded.pending == 20
-    assert watch.said[-1] == f"the run keeps what was not sent; send it with: openreward-gym upload {tmp_path / 'run'}"
+    assert watch.lines[-1] == f"the run keeps what was not sent; send it with: openreward-gym upload {tmp_path / 'run'}"
     platform.start()
     # The next one goes on, be it a collection or the command.
     assert play(server_url, tmp_path / "run", upload=platform.url, resume=True).uploaded.complete

@@ -1,4 +1,4 @@
-"""What a local model says, read: thoughts, calls, text. The model itself is in local_model/."""
+"""Parsing of a local model's answers into thoughts, calls and text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_answers() -> None:
     assert read_answer('<tool_call>{"name": "look", "arg') == [ToolCall("look", None, "call_0", '{"name": "look", "arg')]
 
 
-def test_calls_that_are_none() -> None:
+def test_invalid_calls() -> None:
     assert read_answer("<tool_call>what?</tool_call>") == [TextBlock("<tool_call>what?</tool_call>")]
     assert read_answer('<tool_call>{"arguments": {}}</tool_call>') == [TextBlock('<tool_call>{"arguments": {}}</tool_call>')]
     assert read_answer('<tool_call>{"name": "look"}</tool_call>') == [ToolCall("look", {}, "call_0")]

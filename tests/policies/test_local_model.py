@@ -1,4 +1,4 @@
-"""A tiny real model, built here: it says nothing sensible, and everything around it is what a large one gets."""
+"""Local models, tested with a tiny random model that is built here."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ def test_it_plays(examples: str, tiny: str, tmp_path: Path) -> None:
         assert rollout.sampling["max_new_tokens"] == 12
 
 
-def test_a_batch_says_what_each_alone_says(tiny: str) -> None:
+def test_a_batch_gives_the_answers_of_single_prompts(tiny: str) -> None:
     policy: Any = resolve(f"transformers:{tiny}", temperature=0.0, max_new_tokens=8)
     prompts = [policy.prompt((UserMessage("word " * n),), ToolSet()) for n in (1, 7, 40)]
     together = policy.generate(prompts)
-    for prompt, said in zip(prompts, together, strict=True):
+    for prompt, answer in zip(prompts, together, strict=True):
         (alone,) = policy.generate([prompt])
-        assert said.token_ids == alone.token_ids
-        assert said.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
+        assert answer.token_ids == alone.token_ids
+        assert answer.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
 
 
 def test_prompts_that_wait_are_one_batch(tiny: str) -> None:
@@ -125,7 +125,7 @@ def test_a_full_window(tiny: str) -> None:
         asyncio.run(policy((UserMessage("word " * 40),), ToolSet()))
 
 
-def test_models_that_are_none(tmp_path: Path) -> None:
+def test_invalid_models(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be loaded"):
         resolve(f"transformers:{tmp_path}")
     with pytest.raises(ConfigurationError, match="policy_url"):

@@ -29,8 +29,8 @@ def providers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
     for name in KEYS.values():
         monkeypatch.setenv(name, "secret-key")
     monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
-    with providing() as found:
-        yield found
+    with providing() as servers:
+        yield servers
 
 
 def play(examples: str, providers: Providers, output: Path, model: str, path: str = "/v1", **arguments: Any) -> Any:
@@ -77,7 +77,7 @@ def test_reasoning_goes_back_to_whom_it_came_from(examples: str, providers: Prov
 
 @pytest.mark.parametrize("model", ["limited", "down"])
 @pytest.mark.parametrize(("provider", "path", "options"), FLAVOURS)
-def test_what_passes_is_tried_again(
+def test_transient_failures_are_retried(
     examples: str, providers: Providers, tmp_path: Path, model: str, provider: str, path: str, options: Any
 ) -> None:
     result = play(examples, providers, tmp_path / "run", f"{provider}:{model}", path, options=options, tasks="0,1")
@@ -97,7 +97,7 @@ def test_a_full_window_is_an_ending(
 
 
 @pytest.mark.parametrize(("provider", "path", "options"), FLAVOURS)
-def test_a_refused_key_ends_the_run_and_is_not_told(
+def test_a_refused_key_ends_the_run_and_is_not_shown(
     examples: str, providers: Providers, tmp_path: Path, provider: str, path: str, options: Any
 ) -> None:
     with pytest.raises(AuthenticationError, match=KEYS[provider]) as raised:
@@ -105,7 +105,7 @@ def test_a_refused_key_ends_the_run_and_is_not_told(
     assert "secret-key" not in str(raised.value)
 
 
-def test_what_the_provider_refuses_is_a_failure_of_the_policy(examples: str, providers: Providers, tmp_path: Path) -> None:
+def test_a_refused_request_is_a_failure_of_the_policy(examples: str, providers: Providers, tmp_path: Path) -> None:
     result = play(examples, providers, tmp_path / "run", "openai:broken", tasks="0")
     (failure,) = result.store.failures()
     assert (failure.source, failure.kind, failure.http_status) == ("policy", "policy_refused", 400)
@@ -135,13 +135,13 @@ def test_sampling_is_sent_and_kept(examples: str, providers: Providers, tmp_path
 def test_images_of_tools_reach_chat_models(providers: Providers) -> None:
     policy: Any = resolve("openai:good", url=providers.url + "/v1")
     results = [ToolResult([TextBlock("look"), ImageBlock("aGk=")], "a"), ToolResult([ImageBlock("aGk=")], "b")]
-    asked = policy.request((UserMessage(results), UserMessage("well?")), ToolSet())["messages"]
-    assert [message["role"] for message in asked] == ["tool", "tool", "user", "user"]
-    assert [part["type"] for part in asked[2]["content"]] == ["image_url", "image_url"]
-    assert asked[1]["content"] == "The image follows."
+    messages = policy.request((UserMessage(results), UserMessage("well?")), ToolSet())["messages"]
+    assert [message["role"] for message in messages] == ["tool", "tool", "user", "user"]
+    assert [part["type"] for part in messages[2]["content"]] == ["image_url", "image_url"]
+    assert messages[1]["content"] == "The image follows."
 
 
-def test_models_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_models(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*KEYS.values(), "GOOGLE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     for policy, options, word in (
