@@ -16,7 +16,7 @@ import sys
 import typing
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
@@ -281,27 +281,17 @@ def _resolved_annotations(environment: type[Any]) -> Iterator[None]:
     server would not find the argument model of the tool.
     """
     changed: list[tuple[FunctionType, dict[str, Any]]] = []
-    for function, hints in functions_with_hints(environment):
-        if any(isinstance(annotation, str) for annotation in function.__annotations__.values()):
-            changed.append((function, function.__annotations__))
-            function.__annotations__ = hints
+    for owner in [base for cls in (environment, *environment.toolsets) for base in cls.__mro__]:
+        for member in vars(owner).values():
+            function = inspect.unwrap(getattr(member, "__func__", member))
+            annotations = function.__annotations__ if isinstance(function, FunctionType) else {}
+            if any(isinstance(annotation, str) for annotation in annotations.values()):
+                # Hints that cannot be evaluated are left: the SDK reports them when it lists the tools.
+                with suppress(NameError, TypeError):
+                    function.__annotations__ = typing.get_type_hints(function, include_extras=True)
+                    changed.append((function, annotations))
     try:
         yield
     finally:
         for function, annotations in changed:
             function.__annotations__ = annotations
-
-
-def functions_with_hints(environment: type[Any]) -> Iterator[tuple[FunctionType, dict[str, Any]]]:
-    """Yield the methods of an environment class and its toolsets with their evaluated type hints.
-
-    Methods whose hints cannot be evaluated are left out: the SDK reports them when it lists the tools.
-    """
-    for owner in [base for cls in (environment, *environment.toolsets) for base in cls.__mro__]:
-        for member in vars(owner).values():
-            function = inspect.unwrap(getattr(member, "__func__", member))
-            if isinstance(function, FunctionType) and function.__annotations__:
-                try:
-                    yield function, typing.get_type_hints(function, include_extras=True)
-                except (NameError, TypeError):
-                    continue

@@ -11,9 +11,11 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from openreward.environments import Environment, Split
 from openreward.environments import environment as sdk_environment
@@ -25,7 +27,6 @@ from pydantic_core import to_jsonable_python
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.serve.asgi import separate_caches
-from openreward_gym.serve.environments import functions_with_hints
 
 __all__ = ["Host", "RefusedError"]
 
@@ -38,6 +39,9 @@ _CALL_RESULT: TypeAdapter[Any] = TypeAdapter(wire.RunToolOutput)
 _BLOCKS: TypeAdapter[Any] = TypeAdapter(wire.Blocks)
 # SDKs before 0.1.157 have no conversations.
 _MESSAGES: TypeAdapter[Any] | None = TypeAdapter(list[wire.Message]) if hasattr(wire, "Message") else None
+
+_introspect: Callable[[Any], tuple[Any, dict[str, Any], list[inspect.Parameter]]] = sdk_environment._introspect_tool
+_introspected: WeakKeyDictionary[FunctionType, tuple[dict[str, Any], list[inspect.Parameter]]] = WeakKeyDictionary()
 
 
 class RefusedError(Exception):
@@ -76,9 +80,8 @@ class Host:
             self.classes[_checked_name(cls, self.classes)] = cls
         separate_caches(classes)
         self._splits = {cls: [_split(split) for split in cls.list_splits()] for cls in classes}
-        for cls in classes:
-            _evaluate_hints(cls)
         _redirect_sdk_logs()
+        sdk_environment._introspect_tool = introspect_tool
         self._sessions: dict[str, EnvironmentSession] = {}
 
     def __len__(self) -> int:
@@ -261,15 +264,19 @@ def _redirect_sdk_logs() -> None:
         sdk_session.logger = SdkLog()
 
 
-def _evaluate_hints(cls: type[Any]) -> None:
-    """Store the evaluated type hints and the signature of each tool on its function.
+def introspect_tool(method: Any) -> tuple[Any, dict[str, Any], list[inspect.Parameter]]:
+    """Return what the SDK's `_introspect_tool` returns: the function, its type hints and its parameters.
 
-    The SDK evaluates both twice per call, which would be half of a call's time.
+    The SDK evaluates them twice per call, most of a call's time, so `Host` replaces its function by this one, which caches them
+    for each method. `tests/serve/test_sdk.py` fails if the SDK changes this.
     """
-    for function, hints in functions_with_hints(cls):
-        if hints.get("return") is wire.ToolOutput:
-            function.__annotations__ = hints
-            function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    function = getattr(method, "__func__", None)
+    if function is None:
+        return _introspect(method)
+    if function not in _introspected:
+        _introspected[function] = _introspect(method)[1:]
+    hints, parameters = _introspected[function]
+    return inspect.unwrap(method), hints, parameters
 
 
 def _checked_name(cls: type[Any], others: Mapping[str, Any]) -> str:
