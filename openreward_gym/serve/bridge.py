@@ -61,16 +61,7 @@ def bridge(
         env.reset(seed=0)
         env.step({"name": "step", "arguments": {"action": "down"}})
     """
-    recipe = recipe_of(
-        environment,
-        name=name,
-        splits=splits,
-        prompt=prompt,
-        render=render,
-        action_names=action_names,
-        arguments=arguments,
-    )
-    return class_of(recipe)
+    return class_of(recipe_of(environment, name, splits, prompt, render, action_names, arguments))
 
 
 def class_of(recipe: Recipe) -> type[Any]:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.examples.sdk import Environment, ImageBlock, Split, TextBlock, ToolOutput, tool
+from openreward_gym.serve.examples.sdk import Environment, ImageBlock, Split, TextBlock, ToolOutput, split_of, tool
 from openreward_gym.serve.recipe import Recipe
 from openreward_gym.serve.schemas import schema_of, words_of
 from openreward_gym.serve.values import UnfitError, decode, encode, is_picture, png
@@ -75,8 +75,7 @@ class BridgedEnvironment(Environment):  # type: ignore[misc]  # the SDK is not t
 
     @classmethod
     def list_splits(cls) -> list[Split]:
-        types = {name: name if name in ("train", "validation", "test") else "validation" for name in cls.recipe.splits}
-        return [Split(name=name, type=kind) for name, kind in types.items()]
+        return [split_of(name) for name in cls.recipe.splits]
 
     @classmethod
     def list_tasks(cls, split: str) -> list[Any]:
@@ -113,10 +112,6 @@ class BridgedEnvironment(Environment):  # type: ignore[misc]  # the SDK is not t
 
     async def get_prompt(self) -> list[Any]:
         return self._opening
-
-    async def play(self, action: Any) -> ToolOutput:
-        """Take one step. `action` is an element of the action space."""
-        return await self._thread.run(self._step, action)
 
     # These methods run in the session's thread ------------------------------------------------------------------------------
 
@@ -223,7 +218,7 @@ def _step_tool(space: spaces.Space[Any], names: tuple[str, ...] | None) -> tuple
 
     async def step(self: BridgedEnvironment, arguments: Any) -> ToolOutput:
         """Do one action and observe what follows."""
-        return await self.play(arguments.action)
+        return await self._thread.run(self._step, arguments.action)
 
     step.__annotations__ = {"arguments": arguments_model, "return": ToolOutput}
     return tool(step), arguments_model

@@ -33,6 +33,11 @@ Servable: TypeAlias = "str | type[Any] | EnvSpec | Recipe"
 """A built-in name, a "module:Class" or "path/to/file.py:Class" string, an `openreward.environments.Environment` class; or a
 Gymnasium environment as its id, its spec or its recipe."""
 
+_CHOICES = (
+    f"pass built-in names ({', '.join(BUILT_IN)}), subclasses of openreward.environments.Environment, "
+    'strings like "my_package.my_module:MyEnvironment" or "my_file.py:MyEnvironment", or Gymnasium ids like "FrozenLake-v1"'
+)
+
 
 def check(environments: Servable | Iterable[Servable]) -> list[Servable]:
     """Return the environments as a list, after checking what can be checked without loading them.
@@ -42,17 +47,17 @@ def check(environments: Servable | Iterable[Servable]) -> list[Servable]:
             registered.
 
     Raises:
-        ConfigurationError: There is no environment, or one that cannot be served.
+        ConfigurationError: `environments` is empty, or one of them cannot be served.
         MissingExtraError: The `openreward` SDK (or `reasoning-gym`, for the environment "reasoning") is not installed.
     """
     single = isinstance(environments, str) or not isinstance(environments, Iterable)
     checked = [_check(environment) for environment in ([environments] if single else environments)]  # type: ignore[union-attr]
     if not checked:
-        raise ConfigurationError(f"nothing to serve: {_choices()}")
-    for package, name in (("openreward", "openreward"), ("uvicorn", "uvicorn"), ("reasoning_gym", "reasoning-gym")):
-        if (package != "reasoning_gym" or "reasoning" in checked) and importlib.util.find_spec(package) is None:
+        raise ConfigurationError(f"nothing to serve: {_CHOICES}")
+    for package in ("openreward", "uvicorn", *(["reasoning-gym"] if "reasoning" in checked else [])):
+        if importlib.util.find_spec(package.replace("-", "_")) is None:
             raise MissingExtraError(
-                f"serving needs the package {name}, which is not installed: pip install 'openreward-gym[server]'"
+                f"serving needs the package {package}, which is not installed: pip install 'openreward-gym[server]'"
             )
     return checked
 
@@ -61,7 +66,7 @@ def display_name(environment: Servable) -> str:
     """Return an environment's name for messages."""
     if isinstance(environment, str):
         return environment
-    named: Any = _as_recipe(environment)
+    named = _as_recipe(environment)
     return str(named.__name__ if isinstance(named, type) else named.name)
 
 
@@ -86,12 +91,10 @@ def load(environment: Servable) -> type[Any]:
         loaded = getattr(module, class_name)
     if not _is_environment(loaded, Environment):
         kind = f"the class {loaded.__name__}" if inspect.isclass(loaded) else f"{loaded!r}"
-        problem = f"{kind} is not a subclass of openreward.environments.Environment"
+        problem = "is not a subclass of openreward.environments.Environment"
         if inspect.isclass(loaded) and issubclass(loaded, gymnasium.Env):
-            problem = (
-                f"{loaded.__name__} is a gymnasium.Env: register it with gymnasium.register and serve its id, module:Name-v0"
-            )
-        raise ConfigurationError(f"cannot serve {environment!r}: {problem}")
+            problem = "is a gymnasium.Env: register it with gymnasium.register and serve its id, module:Name-v0"
+        raise ConfigurationError(f"cannot serve {environment!r}: {kind} {problem}")
     _check_concrete(loaded)
     return typing.cast("type[Any]", loaded)
 
@@ -103,11 +106,7 @@ def _check_concrete(cls: type[Any]) -> None:
 
 
 def _import(name: str, environment: str) -> ModuleType:
-    """Import the module or the file `name` of `environment`. Errors of its code are raised unchanged.
-
-    Raises:
-        ConfigurationError: The module or the file does not exist.
-    """
+    """Import the module or the file `name` of `environment`. Errors of its code are raised unchanged."""
     try:
         return _import_file(name) if name.endswith(".py") else importlib.import_module(name)
     except FileNotFoundError as error:
@@ -117,9 +116,8 @@ def _import(name: str, environment: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module exists, but something that it imports does not
-        raise ConfigurationError(
-            f"cannot serve {environment!r}: Python finds no module {error.name!r} from {os.getcwd()}"
-        ) from None
+        problem = f"Python finds no module {error.name!r} from {os.getcwd()}"
+        raise ConfigurationError(f"cannot serve {environment!r}: {problem}") from None
 
 
 def _import_file(path: str) -> ModuleType:
@@ -147,7 +145,7 @@ def _import_file(path: str) -> ModuleType:
 
 
 def pack(environments: Sequence[Servable]) -> bytes:
-    """Return `environments` as bytes, for `unpack` in another process.
+    """Return `environments` as bytes, for `pickle.loads` in another process.
 
     Raises:
         ConfigurationError: A class holds an object that cannot be pickled.
@@ -156,7 +154,6 @@ def pack(environments: Sequence[Servable]) -> bytes:
 
     # A bridged class is made again where it is served.
     environments = [_as_recipe(environment) for environment in environments]
-
     with ExitStack() as stack:
         for environment in environments:
             if isinstance(environment, Recipe):
@@ -171,13 +168,6 @@ def pack(environments: Sequence[Servable]) -> bytes:
                 f"an environment's class cannot be sent to the server's process ({type(error).__name__}: {error}). It must not "
                 "use open files, locks or connections of this process: make them in setup(), or put the class into a module"
             ) from error
-
-
-def unpack(packed: bytes) -> list[Servable]:
-    """Return the environments that `pack` packed."""
-    import cloudpickle
-
-    return list(cloudpickle.loads(packed))
 
 
 def _check(environment: Any) -> Servable:
@@ -203,11 +193,11 @@ def _check(environment: Any) -> Servable:
         except ConfigurationError as error:
             close = difflib.get_close_matches(environment, BUILT_IN, n=1)
             hint = f"did you mean {close[0]!r}?" if close else str(error)
-            raise ConfigurationError(f"there is no environment {environment!r} to serve: {_choices()}. {hint}") from None
+            raise ConfigurationError(f"there is no environment {environment!r} to serve: {_CHOICES}. {hint}") from None
     # A class of the SDK exists only if the SDK is imported already, so this never imports it.
     sdk = sys.modules.get("openreward.environments")
     if sdk is None or not _is_environment(environment, sdk.Environment):
-        raise ConfigurationError(f"cannot serve {environment!r}: {_choices()}")
+        raise ConfigurationError(f"cannot serve {environment!r}: {_CHOICES}")
     _check_concrete(environment)
     return typing.cast("type[Any]", environment)
 
@@ -223,13 +213,6 @@ def _check_file(environment: str, file: str) -> None:
     if not path.is_file():
         problem = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
         raise ConfigurationError(f"cannot serve {environment!r}: {problem}; check the path")
-
-
-def _choices() -> str:
-    return (
-        f"pass built-in names ({', '.join(BUILT_IN)}), subclasses of openreward.environments.Environment, "
-        'strings like "my_package.my_module:MyEnvironment" or "my_file.py:MyEnvironment", or Gymnasium ids like "FrozenLake-v1"'
-    )
 
 
 def _names_a_class(text: str) -> bool:
@@ -275,10 +258,9 @@ def _findable(module: ModuleType) -> bool:
 
 @contextmanager
 def _resolved_annotations(environment: type[Any]) -> Iterator[None]:
-    """Temporarily replace string annotations (`from __future__ import annotations`) by the types that they name.
+    """Replace string annotations by their types while a class is pickled.
 
-    A function that is pickled by value takes along the globals that its code uses. A string annotation is not code, so the
-    server would not find the argument model of the tool.
+    A function pickled by value takes along the globals that its code uses, which do not include those of string annotations.
     """
     changed: list[tuple[FunctionType, dict[str, Any]]] = []
     for owner in [base for cls in (environment, *environment.toolsets) for base in cls.__mro__]:

@@ -1,8 +1,7 @@
 """Sessions of environment objects in this process, called through the SDK's own functions.
 
-`Host` does for a session what the SDK's `Server` does, without the server: it makes the object, sets it up in the background,
-reads its task and tools, calls the tools with the SDK's validation, toolsets and locks, and tears it down. It refuses a
-request with the status and the message of the server.
+`Host` does for a session what the SDK's `Server` does, without the server, with the same validation, toolsets and locks. It
+refuses a request with the status and the message of the server.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from pydantic_core import to_jsonable_python
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.serve.asgi import separate_caches
+from openreward_gym.serve.examples.sdk import split_of
 
 __all__ = ["Host", "RefusedError"]
 
@@ -34,7 +34,6 @@ log = logging.getLogger("openreward_gym.environments")
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_SPLIT_TYPES = ("train", "validation", "test")
 _CALL_RESULT: TypeAdapter[Any] = TypeAdapter(wire.RunToolOutput)
 _BLOCKS: TypeAdapter[Any] = TypeAdapter(wire.Blocks)
 # SDKs before 0.1.157 have no conversations.
@@ -79,8 +78,11 @@ class Host:
         for cls in classes:
             self.classes[_checked_name(cls, self.classes)] = cls
         separate_caches(classes)
-        self._splits = {cls: [_split(split) for split in cls.list_splits()] for cls in classes}
-        _redirect_sdk_logs()
+        self._splits = {
+            cls: [split if isinstance(split, Split) else split_of(split) for split in cls.list_splits()] for cls in classes
+        }
+        if not os.environ.get("OPENREWARD_LOG_LEVEL"):
+            sdk_environment.logger = sdk_session.logger = SdkLog()
         sdk_environment._introspect_tool = introspect_tool
         self._sessions: dict[str, EnvironmentSession] = {}
 
@@ -225,7 +227,7 @@ class Host:
         return _call(await self._ready_session(session_id), name, arguments)
 
     async def prepare_scoring(self, session_id: str, body: Any) -> Coroutine[Any, Any, bytes]:
-        """Validate a request to score a group. Return the run, as `prepare_call` does."""
+        """Validate a request to score a group and return the run, as `prepare_call` does."""
         session = await self._ready_session(session_id)
         if not getattr(session.environment.list_tools(), "supports_score_group", False):
             raise RefusedError(404, "this environment does not implement score_group")
@@ -233,9 +235,10 @@ class Host:
 
 
 class SdkLog:
-    """A logger for the SDK that writes to Python's logging instead of standard output.
+    """A logger that replaces the SDK's, which print three lines per call to standard output.
 
-    It drops routine events. A tool that raised is a warning; a model's wrong call is part of the result and a debug message.
+    It writes to Python's logging: a warning if a tool raised, a debug message for a model's wrong call. Routine events are
+    dropped. `tests/serve/test_sdk.py` fails if the SDK's loggers move.
     """
 
     def debug(self, event: str, **fields: Any) -> None:
@@ -251,17 +254,6 @@ class SdkLog:
 
     def exception(self, event: str, **fields: Any) -> None:
         log.warning("%s %s", event, fields, exc_info=True)
-
-
-def _redirect_sdk_logs() -> None:
-    """Replace the SDK's loggers by `SdkLog`, unless the user set `OPENREWARD_LOG_LEVEL`.
-
-    They print three lines per call to standard output, which belongs to the program that plays. The SDK has no setting for
-    that once it is imported; `tests/serve/test_sdk.py` fails if its loggers move.
-    """
-    if not os.environ.get("OPENREWARD_LOG_LEVEL"):
-        sdk_environment.logger = SdkLog()
-        sdk_session.logger = SdkLog()
 
 
 def introspect_tool(method: Any) -> tuple[Any, dict[str, Any], list[inspect.Parameter]]:
@@ -298,10 +290,8 @@ def _checked_name(cls: type[Any], others: Mapping[str, Any]) -> str:
 
 
 async def _call(session: EnvironmentSession, name: str, arguments: Any) -> bytes:
-    encoded: bytes = _CALL_RESULT.dump_json(
-        await sdk_session.call_session_tool(session.environment, session.toolset, name, arguments)
-    )
-    return encoded
+    result = await sdk_session.call_session_tool(session.environment, session.toolset, name, arguments)
+    return _CALL_RESULT.dump_json(result)
 
 
 async def _score_group(environment: Any, candidates: Sequence[Any]) -> bytes:
@@ -309,8 +299,7 @@ async def _score_group(environment: Any, candidates: Sequence[Any]) -> bytes:
     scores = [one if isinstance(one, wire.GroupScore) else wire.GroupScore(reward=float(one)) for one in results]
     if len(scores) != len(candidates):
         raise ValueError(f"score_group returned {len(scores)} scores for {len(candidates)} candidates")
-    encoded: str = wire.ScoreGroupOutput(scores=scores).model_dump_json()
-    return encoded.encode()
+    return str(wire.ScoreGroupOutput(scores=scores).model_dump_json()).encode()
 
 
 def _validate(model: type[Model], body: Any) -> Model:
@@ -324,12 +313,6 @@ def _validate(model: type[Model], body: Any) -> Model:
 def _raise_if(error: Exception | None) -> None:
     if error is not None:
         raise error
-
-
-def _split(split: Any) -> Split:
-    if isinstance(split, Split):
-        return split
-    return Split(name=split, type=split if split in _SPLIT_TYPES else "validation")
 
 
 def _toolset(name: str | None, environment: Any) -> Any:

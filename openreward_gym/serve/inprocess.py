@@ -2,8 +2,7 @@
 
     env = gym.make("OpenReward-v0", environment=MyEnvironment)
 
-`InProcess` is a client's transport like the others. The session above it is the same as for a server, with its timeouts,
-errors and cleanup; below it is a `Host` instead of a network.
+`InProcess` is a client's transport like the others, with a `Host` instead of a network below it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class InProcess:
     """A transport to environments in this process, made by `in_process`.
 
     Attributes:
-        base_url: The address to pass to the client together with this transport. It is unique and not reachable otherwise.
+        base_url: The address to pass to the client together with this transport. It is unique per transport.
 
     Example:
         >>> from openreward_gym import Client
@@ -49,7 +48,7 @@ class InProcess:
         self.base_url = f"http://in-process/{uuid.uuid4().hex}"
 
     def __repr__(self) -> str:
-        return f"InProcess({list(self.host.classes)})"
+        return f"InProcess({self.names})"
 
     @property
     def names(self) -> list[str]:
@@ -115,7 +114,7 @@ def in_process(environments: Servable | Iterable[Servable]) -> InProcess:
     """Return a transport that plays `environments` in this process. Pass its `base_url` along with it.
 
     Imports the `openreward` SDK. Async tools run on the caller's event loop, sync tools and constructors in its threads: an
-    async tool that blocks stops everything else. There is no isolation.
+    async tool that blocks stops everything else. The environments are not isolated from this process.
 
     Args:
         environments: As for `serve.app`.
