@@ -42,9 +42,7 @@ _CHOICES = (
 def check(environments: Servable | Iterable[Servable]) -> list[Servable]:
     """Return the environments as a list, after checking what can be checked without loading them.
 
-    Args:
-        environments: One environment, or several. Gymnasium ids are resolved here, because only this process may have them
-            registered.
+    Gymnasium ids are resolved here, because only this process may have them registered.
 
     Raises:
         ConfigurationError: `environments` is empty, or one of them cannot be served.
@@ -71,11 +69,7 @@ def display_name(environment: Servable) -> str:
 
 
 def load(environment: Servable) -> type[Any]:
-    """Return the class to serve. Imports the `openreward` SDK.
-
-    Raises:
-        ConfigurationError: The module or the class does not exist, or the class is not an Environment.
-    """
+    """Return the class to serve, or raise a ConfigurationError. Imports the `openreward` SDK."""
     from openreward.environments import Environment
 
     loaded: Any = environment
@@ -145,11 +139,7 @@ def _import_file(path: str) -> ModuleType:
 
 
 def pack(environments: Sequence[Servable]) -> bytes:
-    """Return `environments` as bytes, for `pickle.loads` in another process.
-
-    Raises:
-        ConfigurationError: A class holds an object that cannot be pickled.
-    """
+    """Return `environments` as bytes, for `pickle.loads` in another process, or raise a ConfigurationError."""
     import cloudpickle
 
     # A bridged class is made again where it is served.

@@ -62,15 +62,9 @@ class EnvironmentSession:
 
 
 class Host:
-    """Environments of this process and their sessions.
+    """Environments of this process and their sessions. The first of `classes` is the default.
 
     A session belongs to the event loop that created it. Its async tools run there, the others in a thread.
-
-    Args:
-        classes: Subclasses of the SDK's `Environment`; the first is the default.
-
-    Raises:
-        ConfigurationError: A class has no tools, no splits or no prompt, or two classes have the same name.
     """
 
     def __init__(self, classes: Sequence[type[Any]]) -> None:
@@ -100,10 +94,18 @@ class Host:
             return cls.list_tools().model_dump()
         if route == "splits":
             return [split.model_dump() for split in self._splits[cls]]
-        of_class = {"tasks": self._tasks, "num_tasks": self._num_tasks, "task": self._task, "task_range": self._task_range}
+        of_class: dict[str, tuple[type[Any], Callable[..., Coroutine[Any, Any, Any]]]] = {
+            "tasks": (wire.ListTasks, self._tasks),
+            "num_tasks": (wire.NumTasks, self._num_tasks),
+            "task": (wire.GetTask, self._task),
+            "task_range": (wire.GetTaskRange, self._task_range),
+        }
         if route not in of_class:
             raise RefusedError(404, "Not Found")
-        return await of_class[route](cls, body)
+        model, method = of_class[route]
+        query = _validate(model, body)
+        self._check_split(cls, query.split)
+        return await method(cls, query)
 
     # Environments ---------------------------------------------------------------------------------------------------------
 
@@ -116,27 +118,20 @@ class Host:
             raise RefusedError(404, f"unknown environment {name!r}")
         return cls
 
-    async def _tasks(self, cls: type[Any], body: Any) -> Any:
-        query = _validate(wire.ListTasks, body)
-        self._check_split(cls, query.split)
+    async def _tasks(self, cls: type[Any], query: Any) -> Any:
         try:
             return {"tasks": to_jsonable_python(await run_user_callable(cls.list_tasks, query.split)), "env_name": cls.name()}
         except NotImplementedError:
             words = "list_tasks is not supported for this environment. Use the index-based API (num_tasks + get_task) instead."
             raise RefusedError(400, words) from None
 
-    async def _num_tasks(self, cls: type[Any], body: Any) -> Any:
-        query = _validate(wire.NumTasks, body)
-        self._check_split(cls, query.split)
+    async def _num_tasks(self, cls: type[Any], query: Any) -> Any:
         return {"num_tasks": await run_user_callable(cls.num_tasks, query.split)}
 
-    async def _task(self, cls: type[Any], body: Any) -> Any:
-        query = _validate(wire.GetTask, body)
+    async def _task(self, cls: type[Any], query: Any) -> Any:
         return {"task": to_jsonable_python(await self._task_spec(cls, query.split, query.index)), "env_name": cls.name()}
 
-    async def _task_range(self, cls: type[Any], body: Any) -> Any:
-        query = _validate(wire.GetTaskRange, body)
-        self._check_split(cls, query.split)
+    async def _task_range(self, cls: type[Any], query: Any) -> Any:
         try:
             specs = await run_user_callable(cls.get_task_range, query.split, query.start, query.stop)
         except IndexError:
@@ -144,7 +139,6 @@ class Host:
         return {"tasks": to_jsonable_python(specs), "env_name": cls.name()}
 
     async def _task_spec(self, cls: type[Any], split: str | None, index: int | None) -> Any:
-        self._check_split(cls, split)
         try:
             return await run_user_callable(cls.get_task, split, index)
         except IndexError:
@@ -164,6 +158,7 @@ class Host:
         cls = self._environment(query.env_name)
         spec = query.task_spec
         if spec is None:
+            self._check_split(cls, query.split)
             spec = await self._task_spec(cls, query.split, query.index)
         environment = await run_user_callable(cls, task_spec=spec, secrets=dict(secrets))
         toolset = _toolset(query.toolset_name, environment)
@@ -257,10 +252,9 @@ class SdkLog:
 
 
 def introspect_tool(method: Any) -> tuple[Any, dict[str, Any], list[inspect.Parameter]]:
-    """Return what the SDK's `_introspect_tool` returns: the function, its type hints and its parameters.
+    """Return a tool's function, type hints and parameters, as the SDK's `_introspect_tool`, which `Host` replaces by this one.
 
-    The SDK evaluates them twice per call, most of a call's time, so `Host` replaces its function by this one, which caches them
-    for each method. `tests/serve/test_sdk.py` fails if the SDK changes this.
+    The SDK evaluates them twice per call; here they are cached. `tests/serve/test_sdk.py` fails if the SDK changes this.
     """
     function = getattr(method, "__func__", None)
     if function is None:

@@ -62,11 +62,7 @@ def recipe_of(
     action_names: Sequence[str] | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """Validate the arguments of `bridge` and return them as a recipe.
-
-    Raises:
-        ConfigurationError: The environment does not exist, or an argument is wrong.
-    """
+    """Return the arguments of `bridge` as a recipe, or raise a ConfigurationError if one is wrong."""
     if render is not None and render not in get_args(Render):
         raise ConfigurationError(f"render must be one of {', '.join(get_args(Render))} or None, not {render!r}")
     maker: Any = source
@@ -81,9 +77,8 @@ def recipe_of(
             f"cannot bridge {source!r}: pass a Gymnasium id, a spec, an env, or a function that makes an env"
         )
     if arguments and not isinstance(maker, EnvSpec):
-        raise ConfigurationError(
-            f"{', '.join(arguments)}: a function that makes an env takes no arguments; set them in the function"
-        )
+        hint = "a function that makes an env takes no arguments; set them in the function"
+        raise ConfigurationError(f"{', '.join(arguments)}: {hint}")
     names = None if action_names is None else tuple(map(str, action_names))
     recipe = Recipe(maker, "", _seeds(SPLITS if splits is None else splits), prompt, render, names, dict(arguments or {}))
     name = name or _default_name(recipe)

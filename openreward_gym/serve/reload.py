@@ -133,7 +133,7 @@ def _wait_for_change(
     """Wait until files have changed since `before` and no more change, and return their names."""
     announced_end = False
     while not (names := changed(before, now := snapshot(folders))):
-        if current is not None and current.has_ended() and not announced_end:
+        if current is not None and current.process.poll() is not None and not announced_end:
             announce("The server ended by itself (see above); a change of a file starts it again.")
             announced_end = True
         time.sleep(POLL_S)
@@ -151,8 +151,8 @@ class _ServerProcess:
         self._ready, ready = os.pipe()
         try:
             # Python reuses a compiled file if its source has the same second and size, which a quick edit may keep.
-            self._process = start_process(listener, packed, ready=ready, environ={"PYTHONDONTWRITEBYTECODE": "1"})
-            self._finalizer = weakref.finalize(self, end_process, self._process)
+            self.process = start_process(listener, packed, ready=ready, environ={"PYTHONDONTWRITEBYTECODE": "1"})
+            self._finalizer = weakref.finalize(self, end_process, self.process)
         finally:
             os.close(ready)
 
@@ -163,21 +163,14 @@ class _ServerProcess:
         finally:
             os.close(self._ready)
 
-    def has_ended(self) -> bool:
-        return self._process.poll() is not None
-
     def stop(self) -> None:
         """End the process. Open sessions are torn down."""
         self._finalizer()
-        self._process.wait()
+        self.process.wait()
 
 
 def folders_of(environments: Iterable[Servable]) -> list[Path]:
-    """Return the folders to watch: the folder of each environment's file, or of its top-level package.
-
-    Raises:
-        ConfigurationError: None of the environments has files to watch.
-    """
+    """Return the folders to watch: the folder of each environment's file, or of its top-level package."""
     folders: dict[Path, None] = {}
     for environment in environments:
         if not isinstance(environment, str) or environment in BUILT_IN:

@@ -224,15 +224,10 @@ def start_process(
     reason: int | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a server's process and send it its environments.
+    """Start a server's process, which inherits `listener`, and send it the environments, packed by `pack`.
 
-    Args:
-        listener: The listening socket to inherit.
-        packed: The environments, from `pack`.
-        log: The file descriptor for its log; None for this process's standard error.
-        ready: A file descriptor that it writes to when it is about to serve; None for none.
-        reason: A file descriptor for the reason if it cannot serve; None for its log.
-        environ: Further environment variables.
+    It writes its log to the file descriptor `log` (None for this process's standard error), to `ready` when it is about to
+    serve, and to `reason` the reason if it cannot serve (None for its log).
     """
     process = subprocess.Popen(
         [sys.executable, "-P", "-u", str(Path(child.__file__).resolve())],

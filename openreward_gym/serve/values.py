@@ -285,17 +285,12 @@ def _read_picture(space: spaces.Box, data: bytes) -> Pixels:
 
 
 def png(pixels: Pixels) -> bytes:
-    """Return `pixels`, uint8 of shape (H, W) or (H, W, 1|3|4), as PNG.
-
-    Raises:
-        ConfigurationError: `pixels` has another shape or type.
-    """
+    """Return `pixels`, uint8 of shape (H, W) or (H, W, 1|3|4), as PNG, or raise a ConfigurationError."""
     pixels = np.asarray(pixels)
     channels = 1 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
     if pixels.dtype != np.uint8 or channels not in _COLOUR_TYPES or not pixels.size:
-        raise ConfigurationError(
-            f"a picture must be uint8 of shape (H, W) or (H, W, 1|3|4), not {pixels.dtype} of shape {pixels.shape}"
-        )
+        actual = f"{pixels.dtype} of shape {pixels.shape}"
+        raise ConfigurationError(f"a picture must be uint8 of shape (H, W) or (H, W, 1|3|4), not {actual}")
     height, width = pixels.shape[:2]
     # Each line starts with the number of its filter; 0 means none.
     lines = np.zeros((height, 1 + width * channels), np.uint8)
@@ -305,11 +300,7 @@ def png(pixels: Pixels) -> bytes:
 
 
 def read_png(data: bytes) -> Pixels:
-    """Return the pixels of a PNG that `png` wrote, with shape (H, W, channels).
-
-    Raises:
-        ConfigurationError: The data is not a PNG, or uses features that `png` never writes.
-    """
+    """Return the pixels of a PNG that `png` wrote, with shape (H, W, channels), or raise a ConfigurationError."""
     chunks: dict[bytes, bytes] = {}
     at = len(_SIGNATURE)
     while data.startswith(_SIGNATURE) and at + 8 <= len(data):

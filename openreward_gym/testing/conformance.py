@@ -8,7 +8,7 @@ import re
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import gymnasium
@@ -22,7 +22,6 @@ from openreward_gym.errors import OpenRewardGymError, SessionLostError, TaskNotF
 from openreward_gym.options import ClientOptions, SessionOptions
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client
-from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.session import Session
 from openreward_gym.types import Json, ToolOutput, ToolSet
 
@@ -164,15 +163,14 @@ def check_environment(
     client = replace(client or ClientOptions(), base_url=base_url)
     session = session or SessionOptions()
     session = replace(session, secrets_env=secrets_env or session.secrets_env, toolset=toolset or session.toolset)
-    options = CheckOptions(
-        client, session, name, variant, split, tasks, steps, max_steps, deterministic, timeout_s, call_timeout_s
+    runner = CheckRunner(
+        client, session, name, variant, split or "", tasks, steps, max_steps, deterministic, timeout_s, call_timeout_s
     )
-    runner = CheckRunner(options)
     checks = loop.run(runner.run())
     if _required_failed(checks):
         checks.append(Check("gymnasium", "skipped"))
     else:
-        checks.append(_gymnasium_check(options, runner.split))
+        checks.append(runner.run_gymnasium())
     return ConformanceReport(name, base_url, tuple(checks))
 
 
@@ -184,37 +182,31 @@ class CheckError(Exception):
         self.result = result
 
 
-@dataclass(frozen=True, slots=True)
-class CheckOptions:
-    """The arguments of `check_environment`."""
-
-    client: ClientOptions
-    session: SessionOptions
-    name: str
-    variant: str | None
-    split: str | None
-    tasks: int
-    steps: Sequence[Step] | None
-    max_steps: int
-    deterministic: bool
-    timeout_s: float
-    call_timeout_s: float
-
-
+@dataclass
 class CheckRunner:
-    """Runs the checks that go over the wire.
+    """Runs the checks with the arguments of `check_environment`.
 
     A check is a method that returns a description of what it saw and raises `CheckError` if something is wrong. Later checks
     use what the required ones stored: `split`, `count` and `tools`.
     """
 
-    def __init__(self, options: CheckOptions) -> None:
-        self.options = options
-        self.client = Client(**options.client.to_keywords())
-        self.remote: RemoteEnvironment = self.client.environment(options.name, options.variant)
-        self.split = options.split or ""
-        self.count = 0
-        self.tools = ToolSet()
+    client_options: ClientOptions
+    session_options: SessionOptions
+    name: str
+    variant: str | None
+    split: str
+    num_tasks: int
+    steps: Sequence[Step] | None
+    max_steps: int
+    deterministic: bool
+    timeout_s: float
+    call_timeout_s: float
+    count: int = 0
+    tools: ToolSet = field(default_factory=ToolSet)
+
+    def __post_init__(self) -> None:
+        self.client = Client(**self.client_options.to_keywords())
+        self.remote = self.client.environment(self.name, self.variant)
 
     async def run(self) -> list[Check]:
         """Run all checks in order. If a required check fails, the checks after it are skipped."""
@@ -231,10 +223,10 @@ class CheckRunner:
         start = time.perf_counter()
         result: Result
         try:
-            async with asyncio.timeout(self.options.timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 result, detail = "passed", await check()
         except Exception as error:
-            result, detail = _result_of(error, self.options.timeout_s)
+            result, detail = _result_of(error, self.timeout_s)
         return Check(name, result, detail, time.perf_counter() - start)
 
     # Required checks ------------------------------------------------------------------------------------------------
@@ -316,7 +308,7 @@ class CheckRunner:
         played = [step for index in self._indices() for step in await self._play(index)]
         refused = {f"{_shorten(step)}: {out.error}" for step, out in played if out.error_kind not in ("", "episode_finished")}
         if refused:
-            random = self.options.steps is None
+            random = self.steps is None
             title = "calls that match the schemas were refused; can the schemas say more?" if random else "refused:"
             raise CheckError("warning", "\n".join([title, *sorted(refused)[:3]]))
         rewards = [output.reward for _, output in played if output.reward is not None]
@@ -333,7 +325,7 @@ class CheckRunner:
             strict = next((tool for tool in self.tools if (tool.input_schema or {}).get("required")), None)
             if strict is None:
                 return "unknown tool"
-            output = await session.call(strict.name, {}, timeout_s=self.options.call_timeout_s)
+            output = await session.call(strict.name, {}, timeout_s=self.call_timeout_s)
             if output.error_kind != "input_validation":
                 problem = f"{strict.name!r} accepted a call without its required arguments: {_shorten(output.text)}"
                 raise CheckError("failed", problem)
@@ -383,20 +375,53 @@ class CheckRunner:
             return "a closed session is gone"
         raise CheckError("failed", "the server still has a session after it was deleted")
 
+    def run_gymnasium(self) -> Check:
+        """Run Gymnasium's own checks. They block, so they run outside of the event loop."""
+        start = time.perf_counter()
+        result: Result
+        try:
+            result, detail = "passed", self._gymnasium()
+        except Exception as error:
+            result, detail = _result_of(error, self.timeout_s)
+        return Check("gymnasium", result, detail, time.perf_counter() - start)
+
+    def _gymnasium(self) -> str:
+        """Check that the env passes Gymnasium's own checks and that a seed always selects the same task."""
+        arguments: dict[str, Any] = {**self.session_options.changes(), **self.client_options.changes()}
+        arguments |= {"variant": self.variant, "split": self.split, "step_timeout_s": self.call_timeout_s}
+        # An env has a timeout for its whole reset in place of the session's, and a spec holds plain JSON.
+        arguments.pop("open_timeout_s", None)
+        if self.client_options.retry_limits is not None:
+            arguments["retry_limits"] = self.client_options.retry_limits.to_keywords()
+        env = gymnasium.make(spec(self.name, **arguments)).unwrapped
+        assert isinstance(env, OpenRewardEnv)
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                check_env(env, skip_render_check=True)
+            indices = [[env.reset(seed=seed)[1]["task_index"] for seed in (0, 1, 2)] for _ in range(2)]
+        finally:
+            env.close()
+        if indices[0] != indices[1]:
+            raise CheckError("failed", f"seeds 0, 1 and 2 gave tasks {indices[0]}, then {indices[1]}")
+        if caught:
+            raise CheckError("warning", "\n".join(sorted({str(warning.message) for warning in caught})))
+        return f"check_env passes; seeds 0, 1, 2 are tasks {', '.join(map(str, indices[0]))}"
+
     # Helpers --------------------------------------------------------------------------------------------------------
 
     def _indices(self) -> list[int]:
         """Return the indices of the first tasks and of the last."""
-        return sorted({*range(min(self.options.tasks - 1, self.count)), self.count - 1, 0})
+        return sorted({*range(min(self.num_tasks - 1, self.count)), self.count - 1, 0})
 
     def _session(self, index: int) -> Session:
-        return self.remote.session(split=self.split, index=index, **self.options.session.to_keywords())
+        return self.remote.session(split=self.split, index=index, **self.session_options.to_keywords())
 
     def _steps(self) -> list[Step]:
-        if self.options.steps is not None:
-            return list(self.options.steps)
+        if self.steps is not None:
+            return list(self.steps)
         space = ToolCallSpace(self.tools.tools, seed=0)
-        calls: list[Step] = [space.sample() for _ in range(self.options.max_steps)] if len(self.tools) else []
+        calls: list[Step] = [space.sample() for _ in range(self.max_steps)] if len(self.tools) else []
         return [*calls, "A message without much thought."] if self.tools.terminal is not None else calls
 
     async def _play(self, index: int) -> list[tuple[Step, ToolOutput]]:
@@ -416,7 +441,7 @@ class CheckRunner:
         try:
             if isinstance(step, str):
                 return await session.call_terminal(step)
-            return await session.call(step["name"], step["arguments"], timeout_s=self.options.call_timeout_s)
+            return await session.call(step["name"], step["arguments"], timeout_s=self.call_timeout_s)
         except ToolFailedError as error:
             raise CheckError("failed", f"{_shorten(step)}: {error}") from None
         except TransportTimeoutError as error:
@@ -430,41 +455,7 @@ class CheckRunner:
                 texts = [_shorten(repr(value[1] if isinstance(value, tuple) else value)) for value in (first, second)]
                 detail = "\n".join(texts)
                 break
-        return CheckError("failed" if self.options.deterministic else "warning", f"{title}:\n{detail}")
-
-
-def _gymnasium_check(options: CheckOptions, split: str) -> Check:
-    start = time.perf_counter()
-    result: Result
-    try:
-        result, detail = "passed", _check_gymnasium_env(options, split)
-    except Exception as error:
-        result, detail = _result_of(error, options.timeout_s)
-    return Check("gymnasium", result, detail, time.perf_counter() - start)
-
-
-def _check_gymnasium_env(options: CheckOptions, split: str) -> str:
-    """Check that the env passes Gymnasium's own checks and that a seed always selects the same task."""
-    arguments: dict[str, Any] = {**options.session.changes(), **options.client.changes()}
-    arguments |= {"variant": options.variant, "split": split, "step_timeout_s": options.call_timeout_s}
-    # An env has a timeout for its whole reset in place of the session's, and a spec holds plain JSON.
-    arguments.pop("open_timeout_s", None)
-    if options.client.retry_limits is not None:
-        arguments["retry_limits"] = options.client.retry_limits.to_keywords()
-    env = gymnasium.make(spec(options.name, **arguments)).unwrapped
-    assert isinstance(env, OpenRewardEnv)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            check_env(env, skip_render_check=True)
-        indices = [[env.reset(seed=seed)[1]["task_index"] for seed in (0, 1, 2)] for _ in range(2)]
-    finally:
-        env.close()
-    if indices[0] != indices[1]:
-        raise CheckError("failed", f"seeds 0, 1 and 2 gave tasks {indices[0]}, then {indices[1]}")
-    if caught:
-        raise CheckError("warning", "\n".join(sorted({str(warning.message) for warning in caught})))
-    return f"check_env passes; seeds 0, 1, 2 are tasks {', '.join(map(str, indices[0]))}"
+        return CheckError("failed" if self.deterministic else "warning", f"{title}:\n{detail}")
 
 
 def _required_failed(checks: Sequence[Check]) -> bool:
