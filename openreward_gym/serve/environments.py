@@ -7,7 +7,6 @@ seconds. Classes are pickled by cloudpickle, which can also pickle those of a sc
 from __future__ import annotations
 
 import difflib
-import errno
 import importlib
 import importlib.util
 import inspect
@@ -101,12 +100,11 @@ def _check_concrete(cls: type[Any]) -> None:
 
 def _import(name: str, environment: str) -> ModuleType:
     """Import the module or the file `name` of `environment`. Errors of its code are raised unchanged."""
+    if name.endswith(".py"):
+        _check_file(environment, name)
+        return _import_file(name)
     try:
-        return _import_file(name) if name.endswith(".py") else importlib.import_module(name)
-    except FileNotFoundError as error:
-        if error.filename != str(Path(name).resolve()):
-            raise
-        raise ConfigurationError(f"cannot serve {environment!r}: there is no file {error.filename}") from None
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module exists, but something that it imports does not
@@ -124,8 +122,8 @@ def _import_file(path: str) -> ModuleType:
     if imported is not None:
         name = f"{name}_{zlib.crc32(str(file).encode()):08x}"  # another module has the name
     spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+    assert spec is not None
+    assert spec.loader is not None
     if str(file.parent) not in sys.path:
         sys.path.insert(0, str(file.parent))
     module = importlib.util.module_from_spec(spec)
@@ -173,10 +171,11 @@ def _check(environment: Any) -> Servable:
             file = environment.removesuffix(":")
             _check_file(environment, file)
             raise ConfigurationError(f"cannot serve {environment!r}: name the class too, as in {file}:MyEnvironment")
-        if _names_a_class(environment):
-            file = environment.rpartition(":")[0]
-            if file.endswith(".py"):
-                _check_file(environment, file)
+        module, _, name = environment.rpartition(":")
+        if module.endswith(".py") and name.isidentifier():
+            _check_file(environment, module)
+            return environment
+        if all(part.isidentifier() for part in (*module.split("."), name)):
             return environment
         try:
             return recipe_of(environment)
@@ -203,12 +202,6 @@ def _check_file(environment: str, file: str) -> None:
     if not path.is_file():
         problem = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
         raise ConfigurationError(f"cannot serve {environment!r}: {problem}; check the path")
-
-
-def _names_a_class(text: str) -> bool:
-    module, colon, name = text.rpartition(":")
-    is_module = module.endswith(".py") or all(part.isidentifier() for part in module.split("."))
-    return bool(colon) and name.isidentifier() and is_module
 
 
 def _is_environment(value: Any, base: type[Any]) -> bool:

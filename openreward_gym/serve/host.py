@@ -184,19 +184,19 @@ class Host:
         session = self._sessions.get(session_id)
         if session is None:
             raise RefusedError(404, "Active environment not found")
-        if session.setup.done() and not session.setup.cancelled():
-            _raise_if(session.setup.result())
+        if session.setup.done() and not session.setup.cancelled() and (error := session.setup.result()) is not None:
+            raise error
         return session
 
     async def _ready_session(self, session_id: str) -> EnvironmentSession:
         """Return the session once it is set up."""
         session = self.session(session_id)
-        if not session.setup.done():
-            await asyncio.wait([session.setup])
-            if session_id not in self._sessions:
-                raise RefusedError(410, "Session deleted")
-            _raise_if(session.setup.result())
-        return session
+        if session.setup.done():
+            return session
+        await asyncio.wait([session.setup])
+        if session_id not in self._sessions:
+            raise RefusedError(410, "Session deleted")
+        return self.session(session_id)
 
     async def _prompt(self, session_id: str) -> Any:
         environment = (await self._ready_session(session_id)).environment
@@ -302,11 +302,6 @@ def _validate(model: type[Model], body: Any) -> Model:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False)
     raise RefusedError(422, to_jsonable_python([{**one, "loc": ("body", *one["loc"])} for one in problems], fallback=repr))
-
-
-def _raise_if(error: Exception | None) -> None:
-    if error is not None:
-        raise error
 
 
 def _toolset(name: str | None, environment: Any) -> Any:

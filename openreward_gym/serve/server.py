@@ -34,12 +34,7 @@ class LocalServer:
     `start` returns when the server is ready, `stop` when it is gone. The server also ends when the object is garbage
     collected, when the interpreter exits and when this process is killed. As a context manager it returns its base URL.
 
-    Args:
-        environments: The environments to serve. Requests without an environment's name go to the first one.
-        port: The port; None takes a free one.
-        host: The address to listen on. The default is reachable from this machine only. Requests are not authenticated.
-        start_timeout_s: Seconds until the server must answer.
-        show_log: If true, the log goes to this process's standard error instead of `log`.
+    The arguments are those of `local`. With `show_log` the log goes to this process's standard error instead of `log`.
 
     Raises:
         ConfigurationError: `environments` is empty, or one of them cannot be served.
@@ -229,11 +224,12 @@ def start_process(
     It writes its log to the file descriptor `log` (None for this process's standard error), to `ready` when it is about to
     serve, and to `reason` the reason if it cannot serve (None for its log).
     """
+    output = _STDERR if log is None else log
     process = subprocess.Popen(
         [sys.executable, "-P", "-u", str(Path(child.__file__).resolve())],
         stdin=subprocess.PIPE,
-        stdout=_STDERR if log is None else log,
-        stderr=_STDERR if log is None else log,
+        stdout=output,
+        stderr=output,
         pass_fds=[file for file in (listener.fileno(), ready, reason) if file is not None],
         env={**QUIET, **os.environ, **(environ or {})},
         # Ctrl-C is for the owner to handle, and the process group can be killed as one.

@@ -133,10 +133,6 @@ def decode(space: spaces.Space[Any], value: Json, pictures: Sequence[bytes] = ()
         >>> decode(spaces.MultiDiscrete([2, 3]), [1, 2])
         array([1, 2])
     """
-    return _decode(space, value, at, pictures)
-
-
-def _decode(space: spaces.Space[Any], value: Json, at: str, pictures: Sequence[bytes]) -> Any:
     match space:
         case spaces.Discrete():
             first, last = int(space.start), int(space.start + space.n - 1)
@@ -165,13 +161,13 @@ def _decode(space: spaces.Space[Any], value: Json, at: str, pictures: Sequence[b
                     raise UnfitError(f"{at} lacks {name!r}")
                 if name not in space.spaces:
                     raise UnfitError(f"{at} has no {name!r}: it has {', '.join(map(str, space.spaces))}")
-            return {name: _decode(inner, value[name], f"{at}.{name}", pictures) for name, inner in space.spaces.items()}
+            return {name: decode(inner, value[name], pictures, at=f"{at}.{name}") for name, inner in space.spaces.items()}
         case spaces.Tuple():
             elements = enumerate(_list(value, at, len(space.spaces)))
-            return tuple(_decode(space.spaces[i], element, f"{at}[{i}]", pictures) for i, element in elements)
+            return tuple(decode(space.spaces[i], element, pictures, at=f"{at}[{i}]") for i, element in elements)
         case spaces.Sequence():
             inner = space.feature_space
-            parts = [_decode(inner, element, f"{at}[{i}]", pictures) for i, element in enumerate(_list(value, at, None))]
+            parts = [decode(inner, element, pictures, at=f"{at}[{i}]") for i, element in enumerate(_list(value, at, None))]
             if not space.stack:
                 return tuple(parts)
             stacked: Any = create_empty_array(inner, len(parts))
@@ -182,7 +178,7 @@ def _decode(space: spaces.Space[Any], value: Json, at: str, pictures: Sequence[b
             choice = _integer(value["choice"], f"{at}.choice")
             if not 0 <= choice < len(space.spaces):
                 raise UnfitError(f"{at}.choice must be from 0 to {len(space.spaces) - 1}, not {choice}")
-            return np.int64(choice), _decode(space.spaces[choice], value["value"], f"{at}.value", pictures)
+            return np.int64(choice), decode(space.spaces[choice], value["value"], pictures, at=f"{at}.value")
     raise unsupported(space)
 
 
