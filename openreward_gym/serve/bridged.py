@@ -134,13 +134,8 @@ class BridgedEnvironment(Environment):  # type: ignore[misc]  # the SDK is not t
         if self.over:
             reason = "it reached its end" if terminated else "it was cut short"
             blocks.append(TextBlock(text=f"The episode is over: {reason}."))
-        metadata = {
-            "observation": exact,
-            "terminated": bool(terminated),
-            "truncated": bool(truncated),
-            "info": _json_of(info),
-            "step": self.steps,
-        }
+        ends = {"terminated": bool(terminated), "truncated": bool(truncated)}
+        metadata = {"observation": exact, **ends, "info": _json_of(info), "step": self.steps}
         return ToolOutput(blocks=blocks, reward=float(reward), finished=self.over, metadata=metadata)
 
     def _end(self) -> None:
@@ -257,9 +252,8 @@ def _read_task(spec: Mapping[str, Any]) -> tuple[int | None, dict[str, Any] | No
     seed, options = spec.get("seed"), spec.get("options")
     valid_seed = seed is None or (isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0)
     if set(spec) - {"seed", "options"} or not valid_seed or not (options is None or isinstance(options, Mapping)):
-        raise ValueError(
-            f"a task must be {{'seed': integer from 0, 'options': options of reset}}, both optional, not {dict(spec)}"
-        )
+        form = "{'seed': integer from 0, 'options': options of reset}, both optional"
+        raise ValueError(f"a task must be {form}, not {dict(spec)}")
     return seed, None if options is None else dict(options)
 
 
@@ -285,10 +279,7 @@ def _json_of(value: Any) -> Json:
 
 
 class SessionThread:
-    """A thread that runs a session's functions one after the other, off the event loop.
-
-    It is a daemon thread, so an env that never returns does not keep the process alive. It starts with the first function.
-    """
+    """A daemon thread that runs a session's functions in order, so that an env that never returns keeps no process alive."""
 
     def __init__(self, name: str) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()

@@ -78,8 +78,8 @@ def main() -> None:
     """Serve the environments that standard input names, until that stream ends."""
     # Keep the stream away from the environments and their subprocesses: they get an empty standard input.
     stream = os.fdopen(os.dup(0), "rb", buffering=0)
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
+    with open(os.devnull, "rb") as empty:
+        os.dup2(empty.fileno(), 0)
     (length,) = struct.unpack("!Q", _read(stream, 8))
     request = pickle.loads(_read(stream, length))
     ready, reason = request["ready"], request["reason"]
@@ -139,8 +139,8 @@ def _traceback_of(error: BaseException) -> str:
 def skip_package_init(name: str) -> None:
     """Let submodules of the package `name` be imported without running its `__init__`.
 
-    The SDK's `__init__` imports the clients of three model providers, which takes seconds and which a server of environments
-    does not need. The first access to an attribute of the package runs it after all.
+    The SDK's `__init__` imports the clients of three model providers, which takes seconds. The first access to an attribute of
+    the package runs it after all.
     """
     spec = importlib.util.find_spec(name)
     if name in sys.modules or spec is None or spec.loader is None:

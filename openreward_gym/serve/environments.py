@@ -71,9 +71,9 @@ def load(environment: Servable) -> type[Any]:
     """Return the class to serve, or raise a ConfigurationError. Imports the `openreward` SDK."""
     from openreward.environments import Environment
 
-    loaded: Any = environment
     if isinstance(environment, Recipe):
         return class_of(environment)
+    loaded: Any = environment
     if isinstance(environment, str):
         module_name, _, class_name = BUILT_IN.get(environment, environment).rpartition(":")
         module = _import(module_name, environment)
@@ -94,8 +94,7 @@ def load(environment: Servable) -> type[Any]:
 
 def _check_concrete(cls: type[Any]) -> None:
     if inspect.isabstract(cls):
-        missing = sorted(cls.__abstractmethods__)
-        raise ConfigurationError(f"cannot serve {cls.__name__}: it does not define {', '.join(missing)}")
+        raise ConfigurationError(f"cannot serve {cls.__name__}: it does not define {', '.join(sorted(cls.__abstractmethods__))}")
 
 
 def _import(name: str, environment: str) -> ModuleType:
@@ -241,10 +240,7 @@ def _findable(module: ModuleType) -> bool:
 
 @contextmanager
 def _resolved_annotations(environment: type[Any]) -> Iterator[None]:
-    """Replace string annotations by their types while a class is pickled.
-
-    A function pickled by value takes along the globals that its code uses, which do not include those of string annotations.
-    """
+    """Replace string annotations by their types: functions pickled by value take along only the globals that their code uses."""
     changed: list[tuple[FunctionType, dict[str, Any]]] = []
     for owner in [base for cls in (environment, *environment.toolsets) for base in cls.__mro__]:
         for member in vars(owner).values():

@@ -232,8 +232,8 @@ class Host:
 class SdkLog:
     """A logger that replaces the SDK's, which print three lines per call to standard output.
 
-    It writes to Python's logging: a warning if a tool raised, a debug message for a model's wrong call. Routine events are
-    dropped. `tests/serve/test_sdk.py` fails if the SDK's loggers move.
+    Routine events are dropped. A tool that raised is a warning; a model's wrong call, which is part of the result, a debug
+    message. `tests/serve/test_sdk.py` fails if the SDK's loggers move.
     """
 
     def debug(self, event: str, **fields: Any) -> None:

@@ -73,10 +73,9 @@ class InProcess:
         name, _, route = request.url[len(self.base_url) + 1 :].rpartition("/")
         body = json.loads(request.body) if request.body else None
         session_id = str(request.headers.get("X-Session-ID", "")).strip()
-        host = self.host
         if route in ("call", "score_group"):
             # Errors before the run are responses; errors of the run are events of its stream.
-            prepare = host.prepare_call if route == "call" else host.prepare_scoring
+            prepare = self.host.prepare_call if route == "call" else self.host.prepare_scoring
             run = await prepare(session_id, body)
             try:
                 result = await run
@@ -85,7 +84,7 @@ class InProcess:
             # The result is JSON on one line.
             return _stream(request, b"event: end\ndata: " + result + b"\n\n")
         if name:
-            return _json(await host.answer(name, route, session_id, body))
+            return _json(await self.host.answer(name, route, session_id, body))
         return await self._manage(request, route, session_id, body)
 
     async def _manage(self, request: Request, route: str, session_id: str, body: Any) -> Response:
@@ -93,8 +92,7 @@ class InProcess:
         from openreward_gym.serve.host import RefusedError
 
         if route == "create_session":
-            new_id = str(uuid.uuid4()).encode()
-            return _stream(request, _event(b"end", b""), start=_event(b"task_id", new_id))
+            return _stream(request, _event(b"end", b""), start=_event(b"task_id", str(uuid.uuid4()).encode()))
         if route == "create":
             await self.host.create(session_id, body, _secrets(request))
         elif route == "ping":

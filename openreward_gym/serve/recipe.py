@@ -73,9 +73,7 @@ def recipe_of(
         if maker is None:
             raise ConfigurationError(f"{source} has no spec, so another one cannot be made: pass a function that makes one")
     elif not isinstance(source, EnvSpec) and not callable(source):
-        raise ConfigurationError(
-            f"cannot bridge {source!r}: pass a Gymnasium id, a spec, an env, or a function that makes an env"
-        )
+        raise ConfigurationError(f"cannot bridge {source!r}: pass a Gymnasium id, a spec, an env, or a function that makes one")
     if arguments and not isinstance(maker, EnvSpec):
         hint = "a function that makes an env takes no arguments; set them in the function"
         raise ConfigurationError(f"{', '.join(arguments)}: {hint}")

@@ -62,7 +62,10 @@ def run(
     """
 
     def started(base_url: str) -> None:
-        names = _names(base_url)
+        # The server is on this machine, so proxy settings do not apply.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{base_url}/list_environments", timeout=30) as response:
+            names = json.load(response)
         announce(f"Serving {', '.join(names)} at {base_url}  (Ctrl-C stops)")
         announce(f"  openreward-gym tasks {names[0]} --base-url {base_url}")
         announce(f"  openreward-gym collect {names[0]} --base-url {base_url} --policy random")
@@ -82,13 +85,6 @@ def run(
     raise OpenRewardGymError(f"the server ended by itself (exit code {code}); its log is above")
 
 
-def _names(base_url: str) -> list[str]:
-    # The server is on this machine, so proxy settings do not apply.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{base_url}/list_environments", timeout=30) as response:
-        return [str(name) for name in json.load(response)]
-
-
 def _run_reloading(
     environments: Servable | Iterable[Servable],
     *,
@@ -101,7 +97,6 @@ def _run_reloading(
     checked = check(environments)
     folders = folders_of(checked)
     with listen(host, port or 0) as listener:
-        base_url = base_url_of(host, listener.getsockname()[1])
         current: _ServerProcess | None = None
         try:
             while True:
@@ -110,7 +105,7 @@ def _run_reloading(
                 if new.is_ready():
                     old, current = current, new
                     if old is None:
-                        started(base_url)
+                        started(base_url_of(host, listener.getsockname()[1]))
                     else:
                         old.stop()
                         announce("Reloaded.")

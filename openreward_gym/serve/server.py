@@ -221,8 +221,8 @@ def start_process(
 ) -> subprocess.Popen[bytes]:
     """Start a server's process, which inherits `listener`, and send it the environments, packed by `pack`.
 
-    It writes its log to the file descriptor `log` (None for this process's standard error), to `ready` when it is about to
-    serve, and to `reason` the reason if it cannot serve (None for its log).
+    It writes its log to the file `log` (None for standard error), a byte string to the file `ready` when it is about to serve,
+    and to the file `reason` why it cannot serve (None for the log).
     """
     output = _STDERR if log is None else log
     process = subprocess.Popen(

@@ -74,7 +74,8 @@ def encode(space: spaces.Space[Any], value: Any, pictures: list[bytes] | None = 
         case spaces.Discrete():
             return int(value)
         case spaces.Box() if pictures is not None and is_picture(space):
-            pictures.append(_write_picture(space, value))
+            pixels = np.asarray(value, dtype=np.uint8).reshape(space.shape)
+            pictures.append(png(np.moveaxis(pixels, 0, -1) if _channels_first(space.shape) else pixels))
             return {"png": len(pictures) - 1}
         case spaces.Box() | spaces.MultiDiscrete() | spaces.MultiBinary():
             return _numbers(np.asarray(value))
@@ -266,14 +267,8 @@ def is_picture(space: spaces.Space[Any]) -> bool:
     return len(shape) == 2 and min(shape) >= MIN_PICTURE_SIDE
 
 
-def _write_picture(space: spaces.Box, value: Any) -> bytes:
-    """Return an element of a picture space as PNG."""
-    pixels = np.asarray(value, dtype=np.uint8).reshape(space.shape)
-    return png(np.moveaxis(pixels, 0, -1) if _channels_first(space.shape) else pixels)
-
-
 def _read_picture(space: spaces.Box, data: bytes) -> Pixels:
-    """Return the element of a picture space that `_write_picture` wrote."""
+    """Return the element of a picture space that `encode` wrote as PNG."""
     pixels = read_png(data)
     if _channels_first(space.shape):
         pixels = np.moveaxis(pixels, -1, 0)

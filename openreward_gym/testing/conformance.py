@@ -167,10 +167,7 @@ def check_environment(
         client, session, name, variant, split or "", tasks, steps, max_steps, deterministic, timeout_s, call_timeout_s
     )
     checks = loop.run(runner.run())
-    if _required_failed(checks):
-        checks.append(Check("gymnasium", "skipped"))
-    else:
-        checks.append(runner.run_gymnasium())
+    checks.append(Check("gymnasium", "skipped") if _required_failed(checks) else runner.run_gymnasium())
     return ConformanceReport(name, base_url, tuple(checks))
 
 

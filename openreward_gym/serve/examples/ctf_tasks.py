@@ -34,14 +34,7 @@ _WORDS = re.findall(
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A challenge with its files and its solution.
-
-    Attributes:
-        story: The player's instructions.
-        files: The file tree: contents by absolute path.
-        flag: The flag to find.
-        commands: Command lines that lead to the flag; the last one prints it. They use only what a player can find out.
-    """
+    """A challenge: its instructions, its files by absolute path, its flag, and command lines; the last one prints the flag."""
 
     story: str
     files: Mapping[str, bytes]

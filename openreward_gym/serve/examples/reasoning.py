@@ -1,7 +1,7 @@
 """`reasoning`: thousands of puzzles, generated and scored by the `reasoning-gym` package.
 
 An episode has one step: the answer as a plain message. The verifier of the puzzle's family gives the reward, from 0.0 to 1.0.
-Tasks are generated on demand, so there is no task list: select a task by split and index.
+Tasks are generated on demand and cannot be listed: select a task by split and index.
 
 A task's spec is `{"family", "split", "item"}`. Index i of a split is item `i // n` of family `i % n`, so that any range of
 indices mixes all n families. A session may also name a family of reasoning-gym that is not in the splits.

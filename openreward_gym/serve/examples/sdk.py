@@ -40,5 +40,5 @@ def split_of(name: str) -> Split:
 
 
 def text_output(text: str, *, reward: float | None = None, finished: bool = False, **metadata: Any) -> ToolOutput:
-    """Return a tool output with one text block. `metadata` is free data of the environment; without any, the field is None."""
+    """Return a tool output with one text block. `metadata` is free data of the environment."""
     return ToolOutput(blocks=[TextBlock(text=text)], reward=reward, finished=finished, metadata=metadata or None)

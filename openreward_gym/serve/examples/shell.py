@@ -1,7 +1,7 @@
 """A read-only shell over in-memory files.
 
 It parses a useful part of bash (quotes, globs, `|`, `&&`, `||`, `;`, `2>/dev/null`) and prints what the real programs would.
-It executes, reads and writes nothing on the machine.
+It never touches the machine's own files and programs.
 """
 
 from __future__ import annotations

@@ -249,11 +249,7 @@ def _grep_file(
 
 
 def _line_matcher(options: Mapping[str, str]) -> Callable[[str], list[str]]:
-    """Return a function from a line to its matching parts; the list is empty if nothing matches.
-
-    Python's regular expressions backtrack: the worst case of n repetitions grows with the (n + 1)-th power of the line's
-    length. So a group cannot be repeated, and the total cost is limited.
-    """
+    """Return a function from a line to its matching parts, if any."""
     pattern = options["e"]
     if "F" in options:
         pattern = re.escape(pattern)
@@ -269,6 +265,7 @@ def _line_matcher(options: Mapping[str, str]) -> Callable[[str], list[str]]:
         compiled = re.compile(pattern, re.IGNORECASE if "i" in options else 0)
     except (re.error, OverflowError) as error:
         raise ShellError(f"grep: invalid pattern: {error}") from None
+    # Python's regular expressions backtrack: the cost of n repetitions grows with the (n + 1)-th power of the line's length.
     work = 0
 
     def matches(line: str) -> list[str]:
