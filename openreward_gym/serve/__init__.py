@@ -38,13 +38,13 @@ def local(
     """Return a server of `environments` in a subprocess, as a context manager that returns its base URL.
 
     Args:
-        environments: The environments to serve. Requests that name no environment go to the first one.
+        environments: The environments to serve. Requests without an environment's name go to the first one.
         port: The port; None takes a free one.
-        host: The address to listen on. The default is reachable from this machine only. There is no authentication.
+        host: The address to listen on. The default is reachable from this machine only. Requests are not authenticated.
         start_timeout_s: Seconds until the server must answer.
 
     Raises:
-        ConfigurationError: There is no environment, or one that cannot be served.
+        ConfigurationError: `environments` is empty, or one of them cannot be served.
         MissingExtraError: The extra `server` is not installed.
 
     Example:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -43,29 +44,23 @@ def app(environments: Servable | Iterable[Servable]) -> ASGIApp:
 
 
 def application_of(environments: Iterable[Servable]) -> ASGIApp:
-    """Return the application for environments that `check` returned.
-
-    Raises:
-        ConfigurationError: An environment cannot be loaded, or the SDK refuses it (no tools, no splits, two of one name).
-    """
+    """Return the application for environments that `check` returned, or raise a ConfigurationError."""
     from openreward.environments import Server
 
     classes = [load(environment) for environment in environments]
     try:
         separate_caches(classes)
-        application: ASGIApp = Server(classes).app
+        return typing.cast("ASGIApp", Server(classes).app)
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"the openreward SDK cannot serve {', '.join(cls.__name__ for cls in classes)}: {error}"
-        ) from error
-    return application
+        names = ", ".join(cls.__name__ for cls in classes)
+        raise ConfigurationError(f"the openreward SDK cannot serve {names}: {error}") from error
 
 
 def separate_caches(classes: Sequence[type[Any]]) -> None:
     """Give each class its own caches of splits and tasks.
 
-    The SDK keeps them in class attributes, which a subclass inherits: it would get the splits and tasks of its parent. There
-    is no public way to separate them; `tests/serve/test_sdk.py` fails if the SDK changes this.
+    The SDK keeps them in class attributes, which a subclass inherits: it would get the splits and tasks of its parent.
+    `tests/serve/test_sdk.py` fails if the SDK changes this.
     """
     for cls in classes:
         cls._splits_cache, cls._tasks_cache, cls._tasks_cache_locks = cls.list_splits(), {}, {}
@@ -75,11 +70,10 @@ def separate_caches(classes: Sequence[type[Any]]) -> None:
 def quiet_imports() -> Iterator[None]:
     """Set `QUIET` while the SDK is imported, so that its loggers report problems only. User settings take precedence."""
     # The SDK's loggers read their level from the environment once, when they are imported.
-    before = {name: os.environ.get(name) for name in QUIET}
-    os.environ.update({**QUIET, **{name: value for name, value in before.items() if value is not None}})
+    unset = {name: value for name, value in QUIET.items() if name not in os.environ}
+    os.environ.update(unset)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
+        for name in unset:
+            del os.environ[name]

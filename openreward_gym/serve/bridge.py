@@ -33,10 +33,8 @@ def bridge(
     """Return an OpenReward environment class for a Gymnasium environment.
 
     The class can be served (`serve.local`, `serve.app`, the SDK's `Server`) or played in this process
-    (`OpenRewardEnv(environment)`). Each session has its own env and its own thread: the env is made, reset, stepped and closed
-    in that thread, so it may block.
-
-    Imports the `openreward` SDK, and makes the env once to read its spaces.
+    (`OpenRewardEnv(environment)`). Each session runs its own env in its own thread, so the env may block. Imports the
+    `openreward` SDK, and makes the env once to read its spaces.
 
     Args:
         environment: A registered id ("FrozenLake-v1", "my_module:MyEnv-v0"), a spec, an env with a spec, or a function that
@@ -51,8 +49,7 @@ def bridge(
         **arguments: Arguments of `gymnasium.make`.
 
     Raises:
-        ConfigurationError: The environment does not exist, one of its spaces cannot be written as JSON, or an argument is
-            wrong.
+        ConfigurationError: The environment does not exist, a space cannot be written as JSON, or an argument is wrong.
         MissingExtraError: The extra `server` is not installed.
 
     Example:
@@ -61,16 +58,7 @@ def bridge(
         env.reset(seed=0)
         env.step({"name": "step", "arguments": {"action": "down"}})
     """
-    recipe = recipe_of(
-        environment,
-        name=name,
-        splits=splits,
-        prompt=prompt,
-        render=render,
-        action_names=action_names,
-        arguments=arguments,
-    )
-    return class_of(recipe)
+    return class_of(recipe_of(environment, name, splits, prompt, render, action_names, arguments))
 
 
 def class_of(recipe: Recipe) -> type[Any]:

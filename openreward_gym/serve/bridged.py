@@ -12,6 +12,7 @@ import math
 import re
 import textwrap
 import threading
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -24,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.examples.sdk import Environment, ImageBlock, Split, TextBlock, ToolOutput, tool
+from openreward_gym.serve.examples.sdk import Environment, ImageBlock, Split, TextBlock, ToolOutput, split_of, tool
 from openreward_gym.serve.recipe import Recipe
 from openreward_gym.serve.schemas import schema_of, words_of
 from openreward_gym.serve.values import UnfitError, decode, encode, is_picture, png
@@ -74,8 +75,7 @@ class BridgedEnvironment(Environment):  # type: ignore[misc]  # the SDK is not t
 
     @classmethod
     def list_splits(cls) -> list[Split]:
-        types = {name: name if name in ("train", "validation", "test") else "validation" for name in cls.recipe.splits}
-        return [Split(name=name, type=kind) for name, kind in types.items()]
+        return [split_of(name) for name in cls.recipe.splits]
 
     @classmethod
     def list_tasks(cls, split: str) -> list[Any]:
@@ -113,10 +113,6 @@ class BridgedEnvironment(Environment):  # type: ignore[misc]  # the SDK is not t
     async def get_prompt(self) -> list[Any]:
         return self._opening
 
-    async def play(self, action: Any) -> ToolOutput:
-        """Take one step. `action` is an element of the action space."""
-        return await self._thread.run(self._step, action)
-
     # These methods run in the session's thread ------------------------------------------------------------------------------
 
     def _begin(self) -> list[Any]:
@@ -138,13 +134,8 @@ class BridgedEnvironment(Environment):  # type: ignore[misc]  # the SDK is not t
         if self.over:
             reason = "it reached its end" if terminated else "it was cut short"
             blocks.append(TextBlock(text=f"The episode is over: {reason}."))
-        metadata = {
-            "observation": exact,
-            "terminated": bool(terminated),
-            "truncated": bool(truncated),
-            "info": _json_of(info),
-            "step": self.steps,
-        }
+        ends = {"terminated": bool(terminated), "truncated": bool(truncated)}
+        metadata = {"observation": exact, **ends, "info": _json_of(info), "step": self.steps}
         return ToolOutput(blocks=blocks, reward=float(reward), finished=self.over, metadata=metadata)
 
     def _end(self) -> None:
@@ -156,12 +147,9 @@ class BridgedEnvironment(Environment):  # type: ignore[misc]  # the SDK is not t
         """Return the exact observation as JSON, and the blocks that show it, with the rendered frame last."""
         pictures: list[bytes] = []
         exact = encode(self.observation_space, observation, pictures)
-        blocks = (
-            []
-            if is_picture(self.observation_space)
-            else [TextBlock(text=exact if isinstance(exact, str) else json.dumps(exact, ensure_ascii=False))]
-        )
-        blocks += [_picture_block(picture) for picture in pictures]
+        blocks = [_picture_block(picture) for picture in pictures]
+        if not is_picture(self.observation_space):
+            blocks.insert(0, TextBlock(text=exact if isinstance(exact, str) else json.dumps(exact, ensure_ascii=False)))
         if self.recipe.render is not None and self._env is not None:
             frame: Any = self._env.render()
             blocks.append(TextBlock(text=str(frame)) if isinstance(frame, str) else _picture_block(png(frame)))
@@ -177,11 +165,7 @@ class BridgedEnvironment(Environment):  # type: ignore[misc]  # the SDK is not t
 
 
 def make_class(recipe: Recipe) -> type[BridgedEnvironment]:
-    """Return the environment class of `recipe`. Makes the env once, to read its spaces.
-
-    Raises:
-        ConfigurationError: Gymnasium cannot make the env, or a space cannot be written as JSON.
-    """
+    """Return the environment class of `recipe`. Makes the env once, to read its spaces."""
     env = recipe.make()
     try:
         action_space, observation_space, manual = env.action_space, env.observation_space, _manual_of(env)
@@ -192,6 +176,7 @@ def make_class(recipe: Recipe) -> type[BridgedEnvironment]:
         env.close()
     schema_of(observation_space)  # raises for a space that cannot be written as JSON
     step, arguments = _step_tool(action_space, names)
+    tool_spec = ToolSpec(name="step", description=step.__doc__, input_schema=arguments.model_json_schema())
     members = {
         "__doc__": f"{recipe.name} of Gymnasium.",
         "__module__": __name__,
@@ -201,9 +186,7 @@ def make_class(recipe: Recipe) -> type[BridgedEnvironment]:
         "action_names": names,
         "manual": manual,
         "step": step,
-        "listed_tools": ListToolsOutput(
-            tools=[ToolSpec(name="step", description=step.__doc__, input_schema=arguments.model_json_schema())]
-        ),
+        "listed_tools": ListToolsOutput(tools=[tool_spec]),
     }
     # As Python would write the name: FrozenLake-v1 is FrozenLakeV1.
     class_name = "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", recipe.name))
@@ -212,14 +195,14 @@ def make_class(recipe: Recipe) -> type[BridgedEnvironment]:
 
 def _step_tool(space: spaces.Space[Any], names: tuple[str, ...] | None) -> tuple[Any, type[BaseModel]]:
     """Return the tool `step` and the model of its arguments. An invalid action is refused before it reaches the env."""
-    index_by_name = {} if names is None else {name.lower(): index for index, name in enumerate(names)}
+    action_by_name = {name.lower(): int(space.start) + i for i, name in enumerate(names or ())}  # type: ignore[attr-defined]
 
     def read(value: Json) -> Any:
         try:
             if names is not None and isinstance(value, str):
-                if value.lower() not in index_by_name:
+                if value.lower() not in action_by_name:
                     raise UnfitError(f"action must be one of {', '.join(names)}, not {value!r}")
-                return decode(space, int(space.start) + index_by_name[value.lower()], at="action")  # type: ignore[attr-defined]
+                value = action_by_name[value.lower()]
             return decode(space, value, at="action")
         except UnfitError as error:
             raise PydanticCustomError("action", str(error)) from None
@@ -230,28 +213,31 @@ def _step_tool(space: spaces.Space[Any], names: tuple[str, ...] | None) -> tuple
 
     async def step(self: BridgedEnvironment, arguments: Any) -> ToolOutput:
         """Do one action and observe what follows."""
-        return await self.play(arguments.action)
+        return await self._thread.run(self._step, arguments.action)
 
     step.__annotations__ = {"arguments": arguments_model, "return": ToolOutput}
     return tool(step), arguments_model
 
 
 def _names_of_actions(env: gymnasium.Env[Any, Any], names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Return the names of a Discrete space's actions: `names`, else the env's own; None if there are none."""
-    space, inner = env.action_space, env.unwrapped
+    """Return the names of a Discrete space's actions: `names`, else the env's own; None if it has none."""
+    space, inner = env.action_space, typing.cast(Any, env.unwrapped)
+
+    def fit(names: Sequence[str]) -> bool:
+        return isinstance(space, spaces.Discrete) and len(names) == len({name.lower() for name in names}) == space.n
+
     if names is not None:
-        if not isinstance(space, spaces.Discrete) or len(names) != space.n or len({n.lower() for n in names}) != space.n:
+        if not fit(names):
             raise ConfigurationError(f"action_names={list(names)} must have one name, unlike the others, per action of {space!r}")
         return names
-    own: Any = inner.metadata.get("action_names")
+    own = inner.metadata.get("action_names")
     if callable(getattr(inner, "get_action_meanings", None)):
-        own = inner.get_action_meanings()  # type: ignore[attr-defined]
-    elif isinstance(getattr(inner, "actions", None), type) and issubclass(inner.actions, enum.IntEnum):  # type: ignore[attr-defined]
-        own = [member.name for member in sorted(inner.actions)]  # type: ignore[attr-defined]
+        own = inner.get_action_meanings()
+    elif isinstance(getattr(inner, "actions", None), type) and issubclass(inner.actions, enum.IntEnum):
+        own = [member.name for member in sorted(inner.actions)]
     names = tuple(str(name) for name in own or ())
     # A wrapper may have changed the space, so that the names no longer fit its actions.
-    fits = isinstance(space, spaces.Discrete) and space == inner.action_space and len({n.lower() for n in names}) == space.n
-    return names if names and fits and len(names) == len(set(names)) else None
+    return names if fit(names) and space == inner.action_space else None
 
 
 def _manual_of(env: gymnasium.Env[Any, Any]) -> str:
@@ -266,9 +252,8 @@ def _read_task(spec: Mapping[str, Any]) -> tuple[int | None, dict[str, Any] | No
     seed, options = spec.get("seed"), spec.get("options")
     valid_seed = seed is None or (isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0)
     if set(spec) - {"seed", "options"} or not valid_seed or not (options is None or isinstance(options, Mapping)):
-        raise ValueError(
-            f"a task must be {{'seed': integer from 0, 'options': options of reset}}, both optional, not {dict(spec)}"
-        )
+        form = "{'seed': integer from 0, 'options': options of reset}, both optional"
+        raise ValueError(f"a task must be {form}, not {dict(spec)}")
     return seed, None if options is None else dict(options)
 
 
@@ -294,46 +279,33 @@ def _json_of(value: Any) -> Json:
 
 
 class SessionThread:
-    """A thread that runs a session's functions one after the other, off the event loop.
-
-    It is a daemon thread, so an env that never returns does not keep the process alive. It starts with the first function.
-
-    Args:
-        name: The thread's name.
-    """
+    """A daemon thread that runs a session's functions in order, so that an env that never returns keeps no process alive."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run `function` and return its result or raise its error. It runs to its end even if the caller is cancelled."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
 
-        def settle(result: T | None, problem: BaseException | None) -> None:
-            if done.done():
-                return  # the caller was cancelled
-            if problem is None:
-                done.set_result(result)  # type: ignore[arg-type]
-            else:
-                done.set_exception(problem)
+        def settle(setter: Callable[[Any], None], value: Any) -> None:
+            if not done.cancelled():
+                setter(value)
 
         def job() -> None:
-            result, problem = None, None
+            setter: Callable[[Any], None] = done.set_result
             try:
-                result = function(*arguments)
+                value: Any = function(*arguments)
             except BaseException as error:
-                problem = error
-                if not isinstance(error, Exception) or isinstance(error, StopIteration):
-                    # Neither may pass through an event loop: a BaseException ends it, and a future cannot hold a StopIteration.
-                    problem = RuntimeError(f"{type(error).__name__}: {error}")
+                # A BaseException would end the event loop, and a future cannot hold a StopIteration.
+                plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
+                setter, value = done.set_exception, error if plain else RuntimeError(f"{type(error).__name__}: {error}")
             with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller waits
-                loop.call_soon_threadsafe(settle, result, problem)
+                loop.call_soon_threadsafe(settle, setter, value)
 
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        if self._thread.ident is None:
             self._thread.start()
         self._jobs.put(job)
         return await done

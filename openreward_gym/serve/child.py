@@ -78,10 +78,11 @@ def main() -> None:
     """Serve the environments that standard input names, until that stream ends."""
     # Keep the stream away from the environments and their subprocesses: they get an empty standard input.
     stream = os.fdopen(os.dup(0), "rb", buffering=0)
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
+    with open(os.devnull, "rb") as empty:
+        os.dup2(empty.fileno(), 0)
     (length,) = struct.unpack("!Q", _read(stream, 8))
     request = pickle.loads(_read(stream, length))
+    ready, reason = request["ready"], request["reason"]
     monitor = ParentMonitor(stream, request["parent"])
     sys.path[:] = [*request["sys_path"], ""]
     listener = socket.socket(fileno=request["listener"])
@@ -89,41 +90,31 @@ def main() -> None:
 
     from openreward_gym.errors import ConfigurationError
     from openreward_gym.serve.asgi import application_of
-    from openreward_gym.serve.environments import unpack
 
     skip_package_init("openreward")
     try:
-        application = application_of(unpack(request["environments"]))
+        application = application_of(pickle.loads(request["environments"]))
     except ConfigurationError as error:
-        _give_up(error, f"{error}\n", EXIT_CONFIGURATION, request.get("reason"))
+        _give_up(error, f"{error}\n", EXIT_CONFIGURATION, reason)
     except (Exception, SystemExit) as error:
-        _give_up(error, _traceback_of(error), 1, request.get("reason"))
-    if request.get("reason") is not None:
-        os.close(request["reason"])
+        _give_up(error, _traceback_of(error), 1, reason)
+    if reason is not None:
+        os.close(reason)
 
     import uvicorn
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application, log_level="warning", access_log=False, timeout_keep_alive=60, timeout_graceful_shutdown=int(GRACE_S / 2)
-        )
+    config = uvicorn.Config(
+        application, log_level="warning", access_log=False, timeout_keep_alive=60, timeout_graceful_shutdown=int(GRACE_S / 2)
     )
-    monitor.server = server
-    if request.get("ready") is not None:
-        os.write(request["ready"], b"ready")
-        os.close(request["ready"])
+    monitor.server = server = uvicorn.Server(config)
+    if ready is not None:
+        os.write(ready, b"ready")
+        os.close(ready)
     server.run(sockets=[listener])
 
 
 def _give_up(error: BaseException, text: str, code: int, reason: int | None) -> NoReturn:
-    """Exit with `code` and report the error.
-
-    Args:
-        error: The error.
-        text: The error in full.
-        code: The exit code.
-        reason: The file that gets a summary and `text`; None writes `text` to the log.
-    """
+    """Exit with `code`. Write a summary of the error and `text` to the file `reason`, or `text` to the log if it is None."""
     if reason is None:
         sys.stderr.write(text)
     else:
@@ -135,7 +126,7 @@ def _give_up(error: BaseException, text: str, code: int, reason: int | None) -> 
 
 
 def _traceback_of(error: BaseException) -> str:
-    """Return the traceback of an error in an environment's module, without the frames that imported the module."""
+    """Return an error's traceback without the frames that imported the environment's module."""
     from openreward_gym.user_traceback import user_frames
 
     report = traceback.TracebackException.from_exception(error)
@@ -148,8 +139,8 @@ def _traceback_of(error: BaseException) -> str:
 def skip_package_init(name: str) -> None:
     """Let submodules of the package `name` be imported without running its `__init__`.
 
-    The SDK's `__init__` imports the clients of three model providers, which takes seconds and which a server of environments
-    does not need. The first access to an attribute of the package runs it after all.
+    The SDK's `__init__` imports the clients of three model providers, which takes seconds. The first access to an attribute of
+    the package runs it after all.
     """
     spec = importlib.util.find_spec(name)
     if name in sys.modules or spec is None or spec.loader is None:

@@ -7,7 +7,6 @@ seconds. Classes are pickled by cloudpickle, which can also pickle those of a sc
 from __future__ import annotations
 
 import difflib
-import errno
 import importlib
 import importlib.util
 import inspect
@@ -16,7 +15,7 @@ import sys
 import typing
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
@@ -33,26 +32,29 @@ Servable: TypeAlias = "str | type[Any] | EnvSpec | Recipe"
 """A built-in name, a "module:Class" or "path/to/file.py:Class" string, an `openreward.environments.Environment` class; or a
 Gymnasium environment as its id, its spec or its recipe."""
 
+_CHOICES = (
+    f"pass built-in names ({', '.join(BUILT_IN)}), subclasses of openreward.environments.Environment, "
+    'strings like "my_package.my_module:MyEnvironment" or "my_file.py:MyEnvironment", or Gymnasium ids like "FrozenLake-v1"'
+)
+
 
 def check(environments: Servable | Iterable[Servable]) -> list[Servable]:
     """Return the environments as a list, after checking what can be checked without loading them.
 
-    Args:
-        environments: One environment, or several. Gymnasium ids are resolved here, because only this process may have them
-            registered.
+    Gymnasium ids are resolved here, because only this process may have them registered.
 
     Raises:
-        ConfigurationError: There is no environment, or one that cannot be served.
+        ConfigurationError: `environments` is empty, or one of them cannot be served.
         MissingExtraError: The `openreward` SDK (or `reasoning-gym`, for the environment "reasoning") is not installed.
     """
     single = isinstance(environments, str) or not isinstance(environments, Iterable)
     checked = [_check(environment) for environment in ([environments] if single else environments)]  # type: ignore[union-attr]
     if not checked:
-        raise ConfigurationError(f"nothing to serve: {_choices()}")
-    for package, name in (("openreward", "openreward"), ("uvicorn", "uvicorn"), ("reasoning_gym", "reasoning-gym")):
-        if (package != "reasoning_gym" or "reasoning" in checked) and importlib.util.find_spec(package) is None:
+        raise ConfigurationError(f"nothing to serve: {_CHOICES}")
+    for package in ("openreward", "uvicorn", *(["reasoning-gym"] if "reasoning" in checked else [])):
+        if importlib.util.find_spec(package.replace("-", "_")) is None:
             raise MissingExtraError(
-                f"serving needs the package {name}, which is not installed: pip install 'openreward-gym[server]'"
+                f"serving needs the package {package}, which is not installed: pip install 'openreward-gym[server]'"
             )
     return checked
 
@@ -61,21 +63,17 @@ def display_name(environment: Servable) -> str:
     """Return an environment's name for messages."""
     if isinstance(environment, str):
         return environment
-    named: Any = _as_recipe(environment)
+    named = _as_recipe(environment)
     return str(named.__name__ if isinstance(named, type) else named.name)
 
 
 def load(environment: Servable) -> type[Any]:
-    """Return the class to serve. Imports the `openreward` SDK.
-
-    Raises:
-        ConfigurationError: The module or the class does not exist, or the class is not an Environment.
-    """
+    """Return the class to serve, or raise a ConfigurationError. Imports the `openreward` SDK."""
     from openreward.environments import Environment
 
-    loaded: Any = environment
     if isinstance(environment, Recipe):
         return class_of(environment)
+    loaded: Any = environment
     if isinstance(environment, str):
         module_name, _, class_name = BUILT_IN.get(environment, environment).rpartition(":")
         module = _import(module_name, environment)
@@ -86,40 +84,31 @@ def load(environment: Servable) -> type[Any]:
         loaded = getattr(module, class_name)
     if not _is_environment(loaded, Environment):
         kind = f"the class {loaded.__name__}" if inspect.isclass(loaded) else f"{loaded!r}"
-        problem = f"{kind} is not a subclass of openreward.environments.Environment"
+        problem = "is not a subclass of openreward.environments.Environment"
         if inspect.isclass(loaded) and issubclass(loaded, gymnasium.Env):
-            problem = (
-                f"{loaded.__name__} is a gymnasium.Env: register it with gymnasium.register and serve its id, module:Name-v0"
-            )
-        raise ConfigurationError(f"cannot serve {environment!r}: {problem}")
+            problem = "is a gymnasium.Env: register it with gymnasium.register and serve its id, module:Name-v0"
+        raise ConfigurationError(f"cannot serve {environment!r}: {kind} {problem}")
     _check_concrete(loaded)
     return typing.cast("type[Any]", loaded)
 
 
 def _check_concrete(cls: type[Any]) -> None:
     if inspect.isabstract(cls):
-        missing = sorted(cls.__abstractmethods__)
-        raise ConfigurationError(f"cannot serve {cls.__name__}: it does not define {', '.join(missing)}")
+        raise ConfigurationError(f"cannot serve {cls.__name__}: it does not define {', '.join(sorted(cls.__abstractmethods__))}")
 
 
 def _import(name: str, environment: str) -> ModuleType:
-    """Import the module or the file `name` of `environment`. Errors of its code are raised unchanged.
-
-    Raises:
-        ConfigurationError: The module or the file does not exist.
-    """
+    """Import the module or the file `name` of `environment`. Errors of its code are raised unchanged."""
+    if name.endswith(".py"):
+        _check_file(environment, name)
+        return _import_file(name)
     try:
-        return _import_file(name) if name.endswith(".py") else importlib.import_module(name)
-    except FileNotFoundError as error:
-        if error.filename != str(Path(name).resolve()):
-            raise
-        raise ConfigurationError(f"cannot serve {environment!r}: there is no file {error.filename}") from None
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module exists, but something that it imports does not
-        raise ConfigurationError(
-            f"cannot serve {environment!r}: Python finds no module {error.name!r} from {os.getcwd()}"
-        ) from None
+        problem = f"Python finds no module {error.name!r} from {os.getcwd()}"
+        raise ConfigurationError(f"cannot serve {environment!r}: {problem}") from None
 
 
 def _import_file(path: str) -> ModuleType:
@@ -132,8 +121,8 @@ def _import_file(path: str) -> ModuleType:
     if imported is not None:
         name = f"{name}_{zlib.crc32(str(file).encode()):08x}"  # another module has the name
     spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+    assert spec is not None
+    assert spec.loader is not None
     if str(file.parent) not in sys.path:
         sys.path.insert(0, str(file.parent))
     module = importlib.util.module_from_spec(spec)
@@ -147,16 +136,11 @@ def _import_file(path: str) -> ModuleType:
 
 
 def pack(environments: Sequence[Servable]) -> bytes:
-    """Return `environments` as bytes, for `unpack` in another process.
-
-    Raises:
-        ConfigurationError: A class holds an object that cannot be pickled.
-    """
+    """Return `environments` as bytes, for `pickle.loads` in another process, or raise a ConfigurationError."""
     import cloudpickle
 
     # A bridged class is made again where it is served.
     environments = [_as_recipe(environment) for environment in environments]
-
     with ExitStack() as stack:
         for environment in environments:
             if isinstance(environment, Recipe):
@@ -173,13 +157,6 @@ def pack(environments: Sequence[Servable]) -> bytes:
             ) from error
 
 
-def unpack(packed: bytes) -> list[Servable]:
-    """Return the environments that `pack` packed."""
-    import cloudpickle
-
-    return list(cloudpickle.loads(packed))
-
-
 def _check(environment: Any) -> Servable:
     """Return `environment` if it can be served, or its recipe if it is an id or a spec of Gymnasium."""
     if isinstance(environment, Recipe):
@@ -193,21 +170,22 @@ def _check(environment: Any) -> Servable:
             file = environment.removesuffix(":")
             _check_file(environment, file)
             raise ConfigurationError(f"cannot serve {environment!r}: name the class too, as in {file}:MyEnvironment")
-        if _names_a_class(environment):
-            file = environment.rpartition(":")[0]
-            if file.endswith(".py"):
-                _check_file(environment, file)
+        module, _, name = environment.rpartition(":")
+        if module.endswith(".py") and name.isidentifier():
+            _check_file(environment, module)
+            return environment
+        if all(part.isidentifier() for part in (*module.split("."), name)):
             return environment
         try:
             return recipe_of(environment)
         except ConfigurationError as error:
             close = difflib.get_close_matches(environment, BUILT_IN, n=1)
             hint = f"did you mean {close[0]!r}?" if close else str(error)
-            raise ConfigurationError(f"there is no environment {environment!r} to serve: {_choices()}. {hint}") from None
+            raise ConfigurationError(f"there is no environment {environment!r} to serve: {_CHOICES}. {hint}") from None
     # A class of the SDK exists only if the SDK is imported already, so this never imports it.
     sdk = sys.modules.get("openreward.environments")
     if sdk is None or not _is_environment(environment, sdk.Environment):
-        raise ConfigurationError(f"cannot serve {environment!r}: {_choices()}")
+        raise ConfigurationError(f"cannot serve {environment!r}: {_CHOICES}")
     _check_concrete(environment)
     return typing.cast("type[Any]", environment)
 
@@ -223,19 +201,6 @@ def _check_file(environment: str, file: str) -> None:
     if not path.is_file():
         problem = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
         raise ConfigurationError(f"cannot serve {environment!r}: {problem}; check the path")
-
-
-def _choices() -> str:
-    return (
-        f"pass built-in names ({', '.join(BUILT_IN)}), subclasses of openreward.environments.Environment, "
-        'strings like "my_package.my_module:MyEnvironment" or "my_file.py:MyEnvironment", or Gymnasium ids like "FrozenLake-v1"'
-    )
-
-
-def _names_a_class(text: str) -> bool:
-    module, colon, name = text.rpartition(":")
-    is_module = module.endswith(".py") or all(part.isidentifier() for part in module.split("."))
-    return bool(colon) and name.isidentifier() and is_module
 
 
 def _is_environment(value: Any, base: type[Any]) -> bool:
@@ -275,33 +240,19 @@ def _findable(module: ModuleType) -> bool:
 
 @contextmanager
 def _resolved_annotations(environment: type[Any]) -> Iterator[None]:
-    """Temporarily replace string annotations (`from __future__ import annotations`) by the types that they name.
-
-    A function that is pickled by value takes along the globals that its code uses. A string annotation is not code, so the
-    server would not find the argument model of the tool.
-    """
+    """Replace string annotations by their types: functions pickled by value take along only the globals that their code uses."""
     changed: list[tuple[FunctionType, dict[str, Any]]] = []
-    for function, hints in functions_with_hints(environment):
-        if any(isinstance(annotation, str) for annotation in function.__annotations__.values()):
-            changed.append((function, function.__annotations__))
-            function.__annotations__ = hints
+    for owner in [base for cls in (environment, *environment.toolsets) for base in cls.__mro__]:
+        for member in vars(owner).values():
+            function = inspect.unwrap(getattr(member, "__func__", member))
+            annotations = function.__annotations__ if isinstance(function, FunctionType) else {}
+            if any(isinstance(annotation, str) for annotation in annotations.values()):
+                # Hints that cannot be evaluated are left: the SDK reports them when it lists the tools.
+                with suppress(NameError, TypeError):
+                    function.__annotations__ = typing.get_type_hints(function, include_extras=True)
+                    changed.append((function, annotations))
     try:
         yield
     finally:
         for function, annotations in changed:
             function.__annotations__ = annotations
-
-
-def functions_with_hints(environment: type[Any]) -> Iterator[tuple[FunctionType, dict[str, Any]]]:
-    """Yield the methods of an environment class and its toolsets with their evaluated type hints.
-
-    Methods whose hints cannot be evaluated are left out: the SDK reports them when it lists the tools.
-    """
-    for owner in [base for cls in (environment, *environment.toolsets) for base in cls.__mro__]:
-        for member in vars(owner).values():
-            function = inspect.unwrap(getattr(member, "__func__", member))
-            if isinstance(function, FunctionType) and function.__annotations__:
-                try:
-                    yield function, typing.get_type_hints(function, include_extras=True)
-                except (NameError, TypeError):
-                    continue

@@ -1,8 +1,7 @@
 """Sessions of environment objects in this process, called through the SDK's own functions.
 
-`Host` does for a session what the SDK's `Server` does, without the server: it makes the object, sets it up in the background,
-reads its task and tools, calls the tools with the SDK's validation, toolsets and locks, and tears it down. It refuses a
-request with the status and the message of the server.
+`Host` does for a session what the SDK's `Server` does, without the server, with the same validation, toolsets and locks. It
+refuses a request with the status and the message of the server.
 """
 
 from __future__ import annotations
@@ -11,9 +10,11 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from openreward.environments import Environment, Split
 from openreward.environments import environment as sdk_environment
@@ -25,7 +26,7 @@ from pydantic_core import to_jsonable_python
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.serve.asgi import separate_caches
-from openreward_gym.serve.environments import functions_with_hints
+from openreward_gym.serve.examples.sdk import split_of
 
 __all__ = ["Host", "RefusedError"]
 
@@ -33,11 +34,13 @@ log = logging.getLogger("openreward_gym.environments")
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_SPLIT_TYPES = ("train", "validation", "test")
 _CALL_RESULT: TypeAdapter[Any] = TypeAdapter(wire.RunToolOutput)
 _BLOCKS: TypeAdapter[Any] = TypeAdapter(wire.Blocks)
 # SDKs before 0.1.157 have no conversations.
 _MESSAGES: TypeAdapter[Any] | None = TypeAdapter(list[wire.Message]) if hasattr(wire, "Message") else None
+
+_introspect: Callable[[Any], tuple[Any, dict[str, Any], list[inspect.Parameter]]] = sdk_environment._introspect_tool
+_introspected: WeakKeyDictionary[FunctionType, tuple[dict[str, Any], list[inspect.Parameter]]] = WeakKeyDictionary()
 
 
 class RefusedError(Exception):
@@ -59,15 +62,9 @@ class EnvironmentSession:
 
 
 class Host:
-    """Environments of this process and their sessions.
+    """Environments of this process and their sessions. The first of `classes` is the default.
 
     A session belongs to the event loop that created it. Its async tools run there, the others in a thread.
-
-    Args:
-        classes: Subclasses of the SDK's `Environment`; the first is the default.
-
-    Raises:
-        ConfigurationError: A class has no tools, no splits or no prompt, or two classes have the same name.
     """
 
     def __init__(self, classes: Sequence[type[Any]]) -> None:
@@ -75,10 +72,12 @@ class Host:
         for cls in classes:
             self.classes[_checked_name(cls, self.classes)] = cls
         separate_caches(classes)
-        self._splits = {cls: [_split(split) for split in cls.list_splits()] for cls in classes}
-        for cls in classes:
-            _evaluate_hints(cls)
-        _redirect_sdk_logs()
+        self._splits = {
+            cls: [split if isinstance(split, Split) else split_of(split) for split in cls.list_splits()] for cls in classes
+        }
+        if not os.environ.get("OPENREWARD_LOG_LEVEL"):
+            sdk_environment.logger = sdk_session.logger = SdkLog()
+        sdk_environment._introspect_tool = introspect_tool
         self._sessions: dict[str, EnvironmentSession] = {}
 
     def __len__(self) -> int:
@@ -95,10 +94,18 @@ class Host:
             return cls.list_tools().model_dump()
         if route == "splits":
             return [split.model_dump() for split in self._splits[cls]]
-        of_class = {"tasks": self._tasks, "num_tasks": self._num_tasks, "task": self._task, "task_range": self._task_range}
+        of_class: dict[str, tuple[type[Any], Callable[..., Coroutine[Any, Any, Any]]]] = {
+            "tasks": (wire.ListTasks, self._tasks),
+            "num_tasks": (wire.NumTasks, self._num_tasks),
+            "task": (wire.GetTask, self._task),
+            "task_range": (wire.GetTaskRange, self._task_range),
+        }
         if route not in of_class:
             raise RefusedError(404, "Not Found")
-        return await of_class[route](cls, body)
+        model, method = of_class[route]
+        query = _validate(model, body)
+        self._check_split(cls, query.split)
+        return await method(cls, query)
 
     # Environments ---------------------------------------------------------------------------------------------------------
 
@@ -111,27 +118,20 @@ class Host:
             raise RefusedError(404, f"unknown environment {name!r}")
         return cls
 
-    async def _tasks(self, cls: type[Any], body: Any) -> Any:
-        query = _validate(wire.ListTasks, body)
-        self._check_split(cls, query.split)
+    async def _tasks(self, cls: type[Any], query: Any) -> Any:
         try:
             return {"tasks": to_jsonable_python(await run_user_callable(cls.list_tasks, query.split)), "env_name": cls.name()}
         except NotImplementedError:
             words = "list_tasks is not supported for this environment. Use the index-based API (num_tasks + get_task) instead."
             raise RefusedError(400, words) from None
 
-    async def _num_tasks(self, cls: type[Any], body: Any) -> Any:
-        query = _validate(wire.NumTasks, body)
-        self._check_split(cls, query.split)
+    async def _num_tasks(self, cls: type[Any], query: Any) -> Any:
         return {"num_tasks": await run_user_callable(cls.num_tasks, query.split)}
 
-    async def _task(self, cls: type[Any], body: Any) -> Any:
-        query = _validate(wire.GetTask, body)
+    async def _task(self, cls: type[Any], query: Any) -> Any:
         return {"task": to_jsonable_python(await self._task_spec(cls, query.split, query.index)), "env_name": cls.name()}
 
-    async def _task_range(self, cls: type[Any], body: Any) -> Any:
-        query = _validate(wire.GetTaskRange, body)
-        self._check_split(cls, query.split)
+    async def _task_range(self, cls: type[Any], query: Any) -> Any:
         try:
             specs = await run_user_callable(cls.get_task_range, query.split, query.start, query.stop)
         except IndexError:
@@ -139,7 +139,6 @@ class Host:
         return {"tasks": to_jsonable_python(specs), "env_name": cls.name()}
 
     async def _task_spec(self, cls: type[Any], split: str | None, index: int | None) -> Any:
-        self._check_split(cls, split)
         try:
             return await run_user_callable(cls.get_task, split, index)
         except IndexError:
@@ -159,6 +158,7 @@ class Host:
         cls = self._environment(query.env_name)
         spec = query.task_spec
         if spec is None:
+            self._check_split(cls, query.split)
             spec = await self._task_spec(cls, query.split, query.index)
         environment = await run_user_callable(cls, task_spec=spec, secrets=dict(secrets))
         toolset = _toolset(query.toolset_name, environment)
@@ -184,19 +184,19 @@ class Host:
         session = self._sessions.get(session_id)
         if session is None:
             raise RefusedError(404, "Active environment not found")
-        if session.setup.done() and not session.setup.cancelled():
-            _raise_if(session.setup.result())
+        if session.setup.done() and not session.setup.cancelled() and (error := session.setup.result()) is not None:
+            raise error
         return session
 
     async def _ready_session(self, session_id: str) -> EnvironmentSession:
         """Return the session once it is set up."""
         session = self.session(session_id)
-        if not session.setup.done():
-            await asyncio.wait([session.setup])
-            if session_id not in self._sessions:
-                raise RefusedError(410, "Session deleted")
-            _raise_if(session.setup.result())
-        return session
+        if session.setup.done():
+            return session
+        await asyncio.wait([session.setup])
+        if session_id not in self._sessions:
+            raise RefusedError(410, "Session deleted")
+        return self.session(session_id)
 
     async def _prompt(self, session_id: str) -> Any:
         environment = (await self._ready_session(session_id)).environment
@@ -222,7 +222,7 @@ class Host:
         return _call(await self._ready_session(session_id), name, arguments)
 
     async def prepare_scoring(self, session_id: str, body: Any) -> Coroutine[Any, Any, bytes]:
-        """Validate a request to score a group. Return the run, as `prepare_call` does."""
+        """Validate a request to score a group and return the run, as `prepare_call` does."""
         session = await self._ready_session(session_id)
         if not getattr(session.environment.list_tools(), "supports_score_group", False):
             raise RefusedError(404, "this environment does not implement score_group")
@@ -230,9 +230,10 @@ class Host:
 
 
 class SdkLog:
-    """A logger for the SDK that writes to Python's logging instead of standard output.
+    """A logger that replaces the SDK's, which print three lines per call to standard output.
 
-    It drops routine events. A tool that raised is a warning; a model's wrong call is part of the result and a debug message.
+    Routine events are dropped. A tool that raised is a warning; a model's wrong call, which is part of the result, a debug
+    message. `tests/serve/test_sdk.py` fails if the SDK's loggers move.
     """
 
     def debug(self, event: str, **fields: Any) -> None:
@@ -250,26 +251,18 @@ class SdkLog:
         log.warning("%s %s", event, fields, exc_info=True)
 
 
-def _redirect_sdk_logs() -> None:
-    """Replace the SDK's loggers by `SdkLog`, unless the user set `OPENREWARD_LOG_LEVEL`.
+def introspect_tool(method: Any) -> tuple[Any, dict[str, Any], list[inspect.Parameter]]:
+    """Return a tool's function, type hints and parameters, as the SDK's `_introspect_tool`, which `Host` replaces by this one.
 
-    They print three lines per call to standard output, which belongs to the program that plays. The SDK has no setting for
-    that once it is imported; `tests/serve/test_sdk.py` fails if its loggers move.
+    The SDK evaluates them twice per call; here they are cached. `tests/serve/test_sdk.py` fails if the SDK changes this.
     """
-    if not os.environ.get("OPENREWARD_LOG_LEVEL"):
-        sdk_environment.logger = SdkLog()
-        sdk_session.logger = SdkLog()
-
-
-def _evaluate_hints(cls: type[Any]) -> None:
-    """Store the evaluated type hints and the signature of each tool on its function.
-
-    The SDK evaluates both twice per call, which would be half of a call's time.
-    """
-    for function, hints in functions_with_hints(cls):
-        if hints.get("return") is wire.ToolOutput:
-            function.__annotations__ = hints
-            function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    function = getattr(method, "__func__", None)
+    if function is None:
+        return _introspect(method)
+    if function not in _introspected:
+        _introspected[function] = _introspect(method)[1:]
+    hints, parameters = _introspected[function]
+    return inspect.unwrap(method), hints, parameters
 
 
 def _checked_name(cls: type[Any], others: Mapping[str, Any]) -> str:
@@ -291,10 +284,8 @@ def _checked_name(cls: type[Any], others: Mapping[str, Any]) -> str:
 
 
 async def _call(session: EnvironmentSession, name: str, arguments: Any) -> bytes:
-    encoded: bytes = _CALL_RESULT.dump_json(
-        await sdk_session.call_session_tool(session.environment, session.toolset, name, arguments)
-    )
-    return encoded
+    result = await sdk_session.call_session_tool(session.environment, session.toolset, name, arguments)
+    return _CALL_RESULT.dump_json(result)
 
 
 async def _score_group(environment: Any, candidates: Sequence[Any]) -> bytes:
@@ -302,8 +293,7 @@ async def _score_group(environment: Any, candidates: Sequence[Any]) -> bytes:
     scores = [one if isinstance(one, wire.GroupScore) else wire.GroupScore(reward=float(one)) for one in results]
     if len(scores) != len(candidates):
         raise ValueError(f"score_group returned {len(scores)} scores for {len(candidates)} candidates")
-    encoded: str = wire.ScoreGroupOutput(scores=scores).model_dump_json()
-    return encoded.encode()
+    return str(wire.ScoreGroupOutput(scores=scores).model_dump_json()).encode()
 
 
 def _validate(model: type[Model], body: Any) -> Model:
@@ -312,17 +302,6 @@ def _validate(model: type[Model], body: Any) -> Model:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False)
     raise RefusedError(422, to_jsonable_python([{**one, "loc": ("body", *one["loc"])} for one in problems], fallback=repr))
-
-
-def _raise_if(error: Exception | None) -> None:
-    if error is not None:
-        raise error
-
-
-def _split(split: Any) -> Split:
-    if isinstance(split, Split):
-        return split
-    return Split(name=split, type=split if split in _SPLIT_TYPES else "validation")
 
 
 def _toolset(name: str | None, environment: Any) -> Any:

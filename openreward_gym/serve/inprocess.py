@@ -2,8 +2,7 @@
 
     env = gym.make("OpenReward-v0", environment=MyEnvironment)
 
-`InProcess` is a client's transport like the others. The session above it is the same as for a server, with its timeouts,
-errors and cleanup; below it is a `Host` instead of a network.
+`InProcess` is a client's transport like the others, with a `Host` instead of a network below it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class InProcess:
     """A transport to environments in this process, made by `in_process`.
 
     Attributes:
-        base_url: The address to pass to the client together with this transport. It is unique and not reachable otherwise.
+        base_url: The address to pass to the client together with this transport. It is unique per transport.
 
     Example:
         >>> from openreward_gym import Client
@@ -49,7 +48,7 @@ class InProcess:
         self.base_url = f"http://in-process/{uuid.uuid4().hex}"
 
     def __repr__(self) -> str:
-        return f"InProcess({list(self.host.classes)})"
+        return f"InProcess({self.names})"
 
     @property
     def names(self) -> list[str]:
@@ -74,10 +73,9 @@ class InProcess:
         name, _, route = request.url[len(self.base_url) + 1 :].rpartition("/")
         body = json.loads(request.body) if request.body else None
         session_id = str(request.headers.get("X-Session-ID", "")).strip()
-        host = self.host
         if route in ("call", "score_group"):
             # Errors before the run are responses; errors of the run are events of its stream.
-            prepare = host.prepare_call if route == "call" else host.prepare_scoring
+            prepare = self.host.prepare_call if route == "call" else self.host.prepare_scoring
             run = await prepare(session_id, body)
             try:
                 result = await run
@@ -86,7 +84,7 @@ class InProcess:
             # The result is JSON on one line.
             return _stream(request, b"event: end\ndata: " + result + b"\n\n")
         if name:
-            return _json(await host.answer(name, route, session_id, body))
+            return _json(await self.host.answer(name, route, session_id, body))
         return await self._manage(request, route, session_id, body)
 
     async def _manage(self, request: Request, route: str, session_id: str, body: Any) -> Response:
@@ -94,8 +92,7 @@ class InProcess:
         from openreward_gym.serve.host import RefusedError
 
         if route == "create_session":
-            new_id = str(uuid.uuid4()).encode()
-            return _stream(request, _event(b"end", b""), start=_event(b"task_id", new_id))
+            return _stream(request, _event(b"end", b""), start=_event(b"task_id", str(uuid.uuid4()).encode()))
         if route == "create":
             await self.host.create(session_id, body, _secrets(request))
         elif route == "ping":
@@ -115,7 +112,7 @@ def in_process(environments: Servable | Iterable[Servable]) -> InProcess:
     """Return a transport that plays `environments` in this process. Pass its `base_url` along with it.
 
     Imports the `openreward` SDK. Async tools run on the caller's event loop, sync tools and constructors in its threads: an
-    async tool that blocks stops everything else. There is no isolation.
+    async tool that blocks stops everything else. The environments are not isolated from this process.
 
     Args:
         environments: As for `serve.app`.

@@ -7,7 +7,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import gymnasium
@@ -29,32 +29,18 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A Gymnasium environment with the options of `bridge`. It can be pickled and sent to a server's process.
-
-    Attributes:
-        source: The env's spec, or the function that makes it.
-        name: The environment's name on the server.
-        splits: The seeds of each split; a task is a seed.
-        prompt: The instructions before the first observation; None for a description of the spaces.
-        render: The render mode of the frames that come with each observation; None for no frames.
-        action_names: Names of the actions of a Discrete space; None for the env's own names, if it has any.
-        arguments: Further arguments of `gymnasium.make`.
-    """
+    """The validated arguments of `bridge`, with the seeds of each split. It can be pickled and sent to a server's process."""
 
     source: EnvSpec | Callable[[], gymnasium.Env[Any, Any]]
     name: str
-    splits: Mapping[str, Sequence[int]] = field(default_factory=lambda: _seeds(SPLITS))
-    prompt: str | None = None
-    render: Render | None = None
-    action_names: tuple[str, ...] | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    splits: Mapping[str, Sequence[int]]
+    prompt: str | None
+    render: Render | None
+    action_names: tuple[str, ...] | None
+    arguments: Mapping[str, Any]
 
     def make(self) -> gymnasium.Env[Any, Any]:
-        """Make a new env.
-
-        Raises:
-            ConfigurationError: Gymnasium cannot make it, or the function returned something else.
-        """
+        """Make a new env, or raise a ConfigurationError."""
         if not isinstance(self.source, EnvSpec):
             env = self.source()
             if not isinstance(env, gymnasium.Env):
@@ -69,7 +55,6 @@ class Recipe:
 
 def recipe_of(
     source: Source,
-    *,
     name: str | None = None,
     splits: Mapping[str, int | Iterable[int]] | None = None,
     prompt: str | None = None,
@@ -77,11 +62,7 @@ def recipe_of(
     action_names: Sequence[str] | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """Validate the arguments of `bridge` and return them as a recipe.
-
-    Raises:
-        ConfigurationError: The environment does not exist, or an argument is wrong.
-    """
+    """Return the arguments of `bridge` as a recipe, or raise a ConfigurationError if one is wrong."""
     if render is not None and render not in get_args(Render):
         raise ConfigurationError(f"render must be one of {', '.join(get_args(Render))} or None, not {render!r}")
     maker: Any = source
@@ -92,22 +73,12 @@ def recipe_of(
         if maker is None:
             raise ConfigurationError(f"{source} has no spec, so another one cannot be made: pass a function that makes one")
     elif not isinstance(source, EnvSpec) and not callable(source):
-        raise ConfigurationError(
-            f"cannot bridge {source!r}: pass a Gymnasium id, a spec, an env, or a function that makes an env"
-        )
+        raise ConfigurationError(f"cannot bridge {source!r}: pass a Gymnasium id, a spec, an env, or a function that makes one")
     if arguments and not isinstance(maker, EnvSpec):
-        raise ConfigurationError(
-            f"{', '.join(arguments)}: a function that makes an env takes no arguments; set them in the function"
-        )
-    recipe = Recipe(
-        maker,
-        "",
-        _seeds(SPLITS if splits is None else splits),
-        prompt,
-        render,
-        None if action_names is None else tuple(map(str, action_names)),
-        dict(arguments or {}),
-    )
+        hint = "a function that makes an env takes no arguments; set them in the function"
+        raise ConfigurationError(f"{', '.join(arguments)}: {hint}")
+    names = None if action_names is None else tuple(map(str, action_names))
+    recipe = Recipe(maker, "", _seeds(SPLITS if splits is None else splits), prompt, render, names, dict(arguments or {}))
     name = name or _default_name(recipe)
     if not _NAME.fullmatch(name):
         raise ConfigurationError(f"{name!r} cannot be the name of an environment: use letters, digits, '_', '.' and '-'")
@@ -115,11 +86,7 @@ def recipe_of(
 
 
 def _registered_spec(id: str) -> EnvSpec:
-    """Return the spec of a registered id: "FrozenLake-v1", "ALE/Pong-v5", "my_module:MyEnv-v0".
-
-    Raises:
-        ConfigurationError: The id is not registered.
-    """
+    """Return the spec of a registered id: "FrozenLake-v1", "ALE/Pong-v5", "my_module:MyEnv-v0"."""
     module, colon, name = id.rpartition(":")
     if colon:
         try:

@@ -1,15 +1,15 @@
 """A server in the foreground, as `openreward-gym serve` runs it, with or without reloading.
 
-With `reload`, changed files are loaded in a new process beside the running server. If they load, the new process takes over;
-if not, their error is shown and the old server goes on. Both processes share the listening socket, so no connection is
-refused in between. Open sessions end with the server that had them.
+With `reload`, a new process loads changed files beside the running server. If they load, it takes over; if not, their error is
+shown and the old server goes on. Both processes share the listening socket, so connections are accepted all the time. Open
+sessions end with the server that had them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import select
 import socket
 import sys
 import time
@@ -23,7 +23,7 @@ from typing import TypeAlias
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 from openreward_gym.serve.environments import Servable, check, pack
 from openreward_gym.serve.examples import BUILT_IN
-from openreward_gym.serve.server import LocalServer, base_url_of, end_process, listen, send_environments, start_process
+from openreward_gym.serve.server import LocalServer, base_url_of, end_process, listen, start_process
 
 __all__ = ["changed", "folders_of", "run", "snapshot"]
 
@@ -47,7 +47,7 @@ def run(
     """Serve `environments` until this process is interrupted. Their log goes to standard error.
 
     Args:
-        environments: The environments to serve, as for `LocalServer`.
+        environments: The environments to serve, as for `local`.
         host: The address to listen on.
         port: The port; None takes a free one.
         reload: If true, load the environments again when their files change.
@@ -62,7 +62,10 @@ def run(
     """
 
     def started(base_url: str) -> None:
-        names = _names(base_url)
+        # The server is on this machine, so proxy settings do not apply.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{base_url}/list_environments", timeout=30) as response:
+            names = json.load(response)
         announce(f"Serving {', '.join(names)} at {base_url}  (Ctrl-C stops)")
         announce(f"  openreward-gym tasks {names[0]} --base-url {base_url}")
         announce(f"  openreward-gym collect {names[0]} --base-url {base_url} --policy random")
@@ -82,13 +85,6 @@ def run(
     raise OpenRewardGymError(f"the server ended by itself (exit code {code}); its log is above")
 
 
-def _names(base_url: str) -> list[str]:
-    # The server is on this machine, so proxy settings do not apply.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{base_url}/list_environments", timeout=30) as response:
-        return [str(name) for name in json.load(response)]
-
-
 def _run_reloading(
     environments: Servable | Iterable[Servable],
     *,
@@ -97,31 +93,22 @@ def _run_reloading(
     announce: Callable[[str], None],
     started: Callable[[str], None],
 ) -> None:
-    """Serve `environments` until this process is interrupted, and load them again whenever their files change.
-
-    `started` gets the base URL when the first server is up; the other arguments are those of `run`.
-
-    Raises:
-        ConfigurationError: The port is taken, or none of the environments has files to watch.
-    """
+    """Do as `run` with `reload`. `started` gets the base URL when the first server is up."""
     checked = check(environments)
     folders = folders_of(checked)
     with listen(host, port or 0) as listener:
-        base_url = base_url_of(host, listener.getsockname()[1])
         current: _ServerProcess | None = None
-        announced = False
         try:
             while True:
                 before = snapshot(folders)
                 new = _ServerProcess(listener, pack(checked))
                 if new.is_ready():
-                    if current is not None:
-                        current.stop()
+                    old, current = current, new
+                    if old is None:
+                        started(base_url_of(host, listener.getsockname()[1]))
+                    else:
+                        old.stop()
                         announce("Reloaded.")
-                    current = new
-                    if not announced:
-                        started(base_url)
-                        announced = True
                 else:
                     new.stop()
                     state = "the server goes on as it was" if current is not None else "nothing is served"
@@ -141,15 +128,14 @@ def _wait_for_change(
     """Wait until files have changed since `before` and no more change, and return their names."""
     announced_end = False
     while not (names := changed(before, now := snapshot(folders))):
-        if current is not None and current.has_ended() and not announced_end:
+        if current is not None and current.process.poll() is not None and not announced_end:
             announce("The server ended by itself (see above); a change of a file starts it again.")
             announced_end = True
         time.sleep(POLL_S)
     # An editor writes a file in several steps, and a checkout writes many files.
-    settled = False
-    while not settled:
+    time.sleep(POLL_S / 3)
+    while now != (now := snapshot(folders)):
         time.sleep(POLL_S / 3)
-        settled = now == (now := snapshot(folders))
     return sorted({os.path.relpath(name) for name in names})
 
 
@@ -160,35 +146,26 @@ class _ServerProcess:
         self._ready, ready = os.pipe()
         try:
             # Python reuses a compiled file if its source has the same second and size, which a quick edit may keep.
-            self._process = start_process(listener, None, fds=[ready], environ={"PYTHONDONTWRITEBYTECODE": "1"})
-            self._finalizer = weakref.finalize(self, end_process, self._process)
-            send_environments(self._process, listener, packed, ready=ready)
+            self.process = start_process(listener, packed, ready=ready, environ={"PYTHONDONTWRITEBYTECODE": "1"})
+            self._finalizer = weakref.finalize(self, end_process, self.process)
         finally:
             os.close(ready)
 
     def is_ready(self) -> bool:
         """Wait until the process serves or has ended, and return True if it serves."""
         try:
-            select.select([self._ready], [], [])
             return bool(os.read(self._ready, 16))
         finally:
             os.close(self._ready)
 
-    def has_ended(self) -> bool:
-        return self._process.poll() is not None
-
     def stop(self) -> None:
         """End the process. Open sessions are torn down."""
         self._finalizer()
-        self._process.wait()
+        self.process.wait()
 
 
 def folders_of(environments: Iterable[Servable]) -> list[Path]:
-    """Return the folders to watch: the folder of each environment's file, or of its top-level package.
-
-    Raises:
-        ConfigurationError: None of the environments has files to watch.
-    """
+    """Return the folders to watch: the folder of each environment's file, or of its top-level package."""
     folders: dict[Path, None] = {}
     for environment in environments:
         if not isinstance(environment, str) or environment in BUILT_IN:
@@ -218,13 +195,9 @@ def snapshot(folders: Iterable[Path]) -> Snapshot:
         for folder, below, files in os.walk(top):
             below[:] = [name for name in below if not name.startswith(".") and name not in _SKIPPED_FOLDERS]
             below[:] = [name for name in below if not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))]
-            for name in files:
-                path = os.path.join(folder, name)
-                if name.endswith(".py"):
-                    try:
-                        state = os.stat(path)
-                    except OSError:
-                        continue  # it was removed after the listing
+            for path in [os.path.join(folder, name) for name in files if name.endswith(".py")]:
+                with contextlib.suppress(OSError):  # it was removed after the listing
+                    state = os.stat(path)
                     files_by_path[path] = (state.st_mtime_ns, state.st_size)
     return files_by_path
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ MAX_CHARSET = 128
 Schema = dict[str, Json]
 
 
-@singledispatch
 def schema_of(space: spaces.Space[Any]) -> Schema:
     """Return the JSON Schema of the elements of `space`.
 
@@ -37,85 +35,56 @@ def schema_of(space: spaces.Space[Any]) -> Schema:
         >>> schema_of(spaces.Discrete(3))
         {'type': 'integer', 'minimum': 0, 'maximum': 2}
     """
+    match space:
+        case spaces.Discrete():
+            return _integers(space.start, space.n)
+        case spaces.Box():
+            plain: Schema = {"type": _number_type(space)}
+            bounds = zip(space.low.ravel(), space.high.ravel(), strict=True)
+            return _nested(space.shape, [_bounded(plain, low, high) for low, high in bounds], plain)
+        case spaces.MultiDiscrete():
+            ranges = zip(space.start.ravel(), space.nvec.ravel(), strict=True)
+            return _nested(space.shape, [_integers(first, count) for first, count in ranges], {"type": "integer"})
+        case spaces.MultiBinary():
+            bit: Schema = {"type": "integer", "enum": [0, 1]}
+            return _nested(space.shape, [bit] * math.prod(space.shape), bit)
+        case spaces.Text():
+            schema: Schema = {"type": "string", "minLength": space.min_length, "maxLength": space.max_length}
+            if len(space.characters) <= MAX_CHARSET:
+                schema["pattern"] = f"^[{''.join(map(re.escape, sorted(space.characters)))}]*$"
+            return schema
+        case spaces.Dict():
+            if not all(isinstance(name, str) for name in space.spaces):
+                raise ConfigurationError(f"a Dict space cannot be bridged unless its keys are strings: {list(space.spaces)}")
+            return _object({name: schema_of(inner) for name, inner in space.spaces.items()})
+        case spaces.Tuple():
+            items = [schema_of(inner) for inner in space.spaces]
+            return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+        case spaces.Sequence():
+            return {"type": "array", "items": schema_of(space.feature_space)}
+        case spaces.OneOf():
+            choices: list[Schema] = [{"type": "integer", "enum": [i]} for i in range(len(space.spaces))]
+            pairs = zip(choices, space.spaces, strict=True)
+            return {"anyOf": [_object({"choice": choice, "value": schema_of(inner)}) for choice, inner in pairs]}
     raise unsupported(space)
 
 
-@schema_of.register
-def _(space: spaces.Discrete) -> Schema:
-    return _integers(int(space.start), int(space.start + space.n - 1))
-
-
-@schema_of.register
-def _(space: spaces.Box) -> Schema:
-    kind = np.dtype(space.dtype).kind
-    if kind == "b":
-        return _nested(space.shape, [{"type": "boolean"}] * int(np.prod(space.shape)), {"type": "boolean"})
-    plain: Schema = {"type": "integer" if kind in "iu" else "number"}
-    bounds = zip(space.low.ravel(), space.high.ravel(), strict=True)
-    return _nested(space.shape, [_bounded(plain, low, high) for low, high in bounds], plain)
-
-
-@schema_of.register
-def _(space: spaces.MultiDiscrete) -> Schema:
-    firsts, counts = space.start.ravel(), space.nvec.ravel()
-    items = [_integers(int(first), int(first + count - 1)) for first, count in zip(firsts, counts, strict=True)]
-    return _nested(space.shape, items, {"type": "integer"})
-
-
-@schema_of.register
-def _(space: spaces.MultiBinary) -> Schema:
-    bit: Schema = {"type": "integer", "enum": [0, 1]}
-    return _nested(tuple(space.shape), [bit] * int(np.prod(space.shape)), bit)
-
-
-@schema_of.register
-def _(space: spaces.Text) -> Schema:
-    schema: Schema = {"type": "string", "minLength": space.min_length, "maxLength": space.max_length}
-    if len(space.characters) <= MAX_CHARSET:
-        schema["pattern"] = f"^[{''.join(re.escape(character) for character in sorted(space.characters))}]*$"
-    return schema
-
-
-@schema_of.register
-def _(space: spaces.Dict) -> Schema:
-    if not all(isinstance(name, str) for name in space.spaces):
-        raise ConfigurationError(f"a Dict space cannot be bridged unless its keys are strings: {list(space.spaces)}")
-    properties = {name: schema_of(inner) for name, inner in space.spaces.items()}
+def _object(properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-@schema_of.register(spaces.Tuple)
-def _(space: Any) -> Schema:
-    items = [schema_of(inner) for inner in space.spaces]
-    return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+def _integers(first: Any, count: Any) -> Schema:
+    return {"type": "integer", "minimum": int(first), "maximum": int(first + count - 1)}
 
 
-@schema_of.register
-def _(space: spaces.Sequence) -> Schema:
-    return {"type": "array", "items": schema_of(space.feature_space)}
-
-
-@schema_of.register(spaces.OneOf)
-def _(space: Any) -> Schema:
-    return {
-        "anyOf": [
-            {
-                "type": "object",
-                "properties": {"choice": {"type": "integer", "enum": [i]}, "value": schema_of(inner)},
-                "required": ["choice", "value"],
-                "additionalProperties": False,
-            }
-            for i, inner in enumerate(space.spaces)
-        ]
-    }
-
-
-def _integers(first: int, last: int) -> Schema:
-    return {"type": "integer", "minimum": first, "maximum": last}
+def _number_type(space: spaces.Space[Any]) -> str:
+    return {"b": "boolean", "i": "integer", "u": "integer"}.get(np.dtype(space.dtype).kind, "number")
 
 
 def _bounded(plain: Schema, low: Any, high: Any) -> Schema:
     """Return `plain` with bounds, except those that every number of the dtype satisfies."""
+    if plain["type"] == "boolean":
+        return plain
     limits: Any = np.iinfo(low.dtype) if plain["type"] == "integer" else np.finfo(low.dtype)
     has_wide_dtype = low.dtype.itemsize > 1
     schema = dict(plain)
@@ -127,13 +96,7 @@ def _bounded(plain: Schema, low: Any, high: Any) -> Schema:
 
 
 def _nested(shape: Sequence[int], items: list[Schema], plain: Schema) -> Schema:
-    """Return the schema of nested arrays.
-
-    Args:
-        shape: The shape of the array.
-        items: The schemas of all elements, in C order.
-        plain: The schema of one element without bounds, for long arrays.
-    """
+    """Return the schema of nested arrays from those of all elements, in C order, and that of an element without bounds."""
     if not shape:
         return items[0]
     length, inner = shape[0], len(items) // shape[0] if shape[0] else 0
@@ -156,36 +119,33 @@ def words_of(space: spaces.Space[Any]) -> str:
         >>> words_of(spaces.Box(0, 1, (3,)))
         'an array of 3 numbers from 0.0 to 1.0'
     """
-    if isinstance(space, spaces.Dict):
-        return f"an object with {', '.join(f'{name} ({words_of(inner)})' for name, inner in space.spaces.items())}"
-    if isinstance(space, spaces.Tuple):
-        return f"an array of {len(space.spaces)}: {', '.join(f'({words_of(inner)})' for inner in space.spaces)}"
-    if isinstance(space, spaces.Sequence):
-        return f"an array of any length, each element {words_of(space.feature_space)}"
-    if isinstance(space, spaces.OneOf):
-        choices = "; ".join(f"choice {i}: {words_of(inner)}" for i, inner in enumerate(space.spaces))
-        return f"an object with choice and value, one of {choices}"
-    if isinstance(space, spaces.Text):
-        return f"a string of {space.min_length} to {space.max_length} characters"
-    if isinstance(space, spaces.Discrete):
-        return f"an integer from {space.start} to {space.start + space.n - 1}"
-    if is_picture(space):
-        sides = space.shape[1:] if space.shape is not None and space.shape[0] in (1, 3) else space.shape
-        return f"a picture of {'x'.join(str(side) for side in (sides or ())[:2])} pixels"
+    match space:
+        case spaces.Dict():
+            return f"an object with {', '.join(f'{name} ({words_of(inner)})' for name, inner in space.spaces.items())}"
+        case spaces.Tuple():
+            return f"an array of {len(space.spaces)}: {', '.join(f'({words_of(inner)})' for inner in space.spaces)}"
+        case spaces.Sequence():
+            return f"an array of any length, each element {words_of(space.feature_space)}"
+        case spaces.OneOf():
+            choices = "; ".join(f"choice {i}: {words_of(inner)}" for i, inner in enumerate(space.spaces))
+            return f"an object with choice and value, one of {choices}"
+        case spaces.Text():
+            return f"a string of {space.min_length} to {space.max_length} characters"
+        case spaces.Discrete():
+            return f"an integer from {space.start} to {space.start + space.n - 1}"
+        case spaces.Box() if is_picture(space):
+            sides = space.shape[1:] if space.shape[0] in (1, 3) else space.shape
+            return f"a picture of {'x'.join(map(str, sides[:2]))} pixels"
     return _words_of_array(space)
 
 
 def _words_of_array(space: Any) -> str:
-    dtype = np.dtype(space.dtype).kind
-    if isinstance(space, spaces.MultiBinary):
-        one, many = "bit", "bits (0 or 1)"
-    else:
-        one = "boolean" if dtype == "b" else "integer" if dtype in "iu" else "number"
-        many = f"{one}s"
+    one = "bit" if isinstance(space, spaces.MultiBinary) else _number_type(space)
+    many = "bits (0 or 1)" if one == "bit" else f"{one}s"
     limits = ""
-    if isinstance(space, spaces.Box) and dtype != "b" and len(set(space.low.ravel())) == len(set(space.high.ravel())) == 1:
-        bounds = _bounded({"type": "number" if dtype == "f" else "integer"}, space.low.ravel()[0], space.high.ravel()[0])
+    if isinstance(space, spaces.Box) and len(set(space.low.ravel())) == len(set(space.high.ravel())) == 1:
+        bounds = _bounded({"type": one}, space.low.ravel()[0], space.high.ravel()[0])
         limits = f" from {bounds['minimum']} to {bounds['maximum']}" if {"minimum", "maximum"} <= bounds.keys() else ""
     if not space.shape:
         return f"{'an' if one == 'integer' else 'a'} {one}{limits}"
-    return f"an array of {'x'.join(str(length) for length in space.shape)} {many}{limits}"
+    return f"an array of {'x'.join(map(str, space.shape))} {many}{limits}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import http
 import http.client
 import os
 import pickle
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -35,15 +34,10 @@ class LocalServer:
     `start` returns when the server is ready, `stop` when it is gone. The server also ends when the object is garbage
     collected, when the interpreter exits and when this process is killed. As a context manager it returns its base URL.
 
-    Args:
-        environments: The environments to serve. Requests that name no environment go to the first one.
-        port: The port; None takes a free one.
-        host: The address to listen on. The default is reachable from this machine only. There is no authentication.
-        start_timeout_s: Seconds until the server must answer.
-        show_log: If true, the log goes to this process's standard error instead of `log`.
+    The arguments are those of `local`. With `show_log` the log goes to this process's standard error instead of `log`.
 
     Raises:
-        ConfigurationError: There is no environment, or one that cannot be served.
+        ConfigurationError: `environments` is empty, or one of them cannot be served.
         MissingExtraError: The extra `server` is not installed.
 
     Example:
@@ -133,7 +127,8 @@ class LocalServer:
         if self._owner == os.getpid():
             end_process(self._process)
             _ = self.log  # reads the last lines before the file is removed
-            _remove(self._log_path)
+            if self._log_path is not None:
+                self._log_path.unlink(missing_ok=True)
         self._process = self._finalizer = self._log_path = None
 
     def wait(self) -> int:
@@ -161,28 +156,25 @@ class LocalServer:
             log, path = tempfile.mkstemp(prefix="openreward-gym-", suffix=".log")
             self._log_path = Path(path)
         try:
-            self._process = start_process(listener, log, fds=[] if reason is None else [reason])
+            self._process = start_process(listener, packed, log=log, reason=reason)
         finally:
             for file in (log, reason):
                 if file is not None:
                     os.close(file)
         self._owner = os.getpid()
         self._finalizer = weakref.finalize(self, _end_and_remove, self._process, self._log_path, self._owner)
-        send_environments(self._process, listener, packed, reason=reason)
 
     def _wait_until_healthy(self, port: int) -> None:
         # The listener accepts connections from the start, so one request waits exactly until the server is up.
-        connection = http.client.HTTPConnection(reachable(self.host), port, timeout=self.start_timeout_s)
+        connection = http.client.HTTPConnection(_reachable(self.host), port, timeout=self.start_timeout_s)
         try:
             connection.request("GET", "/health")
             with connection.getresponse() as response:
-                if response.status == http.HTTPStatus.OK:
+                if response.status == 200:
                     return
         except TimeoutError:
-            raise TransportTimeoutError(
-                f"the server did not answer within {self.start_timeout_s:g} s: increase start_timeout_s=, or see what it "
-                f"waits for.\n{self._log_tail()}"
-            ) from None
+            hint = f"increase start_timeout_s=, or see what it waits for.\n{self._log_tail()}"
+            raise TransportTimeoutError(f"the server did not answer within {self.start_timeout_s:g} s: {hint}") from None
         except (OSError, http.client.HTTPException):
             pass
         finally:
@@ -219,67 +211,45 @@ class LocalServer:
 
 
 def start_process(
-    listener: socket.socket, log: int | None, *, fds: Sequence[int] = (), environ: Mapping[str, str] | None = None
+    listener: socket.socket,
+    packed: bytes,
+    *,
+    log: int | None = None,
+    ready: int | None = None,
+    reason: int | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a server's process, which then waits for `send_environments`.
+    """Start a server's process, which inherits `listener`, and send it the environments, packed by `pack`.
 
-    Args:
-        listener: The listening socket to inherit.
-        log: The file descriptor for its log; None for this process's standard error.
-        fds: Further file descriptors to inherit.
-        environ: Further environment variables.
+    It writes its log to the file `log` (None for standard error), a byte string to the file `ready` when it is about to serve,
+    and to the file `reason` why it cannot serve (None for the log).
     """
-    return subprocess.Popen(
+    output = _STDERR if log is None else log
+    process = subprocess.Popen(
         [sys.executable, "-P", "-u", str(Path(child.__file__).resolve())],
         stdin=subprocess.PIPE,
-        stdout=_STDERR if log is None else log,
-        stderr=_STDERR if log is None else log,
-        pass_fds=[listener.fileno(), *fds],
+        stdout=output,
+        stderr=output,
+        pass_fds=[file for file in (listener.fileno(), ready, reason) if file is not None],
         env={**QUIET, **os.environ, **(environ or {})},
         # Ctrl-C is for the owner to handle, and the process group can be killed as one.
         start_new_session=True,
     )
-
-
-def send_environments(
-    process: subprocess.Popen[bytes],
-    listener: socket.socket,
-    packed: bytes,
-    *,
-    ready: int | None = None,
-    reason: int | None = None,
-) -> None:
-    """Send a server's process its environments.
-
-    Args:
-        process: The process, from `start_process`.
-        listener: The listening socket that it inherited.
-        packed: The environments, from `pack`.
-        ready: An inherited file descriptor that it writes to when it is about to serve; None for none.
-        reason: An inherited file descriptor for the reason if it cannot serve; None for its log.
-    """
-    request = pickle.dumps(
-        {
-            "parent": os.getpid(),
-            "sys_path": sys.path,
-            "listener": listener.fileno(),
-            "environments": packed,
-            "ready": ready,
-            "reason": reason,
-        }
-    )
+    request = {"parent": os.getpid(), "sys_path": sys.path, "listener": listener.fileno(), "ready": ready, "reason": reason}
+    data = pickle.dumps({**request, "environments": packed})
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it is gone, which its caller will notice
-        process.stdin.write(struct.pack("!Q", len(request)) + request)
-        process.stdin.flush()
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it is gone, which its caller will notice
+            process.stdin.write(struct.pack("!Q", len(data)) + data)
+            process.stdin.flush()
+    except BaseException:
+        end_process(process)
+        raise
+    return process
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. It holds the port, so no other program can take it before the server is up.
-
-    Raises:
-        ConfigurationError: The port is taken, or the address does not belong to this machine.
-    """
+    """Return a listening socket, which holds the port until the server is up, or raise a ConfigurationError."""
     if not 0 <= port <= 65535:
         raise ConfigurationError(f"{port} is not a port: use 1 to 65535")
     try:
@@ -287,20 +257,18 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ConfigurationError(
-                f"port {port} on {host} is in use: stop the program that uses it, or choose another port (port=None or --port 0 "
-                "take a free one)"
-            ) from None
+            hint = "stop the program that uses it, or choose another port (port=None or --port 0 take a free one)"
+            raise ConfigurationError(f"port {port} on {host} is in use: {hint}") from None
         raise ConfigurationError(f"cannot listen on {host}, port {port}: {error}") from None
 
 
 def base_url_of(host: str, port: int) -> str:
     """Return the base URL of a server that listens there."""
-    host = reachable(host)
+    host = _reachable(host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def reachable(host: str) -> str:
+def _reachable(host: str) -> str:
     """Return the address at which this machine reaches a server that listens on `host`."""
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
@@ -324,9 +292,5 @@ def _end_and_remove(process: subprocess.Popen[bytes], log_path: Path | None, own
     """End a server that was not stopped. A forked process has a copy of the object but does not own the server."""
     if os.getpid() == owner:
         end_process(process)
-        _remove(log_path)
-
-
-def _remove(log_path: Path | None) -> None:
-    if log_path is not None:
-        log_path.unlink(missing_ok=True)
+        if log_path is not None:
+            log_path.unlink(missing_ok=True)

@@ -17,7 +17,6 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,6 @@ def unsupported(space: spaces.Space[Any]) -> ConfigurationError:
 # Elements to JSON -----------------------------------------------------------------------------------------------------------
 
 
-@singledispatch
 def encode(space: spaces.Space[Any], value: Any, pictures: list[bytes] | None = None) -> Json:
     """Return an element of `space` as JSON.
 
@@ -72,49 +70,28 @@ def encode(space: spaces.Space[Any], value: Any, pictures: list[bytes] | None = 
         >>> encode(spaces.Box(-1, 1, (2,), np.float32), np.array([0.1, -1], np.float32))
         [0.1, -1.0]
     """
+    match space:
+        case spaces.Discrete():
+            return int(value)
+        case spaces.Box() if pictures is not None and is_picture(space):
+            pixels = np.asarray(value, dtype=np.uint8).reshape(space.shape)
+            pictures.append(png(np.moveaxis(pixels, 0, -1) if _channels_first(space.shape) else pixels))
+            return {"png": len(pictures) - 1}
+        case spaces.Box() | spaces.MultiDiscrete() | spaces.MultiBinary():
+            return _numbers(np.asarray(value))
+        case spaces.Text():
+            return str(value)
+        case spaces.Dict():
+            return {str(key): encode(inner, value[key], pictures) for key, inner in space.spaces.items()}
+        case spaces.Tuple():
+            return [encode(inner, element, pictures) for inner, element in zip(space.spaces, value, strict=True)]
+        case spaces.Sequence():
+            elements: Iterable[Any] = iterate(space.stacked_feature_space, value) if space.stack else value
+            return [encode(space.feature_space, element, pictures) for element in elements]
+        case spaces.OneOf():
+            choice = int(value[0])
+            return {"choice": choice, "value": encode(space.spaces[choice], value[1], pictures)}
     raise unsupported(space)
-
-
-@encode.register
-def _(space: spaces.Discrete, value: Any, pictures: list[bytes] | None = None) -> Json:
-    return int(value)
-
-
-@encode.register(spaces.Box)
-@encode.register(spaces.MultiDiscrete)
-@encode.register(spaces.MultiBinary)
-def _(space: Any, value: Any, pictures: list[bytes] | None = None) -> Json:
-    if pictures is not None and is_picture(space):
-        pictures.append(_write_picture(space, value))
-        return {"png": len(pictures) - 1}
-    return _numbers(np.asarray(value))
-
-
-@encode.register
-def _(space: spaces.Text, value: Any, pictures: list[bytes] | None = None) -> Json:
-    return str(value)
-
-
-@encode.register
-def _(space: spaces.Dict, value: Any, pictures: list[bytes] | None = None) -> Json:
-    return {str(key): encode(inner, value[key], pictures) for key, inner in space.spaces.items()}
-
-
-@encode.register(spaces.Tuple)
-def _(space: Any, value: Any, pictures: list[bytes] | None = None) -> Json:
-    return [encode(inner, element, pictures) for inner, element in zip(space.spaces, value, strict=True)]
-
-
-@encode.register
-def _(space: spaces.Sequence, value: Any, pictures: list[bytes] | None = None) -> Json:
-    elements: Iterable[Any] = iterate(space.stacked_feature_space, value) if space.stack else value
-    return [encode(space.feature_space, element, pictures) for element in elements]
-
-
-@encode.register(spaces.OneOf)
-def _(space: Any, value: Any, pictures: list[bytes] | None = None) -> Json:
-    choice = int(value[0])
-    return {"choice": choice, "value": encode(space.spaces[choice], value[1], pictures)}
 
 
 def number(value: Any) -> Json:
@@ -157,61 +134,56 @@ def decode(space: spaces.Space[Any], value: Json, pictures: Sequence[bytes] = ()
         >>> decode(spaces.MultiDiscrete([2, 3]), [1, 2])
         array([1, 2])
     """
-    return _decode(space, value, at, pictures)
-
-
-@singledispatch
-def _decode(space: spaces.Space[Any], value: Json, at: str, pictures: Sequence[bytes]) -> Any:
+    match space:
+        case spaces.Discrete():
+            first, last = int(space.start), int(space.start + space.n - 1)
+            integer = _integer(value, at)
+            if not first <= integer <= last:
+                raise UnfitError(f"{at} must be an integer from {first} to {last}, not {value}")
+            return np.dtype(space.dtype).type(integer)
+        case spaces.Box() if isinstance(value, Mapping) and is_picture(space):
+            index = value.get("png")
+            if not isinstance(index, int) or not 0 <= index < len(pictures):
+                raise UnfitError(f"{at} refers to picture {index!r}, but there are {len(pictures)}")
+            return _read_picture(space, pictures[index])
+        case spaces.Box():
+            return _array(space, value, at, space.low, space.high, "from {} to {}")
+        case spaces.MultiDiscrete():
+            return _array(space, value, at, space.start, space.start + space.nvec - 1, "an integer from {} to {}")
+        case spaces.MultiBinary():
+            return _array(space, value, at, np.zeros(space.shape, np.int8), np.ones(space.shape, np.int8), "{} or {}")
+        case spaces.Text():
+            return _text(space, value, at)
+        case spaces.Dict():
+            if not isinstance(value, Mapping):
+                raise UnfitError(f"{at} must be an object with {', '.join(map(str, space.spaces))}, not {value!r}")
+            for name in (*space.spaces, *value):
+                if str(name) not in value:
+                    raise UnfitError(f"{at} lacks {name!r}")
+                if name not in space.spaces:
+                    raise UnfitError(f"{at} has no {name!r}: it has {', '.join(map(str, space.spaces))}")
+            return {name: decode(inner, value[name], pictures, at=f"{at}.{name}") for name, inner in space.spaces.items()}
+        case spaces.Tuple():
+            elements = enumerate(_list(value, at, len(space.spaces)))
+            return tuple(decode(space.spaces[i], element, pictures, at=f"{at}[{i}]") for i, element in elements)
+        case spaces.Sequence():
+            inner = space.feature_space
+            parts = [decode(inner, element, pictures, at=f"{at}[{i}]") for i, element in enumerate(_list(value, at, None))]
+            if not space.stack:
+                return tuple(parts)
+            stacked: Any = create_empty_array(inner, len(parts))
+            return concatenate(inner, parts, stacked) if parts else stacked
+        case spaces.OneOf():
+            if not isinstance(value, Mapping) or set(value) != {"choice", "value"}:
+                raise UnfitError(f"{at} must be an object with choice and value, not {value!r}")
+            choice = _integer(value["choice"], f"{at}.choice")
+            if not 0 <= choice < len(space.spaces):
+                raise UnfitError(f"{at}.choice must be from 0 to {len(space.spaces) - 1}, not {choice}")
+            return np.int64(choice), decode(space.spaces[choice], value["value"], pictures, at=f"{at}.value")
     raise unsupported(space)
 
 
-@_decode.register
-def _(space: spaces.Discrete, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
-    first, last = int(space.start), int(space.start + space.n - 1)
-    integer = _integer(value, at)
-    if not first <= integer <= last:
-        raise UnfitError(f"{at} must be an integer from {first} to {last}, not {value}")
-    return np.dtype(space.dtype).type(integer)
-
-
-@_decode.register
-def _(space: spaces.Box, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
-    if isinstance(value, Mapping) and is_picture(space):
-        index = value.get("png")
-        if not isinstance(index, int) or not 0 <= index < len(pictures):
-            raise UnfitError(f"{at} refers to picture {index!r}, but there are {len(pictures)}")
-        return _read_picture(space, pictures[index])
-    array = _array(space, value, at)
-    with np.errstate(invalid="ignore"):
-        wrong = ~((array >= space.low) & (array <= space.high))
-    for place in np.argwhere(wrong)[:1]:
-        where, place = at + "".join(f"[{i}]" for i in place), tuple(place)
-        low, high = number(space.low[place]), number(space.high[place])
-        raise UnfitError(f"{where} must be from {low} to {high}, not {number(array[place])}")
-    return array
-
-
-@_decode.register
-def _(space: spaces.MultiDiscrete, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
-    array = _array(space, value, at)
-    wrong = (array < space.start) | (array >= space.start + space.nvec)
-    for place in np.argwhere(wrong)[:1]:
-        where, place = at + "".join(f"[{i}]" for i in place), tuple(place)
-        first, last = int(space.start[place]), int(space.start[place] + space.nvec[place] - 1)
-        raise UnfitError(f"{where} must be an integer from {first} to {last}, not {int(array[place])}")
-    return array
-
-
-@_decode.register
-def _(space: spaces.MultiBinary, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
-    array = _array(space, value, at)
-    for place in np.argwhere((array != 0) & (array != 1))[:1]:
-        raise UnfitError(f"{at}{''.join(f'[{i}]' for i in place)} must be 0 or 1, not {int(array[tuple(place)])}")
-    return array
-
-
-@_decode.register
-def _(space: spaces.Text, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
+def _text(space: spaces.Text, value: Json, at: str) -> str:
     if not isinstance(value, str):
         raise UnfitError(f"{at} must be a string, not {value!r}")
     if not space.min_length <= len(value) <= space.max_length:
@@ -222,49 +194,9 @@ def _(space: spaces.Text, value: Json, at: str, pictures: Sequence[bytes]) -> An
     return value
 
 
-@_decode.register
-def _(space: spaces.Dict, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
-    if not isinstance(value, Mapping):
-        raise UnfitError(f"{at} must be an object with {', '.join(map(str, space.spaces))}, not {value!r}")
-    for name in (*space.spaces, *value):
-        if str(name) not in value:
-            raise UnfitError(f"{at} lacks {name!r}")
-        if name not in space.spaces:
-            raise UnfitError(f"{at} has no {name!r}: it has {', '.join(map(str, space.spaces))}")
-    return {name: _decode(inner, value[name], f"{at}.{name}", pictures) for name, inner in space.spaces.items()}
-
-
-@_decode.register(spaces.Tuple)
-def _(space: Any, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
-    elements = _list(value, at, len(space.spaces))
-    return tuple(
-        _decode(inner, e, f"{at}[{i}]", pictures) for i, (inner, e) in enumerate(zip(space.spaces, elements, strict=True))
-    )
-
-
-@_decode.register
-def _(space: spaces.Sequence, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
-    inner = space.feature_space
-    elements = [_decode(inner, element, f"{at}[{i}]", pictures) for i, element in enumerate(_list(value, at, None))]
-    if not space.stack:
-        return tuple(elements)
-    stacked: Any = create_empty_array(inner, len(elements))
-    return concatenate(inner, elements, stacked) if elements else stacked
-
-
-@_decode.register(spaces.OneOf)
-def _(space: Any, value: Json, at: str, pictures: Sequence[bytes]) -> Any:
-    if not isinstance(value, Mapping) or set(value) != {"choice", "value"}:
-        raise UnfitError(f"{at} must be an object with choice and value, not {value!r}")
-    choice = _integer(value["choice"], f"{at}.choice")
-    if not 0 <= choice < len(space.spaces):
-        raise UnfitError(f"{at}.choice must be from 0 to {len(space.spaces) - 1}, not {choice}")
-    return np.int64(choice), _decode(space.spaces[choice], value["value"], f"{at}.value", pictures)
-
-
-def _array(space: Any, value: Json, at: str) -> Array:
-    """Return nested lists of numbers as an array with the space's shape and dtype."""
-    dtype = np.dtype(space.dtype)
+def _array(space: spaces.Space[Any], value: Json, at: str, low: Array, high: Array, bounds: str) -> Array:
+    """Return nested lists of numbers as an array of `space`. `bounds` words the limits `low` and `high` of an element."""
+    shape, dtype = space.shape or (), np.dtype(space.dtype)
     leaves: list[Any] = []
 
     def walk(part: Json, shape: tuple[int, ...], place: str) -> None:
@@ -274,8 +206,16 @@ def _array(space: Any, value: Json, at: str) -> Array:
         for i, element in enumerate(_list(part, place, shape[0])):
             walk(element, shape[1:], f"{place}[{i}]")
 
-    walk(value, tuple(space.shape), at)
-    return np.array(leaves, dtype).reshape(space.shape)
+    walk(value, shape, at)
+    array = np.array(leaves, dtype).reshape(shape)
+    with np.errstate(invalid="ignore"):
+        inside = (array >= low) & (array <= high)
+    if not inside.all():
+        place = tuple(np.argwhere(~inside)[0])
+        where = at + "".join(f"[{i}]" for i in place)
+        limits = bounds.format(number(low[place]), number(high[place]))
+        raise UnfitError(f"{where} must be {limits}, not {number(array[place])}")
+    return array
 
 
 def _leaf(value: Json, dtype: np.dtype[Any], at: str) -> Any:
@@ -327,14 +267,8 @@ def is_picture(space: spaces.Space[Any]) -> bool:
     return len(shape) == 2 and min(shape) >= MIN_PICTURE_SIDE
 
 
-def _write_picture(space: spaces.Box, value: Any) -> bytes:
-    """Return an element of a picture space as PNG."""
-    pixels = np.asarray(value, dtype=np.uint8).reshape(space.shape)
-    return png(np.moveaxis(pixels, 0, -1) if _channels_first(space.shape) else pixels)
-
-
 def _read_picture(space: spaces.Box, data: bytes) -> Pixels:
-    """Return the element of a picture space that `_write_picture` wrote."""
+    """Return the element of a picture space that `encode` wrote as PNG."""
     pixels = read_png(data)
     if _channels_first(space.shape):
         pixels = np.moveaxis(pixels, -1, 0)
@@ -342,17 +276,12 @@ def _read_picture(space: spaces.Box, data: bytes) -> Pixels:
 
 
 def png(pixels: Pixels) -> bytes:
-    """Return `pixels`, uint8 of shape (H, W) or (H, W, 1|3|4), as PNG.
-
-    Raises:
-        ConfigurationError: `pixels` has another shape or type.
-    """
+    """Return `pixels`, uint8 of shape (H, W) or (H, W, 1|3|4), as PNG, or raise a ConfigurationError."""
     pixels = np.asarray(pixels)
     channels = 1 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
     if pixels.dtype != np.uint8 or channels not in _COLOUR_TYPES or not pixels.size:
-        raise ConfigurationError(
-            f"a picture must be uint8 of shape (H, W) or (H, W, 1|3|4), not {pixels.dtype} of shape {pixels.shape}"
-        )
+        actual = f"{pixels.dtype} of shape {pixels.shape}"
+        raise ConfigurationError(f"a picture must be uint8 of shape (H, W) or (H, W, 1|3|4), not {actual}")
     height, width = pixels.shape[:2]
     # Each line starts with the number of its filter; 0 means none.
     lines = np.zeros((height, 1 + width * channels), np.uint8)
@@ -362,11 +291,7 @@ def png(pixels: Pixels) -> bytes:
 
 
 def read_png(data: bytes) -> Pixels:
-    """Return the pixels of a PNG that `png` wrote, with shape (H, W, channels).
-
-    Raises:
-        ConfigurationError: The data is not a PNG, or uses features that `png` never writes.
-    """
+    """Return the pixels of a PNG that `png` wrote, with shape (H, W, channels), or raise a ConfigurationError."""
     chunks: dict[bytes, bytes] = {}
     at = len(_SIGNATURE)
     while data.startswith(_SIGNATURE) and at + 8 <= len(data):

@@ -8,7 +8,7 @@ import re
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import gymnasium
@@ -22,7 +22,6 @@ from openreward_gym.errors import OpenRewardGymError, SessionLostError, TaskNotF
 from openreward_gym.options import ClientOptions, SessionOptions
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client
-from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.session import Session
 from openreward_gym.types import Json, ToolOutput, ToolSet
 
@@ -34,6 +33,9 @@ Step = str | Mapping[str, Json]
 Result = Literal["passed", "warning", "failed", "skipped"]
 
 _MARKS: Mapping[Result, str] = {"passed": "ok  ", "warning": "warn", "failed": "FAIL", "skipped": "-   "}
+
+REQUIRED = ("server", "splits", "tasks", "tool list")
+"""The checks that run first. If one of them fails, the others are skipped."""
 
 # The tool names that all model providers accept.
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -161,15 +163,11 @@ def check_environment(
     client = replace(client or ClientOptions(), base_url=base_url)
     session = session or SessionOptions()
     session = replace(session, secrets_env=secrets_env or session.secrets_env, toolset=toolset or session.toolset)
-    options = CheckOptions(
-        client, session, name, variant, split, tasks, steps, max_steps, deterministic, timeout_s, call_timeout_s
+    runner = CheckRunner(
+        client, session, name, variant, split or "", tasks, steps, max_steps, deterministic, timeout_s, call_timeout_s
     )
-    runner = CheckRunner(options)
     checks = loop.run(runner.run())
-    if any(check.result == "failed" for check in checks[: len(runner.required)]):
-        checks.append(Check("gymnasium", "skipped"))
-    else:
-        checks.append(_gymnasium_check(options, runner.split))
+    checks.append(Check("gymnasium", "skipped") if _required_failed(checks) else runner.run_gymnasium())
     return ConformanceReport(name, base_url, tuple(checks))
 
 
@@ -179,63 +177,53 @@ class CheckError(Exception):
     def __init__(self, result: Result, detail: str) -> None:
         super().__init__(detail)
         self.result = result
-        self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class CheckOptions:
-    """The arguments of `check_environment`."""
-
-    client: ClientOptions
-    session: SessionOptions
-    name: str
-    variant: str | None
-    split: str | None
-    tasks: int
-    steps: Sequence[Step] | None
-    max_steps: int
-    deterministic: bool
-    timeout_s: float
-    call_timeout_s: float
-
-
+@dataclass
 class CheckRunner:
-    """Runs the checks that go over the wire.
+    """Runs the checks with the arguments of `check_environment`.
 
     A check is a method that returns a description of what it saw and raises `CheckError` if something is wrong. Later checks
     use what the required ones stored: `split`, `count` and `tools`.
     """
 
-    def __init__(self, options: CheckOptions) -> None:
-        self.options = options
-        self.client = Client(**options.client.to_keywords())
-        self.remote: RemoteEnvironment = self.client.environment(options.name, options.variant)
-        self.split = options.split or ""
-        self.count = 0
-        self.tools = ToolSet()
-        self.required: Sequence[Callable[[], Awaitable[str]]] = [self.server, self.splits, self.tasks, self.tool_list]
+    client_options: ClientOptions
+    session_options: SessionOptions
+    name: str
+    variant: str | None
+    split: str
+    num_tasks: int
+    steps: Sequence[Step] | None
+    max_steps: int
+    deterministic: bool
+    timeout_s: float
+    call_timeout_s: float
+    count: int = 0
+    tools: ToolSet = field(default_factory=ToolSet)
+
+    def __post_init__(self) -> None:
+        self.client = Client(**self.client_options.to_keywords())
+        self.remote = self.client.environment(self.name, self.variant)
 
     async def run(self) -> list[Check]:
         """Run all checks in order. If a required check fails, the checks after it are skipped."""
-        others = [self.prompts, self.calls, self.wrong_calls, self.ends, self.repetition, self.isolation, self.cleanup]
+        methods = [self.server, self.splits, self.tasks, self.tool_list, self.prompts, self.calls, self.wrong_calls]
+        methods += [self.ends, self.repetition, self.isolation, self.cleanup]
         checks: list[Check] = []
         async with self.client:
-            for check in [*self.required, *others]:
-                name = check.__name__.replace("_", " ")
-                if any(earlier.result == "failed" for earlier in checks[: len(self.required)]):
-                    checks.append(Check(name, "skipped"))
-                else:
-                    checks.append(await self._run_check(name, check))
+            for method in methods:
+                name = method.__name__.replace("_", " ")
+                checks.append(Check(name, "skipped") if _required_failed(checks) else await self._run_check(name, method))
         return checks
 
     async def _run_check(self, name: str, check: Callable[[], Awaitable[str]]) -> Check:
         start = time.perf_counter()
         result: Result
         try:
-            async with asyncio.timeout(self.options.timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 result, detail = "passed", await check()
         except Exception as error:
-            result, detail = _result_of(error, self.options.timeout_s)
+            result, detail = _result_of(error, self.timeout_s)
         return Check(name, result, detail, time.perf_counter() - start)
 
     # Required checks ------------------------------------------------------------------------------------------------
@@ -266,16 +254,14 @@ class CheckRunner:
         for index in self._indices():
             first, second = await self.remote.task(self.split, index), await self.remote.task(self.split, index)
             if first.spec != second.spec:
-                raise CheckError(
-                    "failed", f"task {index} changes with each request: {_shorten(first.spec)}, {_shorten(second.spec)}"
-                )
+                specs = f"{_shorten(first.spec)}, {_shorten(second.spec)}"
+                raise CheckError("failed", f"task {index} changes with each request: {specs}")
         try:
             beyond = await self.remote.task(self.split, self.count)
         except TaskNotFoundError:
             return f"{self.count} in {self.split!r}"
-        raise CheckError(
-            "failed", f"num_tasks is {self.count}, but there is a task of index {self.count}: {_shorten(beyond.spec)}"
-        )
+        problem = f"num_tasks is {self.count}, but there is a task of index {self.count}: {_shorten(beyond.spec)}"
+        raise CheckError("failed", problem)
 
     async def tool_list(self) -> str:
         """Tools have names that models can call, descriptions, and JSON Schemas of objects."""
@@ -308,9 +294,7 @@ class CheckRunner:
             if not any(message.blocks for message in first):
                 raise CheckError("failed", f"the prompt of task {index} is empty")
             if first != second:
-                raise self._difference(
-                    f"the prompt of task {index} differs between two sessions:\n{_first_difference(first, second)}"
-                )
+                raise self._difference(f"the prompt of task {index} differs between two sessions", first, second)
             prompts[index] = first
         if len(prompts) > 1 and all(prompt == prompts[0] for prompt in prompts.values()):
             raise CheckError("warning", f"tasks {list(prompts)} all have the same prompt: what tells them apart?")
@@ -321,7 +305,7 @@ class CheckRunner:
         played = [step for index in self._indices() for step in await self._play(index)]
         refused = {f"{_shorten(step)}: {out.error}" for step, out in played if out.error_kind not in ("", "episode_finished")}
         if refused:
-            random = self.options.steps is None
+            random = self.steps is None
             title = "calls that match the schemas were refused; can the schemas say more?" if random else "refused:"
             raise CheckError("warning", "\n".join([title, *sorted(refused)[:3]]))
         rewards = [output.reward for _, output in played if output.reward is not None]
@@ -338,31 +322,24 @@ class CheckRunner:
             strict = next((tool for tool in self.tools if (tool.input_schema or {}).get("required")), None)
             if strict is None:
                 return "unknown tool"
-            output = await session.call(strict.name, {}, timeout_s=self.options.call_timeout_s)
+            output = await session.call(strict.name, {}, timeout_s=self.call_timeout_s)
             if output.error_kind != "input_validation":
-                raise CheckError(
-                    "failed", f"{strict.name!r} accepted a call without its required arguments: {_shorten(output.text)}"
-                )
+                problem = f"{strict.name!r} accepted a call without its required arguments: {_shorten(output.text)}"
+                raise CheckError("failed", problem)
             if unknown.reward is not None or output.reward is not None:
                 raise CheckError("failed", "a call that did not run had a reward")
         return "unknown tool, missing arguments"
 
     async def ends(self) -> str:
         """An episode that ends has a reward, and no call runs after its end."""
-        rewards = []
         async with self._session(0) as session:
-            await session.messages()
-            for step in self._steps():
-                output = await self._take(session, step)
-                rewards.append(output.reward)
-                if output.finished:
-                    break
-            else:
+            played = await self._play_in(session)
+            if not played or not played[-1][1].finished:
                 raise CheckError("skipped", "none of the steps ended the episode; pass steps= that do")
-            late = await self._take(session, step)
+            late = await self._take(session, played[-1][0])
         if late.error_kind != "episode_finished":
             raise CheckError("failed", f"a call after the end ran: {_shorten(late.text)}, reward {late.reward}")
-        if all(reward is None for reward in rewards):
+        if all(output.reward is None for _, output in played):
             raise CheckError("warning", "the episode ended and had no reward")
         return "nothing runs after the end"
 
@@ -370,7 +347,7 @@ class CheckRunner:
         """The same calls have the same results in another session."""
         first, second = await self._play(0), await self._play(0)
         if first != second:
-            raise self._difference(f"the same calls on task 0 had different results:\n{_first_difference(first, second)}")
+            raise self._difference("the same calls on task 0 had different results", first, second)
         return "the same calls have the same results"
 
     async def isolation(self) -> str:
@@ -379,9 +356,7 @@ class CheckRunner:
         together = await asyncio.gather(*(self._play(0) for _ in range(3)))
         different = next((played for played in together if played != alone), None)
         if different is not None:
-            raise self._difference(
-                f"three sessions at once had other results than one alone:\n{_first_difference(alone, different)}"
-            )
+            raise self._difference("three sessions at once had other results than one alone", alone, different)
         return "three sessions at once do as one alone"
 
     async def cleanup(self) -> str:
@@ -397,90 +372,97 @@ class CheckRunner:
             return "a closed session is gone"
         raise CheckError("failed", "the server still has a session after it was deleted")
 
+    def run_gymnasium(self) -> Check:
+        """Run Gymnasium's own checks. They block, so they run outside of the event loop."""
+        start = time.perf_counter()
+        result: Result
+        try:
+            result, detail = "passed", self._gymnasium()
+        except Exception as error:
+            result, detail = _result_of(error, self.timeout_s)
+        return Check("gymnasium", result, detail, time.perf_counter() - start)
+
+    def _gymnasium(self) -> str:
+        """Check that the env passes Gymnasium's own checks and that a seed always selects the same task."""
+        arguments: dict[str, Any] = {**self.session_options.changes(), **self.client_options.changes()}
+        arguments |= {"variant": self.variant, "split": self.split, "step_timeout_s": self.call_timeout_s}
+        # An env has a timeout for its whole reset in place of the session's, and a spec holds plain JSON.
+        arguments.pop("open_timeout_s", None)
+        if self.client_options.retry_limits is not None:
+            arguments["retry_limits"] = self.client_options.retry_limits.to_keywords()
+        env = gymnasium.make(spec(self.name, **arguments)).unwrapped
+        assert isinstance(env, OpenRewardEnv)
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                check_env(env, skip_render_check=True)
+            indices = [[env.reset(seed=seed)[1]["task_index"] for seed in (0, 1, 2)] for _ in range(2)]
+        finally:
+            env.close()
+        if indices[0] != indices[1]:
+            raise CheckError("failed", f"seeds 0, 1 and 2 gave tasks {indices[0]}, then {indices[1]}")
+        if caught:
+            raise CheckError("warning", "\n".join(sorted({str(warning.message) for warning in caught})))
+        return f"check_env passes; seeds 0, 1, 2 are tasks {', '.join(map(str, indices[0]))}"
+
     # Helpers --------------------------------------------------------------------------------------------------------
 
     def _indices(self) -> list[int]:
         """Return the indices of the first tasks and of the last."""
-        return sorted({*range(min(self.options.tasks - 1, self.count)), self.count - 1, 0})
+        return sorted({*range(min(self.num_tasks - 1, self.count)), self.count - 1, 0})
 
     def _session(self, index: int) -> Session:
-        return self.remote.session(split=self.split, index=index, **self.options.session.to_keywords())
+        return self.remote.session(split=self.split, index=index, **self.session_options.to_keywords())
 
     def _steps(self) -> list[Step]:
-        if self.options.steps is not None:
-            return list(self.options.steps)
+        if self.steps is not None:
+            return list(self.steps)
         space = ToolCallSpace(self.tools.tools, seed=0)
-        calls: list[Step] = [space.sample() for _ in range(self.options.max_steps)] if len(self.tools) else []
+        calls: list[Step] = [space.sample() for _ in range(self.max_steps)] if len(self.tools) else []
         return [*calls, "A message without much thought."] if self.tools.terminal is not None else calls
 
     async def _play(self, index: int) -> list[tuple[Step, ToolOutput]]:
-        played: list[tuple[Step, ToolOutput]] = []
         async with self._session(index) as session:
-            await session.messages()
-            for step in self._steps():
-                output = await self._take(session, step)
-                played.append((step, output))
-                if output.finished:
-                    break
+            return await self._play_in(session)
+
+    async def _play_in(self, session: Session) -> list[tuple[Step, ToolOutput]]:
+        played: list[tuple[Step, ToolOutput]] = []
+        await session.messages()
+        for step in self._steps():
+            played.append((step, await self._take(session, step)))
+            if played[-1][1].finished:
+                break
         return played
 
     async def _take(self, session: Session, step: Step) -> ToolOutput:
         try:
             if isinstance(step, str):
                 return await session.call_terminal(step)
-            return await session.call(step["name"], step["arguments"], timeout_s=self.options.call_timeout_s)
+            return await session.call(step["name"], step["arguments"], timeout_s=self.call_timeout_s)
         except ToolFailedError as error:
             raise CheckError("failed", f"{_shorten(step)}: {error}") from None
         except TransportTimeoutError as error:
             raise CheckError("warning", f"{_shorten(step)}: {error}") from None
 
-    def _difference(self, detail: str) -> CheckError:
-        return CheckError("failed" if self.options.deterministic else "warning", detail)
+    def _difference(self, title: str, one: Sequence[Any], other: Sequence[Any]) -> CheckError:
+        """Return an error that shows the first position at which two sequences differ."""
+        detail = f"{len(one)} results, then {len(other)}"
+        for first, second in zip(one, other, strict=False):
+            if first != second:
+                texts = [_shorten(repr(value[1] if isinstance(value, tuple) else value)) for value in (first, second)]
+                detail = "\n".join(texts)
+                break
+        return CheckError("failed" if self.deterministic else "warning", f"{title}:\n{detail}")
 
 
-def _gymnasium_check(options: CheckOptions, split: str) -> Check:
-    start = time.perf_counter()
-    result: Result
-    arguments: dict[str, Any] = {
-        **options.session.changes(),
-        **options.client.changes(),
-        "variant": options.variant,
-        "split": split,
-        "step_timeout_s": options.call_timeout_s,
-    }
-    # An env has a timeout for its whole reset in place of the session's, and a spec holds plain JSON.
-    arguments.pop("open_timeout_s", None)
-    if options.client.retry_limits is not None:
-        arguments["retry_limits"] = options.client.retry_limits.to_keywords()
-    try:
-        result, detail = "passed", _check_gymnasium_env(options.name, arguments)
-    except Exception as error:
-        result, detail = _result_of(error, options.timeout_s)
-    return Check("gymnasium", result, detail, time.perf_counter() - start)
-
-
-def _check_gymnasium_env(name: str, arguments: Mapping[str, Any]) -> str:
-    """Check that the env passes Gymnasium's own checks and that a seed always selects the same task."""
-    env = gymnasium.make(spec(name, **arguments)).unwrapped
-    assert isinstance(env, OpenRewardEnv)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            check_env(env, skip_render_check=True)
-        indices = [[env.reset(seed=seed)[1]["task_index"] for seed in (0, 1, 2)] for _ in range(2)]
-    finally:
-        env.close()
-    if indices[0] != indices[1]:
-        raise CheckError("failed", f"seeds 0, 1 and 2 gave tasks {indices[0]}, then {indices[1]}")
-    if caught:
-        raise CheckError("warning", "\n".join(sorted({str(warning.message) for warning in caught})))
-    return f"check_env passes; seeds 0, 1, 2 are tasks {', '.join(map(str, indices[0]))}"
+def _required_failed(checks: Sequence[Check]) -> bool:
+    return any(check.name in REQUIRED and check.result == "failed" for check in checks)
 
 
 def _result_of(error: Exception, timeout_s: float) -> tuple[Result, str]:
     """Return the result and the explanation of a check that raised `error`."""
     if isinstance(error, CheckError):
-        return error.result, error.detail
+        return error.result, str(error)
     if isinstance(error, OpenRewardGymError):
         return "failed", str(error)
     if isinstance(error, TimeoutError):
@@ -491,12 +473,3 @@ def _result_of(error: Exception, timeout_s: float) -> tuple[Result, str]:
 def _shorten(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=repr)
     return text if len(text) <= 160 else f"{text[:150]}... ({len(text)} characters)"
-
-
-def _first_difference(one: Sequence[Any], other: Sequence[Any]) -> str:
-    """Describe the first position at which two sequences differ."""
-    for first, second in zip(one, other, strict=False):
-        if first != second:
-            texts = [_shorten(repr(value[1] if isinstance(value, tuple) else value)) for value in (first, second)]
-            return f"{texts[0]}\n{texts[1]}"
-    return f"{len(one)} results, then {len(other)}"

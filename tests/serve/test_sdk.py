@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import inspect
 import subprocess
 import sys
 from typing import Any
 
 import pytest
-from echo_environments import Echo
+from echo_environments import Echo, Words
 from openreward.environments import Server, TextBlock, ToolOutput, tool
 
+from openreward_gym.serve import host
 from openreward_gym.serve.asgi import separate_caches
 from openreward_gym.serve.host import Host, SdkLog
 
@@ -74,27 +74,35 @@ def test_a_subclass_inherits_the_caches_of_its_parent() -> None:
     assert asyncio.run(Parent.get_task("train", 0)) == {"n": 0}
 
 
-def test_a_call_uses_the_stored_hints_and_signature() -> None:
+def test_calls_introspect_a_tool_once(monkeypatch: pytest.MonkeyPatch) -> None:
     class Signed(Echo):
         @tool
         async def stop(self) -> ToolOutput:
             """Stop."""
             return ToolOutput(blocks=[TextBlock(text="stopped")])
 
+        @tool
+        async def shout(self, arguments: Words) -> ToolOutput:
+            """Shout."""
+            return ToolOutput(blocks=[TextBlock(text=arguments.words.upper())])
+
     Host([Signed])
-    reads: list[str] = []
+    introspect = host._introspect
+    introspected: list[str] = []
 
-    class CountedSignature(inspect.Signature):
-        @property
-        def parameters(self) -> Any:
-            reads.append("read")
-            return super().parameters
+    def counted(method: Any) -> Any:
+        introspected.append(method.__name__)
+        return introspect(method)
 
-    function: Any = Signed.stop
-    assert not any(isinstance(hint, str) for hint in function.__annotations__.values())
-    function.__signature__ = CountedSignature(list(function.__signature__.parameters.values()))
-    asyncio.run(Signed({"n": 0})._call_tool("stop", {}))
-    assert reads, "the SDK reads signatures in another way: _evaluate_hints in serve/host.py may be useless"
+    monkeypatch.setattr(host, "_introspect", counted)
+    for _ in range(2):
+        environment = Signed({"n": 0})
+        asyncio.run(environment._call_tool("stop", {}))
+        asyncio.run(environment._call_tool("shout", {"words": "hello"}))
+    assert introspected == ["stop", "shout"], "the SDK introspects tools in another way: see introspect_tool in serve/host.py"
+    for method in (environment.stop, environment.shout):
+        results = (introspect(method), host.introspect_tool(method), host.introspect_tool(method))
+        assert results[0] == results[1] == results[2], "the SDK's _introspect_tool has another result: see serve/host.py"
 
 
 def test_the_server_needs_no_model_clients() -> None:

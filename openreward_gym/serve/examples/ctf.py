@@ -67,8 +67,7 @@ class CTF(Environment):  # type: ignore[misc]  # the SDK is not typed
         if arguments.answer.strip() == self.challenge.flag:
             return text_output("That is the flag.", reward=1.0, finished=True, submissions_left=self.submissions_left)
         if not self.submissions_left:
-            return text_output(
-                "That is not the flag, and it was the last submission.", reward=0.0, finished=True, submissions_left=0
-            )
+            verdict = "That is not the flag, and it was the last submission."
+            return text_output(verdict, reward=0.0, finished=True, submissions_left=0)
         left = "1 submission" if self.submissions_left == 1 else f"{self.submissions_left} submissions"
         return text_output(f"That is not the flag. You have {left} left.", reward=0.0, submissions_left=self.submissions_left)

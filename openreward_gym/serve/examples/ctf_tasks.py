@@ -1,7 +1,6 @@
 """The tasks of `ctf`: the file tree, the hidden flag and the solution of each challenge.
 
-Everything is derived from a task's id, so a task is always the same. The client sees the task's spec, which does not contain
-the flag; the flag exists only on the server.
+Everything is derived from a task's id, so a task is always the same. Its spec, which the client sees, does not contain the flag.
 """
 
 from __future__ import annotations
@@ -35,14 +34,7 @@ _WORDS = re.findall(
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A challenge with its files and its solution.
-
-    Attributes:
-        story: The player's instructions.
-        files: The file tree: contents by absolute path.
-        flag: The flag to find.
-        commands: Command lines that lead to the flag; the last one prints it. They use only what a player can find out.
-    """
+    """A challenge: its instructions, its files by absolute path, its flag, and command lines; the last one prints the flag."""
 
     story: str
     files: Mapping[str, bytes]
@@ -60,19 +52,15 @@ def task_specs(split: str) -> list[dict[str, Json]]:
 
 
 def build(task_id: str) -> Challenge:
-    """Build the challenge of a task.
-
-    Raises:
-        ConfigurationError: The id is unknown.
-    """
-    split, _, kind = task_id.partition("-")
-    if split not in ("train", "test") or kind not in _KINDS or (split == "test" and kind not in _TEST_KINDS):
-        known = [spec["id"] for split in ("train", "test") for spec in task_specs(split)]
-        raise ConfigurationError(f"ctf has no task {task_id!r}; its tasks are {', '.join(known)}")
+    """Build the challenge of a task, or raise a ConfigurationError if the id is unknown."""
+    ids = [spec["id"] for split in ("train", "test") for spec in task_specs(split)]
+    if task_id not in ids:
+        raise ConfigurationError(f"ctf has no task {task_id!r}; its tasks are {', '.join(ids)}")
     flag = f"flag{{{hashlib.sha256(f'{_SEED}/{task_id}'.encode()).hexdigest()[:16]}}}"
-    story, files, commands = _KINDS[kind](random.Random(f"{_SEED}/{task_id}/files"), flag)
+    story, files, commands = _KINDS[task_id.partition("-")[2]](random.Random(f"{_SEED}/{task_id}/files"), flag)
     scenery = {f"{HOME}/README": f"{story}\n", "/etc/hostname": "ctf\n", "/etc/motd": "Welcome. Everything here is read-only.\n"}
-    return Challenge(story, {path: _bytes(text) for path, text in {**scenery, **files}.items()}, flag, commands)
+    contents = {path: text if isinstance(text, bytes) else text.encode() for path, text in {**scenery, **files}.items()}
+    return Challenge(story, contents, flag, commands)
 
 
 def solution(task_spec: Mapping[str, Json]) -> list[dict[str, Any]]:
@@ -82,11 +70,8 @@ def solution(task_spec: Mapping[str, Json]) -> list[dict[str, Any]]:
     return [*steps, {"name": "submit_answer", "arguments": {"answer": challenge.flag}}]
 
 
-_Built = tuple[str, Mapping[str, "str | bytes"], tuple[str, ...]]
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text if isinstance(text, bytes) else text.encode()
+_Files = dict[str, "str | bytes"]
+_Built = tuple[str, _Files, tuple[str, ...]]
 
 
 def _fake_flag(rng: random.Random) -> str:
@@ -99,20 +84,20 @@ def _sentences(rng: random.Random, count: int) -> str:
 
 def _plain(rng: random.Random, flag: str) -> _Built:
     folder = f"{HOME}/{rng.choice(_WORDS)}"
-    files = {f"{folder}/notes.txt": _sentences(rng, 3), f"{folder}/flag.txt": f"{flag}\n"}
+    files: _Files = {f"{folder}/notes.txt": _sentences(rng, 3), f"{folder}/flag.txt": f"{flag}\n"}
     return "The flag is in a file below your home directory.", files, ("ls -R", f"cat {folder}/flag.txt")
 
 
 def _hidden(rng: random.Random, flag: str) -> _Built:
     folders = rng.sample(_WORDS, 4)
-    files: dict[str, str | bytes] = {f"{HOME}/{name}/{rng.choice(_WORDS)}.txt": _sentences(rng, 2) for name in folders}
+    files: _Files = {f"{HOME}/{name}/{rng.choice(_WORDS)}.txt": _sentences(rng, 2) for name in folders}
     secret = f"{HOME}/{rng.choice(folders)}/.{rng.choice(_WORDS)}"
     files[secret] = f"{flag}\n"
     return "The flag is below your home directory, where `ls` does not show it.", files, ("find ~ -name '.*'", f"cat {secret}")
 
 
 def _needle(rng: random.Random, flag: str) -> _Built:
-    files: dict[str, str | bytes] = {f"/var/log/app/{day:02d}.log": _sentences(rng, 40) for day in range(1, 61)}
+    files: _Files = {f"/var/log/app/{day:02d}.log": _sentences(rng, 40) for day in range(1, 61)}
     day = rng.randint(1, 60)
     lines = str(files[f"/var/log/app/{day:02d}.log"]).splitlines(True)
     lines.insert(rng.randrange(len(lines)), f"token={flag}\n")
@@ -122,14 +107,14 @@ def _needle(rng: random.Random, flag: str) -> _Built:
 
 def _base64(rng: random.Random, flag: str) -> _Built:
     path = f"/srv/backup/{rng.choice(_WORDS)}.b64"
-    files: dict[str, str | bytes] = {path: base64.encodebytes(f"{_sentences(rng, 2)}{flag}\n{_sentences(rng, 1)}".encode())}
+    files: _Files = {path: base64.encodebytes(f"{_sentences(rng, 2)}{flag}\n{_sentences(rng, 1)}".encode())}
     return "The backup in /srv/backup is encoded, not encrypted.", files, ("ls /srv/backup", f"base64 -d {path}")
 
 
 def _rot13(rng: random.Random, flag: str) -> _Built:
     path = f"{HOME}/mail/{rng.choice(_WORDS)}.eml"
     text = f"Dear Brutus,\n{_sentences(rng, 2)}The flag is {flag}\nYours, C.\n"
-    files: dict[str, str | bytes] = {path: codecs.encode(text, "rot13")}
+    files: _Files = {path: codecs.encode(text, "rot13")}
     commands = ("find ~/mail -type f", f"cat {path}", f"cat {path} | tr 'A-Za-z' 'N-ZA-Mn-za-m'")
     return "An old Roman wrote you a mail (in ~/mail). He moves his letters by thirteen.", files, commands
 
@@ -141,16 +126,14 @@ def _strings(rng: random.Random, flag: str) -> _Built:
 
     path = f"/usr/games/{rng.choice(_WORDS)}"
     words = b"\0".join(word.encode() for word in rng.sample(_WORDS, 12))
-    files: dict[str, str | bytes] = {path: b"\x7fELF" + noise() + words + noise() + flag.encode() + b"\0" + noise()}
+    files: _Files = {path: b"\x7fELF" + noise() + words + noise() + flag.encode() + b"\0" + noise()}
     return "A program in /usr/games knows the flag.", files, ("ls -l /usr/games", f"strings {path} | grep flag")
 
 
 def _pieces(rng: random.Random, flag: str) -> _Built:
     names = rng.sample(_WORDS, 5)
     cuts = [0, *sorted(rng.sample(range(4, len(flag) - 1), 4)), len(flag)]
-    files: dict[str, str | bytes] = {
-        f"{HOME}/pieces/{name}": flag[start:end] for name, start, end in zip(names, cuts, cuts[1:], strict=False)
-    }
+    files: _Files = {f"{HOME}/pieces/{name}": flag[i:j] for name, i, j in zip(names, cuts, cuts[1:], strict=False)}
     files[f"{HOME}/pieces/ORDER"] = "".join(f"{name}\n" for name in names)
     commands = ("ls ~/pieces", "cat ~/pieces/ORDER", f"cd ~/pieces && cat {' '.join(names)}")
     return "The flag was cut into pieces (in ~/pieces). Somebody wrote down their order.", files, commands
@@ -160,7 +143,7 @@ def _numbered(rng: random.Random, flag: str) -> _Built:
     flags = [_fake_flag(rng) for _ in range(60)]
     line = rng.randint(20, 50)
     flags[line - 1] = flag
-    files: dict[str, str | bytes] = {
+    files: _Files = {
         f"{HOME}/flags.txt": "".join(f"{one}\n" for one in flags),
         "/etc/flags.conf": f"# Sixty flags, fifty-nine of them false.\nfile = {HOME}/flags.txt\ntrue_line = {line}\n",
     }
@@ -171,7 +154,7 @@ def _numbered(rng: random.Random, flag: str) -> _Built:
 def _trail(rng: random.Random, flag: str) -> _Built:
     places = [f"/{root}/{rng.choice(_WORDS)}/{rng.choice(_WORDS)}.txt" for root in ("opt", "srv", "var/lib", "usr/share")]
     codeword = rng.choice(_WORDS)
-    files: dict[str, str | bytes] = {
+    files: _Files = {
         f"{HOME}/start.txt": f"The trail goes on in {places[0]}\n",
         places[0]: f"Not here.\n{base64.b64encode(f'Look at {places[1]}'.encode()).decode()}\n",
         places[1]: codecs.encode(f"Almost. See {places[2]}", "rot13") + "\n",
@@ -192,7 +175,7 @@ def _trail(rng: random.Random, flag: str) -> _Built:
 def _layers(rng: random.Random, flag: str) -> _Built:
     path = f"{HOME}/{rng.choice(_WORDS)}.onion"
     inner = codecs.encode(f"{rng.choice(_WORDS)} {flag} {rng.choice(_WORDS)}", "rot13")[::-1]
-    files: dict[str, str | bytes] = {
+    files: _Files = {
         path: base64.encodebytes(base64.encodebytes(inner.encode())),
         "/usr/share/onion/MANUAL": "Peel an onion so: base64, base64 again, read it backwards, move the letters by thirteen.\n",
     }
@@ -202,16 +185,8 @@ def _layers(rng: random.Random, flag: str) -> _Built:
 
 
 _KINDS: Mapping[str, Callable[[random.Random, str], _Built]] = {
-    "plain": _plain,
-    "hidden": _hidden,
-    "needle": _needle,
-    "base64": _base64,
-    "rot13": _rot13,
-    "strings": _strings,
-    "pieces": _pieces,
-    "numbered": _numbered,
-    "trail": _trail,
-    "layers": _layers,
+    build.__name__[1:]: build
+    for build in (_plain, _hidden, _needle, _base64, _rot13, _strings, _pieces, _numbered, _trail, _layers)
 }
 """The function that builds each kind of challenge, easiest first."""
 

@@ -1,7 +1,7 @@
 """`reasoning`: thousands of puzzles, generated and scored by the `reasoning-gym` package.
 
 An episode has one step: the answer as a plain message. The verifier of the puzzle's family gives the reward, from 0.0 to 1.0.
-Tasks are generated on demand, so there is no task list: select a task by split and index.
+Tasks are generated on demand and cannot be listed: select a task by split and index.
 
 A task's spec is `{"family", "split", "item"}`. Index i of a split is item `i // n` of family `i % n`, so that any range of
 indices mixes all n families. A session may also name a family of reasoning-gym that is not in the splits.
@@ -21,25 +21,10 @@ from reasoning_gym.utils import extract_answer
 from openreward_gym.serve.examples.sdk import Environment, Split, TextBlock, ToolOutput, conversation, terminal, text_output, tool
 
 FAMILIES = (
-    "basic_arithmetic",
-    "base_conversion",
-    "caesar_cipher",
-    "calendar_arithmetic",
-    "chain_sum",
-    "count_bits",
-    "family_relationships",
-    "gcd",
-    "knights_knaves",
-    "leg_counting",
-    "letter_counting",
-    "number_sequence",
-    "number_sorting",
-    "simple_equations",
-    "spell_backward",
-    "syllogism",
-    "time_intervals",
-    "word_sorting",
-)
+    "basic_arithmetic", "base_conversion", "caesar_cipher", "calendar_arithmetic", "chain_sum", "count_bits",
+    "family_relationships", "gcd", "knights_knaves", "leg_counting", "letter_counting", "number_sequence", "number_sorting",
+    "simple_equations", "spell_backward", "syllogism", "time_intervals", "word_sorting",
+)  # fmt: skip
 """The puzzle families of the splits, in index order."""
 
 ITEMS = {"train": 1_000, "test": 100}
@@ -68,7 +53,7 @@ class Reasoning(Environment):  # type: ignore[misc]  # the SDK is not typed
         if self.family not in DATASETS:
             raise ValueError(f"reasoning-gym has no family {self.family!r}: it has {', '.join(sorted(DATASETS))}")
         if split not in ITEMS or not 0 <= item < ITEMS[split]:
-            raise ValueError(f"there is no puzzle {item} in split {split!r}; puzzles per family: {ITEMS}")
+            raise ValueError(f"`reasoning` has no puzzle {item} in split {split!r}; puzzles per family: {ITEMS}")
         self.puzzles = _puzzles(self.family, split)
         self.puzzle = self.puzzles[item]
 
@@ -108,11 +93,10 @@ class Reasoning(Environment):  # type: ignore[misc]  # the SDK is not typed
 
     def _score(self, text: str) -> float:
         try:
-            score = float(self.puzzles.score_answer(text, self.puzzle))
+            return min(max(float(self.puzzles.score_answer(text, self.puzzle)), 0.0), 1.0)
         except Exception:
             # Some verifiers raise if they cannot parse the answer: it is wrong.
             return 0.0
-        return min(max(score, 0.0), 1.0)
 
 
 @functools.cache

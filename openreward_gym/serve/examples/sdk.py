@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 from openreward import environments as _sdk
 from openreward.environments import Environment, ImageBlock, Split, TextBlock, ToolOutput
 
-__all__ = ["Environment", "ImageBlock", "Split", "TextBlock", "ToolOutput", "conversation", "terminal", "text_output", "tool"]
+__all__ = [
+    "Environment", "ImageBlock", "Split", "TextBlock", "ToolOutput",
+    "conversation", "split_of", "terminal", "text_output", "tool",
+]  # fmt: skip
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -20,10 +23,7 @@ def tool(method: Method) -> Method:
 
 
 def terminal(method: Method) -> Method:
-    """Mark a tool as the terminal one, which receives the assistant's plain message.
-
-    Older SDKs have no terminal tools. With them the method stays an ordinary tool that the model calls.
-    """
+    """Mark a tool as the terminal one, which receives the assistant's plain message. In older SDKs it stays an ordinary tool."""
     if hasattr(_sdk, "terminal"):
         _sdk.terminal(method)
     return method
@@ -31,12 +31,14 @@ def terminal(method: Method) -> Method:
 
 def conversation(system: str, user: str) -> list[Any]:
     """Return a system and a user message of the SDK. Servers use conversations from SDK 0.1.157 on."""
-    return [
-        _sdk.Message(role="system", blocks=[TextBlock(text=system)]),
-        _sdk.Message(role="user", blocks=[TextBlock(text=user)]),
-    ]
+    return [_sdk.Message(role=role, blocks=[TextBlock(text=text)]) for role, text in (("system", system), ("user", user))]
+
+
+def split_of(name: str) -> Split:
+    """Return the split of that name. Its type is its name, or "validation" for other names."""
+    return Split(name=name, type=name if name in ("train", "validation", "test") else "validation")
 
 
 def text_output(text: str, *, reward: float | None = None, finished: bool = False, **metadata: Any) -> ToolOutput:
-    """Return a tool output with one text block. `metadata` is free data of the environment; without any, the field is None."""
+    """Return a tool output with one text block. `metadata` is free data of the environment."""
     return ToolOutput(blocks=[TextBlock(text=text)], reward=reward, finished=finished, metadata=metadata or None)

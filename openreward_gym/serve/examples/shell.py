@@ -1,7 +1,7 @@
 """A read-only shell over in-memory files.
 
 It parses a useful part of bash (quotes, globs, `|`, `&&`, `||`, `;`, `2>/dev/null`) and prints what the real programs would.
-It executes, reads and writes nothing on the machine.
+It never touches the machine's own files and programs.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from openreward_gym.serve.examples.shell_programs import PROGRAMS, FileTree, Res
 MAX_OUTPUT_CHARS = 10_000
 """Maximum output per command line; longer output is cut, and a note says so."""
 
-_GLOB = re.compile(r"[*?\[]")
+_WILDCARD = re.compile(r"[*?[]")
 _OPERATORS = ("&&", "||", "|", ";", "\n")
 _REDIRECTION = re.compile(r"2>\s*(/dev/null|&1)")
+_WORD = re.compile(r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|\\\Z|[^ \t\r\n|;<>&`()'"\\])*""", re.DOTALL)
+_PART_OF_WORD = re.compile(r"""'([^']*)'|"((?:\\.|[^"\\])*)"|\\(.)|(.)""", re.DOTALL)
 # Markers for `2>&1` and `2>/dev/null` among the words of a command. `run` removes NULs from the input, so words contain none.
 _REDIRECTIONS = _MERGE, _DISCARD = ("\0merge", "\0discard")
 
@@ -59,8 +61,7 @@ class Shell:
         code = 0
         operator = ";"
         pipeline: list[list[str]] = [[]]
-        for token in [*_tokens(line), (";", False)]:
-            text, is_word = token
+        for text, is_word in [*_tokens(line), (";", False)]:
             if is_word:
                 pipeline[-1] += self._expand(text)
             elif text == "|":
@@ -110,7 +111,7 @@ class Shell:
         for full in (self.tree.directories | self.tree.files.keys()) - {"/"}:
             path = full if word.startswith("/") else posixpath.relpath(full, self.tree.cwd)
             parts = zip(path.split("/"), word.split("/"), strict=False)
-            hidden = any(part.startswith(".") and not wanted.startswith(".") for part, wanted in parts)
+            hidden = any(part.startswith(".") and not pattern.startswith(".") for part, pattern in parts)
             if path.count("/") == depth and not hidden:
                 yield path
 
@@ -132,51 +133,21 @@ def _tokens(line: str) -> Iterator[tuple[str, bool]]:
         elif line[position] in "<>&`$()":
             raise ShellError(f"'{line[position]}' is not supported: this shell only reads, with pipes, &&, || and ;")
         else:
-            end = _end_of_word(line, position)
-            yield line[position:end], True
-            position = end
-
-
-def _end_of_word(line: str, start: int) -> int:
-    quote, position = "", start
-    while position < len(line):
-        character = line[position]
-        if character == "\\" and quote != "'":
-            position += 1
-        elif quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character in " \t\r\n|;<>&`()":
-            break
-        position += 1
-    if quote:
-        raise ShellError(f"unexpected EOF while looking for matching `{quote}'")
-    return min(position, len(line))
+            word = _WORD.match(line, position)
+            position = word.end() if word else len(line)
+            if line[position : position + 1] in ("'", '"'):
+                raise ShellError(f"unexpected EOF while looking for matching `{line[position]}'")
+            yield word[0] if word else "", True
 
 
 def _unquote(word: str) -> tuple[str, str | None]:
     """Return the word without quotes and its fnmatch pattern; the pattern is None for a word without wildcards."""
-    plain, pattern, quote, is_glob, position = "", "", "", False, 0
-    while position < len(word):
-        character = word[position]
-        position += 1
-        if character == "\\" and quote != "'" and position < len(word):
-            character = word[position]
-            position += 1
-            literal = True
-            if quote and character not in '"\\$`':
-                plain, pattern = plain + "\\", pattern + "\\"
-        elif quote and character == quote:
-            quote = ""
+    plain, pattern, is_glob = "", "", False
+    for part in _PART_OF_WORD.finditer(word):
+        single, double, escaped, bare = part.groups()
+        if bare is not None:
+            plain, pattern, is_glob = plain + bare, pattern + bare, is_glob or bool(_WILDCARD.match(bare))
             continue
-        elif not quote and character in "'\"":
-            quote = character
-            continue
-        else:
-            literal = bool(quote)
-        plain += character
-        wild = not literal and _GLOB.match(character) is not None
-        is_glob = is_glob or wild
-        pattern += f"[{character}]" if not wild and _GLOB.match(character) else character
+        text = re.sub(r'\\(["\\$`])', r"\1", double) if double is not None else single or escaped or ""
+        plain, pattern = plain + text, pattern + _WILDCARD.sub(r"[\g<0>]", text)
     return plain, pattern if is_glob else None

@@ -9,6 +9,7 @@ import base64
 import binascii
 import fnmatch
 import getopt
+import itertools
 import math
 import posixpath
 import re
@@ -58,11 +59,7 @@ class FileTree:
         return self.resolve(path) in self.directories
 
     def read(self, path: str) -> bytes:
-        """Return the contents of a file.
-
-        Raises:
-            ShellError: The path is a directory, or no such file exists.
-        """
+        """Return the contents of a file, or raise a ShellError."""
         full = self.resolve(path)
         if full in self.directories:
             raise ShellError(f"{path}: Is a directory")
@@ -138,31 +135,17 @@ def _number(name: str, value: str) -> int:
 def _end(name: str, choose: Callable[[int, int, bool], slice]) -> Program:
     """Return `head` or `tail`.
 
-    Args:
-        name: The program's name.
-        choose: A function from the total number of lines (or bytes), the requested number, and whether that had a plus sign,
-            to the slice to print.
+    `choose` maps the total number of lines (or bytes), the requested number, and whether that had a plus sign to a slice.
     """
 
     def change(data: bytes, options: dict[str, str]) -> bytes:
         number = options.get("c", options.get("n", "10"))
-        count, plus = _number(name, number), number.startswith("+")
-        if "c" in options:
-            return data[choose(len(data), count, plus)]
-        lines = data.splitlines(True)
-        return b"".join(lines[choose(len(lines), count, plus)])
+        parts: bytes | list[bytes] = data if "c" in options else data.splitlines(True)
+        chosen = parts[choose(len(parts), _number(name, number), number.startswith("+"))]
+        return chosen if isinstance(chosen, bytes) else b"".join(chosen)
 
     base = _filter(name, "n:c:", change)
-
-    def program(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
-        normalised = [f"-n{word[1:]}" if re.fullmatch(r"-\d+", word) else word for word in arguments]
-        return base(tree, normalised, stdin)
-
-    return program
-
-
-def _first(total: int, count: int, plus: bool) -> slice:
-    return slice(count)
+    return lambda tree, arguments, stdin: base(tree, [re.sub(r"^-(\d+)\Z", r"-n\1", word) for word in arguments], stdin)
 
 
 def _last(total: int, count: int, plus: bool) -> slice:
@@ -195,9 +178,8 @@ def _listing(tree: FileTree, directory: str, options: Mapping[str, str]) -> Iter
 def _entry(tree: FileTree, full: str, name: str, options: Mapping[str, str]) -> str:
     if "l" not in options:
         return f"{name}\n"
-    if tree.is_directory(full):
-        return f"dr-xr-xr-x 1 ctf ctf {4096:>6} Jan  1 00:00 {name}\n"
-    return f"-r--r--r-- 1 ctf ctf {len(tree.files[full]):>6} Jan  1 00:00 {name}\n"
+    mode, size = ("dr-xr-xr-x", 4096) if tree.is_directory(full) else ("-r--r--r--", len(tree.files[full]))
+    return f"{mode} 1 ctf ctf {size:>6} Jan  1 00:00 {name}\n"
 
 
 def _find(tree: FileTree, arguments: Sequence[str], stdin: bytes | None) -> Result:
@@ -267,11 +249,7 @@ def _grep_file(
 
 
 def _line_matcher(options: Mapping[str, str]) -> Callable[[str], list[str]]:
-    """Return a function from a line to its matching parts; the list is empty if nothing matches.
-
-    The pattern comes from a model, and Python's regular expressions backtrack. So a group cannot be repeated, and the total
-    cost is limited. The worst case of n repetitions grows with the (n + 1)-th power of the line's length.
-    """
+    """Return a function from a line to its matching parts, if any."""
     pattern = options["e"]
     if "F" in options:
         pattern = re.escape(pattern)
@@ -287,6 +265,7 @@ def _line_matcher(options: Mapping[str, str]) -> Callable[[str], list[str]]:
         compiled = re.compile(pattern, re.IGNORECASE if "i" in options else 0)
     except (re.error, OverflowError) as error:
         raise ShellError(f"grep: invalid pattern: {error}") from None
+    # Python's regular expressions backtrack: the cost of n repetitions grows with the (n + 1)-th power of the line's length.
     work = 0
 
     def matches(line: str) -> list[str]:
@@ -347,20 +326,19 @@ def _wc(data: bytes, options: Mapping[str, str]) -> bytes:
 
 def _sort(data: bytes, options: Mapping[str, str]) -> bytes:
     lines = [line.rstrip(b"\n") + b"\n" for line in data.splitlines(True)]
-    if "u" in options:
-        lines = list(set(lines))
 
     def key(line: bytes) -> tuple[float, bytes]:
         number = re.match(rb"\s*(-?\d+)", line) if "n" in options else None
         return (float(number[1]) if number else 0.0, line)
 
+    if "u" in options:
+        lines = list(set(lines))
     lines.sort(key=key, reverse="r" in options)
     return b"".join(lines)
 
 
 def _uniq(data: bytes, options: Mapping[str, str]) -> bytes:
-    lines = data.splitlines(True)
-    return b"".join(line for position, line in enumerate(lines) if position == 0 or line != lines[position - 1])
+    return b"".join(line for line, _ in itertools.groupby(data.splitlines(True)))
 
 
 def _rev(data: bytes, options: Mapping[str, str]) -> bytes:
@@ -383,7 +361,7 @@ PROGRAMS: Mapping[str, Program] = {
     "echo": lambda tree, arguments, stdin: Result((" ".join(arguments) + "\n").encode("utf-8", "replace")),
     "find": _find,
     "grep": _grep,
-    "head": _end("head", _first),
+    "head": _end("head", lambda total, count, plus: slice(count)),
     "ls": _ls,
     "pwd": lambda tree, arguments, stdin: Result(f"{tree.cwd}\n".encode()),
     "rev": _filter("rev", "", _rev),

@@ -63,16 +63,9 @@ class Weather(Environment):  # type: ignore[misc]  # the SDK is not typed
     async def answer(self, arguments: Answer) -> ToolOutput:
         """Answer the user. This ends the conversation."""
         says_weather = weather_tasks.says_weather(arguments.message, self.city)
+        reward, verdict = 0.0, f"The answer does not say what the weather in {self.city} is."
         if not self.looked_up:
             verdict = f"The weather in {self.city} was never looked up."
-        elif not says_weather:
-            verdict = f"The answer does not say what the weather in {self.city} is."
-        else:
-            verdict = "The user knows what the weather is."
-        return text_output(
-            verdict,
-            reward=1.0 if self.looked_up and says_weather else 0.0,
-            finished=True,
-            looked_up=self.looked_up,
-            says_weather=says_weather,
-        )
+        elif says_weather:
+            reward, verdict = 1.0, "The user knows what the weather is."
+        return text_output(verdict, reward=reward, finished=True, looked_up=self.looked_up, says_weather=says_weather)
