@@ -56,7 +56,13 @@ FAILURES = (TransportError, SessionLostError, ToolFailedError, ServerError, Prot
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """A call and its output. `executed` is False if the call was not sent: it was malformed, or the episode had ended."""
+    """A call and its output. `executed` is False if the call was not sent: it was malformed, or the episode had ended.
+
+    Example:
+        >>> result = CallResult(ToolCall("get_weather"), ToolOutput((TextBlock("7 C"),)), started_at="", ended_at="")
+        >>> result.message.text, result.message.origin
+        ('7 C', 'environment')
+    """
 
     call: ToolCall
     output: ToolOutput
@@ -88,6 +94,11 @@ class Step:
         environment_s: Seconds spent in the environment.
         policy_s: Seconds between the last observation and this action.
         annotations: Data added with `env.unwrapped.annotate(...)`.
+
+    Example:
+        >>> step = Step(AssistantMessage("Hello"), reply="Call a tool.")
+        >>> [(message.role, message.origin) for message in step.messages]
+        [('assistant', 'policy'), ('user', 'client')]
     """
 
     action: AssistantMessage
