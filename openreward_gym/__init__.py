@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 # so that import comes first, and this line binds the function for good.
 from openreward_gym.collect import acollect, collect
 from openreward_gym.envs.registration import register, register_catch_all, spec
+from openreward_gym.lazy import lazy_names
 
 if TYPE_CHECKING:
     from openreward_gym import export, serve
@@ -48,20 +49,21 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# The public names that are imported at their first use, by module.
-_NAMES = {
-    "envs": "BlocksSpace MessagesSpace OpenRewardEnv OpenRewardVectorEnv ToolCallSpace UnicodeText",
-    "errors": "OpenRewardGymError",
-    "policies": "Policy",
-    "protocol.client": "Client",
-    "protocol.session": "Session",
-    "recording.recorder": "Recorder",
-    "store": "RolloutStore",
-    "types": "AssistantMessage ImageBlock Message ReasoningItem Rollout SystemMessage Task TextBlock ToolCall ToolMessage "
-    "ToolOutput ToolResult ToolSet ToolSpec UserMessage",
-    "wrappers": "RecordRollouts",
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+_name, _names = lazy_names(
+    __name__,
+    {
+        "envs": "BlocksSpace MessagesSpace OpenRewardEnv OpenRewardVectorEnv ToolCallSpace UnicodeText",
+        "errors": "OpenRewardGymError",
+        "policies": "Policy",
+        "protocol.client": "Client",
+        "protocol.session": "Session",
+        "recording.recorder": "Recorder",
+        "store": "RolloutStore",
+        "types": "AssistantMessage ImageBlock Message ReasoningItem Rollout SystemMessage Task TextBlock ToolCall "
+        "ToolMessage ToolOutput ToolResult ToolSet ToolSpec UserMessage",
+        "wrappers": "RecordRollouts",
+    },
+)
 _ROOMS = ("export", "serve")
 
 __all__ = [
@@ -109,13 +111,11 @@ def __getattr__(name: str) -> Any:
         return _version()
     if name in _ROOMS:
         return importlib.import_module(f"openreward_gym.{name}")
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"openreward_gym.{_MODULES[name]}"), name)
-    raise AttributeError(f"module 'openreward_gym' has no attribute {name!r}")
+    return _name(name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return sorted({*_names(), *_ROOMS, "__version__"})
 
 
 def _version() -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any, Unpack
 
+from openreward_gym.lazy import lazy_names
 from openreward_gym.options import EnvKeywords, RetryBudget, RunOptions, signature_from
 
 if TYPE_CHECKING:
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     from openreward_gym.protocol.transport import TransportLike
     from openreward_gym.types import Json
 
-# Public name -> its module in this folder, which is imported on first use.
-_LAZY = {
-    "BUDGETS": "retries",
-    "CollectionResult": "engine",
-    "Coverage": "outcomes",
-    "Estimate": "plan",
-    "Reporter": "progress",
-    "StopSignal": "engine",
-}
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "engine": "CollectionResult StopSignal",
+        "outcomes": "Coverage",
+        "plan": "Estimate",
+        "progress": "Reporter",
+        "retries": "BUDGETS",
+    },
+)
 
 __all__ = [
     "BUDGETS",
@@ -150,9 +151,3 @@ def estimate(environment: str | type[Any], policy: str | Policy | EpisodicPolicy
 
     run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "estimate()")
     return loop.run(estimate_run(run))
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from openreward_gym.lazy import lazy_names
 from openreward_gym.platform.client import Platform, TaskDifficulty
 
 if TYPE_CHECKING:
     from openreward_gym.platform.uploader import Uploader, UploadReport, upload
 
+# An upload reads a store, which the rest of the room does not need.
+__getattr__, __dir__ = lazy_names(__name__, {"uploader": "UploadReport Uploader upload"})
+
 __all__ = ["Platform", "TaskDifficulty", "UploadReport", "Uploader", "upload"]
-
-
-def __getattr__(name: str) -> Any:
-    # An upload reads a store, which the rest of the room does not need.
-    if name in ("UploadReport", "Uploader", "upload"):
-        return getattr(importlib.import_module("openreward_gym.platform.uploader"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

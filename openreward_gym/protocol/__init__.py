@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from openreward_gym.lazy import lazy_names
 
 if TYPE_CHECKING:
     from openreward_gym.protocol.client import Client
@@ -14,19 +15,19 @@ if TYPE_CHECKING:
     from openreward_gym.protocol.transport import HttpxTransport
     from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 
-# Loaded on first access: the transports import httpx.
-_MODULES = {
-    "Client": "protocol.client",
-    "FastTransport": "protocol.fast",
-    "GroupCandidate": "protocol.wire",
-    "GroupScore": "protocol.wire",
-    "HttpxTransport": "protocol.transport",
-    "RemoteEnvironment": "protocol.environment",
-    "Request": "protocol.request",
-    "Response": "protocol.request",
-    "Session": "protocol.session",
-    "Transport": "protocol.request",
-}
+# The transports import httpx.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "client": "Client",
+        "environment": "RemoteEnvironment",
+        "fast": "FastTransport",
+        "request": "Request Response Transport",
+        "session": "Session",
+        "transport": "HttpxTransport",
+        "wire": "GroupCandidate GroupScore",
+    },
+)
 
 __all__ = [
     "Client",
@@ -40,13 +41,3 @@ __all__ = [
     "Session",
     "Transport",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"openreward_gym.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
