@@ -271,6 +271,8 @@ _COLLECT = ("collect", "echo", "--policy", "random", "--base-url", "http://127.0
         (("report", "run", "--plots", "text.txt"), "--plots 'text.txt' cannot be a folder"),
         (("report", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),
         (("view", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),
+        (("view", "nowhere"), "nowhere does not exist"),
+        (("view", "text.txt"), "text.txt is a file, not a run's folder"),
         (("demo", "--output", "text.txt"), "--output 'text.txt' cannot be a folder"),
         (("serve", "weather", "weather", "--port", 0), "duplicate env weather"),
     ],

@@ -74,7 +74,7 @@ def view(
         return
     if chosen:
         raise ConfigurationError("--filter needs --html; the page has a filter field of its own")
-    if not any(_has_runs(path) for path in paths):
+    if all(path.is_dir() and not _has_runs(path) for path in paths):
         names = ", ".join(map(str, paths))
         print(f"There is no run in {names} yet: {_HOW_TO}. The page shows runs as they appear.", file=sys.stderr)
     server = serve(paths, host=host, port=port, replay=replay, tokenizer=tokenizer, secrets_env=secrets_env)
