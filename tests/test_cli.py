@@ -271,8 +271,6 @@ _COLLECT = ("collect", "echo", "--policy", "random", "--base-url", "http://127.0
         (("report", "run", "--plots", "text.txt"), "--plots 'text.txt' cannot be a folder"),
         (("report", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),
         (("view", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),
-        (("view", "nowhere"), "nowhere does not exist"),
-        (("view", "text.txt"), "text.txt is a file, not a run's folder"),
         (("demo", "--output", "text.txt"), "--output 'text.txt' cannot be a folder"),
         (("serve", "weather", "weather", "--port", 0), "duplicate env weather"),
     ],
@@ -288,6 +286,15 @@ def test_what_cannot_be_done_is_refused_in_one_line(run, hostile: Path, argument
     assert "secret" not in ran.err
     # Nothing is left of it.
     assert sorted(path.name for path in hostile.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["report", "export", "view"])
+@pytest.mark.parametrize(("name", "says"), [("nowhere", "nowhere does not exist"), ("text.txt", "text.txt is a file")])
+def test_what_is_not_a_run_is_refused_in_one_line(run, hostile: Path, command: str, name: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    ran = run(command, name)
+    assert ran.code == 1
+    assert ran.err.startswith(f"openreward-gym: {says}")
+    assert ran.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
