@@ -211,11 +211,17 @@ class Options:
         return tuple(cls.declarations())
 
     @classmethod
-    def from_keywords(cls, keywords: Mapping[str, Any], owner: str | None = None) -> Self:
-        """Build the object, with its nested objects, from flat keywords. Errors name `owner`, or the class if it is None."""
+    def from_keywords(cls, keywords: Mapping[str, Any], owner: str | Callable[..., Any] | None = None) -> Self:
+        """Build the object, with its nested objects, from flat keywords.
+
+        `owner` is the function that took them, or its name, for the error about an unknown name. None names the class.
+        """
         known = cls.names()
         for name in keywords:
             if name not in known:
+                if callable(owner):
+                    known = tuple(inspect.signature(owner).parameters)
+                    owner = owner.__name__ if isinstance(owner, type) else f"{owner.__name__}()"
                 raise ConfigurationError(unknown_option(owner or cls.__name__, name, known))
         values = {one.name: keywords[one.name] for one in fields(cls) if one.name in keywords}
         for one in fields(cls):

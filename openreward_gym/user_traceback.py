@@ -7,8 +7,6 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-__all__ = ["describe_error", "user_frames"]
-
 
 def describe_error(error: BaseException, *, with_class: bool = True) -> str:
     """Return the error's message and, on a second line, the line of the user's files that raised it.

@@ -81,7 +81,7 @@ def _turn(value: Any) -> AssistantMessage:
         return AssistantMessage([value])
     data = plain(value)
     if not isinstance(data, dict):
-        raise TypeError(f"a {type(data).__name__} is not a call")
+        raise TypeError(f"{data!r:.200} is not a call")
     for dialect in _DIALECTS:
         if dialect.is_message(data):
             return _assistant(dialect.read_message(data))

@@ -103,7 +103,7 @@ class Dialect(ABC):
     def read_part(self, data: Json) -> list[Block]:
         """Read one entry of a message's content, given as JSON values. An unknown entry becomes an `OpaqueBlock`."""
         if isinstance(data, str):
-            return list(as_blocks(data))
+            return [TextBlock(data)]
         return self.read_object(data) if isinstance(data, Mapping) else [opaque(data)]
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:

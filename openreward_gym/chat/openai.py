@@ -156,8 +156,8 @@ class OpenAIChatDialect(Dialect):
         rest = rest_of(data, "id", "type", "function", "custom")
         if kind == "custom":
             rest["type"] = "custom"
-        arguments = function.get("input" if kind == "custom" else "arguments", "")
-        return tool_call(function["name"], arguments, data.get("id"), self.keep(rest))
+        arguments = function.get("input" if kind == "custom" else "arguments")
+        return tool_call(function["name"], "" if arguments is None else arguments, data.get("id"), self.keep(rest))
 
     def _tool_message(self, data: Mapping[str, Json]) -> ToolMessage:
         return ToolMessage(
@@ -350,7 +350,8 @@ class OpenAIResponsesDialect(Dialect):
         rest = rest_of(item, "type", "name", "call_id", _CALLS[kind])
         if kind != "function_call":
             rest["type"] = kind
-        return tool_call(item["name"], item.get(_CALLS[kind], ""), item.get("call_id"), self.keep(rest))
+        arguments = item.get(_CALLS[kind])
+        return tool_call(item["name"], "" if arguments is None else arguments, item.get("call_id"), self.keep(rest))
 
     def _reasoning(self, item: Mapping[str, Json]) -> ReasoningItem:
         rest = rest_of(item, "type", "id", "content", "summary")

@@ -20,7 +20,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from openreward_gym.chat.dialect import Dialect, content_of, tool_call
 from openreward_gym.chat.plain import rest_of
 from openreward_gym.jsonio import Json
-from openreward_gym.types import AssistantMessage, Block, Message, ReasoningItem, ToolCall, ToolSpec, as_blocks, text_of
+from openreward_gym.types import (
+    AssistantMessage,
+    Block,
+    Message,
+    ReasoningItem,
+    TextBlock,
+    ToolCall,
+    ToolSpec,
+    as_blocks,
+    text_of,
+)
 
 MAX_CALLS = 128
 """A message that seems to have more calls comes from a model that repeats itself: the text after these calls stays text."""
@@ -72,7 +82,7 @@ class RawTextDialect(Dialect):
             raise TypeError(f"a message is text or {{'role', 'content'}} with a text as its content, not {data!r:.200}")
         if data["role"] == "assistant":
             return AssistantMessage(self.read_part(data["content"]))
-        return Message(data["role"], as_blocks(data["content"]), metadata=rest_of(data, "role", "content") or None)
+        return Message(data["role"], (TextBlock(data["content"]),), metadata=rest_of(data, "role", "content") or None)
 
     def read_part(self, data: Json) -> list[Block]:
         reasoning, answer = _split_reasoning(_without_end_tokens(data))

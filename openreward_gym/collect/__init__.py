@@ -124,7 +124,7 @@ def collect(
     """
     from openreward_gym.collect.engine import collect_run
 
-    run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "collect()")
+    run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, collect)
     return collect_run(run, stop)
 
 
@@ -139,7 +139,7 @@ async def acollect(
     """`collect` as a coroutine, with the same arguments, result and errors. It does not handle signals: `stop` stops it."""
     from openreward_gym.collect.engine import acollect_run
 
-    run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "acollect()")
+    run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, acollect)
     return await acollect_run(run, stop)
 
 
@@ -149,5 +149,5 @@ def estimate(environment: str | type[Any], policy: str | Policy | EpisodicPolicy
     from openreward_gym.collect.plan import estimate_run
     from openreward_gym.protocol import loop
 
-    run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, "estimate()")
+    run = RunOptions.from_keywords({"environment": environment, "policy": policy, **options}, estimate)
     return loop.run(estimate_run(run))

@@ -125,7 +125,7 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
     plan = RunPlan.of(options)
     # Imported by name, because only this engine needs Ray.
     ray: Any = importlib.import_module("openreward_gym.collect.ray") if options.engine == "ray" else None
-    job = None if ray is None else ray.pickle_options(options)
+    job = None if ray is None else ray.pickle_options(plan.options)
     inventory = await plan.inventory()
     report = reporter(options.progress)
     path = Path(options.output) if options.output is not None else _new_folder(plan.environment)
@@ -141,7 +141,7 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
             if ray is None:
                 player = LocalPlayer(plan, store.run, store.append)
             else:
-                player = await ray.RayPlayer.start(options, job, store, lock)
+                player = await ray.RayPlayer.start(plan.options, job, store, lock)
             try:
                 collection = Collection(plan, inventory, store, report, player, uploader)
                 interrupted = await collection.run(stop)

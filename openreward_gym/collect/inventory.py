@@ -93,19 +93,20 @@ class Inventory:
     def _places(self) -> dict[str | None, int]:
         return {group: place for place, group in enumerate(self.groups)}
 
-    def _content(self) -> bytes:
-        """Return the content of `tasks.jsonl`."""
-        lines = []
+    def _lines(self) -> Iterator[bytes]:
+        """Yield the lines of `tasks.jsonl`."""
         for unit in self:
             task = {"split": unit.task.split, "index": unit.task.index, "spec": unit.task.spec}
             known = {name: value for name, value in task.items() if value is not None}
-            lines.append(line_of({"id": unit.id, "group": unit.group, "sample": unit.sample, **known}) + "\n")
-        return "".join(lines).encode()
+            yield (line_of({"id": unit.id, "group": unit.group, "sample": unit.sample, **known}) + "\n").encode()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of `tasks.jsonl`."""
-        return hashlib.sha256(self._content()).hexdigest()
+        digest = hashlib.sha256()
+        for line in self._lines():
+            digest.update(line)
+        return digest.hexdigest()
 
     @classmethod
     def read(cls, folder: Path) -> Inventory | None:
@@ -121,7 +122,7 @@ class Inventory:
 
     def write(self, folder: Path) -> None:
         """Write `tasks.jsonl` atomically."""
-        LocalFolder(folder).write_bytes("tasks.jsonl", self._content(), sync=True)
+        LocalFolder(folder).write_bytes("tasks.jsonl", self._lines(), sync=True)
 
 
 def select_indices(tasks: str | Iterable[int] | None, count: int, split: str) -> list[int]:

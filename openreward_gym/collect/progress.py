@@ -232,7 +232,7 @@ class LogReporter(Reporter):
         self.say(f"collecting rollouts: {self.counts.already + self.counts.done}/{self.counts.total}, {self.counts}")
 
     def say(self, text: str) -> None:
-        print(*text.splitlines(), file=self._stream or sys.stderr, flush=True)
+        _write_line(self._stream or sys.stderr, " ".join(text.splitlines()))
 
     def stopped(self) -> None:
         super().stopped()
@@ -248,7 +248,7 @@ class EventReporter(Reporter):
         self._last = time.monotonic()
 
     def event(self, name: str, data: dict[str, Any]) -> None:
-        print(json.dumps({"event": name, "time": now_iso(), **data}), file=self._stream or sys.stdout, flush=True)
+        _write_line(self._stream or sys.stdout, json.dumps({"event": name, "time": now_iso(), **data}))
 
     def say(self, text: str) -> None:
         self.event("message", {"text": text})
@@ -257,6 +257,11 @@ class EventReporter(Reporter):
         if time.monotonic() - self._last >= LOG_EVERY_S:
             self._last = time.monotonic()
             self.event("progress", self.counts.numbers())
+
+
+def _write_line(stream: TextIO, line: str) -> None:
+    stream.write(line + "\n")  # in one call: another thread may write to the same stream
+    stream.flush()
 
 
 def reporter(progress: bool | ProgressStyle | Reporter) -> Reporter:

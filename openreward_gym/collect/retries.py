@@ -104,8 +104,10 @@ class UnitQueue:
             if due is None and not self._in_flight:
                 return None
             self._changed.clear()
+            # Not `wait_for`, which on Python 3.11 loses a cancellation that comes in the same turn as the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), None if due is None else due - now)
+                async with asyncio.timeout(None if due is None else due - now):
+                    await self._changed.wait()
         return None
 
     def settle(self) -> None:

@@ -54,12 +54,34 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         environment: Name of the environment: "weather" on one server, "owner/name" on the platform. Or a class, a subclass of
             the SDK's `Environment`, to play in this process (a spec's JSON cannot hold a class). Required.
         base_url: URL of the server. None takes `OPENREWARD_URL`, or the hosted platform.
+        variant: Variant of the environment. None takes its default.
+        split: Split that tasks come from.
+        task_index: Index of the only task to play. None lets `task_order` and the seed choose.
+        task_order: "sequential" (seed s gives task s % n), "random" or "shuffle".
+        obs_mode: "text", "blocks" or "messages".
+        max_obs_chars: Length in characters above which a text observation loses its middle. None cuts nothing.
+        render_mode: None, "ansi", "human" or "rgb_array".
+        toolset: Name of a toolset of the server to add to the environment's own tools. None adds none.
+        secrets_env: Secrets of the environment: the secret's name -> the name of the environment variable that holds it.
+        secret_domains: Hosts that may receive a secret: the secret's name -> host names.
+        env_overrides: Environment variables to set in the environment's container.
+        max_steps: Number of steps after which the episode is truncated. None sets no limit.
+        reset_timeout_s: Seconds that a reset may take. Hosted environments are started in it.
+        step_timeout_s: Seconds that a call may take. None sets no limit.
+        episode_timeout_s: Seconds after the end of `reset` from which the episode is truncated. None sets no limit.
+        on_message: Effect of a plain message in an environment without a terminal tool: "terminate" or "truncate" the
+            episode, or "nudge" the model to call a tool.
+        on_failure: Effect of a failed connection or server in a step: "truncate" the episode (with its `stop_reason`), or
+            "raise" the error as well.
+        on_reset_failure: Effect of such a failure in a reset: "raise", "truncate" in the next step, or "auto", which truncates
+            if a vector environment of Gymnasium resets the env by itself, and raises otherwise.
+        api_key_env: Name of the environment variable that holds the API key.
         transport: Name of a transport ("fast", "httpx"), or an `httpx.AsyncClient` or ASGI application (a spec's JSON cannot
             hold one). "in-process" plays in this process what `openreward-gym serve` serves (built-in names, "module:Class").
-
-    The other arguments are the options of `openreward_gym.options.EnvOptions` and of the objects in it, described there:
-    `ClientOptions` (`api_key_env`, timeouts of requests, ...), `SessionOptions` (`toolset`, secrets, ...) and `EpisodeLimits`
-    (`max_steps`, `on_message`, ...).
+        request_timeout_s: Seconds until the response to an ordinary request must begin.
+        idle_timeout_s: Seconds without data after which a stream counts as dead.
+        ping_interval_s: Seconds between two pings of an open session.
+        retry_limits: Limits on retrying a request, also as a dict. None takes the defaults.
 
     Raises:
         ConfigurationError: An argument is unknown or has a wrong value.
@@ -84,7 +106,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         **options: Unpack[EnvKeywords],
     ) -> None:
         own = {"environment": environment, "base_url": base_url, "transport": transport}
-        self._begin(EnvOptions.from_keywords({**own, **options}, "OpenRewardEnv"))
+        self._begin(EnvOptions.from_keywords({**own, **options}, OpenRewardEnv))
 
     @classmethod
     def from_options(cls, options: EnvOptions, client: SharedClient | None = None) -> Self:

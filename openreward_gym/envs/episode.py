@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from openreward_gym.chat import parse_action
@@ -78,7 +79,7 @@ class CallResult:
         return self.output.answer(self.call, origin=origin, started_at=self.started_at, ended_at=self.ended_at)
 
 
-@dataclass(slots=True)
+@dataclass
 class Step:
     """One step: the assistant's message, and the results of its calls.
 
@@ -115,22 +116,17 @@ class Step:
     environment_s: float = 0.0
     policy_s: float = 0.0
     annotations: dict[str, Json] = field(default_factory=dict)
-    _messages: tuple[Message, ...] | None = field(default=None, repr=False, compare=False)
 
-    @property
+    @cached_property
     def messages(self) -> tuple[Message, ...]:
         """The messages of the step, with origins and times: the action, a tool's message for each result, and the reply."""
-        if self._messages is None:
-            metadata = self.action.metadata
-            if self.annotations:
-                metadata = {**(metadata if isinstance(metadata, dict) else {}), **self.annotations}
-            origin = self.action.origin or "policy"
-            messages: list[Message] = [self.action.replace(origin=origin, ended_at=self.started_at or None, metadata=metadata)]
-            messages.extend(result.message for result in self.results)
-            if self.reply:
-                messages.append(UserMessage(self.reply, origin="client"))
-            self._messages = tuple(messages)
-        return self._messages
+        metadata = self.action.metadata
+        if self.annotations:
+            metadata = {**(metadata if isinstance(metadata, dict) else {}), **self.annotations}
+        origin = self.action.origin or "policy"
+        action = self.action.replace(origin=origin, ended_at=self.started_at or None, metadata=metadata)
+        reply = [UserMessage(self.reply, origin="client")] if self.reply else []
+        return (action, *(result.message for result in self.results), *reply)
 
 
 @dataclass(slots=True)

@@ -90,7 +90,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         limits = [integer(1, optional=True)("max_episode_steps", max_episode_steps), options.get("max_steps")]
         own = {"environment": environment, "base_url": base_url, "transport": transport}
         keywords = {**own, **options, "max_steps": min((limit for limit in limits if limit is not None), default=None)}
-        self.options = resolve_host(EnvOptions.from_keywords(keywords, "OpenRewardVectorEnv"))
+        self.options = resolve_host(EnvOptions.from_keywords(keywords, OpenRewardVectorEnv))
         self.autoreset_mode = autoreset_mode_of(autoreset_mode)
         self.metadata = {**OpenRewardEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = self.options.render_mode

@@ -25,7 +25,7 @@ def files_of(path: str | os.PathLike[str], pattern: str, missing: str) -> list[P
     """Return the file at `path`, or the files of a folder that match `pattern`, by name; raise StoreError if none exists."""
     place = Path(path)
     files = sorted(place.glob(pattern)) if place.is_dir() else [place]
-    if not files or not all(file.is_file() for file in files):
+    if not files:
         raise StoreError(f"{path}: {missing}")
     return files
 
@@ -88,5 +88,5 @@ def identity(content: bytes, number: int) -> str:
 
 def tool_of(tool: Mapping[str, Json]) -> ToolSpec:
     """Read a tool of OpenAI's formats: its name, description and parameters, which may be inside `function` or `custom`."""
-    function = tool.get("function") or tool.get("custom") or tool
+    function = tool if "name" in tool else tool.get("function") or tool.get("custom") or tool
     return ToolSpec(function["name"], function.get("description") or "", function.get("parameters"))

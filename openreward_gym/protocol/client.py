@@ -26,8 +26,11 @@ class Client:
         api_key_env: The environment variable that holds the API key. It is read again every second, and never shown.
         transport: `"fast"` (which falls back to httpx if a proxy is configured), `"httpx"`, an `httpx.AsyncClient`, an ASGI
             application, or an object with the `Transport` interface.
-
-    The other arguments are the options of `openreward_gym.options.ClientOptions`.
+        request_timeout_s: Seconds until the response to an ordinary request must begin.
+        idle_timeout_s: Seconds of silence in a stream after which the server counts as dead. Servers send a heartbeat every
+            10 s.
+        ping_interval_s: Seconds between two pings of an open session.
+        retry_limits: Limits on retries. None uses the defaults and `OPENREWARD_STARTING_RIDE_OUT_S`.
 
     Raises:
         ConfigurationError: The URL, the transport or an option is not valid.

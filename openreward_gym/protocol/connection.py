@@ -11,8 +11,7 @@ import asyncio
 import select
 import socket
 import zlib
-from collections import UserDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from math import inf
 from typing import Any, cast
@@ -317,15 +316,27 @@ class Connection(asyncio.Protocol):
             future.set_result(response)
 
 
-class _LazyHeaders(UserDict[str, str]):
+class _LazyHeaders(Mapping[str, str]):
     """Headers that are decoded on first access. After a successful call nothing reads them."""
 
     def __init__(self, raw: dict[bytes, bytes]) -> None:
         self._raw = raw
 
     @cached_property
-    def data(self) -> dict[str, str]:  # type: ignore[override]
+    def _text(self) -> dict[str, str]:
         return _as_text(self._raw)
+
+    def __getitem__(self, name: str) -> str:
+        return self._text[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._text)
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def __repr__(self) -> str:
+        return repr(self._text)
 
 
 def _as_text(raw: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -99,8 +99,13 @@ class RemoteEnvironment:
             index: The task's index, from 0.
             task_spec: The task's specification, for tasks that no split contains.
             task: The task.
-
-        The other arguments are the options of `openreward_gym.options.SessionOptions`.
+            toolset: One of the server's toolsets to add. None adds none.
+            secrets_env: Names of secrets to the names of the environment variables that hold them.
+            secret_domains: Names of secrets to the hosts that may receive them. The hosted platform requires it.
+            env_overrides: Environment variables of the environment's container.
+            open_timeout_s: Seconds that opening may take. A machine may have to be started.
+            step_timeout_s: Seconds that one call may take. None sets no limit.
+            episode_timeout_s: Seconds after opening from which calls time out. None sets no limit.
 
         Raises:
             ConfigurationError: The task is not chosen in exactly one way, or an option has a wrong value.

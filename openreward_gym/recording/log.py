@@ -277,8 +277,6 @@ def mapping_of(info: Any) -> dict[str, Json]:
     return {name: value for name, value in data.items() if value is not None}
 
 
-# Printing --------------------------------------------------------------------------------------------------------------
-
 _TITLES = {
     "system_message": "System",
     "user_message": "User",

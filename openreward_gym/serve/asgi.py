@@ -14,7 +14,6 @@ from openreward_gym.serve.environments import Servable, check, load
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-__all__ = ["QUIET", "app", "application_of", "quiet_imports", "separate_caches"]
 
 QUIET: Mapping[str, str] = {"OPENREWARD_DISABLE_UPDATE_CHECK": "1", "OPENREWARD_LOG_LEVEL": "WARNING"}
 """Environment variables that stop the SDK from querying a package index and from logging three lines per call."""

@@ -17,8 +17,6 @@ from typing import Any
 from openreward_gym.errors import MissingExtraError
 from openreward_gym.serve.recipe import Recipe, Render, Source, recipe_of
 
-__all__ = ["bridge", "class_of"]
-
 
 def bridge(
     environment: Source,

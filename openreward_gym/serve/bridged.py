@@ -31,8 +31,6 @@ from openreward_gym.serve.schemas import schema_of, words_of
 from openreward_gym.serve.values import UnfitError, decode, encode, is_picture, png
 from openreward_gym.types import Json
 
-__all__ = ["BridgedEnvironment", "make_class"]
-
 T = TypeVar("T")
 
 MAX_LISTED_TASKS = 100_000

@@ -28,8 +28,6 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.serve.asgi import separate_caches
 from openreward_gym.serve.examples.sdk import split_of
 
-__all__ = ["Host", "RefusedError"]
-
 log = logging.getLogger("openreward_gym.environments")
 
 Model = TypeVar("Model", bound=BaseModel)

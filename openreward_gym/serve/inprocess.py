@@ -23,7 +23,6 @@ from openreward_gym.serve.environments import Servable, check, load
 if TYPE_CHECKING:
     from openreward_gym.serve.host import Host
 
-__all__ = ["InProcess", "in_process"]
 
 _JSON = {"content-type": "application/json"}
 _EVENTS = {"content-type": "text/event-stream"}

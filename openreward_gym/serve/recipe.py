@@ -15,8 +15,6 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from openreward_gym.errors import ConfigurationError
 
-__all__ = ["Recipe", "Render", "Source", "recipe_of"]
-
 Source: TypeAlias = "str | EnvSpec | gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]]"
 """A registered id, a spec, an env (its spec is used), or a function that makes an env."""
 

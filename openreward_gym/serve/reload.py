@@ -25,8 +25,6 @@ from openreward_gym.serve.environments import Servable, check, pack
 from openreward_gym.serve.examples import BUILT_IN
 from openreward_gym.serve.server import LocalServer, base_url_of, end_process, listen, start_process
 
-__all__ = ["changed", "folders_of", "run", "snapshot"]
-
 POLL_S = 0.3
 """Seconds between two looks at the files."""
 

@@ -14,8 +14,6 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.serve.values import is_picture, number, unsupported
 from openreward_gym.types import Json
 
-__all__ = ["schema_of", "words_of"]
-
 MAX_BOUNDED_ITEMS = 32
 """Maximum length of an array whose schema has bounds per element. Longer arrays with unequal bounds have only a type."""
 
@@ -107,9 +105,6 @@ def _nested(shape: Sequence[int], items: list[Schema], plain: Schema) -> Schema:
     if length <= MAX_BOUNDED_ITEMS:
         return {**schema, "prefixItems": rows}
     return {**schema, "items": _nested(shape[1:], [plain] * inner, plain)}
-
-
-# English text ---------------------------------------------------------------------------------------------------------------
 
 
 def words_of(space: spaces.Space[Any]) -> str:

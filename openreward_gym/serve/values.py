@@ -27,8 +27,6 @@ from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.types import Json
 
-__all__ = ["UnfitError", "decode", "encode", "is_picture", "number", "png", "read_png", "unsupported"]
-
 Array = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,9 +48,6 @@ def unsupported(space: spaces.Space[Any]) -> ConfigurationError:
         f"{type(space).__name__} spaces cannot be bridged (this one is {space!r}): Discrete, Box, MultiDiscrete, MultiBinary, "
         "Text, Dict, Tuple, Sequence and OneOf can. Wrap the environment so that it has one of these."
     )
-
-
-# Elements to JSON -----------------------------------------------------------------------------------------------------------
 
 
 def encode(space: spaces.Space[Any], value: Any, pictures: list[bytes] | None = None) -> Json:
@@ -112,9 +107,6 @@ def _numbers(array: Array) -> Json:
     flat = np.empty(array.size, object)
     flat[:] = [number(element) for element in array.ravel()]
     return flat.reshape(array.shape).tolist()
-
-
-# JSON to elements -----------------------------------------------------------------------------------------------------------
 
 
 def decode(space: spaces.Space[Any], value: Json, pictures: Sequence[bytes] = (), *, at: str = "value") -> Any:
@@ -252,9 +244,6 @@ def _list(value: Json, at: str, length: int | None) -> Sequence[Json]:
         actual = f"one of length {len(value)}" if isinstance(value, list) else repr(value)
         raise UnfitError(f"{at} must be an array{of_length}, not {actual}")
     return value
-
-
-# Pictures ------------------------------------------------------------------------------------------------------------------
 
 
 def is_picture(space: spaces.Space[Any]) -> bool:

@@ -14,6 +14,7 @@ import tempfile
 import time
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -204,13 +205,13 @@ class LocalFolder(Folder):
     def read_bytes(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
 
-    def write_bytes(self, name: str, data: bytes, *, sync: bool = False) -> None:
+    def write_bytes(self, name: str, data: bytes | Iterable[bytes], *, sync: bool = False) -> None:
         path = self.path / name
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 if sync:
                     file.flush()
                     os.fsync(file.fileno())

@@ -25,8 +25,6 @@ from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.session import Session
 from openreward_gym.types import Json, ToolOutput, ToolSet
 
-__all__ = ["Check", "ConformanceReport", "check_environment"]
-
 Step = str | Mapping[str, Json]
 """One action: a tool call `{"name": ..., "arguments": {...}}`, or a plain message."""
 

@@ -188,9 +188,6 @@ def write(value: Any) -> dict[str, Any]:
     return codec_of(type(value)).write(value)
 
 
-# Readers ----------------------------------------------------------------------------------------------------------------
-
-
 def reader_of(annotation: Any) -> Reader | None:
     """Return the reader of a type annotation; None for one that takes every JSON value."""
     if annotation is Any:
@@ -356,9 +353,6 @@ def _mapping_reader(kind: Any) -> Reader:
         return items
 
     return read
-
-
-# Writers ----------------------------------------------------------------------------------------------------------------
 
 
 def writer_of(annotation: Any) -> Writer | None:

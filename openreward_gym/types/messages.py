@@ -358,9 +358,6 @@ def with_origins(messages: Iterable[Message], is_policy: Callable[[Message], boo
     return result
 
 
-# A turn that was logged piece by piece ----------------------------------------------------------------------------------
-
-
 def join_turns(messages: Iterable[Message]) -> list[Message]:
     """Return `messages` with the pieces of each turn as one message.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from openreward_gym.errors import RecordError, SchemaVersionError
 from openreward_gym.jsonio import Json, dumps, loads
@@ -20,7 +21,6 @@ from openreward_gym.types.html import rollout_html
 from openreward_gym.types.messages import Message, Usage
 from openreward_gym.types.tasks import Task
 from openreward_gym.types.tools import TerminalTool, ToolSpec
-from openreward_gym.urls import origin_of
 
 SCHEMA = "openreward-gym/rollout/1"
 
@@ -203,9 +203,6 @@ def _with_split(task: Task, split: str) -> Task:
     return Task(split, task.index, task.spec, task.id, task.golden_answer, task.extra)
 
 
-# Totals over messages ---------------------------------------------------------------------------------------------------
-
-
 def total_usage(messages: Iterable[Message]) -> Usage | None:
     """Sum the token counts of messages; a count stays None where no message had it."""
     totals: dict[str, Any] = {}
@@ -227,9 +224,6 @@ def total_cost(messages: Iterable[Message]) -> float | None:
     """Sum the prices of messages, in US dollars; None where no message has one."""
     costs = [m.sampled.cost_usd for m in messages if m.sampled is not None and m.sampled.cost_usd is not None]
     return sum(costs) if costs else None
-
-
-# Lines of records -------------------------------------------------------------------------------------------------------
 
 
 def object_of(line: str | bytes, kind: str) -> dict[str, Json]:
@@ -281,13 +275,17 @@ def line_of(data: Mapping[str, Json]) -> str:
 
 
 def server_origin(url: str | None) -> str | None:
-    """Return `origin_of(url)` as text, for records; None for None.
+    """Return scheme, host and port of `url`, without user, path or query; None for None.
 
     Example:
         >>> server_origin("https://user:secret@host:8080/path?key=1")
         'https://host:8080'
     """
-    return str(origin_of(url)) if url else None
+    if not url:
+        return None
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return f"{parts.scheme}://" + (f"[{host}]" if ":" in host else host) + (f":{parts.port}" if parts.port else "")
 
 
 def now_iso() -> str:

@@ -402,9 +402,15 @@ class AuthMiddleware:
             response.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
             return response
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        if (scheme.lower() == "bearer" and _equal(bearer, token)) or _equal(request.cookies.get(COOKIE, ""), token):
+        if (scheme.lower() == "bearer" and _equal(bearer, token)) or _equal(_cookie(request), token):
             return None
         return PlainTextResponse("Open the URL with ?token=... that the viewer printed when it started.", 401)
+
+
+def _cookie(request: Request) -> str:
+    """Return our cookie, the first one of several: browsers send the one of the longest path first."""
+    pairs = (part.strip().partition("=") for part in request.headers.get("cookie", "").split(";"))
+    return next((value for name, _, value in pairs if name == COOKIE), "")
 
 
 def _equal(candidate: str, token: str) -> bool:

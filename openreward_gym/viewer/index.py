@@ -221,8 +221,10 @@ class RunIndex:
         paths: list[Path] = []
         for path in self.paths:
             with contextlib.suppress(OSError):
-                candidates = [path] if LocalFolder(path).is_run() else sorted(path.iterdir())
-                paths += [child.resolve() for child in candidates if child.is_dir() and LocalFolder(child).is_run()]
+                for child in [path] if LocalFolder(path).is_run() else sorted(path.iterdir()):
+                    with contextlib.suppress(OSError):  # a folder that may not be read hides no other
+                        if child.is_dir() and LocalFolder(child).is_run():
+                            paths.append(child.resolve())
         return [LocalFolder(path) for path in dict.fromkeys(paths)]
 
     @contextlib.contextmanager

@@ -136,8 +136,8 @@ def test_turns_are_the_policy_s() -> None:
         ("", None),
         ("http://127.0.0.1:8080/path?key=1", "http://127.0.0.1:8080"),
         ("https://user:secret@host/x", "https://host"),
-        ("http://[::1]:80", "http://[::1]"),
-        ("http://[::1]:8080/v1", "http://[::1]:8080"),
+        ("http://[::1]:80", "http://[::1]:80"),
+        ("asgi://server", "asgi://server"),
     ],
 )
 def test_an_origin_holds_neither_user_nor_path(url: str | None, origin: str | None) -> None:
