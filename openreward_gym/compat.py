@@ -9,13 +9,14 @@ rollouts to the platform if there is an API key. New programs use `Client`, `gym
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.policies.model import function_specs
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.loop import run
@@ -29,7 +30,7 @@ from openreward_gym.types import (
     ToolCall,
     ToolOutput,
     ToolResult,
-    ToolSpec,
+    ToolSet,
     UserMessage,
 )
 
@@ -127,7 +128,7 @@ class CompatEnvironment:
 
     def list_tools(self, format: Provider | None = None) -> list[Any]:
         """Return the tools as `ToolSpec`s, or in the format of a provider's API."""
-        return _formatted(run(self._remote.tools()).tools, format)
+        return _formatted(run(self._remote.tools()), format)
 
     def session(self, task: CompatTask, secrets_env: Mapping[str, str] | None = None) -> CompatSession:
         """Return a session of a task, for use in a `with` block.
@@ -158,7 +159,7 @@ class CompatSession:
         return list(run(self._remote.prompt()))
 
     def list_tools(self, format: Provider | None = None) -> list[Any]:
-        return _formatted(run(self._remote.tools()).tools, format)
+        return _formatted(run(self._remote.tools()), format)
 
     def call_tool(self, tool_name: str, input: Mapping[str, Json] | None = None) -> ToolOutput:
         """Call a tool and return its output. A wrong call returns an output whose text explains the error."""
@@ -166,30 +167,12 @@ class CompatSession:
         return output
 
 
-def _formatted(tools: Sequence[ToolSpec], format: Provider | None) -> list[Any]:
+def _formatted(tools: ToolSet, format: Provider | None) -> list[Any]:
     if format is None:
         return list(tools)
-    shapes: dict[str, Any] = {"openai": _openai, "openrouter": _openrouter, "anthropic": _anthropic, "google": _function}
-    if format not in shapes:
-        raise ConfigurationError(f"there is no format {format!r}; choose one of {', '.join(shapes)}")
-    return [shapes[format](tool) for tool in tools]
-
-
-def _parameters(tool: ToolSpec) -> dict[str, Json]:
-    return dict(tool.input_schema) if tool.input_schema else {"type": "object", "properties": {}}
-
-
-def _function(tool: ToolSpec) -> dict[str, Json]:
-    return {"name": tool.name, "description": tool.description, "parameters": _parameters(tool)}
-
-
-def _openai(tool: ToolSpec) -> dict[str, Json]:
-    return {"type": "function", **_function(tool)}
-
-
-def _openrouter(tool: ToolSpec) -> dict[str, Json]:
-    return {"type": "function", "function": _function(tool)}
-
-
-def _anthropic(tool: ToolSpec) -> dict[str, Json]:
-    return {"name": tool.name, "description": tool.description, "input_schema": _parameters(tool)}
+    if format not in get_args(Provider):
+        raise ConfigurationError(f"there is no format {format!r}; choose one of {', '.join(get_args(Provider))}")
+    functions = function_specs(tools, "input_schema" if format == "anthropic" else "parameters")
+    if format == "openai":
+        return [{"type": "function", **function} for function in functions]
+    return [{"type": "function", "function": function} for function in functions] if format == "openrouter" else functions

@@ -123,6 +123,15 @@ def test_an_unknown_name_is_refused_with_the_near_one(wrong: str, right: str) ->
         gymnasium.make_vec("OpenReward-v0", environment="shop", vectorization_mode="vector_entry_point", **options)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("num_env", "num_envs"), ("prefech", "prefetch"), ("max_episode_step", "max_episode_steps")]
+)
+def test_a_vector_env_suggests_its_own_parameters(wrong: str, right: str) -> None:
+    options: dict[str, Any] = {wrong: 1}
+    with pytest.raises(ConfigurationError, match=f"{wrong}.*Did you mean '{right}'"):
+        OpenRewardVectorEnv(environment="shop", **options)
+
+
 def test_a_name_near_to_none_lists_all() -> None:
     with pytest.raises(ConfigurationError, match=r"has no option 'zzzz'.*base_url.*max_steps"):
         OpenRewardEnv("shop", zzzz=1)  # type: ignore[call-arg]

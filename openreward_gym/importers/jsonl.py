@@ -25,7 +25,7 @@ def files_of(path: str | os.PathLike[str], pattern: str, missing: str) -> list[P
     """Return the file at `path`, or the files of a folder that match `pattern`, by name; raise StoreError if none exists."""
     place = Path(path)
     files = sorted(place.glob(pattern)) if place.is_dir() else [place]
-    if not files:
+    if not files or not place.exists():
         raise StoreError(f"{path}: {missing}")
     return files
 

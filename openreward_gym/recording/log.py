@@ -277,16 +277,6 @@ def mapping_of(info: Any) -> dict[str, Json]:
     return {name: value for name, value in data.items() if value is not None}
 
 
-_TITLES = {
-    "system_message": "System",
-    "user_message": "User",
-    "assistant_message": "Assistant",
-    "reasoning": "Reasoning",
-    "tool_call": "Tool call",
-    "tool_result": "Tool result",
-}
-
-
 def print_messages(rollout_id: str, messages: Iterable[Message]) -> None:
     """Print messages to the standard output, in the format of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`, read at every call.
 
@@ -300,7 +290,7 @@ def print_messages(rollout_id: str, messages: Iterable[Message]) -> None:
 
 
 def _pretty(event: dict[str, Json]) -> str:
-    title = _TITLES[event["type"]]
+    title = event["type"].removesuffix("_message").replace("_", " ").capitalize()
     if event["type"] == "tool_call":
         title += f": {event['name']}"
     marks = [event["callId"]] if event.get("callId") else []

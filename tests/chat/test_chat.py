@@ -518,3 +518,26 @@ near_misses = st.recursive(
 def test_hostile_values_are_actions_or_type_errors(value: Any) -> None:
     with contextlib.suppress(TypeError):
         assert isinstance(chat.parse_action(value), AssistantMessage)
+
+
+def test_an_empty_text_is_written_as_it_was_read() -> None:
+    user = {"role": "user", "content": [{"type": "text", "text": ""}]}
+    assert chat.to_anthropic(chat.from_anthropic([user]))[1] == [user]
+    (written,) = chat.to_openai(chat.from_openai([user]))
+    assert written["content"] in ("", user["content"])
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_a_call_without_arguments_gets_none_invented(empty: str | None) -> None:
+    call = {"id": "1", "type": "custom", "custom": {"name": "f", "input": empty}}
+    (message,) = chat.from_openai({"role": "assistant", "content": None, "tool_calls": [call]})
+    assert message.tool_calls[0].content == ""
+    (item,) = chat.from_openai_responses([{"type": "function_call", "name": "f", "call_id": "1", "arguments": empty}])
+    assert item.tool_calls[0].content == ""
+
+
+@pytest.mark.parametrize("texts", [[""], ["a", ""], ["", "a"]])
+def test_empty_entries_of_a_list_are_kept(texts: list[str]) -> None:
+    for read in (chat.from_openai, chat.from_anthropic, chat.from_openai_responses):
+        (message,) = read([{"role": "user", "content": texts}])
+        assert message.blocks == tuple(TextBlock(text) for text in texts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from openreward_gym import collect
 from openreward_gym.collect import RetryBudget, estimate
 from openreward_gym.collect.groups import advantages_of, compared
-from openreward_gym.collect.inventory import TaskChoice, match_rows, read_tasks
+from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.store.records import read_groups
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
@@ -234,3 +236,19 @@ def test_a_custom_retry_budget(server_url: str, tmp_path: Path) -> None:
     retries = {"tool_failed": RetryBudget(2, first_wait_s=0.01)}
     result = collect("echo", breaks, base_url=server_url, output=tmp_path / "run", tasks="0", retries=retries, progress=False)
     assert len(list(result.store.failures())) == 2
+
+
+def test_an_inventory_is_written_line_by_line(tmp_path: Path) -> None:
+    tasks = [TaskChoice("train", None, {"text": f"{number} " + "x" * 2000}) for number in range(1000)]
+    inventory = Inventory("e", None, tasks, 4)
+    assert len(inventory.groups) == 1000
+    tracemalloc.start()
+    try:
+        digest = inventory.digest
+        inventory.write(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    content = (tmp_path / "tasks.jsonl").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == digest
+    assert peak < len(content) / 8

@@ -22,6 +22,7 @@ from openreward_gym import collect
 from openreward_gym.collect.progress import Reporter
 from openreward_gym.collect.run_folder import RunLock, writing_for
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
+from openreward_gym.options import RetryBudget
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Rollout, Task, ToolCall, ToolSet
 
@@ -238,3 +239,15 @@ def test_collections_that_cannot_run_on_ray(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(MissingExtraError, match=r"openreward-gym\[ray\]"):
         play(nowhere, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+async def failing(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+    return AssistantMessage(tool_calls=[ToolCall("fail", {"text": "boom"})])
+
+
+@pytest.mark.matrix
+def test_a_tool_that_raises_on_the_server_is_a_failure_and_no_rollout(cluster: Any, server_url: str, tmp_path: Path) -> None:
+    result = play(server_url, tmp_path / "run", policy=failing, tasks="0:2", retries={"tool_failed": RetryBudget(1)})
+    assert (result.coverage.successful, result.coverage.failed) == (0, 2)
+    assert len(result.store) == 0
+    assert {failure.kind for failure in result.store.failures()} == {"tool_failed"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from openreward_gym.collect.inventory import Inventory, TaskChoice
 from openreward_gym.collect.retries import BUDGETS, RetryTracker, UnitQueue
 from openreward_gym.options import RetryBudget
@@ -116,3 +118,24 @@ def test_a_drained_schedule_hands_out_nothing() -> None:
         assert await asyncio.wait_for(waiting, 30) is None
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_wait_for_a_unit_ends_when_it_is_cancelled_soon_after_a_change(turns: int) -> None:
+    inventory = Inventory("e", None, [TaskChoice("train", n) for n in range(3)], 1)
+
+    async def run() -> bool:
+        queue = UnitQueue(iter(inventory))
+        taken = [await queue.take() for _ in range(3)]
+        assert taken[0] is not None
+        queue.retry(taken[0], 60.0)
+        waiting = asyncio.create_task(queue.take())
+        await asyncio.sleep(0)
+        queue.settle()
+        for _ in range(turns):  # of the event loop: the change reaches the waiting task through several callbacks
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting], timeout=1.0)
+        return waiting.cancelled()
+
+    assert asyncio.run(run())

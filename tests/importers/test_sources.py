@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
 from openreward_gym.importers import import_run, names, read
+from openreward_gym.importers.jsonl import tool_of
 from openreward_gym.platform import upload
 from openreward_gym.store import Damage, RolloutStore
-from openreward_gym.types import Message, Rollout, TextBlock
+from openreward_gym.types import Message, Rollout, TextBlock, ToolSpec
 
 
 def rollouts_of(source: str, path: Path | str, **options: Any) -> list[Rollout]:
@@ -377,3 +378,16 @@ def test_the_platform_s_runs(platform: Platform, tmp_path: Path) -> None:
         assert (rollout.run, rollout.reward, rollout.status) == ("mine", 0.5, "completed")
     with pytest.raises(StoreError, match="has no run of the id or name 'nope'"):
         list(read("openreward", "nope"))
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"name": "a", "description": "d"},
+        {"type": "function", "function": {"name": "a", "description": "d"}},
+        {"type": "custom", "custom": {"name": "a", "description": "d"}},
+        {"type": "custom", "name": "a", "description": "d", "custom": {"format": "text"}},
+    ],
+)
+def test_tools_of_all_shapes(tool: dict[str, Any]) -> None:
+    assert tool_of(tool) == ToolSpec("a", "d")

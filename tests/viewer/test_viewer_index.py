@@ -13,6 +13,7 @@ from viewer_runs import simple, training
 
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.store import Label, RolloutStore, read_labels, write_label
+from openreward_gym.store.folder import LocalFolder
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.search import search
@@ -141,6 +142,20 @@ def test_runs_are_by_name_within_a_folder_and_folders_of_runs_are_found(tmp_path
     RolloutStore(tmp_path / "runs" / "two").append(simple("a", "hello"))
     index.refresh()
     assert sorted(run["key"] for run in queries.runs(index)["runs"]) == ["one", "one/eval-a", "one/eval-b", "two"]
+
+
+def test_a_folder_that_cannot_be_read_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        RolloutStore(tmp_path / "runs" / name).append(simple(name, "hello"))
+    is_run = LocalFolder.is_run
+
+    def refused(folder: LocalFolder) -> bool:
+        if folder.name == "b":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return is_run(folder)
+
+    monkeypatch.setattr(LocalFolder, "is_run", refused)
+    assert ids(indexed(tmp_path)) == ["a", "c"]
 
 
 def test_what_is_no_path_is_said(tmp_path: Path) -> None:
