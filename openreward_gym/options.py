@@ -172,9 +172,12 @@ class Options:
     def __post_init__(self) -> None:
         for one in fields(self):
             check: Check | None = one.metadata.get("check")
+            value = getattr(self, one.name)
+            if value is one.default and value != "":
+                continue  # defaults are valid, but for an empty name, which has to be given
             if check is not None:
-                object.__setattr__(self, one.name, check(one.name, getattr(self, one.name)))
-            elif not isinstance(getattr(self, one.name), one.metadata["group"]):
+                object.__setattr__(self, one.name, check(one.name, value))
+            elif not isinstance(value, one.metadata["group"]):
                 raise ConfigurationError(f"{one.name} must be {one.metadata['group'].__name__}(...)")
 
     @classmethod

@@ -193,7 +193,8 @@ class _Converter:
 
     def _assistant_turn(self, messages: list[Record], position: int) -> int:
         """Convert the message at `position` and the results that follow it; return the position after them."""
-        self._flush_images()
+        if self.pending_parts:
+            self._flush_images()
         self.turn += 1
         message = messages[position]
         chat_message, calls = self._assistant_message(message)

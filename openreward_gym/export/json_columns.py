@@ -38,9 +38,10 @@ def message_bytes(message: Json) -> bytes:
             return orjson.dumps(message)
         except TypeError:
             return jsonio.dumps(message)
-    if all(reads_well(call["function"]["arguments"]) for call in message["tool_calls"]):
-        return jsonio.dumps(message)
-    return _bytes_with_numbers(message, exact=True)
+    for call in message["tool_calls"]:
+        if not reads_well(call["function"]["arguments"]):
+            return _bytes_with_numbers(message, exact=True)
+    return jsonio.dumps(message)
 
 
 def reads_well(value: Json) -> bool:

@@ -167,7 +167,7 @@ def is_model_turn(message: Record) -> bool:
 
 def is_trained(message: Record) -> bool:
     """Return True for a turn that is a target of training: one of the model's, unless its weight is 0."""
-    return is_model_turn(message) and message.get("weight") != 0
+    return message["role"] == "assistant" and message.get("origin") in ("policy", None) and message.get("weight") != 0
 
 
 def sampled_of(message: Record) -> Record:
