@@ -132,6 +132,14 @@ def test_a_vector_env_suggests_its_own_parameters(wrong: str, right: str) -> Non
         OpenRewardVectorEnv(environment="shop", **options)
 
 
+@pytest.mark.parametrize("name", ["max_steps", "max_episode_steps"])
+@pytest.mark.parametrize("value", ["3", 0, 2.5, True])
+def test_a_vector_env_refuses_wrong_limits_of_steps_by_name(name: str, value: Any) -> None:
+    limits = {"max_steps": 5, "max_episode_steps": 5, name: value}
+    with pytest.raises(ConfigurationError, match=f"{name} must be an integer from 1 or None, not {value!r}"):
+        OpenRewardVectorEnv(environment="shop", **limits)
+
+
 def test_a_name_near_to_none_lists_all() -> None:
     with pytest.raises(ConfigurationError, match=r"has no option 'zzzz'.*base_url.*max_steps"):
         OpenRewardEnv("shop", zzzz=1)  # type: ignore[call-arg]

@@ -87,7 +87,8 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self.num_envs = integer(1)("num_envs", num_envs)
         integer(0)("prefetch", prefetch)
         integer(1, optional=True)("max_inflight", max_inflight)
-        limits = [integer(1, optional=True)("max_episode_steps", max_episode_steps), options.get("max_steps")]
+        step_limits = {"max_steps": options.get("max_steps"), "max_episode_steps": max_episode_steps}
+        limits = [integer(1, optional=True)(name, limit) for name, limit in step_limits.items()]
         own = {"environment": environment, "base_url": base_url, "transport": transport}
         keywords = {**own, **options, "max_steps": min((limit for limit in limits if limit is not None), default=None)}
         self.options = resolve_host(EnvOptions.from_keywords(keywords, OpenRewardVectorEnv))
