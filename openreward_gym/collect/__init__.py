@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from openreward_gym.collect.plan import Estimate
     from openreward_gym.collect.progress import ProgressStyle, Reporter
     from openreward_gym.collect.retries import BUDGETS
-    from openreward_gym.options import (
-        Advantage,
-        Engine,
-    )
+    from openreward_gym.options import Advantage, Engine
     from openreward_gym.policies.policy import EpisodicPolicy, Policy
     from openreward_gym.protocol.transport import TransportLike
     from openreward_gym.types import Json

@@ -37,6 +37,8 @@ class RunPlan:
     @classmethod
     def of(cls, options: RunOptions) -> RunPlan:
         """Resolve the policy and the environment that the options name. Nothing is sent to a server."""
+        if options.env.task_index is not None or options.env.task_order != "sequential":
+            raise ConfigurationError("task_index and task_order have no effect on a collection: choose tasks='3' or tasks=[4, 2]")
         env = resolve_host(options.env)
         if options.engine == "ray" and env is not options.env:
             raise ConfigurationError(

@@ -27,12 +27,7 @@ from openreward_gym.envs.observations import (
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.envs.tasks import TaskChooser, TaskRequest, task_request
 from openreward_gym.errors import OpenRewardGymError, ResetNeededError
-from openreward_gym.options import (
-    EnvKeywords,
-    EnvOptions,
-    RenderMode,
-    signature_from,
-)
+from openreward_gym.options import EnvKeywords, EnvOptions, RenderMode, signature_from
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import TransportLike

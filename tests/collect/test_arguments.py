@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,14 @@ def test_a_collection_takes_every_option_of_an_env() -> None:
     env = set(inspect.signature(OpenRewardEnv.__init__).parameters) - {"self", "unknown"}
     assert env == set(EnvOptions.names())
     assert env <= set(RunOptions.names())
+
+
+@pytest.mark.parametrize("options", [{"task_index": 3}, {"task_index": 0}, {"task_order": "shuffle"}])
+@pytest.mark.parametrize("function", [collect, estimate])
+def test_options_that_would_choose_other_tasks_are_refused(function: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"task_index.*tasks='3'"):
+        function("weather", "random", base_url="http://127.0.0.1:9", output=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_wrong_name_suggests_the_right_one() -> None:
