@@ -9,32 +9,43 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from openreward_gym import jsonio
-from openreward_gym.export.options import ControlTokenHandling
+from openreward_gym.chat.dialect import ended_of
+from openreward_gym.export.options import DEFAULT_ENDINGS, ControlTokenHandling
 from openreward_gym.export.reader import Record, is_model_turn, is_trained, sampled_of
 from openreward_gym.images import is_raster
-from openreward_gym.types import Json
+from openreward_gym.types import Json, text_separator
 
 ChatMessage: TypeAlias = dict[str, Any]
-"""`role`, `content` (text, or a list of text and image parts) and, if the message has any, `reasoning_content`, `tool_calls`
+"""`role`, `content` (text, or a list of parts: "text", "image", and "uncarried" for a `block` that chat messages do not have)
+and, if the message has any, `reasoning_content`, `tool_calls`
 (`{"id", "type": "function", "function": {"name", "arguments"}}`), `tool_call_id`, `name`. A key is present or absent: no value is
 null."""
 
 ReadImage: TypeAlias = Callable[[Record], bytes | None]
 """Returns the bytes of an image block; None if they are missing."""
 
-# `ended` of a turn that was cut off, and providers' words for records that do not say `ended`.
-_CUT_OFF = {"length", "context_overflow", "max_tokens", "max_output_tokens", "incomplete", "model_length", "MAX_TOKENS"}
-
 PROBLEMS = {
+    "unknown_origin": "it is not known which turns the model took",
     "malformed_call": "a call's arguments are not a JSON object",
     "unanswered_call": "a call in the middle has no result",
-    "cut_off_turn": "the model was cut off at its token limit",
-    "no_model_turn": "the model took no turn that can be trained",
+    "result_without_call": "a tool result answers no call",
+    "interleaved": "text, reasoning and calls of a turn in an order that chat messages do not have",
+    "unknown_part": "a part that chat messages do not have (a document, an image by address, a provider's own tool)",
+    "missing_image": "an image whose bytes are missing or are not an image of pixels",
     "image_in_assistant_turn": "an assistant message has an image",
+    "no_model_turn": "the model took no turn that can be trained",
     "control_tokens": "a tool or user wrote a control token",
     "parallel_calls": "several calls in one message",
 }
 """Reasons for which a conversation cannot be trained on as it is."""
+
+EMPTY_TURN = "a turn without anything to train (hidden reasoning only, or an empty answer)"
+
+
+def ended_reason(ended: str) -> str:
+    """Return the reason for which a turn that ended in another way than the export takes is not trained."""
+    return f"a turn ended by {ended}"
+
 
 # The control tokens that the chat templates of today's model families write around turns and calls.
 _COMMON_TOKENS = (
@@ -78,8 +89,10 @@ class Conversation:
         sources: For each message, the number of the record's message that it comes from; -1 for one that was made here.
         tools: Tool definitions in OpenAI's shape; None without tools (some templates write boilerplate for an empty list).
         images: The images' bytes, one for each image part.
-        targets: The numbers of the record's messages to train: the model's turns, except those of weight 0.
-        has_other_assistant: Whether an assistant message is not to be trained: part of the prompt, or a turn of weight 0.
+        targets: The numbers of the record's messages to train: the model's turns without those of weight 0 and those `untrained`.
+        untrained: Further turns of the model, by the number of the record's message, with the reason against training them.
+        uncarried: Keys of `PROBLEMS` by the number of the record's message that has a part which chat messages do not have.
+        has_other_assistant: Whether an assistant message is not to be trained: part of the prompt, or a turn of the model.
         parallel: Whether a message has several calls.
         problems: Keys of `PROBLEMS`.
         findings: Keys of `openreward_gym.export.report.FINDINGS`: remarks that exclude nothing.
@@ -92,6 +105,8 @@ class Conversation:
     tools: list[dict[str, Any]] | None = None
     images: list[bytes] = field(default_factory=list)
     targets: set[int] = field(default_factory=set)
+    untrained: dict[int, str] = field(default_factory=dict)
+    uncarried: dict[int, str] = field(default_factory=dict)
     has_other_assistant: bool = False
     parallel: bool = False
     problems: set[str] = field(default_factory=set)
@@ -108,6 +123,16 @@ class Conversation:
         return [n for n, (message, source) in numbered if source in self.targets and message["role"] == "assistant"]
 
     @property
+    def rejectable_turns(self) -> set[int]:
+        """The positions of the messages that a rejected side may have: those to train, and those that ended badly."""
+        numbers = self.targets | {number for number, reason in self.untrained.items() if reason in _REJECTABLE}
+        return {position for position, source in enumerate(self.sources) if source in numbers}
+
+    def untrained_reason(self) -> str | None:
+        """Return the reason against the first turn in `untrained`; None if it is empty."""
+        return self.untrained[min(self.untrained)] if self.untrained else None
+
+    @property
     def prompt(self) -> list[ChatMessage]:
         """The messages before the model's first turn, whatever their roles."""
         records = self.record.get("messages") or ()
@@ -120,26 +145,42 @@ class Conversation:
         return self.messages[: self.turns[-1] + 1]
 
 
-def conversation_of(
-    record: Record, read_image: ReadImage, *, utf8: bool = True, reasoning: bool = True, control: ControlTokens | None = None
-) -> Conversation:
+_REJECTABLE = frozenset(map(ended_reason, ("length", "context_overflow", "malformed")))
+"""Reasons against training a turn that do not keep it from being the rejected side of a pair, or a negative example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The options of an export that matter when a record is read as a conversation.
+
+    Attributes:
+        reasoning: Whether `reasoning_content` is written.
+        endings: The ends of turns (`Message.ended`) that are trained.
+        assume_sampled: Whether assistant messages of unknown origin are taken for the model's.
+        control: Handling of control tokens in texts that the assistant did not write; None to ignore them.
+    """
+
+    reasoning: bool = True
+    endings: frozenset[str] = frozenset(DEFAULT_ENDINGS)
+    assume_sampled: bool = False
+    control: ControlTokens | None = None
+
+
+def conversation_of(record: Record, read_image: ReadImage, *, utf8: bool = True, reading: Reading | None = None) -> Conversation:
     """Convert a record.
 
     Args:
         utf8: Whether all text in `record` is valid UTF-8; if not, lone surrogates are written as their escapes.
-        control: Handling of control tokens in texts that the assistant did not write; None to ignore them.
+        reading: Options; None for the defaults.
     """
     clean = record if utf8 else jsonio.escape_surrogates(record)
-    return _Converter(clean, record, read_image, reasoning, control).convert()
+    return _Converter(clean, record, read_image, reading or Reading()).convert()
 
 
 class _Converter:
-    def __init__(
-        self, record: Record, original: Record, read_image: ReadImage, reasoning: bool, control: ControlTokens | None
-    ) -> None:
+    def __init__(self, record: Record, original: Record, read_image: ReadImage, reading: Reading) -> None:
         self.read_image = read_image
-        self.reasoning = reasoning
-        self.control = control
+        self.reading = reading
         tools = record.get("tools")
         self.conversation = Conversation(record, original, tools=_parse_tools(jsonio.dumps(tools)) if tools else None)
         self.call_ids: set[str] = set()
@@ -163,14 +204,21 @@ class _Converter:
                 self._user(message, position)
             elif role != "tool":
                 self._flush_images()
-                conversation.add({"role": role, "content": self._content(message)}, position)
+                conversation.add({"role": role, "content": self._content(message, position)}, position)
+            elif position < self.last_turn and message.get("call_id"):
+                conversation.uncarried[position] = "result_without_call"
             elif position < self.last_turn:
-                # A result without a call: the environment's answer to a plain message, which models know as a user turn.
-                conversation.findings.add("result_without_call")
+                # The environment's answer to a plain message, which policies send as a user's turn.
+                conversation.findings.add("answer_without_call")
                 self._user(message, position)
         self._flush_images()
+        if not self.reading.assume_sampled and _has_unknown_origin(messages):
+            conversation.problems.add("unknown_origin")
         if not conversation.targets:
             conversation.problems.add("no_model_turn")
+        elif conversation.untrained:
+            conversation.findings.add("untrained_turn")
+        conversation.problems.update(conversation.uncarried.values())
         conversation.has_other_assistant = len(conversation.targets) <= self.turn
         if conversation.images:
             # TRL inserts an image placeholder into the first user message whose content is a text: no such message may remain.
@@ -180,11 +228,12 @@ class _Converter:
         return conversation
 
     def _user(self, message: Record, source: int) -> None:
-        content = self._content(message)
+        content = self._content(message, source)
         if self.pending_parts:
             content = [*self.pending_parts, *(content if isinstance(content, list) else [_text_part(content)])]
             self.pending_parts = []
-        self.conversation.add({"role": "user", "content": content}, source)
+        name = message.get("name") if message["role"] == "user" else None
+        self.conversation.add({"role": "user", "content": content, **({"name": name} if name else {})}, source)
 
     def _flush_images(self) -> None:
         if self.pending_parts:
@@ -197,12 +246,14 @@ class _Converter:
             self._flush_images()
         self.turn += 1
         message = messages[position]
-        chat_message, calls = self._assistant_message(message)
+        chat_message, calls = self._assistant_message(message, position)
         self.conversation.add(chat_message, position)
         if is_trained(message):
-            self.conversation.targets.add(position)
-            if (message.get("ended") or sampled_of(message).get("stop_reason")) in _CUT_OFF:
-                self.conversation.problems.add("cut_off_turn")
+            reason = self._reason_against(message, chat_message)
+            if reason is None:
+                self.conversation.targets.add(position)
+            else:
+                self.conversation.untrained[position] = reason
         end = position + 1
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1
@@ -221,35 +272,50 @@ class _Converter:
             elif not last:
                 self.conversation.problems.add("unanswered_call")
         if not last and len(results) - results.count(None) < end - position - 1:
-            self.conversation.findings.add("result_without_call")
-            for number in range(position + 1, end):
-                if number not in results:
-                    self._user(messages[number], number)
+            self.conversation.uncarried[position] = "result_without_call"
         return end
 
-    def _assistant_message(self, message: Record) -> tuple[ChatMessage, list[Record]]:
+    def _reason_against(self, message: Record, chat_message: ChatMessage) -> str | None:
+        """Return the reason against training a turn of the model; None if it is trained."""
+        if not (chat_message["content"] or chat_message.get("reasoning_content") or chat_message.get("tool_calls")):
+            return EMPTY_TURN
+        ended = message.get("ended") or ended_of(sampled_of(message).get("stop_reason"))
+        return None if ended is None or ended in self.reading.endings else ended_reason(ended)
+
+    def _assistant_message(self, message: Record, position: int) -> tuple[ChatMessage, list[Record]]:
         """Return the chat message, and the record's calls."""
+        conversation = self.conversation
         texts, thoughts, calls = [], [], []
+        # A chat message has reasoning, then text, then calls: 0, 1, 2.
+        rank = 0
         for block in message.get("blocks", ()):
-            kind = block["type"]
+            kind, place = block["type"], rank
             if kind == "text":
-                texts.append(block["text"])
+                if block["text"]:
+                    texts.append(block["text"])
+                    place = 1
             elif kind == "tool_call":
                 calls.append(block)
+                place = 2
             elif kind == "reasoning":
-                if block.get("content"):
+                if not block.get("content"):
+                    conversation.findings.add("hidden_reasoning")
+                elif self.reading.reasoning:
                     thoughts.append(block["content"])
-                else:
-                    self.conversation.findings.add("hidden_reasoning")
+                    place = 0
             elif kind == "image":
-                self.conversation.problems.add("image_in_assistant_turn")
+                conversation.problems.add("image_in_assistant_turn")
             else:
-                self.conversation.findings.add("unknown_block")
-        chat_message: ChatMessage = {"role": "assistant", "content": "\n".join(texts)}
-        if thoughts and self.reasoning:
-            chat_message["reasoning_content"] = "\n".join(thoughts)
+                conversation.uncarried[position] = "unknown_part"
+            if place < rank:
+                conversation.problems.add("interleaved")
+            rank = place
+        separator = text_separator("assistant")
+        chat_message: ChatMessage = {"role": "assistant", "content": separator.join(texts)}
+        if thoughts:
+            chat_message["reasoning_content"] = separator.join(thoughts)
         if calls:
-            self.conversation.parallel |= len(calls) > 1
+            conversation.parallel |= len(calls) > 1
             chat_message["tool_calls"] = [self._call(block, number) for number, block in enumerate(calls)]
         return chat_message, calls
 
@@ -269,49 +335,57 @@ class _Converter:
         return {"id": call_id, "type": "function", "function": {"name": block["name"], "arguments": arguments}}
 
     def _result(self, message: Record, source: int, call: dict[str, Any]) -> None:
-        content = self._content(message)
-        name = call["function"]["name"]
-        if isinstance(content, list):
+        content = self._content(message, source)
+        if isinstance(content, list) and any(part["type"] == "image" for part in content):
             # Trainers ignore images in tool messages, or put them elsewhere: they follow in a user message.
-            images = [part for part in content if part["type"] == "image"]
-            content = "\n".join(part.get("text", "[image: see below]") for part in content)
-            self.pending_parts += [*images, _text_part(f"[image{'s' if len(images) > 1 else ''} returned by {name}]")]
+            self.pending_parts += [part for part in content if part["type"] == "image"]
+            content = [part for part in content if part["type"] != "image"]
+            if all(part["type"] == "text" for part in content):
+                content = text_separator("tool").join(part["text"] for part in content)
             self.conversation.findings.add("tool_image_moved")
+        name = call["function"]["name"]
         self.conversation.add({"role": "tool", "tool_call_id": call["id"], "name": name, "content": content}, source)
 
-    def _content(self, message: Record) -> Any:
-        """Return one text, or parts if there are images; add the images to the conversation."""
+    def _content(self, message: Record, source: int) -> Any:
+        """Return one text, or parts if there are others; add the images to the conversation."""
         blocks: Sequence[Record] = message.get("blocks", ())
         if len(blocks) == 1 and blocks[0]["type"] == "text":
             return self._text(blocks[0]["text"])
         parts: list[dict[str, Any]] = []
-        images: list[bytes] = []
+        only_text = True
         for block in blocks:
-            kind = block["type"]
-            if kind == "image":
-                image = self.read_image(block)
-                if image is not None and is_raster(image):
-                    images.append(image)
-                    parts.append({"type": "image"})
-                else:
-                    self.conversation.findings.add("image_missing")
-                    parts.append(_text_part(f"[image {block.get('mimeType', 'image/png')}]"))
-            elif kind == "text" or isinstance(block.get("text"), str):
+            if block["type"] == "text":
                 parts.append(_text_part(self._text(block["text"])))
+                continue
+            only_text = False
+            image = self.read_image(block) if block["type"] == "image" else None
+            if image is not None and is_raster(image):
+                self.conversation.images.append(image)
+                parts.append({"type": "image"})
             else:
-                self.conversation.findings.add("unknown_block")
-                parts.append(_text_part(f"[{kind or 'unknown'} block]"))
-        self.conversation.images.extend(images)
-        return parts if images else "\n".join(part["text"] for part in parts)
+                self.conversation.uncarried[source] = "missing_image" if block["type"] == "image" else "unknown_part"
+                parts.append({"type": "uncarried", "block": block})
+        return text_separator(message["role"]).join(part["text"] for part in parts) if only_text else parts
 
     def _text(self, text: str) -> str:
         """Return a text that the assistant did not write, with its control tokens handled."""
-        if self.control is None or not self.control.found_in(text):
+        control = self.reading.control
+        if control is None or not control.found_in(text):
             return text
         self.conversation.findings.add("control_tokens")
-        if self.control.handling == "drop":
+        if control.handling == "drop":
             self.conversation.problems.add("control_tokens")
-        return self.control.escape(text) if self.control.handling == "escape" else text
+        return control.escape(text) if control.handling == "escape" else text
+
+
+def _has_unknown_origin(messages: Sequence[Record]) -> bool:
+    """Return True if an assistant message has no origin although others have one.
+
+    Where no message has an origin, as in rollouts that a program makes by hand, the assistant's are the model's.
+    """
+    return any(message["role"] == "assistant" and not message.get("origin") for message in messages) and any(
+        message.get("origin") for message in messages
+    )
 
 
 def _text_part(text: str) -> dict[str, Any]:
@@ -403,7 +477,7 @@ def plain_text(message: ChatMessage) -> str:
     content = message["content"]
     if isinstance(content, str):
         return content
-    return "\n".join("<image>" if part["type"] == "image" else part["text"] for part in content)
+    return text_separator(message["role"]).join("<image>" if part["type"] == "image" else part["text"] for part in content)
 
 
 def plain_message(message: ChatMessage) -> ChatMessage:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import Check, Options, choice, flag, integer, option
-from openreward_gym.types import Rollout
+from openreward_gym.types import Ended, Rollout
 
 Compat: TypeAlias = Literal["json", "string"]
 RewardKind: TypeAlias = Literal["sum", "last", "max", "score"]
@@ -22,6 +22,9 @@ ControlTokenHandling: TypeAlias = Literal["flag", "drop", "escape"]
 SystemHandling: TypeAlias = Literal["keep", "merge"]
 Turns: TypeAlias = Literal["all", "last"]
 Names: TypeAlias = str | Collection[str] | None
+
+DEFAULT_ENDINGS = ("stop", "tool_calls")
+"""The ends of turns that are trained by default: the model ended them itself."""
 
 EXTRA_COLUMNS: dict[str, str] = {
     **dict.fromkeys(("reward", "final_reward", "advantage", "score"), "float"),
@@ -76,6 +79,16 @@ def _columns(name: str, value: Any) -> tuple[str, ...]:
     unknown = sorted(set(names) - set(EXTRA_COLUMNS))
     if unknown:
         raise ConfigurationError(f"{name}: there is no column {', '.join(unknown)}; there are {', '.join(sorted(EXTRA_COLUMNS))}")
+    return names
+
+
+def _endings(name: str, value: Any) -> tuple[str, ...]:
+    known = get_args(Ended)
+    names = (value,) if isinstance(value, str) else tuple(value or ())
+    if "any" in names:
+        return known
+    if not names or not set(names) <= set(known):
+        raise ConfigurationError(f"{name} must name ends of turns, of {', '.join(known)} or any; not {value!r}")
     return names
 
 
@@ -198,6 +211,11 @@ class ExportOptions(Options):
     """System messages: "keep" them, or "merge" them into the first user message (some templates refuse them)."""
     reasoning: bool = option(True, flag)
     """Write `reasoning_content`."""
+    endings: Sequence[str] = option(DEFAULT_ENDINGS, _endings)
+    """Ends of turns (`Message.ended`) that are trained: "length", "refusal" and so on, or "any". A turn that ended otherwise is
+    context without a loss where the format can say so; a turn whose end is not known is trained."""
+    assume_sampled: bool = option(False, flag)
+    """Take assistant messages of unknown origin for the model's. By default such rollouts are left out of training formats."""
     columns: Sequence[str] = option((), _columns)
     """Further columns: "reward", "final_reward", "environment", "task_id", "task_index", "split", "group", "model", "status",
     "stop_reason", "seed", "run", "labels"; from readers' labels and compared groups "rating", "advantage", "score",
@@ -234,6 +252,8 @@ class ExportKeywords(TypedDict, total=False):
     control_tokens: ControlTokenHandling
     system: SystemHandling
     reasoning: bool
+    endings: Sequence[str]
+    assume_sampled: bool
     columns: Sequence[str]
     answers: bool
     min_gap: float

@@ -11,6 +11,7 @@ from openreward_gym.export.conversation import (
     PROBLEMS,
     ControlTokens,
     Conversation,
+    Reading,
     conversation_of,
     merge_system,
     split_parallel,
@@ -65,7 +66,12 @@ class Pipeline:
         self._template = template
         self._progress = progress
         special = template.special_tokens if template is not None else ()
-        self._control = ControlTokens(options.control_tokens, special)
+        self._reading = Reading(
+            reasoning=options.reasoning and kind.carries_reasoning,
+            endings=frozenset(options.endings),
+            assume_sampled=options.assume_sampled,
+            control=ControlTokens(options.control_tokens, special),
+        )
         context = Context(options, template, self.report, reader.image, reader.annotations, select.reward)
         self.image_files = context.image_files = ImageFiles(folder) if folder is not None else None
         self._format = kind(context)
@@ -144,9 +150,11 @@ class Pipeline:
                 reason = self._filter.reason_against(record)
             if reason is None:
                 conversation = self._convert(record, utf8)
-                problems = sorted(conversation.problems - self._tolerated) if kind.trains else []
+                problems = conversation.problems - self._tolerated if kind.trains else ()
                 if problems:
-                    reason = PROBLEMS[problems[0]]
+                    reason = next(PROBLEMS[problem] for problem in PROBLEMS if problem in problems)
+                    if reason == PROBLEMS["no_model_turn"]:
+                        reason = conversation.untrained_reason() or reason
                 elif duplicates is not None and duplicates.is_duplicate(conversation.messages):
                     reason = f"duplicate ({select.dedupe})"
                 elif apply_limit and select.limit is not None and passed >= select.limit:
@@ -163,9 +171,7 @@ class Pipeline:
         """Convert a record, and change the conversation as the options say and as the template needs."""
         template, options = self._template, self._options
         with _checked(record):
-            conversation = conversation_of(
-                record, self._reader.image, utf8=utf8, reasoning=options.reasoning, control=self._control
-            )
+            conversation = conversation_of(record, self._reader.image, utf8=utf8, reading=self._reading)
         if conversation.parallel:
             if options.parallel_calls == "drop":
                 conversation.problems.add("parallel_calls")

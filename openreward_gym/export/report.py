@@ -17,10 +17,8 @@ from openreward_gym.types import Json
 FINDINGS = {
     "control_tokens": "rollouts in which a tool or user wrote a control token: drop or escape them with control_tokens=...",
     "hidden_reasoning": "rollouts with reasoning that the provider keeps hidden: it cannot be trained on",
-    "image_missing": "rollouts with an image whose bytes are missing or are not an image of pixels: the text says [image ...]",
-    "result_without_call": "rollouts with a tool result that answers no call: it became a user message",
     "tool_image_moved": "rollouts with an image from a tool: it follows in a user message",
-    "unknown_block": "rollouts with a block of an unknown type: it was left out, or the text names it",
+    "untrained_turn": "rollouts with a turn of the model that is context without a loss (it ended otherwise, or is empty)",
     "parallel_calls_split": "rollouts whose parallel calls were split: the template renders one call per message",
     "context_changes": "rollouts in more than one row: the template renders earlier turns differently later",
     "system_merged": "rollouts whose system message was merged into the first user message: the template takes none",

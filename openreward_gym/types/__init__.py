@@ -32,6 +32,7 @@ from openreward_gym.types.messages import (
     join,
     join_turns,
     split_results,
+    text_separator,
     with_origins,
 )
 from openreward_gym.types.rollout import Rollout, RolloutEnvironment, Status, Timing
@@ -77,5 +78,6 @@ __all__ = [
     "split_results",
     "task_id",
     "text_of",
+    "text_separator",
     "with_origins",
 ]

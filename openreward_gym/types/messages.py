@@ -128,13 +128,13 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The visible text: the text blocks, joined by newlines. Images, reasoning and calls do not show."""
-        return "\n".join(_texts(self.blocks))
+        """The visible text: the texts of its blocks (see `text_separator`). Images, reasoning and calls do not show."""
+        return text_separator(self.role).join(_texts(self.blocks))
 
     @property
     def reasoning(self) -> str:
         """The visible reasoning, or its summary where only that is known; empty if there is none."""
-        return "\n".join(b.content or b.summary or "" for b in self.blocks if isinstance(b, ReasoningItem))
+        return "".join(b.content or b.summary or "" for b in self.blocks if isinstance(b, ReasoningItem))
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -195,6 +195,21 @@ def _fill(message: M, values: Mapping[str, Any], changes: Mapping[str, Any]) -> 
         state["blocks"] = tuple(state["blocks"])
     object.__setattr__(message, "__dict__", state)
     return message
+
+
+def text_separator(role: str) -> str:
+    """Return what stands between the texts of a message: nothing in the assistant's, a newline in the others'.
+
+    A model writes its text in one go, whatever parts its provider cuts it into (citations, output parts, deltas). The blocks
+    of a prompt or of a tool's result are texts of their own.
+
+    Example:
+        >>> AssistantMessage([TextBlock("2,737 m"), TextBlock(" long.")]).text
+        '2,737 m long.'
+        >>> UserMessage([TextBlock("A bridge."), TextBlock("How long?")]).text
+        'A bridge.\nHow long?'
+    """
+    return "" if role == "assistant" else "\n"
 
 
 class SystemMessage(Message):

@@ -69,13 +69,13 @@ def task_id(
 ) -> str:
     """Return the stable id of a task: equal for equal tasks, on whatever machine and in whatever run.
 
-    SHA-256 over the canonical JSON (sorted keys) of environment, variant, split and the spec, or the index where the
-    spec is not known; the first 16 hexadecimal digits.
+    SHA-256 over the canonical JSON (sorted keys) of environment, variant and spec; where the spec is not known, of
+    environment, variant, split and index; the first 16 hexadecimal digits.
 
     Example:
         >>> task_id("weather", "train", index=3) == task_id("Weather", "train", index=3)
         True
     """
-    identity = {"spec": spec} if spec is not None else {"index": index}
-    text = json.dumps([environment.lower(), variant, split, identity], sort_keys=True, separators=(",", ":"))
+    identity = {"spec": spec} if spec is not None else {"split": split or None, "index": index}
+    text = json.dumps([environment.lower(), variant, identity], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

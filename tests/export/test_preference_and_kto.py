@@ -75,7 +75,7 @@ def test_whole_trajectories_only_when_asked() -> None:
             two([assistant("a")], [assistant("", call("a", None, text="{"))]),
             "the rejected side has a malformed call (malformed_calls='keep' writes it as text)",
         ),
-        (two([assistant("a", stop_reason="length")], [assistant("b")]), "the chosen side was cut off"),
+        (two([assistant("a", stop_reason="length")], [assistant("b")]), "the chosen side is a turn ended by length"),
     ],
 )
 def test_why_there_is_no_pair(rollouts: list[Rollout], why: str, tmp_path: Path) -> None:

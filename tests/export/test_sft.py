@@ -16,11 +16,22 @@ import pytest
 from datasets import Json, List, load_dataset
 from datasets.utils.json import ujson_loads
 from export_rollouts import assistant, call, episode, png, result, user
+from tiny_tokenizer import tiny_tokenizer
 
 from openreward_gym import export
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import RolloutStore
-from openreward_gym.types import Block, ImageBlock, Message, OpaqueBlock, ReasoningItem, Rollout, TextBlock, ToolSpec
+from openreward_gym.types import (
+    AssistantMessage,
+    Block,
+    ImageBlock,
+    Message,
+    OpaqueBlock,
+    ReasoningItem,
+    Rollout,
+    TextBlock,
+    ToolSpec,
+)
 
 
 def messages_of(*rollouts: Rollout, **options: Any) -> list[dict[str, Any]]:
@@ -172,7 +183,7 @@ def test_cut_off_turn_and_unanswered_call_are_left_out(tmp_path: Path) -> None:
     unanswered = episode(assistant("", call("f", {}, id="1")), user("well?"), assistant("done"))
     report = export.write([cut, unanswered], tmp_path)
     assert report.formats["sft"].excluded == {
-        "the model was cut off at its token limit": 1,
+        "a turn ended by length": 1,
         "a call in the middle has no result": 1,
     }
 
@@ -210,7 +221,8 @@ def test_image_of_a_tool_follows_in_a_user_message() -> None:
     (row,) = export.to_dataset([rollout])
     assert [message["role"] for message in row["messages"]] == ["user", "assistant", "tool", "user", "assistant"]
     assert isinstance(row["messages"][2]["content"], str)
-    assert [part["type"] for part in row["messages"][3]["content"]] == ["image", "text"]
+    assert row["messages"][2]["content"] == "here"
+    assert [part["type"] for part in row["messages"][3]["content"]] == ["image"]
     # A user message that is one string would get TRL's placeholders.
     assert row["messages"][0]["content"] == [{"type": "text", "text": "What is the weather?"}]
     assert [image.size for image in row["images"]] == [(4, 4)]
@@ -244,8 +256,8 @@ def test_images_of_a_store_are_found_and_missing_ones_counted(tmp_path: Path) ->
     for image in (tmp_path / "run" / "images").iterdir():
         image.unlink()
     report = export.write(tmp_path / "run", tmp_path / "out")
-    assert report.formats["sft"].findings == {"image_missing": 1}
-    assert export.to_dataset(tmp_path / "run")[0]["messages"][1]["content"] == "[image image/png]"
+    missing = "an image whose bytes are missing or are not an image of pixels"
+    assert report.formats["sft"].excluded == {missing: 1}
 
 
 @pytest.mark.parametrize("handling", ["flag", "drop", "escape"])
@@ -287,10 +299,16 @@ def test_result_without_a_call_is_a_user_turn_and_at_the_end_nothing(tmp_path: P
     ]
 
 
-def test_unknown_blocks_are_named_and_counted(tmp_path: Path) -> None:
-    rollout = episode(Message(role="user", blocks=(OpaqueBlock({"type": "video"}), TextBlock(text="see?"))), assistant("yes"))
-    assert messages_of(rollout)[1]["content"] == "[video block]\nsee?"
-    assert export.write([rollout], tmp_path).formats["sft"].findings == {"unknown_block": 1}
+def test_parts_that_chat_messages_do_not_have_are_counted(tmp_path: Path) -> None:
+    video = OpaqueBlock({"type": "video"})
+    rollouts = [
+        episode(Message(role="user", blocks=(video, TextBlock(text="see?"))), assistant("yes")),
+        episode(assistant("", call("look", {}, id="1")), Message(role="tool", call_id="1", blocks=(video,)), assistant("yes")),
+        episode(AssistantMessage([video, TextBlock("yes")])),
+    ]
+    report = export.write(rollouts, tmp_path, ["sft", "tokens"], tokenizer=tiny_tokenizer())
+    reason = "a part that chat messages do not have (a document, an image by address, a provider's own tool)"
+    assert all(form.excluded == {reason: 3} for form in report.formats.values())
 
 
 def test_parallel_calls_kept_split_or_dropped() -> None:
@@ -413,7 +431,7 @@ def test_files_that_are_not_images_of_pixels_are_reported(tmp_path: Path) -> Non
     files = [b"RIFF\x24\0\0\0WAVEfmt ", b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
     rollouts = [episode(user_with(ImageBlock.from_bytes(file, "image/webp")), assistant("ok")) for file in files]
     report = export.write(rollouts, tmp_path).formats["sft"]
-    assert (report.rows, report.findings, report.with_images) == (2, {"image_missing": 2}, False)
+    assert (report.rows, report.excluded.total(), report.with_images) == (0, 2, False)
 
 
 def test_images_of_a_merged_system_message_keep_their_places() -> None:

@@ -25,7 +25,7 @@ class Atif(Format):
     about = "trajectories in the Agent Trajectory Interchange Format, version 1.7"
     file = "jsonl"
     statuses = None
-    tolerates = frozenset({"cut_off_turn", "unanswered_call", "control_tokens", "no_model_turn"})
+    tolerates = frozenset({"unanswered_call", "control_tokens", "no_model_turn", "unknown_origin", "interleaved"})
     image_column = False
 
     def columns(self) -> Columns:

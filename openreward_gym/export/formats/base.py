@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from openreward_gym.export.conversation import ChatMessage, Conversation, ReadImage, plain_message
+from openreward_gym.export.conversation import PROBLEMS, ChatMessage, Conversation, ReadImage, plain_message
 from openreward_gym.export.json_columns import DamagedNumberError, column_bytes, message_bytes
 from openreward_gym.export.options import EXTRA_COLUMNS, ExportOptions, RewardKind
 from openreward_gym.export.reader import Annotations, Record, model_of, number_of, task_of
@@ -97,6 +97,7 @@ class Format(ABC):
         statuses: The statuses of the rollouts it is for; None for all.
         trains: Whether its rows are trained on, so that a conversation with a problem is left out.
         tolerates: Problems that do not matter to it.
+        carries_reasoning: Whether its messages have a field for reasoning.
         compares_rollouts: Whether it must know all rollouts before it makes the first row (see `units`).
         image_column: Whether rows get a column `images` if there are any images.
         further_keys: Whether a line of its file has keys besides its columns.
@@ -124,6 +125,7 @@ class Format(ABC):
     statuses: ClassVar[tuple[str, ...] | None] = ("completed",)
     trains: ClassVar[bool] = True
     tolerates: ClassVar[frozenset[str]] = frozenset()
+    carries_reasoning: ClassVar[bool] = True
     compares_rollouts: ClassVar[bool] = False
     image_column: ClassVar[bool] = True
     further_keys: ClassVar[bool] = False
@@ -229,6 +231,9 @@ class OnePerTask(Format):
         prompt = conversation.prompt
         if not prompt or prompt[-1]["role"] != "user":
             raise LeftOut("its prompt does not end with a user message")
+        for source in conversation.sources[: len(prompt)]:
+            if source in conversation.uncarried:
+                raise LeftOut(PROBLEMS[conversation.uncarried[source]])
         row = self.task_row(conversation, prompt)
         self._tasks.add(task)
         yield row

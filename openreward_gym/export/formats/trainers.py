@@ -35,6 +35,7 @@ class OpenAi(Format):
     name = "openai"
     about = "lines for OpenAI fine-tuning, chat with tools"
     file = "jsonl"
+    carries_reasoning = False
     image_column = False
 
     def columns(self) -> Columns:
@@ -57,8 +58,8 @@ class OpenAi(Format):
 
 
 def _openai_message(message: ChatMessage, trained: bool, images: Iterator[bytes]) -> dict[str, Any]:
-    # OpenAI has no field for reasoning, nor for a tool's name in its result.
-    line = {key: value for key, value in with_text_arguments(message).items() if key not in ("reasoning_content", "name")}
+    # OpenAI has no field for a tool's name in its result.
+    line = {key: value for key, value in with_text_arguments(message).items() if key != "name" or message["role"] == "user"}
     if isinstance(message["content"], list):
         line["content"] = [_openai_image(next(images)) if part["type"] == "image" else part for part in message["content"]]
     if message["role"] == "assistant" and not trained:
@@ -91,7 +92,9 @@ class ShareGpt(Format):
         images = self.image_paths(conversation, "LLaMA-Factory")
         _check_marks(conversation, conversation.messages, "LLaMA-Factory")
         if conversation.has_other_assistant:
-            raise LeftOut("an assistant message that is not to be trained: LLaMA-Factory would train it")
+            raise LeftOut(
+                conversation.untrained_reason() or "an assistant message that is not to be trained: LLaMA-Factory would train it"
+            )
         split_parallel(conversation)
         messages = conversation.up_to_last_turn
         system = ""

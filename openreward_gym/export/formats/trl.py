@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from openreward_gym import jsonio
-from openreward_gym.export.conversation import ChatMessage, Conversation, images_in
+from openreward_gym.export.conversation import PROBLEMS, ChatMessage, Conversation, images_in
 from openreward_gym.export.formats.base import Context, Format, LeftOut, OnePerTask
 from openreward_gym.export.options import Turns
 from openreward_gym.export.select import Facts, partition
 from openreward_gym.export.tables import Columns, Row
+
+OTHER_ASSISTANT = "an assistant message that is not to be trained (take prompt_completion, tokens or axolotl)"
 
 
 class Sft(Format):
@@ -38,7 +40,7 @@ class Sft(Format):
     def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
         (conversation,) = conversations
         if conversation.has_other_assistant:
-            raise LeftOut("an assistant message that is not to be trained (take prompt_completion, tokens or axolotl)")
+            raise LeftOut(conversation.untrained_reason() or OTHER_ASSISTANT)
         messages = self.cells(conversation.messages, conversation.tools)
         yield self.row(conversation, messages=messages, tools=conversation.tools)
 
@@ -46,10 +48,10 @@ class Sft(Format):
 class _Completions(Format):
     """A format of rows with a history and one message of the model."""
 
-    def completions(self, conversation: Conversation, turns: Turns) -> Iterator[tuple[int, Row]]:
-        """Yield each turn's position and columns."""
+    def completions(self, conversation: Conversation, candidates: Iterable[int], turns: Turns) -> Iterator[tuple[int, Row]]:
+        """Yield position and columns of the messages at the positions `candidates`, or of the last of them."""
         cells = self.cells(conversation.messages, conversation.tools)
-        positions = [position for position in conversation.turns if position > 0]
+        positions = sorted(position for position in candidates if position > 0)
         if not positions:
             raise LeftOut("the model speaks first: there is no prompt")
         for position in positions if turns == "all" else positions[-1:]:
@@ -75,7 +77,8 @@ class PromptCompletion(_Completions):
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
         (conversation,) = conversations
-        for _, columns in self.completions(conversation, self.options.turns or "all"):
+        self.context.report.dropped_rows.update(conversation.untrained.values())
+        for _, columns in self.completions(conversation, conversation.turns, self.options.turns or "all"):
             yield self.row(conversation, **columns)
 
 
@@ -118,6 +121,7 @@ class _Side:
     messages: list[ChatMessage]
     keys: list[bytes]
     turns: set[int]
+    rejectable: set[int]
     reward: float
 
 
@@ -127,7 +131,7 @@ class Preference(Format):
     name = "preference"
     about = "pairs of one assistant message after the same history, the better one chosen (TRL's DPOTrainer)"
     statuses = ("completed", "truncated")
-    tolerates = frozenset({"malformed_call", "cut_off_turn"})
+    tolerates = frozenset({"malformed_call", "no_model_turn"})
     compares_rollouts = True
 
     def columns(self) -> Columns:
@@ -171,7 +175,8 @@ class Preference(Format):
             self.context.report.dropped_rows["a rollout without a reward"] += 1
             return None
         messages = with_equal_ids(conversation.messages)
-        return _Side(conversation, messages, list(map(jsonio.dumps, messages)), set(conversation.turns), reward)
+        keys = list(map(jsonio.dumps, messages))
+        return _Side(conversation, messages, keys, set(conversation.turns), conversation.rejectable_turns, reward)
 
     def _pair(self, better: _Side, worse: _Side) -> Row:
         """Return the row of a pair, or raise LeftOut with the reason against it."""
@@ -185,20 +190,21 @@ class Preference(Format):
             raise LeftOut("one says no more than the other")
         prompt = better.messages[:at]
         images = better.conversation.images[: images_in(prompt)]
-        if at not in better.turns or at not in worse.turns or images != worse.conversation.images[: len(images)]:
+        if at not in better.rejectable or at not in worse.rejectable or images != worse.conversation.images[: len(images)]:
             raise LeftOut("the first difference is not in the model's turns")
         if at == 0:
             raise LeftOut("there is no prompt")
         chosen, rejected = better.messages[at : at + 1], worse.messages[at : at + 1]
-        if self.options.whole_trajectories:
+        if self.options.whole_trajectories and better.turns:
             chosen = better.messages[at : max(better.turns) + 1]
-            rejected = worse.messages[at : max(worse.turns) + 1]
+            rejected = worse.messages[at : max(worse.rejectable) + 1]
         if is_malformed(chosen) or is_malformed(prompt):
             raise LeftOut("the chosen side has a malformed call")
         if is_malformed(rejected) and not _renders(self.context, prompt, rejected, tools):
             raise LeftOut("the rejected side has a malformed call (malformed_calls='keep' writes it as text)")
-        if "cut_off_turn" in better.conversation.problems:
-            raise LeftOut("the chosen side was cut off")
+        if at not in better.turns:
+            conversation = better.conversation
+            raise LeftOut(f"the chosen side is {conversation.untrained[conversation.sources[at]]}")
         if images_in(chosen) or images_in(rejected):
             raise LeftOut("an image after the first difference")
         ratio = self.options.length_ratio
@@ -222,7 +228,7 @@ class Kto(_Completions):
     name = "kto"
     about = "one assistant message per row with a label, good or bad (TRL's KTOTrainer)"
     statuses = ("completed", "truncated")
-    tolerates = frozenset({"malformed_call", "cut_off_turn"})
+    tolerates = frozenset({"malformed_call", "no_model_turn"})
     compares_rollouts = True
 
     _threshold: float = math.inf
@@ -258,15 +264,16 @@ class Kto(_Completions):
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
         good = self._is_good(self.context.reward_of(conversation))
-        for turn, columns in self.completions(conversation, self.options.turns or "last"):
+        candidates = conversation.turns if good else conversation.rejectable_turns
+        if not candidates:
+            raise LeftOut(conversation.untrained_reason() or PROBLEMS["no_model_turn"])
+        for turn, columns in self.completions(conversation, candidates, self.options.turns or "last"):
             prompt, completion = conversation.messages[:turn], [conversation.messages[turn]]
             if is_malformed(prompt) or (
                 is_malformed(completion) and (good or not _renders(self.context, prompt, completion, conversation.tools))
             ):
                 self.context.report.dropped_rows["a malformed call (malformed_calls='keep' writes a bad one as text)"] += 1
                 continue
-            if good and "cut_off_turn" in conversation.problems:
-                raise LeftOut("good, but cut off at the token limit")
             yield self.row(conversation, **columns, label=good)
 
 
