@@ -130,7 +130,11 @@ class Comparison:
         prompt = turns_of(request.get("input") or [])
         if request.get("instructions"):
             prompt.insert(0, Turn("system", request["instructions"]))
-        return prompt, turns_of(output_of(line["response"]))
+        output = turns_of(output_of(line["response"]))
+        # Some environments put the prompt in front of the output: the prompt is everything before the model's first turn.
+        while output and output[0].role != "assistant":
+            prompt.append(output.pop(0))
+        return prompt, output
 
     def _sft(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:

@@ -207,7 +207,7 @@ def text_separator(role: str) -> str:
         >>> AssistantMessage([TextBlock("2,737 m"), TextBlock(" long.")]).text
         '2,737 m long.'
         >>> UserMessage([TextBlock("A bridge."), TextBlock("How long?")]).text
-        'A bridge.\nHow long?'
+        'A bridge.\\nHow long?'
     """
     return "" if role == "assistant" else "\n"
 
