@@ -19,7 +19,7 @@ from pathlib import Path
 from openreward_gym.chat import from_openai_responses, to_openai_responses
 from openreward_gym.chat.dialect import ended_of
 from openreward_gym.chat.openai import usage_of
-from openreward_gym.importers.jsonl import read_lines, tool_of
+from openreward_gym.importers.jsonl import GroupBy, read_lines, tool_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import Message, Rollout, RolloutEnvironment, SystemMessage, Task, ToolSpec, Usage, task_id
@@ -29,9 +29,9 @@ _SAMPLING = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens"
 _OWN = ("responses_create_params", "response", "reward", "agent_ref")
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
+def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
     """Yield the rollouts of a NeMo Gym file. For a line that is only an input (a task), the Damage says so."""
-    return read_lines(path, rollout_of)
+    return read_lines(path, rollout_of, group_by)
 
 
 def is_row(row: Mapping[str, Json]) -> bool:

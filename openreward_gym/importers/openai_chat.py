@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from openreward_gym.chat import from_openai
-from openreward_gym.importers.jsonl import read_lines, tool_of
+from openreward_gym.importers.jsonl import GroupBy, read_lines, tool_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import Rollout, with_origins
@@ -19,9 +19,9 @@ from openreward_gym.types.rollout import total_reward
 _OWN = ("messages", "tools", "functions", "reward")
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
+def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
     """Yield the chats of a file. A `reward` is the last message's; other fields go to `metadata`."""
-    return read_lines(path, rollout_of)
+    return read_lines(path, rollout_of, group_by)
 
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
