@@ -209,7 +209,14 @@ def _parquet(path: str | os.PathLike[str]) -> Iterator[Record]:
     try:
         batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=256)
         for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
-            value = plain(row)
+            value = _without_nulls(plain(row))
             yield Record(number, value, dumps(value), unit="record")
     except (OSError, TypeError, pyarrow.ArrowException) as error:
         raise StoreError(f"{path}: not a Parquet file: {error}") from error
+
+
+def _without_nulls(value: Json) -> Json:
+    # A struct of Parquet has the fields of all structs of its column; those that it does not use are null.
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -48,7 +48,7 @@ def files_of(path: str | os.PathLike[str], pattern: str, missing: str) -> list[P
 
 def read_lines(
     path: str | os.PathLike[str],
-    convert: Callable[[dict[str, Json], str], Rollout],
+    convert: Callable[[dict[str, Json], str], Rollout | list[Rollout]],
     group_by: GroupBy | None = None,
     is_record: Callable[[list[Json]], bool] | None = None,
 ) -> Iterator[Rollout | Damage]:
@@ -56,7 +56,7 @@ def read_lines(
 
     Args:
         path: The file.
-        convert: Makes a rollout from a record and an id. The id is derived from the record and its number, so that
+        convert: Makes a rollout, or several, from a record and an id. The id is derived from the record and its number, so that
             reading the file again gives the same ids.
         group_by: Groups the rollouts; None for the groups that `convert` gives them.
         is_record: Tells whether a JSON array is a record. `convert` gets it as the object `{"messages": array}`.
@@ -70,11 +70,12 @@ def read_lines(
             yield Damage(number, reason, os.fspath(path), unit=unit)
             continue
         try:
-            rollout = checked(convert(value, identity(content, number)))
+            converted = convert(value, identity(content, number))
+            rollouts = [checked(one) for one in (converted if isinstance(converted, list) else [converted])]
         except UNREADABLE as error:
             yield Damage(number, reason_of(error), os.fspath(path), unit=unit)
         else:
-            yield rollout if group_by is None else group_by.apply(rollout, value)
+            yield from rollouts if group_by is None else (group_by.apply(one, value) for one in rollouts)
 
 
 def convert_each(
@@ -115,4 +116,6 @@ def identity(content: bytes, number: int) -> str:
 def tool_of(tool: Mapping[str, Json]) -> ToolSpec:
     """Read a tool of OpenAI's formats: its name, description and parameters, which may be inside `function` or `custom`."""
     function = tool if "name" in tool else tool.get("function") or tool.get("custom") or tool
-    return ToolSpec(function["name"], function.get("description") or "", function.get("parameters"))
+    return ToolSpec(
+        function["name"], function.get("description") or "", function.get("parameters") or function.get("input_schema")
+    )

@@ -123,7 +123,7 @@ def marks_of(messages: Sequence[Message], items: Sequence[Sequence[Json]]) -> li
     for message, own in zip(messages, items, strict=True):
         if _is_plain(message):
             if any(TOKEN_FIELDS[1] in item for item in own) and message.sampled is not None:
-                message = message.replace(sampled=replace(message.sampled, **dict.fromkeys(_SAMPLED_TOKENS)))
+                message = message.replace(sampled=replace(message.sampled, prompt_token_ids=None, token_ids=None, logprobs=None))
             message = message.replace(blocks=())
         marks.append({"items": len(own), **codec.write(message)})
     return marks
@@ -157,8 +157,8 @@ def _is_plain(message: Message) -> bool:
     able = _PLAIN_BLOCKS.get(message.role, (TextBlock, ImageBlock))
     return bool(message.blocks) and all(
         isinstance(block, able)
-        and block.detail is None
-        and not block.extra.keys() - {"openai"}
+        and getattr(block, "detail", None) is None
+        and not getattr(block, "extra", {}).keys() - {"openai"}
         and not (isinstance(block, ReasoningItem) and (block.content is None or block.summary or block.signature))
         for block in message.blocks
     )
