@@ -2,7 +2,7 @@
 
 A row has `conversations` of turns with `from` and `value`, or `messages` with `role` and `content`, and may have `system`,
 `tools` (JSON text), and `images`, `videos` and `audios` by path. A function call is JSON of `{"name", "arguments"}` or a list of
-these, with text or reasoning beside it. Rows in Alpaca's form (`instruction`, `input`, `output`, `history`) and turns of typed parts
+these, with text or reasoning beside it. Rows in Alpaca's form (`instruction`, `input`, `output`) and turns of typed parts
 (LLaMA-Factory 1.0) are read too. A `dataset_info.json` beside the file tells columns and tags with other names.
 
 Preference: a row with `chosen` and `rejected` becomes two rollouts of one group, with the rewards 1 and 0. Feedback: a row with
@@ -52,13 +52,7 @@ _ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     "function": "function",
 }
-_TAGS = {
-    "user_tag": "user",
-    "assistant_tag": "assistant",
-    "observation_tag": "tool",
-    "function_tag": "call",
-    "system_tag": "system",
-}
+_TAGS = {"user": "user", "assistant": "assistant", "observation": "tool", "function": "call", "system": "system"}
 _MEDIA = {"images": "image", "videos": "video", "audios": "audio"}
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 _MARKED_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
@@ -244,9 +238,10 @@ def _messages(turn: Json, layout: Layout, media: _Media) -> list[Message]:
         raise TypeError(f"a turn is an object, not {type(turn).__name__}")
     role_tag = next((tag for tag in layout.role_tags if tag in turn), None)
     content_tag = next((tag for tag in layout.content_tags if turn.get(tag) is not None), None)
-    role = layout.roles.get(str(turn.get(role_tag)).lower()) or layout.roles.get(str(turn.get(role_tag))) if role_tag else None
+    who = str(turn.get(role_tag)) if role_tag else ""
+    role = layout.roles.get(who) or layout.roles.get(who.lower())
     if role is None:
-        raise ValueError(f"a turn is from human, gpt, function_call, observation or system, not {turn.get(role_tag or 'from')!r}")
+        raise ValueError(f"a turn is from human, gpt, function_call, observation or system, not {who!r}")
     content = turn.get(content_tag) if content_tag else ""
     calls = opened(turn.get("tool_calls"))
     if role == "function":
@@ -254,7 +249,8 @@ def _messages(turn: Json, layout: Layout, media: _Media) -> list[Message]:
     if role == "tool":
         texts = _part_texts(content) if isinstance(content, list) else [json_text(content)]
         return [ToolMessage(media.blocks(text)) for joined in texts for text in joined.split(_BETWEEN_RESULTS)]
-    blocks = _parts(content, role, media) if isinstance(content, list) else _of_text(content, role, media)
+    is_parts = isinstance(content, list) and not (role == "call" and _calls(content))
+    blocks = _parts(content, media) if is_parts else _of_text(content, role, media)
     blocks += _calls([call.get("function", call) if isinstance(call, Mapping) else call for call in calls or ()])
     weight = weight_of(turn)
     if role in ("assistant", "call"):
@@ -313,7 +309,7 @@ def _calls(value: Json) -> list[ToolCall]:
     return calls
 
 
-def _parts(content: Sequence[Json], role: str, media: _Media) -> list[Block]:
+def _parts(content: Sequence[Json], media: _Media) -> list[Block]:
     """Return the blocks of a turn of typed parts."""
     blocks: list[Block] = []
     for part in content:
