@@ -26,7 +26,17 @@ from openreward_gym.chat.dialect import image_of_url, opaque, tool_call
 from openreward_gym.chat.plain import integer, number, rest_of
 from openreward_gym.importers.files import Record, read_file
 from openreward_gym.importers.jsonl import GroupBy, files_of, identity, tool_of
-from openreward_gym.importers.shapes import Part, label_of, object_at, objects_at, read_parts, text_at, with_metadata, with_reward, wrong
+from openreward_gym.importers.shapes import (
+    Part,
+    label_of,
+    object_at,
+    objects_at,
+    read_parts,
+    text_at,
+    with_metadata,
+    with_reward,
+    wrong,
+)
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -277,9 +287,12 @@ def _numbers(metrics: Mapping[str, Json], name: str) -> tuple[Json, ...] | None:
 
 
 def _usage(metrics: Mapping[str, Json]) -> Usage | None:
-    counts = {ours: integer(metrics, theirs) for theirs, ours in _USAGE.items()}
-    reasoning = integer(metrics, "extra", "reasoning_tokens")
-    usage = Usage(**counts, reasoning_tokens=reasoning)
+    usage = Usage(
+        integer(metrics, "prompt_tokens"),
+        integer(metrics, "completion_tokens"),
+        integer(metrics, "cached_tokens"),
+        integer(metrics, "extra", "reasoning_tokens"),
+    )
     return None if usage == Usage() else usage
 
 
@@ -288,7 +301,7 @@ def _usage(metrics: Mapping[str, Json]) -> Usage | None:
 
 def _job(file: Path) -> dict[str, dict[str, Json]]:
     """Return the files of a trial whose agent wrote `file`, by name; empty for a file elsewhere."""
-    trial, files = file.parent.parent, {}
+    trial, files = file.parent.parent, dict[str, dict[str, Json]]()
     if file.parent.name != "agent":
         return {}
     for name in ("result.json", "config.json", "verifier/reward.json"):
@@ -349,7 +362,9 @@ class _Own(_Reader):
             **extra,
             "id": trajectory["trajectory_id"],
             "messages": messages,
-            **rest_of({"usage": {**rest_of(usage), **object_at(extra, "usage")} or None, "cost_usd": final.get("total_cost_usd")}),
+            **rest_of(
+                {"usage": {**rest_of(usage), **object_at(extra, "usage")} or None, "cost_usd": final.get("total_cost_usd")}
+            ),
         }
         tools = object_at(agent, "extra").get("tools")
         rollout = Rollout.from_dict({**data, "tools": tools} if tools else data)
@@ -372,17 +387,19 @@ class _Own(_Reader):
         for result in objects_at(object_at(step, "observation"), "results"):
             more = object_at(result, "extra")
             answer = {"role": "tool", **rest_of({"call_id": result.get("source_call_id")}), **more}
-            answer["blocks"] = self._blocks(more) if "blocks" in more else list(map(codec.write, self.contents(result, "content")))
+            answer["blocks"] = (
+                self._blocks(more) if "blocks" in more else list(map(codec.write, self.contents(result, "content")))
+            )
             messages.append(answer)
         return messages
 
     def _said(self, step: Mapping[str, Json]) -> list[Json]:
         reasoning = text_at(step, "reasoning_content")
-        blocks = [{"type": "reasoning", "content": reasoning}] if reasoning else []
+        blocks: list[Json] = [{"type": "reasoning", "content": reasoning}] if reasoning else []
         blocks += map(codec.write, self.contents(step, "message"))
         for call in objects_at(step, "tool_calls"):
             extra = object_at(call, "extra")
-            fields = {"call_id": extra.get("call_id", call.get("tool_call_id")), **rest_of({"content": extra.get("content")})}
+            fields = {"call_id": extra.get("call_id", call.get("tool_call_id")), **rest_of(extra, "call_id")}
             if call.get("arguments") or "content" not in fields:
                 fields["arguments"] = call.get("arguments")
             blocks.append({"type": "tool_call", "name": call.get("function_name"), **fields})
@@ -405,4 +422,3 @@ class _Own(_Reader):
         report = {ours: metrics[theirs] for theirs, ours in {**names, "logprobs": "logprobs"}.items() if theirs in metrics}
         report |= rest_of({"model": step.get("model_name")})
         return {**report, **extra, **({"usage": usage} if usage or "usage" in extra else {})}
-

@@ -21,13 +21,23 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from openreward_gym.chat import parse_action
 from openreward_gym.chat.dialect import image_of_url, opaque, tool_call
 from openreward_gym.chat.plain import integer, number, rest_of
 from openreward_gym.errors import StoreError
 from openreward_gym.importers.files import Record, read_file
 from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, checked, files_of, identity, reason_of
-from openreward_gym.importers.shapes import Part, label_of, object_at, objects_at, read_parts, text_at, with_metadata, with_reward, wrong
+from openreward_gym.importers.shapes import (
+    Part,
+    answer_of,
+    label_of,
+    object_at,
+    objects_at,
+    read_parts,
+    text_at,
+    with_metadata,
+    with_reward,
+    wrong,
+)
 from openreward_gym.jsonio import Json, dumps
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -124,7 +134,9 @@ def is_event(value: Json) -> bool:
 def is_trajectory(items: Sequence[Json]) -> bool:
     """Return whether an array has events, or pairs of an action and its observation."""
     events = [event for item in items for event in (item if isinstance(item, list) else [item])]
-    return bool(events) and all(isinstance(event, dict) for event in events) and is_event(events[0]) and not _has_history(events[0])
+    return (
+        bool(events) and all(isinstance(event, dict) for event in events) and is_event(events[0]) and not _has_history(events[0])
+    )
 
 
 def _has_history(row: Mapping[str, Json]) -> bool:
@@ -162,7 +174,9 @@ def rollout_of(row: Json, row_id: str) -> Rollout:
     rest |= {"other_events": dict(history.others)} if history.others else {}
     rest |= {"tools": history.unread_tools} if history.unread_tools else {}
     messages = with_reward(with_origins(history.messages), reward, stop_reason == "finished")
-    sampling = {key: config[key] for key in ("temperature", "top_p", "top_k", "max_output_tokens", "seed") if config.get(key) is not None}
+    sampling = {
+        key: config[key] for key in ("temperature", "top_p", "top_k", "max_output_tokens", "seed") if config.get(key) is not None
+    }
     return Rollout(
         id=row_id,
         name=instance,
@@ -247,6 +261,7 @@ class _History:
         self.finished = False
         self.condensed = False
         self._turns: dict[str, int] = {}
+        self._is_textual = False
         self._token_ids: Mapping[str, Json] | None = None
 
     def add(self, event: Mapping[str, Json]) -> None:
@@ -293,7 +308,7 @@ class _History:
         if response_id and response_id in self._turns:
             return  # a further call of a turn that was read whole
         if isinstance(response.get("choices"), list) and response["choices"]:
-            message: Message = parse_action(response)
+            message: Message = answer_of(response)
             if not message.blocks:
                 raise wrong("model_response", "an answer with text or calls", response.get("choices"))
             self.model = self.model or label_of(response.get("model"))
@@ -303,6 +318,7 @@ class _History:
             values = {key: value for key, value in arguments.items() if key not in _NOT_ARGUMENTS and value is not None}
             call = tool_call(text_at(metadata, "function_name") or action, values, metadata.get("tool_call_id"))
             message = AssistantMessage(text_at(arguments, "thought") or "", [call], weight=0.0)
+            self._is_textual = not metadata
         if self.condensed:
             message = message.replace(weight=0.0)
         if response_id:
@@ -316,11 +332,12 @@ class _History:
         metadata = object_at(event, "tool_call_metadata")
         content, extras = text_at(event, "content") or "", object_at(event, "extras")
         name = text_at(metadata, "function_name") or observation
-        if metadata or (self.messages and any(message.origin == "policy" for message in self.messages)):
+        # Where the model's answers have ids, a result without one is told to the model as a user's turn.
+        if metadata or self._is_textual:
             call_id = label_of(metadata.get("tool_call_id"))
             message: Message = ToolMessage(content, call_id, name if metadata else None, is_error=observation == "error")
         else:
-            message = UserMessage(content)  # of an action of the user
+            message = UserMessage(content)
         self._append(message, event, observation=observation, extras=extras or None, success=event.get("success"))
 
     def _read_tools(self, tools: Sequence[Mapping[str, Json]]) -> None:
@@ -394,7 +411,9 @@ class _History:
         sampled = Sampled(metadata={"id": response_id} if response_id else None)
         if self._token_ids is not None:
             ids, self._token_ids = self._token_ids, None
-            sampled = dataclasses.replace(sampled, token_ids=_ids(ids, "response_token_ids"), prompt_token_ids=_ids(ids, "prompt_token_ids"))
+            sampled = dataclasses.replace(
+                sampled, token_ids=_ids(ids, "response_token_ids"), prompt_token_ids=_ids(ids, "prompt_token_ids")
+            )
         if response_id:
             self._turns[response_id] = len(self.messages)
         message = AssistantMessage(
@@ -461,9 +480,10 @@ def _call(data: Mapping[str, Json]) -> ToolCall:
 
 def _thoughts(data: Mapping[str, Json]) -> list[ReasoningItem]:
     """Return the reasoning of a turn. Signed blocks of thinking have the same text as `reasoning_content`."""
-    thoughts = []
-    for block in objects_at(data, "thinking_blocks"):
-        thoughts.append(ReasoningItem(text_at(block, "thinking"), text_at(block, "data"), signature=text_at(block, "signature")))
+    thoughts = [
+        ReasoningItem(text_at(block, "thinking"), text_at(block, "data"), signature=text_at(block, "signature"))
+        for block in objects_at(data, "thinking_blocks")
+    ]
     item = object_at(data, "responses_reasoning_item")
     if item:
         parts = {name: [text for text in item.get(name) or () if isinstance(text, str)] for name in ("content", "summary")}

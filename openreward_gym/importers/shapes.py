@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from openreward_gym.chat import from_openai
+from openreward_gym.chat import from_openai, parse_action
 from openreward_gym.importers.files import Record, read_file
 from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, checked, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
-from openreward_gym.types import Message, Rollout
+from openreward_gym.types import AssistantMessage, Message, Rollout
 
 Part: TypeAlias = tuple[str, Callable[[], Rollout]]
 """A rollout of a record: its place in the record, for the reason of a damage, and the function that makes it."""
@@ -125,6 +125,21 @@ def chat_message(data: Mapping[str, Json], *further: str) -> Message:
         text_at(data, name)
     (message,) = from_openai({name: value for name, value in data.items() if value is not None and name not in further})
     return message
+
+
+def answer_of(response: Mapping[str, Json]) -> AssistantMessage:
+    """Return the turn in a whole answer of a model: a chat completion, or a response of OpenAI's Responses API.
+
+    Raises:
+        ValueError: It is no such answer, or a field has a wrong type.
+    """
+    if "choices" in response:
+        for choice in objects_at(response, "choices")[:1]:
+            chat_message({**object_at(choice, "message"), "role": "assistant"})
+    try:
+        return parse_action(response)
+    except TypeError:
+        raise wrong("response", "a model's answer", dict(response)) from None
 
 
 def with_metadata(message: Message, fields: Mapping[str, Json]) -> Message:

@@ -21,13 +21,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from openreward_gym.chat import from_openai_responses, parse_action
+from openreward_gym.chat import from_openai_responses
 from openreward_gym.chat.plain import as_list, integer, number, rest_of
 from openreward_gym.errors import StoreError
 from openreward_gym.importers.files import Record
 from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, files_of, identity
 from openreward_gym.importers.shapes import (
     Part,
+    answer_of,
     chat_message,
     label_of,
     object_at,
@@ -81,7 +82,7 @@ _CHAT = ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_con
 
 
 def read(path: str | os.PathLike[str], *, group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
-    """Yield the trajectory of a file, all rows of a dataset's file, or the `.traj` and `.traj.json` files of a folder, by name."""
+    """Yield the trajectory of a file, the rows of a dataset's file, or the `.traj` and `.traj.json` files of a folder."""
     files = files_of(path, "**/*.traj*", "no .traj file there: is it SWE-agent's output folder?")
     for file in files:
         if not file.is_file():
@@ -149,7 +150,9 @@ def _swe_agent(row: Mapping[str, Json], row_id: str, name: str) -> Rollout:
     instance = label_of(problem.get("id")) or name
     rest = rest_of(row, "history", "trajectory", "environment")
     rest |= {"other_agents": others} if others else {}
-    rest |= {"states": [rest_of(step, "response", "observation", "query", "thought", "action") for step in steps]} if steps else {}
+    rest |= (
+        {"states": [rest_of(step, "response", "observation", "query", "thought", "action") for step in steps]} if steps else {}
+    )
     versions = {key: value for key, value in info.items() if key.endswith(("_version", "_hash")) and isinstance(value, str)}
     return _rollout(
         row_id,
@@ -317,7 +320,7 @@ def _mini_turn(
     sampled, ended, blocks = message.sampled or Sampled(), message.ended, message.blocks
     if isinstance(response, dict):
         try:
-            answer = parse_action(response)
+            answer = answer_of(response)
         except UNREADABLE:
             further = {**further, "response": response}
         else:

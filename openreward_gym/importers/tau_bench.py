@@ -23,7 +23,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from openreward_gym.chat import parse_action
 from openreward_gym.chat.dialect import tool_call
 from openreward_gym.chat.openai import usage_of
 from openreward_gym.chat.plain import integer, number, rest_of
@@ -31,6 +30,7 @@ from openreward_gym.importers.files import Record, read_file
 from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, files_of, identity
 from openreward_gym.importers.shapes import (
     Part,
+    answer_of,
     chat_message,
     label_of,
     object_at,
@@ -235,12 +235,12 @@ def _simulation(simulation: Json, results: Mapping[str, Json]) -> Rollout:
         usage=total_usage(message for message in messages if message.origin == "policy"),
         cost_usd=number(simulation, "agent_cost"),
         seed=integer(simulation, "seed"),
-        versions={"tau2": info["git_commit"]} if info.get("git_commit") else None,
+        versions={"tau2": commit} if (commit := text_at(info, "git_commit")) else None,
         metadata={"tau_bench": {**rest, **({"policy": policy} if policy else {})}},
     )
 
 
-def _messages(items: Sequence[Mapping[str, Json]]) -> tuple[list[Message], list[Json]]:
+def _messages(items: Sequence[dict[str, Json]]) -> tuple[list[Message], list[Json]]:
     """Return the messages that the agent saw, and what the user did with its tools after the last of them."""
     flat = [inner for item in items for inner in (objects_at(item, "tool_messages") or [item])]
     has_usage = any(item.get("usage") or item.get("raw_data") for item in flat if item.get("role") == "assistant")
@@ -298,7 +298,7 @@ def _answer(raw: Mapping[str, Json]) -> Message | None:
     if not isinstance(raw.get("choices"), list) or not raw["choices"]:
         return None
     try:
-        return parse_action(raw)
+        return answer_of(raw)
     except UNREADABLE:
         return None
 

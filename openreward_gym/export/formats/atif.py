@@ -208,7 +208,7 @@ class _Steps:
         if block["type"] == "image":
             content = self.context.read_image(block)
             media_type = None if content is None else mime_type_of(content)
-            if content is None or media_type not in _MEDIA_TYPES.values():
+            if content is None or media_type is None or media_type not in _MEDIA_TYPES.values():
                 return None, False
             same = block.keys() <= _IMAGE and block.get("mimeType", "image/png") == media_type
             return _image_part(self._path_of(content), media_type), same
