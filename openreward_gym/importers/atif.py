@@ -234,11 +234,13 @@ def _messages(step: Mapping[str, Json], reader: _Reader) -> list[Message]:
         message = SystemMessage(blocks) if source == "system" else UserMessage(blocks)
     rest = rest_of(step, *_STEP)
     results = objects_at(object_at(step, "observation"), "results")
+    # A result that only refers to a subagent's trajectory was shown to nobody.
+    silent = [result for result in results if not result.get("content") and not result.get("source_call_id")]
+    results = [result for result in results if result not in silent]
+    rest |= {"results": silent} if silent else {}
     ids = [call.call_id for call in calls]
     messages = [with_metadata(message.replace(started_at=said_at), {"atif": rest or None})]
-    if not (message.blocks or results):
-        return messages
-    if not message.blocks and source != "agent":
+    if source != "agent" and not message.blocks and results:
         messages = []  # a step that only carries what the system did
     messages += [_result(result, ids, len(results) == 1, reader) for result in results]
     return [message.replace(origin="given") for message in messages] if copied else messages

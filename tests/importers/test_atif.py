@@ -325,6 +325,14 @@ def test_older_words_and_shapes_are_read(tmp_path: Path) -> None:
     assert rollout.cost_usd == 0.5
 
 
+def test_a_reference_to_a_subagent_is_no_message(tmp_path: Path) -> None:
+    result = {"content": None, "subagent_trajectory_ref": [{"trajectory_path": "sub.json"}]}
+    step = {"source": "system", "message": "Context was summarized.", "observation": {"results": [result]}}
+    (message,) = imported({**FOREIGN, "steps": [step]}, tmp_path).messages
+    assert (message.role, message.text) == ("system", "Context was summarized.")
+    assert message.metadata == {"atif": {"results": [result]}}
+
+
 @pytest.mark.parametrize("version", ["ATIF-v2.0", "1.7", 3, "ATIF-v1"])
 def test_other_versions_are_refused(version: Any, tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(json.dumps({**FOREIGN, "schema_version": version}))
