@@ -149,7 +149,7 @@ def test_the_command_lists_the_importers_of_other_distributions() -> None:
     from openreward_gym.cli import app
 
     shown = CliRunner().invoke(app, ["import", "--help"], env={"COLUMNS": "200"})
-    assert "firehorse, broken-pigeon, pigeon" in " ".join(shown.output.split())
+    assert "openhands, broken-pigeon, pigeon" in " ".join(shown.output.split())
 
 
 def test_trl(tmp_path: Path) -> None:
