@@ -245,7 +245,7 @@ def test_verifiers(tmp_path: Path) -> None:
     damages = [item for item in items if isinstance(item, Damage)]
     assert [(damage.line, damage.reason) for damage in damages] == [
         (3, "its messages do not form a path: node 0"),
-        (4, 'no "traces": this is not an episode of verifiers'),
+        (4, 'no "traces", "nodes" or "completion": this is not a record of verifiers'),
     ]
 
 
