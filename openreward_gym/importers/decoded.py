@@ -78,18 +78,19 @@ _POLICY_ROLES = ("assistant", "model")
 # A text with one of these has words that are not the model's, or that its template took from special tokens.
 _MARKS = re.compile(
     r"<\|[a-z_]*(?:start|header|turn|role|middle|user|system|tool|observation|channel|message|assistant)[a-z_]*\|?>"
-    r"|<start_of_turn>|<turn\|>|<tool_response\|>|</?tool_response>|</?TOOL_RESPONSE>|</?tool_results?>|</?function_results?>"
+    r"|<start_of_turn>|<turn\|>|<tool_response\|>|</?tool_response>|</?TOOL_RESPONSE>|</?tool_(?:results?|output)\b|</?function_results?>"
     r"|<｜(?:User|Assistant|tool▁output)|\[/?TOOL_RESULTS\]|\[/?INST\]|<\|START_TOOL_RESULT\|>|<\|END_OF_TURN_TOKEN\|>"
     # Decoded without special tokens, a template leaves the role's name alone on a line (ChatML, Gemma), or after a text
     # without a break (Llama), and harmony leaves the names of its channels.
-    r"|^(?:user|tool|ipython|observation)\n[\s\S]*^(?:assistant|model)\n|ipython\n\n[\s\S]*assistant\n\n"
-    r"|functions\.[\w.-]+ to=assistant|assistantcommentary to=|\Aanalysis[\s\S]*assistantfinal"
-    # Mistral leaves nothing between a call and the result that names it.
+    r"|^(?:user|tool|ipython|observation)\n[\s\S]*^(?:assistant|model)\n|(?:ipython|tool)\n\n[\s\S]*assistant\n\n"
+    r"|functions\.[\w.-]+ to=assistant|assistantcommentary to=|assistant to=|\Aanalysis[\s\S]*assistantfinal"
+    # Gemma 4 leaves a call and its result without a break, and Mistral nothing but the result's own JSON.
+    r"|\}\s*response:[\w.-]+\{"
     r'|\]\s*\{"content": [\s\S]*"call_id": "\w+"\}',
     re.MULTILINE,
 )
 _HARMONY = re.compile(
-    r"(?:<\|start\|>(?P<author>[^<]*))?(?:<\|channel\|>(?P<channel>[^<]*))?(?:<\|constrain\|>[^<]*)?"
+    r"(?:(?:<\|start\|>|\A)(?P<author>[^<]*))?(?:<\|channel\|>(?P<channel>[^<]*))?(?:<\|constrain\|>[^<]*)?"
     r"<\|message\|>(?P<content>.*?)(?:<\|(?:end|call|return)\|>|\Z)",
     re.DOTALL,
 )
