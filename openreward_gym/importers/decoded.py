@@ -61,7 +61,7 @@ _RESULTS = tuple(
         re.compile(rf"{opened}(?P<content>(?:(?!{opened}).)*?){closed}\s*", re.DOTALL),
         re.compile(
             r"(?:<｜end▁of▁sentence｜>|</s>)?"
-            r"(?:\n?(?P<before>user|tool|observation)\n|\s*)"
+            r"(?:\n?(?P<before>user|tool|observation)\n|\s{0,4})"
             rf"(?P<results>(?:{opened}(?:(?!{opened}).)*?{closed}\s*)+)"
             r"(?P<after>(?:assistant|model)\n)?",
             re.DOTALL,
@@ -80,14 +80,16 @@ _MARKS = re.compile(
     r"<\|[a-z_]*(?:start|header|turn|role|middle|user|system|tool|observation|channel|message|assistant)[a-z_]*\|?>"
     r"|<start_of_turn>|<turn\|>|<tool_response\|>|</?tool_response>|</?TOOL_RESPONSE>|</?tool_(?:results?|output)\b|</?function_results?>"
     r"|<｜(?:User|Assistant|tool▁output)|\[/?TOOL_RESULTS\]|\[/?INST\]|<\|START_TOOL_RESULT\|>|<\|END_OF_TURN_TOKEN\|>"
-    # Decoded without special tokens, a template leaves the role's name alone on a line (ChatML, Gemma), or after a text
-    # without a break (Llama), and harmony leaves the names of its channels.
-    r"|^(?:user|tool|ipython|observation)\n[\s\S]*^(?:assistant|model)\n|(?:ipython|tool)\n\n[\s\S]*assistant\n\n"
-    r"|functions\.[\w.-]+ to=assistant|assistantcommentary to=|assistant to=|\Aanalysis[\s\S]*assistantfinal"
-    # Gemma 4 leaves a call and its result without a break, and Mistral nothing but the result's own JSON.
-    r"|\}\s*response:[\w.-]+\{"
-    r'|\]\s*\{"content": [\s\S]*"call_id": "\w+"\}',
-    re.MULTILINE,
+    # Decoded without special tokens, harmony leaves the names of its channels, and Gemma 4 a call before its result.
+    r"|functions\.[\w.-]+ to=assistant|assistantcommentary to=|assistant to=|\}\s?response:[\w.-]+\{"
+)
+# Marks that are ordinary words: both have to be there, in this order. Decoded without special tokens, a template leaves the
+# role's name alone on a line (ChatML, Gemma), or after a text without a break (Llama), and Mistral only the result's JSON.
+_PAIRS = (
+    (re.compile(r"^(?:user|tool|ipython|observation)\n", re.MULTILINE), re.compile(r"^(?:assistant|model)\n", re.MULTILINE)),
+    (re.compile(r"(?:ipython|tool)\n\n"), re.compile(r"assistant\n\n")),
+    (re.compile(r"\Aanalysis"), re.compile(r"assistantfinal")),
+    (re.compile(r'\]\s?\{"content": '), re.compile(r'"call_id": "\w+"\}')),
 )
 _HARMONY = re.compile(
     r"(?:(?:<\|start\|>|\A)(?P<author>[^<]*))?(?:<\|channel\|>(?P<channel>[^<]*))?(?:<\|constrain\|>[^<]*)?"
@@ -105,7 +107,9 @@ _MISTRAL_CALLS = re.compile(r"\[TOOL_CALLS\]\s*(?P<calls>\[.*\])\s*\Z", re.DOTAL
 _MISTRAL_CALL = re.compile(
     r"\[TOOL_CALLS\](?P<name>[\w.-]+)(?:\[CALL_ID\](?P<id>\w+))?\[ARGS\](?P<arguments>\{.*?\})(?=\[TOOL_CALLS\]|\s*\Z)", re.DOTALL
 )
-_GLM_CALL = re.compile(r"<tool_call>(?P<name>[\w.-]+)\s*(?P<arguments>(?:<arg_key>.*?</arg_value>\s*)*)</tool_call>", re.DOTALL)
+_GLM_CALL = re.compile(
+    r"<tool_call>(?P<name>[\w.-]+)\s*(?P<arguments>(?:<arg_key>(?:(?!<tool_call>).)*?</arg_value>\s*)*)</tool_call>", re.DOTALL
+)
 _GLM_ARGUMENT = re.compile(r"<arg_key>(?P<key>.*?)</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>\s*", re.DOTALL)
 
 
@@ -121,13 +125,21 @@ def split_completion(text: str) -> list[Message]:
     """
     content = _FINAL_END.sub("", text)
     is_ended = content != text
-    if not _MARKS.search(content):
+    if not _has_marks(content):
         return [AssistantMessage(content, origin="policy", ended="stop" if is_ended else None)]
     parts = _parts(content)
     turns = _turns(parts) if parts else None
     if turns and is_ended and turns[-1].role == "assistant":
         turns[-1] = turns[-1].replace(ended=turns[-1].ended or ended_of("stop", turns[-1].blocks))
     return turns or [AssistantMessage(text)]
+
+
+def _has_marks(text: str) -> bool:
+    """Return whether a text has marks of several turns."""
+    if _MARKS.search(text):
+        return True
+    firsts = ((opened.search(text), closed) for opened, closed in _PAIRS)
+    return any(first and closed.search(text, first.end()) for first, closed in firsts)
 
 
 def _parts(text: str) -> list[tuple[str, str | list[str]]] | None:
@@ -194,6 +206,8 @@ def _by_harmony(text: str) -> list[tuple[str, str | list[str]]] | None:
     parts: list[tuple[str, str | list[str]]] = []
     position = 0
     while position < len(text) and (match := _HARMONY.match(text, position)):
+        if _has_marks(match["content"]):
+            return None
         author = (match["author"] or "assistant").split(" ")[0]
         if author in ("assistant", ""):
             whole = text[position : match.end()]
@@ -254,7 +268,7 @@ def _blocks(text: str, *, has_results: bool) -> list[Block] | None:
     """Return the blocks of a turn of the model; None if it has marks of other turns, or calls that cannot be read."""
     if "<|message|>" in text:
         return list(_harmony_blocks(text))
-    if _MARKS.search(text):
+    if _has_marks(text):
         return None
     if not has_results and not any(
         mark in text for mark in ("<tool_call>", "tool▁calls▁begin", "[TOOL_CALLS]", "<|python_tag|>")
@@ -290,7 +304,7 @@ def _deepseek(text: str) -> list[Block]:
 
 def _mistral(text: str) -> list[Block]:
     text = text.rstrip().removesuffix("</s>")
-    if section := _MISTRAL_CALLS.search(text):
+    if section := _MISTRAL_CALLS.match(text, max(text.find("[TOOL_CALLS]"), 0)):
         try:
             items = json.loads(section["calls"])
         except (ValueError, RecursionError):

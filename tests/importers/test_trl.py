@@ -64,6 +64,8 @@ def test_a_decoded_text_is_split_by_the_marks_of_its_template(text: str) -> None
         f"I ask.tool\n\n{RESULT}assistant\n\n{ANSWER}",
         f'call:tide{{port:<|"|>Hull<|"|>}}response:tide{{value:<|"|>{RESULT}<|"|>}}{ANSWER}',
         f'I ask.<tool_output name="tide">\n{RESULT}\n</tool_output>assistant to=user{ANSWER}',
+        f" to=tide<|message|>Hull<|eot|><|start|>tool tide<|message|><tool_output>{RESULT}</tool_output><|eot|>"
+        f"<|start|>assistant to=user<|message|>{ANSWER}<|eot|>",
         # A result without a call, and two results of one call.
         f"I ask.\nuser\n<tool_response>\n{RESULT}\n</tool_response>\nassistant\n{ANSWER}",
         f"{QWEN_CALL}\nuser\n<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response>\nassistant\n{ANSWER}",
@@ -79,9 +81,7 @@ def test_a_text_that_leaves_a_doubt_has_no_origin(text: str) -> None:
 
 
 def test_harmony_s_call_may_begin_in_the_header_of_the_prompt() -> None:
-    text = (
-        f' to=functions.tide<|channel|>commentary json<|message|>{{"port": "Hull"}}<|call|><|start|>functions.tide to=assistant'
-    )
+    text = ' to=functions.tide<|channel|>commentary json<|message|>{"port": "Hull"}<|call|><|start|>functions.tide to=assistant'
     turns = split_completion(f"{text}<|channel|>commentary<|message|>{RESULT}<|end|><|start|>assistant<|message|>{ANSWER}")
     assert [turn.origin for turn in turns] == ["policy", "environment", "policy"]
     assert (turns[0].tool_calls[0].arguments, turns[1].text, turns[2].text) == (HULL, RESULT, ANSWER)
