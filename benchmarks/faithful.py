@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def output_of(response: dict[str, Any]) -> list[Any]:
     output = response.get("output") or []
     if not output or not all(isinstance(step, list) for step in output):
         return output
-    grows = all(later[: len(step)] == step for step, later in zip(output, output[1:], strict=False))
+    grows = all(later[: len(step)] == step for step, later in pairwise(output))
     return output[-1] if grows else [item for step in output for item in step]
 
 
