@@ -14,7 +14,8 @@ from typing import Any
 
 from openreward_gym.chat.anthropic import from_anthropic
 from openreward_gym.chat.gemini import from_gemini
-from openreward_gym.chat.openai import from_openai, from_openai_responses
+from openreward_gym.chat.openai import from_openai
+from openreward_gym.chat.responses import from_openai_responses
 from openreward_gym.chat.plain import plain
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.jsonio import Json
