@@ -89,6 +89,8 @@ class GeminiDialect(Dialect):
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         part = _snake(data)
+        if sum(name in part for name in _CONTENT) > 1:
+            return [opaque(data)]
         signature = part.get("thought_signature")
         rest = rest_of(part, "text", "thought", "thought_signature", "function_call", "function_response", "inline_data")
         if "thought" in part and not (part["thought"] is True and isinstance(part.get("text"), str)):
@@ -118,6 +120,7 @@ class GeminiDialect(Dialect):
     def _call(self, call: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolCall:
         if not isinstance(call.get("name"), str):
             raise ValueError(f"a function call has no name: {json.dumps(call)[:200]}")
+        call = _snake(call)
         extra = self.keep({**rest, **rest_of(call, "name", "args", "id")})
         return tool_call(call["name"], call.get("args"), call.get("id"), extra)
 
@@ -151,7 +154,7 @@ class GeminiDialect(Dialect):
         if isinstance(block, TextBlock):
             return {"text": block.text, **rest}
         if isinstance(block, ImageBlock):
-            inline = {"mime_type": block.mime_type, "data": block.data, **rest.pop("inline_data", {})}
+            inline: dict[str, Json] = {"mime_type": block.mime_type, "data": block.data, **rest.pop("inline_data", {})}
             return {"inline_data": inline, **rest}
         if isinstance(block, ReasoningItem):
             signature = {} if block.signature is None else {"thought_signature": block.signature}
@@ -159,7 +162,7 @@ class GeminiDialect(Dialect):
                 return {"text": "", **signature, **rest}
             return {"text": block.content or block.summary or "", "thought": True, **signature, **rest}
         if isinstance(block, ToolCall):
-            inner = {key: rest.pop(key) for key in ("partial_args", "will_continue") if key in rest}
+            inner: dict[str, Json] = {key: rest.pop(key) for key in ("partial_args", "will_continue") if key in rest}
             call = {**_identity(block), "name": block.name, "args": dict(block.arguments or {}), **inner}
             return {"function_call": call, **rest}
         return self._write_result(block, rest)
@@ -169,7 +172,7 @@ class GeminiDialect(Dialect):
         count = rest.pop("parts", 0)
         texts, parts = (result.blocks[:-count], result.blocks[-count:]) if count else (result.blocks, ())
         response = rest.pop("response", None) or {key: text_of([block for block in texts if not isinstance(block, ImageBlock)])}
-        beside = {name: rest.pop(name) for name in ("will_continue", "scheduling") if name in rest}
+        beside: dict[str, Json] = {name: rest.pop(name) for name in ("will_continue", "scheduling") if name in rest}
         if parts:
             beside["parts"] = [self.write_part(part) for part in parts]
         return {"function_response": {**_identity(result), "name": result.name, "response": response, **beside}, **rest}
@@ -179,6 +182,7 @@ def _identity(block: ToolCall | ToolResult) -> dict[str, Json]:
     return {"id": block.call_id} if block.call_id else {}
 
 
+_CONTENT = ("text", "function_call", "function_response", "inline_data")
 _COUNTS = ("prompt_token_count", "candidates_token_count", "thoughts_token_count", "cached_content_token_count")
 
 

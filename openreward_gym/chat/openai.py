@@ -258,7 +258,8 @@ def usage_of(usage: Json, prompt: str = "prompt", completion: str = "completion"
     if integer(usage, "total_tokens") == sum(count or 0 for count in tokens):
         read.add(("total_tokens",))
     return Usage(
-        *tokens,
+        tokens[0],
+        tokens[1],
         integer(usage, f"{prompt}_tokens_details", "cached_tokens"),
         integer(usage, f"{completion}_tokens_details", "reasoning_tokens"),
         extra=details_of(usage, read),

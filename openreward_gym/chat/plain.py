@@ -43,7 +43,9 @@ def plain(value: Any) -> Json:
     if isinstance(value, date):
         return value.isoformat()
     if callable(dump := getattr(value, "model_dump", None)):
-        return plain(dump(exclude_none=True, warnings=False))
+        # OpenAI's and Anthropic's models have names of the API that are no names of Python ("async"); Gemini's are in snake_case.
+        by_alias = hasattr(value, "to_dict")
+        return plain(dump(exclude_none=True, warnings=False, by_alias=by_alias))
     if callable(to_list := getattr(value, "tolist", None)):
         return plain(to_list())  # NumPy numbers and arrays, as a space samples them
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -198,12 +198,12 @@ class OpenAIResponsesDialect(Dialect):
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         """Read an item of the assistant, or an entry of a message's content."""
-        kind = data.get("type")
+        kind = str(data.get("type") or "")
         if kind in _CALLS and not _runs_at_provider(data) and (_CALLS[kind][0] or isinstance(data.get("name"), str)):
             return [self._call(data, kind)]
         if kind == "reasoning":
             return [self._reasoning(data)]
-        if data.get("role") == "assistant" and kind in (None, "message"):
+        if data.get("role") == "assistant" and kind in ("", "message"):
             return self._message_blocks(data)
         return self._part(data, "input_text")
 
@@ -242,8 +242,9 @@ class OpenAIResponsesDialect(Dialect):
             rest["untyped"] = True
         if isinstance(content, str):
             rest["is_text"] = True
-        if rest and _can_hold(blocks):
-            blocks[0] = replace(blocks[0], extra=self.keep({**_kept_of(self, blocks[0]), "item": rest}))  # type: ignore[call-arg]
+        first = blocks[0] if blocks else None
+        if rest and isinstance(first, TextBlock | ImageBlock):
+            blocks[0] = replace(first, extra=self.keep({**self.kept(first), "item": rest}))
         return blocks, rest
 
     def _call(self, item: Mapping[str, Json], kind: str) -> ToolCall:
@@ -281,7 +282,7 @@ class OpenAIResponsesDialect(Dialect):
 
     def _tool_message(self, item: Mapping[str, Json]) -> ToolMessage:
         kind, output = item["type"], item.get("output")
-        rest = _unread(item, "type", _id_field(item), "output")
+        rest = _unread(item, "type", *([] if item.get(_id_field(item)) is None else [_id_field(item)]), "output")
         if kind != _OUTPUT:
             rest["type"] = kind
         content: str | list[Block]
@@ -389,7 +390,7 @@ class OpenAIResponsesDialect(Dialect):
         kind = str(rest.pop("type", _OUTPUT))
         # An item with an id of its own has the call's id in another field.
         id_field = _id_field({"type": kind, **({"call_id": ""} if "id" in rest else {})})
-        identity = {id_field: result.call_id} if result.call_id or kind == _OUTPUT else {}
+        identity = {id_field: result.call_id} if result.call_id else {}
         if kind == "shell_call_output":
             return {"type": kind, **identity, "output": self._shell_output(result.blocks), **rest}
         if kind == "computer_call_output" and len(result.blocks) == 1:

@@ -101,15 +101,13 @@ def test_turns_that_are_logged_in_pieces_are_not_mixed_up(tmp_path: Path) -> Non
         log.log(ToolCall("g", {}, "2"))
     assert shape(log.rollout) == [
         ("assistant", ["text"]),
-        ("assistant", ["text"]),
-        ("assistant", ["reasoning", "tool_call"]),
-        ("assistant", ["reasoning", "text"]),
+        ("assistant", ["text", "reasoning", "tool_call", "reasoning", "text"]),
         ("assistant", ["tool_call"]),
     ]
 
 
-COMPLETION_PARTS = ["reasoning", "text", "refusal", "tool_call", "tool_call", "tool_call"]
-RESPONSE_PARTS = ["reasoning", "text", "refusal", "tool_call", "tool_call", "web_search_call"]
+COMPLETION_PARTS = ["reasoning", "text", "text", "tool_call", "tool_call", "tool_call"]
+RESPONSE_PARTS = ["reasoning", "text", "text", "tool_call", "tool_call", "web_search_call"]
 ANTHROPIC_PARTS = ["reasoning", "reasoning", "text", "tool_call", "tool_call", "server_tool_use"]
 GEMINI_PARTS = ["reasoning", "text", "tool_call", "tool_call", ""]
 
@@ -196,7 +194,7 @@ def test_run_info_and_rollout_info(tmp_path: Path) -> None:
         before = log.rollout.task.id
         log.log(UserMessage("x"), rollout_info={"task_index": 7, "current_step": 2, "temperature": 0.5, "harness": "h"})
     (record,) = RolloutStore(tmp_path)
-    assert record.model == {"model_name": "base", "checkpoint": "ckpt-2", "lr": 0.1}
+    assert record.model == {"name": "base", "checkpoint": "ckpt-2", "lr": 0.1}
     assert (record.task.index, record.step, record.sampling, record.metadata) == (7, 2, {"temperature": 0.5}, {"harness": "h"})
     assert record.task.id != before
 
@@ -417,6 +415,9 @@ def test_the_events_are_those_of_the_official_client_where_it_is_right(platform:
     # The official client takes a developer's message for the system's, and forgets whose it was.
     (developer,) = [m for m in mine if m["metadata"] == {"role": "developer"}]
     developer["metadata"] = {}
+    # The official client forgets that a text was a refusal.
+    (refusal,) = [m for m in mine if m["metadata"] == {"ended": "refusal"}]
+    refusal["metadata"] = {}
     # Of a message in two parts the official client gives the reward to both: it would count twice.
     (first,) = [m for m in mine if m["content"] == "I call" and "reward" not in m]
     first["reward"] = 0.5
