@@ -22,6 +22,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC
 from itertools import chain
 from pathlib import Path
@@ -321,7 +322,7 @@ def _new_row(rollout: Rollout) -> dict[str, Json]:
         **({} if rollout.task.index is None else {"_ng_task_index": rollout.task.index}),
         **({} if rollout.sample is None else {"_ng_rollout_index": rollout.sample}),
         OWN: {
-            "rollout": rest_of(rollout.to_dict(), "schema", "messages"),
+            "rollout": rest_of(replace(rollout, messages=[]).to_dict(), "schema"),
             "input": marks_of(prompt, given),
             "output": marks_of(output, sampled),
         },

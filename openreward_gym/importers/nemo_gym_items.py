@@ -17,6 +17,10 @@ TOKEN_FIELDS = ("prompt_token_ids", "generation_token_ids", "generation_log_prob
 
 _Item = Mapping[str, Json]
 _SAMPLED_TOKENS = ("prompt_token_ids", "token_ids", "logprobs")
+_MARKS = (
+    *("role", "origin", "weight", "ended", "call_id", "name", "is_error", "reward", "finished", "started_at", "ended_at"),
+    "metadata",
+)
 _PLAIN_BLOCKS: Mapping[str, tuple[type, ...]] = {"assistant": (TextBlock, ReasoningItem, ToolCall)}
 
 
@@ -104,10 +108,11 @@ def write_valid_items(messages: Sequence[Message]) -> list[list[dict[str, Json]]
     open_calls: deque[str] = deque()
     written = []
     for number, message in enumerate(messages):
-        calls = [f"call_{number}_{index}" for index in range(len(message.tool_calls))]
         if message.role == "tool":
             message = _as_answer(message, open_calls)
-        items = _with_token_fields(to_openai_responses([_with_call_ids(message, calls)]), message)
+        elif message.role == "assistant":
+            message = _with_call_ids(message, number)
+        items = _with_token_fields(to_openai_responses([message]), message)
         open_calls.extend(item["call_id"] for item in items if item.get("type") in ("function_call", "custom_tool_call"))
         complete = message.ended in (None, "stop", "tool_calls")
         written.append([_complete(item, f"{number}_{index}", complete) for index, item in enumerate(items)])
@@ -121,11 +126,15 @@ def marks_of(messages: Sequence[Message], items: Sequence[Sequence[Json]]) -> li
     """
     marks = []
     for message, own in zip(messages, items, strict=True):
-        if _is_plain(message):
-            if any(TOKEN_FIELDS[1] in item for item in own) and message.sampled is not None:
-                message = message.replace(sampled=replace(message.sampled, prompt_token_ids=None, token_ids=None, logprobs=None))
-            message = message.replace(blocks=())
-        marks.append({"items": len(own), **codec.write(message)})
+        if not _is_plain(message):
+            marks.append({"items": len(own), **codec.write(message)})
+            continue
+        mark = {name: value for name in _MARKS if (value := getattr(message, name)) is not None and value is not False}
+        if (sampled := message.sampled) is not None:
+            if any(TOKEN_FIELDS[1] in item for item in own):
+                sampled = replace(sampled, prompt_token_ids=None, token_ids=None, logprobs=None)
+            mark["sampled"] = codec.write(sampled)
+        marks.append({"items": len(own), **message.extra, **mark})
     return marks
 
 
@@ -262,13 +271,13 @@ def _as_answer(message: Message, open_calls: deque[str]) -> Message:
     return Message("user", message.blocks)
 
 
-def _with_call_ids(message: Message, ids: list[str]) -> Message:
+def _with_call_ids(message: Message, number: int) -> Message:
     """Return a message whose calls all have an id."""
     if all(call.call_id for call in message.tool_calls):
         return message
-    names = iter(ids)
     blocks = [
-        replace(block, call_id=block.call_id or next(names)) if isinstance(block, ToolCall) else block for block in message.blocks
+        replace(block, call_id=f"call_{number}_{index}") if isinstance(block, ToolCall) and not block.call_id else block
+        for index, block in enumerate(message.blocks)
     ]
     return message.replace(blocks=tuple(blocks))
 

@@ -249,8 +249,10 @@ def _messages(turn: Json, layout: Layout, media: _Media) -> list[Message]:
     if role == "tool":
         texts = _part_texts(content) if isinstance(content, list) else [json_text(content)]
         return [ToolMessage(media.blocks(text)) for joined in texts for text in joined.split(_BETWEEN_RESULTS)]
-    is_parts = isinstance(content, list) and not (role == "call" and _calls(content))
-    blocks = _parts(content, media) if is_parts else _of_text(content, role, media)
+    if isinstance(content, list) and not (role == "call" and _calls(content)):
+        blocks = _parts(content, media)
+    else:
+        blocks = _of_text(content, role, media)
     blocks += _calls([call.get("function", call) if isinstance(call, Mapping) else call for call in calls or ()])
     weight = weight_of(turn)
     if role in ("assistant", "call"):
