@@ -70,7 +70,7 @@ def head_of_line(line: bytes) -> Head:
         except ValueError:
             begin = line.find(_MESSAGES, begin + 1)
             continue
-        if not _WRITTEN_HERE <= record.keys():
+        if not record.keys() >= _WRITTEN_HERE:
             break
         return head_of(record)
     try:

@@ -201,6 +201,18 @@ def rewards_of(record: Record) -> list[float]:
     return [float(message["reward"]) for message in record.get("messages") or () if message.get("reward") is not None]
 
 
+def step_rewards_of(record: Record) -> list[float | None]:
+    """Return for each of the model's turns the sum of the rewards that came with it or before the next one; None without any."""
+    steps: list[float | None] = []
+    for message in record.get("messages") or ():
+        if is_model_turn(message):
+            steps.append(None)
+        reward = number_of(message.get("reward"))
+        if reward is not None and steps:
+            steps[-1] = reward + (steps[-1] or 0.0)
+    return steps
+
+
 def num_turns_of(record: Record) -> int:
     """Return the number of the model's turns."""
     return sum(map(is_model_turn, record.get("messages") or ()))
