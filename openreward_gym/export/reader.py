@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from openreward_gym import jsonio
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.export.order import Head, head_of_line, in_order
+from openreward_gym.export.order import Head, head_of, head_of_line, in_order
 from openreward_gym.store import Group, Label, RolloutStore, RolloutView, read_groups, read_labels
 from openreward_gym.store.index import Place
 from openreward_gym.types import Rollout
@@ -162,9 +162,14 @@ class RolloutReader:
 
 def _head_of_rollout(rollout: Rollout) -> Head:
     environment, task = rollout.environment, rollout.task
-    sample = -1 if rollout.sample is None else rollout.sample
-    place = (environment.name, environment.variant or "", environment.split or "", task.index, task.id, rollout.group or "")
-    return Head(rollout.id, *place, sample, rollout.attempt)
+    return head_of(
+        {
+            "id": rollout.id,
+            "environment": {"name": environment.name, "variant": environment.variant, "split": environment.split},
+            "task": {"index": task.index, "id": task.id},
+            **{"group": rollout.group, "sample": rollout.sample, "attempt": rollout.attempt},
+        }
+    )
 
 
 def _label_names(record: Record) -> Iterator[str]:
