@@ -112,7 +112,7 @@ def _text_above_mark(path: Path) -> str:
 
 def _front_matter(path: Path, entries: Mapping[str, Entry], configurations: Mapping[str, Entry], license: str | None) -> str:
     """Return the card's metadata as YAML, without a newline at its end."""
-    from huggingface_hub.utils import yaml_dump
+    from huggingface_hub.utils._fixes import yaml_dump
 
     front = {key: value for key, value in _earlier_front_matter(path).items() if key not in _OWN_KEYS}
     if license is not None:

@@ -60,6 +60,16 @@ MEANINGS: Mapping[str, str] = {
     "tokens": "length of the conversation in tokens, as the provider counted",
     "record": "the whole record without its messages",
     "image_sha256": "SHA-256 of each image",
+    "schema_version": "version of the Agent Trajectory Interchange Format",
+    "session_id": "id of the rollout",
+    "trajectory_id": "id of the trajectory",
+    "agent": "name, version, model and tools of the agent",
+    "steps": "the steps of the system, the user and the agent, with calls, observations and metrics",
+    "notes": "remarks",
+    "final_metrics": "token counts and cost of the whole trajectory",
+    "continued_trajectory_ref": "file of the trajectory that this one continues",
+    "subagent_trajectories": "trajectories of subagents",
+    "extra": "further data: environment, task, reward and status",
 }
 """Meaning of a column by its name."""
 

@@ -96,7 +96,7 @@ def _columns(name: str, value: Any) -> tuple[str, ...]:
 def _texts(name: str, value: Any) -> Texts:
     if value is not None and not isinstance(value, (str, os.PathLike, Iterable)):
         raise ConfigurationError(f"{name} must be texts, paths of files, rows of a dataset, or None, not {value!r}")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _weights(name: str, value: Any) -> Weights:
@@ -151,7 +151,7 @@ def _holdout(name: str, value: Any) -> dict[str, float] | None:
     """Return the shares of the splits that are held out. One number is the share of the validation split."""
     if value is None:
         return None
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if isinstance(value, (int, float)):
         value = {"validation": value}
     shares: dict[str, float] = {}
     for split, share in _pairs(name, value, '0.1, "test=0.1" or {"validation": 0.1, "test": 0.1}'):

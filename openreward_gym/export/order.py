@@ -28,7 +28,7 @@ class Head(NamedTuple):
     environment: str = ""
     variant: str = ""
     split: str = ""
-    index: int | None = None
+    task_index: int | None = None
     task: str = ""
     group: str = ""
     sample: int = -1
@@ -37,7 +37,7 @@ class Head(NamedTuple):
     @property
     def has_task(self) -> bool:
         """Whether the rollout names what it was played for."""
-        return bool(self.index is not None or self.task or self.group)
+        return bool(self.task_index is not None or self.task or self.group)
 
 
 def head_of(record: Any) -> Head:
@@ -134,5 +134,5 @@ def natural(text: str) -> NaturalKey:
     """
     parts = _NUMBER.split(text)
     numbers = [part.lstrip("0") for part in parts[1::2]]
-    parts[1::2] = [(len(number), number) for number in numbers]  # type: ignore[call-overload]
+    parts[1::2] = [(len(number), number) for number in numbers]
     return tuple(parts), text

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_dataset
 from export_rollouts import assistant, call, episode, result, user
+from huggingface_hub import metadata_load
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from huggingface_hub import metadata_load
 from tiny_tokenizer import tiny_tokenizer
 
 import openreward_gym.export as room
@@ -27,6 +27,7 @@ from openreward_gym.export.columns import meaning_of
 from openreward_gym.export.conversation import PROBLEMS
 from openreward_gym.export.duplicates import near_duplicates, signature_of, similarity_of
 from openreward_gym.export.edits import Scrubber
+from openreward_gym.export.options import EXTRA_COLUMNS
 from openreward_gym.export.reasons import HINTS, hint_of
 from openreward_gym.types import Message, Rollout, Task
 
@@ -39,7 +40,7 @@ def answers(rollouts: list[Rollout], **criteria: Any) -> tuple[list[str], dict[s
 
 
 @pytest.mark.parametrize("kind", ["exact", "normalized", "near"])
-def test_the_better_twin_is_kept(kind: str) -> None:
+def test_the_better_twin_is_kept(kind: Any) -> None:
     twins = [
         episode(assistant("same words"), reward=0.0, sample=0),
         episode(assistant("same words"), reward=0.5, sample=1, status="truncated", labels=["cut"]),
@@ -103,7 +104,7 @@ def test_prompts_that_overlap_with_texts_are_left_out(tmp_path: Path) -> None:
     assert answers(rollouts, decontaminate=" ".join(WORDS[3:12]))[0] == [held]
     assert len(answers(rollouts, decontaminate="please")[0]) == 3
     (tmp_path / "bad.jsonl").write_text("{")
-    with pytest.raises(ConfigurationError, match="decontaminate: .*bad.jsonl cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"decontaminate: .*bad\.jsonl cannot be read"):
         answers(rollouts, decontaminate=tmp_path / "bad.jsonl")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         answers(rollouts, decontaminate=tmp_path / "missing.txt")
@@ -136,7 +137,8 @@ def test_lengths_in_tokens_bound_the_rows_of_every_format(format: str, compat: A
         for text in texts
         for answer, reward in (("no", 0.0), ("yes", 1.0))
     ]
-    for limits, start in (({"max_length": 300}, "s"), ({"min_length": 300}, "x")):
+    bounds: list[tuple[Any, str]] = [({"max_length": 300}, "s"), ({"min_length": 300}, "x")]
+    for limits, start in bounds:
         report = export.write(rollouts, tmp_path, [format], tokenizer=tiny_tokenizer(), compat=compat, **limits).formats[format]
         ids = [str(row) for file in (tmp_path / format).glob("train*") for row in _rollout_ids(file)]
         assert ids or format == "openai"
@@ -246,9 +248,9 @@ def test_exports_in_one_folder_share_card_and_report(tmp_path: Path) -> None:
 
 
 def test_every_column_has_a_meaning() -> None:
-    _, report = export.to_dataset([], columns=tuple(export.options.EXTRA_COLUMNS), return_report=True)
+    _, report = export.to_dataset([], columns=tuple(EXTRA_COLUMNS), return_report=True)
     for name, kind in export.FORMATS.items():
-        options = export.ExportOptions(columns=tuple(export.options.EXTRA_COLUMNS), answers=True)
+        options = export.ExportOptions(columns=tuple(EXTRA_COLUMNS), answers=True)
         context = export.Context(options, tiny_template(), report, lambda block: None, lambda record: None)  # type: ignore[arg-type, return-value]
         context.with_images = True
         for column in kind(context).all_columns():

@@ -119,7 +119,7 @@ def test_a_row_goes_to_the_split_of_its_environment(word: str, tmp_path: Path) -
     report = export.write(rollouts, tmp_path, formats=formats)
     for format in formats:
         form = report.formats[format]
-        assert list(form.to_dict()["splits"]) == ["train", "validation", "test", "hard_2"]  # type: ignore[arg-type]
+        assert list(form.to_dict()["splits"]) == ["train", "validation", "test", "hard_2"]
         assert form.rows == form.splits.total()
         assert {Path(file).name.split("-")[0].split(".")[0] for file in form.files} == set(form.splits)
     assert report.formats["sft"].findings["other_split"] == 2
@@ -200,7 +200,7 @@ def test_a_dataset_has_one_split() -> None:
     assert len(export.to_dataset(rollouts, split="test")) == 6
     assert len(export.to_dataset(rollouts, split="all")) == 10
     assert str(export.to_dataset(tasks(3, "test")).split) == "test"
-    with pytest.raises(ConfigurationError, match="no rows of the split 'train'.*'validation' or 'test'"):
+    with pytest.raises(ConfigurationError, match=r"no rows of the split 'train'.*'validation' or 'test'"):
         export.to_dataset([*tasks(1, "test"), *tasks(1, "val")])
 
 
