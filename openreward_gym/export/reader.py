@@ -167,7 +167,9 @@ def _head_of_rollout(rollout: Rollout) -> Head:
             "id": rollout.id,
             "environment": {"name": environment.name, "variant": environment.variant, "split": environment.split},
             "task": {"index": task.index, "id": task.id},
-            **{"group": rollout.group, "sample": rollout.sample, "attempt": rollout.attempt},
+            "group": rollout.group,
+            "sample": rollout.sample,
+            "attempt": rollout.attempt,
         }
     )
 

@@ -51,7 +51,7 @@ def test_the_better_twin_is_kept(kind: Any) -> None:
         twins,
         select=Select(dedupe=kind, status="any"),
         columns=("labels",),
-        return_report=True,  # type: ignore[arg-type]
+        return_report=True,
     )
     assert [row["labels"] for row in dataset] == [["whole"]]
     assert dict(report.excluded) == {f"duplicate ({kind})": 3}
