@@ -41,9 +41,24 @@ _FLAGS = {
     "ray_options": ("--ray-option", "NAME=VALUE"),
 }
 _RANGES: Mapping[str, tuple[float, float]] = {"min_rating": (1, 5), "max_rating": (1, 5)}
-_PLACEHOLDERS = {"input": "FILE", "output": "FOLDER", "tasks": "INDEXES", "advantages": "KIND"}
+_PLACEHOLDERS = {
+    "input": "FILE",
+    "output": "FOLDER",
+    "tasks": "INDEXES",
+    "advantages": "KIND",
+    "decontaminate": "FILE",
+    "holdout": "SHARE",
+    "scrub": "KIND",
+    "weights": "RULE",
+    "split_by": "FIELD",
+}
 _URLS = ("base_url", "policy_url")
-_KINDS: Mapping[str, Any] = {"bool": bool, "int": int, "float": float, "Names": list[str], "Sequence": list[str]}
+_KINDS: Mapping[str, Any] = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    **dict.fromkeys(("Names", "Sequence", "Texts", "Scrub", "SplitBy", "Holdout"), list[str]),
+}
 _ZERO_FOR_NONE = ("step_timeout_s", "max_pairs")
 """Options whose default is a number and whose value None is written as 0."""
 # The innermost class that declares an option decides about the section of its help.

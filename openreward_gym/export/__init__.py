@@ -14,7 +14,7 @@ from openreward_gym.export.formats import FORMATS, Context, Format, FormatName, 
 from openreward_gym.export.formats.archive import read_rollouts
 from openreward_gym.export.options import ExportOptions, Select
 from openreward_gym.export.output import push, to_dataset, write
-from openreward_gym.export.report import ExportReport, FormatReport
+from openreward_gym.export.report import ExportReport, FormatReport, LeftOutWarning
 
 __all__ = [
     "FORMATS",
@@ -25,6 +25,7 @@ __all__ = [
     "FormatName",
     "FormatReport",
     "LeftOut",
+    "LeftOutWarning",
     "OnePerTask",
     "Select",
     "format_names",

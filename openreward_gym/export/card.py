@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from keyword import iskeyword
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from openreward_gym.export.formats import Format
-from openreward_gym.export.options import ExportOptions
-from openreward_gym.export.report import FINDINGS, ExportReport, FormatReport
+from openreward_gym.export.columns import meaning_of, type_of
+from openreward_gym.export.reasons import FINDINGS, hint_of
+from openreward_gym.export.report import ExportReport, FormatReport
+from openreward_gym.export.splits import TRAIN
+
+Entry: TypeAlias = dict[str, Any]
+"""What `report.json` has about one format: that of this export, or that of an earlier one to the same output."""
 
 _MARK = "<!-- openreward-gym: everything below is written by the export -->"
+_OWN_KEYS = ("configs", "size_categories")
+_TAGS = ("openreward-gym", "agents", "tool-use")
+_SUBJECTS = ("funnel", "rewards", "turns", "tokens", "tasks")
+_SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
+_REINFORCEMENT = ("prompts", "verl")
 
 _ADVICE = {
     "sft": "Train with `assistant_only_loss=True`: TRL's default puts the loss on every token, tool results included.",
@@ -36,31 +47,57 @@ def as_objects(message):
 messages = [[as_objects(message) for message in row["COLUMN"]] for row in dataset]"""
 
 
-def write_card(report: ExportReport, kinds: Mapping[str, type[Format]], options: ExportOptions, folder: Path) -> None:
-    """Write `README.md` and its pictures. Text above the mark in an earlier card is kept."""
+def write_card(report: ExportReport, license: str | None, folder: Path) -> None:
+    """Write `README.md`, which describes all formats in the output.
+
+    Text above the mark in an earlier card is kept, and so are the keys of its front matter that somebody else wrote.
+    """
     path = folder / "README.md"
-    forms = list(report.formats.values())
+    entries = report.all_formats()
     # `datasets` reads all configurations of a folder with one reader: beside Parquet formats, JSONL formats cannot be any.
-    configurations = [form for form in forms if kinds[form.name].file == "parquet"] or forms
-    needs = "`datasets>=4.7` (the columns of type `Json`)" if options.compat == "json" else "`datasets>=2.14`"
-    lines = ["---", *_front_matter(configurations), "---", "", _text_above_mark(path), _MARK, ""]
-    lines += ["| config | rows | rollouts | purpose |", "|---|---|---|---|"]
-    lines += [
-        f"| `{form.name}` | {form.rows:,} | {form.selected:,} of {form.read:,} | {kinds[form.name].about} |" for form in forms
-    ]
-    lines += ["", f"Needs {needs}.", "Rewards are the sum over an episode's steps.", "", "## Load it", ""]
-    for form in forms:
-        lines += _loader(form, form in configurations, options)
-    pictures = folder / "pictures"
-    pictures.mkdir(exist_ok=True)
-    for old in pictures.glob("*.svg"):
-        old.unlink()
-    for form in forms:
-        charts = _charts(form)
-        lines += _section(form, kinds[form.name].about, charts)
-        for subject, chart in charts.items():
-            (pictures / f"{form.name}-{subject}.svg").write_text(chart, encoding="utf-8")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    configurations = {name: entry for name, entry in entries.items() if entry.get("file") == "parquet"} or entries
+    lines = ["---", _front_matter(path, entries, configurations, license), "---", "", _text_above_mark(path), _MARK, ""]
+    lines += ["| config | rows | splits | rollouts | purpose |", "|---|---|---|---|---|"]
+    for name, entry in entries.items():
+        splits = ", ".join(f"{split} {rows:,}" for split, rows in _splits_of(entry).items())
+        rollouts = f"{entry['selected']:,} of {entry['read']:,}"
+        lines.append(f"| `{name}` | {entry['rows']:,} | {splits} | {rollouts} | {entry.get('about', '')} |")
+    lines += ["", f"Needs {_versions(entries)}.", "Rewards are the sum over an episode's steps.", "", "## Load it", ""]
+    for name, entry in entries.items():
+        lines += _loader(name, entry, name in configurations)
+    for name, entry in entries.items():
+        lines += _section(name, entry)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def write_pictures(report: ExportReport, folder: Path) -> None:
+    """Draw the pictures of this export's formats, in place of those of earlier exports of these formats."""
+    for name, form in report.formats.items():
+        for picture in picture_names(name):
+            (folder / picture).unlink(missing_ok=True)
+        form.pictures = []
+        for subject, chart in _charts(form).items():
+            form.pictures.append(f"pictures/{name}-{subject}.svg")
+            (folder / "pictures").mkdir(exist_ok=True)
+            (folder / form.pictures[-1]).write_text(chart, encoding="utf-8", errors="backslashreplace")
+
+
+def picture_names(name: str) -> list[str]:
+    """Return the paths that the pictures of a format may have in the output."""
+    return [f"pictures/{name}-{subject}.svg" for subject in _SUBJECTS]
+
+
+def _versions(entries: Mapping[str, Entry]) -> str:
+    strings = any(entry.get("compat") == "string" or entry.get("file") == "jsonl" for entry in entries.values())
+    json = [f"`{name}`" for name, entry in entries.items() if entry.get("compat") == "json" and entry.get("file") == "parquet"]
+    needs = "`datasets>=4.7` (the columns of type `Json`)" if json else "`datasets>=2.14`"
+    return f"{needs} for {', '.join(json)}, `datasets>=2.14` for the others" if json and strings else needs
+
+
+def _splits_of(entry: Entry) -> dict[str, int]:
+    """Return the number of rows by split, in the order of the files."""
+    counts: dict[str, int] = entry.get("splits") or {}
+    return dict(counts) or {TRAIN: 0}
 
 
 def _text_above_mark(path: Path) -> str:
@@ -73,36 +110,96 @@ def _text_above_mark(path: Path) -> str:
     return text.split(_MARK)[0].strip() + "\n"
 
 
-def _front_matter(configurations: Sequence[FormatReport]) -> list[str]:
-    lines = ["tags:", "- openreward-gym", "- agents", "- tool-use", "configs:"]
-    for number, form in enumerate(configurations):
-        pattern = "train.jsonl" if form.files[0].endswith(".jsonl") else "train-*.parquet"
-        lines += [f"- config_name: {form.name}", *(["  default: true"] if number == 0 else []), "  data_files:"]
-        lines += ["  - split: train", f"    path: {form.name}/{pattern}"]
-    return lines
+def _front_matter(path: Path, entries: Mapping[str, Entry], configurations: Mapping[str, Entry], license: str | None) -> str:
+    """Return the card's metadata as YAML, without a newline at its end."""
+    from huggingface_hub.utils._fixes import yaml_dump
+
+    front = {key: value for key, value in _earlier_front_matter(path).items() if key not in _OWN_KEYS}
+    if license is not None:
+        front["license"] = license
+    front["tags"] = _with(front.get("tags"), _TAGS)
+    tasks = ["text-generation", *(["reinforcement-learning"] if any(name in entries for name in _REINFORCEMENT) else [])]
+    front["task_categories"] = _with(front.get("task_categories"), tasks)
+    rows = max((entry["rows"] for entry in entries.values()), default=0)
+    front["size_categories"] = [next((size for limit, size in _SIZES.items() if rows < limit), "n>10M")]
+    front["configs"] = [
+        {
+            "config_name": name,
+            **({"default": True} if number == 0 else {}),
+            "data_files": [{"split": split, "path": _pattern(name, entry, split)} for split in _splits_of(entry)],
+        }
+        for number, (name, entry) in enumerate(configurations.items())
+    ]
+    return str(yaml_dump(front)).rstrip("\n")
 
 
-def _loader(form: FormatReport, is_configuration: bool, options: ExportOptions) -> list[str]:
-    arguments = f'"PATH", "{form.name}"' if is_configuration else f'"json", data_files="PATH/{form.files[0]}"'
-    lines = ["```python", "from datasets import load_dataset", "", f'dataset = load_dataset({arguments}, split="train")']
-    if options.compat == "string" and form.name in _MESSAGE_COLUMNS:
-        lines += [_AS_OBJECTS.replace("COLUMN", _MESSAGE_COLUMNS[form.name])]
+def _earlier_front_matter(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    from huggingface_hub import metadata_load
+
+    try:
+        return dict(metadata_load(path) or {})
+    except Exception:  # somebody's YAML that is none raises errors of any type
+        return {}
+
+
+def _with(values: Any, own: Sequence[str]) -> list[Any]:
+    """Return our values, then those that somebody else wrote."""
+    others = values if isinstance(values, list) else [] if values is None else [values]
+    return [*own, *(value for value in others if value not in own)]
+
+
+def _pattern(name: str, entry: Entry, split: str) -> str:
+    return f"{name}/{split}.jsonl" if entry.get("file") == "jsonl" else f"{name}/{split}-*.parquet"
+
+
+def _loader(name: str, entry: Entry, is_configuration: bool) -> list[str]:
+    lines = ["```python", "from datasets import load_dataset", ""]
+    for number, split in enumerate(_splits_of(entry)):
+        variable = "dataset" if number == 0 else split if split.isidentifier() and not iskeyword(split) else f"split_{split}"
+        if is_configuration:
+            lines.append(f'{variable} = load_dataset("PATH", "{name}", split="{split}")')
+        else:
+            path = _pattern(name, entry, split)
+            lines.append(f'{variable} = load_dataset("json", data_files={{"{split}": "PATH/{path}"}}, split="{split}")')
+    if entry.get("compat") == "string" and name in _MESSAGE_COLUMNS:
+        lines.append(_AS_OBJECTS.replace("COLUMN", _MESSAGE_COLUMNS[name]))
     return [*lines, "```", ""]
 
 
-def _section(form: FormatReport, about: str, charts: Iterable[str]) -> list[str]:
-    lines = [f"## {form.name}", "", about + ".", ""]
-    if form.name in _ADVICE:
-        lines += [_ADVICE[form.name], ""]
-    rows = [f"| rollouts | {count:,} | {reason} |" for reason, count in form.excluded.most_common()]
-    rows += [f"| rows | {count:,} | {reason} |" for reason, count in form.dropped_rows.most_common()]
+def _section(name: str, entry: Entry) -> list[str]:
+    lines = [f"## {name}", "", f"{entry.get('about', '')}.", ""]
+    if name in _ADVICE:
+        lines += [_ADVICE[name], ""]
+    columns: dict[str, str] = entry.get("columns") or {}
+    if columns:
+        lines += ["| column | type | meaning |", "|---|---|---|"]
+        for column, kind in columns.items():
+            kind = type_of(kind, entry.get("file", "parquet"), entry.get("compat", "json"))
+            lines.append(f"| `{column}` | {kind} | {meaning_of(name, column)} |")
+        lines.append("")
+    rows = [
+        f"| {noun} | {count:,} | {_cell(reason)} | {_cell(hint_of(reason))} |"
+        for noun, key in (("rollouts", "excluded"), ("rows", "dropped_rows"))
+        for reason, count in entry[key].items()
+    ]
     if rows:
-        lines += ["| left out | number | reason |", "|---|---|---|", *rows, ""]
-    lines += [f"![{form.name}: {subject}](pictures/{form.name}-{subject}.svg)" for subject in charts]
-    lines += [f"- {environment}: {count:,} rollouts" for environment, count in form.environments.most_common(20)]
-    lines += [f"- tasks: {len(form.tasks):,} of {len(form.tasks_read):,} are covered"]
-    lines += [f"- note: {count:,} {FINDINGS.get(name, name)}" for name, count in form.findings.most_common()]
+        lines += ["| left out | number | reason | how to get them |", "|---|---|---|---|", *rows, ""]
+    lines += [f"![{name}: {Path(picture).stem.rpartition('-')[2]}]({picture})" for picture in entry.get("pictures") or ()]
+    environments = list(entry["environments"].items())[:20]
+    lines += [f"- {environment}: {count:,} rollouts" for environment, count in environments]
+    tasks = entry["tasks"]
+    lines += [f"- tasks: {tasks['exported']:,} of {tasks['read']:,} are covered"]
+    if tasks.get("in_several_splits"):
+        lines += [f"- note: {tasks['in_several_splits']:,} tasks with rollouts in several splits: the source says so"]
+    lines += [f"- note: {count:,} {FINDINGS.get(finding, finding)}" for finding, count in entry["findings"].items()]
     return [*lines, ""]
+
+
+def _cell(text: str) -> str:
+    """Return a text for a cell of a Markdown table."""
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _charts(form: FormatReport) -> dict[str, str]:

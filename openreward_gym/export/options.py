@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import Check, Options, choice, flag, integer, option
-from openreward_gym.types import Ended, Rollout
+from openreward_gym.options import Check, Options, choice, flag, integer, option, text
+from openreward_gym.types import Ended, Message, Rollout
 
 Compat: TypeAlias = Literal["json", "string"]
 RewardKind: TypeAlias = Literal["sum", "last", "max", "score"]
-Dedupe: TypeAlias = Literal["exact", "normalized"]
+Dedupe: TypeAlias = Literal["exact", "normalized", "near"]
 Balance: TypeAlias = Literal["task", "environment", "reward"]
 ParallelCalls: TypeAlias = Literal["keep", "split", "drop"]
 MalformedCalls: TypeAlias = Literal["drop", "keep"]
 ControlTokenHandling: TypeAlias = Literal["flag", "drop", "escape"]
 SystemHandling: TypeAlias = Literal["keep", "merge"]
 Turns: TypeAlias = Literal["all", "last"]
+WeightRule: TypeAlias = Literal["skip_failed_calls"]
+ScrubKind: TypeAlias = Literal["emails", "phones", "keys"]
 Names: TypeAlias = str | Collection[str] | None
+Texts: TypeAlias = str | os.PathLike[str] | Iterable[Any] | None
+"""Texts, paths of files with texts, rows of a dataset, or several of them."""
+Weights: TypeAlias = WeightRule | Callable[[Rollout, Message], float | None] | None
+Scrub: TypeAlias = ScrubKind | Collection[ScrubKind] | Callable[[str], str] | None
+SplitBy: TypeAlias = str | Collection[str] | Mapping[str, str] | None
+Holdout: TypeAlias = float | str | Collection[str] | Mapping[str, float] | None
+
+SPLIT_FIELDS = ("split", "environment", "model", "run", "label", "status", "stop_reason", "group")
+"""Fields that `ExportOptions.split_by` may name."""
 
 DEFAULT_ENDINGS = ("stop", "tool_calls")
 """The ends of turns that are trained by default: the model ended them itself."""
@@ -32,6 +45,7 @@ EXTRA_COLUMNS: dict[str, str] = {
     **dict.fromkeys(("task_index", "seed", "rating"), "int"),
     "labels": "texts",
     "discard_reason": "text",
+    "step_rewards": "floats",
 }
 """Columns that `ExportOptions.columns` may name, and their kinds (see `openreward_gym.export.tables`)."""
 
@@ -90,6 +104,79 @@ def _endings(name: str, value: Any) -> tuple[str, ...]:
     if not names or not set(names) <= set(known):
         raise ConfigurationError(f"{name} must name ends of turns, of {', '.join(known)} or any; not {value!r}")
     return names
+
+
+def _texts(name: str, value: Any) -> Texts:
+    if value is not None and not isinstance(value, (str, os.PathLike, Iterable)):
+        raise ConfigurationError(f"{name} must be texts, paths of files, rows of a dataset, or None, not {value!r}")
+    return value
+
+
+def _weights(name: str, value: Any) -> Weights:
+    if not callable(value) and value is not None and value not in get_args(WeightRule):
+        rules = ", ".join(get_args(WeightRule))
+        raise ConfigurationError(f"{name} must be {rules}, a function of a Rollout and a Message, or None, not {value!r}")
+    return value  # type: ignore[no-any-return]
+
+
+def _scrub(name: str, value: Any) -> Scrub:
+    if value is None or callable(value):
+        return value  # type: ignore[no-any-return]
+    kinds = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Collection) else (value,)
+    known = get_args(ScrubKind)
+    if not kinds or any(kind not in known for kind in kinds):
+        raise ConfigurationError(
+            f"{name} must be {', '.join(known)}, several of them, a function of a text, or None, not {value!r}"
+        )
+    return kinds
+
+
+def _pairs(name: str, value: Any, example: str) -> list[tuple[str, str]]:
+    """Return the pairs (name, value) of a mapping, of a text "name=value", or of several; ("", text) for a text without "="."""
+    if isinstance(value, Mapping):
+        return [(str(key), str(item)) for key, item in value.items()]
+    texts = [value] if isinstance(value, str) else list(value) if isinstance(value, Collection) else [value]
+    if not texts or not all(isinstance(text, str) and text.strip("= ") for text in texts):
+        raise ConfigurationError(f"{name} must be like {example}, or None, not {value!r}")
+    parts = [text.rpartition("=") for text in texts]
+    return [(before.strip(), after.strip()) for before, _, after in parts]
+
+
+def _split_by(name: str, value: Any) -> tuple[str, dict[str, str]] | None:
+    """Return the field whose value names the split, and the splits of its values."""
+    if value is None or (isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], dict)):
+        return value
+    example = '"environment", "hard=test" or {"hard": "test"}'
+    fields, names = ["split"], {}
+    for word, split in _pairs(name, value, example):
+        if not word:
+            fields.append(split)
+        elif not re.fullmatch(r"[A-Za-z0-9_]+", split):
+            raise ConfigurationError(f"{name}: a split has letters, digits and underscores in its name, not {split!r}")
+        else:
+            names[word] = split
+    if len(fields) > 2 or fields[-1] not in SPLIT_FIELDS:
+        raise ConfigurationError(f"{name}: there is no field {fields[-1]!r}; there are {', '.join(SPLIT_FIELDS)}, or {example}")
+    return fields[-1], names
+
+
+def _holdout(name: str, value: Any) -> dict[str, float] | None:
+    """Return the shares of the splits that are held out. One number is the share of the validation split."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)):
+        value = {"validation": value}
+    shares: dict[str, float] = {}
+    for split, share in _pairs(name, value, '0.1, "test=0.1" or {"validation": 0.1, "test": 0.1}'):
+        try:
+            shares[split or "validation"] = float(share)
+        except ValueError:
+            raise ConfigurationError(f"{name} must be a share between 0 and 1, not {share!r}") from None
+        if split == "train" or not re.fullmatch(r"\w*", split, re.ASCII):
+            raise ConfigurationError(f"{name}: {split!r} cannot be held out: name another split, like validation or test")
+    if not all(0 < share < 1 for share in shares.values()) or not sum(shares.values()) < 1:
+        raise ConfigurationError(f"{name}: shares must be above 0, and below 1 together, not {value!r}")
+    return shares
 
 
 _COUNT = integer(1, optional=True)
@@ -155,8 +242,15 @@ class Select(Options):
     where: Callable[[Rollout], bool] | None = option(None, _function)
     """Function that returns True for rollouts to take."""
     dedupe: Dedupe | None = option(None, choice(Dedupe, optional=True))
-    """Keep the first of equal conversations ("exact"), or of those that differ only in case, punctuation and white space
-    ("normalized")."""
+    """Keep one of equal conversations ("exact"), of those that differ only in case, punctuation and white space ("normalized"),
+    or of those that share most of their runs of five words ("near", see `similarity`). The one with the highest reward is kept,
+    among equal ones a completed one, then the one with the fewest turns."""
+    similarity: float = option(0.8, _real(least=0.01))
+    """dedupe="near": smallest share of common runs of five words, of all runs in both conversations (Jaccard similarity). System
+    messages do not count."""
+    decontaminate: Texts = option(None, _texts)
+    """Leave out rollouts whose prompt has a run of 13 words from these texts, or a whole text of 8 to 12 words: texts, files
+    (.txt, .json, .jsonl, .parquet), or rows of a dataset. System messages do not count."""
     best_of: int | None = option(None, _COUNT)
     """Keep the best of each group's first n rollouts."""
     top_k: int | None = option(None, _COUNT)
@@ -177,11 +271,13 @@ class Select(Options):
             raise ConfigurationError(
                 f"min_reward={self.min_reward} is above the maximum of {self.max_reward}: nothing meets both"
             )
+        if self.similarity > 1:
+            raise ConfigurationError(f"similarity must be a share of at most 1, not {self.similarity}")
 
     @property
     def compares_rollouts(self) -> bool:
         """True if a choice depends on other rollouts, so that all must be read before the first row is written."""
-        return bool(self.best_of or self.top_k or self.one_per_group or self.balance)
+        return bool(self.dedupe or self.best_of or self.top_k or self.one_per_group or self.balance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +315,7 @@ class ExportOptions(Options):
     columns: Sequence[str] = option((), _columns)
     """Further columns: "reward", "final_reward", "environment", "task_id", "task_index", "split", "group", "model", "status",
     "stop_reason", "seed", "run", "labels"; from readers' labels and compared groups "rating", "advantage", "score",
-    "discard_reason"."""
+    "discard_reason"; "step_rewards", the rewards between each turn of the model and the next (null for none)."""
     answers: bool = option(False, flag)
     """Write task specs, golden answers and metadata into `prompts` and `verl`, and allow a public push of whole records."""
     min_gap: float = option(0.0, _real(least=0.0))
@@ -237,8 +333,25 @@ class ExportOptions(Options):
     turns: Turns | None = option(None, choice(Turns, optional=True))
     """prompt_completion, kto: rows for "all" of the model's turns, or for the "last" one. None is "all" for prompt_completion
     and "last" for kto."""
+    min_length: int | None = option(None, _COUNT)
+    """Smallest number of tokens in a row; it needs a tokenizer. Shorter rows are left out. None takes all."""
     max_length: int | None = option(None, _COUNT)
-    """tokens: largest number of tokens in a row. Longer rows are left out. None takes all."""
+    """Largest number of tokens in a row; it needs a tokenizer. Longer rows are left out. None takes all."""
+    weights: Weights = option(None, _weights)
+    """Weights of the model's turns: "skip_failed_calls" gives 0, which is no training, to turns with a call that failed. In
+    Python also a function that returns the weight of a turn of the model, or None to leave it as recorded."""
+    scrub: Scrub = option(None, _scrub)
+    """Replace personal data in all texts before anything is written: "emails", "phones", "keys" (API keys and tokens). In Python
+    also a function that returns the new text. Recorded token ids of changed rollouts are not used."""
+    split_by: SplitBy = option(None, _split_by)
+    """Dataset split of each row: a field whose value names it (split, environment, model, run, label, status, stop_reason,
+    group), names of splits like "hard=test", or both; "*=train" is for all other names. None takes the environment's split:
+    train, validation (also val, valid, dev, eval), test, or a split of the same name. Rows without one go to train."""
+    holdout: Holdout = option(None, _holdout)
+    """Share of the tasks in train to hold out: 0.1 makes a validation split, "test=0.1" another one. A task is on one side only,
+    and stays there when other rollouts come. None takes no task."""
+    license: str | None = option(None, text(optional=True))
+    """License on the dataset card, by the Hub's name for it ("apache-2.0"). None keeps that of the card."""
     seed: int = option(0, integer())
     """Seed of all random choices."""
 
@@ -263,5 +376,11 @@ class ExportKeywords(TypedDict, total=False):
     good_reward: float | None
     balance_labels: bool
     turns: Turns | None
+    min_length: int | None
     max_length: int | None
+    weights: Weights
+    scrub: Scrub
+    split_by: SplitBy
+    holdout: Holdout
+    license: str | None
     seed: int

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Unpack, overload
 
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.export import tables
-from openreward_gym.export.card import write_card
+from openreward_gym.export.card import picture_names, write_card, write_pictures
 from openreward_gym.export.formats import Format, FormatName, format_of
 from openreward_gym.export.options import Compat, ExportKeywords, ExportOptions, Select
 from openreward_gym.export.pipeline import ImagesFound, Pipeline, Progress
 from openreward_gym.export.reader import RolloutReader, RolloutSource
-from openreward_gym.export.report import ExportReport, FormatReport
+from openreward_gym.export.report import ExportReport, FormatReport, LeftOutWarning, count_of
+from openreward_gym.export.splits import STANDARD, TRAIN
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,16 +38,46 @@ FormatLike: TypeAlias = "FormatName | str | type[Format]"
 
 # Formats that are useless without what a public dataset must not show.
 _WHOLE_RECORDS = ("rollouts", "nemo_gym")
+_REPORT = "report.json"
+_PARQUET_NAME = re.compile(r"\w+-\d{5}-of-\d{5}\.parquet")
 
 
+@overload
+def to_dataset(
+    rollouts: RolloutSource,
+    format: FormatLike = ...,
+    select: Select | None = ...,
+    tokenizer: Tokenizer | None = ...,
+    *,
+    split: str | None = ...,
+    return_report: Literal[False] = ...,
+    **options: Unpack[ExportKeywords],
+) -> Dataset: ...
+@overload
+def to_dataset(
+    rollouts: RolloutSource,
+    format: FormatLike = ...,
+    select: Select | None = ...,
+    tokenizer: Tokenizer | None = ...,
+    *,
+    split: str | None = ...,
+    return_report: Literal[True],
+    **options: Unpack[ExportKeywords],
+) -> tuple[Dataset, FormatReport]: ...
 def to_dataset(
     rollouts: RolloutSource,
     format: FormatLike = "sft",
     select: Select | None = None,
     tokenizer: Tokenizer | None = None,
+    *,
+    split: str | None = None,
+    return_report: bool = False,
     **options: Unpack[ExportKeywords],
-) -> Dataset:
+) -> Dataset | tuple[Dataset, FormatReport]:
     """Return rollouts as a `datasets.Dataset` in memory.
+
+    The dataset has the rows of one split, so that test tasks never come into training. A `LeftOutWarning` says what is not in it;
+    `dataset.info.description` has the report as text.
 
     Args:
         rollouts: A store, a selection of it, a run's path, several paths, or `Rollout` objects.
@@ -52,10 +85,15 @@ def to_dataset(
         select: Criteria for the rollouts; None takes those that the format is for.
         tokenizer: A transformers tokenizer or processor, a model's name, or a folder. The format `tokens` needs it; other formats
             fit conversations to its chat template. None fits them to no template.
+        split: The split whose rows are returned, or "all". None takes the only one, or `train` of several.
+        return_report: Whether to return the report, too; then there is no warning.
         **options: Options of the rows, the fields of `ExportOptions`.
 
+    Returns:
+        The dataset; with `return_report`, the dataset and its report.
+
     Raises:
-        ConfigurationError: A format or an option is unknown, or the path is not a run.
+        ConfigurationError: A format or an option is unknown, the path is not a run, or there are no rows of the split.
         RecordError: A line is not a valid record.
 
     Example:
@@ -69,7 +107,48 @@ def to_dataset(
     kind = format_of(format)
     settings = ExportOptions.from_keywords(options)
     make = partial(Pipeline, RolloutReader.of(rollouts), kind, select or Select(), settings, _template(kind, tokenizer))
-    return _run(make, lambda pipeline: tables.dataset_of(pipeline.rows(), pipeline.columns, settings.compat))
+
+    def use(pipeline: Pipeline) -> tuple[dict[str, Dataset], FormatReport]:
+        columns = pipeline.columns
+        return tables.datasets_of(pipeline.rows_with_splits(), columns, settings.compat), pipeline.report
+
+    datasets, report = _run(make, use)
+    dataset = _only_split(datasets, split)
+    dataset.info.description = str(report)
+    if return_report:
+        return dataset, report
+    if len(dataset) < report.rows or report.excluded or report.dropped_rows:
+        warnings.warn(_what_is_missing(dataset, datasets, report), LeftOutWarning, stacklevel=2)
+    return dataset
+
+
+def _only_split(datasets: dict[str, Dataset], split: str | None) -> Dataset:
+    """Return the dataset of one split."""
+    names = list(datasets)
+    if split == "all":
+        from datasets import concatenate_datasets
+
+        return concatenate_datasets(list(datasets.values())) if len(datasets) > 1 else datasets[names[0]]
+    name = split or (names[0] if len(names) == 1 else TRAIN)
+    if name not in datasets:
+        raise ConfigurationError(
+            f"there are no rows of the split {name!r}; pass split={' or '.join(map(repr, names))}, or split='all'"
+        )
+    return datasets[name]
+
+
+def _what_is_missing(dataset: Dataset, datasets: dict[str, Dataset], report: FormatReport) -> str:
+    """Return the text of the warning about rollouts and rows that are not in a dataset."""
+    parts = [f"{count_of(len(dataset), 'row')} from {count_of(report.read, 'rollout')}"]
+    for counts, noun, verb in ((report.excluded, "rollout", "left out"), (report.dropped_rows, "row", "not made")):
+        if counts:
+            reasons = ", ".join(f"{number:,} {reason}" for reason, number in counts.most_common())
+            parts.append(f"{count_of(counts.total(), noun)} {verb} ({reasons})")
+    others = {name: len(rows) for name, rows in datasets.items() if rows is not dataset}
+    if others and len(dataset) < report.rows:
+        rows = ", ".join(f"{number:,} in {name}" for name, number in others.items())
+        parts.append(f"rows of other splits: {rows} (take them with split=...)")
+    return f"{report.name}: {'; '.join(parts)}. return_report=True returns the report, with hints, in place of this warning"
 
 
 def write(
@@ -84,9 +163,10 @@ def write(
 ) -> ExportReport:
     """Write rollouts as files, in constant memory.
 
-    `output` gets a folder for each format (Parquet, or JSONL for trainers that read lines), `report.json`, and a dataset card
-    `README.md` with pictures; `datasets.load_dataset(output, "sft")` loads a format. The files of a format appear when all of
-    them are written, and replace those of an earlier export of the same format.
+    `output` gets a folder for each format (Parquet, or JSONL for trainers that read lines) with the files of each split,
+    `report.json`, and a dataset card `README.md` with pictures; `datasets.load_dataset(output, "sft")` loads a format. The files
+    of a format appear when all of them are written, and replace those of an earlier export of the same format. Card and report
+    also keep what earlier exports to the folder wrote in other formats.
 
     Args:
         rollouts, select, tokenizer, **options: See `to_dataset`.
@@ -169,8 +249,8 @@ def push(
     with tempfile.TemporaryDirectory(prefix="openreward-gym-push-") as name:
         folder = Path(name)
         with _hub_errors(repository):
-            _download_card(api, repository, revision, folder)
-        report = _write_files(rollouts, folder, kinds, select, tokenizer, progress, settings, for_hub=True)
+            present = _download_card(api, repository, revision, folder)
+        report = _write_files(rollouts, folder, kinds, select, tokenizer, progress, settings, for_hub=True, present=present)
         with _hub_errors(repository):
             api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
             _commit(api, repository, revision, message, folder, report)
@@ -188,39 +268,75 @@ def _write_files(
     options: ExportOptions,
     *,
     for_hub: bool = False,
+    present: Collection[str] | None = None,
 ) -> ExportReport:
     kinds = _kinds(formats)
     templates = [_template(kind, tokenizer) for kind in kinds]
     folder = Path(output)
     reader = RolloutReader.of(rollouts)
     folder.mkdir(parents=True, exist_ok=True)
+    earlier = _earlier_formats(folder, present)
     report = ExportReport(str(folder))
     for kind, template in zip(kinds, templates, strict=True):
         make = partial(Pipeline, reader, kind, select or Select(), options, template, progress, folder=folder / kind.name)
         write_format = partial(_write_format, kind=kind, compat=options.compat, folder=folder / kind.name, for_hub=for_hub)
-        report.formats[kind.name] = _run(make, write_format)
-    (folder / "report.json").write_text(
-        json.dumps(report.to_dict(), indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
-    )
-    write_card(report, {kind.name: kind for kind in kinds}, options, folder)
+        report.formats[kind.name] = written = _run(make, write_format)
+        _remove_stale(folder, kind.name, written.files, earlier.get(kind.name, {}).get("files", ()))
+    report.earlier = earlier
+    write_pictures(report, folder)
+    text = json.dumps({"output": str(folder), "formats": report.all_formats()}, indent=2, ensure_ascii=False, default=str)
+    part = folder / f".report.json.{os.getpid()}.part"
+    part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    part.replace(folder / _REPORT)
+    write_card(report, options.license, folder)
     return report
+
+
+def _earlier_formats(folder: Path, present: Collection[str] | None) -> dict[str, dict[str, Any]]:
+    """Return what `report.json` says about formats whose files are all still there.
+
+    `present` are the files of the output, if they are not in the folder itself.
+    """
+    try:
+        formats = json.loads((folder / _REPORT).read_bytes())["formats"]
+        files = {name: list(map(str, form["files"])) for name, form in formats.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}  # there is none, or somebody else's
+
+    def is_there(name: str) -> bool:
+        return name in present if present is not None else (folder / name).is_file()
+
+    return {name: form for name, form in formats.items() if files[name] and all(map(is_there, files[name]))}
+
+
+def _remove_stale(folder: Path, name: str, files: Collection[str], earlier: Collection[str]) -> None:
+    """Remove the files of an earlier export of a format, which the new one did not replace."""
+    own = {path for path in (folder / name).glob("*-of-*.parquet") if _PARQUET_NAME.fullmatch(path.name)}
+    own |= {folder / name / f"{split}.jsonl" for split in STANDARD}
+    own |= {folder / file for file in earlier if file.startswith(f"{name}/") and ".." not in file}
+    for path in own - {folder / file for file in files}:
+        path.unlink(missing_ok=True)
 
 
 def _write_format(pipeline: Pipeline, kind: type[Format], compat: Compat, folder: Path, for_hub: bool) -> FormatReport:
     """Write the files of one format."""
-    rows, columns = pipeline.rows(), pipeline.columns
+    rows, columns, report = pipeline.rows_with_splits(), pipeline.columns, pipeline.report
     if kind.file == "jsonl":
         if not kind.further_keys:
             # Lines have no null, and no keys but the columns.
-            rows = ({name: value for name, value in row.items() if name in columns and value is not None} for row in rows)
+            rows = (
+                (split, {name: value for name, value in row.items() if name in columns and value is not None})
+                for split, row in rows
+            )
         files = tables.write_jsonl(rows, folder)
     else:
         files = tables.write_parquet(rows, columns, compat, folder, for_hub)
     if pipeline.image_files is not None:
         pipeline.image_files.remove_others()
-    pipeline.report.files = [f"{folder.name}/{file.name}" for file in files]
-    pipeline.report.bytes = sum(file.stat().st_size for file in files)
-    return pipeline.report
+    report.files = [f"{folder.name}/{file.name}" for parts in files.values() for file in parts]
+    report.bytes = sum(file.stat().st_size for parts in files.values() for file in parts)
+    report.columns = dict(columns)
+    return report
 
 
 def _kinds(formats: Sequence[FormatLike] | FormatLike) -> list[type[Format]]:
@@ -257,7 +373,8 @@ def _commit(api: HfApi, repository: str, revision: str | None, message: str, fol
 
     files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     existing = api.list_repo_files(repository, repo_type="dataset", revision=revision)
-    stale = [file for file in existing if file.split("/")[0] in (*report.formats, "pictures") and file not in files]
+    pictures = {picture for name in report.formats for picture in picture_names(name)}
+    stale = [file for file in existing if file not in files and (file.split("/")[0] in report.formats or file in pictures)]
     operations: list[Any] = [CommitOperationDelete(path_in_repo=file) for file in stale]
     operations += [CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(file)) for path, file in files.items()]
     api.create_commit(repository, operations, commit_message=message, repo_type="dataset", revision=revision)
@@ -278,19 +395,33 @@ def _hub_errors(repository: str) -> Iterator[None]:
         ) from error
 
 
-def _download_card(api: HfApi, repository: str, revision: str | None, folder: Path) -> None:
-    """Copy the repository's card into `folder`, so that text which somebody wrote in it is kept."""
+def _download_card(api: HfApi, repository: str, revision: str | None, folder: Path) -> list[str]:
+    """Copy the repository's card and report into `folder`, so that they can be kept up; return the repository's files."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    if not _download(api, repository, revision, folder, "README.md"):
+        return []
+    _download(api, repository, revision, folder, _REPORT)
+    try:
+        return list(api.list_repo_files(repository, repo_type="dataset", revision=revision))
+    except RepositoryNotFoundError:
+        return []
+
+
+def _download(api: HfApi, repository: str, revision: str | None, folder: Path, name: str) -> bool:
+    """Copy a file of the repository into `folder`; return False if there is none."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     for wait_s in (1.0, 3.0, None):
         try:
-            path = api.hf_hub_download(repository, "README.md", repo_type="dataset", revision=revision)
-            shutil.copyfile(path, folder / "README.md")
-            return
+            path = api.hf_hub_download(repository, name, repo_type="dataset", revision=revision)
+            shutil.copyfile(path, folder / name)
+            return True
         except LocalEntryNotFoundError:
-            # The Hub was not reached: there may be a card.
+            # The Hub was not reached: there may be a file.
             if wait_s is None:
                 raise
             time.sleep(wait_s)
         except (EntryNotFoundError, RepositoryNotFoundError):
-            return
+            break
+    return False

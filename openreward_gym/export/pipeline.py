@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,11 +18,15 @@ from openreward_gym.export.conversation import (
     merge_system,
     split_parallel,
 )
+from openreward_gym.export.duplicates import Contamination, Hashes, digest_of, shingles_of, signature_of
+from openreward_gym.export.edits import Scrubber, with_weights
 from openreward_gym.export.formats import Context, Format, ImageFiles, LeftOut
+from openreward_gym.export.lengths import LengthLimits
 from openreward_gym.export.options import ExportOptions, Select
 from openreward_gym.export.reader import Record, RolloutReader, group_of, num_turns_of, task_of
 from openreward_gym.export.report import FormatReport
-from openreward_gym.export.select import Deduplication, Facts, RecordFilter, choose, reward_of
+from openreward_gym.export.select import Facts, RecordFilter, choose, reward_of
+from openreward_gym.export.splits import SplitRule, is_standard
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.types import Rollout
 
@@ -58,7 +64,7 @@ class Pipeline:
         look_first: bool = False,
         folder: Path | None = None,
     ) -> None:
-        self.report = FormatReport(kind.name)
+        self.report = FormatReport(kind.name, about=kind.about, file=kind.file, compat=options.compat)
         self._reader = reader
         self._select = select
         self._filter = RecordFilter(select, kind.statuses, reader.annotations)
@@ -75,6 +81,10 @@ class Pipeline:
         context = Context(options, template, self.report, reader.image, reader.annotations, select.reward)
         self.image_files = context.image_files = ImageFiles(folder) if folder is not None else None
         self._format = kind(context)
+        self._splits = SplitRule(options, reader.annotations)
+        self._lengths = LengthLimits(options, template)
+        self._scrubber = Scrubber(options.scrub) if options.scrub is not None else None
+        self._contamination = Contamination(select.decontaminate) if select.decontaminate is not None else None
         self._tolerated = kind.tolerates | ({"malformed_call"} if options.malformed_calls == "keep" else set())
         self._selected: list[Facts] | None = None
         if select.compares_rollouts or kind.compares_rollouts or look_first:
@@ -88,22 +98,41 @@ class Pipeline:
 
     def rows(self) -> Iterator[Row]:
         """Yield all rows. `report` is complete after the last one."""
+        return (row for _, row in self.rows_with_splits())
+
+    def rows_with_splits(self) -> Iterator[tuple[str, Row]]:
+        """Yield all rows, each after the name of its split. `report` is complete after the last one."""
+        report = self.report
         for conversations in self._units():
-            rows_before, excluded_by = self.report.rows, None
+            split = self._splits.split_of(conversations[0])
+            rows_before, excluded_by = report.rows, None
+            refused: Counter[str] = Counter()
             try:
                 for row in self._format.rows(conversations):
-                    self.report.rows += 1
-                    yield row
+                    reason = self._lengths.reason_against(row, conversations[0]) if self._lengths else None
+                    if reason is not None:
+                        refused[reason] += 1
+                        continue
+                    report.rows += 1
+                    report.splits[split] += 1
+                    yield split, row
             except LeftOut as reason:
                 excluded_by = str(reason)
-            if self.report.rows == rows_before and self._format.compares_rollouts:
+            if report.rows == rows_before and refused and not self._format.compares_rollouts:
+                # No row is left: that is a reason against the rollout.
+                excluded_by = excluded_by or refused.most_common(1)[0][0]
+            else:
+                report.dropped_rows += refused
+            if report.rows == rows_before and self._format.compares_rollouts:
                 # The format counts the reasons: pairs are left out, not rollouts.
                 excluded_by = excluded_by or "no row came of it"
             for conversation in conversations:
                 if excluded_by is None:
-                    self.report.count_selected(conversation.record, conversation.findings)
+                    if not is_standard(split):
+                        conversation.findings.add("other_split")
+                    report.count_selected(conversation.record, conversation.findings, split)
                 else:
-                    self.report.exclude(excluded_by)
+                    report.exclude(excluded_by)
 
     def _units(self) -> Iterator[list[Conversation]]:
         if self._selected is None:
@@ -113,7 +142,7 @@ class Pipeline:
                 yield [conversation]
             return
         for numbers in self._format.units(self._selected):
-            yield [self._convert(*self._reader.read(number)) for number in numbers]
+            yield [self._read(number) for number in numbers]
 
     def _survey(self) -> tuple[list[Facts], bool]:
         """Return the rollouts that meet every criterion, and whether one of them has an image."""
@@ -123,11 +152,15 @@ class Pipeline:
             record = conversation.record
             reward = reward_of(record, self._select.reward, self._reader.annotations)
             environment = (record.get("environment") or {}).get("name", "")
-            facts.append(Facts(number, group_of(record), task_of(record), environment, reward, num_turns_of(record)))
+            # Rollouts are compared within a split only: no pair has one side of another split.
+            group = (group_of(record), self._splits.split_of(conversation))
+            completed = record["status"] == "completed"
+            content = self._content_of(conversation)
+            facts.append(Facts(number, group, task_of(record), environment, reward, num_turns_of(record), completed, content))
             if conversation.images:
                 with_images.add(number)
         selected: list[Facts] = []
-        for fact, reason in choose(self._select, facts):
+        for fact, reason in choose(self._select, facts, lru_cache(256)(self._shingles)):
             if reason is None and self._select.limit is not None and len(selected) >= self._select.limit:
                 reason = f"beyond the first {self._select.limit}"
             if reason is None:
@@ -136,11 +169,21 @@ class Pipeline:
                 self.report.exclude(reason)
         return selected, any(fact.number in with_images for fact in selected)
 
+    def _content_of(self, conversation: Conversation) -> bytes:
+        """Return what `Select.dedupe` compares."""
+        kind = self._select.dedupe
+        if kind is None:
+            return b""
+        return signature_of(shingles_of(conversation.messages)) if kind == "near" else digest_of(conversation.messages, kind)
+
+    def _shingles(self, number: int) -> Hashes:
+        return shingles_of(self._read(number).messages)
+
     def _chosen(self, *, apply_limit: bool) -> Iterator[tuple[int, Conversation]]:
         """Yield number and conversation of the rollouts that meet the criteria which look at one rollout at a time."""
         select, report, kind = self._select, self.report, self._format
-        duplicates = Deduplication(select.dedupe) if select.dedupe is not None else None
         passed = 0
+        report.count_repeated(self._reader.repeated)
         for number in range(len(self._reader)):
             if self._progress is not None:
                 self._progress(number, len(self._reader))
@@ -155,8 +198,8 @@ class Pipeline:
                     reason = next(PROBLEMS[problem] for problem in PROBLEMS if problem in problems)
                     if reason == PROBLEMS["no_model_turn"]:
                         reason = conversation.untrained_reason() or reason
-                elif duplicates is not None and duplicates.is_duplicate(conversation.messages):
-                    reason = f"duplicate ({select.dedupe})"
+                elif self._contamination is not None and self._contamination.overlaps(conversation.prompt):
+                    reason = "its prompt overlaps with the texts of decontaminate"
                 elif apply_limit and select.limit is not None and passed >= select.limit:
                     reason = f"beyond the first {select.limit}"
             if reason is not None:
@@ -167,11 +210,19 @@ class Pipeline:
         if self._progress is not None:
             self._progress(len(self._reader), len(self._reader))
 
+    def _read(self, number: int) -> Conversation:
+        return self._convert(*self._reader.read(number))
+
     def _convert(self, record: Record, utf8: bool) -> Conversation:
-        """Convert a record, and change the conversation as the options say and as the template needs."""
+        """Convert a record, and change it and the conversation as the options say and as the template needs."""
         template, options = self._template, self._options
         with _checked(record):
-            conversation = conversation_of(record, self._reader.image, utf8=utf8, reading=self._reading)
+            if options.weights is not None:
+                record = with_weights(record, options.weights)
+            scrubbed = self._scrubber.record(record) if self._scrubber is not None else record
+            conversation = conversation_of(scrubbed, self._reader.image, utf8=utf8, reading=self._reading)
+        if scrubbed is not record:
+            conversation.findings.add("scrubbed")
         if conversation.parallel:
             if options.parallel_calls == "drop":
                 conversation.problems.add("parallel_calls")

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from openreward_gym import jsonio
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.export.order import Head, head_of, head_of_line, in_order
 from openreward_gym.store import Group, Label, RolloutStore, RolloutView, read_groups, read_labels
 from openreward_gym.store.index import Place
 from openreward_gym.types import Rollout
@@ -52,19 +53,21 @@ class Annotations:
 
 @dataclass(eq=False)
 class RolloutReader:
-    """Reads records by number, with their images and annotations.
+    """Reads records by number, in the order of the rows, with their images and annotations.
 
     Attributes:
         count: The number of rollouts.
         read: Returns the record of a number, and whether all of its text is valid UTF-8. Raises RecordError for an invalid one.
         images: Returns the bytes of an image by its SHA-256; None if all images are inside the records.
         runs: Folders in which readers' labels and compared groups are looked up.
+        repeated: The number of rollouts that are not read, because another one with the same id is.
     """
 
     count: int
     read: Callable[[int], tuple[Record, bool]]
     images: Callable[[str], bytes] | None = None
     runs: Sequence[str] = ()
+    repeated: int = 0
 
     @classmethod
     def of(cls, rollouts: RolloutSource) -> RolloutReader:
@@ -87,26 +90,31 @@ class RolloutReader:
                 name = type(item).__name__
                 raise ConfigurationError(f"a {name} is not a Rollout: pass a store, a run's path, or Rollout objects")
 
+        order = in_order(map(_head_of_rollout, items), stored=False)
+
         def read(number: int) -> tuple[Record, bool]:
-            record = items[number].to_dict()
+            record = items[order[number]].to_dict()
             return record, jsonio.is_utf8(record)
 
-        return cls(len(items), read)
+        return cls(len(order), read, repeated=len(items) - len(order))
 
     @classmethod
     def _of_store(cls, store: RolloutStore, places: Sequence[Place]) -> RolloutReader:
+        order = in_order(map(head_of_line, store.lines(places)), stored=True)
+
         def read(number: int) -> tuple[Record, bool]:
-            line = store.line(places[number])
+            place = places[order[number]]
+            line = store.line(place)
             try:
                 record = jsonio.loads(line)
                 check_schema(record.get("schema"), SCHEMA, "rollout")
             except (ValueError, AttributeError, RecordError):
                 # The store's own reader raises an error that names the mistake.
-                return store.read(places[number]).to_dict(), False
+                return store.read(place).to_dict(), False
             # JSON text is valid UTF-8; a lone surrogate can only come from an escape.
             return record, _SURROGATE_ESCAPE.search(line) is None or jsonio.is_utf8(record)
 
-        return cls(len(places), read, store.image, store.paths)
+        return cls(len(order), read, store.image, store.paths, len(places) - len(order))
 
     def __len__(self) -> int:
         return self.count
@@ -152,6 +160,20 @@ class RolloutReader:
         return labels, compared
 
 
+def _head_of_rollout(rollout: Rollout) -> Head:
+    environment, task = rollout.environment, rollout.task
+    return head_of(
+        {
+            "id": rollout.id,
+            "environment": {"name": environment.name, "variant": environment.variant, "split": environment.split},
+            "task": {"index": task.index, "id": task.id},
+            "group": rollout.group,
+            "sample": rollout.sample,
+            "attempt": rollout.attempt,
+        }
+    )
+
+
 def _label_names(record: Record) -> Iterator[str]:
     for label in record.get("labels") or ():
         if isinstance(label, dict):
@@ -184,6 +206,18 @@ def number_of(value: Any) -> float | None:
 def rewards_of(record: Record) -> list[float]:
     """Return the rewards that the environment gave, in order."""
     return [float(message["reward"]) for message in record.get("messages") or () if message.get("reward") is not None]
+
+
+def step_rewards_of(record: Record) -> list[float | None]:
+    """Return for each of the model's turns the sum of the rewards that came with it or before the next one; None without any."""
+    steps: list[float | None] = []
+    for message in record.get("messages") or ():
+        if is_model_turn(message):
+            steps.append(None)
+        reward = number_of(message.get("reward"))
+        if reward is not None and steps:
+            steps[-1] = reward + (steps[-1] or 0.0)
+    return steps
 
 
 def num_turns_of(record: Record) -> int:

@@ -5,26 +5,20 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from openreward_gym.export.reader import Record, num_turns_of, task_of, tokens_of
+from openreward_gym.export.reasons import FINDINGS, hint_of
 from openreward_gym.export.select import reward_of
+from openreward_gym.export.splits import TRAIN, split_order
 from openreward_gym.reports.statistics import mean, median
 from openreward_gym.types import Json
 
-FINDINGS = {
-    "control_tokens": "rollouts in which a tool or user wrote a control token: drop or escape them with control_tokens=...",
-    "hidden_reasoning": "rollouts with reasoning that the provider keeps hidden: it cannot be trained on",
-    "tool_image_moved": "rollouts with an image from a tool: it follows in a user message",
-    "untrained_turn": "rollouts with a turn of the model that is context without a loss (it ended otherwise, or is empty)",
-    "parallel_calls_split": "rollouts whose parallel calls were split: the template renders one call per message",
-    "context_changes": "rollouts in more than one row: the template renders earlier turns differently later",
-    "system_merged": "rollouts whose system message was merged into the first user message: the template takes none",
-    "sampled_tokens_used": "rollouts whose recorded token ids were used",
-}
-"""Remarks on rollouts that exclude nothing."""
+
+class LeftOutWarning(UserWarning):
+    """Rollouts are not in the dataset that `to_dataset` returned."""
 
 
 @dataclass
@@ -35,12 +29,15 @@ class FormatReport:
         name: The format's name.
         read: Number of rollouts read.
         selected: Number of rollouts that are in the output.
-        rows: Number of rows written.
+        rows: Number of rows written. splits: The same by dataset split.
         excluded: Number of rollouts left out, by reason; `read - selected` in all.
         dropped_rows: Number of rows left out of selected rollouts (or pairs), by reason.
         findings: Number of rollouts with a remark; see `FINDINGS`.
         files: Files written, relative to the output.
         bytes: Their size.
+        pictures: Pictures for the card, relative to the output.
+        about, file, compat, columns: The format's purpose, the kind of its file, `ExportOptions.compat`, and its columns with
+            their kinds (see `openreward_gym.export.tables.Columns`).
 
     Example:
         >>> report = FormatReport("sft", read=3, selected=1, rows=1)
@@ -49,20 +46,28 @@ class FormatReport:
         >>> print(report)
         sft: 1 row from 1 of 3 rollouts
           left out      2  status truncated
+                           -> Select(status="any") takes all, status=["completed", "truncated"] those too
     """
 
     name: str
     read: int = 0
     selected: int = 0
     rows: int = 0
+    splits: Counter[str] = field(default_factory=Counter)
     excluded: Counter[str] = field(default_factory=Counter)
     dropped_rows: Counter[str] = field(default_factory=Counter)
     findings: Counter[str] = field(default_factory=Counter)
     files: list[str] = field(default_factory=list)
     bytes: int = 0
+    about: str = ""
+    file: str = "parquet"
+    compat: str = "json"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    pictures: list[str] = field(default_factory=list)
     environments: Counter[str] = field(default_factory=Counter)
     tasks_read: set[Hashable] = field(default_factory=set)
-    tasks: set[Hashable] = field(default_factory=set)
+    tasks: dict[Hashable, str] = field(default_factory=dict)
+    torn_tasks: set[Hashable] = field(default_factory=set)
     rewards: array[float] = field(default_factory=lambda: array("d"))
     turns: array[int] = field(default_factory=lambda: array("q"))
     tokens: array[int] = field(default_factory=lambda: array("q"))
@@ -73,16 +78,24 @@ class FormatReport:
         self.read += 1
         self.tasks_read.add(task_of(record))
 
+    def count_repeated(self, number: int) -> None:
+        """Count rollouts that are not read because another one has the same id."""
+        if number:
+            self.read += number
+            self.excluded["another rollout has the same id: the last one written is taken"] += number
+
     def exclude(self, reason: str) -> None:
         """Count a rollout that is left out."""
         self.excluded[reason] += 1
 
-    def count_selected(self, record: Record, findings: set[str]) -> None:
-        """Count a rollout that is in the output."""
+    def count_selected(self, record: Record, findings: set[str], split: str = "train") -> None:
+        """Count a rollout that is in a split of the output."""
         self.selected += 1
         self.findings.update(findings)
         self.environments[(record.get("environment") or {}).get("name", "") or "unknown"] += 1
-        self.tasks.add(task_of(record))
+        task = task_of(record)
+        if self.tasks.setdefault(task, split) != split:
+            self.torn_tasks.add(task)
         reward, tokens = reward_of(record), tokens_of(record)
         # Infinities and counts beyond 64 bits fit no distribution: only the record has them.
         if reward is not None and math.isfinite(reward):
@@ -97,22 +110,39 @@ class FormatReport:
             "read": self.read,
             "selected": self.selected,
             "rows": self.rows,
+            "splits": {name: self.splits[name] for name in sorted(self.splits, key=split_order)},
             "excluded": dict(self.excluded.most_common()),
             "dropped_rows": dict(self.dropped_rows.most_common()),
+            "hints": {reason: hint_of(reason) for reason in (*self.excluded, *self.dropped_rows)},
             "findings": dict(self.findings.most_common()),
             "files": self.files,
             "bytes": self.bytes,
             "environments": dict(self.environments.most_common()),
-            "tasks": {"read": len(self.tasks_read), "exported": len(self.tasks)},
+            "tasks": {
+                "read": len(self.tasks_read),
+                "exported": len(self.tasks),
+                "in_several_splits": len(self.torn_tasks),
+            },
             "rewards": _distribution(self.rewards),
             "turns": _distribution(self.turns),
             "tokens": _distribution(self.tokens),
+            "about": self.about,
+            "file": self.file,
+            "compat": self.compat,
+            "columns": dict(self.columns),
+            "pictures": self.pictures,
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {_count(self.rows, 'row')} from {self.selected:,} of {_count(self.read, 'rollout')}"]
-        lines += [f"  left out {number:>6,}  {reason}" for reason, number in self.excluded.most_common()]
-        lines += [f"  no row   {number:>6,}  {reason}" for reason, number in self.dropped_rows.most_common()]
+        lines = [f"{self.name}: {count_of(self.rows, 'row')} from {self.selected:,} of {count_of(self.read, 'rollout')}"]
+        if self.splits.keys() - {TRAIN}:
+            lines += [f"  split    {self.splits[name]:>6,}  {name}" for name in sorted(self.splits, key=split_order)]
+        for label, counts in (("left out", self.excluded), ("no row  ", self.dropped_rows)):
+            for reason, number in counts.most_common():
+                hint = hint_of(reason)
+                lines += [f"  {label} {number:>6,}  {reason}", *([f"{'':19}-> {hint}"] if hint else [])]
+        if self.torn_tasks:
+            lines.append(f"  note     {len(self.torn_tasks):>6,}  tasks with rollouts in several splits: the source says so")
         lines += [f"  note     {number:>6,}  {FINDINGS.get(name, name)}" for name, number in self.findings.most_common()]
         lines += [f"  file     {name}" for name in self.files]
         return "\n".join(lines)
@@ -124,7 +154,8 @@ class ExportReport:
 
     Attributes:
         output: The folder, or the URL of the repository.
-        formats: A report for each format, by name.
+        formats: A report for each format of this export, by name.
+        earlier: The formats of earlier exports to the same output, as `report.json` has them.
 
     Example:
         >>> report = ExportReport("out", {"sft": FormatReport("sft", read=2, selected=2, rows=2)})
@@ -134,6 +165,7 @@ class ExportReport:
 
     output: str
     formats: dict[str, FormatReport] = field(default_factory=dict)
+    earlier: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def rows(self) -> dict[str, int]:
@@ -141,8 +173,12 @@ class ExportReport:
         return {name: report.rows for name, report in self.formats.items()}
 
     def to_dict(self) -> dict[str, Json]:
-        """Return the report as JSON values."""
+        """Return the report of this export as JSON values."""
         return {"output": self.output, "formats": {name: report.to_dict() for name, report in self.formats.items()}}
+
+    def all_formats(self) -> dict[str, dict[str, Any]]:
+        """Return the reports of all formats in the output, those of earlier exports too, as JSON values."""
+        return {**self.earlier, **{name: report.to_dict() for name, report in self.formats.items()}}
 
     def __str__(self) -> str:
         return "\n".join([*(str(report) for report in self.formats.values()), f"in {self.output}"])
@@ -157,5 +193,6 @@ def _distribution(values: array[Any]) -> dict[str, float] | None:
     return {"count": len(ordered), "mean": mean(ordered), **ends}
 
 
-def _count(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
+    """Return "1 row", "2,000 rows"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

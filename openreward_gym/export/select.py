@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
-from openreward_gym import jsonio
-from openreward_gym.export.options import Dedupe, RewardKind, Select
+from openreward_gym.export.duplicates import Hashes, near_duplicates
+from openreward_gym.export.options import RewardKind, Select
 from openreward_gym.export.reader import Annotations, Record, model_of, num_turns_of, number_of, rewards_of, tokens_of
 from openreward_gym.types import Rollout
 
@@ -125,16 +122,22 @@ class Facts:
     environment: str
     reward: float | None
     turns: int
+    completed: bool = True
+    content: bytes = b""
+    """What `Select.dedupe` compares: a digest of the conversation, or its MinHash signature."""
 
     @property
-    def rank(self) -> tuple[float, int, int]:
-        """A key by which better rollouts sort first: by reward, then fewer turns, then the order in which they were read."""
+    def rank(self) -> tuple[float, bool, int, int]:
+        """A key by which better rollouts sort first: by reward, then completed ones, then fewer turns, then their order."""
         reward = self.reward if self.reward is not None and not math.isnan(self.reward) else -math.inf
-        return (-reward, self.turns, self.number)
+        return (-reward, not self.completed, self.turns, self.number)
 
 
-def choose(select: Select, facts: Iterable[Facts]) -> Iterator[tuple[Facts, str | None]]:
-    """Apply the criteria that compare rollouts: yield each rollout with the reason against it, or None, in their order."""
+def choose(select: Select, facts: Iterable[Facts], shingles: Callable[[int], Hashes]) -> Iterator[tuple[Facts, str | None]]:
+    """Apply the criteria that compare rollouts: yield each rollout with the reason against it, or None, in their order.
+
+    `shingles` returns the runs of words of a rollout, for near-duplicates.
+    """
     rollouts = list(facts)
     reasons: dict[int, str] = {}
     rng = random.Random(select.seed)
@@ -146,6 +149,14 @@ def choose(select: Select, facts: Iterable[Facts]) -> Iterator[tuple[Facts, str 
         numbers = {fact.number for fact in kept}
         reasons.update({fact.number: reason for fact in part if fact.number not in numbers})
 
+    if select.dedupe == "near":
+        best_first = [fact.number for fact in sorted(rollouts, key=attrgetter("rank"))]
+        signatures = {fact.number: fact.content for fact in rollouts}
+        for number in near_duplicates(signatures, best_first, shingles, select.similarity):
+            reasons[number] = "duplicate (near)"
+    elif select.dedupe is not None:
+        for part in partition(rollouts, "content"):
+            keep(part, [min(part, key=attrgetter("rank"))], f"duplicate ({select.dedupe})")
     if select.best_of is not None:
         for part in remaining("group"):
             keep(part, [min(part[: select.best_of], key=attrgetter("rank"))], f"not the best of {select.best_of}")
@@ -170,29 +181,6 @@ def partition(facts: Iterable[Facts], attribute: str) -> list[list[Facts]]:
     for fact in facts:
         parts[getattr(fact, attribute)].append(fact)
     return list(parts.values())
-
-
-class Deduplication:
-    """Remembers conversations by their digests, 16 bytes each."""
-
-    def __init__(self, kind: Dedupe) -> None:
-        self._kind = kind
-        self._digests: set[bytes] = set()
-
-    def is_duplicate(self, messages: list[dict[str, Any]]) -> bool:
-        """Return True if an equal conversation came before, and remember this one."""
-        text = jsonio.dumps([_without_ids(message) for message in messages])
-        if self._kind == "normalized":
-            text = re.sub(r"\\[nrt]|[\W_]+", " ", text.decode()).casefold().encode()
-        digest = hashlib.blake2b(text, digest_size=16).digest()
-        known = digest in self._digests
-        self._digests.add(digest)
-        return known
-
-
-def _without_ids(message: dict[str, Any]) -> list[Any]:
-    calls = [call["function"] for call in message.get("tool_calls", ())]
-    return [message["role"], message["content"], message.get("reasoning_content"), calls, message.get("name")]
 
 
 def reward_of(record: Record, kind: RewardKind = "sum", annotations_of: ReadAnnotations | None = None) -> float | None:

@@ -1,13 +1,14 @@
-"""Rows as Arrow and Parquet: explicit types always, nothing inferred, one row group in memory at a time."""
+"""Rows as Arrow and Parquet: explicit types always, nothing inferred, one row group per split in memory at a time."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from openreward_gym import jsonio
 from openreward_gym.errors import RecordError
 from openreward_gym.export.json_columns import column_bytes
 from openreward_gym.export.options import Compat
+from openreward_gym.export.splits import TRAIN, split_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -202,67 +204,116 @@ def _remember_last(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return encoded
 
 
-def _batches(rows: Iterable[Row], columns: Columns, compat: Compat, features: Features) -> Iterator[pa.RecordBatch]:
-    """Yield the rows in batches that fit into memory. Each cell is encoded as it comes, and no row is kept."""
-    import pyarrow as pa
+class _Batch:
+    """Rows that become one record batch. Each cell is encoded as it comes, and no row is kept."""
 
-    schema = features.arrow_schema
-    named = [(name, _column_of(kind, compat)) for name, kind in columns.items()]
-    count = size = 0
+    def __init__(self, columns: Columns, compat: Compat, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._columns = [(name, _column_of(kind, compat)) for name, kind in columns.items()]
+        self._count = self._size = 0
 
-    def batch() -> pa.RecordBatch:
-        arrays = [column.take(field.type) for (_, column), field in zip(named, schema, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    def add(self, row: Row) -> pa.RecordBatch | None:
+        """Add a row; return the batch when it is full."""
+        self._count += 1
+        for name, column in self._columns:
+            self._size += column.add(row.get(name))
+        return self.take() if self._count == _ROWS_PER_GROUP or self._size >= _BYTES_PER_GROUP else None
 
-    for row in rows:
-        count += 1
-        for name, column in named:
-            size += column.add(row.get(name))
-        if count == _ROWS_PER_GROUP or size >= _BYTES_PER_GROUP:
-            yield batch()
-            count = size = 0
-    if count:
-        yield batch()
+    def take(self) -> pa.RecordBatch | None:
+        """Return the rows since the last batch; None without any."""
+        import pyarrow as pa
+
+        if not self._count:
+            return None
+        self._count = self._size = 0
+        arrays = [column.take(field.type) for (_, column), field in zip(self._columns, self._schema, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
 
-def write_parquet(rows: Iterable[Row], columns: Columns, compat: Compat, folder: Path, for_hub: bool) -> list[Path]:
-    """Write rows to `folder/train-00000-of-0000N.parquet` and return the files, at least one, when all rows are written.
+class _ParquetSplit:
+    """The files of one split, which get their names when all rows are written."""
 
-    `for_hub` writes chunks of which the Hub stores each once.
+    def __init__(self, folder: Path, split: str, batch: _Batch, open_file: Callable[[Path], pq.ParquetWriter]) -> None:
+        self._folder = folder
+        self._split = split
+        self._batch = batch
+        self._open_file = open_file
+        self._writer: pq.ParquetWriter | None = None
+        self._written = 0
+        self.parts: list[Path] = []
+
+    def add(self, row: Row) -> None:
+        batch = self._batch.add(row)
+        if batch is not None:
+            self._write(batch)
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        if self._writer is None or self._written >= _BYTES_PER_FILE:
+            self._next_file()
+        assert self._writer is not None
+        self._writer.write_batch(batch, row_group_size=batch.num_rows)
+        self._written += batch.nbytes
+
+    def _next_file(self) -> None:
+        self.close()
+        self.parts.append(self._folder / f".{self._split}-{len(self.parts):05d}.{os.getpid()}.part")
+        self._writer, self._written = self._open_file(self.parts[-1]), 0
+
+    def finish(self) -> None:
+        """Write the last rows. A split without rows gets a file of its own, too."""
+        batch = self._batch.take()
+        if batch is not None:
+            self._write(batch)
+        elif not self.parts:
+            self._next_file()
+        self.close()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def publish(self) -> list[Path]:
+        """Give the files their names, and return them."""
+        count = len(self.parts)
+        files = [self._folder / f"{self._split}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
+        for part, file in zip(self.parts, files, strict=True):
+            part.replace(file)
+        return files
+
+
+def write_parquet(
+    rows: Iterable[tuple[str, Row]], columns: Columns, compat: Compat, folder: Path, for_hub: bool
+) -> dict[str, list[Path]]:
+    """Write rows, each with its split, to `folder/SPLIT-00000-of-0000N.parquet`; return the files by split.
+
+    The files appear when all rows are written. Without rows there is an empty one of the split `train`.
+
+    Args:
+        for_hub: Whether to write chunks of which the Hub stores each once.
     """
-    features = features_of(columns, compat)
-    schema = features.arrow_schema
+    schema = features_of(columns, compat).arrow_schema
     folder.mkdir(parents=True, exist_ok=True)
-    parts: list[Path] = []
-    writer: pq.ParquetWriter | None = None
+    splits: dict[str, _ParquetSplit] = {}
 
-    def next_file() -> pq.ParquetWriter:
-        if writer is not None:
-            writer.close()
-        parts.append(folder / f".train-{len(parts):05d}.{os.getpid()}.part")
-        return _open_parquet(parts[-1], schema, for_hub)
+    def split_of(name: str) -> _ParquetSplit:
+        if name not in splits:
+            batch = _Batch(columns, compat, schema)
+            splits[name] = _ParquetSplit(folder, name, batch, lambda path: _open_parquet(path, schema, for_hub))
+        return splits[name]
 
     try:
-        writer = next_file()
-        written = 0
-        for batch in _batches(rows, columns, compat, features):
-            if written >= _BYTES_PER_FILE:
-                writer, written = next_file(), 0
-            writer.write_batch(batch, row_group_size=batch.num_rows)
-            written += batch.nbytes
-        writer.close()
+        for name, row in rows:
+            (splits.get(name) or split_of(name)).add(row)
+        for split in splits.values() or [split_of(TRAIN)]:
+            split.finish()
     except BaseException:
-        if writer is not None:
-            writer.close()
-        for part in parts:
-            part.unlink(missing_ok=True)
+        for split in splits.values():
+            split.close()
+            for part in split.parts:
+                part.unlink(missing_ok=True)
         raise
-    for old in folder.glob("train-*-of-*.parquet"):
-        old.unlink()
-    files = [folder / f"train-{number:05d}-of-{len(parts):05d}.parquet" for number in range(len(parts))]
-    for part, file in zip(parts, files, strict=True):
-        part.replace(file)
-    return files
+    return {name: splits[name].publish() for name in sorted(splits, key=split_order)}
 
 
 def _open_parquet(path: Path, schema: pa.Schema, for_hub: bool) -> pq.ParquetWriter:
@@ -287,27 +338,56 @@ def _open_parquet(path: Path, schema: pa.Schema, for_hub: bool) -> pq.ParquetWri
     )
 
 
-def write_jsonl(rows: Iterable[Row], folder: Path) -> list[Path]:
-    """Write rows to `folder/train.jsonl` and return the file, which appears when all rows are written."""
+def write_jsonl(rows: Iterable[tuple[str, Row]], folder: Path) -> dict[str, list[Path]]:
+    """Write rows, each with its split, to `folder/SPLIT.jsonl`; return the files by split.
+
+    The files appear when all rows are written. Without rows there is an empty one of the split `train`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / "train.jsonl", folder / f".train.jsonl.{os.getpid()}.part"
-    try:
-        with part.open("wb") as file:
-            for row in rows:
-                file.write(jsonio.dumps(row) + b"\n")
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    part.replace(path)
-    return [path]
+    files: dict[str, BinaryIO] = {}
+    with ExitStack() as stack:
+
+        def file_of(split: str) -> BinaryIO:
+            if split not in files:
+                files[split] = stack.enter_context((folder / f".{split}.jsonl.{os.getpid()}.part").open("wb"))
+            return files[split]
+
+        try:
+            for split, row in rows:
+                (files.get(split) or file_of(split)).write(jsonio.dumps(row) + b"\n")
+            if not files:
+                file_of(TRAIN)
+        except BaseException:
+            for file in files.values():
+                Path(file.name).unlink(missing_ok=True)
+            raise
+    written = {split: folder / f"{split}.jsonl" for split in sorted(files, key=split_order)}
+    for split, path in written.items():
+        Path(files[split].name).replace(path)
+    return {split: [path] for split, path in written.items()}
 
 
-def dataset_of(rows: Iterable[Row], columns: Columns, compat: Compat) -> Dataset:
-    """Return the rows as a `datasets.Dataset` in memory."""
+def datasets_of(rows: Iterable[tuple[str, Row]], columns: Columns, compat: Compat) -> dict[str, Dataset]:
+    """Return the rows of each split as a `datasets.Dataset` in memory; without rows, an empty one of the split `train`."""
     import pyarrow as pa
-    from datasets import Dataset, DatasetInfo, Split
+    from datasets import Dataset, DatasetInfo, NamedSplit
 
     features = features_of(columns, compat)
-    table = pa.Table.from_batches(list(_batches(rows, columns, compat, features)), schema=features.arrow_schema)
-    # Without a fingerprint, `datasets` would hash the whole table.
-    return Dataset(table, info=DatasetInfo(features=features), split=Split.TRAIN, fingerprint=uuid.uuid4().hex[:16])
+    schema = features.arrow_schema
+    splits: dict[str, tuple[_Batch, list[pa.RecordBatch]]] = {}
+    for name, row in rows:
+        if name not in splits:
+            splits[name] = (_Batch(columns, compat, schema), [])
+        batch, batches = splits[name]
+        full = batch.add(row)
+        if full is not None:
+            batches.append(full)
+    datasets = {}
+    for name in sorted(splits, key=split_order) or [TRAIN]:
+        batch, batches = splits.get(name) or (_Batch(columns, compat, schema), [])
+        last = batch.take()
+        table = pa.Table.from_batches([*batches, *([last] if last is not None else [])], schema=schema)
+        # Without a fingerprint, `datasets` would hash the whole table.
+        info, fingerprint = DatasetInfo(features=features), uuid.uuid4().hex[:16]
+        datasets[name] = Dataset(table, info=info, split=NamedSplit(name), fingerprint=fingerprint)
+    return datasets

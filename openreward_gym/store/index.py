@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -82,10 +82,10 @@ class LineIndex:
                 start = self.starts[number]
                 yield _read_exactly(file.fileno(), start, min(length, self.ends[number] - start))
 
-    def iterate(self, path: Path, stop: int) -> Iterator[tuple[int, bytes]]:
-        """Yield (number, line) of the first `stop` lines, one in memory at a time."""
+    def iterate(self, path: Path, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield (number, line) of lines, one in memory at a time."""
         with path.open("rb") as file:
-            for number in range(stop):
+            for number in numbers:
                 start = self.starts[number]
                 if file.tell() != start:
                     file.seek(start)
@@ -100,6 +100,7 @@ class ShardIndex:
         self.kind = kind
         self._shards: dict[str, Shard] = {}
         self._lines: dict[str, LineIndex] = {}
+        self._paths: dict[str, Path] = {}
         self._order: list[str] = []
         self._identified: dict[str, int] = {}
 
@@ -112,6 +113,7 @@ class ShardIndex:
                 path = self.folder.local(self.kind, shard)
                 lines.extend(path, path.stat().st_size)
                 self._shards[shard.stem] = shard
+                self._paths[shard.stem] = path
         if len(shards) != len(self._order):
             self._order = [shard.stem for shard in shards]
 
@@ -128,15 +130,19 @@ class ShardIndex:
             return self._lines[stem].read(self._local(stem), number)
 
     def _local(self, stem: str) -> Path:
-        return self.folder.local(self.kind, self._shards[stem])
+        return self._paths[stem]
 
     def lines(self, stem: str, stop: int) -> Iterator[tuple[int, bytes]]:
         """Yield (number, line) of the shard's first `stop` lines."""
+        return self.lines_at(stem, range(stop))
+
+    def lines_at(self, stem: str, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield (number, line) of lines of the shard, with one open file."""
         try:
             self._local(stem).stat()
         except FileNotFoundError:
             self.refresh()  # it was compressed since the last look
-        return self._lines[stem].iterate(self._local(stem), stop)
+        return self._lines[stem].iterate(self._local(stem), numbers)
 
     def where(self, stem: str, number: int) -> tuple[str, int, int]:
         """Return (file, line from 1, byte) of a line, for messages."""

@@ -12,7 +12,7 @@ from openreward_gym.errors import MissingExtraError
 from openreward_gym.export import ExportOptions, Format, FormatReport, Select, format_names, format_of
 from openreward_gym.export.pipeline import Pipeline
 from openreward_gym.export.reader import RolloutReader
-from openreward_gym.export.report import FINDINGS
+from openreward_gym.export.reasons import FINDINGS
 from openreward_gym.types import Rollout
 
 _CONVERSATIONS = ("prompt", "messages", "conversations", "completion", "chosen", "rejected")

@@ -19,7 +19,7 @@ from openreward_gym.types import Rollout
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """Three rollouts of a group: the first is rated 5 and tagged, the second rated 2, the third nothing."""
-    rollouts = [episode(assistant(f"answer {n}"), reward=n / 2, group="g") for n in range(3)]
+    rollouts = [episode(assistant(f"answer {n}"), reward=n / 2, group="g", sample=n) for n in range(3)]
     with RolloutStore(tmp_path / "run") as store:
         for rollout in rollouts:
             store.append(rollout)

@@ -51,8 +51,8 @@ def test_front_matter_names_every_configuration(tmp_path: Path) -> None:
         {"config_name": "kto", "data_files": [{"split": "train", "path": "kto/train-*.parquet"}]},
     ]
     # `datasets` would read lines as Parquet; alone, they are a configuration.
-    export.write(rollouts(), tmp_path, formats=["openai"])
-    front = metadata_load(tmp_path / "README.md")
+    export.write(rollouts(), tmp_path / "lines", formats=["openai"])
+    front = metadata_load(tmp_path / "lines" / "README.md")
     assert front is not None
     assert [configuration["config_name"] for configuration in front["configs"]] == ["openai"]
 
@@ -60,8 +60,8 @@ def test_front_matter_names_every_configuration(tmp_path: Path) -> None:
 def test_card_says_what_was_left_out_and_found(tmp_path: Path) -> None:
     report = export.write(rollouts(), tmp_path, formats=["sft"], select=export.Select(min_reward=0.5))
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "| rollouts | 14 | reward below 0.5 |" in text
-    assert "| rollouts | 1 | status error |" in text
+    assert "| rollouts | 14 | reward below 0.5 | Select(min_reward=" in text
+    assert "| rollouts | 1 | status error | Select(status=" in text
     assert "control_tokens=" in text
     assert "datasets>=4.7" in text
     assert "assistant_only_loss=True" in text

@@ -13,6 +13,7 @@ from tiny_tokenizer import tiny_tokenizer
 
 from openreward_gym import cli
 from openreward_gym.store import Label, RolloutStore, write_label
+from openreward_gym.types import Rollout
 
 
 class Ran(NamedTuple):
@@ -21,15 +22,18 @@ class Ran(NamedTuple):
     err: str
 
 
+def _answer(number: int) -> Rollout:
+    group = number // 3
+    return episode(assistant(f"answer {number}"), reward=number / 5, group=f"g{group}", task=f"t{group}", sample=number % 3)
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     with RolloutStore("run") as store:
         for number in range(6):
-            store.append(
-                episode(assistant(f"answer {number}"), reward=number / 5, group=f"g{number // 3}", task=f"t{number // 3}")
-            )
+            store.append(_answer(number))
     write_label("run", Label(store[0].id, 5, ("gold",)))
 
     def command(*arguments: object) -> Ran:
@@ -86,7 +90,7 @@ def test_several_runs_formats_and_columns(run: Any) -> None:
     assert run("run", "run").err == "openreward-gym: the output is missing: add --output FOLDER\n"
     ran = run("run", "run", "--output", "out", "--format", "sft,kto", "--column", "reward", "--column", "task_id")
     assert ran.code == 0, ran.err
-    assert pq.read_table("out/sft").num_rows == 12
+    assert pq.read_table("out/sft").num_rows == 6
     assert {"reward", "task_id"} <= set(pq.read_table("out/kto").column_names)
 
 

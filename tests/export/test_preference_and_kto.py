@@ -111,7 +111,9 @@ def test_gap_ties_number_and_repetitions_of_pairs(tmp_path: Path) -> None:
     assert clearest[0]["chosen"][0]["content"] == "answer 4"
     assert clearest[0]["rejected"][0]["content"] == "answer 0"
     assert dropped(rollouts, tmp_path)["more than 4 pairs per group"] == 6
-    same = [episode(assistant("good"), reward=1.0, group="g")] * 2 + [episode(assistant("bad"), reward=0.0, group="g")]
+    same = [episode(assistant("good"), reward=1.0, group="g") for _ in range(2)] + [
+        episode(assistant("bad"), reward=0.0, group="g")
+    ]
     assert len(pairs(same, max_pairs=None)) == 1
     assert pairs(rollouts, seed=1) == pairs(rollouts, seed=1)
 

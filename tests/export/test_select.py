@@ -160,7 +160,7 @@ def test_a_store_a_view_a_path_and_paths_are_the_same(tmp_path: Path) -> None:
     assert all(dataset == rows[0] for dataset in rows)
     assert len(rows[0]) == 3
     assert len(export.to_dataset(store.filter(min_reward=0.5))) == 2
-    assert len(export.to_dataset([tmp_path / "run", tmp_path / "run"])) == 6
+    assert len(export.to_dataset([tmp_path / "run", tmp_path / "run"])) == 3
     assert len(export.to_dataset(iter(graded(1.0)))) == 1
 
 

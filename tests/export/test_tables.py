@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_more_text_than_a_table_takes_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_column_that_begins_with_a_thousand_nulls_is_still_of_its_type(tmp_path: Path) -> None:
-    rollouts = [episode(assistant("x"), reward=None)] * 1001 + [episode(assistant("y"), reward=0.5)]
+    rollouts = [episode(assistant("x"), reward=None) for _ in range(1001)] + [episode(assistant("y"), reward=0.5)]
     export.write(rollouts, tmp_path, columns=("reward", "advantage", "model"))
     rows = load_dataset(str(tmp_path), "sft", split="train", cache_dir=str(tmp_path / "cache"))
     assert (rows[0]["reward"], rows[1001]["reward"]) == (None, 0.5)
@@ -53,14 +54,14 @@ def test_row_groups_are_bounded_by_rows_and_by_bytes(tmp_path: Path, monkeypatch
     monkeypatch.setattr(tables, "_BYTES_PER_GROUP", 1000)
     for rollout in (episode(assistant("x" * 600)), episode(Message(role="user", blocks=(ImageBlock(data=png(60, 60)),)))):
         rollout.messages.append(assistant("y" * 600))
-        (file,) = export.write([rollout] * 4, tmp_path / "bytes").formats["sft"].files
+        (file,) = export.write([replace(rollout, id=str(n)) for n in range(4)], tmp_path / "bytes").formats["sft"].files
         assert pq.ParquetFile(tmp_path / "bytes" / file).num_row_groups == 4
 
 
 def test_large_tables_are_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "_BYTES_PER_FILE", 1)
     monkeypatch.setattr(tables, "_ROWS_PER_GROUP", 2)
-    files = export.write([episode(assistant("x"))] * 5, tmp_path).formats["sft"].files
+    files = export.write([episode(assistant("x")) for _ in range(5)], tmp_path).formats["sft"].files
     assert files == [f"sft/train-0000{n}-of-00003.parquet" for n in range(3)]
     assert len(load_dataset(str(tmp_path), "sft", split="train", cache_dir=str(tmp_path / "cache"))) == 5
 

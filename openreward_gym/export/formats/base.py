@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from openreward_gym.export.conversation import PROBLEMS, ChatMessage, Conversation, ReadImage, plain_message
 from openreward_gym.export.json_columns import DamagedNumberError, column_bytes, message_bytes
 from openreward_gym.export.options import EXTRA_COLUMNS, ExportOptions, RewardKind
-from openreward_gym.export.reader import Annotations, Record, model_of, number_of, task_of
+from openreward_gym.export.reader import Annotations, Record, model_of, number_of, step_rewards_of, task_of
 from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Facts, reward_of
 from openreward_gym.export.tables import Columns, Row
@@ -268,4 +268,5 @@ def extra_columns(record: Record, annotations: Annotations) -> Row:
         "advantage": annotations.advantage,
         "score": annotations.score,
         "discard_reason": annotations.discard_reason,
+        "step_rewards": step_rewards_of(record),
     }

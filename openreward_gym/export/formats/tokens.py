@@ -79,9 +79,6 @@ class Tokens(Format):
         if len(rows) > 1:
             conversation.findings.add("context_changes")
         for row in rows:
-            if self.options.max_length is not None and len(row.ids) > self.options.max_length:
-                self.context.report.dropped_rows[f"longer than {self.options.max_length} tokens"] += 1
-                continue
             input_ids = np.fromiter(row.ids, np.int32, len(row.ids))
             labels = np.full_like(input_ids, -100)
             for begin, end in row.trained:
