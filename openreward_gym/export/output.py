@@ -216,8 +216,7 @@ def _write_format(pipeline: Pipeline, kind: type[Format], compat: Compat, folder
         files = tables.write_jsonl(rows, folder)
     else:
         files = tables.write_parquet(rows, columns, compat, folder, for_hub)
-    if pipeline.image_files is not None:
-        pipeline.image_files.remove_others()
+    pipeline.finish(folder, files)
     pipeline.report.files = [f"{folder.name}/{file.name}" for file in files]
     pipeline.report.bytes = sum(file.stat().st_size for file in files)
     return pipeline.report

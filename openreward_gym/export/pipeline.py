@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -76,6 +76,8 @@ class Pipeline:
         self.image_files = context.image_files = ImageFiles(folder) if folder is not None else None
         self._format = kind(context)
         self._tolerated = kind.tolerates | ({"malformed_call"} if options.malformed_calls == "keep" else set())
+        if options.compat == "string" and kind.file == "parquet":
+            self._tolerated |= {"repeated_key"}
         self._selected: list[Facts] | None = None
         if select.compares_rollouts or kind.compares_rollouts or look_first:
             self._selected, with_images = self._survey()
@@ -104,6 +106,12 @@ class Pipeline:
                     self.report.count_selected(conversation.record, conversation.findings)
                 else:
                     self.report.exclude(excluded_by)
+
+    def finish(self, folder: Path, files: Sequence[Path]) -> None:
+        """Complete the format's output after its rows were written to `files`."""
+        self._format.write_beside(folder, files)
+        if self.image_files is not None:
+            self.image_files.remove_others()
 
     def _units(self) -> Iterator[list[Conversation]]:
         if self._selected is None:

@@ -41,8 +41,7 @@ def rows_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
         folder = tmp_path_factory.mktemp("rules")
         tokenizer = TOKENIZER if format == "tokens" else None
         report = export.write(rollouts, folder, [format], tokenizer=tokenizer, **options).formats[format]
-        files = sorted((folder / format).iterdir())
-        if files[0].suffix == ".jsonl":
+        if files := sorted((folder / format).glob("*.jsonl")):
             return [json.loads(line) for file in files for line in file.read_text().splitlines()], report
         return list(export.to_dataset(rollouts, format, tokenizer=tokenizer, **options)), report
 
