@@ -517,7 +517,7 @@ def plain_message(message: ChatMessage, argument_texts: Mapping[str, str]) -> Ch
 
 
 def with_text_arguments(message: ChatMessage, argument_texts: Mapping[str, str] = MappingProxyType({})) -> ChatMessage:
-    """Return a message whose calls have their arguments as texts: those of `argument_texts` by call id, else JSON of the object."""
+    """Return a message whose calls have their arguments as texts: of `argument_texts` by call id, else the object's JSON."""
     if "tool_calls" not in message:
         return message
     calls = []

@@ -23,6 +23,7 @@ FINDINGS = {
     "other_weight": "rollouts with a turn of a weight other than 0 and 1: the format trains it like any other",
     "call_ids_renamed": "rollouts with call ids of more than 40 characters: shorter ones stand for them",
     "turns_joined": "rollouts in which messages of system, user or tools became one: the format alternates",
+    "prompt_ends_otherwise": "prompts that end with a tool's result or a system message",
     "parallel_calls_split": "rollouts whose parallel calls were split: the template renders one call per message",
     "context_changes": "rollouts in more than one row: the template renders earlier turns differently later",
     "system_merged": "rollouts whose system message was merged into the first user message: the template takes none",

@@ -12,10 +12,10 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.formats.archive import Archive
 from openreward_gym.export.formats.atif import Atif
 from openreward_gym.export.formats.base import Context, Format, ImageFiles, LeftOut, OnePerTask
-from openreward_gym.export.formats.llama_factory import ShareGpt, ShareGptKto, ShareGptPreference
+from openreward_gym.export.formats.llama_factory import LlamaFactoryV1, ShareGpt, ShareGptKto, ShareGptPreference
 from openreward_gym.export.formats.openai import OpenAi, OpenAiDpo
 from openreward_gym.export.formats.tokens import Tokens
-from openreward_gym.export.formats.trainers import Axolotl, NemoGym, Verl
+from openreward_gym.export.formats.trainers import Axolotl, NemoGym, Verl, VerlSft
 from openreward_gym.export.formats.trl import Kto, Preference, PromptCompletion, Prompts, Sft
 
 __all__ = ["FORMATS", "Context", "Format", "FormatName", "ImageFiles", "LeftOut", "OnePerTask", "format_names", "format_of"]
@@ -35,8 +35,10 @@ FormatName: TypeAlias = Literal[
     "sharegpt",
     "sharegpt_preference",
     "sharegpt_kto",
+    "llama_factory_v1",
     "axolotl",
     "verl",
+    "verl_sft",
     "nemo_gym",
     "atif",
     "rollouts",
@@ -44,8 +46,8 @@ FormatName: TypeAlias = Literal[
 
 _TRL: tuple[type[Format], ...] = (Sft, PromptCompletion, Preference, Kto, Prompts)
 _OPENAI: tuple[type[Format], ...] = (OpenAi, OpenAiDpo)
-_LLAMA_FACTORY: tuple[type[Format], ...] = (ShareGpt, ShareGptPreference, ShareGptKto)
-_OTHERS: tuple[type[Format], ...] = (Axolotl, Verl, NemoGym, Atif, Archive)
+_LLAMA_FACTORY: tuple[type[Format], ...] = (ShareGpt, ShareGptPreference, ShareGptKto, LlamaFactoryV1)
+_OTHERS: tuple[type[Format], ...] = (Axolotl, Verl, VerlSft, NemoGym, Atif, Archive)
 FORMATS: Mapping[str, type[Format]] = MappingProxyType(
     {kind.name: kind for kind in (*_TRL, Tokens, *_OPENAI, *_LLAMA_FACTORY, *_OTHERS)}
 )

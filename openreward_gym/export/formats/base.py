@@ -247,6 +247,8 @@ class OnePerTask(Format):
         for source in conversation.sources[: len(prompt)]:
             if source in conversation.uncarried:
                 raise LeftOut(PROBLEMS[conversation.uncarried[source]])
+        if prompt[-1]["role"] != "user":
+            conversation.findings.add("prompt_ends_otherwise")
         row = self.task_row(conversation, prompt)
         self._tasks.add(task)
         yield row

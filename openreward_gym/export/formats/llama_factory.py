@@ -1,6 +1,7 @@
-"""Lines for LLaMA-Factory: `sharegpt` (supervised), `sharegpt_preference` (DPO and others) and `sharegpt_kto`.
+"""Lines for LLaMA-Factory: `sharegpt` (supervised), `sharegpt_preference` (DPO and others), `sharegpt_kto`, `llama_factory_v1`.
 
-Read by its sharegpt converter and its function formatter, which since 0.9.5 takes text beside calls and several calls as a list.
+The sharegpt lines are read by its sharegpt converter and its function formatter, which since 0.9.5 takes text beside calls and
+several calls as a list. `llama_factory_v1` is what its new core (`USE_V1=1`) reads without a converter.
 """
 
 from __future__ import annotations
@@ -128,6 +129,43 @@ class ShareGptKto(_LlamaFactory, Kto):
     def completion_row(self, conversation: Conversation, turn: int, **values: Any) -> Row:
         row = self.sides(conversation, conversation.messages[: turn + 1])
         return self.row(conversation, **row, kto_tag=values["label"])
+
+
+class LlamaFactoryV1(Format):
+    """Samples of LLaMA-Factory's new core: each message has a `loss_weight`, 0 for one that is not trained."""
+
+    name = "llama_factory_v1"
+    about = "messages with a loss weight each, for LLaMA-Factory's new core (USE_V1=1)"
+    file = "jsonl"
+    image_column = False
+
+    def columns(self) -> Columns:
+        return {"messages": "objects", "tools": "text"}
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
+        (conversation,) = conversations
+        if conversation.images:
+            raise LeftOut("it has images: LLaMA-Factory's new core would look for files in its working folder (take sharegpt)")
+        # These lines do have weights.
+        conversation.findings.discard("other_weight")
+        records = conversation.record["messages"]
+        turns = set(conversation.turns)
+        messages = []
+        for number, (message, source) in enumerate(zip(conversation.messages, conversation.sources, strict=True)):
+            weight = float(records[source].get("weight") or 1) if number in turns else 0.0
+            messages.append({"role": message["role"], "content": _contents(message), "loss_weight": weight})
+        tools = jsonio.dumps(conversation.tools).decode() if conversation.tools else ""
+        yield self.row(conversation, messages=messages, tools=tools)
+
+
+def _contents(message: ChatMessage) -> list[dict[str, str]]:
+    """Return the contents of a message for LLaMA-Factory's new core: reasoning, then text, then calls."""
+    contents = [
+        {"type": "reasoning", "value": message.get("reasoning_content", "")},
+        {"type": "text", "value": plain_text(message)},
+        *({"type": "tool_call", "value": _calls([call])} for call in message.get("tool_calls", ())),
+    ]
+    return [content for content in contents if content["value"]] or [{"type": "text", "value": ""}]
 
 
 def _alternating(conversation: Conversation, messages: Sequence[ChatMessage]) -> tuple[str, list[dict[str, str]]]:

@@ -24,6 +24,8 @@ from openreward_gym.types import Rollout
 _IMAGE = "<image>"
 """The place of an image in a text, for verl."""
 
+_NOT_IN_VERL = ("tool_calls", "reasoning_content")
+
 
 def _check_marks(conversation: Conversation, messages: Sequence[ChatMessage], trainer: str) -> None:
     """Raise LeftOut if the conversation has images and a text of `messages` contains the mark of an image."""
@@ -53,6 +55,33 @@ class Axolotl(Format):
         yield self.row(conversation, messages=messages, tools=conversation.tools)
 
 
+class VerlSft(Format):
+    """verl's table for supervised fine-tuning, of conversations without tools.
+
+    verl reads tools and arguments as Parquet structs, in which each has the keys of all others, with nulls, and its chat template
+    would show them; it takes neither as text. It trains every assistant message.
+    """
+
+    name = "verl_sft"
+    about = "conversations without tools for verl's supervised fine-tuning (MultiTurnSFTDataset)"
+
+    def columns(self) -> Columns:
+        return {"messages": "verl_turns"}
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
+        (conversation,) = conversations
+        messages = conversation.up_to_last_turn
+        if conversation.tools or any("tool_calls" in message or message["role"] == "tool" for message in messages):
+            raise LeftOut("it has tools: verl would show nulls in their definitions and arguments (take tokens)")
+        if conversation.has_other_assistant:
+            raise LeftOut(
+                conversation.untrained_reason() or "an assistant message that is not to be trained: verl would train it"
+            )
+        _check_marks(conversation, messages, "verl")
+        turns = [{"role": m["role"], "content": plain_text(m), "reasoning_content": m.get("reasoning_content")} for m in messages]
+        yield self.row(conversation, messages=turns, images=conversation.images[: images_in(messages)])
+
+
 class Verl(OnePerTask):
     """verl's table for reinforcement learning: one prompt per task, and the input of its reward function."""
 
@@ -72,6 +101,8 @@ class Verl(OnePerTask):
         return {**self.columns(), **({"images": "images"} if self.context.with_images else {})}
 
     def task_row(self, conversation: Conversation, prompt: list[ChatMessage]) -> Row:
+        if any(message["role"] == "tool" or not message.keys().isdisjoint(_NOT_IN_VERL) for message in prompt):
+            raise LeftOut("a call, a result or reasoning in its prompt: verl's table has no place for it")
         _check_marks(conversation, prompt, "verl")
         record = conversation.record
         environment, task = record.get("environment") or {}, record.get("task") or {}
