@@ -34,7 +34,10 @@ def _check_marks(conversation: Conversation, messages: Sequence[ChatMessage], tr
 
 
 class Axolotl(Format):
-    """axolotl's `type: chat_template` lines; `train` marks messages that have a loss (`message_field_training: train`)."""
+    """axolotl's `type: chat_template` lines; `train` marks messages that have a loss (`message_field_training: train`).
+
+    Tools and arguments are JSON texts, which axolotl parses: as objects, the JSON loader would give each the keys of all others.
+    """
 
     name = "axolotl"
     about = "messages and tools for axolotl (type: chat_template, message_field_training: train)"
@@ -42,17 +45,16 @@ class Axolotl(Format):
     image_column = False
 
     def columns(self) -> Columns:
-        return {"messages": "objects", "tools": "tools"}
+        return {"messages": "objects", "tools": "text"}
 
     def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
         (conversation,) = conversations
         if conversation.images:
             raise LeftOut("it has images: lines with and without would differ in type (take sft)")
-        turns = set(conversation.turns)
-        # Arguments as text: the JSON loader would give every call the keys of all others.
-        texts = conversation.argument_texts
+        turns, texts = set(conversation.turns), conversation.argument_texts
         messages = [{**plain_message(m, texts), "train": number in turns} for number, m in enumerate(conversation.messages)]
-        yield self.row(conversation, messages=messages, tools=conversation.tools)
+        tools = jsonio.dumps(conversation.tools).decode() if conversation.tools else None
+        yield self.row(conversation, messages=messages, tools=tools)
 
 
 class VerlSft(Format):
