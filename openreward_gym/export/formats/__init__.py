@@ -48,9 +48,8 @@ _TRL: tuple[type[Format], ...] = (Sft, PromptCompletion, Preference, Kto, Prompt
 _OPENAI: tuple[type[Format], ...] = (OpenAi, OpenAiDpo)
 _LLAMA_FACTORY: tuple[type[Format], ...] = (ShareGpt, ShareGptPreference, ShareGptKto, LlamaFactoryV1)
 _OTHERS: tuple[type[Format], ...] = (Axolotl, Verl, VerlSft, NemoGym, Atif, Archive)
-FORMATS: Mapping[str, type[Format]] = MappingProxyType(
-    {kind.name: kind for kind in (*_TRL, Tokens, *_OPENAI, *_LLAMA_FACTORY, *_OTHERS)}
-)
+_ALL: tuple[type[Format], ...] = (*_TRL, Tokens, *_OPENAI, *_LLAMA_FACTORY, *_OTHERS)
+FORMATS: Mapping[str, type[Format]] = MappingProxyType({kind.name: kind for kind in _ALL})
 """The formats of this package by name."""
 
 
