@@ -397,7 +397,8 @@ class _Converter:
 def _has_repeated_key(text: str, arguments: Json) -> bool:
     """Return True if an object in `text`, which was parsed as `arguments`, has a key twice."""
     # Each pair of a key and its value has a colon: the count is quick, and only a text with more than the object is parsed again.
-    if text.count(":") <= jsonio.dumps(arguments).count(b":"):
+    colons = text.count(":")
+    if colons == len(arguments) or colons <= jsonio.dumps(arguments).count(b":"):
         return False
     repeated = False
 
