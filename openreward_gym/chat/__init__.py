@@ -8,16 +8,9 @@ from openreward_gym.chat.action import parse_action
 from openreward_gym.chat.anthropic import AnthropicDialect, from_anthropic, to_anthropic
 from openreward_gym.chat.dialect import Dialect
 from openreward_gym.chat.gemini import GeminiDialect, from_gemini, to_gemini
-from openreward_gym.chat.openai import (
-    OpenAIChatDialect,
-    OpenAIResponsesDialect,
-    ReasoningField,
-    from_openai,
-    from_openai_responses,
-    to_openai,
-    to_openai_responses,
-)
+from openreward_gym.chat.openai import OpenAIChatDialect, ReasoningField, from_openai, to_openai
 from openreward_gym.chat.raw_text import RawTextDialect, from_raw_text
+from openreward_gym.chat.responses import OpenAIResponsesDialect, from_openai_responses, to_openai_responses
 
 __all__ = [
     "AnthropicDialect",

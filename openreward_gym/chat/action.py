@@ -9,8 +9,9 @@ from typing import Any
 from openreward_gym.chat.anthropic import AnthropicDialect
 from openreward_gym.chat.dialect import Dialect, tool_call
 from openreward_gym.chat.gemini import GeminiDialect
-from openreward_gym.chat.openai import OpenAIChatDialect, OpenAIResponsesDialect
+from openreward_gym.chat.openai import OpenAIChatDialect
 from openreward_gym.chat.plain import plain
+from openreward_gym.chat.responses import OpenAIResponsesDialect
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.types import AssistantMessage, Block, Message, ToolCall, ToolResult
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from openreward_gym.chat.dialect import Dialect, assistant, opaque, tool_call, total
-from openreward_gym.chat.plain import integer, rest_of
+from openreward_gym.chat.plain import details_of, integer, rest_of
+from openreward_gym.chat.streams import ANTHROPIC_STREAM, StreamFormat
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     Block,
@@ -35,6 +36,7 @@ class AnthropicDialect(Dialect):
     """
 
     provider = "anthropic"
+    stream: ClassVar[StreamFormat] = ANTHROPIC_STREAM
 
     def is_message(self, data: Mapping[str, Json]) -> bool:
         content = data.get("content")
@@ -50,6 +52,7 @@ class AnthropicDialect(Dialect):
     def read_message(self, data: Json) -> Message:
         if not isinstance(data, Mapping):
             raise TypeError(f"a message is a dictionary or an SDK object, not {type(data).__name__}")
+        self.stream.refuse(data)
         role = data.get("role")
         if not isinstance(role, str) or role not in _ROLES:
             raise ValueError(f"a message's role is user, assistant or system, not {role!r}")
@@ -69,19 +72,23 @@ class AnthropicDialect(Dialect):
             return [tool_call(data["name"], data.get("input"), data.get("id"), self.keep(rest))]
         if kind == "tool_result":
             content = data.get("content")
+            rest = rest_of(data, "type", "tool_use_id", "content", "is_error")
+            rest |= {name: data[name] for name in ("content", "is_error") if name in data and not data[name]}
             content = content if isinstance(content, str) else self.read_content(content)
             call_id, is_error = str(data.get("tool_use_id") or ""), bool(data.get("is_error"))
-            rest = rest_of(data, "type", "tool_use_id", "content", "is_error")
             return [ToolResult(content, call_id, is_error=is_error, extra=self.keep(rest))]
         if kind == "thinking":
             rest = rest_of(data, "type", "thinking", "signature")
             return [ReasoningItem(data.get("thinking"), signature=data.get("signature"), extra=self.keep(rest))]
         if kind == "redacted_thinking":
-            return [ReasoningItem(content_reference=data.get("data"), extra=self.keep({"type": kind}))]
+            return [ReasoningItem(content_reference=data.get("data"), extra=self.keep(rest_of(data, "data")))]
         source = data["source"] if kind == "image" and isinstance(data.get("source"), Mapping) else {}
         if source.get("type") == "base64" and isinstance(source.get("data"), str):
             mime_type = str(source.get("media_type", "image/png"))
-            return [ImageBlock(source["data"], mime_type, extra=self.keep(rest_of(data, "type", "source")))]
+            rest = rest_of(data, "type", "source")
+            if further := rest_of(source, "type", "data", "media_type"):
+                rest["source"] = further
+            return [ImageBlock(source["data"], mime_type, extra=self.keep(rest))]
         return [opaque(data)]
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
@@ -94,19 +101,23 @@ class AnthropicDialect(Dialect):
         if isinstance(block, TextBlock):
             return {"type": "text", "text": block.text, **rest}
         if isinstance(block, ImageBlock):
-            return {"type": "image", "source": {"type": "base64", "media_type": block.mime_type, "data": block.data}, **rest}
+            source = {"type": "base64", "media_type": block.mime_type, "data": block.data, **rest.pop("source", {})}
+            return {"type": "image", "source": source, **rest}
         if isinstance(block, ToolCall):
             return {"type": "tool_use", "id": block.call_id, "name": block.name, "input": dict(block.arguments or {}), **rest}
         if isinstance(block, ToolResult):
             content = block.content if isinstance(block.content, str) else [self.write_part(part) for part in block.blocks]
-            error = {"is_error": True} if block.is_error else {}
-            return {"type": "tool_result", "tool_use_id": block.call_id, "content": content, **error, **rest}
+            result = {"type": "tool_result", "tool_use_id": block.call_id, **({"content": content} if content else {})}
+            return {**result, **({"is_error": True} if block.is_error else {}), **rest}
         if rest.get("type") == "redacted_thinking":
-            return {"type": "redacted_thinking", "data": block.content_reference}
+            return {"type": "redacted_thinking", "data": block.content_reference, **rest}
         if block.signature is not None:
             return {"type": "thinking", "thinking": block.content or "", "signature": block.signature, **rest}
         # The API refuses thinking without a signature, which the reasoning of other models lacks.
         return {"type": "text", "text": block.content or block.summary or ""}
+
+
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens")
 
 
 def _usage(usage: Json) -> Usage:
@@ -117,11 +128,14 @@ def _usage(usage: Json) -> Usage:
         integer(usage, "output_tokens"),
         cached,
         integer(usage, "output_tokens_details", "thinking_tokens"),
+        extra=details_of(usage, {*((name,) for name in _COUNTS), ("output_tokens_details", "thinking_tokens")}),
     )
 
 
 def from_anthropic(messages: Any, *, system: Any = None) -> list[Message]:
     """Read Anthropic messages: one, a list of them, or a whole `Message` answer.
+
+    A list may also have the events of streamed answers, which become one message each.
 
     Blocks of unknown types, such as tools that run at the provider, are kept as `OpaqueBlock`s. Raises as `Dialect.read`.
 

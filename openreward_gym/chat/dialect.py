@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from openreward_gym.chat.plain import as_list, json_text, plain
+from openreward_gym.chat.streams import BROKE_OFF, StreamFormat
 from openreward_gym.images import parse_data_url
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
@@ -57,14 +58,17 @@ def ended_of(stop_reason: Json, blocks: Sequence[Block] = ()) -> Ended | None:
     if ended == "stop" and blocks:
         if any(isinstance(block, ToolCall) for block in blocks):
             return "tool_calls"
-        if all(isinstance(block, ReasoningItem) or is_refusal(block) for block in blocks) and any(map(is_refusal, blocks)):
+        if any(map(is_refusal, blocks)):
             return "refusal"
     return ended
 
 
 def is_refusal(block: Block) -> bool:
-    """Return whether a block is OpenAI's refusal to answer."""
-    return isinstance(block, OpaqueBlock) and block.type == "refusal" and "refusal" in block.raw
+    """Return whether a block is the text of a refusal, which OpenAI gives in a field or a part of its own."""
+    if not isinstance(block, TextBlock):
+        return False
+    fields = block.extra.get("openai")
+    return isinstance(fields, Mapping) and fields.get("type") == "refusal"
 
 
 class Dialect(ABC):
@@ -81,20 +85,28 @@ class Dialect(ABC):
     """
 
     provider: ClassVar[str]
+    stream: ClassVar[StreamFormat | None] = None
+    """The chunks of a streamed answer; None for a format without."""
 
     def read(self, messages: Any, *, system: Any = None) -> list[Message]:
         """Read one message, a list of them or a whole answer of the provider, as dictionaries or SDK objects.
 
         Args:
-            messages: The messages.
+            messages: The messages. In a list, the chunks of a streamed answer become one message.
             system: The system prompt of a provider that keeps it beside the messages; None if it is missing.
 
         Raises:
             ValueError: A message has a role that the format does not have.
-            TypeError: A value is not a message.
+            TypeError: A value is not a message, or is a single chunk of a streamed answer.
         """
-        turns = [self.read_message(item) for item in as_list(plain(messages))]
+        data = plain(messages)
+        items = as_list(data) if self.stream is None or not isinstance(data, list) else self.stream.assembled(data)
+        turns = self.read_items(items)
         return turns if system is None else [SystemMessage(self.read_content(plain(system))), *turns]
+
+    def read_items(self, items: Sequence[Json]) -> list[Message]:
+        """Read messages and whole answers, given as JSON values."""
+        return [self.read_message(item) for item in items]
 
     @abstractmethod
     def read_message(self, data: Json) -> Message:
@@ -210,6 +222,7 @@ def assistant(
     *,
     ended: Ended | None = None,
     weight: float | None = None,
+    name: str | None = None,
 ) -> AssistantMessage:
     """Return an assistant message.
 
@@ -217,8 +230,12 @@ def assistant(
         blocks: The content.
         sampled: The provider's report; an empty one is left out.
         fields: Further data of the provider, added to `sampled.metadata`.
-        ended, weight: As in `Message`. By default `ended` is derived from the report's `stop_reason`.
+        ended, weight, name: As in `Message`. By default `ended` is derived from the report's `stop_reason`.
     """
+    if ended is None and sampled.stop_reason is None and any(map(is_refusal, blocks)):
+        ended = ended_of("stop", blocks)
+    if fields.get(BROKE_OFF):
+        ended = ended or "unknown"
     if fields:
         sampled = replace(sampled, metadata={**(sampled.metadata or {}), **fields})
     return AssistantMessage(
@@ -226,7 +243,29 @@ def assistant(
         sampled=None if sampled == Sampled() else sampled,
         ended=ended or ended_of(sampled.stop_reason, blocks),
         weight=weight,
+        name=name,
     )
+
+
+def has_report(message: Message) -> bool:
+    """Return whether an assistant message carries what only a sampled one has: usage, model, an id, a reason of its end."""
+    sampled = message.sampled
+    if sampled is not None:
+        values = (sampled.usage, sampled.stop_reason, sampled.model, sampled.token_ids, sampled.logprobs)
+        if any(value is not None for value in values) or (sampled.metadata or {}).get("id"):
+            return True
+    return message.ended not in (None, "refusal") or any(map(_has_id, message.blocks))
+
+
+def _has_id(block: Block) -> bool:
+    """Return whether a provider gave a block, or the item that it begins, an id."""
+    if isinstance(block, OpaqueBlock):
+        return bool(block.raw.get("id"))
+    if isinstance(block, ReasoningItem) and block.content_reference:
+        return True
+    kept = [fields for fields in block.extra.values() if isinstance(fields, Mapping)]
+    kept += [fields["item"] for fields in kept if isinstance(fields.get("item"), Mapping)]
+    return any(fields.get("id") for fields in kept)
 
 
 def written_role(message: Message) -> str:

@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, tool_call, total
-from openreward_gym.chat.plain import integer, rest_of
+from openreward_gym.chat.plain import details_of, integer, rest_of
+from openreward_gym.chat.streams import GEMINI_STREAM, StreamFormat
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     AssistantMessage,
@@ -40,6 +41,7 @@ class GeminiDialect(Dialect):
     """
 
     provider = "gemini"
+    stream: ClassVar[StreamFormat] = GEMINI_STREAM
 
     def is_message(self, data: Mapping[str, Json]) -> bool:
         return isinstance(data.get("candidates"), list) or isinstance(data.get("parts"), list)
@@ -52,6 +54,7 @@ class GeminiDialect(Dialect):
             return Message("user", (TextBlock(data),))
         if not isinstance(data, Mapping):
             raise TypeError(f"a content is a dictionary or an SDK object, not {type(data).__name__}")
+        self.stream.refuse(data)
         if isinstance(data.get("candidates"), list):
             return self._answer(data)
         role = data.get("role") or "user"
@@ -59,7 +62,7 @@ class GeminiDialect(Dialect):
             raise ValueError(f"a content's role is user or model, not {role!r}")
         blocks = self.read_content(data.get("parts"))
         if _ROLES[role] == "assistant":
-            return AssistantMessage(blocks)
+            return assistant(blocks, Sampled(), rest_of(data, "role", "parts"))
         return Message(_ROLES[role], tuple(blocks), metadata=rest_of(data, "role", "parts") or None)
 
     def _answer(self, data: Mapping[str, Json]) -> AssistantMessage:
@@ -67,10 +70,18 @@ class GeminiDialect(Dialect):
         candidate = _snake(data["candidates"][0]) if data["candidates"] else {}
         usage = _usage(_snake(data.get("usage_metadata") or {}))
         sampled = Sampled(usage, candidate.get("finish_reason"), model=data.get("model_version"))
-        blocks = self.read_content((candidate.get("content") or {}).get("parts"))
+        content = candidate.get("content") or {}
+        blocks = self.read_content(content.get("parts"))
+        fields = {**rest_of(content, "role", "parts"), **rest_of(candidate, "content", "finish_reason")}
+        fields |= rest_of(data, "candidates", "usage_metadata", "model_version", "response_id")
+        fields |= rest_of({"id": data.get("response_id") or None})
+        if not fields.get("index"):
+            fields.pop("index", None)
+        if len(data["candidates"]) > 1:
+            fields["candidates"] = data["candidates"][1:]
         # Without a candidate the prompt was blocked, or the API failed.
         ended: Ended | None = None if data["candidates"] else "content_filter" if data.get("prompt_feedback") else "error"
-        return assistant(blocks, sampled, rest_of({"id": data.get("response_id") or None}), ended=ended)
+        return assistant(blocks, sampled, fields, ended=ended)
 
     def read_content(self, content: Json) -> list[Block]:
         # A system instruction may be a whole content.
@@ -78,9 +89,13 @@ class GeminiDialect(Dialect):
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         part = _snake(data)
+        if sum(name in part for name in _CONTENT) > 1:
+            return [opaque(data)]
         signature = part.get("thought_signature")
         rest = rest_of(part, "text", "thought", "thought_signature", "function_call", "function_response", "inline_data")
-        if part.get("thought"):
+        if "thought" in part and not (part["thought"] is True and isinstance(part.get("text"), str)):
+            rest["thought"] = part["thought"]  # of a call, an image, ... or written without need
+        elif "thought" in part:
             return [ReasoningItem(part.get("text"), signature=signature, extra=self.keep(rest))]
         if signature is not None:
             rest["thought_signature"] = signature  # it stays with the part that it signs
@@ -92,23 +107,29 @@ class GeminiDialect(Dialect):
         if isinstance(inline, Mapping):
             inline = _snake(inline)
             if str(inline.get("mime_type", "")).startswith("image/") and isinstance(inline.get("data"), str):
+                if further := rest_of(inline, "data", "mime_type"):
+                    rest["inline_data"] = further
                 return [ImageBlock(inline["data"], inline["mime_type"], extra=self.keep(rest))]
         elif isinstance(part.get("text"), str):
-            is_signature = not part["text"] and signature is not None
-            return [ReasoningItem(signature=signature) if is_signature else TextBlock(part["text"], extra=self.keep(rest))]
+            if not part["text"] and signature is not None:
+                further = rest_of(rest, "thought_signature")
+                return [ReasoningItem(signature=signature, extra=self.keep({"is_signature": True, **further}))]
+            return [TextBlock(part["text"], extra=self.keep(rest))]
         return [opaque(data)]
 
     def _call(self, call: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolCall:
         if not isinstance(call.get("name"), str):
             raise ValueError(f"a function call has no name: {json.dumps(call)[:200]}")
+        call = _snake(call)
         extra = self.keep({**rest, **rest_of(call, "name", "args", "id")})
         return tool_call(call["name"], call.get("args"), call.get("id"), extra)
 
     def _tool_result(self, answer: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolResult:
-        response = answer.get("response")
+        answer = _snake(answer)
+        response, parts = answer.get("response"), answer.get("parts")
         values = response if isinstance(response, Mapping) else {}
         key = next(iter(values)) if len(values) == 1 else ""
-        extra = {**rest, **rest_of(answer, "id", "name", "response")}
+        extra = {**rest, **rest_of(answer, "id", "name", "response", "parts")}
         if key in ("result", "output", "error") and isinstance(values[key], str):
             content = values[key]
             if key == "output":
@@ -117,7 +138,11 @@ class GeminiDialect(Dialect):
             content = json.dumps(response, ensure_ascii=False)
             extra["response"] = response
         call_id, name = str(answer.get("id") or ""), str(answer.get("name") or "")
-        return ToolResult(content, call_id, name, is_error=key == "error", extra=self.keep(extra))
+        blocks: str | list[Block] = content
+        if isinstance(parts, list):
+            extra["parts"] = len(parts)  # the last blocks are the parts of the response
+            blocks = [TextBlock(content), *(block for part in parts for block in self.read_part(part))]
+        return ToolResult(blocks, call_id, name, is_error=key == "error", extra=self.keep(extra))
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         return self.prompt_and_turns(_named(messages), assistant_role="model", content_field="parts")
@@ -129,26 +154,46 @@ class GeminiDialect(Dialect):
         if isinstance(block, TextBlock):
             return {"text": block.text, **rest}
         if isinstance(block, ImageBlock):
-            return {"inline_data": {"mime_type": block.mime_type, "data": block.data}, **rest}
+            inline: dict[str, Json] = {"mime_type": block.mime_type, "data": block.data, **rest.pop("inline_data", {})}
+            return {"inline_data": inline, **rest}
         if isinstance(block, ReasoningItem):
             signature = {} if block.signature is None else {"thought_signature": block.signature}
+            if rest.pop("is_signature", False):
+                return {"text": "", **signature, **rest}
             return {"text": block.content or block.summary or "", "thought": True, **signature, **rest}
-        identity = {"id": block.call_id} if block.call_id else {}
         if isinstance(block, ToolCall):
-            inner = {key: rest.pop(key) for key in ("partial_args", "will_continue") if key in rest}
-            return {"function_call": {**identity, "name": block.name, "args": dict(block.arguments or {}), **inner}, **rest}
-        key = "error" if block.is_error else rest.pop("key", "result")
-        response = rest.pop("response", None) or {key: text_of(block.blocks)}
-        beside = {name: rest.pop(name) for name in ("will_continue", "scheduling", "parts") if name in rest}
-        return {"function_response": {**identity, "name": block.name, "response": response, **beside}, **rest}
+            inner: dict[str, Json] = {key: rest.pop(key) for key in ("partial_args", "will_continue") if key in rest}
+            call = {**_identity(block), "name": block.name, "args": dict(block.arguments or {}), **inner}
+            return {"function_call": call, **rest}
+        return self._write_result(block, rest)
+
+    def _write_result(self, result: ToolResult, rest: dict[str, Json]) -> dict[str, Json]:
+        key = "error" if result.is_error else rest.pop("key", "result")
+        count = rest.pop("parts", 0)
+        texts, parts = (result.blocks[:-count], result.blocks[-count:]) if count else (result.blocks, ())
+        response = rest.pop("response", None) or {key: text_of([block for block in texts if not isinstance(block, ImageBlock)])}
+        beside: dict[str, Json] = {name: rest.pop(name) for name in ("will_continue", "scheduling") if name in rest}
+        if parts:
+            beside["parts"] = [self.write_part(part) for part in parts]
+        return {"function_response": {**_identity(result), "name": result.name, "response": response, **beside}, **rest}
+
+
+def _identity(block: ToolCall | ToolResult) -> dict[str, Json]:
+    return {"id": block.call_id} if block.call_id else {}
+
+
+_CONTENT = ("text", "function_call", "function_response", "inline_data")
+_COUNTS = ("prompt_token_count", "candidates_token_count", "thoughts_token_count", "cached_content_token_count")
 
 
 def _usage(usage: Json) -> Usage | None:
     if not usage:
         return None
-    thoughts = integer(usage, "thoughts_token_count")
-    output = total(integer(usage, "candidates_token_count"), thoughts)
-    return Usage(integer(usage, "prompt_token_count"), output, integer(usage, "cached_content_token_count"), thoughts)
+    prompt, candidates, thoughts, cached = (integer(usage, name) for name in _COUNTS)
+    read = {(name,) for name in _COUNTS}
+    if integer(usage, "total_token_count") == total(prompt, candidates, thoughts):
+        read.add(("total_token_count",))
+    return Usage(prompt, total(candidates, thoughts), cached, thoughts, extra=details_of(usage, read))
 
 
 def _snake(data: Mapping[str, Json]) -> dict[str, Json]:
@@ -161,18 +206,28 @@ def _named(messages: Iterable[Message]) -> Iterable[Message]:
     names: dict[str, str] = {}
     for message in messages:
         names.update((block.call_id, block.name) for block in message.blocks if isinstance(block, ToolCall))
-        blocks = content_of(message)
+        blocks = tuple(part for block in content_of(message) for part in _with_images_beside(block))
         if any(isinstance(block, ToolResult) and not block.name for block in blocks):
             blocks = tuple(
                 replace(block, name=names.get(block.call_id, "")) if isinstance(block, ToolResult) and not block.name else block
                 for block in blocks
             )
-            message = message.replace(blocks=blocks)
-        yield message
+        yield message if blocks == message.blocks else message.replace(blocks=blocks)
+
+
+def _with_images_beside(block: Block) -> list[Block]:
+    """Return a result with its images after it: older models refuse images inside of it. Those that came inside stay there."""
+    if not isinstance(block, ToolResult) or "gemini" in block.extra or isinstance(block.content, str):
+        return [block]
+    images = [part for part in block.blocks if isinstance(part, ImageBlock)]
+    rest = [part for part in block.blocks if not isinstance(part, ImageBlock)]
+    return [replace(block, content=rest), *images] if images else [block]
 
 
 def from_gemini(contents: Any, *, system: Any = None) -> list[Message]:
     """Read Gemini contents: one `Content`, a list of them, or a whole `GenerateContentResponse` (its first candidate).
+
+    A list may also have the chunks of streamed answers, which become one message each.
 
     Parts of unknown types, such as files and code that ran at the provider, are kept as `OpaqueBlock`s. Raises as `Dialect.read`.
 

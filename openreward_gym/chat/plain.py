@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import enum
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -43,7 +43,9 @@ def plain(value: Any) -> Json:
     if isinstance(value, date):
         return value.isoformat()
     if callable(dump := getattr(value, "model_dump", None)):
-        return plain(dump(exclude_none=True, warnings=False))
+        # OpenAI's and Anthropic's models have names of the API that are no names of Python ("async"); Gemini's are in snake_case.
+        by_alias = hasattr(value, "to_dict")
+        return plain(dump(exclude_none=True, warnings=False, by_alias=by_alias))
     if callable(to_list := getattr(value, "tolist", None)):
         return plain(to_list())  # NumPy numbers and arrays, as a space samples them
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -63,6 +65,22 @@ def as_list(value: Any) -> list[Any]:
 def rest_of(data: Mapping[str, Json], *known: str) -> dict[str, Json]:
     """Return the fields of `data` that are neither in `known` nor None."""
     return {key: value for key, value in data.items() if key not in known and value is not None}
+
+
+def details_of(usage: Mapping[str, Json], read: Collection[tuple[str, ...]]) -> dict[str, Json]:
+    """Return the counts of a provider's `usage` that are not at the paths `read`, as the `extra` of a `Usage`.
+
+    Counts of zero and empty objects are left out.
+    """
+    details = _without(usage, read, ())
+    return {"details": details} if details else {}
+
+
+def _without(value: Json, read: Collection[tuple[str, ...]], path: tuple[str, ...]) -> Json:
+    if not isinstance(value, Mapping):
+        return value
+    rest = {key: _without(item, read, (*path, key)) for key, item in value.items() if (*path, key) not in read}
+    return {key: item for key, item in rest.items() if item not in (None, 0, {}, [])}
 
 
 def json_text(value: Json) -> str:

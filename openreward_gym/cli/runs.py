@@ -96,21 +96,34 @@ def import_rollouts(
     path: Annotated[str, typer.Argument(metavar="PATH", help="File or folder; for openreward, the run's id or name.")],
     output: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the run. Its existing rollouts are kept.")],
     run: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run. [default: the folder's name]")] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Field of the source's records, or of the rollouts, whose value is the group."),
+    ] = None,
 ) -> None:
     """Import rollouts of another system into a run.
 
+    Files of JSON lines, JSON arrays, JSON objects and Parquet are read, packed with gzip or zstd too. Records that cannot be
+    read are told once per cause; the rest is imported, and the exit code is 1.
+
     Example: openreward-gym import nemo-gym rollouts.jsonl --output runs/imported
+
+    Example: openreward-gym import openai-chat chats.jsonl.gz --output runs/chats --group-by metadata.prompt_id
     """
     from openreward_gym.importers import import_run
 
     if not path:
         raise ConfigurationError("name the file or folder to import: the path is empty")
     check_folder("--output", output)
-    result = import_run(source, path, output, run=run)
+    result = import_run(source, path, output, run=run, group_by=group_by)
     known = f", {result.known} were imported before" if result.known else ""
     print(f"{result.imported} rollouts imported into {output}{known}")
-    for damage in result.damages[:MAX_LISTED]:
-        print(damage, file=sys.stderr)
+    if result.ungrouped:
+        print(f"{result.ungrouped} rollouts have no {group_by!r}: they keep the group of the source", file=sys.stderr)
+    for problem in result.problems[:MAX_LISTED]:
+        print(problem, file=sys.stderr)
+    if len(result.problems) > MAX_LISTED:
+        print(f"... and {len(result.problems) - MAX_LISTED} more causes", file=sys.stderr)
     if result.damages:
         print(f"{len(result.damages)} records could not be read; the rest was imported", file=sys.stderr)
         raise typer.Exit(FAILED)

@@ -11,30 +11,45 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
+import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from openreward_gym import plugins
 from openreward_gym.errors import ConfigurationError, StoreError
+from openreward_gym.importers.grouping import GroupBy
 from openreward_gym.store import Damage, RolloutStore
 from openreward_gym.types import Rollout
 
-__all__ = ["GROUP", "ImportReport", "Importer", "find", "import_run", "names", "read"]
+__all__ = ["GROUP", "GroupBy", "ImportReport", "Importer", "describe", "find", "import_run", "names", "read"]
 
 GROUP = "openreward_gym.importers"
 """The group of entry points in which other distributions offer importers."""
+
+MAX_PLACES = 10
+"""Number of records that `describe` names for a cause."""
+
+_POSITION = re.compile(r":? (?:at )?line \d+,? column \d+(?: \(char \d+\))?| (?:at|in) position \d+(?:-\d+)?")
 
 # The importers of this package: their names and modules.
 _MODULES: Mapping[str, str] = {
     "nemo-gym": "nemo_gym",
     "openreward": "openreward",
     "openai-chat": "openai_chat",
+    "anthropic-chat": "openai_chat",
+    "sharegpt": "sharegpt",
     "trl": "trl",
     "verifiers": "verifiers",
     "inspect": "inspect_logs",
     "firehorse": "firehorse",
+    "atif": "atif",
+    "tau-bench": "tau_bench",
+    "swe-agent": "swe_agent",
+    "openhands": "openhands",
 }
 
 
@@ -56,6 +71,7 @@ class ImportReport:
         imported: Number of rollouts that were written.
         known: Number of rollouts that the run already had. An import can be repeated.
         damages: The records that could not be read.
+        ungrouped: Number of rollouts without the field that the import groups by. They keep the group of their importer.
 
     Example:
         >>> ImportReport(imported=3, known=0, damages=()).imported
@@ -65,6 +81,34 @@ class ImportReport:
     imported: int
     known: int
     damages: tuple[Damage, ...]
+    ungrouped: int = 0
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The reasons why records could not be read: a line of text for each, with the number of records and where they are."""
+        return describe(self.damages)
+
+
+def describe(damages: Iterable[Damage]) -> tuple[str, ...]:
+    """Return a line of text for each cause of damage, with the number of records and where they are.
+
+    Example:
+        >>> describe([Damage(4, "no text", "a.jsonl"), Damage(9, "no text", "a.jsonl"), Damage(2, "torn", "a.jsonl")])
+        ('a.jsonl: 2 records: no text (lines 4, 9)', 'a.jsonl: line 2: torn')
+    """
+    causes: dict[tuple[str, str], list[Damage]] = {}
+    for damage in damages:
+        # Where in a line the text is damaged is no cause of its own.
+        causes.setdefault((damage.path, _POSITION.sub("", damage.reason)), []).append(damage)
+    texts = []
+    for (path, reason), same in causes.items():
+        if len(same) == 1:
+            texts.append(str(same[0]))
+            continue
+        shown = ", ".join(str(damage.line) for damage in same[:MAX_PLACES])
+        more = f" and {len(same) - MAX_PLACES} more" if len(same) > MAX_PLACES else ""
+        texts.append(f"{path}: {len(same)} records: {reason} ({same[0].unit}s {shown}{more})".removeprefix(": "))
+    return tuple(texts)
 
 
 def names() -> tuple[str, ...]:
@@ -74,7 +118,8 @@ def names() -> tuple[str, ...]:
         >>> names()[:3]
         ('nemo-gym', 'openreward', 'openai-chat')
     """
-    return (*_MODULES, *(name for name in plugins.names(GROUP) if name not in _MODULES))
+    own = [name for name, module in _MODULES.items() if importlib.util.find_spec(f"{__name__}.{module}")]
+    return (*own, *(name for name in plugins.names(GROUP) if name not in _MODULES))
 
 
 def find(name: str) -> Importer:
@@ -83,7 +128,7 @@ def find(name: str) -> Importer:
     Raises:
         ConfigurationError: The name is unknown, or the importer of another distribution cannot be imported.
     """
-    if name in _MODULES:
+    if name in _MODULES and name in names():
         return cast(Importer, importlib.import_module(f"{__name__}.{_MODULES[name]}").read)
     importer = plugins.find(GROUP, name)
     if importer is None:
@@ -95,25 +140,49 @@ def find(name: str) -> Importer:
     return importer
 
 
-def read(source: str, path: str | os.PathLike[str], **options: Any) -> Iterator[Rollout | Damage]:
+def read(source: str, path: str | os.PathLike[str], *, group_by: str | None = None, **options: Any) -> Iterator[Rollout | Damage]:
     """Yield the rollouts of another system, and a `Damage` for each record that cannot be read.
 
     Args:
         source: The name of the system; see `names`.
         path: The file or folder. For "openreward": the run's id or name.
+        group_by: The dotted path of a field of the source's records (`metadata.prompt_id`), or of the rollouts (`task.id`).
+            Rollouts with the same value are a group, in which they are numbered. None for the source's own groups.
         **options: Further arguments of the system's importer.
 
     Raises:
-        ConfigurationError: The name is unknown.
+        ConfigurationError: The name is unknown, or no record has the field `group_by`.
         StoreError: `path` does not exist.
 
     Example:
         >>> from pathlib import Path
-        >>> _ = Path("chats.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}')
-        >>> [rollout.messages[0].text for rollout in read("openai-chat", "chats.jsonl")]
-        ['Hi']
+        >>> _ = Path("chats.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}], "prompt_id": 7}')
+        >>> [(rollout.messages[0].text, rollout.group) for rollout in read("openai-chat", "chats.jsonl", group_by="prompt_id")]
+        [('Hi', '7')]
     """
-    return find(source)(os.fspath(path), **options)
+    if group_by is None:
+        return find(source)(os.fspath(path), **options)
+    return _read_grouped(find(source), os.fspath(path), GroupBy(group_by), options)
+
+
+def _read_grouped(importer: Importer, path: str, group_by: GroupBy, options: Mapping[str, Any]) -> Iterator[Rollout | Damage]:
+    # A wrong field is refused before the first rollout is given away: nothing has been written then.
+    check, count = GroupBy(group_by.field), 0
+    for item in _apply(importer, path, check, options):
+        count += isinstance(item, Rollout)
+        if check.grouped:
+            break
+    if count and not check.grouped:
+        raise ConfigurationError(check.describe_missing())
+    yield from _apply(importer, path, group_by, options)
+
+
+def _apply(importer: Importer, path: str, group_by: GroupBy, options: Mapping[str, Any]) -> Iterator[Rollout | Damage]:
+    if "group_by" in inspect.signature(importer).parameters:
+        yield from importer(path, group_by=group_by, **options)
+        return
+    for item in importer(path, **options):
+        yield group_by.apply(item) if isinstance(item, Rollout) else item
 
 
 def import_run(
@@ -123,27 +192,32 @@ def import_run(
     *,
     run: str | None = None,
     on_damage: Callable[[Damage], None] | None = None,
+    group_by: str | None = None,
     **options: Any,
 ) -> ImportReport:
     """Write the rollouts of another system into a run. Rollouts that an existing run already has are not written again.
 
     Args:
-        source, path, **options: As for `read`.
+        source, path, group_by, **options: As for `read`.
         output: The run's folder.
         run: The run's name; the folder's name by default.
         on_damage: Called with each record that cannot be read, when it is met.
 
     Raises:
-        ConfigurationError: The name is unknown.
+        ConfigurationError: The name is unknown, or no record has the field `group_by`; nothing was written then.
         StoreError: `path` does not exist, or the run cannot be written.
     """
+    importer, grouping = find(source), None if group_by is None else GroupBy(group_by)
+    items = (
+        importer(os.fspath(path), **options) if grouping is None else _read_grouped(importer, os.fspath(path), grouping, options)
+    )
     damages: list[Damage] = []
     imported = known = 0
     with RolloutStore(output, run=run) as store:
         known_ids: set[str] = set()
         with contextlib.suppress(StoreError):  # a new run has no folder yet
             known_ids.update(store.ids())
-        for item in read(source, path, **options):
+        for item in items:
             if isinstance(item, Damage):
                 damages.append(item)
                 if on_damage is not None:
@@ -154,4 +228,4 @@ def import_run(
                 store.append(item)
                 known_ids.add(item.id)
                 imported += 1
-    return ImportReport(imported, known, tuple(damages))
+    return ImportReport(imported, known, tuple(damages), 0 if grouping is None else grouping.missing)

@@ -1,4 +1,4 @@
-"""Records of other systems: lines of JSON, their conversion to rollouts, and the reasons why a record cannot be read."""
+"""Records of other systems: their conversion to rollouts, and the reasons why a record cannot be read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,26 @@ from pathlib import Path
 from typing import TypeVar
 
 from openreward_gym.errors import StoreError
+from openreward_gym.importers.files import lines, open_file, read_file
+from openreward_gym.importers.grouping import GroupBy
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import Rollout, ToolSpec
-from openreward_gym.types.rollout import object_of
+
+__all__ = [
+    "UNREADABLE",
+    "GroupBy",
+    "checked",
+    "convert_each",
+    "files_of",
+    "identity",
+    "lines",
+    "open_file",
+    "read_file",
+    "read_lines",
+    "reason_of",
+    "tool_of",
+]
 
 T = TypeVar("T")
 
@@ -30,41 +46,52 @@ def files_of(path: str | os.PathLike[str], pattern: str, missing: str) -> list[P
     return files
 
 
-def lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
-    """Yield (number from 1, line) of the lines that are not blank, with one line at a time in memory."""
-    try:
-        with Path(path).open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def read_lines(path: str | os.PathLike[str], convert: Callable[[dict[str, Json], str], Rollout]) -> Iterator[Rollout | Damage]:
-    """Yield a rollout for each line of a JSONL file, or a Damage for a line that cannot be read.
+def read_lines(
+    path: str | os.PathLike[str],
+    convert: Callable[[dict[str, Json], str], Rollout | list[Rollout]],
+    group_by: GroupBy | None = None,
+    is_record: Callable[[list[Json]], bool] | None = None,
+) -> Iterator[Rollout | Damage]:
+    """Yield a rollout for each record of a file (see `read_file`), or a Damage for a record that cannot be read.
 
     Args:
         path: The file.
-        convert: Makes a rollout from the line's object and an id. The id is derived from the line and its number, so that
+        convert: Makes a rollout, or several, from a record and an id. The id is derived from the record and its number, so that
             reading the file again gives the same ids.
+        group_by: Groups the rollouts; None for the groups that `convert` gives them.
+        is_record: Tells whether a JSON array is a record. `convert` gets it as the object `{"messages": array}`.
     """
-
-    def convert_line(number: int, line: bytes) -> Rollout:
-        return convert(object_of(line, "record"), identity(line.rstrip(b"\r\n"), number))
-
-    return convert_each(lines(path), convert_line, path)
+    for number, value, content, reason, unit in read_file(path, is_record):
+        if isinstance(value, list) and is_record is not None and is_record(value):
+            value = {"messages": value}
+        if not reason and not isinstance(value, dict):
+            reason = f"not a record: a JSON {type(value).__name__}, not an object"
+        if reason:
+            yield Damage(number, reason, os.fspath(path), unit=unit)
+            continue
+        try:
+            converted = convert(value, identity(content, number))
+            rollouts = [checked(one) for one in (converted if isinstance(converted, list) else [converted])]
+        except UNREADABLE as error:
+            yield Damage(number, reason_of(error), os.fspath(path), unit=unit)
+        else:
+            yield from rollouts if group_by is None else (group_by.apply(one, value) for one in rollouts)
 
 
 def convert_each(
-    records: Iterable[tuple[int, T]], convert: Callable[[int, T], Rollout], source: str | os.PathLike[str]
+    records: Iterable[tuple[int, T]],
+    convert: Callable[[int, T], Rollout],
+    source: str | os.PathLike[str],
+    group_by: GroupBy | None = None,
 ) -> Iterator[Rollout | Damage]:
     """Yield a rollout for each (number, record), or a Damage, which names the `source`, for a record that cannot be read."""
     for number, record in records:
         try:
-            yield checked(convert(number, record))
+            rollout = checked(convert(number, record))
         except UNREADABLE as error:
             yield Damage(number, reason_of(error), os.fspath(source))
+        else:
+            yield rollout if group_by is None else group_by.apply(rollout, record)
 
 
 def checked(rollout: Rollout) -> Rollout:
@@ -89,4 +116,6 @@ def identity(content: bytes, number: int) -> str:
 def tool_of(tool: Mapping[str, Json]) -> ToolSpec:
     """Read a tool of OpenAI's formats: its name, description and parameters, which may be inside `function` or `custom`."""
     function = tool if "name" in tool else tool.get("function") or tool.get("custom") or tool
-    return ToolSpec(function["name"], function.get("description") or "", function.get("parameters"))
+    return ToolSpec(
+        function["name"], function.get("description") or "", function.get("parameters") or function.get("input_schema")
+    )

@@ -1,11 +1,20 @@
-"""Rollouts of NeMo Gym (`ng_collect_rollouts`), read and written.
+"""Rollouts of NeMo Gym (`ng_collect_rollouts`, `gym eval run`), read and written.
 
 A line has `responses_create_params` (the request to the model: `input`, `tools`, ...), `response` (its `output` and
-`usage`), `reward`, and the fields of the environment's verifier. The line, without the items that can be written
+`usage`), `reward`, and the fields of the environment's verifier. A line of an environment server has `invocations` instead,
+each a request and a response with the role that the model played. The line, without the items that can be written
 again from the messages, is kept in the record's `metadata["nemo_gym"]`, so that `write` gives the line back unchanged.
 
+A rollout of another source is written with all fields that the types of OpenAI and NeMo Gym require. What these have no field
+for (the split, the group, the end, the origins) is in the line's `openreward_gym`, which NeMo Gym leaves alone.
+
 Origin: the messages of `input` and `instructions` are given, whatever their roles. In `output` the assistant's items are the
-policy's; the outputs of calls and the messages of other roles are the environment's.
+policy's; the outputs of calls and the messages of other roles are the environment's. Of an environment server's line the policy
+is the role `assistant`: its last request and response are the conversation, in which the answers of its earlier responses are
+the policy's too. The turns of other roles, such as a simulated user or a judge, are not.
+
+Ends: `incomplete_details` and `status` of the response tell the end of the last turn; of an earlier turn, the status of its
+items, and whether its calls were answered.
 """
 
 from __future__ import annotations
@@ -13,25 +22,51 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import takewhile
+from datetime import UTC
+from itertools import chain
 from pathlib import Path
 
-from openreward_gym.chat import from_openai_responses, to_openai_responses
-from openreward_gym.chat.dialect import ended_of
 from openreward_gym.chat.openai import usage_of
-from openreward_gym.importers.jsonl import read_lines, tool_of
-from openreward_gym.jsonio import Json
+from openreward_gym.chat.plain import rest_of
+from openreward_gym.importers.jsonl import GroupBy, read_lines, tool_of
+from openreward_gym.importers.nemo_gym_items import (
+    end_reason,
+    marks_of,
+    prompt_and_output,
+    read_input,
+    read_marked,
+    read_output,
+    same,
+    write_items,
+    write_valid_items,
+)
+from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
-from openreward_gym.types import Message, Rollout, RolloutEnvironment, SystemMessage, Task, ToolSpec, Usage, task_id
-from openreward_gym.types.rollout import line_of
+from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, ToolSpec, Usage, task_id
+from openreward_gym.types.rollout import line_of, moment_of
+
+OWN = "openreward_gym"
+"""The field of a line with what NeMo Gym has no field for."""
 
 _SAMPLING = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": "max_tokens"}
-_OWN = ("responses_create_params", "response", "reward", "agent_ref")
+# Parameters of a request that are kept in `sampling` by their names.
+_PARAMETERS = (
+    "top_logprobs",
+    "reasoning",
+    "tool_choice",
+    "parallel_tool_calls",
+    "text",
+    "truncation",
+    "max_tool_calls",
+    "include",
+)
+_DEFAULTS = {"tool_choice": "auto", "parallel_tool_calls": True}
+_OWN_FIELDS = ("responses_create_params", "response", "reward", "agent_ref", "invocations", OWN)
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
+def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
     """Yield the rollouts of a NeMo Gym file. For a line that is only an input (a task), the Damage says so."""
-    return read_lines(path, rollout_of)
+    return read_lines(path, rollout_of, group_by)
 
 
 def is_row(row: Mapping[str, Json]) -> bool:
@@ -43,7 +78,7 @@ def question_of(row: Mapping[str, Json]) -> str:
     """Return the text of a line's last user message, without surrounding space; empty without such a message."""
     request = row.get("responses_create_params")
     try:
-        messages = _input(request) if isinstance(request, Mapping) else []
+        messages = read_input(request) if isinstance(request, Mapping) else []
     except (TypeError, ValueError):
         return ""
     return next((message.text.strip() for message in reversed(messages) if message.role == "user"), "")
@@ -57,92 +92,159 @@ def spec_of(row: Mapping[str, Json]) -> dict[str, Json]:
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
     """Return the rollout of one line; raise ValueError for a line that is not a rollout of NeMo Gym."""
-    request, response = row.get("responses_create_params"), row.get("response")
-    if not isinstance(request, Mapping):
-        raise ValueError('no "responses_create_params": this is not a line of NeMo Gym')
-    if not isinstance(response, Mapping):
-        raise ValueError('no "response": this is an input (a task), not a rollout')
-    messages = [*_input(request), *_output(response)]
+    if isinstance(row.get("invocations"), list) and not isinstance(row.get("responses_create_params"), Mapping):
+        request, response, messages = _of_invocations(row["invocations"])
+    else:
+        request, response = _request_and_response(row)
+        prompt = read_input(request)
+        facts = row.get(OWN)
+        if isinstance(facts, Mapping) and isinstance(facts.get("rollout"), Mapping):
+            items = [request.get("input") or [], response.get("output") or []]
+            marked = [read_marked(own, facts.get(name)) for own, name in zip(items, ("input", "output"), strict=True)]
+            prompt = prompt if marked[0] is None else marked[0]
+            output = read_output(response, prompt=prompt) if marked[1] is None else marked[1]
+            return _restored(row, [*prompt, *output])
+        messages = [*prompt, *read_output(response, prompt=prompt)]
     reward = None if row.get("reward") is None else float(row["reward"])
+    name, task = _environment_and_task(row, request)
+    status, stop_reason = _end(row, response)
     if messages and reward is not None:
         messages[-1] = messages[-1].replace(reward=reward, finished=True)
-    agent = row.get("agent_ref")
-    name = str(agent.get("name") or "") if isinstance(agent, Mapping) else ""
-    index = row.get("_ng_task_index", row.get("task_idx"))
-    model = response.get("model") or request.get("model")
-    task = task_id(name, None, {"input": request.get("input")} if index is None else None, index)
-    metrics = {name: value for name, value in row.items() if name not in _OWN and not name.startswith("_ng_")}
-    truncated = bool(row.get("truncated")) and not row.get("terminated")
     return Rollout(
         id=identity,
         environment=RolloutEnvironment(name=name),
-        task=Task(index=index, id=task),
-        group=task,
+        task=task,
+        group=task.id,
         sample=row.get("_ng_rollout_index"),
-        model={"name": model} if model else None,
-        sampling={ours: request[theirs] for theirs, ours in _SAMPLING.items() if request.get(theirs) is not None} or None,
+        attempt=row.get("_ng_attempt_index") or 0,
+        model={"name": model} if (model := response.get("model") or request.get("model")) else None,
+        sampling=_sampling(request, response) or None,
         tools=[tool_of(tool) for tool in request.get("tools") or ()] or None,
         messages=messages,
         reward=reward,
         final_reward=reward,
-        metrics={name: float(v) for name, v in metrics.items() if isinstance(v, (int, float))} or None,
-        status="truncated" if truncated else "completed",
-        stop_reason="" if truncated else "finished",
+        metrics=_metrics(row) or None,
+        status=status,
+        stop_reason=stop_reason,
+        error=str(row["_ng_failure_class"]) if status == "error" and row.get("_ng_failure_class") else None,
         usage=usage_of(response.get("usage"), "input", "output"),
         metadata={"nemo_gym": _remainder(row, messages)},
     )
 
 
-def _input(request: Mapping[str, Json]) -> list[Message]:
-    """Return the messages of a request, which are given."""
-    messages = from_openai_responses(request.get("input") or [])
-    if isinstance(request.get("instructions"), str) and request["instructions"]:
-        messages.insert(0, SystemMessage(request["instructions"]))
-    return [message.replace(origin="given") for message in messages]
+def _request_and_response(row: Mapping[str, Json]) -> tuple[Mapping[str, Json], Mapping[str, Json]]:
+    request, response = row.get("responses_create_params"), row.get("response")
+    if not isinstance(request, Mapping):
+        raise ValueError('no "responses_create_params": this is not a line of NeMo Gym')
+    if not isinstance(response, Mapping):
+        if row.get("_ng_failure_class"):
+            raise ValueError('no "response": this is a failed attempt, not a rollout')
+        raise ValueError('no "response": this is an input (a task), not a rollout')
+    return request, response
 
 
-def _output(response: Mapping[str, Json]) -> list[Message]:
-    """Return the messages of a response: turns of the policy, and what the environment said between them."""
-    messages = [
-        message.replace(origin="policy" if message.role == "assistant" else "environment")
-        for message in from_openai_responses(_output_items(response))
-    ]
-    turns = [number for number, message in enumerate(messages) if message.origin == "policy"]
-    incomplete = response.get("incomplete_details")
-    reason = incomplete.get("reason") if isinstance(incomplete, Mapping) else None
-    if turns and (reason or response.get("status")):
-        last = messages[turns[-1]]
-        messages[turns[-1]] = last.replace(ended=ended_of(reason or response.get("status"), last.blocks))
-    return messages
+def _of_invocations(invocations: list[Json]) -> tuple[Mapping[str, Json], Mapping[str, Json], list[Message]]:
+    """Return the last request and response of the policy, and the conversation."""
+    calls = [call for call in invocations if isinstance(call, Mapping) and call.get("role") in ("assistant", "agent", "policy")]
+    calls = [call for call in calls if isinstance(call.get("request"), Mapping) and isinstance(call.get("response"), Mapping)]
+    if not calls:
+        raise ValueError('no invocation of the role "assistant" with a request and a response: there is no turn of the policy')
+    answers = [message for call in calls[:-1] for message in read_output(call["response"], prompt=read_input(call["request"]))]
+    request, response = calls[-1]["request"], calls[-1]["response"]
+    messages: list[Message] = []
+    began = False
+    for message in read_input(request):
+        turn = next((answer for answer in answers if answer.role == "assistant" and _says_the_same(answer, message)), None)
+        if turn is not None:
+            answers.remove(turn)
+            message, began = turn, True
+        elif began and message.role != "assistant":
+            message = message.replace(origin="environment")
+        messages.append(message)
+    return request, response, [*messages, *read_output(response, prompt=messages)]
 
 
-def _output_items(response: Mapping[str, Json]) -> list[Json]:
-    """Return the items of a response. Some agents give a list per step, mostly each with all items of the steps before."""
-    output = list(response.get("output") or [])
-    if not output or not all(isinstance(item, list) for item in output):
-        return output
-    grows = all(output[n] == output[n + 1][: len(output[n])] for n in range(len(output) - 1))
-    return output[-1] if grows else [item for step in output for item in step]
+def _says_the_same(first: Message, second: Message) -> bool:
+    if second.role != "assistant":
+        return False
+    calls = [[(call.name, call.arguments_json) for call in message.tool_calls] for message in (first, second)]
+    return first.text == second.text and calls[0] == calls[1] and bool(first.text or calls[0])
+
+
+def _environment_and_task(row: Mapping[str, Json], request: Mapping[str, Json]) -> tuple[str, Task]:
+    agent, identity = row.get("agent_ref"), row.get("_ng_task_id")
+    name = str(agent.get("name") or "") if isinstance(agent, Mapping) else ""
+    name = name or str(row.get("_ng_environment_server") or "")
+    index = row.get("_ng_task_index", row.get("task_idx"))
+    spec: Mapping[str, Json] | None = None
+    if isinstance(identity, Mapping):
+        spec = dict(identity)
+    elif index is None:
+        spec = {"input": request.get("input")}
+    extra = {"nemo_gym": dict(identity)} if isinstance(identity, Mapping) else {}
+    return name, Task(index=index, id=task_id(name, None, spec, index), extra=extra)
+
+
+def _end(row: Mapping[str, Json], response: Mapping[str, Json]) -> tuple[Json, str]:
+    """Return the status and the stop reason."""
+    if row.get("_ng_failure_class") or response.get("status") in ("failed", "cancelled"):
+        return "error", ""
+    reason = end_reason(response)
+    if reason:
+        return "truncated", "max_tokens" if reason == "max_output_tokens" else reason
+    if row.get("truncated") and not row.get("terminated"):
+        return "truncated", ""
+    return "completed", "finished"
+
+
+def _sampling(request: Mapping[str, Json], response: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the parameters of the request; where it leaves one to the server, the response tells the one that was used."""
+    sampling: dict[str, Json] = {}
+    for theirs, ours in (*_SAMPLING.items(), *((name, name) for name in _PARAMETERS)):
+        value = request.get(theirs)
+        value = response.get(theirs) if value is None and theirs in _SAMPLING else value
+        if value not in (None, [], {}, _DEFAULTS.get(theirs)):
+            sampling[ours] = value
+    metadata = request.get("metadata")
+    for name in ("chat_template_kwargs", "extra_body"):
+        # NeMo Gym's metadata takes text only.
+        value = metadata.get(name) if isinstance(metadata, Mapping) else None
+        if isinstance(value, str):
+            try:
+                value = loads(value)
+            except ValueError:
+                value = None
+        if isinstance(value, dict) and value:
+            sampling.update(value if name == "extra_body" else {name: value})
+    return sampling
+
+
+def _metrics(row: Mapping[str, Json]) -> dict[str, float | None]:
+    fields = {name: value for name, value in row.items() if name not in _OWN_FIELDS and not name.startswith("_ng_")}
+    components = row.get("reward_components")
+    fields |= {f"reward_components.{name}": value for name, value in (components if isinstance(components, dict) else {}).items()}
+    return {name: float(value) for name, value in fields.items() if isinstance(value, (int, float))}
+
+
+def _restored(row: Mapping[str, Json], messages: list[Message]) -> Rollout:
+    """Return the rollout that this package wrote into a line, with its messages."""
+    record = row[OWN].get("rollout")
+    rollout = Rollout.from_dict({**(record if isinstance(record, Mapping) else {}), "schema": Rollout.SCHEMA})
+    rollout.messages = messages
+    return rollout
 
 
 def _remainder(row: Mapping[str, Json], messages: list[Message]) -> dict[str, Json]:
     """Return the line without the items that `write` can make again, unchanged, from the messages."""
     remainder: dict[str, Json] = copy.deepcopy(dict(row))
-    prompt, output = _prompt_and_output(messages)
-    if to_openai_responses(prompt) == row["responses_create_params"].get("input"):
+    if "responses_create_params" not in row:
+        return remainder
+    prompt, output = prompt_and_output(messages)
+    if write_items(prompt) == row["responses_create_params"].get("input"):
         del remainder["responses_create_params"]["input"]
-    if to_openai_responses(output) == row["response"].get("output"):
+    if write_items(output) == row["response"].get("output"):
         del remainder["response"]["output"]
     return remainder
-
-
-def _prompt_and_output(messages: list[Message]) -> tuple[list[Message], list[Message]]:
-    """Split messages before the first of the policy or the environment; without origins, before the assistant's first."""
-    if any(message.origin is not None for message in messages):
-        prompt = list(takewhile(lambda message: message.origin not in ("policy", "environment"), messages))
-    else:
-        prompt = list(takewhile(lambda message: message.role != "assistant", messages))
-    return prompt, messages[len(prompt) :]
 
 
 def write(rollouts: Iterable[Rollout], path: str | os.PathLike[str]) -> int:
@@ -158,31 +260,57 @@ def write(rollouts: Iterable[Rollout], path: str | os.PathLike[str]) -> int:
 def row_of(rollout: Rollout) -> dict[str, Json]:
     """Return a rollout as a line. A rollout that was read from a line gives its unchanged parts back as they were."""
     original = (rollout.metadata or {}).get("nemo_gym")
-    prompt, output = _prompt_and_output(rollout.messages)
-    if isinstance(original, Mapping):
-        row: dict[str, Json] = copy.deepcopy(dict(original))
+    return _changed_row(rollout, original) if isinstance(original, Mapping) else _new_row(rollout)
+
+
+def _changed_row(rollout: Rollout, original: Mapping[str, Json]) -> dict[str, Json]:
+    row: dict[str, Json] = copy.deepcopy(dict(original))
+    prompt, output = prompt_and_output(rollout.messages)
+    if "responses_create_params" in row:
         request, response = row["responses_create_params"], row["response"]
-        if "input" not in request or not _same(_input(request), prompt):
-            request["input"] = to_openai_responses(prompt)
-        if "output" not in response or not _same(_output(response), output):
-            response["output"] = to_openai_responses(output)
-        if "reward" in row or rollout.reward is not None:
-            reward = row.get("reward")
-            # An unchanged reward is written as it was: 1, not 1.0.
-            row["reward"] = reward if isinstance(reward, (int, float)) and reward == rollout.reward else rollout.reward
-        return row
-    sampling = rollout.sampling or {}
+        if "input" not in request:
+            request["input"] = write_items(prompt)
+        if "output" not in response:
+            response["output"] = write_items(output)
+        before = read_input(request)
+        rest = rollout.messages[len(before) :]
+        if not same(before, rollout.messages[: len(before)]):
+            request["input"], rest = write_items(prompt), output
+        if not same(read_output(response, prompt=before), rest):
+            response["output"] = write_items(rest)
+    elif not same(_of_invocations(row["invocations"])[2], rollout.messages):
+        return {**row, **_new_row(rollout)}
+    if "reward" in row or rollout.reward is not None:
+        reward = row.get("reward")
+        # An unchanged reward is written as it was: 1, not 1.0.
+        row["reward"] = reward if isinstance(reward, (int, float)) and reward == rollout.reward else rollout.reward
+    return row
+
+
+def _new_row(rollout: Rollout) -> dict[str, Json]:
+    prompt, output = prompt_and_output(rollout.messages)
+    sampling, model = rollout.sampling or {}, rollout.model or {}
+    name = str(model.get("name") or model.get("model_name") or "")
+    tools = [_written_tool(tool) for tool in rollout.tools or ()]
+    parameters = {theirs: sampling[ours] for theirs, ours in _SAMPLING.items() if sampling.get(ours) is not None}
+    items = write_valid_items(rollout.messages)
+    given, sampled = items[: len(prompt)], items[len(prompt) :]
+    started = moment_of(rollout.started_at)
+    last = next((message for message in reversed(output) if message.role == "assistant"), None)
+    reason = {"length": "max_output_tokens", "content_filter": "content_filter"}.get((last and last.ended) or "")
     return {
-        "responses_create_params": {
-            "input": to_openai_responses(prompt),
-            "tools": [_written_tool(tool) for tool in rollout.tools or ()],
-            **{theirs: sampling[ours] for theirs, ours in _SAMPLING.items() if ours in sampling},
-        },
+        "responses_create_params": {"input": list(chain.from_iterable(given)), "tools": tools, **parameters},
         "response": {
             "id": rollout.id,
+            "created_at": 0.0 if started is None else started.astimezone(UTC).timestamp(),
+            "model": name,
             "object": "response",
-            "model": (rollout.model or {}).get("name") or (rollout.model or {}).get("model_name"),
-            "output": to_openai_responses(output),
+            "output": list(chain.from_iterable(sampled)),
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": tools,
+            "status": "incomplete" if reason else "completed",
+            "incomplete_details": {"reason": reason} if reason else None,
             "usage": _written_usage(rollout.usage),
         },
         "reward": rollout.reward,
@@ -192,13 +320,12 @@ def row_of(rollout: Rollout) -> dict[str, Json]:
         "info": {"stop_reason": rollout.stop_reason},
         **({} if rollout.task.index is None else {"_ng_task_index": rollout.task.index}),
         **({} if rollout.sample is None else {"_ng_rollout_index": rollout.sample}),
+        OWN: {
+            "rollout": rest_of(rollout.to_dict(), "schema", "messages"),
+            "input": marks_of(prompt, given),
+            "output": marks_of(output, sampled),
+        },
     }
-
-
-def _same(first: list[Message], second: list[Message]) -> bool:
-    """Return whether two lists of messages have the same items, whatever their rewards and weights."""
-    items = [[(m.role, m.blocks, m.call_id, m.metadata) for m in messages] for messages in (first, second)]
-    return items[0] == items[1]
 
 
 def _written_tool(tool: ToolSpec) -> dict[str, Json]:
@@ -207,12 +334,13 @@ def _written_tool(tool: ToolSpec) -> dict[str, Json]:
 
 
 def _written_usage(usage: Usage | None) -> dict[str, Json] | None:
-    if usage is None:
+    """Return token counts as OpenAI's type wants them: all are numbers. Without the two sums there is no usage."""
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
     return {
         "input_tokens": usage.input_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens or 0, "cache_write_tokens": 0},
         "output_tokens": usage.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-        "total_tokens": (usage.input_tokens or 0) + (usage.output_tokens or 0),
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
     }

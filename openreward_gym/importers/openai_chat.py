@@ -1,45 +1,231 @@
-"""Chats in the format of OpenAI's fine-tuning: a line with `messages`, and with `tools` if there are any.
+"""Chats: files for fine-tuning, and data sets of conversations, in the messages of OpenAI or Anthropic.
 
-Origin: assistant messages are the policy's, with the `weight` that the file gives them. Messages before the first of them
-are given; those after it are the environment's.
+The conversation is the row's `messages`, `conversation`, `conversations` or `trajectory`, as a list or as JSON text, or the row
+itself is the list. Messages are OpenAI's; parts of Anthropic's (`tool_use`, `tool_result`, `thinking`, images) are understood
+too, as is a `system` beside the messages. `tools` and `tool_calls` may be JSON text, and fields may be null, as in Parquet.
+
+Columns: `reward` or `score` is the last message's reward; `model`, `split`, `environment`, `group` (`group_id`), `sample`,
+`task_id`, `step` and the parameters of sampling go to the record's fields of these names, and `id` to its `name`. Other columns
+go to `metadata`.
+
+Origin: assistant messages are the policy's, with the weight that the row gives them (`weight`, `loss_weight`, `train`).
+Messages before the first of them are given; those after it are the environment's.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from openreward_gym.chat import from_openai
-from openreward_gym.importers.jsonl import read_lines, tool_of
-from openreward_gym.jsonio import Json
+from openreward_gym.chat import from_anthropic, from_openai
+from openreward_gym.chat.dialect import ended_of
+from openreward_gym.chat.plain import number
+from openreward_gym.importers.jsonl import GroupBy, read_lines, tool_of
+from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
-from openreward_gym.types import Rollout, with_origins
+from openreward_gym.types import (
+    Message,
+    Rollout,
+    RolloutEnvironment,
+    Sampled,
+    Task,
+    ToolSpec,
+    split_results,
+    with_origins,
+)
 from openreward_gym.types.rollout import total_reward
 
-_OWN = ("messages", "tools", "functions", "reward")
+CONVERSATIONS = ("messages", "conversation", "conversations", "trajectory")
+"""The columns in which a conversation is looked for, in this order."""
+
+_SAMPLING = {
+    **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "max_tokens", "seed", "stop", "n", "tool_choice")},
+    **{name: name for name in ("parallel_tool_calls", "chat_template_kwargs", "reasoning_effort", "response_format")},
+    **{name: name for name in ("frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "top_logprobs")},
+    "max_completion_tokens": "max_tokens",
+}
+_ANTHROPIC_PARTS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "document", "server_tool_use")
+_WEIGHTS = ("weight", "loss_weight", "train", "trainable", "training")
+_SYSTEM = ("system", "system_prompt")
+_REWARDS = ("reward", "score")
+_TOOLS = ("tools", "functions")
+_PLACES: Mapping[str, type] = {"split": str, "environment": str, "task_id": str, "step": int, "sample": int}
 
 
-def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the chats of a file. A `reward` is the last message's; other fields go to `metadata`."""
-    return read_lines(path, rollout_of)
+def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
+    """Yield the chats of a file of JSON lines, a JSON array or Parquet."""
+    return read_lines(path, rollout_of, group_by, is_conversation)
+
+
+def is_conversation(items: list[Json]) -> bool:
+    """Return whether a list is of messages, not of rows."""
+    return bool(items) and all(isinstance(item, dict) and "role" in item and "content" in item for item in items)
 
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
-    """Return the rollout of one line; raise ValueError for a line without messages, or with one that is not a chat message."""
-    if not isinstance(row.get("messages"), list) or not row["messages"]:
-        raise ValueError('no "messages": this is not a line of OpenAI\'s chat format')
-    messages = with_origins(from_openai(row["messages"]))
-    if row.get("reward") is not None:
-        messages[-1] = messages[-1].replace(reward=float(row["reward"]))
-    reward, final_reward = total_reward(messages)
-    tools = [*(row.get("tools") or ()), *({"function": function} for function in row.get("functions") or ())]
+    """Return the rollout of one row; raise ValueError for a row without messages, or with one that is not a chat message."""
+    column, turns = conversation_of(row)
+    messages = read_messages(turns)
+    system = next((row[name] for name in _SYSTEM if row.get(name)), None)
+    if system is not None:
+        messages = [*from_anthropic([], system=system), *messages]
+        if len(messages) > 1 and messages[1].role == "system" and messages[1].text == messages[0].text:
+            del messages[0]
+    return rollout_with(row, identity, with_origins(messages), (column, *_SYSTEM))
+
+
+def rollout_with(row: Mapping[str, Json], identity: str, messages: list[Message], own: Sequence[str]) -> Rollout:
+    """Return the rollout of a row with these messages.
+
+    Args:
+        row: The row. Its columns become fields of the record or its metadata.
+        identity: The rollout's id.
+        messages: The messages.
+        own: The columns that were read into the messages.
+    """
+    known = {*own, *_TOOLS, *_SAMPLING}
+    reward = next((number(row, name) for name in _REWARDS if number(row, name) is not None), None)
+    if reward is None:
+        reward = next((float(row[name]) for name in _REWARDS if isinstance(row.get(name), bool)), None)
+    if reward is not None:
+        known |= set(_REWARDS[:1]) if row.get("reward") is not None else set(_REWARDS)
+        messages[-1] = messages[-1].replace(reward=reward)
+    places = {name: row[name] for name, kind in _PLACES.items() if type(row.get(name)) is kind}
+    model, group = _text(row, "model", "model_name"), next((row[n] for n in ("group", "group_id") if _is_name(row.get(n))), None)
+    finish = _text(row, "finish_reason", "stop_reason")
+    if finish and messages[-1].role == "assistant":
+        sampled = Sampled(stop_reason=finish[1])
+        messages[-1] = messages[-1].replace(sampled=sampled, ended=ended_of(finish[1], messages[-1].blocks))
+    known |= {*places, *(pair[0] for pair in (model, finish) if pair)} | ({"group", "group_id"} if group is not None else set())
+    known |= {"id"} if _is_name(row.get("id")) else set()
+    rest = {name: value for name, value in row.items() if name not in known and value is not None}
+    inner = rest.pop("metadata", None) if isinstance(rest.get("metadata"), Mapping) else None
+    metadata = {**(inner or {}), **rest}
+    model = model or _text(metadata, "model")
+    total, final_reward = total_reward(messages)
     return Rollout(
         id=identity,
-        tools=[tool_of(tool) for tool in tools] or None,
+        name=str(row["id"]) if "id" in known else "",
+        environment=RolloutEnvironment(name=places.get("environment", "")),
+        task=Task(places.get("split", ""), id=places.get("task_id", "")),
+        group=None if group is None else str(group),
+        sample=places.get("sample"),
+        step=places.get("step"),
+        model={"name": model[1]} if model else None,
+        sampling={ours: row[theirs] for theirs, ours in _SAMPLING.items() if row.get(theirs) is not None} or None,
+        tools=tools_of(row) or None,
         messages=messages,
-        reward=reward,
+        reward=total,
         final_reward=final_reward,
         status="completed",
         stop_reason="message" if messages[-1].role == "assistant" else "",
-        metadata={name: value for name, value in row.items() if name not in _OWN} or None,
+        metadata=metadata or None,
     )
+
+
+def conversation_of(row: Mapping[str, Json]) -> tuple[str, list[Json]]:
+    """Return (the column of the conversation, its turns); raise ValueError if the row has none."""
+    for column in CONVERSATIONS:
+        turns = opened(row.get(column))
+        if isinstance(turns, list) and turns:
+            if all(isinstance(turn, Mapping) and "from" in turn and "role" not in turn for turn in turns):
+                raise ValueError('its turns have "from" and "value": import the file as sharegpt')
+            return column, turns
+    raise ValueError('no "messages": this is not a row of chats')
+
+
+def read_messages(turns: Sequence[Json]) -> list[Message]:
+    """Return the messages of OpenAI's or Anthropic's turns, with the results of tools as messages of their own."""
+    return [message for turn in turns for message in split_results(_read_message(turn))]
+
+
+def tools_of(row: Mapping[str, Json]) -> list[ToolSpec]:
+    """Return the tools of a row: `tools` or `functions`, as a list or as JSON text."""
+    tools: list[Json] = []
+    for column in _TOOLS:
+        value = opened(row.get(column))
+        for item in value if isinstance(value, list) else [value] if isinstance(value, dict) else ():
+            tool = _without_nulls(opened(item))
+            tools.append({"function": tool} if column == "functions" else tool)
+    return [tool_of(tool) for tool in tools]
+
+
+def weight_of(turn: Mapping[str, Json]) -> float | None:
+    """Return the weight that a row gives to a turn; None where it gives none. `train: true` gives none."""
+    for name in _WEIGHTS:
+        value = turn.get(name)
+        if isinstance(value, bool):
+            return None if value else 0.0
+        if isinstance(value, (int, float)):
+            return float(value)
+    return None
+
+
+def opened(value: Json) -> Json:
+    """Return JSON text of a list or an object as what it is, and any other value unchanged."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _read_message(turn: Json) -> Message:
+    turn = opened(turn)
+    if not isinstance(turn, Mapping):
+        raise TypeError(f"a message is an object, not {type(turn).__name__}")
+    data = {name: value for name, value in turn.items() if value is not None and name not in _WEIGHTS}
+    if isinstance(data.get("content"), list):
+        data["content"] = [_part(part) for part in data["content"]]
+    if "tool_calls" in data:
+        calls = opened(data["tool_calls"])
+        data["tool_calls"] = [_call(call) for call in calls] if isinstance(calls, list) else []
+    if isinstance(data.get("function_call"), str):
+        data["function_call"] = opened(data["function_call"])
+    speaker = data.pop("name", None) if data.get("role") not in ("tool", "function") else None
+    message = from_anthropic(data)[0] if _is_anthropic(data) else from_openai(data)[0]
+    if isinstance(speaker, str) and speaker:
+        message = message.replace(name=speaker)
+    weight = weight_of(turn)
+    return message if weight is None else message.replace(weight=weight)
+
+
+def _is_anthropic(data: Mapping[str, Json]) -> bool:
+    content = data.get("content")
+    if not isinstance(content, list) or data.get("tool_calls"):
+        return False
+    return any(
+        isinstance(part, Mapping)
+        and (part.get("type") in _ANTHROPIC_PARTS or (part.get("type") == "image" and isinstance(part.get("source"), Mapping)))
+        for part in content
+    )
+
+
+def _part(part: Json) -> Json:
+    # In Parquet every part has the fields of all parts; those that it does not use are null.
+    return {name: value for name, value in part.items() if value is not None} if isinstance(part, Mapping) else part
+
+
+def _call(call: Json) -> Json:
+    """Return an entry of `tool_calls` in OpenAI's form, of which some data sets have the function alone."""
+    call = _part(opened(call))
+    if isinstance(call, dict) and isinstance(call.get("name"), str) and not isinstance(call.get("function"), Mapping):
+        rest = {name: value for name, value in call.items() if name not in ("name", "arguments")}
+        return {**rest, "function": {"name": call["name"], "arguments": call.get("arguments")}}
+    return {**call, "function": _part(call["function"])} if isinstance(call, dict) and "function" in call else call
+
+
+def _without_nulls(schema: Json) -> Json:
+    """Return a tool without the null fields that Parquet gives it."""
+    if isinstance(schema, Mapping):
+        return {k: _without_nulls(v) for k, v in schema.items() if v is not None or k in ("default", "const")}
+    return [_without_nulls(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def _text(row: Mapping[str, Json], *names: str) -> tuple[str, str] | None:
+    return next(((name, row[name]) for name in names if isinstance(row.get(name), str) and row[name]), None)
+
+
+def _is_name(value: Json) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""

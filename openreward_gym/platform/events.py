@@ -17,7 +17,6 @@ from openreward_gym.types import (
     Block,
     ImageBlock,
     Message,
-    OpaqueBlock,
     ReasoningItem,
     Role,
     Rollout,
@@ -124,10 +123,18 @@ def _rollout_info(rollout: Rollout) -> dict[str, Json]:
         "env_version": rollout.environment.server_version,
         **{name: sampling.get(name) for name in SAMPLING},
         **{name: (rollout.metadata or {}).get(name) for name in ("num_compactions", "harness")},
-        "duration_ms": None if rollout.duration_s is None else round(rollout.duration_s * 1000),
+        "duration_ms": _duration_ms(rollout),
     }
     # The platform requires a task index in every such event.
     return {} if info["task_index"] is None else {name: value for name, value in info.items() if value is not None}
+
+
+def _duration_ms(rollout: Rollout) -> Json:
+    """Return the duration that the caller gave, else the one from the record's times; None if neither is known."""
+    duration = (rollout.metadata or {}).get("duration_ms")
+    if duration is not None:
+        return duration
+    return None if rollout.duration_s is None else round(rollout.duration_s * 1000)
 
 
 def message_events(message: Message) -> list[dict[str, Json]]:
@@ -169,8 +176,7 @@ def _text_of(block: Block) -> str:
         return f"[image {block.mime_type} {block.sha256}]" if block.sha256 else f"[image {block.mime_type}]"
     if isinstance(block, ToolResult):
         return "\n".join(map(_text_of, block.blocks))
-    refusal = block.raw.get("refusal") if isinstance(block, OpaqueBlock) else None
-    return refusal if isinstance(refusal, str) else json.dumps(codec.write(block), ensure_ascii=False)
+    return json.dumps(codec.write(block), ensure_ascii=False)
 
 
 def _metadata(message: Message) -> dict[str, Json]:
@@ -187,14 +193,18 @@ def _milliseconds(time: str | None) -> int:
     return 0 if moment is None else round(moment.timestamp() * 1000)
 
 
-def _clean(value: Json) -> Json:
-    """Return an event without None values, NUL characters and lone surrogates, which the platform does not store."""
+def _clean(value: Json, *, keep_none: bool = False) -> Json:
+    """Return an event without None values, NUL characters and lone surrogates, which the platform does not store.
+
+    None inside a list is a value, and is kept at every depth (`keep_none`).
+    """
     if isinstance(value, str):
         return escape_surrogates(value.replace("\x00", ""))
     if isinstance(value, Mapping):
-        return {_clean(str(key)): _clean(item) for key, item in value.items() if item is not None}
+        kept = [(key, item) for key, item in value.items() if keep_none or item is not None]
+        return {_clean(str(key)): _clean(item, keep_none=keep_none) for key, item in kept}
     if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
+        return [_clean(item, keep_none=True) for item in value]
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return str(value)
     return value

@@ -12,13 +12,13 @@ from itertools import chain
 from types import TracebackType
 from typing import Any
 
-from openreward_gym.chat.anthropic import from_anthropic
-from openreward_gym.chat.gemini import from_gemini
-from openreward_gym.chat.openai import from_openai, from_openai_responses
+from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, from_gemini, from_openai
+from openreward_gym.chat.dialect import has_report
 from openreward_gym.chat.plain import plain
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.jsonio import Json
 from openreward_gym.platform.events import SAMPLING, message_events
+from openreward_gym.recording.request import add_request
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
     Message,
@@ -45,6 +45,9 @@ class RolloutLog:
     A message that is logged without an `origin` gets it by these rules: assistant messages are the policy's; everything before
     the first of them is given; later messages of other roles are the environment's. If some assistant messages carry a
     provider's report (usage, model, ids, stop reason), earlier ones without a report are given too: few-shot turns and history.
+
+    Pieces of a turn that are logged one after the other, such as reasoning, text and calls, become one message; their order
+    stays. A message with a provider's report, a reward or metadata is complete, and two texts in a row are two messages.
     """
 
     def __init__(
@@ -118,7 +121,8 @@ class RolloutLog:
     ) -> None:
         """Log an OpenAI chat message (or a list, or a whole `ChatCompletion`), a dictionary or an SDK's object; else as `log`.
 
-        Of several messages, the last has the reward, the end and the metadata.
+        The chunks of a streamed answer are logged as one list, and become one message; a single chunk is a TypeError. Of
+        several messages, the last has the reward, the end and the metadata.
         """
         self._add(from_openai(message), reward, is_finished, metadata, rollout_info, origin)
 
@@ -132,8 +136,14 @@ class RolloutLog:
         *,
         origin: Origin | None = None,
     ) -> None:
-        """Log an item of an OpenAI response (or a list, or a whole `Response`); else as `log_openai_completions`."""
-        self._add(from_openai_responses(message), reward, is_finished, metadata, rollout_info, origin)
+        """Log an item of an OpenAI response (or a list, or a whole `Response`); else as `log_openai_completions`.
+
+        A whole `Response` repeats its request. Its instructions become a given system message if the rollout has none yet, its
+        tools the rollout's `tools`, and its parameters the rollout's `sampling`; values that differ from the rollout's are kept
+        in the message's `sampled.metadata["request"]`.
+        """
+        dialect = OpenAIResponsesDialect(self._model_name(), request=True)
+        self._add(dialect.read(message), reward, is_finished, metadata, rollout_info, origin)
 
     def log_anthropic_message(
         self,
@@ -161,6 +171,12 @@ class RolloutLog:
         """Log a Gemini `Content` (or a list, or a whole `GenerateContentResponse`); else as `log_openai_completions`."""
         self._add(from_gemini(message), reward, is_finished, metadata, rollout_info, origin)
 
+    def _model_name(self) -> str | None:
+        """Return the name of the model as far as it is known: of the rollout, or of its last answer that names one."""
+        name = (self._rollout.model or {}).get("name")
+        names = (message.sampled.model for message in reversed(self._rollout.messages) if message.sampled is not None)
+        return name if isinstance(name, str) else next(filter(None, names), None)
+
     def _add(
         self,
         messages: list[Message],
@@ -186,6 +202,8 @@ class RolloutLog:
                 )
             transcript = self._rollout.messages
             for part in parts:
+                if part.sampled is not None and "request" in (part.sampled.metadata or {}):
+                    part = add_request(self._rollout, part)
                 if transcript and is_continuation(part, transcript[-1]):
                     transcript[-1] = join(transcript[-1], part)
                 else:
@@ -207,6 +225,9 @@ class RolloutLog:
         sampling = {name: info.pop(name) for name in SAMPLING if name in info}
         if sampling:
             rollout.sampling = {**(rollout.sampling or {}), **sampling}
+        model = model_of(info)
+        if model and "name" not in (rollout.model or {}):
+            rollout.model = {**model, **(rollout.model or {})}
         if info:
             rollout.metadata = {**(rollout.metadata or {}), **info}
 
@@ -227,6 +248,8 @@ class RolloutLog:
                 return
             rollout = self._rollout
             messages = rollout.messages = _with_origins(rollout.messages)
+            if "name" not in (rollout.model or {}) and (name := _answering_model(messages)):
+                rollout.model = {"name": name, **(rollout.model or {})}
             default_status, default_reason = _ending(messages) if status is None else (status, "")
             rollout.status = default_status
             rollout.stop_reason = default_reason if stop_reason is None else stop_reason
@@ -254,9 +277,25 @@ class RolloutLog:
 
 def _with_origins(messages: list[Message]) -> list[Message]:
     """Return `messages` with an origin each, by the rules of `RolloutLog`; an origin that is set stays."""
-    first = next((n for n, message in enumerate(messages) if message.role == "assistant" and message.sampled is not None), 0)
+    first = next((n for n, message in enumerate(messages) if message.role == "assistant" and has_report(message)), 0)
     history = [m.replace(origin="given") if m.role == "assistant" and m.origin is None else m for m in messages[:first]]
     return with_origins(history + messages[first:])
+
+
+def _answering_model(messages: list[Message]) -> str | None:
+    """Return the model that answered, if all turns of the policy that name one name the same."""
+    names = {m.sampled.model for m in messages if m.origin == "policy" and m.sampled is not None and m.sampled.model}
+    return names.pop() if len(names) == 1 else None
+
+
+def model_of(info: dict[str, Json]) -> dict[str, Json]:
+    """Remove the name of the model from run or rollout info, and return it as a record's `model`; empty without a name."""
+    names = [info[key] for key in ("name", "model_name", "model") if isinstance(info.get(key), str) and info[key]]
+    for key in ("name", "model_name", "model"):
+        if names and info.get(key) == names[0]:
+            del info[key]
+    fields = info.pop("model") if isinstance(info.get("model"), dict) else {}
+    return {**fields, **({"name": names[0]} if names else {})}
 
 
 def _ending(messages: list[Message]) -> tuple[Status, str]:

@@ -20,7 +20,7 @@ from openreward_gym.chat.plain import plain
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.jsonio import Json
 from openreward_gym.platform import Uploader, UploadReport
-from openreward_gym.recording.log import RolloutLog, mapping_of
+from openreward_gym.recording.log import RolloutLog, mapping_of, model_of
 from openreward_gym.store.store import RolloutStore, viewer_address
 from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, task_id
 from openreward_gym.types.rollout import now_iso
@@ -40,7 +40,8 @@ class Recorder:
     Args:
         path: The run's folder. None: a folder `runs/<run_name>` for each run name.
         upload: Send the rollouts to the platform, in the background; see `Uploader`.
-        run_info: Facts about every rollout (`model_name`, `run_type`, `checkpoint`, ...), a mapping or a dataclass.
+        run_info: Facts about every rollout (`model_name`, `run_type`, `checkpoint`, ...), a mapping or a dataclass. `model_name`
+            or `model` is the `name` of the record's `model`.
         close_timeout_s: Seconds that `close` waits for the platform. Rollouts that are not sent by then stay in the run's
             folder and go with the next upload.
 
@@ -108,7 +109,7 @@ class Recorder:
             run_name: The run it belongs to; the folder's name by default.
             rollout_name: Its own name.
             environment, variant, split, task_spec, task_index: The task.
-            metadata: Free data, kept with it.
+            metadata: Free data, kept with it. A `model` in it names the record's model where the run info does not.
             run_info: Run info of this rollout; its values replace the recorder's.
             print_messages: Print each message as it is logged, in the format of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`.
             prompt: Messages that were given to the policy, of any role; logged first, with the origin "given".
@@ -122,14 +123,19 @@ class Recorder:
         if unknown := sorted(set(fields) - {field.name for field in dataclasses.fields(Rollout)}):
             raise ConfigurationError(f"a rollout has no field {', '.join(unknown)}: free data goes into metadata={{...}}")
         store = self._start(str(self._path if self._path is not None else Path("runs") / folder_name(run_name or "")))
-        model = {**self._run_info, **mapping_of(run_info)}
+        free_data = None if metadata is None else dict(plain(metadata))
+        own_info = {**mapping_of(fields.pop("model", None)), **mapping_of(run_info)}
+        shared_info = dict(self._run_info)
+        # The last of these that names the model wins.
+        names = {**model_of(dict(free_data or {})), **model_of(shared_info), **model_of(own_info)}
+        model = {**names, **shared_info, **own_info}
         spec = None if task_spec is None else dict(plain(task_spec))
         rollout = Rollout(
             run=run_name or store.run,
             name=rollout_name or "",
             environment=RolloutEnvironment(name=environment or "", variant=variant, split=split),
             task=Task(split or "", task_index, spec, task_id(environment or "", split, spec, task_index, variant)),
-            metadata=None if metadata is None else dict(plain(metadata)),
+            metadata=free_data,
             model=model or None,
             status="running",
             started_at=now_iso(),

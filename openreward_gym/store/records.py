@@ -25,6 +25,7 @@ class Damage:
         reason: What is wrong with it.
         path: The file; empty where the caller knows it.
         byte: Where the line begins in the file; None where that is not known.
+        unit: The word for what `line` counts.
 
     Example:
         >>> print(Damage(3, "not JSON", "rollouts/a.jsonl", 120))
@@ -35,11 +36,12 @@ class Damage:
     reason: str
     path: str = ""
     byte: int | None = None
+    unit: Literal["line", "record"] = "line"
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""
         byte = "" if self.byte is None else f" (byte {self.byte})"
-        return f"{where}line {self.line}{byte}: {self.reason}"
+        return f"{where}{self.unit} {self.line}{byte}: {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def text_separator(role: str) -> str:
         >>> AssistantMessage([TextBlock("2,737 m"), TextBlock(" long.")]).text
         '2,737 m long.'
         >>> UserMessage([TextBlock("A bridge."), TextBlock("How long?")]).text
-        'A bridge.\nHow long?'
+        'A bridge.\\nHow long?'
     """
     return "" if role == "assistant" else "\n"
 
@@ -393,22 +393,29 @@ def join_turns(messages: Iterable[Message]) -> list[Message]:
 def is_continuation(piece: Message, turn: Message) -> bool:
     """Return True if `piece`, logged right after `turn`, is part of the same assistant turn.
 
-    In a turn reasoning comes before text and text before calls, and there is one text. A turn with a reward, metadata or a
-    provider's report is complete.
+    A piece of one kind (reasoning, text or calls) continues the turn, in whatever order the pieces come; only a text right after
+    a text begins a new one. A piece of several kinds does so where its kinds come after those of the turn, in the order of
+    reasoning, text and calls. A turn with a reward, metadata or a provider's report is complete.
     """
     if turn.role != "assistant" or piece.role != "assistant" or not turn.blocks or not piece.blocks:
         return False
-    if turn.origin != piece.origin or turn.weight != piece.weight:
+    if turn.origin != piece.origin or turn.weight != piece.weight or turn.name != piece.name:
         return False
     if turn.finished or turn.reward is not None or turn.metadata is not None or turn.sampled is not None:
         return False
     last, first = _rank(turn.blocks[-1]), _rank(piece.blocks[0])
-    return last < first or (last == first != 1)
+    if last < first:
+        return True
+    return not (last == first == 1) and all(_rank(block) == first for block in piece.blocks)
 
 
 def join(turn: Message, piece: Message) -> Message:
     """Return `turn` with `piece` at its end, and with what the piece says of the whole turn."""
-    return piece.replace(blocks=turn.blocks + piece.blocks, started_at=turn.started_at)
+    blocks = turn.blocks + piece.blocks
+    ended = piece.ended
+    if ended == "stop" and any(isinstance(block, ToolCall) for block in blocks):
+        ended = "tool_calls"
+    return piece.replace(blocks=blocks, started_at=turn.started_at, ended=ended)
 
 
 def _rank(block: Block) -> int:

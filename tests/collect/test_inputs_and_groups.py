@@ -119,12 +119,14 @@ def test_the_question_of_a_row(params: Any, question: str) -> None:
 
 
 def test_an_estimate_plays_nothing(server_url: str, tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    before = estimate("echo", "random", base_url=server_url, repeats=2, output=output)
+    output, script = tmp_path / "run", tmp_path / "script.jsonl"
+    script.write_text(json.dumps({"steps": [{"name": "echo", "arguments": {"text": "hi"}}]}))
+    policy = f"scripted:{script}"
+    before = estimate("echo", policy, base_url=server_url, repeats=2, output=output)
     assert (before.to_play, before.seconds) == (10, None)
     assert not output.exists()
-    collect("echo", "random", base_url=server_url, repeats=2, output=output, max_steps=1, limit=2, progress=False)
-    after = estimate("echo", "random", base_url=server_url, repeats=2, output=output, max_steps=1)
+    collect("echo", policy, base_url=server_url, repeats=2, output=output, max_steps=1, limit=2, progress=False)
+    after = estimate("echo", policy, base_url=server_url, repeats=2, output=output, max_steps=1)
     assert (after.to_play, after.coverage.successful) == (6, 4)
     assert after.seconds is not None
     assert "6 of 10 rollouts would be played, 4 exist already" in after.to_text()

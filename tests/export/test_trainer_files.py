@@ -56,7 +56,7 @@ def test_verl_table(tmp_path: Path) -> None:
 
 def test_atif_lines(tmp_path: Path) -> None:
     (line,) = lines([weather()], "atif", tmp_path)
-    assert line["schema_version"] == "ATIF-v1.7"
+    assert line["schema_version"] == "ATIF-v1.8"
     assert line["agent"]["tool_definitions"][0]["function"]["name"] == "weather"
     assert [step["step_id"] for step in line["steps"]] == [1, 2, 3]
     assert [step["source"] for step in line["steps"]] == ["user", "agent", "agent"]
@@ -114,13 +114,9 @@ def test_images_as_paths_need_a_folder() -> None:
 
 def test_atif_images_are_files(tmp_path: Path) -> None:
     (line,) = lines([seen()], "atif", tmp_path)
-    sources = [
-        part["source"]
-        for step in line["steps"]
-        if isinstance(step["message"], list)
-        for part in step["message"]
-        if "source" in part
-    ]
+    results = [result["content"] for step in line["steps"] for result in step.get("observation", {"results": ()})["results"]]
+    contents = [content for content in [step["message"] for step in line["steps"]] + results if isinstance(content, list)]
+    sources = [part["source"] for content in contents for part in content if part["type"] == "image"]
     assert [source["media_type"] for source in sources] == ["image/png"] * 2
     assert [size_of(tmp_path / "atif" / source["path"]) for source in sources] == [(2, 2), (3, 3)]
 

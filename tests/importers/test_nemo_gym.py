@@ -11,7 +11,18 @@ from rollout_strategies import EXAMPLES, rollouts
 from openreward_gym.errors import StoreError
 from openreward_gym.importers import nemo_gym
 from openreward_gym.store import Damage, RolloutStore
-from openreward_gym.types import Rollout, TextBlock
+from openreward_gym.types import (
+    AssistantMessage,
+    Rollout,
+    RolloutEnvironment,
+    Sampled,
+    Task,
+    TextBlock,
+    ToolCall,
+    ToolMessage,
+    Usage,
+    UserMessage,
+)
 
 # Real files, where they lie beside the project; it does not carry them.
 DATA = Path(__file__).parents[3] / "shared" / "data" / "nemo_gym_rollouts"
@@ -126,6 +137,12 @@ def test_rollouts_of_our_own_can_be_written_and_read(rollout: Rollout) -> None:
     row = json.loads(json.dumps(nemo_gym.row_of(rollout)))
     again = nemo_gym.rollout_of(row, "x")
     assert json.loads(json.dumps(nemo_gym.row_of(again))) == row
+    fields = ("id", "environment", "task", "group", "sample", "status", "stop_reason", "reward", "model", "metadata")
+    assert json.loads(again.to_line()).keys() == json.loads(rollout.to_line()).keys()
+    kept = [[json.loads(one.to_line()).get(name) for name in fields] for one in (again, rollout)]
+    assert kept[0] == kept[1]
+    marks = [[(m.role, m.origin, m.weight, m.ended, m.reward, m.finished) for m in one.messages] for one in (again, rollout)]
+    assert marks[0] == marks[1]
 
 
 def test_damage_is_named_by_line_and_reason_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -150,3 +167,175 @@ def test_damage_is_named_by_line_and_reason_and_the_rest_is_read(tmp_path: Path)
     assert str(damages[0]).startswith(f"{path}: line 3: not JSON")
     with pytest.raises(StoreError, match=r"nowhere\.jsonl: cannot be read: No such file"):
         list(nemo_gym.read(tmp_path / "nowhere.jsonl"))
+
+
+def output_of(*items: dict[str, Any], prompt: Any = "Go", **response: Any) -> Rollout:
+    row = {"responses_create_params": {"input": prompt}, "response": {"output": list(items), **response}, "reward": 1.0}
+    rollout = nemo_gym.rollout_of(row, "x")
+    assert nemo_gym.row_of(Rollout.from_line(rollout.to_line())) == row
+    return rollout
+
+
+def test_the_reasoning_of_open_models_stands_in_the_summary() -> None:
+    summary = [{"type": "summary_text", "text": "First.\n"}]
+    open_model = output_of({"type": "reasoning", "id": "r", "summary": summary, "encrypted_content": None}, CALL)
+    assert open_model.messages[1].blocks[0].content == "First.\n"  # type: ignore[union-attr]
+    hidden = output_of({"type": "reasoning", "id": "r", "summary": summary, "encrypted_content": "gAAA"}, CALL)
+    assert hidden.messages[1].blocks[0].content is None  # type: ignore[union-attr]
+    assert hidden.messages[1].blocks[0].summary == "First.\n"  # type: ignore[union-attr]
+
+
+def tokens(*ids: int) -> dict[str, Any]:
+    return {"prompt_token_ids": [0], "generation_token_ids": list(ids), "generation_log_probs": [-0.5] * len(ids)}
+
+
+def said(text: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "type": "message",
+        "role": "assistant",
+        "id": "m",
+        "status": "completed",
+        "content": [{**ANSWER, "text": text}],
+        **fields,
+    }
+
+
+def test_token_ids_are_the_turn_s() -> None:
+    result = {"type": "function_call_output", "call_id": "c1", "output": "rain"}
+    reasoning = {"type": "reasoning", "id": "r", "summary": []}
+    rollout = output_of(
+        reasoning, said("I look."), {**CALL, **tokens(1, 2)}, result, said("Rain.", **tokens(3), routed_experts="e")
+    )
+    first, last = rollout.messages[1].sampled, rollout.messages[3].sampled
+    assert first is not None
+    assert last is not None
+    assert (first.token_ids, first.logprobs, first.prompt_token_ids, last.token_ids) == ((1, 2), (-0.5, -0.5), (0,), (3,))
+    # Token ids end a turn, or begin it, where nothing else stands between two calls of the model.
+    ends = output_of(reasoning, said("a", **tokens(1)), reasoning, said("b", **tokens(2)))
+    begins = output_of(said("a", **tokens(1)), CALL, said("b", **tokens(2)), CALL)
+    for each in (ends, begins):
+        assert [m.token_ids for m in each.messages[1:]] == [[1], [2]]
+    uneven = {**tokens(1, 2), "generation_log_probs": [-0.5]}
+    assert output_of(said("a", **uneven)).messages[1].logprobs is None
+    assert output_of(said("a", **tokens())).messages[1].token_ids is None
+
+
+def test_the_end_of_each_turn() -> None:
+    result = {"type": "function_call_output", "call_id": "c1", "output": "rain"}
+    rollout = output_of(CALL, result, said("Ra"), incomplete_details={"reason": "max_output_tokens"}, status="incomplete")
+    assert [(m.ended, m.stop_reason) for m in rollout.messages if m.origin == "policy"] == [
+        ("tool_calls", None),
+        ("length", "max_output_tokens"),
+    ]
+    assert (rollout.status, rollout.stop_reason) == ("truncated", "max_tokens")
+    assert output_of(said("x"), status="failed").status == "error"
+
+
+def test_an_answer_that_begins_with_the_prompt_has_it_once() -> None:
+    prompt = [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}]
+    repeated = [{**message, "type": "message"} for message in prompt]
+    for request, output in ((prompt, [*repeated, said("A")]), ([], [*repeated, said("A")]), (prompt, [said("A")])):
+        rollout = output_of(*output, prompt=request)
+        assert [(m.role, m.origin) for m in rollout.messages] == [("system", "given"), ("user", "given"), ("assistant", "policy")]
+
+
+def test_parameters_of_the_request_and_what_was_used() -> None:
+    metadata = {"chat_template_kwargs": '{"enable_thinking": false}', "extra_body": '{"seed": 3}', "other": "x"}
+    request = {
+        "input": "Q",
+        "top_p": 0.9,
+        "parallel_tool_calls": False,
+        "tool_choice": "auto",
+        "metadata": metadata,
+        "model": "m",
+    }
+    row = {"responses_create_params": request, "response": {"output": [said("A")], "temperature": 0.3, "top_p": 1.0}}
+    rollout = nemo_gym.rollout_of(row, "x")
+    assert rollout.sampling == {
+        "temperature": 0.3,
+        "top_p": 0.9,
+        "parallel_tool_calls": False,
+        "chat_template_kwargs": {"enable_thinking": False},
+        "seed": 3,
+    }
+    assert rollout.model == {"name": "m"}
+
+
+def invocation(role: str, given: list[Any], *output: Any) -> dict[str, Any]:
+    return {"role": role, "request": {"input": given, "tools": [TOOL]}, "response": {"output": list(output), "model": "m"}}
+
+
+def test_an_environment_server_s_row_is_the_assistant_s() -> None:
+    user = [{"role": "user", "content": text} for text in ("Q1", "Q2")]
+    history = [{"role": "assistant", "content": "An example."}]
+    row = {
+        "reward": 0.5,
+        "reward_components": {"polite": 1.0},
+        "invocations": [
+            invocation("user", [{"role": "system", "content": "Play a guest."}], said("Q1")),
+            invocation("assistant", [*history, user[0]], said("A1")),
+            invocation("user", [], said("Q2")),
+            invocation("assistant", [*history, user[0], said("A1"), user[1]], said("A2")),
+            invocation("judge", [], said("good")),
+        ],
+        "_ng_environment_server": "hotel",
+        "_ng_task_id": {"taskset": "t", "task_id": "7"},
+        "_ng_rollout_index": 3,
+    }
+    rollout = nemo_gym.rollout_of(row, "x")
+    assert [(m.text, m.origin) for m in rollout.messages] == [
+        ("An example.", "given"),
+        ("Q1", "given"),
+        ("A1", "policy"),
+        ("Q2", "environment"),
+        ("A2", "policy"),
+    ]
+    assert (rollout.reward, rollout.environment.name, rollout.sample) == (0.5, "hotel", 3)
+    assert (rollout.metrics, [tool.name for tool in rollout.tools or ()]) == ({"reward_components.polite": 1.0}, ["get_weather"])
+    assert nemo_gym.row_of(Rollout.from_line(rollout.to_line())) == row
+    rollout.messages[-1] = rollout.messages[-1].replace(blocks=(TextBlock("No."),))
+    assert nemo_gym.row_of(rollout)["response"]["output"][-1]["content"][0]["text"] == "No."
+    with pytest.raises(ValueError, match="no turn of the policy"):
+        nemo_gym.rollout_of({"invocations": [invocation("judge", [], said("good"))]}, "x")
+
+
+def test_rows_of_our_own_are_valid_and_keep_what_nemo_gym_has_no_field_for() -> None:
+    responses = pytest.importorskip("openai.types.responses")
+    sampled = Sampled(token_ids=(1,), logprobs=(-0.5,), prompt_token_ids=(0,), stop_reason="stop")
+    messages = [
+        UserMessage("Q", origin="given"),
+        AssistantMessage("I look.", [ToolCall("f", {}), ToolCall("g", content="{torn")], reasoning="Hm.", origin="policy"),
+        ToolMessage("1", origin="environment"),
+        ToolMessage("2", origin="client", is_error=True),
+        AssistantMessage("An example.", origin="given"),
+        AssistantMessage("Done", origin="policy", ended="stop", sampled=sampled, weight=0.5),
+        ToolMessage("graded", origin="environment", reward=1.0, finished=True),
+    ]
+    rollout = Rollout(
+        status="truncated",
+        environment=RolloutEnvironment("quiz", "hard", "test"),
+        task=Task("test", 4, {"q": 1}, "tid"),
+        group="g",
+        sample=2,
+        stop_reason="max_steps",
+        messages=messages,
+        reward=1.0,
+        final_reward=1.0,
+        usage=Usage(5, 3),
+        metadata={"note": "n"},
+    )
+    row = json.loads(json.dumps(nemo_gym.row_of(rollout)))
+    output = row["response"]["output"]
+    calls = [item["call_id"] for item in output if item["type"] == "function_call"]
+    assert [item["call_id"] for item in output if item["type"] == "function_call_output"] == calls
+    assert len(set(calls)) == 2
+    assert (output[-1]["role"], output[-1]["content"][0]["text"]) == ("user", "graded")
+    own = [item for item in output if item["type"] != "function_call_output" and item.get("role") != "user"]
+    responses.Response.model_validate({**row["response"], "output": own})
+    again = nemo_gym.rollout_of(row, "x")
+    assert rollout.to_dict().keys() == again.to_dict().keys()
+    for name in ("id", "environment", "task", "group", "sample", "status", "stop_reason", "reward", "usage", "metadata"):
+        assert getattr(again, name) == getattr(rollout, name)
+    fields = ("role", "origin", "weight", "ended", "reward", "finished", "is_error", "text", "sampled")
+    for ours, theirs in zip(messages, again.messages, strict=True):
+        assert [getattr(ours, name) for name in fields] == [getattr(theirs, name) for name in fields]

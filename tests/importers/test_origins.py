@@ -212,7 +212,6 @@ def test_trl_s_prompt_is_given(tmp_path: Path) -> None:
         ("<think>A sum.</think>3", "policy"),
         ('<tool_call>{"name": "f", "arguments": {}}</tool_call>', "policy"),
         ("<tool_call>{}</tool_call>\nuser\n<tool_response>\n3\n</tool_response>\nassistant\nIt is 3.", None),
-        ("I look.<|im_end|>\n<|im_start|>user\n3<|im_end|>\n<|im_start|>assistant\n3", None),
         ("I look.\ntool\n3\nassistant\nIt is 3.", None),
         ("I look.<|eot_id|><|start_header_id|>ipython<|end_header_id|>\n\n3", None),
     ],

@@ -149,7 +149,7 @@ def test_the_command_lists_the_importers_of_other_distributions() -> None:
     from openreward_gym.cli import app
 
     shown = CliRunner().invoke(app, ["import", "--help"], env={"COLUMNS": "200"})
-    assert "firehorse, broken-pigeon, pigeon" in " ".join(shown.output.split())
+    assert "openhands, broken-pigeon, pigeon" in " ".join(shown.output.split())
 
 
 def test_trl(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_verifiers(tmp_path: Path) -> None:
     damages = [item for item in items if isinstance(item, Damage)]
     assert [(damage.line, damage.reason) for damage in damages] == [
         (3, "its messages do not form a path: node 0"),
-        (4, 'no "traces": this is not an episode of verifiers'),
+        (4, 'no "traces", "nodes" or "completion": this is not a record of verifiers'),
     ]
 
 
@@ -349,7 +349,7 @@ def test_firehorse(tmp_path: Path) -> None:
     assert (first.task.spec, first.model) == ({"id": 3}, {"name": "anthropic/m"})
     assert roles(second) == ["user", "assistant", "tool", "assistant"]
     assert [part.type for part in second.messages[1].blocks] == ["reasoning", "text", "tool_call"]
-    assert (second.reward, second.status) == (0.25, "cancelled")
+    assert (second.reward, second.status, second.stop_reason) == (0.25, "completed", "message")
 
 
 @pytest.fixture

@@ -151,3 +151,19 @@ def test_what_text_cannot_carry_is_named(tmp_path: Any) -> None:
 def test_events_without_a_beginning_are_no_rollout() -> None:
     with pytest.raises(ValueError, match="do not begin a rollout"):
         rollout_of([{"eventType": "message"}])
+
+
+def test_the_caller_s_duration_and_nulls_inside_lists_are_sent() -> None:
+    spec = {"options": [{"limit": None, "sizes": [None, {"a": None}]}, None], "left": None}
+    rollout = Rollout(
+        status="completed",
+        task=Task(index=1, spec=spec),
+        started_at="2026-01-01T00:00:00+00:00",
+        ended_at="2026-01-01T00:00:01+00:00",
+        metadata={"duration_ms": 77},
+    )
+    first, last = events_of(rollout)
+    assert first["task_spec"] == {"options": spec["options"]}
+    assert last["rollout_info"]["duration_ms"] == 77
+    rollout.metadata = None
+    assert list(events_of(rollout))[-1]["rollout_info"]["duration_ms"] == 1000

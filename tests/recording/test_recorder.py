@@ -101,15 +101,13 @@ def test_turns_that_are_logged_in_pieces_are_not_mixed_up(tmp_path: Path) -> Non
         log.log(ToolCall("g", {}, "2"))
     assert shape(log.rollout) == [
         ("assistant", ["text"]),
-        ("assistant", ["text"]),
-        ("assistant", ["reasoning", "tool_call"]),
-        ("assistant", ["reasoning", "text"]),
+        ("assistant", ["text", "reasoning", "tool_call", "reasoning", "text"]),
         ("assistant", ["tool_call"]),
     ]
 
 
-COMPLETION_PARTS = ["reasoning", "text", "refusal", "tool_call", "tool_call", "tool_call"]
-RESPONSE_PARTS = ["reasoning", "text", "refusal", "tool_call", "tool_call", "web_search_call"]
+COMPLETION_PARTS = ["reasoning", "text", "text", "tool_call", "tool_call", "tool_call"]
+RESPONSE_PARTS = ["reasoning", "text", "text", "tool_call", "tool_call", "web_search_call"]
 ANTHROPIC_PARTS = ["reasoning", "reasoning", "text", "tool_call", "tool_call", "server_tool_use"]
 GEMINI_PARTS = ["reasoning", "text", "tool_call", "tool_call", ""]
 
@@ -196,7 +194,7 @@ def test_run_info_and_rollout_info(tmp_path: Path) -> None:
         before = log.rollout.task.id
         log.log(UserMessage("x"), rollout_info={"task_index": 7, "current_step": 2, "temperature": 0.5, "harness": "h"})
     (record,) = RolloutStore(tmp_path)
-    assert record.model == {"model_name": "base", "checkpoint": "ckpt-2", "lr": 0.1}
+    assert record.model == {"name": "base", "checkpoint": "ckpt-2", "lr": 0.1}
     assert (record.task.index, record.step, record.sampling, record.metadata) == (7, 2, {"temperature": 0.5}, {"harness": "h"})
     assert record.task.id != before
 
@@ -417,6 +415,9 @@ def test_the_events_are_those_of_the_official_client_where_it_is_right(platform:
     # The official client takes a developer's message for the system's, and forgets whose it was.
     (developer,) = [m for m in mine if m["metadata"] == {"role": "developer"}]
     developer["metadata"] = {}
+    # The official client forgets that a text was a refusal.
+    (refusal,) = [m for m in mine if m["metadata"] == {"ended": "refusal"}]
+    refusal["metadata"] = {}
     # Of a message in two parts the official client gives the reward to both: it would count twice.
     (first,) = [m for m in mine if m["content"] == "I call" and "reward" not in m]
     first["reward"] = 0.5
@@ -450,3 +451,95 @@ def test_the_caller_s_word_on_origin_wins(tmp_path: Path) -> None:
         log.log(AssistantMessage("history"), origin="given")
         log.log_openai_completions({"role": "assistant", "content": "mine"})
     assert [message.origin for message in log.rollout.messages] == ["given", "policy"]
+
+
+WHOLE = {
+    "id": "resp_9",
+    "model": "acme-1",
+    "status": "completed",
+    "instructions": "Be exact.",
+    "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}, {"type": "web_search"}],
+    "temperature": 0.3,
+    "max_output_tokens": 99,
+    "reasoning": {"effort": "low"},
+    "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x", "annotations": []}]}],
+}
+
+
+def test_a_whole_response_tells_the_request(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        log.log_openai_response({"role": "user", "content": "u"})
+        log.log_openai_response(WHOLE)
+        log.log_openai_response({"role": "user", "content": "v"})
+        log.log_openai_response({**WHOLE, "temperature": 0.9, "instructions": "Be brief."})
+    (record,) = RolloutStore(tmp_path)
+    assert [(m.role, m.origin) for m in record.messages[:3]] == [("system", "given"), ("user", "given"), ("assistant", "policy")]
+    assert record.messages[0].text == "Be exact."
+    assert [(tool.name, tool.input_schema) for tool in record.tools or ()] == [("f", {"type": "object"})]
+    assert record.sampling == {
+        "temperature": 0.3,
+        "max_tokens": 99,
+        "reasoning": {"effort": "low"},
+        "hosted_tools": [{"type": "web_search"}],
+    }
+    assert record.model == {"name": "acme-1"}
+    first, second = (message.sampled.metadata for message in record.messages if message.sampled is not None)
+    assert first == {"id": "resp_9"}
+    assert second == {"id": "resp_9", "request": {"temperature": 0.9, "instructions": "Be brief."}}
+
+
+@pytest.mark.parametrize(
+    ("shared", "fields", "model"),
+    [
+        (None, {"metadata": {"model": "a/b"}}, {"name": "a/b"}),
+        ({"model_name": "a"}, {"metadata": {"model": "b"}}, {"name": "a"}),
+        ({"model": "a", "run_type": "eval"}, {}, {"name": "a", "run_type": "eval"}),
+        ({"model_name": "a"}, {"run_info": {"model": "b"}}, {"name": "b"}),
+        (None, {"model": {"name": "a", "checkpoint": "7"}}, {"name": "a", "checkpoint": "7"}),
+        (None, {"run_info": {"model_name": "a", "model": "b"}}, {"name": "a", "model": "b"}),
+    ],
+)
+def test_the_record_names_its_model(tmp_path: Path, shared: Any, fields: dict[str, Any], model: dict[str, Any]) -> None:
+    with Recorder(tmp_path, run_info=shared) as recorder:
+        log = recorder.create(**fields)
+    assert log.rollout.model == model
+    assert log.rollout.metadata == fields.get("metadata")
+
+
+def test_a_few_shot_answer_without_a_report_is_given(tmp_path: Path) -> None:
+    """A speaker's name, a refusal and annotations are no report of a provider."""
+    shot = {"role": "assistant", "content": None, "refusal": "No.", "name": "bot", "annotations": []}
+    items = [{"role": "user", "content": "u"}, shot, {"role": "user", "content": "v"}]
+    logged = [*(("log_openai_completions", item) for item in items), ("log_openai_completions", COMPLETION)]
+    assert origins_of(*logged, path=tmp_path / "chat") == ["given", "given", "given", "policy"]
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "content": [{"type": "output_text", "text": "mine"}]}
+    easy = [{"role": "assistant", "content": "shot"}, {"role": "user", "content": "u"}, item]
+    logged = [("log_openai_response", value) for value in easy]
+    assert origins_of(*logged, path=tmp_path / "items") == ["given", "given", "policy"]
+
+
+@pytest.mark.parametrize("order", ["trc", "tcr", "rct", "crt", "ctc", "tct", "rcrc"])
+def test_pieces_of_a_turn_are_one_message_in_any_order(tmp_path: Path, order: str) -> None:
+    pieces = {"t": AssistantMessage("text"), "r": ReasoningItem("reasoning"), "c": ToolCall("f", {}, "1")}
+    kinds = {"t": "text", "r": "reasoning", "c": "tool_call"}
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        for letter in order:
+            log.log(pieces[letter])
+        log.log(ToolResult("5", "1"))
+    assert shape(log.rollout) == [("assistant", [kinds[letter] for letter in order]), ("tool", ["text"])]
+
+
+def test_items_of_a_response_that_are_logged_one_by_one_are_one_message(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        for item in RESPONSE["output"]:
+            log.log_openai_response(item)
+    assert shape(log.rollout) == [("assistant", RESPONSE_PARTS)]
+    assert log.rollout.messages[0].ended == "tool_calls"
+
+
+def test_whole_messages_in_a_row_stay_apart(tmp_path: Path) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        for _ in range(2):
+            log.log_openai_completions({"role": "assistant", "content": "x", "tool_calls": [call]})
+    assert len(log.rollout.messages) == 2

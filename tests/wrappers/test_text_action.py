@@ -46,7 +46,7 @@ def test_several_calls_and_words_between_them(env: TextAction, tmp_path: Path) -
     recorded.close()
     (rollout,) = RolloutStore(tmp_path)
     answer = next(message for message in rollout.messages if message.role == "assistant")
-    assert (answer.reasoning, answer.text, [call.name for call in answer.tool_calls]) == ("both", "First\nthen", ["echo", "slow"])
+    assert (answer.reasoning, answer.text, [call.name for call in answer.tool_calls]) == ("both", "Firstthen", ["echo", "slow"])
     assert answer.metadata == {"raw_text": text}
 
 

@@ -1,0 +1,201 @@
+"""Chats in the shapes that data sets give them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openreward_gym.importers import find, openai_chat, read
+from openreward_gym.types import ImageBlock, Rollout, TextBlock
+
+ASK: dict[str, Any] = {"role": "user", "content": "How deep is the well?"}
+CALL: dict[str, Any] = {"id": "w", "type": "function", "function": {"name": "measure", "arguments": '{"what":  "well"}'}}
+TURNS: list[dict[str, Any]] = [
+    ASK,
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "w", "content": "12 m"},
+    {"role": "assistant", "content": "Twelve metres."},
+]
+SCHEMA = {"type": "object", "properties": {"what": {"type": "string"}}}
+TOOL = {"type": "function", "function": {"name": "measure", "description": "Measures.", "parameters": SCHEMA}}
+
+
+def chat(row: Any) -> Rollout:
+    return openai_chat.rollout_of(row, "00000000-0000-0000-0000-000000000000")
+
+
+def roles(rollout: Rollout) -> list[str]:
+    return [message.role for message in rollout.messages]
+
+
+@pytest.mark.parametrize("column", ["messages", "conversation", "conversations", "trajectory"])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_conversation_is_found_in_its_column(column: str, as_text: bool) -> None:
+    rollout = chat({column: json.dumps(TURNS) if as_text else TURNS, "note": "n"})
+    assert roles(rollout) == ["user", "assistant", "tool", "assistant"]
+    assert rollout.messages[1].tool_calls[0].content == '{"what":  "well"}'
+    assert rollout.metadata == {"note": "n"}
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [TOOL],
+        json.dumps([TOOL]),
+        [json.dumps(TOOL)],
+        TOOL,
+        [TOOL["function"]],
+        [{"name": "measure", "description": "Measures.", "input_schema": SCHEMA}],
+        [{**TOOL, "custom": None, "function": {**TOOL["function"], "strict": None}}],  # type: ignore[dict-item]
+    ],
+)
+def test_tools_in_all_shapes(tools: Any) -> None:
+    (tool,) = chat({"messages": TURNS, "tools": tools}).tools or ()
+    assert (tool.name, tool.description, tool.input_schema) == ("measure", "Measures.", SCHEMA)
+    assert chat({"messages": TURNS, "functions": json.dumps([TOOL["function"]])}).tools == [tool]
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"tool_calls": json.dumps([CALL])},
+        {"tool_calls": [json.dumps(CALL)]},
+        {"tool_calls": [CALL["function"]]},
+        {"function_call": CALL["function"]},
+        {"function_call": json.dumps(CALL["function"])},
+        {"tool_calls": [{**CALL, "custom": None}], "function_call": None, "refusal": None, "name": None},
+    ],
+)
+def test_calls_in_all_shapes(turn: dict[str, Any]) -> None:
+    rollout = chat({"messages": [ASK, {"role": "assistant", "content": "I look.", **turn}]})
+    (call,) = rollout.messages[1].tool_calls
+    assert (call.name, call.content) == ("measure", '{"what":  "well"}')
+    assert rollout.messages[1].text == "I look."
+    assert rollout.messages[1].sampled is None
+
+
+@pytest.mark.parametrize(
+    ("mark", "weight"),
+    [({"weight": 0}, 0.0), ({"weight": 0.5}, 0.5), ({"loss_weight": 0.0}, 0.0), ({"train": False}, 0.0), ({"train": True}, None)],
+)
+def test_weights(mark: dict[str, Any], weight: float | None) -> None:
+    message = chat({"messages": [ASK, {"role": "assistant", "content": "No.", **mark}]}).messages[1]
+    assert (message.origin, message.weight, message.sampled) == ("policy", weight, None)
+
+
+def test_parts_of_anthropic_are_understood() -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": "R0lGODlh"}}
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "And this?"}, image]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Deep.", "signature": "s"},
+                {"type": "redacted_thinking", "data": "enc"},
+                {"type": "text", "text": "I measure."},
+                {"type": "tool_use", "id": "a", "name": "measure", "input": {"n": 1}},
+                {"type": "tool_use", "id": "b", "name": "measure", "input": {"n": 2}},
+            ],
+            "weight": 0,
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "a", "content": "3"},
+                {"type": "tool_result", "tool_use_id": "b", "content": [{"type": "text", "text": "torn"}], "is_error": True},
+                {"type": "text", "text": "Go on."},
+            ],
+        },
+        {"role": "assistant", "content": "Three."},
+    ]
+    rollout = chat({"messages": turns, "system": [{"type": "text", "text": "Be brief."}]})
+    assert roles(rollout) == ["system", "user", "assistant", "tool", "tool", "user", "assistant"]
+    assert isinstance(rollout.messages[1].blocks[1], ImageBlock)
+    assert [block.type for block in rollout.messages[2].blocks] == ["reasoning", "reasoning", "text", "tool_call", "tool_call"]
+    assert (rollout.messages[2].weight, rollout.messages[2].origin) == (0.0, "policy")
+    assert [(m.call_id, m.text, m.is_error) for m in rollout.messages[3:5]] == [("a", "3", False), ("b", "torn", True)]
+    assert [m.origin for m in rollout.messages] == ["given", "given", "policy", *["environment"] * 3, "policy"]
+    assert find("anthropic-chat") is find("openai-chat")
+
+
+def test_the_system_prompt_is_not_doubled() -> None:
+    turns = [{"role": "system", "content": "Be brief."}, *TURNS]
+    assert roles(chat({"messages": turns, "system": "Be brief."}))[:2] == ["system", "user"]
+    assert roles(chat({"messages": turns, "system_prompt": "Be kind."}))[:3] == ["system", "system", "user"]
+    assert chat({"messages": [{"role": "developer", "content": "d"}, *TURNS]}).messages[0].role == "system"
+
+
+def test_speakers_keep_their_names() -> None:
+    turns = [{**ASK, "name": "ada"}, {"role": "assistant", "content": "Deep.", "name": "well_keeper"}]
+    rollout = chat({"messages": turns})
+    assert [message.name for message in rollout.messages] == ["ada", "well_keeper"]
+    assert [message.metadata for message in rollout.messages] == [None, None]
+
+
+def test_columns_with_a_field_of_the_record_go_there() -> None:
+    row = {
+        "messages": TURNS,
+        "id": 17,
+        "score": 0.25,
+        "model": "m",
+        "split": "validation",
+        "environment": "wells",
+        "group_id": "g",
+        "sample": 2,
+        "task_id": "t",
+        "temperature": 0.5,
+        "max_completion_tokens": 9,
+        "parallel_tool_calls": False,
+        "chat_template_kwargs": {"enable_thinking": False},
+        "finish_reason": "length",
+        "metadata": {"source": "s"},
+        "lang": "en",
+        "empty": None,
+    }
+    rollout = chat(row)
+    assert (rollout.name, rollout.reward, rollout.model, rollout.group, rollout.sample) == ("17", 0.25, {"name": "m"}, "g", 2)
+    assert (rollout.environment.name, rollout.environment.split, rollout.task.id) == ("wells", "validation", "t")
+    assert rollout.sampling == {
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "parallel_tool_calls": False,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    assert (rollout.messages[-1].ended, rollout.messages[-1].stop_reason) == ("length", "length")
+    assert rollout.metadata == {"source": "s", "lang": "en"}
+    assert chat({"messages": TURNS, "metadata": {"model": "inner"}}).model == {"name": "inner"}
+
+
+def test_rewards_and_scores() -> None:
+    both = chat({"messages": TURNS, "reward": 1, "score": 3})
+    assert (both.reward, both.metadata) == (1.0, {"score": 3})
+    assert chat({"messages": TURNS, "reward": True}).reward == 1.0
+    assert (chat({"messages": TURNS, "score": "high"}).metadata, chat({"messages": TURNS}).reward) == ({"score": "high"}, None)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": "x"}, 'no "messages"'),
+        ({"messages": []}, 'no "messages"'),
+        ({"messages": "Hi"}, 'no "messages"'),
+        ({"messages": [3]}, "a message is an object, not int"),
+        ({"messages": [{"role": "narrator", "content": "x"}]}, "narrator"),
+        ({"conversations": [{"from": "human", "value": "Hi"}]}, "import the file as sharegpt"),
+        ({"messages": TURNS, "tools": [{"type": "function"}]}, "no field 'name'"),
+    ],
+)
+def test_rows_that_cannot_be_read_say_why(row: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text(json.dumps(row))
+    (damage,) = read("openai-chat", path)
+    assert reason in str(damage)
+
+
+def test_text_is_exact() -> None:
+    text = "  two  spaces\n\n\ttab <think> [x]\u00a0 \u200b end \n"
+    rollout = chat({"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": text}]})
+    assert [message.blocks for message in rollout.messages] == [(TextBlock(text),)] * 2
