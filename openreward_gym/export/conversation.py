@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from openreward_gym import jsonio
@@ -36,10 +38,12 @@ PROBLEMS = {
     "no_model_turn": "the model took no turn that can be trained",
     "control_tokens": "a tool or user wrote a control token",
     "parallel_calls": "several calls in one message",
+    "repeated_key": "a call has a key twice, which an object cannot keep (take openai or compat='string')",
 }
 """Reasons for which a conversation cannot be trained on as it is."""
 
 EMPTY_TURN = "a turn without anything to train (hidden reasoning only, or an empty answer)"
+NEGATIVE_WEIGHT = "a turn of negative weight"
 
 
 def ended_reason(ended: str) -> str:
@@ -92,6 +96,7 @@ class Conversation:
         targets: The numbers of the record's messages to train: the model's turns without those of weight 0 and those `untrained`.
         untrained: Further turns of the model, by the number of the record's message, with the reason against training them.
         uncarried: Keys of `PROBLEMS` by the number of the record's message that has a part which chat messages do not have.
+        argument_texts: Arguments as the model wrote them, by call id; for formats whose field is a text.
         has_other_assistant: Whether an assistant message is not to be trained: part of the prompt, or a turn of the model.
         parallel: Whether a message has several calls.
         problems: Keys of `PROBLEMS`.
@@ -107,6 +112,7 @@ class Conversation:
     targets: set[int] = field(default_factory=set)
     untrained: dict[int, str] = field(default_factory=dict)
     uncarried: dict[int, str] = field(default_factory=dict)
+    argument_texts: dict[str, str] = field(default_factory=dict)
     has_other_assistant: bool = False
     parallel: bool = False
     problems: set[str] = field(default_factory=set)
@@ -254,6 +260,8 @@ class _Converter:
                 self.conversation.targets.add(position)
             else:
                 self.conversation.untrained[position] = reason
+            if message.get("weight") not in (None, 1):
+                self.conversation.findings.add("other_weight")
         end = position + 1
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1
@@ -279,6 +287,8 @@ class _Converter:
         """Return the reason against training a turn of the model; None if it is trained."""
         if not (chat_message["content"] or chat_message.get("reasoning_content") or chat_message.get("tool_calls")):
             return EMPTY_TURN
+        if (message.get("weight") or 0) < 0:
+            return NEGATIVE_WEIGHT
         ended = message.get("ended") or ended_of(sampled_of(message).get("stop_reason"))
         return None if ended is None or ended in self.reading.endings else ended_reason(ended)
 
@@ -303,6 +313,8 @@ class _Converter:
                 elif self.reading.reasoning:
                     thoughts.append(block["content"])
                     place = 0
+                else:
+                    conversation.findings.add("reasoning_left_out")
             elif kind == "image":
                 conversation.problems.add("image_in_assistant_turn")
             else:
@@ -327,11 +339,15 @@ class _Converter:
                 call_id += "_"
         self.call_ids.add(call_id)
         arguments: Json = block.get("arguments")
+        text = block.get("content")
         if arguments is None:
-            text = block.get("content")
             arguments = text if text and text.strip() else {}
             if arguments:
                 self.conversation.problems.add("malformed_call")
+        elif text and text.strip():
+            self.conversation.argument_texts[call_id] = text
+            if _has_repeated_key(text, arguments):
+                self.conversation.problems.add("repeated_key")
         return {"id": call_id, "type": "function", "function": {"name": block["name"], "arguments": arguments}}
 
     def _result(self, message: Record, source: int, call: dict[str, Any]) -> None:
@@ -376,6 +392,22 @@ class _Converter:
         if control.handling == "drop":
             self.conversation.problems.add("control_tokens")
         return control.escape(text) if control.handling == "escape" else text
+
+
+def _has_repeated_key(text: str, arguments: Json) -> bool:
+    """Return True if an object in `text`, which was parsed as `arguments`, has a key twice."""
+    # Each pair of a key and its value has a colon: the count is quick, and only a text with more than the object is parsed again.
+    colons = text.count(":")
+    if colons == len(arguments) or colons <= jsonio.dumps(arguments).count(b":"):
+        return False
+    repeated = False
+
+    def look(pairs: list[tuple[str, Json]]) -> None:
+        nonlocal repeated
+        repeated |= len({key for key, _ in pairs}) < len(pairs)
+
+    json.loads(text, object_pairs_hook=look)
+    return repeated
 
 
 def _has_unknown_origin(messages: Sequence[Record]) -> bool:
@@ -480,19 +512,21 @@ def plain_text(message: ChatMessage) -> str:
     return text_separator(message["role"]).join("<image>" if part["type"] == "image" else part["text"] for part in content)
 
 
-def plain_message(message: ChatMessage) -> ChatMessage:
+def plain_message(message: ChatMessage, argument_texts: Mapping[str, str]) -> ChatMessage:
     """Return a message whose values are texts: arguments as JSON strings, `<image>` in place of each image."""
-    return {**with_text_arguments(message), "content": plain_text(message)}
+    return {**with_text_arguments(message, argument_texts), "content": plain_text(message)}
 
 
-def with_text_arguments(message: ChatMessage) -> ChatMessage:
-    """Return a message whose calls have their arguments as JSON strings."""
+def with_text_arguments(message: ChatMessage, argument_texts: Mapping[str, str] = MappingProxyType({})) -> ChatMessage:
+    """Return a message whose calls have their arguments as texts: of `argument_texts` by call id, else the object's JSON."""
     if "tool_calls" not in message:
         return message
     calls = []
     for call in message["tool_calls"]:
         arguments = call["function"]["arguments"]
-        text = arguments if isinstance(arguments, str) else jsonio.dumps(arguments).decode()
+        text = arguments if isinstance(arguments, str) else argument_texts.get(call["id"])
+        if text is None:
+            text = jsonio.dumps(arguments).decode()
         calls.append({**call, "function": {**call["function"], "arguments": text}})
     return {**message, "tool_calls": calls}
 

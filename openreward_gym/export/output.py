@@ -331,8 +331,7 @@ def _write_format(pipeline: Pipeline, kind: type[Format], compat: Compat, folder
         files = tables.write_jsonl(rows, folder)
     else:
         files = tables.write_parquet(rows, columns, compat, folder, for_hub)
-    if pipeline.image_files is not None:
-        pipeline.image_files.remove_others()
+    pipeline.finish(folder, [file for parts in files.values() for file in parts])
     report.files = [f"{folder.name}/{file.name}" for parts in files.values() for file in parts]
     report.bytes = sum(file.stat().st_size for parts in files.values() for file in parts)
     report.columns = dict(columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -86,6 +86,8 @@ class Pipeline:
         self._scrubber = Scrubber(options.scrub) if options.scrub is not None else None
         self._contamination = Contamination(select.decontaminate) if select.decontaminate is not None else None
         self._tolerated = kind.tolerates | ({"malformed_call"} if options.malformed_calls == "keep" else set())
+        if options.compat == "string" and kind.file == "parquet":
+            self._tolerated |= {"repeated_key"}
         self._selected: list[Facts] | None = None
         if select.compares_rollouts or kind.compares_rollouts or look_first:
             self._selected, with_images = self._survey()
@@ -133,6 +135,12 @@ class Pipeline:
                     report.count_selected(conversation.record, conversation.findings, split)
                 else:
                     report.exclude(excluded_by)
+
+    def finish(self, folder: Path, files: Sequence[Path]) -> None:
+        """Complete the format's output after its rows were written to `files`."""
+        self._format.write_beside(folder, files)
+        if self.image_files is not None:
+            self.image_files.remove_others()
 
     def _units(self) -> Iterator[list[Conversation]]:
         if self._selected is None:

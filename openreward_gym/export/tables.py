@@ -34,7 +34,7 @@ tools                    tool definitions or None; "json": a list of `Json`; "st
 objects                  a list of JSON values: a list of `Json`, or of JSON strings
 object                   a JSON object or None: `Json`, or a JSON string
 images                   a list of image files' bytes
-verl_...                 the structs of verl's table
+verl_...                 the structs of verl's tables
 """
 
 _ROWS_PER_GROUP = 250
@@ -74,6 +74,7 @@ def features_of(columns: Columns, compat: Compat) -> Features:
         "object": Json() if as_json else text,
         "images": List(Image()),
         "verl_messages": List({"role": text, "content": text}),
+        "verl_turns": List({"role": text, "content": text, "reasoning_content": text}),
         "verl_reward": {"style": text, "ground_truth": text},
         "verl_extra": {
             "split": text,

@@ -57,6 +57,18 @@ def test_whole_trajectories_only_when_asked() -> None:
     assert [message["role"] for message in row["chosen"]] == ["assistant", "tool", "assistant"]
 
 
+def test_whole_trajectories_have_no_turn_that_is_not_to_be_trained(tmp_path: Path) -> None:
+    """TRL has a loss on all of a completion: a given turn in it, or one that ended badly, would be trained."""
+    for middle in (assistant("I was ab", ended="length"), assistant("said by others", weight=0.0)):
+        good = [assistant("", call("a", {"n": 1}, id="1")), result("r", id="1"), middle, user("Go on."), assistant("end")]
+        rollouts = two(good, [assistant("no")])
+        assert "the chosen side has a turn that is not to be trained" in dropped(rollouts, tmp_path, whole_trajectories=True)
+        assert len(pairs(rollouts)) == 1
+    cut = two([assistant("yes")], [assistant("", call("a", {}, id="1")), result("r", id="1"), assistant("so", ended="length")])
+    (row,) = pairs(cut, whole_trajectories=True)
+    assert len(row["rejected"]) == 3
+
+
 @pytest.mark.parametrize(
     ("rollouts", "why"),
     [

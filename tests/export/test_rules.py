@@ -29,7 +29,18 @@ from openreward_gym.types import (
     text_separator,
 )
 
-TRAINING_FORMATS = ("sft", "prompt_completion", "kto", "tokens", "openai", "sharegpt", "axolotl")
+TRAINING_FORMATS = (
+    "sft",
+    "prompt_completion",
+    "kto",
+    "tokens",
+    "openai",
+    "sharegpt",
+    "sharegpt_kto",
+    "llama_factory_v1",
+    "axolotl",
+)
+KTO = ("kto", "sharegpt_kto")
 TOKENIZER = tiny_tokenizer()
 
 
@@ -41,8 +52,7 @@ def rows_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
         folder = tmp_path_factory.mktemp("rules")
         tokenizer = TOKENIZER if format == "tokens" else None
         report = export.write(rollouts, folder, [format], tokenizer=tokenizer, **options).formats[format]
-        files = sorted((folder / format).iterdir())
-        if files[0].suffix == ".jsonl":
+        if files := sorted((folder / format).glob("*.jsonl")):
             return [json.loads(line) for file in files for line in file.read_text().splitlines()], report
         return list(export.to_dataset(rollouts, format, tokenizer=tokenizer, **options)), report
 
@@ -56,6 +66,10 @@ def trained_texts(rows: list[dict[str, Any]], format: str) -> Iterator[str]:
             yield TOKENIZER.decode([label for label in row["labels"] if label != -100])
         elif format == "sharegpt":
             yield from (turn["value"] for turn in row["conversations"] if turn["from"] in ("gpt", "function_call"))
+        elif format == "sharegpt_kto":
+            yield row["conversations"][-1]["value"]
+        elif format == "llama_factory_v1":
+            yield from (json.dumps(m["content"], ensure_ascii=False) for m in row["messages"] if m["loss_weight"])
         elif format in ("prompt_completion", "kto"):
             yield from (json.dumps(message, ensure_ascii=False) for message in row["completion"])
         else:
@@ -121,14 +135,14 @@ def words_of(message: Message, format: str) -> Iterator[str]:
 @given(rollout=rollouts())
 def test_only_the_policys_turns_are_trained_and_in_its_words(format: str, rollout: Rollout, rows_of: Any) -> None:
     """Rules 1, 6, 7, 8, 9 and 12: no word of others has a loss, and a trained turn has all its words, in order."""
-    rows, report = rows_of([rollout], format, balance_labels=False) if format == "kto" else rows_of([rollout], format)
+    rows, report = rows_of([rollout], format, balance_labels=False) if format in KTO else rows_of([rollout], format)
     texts = list(trained_texts(rows, format))
     assert report.rows == len(rows)
     assert rows or report.excluded.total() == 1
     for message in rollout.messages:
         is_target = message.role == "assistant" and message.origin == "policy" and message.weight != 0
         ends_well = message.ended in (None, "stop", "tool_calls")
-        may_be_bad = format == "kto" and message.ended in ("length", "context_overflow", "malformed")
+        may_be_bad = format in KTO and message.ended in ("length", "context_overflow", "malformed")
         shown = list(words_of(message, format))
         own = [text for text in texts if any(one in text for one in shown)]
         if not (is_target and (ends_well or may_be_bad)):

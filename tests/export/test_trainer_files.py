@@ -1,4 +1,4 @@
-"""Lines that other trainers take: OpenAI, LLaMA-Factory, axolotl, verl, ATIF."""
+"""Lines that other trainers take: axolotl, verl, ATIF."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from export_rollouts import assistant, call, episode, png, result, user
 from PIL import Image
 
 from openreward_gym import export
-from openreward_gym.types import ImageBlock, Message, ReasoningItem, Rollout, TextBlock, Usage
+from openreward_gym.types import ImageBlock, Message, ReasoningItem, Rollout, TextBlock, ToolCall, ToolSpec, Usage
 
 
 def lines(rollouts: list[Rollout], format: str, folder: Path, **options: Any) -> list[dict[str, Any]]:
@@ -32,69 +32,6 @@ def weather() -> Rollout:
     )
     messages = [thought, result("rain", id="1", reward=0.5), assistant("It rains."), result("right", id=None, finished=True)]
     return episode(*messages, reward=0.5, model={"name": "m"})
-
-
-def test_openai_lines(tmp_path: Path) -> None:
-    (line,) = lines([weather()], "openai", tmp_path)
-    assert set(line) == {"messages", "tools", "parallel_tool_calls"}
-    assert line["messages"][1] == {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [{"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo","n":1.5}'}}],
-    }
-    assert line["messages"][2] == {"role": "tool", "tool_call_id": "1", "content": "rain"}
-    assert line["messages"][-1]["role"] == "assistant"
-    (line,) = lines([episode(assistant("yes"), tools=[])], "openai", tmp_path)
-    assert set(line) == {"messages"}
-
-
-def test_openai_images_are_data_urls(tmp_path: Path) -> None:
-    image = png(2, 2)
-    (line,) = lines([episode(Message(role="user", blocks=(ImageBlock(data=image),)), assistant("ok"))], "openai", tmp_path)
-    assert line["messages"][1]["content"] == [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}]
-
-
-def test_sharegpt_lines_alternate(tmp_path: Path) -> None:
-    rollout = weather()
-    rollout.messages.insert(0, Message(role="system", blocks=(TextBlock(text="Be kind."),)))
-    (line,) = lines([rollout], "sharegpt", tmp_path)
-    assert line["system"] == "Be kind."
-    assert [turn["from"] for turn in line["conversations"]] == ["human", "function_call", "observation", "gpt"]
-    thought, _, function = line["conversations"][1]["value"].rpartition("</think>\n\n")
-    assert thought == "<think>\nhm\n"
-    assert json.loads(function) == {"name": "weather", "arguments": {"city": "Oslo", "n": 1.5}}
-    assert json.loads(line["tools"])[0]["name"] == "weather"
-
-
-def test_sharegpt_splits_parallel_calls_and_joins_what_follows_what(tmp_path: Path) -> None:
-    rollout = episode(
-        assistant("", call("a", {}, id="1"), call("b", {}, id="2")),
-        result("A", id="1"),
-        result("B", id="2"),
-        user("so?"),
-        assistant("ok"),
-    )
-    (line,) = lines([rollout], "sharegpt", tmp_path)
-    assert [turn["from"] for turn in line["conversations"]] == [
-        "human",
-        "function_call",
-        "observation",
-        "function_call",
-        "observation",
-        "gpt",
-    ]
-    assert json.loads(line["conversations"][3]["value"]) == {"name": "b", "arguments": {}}
-    assert line["conversations"][4]["value"] == "B\n\nso?"
-
-
-def test_sharegpt_leaves_out_what_it_has_no_place_for(tmp_path: Path) -> None:
-    beside = episode(assistant("text", call("a", {}, id="1")), result("A", id="1"), assistant("ok"))
-    twice = episode(assistant("one"), assistant("two"))
-    report = export.write([beside, twice], tmp_path, formats=["sharegpt"]).formats["sharegpt"]
-    assert report.excluded == {
-        "text beside a call: LLaMA-Factory has no place for it": 1,
-        "its turns do not alternate: LLaMA-Factory would skip it": 1,
-    }
 
 
 def test_axolotl_lines_say_what_is_trained(tmp_path: Path) -> None:
@@ -139,7 +76,9 @@ def test_atif_takes_every_status(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", sorted(set(export.FORMATS) - {"tokens"}))
 def test_every_export_loads_with_load_dataset_and_as_a_dataset(format: str, tmp_path: Path) -> None:
-    rollouts = [weather(), episode(assistant("no idea"), reward=0.0)]
+    rollouts = [weather(), episode(assistant("no idea"), reward=0.0, tools=[])]
+    if format in ("preference", "openai_dpo", "sharegpt_preference"):
+        rollouts = [weather(), replace(weather(), reward=0.0, messages=[*weather().messages[:3], assistant("Sun.")])]
     report = export.write(rollouts, tmp_path, formats=[format])
     loaded = load_dataset(str(tmp_path), format, split="train", cache_dir=str(tmp_path / "cache"))
     assert len(loaded) == report.rows[format] > 0
@@ -168,31 +107,8 @@ def size_of(path: Path) -> tuple[int, int]:
     return size
 
 
-def test_sharegpt_images_are_files_at_their_placeholders(tmp_path: Path) -> None:
-    (line, plain_line) = lines([seen(), weather()], "sharegpt", tmp_path)
-    values = [turn["value"] for turn in line["conversations"]]
-    assert [value.count("<image>") for value in values] == [1, 0, 1, 0]
-    assert [size_of(tmp_path / "sharegpt" / path) for path in line["images"]] == [(2, 2), (3, 3)]
-    assert "images" not in plain_line
-    assert len(load_dataset(str(tmp_path), "sharegpt", split="train", cache_dir=str(tmp_path / "cache"))) == 2
-
-
-def test_sharegpt_leaves_out_what_writes_a_placeholder_of_its_own(tmp_path: Path) -> None:
-    rollout = seen()
-    rollout.messages[0] = user("an <image> of words")
-    report = export.write([rollout], tmp_path, formats=["sharegpt"]).formats["sharegpt"]
-    assert report.excluded == {"a text contains <image>: LLaMA-Factory would look for an image there": 1}
-
-
-def test_images_of_an_earlier_export_go(tmp_path: Path) -> None:
-    lines([seen()], "sharegpt", tmp_path)
-    (line,) = lines([weather()], "sharegpt", tmp_path)
-    assert "images" not in line
-    assert list((tmp_path / "sharegpt" / "images").iterdir()) == []
-
-
 def test_images_as_paths_need_a_folder() -> None:
-    for format in ("sharegpt", "atif"):
+    for format in ("sharegpt", "sharegpt_kto", "atif"):
         assert len(export.to_dataset([seen()], format=format)) == 0
 
 
@@ -210,6 +126,56 @@ def test_verl_images_are_in_the_table(tmp_path: Path) -> None:
     (row,) = pq.read_table(tmp_path / "verl").to_pylist()
     assert row["prompt"][-1]["content"] == "<image>\nwhat is it?"
     assert [Image.open(io.BytesIO(image["bytes"])).size for image in row["images"]] == [(2, 2)]
+
+
+def test_axolotl_tools_and_arguments_are_the_texts_of_json(tmp_path: Path) -> None:
+    """The loader gives objects the keys of all lines, with nulls; and a null of their own would be lost."""
+    schemas = [
+        {"type": "object", "properties": {name: {"type": "string", "default": default}}}
+        for name, default in (("a", None), ("b", 1))
+    ]
+    rollouts = [
+        episode(
+            assistant("", ToolCall(name, None, "1", f'{{"{name}" :1e2}}')),
+            result("r", id="1"),
+            tools=[ToolSpec(name=name, input_schema=schema)],
+        )
+        for name, schema in zip("ab", schemas, strict=True)
+    ]
+    export.write(rollouts, tmp_path, formats=["axolotl"])
+    loaded = load_dataset(
+        "json", data_files=str(tmp_path / "axolotl/train.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert [json.loads(row["tools"])[0]["function"]["parameters"] for row in loaded] == schemas
+    arguments = [row["messages"][1]["tool_calls"][0]["function"]["arguments"] for row in loaded]
+    assert arguments == ['{"a" :1e2}', '{"b" :1e2}']
+
+
+def test_verl_sft_takes_conversations_without_tools(tmp_path: Path) -> None:
+    """Its reader shows tools and arguments with the keys of all others, and trains every assistant message."""
+    thought = assistant(blocks=(ReasoningItem(content="7 times 8"), TextBlock(text="56")))
+    chat = episode(thought, user("And 9?"), assistant("63"), user("Thanks."), tools=[])
+    given = episode(assistant("An example.", origin="given"), user("And?"), assistant("So.", origin="policy"), tools=[])
+    report = export.write([chat, given, weather()], tmp_path, formats=["verl_sft"]).formats["verl_sft"]
+    (row,) = pq.read_table(tmp_path / "verl_sft").to_pylist()
+    assert row["messages"] == [
+        {"role": "user", "content": "What is the weather?", "reasoning_content": None},
+        {"role": "assistant", "content": "56", "reasoning_content": "7 times 8"},
+        {"role": "user", "content": "And 9?", "reasoning_content": None},
+        {"role": "assistant", "content": "63", "reasoning_content": None},
+    ]
+    assert report.excluded == {
+        "an assistant message that is not to be trained: verl would train it": 1,
+        "it has tools: verl would show nulls in their definitions and arguments (take tokens)": 1,
+    }
+
+
+def test_verl_has_no_place_for_a_call_in_the_prompt(tmp_path: Path) -> None:
+    history = [assistant("", call("weather", {}, id="1"), origin="given"), result("rain", id="1").replace(origin="given")]
+    report = export.write([episode(*history, assistant("Rain.", origin="policy"))], tmp_path, formats=["verl", "prompts"])
+    assert report.formats["verl"].excluded == {"a call, a result or reasoning in its prompt: verl's table has no place for it": 1}
+    assert report.rows["prompts"] == 1
+    assert report.formats["prompts"].findings == {"prompt_ends_otherwise": 1}
 
 
 def test_axolotl_leaves_images_out_and_says_so(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.formats.archive import Archive
 from openreward_gym.export.formats.atif import Atif
 from openreward_gym.export.formats.base import Context, Format, ImageFiles, LeftOut, OnePerTask
+from openreward_gym.export.formats.llama_factory import LlamaFactoryV1, ShareGpt, ShareGptKto, ShareGptPreference
+from openreward_gym.export.formats.openai import OpenAi, OpenAiDpo
 from openreward_gym.export.formats.tokens import Tokens
-from openreward_gym.export.formats.trainers import Axolotl, NemoGym, OpenAi, ShareGpt, Verl
+from openreward_gym.export.formats.trainers import Axolotl, NemoGym, Verl, VerlSft
 from openreward_gym.export.formats.trl import Kto, Preference, PromptCompletion, Prompts, Sft
 
 __all__ = ["FORMATS", "Context", "Format", "FormatName", "ImageFiles", "LeftOut", "OnePerTask", "format_names", "format_of"]
@@ -29,17 +31,25 @@ FormatName: TypeAlias = Literal[
     "prompts",
     "tokens",
     "openai",
+    "openai_dpo",
     "sharegpt",
+    "sharegpt_preference",
+    "sharegpt_kto",
+    "llama_factory_v1",
     "axolotl",
     "verl",
+    "verl_sft",
     "nemo_gym",
     "atif",
     "rollouts",
 ]
 
 _TRL: tuple[type[Format], ...] = (Sft, PromptCompletion, Preference, Kto, Prompts)
-_OTHERS: tuple[type[Format], ...] = (Tokens, OpenAi, ShareGpt, Axolotl, Verl, NemoGym, Atif, Archive)
-FORMATS: Mapping[str, type[Format]] = MappingProxyType({kind.name: kind for kind in (*_TRL, *_OTHERS)})
+_OPENAI: tuple[type[Format], ...] = (OpenAi, OpenAiDpo)
+_LLAMA_FACTORY: tuple[type[Format], ...] = (ShareGpt, ShareGptPreference, ShareGptKto, LlamaFactoryV1)
+_OTHERS: tuple[type[Format], ...] = (Axolotl, Verl, VerlSft, NemoGym, Atif, Archive)
+_ALL: tuple[type[Format], ...] = (*_TRL, Tokens, *_OPENAI, *_LLAMA_FACTORY, *_OTHERS)
+FORMATS: Mapping[str, type[Format]] = MappingProxyType({kind.name: kind for kind in _ALL})
 """The formats of this package by name."""
 
 

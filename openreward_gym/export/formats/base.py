@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from openreward_gym.export.conversation import PROBLEMS, ChatMessage, Conversation, ReadImage, plain_message
@@ -20,6 +21,8 @@ from openreward_gym.images import extension_of, mime_type_of
 
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate
+
+_NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 
 
 class LeftOut(Exception):  # noqa: N818 - not an error: a rollout that a format cannot take, with the reason
@@ -160,6 +163,9 @@ class Format(ABC):
             LeftOut: The format cannot take these rollouts.
         """
 
+    def write_beside(self, folder: Path, files: Sequence[Path]) -> None:  # noqa: B027 - most formats have nothing
+        """Write what a trainer reads beside `files`, which hold all rows; by default nothing."""
+
     def image_paths(self, conversation: Conversation, reader: str) -> list[str]:
         """Return the images as files, in order.
 
@@ -181,14 +187,21 @@ class Format(ABC):
             row.update({name: extra[name] for name in self.options.columns if name not in row})
         return row
 
-    def cells(self, messages: Sequence[ChatMessage], tools: list[dict[str, Any]] | None) -> list[Any]:
+    def cells(
+        self, messages: Sequence[ChatMessage], tools: list[dict[str, Any]] | None, argument_texts: Mapping[str, str] = _NO_TEXTS
+    ) -> list[Any]:
         """Return the messages as cells of a column of the kind `messages`.
+
+        Args:
+            messages: The messages.
+            tools: The tools of their row.
+            argument_texts: The calls' arguments as the model wrote them, by call id (`Conversation.argument_texts`).
 
         Raises:
             LeftOut: They or the tools have a number that `datasets` damages when it reads a `Json` column.
         """
         if self.options.compat == "string":
-            return list(map(plain_message, messages))
+            return [plain_message(message, argument_texts) for message in messages]
         try:
             if tools is not self._checked_tools:
                 column_bytes(tools, exact=True)
@@ -229,18 +242,20 @@ class OnePerTask(Format):
         if task in self._tasks:
             raise LeftOut("another rollout of its task has the same prompt")
         prompt = conversation.prompt
-        if not prompt or prompt[-1]["role"] != "user":
-            raise LeftOut("its prompt does not end with a user message")
+        if not prompt or prompt[-1]["role"] == "assistant":
+            raise LeftOut("its prompt is empty or ends with an assistant message")
         for source in conversation.sources[: len(prompt)]:
             if source in conversation.uncarried:
                 raise LeftOut(PROBLEMS[conversation.uncarried[source]])
+        if prompt[-1]["role"] != "user":
+            conversation.findings.add("prompt_ends_otherwise")
         row = self.task_row(conversation, prompt)
         self._tasks.add(task)
         yield row
 
     @abstractmethod
     def task_row(self, conversation: Conversation, prompt: list[ChatMessage]) -> Row:
-        """Return the row of a task whose episode began with `prompt`, which ends with the user's message.
+        """Return the row of a task whose episode began with `prompt`, which does not end with an assistant message.
 
         Raises:
             LeftOut: The format cannot take the prompt.

@@ -41,29 +41,41 @@ class Sft(Format):
         (conversation,) = conversations
         if conversation.has_other_assistant:
             raise LeftOut(conversation.untrained_reason() or OTHER_ASSISTANT)
-        messages = self.cells(conversation.messages, conversation.tools)
+        messages = self.cells(conversation.messages, conversation.tools, conversation.argument_texts)
         yield self.row(conversation, messages=messages, tools=conversation.tools)
 
 
 class _Completions(Format):
     """A format of rows with a history and one message of the model."""
 
-    def completions(self, conversation: Conversation, candidates: Iterable[int], turns: Turns) -> Iterator[tuple[int, Row]]:
-        """Yield position and columns of the messages at the positions `candidates`, or of the last of them."""
-        cells = self.cells(conversation.messages, conversation.tools)
-        positions = sorted(position for position in candidates if position > 0)
-        if not positions:
-            raise LeftOut("the model speaks first: there is no prompt")
-        for position in positions if turns == "all" else positions[-1:]:
-            yield (
-                position,
-                {
-                    "prompt": cells[:position],
-                    "completion": cells[position : position + 1],
-                    "tools": conversation.tools,
-                    "images": conversation.images[: images_in(conversation.messages[:position])],
-                },
-            )
+    _last: tuple[Conversation, list[Any]] | None = None
+
+    def completion_row(self, conversation: Conversation, turn: int, **values: Any) -> Row:
+        """Return the row of the message at the position `turn`, with `values` in addition.
+
+        Raises:
+            LeftOut: The format cannot take it.
+        """
+        if self._last is None or self._last[0] is not conversation:
+            cells = self.cells(conversation.messages, conversation.tools, conversation.argument_texts)
+            self._last = conversation, cells
+        cells = self._last[1]
+        return self.row(
+            conversation,
+            prompt=cells[:turn],
+            completion=cells[turn : turn + 1],
+            tools=conversation.tools,
+            images=conversation.images[: images_in(conversation.messages[:turn])],
+            **values,
+        )
+
+
+def completion_positions(candidates: Iterable[int], turns: Turns) -> list[int]:
+    """Return those positions of completions that have a prompt: all, or the last."""
+    positions = sorted(position for position in candidates if position > 0)
+    if not positions:
+        raise LeftOut("the model speaks first: there is no prompt")
+    return positions if turns == "all" else positions[-1:]
 
 
 class PromptCompletion(_Completions):
@@ -78,8 +90,8 @@ class PromptCompletion(_Completions):
     def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
         (conversation,) = conversations
         self.context.report.dropped_rows.update(conversation.untrained.values())
-        for _, columns in self.completions(conversation, conversation.turns, self.options.turns or "all"):
-            yield self.row(conversation, **columns)
+        for turn in completion_positions(conversation.turns, self.options.turns or "all"):
+            yield self.completion_row(conversation, turn)
 
 
 class Prompts(OnePerTask):
@@ -100,7 +112,7 @@ class Prompts(OnePerTask):
         environment, task = record.get("environment") or {}, record.get("task") or {}
         return self.row(
             conversation,
-            prompt=self.cells(prompt, conversation.tools),
+            prompt=self.cells(prompt, conversation.tools, conversation.argument_texts),
             tools=conversation.tools,
             environment=environment.get("name", ""),
             split=environment.get("split"),
@@ -119,10 +131,35 @@ class _Side:
 
     conversation: Conversation
     messages: list[ChatMessage]
+    argument_texts: dict[str, str]
     keys: list[bytes]
     turns: set[int]
     rejectable: set[int]
     reward: float
+
+
+@dataclass(slots=True)
+class Pair:
+    """Two completions of the same prompt.
+
+    Attributes:
+        better, worse: The conversations that they are from.
+        prompt: The messages before the first difference.
+        chosen, rejected: The messages after it.
+        texts: The arguments of calls as the model wrote them, by call id: in `prompt` and `chosen`, and in `rejected`.
+    """
+
+    better: Conversation
+    worse: Conversation
+    prompt: list[ChatMessage]
+    chosen: list[ChatMessage]
+    rejected: list[ChatMessage]
+    texts: tuple[dict[str, str], dict[str, str]]
+
+    @property
+    def images(self) -> list[bytes]:
+        """The prompt's images."""
+        return self.better.images[: images_in(self.prompt)]
 
 
 class Preference(Format):
@@ -156,11 +193,12 @@ class Preference(Format):
         written: set[bytes] = set()
         for better, worse in pairs:
             try:
-                row = self._pair(better, worse)
+                pair = self._pair(better, worse)
+                row = self.pair_row(pair)
             except LeftOut as reason:
                 self.context.report.dropped_rows[str(reason)] += 1
                 continue
-            digest = hashlib.blake2b(repr([row[side] for side in ("prompt", "chosen", "rejected")]).encode()).digest()
+            digest = hashlib.blake2b(repr([pair.prompt, pair.chosen, pair.rejected]).encode()).digest()
             if digest in written:
                 self.context.report.dropped_rows["the same pair again"] += 1
             elif self.options.max_pairs is not None and len(written) >= self.options.max_pairs:
@@ -174,12 +212,30 @@ class Preference(Format):
         if reward is None or math.isnan(reward):
             self.context.report.dropped_rows["a rollout without a reward"] += 1
             return None
-        messages = with_equal_ids(conversation.messages)
+        messages, texts = with_equal_ids(conversation)
         keys = list(map(jsonio.dumps, messages))
-        return _Side(conversation, messages, keys, set(conversation.turns), conversation.rejectable_turns, reward)
+        return _Side(conversation, messages, texts, keys, set(conversation.turns), conversation.rejectable_turns, reward)
 
-    def _pair(self, better: _Side, worse: _Side) -> Row:
-        """Return the row of a pair, or raise LeftOut with the reason against it."""
+    def pair_row(self, pair: Pair) -> Row:
+        """Return the row of a pair.
+
+        Raises:
+            LeftOut: The format cannot take the pair.
+        """
+        tools = pair.better.tools
+        of_better, of_worse = pair.texts
+        return self.row(
+            pair.better,
+            prompt=self.cells(pair.prompt, tools, of_better),
+            chosen=self.cells(pair.chosen, tools, of_better),
+            rejected=self.cells(pair.rejected, tools, of_worse),
+            tools=tools,
+            rejected_rollout_id=pair.worse.record["id"],
+            images=pair.images,
+        )
+
+    def _pair(self, better: _Side, worse: _Side) -> Pair:
+        """Return the pair, or raise LeftOut with the reason against it."""
         tools = better.conversation.tools
         if better.reward - worse.reward < self.options.min_gap:
             raise LeftOut(f"rewards closer than {self.options.min_gap:g}")
@@ -198,6 +254,10 @@ class Preference(Format):
         if self.options.whole_trajectories and better.turns:
             chosen = better.messages[at : max(better.turns) + 1]
             rejected = worse.messages[at : max(worse.rejectable) + 1]
+            for side, messages, allowed in ((better, chosen, better.turns), (worse, rejected, worse.rejectable)):
+                turns = [at + n for n, message in enumerate(messages) if message["role"] == "assistant"]
+                if not allowed.issuperset(turns):
+                    raise LeftOut(f"the {'chosen' if side is better else 'rejected'} side has a turn that is not to be trained")
         if is_malformed(chosen) or is_malformed(prompt):
             raise LeftOut("the chosen side has a malformed call")
         if is_malformed(rejected) and not _renders(self.context, prompt, rejected, tools):
@@ -211,15 +271,8 @@ class Preference(Format):
         shorter, longer = sorted(len(jsonio.dumps(side).decode()) for side in (chosen, rejected))
         if ratio is not None and longer > ratio * shorter:
             raise LeftOut(f"lengths differ by more than a factor of {ratio:g}")
-        return self.row(
-            better.conversation,
-            prompt=self.cells(prompt, tools),
-            chosen=self.cells(chosen, tools),
-            rejected=self.cells(rejected, tools),
-            tools=tools,
-            rejected_rollout_id=worse.conversation.record["id"],
-            images=images,
-        )
+        texts = better.argument_texts, worse.argument_texts
+        return Pair(better.conversation, worse.conversation, prompt, chosen, rejected, texts)
 
 
 class Kto(_Completions):
@@ -267,22 +320,27 @@ class Kto(_Completions):
         candidates = conversation.turns if good else conversation.rejectable_turns
         if not candidates:
             raise LeftOut(conversation.untrained_reason() or PROBLEMS["no_model_turn"])
-        for turn, columns in self.completions(conversation, candidates, self.options.turns or "last"):
+        for turn in completion_positions(candidates, self.options.turns or "last"):
             prompt, completion = conversation.messages[:turn], [conversation.messages[turn]]
             if is_malformed(prompt) or (
                 is_malformed(completion) and (good or not _renders(self.context, prompt, completion, conversation.tools))
             ):
                 self.context.report.dropped_rows["a malformed call (malformed_calls='keep' writes a bad one as text)"] += 1
                 continue
-            yield self.row(conversation, **columns, label=good)
+            try:
+                row = self.completion_row(conversation, turn, label=good)
+            except LeftOut as reason:
+                self.context.report.dropped_rows[str(reason)] += 1
+                continue
+            yield row
 
 
-def with_equal_ids(messages: list[ChatMessage]) -> list[ChatMessage]:
-    """Return messages with call ids by position, so that equal conversations of two rollouts are equal byte for byte."""
+def with_equal_ids(conversation: Conversation) -> tuple[list[ChatMessage], dict[str, str]]:
+    """Return messages and `argument_texts` with call ids by position, so that equal conversations are equal byte for byte."""
     ids: dict[str, str] = {}
     renamed = []
     turn = -1
-    for message in messages:
+    for message in conversation.messages:
         turn += message["role"] == "assistant"
         if "tool_calls" in message:
             ids.update((call["id"], f"call_{turn}_{number}") for number, call in enumerate(message["tool_calls"]))
@@ -290,7 +348,7 @@ def with_equal_ids(messages: list[ChatMessage]) -> list[ChatMessage]:
         elif "tool_call_id" in message:
             message = {**message, "tool_call_id": ids.get(message["tool_call_id"], message["tool_call_id"])}
         renamed.append(message)
-    return renamed
+    return renamed, {ids[call_id]: text for call_id, text in conversation.argument_texts.items() if call_id in ids}
 
 
 def is_malformed(messages: Iterable[ChatMessage]) -> bool:

@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     import train_kto
     import train_sft
     from tiny_model import model_and_tokenizer
-    from trl import SFTConfig, SFTTrainer
+    from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
     from trl.data_utils import prepare_multimodal_messages
 
 pytestmark = [
@@ -103,6 +103,44 @@ def test_kto_learns_from_one_message(run: str, tmp_path: Path) -> None:
     for row in trainer.train_dataset:
         completion = tokenizer.decode(row["completion_ids"]).strip()
         assert completion == ("It rains.<|im_end|>" if row["label"] else "Sun.<|im_end|>")
+
+
+def test_grpo_plays_every_prompt_as_it_was(run: str, tmp_path: Path) -> None:
+    """Prompts that end with a user's message, with a tool's result, and that hold an example answer."""
+    call_before = assistant("", call("weather", {"city": "Rome"}, id="1"), origin="given")
+    prompts = {
+        "question": [],
+        "example": [assistant("An example.", origin="given"), user("And in Rome?")],
+        "result": [call_before, result("sun", id="1")],
+    }
+    rollouts = [episode(*before, assistant("Sun.", origin="policy"), task=name) for name, before in prompts.items()]
+    dataset = export.to_dataset(rollouts, format="prompts")
+    assert len(dataset) == 3
+    seen = []
+
+    def reward(prompts: list[Any], completions: list[Any], task_id: list[str], **columns: Any) -> list[float]:
+        seen.extend(zip(task_id, (tuple(message["content"] for message in prompt) for prompt in prompts), strict=True))
+        return [float(len(completion[0]["content"])) for completion in completions]
+
+    network, tokenizer = model_and_tokenizer("tiny")
+    arguments = GRPOConfig(
+        output_dir=str(tmp_path / "out"),
+        use_cpu=True,
+        bf16=False,
+        report_to=[],
+        per_device_train_batch_size=2,
+        num_generations=2,
+        max_completion_length=4,
+        max_steps=3,
+    )
+    trainer = GRPOTrainer(model=network, args=arguments, train_dataset=dataset, reward_funcs=reward, processing_class=tokenizer)
+    trainer.train()
+    assert trainer.state.global_step == 3
+    assert set(seen) == {
+        ("question", ("What is the weather?",)),
+        ("example", ("What is the weather?", "An example.", "And in Rome?")),
+        ("result", ("What is the weather?", "", "sun")),
+    }
 
 
 def prepared(dataset: Any, tmp_path: Path, **config: Any) -> Any:
