@@ -26,7 +26,7 @@ _PLAIN_BLOCKS: Mapping[str, tuple[type, ...]] = {"assistant": (TextBlock, Reason
 
 def read_input(request: Mapping[str, Json]) -> list[Message]:
     """Return the messages of a request. They are given, whatever their roles."""
-    messages = _read(request.get("input") or [])
+    messages = from_openai_responses(request.get("input") or [], model=_model_of(request))
     if isinstance(request.get("instructions"), str) and request["instructions"]:
         messages.insert(0, SystemMessage(request["instructions"]))
     return [message.replace(origin="given") for message in messages]
@@ -40,13 +40,13 @@ def read_output(response: Mapping[str, Json], prompt: Sequence[Message] = ()) ->
         prompt: The messages of the request. A response that begins with them again (an agent gives the whole conversation)
             is read without them. If there are none, the messages before the policy's first turn are given.
     """
-    items = output_items(response)
+    items, model = output_items(response), _model_of(response)
     messages = [
         message.replace(origin="policy" if message.role == "assistant" else "environment")
         for turn in _turns(items)
-        for message in _with_tokens(_read(turn), turn)
+        for message in _with_tokens(from_openai_responses(turn, model=model), turn)
     ]
-    if prompt and [_content(m) for m in messages[: len(prompt)]] == [_content(m) for m in prompt]:
+    if prompt and [(m.role, m.text) for m in messages[: len(prompt)]] == [(m.role, m.text) for m in prompt]:
         del messages[: len(prompt)]
     elif not prompt:
         first = next((n for n, message in enumerate(messages) if message.origin == "policy"), len(messages))
@@ -150,7 +150,7 @@ def read_marked(items: Sequence[Json], marks: Json) -> list[Message] | None:
         position += len(own)
         message = codec.read_as(Message, {name: value for name, value in mark.items() if name != "items"})
         if not message.blocks and own:
-            read = _with_tokens(_read(own), own)
+            read = _with_tokens(from_openai_responses(own), own)
             if len(read) != 1:
                 return None
             message = message.replace(blocks=read[0].blocks)
@@ -173,18 +173,9 @@ def _is_plain(message: Message) -> bool:
     )
 
 
-def _read(items: Json) -> list[Message]:
-    return [message.replace(blocks=tuple(map(_shown, message.blocks))) for message in from_openai_responses(items)]
-
-
-def _shown(block: Json) -> Json:
-    # Converters for open models put the reasoning itself into the summary, without encrypted content beside it.
-    if not isinstance(block, ReasoningItem) or block.content is not None or not block.summary:
-        return block
-    kept = block.extra.get("openai")
-    if isinstance(kept, Mapping) and kept.get("encrypted_content"):
-        return block
-    return replace(block, content=block.summary, summary=None)
+def _model_of(data: Mapping[str, Json]) -> str | None:
+    model = data.get("model")
+    return model if isinstance(model, str) else None
 
 
 def _content(message: Message) -> tuple[Json, ...]:

@@ -59,7 +59,7 @@ ONE = [("f", {"n": 1})]
         ("<think>never ends", ("never ends", "", [])),
         (
             'a <tool_call>{"name": "f", "arguments": {"n": 1}}</tool_call> b <tool_call>{"name": "g"}</tool_call> c',
-            ("", "a\nb\nc", [*ONE, ("g", {})]),
+            ("", "abc", [*ONE, ("g", {})]),
         ),
         ('<tool_call>[{"name": "f", "arguments": {"n": 1}}, {"name": "g"}]</tool_call>', ("", "", [*ONE, ("g", {})])),
         ('<tool_call>{"name": "f", "arguments": {"n": 1}}\n{"name": "g"}</tool_call>', ("", "", [*ONE, ("g", {})])),
@@ -89,7 +89,7 @@ ONE = [("f", {"n": 1})]
         ('{"type": "function", "name": "f", "parameters": {"n": 1}}<|eot_id|>', ("", "", ONE)),
         ('{"function": "f", "parameters": {"n": 1}}', ("", "", ONE)),
         ('[{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\\"n\\": 1}"}}]', ("", "", ONE)),
-        ('Sure:\n```json\n{"name": "f", "arguments": {"n": 1}}\n```\nDone.', ("", "Sure:\nDone.", ONE)),
+        ('Sure:\n```json\n{"name": "f", "arguments": {"n": 1}}\n```\nDone.', ("", "Sure:Done.", ONE)),
         ('{"name": "Bob", "age": 3}', ("", '{"name": "Bob", "age": 3}', [])),
         ("[1, 2]", ("", "[1, 2]", [])),
         ("[]", ("", "[]", [])),
