@@ -22,6 +22,10 @@ MEANINGS: Mapping[str, str] = {
     "labels": "labels of the record, and a reader's tags",
     "logprobs": "log-probabilities of the sampled tokens; null if not recorded",
     "parallel_tool_calls": "whether a message has several calls",
+    "input": "the messages before the two answers, and the tools",
+    "preferred_output": "the better answer to the input",
+    "non_preferred_output": "the worse answer to the input",
+    "kto_tag": "true for a good last answer",
     "conversations": "the turns: from human, observation, gpt or function_call",
     "system": "the system message",
     "images": "the images, in the order in which the messages show them",
@@ -75,7 +79,7 @@ MEANINGS: Mapping[str, str] = {
 
 _OF_FORMAT: Mapping[tuple[str, str], str] = {
     ("tokens", "labels"): "token ids that are trained; -100 where there is no loss",
-    ("sharegpt", "tools"): "definitions of the tools as one JSON text",
+    **{(name, "tools"): "definitions of the tools as one JSON text" for name in ("sharegpt", "axolotl", "llama_factory_v1")},
     ("rollouts", "messages"): "the messages as they were recorded",
 }
 _TYPES: Mapping[str, str] = {
@@ -88,6 +92,7 @@ _TYPES: Mapping[str, str] = {
     "floats": "list of float64",
     "images": "list of images",
     "verl_messages": "list of {role, content}",
+    "verl_turns": "list of {role, content}",
     "verl_reward": "{style, ground_truth}",
     "verl_extra": "{split, index, task_id, need_tools_kwargs, tools, task_spec}",
 }

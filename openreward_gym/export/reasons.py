@@ -51,8 +51,9 @@ HINTS: Mapping[str, str] = {
     # Conversations
     r"a call's arguments are not": 'malformed_calls="keep" writes them as the text that the model wrote',
     r"a call in the middle has no result": "templates refuse a call without a result; the format rollouts takes them",
-    r"(the chosen side is )?a turn ended by ": 'endings=["stop", "tool_calls", ...] names the ends that are trained, "any" all',
-    r"(the chosen side is )?a turn without anything": "an empty answer is no target; the format rollouts takes them",
+    r"the chosen side is ": "an answer that ended otherwise, or is empty, is no better answer",
+    r"a turn ended by ": 'endings=["stop", "tool_calls", ...] names the ends that are trained, "any" all',
+    r"a turn without anything": "an empty answer is no target; the format rollouts takes them",
     r"it is not known which turns": "assume_sampled=True takes the assistant's messages for the model's",
     r"a tool result answers no call": "templates refuse it; the formats rollouts and nemo_gym take them",
     r"text, reasoning and calls of a turn": "chat messages would change the order; the formats rollouts and nemo_gym keep it",
@@ -74,10 +75,16 @@ HINTS: Mapping[str, str] = {
     r"the template (loses|puts|does not show)": "its text is not what the model said; sft without a tokenizer takes them",
     r"a number that a Json column": 'compat="string" and the format tokens write it exactly',
     r"another rollout of its task": "one row per task is made; the other rollouts add nothing to it",
-    r"its prompt does not end with a user message": "online trainers need a question; the format rollouts takes them",
+    r"its prompt is empty or ends": "online trainers need a question; the format rollouts takes them",
+    r"a call has a key twice": "an object keeps one of them; formats with arguments as text keep both",
+    r"a call, a result or reasoning in its prompt": "verl's prompts are plain messages; prompts takes them",
+    r"it has tools: verl": "verl's reader fills structs with nulls; tokens, sft and axolotl have tools",
+    r".*OpenAI refuses": "OpenAI sets the limit; sft, tokens and axolotl have none",
+    r"several messages on a side": "whole_trajectories=False makes pairs of one message each",
+    r"the .* side has a turn": "whole_trajectories=False compares one message; preference trains every message of a side",
+    r"<tool_call> in a text": "LLaMA-Factory would read the call there; sft, openai and axolotl take them",
     r"its turns do not alternate": "LLaMA-Factory skips such lines; sft, openai and axolotl take them",
     r"a text contains": "the reader would put an image there; sft has images in a column",
-    r"text beside a call": "the line has no field for it; sft, openai and axolotl have one",
     r"it has no messages": "there is nothing to write; the format rollouts takes them",
     # Pairs and labels
     r"alone in its group": "a pair needs two rollouts of a task or group: collect with repeats, or take sft or kto",
@@ -91,11 +98,9 @@ HINTS: Mapping[str, str] = {
     r"the first difference is not": "the histories differ before the model does: the pair would compare environments",
     r"the chosen side has a malformed call": "it would be trained as it is; sft with malformed_calls='keep' writes it",
     r"the rejected side has a malformed call": "malformed_calls='keep', or a tokenizer whose template renders it, writes it",
-    r"the chosen side was cut off": "half an answer is no better answer",
     r"an image after the first difference": "trainers of pairs take images in the prompt only",
     r"lengths differ": "length_ratio=None takes all pairs",
     r"a malformed call": "malformed_calls='keep' writes it as text where the label is bad",
-    r"good, but cut off": "half an answer is no good example; good_reward=... sets which ones are good",
 }
 """For the beginning of a reason (a regular expression), what it means and how to get these rows."""
 

@@ -284,7 +284,7 @@ def reasons_in_the_package() -> set[str]:
             for value in values:
                 for part in ast.walk(value) if isinstance(value, ast.BoolOp | ast.IfExp) else (value,):
                     reasons |= text_of(part)
-    return reasons
+    return reasons - PROBLEMS.keys()
 
 
 def text_of(node: ast.AST) -> set[str]:
