@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -161,7 +161,7 @@ class Dialect(ABC):
         """
         system: list[str] = []
         turns: list[dict[str, Any]] = []
-        for message in messages:
+        for message in sendable(messages):
             if message.role == "system":
                 system.append(message.text)
                 continue
@@ -197,6 +197,16 @@ def content_of(message: Message) -> tuple[Block, ...]:
     content = only.text if isinstance(only, TextBlock) and not only.extra else message.blocks or ""
     extra = message.metadata if isinstance(message.metadata, Mapping) else {}
     return (ToolResult(content, message.call_id or "", message.name or "", message.is_error, extra=extra),)
+
+
+def sendable(messages: Iterable[Message]) -> Iterator[Message]:
+    """Yield messages as providers take them: an environment's answer to a message without calls is a turn of the user."""
+    after_plain = False
+    for message in messages:
+        if message.role == "assistant":
+            after_plain = not message.tool_calls
+        is_result = message.role == "tool" and not any(isinstance(block, ToolResult) for block in message.blocks)
+        yield Message("user", message.blocks, message.origin) if is_result and after_plain and not message.call_id else message
 
 
 def tool_call(name: str, arguments: Json, call_id: Json, extra: Mapping[str, Json] | None = None) -> ToolCall:

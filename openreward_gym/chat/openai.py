@@ -13,6 +13,7 @@ from openreward_gym.chat.dialect import (
     image_of_url,
     is_refusal,
     opaque,
+    sendable,
     tool_call,
     written_role,
 )
@@ -36,6 +37,7 @@ from openreward_gym.types import (
     ToolResult,
     Usage,
     text_of,
+    text_separator,
 )
 
 ReasoningField: TypeAlias = Literal["", "reasoning_content", "reasoning", "reasoning_details"]
@@ -177,7 +179,7 @@ class OpenAIChatDialect(Dialect):
         )
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
-        return None, [item for message in messages for item in self._write_message(message)]
+        return None, [item for message in sendable(messages) for item in self._write_message(message)]
 
     def _write_message(self, message: Message) -> list[dict[str, Json]]:
         if message.role == "assistant":
@@ -201,12 +203,15 @@ class OpenAIChatDialect(Dialect):
         calls = [block for block in message.blocks if isinstance(block, ToolCall)]
         refusals = [block.text for block in message.blocks if isinstance(block, TextBlock) and is_refusal(block)]
         has_content = content or not (calls or refusals)
-        data: dict[str, Json] = {"role": "assistant", "content": self._write_content(content) if has_content else None}
+        data: dict[str, Json] = {
+            "role": "assistant",
+            "content": self._write_content(content, "assistant") if has_content else None,
+        }
         thoughts = [block for block in message.blocks if isinstance(block, ReasoningItem)]
         if self.reasoning == "reasoning_details" and thoughts:
             data[self.reasoning] = [self._write_reasoning_detail(thought) for thought in thoughts]
-        elif self.reasoning and (text := "\n".join(thought.content or thought.summary or "" for thought in thoughts)):
-            data[self.reasoning] = text
+        elif self.reasoning and (reasoning := message.reasoning):
+            data[self.reasoning] = reasoning
         if refusals:
             data["refusal"] = "".join(refusals)
         if calls:
@@ -227,12 +232,11 @@ class OpenAIChatDialect(Dialect):
         function = {"name": call.name, "arguments": call.arguments_json or "{}", **inner}
         return {"id": call.call_id, "type": "function", "function": function, **rest}
 
-    def _write_content(self, blocks: Iterable[Block]) -> Json:
+    def _write_content(self, blocks: Iterable[Block], role: Role = "user") -> Json:
         parts = [self.write_part(block) for block in blocks]
-        if not parts:
-            return ""
-        if len(parts) == 1 and parts[0].keys() == {"type", "text"} and parts[0]["type"] == "text":
-            return parts[0]["text"]
+        is_text = all(part.keys() == {"type", "text"} and part["type"] == "text" for part in parts)
+        if not parts or (is_text and (role == "assistant" or len(parts) == 1)):
+            return text_separator(role).join(part["text"] for part in parts)
         return parts
 
     def write_part(self, block: Block) -> dict[str, Json]:

@@ -20,6 +20,7 @@ from openreward_gym.chat.dialect import (
     image_of_url,
     is_refusal,
     opaque,
+    sendable,
     tool_call,
     written_role,
 )
@@ -319,7 +320,7 @@ class OpenAIResponsesDialect(Dialect):
         return [TextBlock(entry["stdout"], extra=self.keep({"stream": "stdout", "command": rest})), *errors]
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
-        return None, [item for message in messages for item in self._write_message(message)]
+        return None, [item for message in sendable(messages) for item in self._write_message(message)]
 
     def _write_message(self, message: Message) -> list[dict[str, Json]]:
         items: list[dict[str, Json]] = []

@@ -31,7 +31,7 @@ PROBLEMS = {
     "malformed_call": "a call's arguments are not a JSON object",
     "unanswered_call": "a call in the middle has no result",
     "result_without_call": "a tool result answers no call",
-    "interleaved": "text, reasoning and calls of a turn in an order that chat messages do not have",
+    "interleaved": "text after a call of the same turn: chat messages have all text before the calls",
     "unknown_part": "a part that chat messages do not have (a document, an image by address, a provider's own tool)",
     "missing_image": "an image whose bytes are missing or are not an image of pixels",
     "image_in_assistant_turn": "an assistant message has an image",
@@ -296,32 +296,28 @@ class _Converter:
         """Return the chat message, and the record's calls."""
         conversation = self.conversation
         texts, thoughts, calls = [], [], []
-        # A chat message has reasoning, then text, then calls: 0, 1, 2.
-        rank = 0
         for block in message.get("blocks", ()):
-            kind, place = block["type"], rank
+            kind = block["type"]
             if kind == "text":
                 if block["text"]:
                     texts.append(block["text"])
-                    place = 1
+                    if calls:
+                        conversation.problems.add("interleaved")
             elif kind == "tool_call":
                 calls.append(block)
-                place = 2
             elif kind == "reasoning":
                 if not block.get("content"):
                     conversation.findings.add("hidden_reasoning")
                 elif self.reading.reasoning:
                     thoughts.append(block["content"])
-                    place = 0
+                    if texts or calls:
+                        conversation.findings.add("reasoning_moved")
                 else:
                     conversation.findings.add("reasoning_left_out")
             elif kind == "image":
                 conversation.problems.add("image_in_assistant_turn")
             else:
                 conversation.uncarried[position] = "unknown_part"
-            if place < rank:
-                conversation.problems.add("interleaved")
-            rank = place
         separator = text_separator("assistant")
         chat_message: ChatMessage = {"role": "assistant", "content": separator.join(texts)}
         if thoughts:

@@ -204,8 +204,16 @@ def test_the_texts_of_a_turn_have_nothing_between_them() -> None:
 def test_an_order_that_chat_messages_do_not_have_is_counted(format: str, blocks: tuple[Block, ...], rows_of: Any) -> None:
     """Rule 7: such a turn would be trained in another order than it was sampled in."""
     rows, report = rows_of([episode(AssistantMessage(blocks), result("7 C", id="1"), assistant("7 C"))], format)
-    reason = "text, reasoning and calls of a turn in an order that chat messages do not have"
+    reason = "text after a call of the same turn: chat messages have all text before the calls"
     assert (rows, report.excluded) == ([], {reason: 1})
+
+
+def test_reasoning_after_the_text_is_first_and_counted(rows_of: Any) -> None:
+    """Chat messages have one field for reasoning, without a place among the others."""
+    turn = AssistantMessage([TextBlock("I add."), ReasoningItem("2 and 3"), call("add", {}, id="1")])
+    rows, report = rows_of([episode(turn, result("5", id="1"), assistant("5"))], "sft")
+    assert rows[0]["messages"][1]["reasoning_content"] == "2 and 3"
+    assert report.findings == {"reasoning_moved": 1}
 
 
 @pytest.mark.parametrize("format", TRAINING_FORMATS)
