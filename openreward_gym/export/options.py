@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import Check, Options, choice, flag, integer, option
-from openreward_gym.types import Ended, Rollout
+from openreward_gym.types import Ended, Json, Rollout
 
 Compat: TypeAlias = Literal["json", "string"]
 RewardKind: TypeAlias = Literal["sum", "last", "max", "score"]
@@ -34,6 +35,15 @@ EXTRA_COLUMNS: dict[str, str] = {
     "discard_reason": "text",
 }
 """Columns that `ExportOptions.columns` may name, and their kinds (see `openreward_gym.export.tables`)."""
+
+RESERVED_TEMPLATE_OPTIONS = frozenset(
+    {
+        *("conversation", "messages", "tools", "chat_template", "add_generation_prompt", "continue_final_message"),
+        *("tokenize", "tokenizer_kwargs", "processor_kwargs", "padding", "truncation", "max_length"),
+        *("return_tensors", "return_dict", "return_assistant_tokens_mask"),
+    }
+)
+"""Arguments of `apply_chat_template` that are not options of a template."""
 
 
 def _real(*, least: float = -math.inf, optional: bool = False) -> Check:
@@ -90,6 +100,22 @@ def _endings(name: str, value: Any) -> tuple[str, ...]:
     if not names or not set(names) <= set(known):
         raise ConfigurationError(f"{name} must name ends of turns, of {', '.join(known)} or any; not {value!r}")
     return names
+
+
+def _template_options(name: str, value: Any) -> dict[str, Json] | None:
+    """Check that a value is None, a mapping of JSON values that a template can take, or the JSON text of one, and copy it."""
+    try:
+        copy = json.loads(value if isinstance(value, str) else json.dumps(value))
+    except (TypeError, ValueError):
+        copy = value
+    if copy is None:
+        return None
+    if not isinstance(copy, dict) or (isinstance(value, Mapping) and set(copy) != set(value)):
+        raise ConfigurationError(f'{name} must be a JSON object such as {{"enable_thinking": false}}, or None, not {value!r}')
+    reserved = sorted(RESERVED_TEMPLATE_OPTIONS & copy.keys())
+    if reserved:
+        raise ConfigurationError(f"{name}: {', '.join(reserved)} is not an option of a template; the export sets it")
+    return copy
 
 
 _COUNT = integer(1, optional=True)
@@ -237,6 +263,9 @@ class ExportOptions(Options):
     turns: Turns | None = option(None, choice(Turns, optional=True))
     """prompt_completion, kto: rows for "all" of the model's turns, or for the "last" one. None is "all" for prompt_completion
     and "last" for kto."""
+    chat_template_kwargs: Mapping[str, Json] | None = option(None, _template_options)
+    """Options of the chat template as a JSON object: {"enable_thinking": false}. Every rendering gets them, and the rows of TRL's
+    formats name them. None takes those that a rollout was sampled with, as its record says."""
     max_length: int | None = option(None, _COUNT)
     """tokens: largest number of tokens in a row. Longer rows are left out. None takes all."""
     seed: int = option(0, integer())
@@ -263,5 +292,6 @@ class ExportKeywords(TypedDict, total=False):
     good_reward: float | None
     balance_labels: bool
     turns: Turns | None
+    chat_template_kwargs: Mapping[str, Json] | None
     max_length: int | None
     seed: int

@@ -22,7 +22,15 @@ FINDINGS = {
     "parallel_calls_split": "rollouts whose parallel calls were split: the template renders one call per message",
     "context_changes": "rollouts in more than one row: the template renders earlier turns differently later",
     "system_merged": "rollouts whose system message was merged into the first user message: the template takes none",
+    "call_ids_renamed": "rollouts whose calls have new ids: the template takes ids of nine letters and digits only",
+    "context_differs": "rollouts with a turn in another context than the template gives a sampler (its rows say so in the column "
+    "context_differs): a thought that the record lacks, or other chat_template_kwargs=...",
+    "template_options_unwritten": "rollouts sampled with chat_template_kwargs that their rows lack: pass tokenizer=... or "
+    "chat_template_kwargs=..., and compat='json'",
     "sampled_tokens_used": "rollouts whose recorded token ids were used",
+    "sampled_tokens_partly": "rollouts with recorded token ids for some turns only: the others were rendered, and the "
+    "log-probabilities of their tokens are NaN",
+    "sampled_tokens_unused": "rollouts with recorded token ids that do not belong to this tokenizer, or that have images",
 }
 """Remarks on rollouts that exclude nothing."""
 
