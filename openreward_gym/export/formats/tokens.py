@@ -368,14 +368,18 @@ class TurnSplitter:
         """
         role = messages[turn + 1]["role"] if turn + 1 < len(messages) else "user"
         following = {**messages[turn + 1], "content": _PROBE} if role == "tool" else {"role": "user", "content": _PROBE}
-        before = self._render([*messages[: turn + 1], following], tools).split(_PROBE)[0]
+        message = messages[turn]
+        if not message.get("tool_calls") and not any(text.strip() for text in texts_in(message)):
+            # A thought alone is not shown any more when a user's message follows.
+            message = {**message, "content": "It follows."}
+        before = self._render([*messages[:turn], message, following], tools).split(_PROBE)[0]
         marks = [(before.rfind(token), token) for token in self.template.special_tokens if token in before]
         if marks:
             place, mark = max(marks)
             blank = before[:place][len(before[:place].rstrip()) :]
             # It is the message's own end only if the message's text stands right before it.
             near = before[max(0, place - 200) : place]
-            if any(text.strip()[-20:] in near for text in texts_of(messages[turn]) if text.strip()):
+            if any(text.strip()[-20:] in near for text in texts_of(message) if text.strip()):
                 return blank + mark
         raise CannotSplit(_NO_END)
 

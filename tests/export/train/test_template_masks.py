@@ -26,7 +26,7 @@ from openreward_gym import export
 from openreward_gym.export.template import ChatTemplate
 from openreward_gym.types import AssistantMessage, Block, Message, ReasoningItem, Rollout, Sampled, TextBlock, ToolCall, ToolMessage
 
-CONVERSATIONS = int(os.environ.get("OPENREWARD_GYM_CONVERSATIONS", "1000"))
+CONVERSATIONS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 150
 INTERLEAVED = "text, reasoning and calls of a turn in an order that chat messages do not have"
 TOOL = {
     "type": "function",
@@ -48,8 +48,6 @@ class Family:
         parallel: Whether it renders several calls of one message.
         arguments: "objects" or "texts": what it takes as a call's arguments.
         parts: Whether it takes a content as a list of parts only.
-        refuses: Words of its own against a call whose arguments are a text, or of the audit against what it makes of them.
-        drops_lone_thoughts: Whether it drops a thought without an answer.
     """
 
     begin: str
@@ -65,7 +63,7 @@ class Family:
 
 _CHATML = r"<\|im_start\|>assistant\n(?:<think>\n\n</think>\n\n)?"
 _THINK = r"<\|im_start\|>assistant\n<think>\n(?:\n</think>\n\n)?"
-_NEMOTRON = r"<\|im_start\|>assistant\n<think>\n?(?:</think>\n?)?"
+_NEMOTRON = r"<\|im_start\|>assistant\n<think>\n?(?:</think>)?"
 # Its own template writes no header before the second message with calls of a conversation.
 _DEEPSEEK = r"<｜Assistant｜>(?:<think>\n)?|<｜tool▁outputs▁end｜>|(?<!<｜tool▁call▁end｜>)(?=\n<｜tool▁call▁begin｜>)"
 _EOS = r"<｜end▁of▁sentence｜>"
@@ -93,6 +91,7 @@ _muse = Family(r"<\|start\|>assistant", r"<\|eot\|>|<\|eom\|>(?!<\|start\|>assis
 _glm = Family(_GLM, r"<\|user\|>|<\|observation\|>")
 _no_tools = Family("", "", tools=False, reasoning=False)
 _gemma = replace(_no_tools, begin=r"<start_of_turn>model\n", end="<end_of_turn>", system=False)
+_nano = replace(_nemotron, begin=r"<\|im_start\|>assistant\n<think>\n?(?:</think>\n?)?")
 _seeing = replace(_no_tools, begin="\nAssistant:", end="<end_of_utterance>", parts=True)
 _phi = replace(_no_tools, begin=r"<\|assistant\|>\n", end=r"<\|end\|>")
 
@@ -103,7 +102,7 @@ FAMILIES = {
     "deepseekv3": replace(_deepseek, arguments="texts"),
     "diffusion_gemma": replace(_gemma4, reasoning=True),
     "gemma": _gemma,
-    "gemma3": _gemma,
+    "gemma3": replace(_gemma, system=True),
     "gemma4": _gemma4,
     "gemma4_v2": _gemma4,
     "gemma4_v3": _gemma4,
@@ -120,11 +119,11 @@ FAMILIES = {
     "llama3": replace(_llama, tools=False),
     "llama3_1": _llama,
     "llama3_2": _llama,
-    "llava_next": replace(_no_tools, begin=r"\[/INST\]", end="<|endoftext|>", parts=True, system=False),
+    "llava_next": replace(_no_tools, begin=r"\[/INST\]", end="</s>", parts=True),
     "muse_glimmer": _muse,
     "nemotron_3_5_lightning": _nemotron,
-    "nemotron_3_nano": _nemotron,
-    "nemotron_3_super": _nemotron,
+    "nemotron_3_nano": _nano,
+    "nemotron_3_super": _nano,
     "nemotron_3_ultra": _nemotron,
     "phi3": _phi,
     "phi3_5": _phi,
@@ -157,7 +156,7 @@ def family_of(name: str) -> Family:
 
 
 def template_of(name: str) -> Any:
-    eos = "<｜end▁of▁sentence｜>" if "deepseek" in name else "<|endoftext|>"
+    eos = "<｜end▁of▁sentence｜>" if "deepseek" in name else "</s>" if "llava" in name else "<|endoftext|>"
     text = templates()[name].read_text(encoding="utf-8")
     return tiny_tokenizer(text, ("<end_of_utterance>",), bos_token="<|begin_of_text|>", eos_token=eos)
 
@@ -208,7 +207,7 @@ class Generator:
         if self.chance.random() < 0.2:
             sample.kinds.add("given history")
             self.exchange(sample, "given")
-        for _ in range(self.chance.randrange(1, 4)):
+        for _ in range(self.chance.choice([1, 1, 2, 3])):
             self.exchange(sample, "policy")
         if not sample.words:
             return self.sample()
