@@ -104,12 +104,12 @@ def _endings(name: str, value: Any) -> tuple[str, ...]:
 
 def _template_options(name: str, value: Any) -> dict[str, Json] | None:
     """Check that a value is None, a mapping of JSON values that a template can take, or the JSON text of one, and copy it."""
+    if value is None:
+        return None
     try:
         copy = json.loads(value if isinstance(value, str) else json.dumps(value))
     except (TypeError, ValueError):
-        copy = value
-    if copy is None:
-        return None
+        copy = None
     if not isinstance(copy, dict) or (isinstance(value, Mapping) and set(copy) != set(value)):
         raise ConfigurationError(f'{name} must be a JSON object such as {{"enable_thinking": false}}, or None, not {value!r}')
     reserved = sorted(RESERVED_TEMPLATE_OPTIONS & copy.keys())

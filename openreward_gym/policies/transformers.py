@@ -95,7 +95,7 @@ class TransformersPolicy:
         parameters = {"temperature": temperature, "top_p": top_p, "top_k": top_k} if temperature > 0 else {}
         self._sampling = {name: value for name, value in parameters.items() if value is not None}
         self._template_options = _checked_options(chat_template_kwargs)
-        sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, **self._sampling, "seed": seed}
+        sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, **self._sampling, "seed": seed}
         if self._template_options:
             sampling["chat_template_kwargs"] = self._template_options
         self.settings = {"model": {"name": model, "provider": "transformers"}, "sampling": sampling}

@@ -72,7 +72,8 @@ def test_prefilled_text_is_not_trained() -> None:
         (CHATML.replace("<|im_end|>", "\\n").replace("<|im_start|>", ""), "ends a turn without a control token"),
         (
             CHATML.replace(
-                "{{- message.content }}", "{{- message.content }}{% if loop.last and loop.index > 1 %}{{ messages[0].content }}{% endif %}"
+                "{{- message.content }}",
+                "{{- message.content }}{% if loop.last and loop.index > 1 %}{{ messages[0].content }}{% endif %}",
             ),
             "puts text of others into the model's turn",
         ),

@@ -24,9 +24,19 @@ from tiny_tokenizer import tiny_tokenizer
 
 from openreward_gym import export
 from openreward_gym.export.template import ChatTemplate
-from openreward_gym.types import AssistantMessage, Block, Message, ReasoningItem, Rollout, Sampled, TextBlock, ToolCall, ToolMessage
+from openreward_gym.types import (
+    AssistantMessage,
+    Block,
+    Message,
+    ReasoningItem,
+    Rollout,
+    Sampled,
+    TextBlock,
+    ToolCall,
+    ToolMessage,
+)
 
-CONVERSATIONS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 150
+CONVERSATIONS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 250
 INTERLEAVED = "text, reasoning and calls of a turn in an order that chat messages do not have"
 TOOL = {
     "type": "function",
@@ -197,7 +207,9 @@ class Generator:
     def text(self) -> tuple[str, str]:
         """Return a text, and the word that no other text has."""
         word = f"w{next(self.numbers)}w"
-        return word, f"{word} " + " ".join(self.chance.choice(["rain", "naïve", "日本", "x < y", '"so"', "a\nb"]) for _ in range(3))
+        return word, f"{word} " + " ".join(
+            self.chance.choice(["rain", "naïve", "日本", "x < y", '"so"', "a\nb"]) for _ in range(3)
+        )
 
     def sample(self) -> Sample:
         sample = Sample(Rollout(messages=[], tools=[WEATHER] if self.family.tools else [], status="completed", reward=1.0))
@@ -296,7 +308,9 @@ class Generator:
             AssistantMessage(blocks, origin=origin, ended=ended or ("tool_calls" if calls else "stop"), weight=weight)
         )
         sample.rollout.messages += [
-            ToolMessage(answer["content"], answer["tool_call_id"], "weather", origin="given" if origin == "given" else "environment")
+            ToolMessage(
+                answer["content"], answer["tool_call_id"], "weather", origin="given" if origin == "given" else "environment"
+            )
             for _, _, answer in of_calls
         ]
         if of_calls and not family.parallel:
@@ -397,7 +411,10 @@ def test_mask_is_what_a_scanner_of_the_markup_finds(name: str, tmp_path: Path, r
         assert "interleaved" not in sample.kinds or "recorded" in sample.kinds
         counts.update(["conversations", *sample.kinds])
         trained = Counter(
-            word for row in own for begin, end in trained_spans(row) for word in words_in(tokenizer.decode(row["labels"][begin:end]))
+            word
+            for row in own
+            for begin, end in trained_spans(row)
+            for word in words_in(tokenizer.decode(row["labels"][begin:end]))
         )
         assert trained == Counter(sample.words)
         for row in own:
