@@ -41,7 +41,7 @@ _FLAGS = {
     "ray_options": ("--ray-option", "NAME=VALUE"),
 }
 _RANGES: Mapping[str, tuple[float, float]] = {"min_rating": (1, 5), "max_rating": (1, 5)}
-_PLACEHOLDERS = {"input": "FILE", "output": "FOLDER", "tasks": "INDEXES", "advantages": "KIND"}
+_PLACEHOLDERS = {"chat_template_kwargs": "JSON", "input": "FILE", "output": "FOLDER", "tasks": "INDEXES", "advantages": "KIND"}
 _URLS = ("base_url", "policy_url")
 _KINDS: Mapping[str, Any] = {"bool": bool, "int": int, "float": float, "Names": list[str], "Sequence": list[str]}
 _ZERO_FOR_NONE = ("step_timeout_s", "max_pairs")
