@@ -42,6 +42,7 @@ _FLAGS = {
 }
 _RANGES: Mapping[str, tuple[float, float]] = {"min_rating": (1, 5), "max_rating": (1, 5)}
 _PLACEHOLDERS = {
+    "chat_template_kwargs": "JSON",
     "input": "FILE",
     "output": "FOLDER",
     "tasks": "INDEXES",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -12,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import Check, Options, choice, flag, integer, option, text
-from openreward_gym.types import Ended, Message, Rollout
+from openreward_gym.types import Ended, Json, Message, Rollout
 
 Compat: TypeAlias = Literal["json", "string"]
 RewardKind: TypeAlias = Literal["sum", "last", "max", "score"]
@@ -48,6 +49,15 @@ EXTRA_COLUMNS: dict[str, str] = {
     "step_rewards": "floats",
 }
 """Columns that `ExportOptions.columns` may name, and their kinds (see `openreward_gym.export.tables`)."""
+
+RESERVED_TEMPLATE_OPTIONS = frozenset(
+    {
+        *("conversation", "messages", "tools", "chat_template", "add_generation_prompt", "continue_final_message"),
+        *("tokenize", "tokenizer_kwargs", "processor_kwargs", "padding", "truncation", "max_length"),
+        *("return_tensors", "return_dict", "return_assistant_tokens_mask"),
+    }
+)
+"""Arguments of `apply_chat_template` that are not options of a template."""
 
 
 def _real(*, least: float = -math.inf, optional: bool = False) -> Check:
@@ -177,6 +187,22 @@ def _holdout(name: str, value: Any) -> dict[str, float] | None:
     if not all(0 < share < 1 for share in shares.values()) or not sum(shares.values()) < 1:
         raise ConfigurationError(f"{name}: shares must be above 0, and below 1 together, not {value!r}")
     return shares
+
+
+def _template_options(name: str, value: Any) -> dict[str, Json] | None:
+    """Check that a value is None, a mapping of JSON values that a template can take, or the JSON text of one, and copy it."""
+    if value is None:
+        return None
+    try:
+        copy = json.loads(value if isinstance(value, str) else json.dumps(value))
+    except (TypeError, ValueError):
+        copy = None
+    if not isinstance(copy, dict) or (isinstance(value, Mapping) and set(copy) != set(value)):
+        raise ConfigurationError(f'{name} must be a JSON object such as {{"enable_thinking": false}}, or None, not {value!r}')
+    reserved = sorted(RESERVED_TEMPLATE_OPTIONS & copy.keys())
+    if reserved:
+        raise ConfigurationError(f"{name}: {', '.join(reserved)} is not an option of a template; the export sets it")
+    return copy
 
 
 _COUNT = integer(1, optional=True)
@@ -335,6 +361,9 @@ class ExportOptions(Options):
     and "last" for kto."""
     min_length: int | None = option(None, _COUNT)
     """Smallest number of tokens in a row; it needs a tokenizer. Shorter rows are left out. None takes all."""
+    chat_template_kwargs: Mapping[str, Json] | None = option(None, _template_options)
+    """Options of the chat template as a JSON object: {"enable_thinking": false}. Every rendering gets them, and the rows of TRL's
+    formats name them. None takes those that a rollout was sampled with, as its record says."""
     max_length: int | None = option(None, _COUNT)
     """Largest number of tokens in a row; it needs a tokenizer. Longer rows are left out. None takes all."""
     weights: Weights = option(None, _weights)
@@ -377,6 +406,7 @@ class ExportKeywords(TypedDict, total=False):
     balance_labels: bool
     turns: Turns | None
     min_length: int | None
+    chat_template_kwargs: Mapping[str, Json] | None
     max_length: int | None
     weights: Weights
     scrub: Scrub

@@ -28,6 +28,7 @@ from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Facts, RecordFilter, choose, reward_of
 from openreward_gym.export.splits import SplitRule, is_standard
 from openreward_gym.export.tables import Columns, Row
+from openreward_gym.export.template import rename_call_ids
 from openreward_gym.types import Rollout
 
 if TYPE_CHECKING:
@@ -241,6 +242,8 @@ class Pipeline:
                 conversation.findings.add("parallel_calls_split")
         if (options.system == "merge" or (template is not None and not template.system)) and merge_system(conversation):
             conversation.findings.add("system_merged")
+        if template is not None and template.nine_letter_ids and rename_call_ids(conversation):
+            conversation.findings.add("call_ids_renamed")
         return conversation
 
 

@@ -12,7 +12,7 @@ FINDINGS: Mapping[str, str] = {
     "untrained_turn": "rollouts with a turn of the model that is context without a loss (it ended otherwise, or is empty)",
     "reasoning_left_out": "rollouts with reasoning that is not written: the format has no field for it, or reasoning=False",
     "other_weight": "rollouts with a turn of a weight other than 0 and 1: the format trains it like any other",
-    "call_ids_renamed": "rollouts with call ids of more than 40 characters: shorter ones stand for them",
+    "call_ids_renamed": "rollouts whose calls have new ids: OpenAI takes 40 characters, some templates nine letters and digits",
     "turns_joined": "rollouts in which messages of system, user or tools became one: the format alternates",
     "prompt_ends_otherwise": "prompts that end with a tool's result or a system message",
     "reasoning_moved": "rollouts with reasoning after the text or a call of its turn: chat messages have it first",
@@ -20,7 +20,14 @@ FINDINGS: Mapping[str, str] = {
     "parallel_calls_split": "rollouts whose parallel calls were split: the template renders one call per message",
     "context_changes": "rollouts in more than one row: the template renders earlier turns differently later",
     "system_merged": "rollouts whose system message was merged into the first user message: the template takes none",
+    "context_differs": "rollouts with a turn in another context than the template gives a sampler (its rows say so in the column "
+    "context_differs): a thought that the record lacks, or other chat_template_kwargs=...",
+    "template_options_unwritten": "rollouts sampled with chat_template_kwargs that their rows lack: pass tokenizer=... or "
+    "chat_template_kwargs=..., and compat='json'",
     "sampled_tokens_used": "rollouts whose recorded token ids were used",
+    "sampled_tokens_partly": "rollouts with recorded token ids for some turns only: the others were rendered, and the "
+    "log-probabilities of their tokens are NaN",
+    "sampled_tokens_unused": "rollouts with recorded token ids that do not belong to this tokenizer, or that have images",
     "scrubbed": "rollouts with personal data that was replaced (scrub=...)",
     "other_split": "rollouts of a split that is neither train, validation nor test: split_by='NAME=train' puts them elsewhere",
 }
@@ -65,6 +72,7 @@ HINTS: Mapping[str, str] = {
     r"a tool or user wrote a control token": 'control_tokens="escape" breaks the tokens, "flag" only counts them',
     r"several calls in one message": 'parallel_calls="split" makes pairs of call and result, "keep" leaves them together',
     # Rows
+    r"sampled with other chat_template_kwargs": "a pair has one prompt: chat_template_kwargs=... renders both sides alike",
     r"(longer|shorter) than .* tokens": "min_length=... and max_length=... set the limits, counted with the tokenizer",
     r"an assistant message that is not to be trained": "its trainer trains it; prompt_completion, tokens and axolotl mark it",
     r"the model speaks first|there is no prompt": "a completion needs a prompt; sft takes whole conversations",

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from os.path import commonprefix
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from openreward_gym import jsonio
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.export.conversation import ChatMessage, with_text_arguments
+from openreward_gym.export.conversation import ChatMessage, Conversation, with_text_arguments
+from openreward_gym.export.options import RESERVED_TEMPLATE_OPTIONS
+from openreward_gym.export.reader import Record
 from openreward_gym.types import Json
 
 if TYPE_CHECKING:
@@ -22,11 +29,31 @@ _TOOL: dict[str, Any] = {
 }
 
 
-class ChatTemplate:
-    """A transformers tokenizer, or a processor that has one, and its chat template."""
+_HELLO: ChatMessage = {"role": "user", "content": "hello"}
+_MAX_VARIANTS = 64
+_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
 
-    def __init__(self, processor: Any) -> None:
+
+class ThoughtMarks(NamedTuple):
+    """The texts around a thought: `<think>` (empty if the generation prompt has it), `</think>`, and the white space after it."""
+
+    begin: str
+    end: str
+    blank: str
+
+
+class ChatTemplate:
+    """A transformers tokenizer, or a processor that has one, and its chat template.
+
+    Args:
+        processor: The tokenizer or processor.
+        options: Arguments that every rendering passes to the template (`chat_template_kwargs`).
+    """
+
+    def __init__(self, processor: Any, options: Mapping[str, Json] | None = None) -> None:
         self.processor = processor
+        self.options = dict(options or {})
+        self._variants: OrderedDict[bytes, ChatTemplate] = OrderedDict()
         self.tokenizer = getattr(processor, "tokenizer", processor)
         if not getattr(processor, "chat_template", None) and not getattr(self.tokenizer, "chat_template", None):
             name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
@@ -58,6 +85,19 @@ class ChatTemplate:
             )
         return cls(tokenizer)
 
+    def with_options(self, options: Mapping[str, Json]) -> ChatTemplate:
+        """Return the same template with other options."""
+        if options == self.options:
+            return self
+        key = jsonio.dumps(options)
+        if key not in self._variants:
+            variant = self._variants[key] = ChatTemplate(self.processor, options)
+            # Properties of the tokenizer, which no option changes.
+            variant.special_tokens, variant.concatenates = self.special_tokens, self.concatenates
+            if len(self._variants) > _MAX_VARIANTS:
+                self._variants.popitem(last=False)
+        return self._variants[key]
+
     def render(self, messages: list[ChatMessage], tools: Json, *, generation: bool = False) -> str:
         """Return the text of a conversation; with `generation`, the prompt for the assistant's next turn follows it.
 
@@ -65,14 +105,28 @@ class ChatTemplate:
         """
         if self._text_arguments:
             messages = list(map(with_text_arguments, messages))
+        if self._content_parts:
+            messages = list(map(_with_content_parts, messages))
         return self._apply(messages, tools, generation)
 
     def _apply(self, messages: list[ChatMessage], tools: Json, generation: bool) -> str:
-        return str(self.processor.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=generation))
+        return str(
+            self.processor.apply_chat_template(
+                messages, tools=tools, tokenize=False, add_generation_prompt=generation, **self.options
+            )
+        )
 
     def renders(self, messages: list[ChatMessage], tools: Json) -> bool:
         """Return True if the template accepts the conversation."""
         return self._rendered(messages, tools) is not None
+
+    def refusal(self, messages: list[ChatMessage], tools: Json, *, generation: bool = False) -> str | None:
+        """Return the template's reason against these very messages, with no change to them; None if it renders them."""
+        try:
+            self._apply(messages, tools, generation)
+        except Exception as error:  # a template raises errors of any type
+            return refusal_reason(error)
+        return None
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
@@ -100,6 +154,25 @@ class ChatTemplate:
             return True
 
         return not accepts(objects) and accepts(list(map(with_text_arguments, objects)))
+
+    @cached_property
+    def _content_parts(self) -> bool:
+        # Some vision models' templates loop over the parts of a content, and show nothing of a text.
+        parts = [{"role": "user", "content": [{"type": "text", "text": "probe_text"}]}]
+
+        def shows(messages: list[ChatMessage]) -> bool:
+            try:
+                return "probe_text" in self._apply(messages, None, False)
+            except Exception:  # a template raises errors of any type
+                return False
+
+        return not shows([{"role": "user", "content": "probe_text"}]) and shows(parts)
+
+    @cached_property
+    def nine_letter_ids(self) -> bool:
+        """True if the template takes call ids of nine letters and digits only, as Mistral's do."""
+        calls = _conversation_with_calls({"x": "probe_value"})
+        return self.renders(calls, [_TOOL]) and not self.renders(_with_ids(calls, {"probe0000": "call_probe0"}), [_TOOL])
 
     @cached_property
     def has_tools(self) -> bool:
@@ -135,12 +208,59 @@ class ChatTemplate:
     @cached_property
     def generation_prompt(self) -> str:
         """The text between a user's message and the assistant's answer; empty if it cannot be told apart from the message."""
-        question: list[ChatMessage] = [{"role": "user", "content": "hello"}]
         try:
-            before, after = self.render(question, None), self.render(question, None, generation=True)
+            before, after = self.render([_HELLO], None), self.render([_HELLO], None, generation=True)
         except Exception:  # a template raises errors of any type
             return ""
         return after[len(before) :] if after.startswith(before) else ""
+
+    def shared_start(self, first: str, second: str) -> str:
+        """Return the beginning that both texts share, without cutting a token in two."""
+        length = len(commonprefix([first, second]))  # noqa: RUF071 - these are no paths
+        for token in self.added_tokens:
+            begin = max(first.rfind(token, 0, length + len(token) - 1), second.rfind(token, 0, length + len(token) - 1))
+            if 0 <= begin < length < begin + len(token):
+                length = begin
+        return first[:length]
+
+    @cached_property
+    def closing(self) -> str:
+        """The text at the end of a conversation that follows the last turn's end and that no sampler writes; often empty."""
+        turn: list[ChatMessage] = [_HELLO, {"role": "assistant", "content": "probe_text"}]
+        text, longer = (self._rendered(turn, None) or "").rstrip(), self._rendered([*turn, _HELLO], None) or ""
+        end = self.shared_start(text, longer).rstrip()
+        return text[len(end) :].strip() if end.endswith(self.special_tokens) else ""
+
+    @cached_property
+    def thought_marks(self) -> ThoughtMarks | None:
+        """The marks around a thought; None if the template shows none."""
+        answer: ChatMessage = {"role": "assistant", "content": "probe_text", "reasoning_content": "probe_thought"}
+        text = self._rendered([_HELLO, answer], None) or ""
+        before, thought, rest = text.partition("probe_thought")
+        between, shown, _ = rest.partition("probe_text")
+        end = between.strip()
+        if not thought or not shown or not end:
+            return None
+        context = self.render([_HELLO], None, generation=True)
+        begin = before[len(self.shared_start(context, before)) :]
+        return ThoughtMarks(begin.strip(), end, between[len(between.rstrip()) :])
+
+    def empty_thought(self, sampled: str) -> int:
+        """Return the length of the empty thought with which a turn's text begins; 0 without one."""
+        if self.thought_marks is None:
+            return 0
+        begin, end, blank = self.thought_marks
+        text = sampled.lstrip()
+        if begin and text.startswith(begin):
+            text = text[len(begin) :].lstrip()
+        if not text.startswith(end):
+            return 0
+        text = text[len(end) :].removeprefix(blank)
+        return len(sampled) - len(text)
+
+    def ends_a_thought(self, text: str) -> bool:
+        """Return True if a text ends with the end of a thought, white space aside."""
+        return text.rstrip().endswith("</think>" if self.thought_marks is None else self.thought_marks.end)
 
     def _rendered(self, messages: list[ChatMessage], tools: Json) -> str | None:
         """Return the text of a conversation; None if the template refuses it."""
@@ -179,5 +299,50 @@ def _conversation_with_calls(*arguments: dict[str, Any]) -> list[ChatMessage]:
         for n, call in enumerate(arguments)
     ]
     results = [{"role": "tool", "tool_call_id": call["id"], "name": "probe_tool", "content": "probe_result"} for call in calls]
-    user = {"role": "user", "content": "hello"}
-    return [user, {"role": "assistant", "content": "", "tool_calls": calls}, *results, {"role": "assistant", "content": "done"}]
+    answer = {"role": "assistant", "content": "done"}
+    return [_HELLO, {"role": "assistant", "content": "", "tool_calls": calls}, *results, answer]
+
+
+def refusal_reason(error: Exception) -> str:
+    """Return the reason for which a template refuses a conversation, in its own words."""
+    reason = str(error).splitlines()[0][:100] if str(error).strip() else repr(error)
+    return f"the template refuses it: {reason}"
+
+
+def template_options_of(record: Record, options: Mapping[str, Json] | None) -> dict[str, Json]:
+    """Return the options of the template for a rollout: those of the export, or else those that it was sampled with."""
+    if options is not None:
+        return dict(options)
+    sampling = record.get("sampling") or {}
+    recorded = sampling.get("chat_template_kwargs") or (sampling.get("extra_body") or {}).get("chat_template_kwargs") or {}
+    return {name: value for name, value in recorded.items() if name not in RESERVED_TEMPLATE_OPTIONS}
+
+
+def rename_call_ids(conversation: Conversation) -> bool:
+    """Rename the calls to ids of nine letters and digits, in place; return whether one had another id."""
+    used = {call["id"] for message in conversation.messages for call in message.get("tool_calls", ())}
+    others = [name for name in used if not _CALL_ID.fullmatch(name)]
+    if not others:
+        return False
+    free = (name for number in range(10**5) if (name := f"call{number:05d}") not in used)
+    order = [call["id"] for message in conversation.messages for call in message.get("tool_calls", ())]
+    names = dict(zip((name for name in order if not _CALL_ID.fullmatch(name)), free, strict=False))
+    conversation.messages[:] = _with_ids(conversation.messages, names)
+    return True
+
+
+def _with_ids(messages: list[ChatMessage], names: Mapping[str, str]) -> list[ChatMessage]:
+    renamed = []
+    for message in messages:
+        if "tool_calls" in message:
+            calls = [{**call, "id": names.get(call["id"], call["id"])} for call in message["tool_calls"]]
+            message = {**message, "tool_calls": calls}
+        elif "tool_call_id" in message:
+            message = {**message, "tool_call_id": names.get(message["tool_call_id"], message["tool_call_id"])}
+        renamed.append(message)
+    return renamed
+
+
+def _with_content_parts(message: ChatMessage) -> ChatMessage:
+    content = message["content"]
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message

@@ -8,19 +8,33 @@ import importlib
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from openreward_gym.chat import to_openai
 from openreward_gym.chat.dialect import ended_of
-from openreward_gym.errors import ConfigurationError, ContextOverflowError, MissingExtraError
+from openreward_gym.errors import ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
 from openreward_gym.policies.model import function_specs
 from openreward_gym.policies.policy import Transcript
-from openreward_gym.types import AssistantMessage, Block, Json, ReasoningItem, Sampled, TextBlock, ToolCall, ToolSet, Usage
+from openreward_gym.types import (
+    AssistantMessage,
+    Block,
+    Json,
+    ReasoningItem,
+    Sampled,
+    TextBlock,
+    ToolCall,
+    ToolSet,
+    Usage,
+    text_separator,
+)
 
-_THOUGHT = re.compile(r"^\s*(?:<think>)?(?P<thought>.*?)</think>\s*", re.DOTALL)
-_CALL = re.compile(r"<tool_call>(?P<call>.*?)(?:</tool_call>|$)", re.DOTALL)
+# The line breaks are the tags' own: the chat templates of these models write them.
+_THOUGHT = re.compile(r"^\s*(?:<think>\n?)?(?P<thought>.*?)\n?</think>\n{0,2}", re.DOTALL)
+_CALL = re.compile(r"\n?<tool_call>(?P<call>.*?)(?:</tool_call>|$)", re.DOTALL)
+_ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:\s*')
+_OF_THE_CALL = frozenset(("tools", "tokenize", "add_generation_prompt", "conversation"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +58,13 @@ class TransformersPolicy:
         max_context: Limit on the tokens of prompt and answer together. None takes the model's own.
         device: "cpu", "cuda", ... None takes "cuda" if it is available.
         dtype: As in `transformers`.
+        chat_template_kwargs: Options of the chat template (`{"enable_thinking": False}`). They are recorded with the sampling
+            parameters, and exports render the rollouts with them.
         seed: Seed of the sampling. Batches form as episodes proceed, so two runs do not agree token by token.
 
     Raises:
         MissingExtraError: torch is not installed.
-        ConfigurationError: The model cannot be loaded, or has no chat template.
+        ConfigurationError: The model cannot be loaded, or has no chat template; or an argument is wrong.
 
     Example:
         >>> from openreward_gym.policies import resolve  # doctest: +SKIP
@@ -68,6 +84,7 @@ class TransformersPolicy:
         max_context: int | None = None,
         device: str | None = None,
         dtype: str = "auto",
+        chat_template_kwargs: Mapping[str, Json] | None = None,
         seed: int = 0,
     ) -> None:
         if url is not None:
@@ -77,10 +94,11 @@ class TransformersPolicy:
         self.batch_size = batch_size
         parameters = {"temperature": temperature, "top_p": top_p, "top_k": top_k} if temperature > 0 else {}
         self._sampling = {name: value for name, value in parameters.items() if value is not None}
-        self.settings = {
-            "model": {"name": model, "provider": "transformers"},
-            "sampling": {"max_new_tokens": max_new_tokens, "temperature": temperature, **self._sampling, "seed": seed},
-        }
+        self._template_options = _checked_options(chat_template_kwargs)
+        sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, **self._sampling, "seed": seed}
+        if self._template_options:
+            sampling["chat_template_kwargs"] = self._template_options
+        self.settings = {"model": {"name": model, "provider": "transformers"}, "sampling": sampling}
         self.max_new_tokens = max_new_tokens
         try:
             self._torch: Any = importlib.import_module("torch")
@@ -108,6 +126,7 @@ class TransformersPolicy:
 
         Raises:
             ContextOverflowError: Prompt and answer no longer fit into the context window.
+            PolicyError: The transcript has an image or another part that is no text.
         """
         begun = time.perf_counter()
         prompt = self.prompt(transcript, tools)
@@ -140,15 +159,43 @@ class TransformersPolicy:
         return AssistantMessage(blocks, sampled=sampled, ended=ended_of(sampled.stop_reason, blocks))
 
     def prompt(self, transcript: Transcript, tools: ToolSet) -> list[int]:
-        """Render the transcript and the tools with the model's chat template, up to the start of the assistant's turn."""
+        """Render the transcript and the tools with the model's chat template, up to the start of the assistant's turn.
+
+        Raises:
+            PolicyError: The transcript has an image or another part that is no text.
+        """
         functions = function_specs(tools, "parameters")
         text = self._tokenizer.apply_chat_template(
-            [_for_template(message) for message in to_openai(transcript, reasoning="reasoning_content")],
+            [self._for_template(message) for message in to_openai(transcript, reasoning="reasoning_content")],
             tools=[{"type": "function", "function": function} for function in functions] or None,
             add_generation_prompt=True,
             tokenize=False,
+            **self._template_options,
         )
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _for_template(self, message: dict[str, Json]) -> dict[str, Json]:
+        """Convert a chat message to the form that templates read: content as one text, arguments as objects."""
+        content = message.get("content") or ""
+        if isinstance(content, list):
+            other = next((part.get("type") for part in content if part.get("type") != "text"), None)
+            if other is not None:
+                raise PolicyError(
+                    f"{self.name} reads text only, but a message of the role {message['role']} has a part of the type {other!r}. "
+                    "Serve a model that reads such parts, and play it with openai:MODEL.",
+                    kind="policy_refused",
+                    delivery="not_sent",
+                )
+            content = text_separator(message["role"]).join(part["text"] for part in content)
+        converted = {**message, "content": content}
+        if message.get("tool_calls"):
+            converted["tool_calls"] = []
+            for call in message["tool_calls"]:
+                function = dict(call.get("function") or {})
+                with contextlib.suppress(KeyError, ValueError):  # a malformed call keeps the text that the model wrote
+                    function["arguments"] = json.loads(function["arguments"])
+                converted["tool_calls"].append({**call, "function": function})
+        return converted
 
     async def _compute(self) -> None:
         """Answer the waiting prompts, batch by batch."""
@@ -200,24 +247,23 @@ class TransformersPolicy:
         return answers
 
 
-def _for_template(message: dict[str, Json]) -> dict[str, Json]:
-    """Convert a chat message to the form that templates read: content as one string, arguments as objects."""
-    content = message.get("content") or ""
-    if isinstance(content, list):
-        content = "\n".join(str(part.get("text", "[image]")) for part in content)
-    converted = {**message, "content": content}
-    if message.get("tool_calls"):
-        converted["tool_calls"] = []
-        for call in message["tool_calls"]:
-            function = dict(call.get("function") or {})
-            with contextlib.suppress(KeyError, ValueError):  # a malformed call keeps the text that the model wrote
-                function["arguments"] = json.loads(function["arguments"])
-            converted["tool_calls"].append({**call, "function": function})
-    return converted
+def _checked_options(value: Any) -> dict[str, Json]:
+    """Check options of a chat template, and copy them."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(f'chat_template_kwargs must be an object such as {{"enable_thinking": false}}, not {value!r}')
+    if reserved := sorted(_OF_THE_CALL & value.keys()):
+        raise ConfigurationError(
+            f"chat_template_kwargs: {', '.join(reserved)} is not an option of a template; the policy sets it"
+        )
+    return dict(value)
 
 
 def read_answer(text: str) -> list[Block]:
     """Split an answer into blocks: thoughts in `<think>`, calls in `<tool_call>` (the form of Qwen, Hermes and others), text.
+
+    Texts stay as they are, without the line breaks that belong to the tags.
 
     A call with invalid JSON becomes a malformed call if its tool's name can be read, so that the environment answers it.
     Otherwise it stays text.
@@ -229,18 +275,18 @@ def read_answer(text: str) -> list[Block]:
     blocks: list[Block] = []
     position = number = 0
     if thought := _THOUGHT.match(text):
-        if content := thought["thought"].strip():
-            blocks.append(ReasoningItem(content))
+        if thought["thought"].strip():
+            blocks.append(ReasoningItem(thought["thought"]))
         position = thought.end()
     for match in _CALL.finditer(text, position):
         call = _call_of(match["call"].strip(), f"call_{number}")
         if call is not None:
-            if before := text[position : match.start()].strip():
+            if (before := text[position : match.start()]).strip():
                 blocks.append(TextBlock(before))
             blocks.append(call)
             position = match.end()
             number += 1
-    if rest := text[position:].strip():
+    if (rest := text[position:]).strip():
         blocks.append(TextBlock(rest))
     return blocks
 
@@ -253,7 +299,19 @@ def _call_of(text: str, call_id: str) -> ToolCall | None:
         return None if name is None else ToolCall(name[1], None, call_id, text)
     if not isinstance(data, dict) or not isinstance(data.get("name"), str):
         return None
-    arguments = data.get("arguments", data.get("parameters", {}))
-    if isinstance(arguments, dict):
-        return ToolCall(data["name"], arguments, call_id)
-    return ToolCall(data["name"], None, call_id, arguments if isinstance(arguments, str) else json.dumps(arguments))
+    arguments = data.get("arguments", data.get("parameters"))
+    if arguments is None:
+        return ToolCall(data["name"], {}, call_id)
+    if isinstance(arguments, str):
+        return ToolCall(data["name"], None, call_id, arguments)
+    return ToolCall(data["name"], None, call_id, _verbatim(text, arguments))
+
+
+def _verbatim(text: str, arguments: Json) -> str:
+    """Return the arguments of a call as the model wrote them; `text` is the call."""
+    for match in _ARGUMENTS.finditer(text):
+        with contextlib.suppress(ValueError, RecursionError):
+            value, end = json.JSONDecoder().raw_decode(text, match.end())
+            if value == arguments:
+                return text[match.end() : end]
+    return json.dumps(arguments)

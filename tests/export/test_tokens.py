@@ -30,7 +30,7 @@ def test_loss_is_on_the_assistants_words_calls_and_ends_of_turn() -> None:
     tokenizer = tiny_tokenizer()
     rollout = episode(assistant("Hm.", call("weather", {"city": "Oslo"}, id="1")), result("rain", id="1"), assistant("Rain."))
     (row,) = export.to_dataset([rollout], format="tokens", tokenizer=tokenizer)
-    assert set(row) == {"input_ids", "labels", "logprobs", "rollout_id"}
+    assert set(row) == {"input_ids", "labels", "logprobs", "context_differs", "rollout_id"}
     trained = 'Hm.\n<tool_call>weather {"city": "Oslo"}</tool_call><|im_end|>Rain.<|im_end|>'
     assert tokenizer.decode([token for token in row["labels"] if token != -100]) == trained
     whole = tokenizer.apply_chat_template(
@@ -72,7 +72,8 @@ def test_prefilled_text_is_not_trained() -> None:
         (CHATML.replace("<|im_end|>", "\\n").replace("<|im_start|>", ""), "ends a turn without a control token"),
         (
             CHATML.replace(
-                "{{- message.content }}", "{{- message.content }}{% if loop.last %}{{ messages[0].content }}{% endif %}"
+                "{{- message.content }}",
+                "{{- message.content }}{% if loop.last and loop.index > 1 %}{{ messages[0].content }}{% endif %}",
             ),
             "puts text of others into the model's turn",
         ),
@@ -238,13 +239,13 @@ def test_any_text_is_trained_whole_and_the_quick_way_is_the_exact_way(turns: lis
         return
     assert quick.rows(messages, positions, None) == exactly
     (row,) = exactly
-    said_texts = [piece.text for piece in row if piece.turn is not None]
+    said_texts = [piece.text for piece in row.pieces if piece.turn is not None]
     assert len(said_texts) == len(turns)
     for text, (_, answer, _) in zip(said_texts, turns, strict=True):
         assert text.startswith(answer)
         assert text.endswith("</tool_call><|im_end|>")
     whole = template.render(messages, None)
-    assert whole.startswith("".join(piece.text for piece in row))
+    assert whole.startswith("".join(piece.text for piece in row.pieces))
 
 
 def test_the_quick_way_is_taken_and_not_where_control_tokens_are_about(monkeypatch: pytest.MonkeyPatch) -> None:

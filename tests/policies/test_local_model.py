@@ -15,9 +15,18 @@ from launch import _wait_for as wait_for
 from launch import free_port
 
 from openreward_gym import collect
-from openreward_gym.errors import ConfigurationError, ContextOverflowError
+from openreward_gym.errors import ConfigurationError, ContextOverflowError, PolicyError
 from openreward_gym.policies import resolve
-from openreward_gym.types import AssistantMessage, ToolCall, ToolResult, ToolSet, ToolSpec, UserMessage
+from openreward_gym.types import (
+    AssistantMessage,
+    ImageBlock,
+    TextBlock,
+    ToolCall,
+    ToolResult,
+    ToolSet,
+    ToolSpec,
+    UserMessage,
+)
 
 pytestmark = pytest.mark.train
 
@@ -117,6 +126,29 @@ def test_the_template_sees_tools_calls_and_results(tiny: str) -> None:
     assert "<tool_call>get_weather Bonn</tool_call>" in text
     assert "<|im_start|>tool\ncold<|im_end|>" in text
     assert text.endswith("<|im_start|>assistant\n")
+
+
+def test_options_of_the_template_are_used_and_recorded(examples: str, tiny: str, tmp_path: Path) -> None:
+    policy: Any = resolve(f"transformers:{tiny}", chat_template_kwargs={"mood": "kind"}, max_new_tokens=2)
+    policy._tokenizer.chat_template += "{% if mood %}{{ mood }}{% endif %}"
+    text = policy._tokenizer.decode(policy.prompt((UserMessage("Bonn?"),), ToolSet()))
+    assert text.endswith("<|im_start|>assistant\nkind")
+    result = collect("weather", policy, base_url=examples, tasks="0:1", output=tmp_path / "run", progress=False)
+    (rollout,) = result.store
+    assert rollout.sampling is not None
+    assert rollout.sampling["chat_template_kwargs"] == {"mood": "kind"}
+    with pytest.raises(ConfigurationError, match="tools is not an option"):
+        resolve(f"transformers:{tiny}", chat_template_kwargs={"tools": []})
+
+
+def test_the_template_gets_exact_texts_and_nothing_in_place_of_images(tiny: str) -> None:
+    policy: Any = resolve(f"transformers:{tiny}")
+    said = AssistantMessage([TextBlock("2,7"), TextBlock("37 m")])
+    text = policy._tokenizer.decode(policy.prompt((UserMessage([TextBlock("a"), TextBlock("b")]), said), ToolSet()))
+    assert "user\na\nb<|im_end|>" in text
+    assert "assistant\n2,737 m<|im_end|>" in text
+    with pytest.raises(PolicyError, match="reads text only, but a message of the role user has a part of the type 'image_url'"):
+        policy.prompt((UserMessage([TextBlock("See."), ImageBlock(data="iVBORw0KGgo=")]),), ToolSet())
 
 
 def test_a_full_window(tiny: str) -> None:

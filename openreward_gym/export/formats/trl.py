@@ -16,16 +16,81 @@ from dataclasses import dataclass
 from typing import Any
 
 from openreward_gym import jsonio
-from openreward_gym.export.conversation import PROBLEMS, ChatMessage, Conversation, images_in
+from openreward_gym.export.conversation import PROBLEMS, ChatMessage, Conversation, images_in, with_text_arguments
 from openreward_gym.export.formats.base import Context, Format, LeftOut, OnePerTask
+from openreward_gym.export.formats.tokens import Splitters, matches_tokenizer
 from openreward_gym.export.options import Turns
+from openreward_gym.export.reader import sampled_of
 from openreward_gym.export.select import Facts, partition
 from openreward_gym.export.tables import Columns, Row
+from openreward_gym.export.template import template_options_of
 
 OTHER_ASSISTANT = "an assistant message that is not to be trained (take prompt_completion, tokens or axolotl)"
 
 
-class Sft(Format):
+class _Templated(Format):
+    """A format whose rows a trainer renders with a chat template.
+
+    With a tokenizer, rows that its template refuses are left out. With a tokenizer or the option, the rows have a column
+    `chat_template_kwargs`, from which TRL takes the template's options; with a tokenizer a column `context_differs`, too.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        # Trainers that read lines have templates of their own.
+        template = context.template if self.file == "parquet" else None
+        with_options = template is not None or self.options.chat_template_kwargs is not None
+        # TRL takes a mapping, which a table of strings does not have.
+        self._writes_options = with_options and self.file == "parquet" and self.options.compat == "json"
+        self._splitters = Splitters(template) if template is not None else None
+
+    def all_columns(self) -> Columns:
+        columns = dict(super().all_columns())
+        if self._writes_options:
+            columns["chat_template_kwargs"] = "object"
+        if self._splitters is not None:
+            columns["context_differs"] = "bool"
+        return columns
+
+    def row(self, conversation: Conversation, **values: Any) -> Row:
+        """Return a row of `values` and the columns that all rows have."""
+        row = super().row(conversation, **values)
+        options = template_options_of(conversation.record, self.options.chat_template_kwargs)
+        if self._writes_options:
+            row["chat_template_kwargs"] = options
+        elif options:
+            conversation.findings.add("template_options_unwritten")
+        if self._splitters is not None:
+            row.setdefault("context_differs", False)
+            if row["context_differs"]:
+                conversation.findings.add("context_differs")
+        return row
+
+    def check(self, conversation: Conversation, messages: list[ChatMessage], turns: list[int]) -> Row:
+        """Return the column `context_differs` of a row of messages, of which those at the positions `turns` are trained.
+
+        Raises:
+            LeftOut: The template refuses the messages as the row has them.
+        """
+        if self._splitters is None:
+            return {}
+        splitter = self._splitters.of(template_options_of(conversation.record, self.options.chat_template_kwargs))
+        written = list(map(with_text_arguments, messages)) if self.options.compat == "string" else messages
+        reason = splitter.template.refusal(written, conversation.tools)
+        if reason is not None:
+            raise LeftOut(reason)
+        records, sources = conversation.record.get("messages") or (), conversation.sources
+        differs = not splitter.keeps_contexts(messages, turns, conversation.tools)
+        for turn in turns if not differs and not conversation.images else ():
+            report = sampled_of(records[sources[turn]]) if 0 <= sources[turn] < len(records) else {}
+            prompt = report.get("prompt_token_ids")
+            if prompt and report.get("token_ids") and matches_tokenizer(records[sources[turn]], splitter.template):
+                context = splitter.context(messages, conversation.tools, turn)
+                differs |= list(prompt) != splitter.template.encode([context])[0]
+        return {"context_differs": differs}
+
+
+class Sft(_Templated):
     """One row per rollout: `messages` and `tools`.
 
     TRL trains every assistant message of a row. A rollout whose prompt has one, or that has one of weight 0, is left out.
@@ -41,11 +106,12 @@ class Sft(Format):
         (conversation,) = conversations
         if conversation.has_other_assistant:
             raise LeftOut(conversation.untrained_reason() or OTHER_ASSISTANT)
+        checked = self.check(conversation, conversation.messages, conversation.turns)
         messages = self.cells(conversation.messages, conversation.tools, conversation.argument_texts)
-        yield self.row(conversation, messages=messages, tools=conversation.tools)
+        yield self.row(conversation, messages=messages, tools=conversation.tools, **checked)
 
 
-class _Completions(Format):
+class _Completions(_Templated):
     """A format of rows with a history and one message of the model."""
 
     _last: tuple[Conversation, list[Any]] | None = None
@@ -62,6 +128,7 @@ class _Completions(Format):
         cells = self._last[1]
         return self.row(
             conversation,
+            **self.check(conversation, conversation.messages[: turn + 1], [turn]),
             prompt=cells[:turn],
             completion=cells[turn : turn + 1],
             tools=conversation.tools,
@@ -109,6 +176,11 @@ class Prompts(OnePerTask):
 
     def task_row(self, conversation: Conversation, prompt: list[ChatMessage]) -> Row:
         record = conversation.record
+        if self.context.template is not None:
+            template = self.context.template.with_options(template_options_of(record, self.options.chat_template_kwargs))
+            reason = template.refusal(prompt, conversation.tools, generation=True)
+            if reason is not None:
+                raise LeftOut(reason)
         environment, task = record.get("environment") or {}, record.get("task") or {}
         return self.row(
             conversation,
@@ -147,6 +219,7 @@ class Pair:
         prompt: The messages before the first difference.
         chosen, rejected: The messages after it.
         texts: The arguments of calls as the model wrote them, by call id: in `prompt` and `chosen`, and in `rejected`.
+        context: The column `context_differs`, if there is a tokenizer.
     """
 
     better: Conversation
@@ -155,6 +228,7 @@ class Pair:
     chosen: list[ChatMessage]
     rejected: list[ChatMessage]
     texts: tuple[dict[str, str], dict[str, str]]
+    context: Row
 
     @property
     def images(self) -> list[bytes]:
@@ -162,7 +236,7 @@ class Pair:
         return self.better.images[: images_in(self.prompt)]
 
 
-class Preference(Format):
+class Preference(_Templated):
     """Pairs within a group: the same history byte for byte, then the first message of the model that differs."""
 
     name = "preference"
@@ -212,7 +286,9 @@ class Preference(Format):
         if reward is None or math.isnan(reward):
             self.context.report.dropped_rows["a rollout without a reward"] += 1
             return None
-        messages, texts = with_equal_ids(conversation)
+        template = self.context.template
+        nine_letters = template is not None and template.nine_letter_ids
+        messages, texts = with_equal_ids(conversation, "{:06d}{:03d}" if nine_letters else "call_{}_{}")
         keys = list(map(jsonio.dumps, messages))
         return _Side(conversation, messages, texts, keys, set(conversation.turns), conversation.rejectable_turns, reward)
 
@@ -232,6 +308,7 @@ class Preference(Format):
             tools=tools,
             rejected_rollout_id=pair.worse.record["id"],
             images=pair.images,
+            **pair.context,
         )
 
     def _pair(self, better: _Side, worse: _Side) -> Pair:
@@ -267,12 +344,17 @@ class Preference(Format):
             raise LeftOut(f"the chosen side is {conversation.untrained[conversation.sources[at]]}")
         if images_in(chosen) or images_in(rejected):
             raise LeftOut("an image after the first difference")
+        options = [template_options_of(s.conversation.record, self.options.chat_template_kwargs) for s in (better, worse)]
+        if options[0] != options[1]:
+            raise LeftOut("sampled with other chat_template_kwargs")
+        checks = [self.check(side.conversation, side.messages[: at + 1], [at]) for side in (better, worse)]
         ratio = self.options.length_ratio
         shorter, longer = sorted(len(jsonio.dumps(side).decode()) for side in (chosen, rejected))
         if ratio is not None and longer > ratio * shorter:
             raise LeftOut(f"lengths differ by more than a factor of {ratio:g}")
         texts = better.argument_texts, worse.argument_texts
-        return Pair(better.conversation, worse.conversation, prompt, chosen, rejected, texts)
+        context = {"context_differs": any(check["context_differs"] for check in checks)} if checks[0] else {}
+        return Pair(better.conversation, worse.conversation, prompt, chosen, rejected, texts, context)
 
 
 class Kto(_Completions):
@@ -335,15 +417,18 @@ class Kto(_Completions):
             yield row
 
 
-def with_equal_ids(conversation: Conversation) -> tuple[list[ChatMessage], dict[str, str]]:
-    """Return messages and `argument_texts` with call ids by position, so that equal conversations are equal byte for byte."""
+def with_equal_ids(conversation: Conversation, form: str = "call_{}_{}") -> tuple[list[ChatMessage], dict[str, str]]:
+    """Return messages and `argument_texts` with call ids by position, so that equal conversations are equal byte for byte.
+
+    `form` makes an id of the number of the assistant's message and the number of the call in it.
+    """
     ids: dict[str, str] = {}
     renamed = []
     turn = -1
     for message in conversation.messages:
         turn += message["role"] == "assistant"
         if "tool_calls" in message:
-            ids.update((call["id"], f"call_{turn}_{number}") for number, call in enumerate(message["tool_calls"]))
+            ids.update((call["id"], form.format(turn, number)) for number, call in enumerate(message["tool_calls"]))
             message = {**message, "tool_calls": [{**call, "id": ids[call["id"]]} for call in message["tool_calls"]]}
         elif "tool_call_id" in message:
             message = {**message, "tool_call_id": ids.get(message["tool_call_id"], message["tool_call_id"])}

@@ -143,6 +143,15 @@ def test_grpo_plays_every_prompt_as_it_was(run: str, tmp_path: Path) -> None:
     }
 
 
+def test_trl_renders_with_the_options_of_a_row(run: str, tmp_path: Path) -> None:
+    network, tokenizer = model_and_tokenizer("tiny")
+    tokenizer.chat_template += "{%- if mood %}{{ mood }}{%- endif %}"
+    arguments = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "bf16": False, "max_length": None, "report_to": []}
+    rows = export.to_dataset(run, tokenizer=tokenizer, chat_template_kwargs={"mood": "kind"})
+    trainer = SFTTrainer(model=network, args=SFTConfig(**arguments), train_dataset=rows, processing_class=tokenizer)
+    assert all(tokenizer.decode(row["input_ids"]).endswith("kind") for row in trainer.train_dataset)
+
+
 def prepared(dataset: Any, tmp_path: Path, **config: Any) -> Any:
     """Return a dataset as TRL's SFTTrainer prepares it; any warning is an error."""
     network, tokenizer = model_and_tokenizer("tiny")
@@ -159,10 +168,12 @@ def test_prompt_completion_trains_on_one_message(run: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("format", ["sft", "prompt_completion", "tokens"])
-def test_written_files_go_through_trl(run: str, tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("options", [None, {"enable_thinking": False}])
+def test_written_files_go_through_trl(run: str, tmp_path: Path, format: str, options: dict[str, bool] | None) -> None:
     _, tokenizer = model_and_tokenizer("tiny")
-    report = export.write(run, tmp_path / "files", formats=[format], tokenizer=tokenizer)
+    report = export.write(run, tmp_path / "files", formats=[format], tokenizer=tokenizer, chat_template_kwargs=options)
     dataset = load_dataset(str(tmp_path / "files"), format, split="train", cache_dir=str(tmp_path / "cache"))
+    assert all(row["chat_template_kwargs"] == (options or {}) for row in dataset if format != "tokens")
     assert len(prepared(dataset, tmp_path, assistant_only_loss=format == "sft")) == report.rows[format] > 0
 
 
