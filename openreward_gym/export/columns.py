@@ -26,6 +26,8 @@ MEANINGS: Mapping[str, str] = {
     "preferred_output": "the better answer to the input",
     "non_preferred_output": "the worse answer to the input",
     "kto_tag": "true for a good last answer",
+    "chat_template_kwargs": "options of the chat template, which TRL passes to it",
+    "context_differs": "true if a turn stands in another context than the one it was sampled in",
     "conversations": "the turns: from human, observation, gpt or function_call",
     "system": "the system message",
     "images": "the images, in the order in which the messages show them",

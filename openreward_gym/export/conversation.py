@@ -295,7 +295,9 @@ class _Converter:
     def _assistant_message(self, message: Record, position: int) -> tuple[ChatMessage, list[Record]]:
         """Return the chat message, and the record's calls."""
         conversation = self.conversation
-        texts, thoughts, calls = [], [], []
+        texts: list[str] = []
+        thoughts: list[str] = []
+        calls: list[Record] = []
         for block in message.get("blocks", ()):
             kind = block["type"]
             if kind == "text":

@@ -81,7 +81,7 @@ HINTS: Mapping[str, str] = {
     r"it has images": "write() makes the files that the rows name; to_dataset() has no folder for them",
     r"the template refuses": "another model's template may take them; sft without a tokenizer does",
     r"the template ends a turn without": "another model's template has an end; sft without a tokenizer takes them",
-    r"the template (loses|puts|does not show)": "its text is not what the model said; sft without a tokenizer takes them",
+    r"the template (loses|puts|does not show|writes|shows)": "it is not what the model said; sft without a tokenizer takes them",
     r"a number that a Json column": 'compat="string" and the format tokens write it exactly',
     r"another rollout of its task": "one row per task is made; the other rollouts add nothing to it",
     r"its prompt is empty or ends": "online trainers need a question; the format rollouts takes them",

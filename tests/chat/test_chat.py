@@ -85,7 +85,7 @@ def test_reasoning_details_are_kept_and_given_back() -> None:
     (back,) = chat.to_openai(messages, reasoning="reasoning_details")
     assert back["reasoning_details"] == [{k: v for k, v in detail.items() if v is not None} for detail in details]
     assert "reasoning" not in chat.to_openai(messages)[0]
-    assert chat.to_openai(messages, reasoning="reasoning")[0]["reasoning"] == "t\n\nu"
+    assert chat.to_openai(messages, reasoning="reasoning")[0]["reasoning"] == "tu"
 
 
 def test_the_rest_of_a_chat() -> None:

@@ -243,7 +243,7 @@ def test_an_interleaved_turn_is_trained_as_it_was_sampled(tmp_path: Path) -> Non
     for turns in ([assistant(blocks=blocks, token_ids=ids), last], [assistant(blocks=blocks), last], [turn, assistant("7 C")]):
         rollout = episode(turns[0], result("7 C", id="1"), turns[1])
         rows, report = rows_of([rollout], "tokens", tmp_path, tokenizer=tokenizer)
-        reason = "text, reasoning and calls of a turn in an order that chat messages do not have"
+        reason = "text after a call of the same turn: chat messages have all text before the calls"
         assert (rows, report.excluded) == ([], {reason: 1})
 
 

@@ -136,6 +136,26 @@ class _Completions(_Templated):
             **values,
         )
 
+    def completion_rows(self, conversation: Conversation, turns: Iterable[int], **values: Any) -> Iterator[Row]:
+        """Yield the rows of the messages at the positions `turns`, and count those that the format cannot take.
+
+        Raises:
+            LeftOut: It can take none of them.
+        """
+        refusal: LeftOut | None = None
+        written = 0
+        for turn in turns:
+            try:
+                row = self.completion_row(conversation, turn, **values)
+            except LeftOut as reason:
+                refusal = reason
+                self.context.report.dropped_rows[str(reason)] += 1
+                continue
+            written += 1
+            yield row
+        if refusal is not None and not written:
+            raise refusal
+
 
 def completion_positions(candidates: Iterable[int], turns: Turns) -> list[int]:
     """Return those positions of completions that have a prompt: all, or the last."""
@@ -157,8 +177,7 @@ class PromptCompletion(_Completions):
     def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
         (conversation,) = conversations
         self.context.report.dropped_rows.update(conversation.untrained.values())
-        for turn in completion_positions(conversation.turns, self.options.turns or "all"):
-            yield self.completion_row(conversation, turn)
+        yield from self.completion_rows(conversation, completion_positions(conversation.turns, self.options.turns or "all"))
 
 
 class Prompts(OnePerTask):
@@ -402,6 +421,7 @@ class Kto(_Completions):
         candidates = conversation.turns if good else conversation.rejectable_turns
         if not candidates:
             raise LeftOut(conversation.untrained_reason() or PROBLEMS["no_model_turn"])
+        turns = []
         for turn in completion_positions(candidates, self.options.turns or "last"):
             prompt, completion = conversation.messages[:turn], [conversation.messages[turn]]
             if is_malformed(prompt) or (
@@ -409,12 +429,8 @@ class Kto(_Completions):
             ):
                 self.context.report.dropped_rows["a malformed call (malformed_calls='keep' writes a bad one as text)"] += 1
                 continue
-            try:
-                row = self.completion_row(conversation, turn, label=good)
-            except LeftOut as reason:
-                self.context.report.dropped_rows[str(reason)] += 1
-                continue
-            yield row
+            turns.append(turn)
+        yield from self.completion_rows(conversation, turns, label=good)
 
 
 def with_equal_ids(conversation: Conversation, form: str = "call_{}_{}") -> tuple[list[ChatMessage], dict[str, str]]:

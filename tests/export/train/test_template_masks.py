@@ -37,7 +37,7 @@ from openreward_gym.types import (
 )
 
 CONVERSATIONS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 250
-INTERLEAVED = "text, reasoning and calls of a turn in an order that chat messages do not have"
+INTERLEAVED = "text after a call of the same turn: chat messages have all text before the calls"
 TOOL = {
     "type": "function",
     "function": {"name": WEATHER.name, "description": WEATHER.description, "parameters": WEATHER.input_schema},
