@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -81,6 +82,11 @@ def output_of(response: dict[str, Any]) -> list[Any]:
     return output[-1] if grows else [item for step in output for item in step]
 
 
+def conversation_of(line: dict[str, Any]) -> str:
+    """Return input and output of a line as text."""
+    return json.dumps([line["responses_create_params"].get("input"), line["response"].get("output")], sort_keys=True)
+
+
 def is_same(message: dict[str, Any], turn: Turn) -> bool:
     """Return True if a chat message has the text, the reasoning and the calls of a turn, to the character."""
     calls = [call["function"] for call in message.get("tool_calls") or ()]
@@ -97,7 +103,11 @@ class Comparison:
     def __init__(self, file: Path) -> None:
         self.counts: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
-        lines = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
+        try:
+            lines = [json.loads(line) for line in file.read_text("utf-8").split("\n") if line.strip()]
+        except ValueError:
+            self.left_out["not lines of JSON"] += 1
+            return
         with tempfile.TemporaryDirectory() as name:
             run = Path(name) / "run"
             damages = import_run("nemo-gym", file, run).damages
@@ -123,7 +133,9 @@ class Comparison:
             for template in TEMPLATES:
                 text = (files("trl") / "chat_templates" / f"{template}.jinja").read_text("utf-8")
                 tokenizer = tiny_tokenizer(text, bos_token="<s>", eos_token="</s>")
-                self._tokens(template, list(export.to_dataset(run, "tokens", select, tokenizer)), tokenizer)
+                rows, part = export.to_dataset(run, "tokens", select, tokenizer, return_report=True)
+                self.left_out.update({f"tokens: {reason}": count for reason, count in part.excluded.items()})
+                self._tokens(template, list(rows), tokenizer)
 
     def _parts(self, row: dict[str, Any]) -> tuple[list[Turn], list[Turn]]:
         line = self.sources[row["rollout_id"]]
@@ -157,10 +169,9 @@ class Comparison:
             self.counts["prompts cut"] += not same
 
     def _nemo_gym(self, run: Path) -> None:
-        for row, line in zip(export.to_dataset(run, "nemo_gym", export.Select(status="any")), self.sources.values(), strict=True):
-            same = row["responses_create_params"].get("input") == line["responses_create_params"].get("input")
-            self.counts["nemo_gym rows"] += 1
-            self.counts["messages changed"] += not (same and row["response"].get("output") == line["response"].get("output"))
+        rows = Counter(map(conversation_of, export.to_dataset(run, "nemo_gym", export.Select(status="any"))))
+        self.counts["nemo_gym rows"] += rows.total()
+        self.counts["messages changed"] += (Counter(map(conversation_of, self.sources.values())) - rows).total()
 
     def _tokens(self, template: str, rows: list[dict[str, Any]], tokenizer: Any) -> None:
         trained: dict[str, str] = {}
@@ -172,9 +183,10 @@ class Comparison:
             self.counts[f"tokens {template}"] += 1
             own = [words for turn in output if turn.role == "assistant" for words in words_of(turn)]
             self.counts["messages changed"] += sum(words not in text for words in own)
+            arguments = [written for turn in output for _, written in turn.calls]
             others = [*prompt, *(turn for turn in output if turn.role != "assistant")]
             for words in (words for turn in others for words in words_of(turn)):
-                if len(words) >= 12 and words in text and not any(words in mine for mine in own):
+                if len(words) >= 12 and words in text and not any(words in mine for mine in [*own, *arguments]):
                     self.counts["given turns trained"] += 1
 
 
@@ -184,6 +196,7 @@ def words_of(turn: Turn) -> Iterator[str]:
 
 
 def main() -> None:
+    warnings.simplefilter("ignore", export.LeftOutWarning)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
     parser.add_argument("--markdown", action="store_true", help="write the table as Markdown")

@@ -106,8 +106,6 @@ def import_rollouts(
     Files of JSON lines, JSON arrays, JSON objects and Parquet are read, packed with gzip or zstd too. Records that cannot be
     read are told once per cause; the rest is imported, and the exit code is 1.
 
-    Example: openreward-gym import nemo-gym rollouts.jsonl --output runs/imported
-
     Example: openreward-gym import openai-chat chats.jsonl.gz --output runs/chats --group-by metadata.prompt_id
     """
     from openreward_gym.importers import import_run

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import inspect
 import os
 import re
@@ -118,8 +117,7 @@ def names() -> tuple[str, ...]:
         >>> names()[:3]
         ('nemo-gym', 'openreward', 'openai-chat')
     """
-    own = [name for name, module in _MODULES.items() if importlib.util.find_spec(f"{__name__}.{module}")]
-    return (*own, *(name for name in plugins.names(GROUP) if name not in _MODULES))
+    return (*_MODULES, *(name for name in plugins.names(GROUP) if name not in _MODULES))
 
 
 def find(name: str) -> Importer:
@@ -128,7 +126,7 @@ def find(name: str) -> Importer:
     Raises:
         ConfigurationError: The name is unknown, or the importer of another distribution cannot be imported.
     """
-    if name in _MODULES and name in names():
+    if name in _MODULES:
         return cast(Importer, importlib.import_module(f"{__name__}.{_MODULES[name]}").read)
     importer = plugins.find(GROUP, name)
     if importer is None:
