@@ -189,6 +189,8 @@ def write(
         >>> print(report)
         sft: 1 row from 1 of 2 rollouts
           left out      1  reward below 0.5
+                   -> Select(min_reward=..., max_reward=...) sets the range, and reward=...
+                      which reward counts
           file     sft/train-00000-of-00001.parquet
         in out
     """

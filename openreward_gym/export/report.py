@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from array import array
 from collections import Counter
 from collections.abc import Hashable, Mapping
@@ -15,6 +16,8 @@ from openreward_gym.export.select import reward_of
 from openreward_gym.export.splits import TRAIN, split_order
 from openreward_gym.reports.statistics import mean, median
 from openreward_gym.types import Json
+
+_ARROW, _INDENT = f"{'':11}-> ", f"{'':14}"
 
 
 class LeftOutWarning(UserWarning):
@@ -139,8 +142,8 @@ class FormatReport:
             lines += [f"  split    {self.splits[name]:>6,}  {name}" for name in sorted(self.splits, key=split_order)]
         for label, counts in (("left out", self.excluded), ("no row  ", self.dropped_rows)):
             for reason, number in counts.most_common():
-                hint = hint_of(reason)
-                lines += [f"  {label} {number:>6,}  {reason}", *([f"{'':19}-> {hint}"] if hint else [])]
+                lines.append(f"  {label} {number:>6,}  {reason}")
+                lines += textwrap.wrap(hint_of(reason), 80, initial_indent=_ARROW, subsequent_indent=_INDENT)
         if self.torn_tasks:
             lines.append(f"  note     {len(self.torn_tasks):>6,}  tasks with rollouts in several splits: the source says so")
         lines += [f"  note     {number:>6,}  {FINDINGS.get(name, name)}" for name, number in self.findings.most_common()]

@@ -440,10 +440,13 @@ def test_nothing_is_printed_to_standard_output() -> None:
 
 
 def test_a_class_is_collected_and_resumed(tmp_path: Path) -> None:
-    assert estimate(Echo, "random", tasks="0:2").to_play == 2
-    first = collect(Echo, "random", tasks="0:2", max_steps=2, output=tmp_path / "run", progress=False)
+    script = tmp_path / "script.jsonl"
+    script.write_text('{"steps": [{"name": "echo", "arguments": {"text": "hi"}}]}')
+    policy = f"scripted:{script}"
+    assert estimate(Echo, policy, tasks="0:2").to_play == 2
+    first = collect(Echo, policy, tasks="0:2", max_steps=2, output=tmp_path / "run", progress=False)
     assert first.coverage.successful == 2
-    again = collect(Echo, "random", tasks="0:2", max_steps=2, output=tmp_path / "run", resume=True, progress=False)
+    again = collect(Echo, policy, tasks="0:2", max_steps=2, output=tmp_path / "run", resume=True, progress=False)
     assert len(again.store) == len(first.store) == 2
     with pytest.raises(ConfigurationError, match="in this process"):
         collect(Echo, "random", engine="ray")
