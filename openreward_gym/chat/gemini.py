@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, tool_call, total
+from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, sendable, tool_call, total
 from openreward_gym.chat.plain import details_of, integer, rest_of
 from openreward_gym.chat.streams import GEMINI_STREAM, StreamFormat
 from openreward_gym.jsonio import Json
@@ -145,7 +145,7 @@ class GeminiDialect(Dialect):
         return ToolResult(blocks, call_id, name, is_error=key == "error", extra=self.keep(extra))
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
-        return self.prompt_and_turns(_named(messages), assistant_role="model", content_field="parts")
+        return self.prompt_and_turns(_named(sendable(messages)), assistant_role="model", content_field="parts")
 
     def write_part(self, block: Block) -> dict[str, Json]:
         if isinstance(block, OpaqueBlock):

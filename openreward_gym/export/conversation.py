@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias
 from openreward_gym import jsonio
 from openreward_gym.chat.dialect import ended_of
 from openreward_gym.export.options import DEFAULT_ENDINGS, ControlTokenHandling
-from openreward_gym.export.reader import Record, is_model_turn, is_trained, sampled_of
+from openreward_gym.export.reader import Record, is_model_turn, is_trained, number_of, sampled_of
 from openreward_gym.images import is_raster
 from openreward_gym.types import Json, text_separator
 
@@ -43,7 +44,7 @@ PROBLEMS = {
 """Reasons for which a conversation cannot be trained on as it is."""
 
 EMPTY_TURN = "a turn without anything to train (hidden reasoning only, or an empty answer)"
-NEGATIVE_WEIGHT = "a turn of negative weight"
+BAD_WEIGHT = "a turn whose weight is negative or not a number"
 
 
 def ended_reason(ended: str) -> str:
@@ -287,8 +288,9 @@ class _Converter:
         """Return the reason against training a turn of the model; None if it is trained."""
         if not (chat_message["content"] or chat_message.get("reasoning_content") or chat_message.get("tool_calls")):
             return EMPTY_TURN
-        if (message.get("weight") or 0) < 0:
-            return NEGATIVE_WEIGHT
+        weight = number_of(message.get("weight"))
+        if weight is not None and not 0 <= weight < math.inf:
+            return BAD_WEIGHT
         ended = message.get("ended") or ended_of(sampled_of(message).get("stop_reason"))
         return None if ended is None or ended in self.reading.endings else ended_reason(ended)
 

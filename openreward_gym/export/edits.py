@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.options import Scrub, Weights
 from openreward_gym.export.reader import Record, is_model_turn
 from openreward_gym.types import Rollout
@@ -106,6 +108,12 @@ def _is_name(key: str, owner: Record) -> bool:
     return key in _NAMES or (key == "name" and owner.get("role") not in _SPEAKERS)
 
 
+def _weight(value: Any) -> float:
+    if isinstance(value, (int, float)) and 0 <= value < math.inf:
+        return float(value)
+    raise ConfigurationError(f"weights must return numbers of at least 0, or None, not {value!r}")
+
+
 def with_weights(record: Record, weights: Weights) -> Record:
     """Return a record with the weights that a rule gives to the model's turns; other messages are never trained."""
     messages = record.get("messages") or []
@@ -116,7 +124,7 @@ def with_weights(record: Record, weights: Weights) -> Record:
             if is_model_turn(message):
                 weight = weights(rollout, rollout.messages[number])
                 if weight is not None:
-                    changes[number] = float(weight)
+                    changes[number] = _weight(weight)
     elif weights == "skip_failed_calls":
         changes = dict.fromkeys(_turns_with_failed_calls(messages), 0.0)
     if not changes:

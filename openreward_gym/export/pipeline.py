@@ -165,7 +165,9 @@ class Pipeline:
             group = (group_of(record), self._splits.split_of(conversation))
             completed = record["status"] == "completed"
             content = self._content_of(conversation)
-            facts.append(Facts(number, group, task_of(record), environment, reward, num_turns_of(record), completed, content))
+            fact = Facts(number, group, task_of(record), environment, reward, num_turns_of(record), completed, content)
+            fact.trainable, fact.rejectable = bool(conversation.turns), bool(conversation.rejectable_turns)
+            facts.append(fact)
             if conversation.images:
                 with_images.add(number)
         selected: list[Facts] = []

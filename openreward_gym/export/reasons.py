@@ -61,6 +61,7 @@ HINTS: Mapping[str, str] = {
     r"a call in the middle has no result": "templates refuse a call without a result; the format rollouts takes them",
     r"the chosen side is ": "an answer that ended otherwise, or is empty, is no better answer",
     r"a turn ended by ": 'endings=["stop", "tool_calls", ...] names the ends that are trained, "any" all',
+    r"a turn whose weight": "weights=... or the record's own weight has to be 0 or more; the format rollouts takes them",
     r"a turn without anything": "an empty answer is no target; the format rollouts takes them",
     r"it is not known which turns": "assume_sampled=True takes the assistant's messages for the model's",
     r"a tool result answers no call": "templates refuse it; the formats rollouts and nemo_gym take them",

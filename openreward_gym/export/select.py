@@ -125,6 +125,10 @@ class Facts:
     completed: bool = True
     content: bytes = b""
     """What `Select.dedupe` compares: a digest of the conversation, or its MinHash signature."""
+    trainable: bool = True
+    """Whether it has a turn to train."""
+    rejectable: bool = True
+    """Whether it has a turn for the worse side."""
 
     @property
     def rank(self) -> tuple[float, bool, int, int]:

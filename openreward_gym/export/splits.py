@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from openreward_gym import jsonio
 from openreward_gym.export.conversation import Conversation
-from openreward_gym.export.reader import Annotations, Record, model_of
+from openreward_gym.export.reader import Annotations, Record, is_model_turn, model_of
 
 if TYPE_CHECKING:
     from openreward_gym.export.options import ExportOptions
@@ -103,4 +104,8 @@ def _task_key(conversation: Conversation) -> object:
         return task["id"]
     if task.get("index") is not None:
         return [environment.get("name"), environment.get("variant"), environment.get("split"), task["index"]]
-    return ["group", record["group"]] if record.get("group") else conversation.prompt or record["id"]
+    if record.get("group"):
+        return ["group", record["group"]]
+    # As it was recorded: an option that changes the rows keeps the sides.
+    prompt = takewhile(lambda message: not is_model_turn(message), record.get("messages") or ())
+    return [[message["role"], message.get("blocks")] for message in prompt] or record["id"]

@@ -355,7 +355,7 @@ def write_jsonl(rows: Iterable[tuple[str, Row]], folder: Path) -> dict[str, list
 
         try:
             for split, row in rows:
-                (files.get(split) or file_of(split)).write(jsonio.dumps(row) + b"\n")
+                (files.get(split) or file_of(split)).write(jsonio.dumps(row, non_finite="text") + b"\n")
             if not files:
                 file_of(TRAIN)
         except BaseException:

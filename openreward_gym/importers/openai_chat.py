@@ -14,6 +14,7 @@ Messages before the first of them are given; those after it are the environment'
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -151,13 +152,19 @@ def tools_of(row: Mapping[str, Json]) -> list[ToolSpec]:
 
 
 def weight_of(turn: Mapping[str, Json]) -> float | None:
-    """Return the weight that a row gives to a turn; None where it gives none. `train: true` gives none."""
+    """Return the weight that a row gives to a turn; None where it gives none. `train: true` gives none.
+
+    Raises:
+        ValueError: It is not a number of at least 0.
+    """
     for name in _WEIGHTS:
         value = turn.get(name)
         if isinstance(value, bool):
             return None if value else 0.0
-        if isinstance(value, (int, float)):
+        if isinstance(value, (int, float)) and 0 <= value < math.inf:
             return float(value)
+        if value is not None:
+            raise ValueError(f"{name} is {value!r}: a weight is a number of at least 0, or true or false")
     return None
 
 

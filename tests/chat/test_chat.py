@@ -540,3 +540,17 @@ def test_empty_entries_of_a_list_are_kept(texts: list[str]) -> None:
     for read in (chat.from_openai, chat.from_anthropic, chat.from_openai_responses):
         (message,) = read([{"role": "user", "content": texts}])
         assert texts_of(message) == texts
+
+
+def test_an_answer_to_a_plain_message_is_a_turn_of_the_user() -> None:
+    """Providers refuse a result that answers no call."""
+    messages = [UserMessage("q"), AssistantMessage("4?"), ToolMessage("No.", "", "grade"), AssistantMessage("5")]
+    assert chat.to_openai(messages)[2] == {"role": "user", "content": "No."}
+    assert chat.to_openai_responses(messages)[2]["role"] == "user"
+    assert chat.to_anthropic(messages)[1][2]["content"] == [{"type": "text", "text": "No."}]
+    assert chat.to_gemini(messages)[1][2]["parts"] == [{"text": "No."}]
+
+
+def test_the_texts_of_an_answer_are_sent_as_one() -> None:
+    message = AssistantMessage([TextBlock("2,7"), TextBlock("37 m")])
+    assert chat.to_openai([message]) == [{"role": "assistant", "content": "2,737 m"}]

@@ -238,3 +238,13 @@ def test_infinite_rewards_are_good_or_bad() -> None:
         "1.0": True,
         "inf": True,
     }
+
+
+def test_rollouts_without_a_row_do_not_count_for_the_balance() -> None:
+    """Refusals are no bad examples: as many good rollouts as usable bad ones are taken."""
+    good = [episode(assistant(f"good {n}"), reward=1.0, group=f"g{n}") for n in range(3)]
+    bad = [episode(assistant(f"bad {n}"), reward=0.0, group=f"b{n}") for n in range(3)]
+    refused = [episode(assistant("no", ended="refusal"), reward=0.0, group=f"r{n}") for n in range(20)]
+    dataset, report = export.to_dataset([*good, *refused, *bad], format="kto", return_report=True)
+    assert sorted(dataset["label"]) == [False] * 3 + [True] * 3
+    assert report.excluded == {"a turn ended by refusal": 20}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from itertools import count, pairwise
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from tiny_tokenizer import tiny_tokenizer
 
 from openreward_gym import export
+from openreward_gym.errors import ConfigurationError
 from openreward_gym.types import (
     AssistantMessage,
     Block,
@@ -177,6 +180,27 @@ def test_turns_of_unknown_origin_are_trained_only_when_asked(format: str, rows_o
     rows, _ = rows_of([rollout], format, assume_sampled=True)
     (text,) = trained_texts(rows, format)
     assert "Rain." in text
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_none_trains_nothing(weight: float, rows_of: Any) -> None:
+    """Such a weight is in the record as it was given; every other rollout is exported."""
+    rollouts = [episode(AssistantMessage("Rain.", weight=weight)), episode(assistant("Sun."))]
+    for format in ("sft", "openai", "llama_factory_v1"):
+        rows, report = rows_of(rollouts, format)
+        assert (len(rows), report.excluded) == (1, {"a turn whose weight is negative or not a number": 1})
+    with pytest.raises(ConfigurationError, match="at least 0"):
+        export.to_dataset(rollouts, weights=lambda rollout, message: weight)
+
+
+def test_lines_are_strict_json(tmp_path: Path) -> None:
+    """Rule 11, with rewards that JSON has no numbers for."""
+    rollouts = [episode(assistant("a"), reward=reward) for reward in (math.nan, math.inf, -math.inf)]
+    formats = ["axolotl", "sharegpt", "nemo_gym", "atif"]
+    export.write(rollouts, tmp_path, formats, columns=("reward",))
+    for format in formats:
+        for line in (tmp_path / format / "train.jsonl").read_text().splitlines():
+            json.loads(line, parse_constant=pytest.fail)
 
 
 def test_the_texts_of_a_turn_have_nothing_between_them() -> None:

@@ -402,14 +402,16 @@ class Kto(_Completions):
             # If all rewards are equal, any reward above 0 is good.
             self._threshold = low + (high - low) / 2 if high > low else min(math.nextafter(0.0, 1.0), abs(low) or 1.0)
         rng = random.Random(self.options.seed)
-        good = [fact for fact in rewarded if self._is_good(fact.reward)]
-        bad = [fact for fact in rewarded if not self._is_good(fact.reward)]
+        good = [fact for fact in rewarded if self._is_good(fact.reward) and fact.trainable]
+        bad = [fact for fact in rewarded if not self._is_good(fact.reward) and fact.rejectable]
+        # They make no row, so that they do not count as examples; each has its reason.
+        rowless = [fact for fact in rewarded if not (fact.trainable if self._is_good(fact.reward) else fact.rejectable)]
         if self.options.balance_labels and good and bad:
             smaller = min(len(good), len(bad))
-            for _ in range(len(rewarded) - 2 * smaller):
+            for _ in range(len(good) + len(bad) - 2 * smaller):
                 self.context.report.exclude("balanced by label")
             good, bad = rng.sample(good, smaller), rng.sample(bad, smaller)
-        for fact in interleaved([*good, *bad], rng):
+        for fact in (*interleaved([*good, *bad], rng), *rowless):
             yield [fact.number]
 
     def _is_good(self, reward: float | None) -> bool:
