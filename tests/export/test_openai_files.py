@@ -65,8 +65,8 @@ def test_arguments_are_the_models_text(text: str, tmp_path: Path) -> None:
     assert line["messages"][1]["tool_calls"][0]["function"]["arguments"] == text
     (line,), _ = lines(rollouts, tmp_path, "openai_dpo")
     assert line["input"]["messages"][1]["tool_calls"][0]["function"]["arguments"] == text
-    for format, options in (("sft", {"compat": "string"}), ("prompt_completion", {"compat": "string"})):
-        rows = export.to_dataset(rollouts, format, **options)
+    for format in ("sft", "prompt_completion"):
+        rows = export.to_dataset(rollouts, format, compat="string")
         messages = [*rows[-1].get("prompt", []), *rows[-1].get("messages", [])]
         assert messages[1]["tool_calls"][0]["function"]["arguments"] == text
 
@@ -96,7 +96,7 @@ def test_long_call_ids_are_renamed_alike(tmp_path: Path) -> None:
     assert report.findings == {"call_ids_renamed": 1}
 
 
-def tools(number: int = 1, **fields: str) -> list[ToolSpec]:
+def tools(number: int = 1, **fields: Any) -> list[ToolSpec]:
     return [ToolSpec(**{"name": f"t{n}", "description": "d", **fields}) for n in range(number)]
 
 
@@ -180,7 +180,7 @@ def test_parts_of_providers_that_chat_messages_have(raw: dict[str, Any], part: d
 )
 def test_other_parts_leave_a_rollout_out(role: Any, raw: dict[str, Any], tmp_path: Path) -> None:
     first = assistant("", call("weather", {}, id="1"), origin="policy")
-    origin = {"assistant": "policy", "tool": "environment"}.get(role, "given")
+    origin: Any = {"assistant": "policy", "tool": "environment"}.get(role, "given")
     odd = Message(role, (TextBlock("a"), OpaqueBlock(raw)), call_id="1" if role == "tool" else None, origin=origin)
     messages = [first, odd] if role == "tool" else [odd]
     reason = reason_for(episode(*messages, assistant("b", origin="policy")), tmp_path)

@@ -394,9 +394,9 @@ def test_mistakes_are_told() -> None:
     with pytest.raises(ConfigurationError, match="no format 'stf': did you mean 'sft'"):
         export.to_dataset([], format="stf")
     with pytest.raises(ConfigurationError, match=r"no option 'reasonings'\. Did you mean 'reasoning'"):
-        export.to_dataset([], reasonings=True)  # type: ignore[call-arg]
+        export.to_dataset([], reasonings=True)  # type: ignore[call-overload]
     with pytest.raises(ConfigurationError, match="control_tokens must be one of flag, drop, escape"):
-        export.to_dataset([], control_tokens="no")  # type: ignore[arg-type]
+        export.to_dataset([], control_tokens="no")  # type: ignore[call-overload]
     with pytest.raises(ConfigurationError, match="there is no column rewards"):
         export.to_dataset([], columns=["rewards"])
     with pytest.raises(ConfigurationError, match="name at least one"):

@@ -53,7 +53,7 @@ def test_the_conversation_is_found_in_its_column(column: str, as_text: bool) -> 
     ],
 )
 def test_tools_in_all_shapes(tools: Any) -> None:
-    (tool,) = chat({"messages": TURNS, "tools": tools}).tools or ()
+    (tool,) = chat({"messages": TURNS, "tools": tools}).tools or []
     assert (tool.name, tool.description, tool.input_schema) == ("measure", "Measures.", SCHEMA)
     assert chat({"messages": TURNS, "functions": json.dumps([TOOL["function"]])}).tools == [tool]
 

@@ -157,7 +157,7 @@ def test_a_call_that_inspect_could_not_parse_is_malformed() -> None:
 
 
 def test_an_output_that_is_no_answer_of_the_messages_is_not_taken_for_one() -> None:
-    output = {"choices": [{"message": {"id": "other"}, "stop_reason": "max_tokens"}]}
+    output: dict[str, Any] = {"choices": [{"message": {"id": "other"}, "stop_reason": "max_tokens"}]}
     assert rollout_of({"output": output}).messages[-1].ended is None
     output["choices"][0]["message"]["id"] = "a"
     assert rollout_of({"output": output}).messages[-1].ended == "length"

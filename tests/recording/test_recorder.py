@@ -508,19 +508,19 @@ def test_the_record_names_its_model(tmp_path: Path, shared: Any, fields: dict[st
 
 def test_a_few_shot_answer_without_a_report_is_given(tmp_path: Path) -> None:
     """A speaker's name, a refusal and annotations are no report of a provider."""
-    shot = {"role": "assistant", "content": None, "refusal": "No.", "name": "bot", "annotations": []}
+    shot: dict[str, Any] = {"role": "assistant", "content": None, "refusal": "No.", "name": "bot", "annotations": []}
     items = [{"role": "user", "content": "u"}, shot, {"role": "user", "content": "v"}]
     logged = [*(("log_openai_completions", item) for item in items), ("log_openai_completions", COMPLETION)]
     assert origins_of(*logged, path=tmp_path / "chat") == ["given", "given", "given", "policy"]
     item = {"type": "message", "id": "msg_1", "role": "assistant", "content": [{"type": "output_text", "text": "mine"}]}
-    easy = [{"role": "assistant", "content": "shot"}, {"role": "user", "content": "u"}, item]
+    easy: list[dict[str, Any]] = [{"role": "assistant", "content": "shot"}, {"role": "user", "content": "u"}, item]
     logged = [("log_openai_response", value) for value in easy]
     assert origins_of(*logged, path=tmp_path / "items") == ["given", "given", "policy"]
 
 
 @pytest.mark.parametrize("order", ["trc", "tcr", "rct", "crt", "ctc", "tct", "rcrc"])
 def test_pieces_of_a_turn_are_one_message_in_any_order(tmp_path: Path, order: str) -> None:
-    pieces = {"t": AssistantMessage("text"), "r": ReasoningItem("reasoning"), "c": ToolCall("f", {}, "1")}
+    pieces: dict[str, Any] = {"t": AssistantMessage("text"), "r": ReasoningItem("reasoning"), "c": ToolCall("f", {}, "1")}
     kinds = {"t": "text", "r": "reasoning", "c": "tool_call"}
     with Recorder(tmp_path) as recorder, recorder.rollout() as log:
         for letter in order:

@@ -6,7 +6,6 @@ import base64
 import datetime
 import enum
 import itertools
-import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,8 +37,9 @@ class Walker:
             return [value for kind in arguments if kind is not type(None) for value in self.values(kind, name, depth)]
         if origin is typing.Literal:
             return [arguments[0]]
-        if isinstance(annotation, typing.TypeAliasType if sys.version_info >= (3, 12) else typing_extensions.TypeAliasType):
-            return self.values(annotation.__value__, name, depth)
+        alias = getattr(annotation, "__value__", None)  # of a TypeAliasType, of `typing` or of `typing_extensions`
+        if alias is not None:
+            return self.values(alias, name, depth)
         if isinstance(origin, type) and issubclass(origin, Mapping):
             return [{f"key{next(self.numbers)}": value} for value in self.values(arguments[1], "", depth + 1)]
         if isinstance(origin, type) and issubclass(origin, Iterable):

@@ -116,7 +116,7 @@ def test_grpo_plays_every_prompt_as_it_was(run: str, tmp_path: Path) -> None:
     rollouts = [episode(*before, assistant("Sun.", origin="policy"), task=name) for name, before in prompts.items()]
     dataset = export.to_dataset(rollouts, format="prompts")
     assert len(dataset) == 3
-    seen = []
+    seen: list[tuple[str, tuple[str, ...]]] = []
 
     def reward(prompts: list[Any], completions: list[Any], task_id: list[str], **columns: Any) -> list[float]:
         seen.extend(zip(task_id, (tuple(message["content"] for message in prompt) for prompt in prompts), strict=True))
