@@ -17,7 +17,8 @@ PREPARATIONS = {
     "fast-wire.md": SERVER,
     "export.md": "openreward-gym demo --output demo && mkdir -p runs && cp -r demo/weather runs/my-run",
     "record.md": "openreward-gym demo --output demo && openreward-gym export demo/ctf --format nemo_gym --output . "
-    "&& cp nemo_gym/*.jsonl rollouts.jsonl",
+    "&& cp nemo_gym/*.jsonl rollouts.jsonl "
+    """&& echo '{"messages": [{"role": "user", "content": "Hi"}], "metadata": {"prompt_id": 1}}' | gzip > chats.jsonl.gz""",
     "viewer.md": "openreward-gym demo --output demo && mkdir -p runs && cp -r demo/weather runs/first",
 }
 # Replacements for what this machine lacks: models to download, the platform, a GPU.

@@ -36,7 +36,7 @@ from openreward_gym.types import (
     ToolMessage,
 )
 
-CONVERSATIONS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 250
+CONVERSATIONS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 20
 INTERLEAVED = "text after a call of the same turn: chat messages have all text before the calls"
 TOOL = {
     "type": "function",
