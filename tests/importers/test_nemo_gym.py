@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from openai.types import responses
 from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym.errors import StoreError
@@ -300,7 +301,6 @@ def test_an_environment_server_s_row_is_the_assistant_s() -> None:
 
 
 def test_rows_of_our_own_are_valid_and_keep_what_nemo_gym_has_no_field_for() -> None:
-    responses = pytest.importorskip("openai.types.responses")
     sampled = Sampled(token_ids=(1,), logprobs=(-0.5,), prompt_token_ids=(0,), stop_reason="stop")
     messages = [
         UserMessage("Q", origin="given"),
