@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import hashlib
@@ -103,7 +102,7 @@ def create_app(
         thread.start()
         yield
         stop.set()
-        await asyncio.to_thread(thread.join, 10.0)
+        thread.join(10.0)  # not on another thread: at the interpreter's exit there are no thread pools any more
 
     routes = [
         Route("/", functools.partial(_page, _FRAME_ANCESTORS if embeddable else "'none'"), methods=["GET"]),
@@ -157,7 +156,7 @@ def _refresh(index: RunIndex, stop: threading.Event) -> None:
     last_error = ""
     while not stop.is_set():
         try:
-            index.refresh()
+            index.refresh(stop)
             last_error = ""
         except Exception as error:  # a run that is being moved or removed: the next refresh may succeed
             if str(error) != last_error:

@@ -196,8 +196,9 @@ class RunIndex:
 
     # Refreshing
 
-    def refresh(self) -> bool:
-        """Index what is new on the disk; return whether anything changed."""
+    def refresh(self, stop: threading.Event | None = None) -> bool:
+        """Index what is new on the disk, until `stop` is set; return whether anything changed."""
+        stop = stop or threading.Event()
         with self._writing:
             generation = self.generation
             folders = self._folders()
@@ -211,7 +212,8 @@ class RunIndex:
                     self._forget(known[path][0])
                     self._run("DELETE FROM files WHERE file = ?", known[path][0])
             for folder, shard in shards:
-                self._index_shard(folder, shard, known)
+                if not stop.is_set():
+                    self._index_shard(folder, shard, known, stop)
             for folder in folders:
                 self._read_labels(folder)
             return self.generation != generation
@@ -245,7 +247,9 @@ class RunIndex:
         self._run("DELETE FROM rollouts WHERE file = ?", file)
         self._run("DELETE FROM runs WHERE run NOT IN (SELECT DISTINCT run FROM rollouts)")
 
-    def _index_shard(self, folder: LocalFolder, shard: Shard, known: dict[str, tuple[int, int, int]]) -> None:
+    def _index_shard(
+        self, folder: LocalFolder, shard: Shard, known: dict[str, tuple[int, int, int]], stop: threading.Event
+    ) -> None:
         path = folder.local("rollouts", shard)
         try:
             status = path.stat()
@@ -267,7 +271,7 @@ class RunIndex:
                 self._forget(file)
                 self._run("UPDATE files SET inode = ?, scanned = 0, damaged = 0, damage = '' WHERE file = ?", status.st_ino, file)
         at_end = False
-        while not at_end:
+        while not at_end and not stop.is_set():
             with self._transaction():
                 position, at_end = self._index_lines(folder, path, file)
             self.progress = Progress(before.done + position, before.total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import html
 import os
@@ -55,6 +56,8 @@ class ViewerServer:
         name = f"[{host}]" if ":" in host else host
         self.url = f"http://{name}:{listener.getsockname()[1]}/" + (f"?token={self.token}" if self.token else "")
         self._thread, self._request_stop = start(app, listener)
+        # A thread that is still inside SQLite while the interpreter ends crashes the process.
+        atexit.register(self.stop)
 
     def wait(self) -> None:
         """Serve until the server is stopped: by Ctrl-C, or by another thread."""
@@ -65,8 +68,10 @@ class ViewerServer:
 
     def stop(self) -> None:
         """Stop the server. Stopping it again has no effect."""
-        self._request_stop()
-        self._thread.join()
+        atexit.unregister(self.stop)
+        if self._thread.is_alive():  # it is not in a process that was forked
+            self._request_stop()
+            self._thread.join()
         self._index.close()
 
     def __enter__(self) -> str:

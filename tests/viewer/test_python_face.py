@@ -141,3 +141,17 @@ def test_a_missing_extra_is_named() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "openreward-gym[viewer]" in run.stdout
+
+
+def test_a_program_that_ends_without_stopping_its_servers_ends_well(runs: Path) -> None:
+    """Threads that index and serve at the interpreter's exit are ended before SQLite's files and locks go."""
+    code = (
+        "import sys; from openreward_gym import RolloutStore, viewer\n"
+        "store = RolloutStore(sys.argv[1])\n"
+        "for _ in range(3):\n    viewer.show(store, open_browser=False); viewer.show(store[0], open_browser=False)\n"
+        "import threading; threading.Event().wait(float(sys.argv[2]))"
+    )
+    for pause in (0, 0.01, 0.05, 0.1):  # the exit falls into another moment of the indexing each time
+        command = [sys.executable, "-c", code, str(runs / "training"), str(pause)]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (run.returncode, run.stderr) == (0, "")
