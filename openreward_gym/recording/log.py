@@ -238,8 +238,8 @@ class RolloutLog:
             status: The state at the end. By default: completed after a message with `is_finished=True` or a last message of the
                 assistant without calls, truncated if a filter or the provider withheld that message, error if the provider
                 failed, otherwise cancelled.
-            stop_reason: The reason of the end. By default "finished", "message", "cancelled", or how the last message ended; empty
-                with a `status`.
+            stop_reason: The reason of the end. By default "finished", "message", "cancelled", or how the last message ended;
+                empty with a `status`.
             error: The message of a failure; None without one.
 
         Raises:
