@@ -43,14 +43,16 @@ class GroupBy:
             record: The source's record; None where it is not known.
         """
         data = rollout.to_dict()
-        for place in (record, data, data.get("metadata")):
+        metadata, task = data.get("metadata") or {}, data.get("task") or {}
+        # Importers keep the rest of a record in the task's spec and in the metadata, under the source's name.
+        for place in (record, data, task.get("spec"), metadata, *metadata.values()):
             value = _value_at(place, self.field)
             if value not in (None, "", [], {}):
                 break
         else:
             self.missing += 1
             if len(self.fields) < _MAX_FIELDS:
-                self.fields.update(dict.fromkeys(_names(data if record is None else record)))
+                self.fields.update(dict.fromkeys(_names({**(task.get("spec") or {}), **data} if record is None else record)))
             return rollout
         group = value if isinstance(value, str) else dumps(value).decode()
         if len(group) > _MAX_GROUP:

@@ -29,6 +29,7 @@ from openreward_gym.chat.dialect import ended_of, total
 from openreward_gym.chat.plain import number, rest_of
 from openreward_gym.errors import StoreError
 from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, lines, reason_of, tool_of
+from openreward_gym.importers.openai_chat import opened
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -267,8 +268,8 @@ def rollout_of_result(row: Mapping[str, Json], run: Mapping[str, Json], row_id: 
         run: The run's `metadata.json`; empty where there is none.
         row_id: The rollout's id.
     """
-    completion = row.get("completion")
-    prompt = [message.replace(origin="given") for message in _chat(row.get("prompt"), of_policy=False)]
+    completion = opened(row.get("completion"))
+    prompt = [message.replace(origin="given") for message in _chat(opened(row.get("prompt")), of_policy=False)]
     messages = with_origins([*prompt, *_chat(completion, of_policy=True)])
     messages = _with_steps(messages, row.get("trajectory"))
     status, stop_reason = _result_ending(row, messages)

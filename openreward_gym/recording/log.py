@@ -236,8 +236,10 @@ class RolloutLog:
 
         Args:
             status: The state at the end. By default: completed after a message with `is_finished=True` or a last message of the
-                assistant without calls, otherwise cancelled.
-            stop_reason: The reason of the end. By default "finished", "message" or "cancelled"; empty with a `status`.
+                assistant without calls, truncated if a filter or the provider withheld that message, error if the provider
+                failed, otherwise cancelled.
+            stop_reason: The reason of the end. By default "finished", "message", "cancelled", or how the last message ended;
+                empty with a `status`.
             error: The message of a failure; None without one.
 
         Raises:
@@ -301,9 +303,14 @@ def model_of(info: dict[str, Json]) -> dict[str, Json]:
 def _ending(messages: list[Message]) -> tuple[Status, str]:
     if any(message.finished for message in messages):
         return "completed", "finished"
-    if messages and messages[-1].role == "assistant" and not messages[-1].tool_calls:
-        return "completed", "message"
-    return "cancelled", "cancelled"
+    last = messages[-1] if messages else None
+    if last is None or last.role != "assistant" or last.tool_calls:
+        return "cancelled", "cancelled"
+    if last.ended == "error":
+        return "error", "policy_failed"
+    if last.ended == "content_filter" or (last.ended == "refusal" and not last.text):
+        return "truncated", last.ended
+    return "completed", "message"
 
 
 def mapping_of(info: Any) -> dict[str, Json]:
