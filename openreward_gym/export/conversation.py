@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from openreward_gym import jsonio
 from openreward_gym.chat.dialect import ended_of
 from openreward_gym.export.options import DEFAULT_ENDINGS, ControlTokenHandling
-from openreward_gym.export.reader import Record, is_model_turn, is_trained, number_of, sampled_of
+from openreward_gym.export.reader import Record, is_model_turn, is_trained, sampled_of
 from openreward_gym.images import is_raster
 from openreward_gym.types import Json, text_separator
 
@@ -126,8 +126,8 @@ class Conversation:
     @property
     def turns(self) -> list[int]:
         """The positions of the messages to train."""
-        numbered = enumerate(zip(self.messages, self.sources, strict=True))
-        return [n for n, (message, source) in numbered if source in self.targets and message["role"] == "assistant"]
+        targets, messages = self.targets, self.messages
+        return [n for n, source in enumerate(self.sources) if source in targets and messages[n]["role"] == "assistant"]
 
     @property
     def rejectable_turns(self) -> set[int]:
@@ -151,6 +151,8 @@ class Conversation:
         """The messages without those after the last one to train."""
         return self.messages[: self.turns[-1] + 1]
 
+
+_SEPARATOR = text_separator("assistant")
 
 _REJECTABLE = frozenset(map(ended_reason, ("length", "context_overflow", "malformed")))
 """Reasons against training a turn that do not keep it from being the rejected side of a pair, or a negative example."""
@@ -195,7 +197,8 @@ class _Converter:
         self.pending_parts: list[ChatMessage] = []
         self.turn = -1
         messages = record.get("messages") or []
-        self.last_turn = max((n for n, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
+        self.last_turn = next((n for n in range(len(messages) - 1, -1, -1) if messages[n]["role"] == "assistant"), -1)
+        self.has_turn_without_origin = False
 
     def convert(self) -> Conversation:
         conversation = self.conversation
@@ -219,7 +222,9 @@ class _Converter:
                 conversation.findings.add("answer_without_call")
                 self._user(message, position)
         self._flush_images()
-        if not self.reading.assume_sampled and _has_unknown_origin(messages):
+        # Where no message has an origin, as in rollouts that a program makes by hand, the assistant's are the model's.
+        unknown = self.has_turn_without_origin and any(message.get("origin") for message in messages)
+        if unknown and not self.reading.assume_sampled:
             conversation.problems.add("unknown_origin")
         if not conversation.targets:
             conversation.problems.add("no_model_turn")
@@ -255,14 +260,14 @@ class _Converter:
         message = messages[position]
         chat_message, calls = self._assistant_message(message, position)
         self.conversation.add(chat_message, position)
+        if not message.get("origin"):
+            self.has_turn_without_origin = True
         if is_trained(message):
             reason = self._reason_against(message, chat_message)
             if reason is None:
                 self.conversation.targets.add(position)
             else:
                 self.conversation.untrained[position] = reason
-            if message.get("weight") not in (None, 1):
-                self.conversation.findings.add("other_weight")
         end = position + 1
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1
@@ -288,9 +293,11 @@ class _Converter:
         """Return the reason against training a turn of the model; None if it is trained."""
         if not (chat_message["content"] or chat_message.get("reasoning_content") or chat_message.get("tool_calls")):
             return EMPTY_TURN
-        weight = number_of(message.get("weight"))
-        if weight is not None and not 0 <= weight < math.inf:
-            return BAD_WEIGHT
+        weight = message.get("weight")
+        if weight is not None and weight != 1:
+            self.conversation.findings.add("other_weight")
+            if not 0 <= float(weight) < math.inf:
+                return BAD_WEIGHT
         ended = message.get("ended") or ended_of(sampled_of(message).get("stop_reason"))
         return None if ended is None or ended in self.reading.endings else ended_reason(ended)
 
@@ -322,10 +329,9 @@ class _Converter:
                 conversation.problems.add("image_in_assistant_turn")
             else:
                 conversation.uncarried[position] = "unknown_part"
-        separator = text_separator("assistant")
-        chat_message: ChatMessage = {"role": "assistant", "content": separator.join(texts)}
+        chat_message: ChatMessage = {"role": "assistant", "content": _SEPARATOR.join(texts)}
         if thoughts:
-            chat_message["reasoning_content"] = separator.join(thoughts)
+            chat_message["reasoning_content"] = _SEPARATOR.join(thoughts)
         if calls:
             conversation.parallel |= len(calls) > 1
             chat_message["tool_calls"] = [self._call(block, number) for number, block in enumerate(calls)]
@@ -408,16 +414,6 @@ def _has_repeated_key(text: str, arguments: Json) -> bool:
 
     json.loads(text, object_pairs_hook=look)
     return repeated
-
-
-def _has_unknown_origin(messages: Sequence[Record]) -> bool:
-    """Return True if an assistant message has no origin although others have one.
-
-    Where no message has an origin, as in rollouts that a program makes by hand, the assistant's are the model's.
-    """
-    return any(message["role"] == "assistant" and not message.get("origin") for message in messages) and any(
-        message.get("origin") for message in messages
-    )
 
 
 def _text_part(text: str) -> dict[str, Any]:

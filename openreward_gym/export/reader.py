@@ -112,7 +112,7 @@ class RolloutReader:
                 # The store's own reader raises an error that names the mistake.
                 return store.read(place).to_dict(), False
             # JSON text is valid UTF-8; a lone surrogate can only come from an escape.
-            return record, _SURROGATE_ESCAPE.search(line) is None or jsonio.is_utf8(record)
+            return record, b"\\u" not in line or _SURROGATE_ESCAPE.search(line) is None or jsonio.is_utf8(record)
 
         return cls(len(order), read, store.image, store.paths, len(places) - len(order))
 
@@ -222,7 +222,7 @@ def step_rewards_of(record: Record) -> list[float | None]:
 
 def num_turns_of(record: Record) -> int:
     """Return the number of the model's turns."""
-    return sum(map(is_model_turn, record.get("messages") or ()))
+    return len([1 for m in record.get("messages") or () if m["role"] == "assistant" and m.get("origin") in ("policy", None)])
 
 
 def tokens_of(record: Record) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ _OTHER_WORDS = {
 }
 
 
+@lru_cache(maxsize=256)
 def split_name(word: str | None) -> str:
     """Return the dataset split for an environment's word for a split.
 
