@@ -1,10 +1,10 @@
 """Exports of NeMo Gym's rollouts, compared message by message with an independent reading of the lines they came from.
 
-    python benchmarks/faithful.py FILE_OR_FOLDER ... [--markdown]
+    python benchmarks/faithful.py FILE_OR_FOLDER ... [--tokenizer FOLDER ...] [--markdown]
 
-Each file of lines is imported, and exported as `sft`, `tokens` (for three chat templates of TRL, one token a byte), `prompts` and
-`nemo_gym`. The lines are read a second time here, by a few lines of code that share nothing with the package: what was the input,
-what did the model write, in which order. Counted are given turns with a loss, prompts that are not the whole input, and trained
+Each file of lines is imported, and exported as `sft`, `tokens` (with the tokenizers in the folders, or else for three chat
+templates of TRL with one token a byte), `prompts` and `nemo_gym`. `benchmarks/real_tokenizers.py` makes folders of tokenizers. The lines are read a second time here, by a few lines of
+code that share nothing with the package: what was the input, what did the model write, in which order. Counted are given turns with a loss, prompts that are not the whole input, and trained
 turns whose text, reasoning or calls differ in a character from what the model wrote. All three have to be 0.
 """
 
@@ -31,6 +31,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "expor
 from tiny_tokenizer import tiny_tokenizer
 
 TEMPLATES = ("qwen3", "llama3_1", "gptoss")
+
+
+def tokenizers_of(folders: list[Path]) -> dict[str, Any]:
+    """Return tokenizers by name: those in `folders`, or one token a byte with templates of TRL."""
+    if folders:
+        from transformers import AutoTokenizer
+
+        return {folder.name: AutoTokenizer.from_pretrained(folder) for folder in folders}
+    texts = {name: (files("trl") / "chat_templates" / f"{name}.jinja").read_text("utf-8") for name in TEMPLATES}
+    return {name: tiny_tokenizer(text, bos_token="<s>", eos_token="</s>") for name, text in texts.items()}
 
 
 @dataclass
@@ -100,7 +110,7 @@ def is_same(message: dict[str, Any], turn: Turn) -> bool:
 class Comparison:
     """The counts of one file."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, tokenizers: dict[str, Any]) -> None:
         self.counts: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
         try:
@@ -130,9 +140,7 @@ class Comparison:
             self._sft(list(export.to_dataset(run, "sft", select)))
             self._prompts(list(export.to_dataset(run, "prompts", select)))
             self._nemo_gym(run)
-            for template in TEMPLATES:
-                text = (files("trl") / "chat_templates" / f"{template}.jinja").read_text("utf-8")
-                tokenizer = tiny_tokenizer(text, bos_token="<s>", eos_token="</s>")
+            for template, tokenizer in tokenizers.items():
                 rows, part = export.to_dataset(run, "tokens", select, tokenizer, return_report=True)
                 self.left_out.update({f"tokens: {reason}": count for reason, count in part.excluded.items()})
                 self._tokens(template, list(rows), tokenizer)
@@ -199,16 +207,25 @@ def main() -> None:
     warnings.simplefilter("ignore", export.LeftOutWarning)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
+    parser.add_argument("--tokenizer", action="append", type=Path, default=[], metavar="FOLDER", help="may be repeated")
     parser.add_argument("--markdown", action="store_true", help="write the table as Markdown")
     arguments = parser.parse_args()
+    tokenizers = tokenizers_of(arguments.tokenizer)
     sources = [file for path in arguments.paths for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])]
-    columns = ["rollouts", "sft rows", "messages compared", "prompts", "nemo_gym rows", *(f"tokens {t}" for t in TEMPLATES)]
+    columns = [
+        "rollouts",
+        "sft rows",
+        "messages compared",
+        "prompts",
+        "nemo_gym rows",
+        *(f"tokens {name}" for name in tokenizers),
+    ]
     columns += ["given turns trained", "prompts cut", "messages changed"]
     totals: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     rows = [["file", *columns]]
     for file in sources:
-        comparison = Comparison(file)
+        comparison = Comparison(file, tokenizers)
         totals += comparison.counts
         reasons += comparison.left_out
         if comparison.counts["rollouts"]:
