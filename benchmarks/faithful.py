@@ -3,9 +3,10 @@
     python benchmarks/faithful.py FILE_OR_FOLDER ... [--tokenizer FOLDER ...] [--markdown]
 
 Each file of lines is imported, and exported as `sft`, `tokens` (with the tokenizers in the folders, or else for three chat
-templates of TRL with one token a byte), `prompts` and `nemo_gym`. `benchmarks/real_tokenizers.py` makes folders of tokenizers. The lines are read a second time here, by a few lines of
-code that share nothing with the package: what was the input, what did the model write, in which order. Counted are given turns with a loss, prompts that are not the whole input, and trained
-turns whose text, reasoning or calls differ in a character from what the model wrote. All three have to be 0.
+templates of TRL with one token a byte), `prompts` and `nemo_gym`. `benchmarks/real_tokenizers.py` makes folders of tokenizers.
+The lines are read a second time here, by a few lines of code that share nothing with the package: what was the input, what did
+the model write, in which order. Counted are given turns with a loss, prompts that are not the whole input, and trained turns
+whose text, reasoning or calls differ in a character from what the model wrote. All three have to be 0.
 """
 
 from __future__ import annotations
