@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Hashable, Iterable
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -108,15 +108,13 @@ def in_order(heads: Iterable[Head], *, stored: bool) -> list[int]:
     last = {identity: number for number, identity in enumerate(ids) if identity}
     if len(last) < len(ids):
         order = [number for number in order if not ids[number] or last[ids[number]] == number]
-    if stored:
-        order = list(_ties_by_id(order, ids, lambda n: (place_of[n], samples[n], attempts[n]), with_task))
+    if stored and len(order) > 1:
+        in_row = np.array(keys)[:, order]
+        ends = np.flatnonzero((in_row[:, 1:] != in_row[:, :-1]).any(axis=0)) + 1
+        for begin, end in pairwise([0, *ends.tolist(), len(order)]):
+            if end > begin + 1 and with_task[place_of[order[begin]]]:
+                order[begin:end] = sorted(order[begin:end], key=lambda number: natural(ids[number]))
     return order
-
-
-def _ties_by_id(order: Sequence[int], ids: Sequence[str], key: Any, with_task: Sequence[bool]) -> Iterator[int]:
-    for (place, _, _), numbers in groupby(order, key):
-        tied = list(numbers)
-        yield from sorted(tied, key=lambda number: natural(ids[number])) if len(tied) > 1 and with_task[place] else tied
 
 
 def _key_of(place: Any) -> tuple[Any, ...]:
@@ -132,6 +130,8 @@ def natural(text: str) -> NaturalKey:
     >>> sorted(["task-10", "task-2", "other"], key=natural)
     ['other', 'task-2', 'task-10']
     """
+    if not text:
+        return (), text
     parts = _NUMBER.split(text)
     numbers = [part.lstrip("0") for part in parts[1::2]]
     parts[1::2] = [(len(number), number) for number in numbers]

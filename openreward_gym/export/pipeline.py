@@ -124,7 +124,7 @@ class Pipeline:
             if report.rows == rows_before and refused and not self._format.compares_rollouts:
                 # No row is left: that is a reason against the rollout.
                 excluded_by = excluded_by or refused.most_common(1)[0][0]
-            else:
+            elif refused:
                 report.dropped_rows += refused
             if report.rows == rows_before and self._format.compares_rollouts:
                 # The format counts the reasons: pairs are left out, not rollouts.
