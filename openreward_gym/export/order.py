@@ -130,8 +130,8 @@ def natural(text: str) -> NaturalKey:
     >>> sorted(["task-10", "task-2", "other"], key=natural)
     ['other', 'task-2', 'task-10']
     """
-    if not text:
-        return (), text
+    if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-":
+        return (text,), text  # a UUID: its digits are no numbers
     parts = _NUMBER.split(text)
     numbers = [part.lstrip("0") for part in parts[1::2]]
     parts[1::2] = [(len(number), number) for number in numbers]
