@@ -6,7 +6,8 @@ import os
 import uuid
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -232,13 +233,20 @@ class _Batch:
 
 
 class _ParquetSplit:
-    """The files of one split, which get their names when all rows are written."""
+    """The files of one split, which get their names when all rows are written.
 
-    def __init__(self, folder: Path, split: str, batch: _Batch, open_file: Callable[[Path], pq.ParquetWriter]) -> None:
+    The thread of `worker` compresses one batch while the next one is made.
+    """
+
+    def __init__(
+        self, folder: Path, split: str, batch: _Batch, open_file: Callable[[Path], pq.ParquetWriter], worker: Executor
+    ) -> None:
         self._folder = folder
         self._split = split
         self._batch = batch
         self._open_file = open_file
+        self._worker = worker
+        self._writing: Future[None] | None = None
         self._writer: pq.ParquetWriter | None = None
         self._written = 0
         self.parts: list[Path] = []
@@ -249,11 +257,18 @@ class _ParquetSplit:
             self._write(batch)
 
     def _write(self, batch: pa.RecordBatch) -> None:
+        self._wait()
         if self._writer is None or self._written >= _BYTES_PER_FILE:
             self._next_file()
         assert self._writer is not None
-        self._writer.write_batch(batch, row_group_size=batch.num_rows)
+        self._writing = self._worker.submit(self._writer.write_batch, batch, row_group_size=batch.num_rows)
         self._written += batch.nbytes
+
+    def _wait(self) -> None:
+        """Wait until the last batch is in the file. Raises the error of its writing."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def _next_file(self) -> None:
         self.close()
@@ -270,9 +285,12 @@ class _ParquetSplit:
         self.close()
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        try:
+            self._wait()
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
 
     def publish(self) -> list[Path]:
         """Give the files their names, and return them."""
@@ -296,11 +314,12 @@ def write_parquet(
     schema = features_of(columns, compat).arrow_schema
     folder.mkdir(parents=True, exist_ok=True)
     splits: dict[str, _ParquetSplit] = {}
+    worker = ThreadPoolExecutor(1, thread_name_prefix="openreward-gym-export")
 
     def split_of(name: str) -> _ParquetSplit:
         if name not in splits:
             batch = _Batch(columns, compat, schema)
-            splits[name] = _ParquetSplit(folder, name, batch, lambda path: _open_parquet(path, schema, for_hub))
+            splits[name] = _ParquetSplit(folder, name, batch, lambda path: _open_parquet(path, schema, for_hub), worker)
         return splits[name]
 
     try:
@@ -310,10 +329,13 @@ def write_parquet(
             split.finish()
     except BaseException:
         for split in splits.values():
-            split.close()
+            with suppress(Exception):  # the error that is raised is the first one
+                split.close()
             for part in split.parts:
                 part.unlink(missing_ok=True)
         raise
+    finally:
+        worker.shutdown()
     return {name: splits[name].publish() for name in sorted(splits, key=split_order)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,3 +78,16 @@ def test_rollouts_with_other_tools_keep_their_own(tmp_path: Path) -> None:
     schemas = [{"default": 1}, {"default": True}, {"default": 1.0}, {"default": 1}, {"default": None}]
     rows = export.to_dataset([with_tool("f", schema) for schema in schemas])
     assert [repr(row["tools"][0]["function"]["parameters"]["default"]) for row in rows] == ["1", "True", "1.0", "1", "None"]
+
+
+def test_a_disk_that_is_full_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row groups are written by another thread: what fails there fails the export."""
+    monkeypatch.setattr(tables, "_ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(pq.ParquetWriter, "write_batch", _full)
+    with pytest.raises(OSError, match="No space left"):
+        export.write([episode(assistant("x"), id=str(number)) for number in range(9)], tmp_path / "out", ["sft"])
+    assert not [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+
+
+def _full(self: pq.ParquetWriter, batch: pa.RecordBatch, row_group_size: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
