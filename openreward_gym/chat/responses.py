@@ -24,15 +24,15 @@ from openreward_gym.chat.dialect import (
     tool_call,
     written_role,
 )
+from openreward_gym.chat.failures import is_failure
 from openreward_gym.chat.openai import OpenAIChatDialect, usage_of
-from openreward_gym.chat.plain import as_list, json_text, rest_of
+from openreward_gym.chat.plain import as_list, json_text, list_at, object_at, rest_of, text_at
 from openreward_gym.chat.streams import RESPONSES_STREAM, StreamFormat
 from openreward_gym.images import data_url
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     AssistantMessage,
     Block,
-    Ended,
     ImageBlock,
     Message,
     OpaqueBlock,
@@ -136,29 +136,26 @@ class OpenAIResponsesDialect(Dialect):
         return turns
 
     def _is_response(self, data: Mapping[str, Json]) -> bool:
-        return isinstance(data.get("output"), list) and "role" not in data and data.get("type") is None
+        is_response = isinstance(data.get("output"), list) or data.get("object") == "response"
+        return is_response and "role" not in data and data.get("type") is None
 
     def _is_of_turn(self, item: Json, hosted: Iterable[Json] = ()) -> bool:
         """Return whether an item is part of an assistant's turn, not a response, a result or a message of another role."""
-        if isinstance(item, str):
+        if not isinstance(item, Mapping) or self.stream.is_chunk(item) or self._is_response(item) or is_failure(item):
             return False
-        if not isinstance(item, Mapping):
-            raise TypeError(f"an item is a dictionary or an SDK object, not {type(item).__name__}")
-        self.stream.refuse(item)
         kind, role = item.get("type"), item.get("role")
-        if self._is_response(item) or self.stream.is_chunk(item) or kind in _GIVEN or role in ("tool", "function"):
+        if kind in _GIVEN or role in ("tool", "function"):
             return False
         if _is_result(item):
             return item.get("call_id") in hosted
         return role not in _ROLES or role == "assistant" or item.get("type", "message") != "message"
 
-    def read_message(self, data: Json) -> Message:
-        if isinstance(data, str):
-            return Message("user", tuple(self.read_content(data)))
+    def read_text(self, text: str) -> Message:
+        return Message("user", tuple(self.read_content(text)))
+
+    def read_turn(self, data: Mapping[str, Json]) -> Message:
         if self._is_of_turn(data):
             return self._turn([data])
-        if self.stream.is_chunk(data):
-            return self._response(self.stream.join([data]))
         if self._is_response(data):
             return self._response(data)
         if data.get("role") in ("tool", "function"):
@@ -182,20 +179,17 @@ class OpenAIResponsesDialect(Dialect):
         return assistant(blocks, Sampled(), {}, ended=ended)
 
     def _response(self, data: Mapping[str, Json]) -> AssistantMessage:
-        incomplete = data.get("incomplete_details")
-        reason = incomplete.get("reason") if isinstance(incomplete, Mapping) else None
         sampled = Sampled(
-            usage=usage_of(data.get("usage"), "input", "output"),
-            stop_reason=reason or data.get("status"),
-            model=data.get("model"),
+            usage=usage_of(object_at(data, "usage"), "input", "output"),
+            stop_reason=text_at(object_at(data, "incomplete_details"), "reason") or text_at(data, "status"),
+            model=text_at(data, "model"),
         )
-        dialect = self if self.model is not None else OpenAIResponsesDialect(data.get("model"))
-        blocks = [block for item in data["output"] for block in dialect.read_part(item)]
+        dialect = self if self.model is not None else OpenAIResponsesDialect(sampled.model)
+        blocks = [block for item in list_at(data, "output") for block in dialect.read_part(item)]
         fields = {name: value for name, value in rest_of(data, *_RESPONSE, *_REQUEST).items() if value not in ("", [], {})}
         if self.request and (request := {name: data[name] for name in _REQUEST if data.get(name) is not None}):
             fields["request"] = request
-        ended: Ended | None = "error" if data.get("error") else None
-        return assistant(blocks, sampled, fields, ended=ended)
+        return assistant(blocks, sampled, fields)
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         """Read an item of the assistant, or an entry of a message's content."""
