@@ -74,9 +74,9 @@ class AnthropicDialect(Dialect):
             return [ToolResult(content, call_id, is_error=is_error, extra=self.keep(rest))]
         if kind == "thinking":
             rest = rest_of(data, "type", "thinking", "signature")
-            return [ReasoningItem(data.get("thinking"), signature=data.get("signature"), extra=self.keep(rest))]
+            return [ReasoningItem(text_at(data, "thinking"), signature=text_at(data, "signature"), extra=self.keep(rest))]
         if kind == "redacted_thinking":
-            return [ReasoningItem(content_reference=data.get("data"), extra=self.keep(rest_of(data, "data")))]
+            return [ReasoningItem(content_reference=text_at(data, "data"), extra=self.keep(rest_of(data, "data")))]
         source = data["source"] if kind == "image" and isinstance(data.get("source"), Mapping) else {}
         if source.get("type") == "base64" and isinstance(source.get("data"), str):
             mime_type = str(source.get("media_type", "image/png"))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from openreward_gym.chat.failures import ended_of_error, is_failure, read_failure, without_secrets
-from openreward_gym.chat.plain import as_list, json_text, plain, shown
+from openreward_gym.chat.plain import as_list, json_text, plain, shown, text_at
 from openreward_gym.chat.streams import BROKE_OFF, StreamFormat
 from openreward_gym.errors import MessageError
 from openreward_gym.images import parse_data_url
@@ -206,7 +206,10 @@ class Dialect(ABC):
 
 def opaque(value: Json) -> OpaqueBlock:
     """Return an entry of an unknown type as a block that keeps it unchanged."""
-    return OpaqueBlock(dict(value) if isinstance(value, Mapping) else {"type": "", "value": value})
+    if not isinstance(value, Mapping):
+        return OpaqueBlock({"type": "", "value": value})
+    text_at(value, "type")
+    return OpaqueBlock(dict(value))
 
 
 def image_of_url(url: Json, extra: Mapping[str, Json]) -> ImageBlock | None:

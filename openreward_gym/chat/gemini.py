@@ -91,7 +91,7 @@ class GeminiDialect(Dialect):
         part = _snake(data)
         if sum(name in part for name in _CONTENT) > 1:
             return [opaque(data)]
-        signature = part.get("thought_signature")
+        signature = text_at(part, "thought_signature")
         rest = rest_of(part, "text", "thought", "thought_signature", "function_call", "function_response", "inline_data")
         if "thought" in part and not (part["thought"] is True and isinstance(part.get("text"), str)):
             rest["thought"] = part["thought"]  # of a call, an image, ... or written without need

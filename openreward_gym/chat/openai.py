@@ -304,8 +304,10 @@ def _ids(data: Mapping[str, Json], name: str) -> tuple[int, ...] | None:
 def _logprobs(logprobs: Mapping[str, Json]) -> tuple[float, ...] | None:
     if logprobs.get("content") is None:
         return None
-    entries: list[Json] = [item.get("logprob") for item in list_at(logprobs, "content", Mapping)]
-    return tuple(map(float, list_at({"logprob": entries}, "logprob", (int, float))))
+    values = [number(item, "logprob") for item in list_at(logprobs, "content", Mapping)]
+    if None in values:
+        raise MessageError("an entry of logprobs.content has no logprob that is a number")
+    return tuple(value for value in values if value is not None)
 
 
 def from_openai(messages: Any) -> list[Message]:

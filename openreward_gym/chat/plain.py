@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import enum
 import json
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -138,9 +139,11 @@ def integer(data: Any, *path: str) -> int | None:
 
 
 def number(data: Any, *path: str) -> float | None:
-    """Return the number at `path` inside `data`; None if it is something else or missing."""
+    """Return the number at `path` inside `data`; None if it is something else, beyond a float's range, or missing."""
     data = _at(data, path)
-    return float(data) if isinstance(data, (int, float)) and not isinstance(data, bool) else None
+    if isinstance(data, bool) or not isinstance(data, (int, float)):
+        return None
+    return float(data) if abs(data) <= sys.float_info.max or not isinstance(data, int) else None
 
 
 def _at(data: Any, path: Iterable[str]) -> Any:

@@ -273,7 +273,7 @@ class OpenAIResponsesDialect(Dialect):
         rest |= {f"{name}_as_given": item[name] for name in ("content", "summary") if not _is_plain(item.get(name))}
         if rest.get("summary_as_given") == []:
             del rest["summary_as_given"]  # as it is written
-        return ReasoningItem(content, item.get("id"), summary, extra=self.keep(rest))
+        return ReasoningItem(content, text_at(item, "id"), summary, extra=self.keep(rest))
 
     def _tool_message(self, item: Mapping[str, Json]) -> ToolMessage:
         kind, output = item["type"], item.get("output")
