@@ -272,7 +272,7 @@ _RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed"
 
 def _is_response_event(item: Chunk) -> bool:
     kind = item.get("type")
-    return isinstance(kind, str) and (kind.startswith("response.") or (kind == "error" and "sequence_number" in item))
+    return isinstance(kind, str) and kind.startswith("response.")
 
 
 def _is_response_start(item: Chunk, before: Sequence[Chunk]) -> bool:

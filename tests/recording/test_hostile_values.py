@@ -247,8 +247,7 @@ def test_a_value_of_a_wrong_type_is_refused_or_recorded(tmp_path: Path, logger: 
         before = state(log)
         try:
             getattr(log, logger)(mutant)
-        except MessageError as error:
-            assert str(error), (path, value)
+        except MessageError:
             assert state(log) == before, (path, value)
         except Exception as error:  # the message names the place
             pytest.fail(f"{path} = {value!r:.80}: {type(error).__name__}: {error}")
