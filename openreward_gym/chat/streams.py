@@ -204,7 +204,7 @@ def _is_anthropic_event(item: Chunk) -> bool:
 
 
 def _is_anthropic_start(item: Chunk, before: Sequence[Chunk]) -> bool:
-    return item.get("type") == "message_start"
+    return item.get("type") == "message_start" and any(chunk.get("type") != "ping" for chunk in before)
 
 
 def _is_whole_anthropic(chunks: Sequence[Chunk]) -> bool:
@@ -240,12 +240,12 @@ def _join_anthropic(chunks: Sequence[Chunk]) -> dict[str, Json]:
         elif kind == "message_delta":
             usage = {**object_at(message, "usage"), **rest_of(object_at(chunk, "usage"))}
             message |= {**rest_of(delta), **rest_of(chunk, "type", "delta"), "usage": usage}
-    if not message:
+    if "role" not in message and "error" not in message:
         raise MessageError("a streamed answer has no message_start: pass all events of the answer, in order")
     for index, text in inputs.items():
         if text:
             blocks[index]["input"] = text if blocks[index].get("type") == "tool_use" else _parsed(text)
-    whole = {**message, "content": [blocks[index] for index in sorted(blocks)]}
+    whole = {"role": "assistant", **message, "content": [blocks[index] for index in sorted(blocks)]}
     return _with_end(whole, message.get("stop_reason") or message.get("error"))
 
 
@@ -358,6 +358,8 @@ def _is_whole_gemini(chunks: Sequence[Chunk]) -> bool:
     """Return whether an answer has its end. Answers that were made by hand may lack it; the API's own have an id."""
     if any(map(_is_gemini_end, chunks)) or not any(chunk.get("candidates") for chunk in chunks):
         return True
+    if any(chunk.get("error") or chunk.get(BROKE_OFF) for chunk in chunks):
+        return True  # as `join` returned it
     return _field(chunks[-1], "response_id", "responseId") is None
 
 
