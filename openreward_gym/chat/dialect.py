@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from openreward_gym.chat.failures import ended_of_error, is_failure, read_failure, without_secrets
-from openreward_gym.chat.plain import as_list, json_text, plain, shown, text_at
+from openreward_gym.chat.plain import as_list, json_text, plain, shown
 from openreward_gym.chat.streams import BROKE_OFF, StreamFormat
 from openreward_gym.errors import MessageError
 from openreward_gym.images import parse_data_url
@@ -67,7 +67,7 @@ def ended_of(stop_reason: Json, blocks: Sequence[Block] = ()) -> Ended | None:
 
 
 def is_refusal(block: Block) -> bool:
-    """Return whether a block is the text of a refusal, which OpenAI gives in a field or a part of its own."""
+    """Return whether a block is the text of a refusal, which OpenAI puts into a separate field or part."""
     if not isinstance(block, TextBlock):
         return False
     fields = block.extra.get("openai")
@@ -206,10 +206,7 @@ class Dialect(ABC):
 
 def opaque(value: Json) -> OpaqueBlock:
     """Return an entry of an unknown type as a block that keeps it unchanged."""
-    if not isinstance(value, Mapping):
-        return OpaqueBlock({"type": "", "value": value})
-    text_at(value, "type")
-    return OpaqueBlock(dict(value))
+    return OpaqueBlock(dict(value) if isinstance(value, Mapping) else {"type": "", "value": value})
 
 
 def image_of_url(url: Json, extra: Mapping[str, Json]) -> ImageBlock | None:
@@ -252,7 +249,7 @@ def role_of(data: Mapping[str, Json], roles: Mapping[str, Role], default: str | 
     """Return a message's role; raise MessageError for a role that the format does not have."""
     role = data.get("role") or default
     if not isinstance(role, str) or role not in roles:
-        raise MessageError(f"a message's role is one of {', '.join(roles)}, not {shown(role)}")
+        raise MessageError(f"a message's role is {', '.join(roles)}, not {shown(role)}")
     return roles[role]
 
 
@@ -319,9 +316,9 @@ def _has_id(block: Block) -> bool:
         return bool(block.raw.get("id"))
     if isinstance(block, ReasoningItem) and block.content_reference:
         return True
-    kept = [fields for fields in block.extra.values() if isinstance(fields, Mapping)]
-    kept += [fields["item"] for fields in kept if isinstance(fields.get("item"), Mapping)]
-    return any(fields.get("id") for fields in kept)
+    extras = [fields for fields in block.extra.values() if isinstance(fields, Mapping)]
+    extras += [fields["item"] for fields in extras if isinstance(fields.get("item"), Mapping)]
+    return any(fields.get("id") for fields in extras)
 
 
 def written_role(message: Message) -> str:

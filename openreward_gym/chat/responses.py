@@ -26,8 +26,9 @@ from openreward_gym.chat.dialect import (
 )
 from openreward_gym.chat.failures import is_failure
 from openreward_gym.chat.openai import OpenAIChatDialect, usage_of
-from openreward_gym.chat.plain import as_list, json_text, list_at, object_at, rest_of, text_at
+from openreward_gym.chat.plain import as_list, json_text, list_at, object_at, rest_of, shown, text_at
 from openreward_gym.chat.streams import RESPONSES_STREAM, StreamFormat
+from openreward_gym.errors import MessageError
 from openreward_gym.images import data_url
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
@@ -144,6 +145,8 @@ class OpenAIResponsesDialect(Dialect):
         if not isinstance(item, Mapping) or self.stream.is_chunk(item) or self._is_response(item) or is_failure(item):
             return False
         kind, role = item.get("type"), item.get("role")
+        if kind is None and role is None and item.keys() != {"id"}:
+            raise MessageError(f"{shown(dict(item))} is neither a response, with output, nor an item, with a type or a role")
         if kind in _GIVEN or role in ("tool", "function"):
             return False
         if _is_result(item):
@@ -383,7 +386,7 @@ class OpenAIResponsesDialect(Dialect):
     def _write_result(self, result: ToolResult) -> dict[str, Json]:
         rest = self.kept(result)
         kind = str(rest.pop("type", _OUTPUT))
-        # An item with an id of its own has the call's id in another field.
+        # Where the item has an id, the call's id is in another field.
         id_field = _id_field({"type": kind, **({"call_id": ""} if "id" in rest else {})})
         identity = {id_field: result.call_id} if result.call_id else {}
         if kind == "shell_call_output":
@@ -400,13 +403,13 @@ class OpenAIResponsesDialect(Dialect):
     def _shell_output(self, blocks: Iterable[Block]) -> list[Json]:
         entries: list[Json] = []
         for block in blocks:
-            kept = _kept_of(self, block)
-            if kept.get("stream") == "stderr" and entries and isinstance(block, TextBlock):
+            fields = _kept_of(self, block)
+            if fields.get("stream") == "stderr" and entries and isinstance(block, TextBlock):
                 entries[-1]["stderr"] = block.text
             elif isinstance(block, OpaqueBlock):
                 entries.append(dict(block.raw))
             else:
-                entries.append({"stdout": text_of([block]), **kept.get("command", {})})
+                entries.append({"stdout": text_of([block]), **fields.get("command", {})})
         return entries
 
     def _write_reasoning(self, thought: ReasoningItem) -> dict[str, Json]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 from openreward_gym.chat.failures import is_failure
@@ -165,7 +166,7 @@ def _is_other_chat(item: Chunk, before: Sequence[Chunk]) -> bool:
     continued = {_index(choice) for choice in choices if any(rest_of(object_at(choice, "delta"), "role").values())}
     # The choice's own last chunk tells whether it had its end.
     own = (choice for chunk in reversed(before) for choice in list_at(chunk, "choices", Mapping) if _index(choice) in continued)
-    return bool(next(own, {}).get("finish_reason"))
+    return any(choice.get("finish_reason") for choice in islice(own, 1))
 
 
 def _is_whole_chat(chunks: Sequence[Chunk]) -> bool:

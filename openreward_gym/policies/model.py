@@ -117,7 +117,7 @@ class ModelPolicy:
                 message = self.read(answer)
                 if message.ended != "error":
                     return self._finished(message, time.perf_counter() - begun)
-                problem = self._failure(error_text(message))
+                problem: AuthenticationError | PolicyError = self._failure(error_text(message))
             except Exception as error:  # SDKs raise their own and their HTTP library's
                 problem = self._typed_error(error)
             now = time.monotonic()
