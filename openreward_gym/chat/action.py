@@ -102,15 +102,15 @@ def _turn(value: Any) -> AssistantMessage:
     for dialect in _DIALECTS:
         if dialect.is_message(data):
             return _assistant(dialect.read_message(data))
-        if dialect.stream is not None:
-            dialect.stream.refuse(data)
-    if is_failure(data):
+    if "name" not in data and is_failure(data):
         return read_failure(data)
     if "name" not in data and data.get("type") in ("text", "image", "tool_call"):
         return AssistantMessage(_ANTHROPIC.read_part(data))
     for dialect in _DIALECTS:
         if dialect.is_part(data):
             return AssistantMessage(dialect.read_part(data))
+        if dialect.stream is not None and "name" not in data:
+            dialect.stream.refuse(data)
     return AssistantMessage([_call(data)])
 
 

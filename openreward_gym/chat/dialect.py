@@ -171,8 +171,8 @@ class Dialect(ABC):
         return {self.provider: dict(fields)} if fields else {}
 
     def kept(self, block: Any) -> dict[str, Json]:
-        """Return a copy of the fields that `keep` put into the block's `extra`."""
-        fields = block.extra.get(self.provider)
+        """Return a copy of the fields that `keep` put into the block's `extra`; none of an `OpaqueBlock`."""
+        fields = getattr(block, "extra", {}).get(self.provider)
         return dict(fields) if isinstance(fields, Mapping) else {}
 
     def prompt_and_turns(

@@ -327,11 +327,13 @@ class OpenAIResponsesDialect(Dialect):
         if message.role != "tool" and isinstance(held, Mapping) and "item" in held:
             return list(self._message_items(role, list(message.blocks), held["item"]))
         for block in content_of(message):
-            if "item" in _kept_of(self, block):
+            if "item" in self.kept(block):
                 items += self._message_items(role, parts)
                 parts = []
-            is_plain = isinstance(block, TextBlock | ImageBlock)
-            if is_plain or (isinstance(block, OpaqueBlock) and (block.type in _PARTS or _is_held(self, parts))):
+            # The other parts of an item follow the empty text that holds the item's fields.
+            is_held = bool(parts) and bool(self.kept(parts[0]).get("item", {}).get("is_holder"))
+            is_part = isinstance(block, OpaqueBlock) and (block.type in _PARTS or is_held)
+            if is_part or isinstance(block, TextBlock | ImageBlock):
                 parts.append(block)
             else:
                 items += self._message_items(role, parts)
@@ -345,7 +347,7 @@ class OpenAIResponsesDialect(Dialect):
         """Yield the message item of neighbouring texts and images, if there are any. `fields` are the item's other fields."""
         if not parts and fields is None:
             return
-        rest = dict(_kept_of(self, parts[0]).get("item", {}) if fields is None else fields)
+        rest = dict(self.kept(parts[0]).get("item", {}) if fields is None else fields)
         is_text = rest.pop("is_text", False)
         if rest.pop("is_holder", False):
             parts = parts[1:]
@@ -403,7 +405,7 @@ class OpenAIResponsesDialect(Dialect):
     def _shell_output(self, blocks: Iterable[Block]) -> list[Json]:
         entries: list[Json] = []
         for block in blocks:
-            fields = _kept_of(self, block)
+            fields = self.kept(block)
             if fields.get("stream") == "stderr" and entries and isinstance(block, TextBlock):
                 entries[-1]["stderr"] = block.text
             elif isinstance(block, OpaqueBlock):
@@ -425,7 +427,7 @@ class OpenAIResponsesDialect(Dialect):
     def _write_content_part(self, role: str, block: Block) -> dict[str, Json]:
         if isinstance(block, OpaqueBlock):
             return dict(block.raw)
-        rest = {name: value for name, value in _kept_of(self, block).items() if name not in ("item", "stream", "command")}
+        rest = {name: value for name, value in self.kept(block).items() if name not in ("item", "stream", "command")}
         if isinstance(block, ImageBlock):
             return {"type": "input_image", "image_url": data_url(block.data, block.mime_type), **rest}
         if is_refusal(block) and isinstance(block, TextBlock):
@@ -462,17 +464,8 @@ def _id_field(item: Mapping[str, Json]) -> str:
     return "approval_request_id" if kind == "mcp_approval_response" else "call_id"
 
 
-def _kept_of(dialect: Dialect, block: Block) -> dict[str, Json]:
-    return {} if isinstance(block, OpaqueBlock) else dialect.kept(block)
-
-
 def _can_hold(blocks: Sequence[Block]) -> bool:
     return bool(blocks) and isinstance(blocks[0], TextBlock | ImageBlock)
-
-
-def _is_held(dialect: Dialect, parts: Sequence[Block]) -> bool:
-    """Return whether the parts belong to an item whose first part has no fields of ours, so that others follow in it."""
-    return bool(parts) and bool(_kept_of(dialect, parts[0]).get("item", {}).get("is_holder"))
 
 
 def _is_plain(parts: Json) -> bool:

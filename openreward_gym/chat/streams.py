@@ -334,15 +334,13 @@ def _field(data: Chunk, snake: str, camel: str) -> Json:
     return data.get(snake, data.get(camel))
 
 
-_GEMINI_FIELDS = (
-    *("candidates", "prompt_feedback", "usage_metadata", "model_version", "response_id"),
-    *("promptFeedback", "usageMetadata", "modelVersion", "responseId"),
-)
+_GEMINI_SNAKE = frozenset({"candidates", "prompt_feedback", "usage_metadata", "model_version", "response_id"})
+_GEMINI_FIELDS = _GEMINI_SNAKE | {"promptFeedback", "usageMetadata", "modelVersion", "responseId"}
 _GEMINI_APPENDED = ("citation_metadata", "citationMetadata", "logprobs_result", "logprobsResult")
 
 
 def _is_gemini_answer(item: Chunk) -> bool:
-    return any(name in item for name in _GEMINI_FIELDS) and "parts" not in item and "role" not in item
+    return not _GEMINI_FIELDS.isdisjoint(item) and "parts" not in item and "role" not in item
 
 
 def _is_gemini_end(item: Chunk) -> bool:
