@@ -44,7 +44,7 @@ def chat_streams(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Chunks of one or two choices, interleaved, with text, a refusal and parallel calls whose names come in pieces."""
     streams = []
     for index in range(draw(st.integers(1, 2))):
-        pieces = [{"content": text} for text in torn(draw, draw(words))]
+        pieces: list[dict[str, Any]] = [{"content": text} for text in torn(draw, draw(words))]
         for number in range(draw(st.integers(0, 3))):
             call = {"index": number, "id": f"c{number}", "type": "function", "function": {"name": "", "arguments": ""}}
             pieces.append({"tool_calls": [call]})
@@ -72,7 +72,7 @@ def test_chunks_of_a_chat_are_what_openai_s_accumulator_gives(chunks: list[dict[
     whole = state.current_completion_snapshot
     (message,) = chat.from_openai(chunks)
     expected = whole.choices[0].message
-    calls = [(c.id, c.function.name, c.function.arguments) for c in expected.tool_calls or ()]  # type: ignore[union-attr]
+    calls = [(c.id, c.function.name, c.function.arguments) for c in expected.tool_calls or ()]
     assert message.text == (expected.content or "")
     assert [(call.call_id, call.name, call.content) for call in message.tool_calls] == calls
     assert message.usage is not None
@@ -208,7 +208,14 @@ EVENT: TypeAdapter[Any] = TypeAdapter(at.RawMessageStreamEvent)
 
 @st.composite
 def anthropic_streams(draw: st.DrawFn) -> list[dict[str, Any]]:
-    message = {"id": "m", "type": "message", "role": "assistant", "model": "c", "content": [], "stop_reason": None}
+    message: dict[str, Any] = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "c",
+        "content": [],
+        "stop_reason": None,
+    }
     usage = {"input_tokens": 5, "output_tokens": 1}
     events: list[dict[str, Any]] = [{"type": "message_start", "message": {**message, "stop_sequence": None, "usage": usage}}]
     for index in range(draw(st.integers(1, 4))):
@@ -249,7 +256,7 @@ def test_events_of_anthropic_are_what_its_accumulator_gives(events: list[dict[st
     assert chat.from_anthropic([{"type": "ping"}, *events])[0].blocks == message.blocks
 
 
-EVENTS = [
+EVENTS: list[dict[str, Any]] = [
     {"type": "message_start", "message": {"id": "m", "role": "assistant", "content": [], "usage": {"input_tokens": 5}}},
     {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}}},
     {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"gate'}},
