@@ -2,6 +2,7 @@
 
     OpenRewardGymError
     ├── ConfigurationError (ValueError)            the caller gave a wrong argument or name, or used an object in a wrong state
+    │   ├── MessageError (TypeError)               a value is not a message or an action in any known format
     │   ├── MissingExtraError (ImportError)        an optional dependency is not installed
     │   ├── EnvironmentNotFoundError (LookupError) the server has no environment or variant of that name
     │   ├── SplitNotFoundError (LookupError)       the environment has no such split
@@ -49,6 +50,7 @@ __all__ = [
     "ContextOverflowError",
     "EnvironmentNotFoundError",
     "ExportError",
+    "MessageError",
     "MissingExtraError",
     "OpenRewardGymError",
     "OutcomeUnknownError",
@@ -93,6 +95,10 @@ def _rebuild(cls: type[OpenRewardGymError], message: str, attributes: dict[str, 
 
 class ConfigurationError(OpenRewardGymError, ValueError):
     """The caller gave a wrong argument or name, or used an object in a wrong state."""
+
+
+class MessageError(ConfigurationError, TypeError):
+    """A value is not a message or an action in any known format."""
 
 
 class MissingExtraError(ConfigurationError, ImportError):

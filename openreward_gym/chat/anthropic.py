@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from openreward_gym.chat.dialect import Dialect, assistant, opaque, tool_call, total
-from openreward_gym.chat.plain import details_of, integer, rest_of
+from openreward_gym.chat.dialect import Dialect, assistant, opaque, role_of, tool_call, total
+from openreward_gym.chat.plain import details_of, integer, object_at, rest_of, text_at
 from openreward_gym.chat.streams import ANTHROPIC_STREAM, StreamFormat
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
@@ -49,18 +49,13 @@ class AnthropicDialect(Dialect):
     def is_part(self, data: Mapping[str, Json]) -> bool:
         return data.get("type") in _OWN_TYPES
 
-    def read_message(self, data: Json) -> Message:
-        if not isinstance(data, Mapping):
-            raise TypeError(f"a message is a dictionary or an SDK object, not {type(data).__name__}")
-        self.stream.refuse(data)
-        role = data.get("role")
-        if not isinstance(role, str) or role not in _ROLES:
-            raise ValueError(f"a message's role is user, assistant or system, not {role!r}")
+    def read_turn(self, data: Mapping[str, Json]) -> Message:
+        role = role_of(data, _ROLES)
         blocks = self.read_content(data.get("content"))
         if role != "assistant":
-            return Message(_ROLES[role], tuple(blocks), metadata=rest_of(data, "role", "content") or None)
-        usage = data.get("usage")
-        sampled = Sampled(_usage(usage) if usage else None, data.get("stop_reason"), model=data.get("model"))
+            return Message(role, tuple(blocks), metadata=rest_of(data, "role", "content") or None)
+        usage = object_at(data, "usage")
+        sampled = Sampled(_usage(usage) if usage else None, text_at(data, "stop_reason"), model=text_at(data, "model"))
         return assistant(blocks, sampled, rest_of(data, "role", "content", "type", "model", "stop_reason", "usage"))
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
@@ -79,9 +74,9 @@ class AnthropicDialect(Dialect):
             return [ToolResult(content, call_id, is_error=is_error, extra=self.keep(rest))]
         if kind == "thinking":
             rest = rest_of(data, "type", "thinking", "signature")
-            return [ReasoningItem(data.get("thinking"), signature=data.get("signature"), extra=self.keep(rest))]
+            return [ReasoningItem(text_at(data, "thinking"), signature=text_at(data, "signature"), extra=self.keep(rest))]
         if kind == "redacted_thinking":
-            return [ReasoningItem(content_reference=data.get("data"), extra=self.keep(rest_of(data, "data")))]
+            return [ReasoningItem(content_reference=text_at(data, "data"), extra=self.keep(rest_of(data, "data")))]
         source = data["source"] if kind == "image" and isinstance(data.get("source"), Mapping) else {}
         if source.get("type") == "base64" and isinstance(source.get("data"), str):
             mime_type = str(source.get("media_type", "image/png"))

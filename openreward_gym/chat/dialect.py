@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from openreward_gym.chat.plain import as_list, json_text, plain
+from openreward_gym.chat.failures import ended_of_error, is_failure, read_failure, without_secrets
+from openreward_gym.chat.plain import as_list, json_text, plain, shown
 from openreward_gym.chat.streams import BROKE_OFF, StreamFormat
+from openreward_gym.errors import MessageError
 from openreward_gym.images import parse_data_url
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
@@ -19,6 +21,7 @@ from openreward_gym.types import (
     Message,
     OpaqueBlock,
     ReasoningItem,
+    Role,
     Sampled,
     SystemMessage,
     TextBlock,
@@ -34,10 +37,10 @@ _PROVIDER_WORDS: Mapping[Ended, str] = {
     "length": "length max_output_tokens max_tokens",
     "context_overflow": "model_length model_context_window_exceeded",
     "refusal": "refusal",
-    "content_filter": "content_filter safety recitation language blocklist prohibited_content spii image_safety "
-    "image_prohibited_content image_recitation",
-    "pause": "pause_turn",
-    "malformed": "malformed_function_call malformed_response unexpected_tool_call too_many_tool_calls",
+    "content_filter": "content_filter safety recitation language blocklist prohibited_content spii model_armor jailbreak "
+    "image_safety image_prohibited_content image_recitation",
+    "pause": "pause_turn compaction",
+    "malformed": "malformed_function_call malformed_response unexpected_tool_call too_many_tool_calls missing_thought_signature",
     "error": "error abort insufficient_system_resource failed cancelled",
 }
 _ENDINGS = {word: ended for ended, words in _PROVIDER_WORDS.items() for word in words.split()}
@@ -64,7 +67,7 @@ def ended_of(stop_reason: Json, blocks: Sequence[Block] = ()) -> Ended | None:
 
 
 def is_refusal(block: Block) -> bool:
-    """Return whether a block is the text of a refusal, which OpenAI gives in a field or a part of its own."""
+    """Return whether a block is the text of a refusal, which OpenAI puts into a separate field or part."""
     if not isinstance(block, TextBlock):
         return False
     fields = block.extra.get("openai")
@@ -95,22 +98,45 @@ class Dialect(ABC):
             messages: The messages. In a list, the chunks of a streamed answer become one message.
             system: The system prompt of a provider that keeps it beside the messages; None if it is missing.
 
+        The body of an error in place of an answer is a turn without words that `ended` as "error".
+
         Raises:
-            ValueError: A message has a role that the format does not have.
-            TypeError: A value is not a message, or is a single chunk of a streamed answer.
+            MessageError: A value is not a message of the format, or is a single chunk of a streamed answer.
         """
-        data = plain(messages)
-        items = as_list(data) if self.stream is None or not isinstance(data, list) else self.stream.assembled(data)
-        turns = self.read_items(items)
-        return turns if system is None else [SystemMessage(self.read_content(plain(system))), *turns]
+        try:
+            data = plain(messages)
+            items = as_list(data) if self.stream is None or not isinstance(data, list) else self.stream.assembled(data)
+            turns = self.read_items(items)
+            return turns if system is None else [SystemMessage(self.read_content(plain(system))), *turns]
+        except MessageError:
+            raise
+        except RecursionError:
+            raise MessageError("the message is nested too deeply") from None
+        except TypeError as error:
+            raise MessageError(str(error)) from None
 
     def read_items(self, items: Sequence[Json]) -> list[Message]:
         """Read messages and whole answers, given as JSON values."""
         return [self.read_message(item) for item in items]
 
-    @abstractmethod
     def read_message(self, data: Json) -> Message:
-        """Read one message or whole answer, given as JSON values."""
+        """Read one message or whole answer, given as JSON values; raise MessageError as `read` does."""
+        if isinstance(data, str):
+            return self.read_text(data)
+        if not isinstance(data, Mapping):
+            raise MessageError(f"a message is a dictionary or an SDK object, not {shown(data)}")
+        if self.stream is not None and self.stream.is_chunk(data):
+            self.stream.refuse(data)
+            data = self.stream.join([data])
+        return read_failure(data) if is_failure(data) and not self.is_message(data) else self.read_turn(data)
+
+    def read_text(self, text: str) -> Message:
+        """Read a message that is text alone, where the format has such messages."""
+        raise MessageError(f"a message is a dictionary or an SDK object, not the text {shown(text)}")
+
+    @abstractmethod
+    def read_turn(self, data: Mapping[str, Json]) -> Message:
+        """Read one message or whole answer, which is neither a chunk nor the body of an error."""
 
     def read_part(self, data: Json) -> list[Block]:
         """Read one entry of a message's content, given as JSON values. An unknown entry becomes an `OpaqueBlock`."""
@@ -145,8 +171,8 @@ class Dialect(ABC):
         return {self.provider: dict(fields)} if fields else {}
 
     def kept(self, block: Any) -> dict[str, Json]:
-        """Return a copy of the fields that `keep` put into the block's `extra`."""
-        fields = block.extra.get(self.provider)
+        """Return a copy of the fields that `keep` put into the block's `extra`; none of an `OpaqueBlock`."""
+        fields = getattr(block, "extra", {}).get(self.provider)
         return dict(fields) if isinstance(fields, Mapping) else {}
 
     def prompt_and_turns(
@@ -219,6 +245,14 @@ def tool_call(name: str, arguments: Json, call_id: Json, extra: Mapping[str, Jso
     return ToolCall(name, None, str(call_id or ""), json_text(arguments), extra=extra or {})
 
 
+def role_of(data: Mapping[str, Json], roles: Mapping[str, Role], default: str | None = None) -> Role:
+    """Return a message's role; raise MessageError for a role that the format does not have."""
+    role = data.get("role") or default
+    if not isinstance(role, str) or role not in roles:
+        raise MessageError(f"a message's role is {', '.join(roles)}, not {shown(role)}")
+    return roles[role]
+
+
 def total(*counts: int | None) -> int | None:
     """Return the sum of the counts that are not None; None if all are."""
     known = [count for count in counts if count is not None]
@@ -240,8 +274,12 @@ def assistant(
         blocks: The content.
         sampled: The provider's report; an empty one is left out.
         fields: Further data of the provider, added to `sampled.metadata`.
-        ended, weight, name: As in `Message`. By default `ended` is derived from the report's `stop_reason`.
+        ended, weight, name: As in `Message`. By default `ended` is derived from an `error` among the fields, else from the
+            report's `stop_reason`.
     """
+    if fields.get("error"):
+        fields = {**fields, "error": without_secrets(fields["error"])}
+        ended = ended_of_error(fields["error"])
     if ended is None and sampled.stop_reason is None and any(map(is_refusal, blocks)):
         ended = ended_of("stop", blocks)
     if fields.get(BROKE_OFF):
@@ -258,7 +296,12 @@ def assistant(
 
 
 def has_report(message: Message) -> bool:
-    """Return whether an assistant message carries what only a sampled one has: usage, model, an id, a reason of its end."""
+    """Return whether an assistant message carries what only a sampled one has: usage, model, an id, a reason of its end.
+
+    A failure of the provider is not a sampled message.
+    """
+    if message.ended == "error":
+        return False
     sampled = message.sampled
     if sampled is not None:
         values = (sampled.usage, sampled.stop_reason, sampled.model, sampled.token_ids, sampled.logprobs)
@@ -273,9 +316,9 @@ def _has_id(block: Block) -> bool:
         return bool(block.raw.get("id"))
     if isinstance(block, ReasoningItem) and block.content_reference:
         return True
-    kept = [fields for fields in block.extra.values() if isinstance(fields, Mapping)]
-    kept += [fields["item"] for fields in kept if isinstance(fields.get("item"), Mapping)]
-    return any(fields.get("id") for fields in kept)
+    extras = [fields for fields in block.extra.values() if isinstance(fields, Mapping)]
+    extras += [fields["item"] for fields in extras if isinstance(fields.get("item"), Mapping)]
+    return any(fields.get("id") for fields in extras)
 
 
 def written_role(message: Message) -> str:

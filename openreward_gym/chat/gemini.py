@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, sendable, tool_call, total
-from openreward_gym.chat.plain import details_of, integer, rest_of
+from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, role_of, sendable, tool_call, total
+from openreward_gym.chat.plain import details_of, integer, list_at, object_at, rest_of, shown, text_at
 from openreward_gym.chat.streams import GEMINI_STREAM, StreamFormat
+from openreward_gym.errors import MessageError
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     AssistantMessage,
@@ -44,43 +45,42 @@ class GeminiDialect(Dialect):
     stream: ClassVar[StreamFormat] = GEMINI_STREAM
 
     def is_message(self, data: Mapping[str, Json]) -> bool:
-        return isinstance(data.get("candidates"), list) or isinstance(data.get("parts"), list)
+        return self.stream.is_chunk(data) or isinstance(data.get("parts"), list)
 
     def is_part(self, data: Mapping[str, Json]) -> bool:
         return "function_call" in data or "functionCall" in data or ("text" in data and data.get("type") is None)
 
-    def read_message(self, data: Json) -> Message:
-        if isinstance(data, str):
-            return Message("user", (TextBlock(data),))
-        if not isinstance(data, Mapping):
-            raise TypeError(f"a content is a dictionary or an SDK object, not {type(data).__name__}")
-        self.stream.refuse(data)
-        if isinstance(data.get("candidates"), list):
+    def read_text(self, text: str) -> Message:
+        return Message("user", (TextBlock(text),))
+
+    def read_turn(self, data: Mapping[str, Json]) -> Message:
+        if self.stream.is_chunk(data):
             return self._answer(data)
-        role = data.get("role") or "user"
-        if not isinstance(role, str) or role not in _ROLES:
-            raise ValueError(f"a content's role is user or model, not {role!r}")
-        blocks = self.read_content(data.get("parts"))
-        if _ROLES[role] == "assistant":
-            return assistant(blocks, Sampled(), rest_of(data, "role", "parts"))
-        return Message(_ROLES[role], tuple(blocks), metadata=rest_of(data, "role", "parts") or None)
+        if not data.keys() & {"role", "parts"} or "content" in data:
+            raise MessageError(f"{shown(dict(data))} is neither a content, with parts and a role, nor an answer with candidates")
+        role = role_of(data, _ROLES, "user")
+        blocks, rest = self.read_content(data.get("parts")), rest_of(data, "role", "parts")
+        return assistant(blocks, Sampled(), rest) if role == "assistant" else Message(role, tuple(blocks), metadata=rest or None)
 
     def _answer(self, data: Mapping[str, Json]) -> AssistantMessage:
         data = _snake(data)
-        candidate = _snake(data["candidates"][0]) if data["candidates"] else {}
-        usage = _usage(_snake(data.get("usage_metadata") or {}))
-        sampled = Sampled(usage, candidate.get("finish_reason"), model=data.get("model_version"))
-        content = candidate.get("content") or {}
+        candidates = list_at(data, "candidates", Mapping)
+        candidate = _snake(candidates[0]) if candidates else {}
+        # Without a candidate the prompt was blocked, or the API failed.
+        block_reason = None if candidates else text_at(_snake(object_at(data, "prompt_feedback")), "block_reason")
+        ended: Ended | None = None if candidates else "content_filter" if block_reason else "error"
+        usage = _usage(_snake(object_at(data, "usage_metadata")))
+        stop_reason = text_at(candidate, "finish_reason") or block_reason
+        sampled = Sampled(usage, stop_reason, model=text_at(data, "model_version"))
+        content = object_at(candidate, "content")
         blocks = self.read_content(content.get("parts"))
         fields = {**rest_of(content, "role", "parts"), **rest_of(candidate, "content", "finish_reason")}
         fields |= rest_of(data, "candidates", "usage_metadata", "model_version", "response_id")
         fields |= rest_of({"id": data.get("response_id") or None})
         if not fields.get("index"):
             fields.pop("index", None)
-        if len(data["candidates"]) > 1:
-            fields["candidates"] = data["candidates"][1:]
-        # Without a candidate the prompt was blocked, or the API failed.
-        ended: Ended | None = None if data["candidates"] else "content_filter" if data.get("prompt_feedback") else "error"
+        if candidates[1:]:
+            fields["candidates"] = candidates[1:]
         return assistant(blocks, sampled, fields, ended=ended)
 
     def read_content(self, content: Json) -> list[Block]:
@@ -91,7 +91,7 @@ class GeminiDialect(Dialect):
         part = _snake(data)
         if sum(name in part for name in _CONTENT) > 1:
             return [opaque(data)]
-        signature = part.get("thought_signature")
+        signature = text_at(part, "thought_signature")
         rest = rest_of(part, "text", "thought", "thought_signature", "function_call", "function_response", "inline_data")
         if "thought" in part and not (part["thought"] is True and isinstance(part.get("text"), str)):
             rest["thought"] = part["thought"]  # of a call, an image, ... or written without need
@@ -119,7 +119,7 @@ class GeminiDialect(Dialect):
 
     def _call(self, call: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolCall:
         if not isinstance(call.get("name"), str):
-            raise ValueError(f"a function call has no name: {json.dumps(call)[:200]}")
+            raise MessageError(f"a function call has no name: {shown(dict(call))}")
         call = _snake(call)
         extra = self.keep({**rest, **rest_of(call, "name", "args", "id")})
         return tool_call(call["name"], call.get("args"), call.get("id"), extra)

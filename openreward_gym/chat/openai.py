@@ -13,12 +13,14 @@ from openreward_gym.chat.dialect import (
     image_of_url,
     is_refusal,
     opaque,
+    role_of,
     sendable,
     tool_call,
     written_role,
 )
-from openreward_gym.chat.plain import details_of, integer, json_text, number, rest_of
+from openreward_gym.chat.plain import details_of, integer, json_text, list_at, number, object_at, rest_of, shown, text_at
 from openreward_gym.chat.streams import CHAT_STREAM, StreamFormat
+from openreward_gym.errors import MessageError
 from openreward_gym.images import data_url
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
@@ -43,7 +45,14 @@ from openreward_gym.types import (
 ReasoningField: TypeAlias = Literal["", "reasoning_content", "reasoning", "reasoning_details"]
 """The field in which a server takes past reasoning; empty for a server that takes none (OpenAI refuses unknown fields)."""
 
-_ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_ROLES: Mapping[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
 _KNOWN = ("role", "content", "refusal", "tool_calls", "function_call", "weight", "name", *_REASONING)
 _CHOICE = ("message", "finish_reason", "token_ids", "prompt_token_ids", "logprobs")
@@ -71,54 +80,47 @@ class OpenAIChatDialect(Dialect):
         self.reasoning: ReasoningField = reasoning
 
     def is_message(self, data: Mapping[str, Json]) -> bool:
-        return isinstance(data.get("choices"), list) or "role" in data
+        return _is_completion(data) or "role" in data
 
     def is_part(self, data: Mapping[str, Json]) -> bool:
         return isinstance(data.get("function"), dict) or isinstance(data.get("custom"), dict)
 
-    def read_message(self, data: Json) -> Message:
-        if not isinstance(data, Mapping):
-            raise TypeError(f"a chat message is a dictionary or an SDK object, not {type(data).__name__}")
-        self.stream.refuse(data)
-        if isinstance(data.get("choices"), list):
+    def read_turn(self, data: Mapping[str, Json]) -> Message:
+        if _is_completion(data):
             return self._completion(data)
-        role = data.get("role")
-        if role in ("tool", "function"):
+        role = role_of(data, _ROLES)
+        if role == "tool":
             return self._tool_message(data)
         if role == "assistant":
             weight = number(data, "weight")  # of OpenAI's files for fine-tuning
             return assistant(self._assistant_blocks(data), Sampled(), rest_of(data, *_KNOWN), weight=weight, name=_name(data))
-        if not isinstance(role, str) or role not in _ROLES:
-            raise ValueError(f"a chat message's role is system, developer, user, assistant, tool or function, not {role!r}")
         rest = rest_of(data, "role", "content", "name")
-        if role == "developer":
-            rest["role"] = role
-        return Message(_ROLES[role], tuple(self.read_content(data.get("content"))), name=_name(data), metadata=rest or None)
+        if data["role"] == "developer":
+            rest["role"] = "developer"
+        return Message(role, tuple(self.read_content(data.get("content"))), name=_name(data), metadata=rest or None)
 
     def _completion(self, data: Mapping[str, Json]) -> AssistantMessage:
-        choice = data["choices"][0] if data["choices"] else {}
-        message = choice.get("message") or {}
-        logprobs = choice.get("logprobs") or {}
-        content = logprobs.get("content")
+        choices = list_at(data, "choices", Mapping)
+        choice = choices[0] if choices else {}
+        message, logprobs = object_at(choice, "message"), object_at(choice, "logprobs")
         sampled = Sampled(
-            usage=usage_of(data.get("usage")),
-            stop_reason=choice.get("finish_reason"),
+            usage=usage_of(object_at(data, "usage")),
+            stop_reason=text_at(choice, "finish_reason"),
             # vLLM and SGLang give token ids on request; OpenAI does not.
-            token_ids=_tuple(choice.get("token_ids")),
-            prompt_token_ids=_tuple(choice.get("prompt_token_ids") or data.get("prompt_token_ids")),
-            logprobs=None if content is None else tuple(item["logprob"] for item in content),
-            model=data.get("model"),
+            token_ids=_ids(choice, "token_ids"),
+            prompt_token_ids=_ids(choice if choice.get("prompt_token_ids") else data, "prompt_token_ids"),
+            logprobs=_logprobs(logprobs),
+            model=text_at(data, "model"),
             cost_usd=number(data, "usage", "cost"),
         )
         fields = {**rest_of(data, *_COMPLETION), **rest_of(choice, *_CHOICE), **rest_of(message, *_KNOWN)}
         if not fields.get("index"):
             fields.pop("index", None)
-        if len(data["choices"]) > 1:
-            fields["choices"] = data["choices"][1:]
+        if choices[1:]:
+            fields["choices"] = choices[1:]
         if details := _token_details(logprobs):
             fields["logprobs"] = details
-        # An answer without a choice, or with an error in it, comes with status 200 from some servers.
-        ended: Ended | None = "error" if not data["choices"] or choice.get("error") else None
+        ended: Ended | None = None if choices else "error"
         return assistant(self._assistant_blocks(message), sampled, fields, ended=ended, name=_name(message))
 
     def _assistant_blocks(self, data: Mapping[str, Json]) -> list[Block]:
@@ -126,20 +128,19 @@ class OpenAIChatDialect(Dialect):
         blocks += self.read_content(data.get("content"))
         if data.get("refusal"):
             blocks.append(TextBlock(json_text(data["refusal"]), extra=self.keep({"type": "refusal"})))
-        blocks += [self.read_call(call) for call in data.get("tool_calls") or ()]
+        blocks += [self.read_call(call) for call in list_at(data, "tool_calls", Mapping)]
         if isinstance(data.get("function_call"), Mapping):
             blocks.append(self.read_call({"function": data["function_call"]}))
         return blocks
 
     def _reasoning(self, data: Mapping[str, Json]) -> list[Block]:
-        details = data.get("reasoning_details")
-        if isinstance(details, list) and details:
+        if details := list_at(data, "reasoning_details", Mapping):
             return [self._reasoning_detail(item) for item in details]
         text = data.get("reasoning_content") or data.get("reasoning")
         return [ReasoningItem(json_text(text))] if text else []
 
     def _reasoning_detail(self, item: Mapping[str, Json]) -> ReasoningItem:
-        fields = {ours: item.get(theirs) for ours, theirs in _DETAILS.items()}
+        fields = {ours: text_at(item, theirs) for ours, theirs in _DETAILS.items()}
         return ReasoningItem(**fields, extra=self.keep(rest_of(item, *_DETAILS.values())))
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
@@ -160,7 +161,7 @@ class OpenAIChatDialect(Dialect):
         kind = "custom" if isinstance(data.get("custom"), Mapping) else "function"
         function = data.get(kind)
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise ValueError(f"a tool call has no function name: {json_text(dict(data))[:200]}")
+            raise MessageError(f"a tool call has no function name: {shown(dict(data))}")
         rest = rest_of(data, "id", "type", "function", "custom")
         if kind == "custom":
             rest["type"] = "custom"
@@ -279,7 +280,7 @@ def _token_details(logprobs: Mapping[str, Json]) -> dict[str, Json]:
 
     `bytes` are left out where they are the UTF-8 of the token, and columns without a value are left out.
     """
-    content = logprobs.get("content") or ()
+    content = list_at(logprobs, "content", Mapping)
     columns: dict[str, Json] = rest_of(logprobs, "content")
     for name in {key: None for item in content for key in item if key not in ("logprob", "bytes")}:
         values = [item.get(name) for item in content]
@@ -292,8 +293,21 @@ def _token_details(logprobs: Mapping[str, Json]) -> dict[str, Json]:
     return columns
 
 
-def _tuple(value: Json) -> tuple[Any, ...] | None:
-    return tuple(value) if isinstance(value, list) else None
+def _is_completion(data: Mapping[str, Json]) -> bool:
+    return isinstance(data.get("choices"), list) or data.get("object") == "chat.completion"
+
+
+def _ids(data: Mapping[str, Json], name: str) -> tuple[int, ...] | None:
+    return None if data.get(name) is None else tuple(list_at(data, name, int))
+
+
+def _logprobs(logprobs: Mapping[str, Json]) -> tuple[float, ...] | None:
+    if logprobs.get("content") is None:
+        return None
+    values = [number(item, "logprob") for item in list_at(logprobs, "content", Mapping)]
+    if None in values:
+        raise MessageError("an entry of logprobs.content has no logprob that is a number")
+    return tuple(value for value in values if value is not None)
 
 
 def from_openai(messages: Any) -> list[Message]:

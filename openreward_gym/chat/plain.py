@@ -6,10 +6,12 @@ import base64
 import dataclasses
 import enum
 import json
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from openreward_gym.errors import MessageError
 from openreward_gym.jsonio import Json
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -83,6 +85,48 @@ def _without(value: Json, read: Collection[tuple[str, ...]], path: tuple[str, ..
     return {key: item for key, item in rest.items() if item not in (None, 0, {}, [])}
 
 
+def object_at(data: Mapping[str, Json], name: str) -> Mapping[str, Json]:
+    """Return the object at `name`, an empty one if it is missing or None; raise MessageError for another value."""
+    value = data.get(name)
+    if value is None or isinstance(value, Mapping):
+        return value or {}
+    raise MessageError(f"{name} must be an object, not {shown(value)}")
+
+
+def list_at(data: Mapping[str, Json], name: str, kind: type | tuple[type, ...] = object) -> list[Any]:
+    """Return the list at `name`, an empty one if it is missing or None.
+
+    Raises:
+        MessageError: The value is not a list, or one of its entries is not of the type `kind`.
+    """
+    value = data.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise MessageError(f"{name} must be a list, not {shown(value)}")
+    for place, item in enumerate(value):
+        if not isinstance(item, kind) or (isinstance(item, bool) and kind is not object):
+            raise MessageError(f"{name}[{place}] has the wrong type: {shown(item)}")
+    return value
+
+
+def text_at(data: Mapping[str, Json], name: str) -> str | None:
+    """Return the text at `name`, or None; raise MessageError for another value."""
+    value = data.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise MessageError(f"{name} must be text, not {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """Return the beginning of a value's `repr`, or its type where it is nested too deeply to be shown."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply"
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
 def json_text(value: Json) -> str:
     """Return text unchanged, and any other value as JSON text."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -95,9 +139,11 @@ def integer(data: Any, *path: str) -> int | None:
 
 
 def number(data: Any, *path: str) -> float | None:
-    """Return the number at `path` inside `data`; None if it is something else or missing."""
+    """Return the number at `path` inside `data`; None if it is something else, beyond a float's range, or missing."""
     data = _at(data, path)
-    return float(data) if isinstance(data, (int, float)) and not isinstance(data, bool) else None
+    if isinstance(data, bool) or not isinstance(data, (int, float)):
+        return None
+    return float(data) if abs(data) <= sys.float_info.max or not isinstance(data, int) else None
 
 
 def _at(data: Any, path: Iterable[str]) -> Any:

@@ -18,7 +18,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from openreward_gym.chat.dialect import Dialect, content_of, tool_call
-from openreward_gym.chat.plain import rest_of
+from openreward_gym.chat.plain import rest_of, shown
+from openreward_gym.errors import MessageError
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     AssistantMessage,
@@ -74,12 +75,14 @@ class RawTextDialect(Dialect):
     def is_part(self, data: Mapping[str, Json]) -> bool:
         return False
 
-    def read_message(self, data: Json) -> Message:
-        """Read the text of an assistant's turn, or a message as `{"role", "content"}`."""
-        if isinstance(data, str):
-            return AssistantMessage(self.read_part(data))
-        if not isinstance(data, Mapping) or not self.is_message(data):
-            raise TypeError(f"a message is text or {{'role', 'content'}} with a text as its content, not {data!r:.200}")
+    def read_text(self, text: str) -> Message:
+        """Read the text of an assistant's turn."""
+        return AssistantMessage(self.read_part(text))
+
+    def read_turn(self, data: Mapping[str, Json]) -> Message:
+        """Read a message as `{"role", "content"}`."""
+        if not self.is_message(data):
+            raise MessageError(f"a message is text or {{'role', 'content'}} with a text as its content, not {shown(data)}")
         if data["role"] == "assistant":
             return AssistantMessage(self.read_part(data["content"]))
         return Message(data["role"], (TextBlock(data["content"]),), metadata=rest_of(data, "role", "content") or None)

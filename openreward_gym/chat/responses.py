@@ -24,15 +24,16 @@ from openreward_gym.chat.dialect import (
     tool_call,
     written_role,
 )
+from openreward_gym.chat.failures import is_failure
 from openreward_gym.chat.openai import OpenAIChatDialect, usage_of
-from openreward_gym.chat.plain import as_list, json_text, rest_of
+from openreward_gym.chat.plain import as_list, json_text, list_at, object_at, rest_of, shown, text_at
 from openreward_gym.chat.streams import RESPONSES_STREAM, StreamFormat
+from openreward_gym.errors import MessageError
 from openreward_gym.images import data_url
 from openreward_gym.jsonio import Json
 from openreward_gym.types import (
     AssistantMessage,
     Block,
-    Ended,
     ImageBlock,
     Message,
     OpaqueBlock,
@@ -136,29 +137,28 @@ class OpenAIResponsesDialect(Dialect):
         return turns
 
     def _is_response(self, data: Mapping[str, Json]) -> bool:
-        return isinstance(data.get("output"), list) and "role" not in data and data.get("type") is None
+        is_response = isinstance(data.get("output"), list) or data.get("object") == "response"
+        return is_response and "role" not in data and data.get("type") is None
 
     def _is_of_turn(self, item: Json, hosted: Iterable[Json] = ()) -> bool:
         """Return whether an item is part of an assistant's turn, not a response, a result or a message of another role."""
-        if isinstance(item, str):
+        if not isinstance(item, Mapping) or self.stream.is_chunk(item) or self._is_response(item) or is_failure(item):
             return False
-        if not isinstance(item, Mapping):
-            raise TypeError(f"an item is a dictionary or an SDK object, not {type(item).__name__}")
-        self.stream.refuse(item)
         kind, role = item.get("type"), item.get("role")
-        if self._is_response(item) or self.stream.is_chunk(item) or kind in _GIVEN or role in ("tool", "function"):
+        if kind is None and role is None and item.keys() != {"id"}:
+            raise MessageError(f"{shown(dict(item))} is neither a response, with output, nor an item, with a type or a role")
+        if kind in _GIVEN or role in ("tool", "function"):
             return False
         if _is_result(item):
             return item.get("call_id") in hosted
         return role not in _ROLES or role == "assistant" or item.get("type", "message") != "message"
 
-    def read_message(self, data: Json) -> Message:
-        if isinstance(data, str):
-            return Message("user", tuple(self.read_content(data)))
+    def read_text(self, text: str) -> Message:
+        return Message("user", tuple(self.read_content(text)))
+
+    def read_turn(self, data: Mapping[str, Json]) -> Message:
         if self._is_of_turn(data):
             return self._turn([data])
-        if self.stream.is_chunk(data):
-            return self._response(self.stream.join([data]))
         if self._is_response(data):
             return self._response(data)
         if data.get("role") in ("tool", "function"):
@@ -182,20 +182,17 @@ class OpenAIResponsesDialect(Dialect):
         return assistant(blocks, Sampled(), {}, ended=ended)
 
     def _response(self, data: Mapping[str, Json]) -> AssistantMessage:
-        incomplete = data.get("incomplete_details")
-        reason = incomplete.get("reason") if isinstance(incomplete, Mapping) else None
         sampled = Sampled(
-            usage=usage_of(data.get("usage"), "input", "output"),
-            stop_reason=reason or data.get("status"),
-            model=data.get("model"),
+            usage=usage_of(object_at(data, "usage"), "input", "output"),
+            stop_reason=text_at(object_at(data, "incomplete_details"), "reason") or text_at(data, "status"),
+            model=text_at(data, "model"),
         )
-        dialect = self if self.model is not None else OpenAIResponsesDialect(data.get("model"))
-        blocks = [block for item in data["output"] for block in dialect.read_part(item)]
+        dialect = self if self.model is not None else OpenAIResponsesDialect(sampled.model)
+        blocks = [block for item in list_at(data, "output") for block in dialect.read_part(item)]
         fields = {name: value for name, value in rest_of(data, *_RESPONSE, *_REQUEST).items() if value not in ("", [], {})}
         if self.request and (request := {name: data[name] for name in _REQUEST if data.get(name) is not None}):
             fields["request"] = request
-        ended: Ended | None = "error" if data.get("error") else None
-        return assistant(blocks, sampled, fields, ended=ended)
+        return assistant(blocks, sampled, fields)
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         """Read an item of the assistant, or an entry of a message's content."""
@@ -279,7 +276,7 @@ class OpenAIResponsesDialect(Dialect):
         rest |= {f"{name}_as_given": item[name] for name in ("content", "summary") if not _is_plain(item.get(name))}
         if rest.get("summary_as_given") == []:
             del rest["summary_as_given"]  # as it is written
-        return ReasoningItem(content, item.get("id"), summary, extra=self.keep(rest))
+        return ReasoningItem(content, text_at(item, "id"), summary, extra=self.keep(rest))
 
     def _tool_message(self, item: Mapping[str, Json]) -> ToolMessage:
         kind, output = item["type"], item.get("output")
@@ -330,11 +327,13 @@ class OpenAIResponsesDialect(Dialect):
         if message.role != "tool" and isinstance(held, Mapping) and "item" in held:
             return list(self._message_items(role, list(message.blocks), held["item"]))
         for block in content_of(message):
-            if "item" in _kept_of(self, block):
+            if "item" in self.kept(block):
                 items += self._message_items(role, parts)
                 parts = []
-            is_plain = isinstance(block, TextBlock | ImageBlock)
-            if is_plain or (isinstance(block, OpaqueBlock) and (block.type in _PARTS or _is_held(self, parts))):
+            # The other parts of an item follow the empty text that holds the item's fields.
+            is_held = bool(parts) and bool(self.kept(parts[0]).get("item", {}).get("is_holder"))
+            is_part = isinstance(block, OpaqueBlock) and (block.type in _PARTS or is_held)
+            if is_part or isinstance(block, TextBlock | ImageBlock):
                 parts.append(block)
             else:
                 items += self._message_items(role, parts)
@@ -348,7 +347,7 @@ class OpenAIResponsesDialect(Dialect):
         """Yield the message item of neighbouring texts and images, if there are any. `fields` are the item's other fields."""
         if not parts and fields is None:
             return
-        rest = dict(_kept_of(self, parts[0]).get("item", {}) if fields is None else fields)
+        rest = dict(self.kept(parts[0]).get("item", {}) if fields is None else fields)
         is_text = rest.pop("is_text", False)
         if rest.pop("is_holder", False):
             parts = parts[1:]
@@ -389,7 +388,7 @@ class OpenAIResponsesDialect(Dialect):
     def _write_result(self, result: ToolResult) -> dict[str, Json]:
         rest = self.kept(result)
         kind = str(rest.pop("type", _OUTPUT))
-        # An item with an id of its own has the call's id in another field.
+        # Where the item has an id, the call's id is in another field.
         id_field = _id_field({"type": kind, **({"call_id": ""} if "id" in rest else {})})
         identity = {id_field: result.call_id} if result.call_id else {}
         if kind == "shell_call_output":
@@ -406,13 +405,13 @@ class OpenAIResponsesDialect(Dialect):
     def _shell_output(self, blocks: Iterable[Block]) -> list[Json]:
         entries: list[Json] = []
         for block in blocks:
-            kept = _kept_of(self, block)
-            if kept.get("stream") == "stderr" and entries and isinstance(block, TextBlock):
+            fields = self.kept(block)
+            if fields.get("stream") == "stderr" and entries and isinstance(block, TextBlock):
                 entries[-1]["stderr"] = block.text
             elif isinstance(block, OpaqueBlock):
                 entries.append(dict(block.raw))
             else:
-                entries.append({"stdout": text_of([block]), **kept.get("command", {})})
+                entries.append({"stdout": text_of([block]), **fields.get("command", {})})
         return entries
 
     def _write_reasoning(self, thought: ReasoningItem) -> dict[str, Json]:
@@ -428,7 +427,7 @@ class OpenAIResponsesDialect(Dialect):
     def _write_content_part(self, role: str, block: Block) -> dict[str, Json]:
         if isinstance(block, OpaqueBlock):
             return dict(block.raw)
-        rest = {name: value for name, value in _kept_of(self, block).items() if name not in ("item", "stream", "command")}
+        rest = {name: value for name, value in self.kept(block).items() if name not in ("item", "stream", "command")}
         if isinstance(block, ImageBlock):
             return {"type": "input_image", "image_url": data_url(block.data, block.mime_type), **rest}
         if is_refusal(block) and isinstance(block, TextBlock):
@@ -465,17 +464,8 @@ def _id_field(item: Mapping[str, Json]) -> str:
     return "approval_request_id" if kind == "mcp_approval_response" else "call_id"
 
 
-def _kept_of(dialect: Dialect, block: Block) -> dict[str, Json]:
-    return {} if isinstance(block, OpaqueBlock) else dialect.kept(block)
-
-
 def _can_hold(blocks: Sequence[Block]) -> bool:
     return bool(blocks) and isinstance(blocks[0], TextBlock | ImageBlock)
-
-
-def _is_held(dialect: Dialect, parts: Sequence[Block]) -> bool:
-    """Return whether the parts belong to an item whose first part has no fields of ours, so that others follow in it."""
-    return bool(parts) and bool(_kept_of(dialect, parts[0]).get("item", {}).get("is_holder"))
 
 
 def _is_plain(parts: Json) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
+from openreward_gym.chat.failures import is_failure
+from openreward_gym.chat.plain import list_at, object_at, rest_of, shown, text_at
+from openreward_gym.errors import MessageError
 from openreward_gym.jsonio import Json, loads
 
 Chunk: TypeAlias = Mapping[str, Json]
@@ -26,42 +29,65 @@ class StreamFormat:
 
     Attributes:
         is_chunk: Whether an object is a chunk.
-        begins: Whether a chunk, given with the one before it, begins another answer.
+        begins: Whether a chunk, given with those before it, begins another answer.
         is_whole: Whether chunks are an answer with its end.
         join: Returns the answer of chunks. Its end is missing if the stream broke off.
         final: The SDK's way to the final object, for messages of errors.
     """
 
     is_chunk: Callable[[Chunk], bool]
-    begins: Callable[[Chunk, Chunk], bool]
+    begins: Callable[[Chunk, Sequence[Chunk]], bool]
     is_whole: Callable[[Sequence[Chunk]], bool]
     join: Callable[[Sequence[Chunk]], dict[str, Json]]
     final: str
 
     def assembled(self, items: Sequence[Json]) -> list[Json]:
-        """Return `items` with one answer in place of the chunks of each; raise TypeError for a chunk alone."""
+        """Return `items` with one answer in place of the chunks of each; raise MessageError for a chunk alone."""
         result: list[Json] = []
         chunks: list[Chunk] = []
+        ids: set[str] = set()
         for item in [*items, None]:
-            is_chunk = isinstance(item, Mapping) and self.is_chunk(item)
-            if chunks and (not is_chunk or self.begins(item, chunks[-1])):
+            # A stream that fails has the body of the error as its last chunk.
+            is_chunk = isinstance(item, Mapping) and (self.is_chunk(item) or (bool(chunks) and is_failure(item)))
+            if chunks and (not is_chunk or self.begins(item, chunks)):
                 if len(chunks) == 1:
                     self.refuse(chunks[0])
                 result.append(self.join(chunks))
+                if not self.is_whole(chunks):
+                    ids.add(_id_of(chunks[0]))
                 chunks = []
-            if is_chunk:
-                chunks.append(item)
-            else:
+            if not is_chunk:
                 result.append(item)
+                continue
+            if not chunks and _id_of(item) in ids - {""}:
+                raise MessageError(f"the chunks of several streamed answers are mixed: pass those of {_id_of(item)!r} together")
+            chunks.append(item)
         return result[:-1]
 
     def refuse(self, item: Json) -> None:
-        """Raise TypeError if an object is a chunk that does not hold the whole answer."""
+        """Raise MessageError if an object is a chunk that does not hold the whole answer."""
         if isinstance(item, Mapping) and self.is_chunk(item) and not self.is_whole([item]):
-            raise TypeError(
-                f"{json.dumps(item, ensure_ascii=False)[:120]} is one chunk of a streamed answer, not a message: collect the "
+            raise MessageError(
+                f"{shown(dict(item))} is one chunk of a streamed answer, not a message: collect the "
                 f"chunks and pass them as one list, or pass the final object ({self.final})"
             )
+
+
+def _id_of(chunk: Chunk) -> str:
+    return str(chunk.get("id") or _field(chunk, "response_id", "responseId") or "")
+
+
+def _differ(item: Chunk, before: Sequence[Chunk]) -> bool:
+    """Return whether both have ids, and another one each."""
+    known = next(filter(None, map(_id_of, reversed(before))), "")
+    return known not in ("", _id_of(item)) and _id_of(item) != ""
+
+
+def _index(data: Chunk, name: str = "index") -> int:
+    value = data.get(name) or 0
+    if not isinstance(value, int):
+        raise MessageError(f"{name} of a chunk must be an integer, not {shown(value)}")
+    return value
 
 
 def _with_end(answer: dict[str, Json], has_end: object) -> dict[str, Json]:
@@ -73,7 +99,7 @@ def _merged(old: Json, new: Json, key: str = "") -> Json:
     """Return `old` continued by `new`: text and lists are appended, and objects are continued field by field."""
     if new is None or old is None:
         return copy.deepcopy(old if new is None else new)
-    if key in _CONSTANT or (key == "name" and new == old):
+    if key in _CONSTANT:
         return old or new
     if isinstance(old, str) and isinstance(new, str):
         return old + new
@@ -89,17 +115,33 @@ def _merged(old: Json, new: Json, key: str = "") -> Json:
 def _merged_lists(old: list[Json], new: list[Json], key: str) -> list[Json]:
     result = list(old)
     for entry in new:
-        place = None
-        if isinstance(entry, dict) and isinstance(entry.get("index"), int):
-            same = [n for n, other in enumerate(result) if _continues(entry, other, key)]
-            place = same[0] if same else None
-        elif key == "tool_calls" and result and isinstance(entry, dict) and not entry.get("id"):
-            place = len(result) - 1
+        place = _place(entry, result, key) if isinstance(entry, dict) else None
         if place is None:
             result.append(copy.deepcopy(entry))
-        else:
-            result[place] = _merged(result[place], entry)
+            continue
+        if key == "tool_calls" and (entry.get("id") or entry.get("type")):
+            entry = _without_repeated_name(entry, result[place])
+        result[place] = _merged(result[place], entry)
     return result
+
+
+def _place(entry: dict[str, Json], entries: list[Json], key: str) -> int | None:
+    """Return the position of the entry that `entry` continues; None if it is a new one."""
+    if key == "tool_calls" and entry.get("index") is None:
+        same = [n for n, other in enumerate(entries) if not entry.get("id") or entry["id"] == other.get("id")]
+    elif isinstance(entry.get("index"), int):
+        same = [n for n, other in enumerate(entries) if _continues(entry, other, key)]
+    else:
+        return None
+    return same[-1] if same else None
+
+
+def _without_repeated_name(entry: dict[str, Json], call: Json) -> dict[str, Json]:
+    """Return a piece of a call without its name if the server repeats it with the call's id or type in every chunk."""
+    function, known = entry.get("function"), call.get("function")
+    if isinstance(function, dict) and isinstance(known, dict) and function.get("name") == known.get("name"):
+        return {**entry, "function": {name: value for name, value in function.items() if name != "name"}}
+    return entry
 
 
 def _continues(entry: dict[str, Json], other: Json, key: str) -> bool:
@@ -117,12 +159,22 @@ def _is_chat_chunk(item: Chunk) -> bool:
     return isinstance(choices, list) and any(isinstance(choice, Mapping) and "delta" in choice for choice in choices)
 
 
-def _is_other_chat(item: Chunk, before: Chunk) -> bool:
-    return item.get("id") != before.get("id")
+def _is_other_chat(item: Chunk, before: Sequence[Chunk]) -> bool:
+    if _differ(item, before):
+        return True
+    choices = list_at(item, "choices", Mapping)
+    continued = {_index(choice) for choice in choices if any(rest_of(object_at(choice, "delta"), "role").values())}
+    # The choice's own last chunk tells whether it had its end.
+    own = (choice for chunk in reversed(before) for choice in list_at(chunk, "choices", Mapping) if _index(choice) in continued)
+    return any(choice.get("finish_reason") for choice in islice(own, 1))
 
 
 def _is_whole_chat(chunks: Sequence[Chunk]) -> bool:
-    return any(choice.get("finish_reason") for chunk in chunks for choice in chunk.get("choices") or ())
+    choices = [choice for chunk in chunks for choice in list_at(chunk, "choices", Mapping)]
+    return bool(choices) and {_index(c) for c in choices} == {_index(c) for c in choices if c.get("finish_reason")}
+
+
+_APPENDED = ("logprobs", "token_ids")
 
 
 def _join_chat(chunks: Sequence[Chunk]) -> dict[str, Json]:
@@ -131,31 +183,29 @@ def _join_chat(chunks: Sequence[Chunk]) -> dict[str, Json]:
     for chunk in chunks:
         # `obfuscation` is random padding.
         answer |= {name: value for name, value in chunk.items() if name not in ("choices", "obfuscation") and value is not None}
-        for choice in chunk.get("choices") or ():
-            whole = choices.setdefault(choice.get("index") or 0, {"message": {"role": "assistant"}})
-            whole["message"] = _merged(whole["message"], choice.get("delta") or {})
-            for name, value in choice.items():
-                if name != "delta" and value is not None:
-                    whole[name] = value if name == "finish_reason" else _merged(whole.get(name), value, name)
+        for choice in list_at(chunk, "choices", Mapping):
+            whole = choices.setdefault(_index(choice), {"message": {"role": "assistant"}})
+            whole["message"] = _merged(whole["message"], object_at(choice, "delta"))
+            fields = {name: value for name, value in choice.items() if name != "delta" and value is not None}
+            whole |= {name: _merged(whole.get(name), v) if name in _APPENDED else v for name, v in fields.items()}
     for choice in choices.values():
-        for call in choice["message"].get("tool_calls") or ():
+        for call in list_at(choice["message"], "tool_calls", dict):
             call.pop("index", None)
     answer |= {"object": "chat.completion", "choices": [choices[index] for index in sorted(choices)]}
-    return _with_end(answer, _is_whole_chat(chunks))
+    return _with_end(answer, _is_whole_chat(chunks) or answer.get("error"))
 
 
-_ANTHROPIC_EVENTS = frozenset(
-    ["message_start", "message_delta", "message_stop", "content_block_start", "content_block_delta", "content_block_stop", "ping"]
-)
+# The SDK's stream also yields events with a `snapshot` of what it has accumulated, and signatures.
+_ANTHROPIC_EVENTS = ("message_start", "message_delta", "message_stop", "ping", "signature")
 
 
 def _is_anthropic_event(item: Chunk) -> bool:
-    # The SDK's stream also yields events with a `snapshot` of what it has accumulated.
-    return item.get("type") in _ANTHROPIC_EVENTS or "snapshot" in item
+    kind = item.get("type")
+    return isinstance(kind, str) and (kind in _ANTHROPIC_EVENTS or kind.startswith("content_block_") or "snapshot" in item)
 
 
-def _is_anthropic_start(item: Chunk, before: Chunk) -> bool:
-    return item.get("type") == "message_start"
+def _is_anthropic_start(item: Chunk, before: Sequence[Chunk]) -> bool:
+    return item.get("type") == "message_start" and any(chunk.get("type") != "ping" for chunk in before)
 
 
 def _is_whole_anthropic(chunks: Sequence[Chunk]) -> bool:
@@ -163,33 +213,41 @@ def _is_whole_anthropic(chunks: Sequence[Chunk]) -> bool:
 
 
 def _join_anthropic(chunks: Sequence[Chunk]) -> dict[str, Json]:
-    message: dict[str, Any] = {"role": "assistant"}
+    message: dict[str, Any] = {}
     blocks: dict[int, dict[str, Any]] = {}
     inputs: dict[int, str] = {}
     for chunk in chunks:
-        kind, index, delta = chunk.get("type"), chunk.get("index") or 0, chunk.get("delta") or {}
+        kind, index, delta = chunk.get("type"), _index(chunk), object_at(chunk, "delta")
         if kind == "message_stop" and isinstance(chunk.get("message"), Mapping):
             return dict(chunk["message"])
-        if kind == "message_start":
-            message |= chunk["message"]
+        if is_failure(chunk):
+            message |= {name: value for name, value in chunk.items() if name != "type"}
+        elif kind == "message_start":
+            message = {"role": "assistant", **object_at(chunk, "message")}
+            blocks = dict(enumerate(copy.deepcopy(list_at(message, "content", dict))))
         elif kind == "content_block_start":
-            blocks[index] = copy.deepcopy(chunk["content_block"])
-        elif kind == "content_block_delta" and delta.get("type") == "input_json_delta":
-            inputs[index] = inputs.get(index, "") + (delta.get("partial_json") or "")
+            if index in blocks:
+                raise MessageError(f"block {index} of a streamed answer begins twice: pass the events of one answer, in order")
+            blocks[index] = dict(copy.deepcopy(object_at(chunk, "content_block")))
         elif kind == "content_block_delta":
-            block = blocks.setdefault(index, {"type": str(delta.get("type", "")).removesuffix("_delta")})
-            if delta.get("type") == "citations_delta":
-                delta = {"citations": [delta.get("citation")]}
-            blocks[index] = _merged(block, {name: value for name, value in delta.items() if name != "type"})
+            if index not in blocks:
+                raise MessageError(f"block {index} of a streamed answer has no beginning: pass all events, in order")
+            if delta.get("type") == "input_json_delta":
+                inputs[index] = inputs.get(index, "") + (text_at(delta, "partial_json") or "")
+            elif delta.get("type") == "citations_delta":
+                blocks[index] = _merged(blocks[index], {"citations": [delta.get("citation")]})
+            else:
+                blocks[index] = _merged(blocks[index], {name: value for name, value in delta.items() if name != "type"})
         elif kind == "message_delta":
-            message |= {name: value for name, value in delta.items() if value is not None}
-            usage = {name: value for name, value in (chunk.get("usage") or {}).items() if value is not None}
-            message["usage"] = {**(message.get("usage") or {}), **usage}
-            message |= {name: v for name, v in chunk.items() if name not in ("type", "delta", "usage") and v is not None}
+            usage = {**object_at(message, "usage"), **rest_of(object_at(chunk, "usage"))}
+            message |= {**rest_of(delta), **rest_of(chunk, "type", "delta"), "usage": usage}
+    if "role" not in message and "error" not in message:
+        raise MessageError("a streamed answer has no message_start: pass all events of the answer, in order")
     for index, text in inputs.items():
-        if text and index in blocks:
+        if text:
             blocks[index]["input"] = text if blocks[index].get("type") == "tool_use" else _parsed(text)
-    return _with_end({**message, "content": [blocks[index] for index in sorted(blocks)]}, message.get("stop_reason"))
+    whole = {"role": "assistant", **message, "content": [blocks[index] for index in sorted(blocks)]}
+    return _with_end(whole, message.get("stop_reason") or message.get("error"))
 
 
 def _parsed(text: str) -> Json:
@@ -199,26 +257,26 @@ def _parsed(text: str) -> Json:
         return text
 
 
-# The text deltas of Responses events: the list of parts, the type of a part, its field; the list is "" for a field of the item.
-_RESPONSE_DELTAS: Mapping[str, tuple[str, str, str]] = {
-    "response.output_text.delta": ("content", "output_text", "text"),
-    "response.refusal.delta": ("content", "refusal", "refusal"),
-    "response.reasoning_text.delta": ("content", "reasoning_text", "text"),
-    "response.reasoning_summary_text.delta": ("summary", "summary_text", "text"),
-    "response.function_call_arguments.delta": ("", "function_call", "arguments"),
-    "response.mcp_call_arguments.delta": ("", "mcp_call", "arguments"),
-    "response.custom_tool_call_input.delta": ("", "custom_tool_call", "input"),
-    "response.code_interpreter_call_code.delta": ("", "code_interpreter_call", "code"),
+# The texts of Responses events: the list of parts, the type of a part, its field; the list is "" for a field of the item.
+_RESPONSE_TEXTS: Mapping[str, tuple[str, str, str]] = {
+    "response.output_text": ("content", "output_text", "text"),
+    "response.refusal": ("content", "refusal", "refusal"),
+    "response.reasoning_text": ("content", "reasoning_text", "text"),
+    "response.reasoning_summary_text": ("summary", "summary_text", "text"),
+    "response.function_call_arguments": ("", "function_call", "arguments"),
+    "response.mcp_call_arguments": ("", "mcp_call", "arguments"),
+    "response.custom_tool_call_input": ("", "custom_tool_call", "input"),
+    "response.code_interpreter_call_code": ("", "code_interpreter_call", "code"),
 }
 _RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
 
 
 def _is_response_event(item: Chunk) -> bool:
     kind = item.get("type")
-    return isinstance(kind, str) and (kind.startswith("response.") or (kind == "error" and "sequence_number" in item))
+    return isinstance(kind, str) and kind.startswith("response.")
 
 
-def _is_response_start(item: Chunk, before: Chunk) -> bool:
+def _is_response_start(item: Chunk, before: Sequence[Chunk]) -> bool:
     return item.get("type") == "response.created"
 
 
@@ -227,62 +285,81 @@ def _is_whole_response(chunks: Sequence[Chunk]) -> bool:
 
 
 def _join_responses(chunks: Sequence[Chunk]) -> dict[str, Json]:
-    response: dict[str, Any] = {}
+    response: dict[str, Any] = {"object": "response"}
     items: dict[int, dict[str, Any]] = {}
+    unread: dict[int, str] = {}
     for event in chunks:
-        kind, index = str(event.get("type")), event.get("output_index") or 0
-        if isinstance(event.get("response"), Mapping):
+        kind, index = str(event.get("type")), _index(event, "output_index")
+        text_kind, _, suffix = kind.rpartition(".")
+        if is_failure(event):
+            error = event.get("error") or rest_of(event, "type", "sequence_number")
+            response |= {"status": "failed", "error": error}
+        elif isinstance(event.get("response"), Mapping):
             response |= event["response"]
         elif kind in ("response.output_item.added", "response.output_item.done"):
-            items[index] = copy.deepcopy(event["item"])
-        elif kind in _RESPONSE_DELTAS:
-            _add_delta(items, index, event)
-        elif kind == "error":
-            response |= {"status": "failed", "error": {name: event.get(name) for name in ("code", "message", "param")}}
-    response["output"] = response.get("output") or [items[index] for index in sorted(items)]
+            items[index] = dict(copy.deepcopy(object_at(event, "item")))
+            unread.pop(index, None)
+        elif text_kind in _RESPONSE_TEXTS:
+            _add_text(items, index, event, *_RESPONSE_TEXTS[text_kind], is_whole=suffix == "done")
+        elif suffix == "delta":
+            unread[index] = kind
+    if not list_at(response, "output"):
+        if unread:
+            kind = next(iter(unread.values()))
+            raise MessageError(f"a stream with {kind} needs the response.output_item.done that follows: pass all events")
+        response["output"] = [items[index] for index in sorted(items)]
     return _with_end(response, _is_whole_response(chunks) or response.get("error"))
 
 
-def _add_delta(items: dict[int, dict[str, Any]], index: int, event: Chunk) -> None:
-    parts, kind, field = _RESPONSE_DELTAS[event["type"]]
+def _add_text(
+    items: dict[int, dict[str, Any]], index: int, event: Chunk, parts: str, kind: str, field: str, *, is_whole: bool
+) -> None:
+    """Put the text of an event, a piece or with `is_whole` all of it, into its item, which is made if it is missing."""
     owner = {"content": "message", "summary": "reasoning"}.get(parts, kind)
     item = items.setdefault(index, {"type": "reasoning" if kind == "reasoning_text" else owner})
-    if item["type"] == "message":
+    if item.get("type") == "message":
         item.setdefault("role", "assistant")
     if parts:
-        place = event.get(f"{parts}_index") or 0
-        entries = item[parts] = list(item.get(parts) or ())
-        entries += [{"type": kind} for _ in range(place + 1 - len(entries))]
+        place = _index(event, f"{parts}_index")
+        entries = item[parts] = list_at(item, parts, dict)
+        if not 0 <= place <= len(entries):
+            raise MessageError(f"part {place} of a streamed item comes before part {len(entries)}: pass all events, in order")
+        if place == len(entries):
+            entries.append({"type": kind})
         item = entries[place]
-    item[field] = (item.get(field) or "") + (event.get("delta") or "")
+    item[field] = text_at(event, field) if is_whole else (text_at(item, field) or "") + (text_at(event, "delta") or "")
 
 
 def _field(data: Chunk, snake: str, camel: str) -> Json:
     return data.get(snake, data.get(camel))
 
 
+_GEMINI_SNAKE = frozenset({"candidates", "prompt_feedback", "usage_metadata", "model_version", "response_id"})
+_GEMINI_FIELDS = _GEMINI_SNAKE | {"promptFeedback", "usageMetadata", "modelVersion", "responseId"}
+_GEMINI_APPENDED = ("citation_metadata", "citationMetadata", "logprobs_result", "logprobsResult")
+
+
 def _is_gemini_answer(item: Chunk) -> bool:
-    if isinstance(item.get("candidates"), list):
-        return True
-    return "parts" not in item and _field(item, "usage_metadata", "usageMetadata") is not None
+    return not _GEMINI_FIELDS.isdisjoint(item) and "parts" not in item and "role" not in item
 
 
 def _is_gemini_end(item: Chunk) -> bool:
-    candidates = item.get("candidates") or ()
-    return any(isinstance(c, Mapping) and _field(c, "finish_reason", "finishReason") for c in candidates)
+    return any(_field(candidate, "finish_reason", "finishReason") for candidate in list_at(item, "candidates", Mapping))
 
 
-def _is_other_gemini(item: Chunk, before: Chunk) -> bool:
+def _is_other_gemini(item: Chunk, before: Sequence[Chunk]) -> bool:
     # The last chunk may bring token counts alone.
-    return bool(item.get("candidates")) and _is_whole_gemini([before])
+    has_content = item.get("candidates") or _field(item, "prompt_feedback", "promptFeedback")
+    return _differ(item, before) or bool(has_content and _is_whole_gemini(before[-1:]))
 
 
 def _is_whole_gemini(chunks: Sequence[Chunk]) -> bool:
     """Return whether an answer has its end. Answers that were made by hand may lack it; the API's own have an id."""
-    last = chunks[-1]
     if any(map(_is_gemini_end, chunks)) or not any(chunk.get("candidates") for chunk in chunks):
         return True
-    return _field(last, "response_id", "responseId") is None
+    if any(chunk.get("error") or chunk.get(BROKE_OFF) for chunk in chunks):
+        return True  # as `join` returned it
+    return _field(chunks[-1], "response_id", "responseId") is None
 
 
 def _join_gemini(chunks: Sequence[Chunk]) -> dict[str, Json]:
@@ -292,20 +369,26 @@ def _join_gemini(chunks: Sequence[Chunk]) -> dict[str, Json]:
     candidates: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
         answer |= {name: value for name, value in chunk.items() if name != "candidates" and value is not None}
-        for candidate in chunk.get("candidates") or ():
-            whole = candidates.setdefault(candidate.get("index") or 0, {"content": {"parts": []}})
-            content = candidate.get("content") or {}
-            whole |= {name: value for name, value in candidate.items() if name != "content" and value is not None}
+        for candidate in list_at(chunk, "candidates", Mapping):
+            whole = candidates.setdefault(_index(candidate), {"content": {"parts": []}})
+            content = object_at(candidate, "content")
+            fields = rest_of(candidate, "content")
+            whole |= {name: _merged(whole.get(name), v) if name in _GEMINI_APPENDED else v for name, v in fields.items()}
             parts = whole["content"]["parts"]
-            whole["content"] |= {name: value for name, value in content.items() if name != "parts"}
-            for part in content.get("parts") or ():
+            whole["content"] |= rest_of(content, "parts")
+            for part in list_at(content, "parts", Mapping):
                 _add_gemini_part(parts, part)
     answer["candidates"] = [candidates[index] for index in sorted(candidates)]
-    return _with_end(answer, _is_whole_gemini(chunks))
+    return _with_end(answer, _is_whole_gemini(chunks) or answer.get("error"))
 
 
 def _add_gemini_part(parts: list[Any], part: Chunk) -> None:
     """Add a part to those before it, which it continues if both are text of the same kind."""
+    call = _field(part, "function_call", "functionCall")
+    if isinstance(call, Mapping) and (
+        _field(call, "partial_args", "partialArgs") or _field(call, "will_continue", "willContinue")
+    ):
+        raise MessageError("the arguments of a function call are streamed in pieces: switch off `stream_function_call_arguments`")
     last = parts[-1] if parts else {}
     are_texts = isinstance(last.get("text"), str) and isinstance(part.get("text"), str)
     if are_texts and last.keys() - {"text", "thought"} == set() and bool(last.get("thought")) == bool(part.get("thought")):

@@ -12,11 +12,14 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from openreward_gym.chat import parse_action
-from openreward_gym.chat.plain import plain
+from openreward_gym.chat.failures import error_text
+from openreward_gym.chat.plain import plain, shown
 from openreward_gym.errors import (
     ConfigurationError,
+    MessageError,
     OpenRewardGymError,
     OutcomeUnknownError,
+    PolicyError,
     ProtocolError,
     ServerError,
     SessionLostError,
@@ -285,15 +288,20 @@ def as_message(action: Any) -> AssistantMessage:
 
     Raises:
         ConfigurationError: `step` does not take such an object.
+        PolicyError: The action is the error that a provider sent in place of an answer.
     """
     if isinstance(action, AssistantMessage):
-        return action
+        return _answered(action)
     if type(action) is dict and action.keys() == _CALL and type(action["name"]) is str and type(action["arguments"]) is dict:
         # The commonest form needs no search for a provider's format.
         return AssistantMessage((ToolCall(action["name"], plain(action["arguments"])),))
     try:
-        return parse_action(action)
-    except (TypeError, ValueError) as error:
-        shown = repr(action)
-        shown = shown if len(shown) <= 200 else shown[:200] + "..."
-        raise ConfigurationError(f"step() cannot take {shown} ({error}); it takes {ACTION_FORMS}") from None
+        return _answered(parse_action(action))
+    except MessageError as error:
+        raise ConfigurationError(f"step() cannot take {shown(action)} ({error}); it takes {ACTION_FORMS}") from None
+
+
+def _answered(action: AssistantMessage) -> AssistantMessage:
+    if action.ended == "error":
+        raise PolicyError(f"the model gave no answer: {error_text(action)}", kind="policy_failed", delivery="delivered")
+    return action

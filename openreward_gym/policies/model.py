@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from openreward_gym.chat.failures import error_text
 from openreward_gym.errors import AuthenticationError, ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
 from openreward_gym.policies.policy import Transcript, with_call_ids
 from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet, Usage
@@ -113,7 +114,10 @@ class ModelPolicy:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     answer = await self.send(self._running_client(), request)
-                return self._finished(self.read(answer), time.perf_counter() - begun)
+                message = self.read(answer)
+                if message.ended != "error":
+                    return self._finished(message, time.perf_counter() - begun)
+                problem: AuthenticationError | PolicyError = self._failure(error_text(message))
             except Exception as error:  # SDKs raise their own and their HTTP library's
                 problem = self._typed_error(error)
             now = time.monotonic()
@@ -175,6 +179,12 @@ class ModelPolicy:
         cost = cost_usd(self._prices, self.model, usage) if sampled.cost_usd is None else sampled.cost_usd
         message = with_call_ids(message, f"call_{random.getrandbits(64):016x}")
         return message.replace(sampled=dataclasses.replace(sampled, cost_usd=cost, duration_s=seconds))
+
+    def _failure(self, words: str) -> PolicyError:
+        """Return the error of an answer without a turn of the model, such as the body of an error with status 200."""
+        kind = "context_overflow" if _OVERFLOW.search(words) else "policy_unavailable"
+        error_class = ContextOverflowError if kind == "context_overflow" else PolicyError
+        return error_class(f"{self.name}: no answer: {words}"[:2000], kind=kind, delivery="delivered")
 
     def _typed_error(self, error: Exception) -> AuthenticationError | PolicyError:
         """Convert an SDK's exception to one of this package, and remove the key from its message."""

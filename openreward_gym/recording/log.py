@@ -9,23 +9,26 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any
 
 from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, from_gemini, from_openai
 from openreward_gym.chat.dialect import has_report
-from openreward_gym.chat.plain import plain
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.chat.failures import error_text
+from openreward_gym.chat.plain import plain, shown
+from openreward_gym.errors import ConfigurationError, MessageError
 from openreward_gym.jsonio import Json
 from openreward_gym.platform.events import SAMPLING, message_events
 from openreward_gym.recording.request import add_request
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
+    Block,
     Message,
     Origin,
     ReasoningItem,
     Rollout,
     Status,
+    TextBlock,
     ToolCall,
     ToolResult,
     is_continuation,
@@ -35,6 +38,8 @@ from openreward_gym.types import (
     with_origins,
 )
 from openreward_gym.types.rollout import now_iso, total_cost, total_reward, total_usage
+
+_FACTS: Mapping[str, type] = {"task_index": int, "current_step": int, "env_version": str}
 
 
 class RolloutLog:
@@ -94,8 +99,8 @@ class RolloutLog:
             origin: The side that produced the message; None for the rules of the class.
 
         Raises:
-            ConfigurationError: The rollout has ended.
-            TypeError: It is not one of these messages.
+            ConfigurationError: The rollout has ended, or a reward or a fact about the rollout has a wrong type.
+            MessageError: It is not one of these messages.
             StoreError: The rollout could not be written.
         """
         if isinstance(message, ReasoningItem | ToolCall):
@@ -103,9 +108,9 @@ class RolloutLog:
         elif isinstance(message, ToolResult):
             (message,) = split_results(Message("tool", (message,)))
         elif not isinstance(message, Message):
-            raise TypeError(
-                f"{message!r} is not a message: give a UserMessage, AssistantMessage, SystemMessage, ReasoningItem, ToolCall "
-                "or ToolResult of openreward_gym, or use the log_... method of your model's provider"
+            raise MessageError(
+                f"{shown(message)} is not a message: give a UserMessage, AssistantMessage, SystemMessage, ReasoningItem, "
+                "ToolCall or ToolResult of openreward_gym, or use the log_... method of your model's provider"
             )
         self._add([message], reward, is_finished, metadata, rollout_info, origin)
 
@@ -121,8 +126,9 @@ class RolloutLog:
     ) -> None:
         """Log an OpenAI chat message (or a list, or a whole `ChatCompletion`), a dictionary or an SDK's object; else as `log`.
 
-        The chunks of a streamed answer are logged as one list, and become one message; a single chunk is a TypeError. Of
-        several messages, the last has the reward, the end and the metadata.
+        The chunks of a streamed answer are logged as one list or iterator, and become one message; a single chunk is a
+        MessageError. An error that the provider sends in place of an answer is a message without words that `ended` as "error".
+        Of several messages, the last has the reward, the end and the metadata. A value that is refused leaves the log as it was.
         """
         self._add(from_openai(message), reward, is_finished, metadata, rollout_info, origin)
 
@@ -190,16 +196,16 @@ class RolloutLog:
         parts = [p.replace(origin=origin or p.origin, ended_at=now) for message in messages for p in split_results(message)]
         if not parts:
             return
+        info, free_data = mapping_of(rollout_info), mapping_of(metadata, keep_none=True)
         last = parts[-1]
-        merged = last.metadata
-        if metadata:
-            merged = {**(merged if isinstance(merged, dict) else {}), **plain(metadata)}
-        parts[-1] = last.replace(reward=None if reward is None else float(reward), finished=bool(is_finished), metadata=merged)
+        merged = {**(last.metadata if isinstance(last.metadata, dict) else {}), **free_data} if free_data else last.metadata
+        parts[-1] = last.replace(reward=_reward(reward), finished=bool(is_finished), metadata=merged)
         with self._lock:
             if self._closed:
                 raise ConfigurationError(
                     f"rollout {self.rollout_id} has ended: log everything before (or with) the message that has is_finished=True"
                 )
+            self._update(info)
             transcript = self._rollout.messages
             for part in parts:
                 if part.sampled is not None and "request" in (part.sampled.metadata or {}):
@@ -208,13 +214,15 @@ class RolloutLog:
                     transcript[-1] = join(transcript[-1], part)
                 else:
                     transcript.append(part)
-            self._update(mapping_of(rollout_info))
             if self._print:
                 print_messages(self.rollout_id, parts)
             if is_finished:
                 self.close()
 
     def _update(self, info: dict[str, Json]) -> None:
+        for name, kind in _FACTS.items():
+            if type(info.get(name)) not in (kind, NoneType):
+                raise ConfigurationError(f"{name} in rollout_info must be of type {kind.__name__}, not {shown(info[name])}")
         rollout = self._rollout
         if (index := info.pop("task_index", None)) is not None:
             environment, spec = rollout.environment, rollout.task.spec
@@ -236,11 +244,11 @@ class RolloutLog:
 
         Args:
             status: The state at the end. By default: completed after a message with `is_finished=True` or a last message of the
-                assistant without calls, truncated if a filter or the provider withheld that message, error if the provider
-                failed, otherwise cancelled.
-            stop_reason: The reason of the end. By default "finished", "message", "cancelled", or how the last message ended;
-                empty with a `status`.
-            error: The message of a failure; None without one.
+                assistant without calls, otherwise cancelled. In both cases truncated if a filter or the provider withheld the
+                last message, and error if the provider failed or its answer is empty.
+            stop_reason: The reason of the end. By default "finished", "message", "cancelled", "policy_failed", or how the last
+                message ended; empty with a `status`.
+            error: The message of a failure. By default the provider's, if it failed; None without one.
 
         Raises:
             StoreError: It could not be written; it stays open.
@@ -252,10 +260,10 @@ class RolloutLog:
             messages = rollout.messages = _with_origins(rollout.messages)
             if "name" not in (rollout.model or {}) and (name := _answering_model(messages)):
                 rollout.model = {"name": name, **(rollout.model or {})}
-            default_status, default_reason = _ending(messages) if status is None else (status, "")
-            rollout.status = default_status
+            ending, default_reason = _ending(messages) if status is None else (status, "")
+            rollout.status = ending
             rollout.stop_reason = default_reason if stop_reason is None else stop_reason
-            rollout.error = error
+            rollout.error = error_text(messages[-1]) if status is None and error is None and ending == "error" else error
             rollout.ended_at = now_iso()
             rollout.reward, rollout.final_reward = total_reward(messages)
             rollout.usage = total_usage(messages)
@@ -280,8 +288,12 @@ class RolloutLog:
 def _with_origins(messages: list[Message]) -> list[Message]:
     """Return `messages` with an origin each, by the rules of `RolloutLog`; an origin that is set stays."""
     first = next((n for n, message in enumerate(messages) if message.role == "assistant" and has_report(message)), 0)
-    history = [m.replace(origin="given") if m.role == "assistant" and m.origin is None else m for m in messages[:first]]
+    history = [m.replace(origin="given") if _is_history(m) else m for m in messages[:first]]
     return with_origins(history + messages[first:])
+
+
+def _is_history(message: Message) -> bool:
+    return message.role == "assistant" and message.origin is None and message.ended != "error"
 
 
 def _answering_model(messages: list[Message]) -> str | None:
@@ -301,26 +313,44 @@ def model_of(info: dict[str, Json]) -> dict[str, Json]:
 
 
 def _ending(messages: list[Message]) -> tuple[Status, str]:
+    last = messages[-1] if messages else None
+    if last is not None and last.role == "assistant":
+        if last.ended == "error" or (last.ended == "stop" and not any(map(_has_content, last.blocks))):
+            return "error", "policy_failed"
+        # A refusal in words is an answer; one that the API reports is not.
+        if last.ended == "content_filter" or (last.ended == "refusal" and (last.stop_reason == "refusal" or not last.text)):
+            return "truncated", last.ended
     if any(message.finished for message in messages):
         return "completed", "finished"
-    last = messages[-1] if messages else None
-    if last is None or last.role != "assistant" or last.tool_calls:
-        return "cancelled", "cancelled"
-    if last.ended == "error":
-        return "error", "policy_failed"
-    if last.ended == "content_filter" or (last.ended == "refusal" and not last.text):
-        return "truncated", last.ended
-    return "completed", "message"
+    return ("cancelled", "cancelled") if last is None or last.role != "assistant" or last.tool_calls else ("completed", "message")
 
 
-def mapping_of(info: Any) -> dict[str, Json]:
-    """Return run or rollout info, a mapping or a dataclass, as a dictionary without its None values."""
+def _has_content(block: Block) -> bool:
+    return not isinstance(block, TextBlock) or bool(block.text)
+
+
+def _reward(value: object) -> float | None:
+    try:
+        return None if value is None else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigurationError(f"a reward is a number or None, not {shown(value)}") from None
+
+
+def mapping_of(info: Any, *, keep_none: bool = False) -> dict[str, Json]:
+    """Return data of the caller, a mapping or a dataclass, as a dictionary; by default without its None values.
+
+    Raises:
+        MessageError: It is something else, or has a value that is not JSON.
+    """
     if info is None:
         return {}
-    data = plain(info)
+    try:
+        data = plain(info)
+    except (TypeError, RecursionError) as error:
+        raise MessageError(f"{shown(info)} is not JSON data: {error}") from None
     if not isinstance(data, Mapping):
-        raise TypeError(f"{info!r} is neither a mapping nor a dataclass")
-    return {name: value for name, value in data.items() if value is not None}
+        raise MessageError(f"{shown(info)} is neither a mapping nor a dataclass")
+    return {name: value for name, value in data.items() if keep_none or value is not None}
 
 
 def print_messages(rollout_id: str, messages: Iterable[Message]) -> None:

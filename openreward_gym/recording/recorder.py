@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.chat.plain import plain
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.jsonio import Json
 from openreward_gym.platform import Uploader, UploadReport
@@ -123,20 +122,16 @@ class Recorder:
         if unknown := sorted(set(fields) - {field.name for field in dataclasses.fields(Rollout)}):
             raise ConfigurationError(f"a rollout has no field {', '.join(unknown)}: free data goes into metadata={{...}}")
         store = self._start(str(self._path if self._path is not None else Path("runs") / folder_name(run_name or "")))
-        free_data = None if metadata is None else dict(plain(metadata))
+        free_data = None if metadata is None else mapping_of(metadata, keep_none=True)
+        spec = None if task_spec is None else mapping_of(task_spec, keep_none=True)
         own_info = {**mapping_of(fields.pop("model", None)), **mapping_of(run_info)}
-        shared_info = dict(self._run_info)
-        # The last of these that names the model wins.
-        names = {**model_of(dict(free_data or {})), **model_of(shared_info), **model_of(own_info)}
-        model = {**names, **shared_info, **own_info}
-        spec = None if task_spec is None else dict(plain(task_spec))
         rollout = Rollout(
             run=run_name or store.run,
             name=rollout_name or "",
             environment=RolloutEnvironment(name=environment or "", variant=variant, split=split),
             task=Task(split or "", task_index, spec, task_id(environment or "", split, spec, task_index, variant)),
             metadata=free_data,
-            model=model or None,
+            model=self._model(free_data or {}, own_info) or None,
             status="running",
             started_at=now_iso(),
             **fields,
@@ -148,6 +143,12 @@ class Recorder:
         for message in prompt:
             log.log(message, origin="given")
         return log
+
+    def _model(self, free_data: dict[str, Json], own_info: dict[str, Json]) -> dict[str, Json]:
+        """Return a record's `model`: the run info, and the name of the model from the last of these that names it."""
+        shared_info = dict(self._run_info)
+        names = {**model_of(dict(free_data)), **model_of(shared_info), **model_of(own_info)}
+        return {**names, **shared_info, **own_info}
 
     def _announce(self, store: RolloutStore, rollout: Rollout, always: bool) -> None:
         """Print the address of the rollout's page, once per run. The viewer reads folders of this machine only."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from openreward_gym.chat import from_openai_responses
+from openreward_gym.chat.plain import list_at, object_at, text_at
 from openreward_gym.jsonio import Json
 from openreward_gym.types import Message, Rollout, SystemMessage, ToolSpec
 
@@ -33,23 +34,21 @@ def add_request(rollout: Rollout, message: Message) -> Message:
 
 
 def _differing(rollout: Rollout, request: dict[str, Any]) -> dict[str, Json]:
+    """Put what the rollout lacks into it, and return the rest. All is read first, so that a wrong value changes nothing."""
     rest: dict[str, Json] = {}
-    if instructions := request.pop("instructions", None):
-        given = _given(instructions)
-        known = [m.text for m in rollout.messages if m.role == "system"]
-        if not known:
-            rollout.messages[:0] = given
-        elif any(m.role != "system" or m.text not in known for m in given):
-            rest["instructions"] = instructions
-    if tools := request.pop("tools", None):
-        own = [tool for tool in tools if isinstance(tool, Mapping) and tool.get("type", "function") in _CLIENT_TOOLS]
-        if hosted := [tool for tool in tools if tool not in own]:
-            request["hosted_tools"] = hosted
-        specs = [_tool(tool) for tool in own]
-        if own and rollout.tools is None:
-            rollout.tools = specs
-        elif own and {spec.name: spec.input_schema for spec in specs} != {t.name: t.input_schema for t in rollout.tools or ()}:
-            rest["tools"] = own
+    tools, instructions = list_at(request, "tools", Mapping), _instructions(request.get("instructions"))
+    own = [tool for tool in tools if tool.get("type", "function") in _CLIENT_TOOLS]
+    specs = [_tool(tool) for tool in own]
+    known = [message.text for message in rollout.messages if message.role == "system"]
+    if not known:
+        rollout.messages[:0] = instructions
+    elif any(message.role != "system" or message.text not in known for message in instructions):
+        rest["instructions"] = request["instructions"]
+    if own and rollout.tools is None:
+        rollout.tools = specs
+    elif own and {spec.name: spec.input_schema for spec in specs} != {t.name: t.input_schema for t in rollout.tools or ()}:
+        rest["tools"] = own
+    request |= {"instructions": [], "tools": [], "hosted_tools": [tool for tool in tools if tool not in own]}
     for name, value in request.items():
         key = _NAMES.get(name, name)
         sampling = rollout.sampling or {}
@@ -62,7 +61,9 @@ def _differing(rollout: Rollout, request: dict[str, Any]) -> dict[str, Json]:
     return rest
 
 
-def _given(instructions: Json) -> list[Message]:
+def _instructions(instructions: Json) -> list[Message]:
+    if not instructions:
+        return []
     if isinstance(instructions, str):
         return [SystemMessage(instructions, origin="given")]
     return [message.replace(origin="given") for message in from_openai_responses(instructions)]
@@ -73,4 +74,5 @@ def _tool(tool: Mapping[str, Json]) -> ToolSpec:
     known = ("name", "description", "parameters", *(["type"] if kind == "function" else []))
     rest = {key: value for key, value in tool.items() if key not in known and value is not None}
     name = str(tool.get("name") or _TOOL_NAMES.get(kind, kind))
-    return ToolSpec(name, tool.get("description") or "", tool.get("parameters"), extra={"openai": rest} if rest else {})
+    schema = None if tool.get("parameters") is None else dict(object_at(tool, "parameters"))
+    return ToolSpec(name, text_at(tool, "description") or "", schema, extra={"openai": rest} if rest else {})

@@ -219,7 +219,7 @@ def test_anthropic_results_images_and_system() -> None:
     turns = chat.to_anthropic([UserMessage("a"), ToolMessage("r", "c"), AssistantMessage("b", reasoning="z")])[1]
     assert [turn["role"] for turn in turns] == ["user", "assistant"]
     assert turns[1]["content"][0] == {"type": "text", "text": "z"}
-    with pytest.raises(ValueError, match="role is user, assistant or system, not None"):
+    with pytest.raises(ValueError, match="role is system, user, assistant, not None"):
         chat.from_anthropic({"content": "x"})
 
 
@@ -281,7 +281,7 @@ def test_gemini_function_responses() -> None:
     ]
     assert chat.to_gemini(messages) == ("be good", [{"role": "user", "parts": parts}])
     assert chat.from_gemini("hi") == [Message("user", (TextBlock("hi"),))]
-    with pytest.raises(ValueError, match="role is user or model"):
+    with pytest.raises(ValueError, match="role is user, model"):
         chat.from_gemini({"role": "robot", "parts": []})
 
 

@@ -86,6 +86,28 @@ def test_transient_failures_are_retried(
     assert sum(providers.refused.values()) == (2 if model == "limited" else 4)
 
 
+BODY = {"error": {"message": "No worker for secret-key.", "code": 503}}
+
+
+@pytest.mark.parametrize(("provider", "path", "options"), FLAVOURS)
+@pytest.mark.parametrize("kind", ["policy_unavailable", "context_overflow"])
+def test_an_error_in_place_of_an_answer_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, kind: str, provider: str, path: str, options: Any
+) -> None:
+    monkeypatch.setenv(KEYS[provider], "secret-key")
+    body = BODY if kind == "policy_unavailable" else {"error": {"message": "maximum context length is 10 for secret-key"}}
+    policy: Any = resolve(f"{provider}:m", patience_s=0.0, **options)
+
+    async def send(client: Any, request: Any) -> Any:
+        return body
+
+    monkeypatch.setattr(policy, "send", send)
+    with pytest.raises(PolicyError, match=r"no answer: .* for \*\*\*") as raised:
+        asyncio.run(policy([UserMessage("Go.")], ToolSet(())))
+    assert raised.value.kind == kind
+    assert "secret-key" not in str(raised.value)
+
+
 @pytest.mark.parametrize(("provider", "path", "options"), FLAVOURS)
 def test_a_full_window_is_an_ending(
     examples: str, providers: Providers, tmp_path: Path, provider: str, path: str, options: Any

@@ -1,0 +1,131 @@
+"""How a log ends whose last turn failed or was withheld, for every logger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openreward_gym import RolloutStore
+from openreward_gym.recording import Recorder
+from openreward_gym.types import AssistantMessage, Message, Sampled, UserMessage
+
+ERROR = {"type": "overloaded_error", "message": "Too busy."}
+CALL = {"id": "c", "type": "function", "function": {"name": "book", "arguments": "{"}}
+
+
+def chat(reason: str | None, **message: Any) -> dict[str, Any]:
+    return {"model": "m", "choices": [{"finish_reason": reason, "message": {"role": "assistant", **message}}]}
+
+
+def anthropic(reason: str, *texts: str) -> dict[str, Any]:
+    content = [{"type": "text", "text": text} for text in texts]
+    return {"type": "message", "role": "assistant", "model": "m", "content": content, "stop_reason": reason}
+
+
+def response(status: str, **fields: Any) -> dict[str, Any]:
+    return {"object": "response", "model": "m", "status": status, "output": [], **fields}
+
+
+def gemini(reason: str, *parts: dict[str, Any]) -> dict[str, Any]:
+    return {"candidates": [{"content": {"role": "model", "parts": list(parts)}, "finishReason": reason}], "modelVersion": "m"}
+
+
+LAST: list[tuple[str, Any, tuple[str, str, str | None]]] = [
+    ("log_openai_completions", {"error": ERROR}, ("error", "policy_failed", "Too busy.")),
+    (
+        "log_openai_completions",
+        chat("error", content="Half", tool_calls=[CALL]),
+        ("error", "policy_failed", "the provider gave no answer"),
+    ),
+    ("log_openai_completions", {"choices": []}, ("error", "policy_failed", "the provider gave no answer")),
+    ("log_openai_completions", chat("stop", content=""), ("error", "policy_failed", "the provider gave no answer")),
+    ("log_openai_completions", chat("content_filter", content="Half"), ("truncated", "content_filter", None)),
+    ("log_openai_completions", chat("content_filter", tool_calls=[CALL]), ("truncated", "content_filter", None)),
+    ("log_openai_completions", chat("stop", refusal="I will not."), ("completed", "message", None)),
+    ("log_openai_completions", chat("stop", content="Yes."), ("completed", "message", None)),
+    ("log_openai_completions", chat("tool_calls", tool_calls=[CALL]), ("cancelled", "cancelled", None)),
+    ("log_openai_response", response("failed", error=ERROR), ("error", "policy_failed", "Too busy.")),
+    ("log_openai_response", response("cancelled"), ("error", "policy_failed", "the provider gave no answer")),
+    (
+        "log_openai_response",
+        response("incomplete", incomplete_details={"reason": "content_filter"}),
+        ("truncated", "content_filter", None),
+    ),
+    ("log_openai_response", {"error": ERROR}, ("error", "policy_failed", "Too busy.")),
+    ("log_anthropic_message", {"type": "error", "error": ERROR}, ("error", "policy_failed", "Too busy.")),
+    ("log_anthropic_message", anthropic("refusal"), ("truncated", "refusal", None)),
+    ("log_anthropic_message", anthropic("refusal", "Half a sent"), ("truncated", "refusal", None)),
+    ("log_anthropic_message", anthropic("end_turn", "I will not."), ("completed", "message", None)),
+    ("log_gdm_message", {"promptFeedback": {"blockReason": "JAILBREAK"}}, ("truncated", "content_filter", None)),
+    ("log_gdm_message", gemini("PROHIBITED_CONTENT"), ("truncated", "content_filter", None)),
+    ("log_gdm_message", {"error": ERROR}, ("error", "policy_failed", "Too busy.")),
+    ("log_gdm_message", gemini("STOP", {"text": "Yes."}), ("completed", "message", None)),
+    ("log", AssistantMessage("", ended="content_filter"), ("truncated", "content_filter", None)),
+    ("log", Message("assistant", (), ended="refusal"), ("truncated", "refusal", None)),
+    ("log", AssistantMessage("I will not.", ended="refusal"), ("completed", "message", None)),
+    (
+        "log",
+        AssistantMessage("Half", sampled=Sampled(stop_reason="abort"), ended="error"),
+        ("error", "policy_failed", "the provider gave no answer"),
+    ),
+]
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+@pytest.mark.parametrize(("logger", "value", "ending"), LAST)
+def test_a_log_ends_as_its_last_turn_did(
+    tmp_path: Path, logger: str, value: Any, ending: tuple[str, str, str | None], is_left: bool
+) -> None:
+    recorder = Recorder(tmp_path)
+    log = recorder.create()
+    log.log(UserMessage("Book me a seat."))
+    getattr(log, logger)(value)
+    if is_left:
+        recorder.close()  # the rollout is open
+    else:
+        log.close()
+    rollout = RolloutStore(tmp_path)[0]
+    assert (rollout.status, rollout.stop_reason, rollout.error) == ending
+    assert rollout.messages[-1].origin == "policy"
+    assert rollout.reward is None
+
+
+def test_a_failure_that_was_answered_later_does_not_end_the_log(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        log.log(UserMessage("Book me a seat."))
+        log.log_openai_completions({"error": ERROR})
+        log.log_openai_completions({**chat("stop", content="Done."), "usage": {"prompt_tokens": 3, "completion_tokens": 1}})
+    rollout = RolloutStore(tmp_path)[0]
+    assert (rollout.status, rollout.error) == ("completed", None)
+    assert [(m.role, m.origin, m.ended) for m in rollout.messages] == [
+        ("user", "given", None),
+        ("assistant", "policy", "error"),
+        ("assistant", "policy", "stop"),
+    ]
+
+
+def test_a_failure_at_the_end_makes_no_answer_before_it_a_given_one(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder, recorder.rollout() as log:
+        log.log(UserMessage("Book me a seat."))
+        log.log_openai_completions({"role": "assistant", "content": "Which one?"})
+        log.log(UserMessage("4C"))
+        log.log_openai_completions({"id": "c", "model": "m", "choices": []})
+    assert [m.origin for m in log.rollout.messages] == ["given", "policy", "environment", "policy"]
+
+
+def test_the_caller_s_end_wins_and_a_failure_is_not_finished(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    closed = recorder.create(rollout_name="closed")
+    closed.log_anthropic_message({"type": "error", "error": ERROR})
+    closed.close("cancelled", "operator", "stopped by hand")
+    failed = recorder.create(rollout_name="failed")
+    failed.log_anthropic_message({"type": "error", "error": ERROR}, is_finished=True)
+    blocked = recorder.create(rollout_name="blocked")
+    blocked.log_gdm_message({"prompt_feedback": {"block_reason": "SAFETY"}}, is_finished=True)
+    assert [(r.name, r.status, r.stop_reason, r.error) for r in RolloutStore(tmp_path)] == [
+        ("closed", "cancelled", "operator", "stopped by hand"),
+        ("failed", "error", "policy_failed", "Too busy."),
+        ("blocked", "truncated", "content_filter", None),
+    ]
