@@ -101,7 +101,8 @@ class Conversation:
         has_other_assistant: Whether an assistant message is not to be trained: part of the prompt, or a turn of the model.
         parallel: Whether a message has several calls.
         problems: Keys of `PROBLEMS`.
-        findings: Keys of `openreward_gym.export.report.FINDINGS`: remarks that exclude nothing.
+        findings: Keys of `openreward_gym.export.reasons.FINDINGS`: remarks that exclude nothing.
+        split: The dataset split of its rows.
     """
 
     record: Record
@@ -118,6 +119,7 @@ class Conversation:
     parallel: bool = False
     problems: set[str] = field(default_factory=set)
     findings: set[str] = field(default_factory=set)
+    split: str = "train"
 
     def add(self, message: ChatMessage, source: int) -> None:
         self.messages.append(message)

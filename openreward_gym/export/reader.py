@@ -136,7 +136,7 @@ class RolloutReader:
     def annotations(self, record: Record) -> Annotations:
         """Return the annotations in a record, in its run's `labels.jsonl` and in its run's `groups/`."""
         labels, compared = self._annotations_of_runs
-        annotations = Annotations(list(_label_names(record)), discard_reason=record.get("discard_reason"))
+        annotations = Annotations(list(label_names(record)), discard_reason=record.get("discard_reason"))
         annotations.advantage = number_of(record.get("advantage"))
         label = labels.get(record["id"])
         if label is not None:
@@ -174,7 +174,8 @@ def _head_of_rollout(rollout: Rollout) -> Head:
     )
 
 
-def _label_names(record: Record) -> Iterator[str]:
+def label_names(record: Record) -> Iterator[str]:
+    """Yield the labels of a record as texts."""
     for label in record.get("labels") or ():
         if isinstance(label, dict):
             yield from (str(label[key]) for key in ("name", "label", "value") if label.get(key) is not None)

@@ -26,9 +26,9 @@ from openreward_gym.export import Select
 from openreward_gym.export.columns import meaning_of
 from openreward_gym.export.conversation import PROBLEMS
 from openreward_gym.export.duplicates import near_duplicates, signature_of, similarity_of
-from openreward_gym.export.edits import Scrubber
 from openreward_gym.export.options import EXTRA_COLUMNS
 from openreward_gym.export.reasons import HINTS, hint_of
+from openreward_gym.export.scrub import Scrubber
 from openreward_gym.types import Message, Rollout, Task
 
 WORDS = [f"w{n}" for n in range(400)]

@@ -17,6 +17,7 @@ from openreward_gym.export.formats.base import Context, Format, LeftOut
 from openreward_gym.export.reader import Record, is_trained, model_of, sampled_of
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.images import extension_of, mime_type_of
+from openreward_gym.types import text_separator
 from openreward_gym.types.rollout import moment_of
 
 SCHEMA_VERSION = "ATIF-v1.8"
@@ -116,7 +117,7 @@ class _Steps:
         if moment_of(message.get("started_at")) is not None:
             step["timestamp"] = message["started_at"]
             hidden.add("started_at")
-        is_exact = self._agent(step, message, blocks, hidden) if source == "agent" else self._said(step, blocks)
+        is_exact = self._agent(step, message, blocks, hidden) if source == "agent" else self._said(step, blocks, message["role"])
         extra = {name: value for name, value in message.items() if name not in hidden}
         if not is_exact:
             extra["blocks"] = [self._kept(block) for block in blocks]
@@ -125,9 +126,9 @@ class _Steps:
     def _step(self, step: dict[str, Any]) -> None:
         self.steps.append({"step_id": len(self.steps) + 1, **step})
 
-    def _said(self, step: dict[str, Any], blocks: Sequence[Record]) -> bool:
+    def _said(self, step: dict[str, Any], blocks: Sequence[Record], role: str) -> bool:
         """Set the step's message; return whether it says the blocks exactly."""
-        step["message"], is_exact = self._content(blocks)
+        step["message"], is_exact = self._content(blocks, role)
         return is_exact
 
     def _agent(self, step: dict[str, Any], message: Record, blocks: Sequence[Record], hidden: set[str]) -> bool:
@@ -135,7 +136,7 @@ class _Steps:
         thoughts = [block for block in blocks if block["type"] == "reasoning"]
         calls = [block for block in blocks if block["type"] == "tool_call"]
         said = [block for block in blocks if block["type"] not in ("reasoning", "tool_call")]
-        is_exact = self._said(step, said) and [*thoughts, *said, *calls] == list(blocks)
+        is_exact = self._said(step, said, "assistant") and [*thoughts, *said, *calls] == list(blocks)
         is_exact = is_exact and [block.keys() for block in thoughts] in ([], [{"type", "content"}])
         is_exact = is_exact and all(block.keys() <= _CALL and ("arguments" in block or "content" in block) for block in calls)
         reasoning = "".join(block.get("content") or "" for block in thoughts)
@@ -170,7 +171,7 @@ class _Steps:
         return {**call, "extra": extra} if extra else call
 
     def _result(self, message: Record, blocks: Sequence[Record]) -> dict[str, Any]:
-        content, is_exact = self._content(blocks)
+        content, is_exact = self._content(blocks, "tool")
         extra = {name: value for name, value in message.items() if name not in ("role", "blocks", "call_id")}
         if not is_exact:
             extra["blocks"] = [self._kept(block) for block in blocks]
@@ -188,7 +189,7 @@ class _Steps:
                 return call[2]
         return None
 
-    def _content(self, blocks: Sequence[Record]) -> tuple[Json, bool]:
+    def _content(self, blocks: Sequence[Record], role: str) -> tuple[Json, bool]:
         """Return blocks as a text, or as parts if there are images; and whether these say the blocks exactly."""
         parts: list[dict[str, Any]] = []
         is_exact = True
@@ -199,7 +200,7 @@ class _Steps:
                 parts.append(part)
         if any(part["type"] != "text" for part in parts):
             return parts, is_exact
-        text = "".join(part["text"] for part in parts)
+        text = text_separator(role).join(part["text"] for part in parts)
         return text, is_exact and len(parts) == (1 if text else 0)
 
     def _part(self, block: Record) -> tuple[dict[str, Any] | None, bool]:
