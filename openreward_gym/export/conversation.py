@@ -45,6 +45,7 @@ PROBLEMS = {
 
 EMPTY_TURN = "a turn without anything to train (hidden reasoning only, or an empty answer)"
 BAD_WEIGHT = "a turn whose weight is negative or not a number"
+NO_WEIGHT = "a turn of weight 0"
 
 
 def ended_reason(ended: str) -> str:
@@ -140,6 +141,13 @@ class Conversation:
     def untrained_reason(self) -> str | None:
         """Return the reason against the first turn in `untrained`; None if it is empty."""
         return self.untrained[min(self.untrained)] if self.untrained else None
+
+    def reason_against_turn(self, position: int) -> str | None:
+        """Return the reason against training the model's turn at a position; None for a message that is no turn of the model."""
+        number = self.sources[position]
+        if number in self.untrained:
+            return self.untrained[number]
+        return NO_WEIGHT if number >= 0 and is_model_turn(self.record["messages"][number]) else None
 
     @property
     def prompt(self) -> list[ChatMessage]:
@@ -259,12 +267,12 @@ class _Converter:
         self.conversation.add(chat_message, position)
         if is_trained(message):
             reason = self._reason_against(message, chat_message)
-            if reason is None:
-                self.conversation.targets.add(position)
-            else:
+            if reason is not None:
                 self.conversation.untrained[position] = reason
-            if message.get("weight") not in (None, 1):
-                self.conversation.findings.add("other_weight")
+            else:
+                self.conversation.targets.add(position)
+                if message.get("weight") not in (None, 1):
+                    self.conversation.findings.add("other_weight")
         end = position + 1
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1

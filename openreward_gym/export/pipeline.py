@@ -135,7 +135,9 @@ class Pipeline:
                 if excluded_by is None:
                     if not is_standard(split):
                         conversation.findings.add("other_split")
-                    report.count_selected(conversation.record, conversation.findings, split)
+                    remarks = self._format.remarks
+                    findings = conversation.findings if remarks is None else conversation.findings & remarks
+                    report.count_selected(conversation.record, findings, split)
                 else:
                     report.exclude(excluded_by)
 

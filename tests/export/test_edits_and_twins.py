@@ -277,9 +277,14 @@ def reasons_in_the_package() -> set[str]:
                     values = node.args[2:]
             elif isinstance(node, ast.Subscript) and getattr(node.value, "attr", "") in ("dropped_rows", "excluded"):
                 values = [node.slice]
-            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("reason", "excluded_by", "_NO_END"):
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in (
+                "reason",
+                "excluded_by",
+                "_NO_END",
+                "_OTHER_PROMPT",
+            ):
                 values = [node.value]
-            elif isinstance(node, ast.FunctionDef) and (node.name.startswith("_by_") or node.name == "reason_against"):
+            elif isinstance(node, ast.FunctionDef) and (node.name.startswith("_by_") or node.name.endswith("reason_against")):
                 values = [r.value for r in ast.walk(node) if isinstance(r, ast.Return) and r.value is not None]
             for value in values:
                 for part in ast.walk(value) if isinstance(value, ast.BoolOp | ast.IfExp) else (value,):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from openreward_gym.export.conversation import Conversation
 from openreward_gym.export.formats.base import Context, Format, LeftOut
 from openreward_gym.export.reader import Record, is_trained, model_of, sampled_of
+from openreward_gym.export.reasons import RECORD_FINDINGS
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.images import extension_of, mime_type_of
 from openreward_gym.types import text_separator
@@ -49,6 +50,7 @@ class Atif(Format):
     statuses = None
     trains = False
     image_column = False
+    remarks = RECORD_FINDINGS | {"reasoning_left_out"}
 
     def columns(self) -> Columns:
         return {

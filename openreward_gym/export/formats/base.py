@@ -14,6 +14,7 @@ from openreward_gym.export.conversation import PROBLEMS, ChatMessage, Conversati
 from openreward_gym.export.json_columns import DamagedNumberError, column_bytes, message_bytes
 from openreward_gym.export.options import EXTRA_COLUMNS, ExportOptions, RewardKind
 from openreward_gym.export.reader import Annotations, Record, model_of, number_of, step_rewards_of, task_of
+from openreward_gym.export.reasons import FINDINGS
 from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Facts, reward_of
 from openreward_gym.export.tables import Columns, Row
@@ -105,6 +106,7 @@ class Format(ABC):
         image_column: Whether rows get a column `images` if there are any images.
         further_keys: Whether a line of its file has keys besides its columns.
         needs_tokenizer: Whether it cannot do without a tokenizer.
+        remarks: The keys of `openreward_gym.export.reasons.FINDINGS` that can be true of its rows; None for all.
 
     Example:
         >>> from openreward_gym import export
@@ -133,6 +135,7 @@ class Format(ABC):
     image_column: ClassVar[bool] = True
     further_keys: ClassVar[bool] = False
     needs_tokenizer: ClassVar[bool] = False
+    remarks: ClassVar[frozenset[str] | None] = None
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -231,6 +234,7 @@ class OnePerTask(Format):
 
     statuses = None
     trains = False
+    remarks = frozenset(FINDINGS) - {"untrained_turn", "other_weight", "reasoning_left_out"}
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -240,7 +244,7 @@ class OnePerTask(Format):
         (conversation,) = conversations
         task = task_of(conversation.record)
         if task in self._tasks:
-            raise LeftOut("another rollout of its task has the same prompt")
+            raise LeftOut("another rollout of its task makes the row")
         prompt = conversation.prompt
         if not prompt or prompt[-1]["role"] == "assistant":
             raise LeftOut("its prompt is empty or ends with an assistant message")

@@ -17,6 +17,7 @@ from openreward_gym.export.conversation import (
 )
 from openreward_gym.export.formats.archive import image_blocks
 from openreward_gym.export.formats.base import Format, LeftOut, OnePerTask
+from openreward_gym.export.reasons import RECORD_FINDINGS
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.importers import nemo_gym
 from openreward_gym.types import Rollout
@@ -137,6 +138,7 @@ class NemoGym(Format):
     trains = False
     image_column = False
     further_keys = True
+    remarks = RECORD_FINDINGS
 
     def columns(self) -> Columns:
         return {"responses_create_params": "object", "response": "object", "reward": "float", "agent_ref": "object"}
