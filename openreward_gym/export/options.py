@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
+from openreward_gym import jsonio
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import Check, Options, choice, flag, integer, option, text
 from openreward_gym.types import Ended, Json, Message, Rollout
@@ -194,7 +195,7 @@ def _template_options(name: str, value: Any) -> dict[str, Json] | None:
     if value is None:
         return None
     try:
-        copy = json.loads(value if isinstance(value, str) else json.dumps(value))
+        copy = jsonio.loads(value if isinstance(value, str) else json.dumps(value), allow_nan=False)
     except (TypeError, ValueError):
         copy = None
     if not isinstance(copy, dict) or (isinstance(value, Mapping) and set(copy) != set(value)):

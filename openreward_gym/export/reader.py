@@ -93,8 +93,12 @@ class RolloutReader:
         order = in_order(map(_head_of_rollout, items), stored=False)
 
         def read(number: int) -> tuple[Record, bool]:
-            record = items[order[number]].to_dict()
-            return record, jsonio.is_utf8(record)
+            rollout = items[order[number]]
+            record = jsonio.finite(rollout.to_dict())
+            try:
+                return record, jsonio.is_utf8(record)
+            except (TypeError, ValueError) as error:
+                raise RecordError(f"the rollout {rollout.id} has a value that is not JSON: {error}") from None
 
         return cls(len(order), read, repeated=len(items) - len(order))
 
@@ -106,11 +110,11 @@ class RolloutReader:
             place = places[order[number]]
             line = store.line(place)
             try:
-                record = jsonio.loads(line)
+                record = jsonio.loads(line, allow_nan=False)
                 check_schema(record.get("schema"), SCHEMA, "rollout")
             except (ValueError, AttributeError, RecordError):
-                # The store's own reader raises an error that names the mistake.
-                return store.read(place).to_dict(), False
+                # The store's own reader raises an error that names the mistake, or takes what strict JSON does not have.
+                return jsonio.finite(store.read(place).to_dict()), False
             # JSON text is valid UTF-8; a lone surrogate can only come from an escape.
             return record, _SURROGATE_ESCAPE.search(line) is None or jsonio.is_utf8(record)
 
