@@ -24,7 +24,11 @@ from openreward_gym.store import RolloutStore
 from openreward_gym.types import Rollout, Task, ToolSpec
 
 NUMBERS = st.sampled_from([math.inf, -math.inf, math.nan, 1.5, 0, None])
-VALUES = st.recursive(NUMBERS | st.text(max_size=3), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2), max_leaves=6)  # fmt: skip
+VALUES = st.recursive(
+    NUMBERS | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=6,
+)
 OBJECTS = st.dictionaries(st.text(max_size=3), VALUES, max_size=3)
 
 

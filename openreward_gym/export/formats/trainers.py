@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from openreward_gym import jsonio
 from openreward_gym.export.conversation import (
+    PROBLEMS,
     ChatMessage,
     Conversation,
     images_in,
@@ -153,8 +154,10 @@ class NemoGym(Format):
         if any(not block.get("data") for block in image_blocks(messages)):
             record = {**record, "messages": copy.deepcopy(messages)}
             for block in image_blocks(record["messages"]):
-                content = None if block.get("data") else self.context.read_image(block)
-                if content is not None:
+                content = self.context.read_image(block)
+                if content is None:
+                    raise LeftOut(PROBLEMS["missing_image"])
+                if not block.get("data"):
                     block["data"] = base64.b64encode(content).decode("ascii")
                     block.pop("sha256", None)
         yield nemo_gym.row_of(Rollout.from_dict(record))
