@@ -180,8 +180,7 @@ def _strings(source: object) -> Iterator[str]:
     if isinstance(source, PathLike):
         yield from _strings_in_file(Path(fspath(source)))
     elif isinstance(source, str):
-        # A short text of one line may be a path.
-        if len(source) < 1024 and "\n" not in source and "\0" not in source and Path(source).suffix and Path(source).is_file():
+        if _is_path(source):
             yield from _strings_in_file(Path(source))
         else:
             yield source
@@ -191,6 +190,13 @@ def _strings(source: object) -> Iterator[str]:
     elif isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray)):
         for item in source:
             yield from _strings(item)
+
+
+def _is_path(text: str) -> bool:
+    """Return True for the path of a file, and for a text that only looks like one: the error then says that it is missing."""
+    if len(text) >= 1024 or "\n" in text or "\0" in text:
+        return False
+    return bool(re.fullmatch(r"\S+\.(?:txt|json|jsonl|parquet)", text)) or bool(Path(text).suffix and Path(text).is_file())
 
 
 def _strings_in_file(path: Path) -> Iterator[str]:

@@ -30,7 +30,6 @@ from openreward_gym.export.splits import SplitRule, is_standard
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.export.template import rename_call_ids
 from openreward_gym.export.weights import with_weights
-from openreward_gym.types import Rollout
 
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate
@@ -199,15 +198,17 @@ class Pipeline:
         select, report, kind = self._select, self.report, self._format
         passed = 0
         report.count_repeated(self._reader.repeated)
+        if self._reader.unfinished:
+            report.findings["unfinished_line"] = self._reader.unfinished
         for number in range(len(self._reader)):
             if self._progress is not None:
                 self._progress(number, len(self._reader))
             record, utf8 = self._reader.read(number)
-            with _checked(record):
+            with self._checked(number):
                 report.count_read(record)
                 reason = self._filter.reason_against(record)
             if reason is None:
-                conversation = self._convert(record, utf8)
+                conversation = self._convert(number, record, utf8)
                 problems = conversation.problems - self._tolerated if kind.trains else ()
                 if problems:
                     reason = next(PROBLEMS[problem] for problem in PROBLEMS if problem in problems)
@@ -231,12 +232,12 @@ class Pipeline:
         return annotations_of(record) if self._scrubber is None else self._scrubber.annotations(record, annotations_of)
 
     def _read(self, number: int) -> Conversation:
-        return self._convert(*self._reader.read(number))
+        return self._convert(number, *self._reader.read(number))
 
-    def _convert(self, record: Record, utf8: bool) -> Conversation:
+    def _convert(self, number: int, record: Record, utf8: bool) -> Conversation:
         """Convert a record, and change it and the conversation as the options say and as the template needs."""
         template, options = self._template, self._options
-        with _checked(record):
+        with self._checked(number):
             split = self._splits.split_of(record)
             if options.weights is not None:
                 record = with_weights(record, options.weights)
@@ -259,12 +260,11 @@ class Pipeline:
             conversation.findings.add("call_ids_renamed")
         return conversation
 
-
-@contextmanager
-def _checked(record: Record) -> Iterator[None]:
-    """Raise the RecordError that names the wrong field if code fails because a record, which was read unchecked, has one."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError):
-        Rollout.from_dict(record)
-        raise
+    @contextmanager
+    def _checked(self, number: int) -> Iterator[None]:
+        """Raise the RecordError that names the wrong field if code fails because a record, which was read unchecked, has one."""
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError):
+            self._reader.check(number)
+            raise

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from openreward_gym import jsonio
-from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, RecordError, StoreError
 from openreward_gym.export.order import Head, head_of, head_of_line, in_order
 from openreward_gym.store import Group, Label, RolloutStore, RolloutView, read_groups, read_labels
 from openreward_gym.store.index import Place
@@ -61,6 +61,8 @@ class RolloutReader:
         images: Returns the bytes of an image by its SHA-256; None if all images are inside the records.
         runs: Folders in which readers' labels and compared groups are looked up.
         repeated: The number of rollouts that are not read, because another one with the same id is.
+        unfinished: The number of lines that are not read, because they have no end.
+        check: Raises a RecordError that names file, line and field if the record of a number is invalid.
     """
 
     count: int
@@ -68,6 +70,8 @@ class RolloutReader:
     images: Callable[[str], bytes] | None = None
     runs: Sequence[str] = ()
     repeated: int = 0
+    unfinished: int = 0
+    check: Callable[[int], None] = lambda number: None
 
     @classmethod
     def of(cls, rollouts: RolloutSource) -> RolloutReader:
@@ -77,14 +81,14 @@ class RolloutReader:
         if isinstance(rollouts, RolloutStore):
             return cls._of_store(rollouts, rollouts.places())
         if isinstance(rollouts, (str, os.PathLike)):
-            return cls.of(RolloutStore.open(rollouts))
+            return cls._of_paths(rollouts)
         if not isinstance(rollouts, Iterable):
             raise ConfigurationError(
                 f"a {type(rollouts).__name__} has no rollouts: pass a store, a run's path, or Rollout objects"
             )
         items: list[Any] = list(rollouts)
         if items and all(isinstance(item, (str, os.PathLike)) for item in items):
-            return cls.of(RolloutStore.open(items))
+            return cls._of_paths(items)
         for item in items:
             if not isinstance(item, Rollout):
                 name = type(item).__name__
@@ -103,6 +107,16 @@ class RolloutReader:
         return cls(len(order), read, repeated=len(items) - len(order))
 
     @classmethod
+    def _of_paths(cls, paths: Any) -> RolloutReader:
+        try:
+            return cls.of(RolloutStore.open(paths))
+        except (OpenRewardGymError, OSError):
+            raise
+        except Exception as error:  # of an object store's library
+            names = paths if isinstance(paths, (str, os.PathLike)) else ", ".join(map(str, paths))
+            raise StoreError(f"{names} cannot be read: {error}") from error
+
+    @classmethod
     def _of_store(cls, store: RolloutStore, places: Sequence[Place]) -> RolloutReader:
         order = in_order(map(head_of_line, store.lines(places)), stored=True)
 
@@ -118,7 +132,11 @@ class RolloutReader:
             # JSON text is valid UTF-8; a lone surrogate can only come from an escape.
             return record, _SURROGATE_ESCAPE.search(line) is None or jsonio.is_utf8(record)
 
-        return cls(len(order), read, store.image, store.paths, len(places) - len(order))
+        def check(number: int) -> None:
+            store.read(places[order[number]])
+
+        repeated = len(places) - len(order)
+        return cls(len(order), read, store.image, store.paths, repeated, store.unfinished_lines(), check)
 
     def __len__(self) -> int:
         return self.count

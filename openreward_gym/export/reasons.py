@@ -34,6 +34,7 @@ FINDINGS: Mapping[str, str] = {
     "log-probabilities of their tokens are NaN",
     "sampled_tokens_unused": "rollouts with recorded token ids that do not belong to this tokenizer, or that have images",
     "scrubbed": "rollouts with personal data that was replaced (scrub=...)",
+    "unfinished_line": "files of the run whose last line has no end and is not read: it is being written, or its writer died",
     "other_split": "rollouts of a split that is neither train, validation nor test: split_by='NAME=train' puts them elsewhere",
 }
 """Remarks on rollouts that exclude nothing."""
