@@ -1,4 +1,9 @@
-"""A record as the conversation that trainers and chat templates take: OpenAI's shape, arguments as objects, no null anywhere."""
+"""A record as the conversation that trainers and chat templates take: OpenAI's shape, arguments as objects, no null anywhere.
+
+`conversation_of` converts a record message by message and notes three things on the way: the model's turns that are to be
+trained (`targets`), reasons against the others (`untrained`), and what chat messages cannot say (`problems`, `findings`).
+The functions after it change a conversation for a template or a format.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +24,13 @@ from openreward_gym.images import is_raster
 from openreward_gym.types import Json, text_separator
 
 ChatMessage: TypeAlias = dict[str, Any]
-"""`role`, `content` (text, or a list of parts: "text", "image", and "uncarried" for a `block` that chat messages do not have)
-and, if the message has any, `reasoning_content`, `tool_calls`
-(`{"id", "type": "function", "function": {"name", "arguments"}}`), `tool_call_id`, `name`. A key is present or absent: no value is
-null."""
+"""A message in OpenAI's shape. A key is present or absent: no value is null.
+
+- `role`
+- `content`: a text, or a list of parts of the types "text", "image", and "uncarried" (a `block` that chat messages do not have)
+- `reasoning_content`, `tool_call_id`, `name`: texts
+- `tool_calls`: `[{"id", "type": "function", "function": {"name", "arguments"}}]`
+"""
 
 ReadImage: TypeAlias = Callable[[Record], bytes | None]
 """Returns the bytes of an image block; None if they are missing."""
@@ -143,7 +151,7 @@ class Conversation:
         return self.untrained[min(self.untrained)] if self.untrained else None
 
     def reason_against_turn(self, position: int) -> str | None:
-        """Return the reason against training the model's turn at a position; None for a message that is no turn of the model."""
+        """Return the reason against training the model's turn at a position; None for anybody else's message."""
         number = self.sources[position]
         if number in self.untrained:
             return self.untrained[number]
@@ -195,13 +203,22 @@ def conversation_of(record: Record, read_image: ReadImage, *, utf8: bool = True,
 
 
 class _Converter:
+    """Converts one record: `convert` goes through its messages, and a turn takes the results of its calls with it.
+
+    Attributes:
+        conversation: The result, which grows.
+        call_ids: Ids of calls so far, which must be unique.
+        pending_parts: Images of tool results, which wait for the next user message.
+        turn: The number of assistant messages so far, less one.
+        last_turn: The position of the last assistant message in the record; -1 without any.
+    """
+
     def __init__(self, record: Record, original: Record, read_image: ReadImage, reading: Reading) -> None:
         self.read_image = read_image
         self.reading = reading
         tools = record.get("tools")
         self.conversation = Conversation(record, original, tools=_parse_tools(jsonio.dumps(tools)) if tools else None)
         self.call_ids: set[str] = set()
-        # Image parts of tool results, which wait for the next user message.
         self.pending_parts: list[ChatMessage] = []
         self.turn = -1
         messages = record.get("messages") or []
@@ -273,11 +290,12 @@ class _Converter:
                 self.conversation.targets.add(position)
                 if message.get("weight") not in (None, 1):
                     self.conversation.findings.add("other_weight")
+        if not calls:
+            return position + 1
         end = position + 1
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1
-        if not calls:
-            return position + 1
+        # The usual case, one call and its result, needs no search.
         if end == position + 2 and len(calls) == 1 and calls[0].get("call_id"):
             result = messages[position + 1]
             if result.get("call_id") == calls[0]["call_id"]:

@@ -137,9 +137,9 @@ def near_duplicates(
     for number in best_first:
         signature = signatures[number]
         bands = [(start, signature[4 * start : 4 * (start + rows)]) for start in range(0, _PERMUTATIONS, rows)]
-        candidates = sorted({kept for band in bands for kept in kept_by_band.get(band, ())})
+        candidates = sorted({earlier for band in bands for earlier in kept_by_band.get(band, ())})
         own = shingles(number) if candidates else None
-        if own is not None and any(similarity_of(own, shingles(kept)) >= similarity for kept in candidates):
+        if own is not None and any(similarity_of(own, shingles(earlier)) >= similarity for earlier in candidates):
             yield number
             continue
         for band in bands:

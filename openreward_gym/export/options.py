@@ -76,7 +76,7 @@ def _real(*, least: float = -math.inf, optional: bool = False) -> Check:
 
 
 def _names(name: str, value: Any) -> Names:
-    """Check that a value is None, a string, or a collection of strings."""
+    """Check that a value is a string or a collection of strings, or is missing."""
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, Collection) or not all(isinstance(item, str) for item in value):
@@ -208,7 +208,7 @@ def _holdout(name: str, value: Any) -> dict[str, float] | None:
 
 
 def _template_options(name: str, value: Any) -> dict[str, Json] | None:
-    """Check that a value is None, a mapping of JSON values that a template can take, or the JSON text of one, and copy it."""
+    """Return a copy of a mapping of JSON values that a template can take, or of the JSON text of one."""
     if value is None:
         return None
     try:

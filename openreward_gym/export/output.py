@@ -76,8 +76,8 @@ def to_dataset(
 ) -> Dataset | tuple[Dataset, FormatReport]:
     """Return rollouts as a `datasets.Dataset` in memory.
 
-    The dataset has the rows of one split, so that test tasks never come into training. A `LeftOutWarning` says what is not in it;
-    `dataset.info.description` has the report as text.
+    The dataset has the rows of one split, so that test tasks never come into training. A `LeftOutWarning` names the rollouts and
+    rows that are not in it; `dataset.info.description` has the report as text.
 
     Args:
         rollouts: A store, a selection of it, a run's path, several paths, or `Rollout` objects.
@@ -86,14 +86,14 @@ def to_dataset(
         tokenizer: A transformers tokenizer or processor, a model's name, or a folder. The format `tokens` needs it; other formats
             fit conversations to its chat template. None fits them to no template.
         split: The split whose rows are returned, or "all". None takes the only one, or `train` of several.
-        return_report: Whether to return the report, too; then there is no warning.
+        return_report: Whether to return the report, too, in place of the warning.
         **options: Options of the rows, the fields of `ExportOptions`.
 
     Returns:
         The dataset; with `return_report`, the dataset and its report.
 
     Raises:
-        ConfigurationError: A format or an option is unknown, the path is not a run, or there are no rows of the split.
+        ConfigurationError: A format or an option is unknown, the path is not a run, or the split has no rows.
         RecordError: A line is not a valid record.
 
     Example:
@@ -456,7 +456,7 @@ def _download_card(api: HfApi, repository: str, revision: str | None, folder: Pa
 
 
 def _download(api: HfApi, repository: str, revision: str | None, folder: Path, name: str) -> bool:
-    """Copy a file of the repository into `folder`; return False if there is none."""
+    """Copy a file of the repository into `folder`; return False if it is missing."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     for wait_s in (1.0, 3.0, None):

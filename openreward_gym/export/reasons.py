@@ -1,4 +1,4 @@
-"""What each reason against a rollout or a row means, and how to get it all the same."""
+"""Meanings of the reasons against rollouts and rows, and the ways to get them all the same."""
 
 from __future__ import annotations
 

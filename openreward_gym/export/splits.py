@@ -100,7 +100,7 @@ class SplitRule:
 
 
 def _task_key(record: Record) -> object:
-    """Return JSON that is equal for equal tasks. The prompt stands for a task if the record names neither a task nor a group."""
+    """Return JSON that is equal for equal tasks. The prompt stands for a task if the record names neither task nor group."""
     task, environment = record.get("task") or {}, record.get("environment") or {}
     if task.get("id"):
         return task["id"]

@@ -78,9 +78,9 @@ class ChatTemplate:
                 tokenizer = AutoTokenizer.from_pretrained(name)
             except Exception as error:  # of the files, the Hub or the network
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
-                reason = " ".join(lines[:3]) if lines[0].endswith(":") else lines[0]
+                words = " ".join(lines[:3]) if lines[0].endswith(":") else lines[0]
                 raise ConfigurationError(
-                    f"the tokenizer {name!r} cannot be loaded: {reason} (it must be a model's name on the Hub, or a folder)"
+                    f"the tokenizer {name!r} cannot be loaded: {words} (it must be a model's name on the Hub, or a folder)"
                 ) from error
         if not hasattr(tokenizer, "apply_chat_template"):
             raise ConfigurationError(

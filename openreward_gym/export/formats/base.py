@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from openreward_gym import jsonio
 from openreward_gym.export.conversation import PROBLEMS, ChatMessage, Conversation, ReadImage, plain_message
 from openreward_gym.export.json_columns import DamagedNumberError, column_bytes, message_bytes
 from openreward_gym.export.options import EXTRA_COLUMNS, ExportOptions, RewardKind
@@ -214,6 +215,31 @@ class Format(ABC):
             raise LeftOut("a number that a Json column cannot give back (take compat='string' or the tokens format)") from None
 
 
+class MessageLines(Format):
+    """A format of lines with the messages of a rollout, of which each says how it is trained, and the tools as JSON text."""
+
+    file = "jsonl"
+    image_column = False
+    no_tools: ClassVar[str | None] = None
+    """The value of the column `tools` for a rollout without tools."""
+
+    def columns(self) -> Columns:
+        return {"messages": "objects", "tools": "text"}
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
+        (conversation,) = conversations
+        messages = self.messages(conversation)
+        yield self.row(conversation, messages=messages, tools=json_text(conversation.tools) or self.no_tools)
+
+    @abstractmethod
+    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """Return the messages of a line.
+
+        Raises:
+            LeftOut: The format cannot take the rollout.
+        """
+
+
 class OnePerTask(Format):
     """A format of the prompts of tasks: one row per task, made from its first rollout that has a prompt.
 
@@ -264,6 +290,11 @@ class OnePerTask(Format):
         Raises:
             LeftOut: The format cannot take the prompt.
         """
+
+
+def json_text(value: Any) -> str:
+    """Return the JSON text of a value; an empty text for one that is empty or missing."""
+    return jsonio.dumps(value).decode() if value else ""
 
 
 def extra_columns(record: Record, annotations: Annotations) -> Row:

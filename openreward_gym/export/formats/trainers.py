@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from openreward_gym import jsonio
 from openreward_gym.export.conversation import (
@@ -17,7 +18,7 @@ from openreward_gym.export.conversation import (
     texts_in,
 )
 from openreward_gym.export.formats.archive import image_blocks
-from openreward_gym.export.formats.base import Format, LeftOut, OnePerTask
+from openreward_gym.export.formats.base import Format, LeftOut, MessageLines, OnePerTask, json_text
 from openreward_gym.export.reasons import RECORD_FINDINGS
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.importers import nemo_gym
@@ -35,7 +36,7 @@ def _check_marks(conversation: Conversation, messages: Sequence[ChatMessage], tr
         raise LeftOut(f"a text contains {_IMAGE}: {trainer} would look for an image there")
 
 
-class Axolotl(Format):
+class Axolotl(MessageLines):
     """axolotl's `type: chat_template` lines; `train` marks messages that have a loss (`message_field_training: train`).
 
     Tools and arguments are JSON texts, which axolotl parses: as objects, the JSON loader would give each the keys of all others.
@@ -43,20 +44,12 @@ class Axolotl(Format):
 
     name = "axolotl"
     about = "messages and tools for axolotl (type: chat_template, message_field_training: train)"
-    file = "jsonl"
-    image_column = False
 
-    def columns(self) -> Columns:
-        return {"messages": "objects", "tools": "text"}
-
-    def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
-        (conversation,) = conversations
+    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         if conversation.images:
             raise LeftOut("it has images: lines with and without would differ in type (take sft)")
         turns, texts = set(conversation.turns), conversation.argument_texts
-        messages = [{**plain_message(m, texts), "train": number in turns} for number, m in enumerate(conversation.messages)]
-        tools = jsonio.dumps(conversation.tools).decode() if conversation.tools else None
-        yield self.row(conversation, messages=messages, tools=tools)
+        return [{**plain_message(m, texts), "train": number in turns} for number, m in enumerate(conversation.messages)]
 
 
 class VerlSft(Format):
@@ -123,8 +116,8 @@ class Verl(OnePerTask):
                 "index": task.get("index"),
                 "task_id": task.get("id", ""),
                 "need_tools_kwargs": False,
-                "tools": jsonio.dumps(conversation.tools).decode() if conversation.tools else "",
-                "task_spec": jsonio.dumps(task["spec"]).decode() if self.options.answers and task.get("spec") else "",
+                "tools": json_text(conversation.tools),
+                "task_spec": json_text(task.get("spec")) if self.options.answers else "",
             },
         }
 
