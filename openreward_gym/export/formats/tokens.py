@@ -42,7 +42,7 @@ Span: TypeAlias = tuple[int, int]
 
 
 class _TokenRow(NamedTuple):
-    """The values of a row. `logprobs` is None if it knows none; a trained token whose log-probability is not known has NaN."""
+    """The values of a row. `logprobs` is None if it knows none; a trained token without a log-probability has NaN."""
 
     ids: list[int]
     trained: list[Span]
