@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-__all__ = ["Json", "dumps", "escape_surrogates", "is_utf8", "loads"]
+__all__ = ["Json", "dumps", "escape_surrogates", "finite", "is_utf8", "loads"]
 
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, a list of them, or a dict of them with text keys."""
@@ -122,6 +122,16 @@ def escape_surrogates(value: Json) -> Json:
     if isinstance(value, dict):
         return {escape_surrogates(key): escape_surrogates(item) for key, item in value.items()}
     return value
+
+
+def finite(value: Json) -> Json:
+    """Return `value` with NaN and the infinities as texts, which strict JSON has; the same object if it has none.
+
+    Example:
+        >>> finite({"reward": float("-inf"), "turns": 2})
+        {'reward': '-inf', 'turns': 2}
+    """
+    return _with_text_numbers(value) if _has_float_beyond(value, sys.float_info.max) else value
 
 
 def _may_hold_big_integer(data: bytes | str, value: Json) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,42 +16,38 @@ from openreward_gym.cli.parameters import Runs, check_folder, parse_options, wit
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.options import ExportOptions, Select
 
-_OUTPUT = "Output"
+
+def _option(*names: str, **details: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Output", **details)
+
+
+_Formats = Annotated[str, _option("--format", metavar="FORMATS", help="Format, or several formats separated by commas.")]
+_Output = Annotated[str | None, _option(metavar="FOLDER", help="Folder to write. [default: RUN/export]")]
+_Push = Annotated[
+    str | None,
+    _option(metavar="OWNER/NAME", help="Upload to this dataset on the HuggingFace Hub instead (token in HF_TOKEN)."),
+]
+_Public = Annotated[bool, _option("--public", help="Make a new dataset on the Hub public, not private.")]
+_Tokenizer = Annotated[
+    str | None,
+    _option(
+        metavar="MODEL",
+        help="Name or folder of a model, whose tokenizer the format tokens uses and whose chat template rows must fit.",
+    ),
+]
+_AsJson = Annotated[bool, _option("--json", help="Print the report as JSON.")]
 
 
 @with_options(ExportOptions, section="Rows")
 @with_options(Select, without=("runs", "where", "steps"), section="Selection")
 def export(
     runs: Runs,
-    formats: Annotated[
-        str,
-        typer.Option(
-            "--format", metavar="FORMATS", help="Format, or several formats separated by commas.", rich_help_panel=_OUTPUT
-        ),
-    ] = "sft",
-    output: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder to write. [default: RUN/export]", rich_help_panel=_OUTPUT)
-    ] = None,
-    push: Annotated[
-        str | None,
-        typer.Option(
-            metavar="OWNER/NAME",
-            help="Upload to this dataset on the HuggingFace Hub instead (token in HF_TOKEN).",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
-    public: Annotated[
-        bool, typer.Option("--public", help="Make a new dataset on the Hub public, not private.", rich_help_panel=_OUTPUT)
-    ] = False,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Name or folder of a model, whose tokenizer the format tokens uses and whose chat template rows must fit.",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.", rich_help_panel=_OUTPUT)] = False,
+    formats: _Formats = "sft",
+    output: _Output = None,
+    push: _Push = None,
+    public: _Public = False,
+    tokenizer: _Tokenizer = None,
+    as_json: _AsJson = False,
     **options: Any,
 ) -> None:
     """Write runs as a training dataset, or upload it to the Hub.
@@ -62,28 +58,37 @@ def export(
 
     Example: openreward-gym export runs/first --format sft --min-reward 1 --output out/
     """
+    # Importing transformers would print advice about PyTorch, which an export does not need.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from openreward_gym import export as exporter
 
     check_folder("--output", output)
+    if options.get("decontaminate"):
+        options["decontaminate"] = list(map(Path, options["decontaminate"]))
     select = parse_options(Select, options)
     rows = parse_options(ExportOptions, options).to_keywords()
     names = [name.strip() for name in formats.split(",") if name.strip()]
-    if push is not None and output is not None:
-        raise ConfigurationError("--push and --output exclude each other; --push ./folder writes what would be uploaded")
-    if push is None and output is None:
-        if len(runs) > 1 or "://" in runs[0]:
-            raise ConfigurationError("the output is missing: add --output FOLDER")
-        output = Path(runs[0]) / "export"
+    folder = _folder(runs, output, push, public)
     with _progress() as progress:
         if push is not None:
             report = exporter.push(runs, push, names, select, tokenizer, private=not public, progress=progress, **rows)
         else:
-            assert output is not None
-            report = exporter.write(runs, output, names, select, tokenizer, progress=progress, **rows)
+            report = exporter.write(runs, folder, names, select, tokenizer, progress=progress, **rows)
     print(json.dumps(report.to_dict(), indent=2) if as_json else report)
     for name, count in report.rows.items():
         if count == 0:
             print(f"{name}: no rollout is left, for the reasons in the report above", file=sys.stderr)
+
+
+def _folder(runs: Sequence[str], output: str | None, push: str | None, public: bool) -> str | Path:
+    """Return the folder to write."""
+    if push is not None and output is not None:
+        raise ConfigurationError("--push and --output exclude each other; --push ./folder writes what would be uploaded")
+    if public and push is None:
+        raise ConfigurationError("--public is about a dataset on the Hub: add --push OWNER/NAME")
+    if output is None and push is None and (len(runs) > 1 or "://" in runs[0]):
+        raise ConfigurationError("the output is missing: add --output FOLDER")
+    return output or Path(runs[0]) / "export"
 
 
 @contextmanager

@@ -139,10 +139,8 @@ def with_options(cls: type[Options], *, without: Iterable[str] = (), section: st
 
 def _annotation(name: str, declared: str, default: Any, description: str, section: str | None) -> Any:
     """Return the Typer annotation of a generated option."""
-    kind = list[str] if name in _FLAGS else _KINDS.get(re.split(r"\W", declared)[0], str)
-    flag = _flag(name)
-    if kind == list[str] and name not in (*_FLAGS, "status"):
-        flag = flag.removesuffix("s")
+    kind = _kind(name, declared)
+    flag = _flag(name, kind)
     if default is True and kind is bool:
         flag = f"--without-{flag.removeprefix('--')}"
         description = re.sub(r"^(\w+: )?(\w)", lambda m: f"{m[1] or ''}{'do' if m[1] else 'Do'} not {m[2].lower()}", description)
@@ -164,8 +162,17 @@ def _annotation(name: str, declared: str, default: Any, description: str, sectio
     return Annotated[kind | None, option]
 
 
-def _flag(name: str) -> str:
-    return _FLAGS[name][0] if name in _FLAGS else "--" + name.removesuffix("_s").replace("_", "-")
+def _kind(name: str, declared: str) -> Any:
+    """Return the type of a generated option's value on the command line."""
+    return list[str] if name in _FLAGS else _KINDS.get(re.split(r"\W", declared)[0], str)
+
+
+def _flag(name: str, kind: Any = None) -> str:
+    """Return an option's flag: singular for one that may be repeated."""
+    if name in _FLAGS:
+        return _FLAGS[name][0]
+    flag = "--" + name.removesuffix("_s").replace("_", "-")
+    return flag.removesuffix("s") if kind == list[str] and name != "status" else flag
 
 
 def _placeholder(name: str, kind: type) -> str:
@@ -204,7 +211,9 @@ def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
         text = str(error)
         name = re.match(r"\w*", text)[0]  # type: ignore[index]  # an empty match is a match
         if name in keywords:
-            text = _flag(name) + text.removeprefix(name).replace(" or None, not ", ", not ")
+            text = _flag(name, _kind(name, str(cls.declarations()[name].type))) + text.removeprefix(name).replace(
+                " or None, not ", ", not "
+            )
         raise ConfigurationError(text) from None
 
 

@@ -1,4 +1,9 @@
-"""A record as the conversation that trainers and chat templates take: OpenAI's shape, arguments as objects, no null anywhere."""
+"""A record as the conversation that trainers and chat templates take: OpenAI's shape, arguments as objects, no null anywhere.
+
+`conversation_of` converts a record message by message and notes three things on the way: the model's turns that are to be
+trained (`targets`), reasons against the others (`untrained`), and what chat messages cannot say (`problems`, `findings`).
+The functions after it change a conversation for a template or a format.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +24,13 @@ from openreward_gym.images import is_raster
 from openreward_gym.types import Json, text_separator
 
 ChatMessage: TypeAlias = dict[str, Any]
-"""`role`, `content` (text, or a list of parts: "text", "image", and "uncarried" for a `block` that chat messages do not have)
-and, if the message has any, `reasoning_content`, `tool_calls`
-(`{"id", "type": "function", "function": {"name", "arguments"}}`), `tool_call_id`, `name`. A key is present or absent: no value is
-null."""
+"""A message in OpenAI's shape. A key is present or absent: no value is null.
+
+- `role`
+- `content`: a text, or a list of parts of the types "text", "image", and "uncarried" (a `block` that chat messages do not have)
+- `reasoning_content`, `tool_call_id`, `name`: texts
+- `tool_calls`: `[{"id", "type": "function", "function": {"name", "arguments"}}]`
+"""
 
 ReadImage: TypeAlias = Callable[[Record], bytes | None]
 """Returns the bytes of an image block; None if they are missing."""
@@ -45,6 +53,7 @@ PROBLEMS = {
 
 EMPTY_TURN = "a turn without anything to train (hidden reasoning only, or an empty answer)"
 BAD_WEIGHT = "a turn whose weight is negative or not a number"
+NO_WEIGHT = "a turn of weight 0"
 
 
 def ended_reason(ended: str) -> str:
@@ -101,7 +110,8 @@ class Conversation:
         has_other_assistant: Whether an assistant message is not to be trained: part of the prompt, or a turn of the model.
         parallel: Whether a message has several calls.
         problems: Keys of `PROBLEMS`.
-        findings: Keys of `openreward_gym.export.report.FINDINGS`: remarks that exclude nothing.
+        findings: Keys of `openreward_gym.export.reasons.FINDINGS`: remarks that exclude nothing.
+        split: The dataset split of its rows.
     """
 
     record: Record
@@ -118,6 +128,7 @@ class Conversation:
     parallel: bool = False
     problems: set[str] = field(default_factory=set)
     findings: set[str] = field(default_factory=set)
+    split: str = "train"
 
     def add(self, message: ChatMessage, source: int) -> None:
         self.messages.append(message)
@@ -138,6 +149,13 @@ class Conversation:
     def untrained_reason(self) -> str | None:
         """Return the reason against the first turn in `untrained`; None if it is empty."""
         return self.untrained[min(self.untrained)] if self.untrained else None
+
+    def reason_against_turn(self, position: int) -> str | None:
+        """Return the reason against training the model's turn at a position; None for anybody else's message."""
+        number = self.sources[position]
+        if number in self.untrained:
+            return self.untrained[number]
+        return NO_WEIGHT if number >= 0 and is_model_turn(self.record["messages"][number]) else None
 
     @property
     def prompt(self) -> list[ChatMessage]:
@@ -187,13 +205,22 @@ def conversation_of(record: Record, read_image: ReadImage, *, utf8: bool = True,
 
 
 class _Converter:
+    """Converts one record: `convert` goes through its messages, and a turn takes the results of its calls with it.
+
+    Attributes:
+        conversation: The result, which grows.
+        call_ids: Ids of calls so far, which must be unique.
+        pending_parts: Images of tool results, which wait for the next user message.
+        turn: The number of assistant messages so far, less one.
+        last_turn: The position of the last assistant message in the record; -1 without any.
+    """
+
     def __init__(self, record: Record, original: Record, read_image: ReadImage, reading: Reading) -> None:
         self.read_image = read_image
         self.reading = reading
         tools = record.get("tools")
         self.conversation = Conversation(record, original, tools=_parse_tools(jsonio.dumps(tools)) if tools else None)
         self.call_ids: set[str] = set()
-        # Image parts of tool results, which wait for the next user message.
         self.pending_parts: list[ChatMessage] = []
         self.turn = -1
         messages = record.get("messages") or []
@@ -264,15 +291,18 @@ class _Converter:
             self.has_turn_without_origin = True
         if is_trained(message):
             reason = self._reason_against(message, chat_message)
-            if reason is None:
-                self.conversation.targets.add(position)
-            else:
+            if reason is not None:
                 self.conversation.untrained[position] = reason
+            else:
+                self.conversation.targets.add(position)
+                if message.get("weight") not in (None, 1):
+                    self.conversation.findings.add("other_weight")
+        if not calls:
+            return position + 1
         end = position + 1
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1
-        if not calls:
-            return position + 1
+        # The usual case, one call and its result, needs no search.
         if end == position + 2 and len(calls) == 1 and calls[0].get("call_id"):
             result = messages[position + 1]
             if result.get("call_id") == calls[0]["call_id"]:
@@ -294,10 +324,8 @@ class _Converter:
         if not (chat_message["content"] or chat_message.get("reasoning_content") or chat_message.get("tool_calls")):
             return EMPTY_TURN
         weight = message.get("weight")
-        if weight is not None and weight != 1:
-            self.conversation.findings.add("other_weight")
-            if not 0 <= float(weight) < math.inf:
-                return BAD_WEIGHT
+        if weight is not None and not 0 <= float(weight) < math.inf:
+            return BAD_WEIGHT
         ended = message.get("ended") or ended_of(sampled_of(message).get("stop_reason"))
         return None if ended is None or ended in self.reading.endings else ended_reason(ended)
 

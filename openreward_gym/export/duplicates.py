@@ -137,9 +137,9 @@ def near_duplicates(
     for number in best_first:
         signature = signatures[number]
         bands = [(start, signature[4 * start : 4 * (start + rows)]) for start in range(0, _PERMUTATIONS, rows)]
-        candidates = sorted({kept for band in bands for kept in kept_by_band.get(band, ())})
+        candidates = sorted({earlier for band in bands for earlier in kept_by_band.get(band, ())})
         own = shingles(number) if candidates else None
-        if own is not None and any(similarity_of(own, shingles(kept)) >= similarity for kept in candidates):
+        if own is not None and any(similarity_of(own, shingles(earlier)) >= similarity for earlier in candidates):
             yield number
             continue
         for band in bands:
@@ -180,8 +180,7 @@ def _strings(source: object) -> Iterator[str]:
     if isinstance(source, PathLike):
         yield from _strings_in_file(Path(fspath(source)))
     elif isinstance(source, str):
-        # A short text of one line may be a path.
-        if len(source) < 1024 and "\n" not in source and "\0" not in source and Path(source).suffix and Path(source).is_file():
+        if _is_path(source):
             yield from _strings_in_file(Path(source))
         else:
             yield source
@@ -191,6 +190,13 @@ def _strings(source: object) -> Iterator[str]:
     elif isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray)):
         for item in source:
             yield from _strings(item)
+
+
+def _is_path(text: str) -> bool:
+    """Return True for the path of a file, and for a text that only looks like one: the error then says that it is missing."""
+    if len(text) >= 1024 or "\n" in text or "\0" in text:
+        return False
+    return bool(re.fullmatch(r"\S+\.(?:txt|json|jsonl|parquet)", text)) or bool(Path(text).suffix and Path(text).is_file())
 
 
 def _strings_in_file(path: Path) -> Iterator[str]:

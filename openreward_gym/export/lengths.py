@@ -29,8 +29,6 @@ class LengthLimits:
         if self and template is None:
             name = "max_length" if self._most is not None else "min_length"
             raise ConfigurationError(f"{name} counts tokens: pass tokenizer='a model's name or folder' too")
-        if self._least is not None and self._most is not None and self._least > self._most:
-            raise ConfigurationError(f"min_length={self._least} is above max_length={self._most}: no row meets both")
 
     def __bool__(self) -> bool:
         return self._least is not None or self._most is not None

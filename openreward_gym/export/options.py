@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
+from openreward_gym import jsonio
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import Check, Options, choice, flag, integer, option, text
-from openreward_gym.types import Ended, Json, Message, Rollout
+from openreward_gym.options import Check, Options, choice, flag, integer, option
+from openreward_gym.types import Ended, Json, Message, Rollout, Status
 
 Compat: TypeAlias = Literal["json", "string"]
 RewardKind: TypeAlias = Literal["sum", "last", "max", "score"]
@@ -75,12 +76,29 @@ def _real(*, least: float = -math.inf, optional: bool = False) -> Check:
 
 
 def _names(name: str, value: Any) -> Names:
-    """Check that a value is None, a string, or a collection of strings."""
+    """Check that a value is a string or a collection of strings, or is missing."""
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, Collection) or not all(isinstance(item, str) for item in value):
-        raise ConfigurationError(f"{name} must be a string, a list of strings, or None, not {value!r}")
+        raise ConfigurationError(f"{name} must be a string, a list of strings or None, not {value!r}")
     return value
+
+
+def _statuses(name: str, value: Any) -> Names:
+    known = (*get_args(Status), "any")
+    names = _names(name, value)
+    unknown = {names} - set(known) if isinstance(names, str) else set(names or ()) - set(known)
+    if unknown:
+        raise ConfigurationError(f"{name} must be of {', '.join(known)}, not {value!r}")
+    return names
+
+
+def _license(name: str, value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", value)):
+        return value
+    raise ConfigurationError(
+        f'{name} must be the Hub\'s name of a license, such as "apache-2.0" or "other" or None, not {value!r}'
+    )
 
 
 def _steps(name: str, value: Any) -> Any:
@@ -94,7 +112,7 @@ def _steps(name: str, value: Any) -> Any:
 
 def _function(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
-        raise ConfigurationError(f"{name} must be a function of a Rollout, or None, not {value!r}")
+        raise ConfigurationError(f"{name} must be a function of a Rollout or None, not {value!r}")
     return value
 
 
@@ -118,14 +136,14 @@ def _endings(name: str, value: Any) -> tuple[str, ...]:
 
 def _texts(name: str, value: Any) -> Texts:
     if value is not None and not isinstance(value, (str, os.PathLike, Iterable)):
-        raise ConfigurationError(f"{name} must be texts, paths of files, rows of a dataset, or None, not {value!r}")
+        raise ConfigurationError(f"{name} must be texts, paths of files, rows of a dataset or None, not {value!r}")
     return value
 
 
 def _weights(name: str, value: Any) -> Weights:
     if not callable(value) and value is not None and value not in get_args(WeightRule):
         rules = ", ".join(get_args(WeightRule))
-        raise ConfigurationError(f"{name} must be {rules}, a function of a Rollout and a Message, or None, not {value!r}")
+        raise ConfigurationError(f"{name} must be {rules}, a function of a Rollout and a Message or None, not {value!r}")
     return value  # type: ignore[no-any-return]
 
 
@@ -136,7 +154,7 @@ def _scrub(name: str, value: Any) -> Scrub:
     known = get_args(ScrubKind)
     if not kinds or any(kind not in known for kind in kinds):
         raise ConfigurationError(
-            f"{name} must be {', '.join(known)}, several of them, a function of a text, or None, not {value!r}"
+            f"{name} must be {', '.join(known)}, several of them, a function of a text or None, not {value!r}"
         )
     return kinds
 
@@ -147,7 +165,7 @@ def _pairs(name: str, value: Any, example: str) -> list[tuple[str, str]]:
         return [(str(key), str(item)) for key, item in value.items()]
     texts = [value] if isinstance(value, str) else list(value) if isinstance(value, Collection) else [value]
     if not texts or not all(isinstance(text, str) and text.strip("= ") for text in texts):
-        raise ConfigurationError(f"{name} must be like {example}, or None, not {value!r}")
+        raise ConfigurationError(f"{name} must be like {example} or None, not {value!r}")
     parts = [text.rpartition("=") for text in texts]
     return [(before.strip(), after.strip()) for before, _, after in parts]
 
@@ -190,19 +208,26 @@ def _holdout(name: str, value: Any) -> dict[str, float] | None:
 
 
 def _template_options(name: str, value: Any) -> dict[str, Json] | None:
-    """Check that a value is None, a mapping of JSON values that a template can take, or the JSON text of one, and copy it."""
+    """Return a copy of a mapping of JSON values that a template can take, or of the JSON text of one."""
     if value is None:
         return None
     try:
-        copy = json.loads(value if isinstance(value, str) else json.dumps(value))
+        copy = jsonio.loads(value if isinstance(value, str) else json.dumps(value), allow_nan=False)
     except (TypeError, ValueError):
         copy = None
     if not isinstance(copy, dict) or (isinstance(value, Mapping) and set(copy) != set(value)):
-        raise ConfigurationError(f'{name} must be a JSON object such as {{"enable_thinking": false}}, or None, not {value!r}')
+        raise ConfigurationError(f'{name} must be a JSON object such as {{"enable_thinking": false}} or None, not {value!r}')
     reserved = sorted(RESERVED_TEMPLATE_OPTIONS & copy.keys())
     if reserved:
         raise ConfigurationError(f"{name}: {', '.join(reserved)} is not an option of a template; the export sets it")
     return copy
+
+
+def _check_order(options: Any, kind: str) -> None:
+    """Raise ConfigurationError if a minimum is above its maximum."""
+    least, most = getattr(options, f"min_{kind}"), getattr(options, f"max_{kind}")
+    if least is not None and most is not None and least > most:
+        raise ConfigurationError(f"min_{kind}={least} is above the maximum of {most}: nothing meets both")
 
 
 _COUNT = integer(1, optional=True)
@@ -225,7 +250,7 @@ class Select(Options):
         openreward_gym.errors.ConfigurationError: min_reward=1.0 is above the maximum of 0.0: nothing meets both
     """
 
-    status: Names = option(None, _names)
+    status: Names = option(None, _statuses)
     """Status or statuses. None takes those that a format is for: "completed" for formats to imitate, "truncated" too for
     formats that compare, all for `rollouts` and `prompts`. "any" takes all."""
     min_reward: float | None = option(None, _REWARD)
@@ -293,10 +318,10 @@ class Select(Options):
     def __post_init__(self) -> None:
         # `super()` does not work in a dataclass with slots: the decorator makes a new class.
         Options.__post_init__(self)
-        if self.min_reward is not None and self.max_reward is not None and self.min_reward > self.max_reward:
-            raise ConfigurationError(
-                f"min_reward={self.min_reward} is above the maximum of {self.max_reward}: nothing meets both"
-            )
+        for kind in ("reward", "rating", "turns"):
+            _check_order(self, kind)
+        if self.steps is not None and None not in self.steps and self.steps[0] > self.steps[1]:  # type: ignore[operator]
+            raise ConfigurationError(f"steps={self.steps!r}: the first step is after the last one: nothing is between them")
         if self.similarity > 1:
             raise ConfigurationError(f"similarity must be a share of at most 1, not {self.similarity}")
 
@@ -379,10 +404,14 @@ class ExportOptions(Options):
     holdout: Holdout = option(None, _holdout)
     """Share of the tasks in train to hold out: 0.1 makes a validation split, "test=0.1" another one. A task is on one side only,
     and stays there when other rollouts come. None takes no task."""
-    license: str | None = option(None, text(optional=True))
+    license: str | None = option(None, _license)
     """License on the dataset card, by the Hub's name for it ("apache-2.0"). None keeps that of the card."""
     seed: int = option(0, integer())
     """Seed of all random choices."""
+
+    def __post_init__(self) -> None:
+        Options.__post_init__(self)
+        _check_order(self, "length")
 
 
 class ExportKeywords(TypedDict, total=False):

@@ -36,7 +36,7 @@ class Head(NamedTuple):
 
     @property
     def has_task(self) -> bool:
-        """Whether the rollout names what it was played for."""
+        """True if the rollout names its task or group."""
         return bool(self.task_index is not None or self.task or self.group)
 
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Unpack, overload
@@ -76,8 +76,8 @@ def to_dataset(
 ) -> Dataset | tuple[Dataset, FormatReport]:
     """Return rollouts as a `datasets.Dataset` in memory.
 
-    The dataset has the rows of one split, so that test tasks never come into training. A `LeftOutWarning` says what is not in it;
-    `dataset.info.description` has the report as text.
+    The dataset has the rows of one split, so that test tasks never come into training. A `LeftOutWarning` names the rollouts and
+    rows that are not in it; `dataset.info.description` has the report as text.
 
     Args:
         rollouts: A store, a selection of it, a run's path, several paths, or `Rollout` objects.
@@ -86,14 +86,14 @@ def to_dataset(
         tokenizer: A transformers tokenizer or processor, a model's name, or a folder. The format `tokens` needs it; other formats
             fit conversations to its chat template. None fits them to no template.
         split: The split whose rows are returned, or "all". None takes the only one, or `train` of several.
-        return_report: Whether to return the report, too; then there is no warning.
+        return_report: Whether to return the report, too, in place of the warning.
         **options: Options of the rows, the fields of `ExportOptions`.
 
     Returns:
         The dataset; with `return_report`, the dataset and its report.
 
     Raises:
-        ConfigurationError: A format or an option is unknown, the path is not a run, or there are no rows of the split.
+        ConfigurationError: A format or an option is unknown, the path is not a run, or the split has no rows.
         RecordError: A line is not a valid record.
 
     Example:
@@ -236,15 +236,11 @@ def push(
         {'sft': 1}
     """
     kinds = _kinds(formats)
-    whole = [kind.name for kind in kinds if kind.name in _WHOLE_RECORDS]
     settings = ExportOptions.from_keywords(options)
-    if not private and whole and not settings.answers:
-        raise ConfigurationError(
-            f"{' and '.join(whole)} would publish task specs, golden answers and metadata: leave it out, "
-            "push privately, or pass answers=True"
-        )
-    if repository.startswith((".", os.sep)):
-        return _write_files(rollouts, repository, kinds, select, tokenizer, progress, settings, for_hub=True)
+    _check_push(repository, kinds, private, settings)
+    write_to = partial(_write_files, rollouts, formats=kinds, select=select, tokenizer=tokenizer, progress=progress)
+    if _is_local(repository):
+        return write_to(repository, options=settings, for_hub=True)
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -252,12 +248,31 @@ def push(
         folder = Path(name)
         with _hub_errors(repository):
             present = _download_card(api, repository, revision, folder)
-        report = _write_files(rollouts, folder, kinds, select, tokenizer, progress, settings, for_hub=True, present=present)
+        report = write_to(folder, options=settings, for_hub=True, present=present)
         with _hub_errors(repository):
             api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
             _commit(api, repository, revision, message, folder, report)
     report.output = f"{api.endpoint}/datasets/{repository}"
     return report
+
+
+def _is_local(repository: str) -> bool:
+    return repository.startswith((".", os.sep))
+
+
+def _check_push(repository: str, kinds: Sequence[type[Format]], private: bool, options: ExportOptions) -> None:
+    """Raise ConfigurationError for a name that the Hub refuses, and for whole records in public."""
+    whole = [kind.name for kind in kinds if kind.name in _WHOLE_RECORDS]
+    if not private and whole and not options.answers:
+        raise ConfigurationError(
+            f"{' and '.join(whole)} would publish task specs, golden answers and metadata: leave it out, "
+            "push privately, or pass answers=True"
+        )
+    if not _is_local(repository) and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository, re.ASCII):
+        raise ConfigurationError(
+            f"{repository!r} is no name of a dataset on the Hub: write it as owner/name (letters, digits, '-', '_' and '.'), "
+            "or ./folder for a local folder"
+        )
 
 
 def _write_files(
@@ -276,22 +291,53 @@ def _write_files(
     templates = [_template(kind, tokenizer) for kind in kinds]
     folder = Path(output)
     reader = RolloutReader.of(rollouts)
-    folder.mkdir(parents=True, exist_ok=True)
-    earlier = _earlier_formats(folder, present)
-    report = ExportReport(str(folder))
-    for kind, template in zip(kinds, templates, strict=True):
-        make = partial(Pipeline, reader, kind, select or Select(), options, template, progress, folder=folder / kind.name)
-        write_format = partial(_write_format, kind=kind, compat=options.compat, folder=folder / kind.name, for_hub=for_hub)
-        report.formats[kind.name] = written = _run(make, write_format)
-        _remove_stale(folder, kind.name, written.files, earlier.get(kind.name, {}).get("files", ()))
-    report.earlier = earlier
-    write_pictures(report, folder)
-    text = json.dumps({"output": str(folder), "formats": report.all_formats()}, indent=2, ensure_ascii=False, default=str)
-    part = folder / f".report.json.{os.getpid()}.part"
-    part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-    part.replace(folder / _REPORT)
-    write_card(report, options.license, folder)
+    with _output_folder(output, [kind.name for kind in kinds]):
+        earlier = _earlier_formats(folder, present)
+        report = ExportReport(str(folder))
+        for kind, template in zip(kinds, templates, strict=True):
+            make = partial(Pipeline, reader, kind, select or Select(), options, template, progress, folder=folder / kind.name)
+            write_format = partial(_write_format, kind=kind, compat=options.compat, folder=folder / kind.name, for_hub=for_hub)
+            report.formats[kind.name] = written = _run(make, write_format)
+            _remove_stale(folder, kind.name, written.files, earlier.get(kind.name, {}).get("files", ()))
+        report.earlier = earlier
+        write_pictures(report, folder)
+        text = json.dumps({"output": str(folder), "formats": report.all_formats()}, indent=2, ensure_ascii=False, default=str)
+        part = folder / f".report.json.{os.getpid()}.part"
+        part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        part.replace(folder / _REPORT)
+        write_card(report, options.license, folder)
     return report
+
+
+@contextmanager
+def _output_folder(output: str | os.PathLike[str], formats: Sequence[str]) -> Iterator[None]:
+    """Make the folder of an export. If the export fails, remove the folders that it made."""
+    if not os.fspath(output):
+        raise ConfigurationError("the output is empty: name a folder")
+    folder = Path(output)
+    for path in (folder, *(folder / name for name in formats)):
+        if _is_run(path):
+            raise ConfigurationError(f"the output {path} is the folder of a run: choose another one")
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    new = [folder / name for name in formats if not (folder / name).exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        for path in new:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+        if isinstance(error, OSError) and str(error.filename or "").startswith(str(folder)):
+            raise ConfigurationError(f"the output {folder} cannot be written: {error.strerror}: {error.filename}") from error
+        raise
+
+
+def _is_run(folder: Path) -> bool:
+    """Return True for the folder of a recorded run, and for its folder of shards."""
+    shards = (folder / "rollouts").glob("*.jsonl*")
+    return (folder / "run.json").is_file() or any(shards) or (folder.name == "rollouts" and any(folder.glob("*.jsonl*")))
 
 
 def _earlier_formats(folder: Path, present: Collection[str] | None) -> dict[str, dict[str, Any]]:
@@ -410,7 +456,7 @@ def _download_card(api: HfApi, repository: str, revision: str | None, folder: Pa
 
 
 def _download(api: HfApi, repository: str, revision: str | None, folder: Path, name: str) -> bool:
-    """Copy a file of the repository into `folder`; return False if there is none."""
+    """Copy a file of the repository into `folder`; return False if it is missing."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     for wait_s in (1.0, 3.0, None):

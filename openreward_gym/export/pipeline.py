@@ -19,17 +19,17 @@ from openreward_gym.export.conversation import (
     split_parallel,
 )
 from openreward_gym.export.duplicates import Contamination, Hashes, digest_of, shingles_of, signature_of
-from openreward_gym.export.edits import Scrubber, with_weights
 from openreward_gym.export.formats import Context, Format, ImageFiles, LeftOut
 from openreward_gym.export.lengths import LengthLimits
 from openreward_gym.export.options import ExportOptions, Select
-from openreward_gym.export.reader import Record, RolloutReader, group_of, num_turns_of, task_of
+from openreward_gym.export.reader import Annotations, Record, RolloutReader, group_of, num_turns_of, task_of
 from openreward_gym.export.report import FormatReport
+from openreward_gym.export.scrub import Scrubber
 from openreward_gym.export.select import Facts, RecordFilter, choose, reward_of
 from openreward_gym.export.splits import SplitRule, is_standard
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.export.template import rename_call_ids
-from openreward_gym.types import Rollout
+from openreward_gym.export.weights import with_weights
 
 if TYPE_CHECKING:
     from openreward_gym.export.template import ChatTemplate
@@ -68,7 +68,9 @@ class Pipeline:
         self.report = FormatReport(kind.name, about=kind.about, file=kind.file, compat=options.compat)
         self._reader = reader
         self._select = select
-        self._filter = RecordFilter(select, kind.statuses, reader.annotations)
+        self._scrubber = Scrubber(options.scrub) if options.scrub is not None else None
+        scrub = self._scrubber.text if self._scrubber is not None else str
+        self._filter = RecordFilter(select, kind.statuses, reader.annotations, scrub)
         self._options = options
         self._template = template
         self._progress = progress
@@ -79,12 +81,11 @@ class Pipeline:
             assume_sampled=options.assume_sampled,
             control=ControlTokens(options.control_tokens, special),
         )
-        context = Context(options, template, self.report, reader.image, reader.annotations, select.reward)
+        context = Context(options, template, self.report, reader.image, self._annotations, select.reward)
         self.image_files = context.image_files = ImageFiles(folder) if folder is not None else None
         self._format = kind(context)
-        self._splits = SplitRule(options, reader.annotations)
+        self._splits = SplitRule(options, reader.annotations, scrub)
         self._lengths = LengthLimits(options, template)
-        self._scrubber = Scrubber(options.scrub) if options.scrub is not None else None
         self._contamination = Contamination(select.decontaminate) if select.decontaminate is not None else None
         self._tolerated = kind.tolerates | ({"malformed_call"} if options.malformed_calls == "keep" else set())
         if options.compat == "string" and kind.file == "parquet":
@@ -107,7 +108,7 @@ class Pipeline:
         """Yield all rows, each after the name of its split. `report` is complete after the last one."""
         report = self.report
         for conversations in self._units():
-            split = self._splits.split_of(conversations[0])
+            split = conversations[0].split
             rows_before, excluded_by = report.rows, None
             refused: Counter[str] = Counter()
             try:
@@ -133,7 +134,9 @@ class Pipeline:
                 if excluded_by is None:
                     if not is_standard(split):
                         conversation.findings.add("other_split")
-                    report.count_selected(conversation.record, conversation.findings, split)
+                    remarks = self._format.remarks
+                    findings = conversation.findings if remarks is None else conversation.findings & remarks
+                    report.count_selected(conversation.record, findings, split)
                 else:
                     report.exclude(excluded_by)
 
@@ -159,10 +162,10 @@ class Pipeline:
         with_images: set[int] = set()
         for number, conversation in self._chosen(apply_limit=False):
             record = conversation.record
-            reward = reward_of(record, self._select.reward, self._reader.annotations)
+            reward = reward_of(record, self._select.reward, self._annotations)
             environment = (record.get("environment") or {}).get("name", "")
             # Rollouts are compared within a split only: no pair has one side of another split.
-            group = (group_of(record), self._splits.split_of(conversation))
+            group = (group_of(record), conversation.split)
             completed = record["status"] == "completed"
             content = self._content_of(conversation)
             fact = Facts(number, group, task_of(record), environment, reward, num_turns_of(record), completed, content)
@@ -195,15 +198,17 @@ class Pipeline:
         select, report, kind = self._select, self.report, self._format
         passed = 0
         report.count_repeated(self._reader.repeated)
+        if self._reader.unfinished:
+            report.findings["unfinished_line"] = self._reader.unfinished
         for number in range(len(self._reader)):
             if self._progress is not None:
                 self._progress(number, len(self._reader))
             record, utf8 = self._reader.read(number)
-            with _checked(record):
+            with self._checked(number):
                 report.count_read(record)
                 reason = self._filter.reason_against(record)
             if reason is None:
-                conversation = self._convert(record, utf8)
+                conversation = self._convert(number, record, utf8)
                 problems = conversation.problems - self._tolerated if kind.trains else ()
                 if problems:
                     reason = next(PROBLEMS[problem] for problem in PROBLEMS if problem in problems)
@@ -221,17 +226,24 @@ class Pipeline:
         if self._progress is not None:
             self._progress(len(self._reader), len(self._reader))
 
-    def _read(self, number: int) -> Conversation:
-        return self._convert(*self._reader.read(number))
+    def _annotations(self, record: Record) -> Annotations:
+        """Return the annotations of a converted record."""
+        annotations_of = self._reader.annotations
+        return annotations_of(record) if self._scrubber is None else self._scrubber.annotations(record, annotations_of)
 
-    def _convert(self, record: Record, utf8: bool) -> Conversation:
+    def _read(self, number: int) -> Conversation:
+        return self._convert(number, *self._reader.read(number))
+
+    def _convert(self, number: int, record: Record, utf8: bool) -> Conversation:
         """Convert a record, and change it and the conversation as the options say and as the template needs."""
         template, options = self._template, self._options
-        with _checked(record):
+        with self._checked(number):
+            split = self._splits.split_of(record)
             if options.weights is not None:
                 record = with_weights(record, options.weights)
             scrubbed = self._scrubber.record(record) if self._scrubber is not None else record
             conversation = conversation_of(scrubbed, self._reader.image, utf8=utf8, reading=self._reading)
+        conversation.split = split
         if scrubbed is not record:
             conversation.findings.add("scrubbed")
         if conversation.parallel:
@@ -248,12 +260,11 @@ class Pipeline:
             conversation.findings.add("call_ids_renamed")
         return conversation
 
-
-@contextmanager
-def _checked(record: Record) -> Iterator[None]:
-    """Raise the RecordError that names the wrong field if code fails because a record, which was read unchecked, has one."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError):
-        Rollout.from_dict(record)
-        raise
+    @contextmanager
+    def _checked(self, number: int) -> Iterator[None]:
+        """Raise the RecordError that names the wrong field if code fails because a record, which was read unchecked, has one."""
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError):
+            self._reader.check(number)
+            raise

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from openreward_gym import jsonio
-from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, RecordError, StoreError
 from openreward_gym.export.order import Head, head_of, head_of_line, in_order
 from openreward_gym.store import Group, Label, RolloutStore, RolloutView, read_groups, read_labels
 from openreward_gym.store.index import Place
@@ -61,6 +61,8 @@ class RolloutReader:
         images: Returns the bytes of an image by its SHA-256; None if all images are inside the records.
         runs: Folders in which readers' labels and compared groups are looked up.
         repeated: The number of rollouts that are not read, because another one with the same id is.
+        unfinished: The number of lines that are not read, because they have no end.
+        check: Raises a RecordError that names file, line and field if the record of a number is invalid.
     """
 
     count: int
@@ -68,6 +70,8 @@ class RolloutReader:
     images: Callable[[str], bytes] | None = None
     runs: Sequence[str] = ()
     repeated: int = 0
+    unfinished: int = 0
+    check: Callable[[int], None] = lambda number: None
 
     @classmethod
     def of(cls, rollouts: RolloutSource) -> RolloutReader:
@@ -77,14 +81,14 @@ class RolloutReader:
         if isinstance(rollouts, RolloutStore):
             return cls._of_store(rollouts, rollouts.places())
         if isinstance(rollouts, (str, os.PathLike)):
-            return cls.of(RolloutStore.open(rollouts))
+            return cls._of_paths(rollouts)
         if not isinstance(rollouts, Iterable):
             raise ConfigurationError(
                 f"a {type(rollouts).__name__} has no rollouts: pass a store, a run's path, or Rollout objects"
             )
         items: list[Any] = list(rollouts)
         if items and all(isinstance(item, (str, os.PathLike)) for item in items):
-            return cls.of(RolloutStore.open(items))
+            return cls._of_paths(items)
         for item in items:
             if not isinstance(item, Rollout):
                 name = type(item).__name__
@@ -93,10 +97,24 @@ class RolloutReader:
         order = in_order(map(_head_of_rollout, items), stored=False)
 
         def read(number: int) -> tuple[Record, bool]:
-            record = items[order[number]].to_dict()
-            return record, jsonio.is_utf8(record)
+            rollout = items[order[number]]
+            record = jsonio.finite(rollout.to_dict())
+            try:
+                return record, jsonio.is_utf8(record)
+            except (TypeError, ValueError) as error:
+                raise RecordError(f"the rollout {rollout.id} has a value that is not JSON: {error}") from None
 
         return cls(len(order), read, repeated=len(items) - len(order))
+
+    @classmethod
+    def _of_paths(cls, paths: Any) -> RolloutReader:
+        try:
+            return cls.of(RolloutStore.open(paths))
+        except (OpenRewardGymError, OSError):
+            raise
+        except Exception as error:  # of an object store's library
+            names = paths if isinstance(paths, (str, os.PathLike)) else ", ".join(map(str, paths))
+            raise StoreError(f"{names} cannot be read: {error}") from error
 
     @classmethod
     def _of_store(cls, store: RolloutStore, places: Sequence[Place]) -> RolloutReader:
@@ -106,15 +124,19 @@ class RolloutReader:
             place = places[order[number]]
             line = store.line(place)
             try:
-                record = jsonio.loads(line)
+                record = jsonio.loads(line, allow_nan=False)
                 check_schema(record.get("schema"), SCHEMA, "rollout")
             except (ValueError, AttributeError, RecordError):
-                # The store's own reader raises an error that names the mistake.
-                return store.read(place).to_dict(), False
+                # The store's own reader raises an error that names the mistake, or takes what strict JSON does not have.
+                return jsonio.finite(store.read(place).to_dict()), False
             # JSON text is valid UTF-8; a lone surrogate can only come from an escape.
             return record, b"\\u" not in line or _SURROGATE_ESCAPE.search(line) is None or jsonio.is_utf8(record)
 
-        return cls(len(order), read, store.image, store.paths, len(places) - len(order))
+        def check(number: int) -> None:
+            store.read(places[order[number]])
+
+        repeated = len(places) - len(order)
+        return cls(len(order), read, store.image, store.paths, repeated, store.unfinished_lines(), check)
 
     def __len__(self) -> int:
         return self.count
@@ -136,7 +158,7 @@ class RolloutReader:
     def annotations(self, record: Record) -> Annotations:
         """Return the annotations in a record, in its run's `labels.jsonl` and in its run's `groups/`."""
         labels, compared = self._annotations_of_runs
-        annotations = Annotations(list(_label_names(record)), discard_reason=record.get("discard_reason"))
+        annotations = Annotations(list(label_names(record)), discard_reason=record.get("discard_reason"))
         annotations.advantage = number_of(record.get("advantage"))
         label = labels.get(record["id"])
         if label is not None:
@@ -174,7 +196,8 @@ def _head_of_rollout(rollout: Rollout) -> Head:
     )
 
 
-def _label_names(record: Record) -> Iterator[str]:
+def label_names(record: Record) -> Iterator[str]:
+    """Yield the labels of a record as texts."""
     for label in record.get("labels") or ():
         if isinstance(label, dict):
             yield from (str(label[key]) for key in ("name", "label", "value") if label.get(key) is not None)

@@ -20,11 +20,18 @@ ReadAnnotations = Callable[[Record], Annotations]
 class RecordFilter:
     """Applies the criteria that look at one rollout at a time.
 
-    `statuses` are taken if `select` names no status; None takes all.
+    `statuses` are taken if `select` names no status; None takes all. `scrub` removes personal data from reasons.
     """
 
-    def __init__(self, select: Select, statuses: Collection[str] | None, annotations_of: ReadAnnotations) -> None:
+    def __init__(
+        self,
+        select: Select,
+        statuses: Collection[str] | None,
+        annotations_of: ReadAnnotations,
+        scrub: Callable[[str], str] = str,
+    ) -> None:
         self._select = select
+        self._scrub = scrub
         self._annotations_of = annotations_of
         wanted = as_names(select.status) if select.status is not None else statuses
         self._statuses = None if wanted is None or "any" in wanted else wanted
@@ -75,7 +82,7 @@ class RecordFilter:
     def _by_annotations(self, record: Record) -> str | None:
         select, annotations = self._select, self._annotations_of(record)
         if not select.discarded and annotations.discard_reason is not None:
-            return f"discarded: {annotations.discard_reason}"
+            return f"discarded: {self._scrub(annotations.discard_reason)}"
         labels = set(annotations.labels)
         if select.labels is not None and not labels & as_names(select.labels):
             return "label missing"

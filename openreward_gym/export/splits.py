@@ -10,7 +10,6 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from openreward_gym import jsonio
-from openreward_gym.export.conversation import Conversation
 from openreward_gym.export.reader import Annotations, Record, is_model_turn, model_of
 
 if TYPE_CHECKING:
@@ -55,9 +54,12 @@ class SplitRule:
     Args:
         options: `split_by`, `holdout` and `seed` count.
         annotations_of: Returns the annotations of a record, for splits by label.
+        scrub: Returns a text without personal data, for splits whose names come from the record.
     """
 
-    def __init__(self, options: ExportOptions, annotations_of: Callable[[Record], Annotations]) -> None:
+    def __init__(
+        self, options: ExportOptions, annotations_of: Callable[[Record], Annotations], scrub: Callable[[str], str] = str
+    ) -> None:
         rule: Any = options.split_by or ("split", {})  # as the options' checks return them
         shares: Any = options.holdout or {}
         self._field: str = rule[0]
@@ -65,11 +67,12 @@ class SplitRule:
         self._shares: Mapping[str, float] = {split_name(name): share for name, share in shares.items()}
         self._seed = options.seed
         self._annotations_of = annotations_of
+        self._scrub = scrub
 
-    def split_of(self, conversation: Conversation) -> str:
-        """Return the split of a rollout."""
-        split = self._split_by_field(conversation.record)
-        return self._held_out(conversation) or split if self._shares and split == TRAIN else split
+    def split_of(self, record: Record) -> str:
+        """Return the split of a rollout, by its record as it was recorded: options that change rows keep the splits."""
+        split = self._split_by_field(record)
+        return self._held_out(record) or split if self._shares and split == TRAIN else split
 
     def _split_by_field(self, record: Record) -> str:
         environment = record.get("environment") or {}
@@ -85,11 +88,11 @@ class SplitRule:
             value = environment.get("split")
         else:
             value = record.get(self._field)
-        return self._names.get(value or "") or self._names.get("*") or split_name(value)
+        return self._names.get(value or "") or self._names.get("*") or split_name(value and self._scrub(value))
 
-    def _held_out(self, conversation: Conversation) -> str | None:
+    def _held_out(self, record: Record) -> str | None:
         """Return the split into which a task is held out. It depends on the seed and on the task, and on no other task."""
-        digest = hashlib.blake2b(jsonio.dumps([self._seed, _task_key(conversation)]), digest_size=8).digest()
+        digest = hashlib.blake2b(jsonio.dumps([self._seed, _task_key(record)]), digest_size=8).digest()
         position, end = int.from_bytes(digest) / 2**64, 0.0
         for name, share in self._shares.items():
             end += share
@@ -98,9 +101,8 @@ class SplitRule:
         return None
 
 
-def _task_key(conversation: Conversation) -> object:
-    """Return JSON that is equal for equal tasks. The prompt stands for a task if the record names neither a task nor a group."""
-    record = conversation.record
+def _task_key(record: Record) -> object:
+    """Return JSON that is equal for equal tasks. The prompt stands for a task if the record names neither task nor group."""
     task, environment = record.get("task") or {}, record.get("environment") or {}
     if task.get("id"):
         return task["id"]
@@ -108,6 +110,5 @@ def _task_key(conversation: Conversation) -> object:
         return [environment.get("name"), environment.get("variant"), environment.get("split"), task["index"]]
     if record.get("group"):
         return ["group", record["group"]]
-    # As it was recorded: an option that changes the rows keeps the sides.
     prompt = takewhile(lambda message: not is_model_turn(message), record.get("messages") or ())
     return [[message["role"], message.get("blocks")] for message in prompt] or record["id"]

@@ -276,7 +276,7 @@ class _ParquetSplit:
         self._writer, self._written = self._open_file(self.parts[-1]), 0
 
     def finish(self) -> None:
-        """Write the last rows. A split without rows gets a file of its own, too."""
+        """Write the last rows. A split without rows gets a file, too."""
         batch = self._batch.take()
         if batch is not None:
             self._write(batch)

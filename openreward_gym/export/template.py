@@ -77,8 +77,11 @@ class ChatTemplate:
             try:
                 tokenizer = AutoTokenizer.from_pretrained(name)
             except Exception as error:  # of the files, the Hub or the network
-                reason = (str(error).strip().splitlines() or [repr(error)])[0]
-                raise ConfigurationError(f"the tokenizer {name!r} cannot be loaded: {reason}") from error
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+                words = " ".join(lines[:3]) if lines[0].endswith(":") else lines[0]
+                raise ConfigurationError(
+                    f"the tokenizer {name!r} cannot be loaded: {words} (it must be a model's name on the Hub, or a folder)"
+                ) from error
         if not hasattr(tokenizer, "apply_chat_template"):
             raise ConfigurationError(
                 f"a {type(tokenizer).__name__} is not a tokenizer: pass a transformers tokenizer, a model's name, or a folder"

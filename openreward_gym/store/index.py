@@ -121,6 +121,10 @@ class ShardIndex:
         """Return (shard, number of its lines) in the order of reading."""
         return [(stem, len(self._lines[stem])) for stem in self._order]
 
+    def unfinished(self) -> int:
+        """Return the number of shards whose last line has no newline: it is being written, or was torn."""
+        return sum(self._lines[stem].scanned < self._local(stem).stat().st_size for stem in self._order)
+
     def line(self, stem: str, number: int) -> bytes:
         """Return one line of a shard."""
         try:

@@ -218,6 +218,10 @@ class RolloutStore(Sequence[Rollout]):
         """Return the position of each rollout, in the order of iteration; a position stays valid as the run grows."""
         return [Place(number, stem, line) for number, stem, count in self._counts(look=True) for line in range(count)]
 
+    def unfinished_lines(self) -> int:
+        """Return the number of lines without an end, which are being written or were torn; they are not read."""
+        return sum(index.unfinished() for index in self._indexes)
+
     def line(self, place: Place) -> bytes:
         """Return the line at a position, unparsed, for readers of very many lines that parse for themselves."""
         return self._indexes[place.folder].line(place.stem, place.number)

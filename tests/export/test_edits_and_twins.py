@@ -26,9 +26,9 @@ from openreward_gym.export import Select
 from openreward_gym.export.columns import meaning_of
 from openreward_gym.export.conversation import PROBLEMS
 from openreward_gym.export.duplicates import near_duplicates, signature_of, similarity_of
-from openreward_gym.export.edits import Scrubber
 from openreward_gym.export.options import EXTRA_COLUMNS
 from openreward_gym.export.reasons import HINTS, hint_of
+from openreward_gym.export.scrub import Scrubber
 from openreward_gym.types import Message, Rollout, Task
 
 WORDS = [f"w{n}" for n in range(400)]
@@ -277,9 +277,14 @@ def reasons_in_the_package() -> set[str]:
                     values = node.args[2:]
             elif isinstance(node, ast.Subscript) and getattr(node.value, "attr", "") in ("dropped_rows", "excluded"):
                 values = [node.slice]
-            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("reason", "excluded_by", "_NO_END"):
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in (
+                "reason",
+                "excluded_by",
+                "_NO_END",
+                "_OTHER_PROMPT",
+            ):
                 values = [node.value]
-            elif isinstance(node, ast.FunctionDef) and (node.name.startswith("_by_") or node.name == "reason_against"):
+            elif isinstance(node, ast.FunctionDef) and (node.name.startswith("_by_") or node.name.endswith("reason_against")):
                 values = [r.value for r in ast.walk(node) if isinstance(r, ast.Return) and r.value is not None]
             for value in values:
                 for part in ast.walk(value) if isinstance(value, ast.BoolOp | ast.IfExp) else (value,):

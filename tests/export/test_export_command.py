@@ -35,6 +35,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
         for number in range(6):
             store.append(_answer(number))
     write_label("run", Label(store[0].id, 5, ("gold",)))
+    Path("file").touch()
 
     def command(*arguments: object) -> Ran:
         code = 0
@@ -125,6 +126,27 @@ def test_push_to_a_folder(run: Any) -> None:
         (("--push", "me/it", "--output", "out"), "--push and --output exclude each other"),
         (("--push", "me/it", "--public", "--format", "rollouts"), "would publish task specs"),
         (("--top-k", 0), "--top-k must be an integer from 1, not 0"),
+        (("--output", ""), "--output names no folder: it is empty"),
+        (("--output", "run"), "the output run is the folder of a run"),
+        (("--output", "run/rollouts"), "is the folder of a run"),
+        (("--push", "./file"), "the output file cannot be written: File exists"),
+        (("--push", ""), "'' is no name of a dataset on the Hub: write it as owner/name"),
+        (("--push", "me/it/too"), "'me/it/too' is no name of a dataset on the Hub"),
+        (("--public",), "--public is about a dataset on the Hub: add --push OWNER/NAME"),
+        (("--status", "complete"), "--status must be of completed, truncated, error, cancelled, running, any, not ['complete']"),
+        (("--min-turns", 3, "--max-turns", 2), "--min-turns=3 is above the maximum of 2: nothing meets both"),
+        (("--min-rating", 5, "--max-rating", 1), "--min-rating=5 is above the maximum of 1"),
+        (("--min-length", 9, "--max-length", 2), "--min-length=9 is above the maximum of 2"),
+        (("--max-length", 2, "--output", "new/out"), "max_length counts tokens: pass tokenizer="),
+        (("--decontaminate", "missing.txt", "--output", "new/out"), "decontaminate: missing.txt cannot be read"),
+        (("--decontaminate", "missing", "--output", "new/out"), "decontaminate: missing cannot be read"),
+        (
+            ("--chat-template-kwargs", '{"a": NaN}'),
+            '--chat-template-kwargs must be a JSON object such as {"enable_thinking": false}, not',
+        ),
+        (("--weights", "all"), "--weights must be skip_failed_calls, a function of a Rollout and a Message, not 'all'"),
+        (("--ending", "stopped"), "--ending must name ends of turns"),
+        (("--license", "Apache 2"), "--license must be the Hub's name of a license"),
     ],
 )
 def test_mistakes_are_one_line(run: Any, options: tuple[object, ...], says: str) -> None:
@@ -133,6 +155,72 @@ def test_mistakes_are_one_line(run: Any, options: tuple[object, ...], says: str)
     assert ran.err.startswith("openreward-gym: ")
     assert says in ran.err
     assert len(ran.err.splitlines()) == 1
+    assert not Path("new").exists()
+    assert not Path("run/export").exists()
+
+
+def _shard() -> Path:
+    (shard,) = Path("run/rollouts").glob("*.jsonl")
+    return shard
+
+
+def test_a_torn_last_line_is_counted(run: Any) -> None:
+    _shard().write_bytes(_shard().read_bytes()[:-20])
+    ran = run("run", "--output", "out")
+    assert ran.code == 0
+    assert "5 rows from 5 of 5" in ran.out
+    assert "1  files of the run whose last line has no end and is not read" in ran.out
+
+
+@pytest.mark.parametrize("format", ["sft", "openai", "sharegpt", "tokens"])
+def test_a_damaged_line_is_named_and_nothing_is_left(run: Any, format: str) -> None:
+    tiny_tokenizer().save_pretrained("tokenizer")
+    whole = _shard().read_text()
+    bad = whole.splitlines()[2].replace('"text":"answer', '"words":"answer')
+    for line, says in ((bad, "blocks.0.text: is missing"), ("{", "not JSON"), ("[]", "not a rollout")):
+        _shard().write_text(whole + line + "\n")
+        ran = run("run", "--output", "new/out", "--format", format, "--tokenizer", "tokenizer", "--status", "any")
+        assert (ran.code, len(ran.err.splitlines())) == (1, 1), ran
+        assert f"{_shard()}: line 7 (byte {len(whole)}): " in ran.err
+        assert says in ran.err
+        assert not Path("new").exists()
+
+
+def test_a_failed_export_leaves_an_earlier_one_as_it_was(run: Any) -> None:
+    assert run("run", "--output", "out").code == 0
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    with _shard().open("a") as shard:
+        shard.write("{\n")
+    assert run("run", "--output", "out", "--format", "sft,openai").code == 1
+    assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
+    assert not Path("out/openai").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(run: Any) -> None:
+    Path("out").mkdir()
+    Path("out/README.md").mkdir()
+    ran = run("run", "--output", "out")
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1), ran
+    assert "the output out cannot be written: Is a directory: out/README.md" in ran.err
+
+
+def test_images_of_a_run_are_never_removed(run: Any) -> None:
+    """A folder of an output may have the name of a run."""
+    Path("run").rename("sharegpt")
+    Path("sharegpt/images").mkdir()
+    Path("sharegpt/images/a.png").write_bytes(b"x")
+    ran = run("sharegpt", "--output", ".", "--format", "sharegpt")
+    assert ran.code == 2
+    assert "the output sharegpt is the folder of a run" in ran.err
+    assert Path("sharegpt/images/a.png").exists()
+
+
+def test_a_run_without_rollouts_makes_an_empty_dataset(run: Any) -> None:
+    _shard().unlink()
+    ran = run("run", "--output", "out", "--format", "sft,openai,preference,kto,prompts")
+    assert ran.code == 0, ran.err
+    assert len(ran.err.splitlines()) == 5
+    assert pq.read_table("out/sft").num_rows == 0
 
 
 def test_help_is_in_sections_of_80_columns(run: Any) -> None:

@@ -52,11 +52,14 @@ def test_pairs_differ_in_a_turn_of_the_policy(tmp_path: Path) -> None:
     good, bad = few_shot(reward=1.0, group="g"), few_shot("Basel.", reward=0.0, group="g")
     (pair,) = export.to_dataset([good, bad], format="preference")
     assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("Bern.", "Basel.")
-    for position in (2, 6):
+    for position, reason in (
+        (2, "the first difference is not in the model's turns"),
+        (6, "the chosen side is a turn of weight 0"),
+    ):
         other = few_shot(reward=0.0, group="g")
         other.messages[position] = other.messages[position].replace(blocks=(TextBlock("Rome."),))
         report = export.write([good, other], tmp_path, formats=["preference"]).formats["preference"]
-        assert (report.rows, report.dropped_rows) == (0, {"the first difference is not in the model's turns": 1})
+        assert (report.rows, report.dropped_rows) == (0, {reason: 1})
 
 
 def test_labels_are_on_the_policys_turns() -> None:

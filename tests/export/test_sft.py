@@ -81,7 +81,7 @@ def test_arguments_come_back_as_they_were(value: Any, tmp_path: Path) -> None:
     assert json.dumps(arguments) == json.dumps({"x": value})
 
 
-@pytest.mark.parametrize("value", [12345678901234567890123, 5e-324, float("nan")])
+@pytest.mark.parametrize("value", [12345678901234567890123, 5e-324])
 def test_number_that_a_json_column_would_damage_is_left_out_and_counted(value: float, tmp_path: Path) -> None:
     rollout = episode(assistant("", call("f", {"x": value})), result("ok"), assistant("done"))
     report = export.write([rollout], tmp_path / "json")

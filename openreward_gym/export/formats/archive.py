@@ -15,6 +15,7 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.conversation import Conversation, ReadImage
 from openreward_gym.export.formats.base import Format, extra_columns
 from openreward_gym.export.reader import Annotations, Record, is_model_turn, num_turns_of, number_of, rewards_of, tokens_of
+from openreward_gym.export.reasons import RECORD_FINDINGS
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.images import is_raster
 from openreward_gym.types import Rollout
@@ -28,6 +29,7 @@ class Archive(Format):
     statuses = None
     trains = False
     image_column = False
+    remarks = RECORD_FINDINGS
 
     def columns(self) -> Columns:
         return {

@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 from openreward_gym.export.conversation import Conversation
 from openreward_gym.export.formats.base import Context, Format, LeftOut
 from openreward_gym.export.reader import Record, is_trained, model_of, sampled_of
+from openreward_gym.export.reasons import RECORD_FINDINGS
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.images import extension_of, mime_type_of
+from openreward_gym.types import text_separator
 from openreward_gym.types.rollout import moment_of
 
 SCHEMA_VERSION = "ATIF-v1.8"
@@ -48,6 +50,7 @@ class Atif(Format):
     statuses = None
     trains = False
     image_column = False
+    remarks = RECORD_FINDINGS | {"reasoning_left_out"}
 
     def columns(self) -> Columns:
         return {
@@ -116,7 +119,9 @@ class _Steps:
         if moment_of(message.get("started_at")) is not None:
             step["timestamp"] = message["started_at"]
             hidden.add("started_at")
-        is_exact = self._agent(step, message, blocks, hidden) if source == "agent" else self._said(step, blocks)
+        is_exact = (
+            self._agent(step, message, blocks, hidden) if source == "agent" else self._set_message(step, blocks, message["role"])
+        )
         extra = {name: value for name, value in message.items() if name not in hidden}
         if not is_exact:
             extra["blocks"] = [self._kept(block) for block in blocks]
@@ -125,17 +130,17 @@ class _Steps:
     def _step(self, step: dict[str, Any]) -> None:
         self.steps.append({"step_id": len(self.steps) + 1, **step})
 
-    def _said(self, step: dict[str, Any], blocks: Sequence[Record]) -> bool:
+    def _set_message(self, step: dict[str, Any], blocks: Sequence[Record], role: str) -> bool:
         """Set the step's message; return whether it says the blocks exactly."""
-        step["message"], is_exact = self._content(blocks)
+        step["message"], is_exact = self._content(blocks, role)
         return is_exact
 
     def _agent(self, step: dict[str, Any], message: Record, blocks: Sequence[Record], hidden: set[str]) -> bool:
         """Set the fields of an agent's step, and name those of the record that they say; return whether they say the blocks."""
         thoughts = [block for block in blocks if block["type"] == "reasoning"]
         calls = [block for block in blocks if block["type"] == "tool_call"]
-        said = [block for block in blocks if block["type"] not in ("reasoning", "tool_call")]
-        is_exact = self._said(step, said) and [*thoughts, *said, *calls] == list(blocks)
+        others = [block for block in blocks if block["type"] not in ("reasoning", "tool_call")]
+        is_exact = self._set_message(step, others, "assistant") and [*thoughts, *others, *calls] == list(blocks)
         is_exact = is_exact and [block.keys() for block in thoughts] in ([], [{"type", "content"}])
         is_exact = is_exact and all(block.keys() <= _CALL and ("arguments" in block or "content" in block) for block in calls)
         reasoning = "".join(block.get("content") or "" for block in thoughts)
@@ -170,7 +175,7 @@ class _Steps:
         return {**call, "extra": extra} if extra else call
 
     def _result(self, message: Record, blocks: Sequence[Record]) -> dict[str, Any]:
-        content, is_exact = self._content(blocks)
+        content, is_exact = self._content(blocks, "tool")
         extra = {name: value for name, value in message.items() if name not in ("role", "blocks", "call_id")}
         if not is_exact:
             extra["blocks"] = [self._kept(block) for block in blocks]
@@ -181,14 +186,14 @@ class _Steps:
         return {**_present(source_call_id=source), "content": content, **({"extra": extra} if extra else {})}
 
     def _source_of(self, call_id: str | None, name: str | None) -> str | None:
-        """Return the id of the call that a result answers: by its id or, without one, by its name; None if there is none."""
+        """Return the id of the call that a result answers: by id, or else by name; None for one that answers no call."""
         for call in self._unanswered:
             if call[0] == call_id if call_id else not call[0] and name in (None, call[1]):
                 self._unanswered.remove(call)
                 return call[2]
         return None
 
-    def _content(self, blocks: Sequence[Record]) -> tuple[Json, bool]:
+    def _content(self, blocks: Sequence[Record], role: str) -> tuple[Json, bool]:
         """Return blocks as a text, or as parts if there are images; and whether these say the blocks exactly."""
         parts: list[dict[str, Any]] = []
         is_exact = True
@@ -199,7 +204,7 @@ class _Steps:
                 parts.append(part)
         if any(part["type"] != "text" for part in parts):
             return parts, is_exact
-        text = "".join(part["text"] for part in parts)
+        text = text_separator(role).join(part["text"] for part in parts)
         return text, is_exact and len(parts) == (1 if text else 0)
 
     def _part(self, block: Record) -> tuple[dict[str, Any] | None, bool]:
@@ -259,8 +264,10 @@ def _metrics(sampled: Record) -> dict[str, Any]:
     logprobs = sampled.get("logprobs")
     if isinstance(logprobs, list) and not any(isinstance(value, str) for value in logprobs):
         metrics["logprobs"] = logprobs
-    said = {ours for ours, theirs in _METRICS.items() if theirs in metrics} | ({"logprobs"} if "logprobs" in metrics else set())
-    extra = {name: value for name, value in sampled.items() if name not in said and name not in ("usage", "model")}
+    written = {ours for ours, theirs in _METRICS.items() if theirs in metrics} | (
+        {"logprobs"} if "logprobs" in metrics else set()
+    )
+    extra = {name: value for name, value in sampled.items() if name not in written and name not in ("usage", "model")}
     if sampled.get("model") == "":
         extra["model"] = ""
     rest = {name: value for name, value in usage.items() if name not in _USAGE}

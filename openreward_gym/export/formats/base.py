@@ -10,10 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from openreward_gym import jsonio
 from openreward_gym.export.conversation import PROBLEMS, ChatMessage, Conversation, ReadImage, plain_message
 from openreward_gym.export.json_columns import DamagedNumberError, column_bytes, message_bytes
 from openreward_gym.export.options import EXTRA_COLUMNS, ExportOptions, RewardKind
 from openreward_gym.export.reader import Annotations, Record, model_of, number_of, step_rewards_of, task_of
+from openreward_gym.export.reasons import FINDINGS
 from openreward_gym.export.report import FormatReport
 from openreward_gym.export.select import Facts, reward_of
 from openreward_gym.export.tables import Columns, Row
@@ -105,6 +107,7 @@ class Format(ABC):
         image_column: Whether rows get a column `images` if there are any images.
         further_keys: Whether a line of its file has keys besides its columns.
         needs_tokenizer: Whether it cannot do without a tokenizer.
+        remarks: The keys of `openreward_gym.export.reasons.FINDINGS` that can be true of its rows; None for all.
 
     Example:
         >>> from openreward_gym import export
@@ -133,6 +136,7 @@ class Format(ABC):
     image_column: ClassVar[bool] = True
     further_keys: ClassVar[bool] = False
     needs_tokenizer: ClassVar[bool] = False
+    remarks: ClassVar[frozenset[str] | None] = None
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -211,6 +215,31 @@ class Format(ABC):
             raise LeftOut("a number that a Json column cannot give back (take compat='string' or the tokens format)") from None
 
 
+class MessageLines(Format):
+    """A format of lines with the messages of a rollout, of which each says how it is trained, and the tools as JSON text."""
+
+    file = "jsonl"
+    image_column = False
+    no_tools: ClassVar[str | None] = None
+    """The value of the column `tools` for a rollout without tools."""
+
+    def columns(self) -> Columns:
+        return {"messages": "objects", "tools": "text"}
+
+    def rows(self, conversations: Sequence[Conversation]) -> Iterable[Row]:
+        (conversation,) = conversations
+        messages = self.messages(conversation)
+        yield self.row(conversation, messages=messages, tools=json_text(conversation.tools) or self.no_tools)
+
+    @abstractmethod
+    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """Return the messages of a line.
+
+        Raises:
+            LeftOut: The format cannot take the rollout.
+        """
+
+
 class OnePerTask(Format):
     """A format of the prompts of tasks: one row per task, made from its first rollout that has a prompt.
 
@@ -231,6 +260,7 @@ class OnePerTask(Format):
 
     statuses = None
     trains = False
+    remarks = frozenset(FINDINGS) - {"untrained_turn", "other_weight", "reasoning_left_out"}
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -240,7 +270,7 @@ class OnePerTask(Format):
         (conversation,) = conversations
         task = task_of(conversation.record)
         if task in self._tasks:
-            raise LeftOut("another rollout of its task has the same prompt")
+            raise LeftOut("another rollout of its task makes the row")
         prompt = conversation.prompt
         if not prompt or prompt[-1]["role"] == "assistant":
             raise LeftOut("its prompt is empty or ends with an assistant message")
@@ -260,6 +290,11 @@ class OnePerTask(Format):
         Raises:
             LeftOut: The format cannot take the prompt.
         """
+
+
+def json_text(value: Any) -> str:
+    """Return the JSON text of a value; an empty text for one that is empty or missing."""
+    return jsonio.dumps(value).decode() if value else ""
 
 
 def extra_columns(record: Record, annotations: Annotations) -> Row:

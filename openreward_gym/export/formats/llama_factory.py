@@ -14,7 +14,7 @@ from typing import Any
 
 from openreward_gym import jsonio
 from openreward_gym.export.conversation import ChatMessage, Conversation, images_in, plain_text
-from openreward_gym.export.formats.base import Context, Format, LeftOut
+from openreward_gym.export.formats.base import Context, Format, LeftOut, MessageLines, json_text
 from openreward_gym.export.formats.trl import Kto, Pair, Preference
 from openreward_gym.export.tables import Columns, Row
 
@@ -29,6 +29,9 @@ _BETWEEN_MESSAGES = "\n\n"
 
 class _LlamaFactory(Format):
     """A format of sharegpt lines, with the entry of `dataset_info.json` by which LLaMA-Factory finds them."""
+
+    file = "jsonl"
+    image_column = False
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -49,12 +52,11 @@ class _LlamaFactory(Format):
         if images and counts != [shown, 0, 0]:
             raise LeftOut("a text contains <image>, <video> or <audio>: LLaMA-Factory would look for one there")
         self._with_images |= shown > 0
-        tools = [tool["function"] for tool in conversation.tools or ()]
         return {
             "conversations": turns,
             # No null: where all of a file's first lines have it, `datasets` takes the column for one of nulls.
             "system": system,
-            "tools": jsonio.dumps(tools).decode() if tools else "",
+            "tools": json_text([tool["function"] for tool in conversation.tools or ()]),
             "images": images[:shown] or None,
             **{str(number): turn for number, turn in enumerate(last)},
         }
@@ -81,8 +83,6 @@ class ShareGpt(_LlamaFactory):
 
     name = "sharegpt"
     about = "conversations for LLaMA-Factory (sharegpt with function_call and observation)"
-    file = "jsonl"
-    image_column = False
 
     def columns(self) -> Columns:
         return _COLUMNS
@@ -101,8 +101,6 @@ class ShareGptPreference(_LlamaFactory, Preference):
 
     name = "sharegpt_preference"
     about = "pairs of one turn after the same conversation for LLaMA-Factory (DPO, ORPO, SimPO, reward models)"
-    file = "jsonl"
-    image_column = False
 
     def columns(self) -> Columns:
         return {**_COLUMNS, "chosen": "object", "rejected": "object"}
@@ -120,8 +118,6 @@ class ShareGptKto(_LlamaFactory, Kto):
 
     name = "sharegpt_kto"
     about = "conversations with a label of their last turn, good or bad, for LLaMA-Factory's KTO"
-    file = "jsonl"
-    image_column = False
 
     def columns(self) -> Columns:
         return {**_COLUMNS, "kto_tag": "bool"}
@@ -131,19 +127,14 @@ class ShareGptKto(_LlamaFactory, Kto):
         return self.row(conversation, **row, kto_tag=values["label"])
 
 
-class LlamaFactoryV1(Format):
+class LlamaFactoryV1(MessageLines):
     """Samples of LLaMA-Factory's new core: each message has a `loss_weight`, 0 for one that is not trained."""
 
     name = "llama_factory_v1"
     about = "messages with a loss weight each, for LLaMA-Factory's new core (USE_V1=1)"
-    file = "jsonl"
-    image_column = False
+    no_tools = ""
 
-    def columns(self) -> Columns:
-        return {"messages": "objects", "tools": "text"}
-
-    def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
-        (conversation,) = conversations
+    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         if conversation.images:
             raise LeftOut("it has images: LLaMA-Factory's new core would look for files in its working folder (take sharegpt)")
         # These lines do have weights.
@@ -154,8 +145,7 @@ class LlamaFactoryV1(Format):
         for number, (message, source) in enumerate(zip(conversation.messages, conversation.sources, strict=True)):
             weight = float(records[source].get("weight") or 1) if number in turns else 0.0
             messages.append({"role": message["role"], "content": _contents(message), "loss_weight": weight})
-        tools = jsonio.dumps(conversation.tools).decode() if conversation.tools else ""
-        yield self.row(conversation, messages=messages, tools=tools)
+        return messages
 
 
 def _contents(message: ChatMessage) -> list[dict[str, str]]:

@@ -42,7 +42,7 @@ Span: TypeAlias = tuple[int, int]
 
 
 class _TokenRow(NamedTuple):
-    """A row. `logprobs` is None if no token's is known; NaN stands for that of a trained token which is not known."""
+    """The values of a row. `logprobs` is None if it knows none; a trained token without a log-probability has NaN."""
 
     ids: list[int]
     trained: list[Span]
@@ -233,8 +233,15 @@ class CannotSplit(LeftOut):
 class TurnSplitter:
     """Splits conversations into pieces with and without loss, for one template.
 
-    The exact way renders twice per turn. One rendering is enough if a conversation of the same shape (roles, and which of text,
-    reasoning and calls a message has) became one row before: its turns lie between the same control tokens.
+    The exact way renders twice per turn: the history with the generation prompt, which is the turn's context, and the history
+    with the turn. For a ChatML template and the turn "4":
+
+        context    <|im_start|>user\\n2 + 2?<|im_end|>\\n<|im_start|>assistant\\n
+        with turn  <|im_start|>user\\n2 + 2?<|im_end|>\\n<|im_start|>assistant\\n4<|im_end|>\\n
+        sampled                                                                  4<|im_end|>
+
+    One rendering is enough if a conversation of the same shape (roles, and which of text, reasoning and calls a message has)
+    became one row before: its turns lie between the same control tokens.
     """
 
     def __init__(self, template: ChatTemplate) -> None:
@@ -252,7 +259,7 @@ class TurnSplitter:
         """
         if not turns or turns[0] == 0:
             raise CannotSplit("the model speaks first: there is no prompt" if turns else "the model took no turn")
-        shape = (tuple(map(_shape_of, messages)), tuple(turns), tools is None)
+        shape = _conversation_shape(messages, turns, tools)
         marks = None if self._has_control_tokens(messages) else self._shapes.get(shape)
         rows = None if marks is None else self._rows_by_marks(messages, tools, turns, *marks)
         if rows is None:
@@ -286,7 +293,11 @@ class TurnSplitter:
         return self._render(messages[:turn], tools, generation=True)
 
     def split(self, messages: list[ChatMessage], tools: Json, turn: int) -> SplitTurn:
-        """Return the text that a message was sampled from, and the model's text."""
+        """Return the text that a message was sampled from, and the model's text.
+
+        The text after the context is the model's, less what templates put there of their own: the header once more, an empty
+        thought, and the close of the conversation. It ends with the token that ends the turn.
+        """
         context = self.context(messages, tools, turn)
         text = self._render(messages[: turn + 1], tools)
         has_thought = "reasoning_content" in messages[turn]
@@ -314,7 +325,7 @@ class TurnSplitter:
 
         Raises CannotSplit if the template refuses the conversation.
         """
-        shape = (tuple(map(_shape_of, messages)), tuple(turns), tools is None)
+        shape = _conversation_shape(messages, turns, tools)
         if shape in self._plain_shapes and not self._has_control_tokens(messages):
             return True
         text = self._render(messages, tools)
@@ -328,7 +339,11 @@ class TurnSplitter:
         return True
 
     def _join(self, context: str, text: str, history: str, has_thought: bool) -> SplitTurn:
-        """Find a turn in a text that does not begin with its context, which is `history` and a generation prompt."""
+        """Find a turn in a text that does not begin with its context, which is `history` and a generation prompt.
+
+        First find the end of the history in the text, then compare what follows it with the generation prompt: the text shows
+        all of the prompt, or another one (the turn's context is then what the text shows).
+        """
         if not context.startswith(history):
             history = self.template.shared_start(context, history)
         prompt = context[len(history) :]
@@ -454,6 +469,10 @@ class Splitters:
 
 def _common_start(texts: list[str]) -> str:
     return commonprefix(texts)  # noqa: RUF071 - these are no paths
+
+
+def _conversation_shape(messages: list[ChatMessage], turns: list[int], tools: Json) -> Hashable:
+    return (tuple(map(_shape_of, messages)), tuple(turns), tools is None)
 
 
 def _shape_of(message: ChatMessage) -> Hashable:

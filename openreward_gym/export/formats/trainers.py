@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from openreward_gym import jsonio
 from openreward_gym.export.conversation import (
+    PROBLEMS,
     ChatMessage,
     Conversation,
     images_in,
@@ -16,7 +18,8 @@ from openreward_gym.export.conversation import (
     texts_in,
 )
 from openreward_gym.export.formats.archive import image_blocks
-from openreward_gym.export.formats.base import Format, LeftOut, OnePerTask
+from openreward_gym.export.formats.base import Format, LeftOut, MessageLines, OnePerTask, json_text
+from openreward_gym.export.reasons import RECORD_FINDINGS
 from openreward_gym.export.tables import Columns, Row
 from openreward_gym.importers import nemo_gym
 from openreward_gym.types import Rollout
@@ -33,7 +36,7 @@ def _check_marks(conversation: Conversation, messages: Sequence[ChatMessage], tr
         raise LeftOut(f"a text contains {_IMAGE}: {trainer} would look for an image there")
 
 
-class Axolotl(Format):
+class Axolotl(MessageLines):
     """axolotl's `type: chat_template` lines; `train` marks messages that have a loss (`message_field_training: train`).
 
     Tools and arguments are JSON texts, which axolotl parses: as objects, the JSON loader would give each the keys of all others.
@@ -41,20 +44,12 @@ class Axolotl(Format):
 
     name = "axolotl"
     about = "messages and tools for axolotl (type: chat_template, message_field_training: train)"
-    file = "jsonl"
-    image_column = False
 
-    def columns(self) -> Columns:
-        return {"messages": "objects", "tools": "text"}
-
-    def rows(self, conversations: Sequence[Conversation]) -> Iterator[Row]:
-        (conversation,) = conversations
+    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         if conversation.images:
             raise LeftOut("it has images: lines with and without would differ in type (take sft)")
         turns, texts = set(conversation.turns), conversation.argument_texts
-        messages = [{**plain_message(m, texts), "train": number in turns} for number, m in enumerate(conversation.messages)]
-        tools = jsonio.dumps(conversation.tools).decode() if conversation.tools else None
-        yield self.row(conversation, messages=messages, tools=tools)
+        return [{**plain_message(m, texts), "train": number in turns} for number, m in enumerate(conversation.messages)]
 
 
 class VerlSft(Format):
@@ -121,8 +116,8 @@ class Verl(OnePerTask):
                 "index": task.get("index"),
                 "task_id": task.get("id", ""),
                 "need_tools_kwargs": False,
-                "tools": jsonio.dumps(conversation.tools).decode() if conversation.tools else "",
-                "task_spec": jsonio.dumps(task["spec"]).decode() if self.options.answers and task.get("spec") else "",
+                "tools": json_text(conversation.tools),
+                "task_spec": json_text(task.get("spec")) if self.options.answers else "",
             },
         }
 
@@ -137,6 +132,7 @@ class NemoGym(Format):
     trains = False
     image_column = False
     further_keys = True
+    remarks = RECORD_FINDINGS
 
     def columns(self) -> Columns:
         return {"responses_create_params": "object", "response": "object", "reward": "float", "agent_ref": "object"}
@@ -151,8 +147,10 @@ class NemoGym(Format):
         if any(not block.get("data") for block in image_blocks(messages)):
             record = {**record, "messages": copy.deepcopy(messages)}
             for block in image_blocks(record["messages"]):
-                content = None if block.get("data") else self.context.read_image(block)
-                if content is not None:
+                content = self.context.read_image(block)
+                if content is None:
+                    raise LeftOut(PROBLEMS["missing_image"])
+                if not block.get("data"):
                     block["data"] = base64.b64encode(content).decode("ascii")
                     block.pop("sha256", None)
         yield nemo_gym.row_of(Rollout.from_dict(record))

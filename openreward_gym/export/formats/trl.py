@@ -27,6 +27,8 @@ from openreward_gym.export.template import template_options_of
 
 OTHER_ASSISTANT = "an assistant message that is not to be trained (take prompt_completion, tokens or axolotl)"
 
+_OTHER_PROMPT = "the first difference is not in the model's turns"
+
 
 class _Templated(Format):
     """A format whose rows a trainer renders with a chat template.
@@ -277,8 +279,9 @@ class Preference(_Templated):
         if len(conversations) < 2:
             raise LeftOut("alone in its group")
         sides = [side for conversation in conversations if (side := self._side(conversation)) is not None]
-        if len({side.reward for side in sides}) < 2:
-            raise LeftOut("its group has one reward only")
+        rewards = {side.reward for side in sides}
+        if len(rewards) < 2:
+            raise LeftOut("its group has one reward only" if rewards else "its group has no reward")
         pairs = [(better, worse) for better, worse in itertools.permutations(sides, 2) if better.reward > worse.reward]
         # The largest difference first; ties in a random order that is the same each time.
         random.Random(f"{self.options.seed} {conversations[0].record['id']}").shuffle(pairs)
@@ -308,7 +311,7 @@ class Preference(_Templated):
         template = self.context.template
         nine_letters = template is not None and template.nine_letter_ids
         messages, texts = with_equal_ids(conversation, "{:06d}{:03d}" if nine_letters else "call_{}_{}")
-        keys = list(map(jsonio.dumps, messages))
+        keys = [jsonio.dumps(_with_text_content(message)) for message in messages]
         return _Side(conversation, messages, texts, keys, set(conversation.turns), conversation.rejectable_turns, reward)
 
     def pair_row(self, pair: Pair) -> Row:
@@ -342,8 +345,9 @@ class Preference(_Templated):
             raise LeftOut("one says no more than the other")
         prompt = better.messages[:at]
         images = better.conversation.images[: images_in(prompt)]
-        if at not in better.rejectable or at not in worse.rejectable or images != worse.conversation.images[: len(images)]:
-            raise LeftOut("the first difference is not in the model's turns")
+        if images != worse.conversation.images[: len(images)]:
+            raise LeftOut(_OTHER_PROMPT)
+        _check_turns(better, worse, at)
         if at == 0:
             raise LeftOut("there is no prompt")
         chosen, rejected = better.messages[at : at + 1], worse.messages[at : at + 1]
@@ -354,13 +358,14 @@ class Preference(_Templated):
                 turns = [at + n for n, message in enumerate(messages) if message["role"] == "assistant"]
                 if not allowed.issuperset(turns):
                     raise LeftOut(f"the {'chosen' if side is better else 'rejected'} side has a turn that is not to be trained")
-        if is_malformed(chosen) or is_malformed(prompt):
+        if is_malformed(prompt):
+            raise LeftOut("the history has a malformed call")
+        if is_malformed(chosen):
             raise LeftOut("the chosen side has a malformed call")
         if is_malformed(rejected) and not _renders(self.context, prompt, rejected, tools):
             raise LeftOut("the rejected side has a malformed call (malformed_calls='keep' writes it as text)")
         if at not in better.turns:
-            conversation = better.conversation
-            raise LeftOut(f"the chosen side is {conversation.untrained[conversation.sources[at]]}")
+            raise LeftOut(f"the chosen side is {better.conversation.reason_against_turn(at)}")
         if images_in(chosen) or images_in(rejected):
             raise LeftOut("an image after the first difference")
         options = [template_options_of(s.conversation.record, self.options.chat_template_kwargs) for s in (better, worse)]
@@ -374,6 +379,27 @@ class Preference(_Templated):
         texts = better.argument_texts, worse.argument_texts
         context = {"context_differs": any(check["context_differs"] for check in checks)} if checks[0] else {}
         return Pair(better.conversation, worse.conversation, prompt, chosen, rejected, texts, context)
+
+
+def _with_text_content(message: ChatMessage) -> ChatMessage:
+    """Return a message whose content is a text if it is one: users' texts are parts where a later message has an image."""
+    content = message["content"]
+    if isinstance(content, list) and len(content) == 1 and content[0]["type"] == "text":
+        return {**message, "content": content[0]["text"]}
+    return message
+
+
+def _check_turns(better: _Side, worse: _Side, at: int) -> None:
+    """Raise LeftOut unless the message at `at` is a turn of the model on both sides, of which the worse one may end badly."""
+    reasons = [
+        (name, side.conversation.reason_against_turn(at))
+        for name, side in (("chosen", better), ("rejected", worse))
+        if at not in side.rejectable
+    ]
+    if any(reason is None for _, reason in reasons):
+        raise LeftOut(_OTHER_PROMPT)
+    for name, reason in reasons:
+        raise LeftOut(f"the {name} side is {reason}")
 
 
 class Kto(_Completions):
@@ -425,14 +451,21 @@ class Kto(_Completions):
             raise LeftOut(conversation.untrained_reason() or PROBLEMS["no_model_turn"])
         turns = []
         for turn in completion_positions(candidates, self.options.turns or "last"):
-            prompt, completion = conversation.messages[:turn], [conversation.messages[turn]]
-            if is_malformed(prompt) or (
-                is_malformed(completion) and (good or not _renders(self.context, prompt, completion, conversation.tools))
-            ):
-                self.context.report.dropped_rows["a malformed call (malformed_calls='keep' writes a bad one as text)"] += 1
-                continue
-            turns.append(turn)
+            reason = self._reason_against(conversation, turn, good)
+            if reason is None:
+                turns.append(turn)
+            else:
+                self.context.report.dropped_rows[reason] += 1
         yield from self.completion_rows(conversation, turns, label=good)
+
+    def _reason_against(self, conversation: Conversation, turn: int, good: bool) -> str | None:
+        """Return the reason against a row with a malformed call; None for a row that may be written."""
+        prompt, completion = conversation.messages[:turn], [conversation.messages[turn]]
+        if is_malformed(prompt):
+            return "the history has a malformed call"
+        if not is_malformed(completion) or (not good and _renders(self.context, prompt, completion, conversation.tools)):
+            return None
+        return "a good answer with a malformed call" if good else "a bad answer with a malformed call"
 
 
 def with_equal_ids(conversation: Conversation, form: str = "call_{}_{}") -> tuple[list[ChatMessage], dict[str, str]]:
