@@ -110,7 +110,7 @@ def uses_of(lens: ExportLens, rollout: Rollout, others: list[Rollout], name: str
     """Return the texts of the model in each row, with their uses."""
     made = lens(rollout, lambda: others, name)
     assert made["dropped"] is None, made["dropped"]
-    texts = ("Given.", "Of no weight.", "Yes.", "No.")
+    texts = {"Given.", "Of no weight.", "Yes.", "No."}
     return [
         [(text, span["use"]) for span in row["spans"] for text in texts if text in span["text"].split("\n")]
         for row in made["rows"]
