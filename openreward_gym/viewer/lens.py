@@ -72,6 +72,9 @@ class ExportLens:
         group = [rollout, *others()] if kind.compares_rollouts else [rollout]
         if len(group) > 1 and not report.excluded.keys() - {"alone in its group"}:
             rows, reasons, report = self._export(kind, group)
+            if rows and "rollout_id" not in rows[0]:
+                # Rows that do not name their rollouts: comparing with one rollout at a time leaves out the other pairs.
+                rows = [row for other in group[1:] for row in self._export(kind, [rollout, other])[0]]
         if len(reasons) > 1:
             del reasons["no row came of it"]  # the other reasons say why
         rows = [row for row in rows if rollout.id in (row.get("rollout_id", rollout.id), row.get("rejected_rollout_id"))]

@@ -129,6 +129,15 @@ def test_the_lens_shows_the_two_sides_of_every_kind_of_pair(name: str) -> None:
     assert uses == [("Given.", "context"), ("Of no weight.", "context"), ("Yes.", "trained"), ("No.", "rejected")]
 
 
+@pytest.mark.parametrize("name", ["preference", "openai_dpo", "sharegpt_preference"])
+def test_the_lens_shows_only_the_pairs_of_its_rollout(name: str) -> None:
+    rewards = {"Yes.": 1.0, "Perhaps.": 0.5, "No.": 0.0}
+    best, middle, worst = (simple(text, text, reward=reward, sample=n) for n, (text, reward) in enumerate(rewards.items()))
+    made = ExportLens()(worst, lambda: [best, middle], name)
+    pairs = [tuple(span["text"] for span in row["spans"] if span["use"] != "context") for row in made["rows"]]
+    assert sorted(pairs) == [("Perhaps.", "No."), ("Yes.", "No.")]
+
+
 @pytest.mark.parametrize("name", ["kto", "sharegpt_kto"])
 def test_the_lens_shows_the_labelled_turn_alone_as_trained(name: str) -> None:
     better, worse = mixed("a", "Yes."), mixed("b", "No.", reward=0.0, sample=1)
