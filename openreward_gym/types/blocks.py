@@ -127,7 +127,7 @@ class ToolCall:
             object.__setattr__(self, "arguments", None)
         elif not isinstance(arguments, Mapping):
             kind = type(arguments).__name__
-            raise TypeError(f"the arguments of a ToolCall are an object (a dict) or its JSON text, not {kind}: {arguments!r:.200}")
+            raise TypeError(f"the arguments of a ToolCall are an object or its JSON text, not {kind}: {arguments!r:.200}")
 
     @property
     def arguments_json(self) -> str:
