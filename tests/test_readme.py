@@ -45,19 +45,18 @@ def test_python_blocks_run(number: int, tmp_path: Path) -> None:
 
 def test_shell_blocks_run(tmp_path: Path) -> None:
     assert SHELL
-    shutil.copy(README.parent / "examples" / "weather_queries.jsonl", tmp_path)
+    (tmp_path / "examples").mkdir()
+    shutil.copy(README.parent / "examples" / "weather_queries.jsonl", tmp_path / "examples")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = str(probe.getsockname()[1])
-    for block in SHELL:
-        lines = block.replace("8080", free).splitlines()
-        servers = [line.removesuffix(" &").split() for line in lines if line.endswith(" &")]
-        assert all(line[:2] == ["openreward-gym", "serve"] for line in servers)
-        with serve.local([name for name in servers[0][2:] if name in ("weather", "ctf")], port=int(free)):
-            for line in lines:
-                if not line.endswith(" &"):
-                    ran = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, env=environment())
-                    assert ran.returncode == 0, (line, ran.stderr)
+    lines = [line for block in SHELL for line in block.replace("8080", free).splitlines()]
+    server, *commands = lines
+    assert server == f"openreward-gym serve weather ctf --port {free} &"
+    with serve.local(["weather", "ctf"], port=int(free)):
+        for line in commands:
+            ran = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, env=environment())
+            assert ran.returncode == 0, (line, ran.stderr)
     assert (tmp_path / "out").is_dir()
 
 

@@ -45,6 +45,7 @@ _PLACEHOLDERS = {
     "chat_template_kwargs": "JSON",
     "input": "FILE",
     "output": "FOLDER",
+    "task": "ID",
     "tasks": "INDEXES",
     "advantages": "KIND",
     "decontaminate": "FILE",
@@ -149,7 +150,7 @@ def _annotation(name: str, declared: str, default: Any, description: str, sectio
     description = re.sub(r" ?In Python[^.]*(?:\.[^ ][^.]*)*\.", "", description)
     # "None sets no limit." describes a Python argument; on the command line, leaving the option out has this effect.
     description = re.sub(r"\bNone \w+ (.*)\.$", r"[default: \1]", description).replace("`", "")
-    if default not in (None, False, True, "", ()):
+    if default not in (None, "", ()) and not isinstance(default, bool):
         description += f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
     placeholder = None if kind is bool else _placeholder(name, kind)
     if kind == list[str]:
@@ -182,7 +183,9 @@ def _placeholder(name: str, kind: type) -> str:
         return "URL"
     if kind is float:
         return "SECONDS" if name.endswith("_s") else "NUMBER"
-    return "N" if kind is int else _PLACEHOLDERS.get(name, "NAME")
+    if kind is int:
+        return "N"
+    return _PLACEHOLDERS.get(name.removesuffix("s") if kind == list[str] else name, "NAME")
 
 
 def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:

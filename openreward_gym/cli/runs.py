@@ -104,7 +104,7 @@ def import_rollouts(
     """Import rollouts of another system into a run.
 
     Files of JSON lines, JSON arrays, JSON objects and Parquet are read, packed with gzip or zstd too. Records that cannot be
-    read are told once per cause; the rest is imported, and the exit code is 1.
+    read are reported once per cause; the rest is imported, and the exit code is 1.
 
     Example: openreward-gym import openai-chat chats.jsonl.gz --output runs/chats --group-by metadata.prompt_id
     """

@@ -90,9 +90,13 @@ class ToolCall:
 
     Attributes:
         name: The tool's name.
-        arguments: The arguments as an object; None where `content` is not a JSON object (a malformed call).
+        arguments: The arguments as an object; None where `content` is not a JSON object (a malformed call). A text, as OpenAI's
+            calls have it, is taken for `content`.
         call_id: Joins the call with its result; empty where the provider gave none.
         content: The arguments' JSON text exactly as the model wrote it; None where only `arguments` is known.
+
+    Raises:
+        TypeError: `arguments` is neither an object nor a text.
 
     Example:
         >>> ToolCall("add", content='{"a": 1}').arguments
@@ -110,10 +114,20 @@ class ToolCall:
     type: Literal["tool_call"] = field(default="tool_call", init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if type(self.arguments) is not dict and self.arguments is not None:
+            self._check_arguments(self.arguments)
         if self.arguments is None and self.content is not None:
             arguments = _strict_object(self.content) if self.content.strip() else {}
             if arguments is not None:
                 object.__setattr__(self, "arguments", arguments)
+
+    def _check_arguments(self, arguments: object) -> None:
+        if isinstance(arguments, str):
+            object.__setattr__(self, "content", arguments if self.content is None else self.content)
+            object.__setattr__(self, "arguments", None)
+        elif not isinstance(arguments, Mapping):
+            kind = type(arguments).__name__
+            raise TypeError(f"the arguments of a ToolCall are an object or its JSON text, not {kind}: {arguments!r:.200}")
 
     @property
     def arguments_json(self) -> str:

@@ -121,14 +121,15 @@ def create_app(
 
 
 def start(app: Starlette, listener: socket.socket) -> tuple[threading.Thread, Callable[[], None]]:
-    """Serve `app` from a daemon thread; return the thread and a function that ends it."""
+    """Serve `app` from a daemon thread; return the thread and a function that ends it, once the app's startup is complete."""
     server = _Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, args=([listener],), name="viewer-server", daemon=True)
     thread.start()
+    # uvicorn skips the app's shutdown if it is told to exit before its startup is complete, and a program that ends during
+    # the startup ends with an error: what the startup imports cannot be imported at the interpreter's exit.
+    server.startup_done.wait()
 
     def request_stop() -> None:
-        # uvicorn skips the app's shutdown if it is told to exit before its startup is complete.
-        server.startup_done.wait()
         server.should_exit = True
 
     return thread, request_stop

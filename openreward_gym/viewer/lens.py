@@ -15,7 +15,10 @@ from openreward_gym.export.reader import RolloutReader
 from openreward_gym.export.reasons import FINDINGS
 from openreward_gym.types import Rollout
 
-_CONVERSATIONS = ("prompt", "messages", "conversations", "completion", "chosen", "rejected")
+_PROMPTS = ("system", "input", "prompt")
+_BETTER = ("completion", "chosen", "preferred_output")
+_WORSE = ("rejected", "non_preferred_output")
+_CONVERSATIONS = (*_PROMPTS, "messages", "conversations", *_BETTER, *_WORSE)
 _MAX_LIST = 40
 
 
@@ -69,6 +72,9 @@ class ExportLens:
         group = [rollout, *others()] if kind.compares_rollouts else [rollout]
         if len(group) > 1 and not report.excluded.keys() - {"alone in its group"}:
             rows, reasons, report = self._export(kind, group)
+            if rows and "rollout_id" not in rows[0]:
+                # Rows that do not name their rollouts: comparing with one rollout at a time leaves out the other pairs.
+                rows = [row for other in group[1:] for row in self._export(kind, [rollout, other])[0]]
         if len(reasons) > 1:
             del reasons["no row came of it"]  # the other reasons say why
         rows = [row for row in rows if rollout.id in (row.get("rollout_id", rollout.id), row.get("rejected_rollout_id"))]
@@ -92,12 +98,11 @@ class ExportLens:
             return
         if not kind.trains:
             return
-        for column in _CONVERSATIONS:
-            for message in row.get(column) or ():
-                if isinstance(message, dict):
-                    use = _use(column, message, row)
-                    role = message.get("role") or message.get("from")
-                    yield {"column": column, "role": role, "text": _text(message), "use": use}
+        for column, messages in _conversations(row):
+            for number, message in enumerate(messages, 1):
+                use = _use(column, message, row, is_last=number == len(messages))
+                role = message.get("role") or message.get("from")
+                yield {"column": column, "role": role, "text": _text(message), "use": use}
 
     def _token_spans(self, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         tokens = zip(row["input_ids"], row["labels"], strict=True)
@@ -106,21 +111,40 @@ class ExportLens:
             yield {"column": "input_ids", "role": f"{len(ids)} tokens", "text": self._template.decode(ids), "use": use}
 
 
-def _use(column: str, message: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    if column == "prompt":
+def _conversations(row: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
+    """Yield the columns of a row that hold messages, in the order in which they are read, with their messages."""
+    for column in _CONVERSATIONS:
+        value = row.get(column)
+        if isinstance(value, str):
+            value = {"role": column, "content": value} if value else None
+        if isinstance(value, dict):
+            value = value.get("messages", [value])
+        messages = [message for message in value or () if isinstance(message, dict)]
+        if messages:
+            yield column, messages
+
+
+def _use(column: str, message: Mapping[str, Any], row: Mapping[str, Any], *, is_last: bool) -> str:
+    """Return the use of a message by the trainer that its row is for."""
+    if column in _PROMPTS:
         return "context"
-    if column == "rejected" or (column == "completion" and row.get("label") is False):
+    if column in _WORSE or (column in _BETTER and row.get("label") is False):
         return "rejected"
-    if column in ("completion", "chosen"):
+    if column in _BETTER:
         return "trained"
+    # LLaMA-Factory's pairs and KTO lines have the prompt here, a KTO line its completion as the last turn.
+    if "chosen" in row or ("kto_tag" in row and not is_last):
+        return "context"
     from_model = message.get("role") == "assistant" or message.get("from") in ("gpt", "function_call")
-    return "trained" if message.get("train", from_model) else "context"
+    if not (from_model and message.get("train", True) and message.get("loss_weight", message.get("weight", 1))):
+        return "context"
+    return "rejected" if row.get("kto_tag") is False else "trained"
 
 
 def _text(message: Mapping[str, Any]) -> str:
     content = message.get("content", message.get("value"))
     if isinstance(content, list):
-        content = "\n".join(str(part.get("text", f"[{part.get('type')}]")) for part in content if isinstance(part, dict))
+        content = "\n".join(_part_text(part) for part in content if isinstance(part, dict))
     parts = [message.get("reasoning_content"), content]
     for call in message.get("tool_calls") or ():
         if isinstance(call, dict):
@@ -129,6 +153,10 @@ def _text(message: Mapping[str, Any]) -> str:
             text = arguments if isinstance(arguments, str) else jsonio.dumps(arguments).decode()
             parts.append(f"{function.get('name')}({text})")
     return "\n".join(str(part) for part in parts if part)
+
+
+def _part_text(part: Mapping[str, Any]) -> str:
+    return str(part.get("text", part.get("value", f"[{part.get('type')}]")))
 
 
 def _decode(value: Any) -> Any:

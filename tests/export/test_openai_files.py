@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from export_rollouts import WEATHER, assistant, call, episode, png, result, user
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionAssistantMessageParam, ChatCompletionMessageParam, ChatCompletionToolParam
 from pydantic import TypeAdapter
@@ -225,14 +226,19 @@ json_values = st.recursive(
 )
 
 
-@given(
-    arguments=st.dictionaries(st.text(max_size=5), json_values, max_size=3),
-    indent=st.sampled_from([None, 1]),
-    ascii=st.booleans(),
+argument_texts = st.builds(
+    lambda arguments, indent, ascii: json.dumps(arguments, indent=indent, ensure_ascii=ascii),
+    st.dictionaries(st.text(max_size=5), json_values, max_size=3),
+    st.sampled_from([None, 1]),
+    st.booleans(),
 )
-def test_any_arguments_are_kept_to_the_letter(arguments: dict[str, Any], indent: int | None, ascii: bool) -> None:
-    text = json.dumps(arguments, indent=indent, ensure_ascii=ascii)
-    rollout = episode(assistant("", ToolCall("f", None, "1", text)), result("r", id="1"), assistant("Done."))
-    (row,) = export.to_dataset([rollout], "openai", compat="string")
-    call = json.loads(row["messages"][1])["tool_calls"][0]
-    assert call["function"]["arguments"] == text.encode("utf-8", "backslashreplace").decode()
+
+
+@given(st.lists(argument_texts, min_size=4, max_size=8))
+@settings(max_examples=20)
+def test_any_arguments_are_kept_to_the_letter(texts: list[str]) -> None:
+    turns = [[assistant("", ToolCall("f", None, str(n), text)), result("r", id=str(n))] for n, text in enumerate(texts)]
+    (row,) = export.to_dataset([episode(*itertools.chain(*turns), assistant("Done."))], "openai", compat="string")
+    calls = [call for message in row["messages"] for call in json.loads(message).get("tool_calls", ())]
+    written = [call["function"]["arguments"] for call in calls]
+    assert written == [text.encode("utf-8", "backslashreplace").decode() for text in texts]

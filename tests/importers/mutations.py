@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from openreward_gym.importers import read
 from openreward_gym.store import Damage
 from openreward_gym.types import Rollout
 
+MUTATIONS = 1_000 if os.environ.get("OPENREWARD_GYM_LONG") else 80
 DEEP: Any = []
 for _ in range(300):
     DEEP = [DEEP]

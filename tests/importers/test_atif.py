@@ -13,7 +13,7 @@ import pytest
 from atif_rules import check_trajectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutations import check, mutated
+from mutations import MUTATIONS, check, mutated
 
 from openreward_gym import export
 from openreward_gym.importers import import_run, read
@@ -409,16 +409,22 @@ def test_a_continued_trajectory_leaves_the_reward_to_the_last(tmp_path: Path) ->
     assert ends == {("truncated", "continued", None), ("completed", "finished", 1.0)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=MUTATIONS, deadline=None)
 @given(mutated({**FOREIGN, "subagent_trajectories": [{**FOREIGN, "trajectory_id": "i"}]}))
 def test_hostile_trajectories_are_damages(record: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check("atif", record, Path(folder))
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.fixture(scope="module")
+def own_record(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """Return a trajectory of our own, and the folder of its images."""
+    folder = tmp_path_factory.mktemp("own")
+    return exported(varied(), folder), folder
+
+
+@settings(max_examples=MUTATIONS, deadline=None)
 @given(st.data())
-def test_hostile_trajectories_of_our_own_are_damages(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        record = exported(varied(), Path(folder))
-        check("atif", data.draw(mutated(record)), Path(folder))
+def test_hostile_trajectories_of_our_own_are_damages(own_record: tuple[Any, Path], data: st.DataObject) -> None:
+    record, folder = own_record
+    check("atif", data.draw(mutated(record)), folder)

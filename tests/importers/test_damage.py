@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import MUTATIONS
 from test_firehorse import ANSWERED, PROMPT, SUMMARY, called, said
 from test_verifiers import ROW, RUN, node, sampled, trace
 
@@ -132,7 +133,7 @@ def mutated(data: st.DataObject, good: Any) -> Any:
     return value
 
 
-many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=MUTATIONS, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from mutations import check, mutated
+from mutations import MUTATIONS, check, mutated
 
 from openreward_gym.importers import read
 from openreward_gym.store import Damage
@@ -275,7 +275,7 @@ def test_a_finished_conversation_of_the_sdk(tmp_path: Path) -> None:
     assert imported([*SDK, failed], tmp_path).error == "LLMError: no quota"
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=MUTATIONS, deadline=None)
 @given(mutated(ROW) | mutated(EVENTS) | mutated(SDK))
 def test_hostile_events_are_damages(record: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from mutations import check, mutated
+from mutations import MUTATIONS, check, mutated
 
 from openreward_gym.importers import read
 from openreward_gym.store import Damage
@@ -255,7 +255,7 @@ def test_a_folder_and_what_is_no_trajectory(tmp_path: Path) -> None:
     assert "not a trajectory of SWE-agent" in items[2].reason
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=MUTATIONS, deadline=None)
 @given(mutated(TRAJ) | mutated(MINI) | mutated(ROW))
 def test_hostile_trajectories_are_damages(record: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from mutations import check, mutated
+from mutations import MUTATIONS, check, mutated
 
 from openreward_gym.importers import read
 from openreward_gym.store import Damage
@@ -249,14 +249,14 @@ def test_a_damaged_simulation_does_not_stop_the_others(tmp_path: Path) -> None:
     assert '"role" must be text' in str(items[2])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=MUTATIONS, deadline=None)
 @given(mutated([entry(0, 0, STOP)]))
 def test_hostile_results_of_tau_bench_are_damages(record: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check("tau-bench", record, Path(folder))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=MUTATIONS, deadline=None)
 @given(mutated(RESULTS))
 def test_hostile_results_of_tau2_are_damages(record: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -152,3 +152,18 @@ def test_arguments_keep_big_integers_and_the_model_s_own_text() -> None:
     assert call.arguments == {"n": 123456789012345678901234567890}
     assert call.arguments_json == '{ "n": 123456789012345678901234567890 }'
     assert ToolCall("f", content="  ").arguments == {}
+
+
+@pytest.mark.parametrize("text", ['{ "city": "Oslo" }', '{"city": ', "[1]", '{"x": NaN}'])
+def test_arguments_that_are_a_text_are_the_text_that_the_model_wrote(text: str) -> None:
+    call = ToolCall("f", text, call_id="c")  # type: ignore[arg-type]
+    assert call == ToolCall("f", content=text, call_id="c")
+    assert call.content == text
+    record = Rollout(status="completed", messages=[Message("assistant", (call,))])
+    assert Rollout.from_line(record.to_line()) == record
+
+
+@pytest.mark.parametrize("arguments", [[1], 3, b"{}"])
+def test_other_arguments_are_refused_where_the_call_is_made(arguments: object) -> None:
+    with pytest.raises(TypeError, match="arguments of a ToolCall are an object"):
+        ToolCall("f", arguments)  # type: ignore[arg-type]

@@ -94,6 +94,58 @@ def test_the_lens_compares_a_rollout_with_its_group() -> None:
     assert row["spans"][-1]["use"] == "rejected"
 
 
+def mixed(identity: str, answer: str, *, reward: float = 1.0, sample: int = 0) -> Rollout:
+    """Return an episode with an answer of the prompt, one of weight 0, and one that is trained."""
+    rollout = simple(identity, answer, reward=reward, sample=sample)
+    turns = [("Given.", "given", None), ("Of no weight.", "policy", 0.0), (answer, "policy", None)]
+    messages = [Message("system", (TextBlock("Be brief."),), origin="given")]
+    for text, origin, weight in turns:
+        messages.append(Message("user", (TextBlock("And now?"),), origin="given"))
+        messages.append(Message("assistant", (TextBlock(text),), origin=origin, weight=weight))  # type: ignore[arg-type]
+    rollout.messages = messages
+    return rollout
+
+
+def uses_of(lens: ExportLens, rollout: Rollout, others: list[Rollout], name: str) -> list[list[tuple[str, str]]]:
+    """Return the texts of the model in each row, with their uses."""
+    made = lens(rollout, lambda: others, name)
+    assert made["dropped"] is None, made["dropped"]
+    texts = {"Given.", "Of no weight.", "Yes.", "No."}
+    return [
+        [(text, span["use"]) for span in row["spans"] for text in texts if text in span["text"].split("\n")]
+        for row in made["rows"]
+    ]
+
+
+@pytest.mark.parametrize("name", ["openai", "axolotl", "llama_factory_v1"])
+def test_the_lens_shows_weights_of_zero_as_context(name: str) -> None:
+    (uses,) = uses_of(ExportLens(), mixed("a", "Yes."), [], name)
+    assert uses == [("Given.", "context"), ("Of no weight.", "context"), ("Yes.", "trained")]
+
+
+@pytest.mark.parametrize("name", ["preference", "openai_dpo", "sharegpt_preference"])
+def test_the_lens_shows_the_two_sides_of_every_kind_of_pair(name: str) -> None:
+    (uses,) = uses_of(ExportLens(), mixed("a", "Yes."), [mixed("b", "No.", reward=0.0, sample=1)], name)
+    assert uses == [("Given.", "context"), ("Of no weight.", "context"), ("Yes.", "trained"), ("No.", "rejected")]
+
+
+@pytest.mark.parametrize("name", ["preference", "openai_dpo", "sharegpt_preference"])
+def test_the_lens_shows_only_the_pairs_of_its_rollout(name: str) -> None:
+    rewards = {"Yes.": 1.0, "Perhaps.": 0.5, "No.": 0.0}
+    best, middle, worst = (simple(text, text, reward=reward, sample=n) for n, (text, reward) in enumerate(rewards.items()))
+    made = ExportLens()(worst, lambda: [best, middle], name)
+    pairs = [tuple(span["text"] for span in row["spans"] if span["use"] != "context") for row in made["rows"]]
+    assert sorted(pairs) == [("Perhaps.", "No."), ("Yes.", "No.")]
+
+
+@pytest.mark.parametrize("name", ["kto", "sharegpt_kto"])
+def test_the_lens_shows_the_labelled_turn_alone_as_trained(name: str) -> None:
+    better, worse = mixed("a", "Yes."), mixed("b", "No.", reward=0.0, sample=1)
+    history = [("Given.", "context"), ("Of no weight.", "context")]
+    assert uses_of(ExportLens(), better, [worse], name) == [[*history, ("Yes.", "trained")]]
+    assert uses_of(ExportLens(), worse, [better], name) == [[*history, ("No.", "rejected")]]
+
+
 def test_the_lens_shows_tokens_with_a_tokenizer() -> None:
     lens = ExportLens(tiny_tokenizer())
     assert "tokens" in dict(lens.formats)

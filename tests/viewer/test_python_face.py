@@ -143,6 +143,13 @@ def test_a_missing_extra_is_named() -> None:
     assert "openreward-gym[viewer]" in run.stdout
 
 
+def test_a_server_is_complete_when_it_is_returned(runs: Path) -> None:
+    """A program may end right after it: nothing of the startup is left for the interpreter's exit."""
+    before = {thread.ident for thread in threading.enumerate()}
+    with viewer.serve(runs / "training", port=0):
+        assert "viewer-index" in {thread.name for thread in threading.enumerate() if thread.ident not in before}
+
+
 def test_a_program_that_ends_without_stopping_its_servers_ends_well(runs: Path) -> None:
     """Threads that index and serve at the interpreter's exit are ended before SQLite's files and locks go."""
     code = (

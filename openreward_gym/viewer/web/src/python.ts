@@ -39,7 +39,7 @@ export function pythonOf(rollout: Rollout): string {
     }
     const next = all[index + 1];
     if (!section.calls.length && rollout.terminal_tool && next?.message.role === "tool") {
-      const answer = (section.message.blocks ?? []).filter((block) => block.type === "text").map((block) => block.text ?? "").join("\n");
+      const answer = (section.message.blocks ?? []).filter((block) => block.type === "text").map((block) => block.text ?? "").join("");
       lines.push(`show(await session.call_terminal(${literal(answer || textOf(section.message))}))`);
     }
   });

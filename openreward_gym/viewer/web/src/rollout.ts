@@ -57,8 +57,32 @@ function answer(block: Block, messages: Message[], from: number, answered: Set<n
   return { block, result: null, number: null };
 }
 
+/** The blocks of a message. The texts of an assistant that follow each other are one, because they were sampled so. */
+export function blocksOf(message: Message): Block[] {
+  const blocks: Block[] = [];
+  for (const block of message.blocks ?? []) {
+    const last = blocks.at(-1);
+    if (message.role === "assistant" && block.type === "text" && last?.type === "text") blocks[blocks.length - 1] = { ...last, text: (last.text ?? "") + (block.text ?? "") };
+    else blocks.push(block);
+  }
+  return blocks;
+}
+
+/** Facts about a message that its role does not tell, each with an explanation: another origin, a weight, an unusual end. */
+export function notesOf(message: Message): [string, string][] {
+  const notes: [string, string][] = [];
+  if (message.origin === "given" && message.role === "assistant") notes.push(["given", "Part of the prompt or the history. The model did not write it, and no export trains it."]);
+  if (message.origin === "environment" && message.role === "user") notes.push(["environment", "Written by the environment during the episode."]);
+  if (message.origin === "client") notes.push(["client", "Written by openreward-gym. The environment was not called."]);
+  if (isTurn(message) && message.weight !== null && message.weight !== undefined) {
+    notes.push([`weight ${message.weight}`, message.weight === 0 ? "No export trains this turn." : "The weight of this turn in a training loss."]);
+  }
+  if (message.ended && !["stop", "tool_calls", message.sampled?.stop_reason].includes(message.ended)) notes.push([`ended: ${message.ended}`, "How the sampling of this turn ended."]);
+  return notes;
+}
+
 export function textOf(message: Message): string {
-  return (message.blocks ?? []).map((block) => blockText(block)).filter(Boolean).join("\n");
+  return blocksOf(message).map((block) => blockText(block)).filter(Boolean).join("\n");
 }
 
 export function argumentsOf(block: Block): string {
@@ -81,7 +105,7 @@ export function raw(rollout: Rollout): string {
   return (rollout.messages ?? [])
     .map((message) => {
       const about = [message.call_id && `call ${message.call_id}`, message.is_error && "error", message.reward != null && `reward ${message.reward}`, message.finished && "finished"].filter(Boolean);
-      const body = (message.blocks ?? [])
+      const body = blocksOf(message)
         .map((block) => {
           if (block.type === "reasoning") return `<reasoning>\n${blockText(block)}\n</reasoning>`;
           if (block.type === "tool_call") return `<tool_call id="${block.call_id ?? ""}" name="${block.name ?? ""}">\n${argumentsOf(block)}\n</tool_call>`;

@@ -5,7 +5,7 @@ import { Sidecharts } from "./metrics";
 import { load, useRequest } from "./api";
 import { goodness, shade, titleCase } from "./numbers";
 import { Link, Problem, Reward } from "./components";
-import { actionOf, argumentsOf, commonTurns, isTurn, sections } from "./rollout";
+import { actionOf, argumentsOf, blocksOf, commonTurns, isTurn, sections } from "./rollout";
 import { rangeOf, Sample } from "./sample";
 import { Sidebar, stepOf } from "./sidebar";
 import type { Card, Listing, Opened, Run, Step } from "./types";
@@ -176,7 +176,7 @@ function Completion({ opened }: { opened: Opened }) {
       {messages.slice(0, 40).map((message, index) => (
         <div class={`said ${message.role}${message.is_error ? " error" : ""}`} key={index}>
           {message.role !== "assistant" && <b class="kind">{message.is_error ? "error" : message.role}</b>}
-          <Blocks blocks={(message.blocks ?? []).map((block) => (block.type === "tool_call" ? { type: "text", text: "`" + (block.name ?? "") + "` " + "`" + (argumentsOf(block) || "{}").slice(0, 2000).replaceAll("`", "'") + "`" } : block))} run={opened.run} />
+          <Blocks blocks={blocksOf(message).map((block) => (block.type === "tool_call" ? { type: "text", text: "`" + (block.name ?? "") + "` " + "`" + (argumentsOf(block) || "{}").slice(0, 2000).replaceAll("`", "'") + "`" } : block))} run={opened.run} />
         </div>
       ))}
       {messages.length > 40 && <p class="none">{messages.length - 40} more messages.</p>}
@@ -207,7 +207,7 @@ function Divergence({ run, cards, opened }: { run: Run | undefined; cards: Card[
     <section class="divergence" aria-label="Divergence">
       <p class="note">{common === 0 ? "The samples differ from the first action on." : `The first ${common === 1 ? "turn is" : `${common} turns are`} the same in all samples.`}</p>
       {common > 0 && (
-        <details><summary>Shared turns</summary>{turns[0]!.slice(0, common).map((section) => <div class="section inside" key={section.number}><Blocks blocks={(section.message.blocks ?? []).filter((block) => block.type !== "tool_call")} run={address.value.run ?? ""} /><pre class="raw">{actionOf(section.message)}</pre></div>)}</details>
+        <details><summary>Shared turns</summary>{turns[0]!.slice(0, common).map((section) => <div class="section inside" key={section.number}><Blocks blocks={blocksOf(section.message).filter((block) => block.type !== "tool_call")} run={address.value.run ?? ""} /><pre class="raw">{actionOf(section.message)}</pre></div>)}</details>
       )}
       <ol class="branches">
         {[...branches.values()].sort((a, b) => (mean(b.cards) ?? -Infinity) - (mean(a.cards) ?? -Infinity)).map((branch) => (

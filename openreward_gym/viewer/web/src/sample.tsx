@@ -11,7 +11,7 @@ import { clearHits, showHits } from "./highlights";
 import { Check, Copy, Link, Menu, Problem, Reward } from "./components";
 import { Lens, type Extensions, Replay } from "./extensions";
 import { pythonOf } from "./python";
-import { argumentsOf, durationOf, raw, type Section, sectionOf, sections, textOf, tokensOf } from "./rollout";
+import { argumentsOf, blocksOf, durationOf, notesOf, raw, type Section, sectionOf, sections, textOf, tokensOf } from "./rollout";
 import type { Card, Message, Opened, Range, Rollout, Run } from "./types";
 
 const NAMES: Record<string, string> = { system: "System", user: "User", assistant: "Assistant", tool: "Tool result" };
@@ -179,11 +179,15 @@ function Tokens({ message, text }: { message: Message; text: string }) {
   return <span class="tokens" title={estimated ? "Not recorded; estimated as a quarter of the characters." : "As recorded."}>{estimated ? "≈ " : ""}{count.toLocaleString("en")} tokens</span>;
 }
 
+function Notes({ message }: { message: Message }) {
+  return <>{notesOf(message).map(([note, why]) => <span class="badge" title={why} key={note}>{note}</span>)}</>;
+}
+
 function SectionView({ section, index, rollout, run, range, closed, toggle }: { section: Section; index: number; rollout: Rollout; run: string; range: Range | null; closed: boolean; toggle: () => void }) {
   const { message } = section;
   const text = textOf(message);
   const title = section.kind === "turn" ? `Turn ${section.turn}` : NAMES[message.role] ?? message.role;
-  const blocks = (message.blocks ?? []).filter((block) => block.type !== "tool_call");
+  const blocks = blocksOf(message).filter((block) => block.type !== "tool_call");
   return (
     <section class={`section ${message.role}${message.is_error ? " error" : ""}`} id={`section-${index}`} data-message={section.number} aria-label={title}>
       <header>
@@ -191,6 +195,7 @@ function SectionView({ section, index, rollout, run, range, closed, toggle }: { 
           <h2>{title}{section.kind === "turn" ? <small> Assistant</small> : message.name ? <small> {message.name}</small> : null}</h2>
         </button>
         <Tokens message={message} text={text} />
+        <Notes message={message} />
         {message.sampled?.stop_reason && <span class="tokens">stop: {message.sampled.stop_reason}</span>}
         {message.started_at && message.ended_at && <span class="tokens">{seconds(durationOf(message.started_at, message.ended_at))}</span>}
         <span class="space" />
@@ -215,6 +220,7 @@ function SectionView({ section, index, rollout, run, range, closed, toggle }: { 
                 <div class="result" data-message={call.number ?? undefined} aria-label={`Result of ${call.block.name ?? "the call"}`}>
                   <div class="call-head">
                     <span class="kind">{call.result.is_error ? "Error" : "Result"}</span>
+                    <Notes message={call.result} />
                     <span class="space" />
                     {call.result.reward != null && <Reward label="Reward" value={call.result.reward} good={goodness(call.result.reward, range)} />}
                     {call.result.finished && <span class="badge end">ends the episode</span>}

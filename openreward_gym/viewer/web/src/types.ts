@@ -42,7 +42,7 @@ export interface Sampled {
 }
 
 export interface Message {
-  role: string; blocks?: Block[]; origin?: "given" | "policy" | "environment" | "client" | null; call_id?: string | null;
+  role: string; blocks?: Block[]; origin?: "given" | "policy" | "environment" | "client" | null; weight?: Num; call_id?: string | null;
   name?: string | null; is_error?: boolean; reward?: Num; finished?: boolean; ended?: string | null; sampled?: Sampled | null;
   started_at?: string | null; ended_at?: string | null; metadata?: unknown;
 }
