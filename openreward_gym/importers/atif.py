@@ -25,7 +25,7 @@ from pathlib import Path
 from openreward_gym.chat.dialect import image_of_url, opaque, tool_call
 from openreward_gym.chat.plain import integer, number, rest_of
 from openreward_gym.importers.files import Record, read_file
-from openreward_gym.importers.jsonl import GroupBy, files_of, identity, tool_of
+from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, identity, tool_of
 from openreward_gym.importers.shapes import (
     Part,
     label_of,
@@ -76,9 +76,8 @@ _TIMEOUTS = ("AgentTimeoutError", "TimeoutError")
 
 def read(path: str | os.PathLike[str], *, group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
     """Yield the trajectories of a file, or of a folder by name: those of a job (`agent/trajectory*.json`), or all files."""
-    place = Path(path)
-    files = sorted(place.glob("**/agent/trajectory*.json")) if place.is_dir() else []
-    for file in files or files_of(place, "**/*.json*", "no .json or .jsonl file there"):
+    jobs = sorted(Path(path).glob("**/agent/trajectory*.json"))
+    for file in jobs or files_of(path, NO_ROWS, formats=("atif",)):
 
         def parts(record: Record, file: Path = file) -> Iterator[Part]:
             yield from _parts(record.value, identity(record.content, record.number), file)

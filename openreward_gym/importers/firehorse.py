@@ -60,7 +60,7 @@ _LONG_STRING = re.compile(r'"""(.*?)(?<!\\)"""', re.DOTALL)
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
     """Yield the trial of a file, or all trials of a folder, by name. A trial with a damaged line is read without that line."""
-    for file in files_of(path, "**/trial_*.jsonl", "no trial_*.jsonl there: is it firehorse's output folder?"):
+    for file in files_of(path, "no trial_*.jsonl there: is it firehorse's output folder?", ("**/trial_*.jsonl",)):
         if not file.name.endswith(_BESIDE):
             yield from _read_trial(file)
 

@@ -31,8 +31,8 @@ from typing import Any
 
 from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, tool_call, total
 from openreward_gym.chat.plain import number, plain, rest_of
-from openreward_gym.errors import MissingExtraError, StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, reason_of
+from openreward_gym.errors import MissingExtraError
+from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -66,12 +66,8 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
         library = importlib.import_module("inspect_ai.log")
     except ImportError:
         raise MissingExtraError("reading Inspect's logs needs its library: pip install inspect_ai") from None
-    place = Path(path)
     # Inspect's names begin with the time: other JSON files of a folder are no logs.
-    files = sorted({*place.glob("**/*.eval"), *place.glob("**/[0-9]*T[0-9]*_*.json")}) if place.is_dir() else [place]
-    if not files or not place.exists():
-        raise StoreError(f"{path}: no .eval log there")
-    for file in files:
+    for file in files_of(path, "no .eval log there", ("**/*.eval", "**/[0-9]*T[0-9]*_*.json")):
         yield from _read_log(library, file)
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from openreward_gym.chat.openai import usage_of
 from openreward_gym.chat.plain import rest_of
-from openreward_gym.importers.jsonl import GroupBy, read_lines, tool_of
+from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines, tool_of
 from openreward_gym.importers.nemo_gym_items import (
     end_reason,
     marks_of,
@@ -66,8 +66,9 @@ _OWN_FIELDS = ("responses_create_params", "response", "reward", "agent_ref", "in
 
 
 def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
-    """Yield the rollouts of a NeMo Gym file. For a line that is only an input (a task), the Damage says so."""
-    return read_lines(path, rollout_of, group_by)
+    """Yield the rollouts of a file, or of the files of a folder. For a line that is only an input, the Damage says so."""
+    for file in files_of(path, NO_ROWS, formats=("nemo_gym",)):
+        yield from read_lines(file, rollout_of, group_by)
 
 
 def is_row(row: Mapping[str, Json]) -> bool:

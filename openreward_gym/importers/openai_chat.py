@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from openreward_gym.chat import from_anthropic, from_openai
 from openreward_gym.chat.dialect import ended_of
 from openreward_gym.chat.plain import number
-from openreward_gym.importers.jsonl import GroupBy, read_lines, tool_of
+from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines, tool_of
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -39,6 +39,9 @@ from openreward_gym.types.rollout import total_reward
 CONVERSATIONS = ("messages", "conversation", "conversations", "trajectory")
 """The columns in which a conversation is looked for, in this order."""
 
+FORMATS = ("openai", "axolotl", "sft", "verl_sft")
+"""The formats of this package's exports that are chats."""
+
 _SAMPLING = {
     **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "max_tokens", "seed", "stop", "n", "tool_choice")},
     **{name: name for name in ("parallel_tool_calls", "chat_template_kwargs", "reasoning_effort", "response_format")},
@@ -54,8 +57,9 @@ _PLACES: Mapping[str, type] = {"split": str, "environment": str, "task_id": str,
 
 
 def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
-    """Yield the chats of a file of JSON lines, a JSON array or Parquet."""
-    return read_lines(path, rollout_of, group_by, is_conversation)
+    """Yield the chats of a file of JSON lines, a JSON array or Parquet, or of the files of a folder."""
+    for file in files_of(path, NO_ROWS, formats=FORMATS):
+        yield from read_lines(file, rollout_of, group_by, is_conversation)
 
 
 def is_conversation(items: list[Json]) -> bool:

@@ -23,9 +23,8 @@ from pathlib import Path
 
 from openreward_gym.chat.dialect import image_of_url, opaque, tool_call
 from openreward_gym.chat.plain import integer, number, rest_of
-from openreward_gym.errors import StoreError
 from openreward_gym.importers.files import Record, read_file
-from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, checked, files_of, identity, reason_of
+from openreward_gym.importers.jsonl import NO_ROWS, UNREADABLE, GroupBy, checked, files_of, identity, reason_of
 from openreward_gym.importers.shapes import (
     Part,
     answer_of,
@@ -72,19 +71,13 @@ _NOT_ARGUMENTS = ("thought", "confirmation_state", "is_confirmed", "hidden", "se
 
 def read(path: str | os.PathLike[str], *, group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
     """Yield the trajectories of a file, or of a folder: its conversations (`event-*.json`), `.jsonl` files and `.json` files."""
-    place = Path(path)
-    if place.is_dir():
-        folders = sorted({file.parent for file in place.glob("**/event-*.json")})
-        for folder in folders:
-            yield from _read_folder(folder, group_by)
-        files = [file for file in sorted(place.glob("**/*.json*")) if file.is_file() and file.parent not in folders]
-        files = [file for file in files if not any((file.parent / "events") == folder for folder in folders)]
-        if not files and not folders:
-            raise StoreError(f"{path}: no .json or .jsonl file there: is it OpenHands' output folder?")
-    else:
-        files = files_of(place, "*", "nothing there")
+    files = files_of(path, f"{NO_ROWS}: is it OpenHands' output folder?")
+    folders = sorted({file.parent for file in files if file.match("event-*.json")} if Path(path).is_dir() else ())
+    for folder in folders:
+        yield from _read_folder(folder, group_by)
     for file in files:
-        yield from _read_file(file, group_by)
+        if file.parent not in folders and file.parent / "events" not in folders:
+            yield from _read_file(file, group_by)
 
 
 def _read_folder(folder: Path, group_by: GroupBy | None) -> Iterator[Rollout | Damage]:

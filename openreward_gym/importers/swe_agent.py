@@ -23,7 +23,6 @@ from pathlib import Path
 
 from openreward_gym.chat import from_openai_responses
 from openreward_gym.chat.plain import as_list, integer, number, rest_of
-from openreward_gym.errors import StoreError
 from openreward_gym.importers.files import Record
 from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, files_of, identity
 from openreward_gym.importers.shapes import (
@@ -83,10 +82,8 @@ _CHAT = ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_con
 
 def read(path: str | os.PathLike[str], *, group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
     """Yield the trajectory of a file, the rows of a dataset's file, or the `.traj` and `.traj.json` files of a folder."""
-    files = files_of(path, "**/*.traj*", "no .traj file there: is it SWE-agent's output folder?")
+    files = files_of(path, "no .traj file there: is it SWE-agent's output folder?", ("**/*.traj", "**/*.traj.*"))
     for file in files:
-        if not file.is_file():
-            raise StoreError(f"{path}: cannot be read: {file} is not a file")
 
         def parts(record: Record, file: Path = file) -> Iterator[Part]:
             yield "", lambda: rollout_of(record.value, identity(record.content, record.number), _name_of(file))

@@ -84,7 +84,7 @@ def read(path: str | os.PathLike[str], *, group_by: GroupBy | None = None) -> It
     place = Path(path)
     if (place / "results.json").is_file():
         place = place / "results.json"
-    for file in files_of(place, "*.json*", "no .json file there: are these the results of tau-bench?"):
+    for file in files_of(place, "no .json file there: are these the results of tau-bench?", ("*.json", "*.jsonl")):
         facts = _Facts(file)
         yield from read_parts(file, facts.parts, group_by)
 

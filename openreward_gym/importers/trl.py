@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from openreward_gym.chat import from_openai
-from openreward_gym.errors import StoreError
 from openreward_gym.importers.decoded import split_completion
-from openreward_gym.importers.jsonl import convert_each, identity, lines
+from openreward_gym.importers.jsonl import convert_each, files_of, identity, lines
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import Message, Rollout, Task, UserMessage, task_id, with_origins
@@ -35,15 +34,9 @@ _JSON_LINES = (".jsonl", ".json", ".ndjson")
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
     """Yield the completions of a file (Parquet or JSON lines), or of all completion files in a folder, by name."""
-    place = Path(path)
-    if place.is_dir():
-        files = sorted(file for ending in ("parquet", "jsonl") for file in place.glob(f"**/completions*.{ending}"))
-    else:
-        files = [place] if place.exists() else []
-    if not files:
-        raise StoreError(f"{path}: no completions_*.parquet there: train with log_completions=True")
     samples: Counter[str | None] = Counter()
-    for file in files:
+    missing = "no completions_*.parquet there: train with log_completions=True"
+    for file in files_of(path, missing, ("**/completions*.parquet", "**/completions*.jsonl")):
         for item in _read_lines(file) if file.suffix in _JSON_LINES else _read_parquet(file):
             if isinstance(item, Rollout):
                 item.sample = samples[item.group]

@@ -27,8 +27,7 @@ from pathlib import Path
 from openreward_gym.chat import from_openai
 from openreward_gym.chat.dialect import ended_of, total
 from openreward_gym.chat.plain import number, rest_of
-from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, lines, reason_of, tool_of
+from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, identity, lines, reason_of, tool_of
 from openreward_gym.importers.openai_chat import opened
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
@@ -65,11 +64,7 @@ _SPEC_FIELDS = ("example_id", "id", "task", "prompt", "answer", "info")
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
     """Yield the rollouts of a `traces.jsonl` or `results.jsonl`, or of all such files in a folder and the folders in it."""
-    place = Path(path)
-    files = sorted(file for name in _FILES for file in place.glob(f"**/{name}")) if place.is_dir() else [place]
-    if not files:
-        raise StoreError(f"{path}: no {' or '.join(_FILES)} there")
-    for file in files:
+    for file in files_of(path, f"no {' or '.join(_FILES)} there", [f"**/{name}" for name in _FILES]):
         yield from _read_file(file)
 
 
