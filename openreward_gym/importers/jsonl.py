@@ -68,7 +68,7 @@ def files_of(
     place = Path(path)
     if not place.is_dir():
         if not place.exists():
-            raise StoreError(f"{path}: there is no such file or folder")
+            raise StoreError(f"{path}: cannot be read: No such file or directory")
         return [place]
     files = sorted({file for pattern in patterns for file in place.glob(pattern) if _is_data(file, place)})
     left_out: dict[str, None] = {}

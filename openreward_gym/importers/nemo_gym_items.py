@@ -9,6 +9,7 @@ from itertools import groupby, pairwise, takewhile
 
 from openreward_gym.chat import from_openai_responses, to_openai_responses
 from openreward_gym.chat.dialect import ended_of
+from openreward_gym.importers.shapes import are_numbers
 from openreward_gym.jsonio import Json
 from openreward_gym.types import ImageBlock, Message, ReasoningItem, Sampled, SystemMessage, TextBlock, ToolCall, codec
 
@@ -208,9 +209,9 @@ def _with_tokens(messages: list[Message], items: Sequence[Json]) -> list[Message
     if len(messages) != 1 or len(sources) != 1 or messages[0].role != "assistant":
         return messages
     prompt, ids, logprobs = (sources[0].get(name) or [] for name in TOKEN_FIELDS)
-    if not _are_numbers(ids) or not _are_numbers(prompt):
+    if not are_numbers(ids) or not are_numbers(prompt):
         return messages
-    with_logprobs = _are_numbers(logprobs) and len(logprobs) == len(ids)
+    with_logprobs = are_numbers(logprobs, float) and len(logprobs) == len(ids)
     sampled = replace(
         messages[0].sampled or Sampled(),
         token_ids=tuple(ids),
@@ -219,10 +220,6 @@ def _with_tokens(messages: list[Message], items: Sequence[Json]) -> list[Message
     )
     blocks = tuple(_without_tokens(block, TOKEN_FIELDS if with_logprobs else TOKEN_FIELDS[:2]) for block in messages[0].blocks)
     return [messages[0].replace(blocks=blocks, sampled=sampled)]
-
-
-def _are_numbers(values: Json) -> bool:
-    return isinstance(values, list) and all(isinstance(value, (int, float)) for value in values)
 
 
 def _without_tokens(block: Json, names: Sequence[str]) -> Json:

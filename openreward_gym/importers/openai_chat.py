@@ -8,7 +8,8 @@ Columns: `reward` or `score` is the last message's reward; `model`, `split`, `en
 `task_id`, `step` and the parameters of sampling go to the record's fields of these names, and `id` to its `name`. Other columns
 go to `metadata`.
 
-Origin: assistant messages are the policy's, with the weight that the row gives them (`weight`, `loss_weight`, `train`).
+Origin: assistant messages are the policy's, with the weight that the row gives them (`weight`, `loss_weight`, `train`). A turn
+that is marked as not trained (`loss: false`, `masked: true`, a part in `train_detail`) has the weight 0.
 Messages before the first of them are given; those after it are the environment's.
 """
 
@@ -49,7 +50,12 @@ _SAMPLING = {
     "max_completion_tokens": "max_tokens",
 }
 _ANTHROPIC_PARTS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "document", "server_tool_use")
-_WEIGHTS = ("weight", "loss_weight", "train", "trainable", "training")
+# Fields by which trainers weigh a turn, and those that mark it (with the value that keeps it out of the loss): of OpenAI, axolotl,
+# LLaMA-Factory, ms-swift, torchtune and others. axolotl's details mark parts of a turn.
+_WEIGHTS = ("weight", "loss_weight", "loss_scale", "train", "trainable", "training")
+_MARKS: Mapping[str, bool] = {"loss": False, "loss_mask": False, "is_trainable": False, "masked": True, "is_masked": True}
+_AMBIGUOUS = ("loss", "loss_mask")  # also the values of a log, and masks of tokens
+_DETAILS = ("train_detail", "training_detail")
 _SYSTEM = ("system", "system_prompt")
 _REWARDS = ("reward", "score")
 _TOOLS = ("tools", "functions")
@@ -133,6 +139,8 @@ def conversation_of(row: Mapping[str, Json]) -> tuple[str, list[Json]]:
     for column in CONVERSATIONS:
         turns = opened(row.get(column))
         if isinstance(turns, list) and turns:
+            if all(isinstance(turn, Mapping) and isinstance(turn.get("blocks"), list) for turn in turns):
+                raise ValueError('its messages have "blocks": these are rollouts of this package, which `merge` copies as they are')
             if all(isinstance(turn, Mapping) and "from" in turn and "role" not in turn for turn in turns):
                 raise ValueError('its turns have "from" and "value": import the file as sharegpt')
             return column, turns
@@ -158,18 +166,44 @@ def tools_of(row: Mapping[str, Json]) -> list[ToolSpec]:
 def weight_of(turn: Mapping[str, Json]) -> float | None:
     """Return the weight that a row gives to a turn; None where it gives none. `train: true` gives none.
 
+    A mark that keeps the turn, or a part of it, out of the loss goes before a weight.
+
     Raises:
-        ValueError: It is not a number of at least 0.
+        ValueError: A weight is not a number of at least 0, or a mark is not true or false.
+
+    Example:
+        >>> weight_of({"weight": 1, "masked": True}), weight_of({"loss_weight": 0.5}), weight_of({"train": True})
+        (0.0, 0.5, None)
     """
+    weights: list[float] = []
     for name in _WEIGHTS:
         value = turn.get(name)
         if isinstance(value, bool):
-            return None if value else 0.0
-        if isinstance(value, (int, float)) and 0 <= value < math.inf:
-            return float(value)
-        if value is not None:
+            weights += [] if value else [0.0]
+        elif isinstance(value, (int, float)) and 0 <= value < math.inf:
+            weights.append(float(value))
+        elif value is not None:
             raise ValueError(f"{name} is {value!r}: a weight is a number of at least 0, or true or false")
-    return None
+    for name, keeps_out in _MARKS.items():
+        value = turn.get(name)
+        if _is_mark(value):
+            weights += [0.0] if bool(value) is keeps_out else []
+        elif value is not None and not (name in _AMBIGUOUS and isinstance(value, (list, float))):
+            raise ValueError(f"{name} is {value!r}: a mark of what is trained is true or false")
+    for name in _DETAILS:
+        parts = opened(turn.get(name))
+        if isinstance(parts, list) and any(isinstance(part, Mapping) and part.get("train") is False for part in parts):
+            weights.append(0.0)
+    return 0.0 if 0.0 in weights else weights[0] if weights else None
+
+
+def _is_mark(value: Json) -> bool:
+    return isinstance(value, (bool, int)) and value in (0, 1)
+
+
+def _is_weight(name: str, value: Json) -> bool:
+    """Return whether a field of a turn is only about its weight."""
+    return name in _WEIGHTS or (name in _MARKS and _is_mark(value))
 
 
 def opened(value: Json) -> Json:
@@ -186,7 +220,7 @@ def _read_message(turn: Json) -> Message:
     turn = opened(turn)
     if not isinstance(turn, Mapping):
         raise TypeError(f"a message is an object, not {type(turn).__name__}")
-    data = {name: value for name, value in turn.items() if value is not None and name not in _WEIGHTS}
+    data = {name: value for name, value in turn.items() if value is not None and not _is_weight(name, value)}
     if isinstance(data.get("content"), list):
         data["content"] = [_part(part) for part in data["content"]]
     if "tool_calls" in data:

@@ -15,7 +15,6 @@ End: an evaluation's `error`, or the action `finish`. How a turn ended is the fi
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +29,13 @@ from openreward_gym.importers.shapes import (
     answer_of,
     label_of,
     object_at,
+    object_or_empty,
     objects_at,
     read_parts,
     text_at,
     with_metadata,
     with_reward,
+    with_tokens,
     wrong,
 )
 from openreward_gym.jsonio import Json, dumps
@@ -152,8 +153,8 @@ def rollout_of(row: Json, row_id: str) -> Rollout:
     history = _History()
     for event in events:
         history.add(event)
-    metadata, test_result = object_at(row, "metadata"), _object(row, "test_result")
-    config = _object(metadata, "llm_config") or _object(metadata, "llm")
+    metadata, test_result = object_at(row, "metadata"), object_or_empty(row, "test_result")
+    config = object_or_empty(metadata, "llm_config") or object_or_empty(metadata, "llm")
     model = text_at(config, "model") or history.model
     environment, split = label_of(metadata.get("dataset")) or "openhands", text_at(metadata, "data_split")
     instance = label_of(row.get("instance_id"))
@@ -161,7 +162,7 @@ def rollout_of(row: Json, row_id: str) -> Rollout:
     task = task_id(environment, split, spec)
     reward = _reward(row, test_result)
     status, stop_reason, error = _ending(row, history)
-    metrics = _object(row, "metrics")
+    metrics = object_or_empty(row, "metrics")
     rest = rest_of(row, name, "metadata", "instance_id")
     rest |= {"metadata": metadata} if metadata else {}
     rest |= {"other_events": dict(history.others)} if history.others else {}
@@ -198,14 +199,9 @@ def _instruction(messages: Sequence[Message]) -> str:
     return next((message.text for message in messages if message.role == "user"), "")
 
 
-def _object(data: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    value = data.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _reward(row: Mapping[str, Json], test_result: Mapping[str, Json]) -> float | None:
     """Return 1 for a task that was resolved and 0 for one that was not; None for a row that does not say it."""
-    places = (test_result, _object(test_result, "report"), _object(row, "report"), row)
+    places = (test_result, object_or_empty(test_result, "report"), object_or_empty(row, "report"), row)
     values = [place.get("resolved") for place in places] + [row.get("success")]
     return next((float(value) for value in values if isinstance(value, bool)), None)
 
@@ -335,7 +331,7 @@ class _History:
 
     def _read_tools(self, tools: Sequence[Mapping[str, Json]]) -> None:
         for tool in tools:
-            function = _object(tool, "function") or tool
+            function = object_or_empty(tool, "function") or tool
             name = function.get("name") or tool.get("title")
             if not isinstance(name, str):
                 self.unread_tools.append(dict(tool))  # the SDK's own description, without a name or parameters
@@ -370,7 +366,7 @@ class _History:
         elif kind == "ConversationErrorEvent":
             self.error = f"{label_of(event.get('code'))}: {label_of(event.get('detail'))}"
         elif kind == "ConversationStateUpdateEvent" and event.get("key") == "stats":
-            stats = _object(_object(_object(event, "value"), "usage_to_metrics"), "default")
+            stats = object_or_empty(object_or_empty(object_or_empty(event, "value"), "usage_to_metrics"), "default")
             self.usage = _usage(stats.get("accumulated_token_usage")) or self.usage
             self.cost_usd = number(stats, "accumulated_cost")
             self.model = label_of(stats.get("model_name")) or self.model
@@ -404,9 +400,7 @@ class _History:
         sampled = Sampled(metadata={"id": response_id} if response_id else None)
         if self._token_ids is not None:
             ids, self._token_ids = self._token_ids, None
-            sampled = dataclasses.replace(
-                sampled, token_ids=_ids(ids, "response_token_ids"), prompt_token_ids=_ids(ids, "prompt_token_ids")
-            )
+            sampled = with_tokens(sampled, ids, "response_token_ids", "logprobs", "prompt_token_ids")
         if response_id:
             self._turns[response_id] = len(self.messages)
         message = AssistantMessage(
@@ -435,13 +429,6 @@ class _History:
         self._append(message, event, observation=rest or None)
 
 
-def _ids(event: Mapping[str, Json], name: str) -> tuple[int, ...] | None:
-    ids = event.get(name)
-    if ids is not None and not isinstance(ids, list):
-        raise wrong(name, "a list of integers", ids)
-    return tuple(ids) if ids else None
-
-
 def _images(urls: Json) -> list[Block]:
     if urls is not None and not isinstance(urls, list):
         raise wrong("image_urls", "a list of texts", urls)
@@ -464,7 +451,7 @@ def _contents(data: Mapping[str, Json], name: str) -> list[Block]:
 
 
 def _call(data: Mapping[str, Json]) -> ToolCall:
-    function = _object(data, "function") or data
+    function = object_or_empty(data, "function") or data
     name = text_at(function, "name")
     if name is None:
         raise wrong("tool_call.name", "text", None)

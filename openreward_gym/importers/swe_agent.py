@@ -31,6 +31,7 @@ from openreward_gym.importers.shapes import (
     chat_message,
     label_of,
     object_at,
+    object_or_empty,
     objects_at,
     read_parts,
     text_at,
@@ -141,8 +142,8 @@ def _swe_agent(row: Mapping[str, Json], row_id: str, name: str) -> Rollout:
     others = [item for item in history if item.get("agent") not in (None, agent)]
     messages = with_origins([_history_item(item) for item in own] if history else _of_steps(steps))
     config = _replay_config(row)
-    model = _object(_object(config, "agent"), "model")
-    problem = _object(config, "problem_statement")
+    model = object_or_empty(object_or_empty(config, "agent"), "model")
+    problem = object_or_empty(config, "problem_statement")
     environment = text_at(row, "environment") or "swe-agent"
     instance = label_of(problem.get("id")) or name
     rest = rest_of(row, "history", "trajectory", "environment")
@@ -259,18 +260,13 @@ def _replay_config(row: Mapping[str, Json]) -> Mapping[str, Json]:
     return config if isinstance(config, dict) else {}
 
 
-def _object(data: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    value = data.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _mini(row: Mapping[str, Json], row_id: str, name: str) -> Rollout:
     """Return the rollout of a file of mini-swe-agent."""
     info, items = object_at(row, "info"), objects_at(row, "messages")
     shown = [item for item in items if item.get("role") != "exit"]
-    has_responses = any(isinstance(_object(item, "extra").get("response"), dict) for item in shown)
+    has_responses = any(isinstance(object_or_empty(item, "extra").get("response"), dict) for item in shown)
     messages = [message for item in shown for message in _mini_messages(item, has_responses)]
-    model = _object(_object(info, "config"), "model")
+    model = object_or_empty(object_or_empty(info, "config"), "model")
     name = label_of(row.get("instance_id")) or name
     rest = rest_of(row, "messages")
     exits = [item for item in items if item.get("role") == "exit"]
@@ -284,7 +280,7 @@ def _mini(row: Mapping[str, Json], row_id: str, name: str) -> Rollout:
         with_origins(messages),
         info,
         model={"name": model["model_name"]} if isinstance(model.get("model_name"), str) else None,
-        sampling=dict(_object(model, "model_kwargs")) or None,
+        sampling=dict(object_or_empty(model, "model_kwargs")) or None,
         versions={"mini_swe_agent": version} if isinstance(version, str) else None,
         metadata={"swe_agent": {**rest, **({"exit": exits} if exits else {})}},
     )

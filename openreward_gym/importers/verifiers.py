@@ -29,6 +29,7 @@ from openreward_gym.chat.dialect import ended_of, total
 from openreward_gym.chat.plain import number, rest_of
 from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, identity, lines, reason_of, tool_of
 from openreward_gym.importers.openai_chat import opened
+from openreward_gym.importers.shapes import are_numbers, with_tokens
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -202,14 +203,14 @@ def _messages(nodes: Iterable[Mapping[str, Json]], calls: Iterable[Mapping[str, 
         rest = rest_of(node, *_NODE_FIELDS)
         if node.get("sampled"):
             sampled, unused = _sampled(node, call, context)
-            kept = {**((message.sampled.metadata if message.sampled else None) or {}), **rest, **unused}
+            kept = {**((message.sampled.metadata if message.sampled else None) or {}), **rest, **unused, **(sampled.metadata or {})}
             sampled = replace(sampled, metadata=kept or None)
             ended = ended_of(sampled.stop_reason, message.blocks)
             weight = 0.0 if _is_masked(node) else None
             message = message.replace(origin="policy", sampled=sampled, ended=ended, weight=weight)
         elif rest:
             message = message.replace(metadata={**(message.metadata or {}), "verifiers": rest})
-        context = context + ids if context is not None and ids else None
+        context = context + ids if context is not None and ids and are_numbers(ids) else None
         messages.append(message)
     return with_origins(messages, lambda message: False)
 
@@ -223,23 +224,23 @@ def _sampled(
     size = sum(map(bool, mask))
     unused: dict[str, Json] = {}
     # The sampled tokens follow the header of the turn, without a gap.
-    if len(mask) != len(ids) or not all(mask[first : first + size]):
+    if len(mask) != len(ids) or not all(mask[first : first + size]) or not are_numbers(ids):
         unused, first, size = {"token_ids": ids, "mask": mask}, 0, 0
-    if len(logprobs) != size:
+    if logprobs and not size:
         unused, logprobs = {**unused, "logprobs": logprobs}, []
     usage = call.get("usage")
     spent = call.get("time") or {}
     sampled = Sampled(
         usage=_usage([usage]),
         stop_reason=call.get("finish_reason"),
-        token_ids=tuple(ids[first : first + size]) or None,
-        logprobs=tuple(logprobs) or None,
-        prompt_token_ids=(*context, *ids[:first]) if size and context else None,
         model=call.get("model"),
         cost_usd=_cost([usage]),
         duration_s=spent["end"] - spent["start"] if spent.get("end") and spent.get("start") else None,
     )
-    return sampled, unused
+    tokens = {"token_ids": ids[first : first + size], "logprobs": logprobs}
+    if size and context and are_numbers(ids):
+        tokens["prompt_token_ids"] = [*context, *ids[:first]]
+    return with_tokens(sampled, tokens, "token_ids", "logprobs", "prompt_token_ids"), unused
 
 
 def _is_masked(node: Mapping[str, Json]) -> bool:
@@ -344,16 +345,14 @@ def _with_steps(messages: list[Message], trajectory: Json) -> list[Message]:
         tokens, message = step.get("tokens") or {}, messages[position]
         usage = response.get("usage")
         stop_reason = (response.get("message") or {}).get("finish_reason")
-        ids, logprobs = tokens.get("completion_ids") or [], tokens.get("completion_logprobs") or []
         sampled = replace(
             message.sampled or Sampled(),
             usage=_usage([usage]),
             stop_reason=stop_reason,
-            token_ids=tuple(ids) or None,
-            logprobs=tuple(logprobs) if logprobs and len(logprobs) == len(ids) else None,
-            prompt_token_ids=tuple(tokens.get("prompt_ids") or ()) or None if ids else None,
             model=response.get("model"),
         )
+        if tokens.get("completion_ids"):
+            sampled = with_tokens(sampled, tokens, "completion_ids", "completion_logprobs", "prompt_ids")
         mask = tokens.get("completion_mask")
         messages[position] = message.replace(
             sampled=None if sampled == Sampled() else sampled,
