@@ -26,7 +26,9 @@ from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, from_gem
 from openreward_gym.chat.dialect import opaque, tool_call, total
 from openreward_gym.chat.plain import integer, json_text, number, plain, rest_of
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, identity, lines, reason_of
+from openreward_gym.importers.files import read_file
+from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, identity, reason_of
+from openreward_gym.importers.shapes import label_of, wrong
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -68,15 +70,19 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
 def _read_trial(file: Path) -> Iterator[Rollout | Damage]:
     trial = _Trial()
     content = b""
-    for position, line in lines(file):
+    for record in read_file(file):
         try:
-            event = object_of(line, "record")
+            event = record.value
+            if record.reason:
+                raise ValueError(record.reason)
+            if not isinstance(event, dict):
+                raise wrong("event", "an object", event)
             if not isinstance(event.get("type"), str) and not isinstance(event.get("msg"), Mapping):
                 raise ValueError('no "type": this is not an event of firehorse')
-            content += line
+            content += record.content
             trial.add(event)
         except UNREADABLE as error:
-            yield Damage(position, reason_of(error), str(file))
+            yield Damage(record.number, reason_of(error), str(file), unit=record.unit)
     if not content:
         return
     stem = file.stem.partition("_subagent_")[0]
@@ -223,12 +229,12 @@ class _Trial:
         if not self._call_counts or not file.exists():
             return
         try:
-            records = [object_of(line, "record") for _, line in lines(file)]
-        except (StoreError, *UNREADABLE):
+            records = [record.value for record in read_file(file) if isinstance(record.value, dict)]
+        except StoreError:
             return  # the rollout's own reward is in the summary
-        rewards = {record.get("call_count"): record for record in records}
+        rewards = {label_of(record.get("call_count")): record for record in records}
         for position, message in enumerate(self.messages):
-            record = rewards.get(self._call_counts.get(message.call_id or ""))
+            record = rewards.get(label_of(self._call_counts.get(message.call_id or "")))
             if message.role == "tool" and record is not None:
                 is_finished = bool(record.get("finished"))
                 self.messages[position] = message.replace(reward=number(record, "reward"), finished=is_finished)

@@ -56,6 +56,7 @@ from openreward_gym.types import (
 
 # The letters of Inspect's scorers.
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+_ENDINGS = (".eval", ".json")
 _ATTACHMENT = "attachment://"
 _OWN = ("messages", "events", "events_data", "attachments", "output", "input", "timelines")
 
@@ -76,7 +77,9 @@ def _read_log(library: Any, file: Path) -> Iterator[Rollout | Damage]:
         header = plain(library.read_eval_log(str(file), header_only=True))
         summaries = library.read_eval_log_sample_summaries(str(file))
     except Exception as error:  # the library raises any error at a file that is not a log
-        yield Damage(0, f"not a log of Inspect: {type(error).__name__}: {error}"[:500], str(file))
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"its library says {said}" if file.suffix in _ENDINGS else f"their names end in {' or '.join(_ENDINGS)}"
+        yield Damage(0, f"not a log of Inspect: {reason}"[:500], str(file))
         return
     for position, summary in enumerate(summaries, 1):
         try:

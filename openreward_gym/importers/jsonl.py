@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.files import lines, open_file, read_file
+from openreward_gym.importers.files import open_file, read_file
 from openreward_gym.importers.grouping import GroupBy
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
@@ -24,7 +24,6 @@ __all__ = [
     "convert_each",
     "files_of",
     "identity",
-    "lines",
     "open_file",
     "read_file",
     "read_lines",

@@ -50,8 +50,8 @@ _SAMPLING = {
     "max_completion_tokens": "max_tokens",
 }
 _ANTHROPIC_PARTS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "document", "server_tool_use")
-# Fields by which trainers weigh a turn, and those that mark it (with the value that keeps it out of the loss): of OpenAI, axolotl,
-# LLaMA-Factory, ms-swift, torchtune and others. axolotl's details mark parts of a turn.
+# Fields by which trainers weigh a turn, and those that mark it (with the value that keeps it out of the loss): of OpenAI,
+# axolotl, LLaMA-Factory, ms-swift, torchtune and others. axolotl's details mark parts of a turn.
 _WEIGHTS = ("weight", "loss_weight", "loss_scale", "train", "trainable", "training")
 _MARKS: Mapping[str, bool] = {"loss": False, "loss_mask": False, "is_trainable": False, "masked": True, "is_masked": True}
 _AMBIGUOUS = ("loss", "loss_mask")  # also the values of a log, and masks of tokens
@@ -140,7 +140,9 @@ def conversation_of(row: Mapping[str, Json]) -> tuple[str, list[Json]]:
         turns = opened(row.get(column))
         if isinstance(turns, list) and turns:
             if all(isinstance(turn, Mapping) and isinstance(turn.get("blocks"), list) for turn in turns):
-                raise ValueError('its messages have "blocks": these are rollouts of this package, which `merge` copies as they are')
+                raise ValueError(
+                    'its messages have "blocks": they are rollouts of this package, which `merge` copies'
+                )
             if all(isinstance(turn, Mapping) and "from" in turn and "role" not in turn for turn in turns):
                 raise ValueError('its turns have "from" and "value": import the file as sharegpt')
             return column, turns

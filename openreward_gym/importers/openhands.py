@@ -122,7 +122,9 @@ def _read_file(file: Path, group_by: GroupBy | None) -> Iterator[Rollout | Damag
 
 def is_event(value: Json) -> bool:
     """Return whether a value is an event of OpenHands."""
-    return isinstance(value, dict) and any(isinstance(value.get(name), str) for name in ("action", "observation", "kind"))
+    if not isinstance(value, dict) or "role" in value or {"action", "observation"} <= value.keys():
+        return False  # another agent's step has both
+    return any(isinstance(value.get(name), str) for name in ("action", "observation", "kind"))
 
 
 def is_trajectory(items: Sequence[Json]) -> bool:

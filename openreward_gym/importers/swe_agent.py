@@ -77,6 +77,7 @@ _ENDINGS: Mapping[str, tuple[Status, str]] = {
     "incomplete": ("cancelled", "incomplete"),
     "": ("cancelled", ""),
 }
+_MINI = ("info", "trajectory_format", "instance_id", "traj_id", "exit_status")
 _ITEM = ("role", "content", "agent", "is_demo", "tool_calls", "tool_call_ids", "tool_call_id", "thinking_blocks", "name")
 _CHAT = ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "refusal", "function_call")
 
@@ -99,10 +100,14 @@ def rollout_of(row: Json, row_id: str, name: str) -> Rollout:
         ValueError: It is not a trajectory of SWE-agent, or a field has a wrong type.
     """
     if isinstance(row, list) and _is_chat(row):
-        row = {"messages": row}  # the first format of mini-swe-agent
+        row = {"messages": row, "info": {}}  # the first format of mini-swe-agent
     if not isinstance(row, dict):
         raise ValueError(f"not a trajectory: a JSON {type(row).__name__}, not an object")
     if isinstance(row.get("messages"), list):
+        if not row.keys() & _MINI:
+            raise ValueError(
+                '"messages" without "info": not a trajectory of mini-swe-agent; import chats as openai-chat'
+            )
         return _mini(row, row_id, name)
     if "history" in row or _is_steps(row.get("trajectory")):
         return _swe_agent(row, row_id, name)

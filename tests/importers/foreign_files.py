@@ -17,20 +17,34 @@ from test_swe_agent import MINI, TRAJ
 from test_tau_bench import RESULTS, STOP, entry
 from test_verifiers import ROW
 
-THOUGHT = {"role": "assistant", "content": [{"type": "thinking", "thinking": "Deep.", "signature": "s"}, {"type": "text", "text": "12 m"}]}
+THOUGHT = {
+    "role": "assistant",
+    "content": [{"type": "thinking", "thinking": "Deep.", "signature": "s"}, {"type": "text", "text": "12 m"}],
+}
 CALLED = {"from": "function_call", "value": '{"name": "measure", "arguments": {"what": "well"}}'}
-SHAREGPT = {"conversations": [{"from": "human", "value": "How deep?"}, CALLED, {"from": "observation", "value": "12"}, {"from": "gpt", "value": "12 m"}]}
+SHAREGPT = {
+    "conversations": [
+        {"from": "human", "value": "How deep?"},
+        CALLED,
+        {"from": "observation", "value": "12"},
+        {"from": "gpt", "value": "12 m"},
+    ]
+}
 LOG = {
     "version": 2,
     "status": "success",
     "eval": {"created": "2026-01-01T00:00:00+00:00", "task": "wells", "dataset": {}, "model": "m", "config": {}},
+    "plan": {},
     "samples": [
         {
             "id": 1,
             "epoch": 1,
             "input": "How deep?",
             "target": "12 m",
-            "messages": [{"role": "user", "content": "How deep?"}, {"role": "assistant", "content": "12 m", "source": "generate"}],
+            "messages": [
+                {"role": "user", "content": "How deep?"},
+                {"role": "assistant", "content": "12 m", "source": "generate"},
+            ],
         }
     ],
 }

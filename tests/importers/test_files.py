@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from openreward_gym.cli import app
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.importers import GroupBy, describe, import_run, read
-from openreward_gym.importers.files import lines, read_file
+from openreward_gym.importers.files import read_file
 from openreward_gym.store import Damage, RolloutStore
 from openreward_gym.types import Rollout
 
@@ -118,8 +118,6 @@ def test_a_torn_gzip_file_is_told_and_its_beginning_is_read(form: str, tmp_path:
     items = list(read("openai-chat", path))
     assert sum(isinstance(item, Rollout) for item in items) >= 3
     assert any(isinstance(item, Damage) for item in items)
-    with pytest.raises(StoreError, match="cannot be read after line"):
-        list(lines(path))
 
 
 def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
