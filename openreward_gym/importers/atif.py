@@ -26,6 +26,7 @@ from openreward_gym.chat.dialect import image_of_url, opaque, tool_call
 from openreward_gym.chat.plain import integer, number, rest_of
 from openreward_gym.importers.files import Record, read_file
 from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, identity, tool_of
+from openreward_gym.importers.reasons import wrong
 from openreward_gym.importers.shapes import (
     Part,
     label_of,
@@ -37,7 +38,6 @@ from openreward_gym.importers.shapes import (
     with_metadata,
     with_reward,
     with_tokens,
-    wrong,
 )
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage

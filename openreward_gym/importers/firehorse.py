@@ -27,8 +27,9 @@ from openreward_gym.chat.dialect import opaque, tool_call, total
 from openreward_gym.chat.plain import integer, json_text, number, plain, rest_of
 from openreward_gym.errors import StoreError
 from openreward_gym.importers.files import read_file
-from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, identity, reason_of
-from openreward_gym.importers.shapes import label_of, wrong
+from openreward_gym.importers.jsonl import checked, files_of, identity
+from openreward_gym.importers.reasons import UNREADABLE, explain, reason_of, wrong
+from openreward_gym.importers.shapes import label_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -82,7 +83,8 @@ def _read_trial(file: Path) -> Iterator[Rollout | Damage]:
             content += record.content
             trial.add(event)
         except UNREADABLE as error:
-            yield Damage(record.number, reason_of(error), str(file), unit=record.unit)
+            reason = explain(error, record.value, _Trial().add)
+            yield Damage(record.number, reason, str(file), unit=record.unit)
     if not content:
         return
     stem = file.stem.partition("_subagent_")[0]

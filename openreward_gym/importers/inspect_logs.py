@@ -32,7 +32,8 @@ from typing import Any
 from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, tool_call, total
 from openreward_gym.chat.plain import number, plain, rest_of
 from openreward_gym.errors import MissingExtraError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, reason_of
+from openreward_gym.importers.jsonl import checked, files_of
+from openreward_gym.importers.reasons import UNREADABLE, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (

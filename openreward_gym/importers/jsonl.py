@@ -12,13 +12,13 @@ from typing import TypeVar
 from openreward_gym.errors import StoreError
 from openreward_gym.importers.files import open_file, read_file
 from openreward_gym.importers.grouping import GroupBy
+from openreward_gym.importers.reasons import UNREADABLE, explain, reason_of, wrong
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
 from openreward_gym.types import Rollout, ToolSpec
 
 __all__ = [
     "NO_ROWS",
-    "UNREADABLE",
     "GroupBy",
     "checked",
     "convert_each",
@@ -27,7 +27,6 @@ __all__ = [
     "open_file",
     "read_file",
     "read_lines",
-    "reason_of",
     "tool_of",
 ]
 
@@ -42,9 +41,6 @@ NO_ROWS = "no .jsonl, .json or .parquet file there"
 _REPORT = "report.json"
 # Files that exports and datasets have beside their data.
 _BESIDE = (_REPORT, "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
-
-UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
-"""The errors that reading another system's object may raise, which may have any shape."""
 
 
 def files_of(
@@ -124,11 +120,13 @@ def read_lines(
         if reason:
             yield Damage(number, reason, os.fspath(path), unit=unit)
             continue
+        row_id = identity(content, number)
         try:
-            converted = convert(value, identity(content, number))
+            converted = convert(value, row_id)
             rollouts = [checked(one) for one in (converted if isinstance(converted, list) else [converted])]
         except UNREADABLE as error:
-            yield Damage(number, reason_of(error), os.fspath(path), unit=unit)
+            reason = explain(error, value, lambda row, row_id=row_id: convert(row, row_id))  # type: ignore[misc]
+            yield Damage(number, reason, os.fspath(path), unit=unit)
         else:
             yield from rollouts if group_by is None else (group_by.apply(one, value) for one in rollouts)
 
@@ -154,15 +152,6 @@ def checked(rollout: Rollout) -> Rollout:
     return Rollout.from_line(rollout.to_line())
 
 
-def reason_of(error: Exception) -> str:
-    """Return the reason why a record cannot be read. The text of a KeyError is only the name of the missing key."""
-    if isinstance(error, KeyError):
-        return f"no field {error}"
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return str(error)[:500] or type(error).__name__
-
-
 def identity(content: bytes, number: int) -> str:
     """Return an id for a record without one: the same id for the same record of the same file."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{number}:{hashlib.sha256(content).hexdigest()}"))
@@ -171,6 +160,7 @@ def identity(content: bytes, number: int) -> str:
 def tool_of(tool: Mapping[str, Json]) -> ToolSpec:
     """Read a tool of OpenAI's formats: its name, description and parameters, which may be inside `function` or `custom`."""
     function = tool if "name" in tool else tool.get("function") or tool.get("custom") or tool
-    return ToolSpec(
-        function["name"], function.get("description") or "", function.get("parameters") or function.get("input_schema")
-    )
+    parameters = function.get("parameters") or function.get("input_schema")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise wrong("tools[].parameters", "an object", parameters)
+    return ToolSpec(function["name"], function.get("description") or "", parameters)

@@ -23,7 +23,8 @@ from pathlib import Path
 from openreward_gym.chat.dialect import image_of_url, opaque, tool_call
 from openreward_gym.chat.plain import integer, number, rest_of
 from openreward_gym.importers.files import Record, read_file
-from openreward_gym.importers.jsonl import NO_ROWS, UNREADABLE, GroupBy, checked, files_of, identity, reason_of
+from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, checked, files_of, identity
+from openreward_gym.importers.reasons import UNREADABLE, reason_of, wrong
 from openreward_gym.importers.shapes import (
     Part,
     answer_of,
@@ -36,7 +37,6 @@ from openreward_gym.importers.shapes import (
     with_metadata,
     with_reward,
     with_tokens,
-    wrong,
 )
 from openreward_gym.jsonio import Json, dumps
 from openreward_gym.store import Damage

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from openreward_gym.chat import from_openai, parse_action
 from openreward_gym.importers.files import Record, read_file
-from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, checked, reason_of
+from openreward_gym.importers.grouping import GroupBy
+from openreward_gym.importers.jsonl import checked
+from openreward_gym.importers.reasons import UNREADABLE, explain, wrong
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import AssistantMessage, Message, Rollout, Sampled
@@ -37,21 +40,26 @@ def read_parts(
             yield Damage(record.number, record.reason, os.fspath(path), unit=record.unit)
             continue
         try:
-            for place, make in parts(record):
+            for position, (place, make) in enumerate(parts(record)):
                 try:
                     rollout = checked(make())
                 except UNREADABLE as error:
-                    reason = f"{place}: {reason_of(error)}" if place else reason_of(error)
+                    reason = explain(error, record.value, partial(_make, parts, record, position))
+                    reason = f"{place}: {reason}" if place and f'"{place}' not in reason else reason
                     yield Damage(record.number, reason, os.fspath(path), unit=record.unit)
                 else:
                     yield rollout if group_by is None else group_by.apply(rollout)
         except UNREADABLE as error:
-            yield Damage(record.number, reason_of(error), os.fspath(path), unit=record.unit)
+            reason = explain(error, record.value, partial(_make, parts, record, -1))
+            yield Damage(record.number, reason, os.fspath(path), unit=record.unit)
 
 
-def wrong(name: str, expected: str, value: Json) -> ValueError:
-    """Return the error for a field of a wrong type."""
-    return ValueError(f'"{name}" must be {expected}, it is {repr(value)[:80]}')
+def _make(parts: Callable[[Record], Iterable[Part]], record: Record, position: int, value: Json) -> None:
+    """Make the rollout at a position of a record with another value; at -1, only tell its parts."""
+    for number, (_, make) in enumerate(parts(record._replace(value=value))):
+        if number == position:
+            make()
+            return
 
 
 def object_at(data: Mapping[str, Json], name: str) -> dict[str, Json]:

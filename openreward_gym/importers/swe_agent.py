@@ -24,7 +24,8 @@ from pathlib import Path
 from openreward_gym.chat import from_openai_responses
 from openreward_gym.chat.plain import as_list, integer, number, rest_of
 from openreward_gym.importers.files import Record
-from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, files_of, identity
+from openreward_gym.importers.jsonl import GroupBy, files_of, identity
+from openreward_gym.importers.reasons import UNREADABLE, wrong
 from openreward_gym.importers.shapes import (
     Part,
     answer_of,
@@ -37,7 +38,6 @@ from openreward_gym.importers.shapes import (
     text_at,
     with_metadata,
     with_reward,
-    wrong,
 )
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
@@ -105,9 +105,7 @@ def rollout_of(row: Json, row_id: str, name: str) -> Rollout:
         raise ValueError(f"not a trajectory: a JSON {type(row).__name__}, not an object")
     if isinstance(row.get("messages"), list):
         if not row.keys() & _MINI:
-            raise ValueError(
-                '"messages" without "info": not a trajectory of mini-swe-agent; import chats as openai-chat'
-            )
+            raise ValueError('"messages" without "info": not a trajectory of mini-swe-agent; import chats as openai-chat')
         return _mini(row, row_id, name)
     if "history" in row or _is_steps(row.get("trajectory")):
         return _swe_agent(row, row_id, name)

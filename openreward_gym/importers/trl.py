@@ -22,7 +22,7 @@ from typing import Any
 from openreward_gym.importers.decoded import split_completion
 from openreward_gym.importers.jsonl import files_of, read_lines
 from openreward_gym.importers.openai_chat import read_messages
-from openreward_gym.importers.shapes import wrong
+from openreward_gym.importers.reasons import wrong
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import Message, Rollout, Task, UserMessage, task_id, with_origins

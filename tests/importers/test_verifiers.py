@@ -201,6 +201,6 @@ def test_agents_of_one_episode_are_apart_and_one_bad_trace_does_not_take_the_oth
     assert isinstance(third, Rollout)
     assert isinstance(alone, Rollout)
     assert isinstance(damage, Damage)
-    assert (damage.line, damage.reason) == (1, "trace 2: no field 'nodes'")
+    assert (damage.line, damage.reason) == (1, "trace 2: no field 'nodes' in \"traces[2]\"")
     assert first.group == second.group != third.group
     assert (first.step, first.task.index, third.messages[-1].weight) == (12, 3, 0.0)
