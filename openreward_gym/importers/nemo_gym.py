@@ -19,7 +19,6 @@ items, and whether its calls were answered.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -238,15 +237,15 @@ def _restored(row: Mapping[str, Json], messages: list[Message]) -> Rollout:
 
 def _remainder(row: Mapping[str, Json], messages: list[Message]) -> dict[str, Json]:
     """Return the line without the items that `write` can make again, unchanged, from the messages."""
-    remainder: dict[str, Json] = copy.deepcopy(dict(row))
     if "responses_create_params" not in row:
-        return remainder
+        return dict(row)
+    request, response = dict(row["responses_create_params"]), dict(row["response"])
     prompt, output = prompt_and_output(messages)
-    if write_items(prompt) == row["responses_create_params"].get("input"):
-        del remainder["responses_create_params"]["input"]
-    if write_items(output) == row["response"].get("output"):
-        del remainder["response"]["output"]
-    return remainder
+    if write_items(prompt) == request.get("input"):
+        del request["input"]
+    if write_items(output) == response.get("output"):
+        del response["output"]
+    return {**row, "responses_create_params": request, "response": response}
 
 
 def write(rollouts: Iterable[Rollout], path: str | os.PathLike[str]) -> int:
@@ -260,26 +259,27 @@ def write(rollouts: Iterable[Rollout], path: str | os.PathLike[str]) -> int:
 
 
 def row_of(rollout: Rollout) -> dict[str, Json]:
-    """Return a rollout as a line. A rollout that was read from a line gives its unchanged parts back as they were."""
+    """Return a rollout as a line. A rollout that was read from a line gives its unchanged parts back as they were.
+
+    The line shares these parts with the rollout's metadata.
+    """
     original = (rollout.metadata or {}).get("nemo_gym")
     return _changed_row(rollout, original) if isinstance(original, Mapping) else _new_row(rollout)
 
 
 def _changed_row(rollout: Rollout, original: Mapping[str, Json]) -> dict[str, Json]:
-    row: dict[str, Json] = copy.deepcopy(dict(original))
+    row = dict(original)
     prompt, output = prompt_and_output(rollout.messages)
     if "responses_create_params" in row:
-        request, response = row["responses_create_params"], row["response"]
-        if "input" not in request:
+        request, response = dict(row["responses_create_params"]), dict(row["response"])
+        before = read_input(request) if "input" in request else prompt
+        if "input" in request and same(before, rollout.messages[: len(before)]):
+            output = rollout.messages[len(before) :]
+        else:
             request["input"] = write_items(prompt)
-        if "output" not in response:
+        if "output" not in response or not same(read_output(response, prompt=before), output):
             response["output"] = write_items(output)
-        before = read_input(request)
-        rest = rollout.messages[len(before) :]
-        if not same(before, rollout.messages[: len(before)]):
-            request["input"], rest = write_items(prompt), output
-        if not same(read_output(response, prompt=before), rest):
-            response["output"] = write_items(rest)
+        row |= {"responses_create_params": request, "response": response}
     elif not same(_of_invocations(row["invocations"])[2], rollout.messages):
         return {**row, **_new_row(rollout)}
     if "reward" in row or rollout.reward is not None:
