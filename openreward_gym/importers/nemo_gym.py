@@ -40,6 +40,7 @@ from openreward_gym.importers.nemo_gym_items import (
     write_items,
     write_valid_items,
 )
+from openreward_gym.importers.shapes import opened
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
 from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, ToolSpec, Usage, task_id
@@ -61,6 +62,8 @@ _PARAMETERS = (
     "include",
 )
 _DEFAULTS = {"tool_choice": "auto", "parallel_tool_calls": True}
+# Fields that a table may have as JSON text.
+_OBJECTS = ("responses_create_params", "response", "agent_ref", "invocations", "reward_components", "_ng_task_id", OWN)
 _OWN_FIELDS = ("responses_create_params", "response", "reward", "agent_ref", "invocations", OWN)
 
 
@@ -77,7 +80,7 @@ def is_row(row: Mapping[str, Json]) -> bool:
 
 def question_of(row: Mapping[str, Json]) -> str:
     """Return the text of a line's last user message, without surrounding space; empty without such a message."""
-    request = row.get("responses_create_params")
+    request = opened(row.get("responses_create_params"))
     try:
         messages = read_input(request) if isinstance(request, Mapping) else []
     except (TypeError, ValueError):
@@ -93,6 +96,7 @@ def spec_of(row: Mapping[str, Json]) -> dict[str, Json]:
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
     """Return the rollout of one line; raise ValueError for a line that is not a rollout of NeMo Gym."""
+    row = {name: opened(value) if name in _OBJECTS else value for name, value in row.items()}
     if isinstance(row.get("invocations"), list) and not isinstance(row.get("responses_create_params"), Mapping):
         request, response, messages = _of_invocations(row["invocations"])
     else:
@@ -269,6 +273,8 @@ def row_of(rollout: Rollout) -> dict[str, Json]:
 
 def _changed_row(rollout: Rollout, original: Mapping[str, Json]) -> dict[str, Json]:
     row = dict(original)
+    if any(message.weight is not None for message in rollout.messages):
+        return _rewritten(rollout, row)  # NeMo Gym has no field for it
     prompt, output = prompt_and_output(rollout.messages)
     if "responses_create_params" in row:
         request, response = dict(row["responses_create_params"]), dict(row["response"])
@@ -281,12 +287,20 @@ def _changed_row(rollout: Rollout, original: Mapping[str, Json]) -> dict[str, Js
             response["output"] = write_items(output)
         row |= {"responses_create_params": request, "response": response}
     elif not same(_of_invocations(row["invocations"])[2], rollout.messages):
-        return {**row, **_new_row(rollout)}
+        return _rewritten(rollout, row)
     if "reward" in row or rollout.reward is not None:
         reward = row.get("reward")
         # An unchanged reward is written as it was: 1, not 1.0.
         row["reward"] = reward if isinstance(reward, (int, float)) and reward == rollout.reward else rollout.reward
     return row
+
+
+def _rewritten(rollout: Rollout, row: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a line with the items and facts of the rollout, and the other fields that it had."""
+    new = _new_row(rollout)
+    for name in ("responses_create_params", "response"):
+        new[name] = {**(row.get(name) or {}), **new[name]}
+    return {**row, **new}
 
 
 def _new_row(rollout: Rollout) -> dict[str, Json]:

@@ -23,7 +23,8 @@ from openreward_gym.chat import from_anthropic, from_openai
 from openreward_gym.chat.dialect import ended_of
 from openreward_gym.chat.plain import number
 from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines, tool_of
-from openreward_gym.jsonio import Json, loads
+from openreward_gym.importers.shapes import opened
+from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
     Message,
@@ -204,16 +205,6 @@ def _is_mark(value: Json) -> bool:
 def _is_weight(name: str, value: Json) -> bool:
     """Return whether a field of a turn is only about its weight."""
     return name in _WEIGHTS or (name in _MARKS and _is_mark(value))
-
-
-def opened(value: Json) -> Json:
-    """Return JSON text of a list or an object as what it is, and any other value unchanged."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            return loads(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _read_message(turn: Json) -> Message:

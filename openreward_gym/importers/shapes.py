@@ -13,7 +13,7 @@ from openreward_gym.importers.files import Record, read_file
 from openreward_gym.importers.grouping import GroupBy
 from openreward_gym.importers.jsonl import checked
 from openreward_gym.importers.reasons import UNREADABLE, explain, wrong
-from openreward_gym.jsonio import Json
+from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
 from openreward_gym.types import AssistantMessage, Message, Rollout, Sampled
 
@@ -106,6 +106,16 @@ def text_at(data: Mapping[str, Json], name: str) -> str | None:
     value = data.get(name)
     if value is not None and not isinstance(value, str):
         raise wrong(name, "text", value)
+    return value
+
+
+def opened(value: Json) -> Json:
+    """Return JSON text of a list or an object as what it is, and any other value unchanged."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return loads(value)
+        except ValueError:
+            return value
     return value
 
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from openreward_gym.chat.plain import json_text
 from openreward_gym.images import mime_type_of
 from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines
-from openreward_gym.importers.openai_chat import CONVERSATIONS, opened, rollout_with, weight_of
+from openreward_gym.importers.openai_chat import CONVERSATIONS, rollout_with, weight_of
+from openreward_gym.importers.shapes import opened
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
 from openreward_gym.types import (

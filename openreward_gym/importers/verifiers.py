@@ -30,9 +30,8 @@ from openreward_gym.chat.dialect import ended_of, total
 from openreward_gym.chat.plain import number, rest_of
 from openreward_gym.importers.files import Record
 from openreward_gym.importers.jsonl import files_of, identity, tool_of
-from openreward_gym.importers.openai_chat import opened
 from openreward_gym.importers.reasons import UNREADABLE, reason_of, wrong
-from openreward_gym.importers.shapes import Part, are_numbers, objects_at, read_parts, with_tokens
+from openreward_gym.importers.shapes import Part, are_numbers, objects_at, opened, read_parts, with_tokens
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (

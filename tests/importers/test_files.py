@@ -125,7 +125,7 @@ def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
     for content in (b"", b"\n\n", b"[]", b"[\n]\n", gzip.compress(b"")):
         path.write_bytes(content)
         assert list(read("openai-chat", path)) == []
-    with pytest.raises(StoreError, match="no .jsonl, .json or .parquet file there"):
+    with pytest.raises(StoreError, match=r"no \.jsonl, \.json or \.parquet file there"):
         list(read("openai-chat", tmp_path))
 
 
