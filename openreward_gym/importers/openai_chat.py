@@ -140,7 +140,8 @@ def conversation_of(row: Mapping[str, Json]) -> tuple[str, list[Json]]:
     for column in CONVERSATIONS:
         turns = opened(row.get(column))
         if isinstance(turns, list) and turns:
-            if all(isinstance(turn, Mapping) and isinstance(turn.get("blocks"), list) for turn in turns):
+            turns = [opened(turn) for turn in turns]
+            if all(isinstance(turn, Mapping) and "blocks" in turn and "content" not in turn for turn in turns):
                 raise ValueError('its messages have "blocks": they are rollouts of this package, which `merge` copies')
             if all(isinstance(turn, Mapping) and "from" in turn and "role" not in turn for turn in turns):
                 raise ValueError('its turns have "from" and "value": import the file as sharegpt')

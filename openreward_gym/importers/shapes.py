@@ -141,7 +141,7 @@ def with_tokens(sampled: Sampled, data: Mapping[str, Json], ids: str, logprobs: 
     if ids in unfit or (ids in values and logprobs not in unfit and len(values.get(logprobs, values[ids])) != len(values[ids])):
         unfit |= {logprobs} & values.keys()
     ours = {"token_ids": ids, "logprobs": logprobs, "prompt_token_ids": prompt_ids}
-    fields = {field: tuple(values[name]) for field, name in ours.items() if name in values and name not in unfit}
+    fields: dict[str, Json] = {field: tuple(values[name]) for field, name in ours.items() if name in values and name not in unfit}
     left = {name: value for name, value in values.items() if name in unfit}
     return replace(sampled, **fields, metadata={**(sampled.metadata or {}), **left} or None)
 

@@ -27,6 +27,7 @@ from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import Message, Rollout, Task, UserMessage, task_id, with_origins
 
+_OF_VERIFIERS = {"example_id", "is_completed", "stop_condition"}
 _OWN = ("step", "prompt", "completion", "advantage", "advantages", "reward", "rewards")
 
 
@@ -46,6 +47,8 @@ def rollout_of(row: Mapping[str, Json], row_id: str) -> Rollout:
     """Return the rollout of one row. Floats that are not in TRL's own columns are rewards."""
     if row.get("completion") is None:
         raise ValueError('no "completion": this is not a log of TRL')
+    if row.keys() & _OF_VERIFIERS:
+        raise ValueError("this is not a log of TRL: import it as verifiers")
     messages = _messages(row.get("prompt"), row["completion"])
     values = {name: value for name, value in row.items() if name not in _OWN}
     by_function = row["rewards"] if isinstance(row.get("rewards"), Mapping) else {}

@@ -35,6 +35,7 @@ LOG = {
     "status": "success",
     "eval": {"created": "2026-01-01T00:00:00+00:00", "task": "wells", "dataset": {}, "model": "m", "config": {}},
     "plan": {},
+    "stats": {"started_at": "", "completed_at": ""},
     "samples": [
         {
             "id": 1,

@@ -36,10 +36,6 @@ def again(rollout: Rollout) -> Rollout:
     return nemo_gym.rollout_of(loads(dumps(nemo_gym.row_of(rollout), non_finite="text")), "another id")
 
 
-def lines(items: list[Message]) -> list[dict[str, Any]]:
-    return Rollout(status="completed", messages=items).to_dict().get("messages", [])
-
-
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rollouts)
 def test_a_record_is_read_as_it_was_written(rollout: Rollout) -> None:
@@ -71,14 +67,14 @@ def test_no_ids_or_texts_are_invented(blocks: list[Any], ended: Any) -> None:
     prompt = [SystemMessage("Be brief.", origin="given"), UserMessage("Dig.", origin="given", name="Ana")]
     rollout = Rollout(status="completed", id="own", messages=[*prompt, turn, *results])
     result = again(rollout)
-    assert lines(result.messages) == lines(rollout.messages)
+    assert result.messages == rollout.messages
     assert result.id == "own"
 
 
 @pytest.mark.parametrize("place", ["user", "tool"])
 def test_an_image_of_a_run_has_the_same_hash_after_the_round_trip(place: str, tmp_path: Path) -> None:
     image = ImageBlock(GIF, "image/gif")
-    messages = [UserMessage([TextBlock("What is it?"), *([image] if place == "user" else [])], origin="given")]
+    messages: list[Message] = [UserMessage([TextBlock("What is it?"), *([image] if place == "user" else [])], origin="given")]
     messages += [AssistantMessage([ToolCall("look", {}, "c")], origin="policy")]
     messages += [ToolMessage([TextBlock("Here."), *([image] if place == "tool" else [])], "c", origin="environment")]
     with RolloutStore(tmp_path / "first") as store:
