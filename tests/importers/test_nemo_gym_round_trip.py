@@ -36,7 +36,7 @@ def again(rollout: Rollout) -> Rollout:
     return nemo_gym.rollout_of(loads(dumps(nemo_gym.row_of(rollout), non_finite="text")), "another id")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rollouts)
 def test_a_record_is_read_as_it_was_written(rollout: Rollout) -> None:
     rollout = Rollout.from_line(rollout.to_line())
