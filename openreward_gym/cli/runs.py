@@ -122,6 +122,9 @@ def import_rollouts(
         print(problem, file=sys.stderr)
     if len(result.problems) > MAX_LISTED:
         print(f"... and {len(result.problems) - MAX_LISTED} more causes", file=sys.stderr)
+    if not (result.imported or result.known or result.damages):
+        print(f"{path}: there are no records in it", file=sys.stderr)
+        raise typer.Exit(FAILED)
     if result.damages:
         print(f"{len(result.damages)} records could not be read; the rest was imported", file=sys.stderr)
         raise typer.Exit(FAILED)

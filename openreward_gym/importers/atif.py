@@ -25,17 +25,19 @@ from pathlib import Path
 from openreward_gym.chat.dialect import image_of_url, opaque, tool_call
 from openreward_gym.chat.plain import integer, number, rest_of
 from openreward_gym.importers.files import Record, read_file
-from openreward_gym.importers.jsonl import GroupBy, files_of, identity, tool_of
+from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, identity, tool_of
+from openreward_gym.importers.reasons import wrong
 from openreward_gym.importers.shapes import (
     Part,
     label_of,
     object_at,
+    object_or_empty,
     objects_at,
     read_parts,
     text_at,
     with_metadata,
     with_reward,
-    wrong,
+    with_tokens,
 )
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
@@ -76,9 +78,8 @@ _TIMEOUTS = ("AgentTimeoutError", "TimeoutError")
 
 def read(path: str | os.PathLike[str], *, group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
     """Yield the trajectories of a file, or of a folder by name: those of a job (`agent/trajectory*.json`), or all files."""
-    place = Path(path)
-    files = sorted(place.glob("**/agent/trajectory*.json")) if place.is_dir() else []
-    for file in files or files_of(place, "**/*.json*", "no .json or .jsonl file there"):
+    jobs = sorted(Path(path).glob("**/agent/trajectory*.json"))
+    for file in jobs or files_of(path, NO_ROWS, formats=("atif",)):
 
         def parts(record: Record, file: Path = file) -> Iterator[Part]:
             yield from _parts(record.value, identity(record.content, record.number), file)
@@ -182,11 +183,11 @@ def _foreign(trajectory: Mapping[str, Json], row_id: str, folder: Path | None, j
     continued = text_at(trajectory, "continued_trajectory_ref")
     reward, metrics = (None, None) if continued else _reward(job)
     status, stop_reason, error = ("truncated", "continued", None) if continued else _ending(result)
-    names = [label_of(result.get("task_name")), label_of(_object(job.get("config.json", {}), "task").get("path"))]
+    names = [label_of(result.get("task_name")), label_of(object_or_empty(job.get("config.json", {}), "task").get("path"))]
     name = next((name for name in names if name), "")
     environment = label_of(result.get("source")) or "harbor" if result else ""
     task = task_id(environment, None, {"task_name": name}) if name else ""
-    model_info = _object(_object(result, "agent_info"), "model_info")
+    model_info = object_or_empty(object_or_empty(result, "agent_info"), "model_info")
     model = text_at(agent, "model_name") or label_of(model_info.get("name"))
     usage = _usage({key.removeprefix("total_"): value for key, value in final.items()}) or _job_usage(result)
     cost = next((value for key in ("total_cost_usd", "total_cost") if (value := number(final, key)) is not None), None)
@@ -271,21 +272,12 @@ def _sampled(step: Mapping[str, Json]) -> Sampled | None:
     fields = {**rest_of(metrics, *_METRICS, "extra"), **object_at(metrics, "extra")}
     sampled = Sampled(
         usage=_usage(metrics),
-        token_ids=_numbers(metrics, "completion_token_ids"),
-        prompt_token_ids=_numbers(metrics, "prompt_token_ids"),
-        logprobs=_numbers(metrics, "logprobs"),
         model=text_at(step, "model_name"),
         cost_usd=next((cost for cost in costs if cost is not None), None),
         metadata=fields or None,
     )
+    sampled = with_tokens(sampled, metrics, "completion_token_ids", "logprobs", "prompt_token_ids")
     return None if sampled == Sampled() else sampled
-
-
-def _numbers(metrics: Mapping[str, Json], name: str) -> tuple[Json, ...] | None:
-    values = metrics.get(name)
-    if values is not None and not isinstance(values, list):
-        raise wrong(name, "a list of numbers", values)
-    return tuple(values) if values else None
 
 
 def _usage(metrics: Mapping[str, Json]) -> Usage | None:
@@ -321,8 +313,8 @@ def _job(file: Path) -> dict[str, dict[str, Json]]:
 
 def _reward(job: Mapping[str, Mapping[str, Json]]) -> tuple[float | None, dict[str, float | None] | None]:
     """Return the reward of a trial, and all its named rewards."""
-    verifier = _object(job.get("result.json", {}), "verifier_result")
-    rewards = _object(verifier, "rewards") or ({"reward": verifier["reward"]} if "reward" in verifier else {})
+    verifier = object_or_empty(job.get("result.json", {}), "verifier_result")
+    rewards = object_or_empty(verifier, "rewards") or ({"reward": verifier["reward"]} if "reward" in verifier else {})
     rewards = rewards or job.get("verifier/reward.json", {})
     values = {name: number(rewards, name) for name in rewards}
     known = [value for value in values.values() if value is not None]
@@ -331,7 +323,7 @@ def _reward(job: Mapping[str, Mapping[str, Json]]) -> tuple[float | None, dict[s
 
 
 def _ending(result: Mapping[str, Json]) -> tuple[Status, str, str | None]:
-    exception = _object(result, "exception_info")
+    exception = object_or_empty(result, "exception_info")
     if not exception:
         return "completed", "finished" if result else "", None
     kind = label_of(exception.get("exception_type"))
@@ -340,14 +332,9 @@ def _ending(result: Mapping[str, Json]) -> tuple[Status, str, str | None]:
 
 
 def _job_usage(result: Mapping[str, Json]) -> Usage | None:
-    counts = _object(result, "agent_result")
+    counts = object_or_empty(result, "agent_result")
     usage = Usage(integer(counts, "n_input_tokens"), integer(counts, "n_output_tokens"), integer(counts, "n_cache_tokens"))
     return None if usage == Usage() else usage
-
-
-def _object(data: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    value = data.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 # Trajectories that this package wrote: `extra` has the fields of the record under their own names.

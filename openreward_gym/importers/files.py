@@ -114,19 +114,6 @@ def _start(path: str | os.PathLike[str]) -> bytes:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
-    """Yield (number from 1, line) of the lines that are not blank, with one line at a time in memory.
-
-    Raises:
-        StoreError: The file cannot be read.
-    """
-    with open_file(path) as file:
-        for number, line in _numbered(file):
-            if isinstance(line, str):
-                raise StoreError(f"{path}: cannot be read after line {number - 1}: {line}")
-            yield number, line
-
-
 def _numbered(file: Iterable[bytes]) -> Iterator[_Line]:
     """Yield (number, line); of a file that cannot be read to its end, last the reason as text."""
     number = 0
@@ -206,13 +193,16 @@ def _parquet(path: str | os.PathLike[str]) -> Iterator[Record]:
     import pyarrow
     import pyarrow.parquet
 
+    number = 0
     try:
         batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=256)
-        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+        for row in (row for batch in batches for row in batch.to_pylist()):
+            number += 1
             value = _without_nulls(plain(row))
             yield Record(number, value, dumps(value), unit="record")
     except (OSError, TypeError, pyarrow.ArrowException) as error:
-        raise StoreError(f"{path}: not a Parquet file: {error}") from error
+        reason = f"cannot be read as Parquet from here: {' '.join(str(error).split())}"
+        yield Record(number + 1, None, b"", reason, "record")
 
 
 def _without_nulls(value: Json) -> Json:

@@ -26,7 +26,10 @@ from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, from_gem
 from openreward_gym.chat.dialect import opaque, tool_call, total
 from openreward_gym.chat.plain import integer, json_text, number, plain, rest_of
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, files_of, identity, lines, reason_of
+from openreward_gym.importers.files import read_file
+from openreward_gym.importers.jsonl import checked, files_of, identity
+from openreward_gym.importers.reasons import UNREADABLE, explain, reason_of, wrong
+from openreward_gym.importers.shapes import label_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -60,7 +63,7 @@ _LONG_STRING = re.compile(r'"""(.*?)(?<!\\)"""', re.DOTALL)
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
     """Yield the trial of a file, or all trials of a folder, by name. A trial with a damaged line is read without that line."""
-    for file in files_of(path, "**/trial_*.jsonl", "no trial_*.jsonl there: is it firehorse's output folder?"):
+    for file in files_of(path, "no trial_*.jsonl there: is it firehorse's output folder?", ("**/trial_*.jsonl",)):
         if not file.name.endswith(_BESIDE):
             yield from _read_trial(file)
 
@@ -68,15 +71,20 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
 def _read_trial(file: Path) -> Iterator[Rollout | Damage]:
     trial = _Trial()
     content = b""
-    for position, line in lines(file):
+    for record in read_file(file):
         try:
-            event = object_of(line, "record")
+            event = record.value
+            if record.reason:
+                raise ValueError(record.reason)
+            if not isinstance(event, dict):
+                raise wrong("event", "an object", event)
             if not isinstance(event.get("type"), str) and not isinstance(event.get("msg"), Mapping):
                 raise ValueError('no "type": this is not an event of firehorse')
-            content += line
+            content += record.content
             trial.add(event)
         except UNREADABLE as error:
-            yield Damage(position, reason_of(error), str(file))
+            reason = explain(error, record.value, _Trial().add)
+            yield Damage(record.number, reason, str(file), unit=record.unit)
     if not content:
         return
     stem = file.stem.partition("_subagent_")[0]
@@ -223,12 +231,12 @@ class _Trial:
         if not self._call_counts or not file.exists():
             return
         try:
-            records = [object_of(line, "record") for _, line in lines(file)]
-        except (StoreError, *UNREADABLE):
+            records = [record.value for record in read_file(file) if isinstance(record.value, dict)]
+        except StoreError:
             return  # the rollout's own reward is in the summary
-        rewards = {record.get("call_count"): record for record in records}
+        rewards = {label_of(record.get("call_count")): record for record in records}
         for position, message in enumerate(self.messages):
-            record = rewards.get(self._call_counts.get(message.call_id or ""))
+            record = rewards.get(label_of(self._call_counts.get(message.call_id or "")))
             if message.role == "tool" and record is not None:
                 is_finished = bool(record.get("finished"))
                 self.messages[position] = message.replace(reward=number(record, "reward"), finished=is_finished)

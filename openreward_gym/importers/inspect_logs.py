@@ -31,8 +31,9 @@ from typing import Any
 
 from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, tool_call, total
 from openreward_gym.chat.plain import number, plain, rest_of
-from openreward_gym.errors import MissingExtraError, StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, reason_of
+from openreward_gym.errors import MissingExtraError
+from openreward_gym.importers.jsonl import checked, files_of
+from openreward_gym.importers.reasons import UNREADABLE, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -56,6 +57,7 @@ from openreward_gym.types import (
 
 # The letters of Inspect's scorers.
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+_ENDINGS = (".eval", ".json")
 _ATTACHMENT = "attachment://"
 _OWN = ("messages", "events", "events_data", "attachments", "output", "input", "timelines")
 
@@ -66,12 +68,8 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
         library = importlib.import_module("inspect_ai.log")
     except ImportError:
         raise MissingExtraError("reading Inspect's logs needs its library: pip install inspect_ai") from None
-    place = Path(path)
     # Inspect's names begin with the time: other JSON files of a folder are no logs.
-    files = sorted({*place.glob("**/*.eval"), *place.glob("**/[0-9]*T[0-9]*_*.json")}) if place.is_dir() else [place]
-    if not files or not place.exists():
-        raise StoreError(f"{path}: no .eval log there")
-    for file in files:
+    for file in files_of(path, "no .eval log there", ("**/*.eval", "**/[0-9]*T[0-9]*_*.json")):
         yield from _read_log(library, file)
 
 
@@ -80,7 +78,9 @@ def _read_log(library: Any, file: Path) -> Iterator[Rollout | Damage]:
         header = plain(library.read_eval_log(str(file), header_only=True))
         summaries = library.read_eval_log_sample_summaries(str(file))
     except Exception as error:  # the library raises any error at a file that is not a log
-        yield Damage(0, f"not a log of Inspect: {type(error).__name__}: {error}"[:500], str(file))
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"its library says {said}" if file.suffix in _ENDINGS else f"their names end in {' or '.join(_ENDINGS)}"
+        yield Damage(0, f"not a log of Inspect: {reason}"[:500], str(file))
         return
     for position, summary in enumerate(summaries, 1):
         try:

@@ -5,45 +5,96 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.files import lines, open_file, read_file
+from openreward_gym.importers.files import open_file, read_file
 from openreward_gym.importers.grouping import GroupBy
-from openreward_gym.jsonio import Json
+from openreward_gym.importers.reasons import UNREADABLE, explain, reason_of, wrong
+from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
 from openreward_gym.types import Rollout, ToolSpec
 
 __all__ = [
-    "UNREADABLE",
+    "NO_ROWS",
     "GroupBy",
     "checked",
     "convert_each",
     "files_of",
     "identity",
-    "lines",
     "open_file",
     "read_file",
     "read_lines",
-    "reason_of",
     "tool_of",
 ]
 
 T = TypeVar("T")
 
-UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
-"""The errors that reading another system's object may raise, which may have any shape."""
+ROWS = tuple(f"**/*.{ending}{packed}" for ending in ("jsonl", "ndjson", "json", "parquet") for packed in ("", ".gz", ".zst"))
+"""The names of files with records in a folder."""
+
+NO_ROWS = "no .jsonl, .json or .parquet file there"
+"""What is said of a folder without them."""
+
+_REPORT = "report.json"
+# Files that exports and datasets have beside their data.
+_BESIDE = (_REPORT, "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 
 
-def files_of(path: str | os.PathLike[str], pattern: str, missing: str) -> list[Path]:
-    """Return the file at `path`, or the files of a folder that match `pattern`, by name; raise StoreError if none exists."""
+def files_of(
+    path: str | os.PathLike[str], missing: str, patterns: Sequence[str] = ROWS, formats: Sequence[str] = ()
+) -> list[Path]:
+    """Return the file at `path`, or the files of a folder with records, by name.
+
+    Hidden files, and those that stand beside the data of an export or a dataset (its report, its card), are left out.
+
+    Args:
+        path: The file or folder.
+        missing: What to say of a folder without such files.
+        patterns: Patterns of the names of these files, relative to the folder.
+        formats: The formats of this package's exports that the importer reads. Of a folder with several exports, only the files
+            of these are returned.
+
+    Raises:
+        StoreError: There are no such files, or those of several formats, which have the same rollouts.
+    """
     place = Path(path)
-    files = sorted(place.glob(pattern)) if place.is_dir() else [place]
-    if not files or not place.exists():
+    if not place.is_dir():
+        if not place.exists():
+            raise StoreError(f"{path}: cannot be read: No such file or directory")
+        return [place]
+    files = sorted({file for pattern in patterns for file in place.glob(pattern) if _is_data(file, place)})
+    left_out: dict[str, None] = {}
+    for report in sorted(place.glob(f"**/{_REPORT}")):
+        written = _written(report)
+        readable = [name for name in formats if name in written and written[name] & {*files}]
+        if len(readable) > 1:
+            folders = " or ".join(str(report.parent / name) for name in readable)
+            raise StoreError(f"{report.parent}: several formats of the same rollouts: name the folder of one, {folders}")
+        others = {file for name, own in written.items() if name not in readable for file in own}
+        left_out |= dict.fromkeys(name for name in written if name not in readable)
+        files = [file for file in files if file not in others]
+    if not files and left_out:
+        raise StoreError(f"{path}: an export in the format {', '.join(left_out)}, which this importer does not read")
+    if not files:
         raise StoreError(f"{path}: {missing}")
     return files
+
+
+def _is_data(file: Path, folder: Path) -> bool:
+    is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not is_hidden and file.name not in _BESIDE and file.is_file()
+
+
+def _written(report: Path) -> dict[str, set[Path]]:
+    """Return the files that an export wrote in each format, by its report; empty for another file of this name."""
+    try:
+        formats = loads(report.read_bytes())["formats"]
+        return {str(name): {report.parent / file for file in entry["files"]} for name, entry in formats.items()}
+    except (OSError, *UNREADABLE):
+        return {}
 
 
 def read_lines(
@@ -69,11 +120,13 @@ def read_lines(
         if reason:
             yield Damage(number, reason, os.fspath(path), unit=unit)
             continue
+        row_id = identity(content, number)
         try:
-            converted = convert(value, identity(content, number))
+            converted = convert(value, row_id)
             rollouts = [checked(one) for one in (converted if isinstance(converted, list) else [converted])]
         except UNREADABLE as error:
-            yield Damage(number, reason_of(error), os.fspath(path), unit=unit)
+            reason = explain(error, value, lambda row, row_id=row_id: convert(row, row_id))  # type: ignore[misc]
+            yield Damage(number, reason, os.fspath(path), unit=unit)
         else:
             yield from rollouts if group_by is None else (group_by.apply(one, value) for one in rollouts)
 
@@ -99,15 +152,6 @@ def checked(rollout: Rollout) -> Rollout:
     return Rollout.from_line(rollout.to_line())
 
 
-def reason_of(error: Exception) -> str:
-    """Return the reason why a record cannot be read. The text of a KeyError is only the name of the missing key."""
-    if isinstance(error, KeyError):
-        return f"no field {error}"
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return str(error)[:500] or type(error).__name__
-
-
 def identity(content: bytes, number: int) -> str:
     """Return an id for a record without one: the same id for the same record of the same file."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{number}:{hashlib.sha256(content).hexdigest()}"))
@@ -116,6 +160,7 @@ def identity(content: bytes, number: int) -> str:
 def tool_of(tool: Mapping[str, Json]) -> ToolSpec:
     """Read a tool of OpenAI's formats: its name, description and parameters, which may be inside `function` or `custom`."""
     function = tool if "name" in tool else tool.get("function") or tool.get("custom") or tool
-    return ToolSpec(
-        function["name"], function.get("description") or "", function.get("parameters") or function.get("input_schema")
-    )
+    parameters = function.get("parameters") or function.get("input_schema")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise wrong("tools[].parameters", "an object", parameters)
+    return ToolSpec(function["name"], function.get("description") or "", parameters)

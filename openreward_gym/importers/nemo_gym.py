@@ -19,7 +19,6 @@ items, and whether its calls were answered.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -29,7 +28,7 @@ from pathlib import Path
 
 from openreward_gym.chat.openai import usage_of
 from openreward_gym.chat.plain import rest_of
-from openreward_gym.importers.jsonl import GroupBy, read_lines, tool_of
+from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines, tool_of
 from openreward_gym.importers.nemo_gym_items import (
     end_reason,
     marks_of,
@@ -41,6 +40,7 @@ from openreward_gym.importers.nemo_gym_items import (
     write_items,
     write_valid_items,
 )
+from openreward_gym.importers.shapes import opened
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
 from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, ToolSpec, Usage, task_id
@@ -62,12 +62,15 @@ _PARAMETERS = (
     "include",
 )
 _DEFAULTS = {"tool_choice": "auto", "parallel_tool_calls": True}
+# Fields that a table may have as JSON text.
+_OBJECTS = ("responses_create_params", "response", "agent_ref", "invocations", "reward_components", "_ng_task_id", OWN)
 _OWN_FIELDS = ("responses_create_params", "response", "reward", "agent_ref", "invocations", OWN)
 
 
 def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
-    """Yield the rollouts of a NeMo Gym file. For a line that is only an input (a task), the Damage says so."""
-    return read_lines(path, rollout_of, group_by)
+    """Yield the rollouts of a file, or of the files of a folder. For a line that is only an input, the Damage says so."""
+    for file in files_of(path, NO_ROWS, formats=("nemo_gym",)):
+        yield from read_lines(file, rollout_of, group_by)
 
 
 def is_row(row: Mapping[str, Json]) -> bool:
@@ -77,7 +80,7 @@ def is_row(row: Mapping[str, Json]) -> bool:
 
 def question_of(row: Mapping[str, Json]) -> str:
     """Return the text of a line's last user message, without surrounding space; empty without such a message."""
-    request = row.get("responses_create_params")
+    request = opened(row.get("responses_create_params"))
     try:
         messages = read_input(request) if isinstance(request, Mapping) else []
     except (TypeError, ValueError):
@@ -93,6 +96,7 @@ def spec_of(row: Mapping[str, Json]) -> dict[str, Json]:
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
     """Return the rollout of one line; raise ValueError for a line that is not a rollout of NeMo Gym."""
+    row = {name: opened(value) if name in _OBJECTS else value for name, value in row.items()}
     if isinstance(row.get("invocations"), list) and not isinstance(row.get("responses_create_params"), Mapping):
         request, response, messages = _of_invocations(row["invocations"])
     else:
@@ -237,15 +241,15 @@ def _restored(row: Mapping[str, Json], messages: list[Message]) -> Rollout:
 
 def _remainder(row: Mapping[str, Json], messages: list[Message]) -> dict[str, Json]:
     """Return the line without the items that `write` can make again, unchanged, from the messages."""
-    remainder: dict[str, Json] = copy.deepcopy(dict(row))
     if "responses_create_params" not in row:
-        return remainder
+        return dict(row)
+    request, response = dict(row["responses_create_params"]), dict(row["response"])
     prompt, output = prompt_and_output(messages)
-    if write_items(prompt) == row["responses_create_params"].get("input"):
-        del remainder["responses_create_params"]["input"]
-    if write_items(output) == row["response"].get("output"):
-        del remainder["response"]["output"]
-    return remainder
+    if write_items(prompt) == request.get("input"):
+        del request["input"]
+    if write_items(output) == response.get("output"):
+        del response["output"]
+    return {**row, "responses_create_params": request, "response": response}
 
 
 def write(rollouts: Iterable[Rollout], path: str | os.PathLike[str]) -> int:
@@ -259,33 +263,44 @@ def write(rollouts: Iterable[Rollout], path: str | os.PathLike[str]) -> int:
 
 
 def row_of(rollout: Rollout) -> dict[str, Json]:
-    """Return a rollout as a line. A rollout that was read from a line gives its unchanged parts back as they were."""
+    """Return a rollout as a line. A rollout that was read from a line gives its unchanged parts back as they were.
+
+    The line shares these parts with the rollout's metadata.
+    """
     original = (rollout.metadata or {}).get("nemo_gym")
     return _changed_row(rollout, original) if isinstance(original, Mapping) else _new_row(rollout)
 
 
 def _changed_row(rollout: Rollout, original: Mapping[str, Json]) -> dict[str, Json]:
-    row: dict[str, Json] = copy.deepcopy(dict(original))
+    row = dict(original)
+    if any(message.weight is not None for message in rollout.messages):
+        return _rewritten(rollout, row)  # NeMo Gym has no field for it
     prompt, output = prompt_and_output(rollout.messages)
     if "responses_create_params" in row:
-        request, response = row["responses_create_params"], row["response"]
-        if "input" not in request:
+        request, response = dict(row["responses_create_params"]), dict(row["response"])
+        before = read_input(request) if "input" in request else prompt
+        if "input" in request and same(before, rollout.messages[: len(before)]):
+            output = rollout.messages[len(before) :]
+        else:
             request["input"] = write_items(prompt)
-        if "output" not in response:
+        if "output" not in response or not same(read_output(response, prompt=before), output):
             response["output"] = write_items(output)
-        before = read_input(request)
-        rest = rollout.messages[len(before) :]
-        if not same(before, rollout.messages[: len(before)]):
-            request["input"], rest = write_items(prompt), output
-        if not same(read_output(response, prompt=before), rest):
-            response["output"] = write_items(rest)
+        row |= {"responses_create_params": request, "response": response}
     elif not same(_of_invocations(row["invocations"])[2], rollout.messages):
-        return {**row, **_new_row(rollout)}
+        return _rewritten(rollout, row)
     if "reward" in row or rollout.reward is not None:
         reward = row.get("reward")
         # An unchanged reward is written as it was: 1, not 1.0.
         row["reward"] = reward if isinstance(reward, (int, float)) and reward == rollout.reward else rollout.reward
     return row
+
+
+def _rewritten(rollout: Rollout, row: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a line with the items and facts of the rollout, and the other fields that it had."""
+    new = _new_row(rollout)
+    for name in ("responses_create_params", "response"):
+        new[name] = {**(row.get(name) or {}), **new[name]}
+    return {**row, **new}
 
 
 def _new_row(rollout: Rollout) -> dict[str, Json]:

@@ -9,8 +9,9 @@ from itertools import groupby, pairwise, takewhile
 
 from openreward_gym.chat import from_openai_responses, to_openai_responses
 from openreward_gym.chat.dialect import ended_of
+from openreward_gym.importers.shapes import are_numbers
 from openreward_gym.jsonio import Json
-from openreward_gym.types import ImageBlock, Message, ReasoningItem, Sampled, SystemMessage, TextBlock, ToolCall, codec
+from openreward_gym.types import Block, ImageBlock, Message, ReasoningItem, Sampled, SystemMessage, TextBlock, ToolCall, codec
 
 TOKEN_FIELDS = ("prompt_token_ids", "generation_token_ids", "generation_log_probs")
 """The fields of an item for training: ids of the tokens of its turn's context and of the turn, and their log-probabilities."""
@@ -21,6 +22,13 @@ _MARKS = (
     *("role", "origin", "weight", "ended", "call_id", "name", "is_error", "reward", "finished", "started_at", "ended_at"),
     "metadata",
 )
+# The fields of blocks that items have.
+_SAID: Mapping[type, tuple[str, ...]] = {
+    TextBlock: ("text",),
+    ReasoningItem: ("content",),
+    ImageBlock: ("data",),
+    ToolCall: ("content", "arguments"),
+}
 _PLAIN_BLOCKS: Mapping[str, tuple[type, ...]] = {"assistant": (TextBlock, ReasoningItem, ToolCall)}
 
 
@@ -134,8 +142,14 @@ def marks_of(messages: Sequence[Message], items: Sequence[Sequence[Json]]) -> li
             if any(TOKEN_FIELDS[1] in item for item in own):
                 sampled = replace(sampled, prompt_token_ids=None, token_ids=None, logprobs=None)
             mark["sampled"] = codec.write(sampled)
-        marks.append({"items": len(own), **message.extra, **mark})
+        marks.append({"items": len(own), **message.extra, **mark, "outline": [_outline(block) for block in message.blocks]})
     return marks
+
+
+def _outline(block: Block) -> dict[str, Json]:
+    """Return a block without what its item says: its text, its image or its arguments (as text where `content` is true)."""
+    outline = {name: value for name, value in codec.write(block).items() if name not in _SAID[type(block)]}
+    return {**outline, "content": True} if isinstance(block, ToolCall) and block.content is not None else outline
 
 
 def read_marked(items: Sequence[Json], marks: Json) -> list[Message] | None:
@@ -148,29 +162,51 @@ def read_marked(items: Sequence[Json], marks: Json) -> list[Message] | None:
     for mark in marks:
         own = items[position : position + int(mark["items"])]
         position += len(own)
-        message = codec.read_as(Message, {name: value for name, value in mark.items() if name != "items"})
-        if not message.blocks and own:
-            read = _with_tokens(from_openai_responses(own), own)
-            if len(read) != 1:
+        fields = {name: value for name, value in mark.items() if name not in ("items", "outline")}
+        read = _with_tokens(from_openai_responses(own), own) if "outline" in mark else []
+        if "outline" in mark:
+            blocks = _filled(mark["outline"], read)
+            if blocks is None:
                 return None
-            message = message.replace(blocks=read[0].blocks)
-            if read[0].sampled is not None:
-                tokens = {name: getattr(read[0].sampled, name) for name in _SAMPLED_TOKENS}
-                message = message.replace(sampled=replace(message.sampled or Sampled(), **tokens))
+            fields["blocks"] = blocks
+        message = codec.read_as(Message, fields)
+        if read and read[0].sampled is not None:
+            tokens = {name: getattr(read[0].sampled, name) for name in _SAMPLED_TOKENS}
+            message = message.replace(sampled=replace(message.sampled or Sampled(), **tokens))
         messages.append(message)
     return messages
 
 
+def _filled(outline: Json, messages: Sequence[Message]) -> list[dict[str, Json]] | None:
+    """Return the blocks of an outline with what the items of the message say; None where the outline is not of these items."""
+    if not isinstance(outline, list) or len(messages) != 1 or len(outline) != len(messages[0].blocks):
+        return None
+    blocks = []
+    for own, block in zip(outline, messages[0].blocks, strict=True):
+        if not isinstance(own, Mapping) or own.get("type") != block.type:
+            return None
+        said = {name: value for name in _SAID.get(type(block), ()) if (value := getattr(block, name)) is not None}
+        if isinstance(block, ToolCall):
+            # The item has the arguments as text, whether the record had the text or the object.
+            said.pop("arguments" if own.get("content") is True else "content", None)
+        blocks.append({**own, **said})
+    return blocks
+
+
 def _is_plain(message: Message) -> bool:
-    """Return whether a message can be made again from its items."""
+    """Return whether the blocks of a message can be made again from its items and their outlines."""
     able = _PLAIN_BLOCKS.get(message.role, (TextBlock, ImageBlock))
-    return bool(message.blocks) and all(
-        isinstance(block, able)
-        and getattr(block, "detail", None) is None
-        and not getattr(block, "extra", {}).keys() - {"openai"}
-        and not (isinstance(block, ReasoningItem) and (block.content is None or block.summary or block.signature))
-        for block in message.blocks
-    )
+    is_split = any(isinstance(first, TextBlock) and isinstance(second, TextBlock) for first, second in pairwise(message.blocks))
+    return bool(message.blocks) and not is_split and all(isinstance(block, able) and _is_said(block) for block in message.blocks)
+
+
+def _is_said(block: Block) -> bool:
+    """Return whether the item of a block has its text, image or arguments."""
+    if getattr(block, "extra", {}).keys() - {"openai"}:
+        return False
+    if isinstance(block, ToolCall):
+        return block.content is None or block == replace(block, arguments=None)
+    return bool(getattr(block, _SAID[type(block)][0]))
 
 
 def _model_of(data: Mapping[str, Json]) -> str | None:
@@ -208,9 +244,9 @@ def _with_tokens(messages: list[Message], items: Sequence[Json]) -> list[Message
     if len(messages) != 1 or len(sources) != 1 or messages[0].role != "assistant":
         return messages
     prompt, ids, logprobs = (sources[0].get(name) or [] for name in TOKEN_FIELDS)
-    if not _are_numbers(ids) or not _are_numbers(prompt):
+    if not are_numbers(ids) or not are_numbers(prompt):
         return messages
-    with_logprobs = _are_numbers(logprobs) and len(logprobs) == len(ids)
+    with_logprobs = are_numbers(logprobs, float) and len(logprobs) == len(ids)
     sampled = replace(
         messages[0].sampled or Sampled(),
         token_ids=tuple(ids),
@@ -219,10 +255,6 @@ def _with_tokens(messages: list[Message], items: Sequence[Json]) -> list[Message
     )
     blocks = tuple(_without_tokens(block, TOKEN_FIELDS if with_logprobs else TOKEN_FIELDS[:2]) for block in messages[0].blocks)
     return [messages[0].replace(blocks=blocks, sampled=sampled)]
-
-
-def _are_numbers(values: Json) -> bool:
-    return isinstance(values, list) and all(isinstance(value, (int, float)) for value in values)
 
 
 def _without_tokens(block: Json, names: Sequence[str]) -> Json:

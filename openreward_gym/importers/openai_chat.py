@@ -8,7 +8,8 @@ Columns: `reward` or `score` is the last message's reward; `model`, `split`, `en
 `task_id`, `step` and the parameters of sampling go to the record's fields of these names, and `id` to its `name`. Other columns
 go to `metadata`.
 
-Origin: assistant messages are the policy's, with the weight that the row gives them (`weight`, `loss_weight`, `train`).
+Origin: assistant messages are the policy's, with the weight that the row gives them (`weight`, `loss_weight`, `train`). A turn
+that is marked as not trained (`loss: false`, `masked: true`, a part in `train_detail`) has the weight 0.
 Messages before the first of them are given; those after it are the environment's.
 """
 
@@ -21,8 +22,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from openreward_gym.chat import from_anthropic, from_openai
 from openreward_gym.chat.dialect import ended_of
 from openreward_gym.chat.plain import number
-from openreward_gym.importers.jsonl import GroupBy, read_lines, tool_of
-from openreward_gym.jsonio import Json, loads
+from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines, tool_of
+from openreward_gym.importers.shapes import opened
+from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
     Message,
@@ -39,6 +41,9 @@ from openreward_gym.types.rollout import total_reward
 CONVERSATIONS = ("messages", "conversation", "conversations", "trajectory")
 """The columns in which a conversation is looked for, in this order."""
 
+FORMATS = ("openai", "axolotl", "sft", "verl_sft")
+"""The formats of this package's exports that are chats."""
+
 _SAMPLING = {
     **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "max_tokens", "seed", "stop", "n", "tool_choice")},
     **{name: name for name in ("parallel_tool_calls", "chat_template_kwargs", "reasoning_effort", "response_format")},
@@ -46,7 +51,12 @@ _SAMPLING = {
     "max_completion_tokens": "max_tokens",
 }
 _ANTHROPIC_PARTS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "document", "server_tool_use")
-_WEIGHTS = ("weight", "loss_weight", "train", "trainable", "training")
+# Fields by which trainers weigh a turn, and those that mark it (with the value that keeps it out of the loss): of OpenAI,
+# axolotl, LLaMA-Factory, ms-swift, torchtune and others. axolotl's details mark parts of a turn.
+_WEIGHTS = ("weight", "loss_weight", "loss_scale", "train", "trainable", "training")
+_MARKS: Mapping[str, bool] = {"loss": False, "loss_mask": False, "is_trainable": False, "masked": True, "is_masked": True}
+_AMBIGUOUS = ("loss", "loss_mask")  # also the values of a log, and masks of tokens
+_DETAILS = ("train_detail", "training_detail")
 _SYSTEM = ("system", "system_prompt")
 _REWARDS = ("reward", "score")
 _TOOLS = ("tools", "functions")
@@ -54,8 +64,9 @@ _PLACES: Mapping[str, type] = {"split": str, "environment": str, "task_id": str,
 
 
 def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
-    """Yield the chats of a file of JSON lines, a JSON array or Parquet."""
-    return read_lines(path, rollout_of, group_by, is_conversation)
+    """Yield the chats of a file of JSON lines, a JSON array or Parquet, or of the files of a folder."""
+    for file in files_of(path, NO_ROWS, formats=FORMATS):
+        yield from read_lines(file, rollout_of, group_by, is_conversation)
 
 
 def is_conversation(items: list[Json]) -> bool:
@@ -129,6 +140,9 @@ def conversation_of(row: Mapping[str, Json]) -> tuple[str, list[Json]]:
     for column in CONVERSATIONS:
         turns = opened(row.get(column))
         if isinstance(turns, list) and turns:
+            turns = [opened(turn) for turn in turns]
+            if all(isinstance(turn, Mapping) and "blocks" in turn and "content" not in turn for turn in turns):
+                raise ValueError('its messages have "blocks": they are rollouts of this package, which `merge` copies')
             if all(isinstance(turn, Mapping) and "from" in turn and "role" not in turn for turn in turns):
                 raise ValueError('its turns have "from" and "value": import the file as sharegpt')
             return column, turns
@@ -154,35 +168,51 @@ def tools_of(row: Mapping[str, Json]) -> list[ToolSpec]:
 def weight_of(turn: Mapping[str, Json]) -> float | None:
     """Return the weight that a row gives to a turn; None where it gives none. `train: true` gives none.
 
+    A mark that keeps the turn, or a part of it, out of the loss goes before a weight.
+
     Raises:
-        ValueError: It is not a number of at least 0.
+        ValueError: A weight is not a number of at least 0, or a mark is not true or false.
+
+    Example:
+        >>> weight_of({"weight": 1, "masked": True}), weight_of({"loss_weight": 0.5}), weight_of({"train": True})
+        (0.0, 0.5, None)
     """
+    weights: list[float] = []
     for name in _WEIGHTS:
         value = turn.get(name)
         if isinstance(value, bool):
-            return None if value else 0.0
-        if isinstance(value, (int, float)) and 0 <= value < math.inf:
-            return float(value)
-        if value is not None:
+            weights += [] if value else [0.0]
+        elif isinstance(value, (int, float)) and 0 <= value < math.inf:
+            weights.append(float(value))
+        elif value is not None:
             raise ValueError(f"{name} is {value!r}: a weight is a number of at least 0, or true or false")
-    return None
+    for name, keeps_out in _MARKS.items():
+        value = turn.get(name)
+        if _is_mark(value):
+            weights += [0.0] if bool(value) is keeps_out else []
+        elif value is not None and not (name in _AMBIGUOUS and isinstance(value, (list, float))):
+            raise ValueError(f"{name} is {value!r}: a mark of what is trained is true or false")
+    for name in _DETAILS:
+        parts = opened(turn.get(name))
+        if isinstance(parts, list) and any(isinstance(part, Mapping) and part.get("train") is False for part in parts):
+            weights.append(0.0)
+    return 0.0 if 0.0 in weights else weights[0] if weights else None
 
 
-def opened(value: Json) -> Json:
-    """Return JSON text of a list or an object as what it is, and any other value unchanged."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            return loads(value)
-        except ValueError:
-            return value
-    return value
+def _is_mark(value: Json) -> bool:
+    return isinstance(value, (bool, int)) and value in (0, 1)
+
+
+def _is_weight(name: str, value: Json) -> bool:
+    """Return whether a field of a turn is only about its weight."""
+    return name in _WEIGHTS or (name in _MARKS and _is_mark(value))
 
 
 def _read_message(turn: Json) -> Message:
     turn = opened(turn)
     if not isinstance(turn, Mapping):
         raise TypeError(f"a message is an object, not {type(turn).__name__}")
-    data = {name: value for name, value in turn.items() if value is not None and name not in _WEIGHTS}
+    data = {name: value for name, value in turn.items() if value is not None and not _is_weight(name, value)}
     if isinstance(data.get("content"), list):
         data["content"] = [_part(part) for part in data["content"]]
     if "tool_calls" in data:

@@ -15,7 +15,6 @@ End: an evaluation's `error`, or the action `finish`. How a turn ended is the fi
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,20 +22,21 @@ from pathlib import Path
 
 from openreward_gym.chat.dialect import image_of_url, opaque, tool_call
 from openreward_gym.chat.plain import integer, number, rest_of
-from openreward_gym.errors import StoreError
 from openreward_gym.importers.files import Record, read_file
-from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, checked, files_of, identity, reason_of
+from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, checked, files_of, identity
+from openreward_gym.importers.reasons import UNREADABLE, reason_of, wrong
 from openreward_gym.importers.shapes import (
     Part,
     answer_of,
     label_of,
     object_at,
+    object_or_empty,
     objects_at,
     read_parts,
     text_at,
     with_metadata,
     with_reward,
-    wrong,
+    with_tokens,
 )
 from openreward_gym.jsonio import Json, dumps
 from openreward_gym.store import Damage
@@ -72,19 +72,13 @@ _NOT_ARGUMENTS = ("thought", "confirmation_state", "is_confirmed", "hidden", "se
 
 def read(path: str | os.PathLike[str], *, group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
     """Yield the trajectories of a file, or of a folder: its conversations (`event-*.json`), `.jsonl` files and `.json` files."""
-    place = Path(path)
-    if place.is_dir():
-        folders = sorted({file.parent for file in place.glob("**/event-*.json")})
-        for folder in folders:
-            yield from _read_folder(folder, group_by)
-        files = [file for file in sorted(place.glob("**/*.json*")) if file.is_file() and file.parent not in folders]
-        files = [file for file in files if not any((file.parent / "events") == folder for folder in folders)]
-        if not files and not folders:
-            raise StoreError(f"{path}: no .json or .jsonl file there: is it OpenHands' output folder?")
-    else:
-        files = files_of(place, "*", "nothing there")
+    files = files_of(path, f"{NO_ROWS}: is it OpenHands' output folder?")
+    folders = sorted({file.parent for file in files if file.match("event-*.json")} if Path(path).is_dir() else ())
+    for folder in folders:
+        yield from _read_folder(folder, group_by)
     for file in files:
-        yield from _read_file(file, group_by)
+        if file.parent not in folders and file.parent / "events" not in folders:
+            yield from _read_file(file, group_by)
 
 
 def _read_folder(folder: Path, group_by: GroupBy | None) -> Iterator[Rollout | Damage]:
@@ -128,7 +122,9 @@ def _read_file(file: Path, group_by: GroupBy | None) -> Iterator[Rollout | Damag
 
 def is_event(value: Json) -> bool:
     """Return whether a value is an event of OpenHands."""
-    return isinstance(value, dict) and any(isinstance(value.get(name), str) for name in ("action", "observation", "kind"))
+    if not isinstance(value, dict) or "role" in value or {"action", "observation"} <= value.keys():
+        return False  # another agent's step has both
+    return any(isinstance(value.get(name), str) for name in ("action", "observation", "kind"))
 
 
 def is_trajectory(items: Sequence[Json]) -> bool:
@@ -159,8 +155,8 @@ def rollout_of(row: Json, row_id: str) -> Rollout:
     history = _History()
     for event in events:
         history.add(event)
-    metadata, test_result = object_at(row, "metadata"), _object(row, "test_result")
-    config = _object(metadata, "llm_config") or _object(metadata, "llm")
+    metadata, test_result = object_at(row, "metadata"), object_or_empty(row, "test_result")
+    config = object_or_empty(metadata, "llm_config") or object_or_empty(metadata, "llm")
     model = text_at(config, "model") or history.model
     environment, split = label_of(metadata.get("dataset")) or "openhands", text_at(metadata, "data_split")
     instance = label_of(row.get("instance_id"))
@@ -168,7 +164,7 @@ def rollout_of(row: Json, row_id: str) -> Rollout:
     task = task_id(environment, split, spec)
     reward = _reward(row, test_result)
     status, stop_reason, error = _ending(row, history)
-    metrics = _object(row, "metrics")
+    metrics = object_or_empty(row, "metrics")
     rest = rest_of(row, name, "metadata", "instance_id")
     rest |= {"metadata": metadata} if metadata else {}
     rest |= {"other_events": dict(history.others)} if history.others else {}
@@ -205,14 +201,9 @@ def _instruction(messages: Sequence[Message]) -> str:
     return next((message.text for message in messages if message.role == "user"), "")
 
 
-def _object(data: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    value = data.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _reward(row: Mapping[str, Json], test_result: Mapping[str, Json]) -> float | None:
     """Return 1 for a task that was resolved and 0 for one that was not; None for a row that does not say it."""
-    places = (test_result, _object(test_result, "report"), _object(row, "report"), row)
+    places = (test_result, object_or_empty(test_result, "report"), object_or_empty(row, "report"), row)
     values = [place.get("resolved") for place in places] + [row.get("success")]
     return next((float(value) for value in values if isinstance(value, bool)), None)
 
@@ -342,7 +333,7 @@ class _History:
 
     def _read_tools(self, tools: Sequence[Mapping[str, Json]]) -> None:
         for tool in tools:
-            function = _object(tool, "function") or tool
+            function = object_or_empty(tool, "function") or tool
             name = function.get("name") or tool.get("title")
             if not isinstance(name, str):
                 self.unread_tools.append(dict(tool))  # the SDK's own description, without a name or parameters
@@ -377,7 +368,7 @@ class _History:
         elif kind == "ConversationErrorEvent":
             self.error = f"{label_of(event.get('code'))}: {label_of(event.get('detail'))}"
         elif kind == "ConversationStateUpdateEvent" and event.get("key") == "stats":
-            stats = _object(_object(_object(event, "value"), "usage_to_metrics"), "default")
+            stats = object_or_empty(object_or_empty(object_or_empty(event, "value"), "usage_to_metrics"), "default")
             self.usage = _usage(stats.get("accumulated_token_usage")) or self.usage
             self.cost_usd = number(stats, "accumulated_cost")
             self.model = label_of(stats.get("model_name")) or self.model
@@ -411,9 +402,7 @@ class _History:
         sampled = Sampled(metadata={"id": response_id} if response_id else None)
         if self._token_ids is not None:
             ids, self._token_ids = self._token_ids, None
-            sampled = dataclasses.replace(
-                sampled, token_ids=_ids(ids, "response_token_ids"), prompt_token_ids=_ids(ids, "prompt_token_ids")
-            )
+            sampled = with_tokens(sampled, ids, "response_token_ids", "logprobs", "prompt_token_ids")
         if response_id:
             self._turns[response_id] = len(self.messages)
         message = AssistantMessage(
@@ -442,13 +431,6 @@ class _History:
         self._append(message, event, observation=rest or None)
 
 
-def _ids(event: Mapping[str, Json], name: str) -> tuple[int, ...] | None:
-    ids = event.get(name)
-    if ids is not None and not isinstance(ids, list):
-        raise wrong(name, "a list of integers", ids)
-    return tuple(ids) if ids else None
-
-
 def _images(urls: Json) -> list[Block]:
     if urls is not None and not isinstance(urls, list):
         raise wrong("image_urls", "a list of texts", urls)
@@ -471,7 +453,7 @@ def _contents(data: Mapping[str, Json], name: str) -> list[Block]:
 
 
 def _call(data: Mapping[str, Json]) -> ToolCall:
-    function = _object(data, "function") or data
+    function = object_or_empty(data, "function") or data
     name = text_at(function, "name")
     if name is None:
         raise wrong("tool_call.name", "text", None)

@@ -7,7 +7,9 @@ assistant's messages are the policy's; those before the first of them are given,
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from urllib.parse import quote
 
 from openreward_gym.errors import ProtocolError, ServerError, StoreError
@@ -33,6 +35,8 @@ def read(path: str, *, base_url: str | None = None, api_key_env: str = "OPENREWA
         StoreError: The platform has no such run.
         TransportError, ServerError, ProtocolError: The platform cannot be reached, or refuses the request.
     """
+    if os.sep in path and Path(path).exists():
+        raise StoreError(f"{path}: name a run of the platform by its id or name; a run's folder is no import (`merge` copies it)")
     platform = Platform(base_url, api_key_env=api_key_env)
     rollouts = f"/v1/runs/{quote(_run_id(platform, path), safe='')}/rollouts"
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from openreward_gym.chat import from_openai, parse_action
 from openreward_gym.importers.files import Record, read_file
-from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, checked, reason_of
-from openreward_gym.jsonio import Json
+from openreward_gym.importers.grouping import GroupBy
+from openreward_gym.importers.jsonl import checked
+from openreward_gym.importers.reasons import UNREADABLE, explain, wrong
+from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
-from openreward_gym.types import AssistantMessage, Message, Rollout
+from openreward_gym.types import AssistantMessage, Message, Rollout, Sampled
 
 Part: TypeAlias = tuple[str, Callable[[], Rollout]]
 """A rollout of a record: its place in the record, for the reason of a damage, and the function that makes it."""
@@ -36,21 +40,26 @@ def read_parts(
             yield Damage(record.number, record.reason, os.fspath(path), unit=record.unit)
             continue
         try:
-            for place, make in parts(record):
+            for position, (place, make) in enumerate(parts(record)):
                 try:
                     rollout = checked(make())
                 except UNREADABLE as error:
-                    reason = f"{place}: {reason_of(error)}" if place else reason_of(error)
+                    reason = explain(error, record.value, partial(_make, parts, record, position))
+                    reason = f"{place}: {reason}" if place and f'"{place}' not in reason else reason
                     yield Damage(record.number, reason, os.fspath(path), unit=record.unit)
                 else:
                     yield rollout if group_by is None else group_by.apply(rollout)
         except UNREADABLE as error:
-            yield Damage(record.number, reason_of(error), os.fspath(path), unit=record.unit)
+            reason = explain(error, record.value, partial(_make, parts, record, -1))
+            yield Damage(record.number, reason, os.fspath(path), unit=record.unit)
 
 
-def wrong(name: str, expected: str, value: Json) -> ValueError:
-    """Return the error for a field of a wrong type."""
-    return ValueError(f'"{name}" must be {expected}, it is {repr(value)[:80]}')
+def _make(parts: Callable[[Record], Iterable[Part]], record: Record, position: int, value: Json) -> None:
+    """Make the rollout at a position of a record with another value; at -1, only tell its parts."""
+    for number, (_, make) in enumerate(parts(record._replace(value=value))):
+        if number == position:
+            make()
+            return
 
 
 def object_at(data: Mapping[str, Json], name: str) -> dict[str, Json]:
@@ -100,9 +109,52 @@ def text_at(data: Mapping[str, Json], name: str) -> str | None:
     return value
 
 
+def opened(value: Json) -> Json:
+    """Return JSON text of a list or an object as what it is, and any other value unchanged."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return loads(value)
+        except ValueError:
+            return value
+    return value
+
+
 def label_of(value: Json) -> str:
     """Return a name or a number as text; empty for any other value."""
     return str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+
+
+def with_tokens(sampled: Sampled, data: Mapping[str, Json], ids: str, logprobs: str, prompt_ids: str) -> Sampled:
+    """Return a report with the tokens of a turn. Values that are not all numbers, or do not fit, go to its metadata as they are.
+
+    Args:
+        sampled: The report.
+        data: The object with the token fields.
+        ids, logprobs, prompt_ids: The names of the fields. Without ids of the turn, those of the prompt stay, too.
+
+    Example:
+        >>> with_tokens(Sampled(), {"ids": [5, 6], "logprobs": [-0.5, None]}, "ids", "logprobs", "prompt_ids")
+        Sampled(..., token_ids=(5, 6), logprobs=None, ..., metadata={'logprobs': [-0.5, None]})
+    """
+    values = {name: value for name in (ids, logprobs, prompt_ids) if (value := data.get(name))}
+    unfit = {name for name in values if not are_numbers(values[name], *([float] if name == logprobs else []))}
+    if ids in unfit or (ids in values and logprobs not in unfit and len(values.get(logprobs, values[ids])) != len(values[ids])):
+        unfit |= {logprobs} & values.keys()
+    ours = {"token_ids": ids, "logprobs": logprobs, "prompt_token_ids": prompt_ids}
+    fields: dict[str, Json] = {field: tuple(values[name]) for field, name in ours.items() if name in values and name not in unfit}
+    left = {name: value for name, value in values.items() if name in unfit}
+    return replace(sampled, **fields, metadata={**(sampled.metadata or {}), **left} or None)
+
+
+def are_numbers(values: Json, *kinds: type) -> bool:
+    """Return whether a value is a list of integers, or of numbers of these kinds, too."""
+    return isinstance(values, list) and all(type(value) in (int, *kinds) for value in values)
+
+
+def object_or_empty(data: Mapping[str, Json], name: str) -> Mapping[str, Json]:
+    """Return the object in a field; empty where there is none."""
+    value = data.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def chat_message(data: Mapping[str, Json], *further: str) -> Message:

@@ -24,8 +24,9 @@ from pathlib import Path
 
 from openreward_gym.chat.plain import json_text
 from openreward_gym.images import mime_type_of
-from openreward_gym.importers.jsonl import GroupBy, read_lines
-from openreward_gym.importers.openai_chat import CONVERSATIONS, opened, rollout_with, weight_of
+from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines
+from openreward_gym.importers.openai_chat import CONVERSATIONS, rollout_with, weight_of
+from openreward_gym.importers.shapes import opened
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -43,6 +44,9 @@ from openreward_gym.types import (
     UserMessage,
     with_origins,
 )
+
+FORMATS = ("sharegpt", "sharegpt_preference", "sharegpt_kto", "llama_factory_v1")
+"""The formats of this package's exports that are ShareGPT's."""
 
 _ROLES = {
     **dict.fromkeys(("human", "user"), "user"),
@@ -62,8 +66,9 @@ _ALPACA = ("instruction", "input", "output", "history")
 
 
 def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
-    """Yield the conversations of a file of JSON lines, a JSON array or Parquet."""
-    return read_lines(path, partial(rollouts_of, layout=Layout(Path(path))), group_by, _is_conversation)
+    """Yield the conversations of a file of JSON lines, a JSON array or Parquet, or of the files of a folder."""
+    for file in files_of(path, NO_ROWS, formats=FORMATS):
+        yield from read_lines(file, partial(rollouts_of, layout=Layout(file)), group_by, _is_conversation)
 
 
 def _is_conversation(items: list[Json]) -> bool:

@@ -23,21 +23,21 @@ from pathlib import Path
 
 from openreward_gym.chat import from_openai_responses
 from openreward_gym.chat.plain import as_list, integer, number, rest_of
-from openreward_gym.errors import StoreError
 from openreward_gym.importers.files import Record
-from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, files_of, identity
+from openreward_gym.importers.jsonl import GroupBy, files_of, identity
+from openreward_gym.importers.reasons import UNREADABLE, wrong
 from openreward_gym.importers.shapes import (
     Part,
     answer_of,
     chat_message,
     label_of,
     object_at,
+    object_or_empty,
     objects_at,
     read_parts,
     text_at,
     with_metadata,
     with_reward,
-    wrong,
 )
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
@@ -77,16 +77,15 @@ _ENDINGS: Mapping[str, tuple[Status, str]] = {
     "incomplete": ("cancelled", "incomplete"),
     "": ("cancelled", ""),
 }
+_MINI = ("info", "trajectory_format", "instance_id", "traj_id", "exit_status")
 _ITEM = ("role", "content", "agent", "is_demo", "tool_calls", "tool_call_ids", "tool_call_id", "thinking_blocks", "name")
 _CHAT = ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "refusal", "function_call")
 
 
 def read(path: str | os.PathLike[str], *, group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
     """Yield the trajectory of a file, the rows of a dataset's file, or the `.traj` and `.traj.json` files of a folder."""
-    files = files_of(path, "**/*.traj*", "no .traj file there: is it SWE-agent's output folder?")
+    files = files_of(path, "no .traj file there: is it SWE-agent's output folder?", ("**/*.traj", "**/*.traj.*"))
     for file in files:
-        if not file.is_file():
-            raise StoreError(f"{path}: cannot be read: {file} is not a file")
 
         def parts(record: Record, file: Path = file) -> Iterator[Part]:
             yield "", lambda: rollout_of(record.value, identity(record.content, record.number), _name_of(file))
@@ -101,10 +100,12 @@ def rollout_of(row: Json, row_id: str, name: str) -> Rollout:
         ValueError: It is not a trajectory of SWE-agent, or a field has a wrong type.
     """
     if isinstance(row, list) and _is_chat(row):
-        row = {"messages": row}  # the first format of mini-swe-agent
+        row = {"messages": row, "info": {}}  # the first format of mini-swe-agent
     if not isinstance(row, dict):
         raise ValueError(f"not a trajectory: a JSON {type(row).__name__}, not an object")
     if isinstance(row.get("messages"), list):
+        if not row.keys() & _MINI:
+            raise ValueError('"messages" without "info": not a trajectory of mini-swe-agent; import chats as openai-chat')
         return _mini(row, row_id, name)
     if "history" in row or _is_steps(row.get("trajectory")):
         return _swe_agent(row, row_id, name)
@@ -144,8 +145,8 @@ def _swe_agent(row: Mapping[str, Json], row_id: str, name: str) -> Rollout:
     others = [item for item in history if item.get("agent") not in (None, agent)]
     messages = with_origins([_history_item(item) for item in own] if history else _of_steps(steps))
     config = _replay_config(row)
-    model = _object(_object(config, "agent"), "model")
-    problem = _object(config, "problem_statement")
+    model = object_or_empty(object_or_empty(config, "agent"), "model")
+    problem = object_or_empty(config, "problem_statement")
     environment = text_at(row, "environment") or "swe-agent"
     instance = label_of(problem.get("id")) or name
     rest = rest_of(row, "history", "trajectory", "environment")
@@ -262,18 +263,13 @@ def _replay_config(row: Mapping[str, Json]) -> Mapping[str, Json]:
     return config if isinstance(config, dict) else {}
 
 
-def _object(data: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    value = data.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _mini(row: Mapping[str, Json], row_id: str, name: str) -> Rollout:
     """Return the rollout of a file of mini-swe-agent."""
     info, items = object_at(row, "info"), objects_at(row, "messages")
     shown = [item for item in items if item.get("role") != "exit"]
-    has_responses = any(isinstance(_object(item, "extra").get("response"), dict) for item in shown)
+    has_responses = any(isinstance(object_or_empty(item, "extra").get("response"), dict) for item in shown)
     messages = [message for item in shown for message in _mini_messages(item, has_responses)]
-    model = _object(_object(info, "config"), "model")
+    model = object_or_empty(object_or_empty(info, "config"), "model")
     name = label_of(row.get("instance_id")) or name
     rest = rest_of(row, "messages")
     exits = [item for item in items if item.get("role") == "exit"]
@@ -287,7 +283,7 @@ def _mini(row: Mapping[str, Json], row_id: str, name: str) -> Rollout:
         with_origins(messages),
         info,
         model={"name": model["model_name"]} if isinstance(model.get("model_name"), str) else None,
-        sampling=dict(_object(model, "model_kwargs")) or None,
+        sampling=dict(object_or_empty(model, "model_kwargs")) or None,
         versions={"mini_swe_agent": version} if isinstance(version, str) else None,
         metadata={"swe_agent": {**rest, **({"exit": exits} if exits else {})}},
     )

@@ -27,7 +27,8 @@ from openreward_gym.chat.dialect import tool_call
 from openreward_gym.chat.openai import usage_of
 from openreward_gym.chat.plain import integer, number, rest_of
 from openreward_gym.importers.files import Record, read_file
-from openreward_gym.importers.jsonl import UNREADABLE, GroupBy, files_of, identity
+from openreward_gym.importers.jsonl import GroupBy, files_of, identity
+from openreward_gym.importers.reasons import UNREADABLE, wrong
 from openreward_gym.importers.shapes import (
     Part,
     answer_of,
@@ -39,7 +40,6 @@ from openreward_gym.importers.shapes import (
     text_at,
     with_metadata,
     with_reward,
-    wrong,
 )
 from openreward_gym.jsonio import Json, dumps
 from openreward_gym.store import Damage
@@ -84,7 +84,7 @@ def read(path: str | os.PathLike[str], *, group_by: GroupBy | None = None) -> It
     place = Path(path)
     if (place / "results.json").is_file():
         place = place / "results.json"
-    for file in files_of(place, "*.json*", "no .json file there: are these the results of tau-bench?"):
+    for file in files_of(place, "no .json file there: are these the results of tau-bench?", ("*.json", "*.jsonl")):
         facts = _Facts(file)
         yield from read_parts(file, facts.parts, group_by)
 

@@ -17,69 +17,38 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from openreward_gym.chat import from_openai
-from openreward_gym.errors import StoreError
 from openreward_gym.importers.decoded import split_completion
-from openreward_gym.importers.jsonl import convert_each, identity, lines
+from openreward_gym.importers.jsonl import files_of, read_lines
+from openreward_gym.importers.openai_chat import read_messages
+from openreward_gym.importers.reasons import wrong
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import Message, Rollout, Task, UserMessage, task_id, with_origins
-from openreward_gym.types.rollout import object_of
 
+_OF_VERIFIERS = {"example_id", "is_completed", "stop_condition"}
 _OWN = ("step", "prompt", "completion", "advantage", "advantages", "reward", "rewards")
-_JSON_LINES = (".jsonl", ".json", ".ndjson")
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
-    """Yield the completions of a file (Parquet or JSON lines), or of all completion files in a folder, by name."""
-    place = Path(path)
-    if place.is_dir():
-        files = sorted(file for ending in ("parquet", "jsonl") for file in place.glob(f"**/completions*.{ending}"))
-    else:
-        files = [place] if place.exists() else []
-    if not files:
-        raise StoreError(f"{path}: no completions_*.parquet there: train with log_completions=True")
+    """Yield the completions of a file, or of all completion files in a folder, by name."""
     samples: Counter[str | None] = Counter()
-    for file in files:
-        for item in _read_lines(file) if file.suffix in _JSON_LINES else _read_parquet(file):
+    missing = "no completions_*.parquet there: train with log_completions=True"
+    for file in files_of(path, missing, ("**/completions*.parquet", "**/completions*.jsonl")):
+        for item in read_lines(file, rollout_of):
             if isinstance(item, Rollout):
                 item.sample = samples[item.group]
                 samples[item.group] += 1
             yield item
 
 
-def _read_lines(file: Path) -> Iterator[Rollout | Damage]:
-    def convert(number: int, line: bytes) -> Rollout:
-        return rollout_of(object_of(line, "record"), identity(line.rstrip(b"\r\n"), number))
-
-    return convert_each(lines(file), convert, file)
-
-
-def _read_parquet(file: Path) -> Iterator[Rollout | Damage]:
-    # A heavy import, which only this importer needs.
-    import pyarrow
-    import pyarrow.parquet
-
-    def convert(number: int, row: dict[str, Json]) -> Rollout:
-        return rollout_of(row, identity(repr(row).encode("utf-8", "backslashreplace"), number))
-
-    number = 0
-    try:
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
-            rows = batch.to_pylist()
-            yield from convert_each(enumerate(rows, number + 1), convert, file)
-            number += len(rows)
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        yield Damage(number + 1, f"not a Parquet file: {error}", str(file))
-
-
 def rollout_of(row: Mapping[str, Json], row_id: str) -> Rollout:
     """Return the rollout of one row. Floats that are not in TRL's own columns are rewards."""
     if row.get("completion") is None:
         raise ValueError('no "completion": this is not a log of TRL')
+    if row.keys() & _OF_VERIFIERS:
+        raise ValueError("this is not a log of TRL: import it as verifiers")
     messages = _messages(row.get("prompt"), row["completion"])
     values = {name: value for name, value in row.items() if name not in _OWN}
     by_function = row["rewards"] if isinstance(row.get("rewards"), Mapping) else {}
@@ -119,11 +88,6 @@ def _messages(prompt: Json, completion: Json) -> list[Message]:
 
 
 def _chat(messages: Any) -> list[Message]:
-    """Read messages. In Parquet each has the fields of all, also inside; those that it does not use are None."""
-    return from_openai([_without_none(message) for message in messages])
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _without_none(item) for name, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list) else value
+    if not isinstance(messages, list):
+        raise wrong("prompt and completion", "text or a list of messages", messages)
+    return read_messages(messages)

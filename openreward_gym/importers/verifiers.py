@@ -22,14 +22,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from openreward_gym.chat import from_openai
 from openreward_gym.chat.dialect import ended_of, total
 from openreward_gym.chat.plain import number, rest_of
-from openreward_gym.errors import StoreError
-from openreward_gym.importers.jsonl import UNREADABLE, checked, identity, lines, reason_of, tool_of
-from openreward_gym.importers.openai_chat import opened
+from openreward_gym.importers.files import Record
+from openreward_gym.importers.jsonl import files_of, identity, tool_of
+from openreward_gym.importers.reasons import UNREADABLE, reason_of, wrong
+from openreward_gym.importers.shapes import Part, are_numbers, objects_at, opened, read_parts, with_tokens
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
@@ -60,51 +62,42 @@ _ROW_FIELDS = {
     *("example_id", "id", "prompt", "completion", "reward", "is_completed", "metrics", "tool_defs", "oai_tools"),
     *("trajectory", "info", "answer", "task", *_KEPT_FIELDS),
 }
+# A row of results has some of these; a log of TRL has a completion, too.
+_RESULT_FIELDS = {"example_id", "id", "task", "answer", "info", "metrics", "is_completed", "stop_condition", "timing", "env_id"}
 _SPEC_FIELDS = ("example_id", "id", "task", "prompt", "answer", "info")
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
     """Yield the rollouts of a `traces.jsonl` or `results.jsonl`, or of all such files in a folder and the folders in it."""
-    place = Path(path)
-    files = sorted(file for name in _FILES for file in place.glob(f"**/{name}")) if place.is_dir() else [place]
-    if not files:
-        raise StoreError(f"{path}: no {' or '.join(_FILES)} there")
-    for file in files:
-        yield from _read_file(file)
+    for file in files_of(path, f"no {' or '.join(_FILES)} there", [f"**/{name}" for name in _FILES]):
+        run, damages = _run_of(file)
+        yield from damages
+        yield from read_parts(file, partial(_parts, run=run, samples=Counter()))
 
 
-def _read_file(file: Path) -> Iterator[Rollout | Damage]:
-    run: dict[str, Json] | None = None
-    samples: Counter[str | None] = Counter()
-    for number_of_line, line in lines(file):
-        try:
-            record = object_of(line, "record")
-            if isinstance(record.get("traces"), list):
-                yield from _read_episode(record, number_of_line, file)
-            elif isinstance(record.get("nodes"), list):
-                yield checked(rollout_of(record, {}))
-            elif record.get("completion") is not None or "prompt" in record:
-                if run is None:
-                    run, damages = _run_of(file)
-                    yield from damages
-                names = json.dumps([run.get("env_id"), run.get("model")]).encode()
-                rollout = checked(rollout_of_result(record, run, identity(line.rstrip(b"\r\n") + names, number_of_line)))
-                rollout.sample = samples[rollout.group]
-                samples[rollout.group] += 1
-                yield rollout
-            else:
-                raise ValueError('no "traces", "nodes" or "completion": this is not a record of verifiers')
-        except UNREADABLE as error:
-            yield Damage(number_of_line, reason_of(error), str(file))
+def _parts(record: Record, run: Mapping[str, Json], samples: Counter[str | None]) -> Iterator[Part]:
+    """Yield the rollouts of an episode, a trace or a row of results."""
+    row = record.value
+    if not isinstance(row, dict):
+        raise wrong("record", "an object", row)
+    if row.get("traces") is not None:
+        traces = objects_at(row, "traces")
+        for position, trace in enumerate(traces):
+            yield f"trace {position}" if len(traces) > 1 else "", partial(rollout_of, trace, row)
+    elif row.get("nodes") is not None:
+        yield "", partial(rollout_of, row, {})
+    elif "completion" in row and row.keys() & _RESULT_FIELDS:
+        names = json.dumps([run.get("env_id"), run.get("model")]).encode()
+        yield "", partial(_numbered_result, row, run, identity(record.content + names, record.number), samples)
+    else:
+        raise ValueError('no "traces", "nodes" or "completion": this is not a record of verifiers')
 
 
-def _read_episode(episode: Mapping[str, Json], line: int, file: Path) -> Iterator[Rollout | Damage]:
-    for position, trace in enumerate(episode["traces"]):
-        try:
-            yield checked(rollout_of(trace, episode))
-        except UNREADABLE as error:
-            prefix = f"trace {position}: " if len(episode["traces"]) > 1 else ""
-            yield Damage(line, prefix + reason_of(error), str(file))
+def _numbered_result(row: Mapping[str, Json], run: Mapping[str, Json], row_id: str, samples: Counter[str | None]) -> Rollout:
+    rollout = rollout_of_result(row, run, row_id)
+    rollout.sample = samples[rollout.group]
+    samples[rollout.group] += 1
+    return rollout
 
 
 def _run_of(file: Path) -> tuple[dict[str, Json], list[Damage]]:
@@ -207,14 +200,15 @@ def _messages(nodes: Iterable[Mapping[str, Json]], calls: Iterable[Mapping[str, 
         rest = rest_of(node, *_NODE_FIELDS)
         if node.get("sampled"):
             sampled, unused = _sampled(node, call, context)
-            kept = {**((message.sampled.metadata if message.sampled else None) or {}), **rest, **unused}
+            before = message.sampled.metadata if message.sampled else None
+            kept = {**(before or {}), **rest, **unused, **(sampled.metadata or {})}
             sampled = replace(sampled, metadata=kept or None)
             ended = ended_of(sampled.stop_reason, message.blocks)
             weight = 0.0 if _is_masked(node) else None
             message = message.replace(origin="policy", sampled=sampled, ended=ended, weight=weight)
         elif rest:
             message = message.replace(metadata={**(message.metadata or {}), "verifiers": rest})
-        context = context + ids if context is not None and ids else None
+        context = context + ids if context is not None and ids and are_numbers(ids) else None
         messages.append(message)
     return with_origins(messages, lambda message: False)
 
@@ -228,23 +222,23 @@ def _sampled(
     size = sum(map(bool, mask))
     unused: dict[str, Json] = {}
     # The sampled tokens follow the header of the turn, without a gap.
-    if len(mask) != len(ids) or not all(mask[first : first + size]):
+    if len(mask) != len(ids) or not all(mask[first : first + size]) or not are_numbers(ids):
         unused, first, size = {"token_ids": ids, "mask": mask}, 0, 0
-    if len(logprobs) != size:
+    if logprobs and not size:
         unused, logprobs = {**unused, "logprobs": logprobs}, []
     usage = call.get("usage")
     spent = call.get("time") or {}
     sampled = Sampled(
         usage=_usage([usage]),
         stop_reason=call.get("finish_reason"),
-        token_ids=tuple(ids[first : first + size]) or None,
-        logprobs=tuple(logprobs) or None,
-        prompt_token_ids=(*context, *ids[:first]) if size and context else None,
         model=call.get("model"),
         cost_usd=_cost([usage]),
         duration_s=spent["end"] - spent["start"] if spent.get("end") and spent.get("start") else None,
     )
-    return sampled, unused
+    tokens = {"token_ids": ids[first : first + size], "logprobs": logprobs}
+    if size and context and are_numbers(ids):
+        tokens["prompt_token_ids"] = [*context, *ids[:first]]
+    return with_tokens(sampled, tokens, "token_ids", "logprobs", "prompt_token_ids"), unused
 
 
 def _is_masked(node: Mapping[str, Json]) -> bool:
@@ -349,16 +343,14 @@ def _with_steps(messages: list[Message], trajectory: Json) -> list[Message]:
         tokens, message = step.get("tokens") or {}, messages[position]
         usage = response.get("usage")
         stop_reason = (response.get("message") or {}).get("finish_reason")
-        ids, logprobs = tokens.get("completion_ids") or [], tokens.get("completion_logprobs") or []
         sampled = replace(
             message.sampled or Sampled(),
             usage=_usage([usage]),
             stop_reason=stop_reason,
-            token_ids=tuple(ids) or None,
-            logprobs=tuple(logprobs) if logprobs and len(logprobs) == len(ids) else None,
-            prompt_token_ids=tuple(tokens.get("prompt_ids") or ()) or None if ids else None,
             model=response.get("model"),
         )
+        if tokens.get("completion_ids"):
+            sampled = with_tokens(sampled, tokens, "completion_ids", "completion_logprobs", "prompt_ids")
         mask = tokens.get("completion_mask")
         messages[position] = message.replace(
             sampled=None if sampled == Sampled() else sampled,

@@ -21,7 +21,7 @@ class Damage:
     """A piece of a file that cannot be read as what it should be; nothing was changed.
 
     Attributes:
-        line: Its line, from 1; for a file without lines, the number of the entry.
+        line: Its line, from 1; for a file without lines, the number of the entry. 0 is the file as a whole.
         reason: What is wrong with it.
         path: The file; empty where the caller knows it.
         byte: Where the line begins in the file; None where that is not known.
@@ -40,6 +40,8 @@ class Damage:
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""
+        if not self.line:
+            return f"{where}{self.reason}"
         byte = "" if self.byte is None else f" (byte {self.byte})"
         return f"{where}{self.unit} {self.line}{byte}: {self.reason}"
 

@@ -191,7 +191,8 @@ def _fill(message: M, values: Mapping[str, Any], changes: Mapping[str, Any]) -> 
     if not changes.keys() <= _DEFAULTS.keys():
         raise TypeError(f"a message has no field {', '.join(sorted(changes.keys() - _DEFAULTS.keys()))}")
     state = {**values, **changes}
-    if type(state["blocks"]) is not tuple:
+    # Of a message that was read, fields at their default stay with the class.
+    if type(state.get("blocks", ())) is not tuple:
         state["blocks"] = tuple(state["blocks"])
     object.__setattr__(message, "__dict__", state)
     return message

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from openreward_gym.importers import find, openai_chat, read
+from openreward_gym.store import Damage
 from openreward_gym.types import ImageBlock, Rollout, TextBlock
 
 ASK: dict[str, Any] = {"role": "user", "content": "How deep is the well?"}
@@ -199,3 +200,48 @@ def test_text_is_exact() -> None:
     text = "  two  spaces\n\n\ttab <think> [x]\u00a0 \u200b end \n"
     rollout = chat({"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": text}]})
     assert [message.blocks for message in rollout.messages] == [(TextBlock(text),)] * 2
+
+
+@pytest.mark.parametrize(
+    ("mark", "weight"),
+    [
+        ({"loss": False}, 0.0),
+        ({"loss": 0}, 0.0),
+        ({"loss": True}, None),
+        ({"loss": 0.71}, None),
+        ({"masked": True}, 0.0),
+        ({"is_masked": True, "weight": 1}, 0.0),
+        ({"masked": False}, None),
+        ({"train": False}, 0.0),
+        ({"training": False, "weight": 1}, 0.0),
+        ({"trainable": False}, 0.0),
+        ({"is_trainable": False}, 0.0),
+        ({"loss_mask": 0}, 0.0),
+        ({"loss_mask": [0, 1, 1]}, None),
+        ({"loss_scale": 0.5}, 0.5),
+        ({"loss_scale": 0.5, "masked": True}, 0.0),
+        ({"train_detail": [{"begin_offset": 0, "end_offset": 2, "train": False}]}, 0.0),
+        ({"training_detail": '[{"begin_offset": 0, "end_offset": 2, "train": true}]'}, None),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("source", ["openai-chat", "sharegpt"])
+def test_a_turn_that_is_marked_as_not_trained_has_no_weight(
+    source: str, mark: dict[str, Any], weight: float | None, tmp_path: Path
+) -> None:
+    chat = [ASK, {"role": "assistant", "content": "Deep.", **mark}, ASK, {"role": "assistant", "content": "12 m"}]
+    turns = [{"from": "gpt" if m["role"] == "assistant" else "human", "value": m["content"]} for m in chat]
+    turns[1] |= mark
+    row = {"messages": chat} if source == "openai-chat" else {"conversations": turns}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    (rollout,) = read(source, tmp_path / "rows.jsonl")
+    assert isinstance(rollout, Rollout)
+    assert [message.weight for message in rollout.messages] == [None, weight, None, None]
+
+
+@pytest.mark.parametrize("mark", [{"masked": "yes"}, {"loss": "false"}, {"weight": -1}, {"train": "no"}], ids=str)
+def test_a_mark_that_cannot_be_read_is_damage(mark: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": [ASK, {"role": "assistant", "content": "Deep.", **mark}]}))
+    (damage,) = read("openai-chat", tmp_path / "rows.jsonl")
+    assert isinstance(damage, Damage)
+    assert str(next(iter(mark.values()))) in damage.reason

@@ -16,7 +16,8 @@ from test_firehorse import ANSWERED, PROMPT, SUMMARY, called, said
 from test_verifiers import ROW, RUN, node, sampled, trace
 
 from openreward_gym.importers import inspect_logs, read
-from openreward_gym.importers.jsonl import UNREADABLE, checked
+from openreward_gym.importers.jsonl import checked
+from openreward_gym.importers.reasons import UNREADABLE
 from openreward_gym.store import Damage
 from openreward_gym.types import Rollout
 

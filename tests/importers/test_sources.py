@@ -173,7 +173,7 @@ def test_trl(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(texts, folder / "completions_00020.parquet")
     first, second, third = rollouts_of("trl", tmp_path)
     assert (first.step, first.advantage, first.reward, first.metrics) == (10, 1.0, 1.5, {"accuracy": 1.0, "format": 0.5})
-    assert (second.reward, second.metadata) == (0.0, {"format": None, "solution": "4"})
+    assert (second.reward, second.metadata) == (0.0, {"solution": "4"})
     assert first.group == second.group != third.group
     assert [message.text for message in third.messages] == ["Once", " upon"]
     (tmp_path / "x.parquet").write_bytes(b"PAR1 not")

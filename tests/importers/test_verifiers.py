@@ -201,6 +201,15 @@ def test_agents_of_one_episode_are_apart_and_one_bad_trace_does_not_take_the_oth
     assert isinstance(third, Rollout)
     assert isinstance(alone, Rollout)
     assert isinstance(damage, Damage)
-    assert (damage.line, damage.reason) == (1, "trace 2: no field 'nodes'")
+    assert (damage.line, damage.reason) == (1, "trace 2: no field 'nodes' in \"traces[2]\"")
     assert first.group == second.group != third.group
     assert (first.step, first.task.index, third.messages[-1].weight) == (12, 3, 0.0)
+
+
+def test_prompts_and_completions_that_are_json_text_are_opened() -> None:
+    row = {**ROW, "prompt": json.dumps(ROW["prompt"]), "completion": json.dumps(ROW["completion"])}
+    opened, plain = (verifiers.rollout_of_result(each, {}, "x") for each in (row, ROW))
+    assert opened.messages == plain.messages
+    assert [message.origin for message in opened.messages] == ["given", "policy", "environment", "policy"]
+    text = {**ROW, "prompt": "[draft] Heavy?", "completion": "{no"}
+    assert [message.text for message in verifiers.rollout_of_result(text, {}, "x").messages] == ["[draft] Heavy?", "{no"]

@@ -142,3 +142,9 @@ def test_turns_are_the_policy_s() -> None:
 )
 def test_an_origin_holds_neither_user_nor_path(url: str | None, origin: str | None) -> None:
     assert server_origin(url) == origin
+
+
+def test_a_message_that_was_read_without_blocks_can_be_changed() -> None:
+    record = Rollout(status="completed", messages=[Message("tool", call_id="c")])
+    (message,) = Rollout.from_line(record.to_line()).messages
+    assert message.replace(call_id="d") == Message("tool", call_id="d")
