@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise, takewhile
+from typing import Any
 
 from openreward_gym.chat import from_openai_responses, to_openai_responses
 from openreward_gym.chat.dialect import ended_of
@@ -18,10 +20,6 @@ TOKEN_FIELDS = ("prompt_token_ids", "generation_token_ids", "generation_log_prob
 
 _Item = Mapping[str, Json]
 _SAMPLED_TOKENS = ("prompt_token_ids", "token_ids", "logprobs")
-_MARKS = (
-    *("role", "origin", "weight", "ended", "call_id", "name", "is_error", "reward", "finished", "started_at", "ended_at"),
-    "metadata",
-)
 # The fields of blocks that items have.
 _SAID: Mapping[type, tuple[str, ...]] = {
     TextBlock: ("text",),
@@ -137,13 +135,23 @@ def marks_of(messages: Sequence[Message], items: Sequence[Sequence[Json]]) -> li
         if not _is_plain(message):
             marks.append({"items": len(own), **codec.write(message)})
             continue
-        mark = {name: value for name in _MARKS if (value := getattr(message, name)) is not None and value is not False}
-        if (sampled := message.sampled) is not None:
-            if any(TOKEN_FIELDS[1] in item for item in own):
-                sampled = replace(sampled, prompt_token_ids=None, token_ids=None, logprobs=None)
-            mark["sampled"] = codec.write(sampled)
-        marks.append({"items": len(own), **message.extra, **mark, "outline": [_outline(block) for block in message.blocks]})
+        sampled = message.sampled
+        if sampled is not None and any(TOKEN_FIELDS[1] in item for item in own):
+            in_items: dict[str, Any] = dict.fromkeys(_tokens_in_items(sampled))
+            sampled = replace(sampled, **in_items)
+        mark = codec.write(message.replace(blocks=(), sampled=sampled))
+        marks.append({"items": len(own), **mark, "outline": [_outline(block) for block in message.blocks]})
     return marks
+
+
+def _tokens_in_items(sampled: Sampled) -> list[str]:
+    """Return the fields of a turn's tokens that are read from its items again: ids, and finite numbers that fit them."""
+    if not sampled.token_ids:
+        return []
+    names = ["token_ids", *(["prompt_token_ids"] if sampled.prompt_token_ids else [])]
+    logprobs = sampled.logprobs or ()
+    fit = len(logprobs) == len(sampled.token_ids) and all(map(math.isfinite, logprobs))
+    return [*names, "logprobs"] if fit else names
 
 
 def _outline(block: Block) -> dict[str, Json]:
@@ -171,7 +179,7 @@ def read_marked(items: Sequence[Json], marks: Json) -> list[Message] | None:
             fields["blocks"] = blocks
         message = codec.read_as(Message, fields)
         if read and read[0].sampled is not None:
-            tokens = {name: getattr(read[0].sampled, name) for name in _SAMPLED_TOKENS}
+            tokens = {name: value for name in _SAMPLED_TOKENS if (value := getattr(read[0].sampled, name)) is not None}
             message = message.replace(sampled=replace(message.sampled or Sampled(), **tokens))
         messages.append(message)
     return messages

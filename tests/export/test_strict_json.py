@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -130,7 +130,7 @@ def test_values_that_are_no_json_are_named() -> None:
 def test_options_of_a_template_are_strict_json(text: str) -> None:
     for value in (text, json.loads(text)):
         with pytest.raises(ConfigurationError, match="chat_template_kwargs must be a JSON object"):
-            export.to_dataset([episode(assistant("a"))], chat_template_kwargs=value)
+            export.to_dataset([episode(assistant("a"))], chat_template_kwargs=cast(Any, value))
 
 
 def test_rewards_at_the_end_of_the_range_have_a_report(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from openreward_gym.types import (
     Message,
     ReasoningItem,
     Rollout,
+    Sampled,
     SystemMessage,
     TextBlock,
     ToolCall,
@@ -133,3 +135,14 @@ def test_rows_whose_items_somebody_changed_are_read_from_the_items() -> None:
     result = nemo_gym.rollout_of(row, "x")
     assert [message.text for message in result.messages] == ["Dig.", "I dig."]
     assert not result.messages[1].tool_calls
+
+
+@pytest.mark.parametrize("metadata", [False, 0, "", []])
+@pytest.mark.parametrize("tokens", [((), (), ()), ((1,), (), (-0.5,)), ((1,), (2,), (-math.inf,)), ((1,), (2,), (-0.5, -0.5))])
+def test_values_that_look_like_nothing_are_kept(metadata: Any, tokens: Any) -> None:
+    ids, prompt, logprobs = tokens
+    sampled = Sampled(token_ids=ids, prompt_token_ids=prompt, logprobs=logprobs)
+    turn = AssistantMessage([TextBlock("I dig.")], origin="policy", sampled=sampled, metadata=metadata)
+    rollout = Rollout(status="completed", id="own", messages=[UserMessage("Dig.", origin="given", metadata=metadata), turn])
+    rollout = Rollout.from_line(rollout.to_line())
+    assert again(rollout).to_line() == rollout.to_line()
