@@ -124,7 +124,7 @@ def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
         attempt=row.get("_ng_attempt_index") or 0,
         model={"name": model} if (model := response.get("model") or request.get("model")) else None,
         sampling=_sampling(request, response) or None,
-        tools=[tool_of(tool) for tool in request.get("tools") or ()] or None,
+        tools=_tools(request),
         messages=messages,
         reward=reward,
         final_reward=reward,
@@ -190,9 +190,16 @@ def _environment_and_task(row: Mapping[str, Json], request: Mapping[str, Json]) 
     return name, Task(index=index, id=task_id(name, None, spec, index), extra=extra)
 
 
+def _tools(request: Mapping[str, Json]) -> list[ToolSpec] | None:
+    """Return the tools of a request with a name; those that the provider runs itself (`web_search`) stay in the metadata."""
+    tools = [opened(tool) for tool in request.get("tools") or ()]
+    is_hosted = [isinstance(t, Mapping) and t.get("type") not in (None, "function", "custom") and "name" not in t for t in tools]
+    return [tool_of(tool) for tool, hosted in zip(tools, is_hosted, strict=True) if not hosted] or None
+
+
 def _end(row: Mapping[str, Json], response: Mapping[str, Json]) -> tuple[Json, str]:
     """Return the status and the stop reason."""
-    if row.get("_ng_failure_class") or response.get("status") in ("failed", "cancelled"):
+    if row.get("_ng_failure_class") or response.get("error") or response.get("status") in ("failed", "cancelled"):
         return "error", ""
     reason = end_reason(response)
     if reason:

@@ -43,8 +43,9 @@ def read_output(response: Mapping[str, Json], prompt: Sequence[Message] = ()) ->
 
     Args:
         response: The response.
-        prompt: The messages of the request. A response that begins with them again (an agent gives the whole conversation)
-            is read without them. If there are none, the messages before the policy's first turn are given.
+        prompt: The messages of the request. A response that begins with them again (an agent gives the whole conversation,
+            with or without the system messages) is read without them. If there are none, the messages before the policy's
+            first turn are given.
     """
     items, model = output_items(response), _model_of(response)
     messages = [
@@ -52,9 +53,9 @@ def read_output(response: Mapping[str, Json], prompt: Sequence[Message] = ()) ->
         for turn in _turns(items)
         for message in _with_tokens(from_openai_responses(turn, model=model), turn)
     ]
-    if prompt and [(m.role, m.text) for m in messages[: len(prompt)]] == [(m.role, m.text) for m in prompt]:
-        del messages[: len(prompt)]
-    elif not prompt:
+    if prompt:
+        del messages[: _repeated(messages, prompt)]
+    else:
         first = next((n for n, message in enumerate(messages) if message.origin == "policy"), len(messages))
         messages[:first] = [message.replace(origin="given") for message in messages[:first]]
     turns = [number for number, message in enumerate(messages) if message.origin == "policy"]
@@ -69,6 +70,14 @@ def read_output(response: Mapping[str, Json], prompt: Sequence[Message] = ()) ->
         sampled = replace(last.sampled or Sampled(), stop_reason=str(reason)) if reason else last.sampled
         messages[turns[-1]] = last.replace(ended=ended_of(word, last.blocks), sampled=sampled)
     return messages
+
+
+def _repeated(messages: Sequence[Message], prompt: Sequence[Message]) -> int:
+    """Return the number of messages with which a conversation repeats its prompt."""
+    said = [(message.role, message.text, tuple((c.name, c.arguments_json) for c in message.tool_calls)) for message in prompt]
+    begin = [(m.role, m.text, tuple((c.name, c.arguments_json) for c in m.tool_calls)) for m in messages[: len(prompt)]]
+    systems = sum(1 for _ in takewhile(lambda message: message.role == "system", prompt))
+    return next((len(said) - n for n in range(systems + 1) if begin[: len(said) - n] == said[n:]), 0)
 
 
 def end_reason(response: Mapping[str, Json]) -> str | None:

@@ -8,8 +8,11 @@ Columns: `reward` or `score` is the last message's reward; `model`, `split`, `en
 `task_id`, `step` and the parameters of sampling go to the record's fields of these names, and `id` to its `name`. Other columns
 go to `metadata`.
 
-Origin: assistant messages are the policy's, with the weight that the row gives them (`weight`, `loss_weight`, `train`). A turn
-that is marked as not trained (`loss: false`, `masked: true`, a part in `train_detail`) has the weight 0.
+A row of a log has a request's `messages` and its answer beside them: `choices`, or a whole answer or a text in `response`. It ends
+with the answer, which is the policy's only turn; the assistant messages of the request are given.
+
+Origin: assistant messages of other rows are the policy's, with the weight that the row gives them (`weight`, `loss_weight`,
+`train`). A turn that is marked as not trained (`loss: false`, `masked: true`, a part in `train_detail`) has the weight 0.
 Messages before the first of them are given; those after it are the environment's.
 """
 
@@ -18,15 +21,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from openreward_gym.chat import from_anthropic, from_openai
 from openreward_gym.chat.dialect import ended_of
 from openreward_gym.chat.plain import number
 from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines, tool_of
-from openreward_gym.importers.shapes import opened
+from openreward_gym.importers.shapes import answer_of, opened
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
+    AssistantMessage,
     Message,
     Rollout,
     RolloutEnvironment,
@@ -59,6 +64,9 @@ _AMBIGUOUS = ("loss", "loss_mask")  # also the values of a log, and masks of tok
 _DETAILS = ("train_detail", "training_detail")
 _SYSTEM = ("system", "system_prompt")
 _REWARDS = ("reward", "score")
+# The fields of a whole answer in a log's row, and the columns that have one as an object.
+_COMPLETION = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier")
+_RESPONSES = ("response", "completion", "output")
 _TOOLS = ("tools", "functions")
 _PLACES: Mapping[str, type] = {"split": str, "environment": str, "task_id": str, "step": int, "sample": int}
 
@@ -83,7 +91,32 @@ def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
         messages = [*from_anthropic([], system=system), *messages]
         if len(messages) > 1 and messages[1].role == "system" and messages[1].text == messages[0].text:
             del messages[0]
-    return rollout_with(row, identity, with_origins(messages), (column, *_SYSTEM))
+    answer, columns = _logged_answer(row, is_open=messages[-1].role != "assistant")
+    if answer is not None:
+        if messages[-1].role == "assistant" and _said(messages[-1]) == _said(answer):
+            del messages[-1]
+        messages = [*(message.replace(origin="given") for message in messages), answer]
+    return rollout_with(row, identity, with_origins(messages), (column, *_SYSTEM, *columns))
+
+
+def _logged_answer(row: Mapping[str, Json], *, is_open: bool) -> tuple[AssistantMessage | None, Sequence[str]]:
+    """Return the answer that a log keeps beside its request, and its columns; a text only of a request that is open."""
+    if isinstance(row.get("choices"), list) and row["choices"]:
+        return answer_of({name: row[name] for name in _COMPLETION if row.get(name) is not None}), ("choices", "usage")
+    for name in _RESPONSES:
+        response = opened(row.get(name))
+        response = response.get("body", response) if isinstance(response, Mapping) else None
+        if isinstance(response, Mapping) and (
+            response.get("choices") or response.get("output") or (response.get("role") == "assistant" and response.get("content"))
+        ):
+            return answer_of(response), (name,)
+        if is_open and isinstance(row.get(name), str) and row[name]:
+            return AssistantMessage(row[name]), (name,)
+    return None, ()
+
+
+def _said(message: Message) -> tuple[Json, ...]:
+    return message.text, [(call.name, call.arguments_json) for call in message.tool_calls]
 
 
 def rollout_with(row: Mapping[str, Json], identity: str, messages: list[Message], own: Sequence[str]) -> Rollout:
@@ -106,7 +139,7 @@ def rollout_with(row: Mapping[str, Json], identity: str, messages: list[Message]
     model, group = _text(row, "model", "model_name"), next((row[n] for n in ("group", "group_id") if _is_name(row.get(n))), None)
     finish = _text(row, "finish_reason", "stop_reason")
     if finish and messages[-1].role == "assistant":
-        sampled = Sampled(stop_reason=finish[1])
+        sampled = replace(messages[-1].sampled or Sampled(), stop_reason=finish[1])
         messages[-1] = messages[-1].replace(sampled=sampled, ended=ended_of(finish[1], messages[-1].blocks))
     known |= {*places, *(pair[0] for pair in (model, finish) if pair)} | ({"group", "group_id"} if group is not None else set())
     known |= {"id"} if _is_name(row.get("id")) else set()
@@ -114,6 +147,8 @@ def rollout_with(row: Mapping[str, Json], identity: str, messages: list[Message]
     inner = rest.pop("metadata", None) if isinstance(rest.get("metadata"), Mapping) else None
     metadata = {**(inner or {}), **rest}
     model = model or _text(metadata, "model")
+    if model is None and messages[-1].sampled is not None and messages[-1].sampled.model:
+        model = ("model", messages[-1].sampled.model)
     total, final_reward = total_reward(messages)
     return Rollout(
         id=identity,

@@ -245,3 +245,54 @@ def test_a_mark_that_cannot_be_read_is_damage(mark: dict[str, Any], tmp_path: Pa
     (damage,) = read("openai-chat", tmp_path / "rows.jsonl")
     assert isinstance(damage, Damage)
     assert str(next(iter(mark.values()))) in damage.reason
+
+
+FEW_SHOT: list[dict[str, Any]] = [ASK, {"role": "assistant", "content": "Shallow."}, {"role": "user", "content": "And the pond?"}]
+CHOICE = {"index": 0, "message": {"role": "assistant", "content": "Two metres."}, "finish_reason": "length"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "ended", "model"),
+    [
+        ({"choices": [CHOICE], "model": "heron"}, "length", "heron"),
+        ({"response": {"choices": [CHOICE], "model": "heron"}}, "length", "heron"),
+        ({"response": {"status_code": 200, "body": {"choices": [CHOICE], "model": "heron"}}}, "length", "heron"),
+        ({"response": json.dumps({"choices": [CHOICE], "model": "heron"})}, "length", "heron"),
+        (
+            {
+                "completion": {
+                    "role": "assistant",
+                    "model": "wren",
+                    "content": [{"type": "text", "text": "Two metres."}],
+                    "stop_reason": "end_turn",
+                }
+            },
+            "stop",
+            "wren",
+        ),
+        ({"response": "Two metres."}, None, None),
+    ],
+)
+def test_the_answer_beside_a_request_is_the_only_turn_of_the_policy(
+    answer: dict[str, Any], ended: str | None, model: str | None
+) -> None:
+    rollout = chat({"messages": FEW_SHOT, "note": "n", **answer})
+    assert [message.origin for message in rollout.messages] == ["given", "given", "given", "policy"]
+    turn = rollout.messages[-1]
+    assert (turn.text, turn.ended, rollout.stop_reason) == ("Two metres.", ended, "message")
+    assert rollout.model == (model and {"name": model})
+    assert rollout.metadata == {"note": "n"}
+
+
+def test_an_answer_that_is_among_the_messages_too_is_there_once() -> None:
+    messages = [*FEW_SHOT, {"role": "assistant", "content": "Two metres."}]
+    rollout = chat({"messages": messages, "choices": [CHOICE, {**CHOICE, "index": 1}]})
+    assert [message.text for message in rollout.messages if message.origin == "policy"] == ["Two metres."]
+    assert rollout.messages[-1].sampled is not None
+    assert rollout.messages[-1].sampled.metadata == {"choices": [{**CHOICE, "index": 1}]}
+
+
+def test_a_text_beside_a_finished_chat_is_no_answer() -> None:
+    rollout = chat({"messages": [ASK, {"role": "assistant", "content": "Deep."}], "response": "Shallow."})
+    assert [message.text for message in rollout.messages] == [ASK["content"], "Deep."]
+    assert rollout.metadata == {"response": "Shallow."}

@@ -339,3 +339,34 @@ def test_rows_of_our_own_are_valid_and_keep_what_nemo_gym_has_no_field_for() -> 
     fields = ("role", "origin", "weight", "ended", "reward", "finished", "is_error", "text", "sampled")
     for ours, theirs in zip(messages, again.messages, strict=True):
         assert [getattr(ours, name) for name in fields] == [getattr(theirs, name) for name in fields]
+
+
+@pytest.mark.parametrize("instructions", [None, "Answer in one word."])
+@pytest.mark.parametrize("system", [[], [{"role": "developer", "content": "Be brief."}]])
+def test_a_conversation_that_repeats_its_prompt_without_the_system_messages(
+    instructions: str | None, system: list[dict[str, Any]]
+) -> None:
+    def said(text: str) -> dict[str, Any]:
+        part = {"type": "output_text", "text": text, "annotations": []}
+        return {"type": "message", "id": f"m_{text}", "role": "assistant", "status": "completed", "content": [part]}
+
+    history = [{"role": "user", "content": "Warm?"}, said("No"), {"role": "user", "content": "Cold?"}]
+    request = {"input": [*system, *history], **({"instructions": instructions} if instructions else {})}
+    line = {"responses_create_params": request, "response": {"output": [*history, said("Yes")]}, "reward": 1.0}
+    rollout = nemo_gym.rollout_of(line, "i")
+    assert [message.text for message in rollout.messages if message.origin == "policy"] == ["Yes"]
+    assert [message.text for message in rollout.messages][-4:] == ["Warm?", "No", "Cold?", "Yes"]
+    assert nemo_gym.row_of(rollout) == line
+
+
+def test_a_response_with_an_error_is_not_completed() -> None:
+    line = {**LINE, "response": {**LINE["response"], "error": {"code": "server_error", "message": "out of memory"}}}
+    assert nemo_gym.rollout_of(line, "i").status == "error"
+
+
+def test_tools_that_the_provider_runs_stay_in_the_line() -> None:
+    request = {**LINE["responses_create_params"], "tools": [{"type": "web_search"}, TOOL]}
+    line = {**LINE, "responses_create_params": request}
+    rollout = nemo_gym.rollout_of(line, "i")
+    assert [tool.name for tool in rollout.tools or ()] == ["get_weather"]
+    assert nemo_gym.row_of(rollout)["responses_create_params"]["tools"] == request["tools"]
