@@ -8,8 +8,8 @@ Columns: `reward` or `score` is the last message's reward; `model`, `split`, `en
 `task_id`, `step` and the parameters of sampling go to the record's fields of these names, and `id` to its `name`. Other columns
 go to `metadata`.
 
-A row of a log has a request's `messages` and its answer beside them: `choices`, or a whole answer or a text in `response`. It ends
-with the answer, which is the policy's only turn; the assistant messages of the request are given.
+A row of a log has a request's `messages` and its answer beside them: `choices`, or `response` with a whole answer or a text. It
+ends with the answer, which is the policy's only turn; the assistant messages of the request are given.
 
 Origin: assistant messages of other rows are the policy's, with the weight that the row gives them (`weight`, `loss_weight`,
 `train`). A turn that is marked as not trained (`loss: false`, `masked: true`, a part in `train_detail`) has the weight 0.
