@@ -67,6 +67,7 @@ _REWARDS = ("reward", "score")
 # The fields of a whole answer in a log's row, and the columns that have one as an object.
 _COMPLETION = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier")
 _RESPONSES = ("response", "completion", "output")
+_PAIR = ("chosen", "rejected")
 _TOOLS = ("tools", "functions")
 _PLACES: Mapping[str, type] = {"split": str, "environment": str, "task_id": str, "step": int, "sample": int}
 
@@ -92,27 +93,45 @@ def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
         if len(messages) > 1 and messages[1].role == "system" and messages[1].text == messages[0].text:
             del messages[0]
     answer, columns = _logged_answer(row, is_open=messages[-1].role != "assistant")
-    if answer is not None:
-        if messages[-1].role == "assistant" and _said(messages[-1]) == _said(answer):
+    if answer:
+        if messages[-1].role == "assistant" and _said(messages[-1]) == _said(answer[0]):
             del messages[-1]
-        messages = [*(message.replace(origin="given") for message in messages), answer]
+        messages = [*(message.replace(origin="given") for message in messages), *answer]
     return rollout_with(row, identity, with_origins(messages), (column, *_SYSTEM, *columns))
 
 
-def _logged_answer(row: Mapping[str, Json], *, is_open: bool) -> tuple[AssistantMessage | None, Sequence[str]]:
-    """Return the answer that a log keeps beside its request, and its columns; a text only of a request that is open."""
-    if isinstance(row.get("choices"), list) and row["choices"]:
-        return answer_of({name: row[name] for name in _COMPLETION if row.get(name) is not None}), ("choices", "usage")
+def _logged_answer(row: Mapping[str, Json], *, is_open: bool) -> tuple[Sequence[Message], Sequence[str]]:
+    """Return the answer that a log keeps beside its request, and its columns; empty without one.
+
+    Args:
+        row: The row.
+        is_open: Whether the request ends without an answer. A text, or a list of messages, is an answer only then.
+
+    Raises:
+        ValueError: The request is open, and its answer is an error or a pair.
+    """
+    if is_open and all(isinstance(opened(row.get(name)), (Mapping, list)) for name in _PAIR):
+        raise ValueError('it has "chosen" and "rejected" beside its messages: import the file as sharegpt')
+    if _are_choices(row.get("choices")):
+        return [answer_of({name: row[name] for name in _COMPLETION if row.get(name) is not None})], ("choices", "usage")
     for name in _RESPONSES:
         response = opened(row.get(name))
+        if is_open and is_conversation(response if isinstance(response, list) else []):
+            return read_messages(response), (name,)
         response = response.get("body", response) if isinstance(response, Mapping) else None
-        if isinstance(response, Mapping) and (
-            response.get("choices") or response.get("output") or (response.get("role") == "assistant" and response.get("content"))
-        ):
-            return answer_of(response), (name,)
+        if isinstance(response, Mapping):
+            is_message = response.get("role") == "assistant" and response.get("content")
+            if _are_choices(response.get("choices")) or isinstance(response.get("output"), list) or is_message:
+                return [answer_of(response)], (name,)
+            if is_open and (response.get("error") or response.get("choices") == []):
+                raise ValueError(f'its "{name}" is an error, or has no choices: there is no answer of the model')
         if is_open and isinstance(row.get(name), str) and row[name]:
-            return AssistantMessage(row[name]), (name,)
-    return None, ()
+            return [AssistantMessage(row[name])], (name,)
+    return [], ()
+
+
+def _are_choices(value: Json) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(c, Mapping) and "message" in c for c in value)
 
 
 def _said(message: Message) -> tuple[Json, ...]:

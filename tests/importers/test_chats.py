@@ -271,6 +271,7 @@ CHOICE = {"index": 0, "message": {"role": "assistant", "content": "Two metres."}
             "wren",
         ),
         ({"response": "Two metres."}, None, None),
+        ({"completion": [{"role": "assistant", "content": "Two metres."}]}, None, None),
     ],
 )
 def test_the_answer_beside_a_request_is_the_only_turn_of_the_policy(
@@ -296,3 +297,23 @@ def test_a_text_beside_a_finished_chat_is_no_answer() -> None:
     rollout = chat({"messages": [ASK, {"role": "assistant", "content": "Deep."}], "response": "Shallow."})
     assert [message.text for message in rollout.messages] == [ASK["content"], "Deep."]
     assert rollout.metadata == {"response": "Shallow."}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"response": {"error": {"message": "overloaded"}}}, "no answer of the model"),
+        ({"response": {"choices": []}}, "no answer of the model"),
+        ({name: {"role": "assistant", "content": name} for name in ("chosen", "rejected")}, "as sharegpt"),
+    ],
+)
+def test_a_request_without_an_answer_does_not_train_its_history(answer: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        chat({"messages": FEW_SHOT, **answer})
+
+
+@pytest.mark.parametrize("choices", [["2 m", "3 m"], [{"text": "2 m"}], "2 m", []])
+def test_the_choices_of_a_question_are_no_answer(choices: Any) -> None:
+    rollout = chat({"messages": TURNS, "choices": choices})
+    assert [message.text for message in rollout.messages if message.origin == "policy"] == ["", "Twelve metres."]
+    assert rollout.metadata == {"choices": choices}
