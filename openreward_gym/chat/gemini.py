@@ -182,10 +182,9 @@ def _identity(block: ToolCall | ToolResult) -> dict[str, Json]:
     return {"id": block.call_id} if block.call_id else {}
 
 
-_PARTS = frozenset(
-    "text function_call inline_data file_data executable_code code_execution_result tool_call tool_response".split()
-)
+_RUN_THERE = ("executable_code", "code_execution_result", "tool_call", "tool_response")
 _CONTENT = ("text", "function_call", "function_response", "inline_data")
+_PARTS = frozenset(("text", "function_call", "inline_data", "file_data", *_RUN_THERE))
 _COUNTS = ("prompt_token_count", "candidates_token_count", "thoughts_token_count", "cached_content_token_count")
 
 

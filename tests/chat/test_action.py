@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from openreward_gym.chat import parse_action
+from openreward_gym.chat import from_openai, parse_action
 from openreward_gym.errors import MessageError
 from openreward_gym.types import OpaqueBlock, TextBlock, ToolCall
 
@@ -47,3 +49,28 @@ def test_parts_that_ran_at_gemini_stay_in_the_turn() -> None:
 def test_a_response_that_is_not_ready_is_refused(status: str) -> None:
     with pytest.raises(MessageError, match="retrieve it again"):
         parse_action({"object": "response", "id": "resp_7", "status": status, "output": []})
+
+
+@pytest.mark.parametrize("arguments", [{"kg": float("nan")}, {"kg": [1.0, float("inf")]}])
+def test_numbers_that_json_does_not_have_make_a_call_malformed(arguments: dict[str, object]) -> None:
+    for action in (
+        parse_action([{"name": "weigh", "arguments": arguments}]),
+        parse_action(json.dumps({"name": "weigh", "arguments": arguments})),
+    ):
+        (call,) = action.tool_calls
+        assert (call.arguments, call.content) == (None, json.dumps(arguments))
+
+
+def test_the_text_of_a_completion_before_chats_is_read() -> None:
+    completion = {
+        "object": "text_completion",
+        "id": "cmpl-2",
+        "model": "base",
+        "choices": [{"text": " blue", "finish_reason": "stop"}],
+    }
+    action = parse_action(completion)
+    assert (action.text, action.ended) == (" blue", "stop")
+    assert from_openai(completion)[0].text == " blue"
+    chunk = {**completion, "choices": [{"text": " bl", "finish_reason": None}]}
+    with pytest.raises(MessageError, match="not its chunks"):
+        from_openai([chunk, completion])
