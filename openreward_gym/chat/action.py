@@ -73,8 +73,9 @@ def _sequence(values: Sequence[Any]) -> AssistantMessage:
             if len(messages) > 1:
                 raise MessageError("an action is one message, not several")
             return _assistant(messages[0])
-    if all(isinstance(item, dict) and "type" in item for item in items) and any(map(_RESPONSES.is_part, items)):
-        turns = [_assistant(message) for message in _RESPONSES.read_items(items)]
+    typed = [item for item in items if isinstance(item, dict) and "type" in item]
+    if len(typed) == len(items) and any(map(_RESPONSES.is_part, typed)):
+        turns = [_assistant(message) for message in _RESPONSES.read_items(typed)]
     else:
         turns = [_turn(item) for item in items]
     whole = next((turn for turn in turns if turn.ended == "error" or len(turns) == 1), None)

@@ -321,7 +321,7 @@ def _ending(messages: list[Message]) -> tuple[Status, str]:
         # A refusal in words is an answer; one that the API reports is not.
         if last.ended == "content_filter" or (last.ended == "refusal" and (last.stop_reason == "refusal" or not last.text)):
             return "truncated", last.ended
-        is_empty = not any(map(_has_content, last.blocks))
+        is_empty = not any(map(_has_content, last.blocks)) and not _has_media(last)
         if last.ended == "error" or (is_empty and (last.ended is not None or not last.finished)):
             return "error", "policy_failed"
     if any(message.finished for message in messages):
@@ -331,6 +331,12 @@ def _ending(messages: list[Message]) -> tuple[Status, str]:
 
 def _has_content(block: Block) -> bool:
     return not isinstance(block, TextBlock) or bool(block.text)
+
+
+def _has_media(message: Message) -> bool:
+    """Return whether the answer is speech or pictures, which a chat completion has beside its content."""
+    fields = (message.sampled.metadata or {}) if message.sampled is not None else {}
+    return bool(fields.get("audio") or fields.get("images"))
 
 
 def _reward(value: object) -> float | None:

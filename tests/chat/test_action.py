@@ -11,7 +11,7 @@ from openreward_gym.errors import MessageError
 from openreward_gym.types import OpaqueBlock, TextBlock, ToolCall
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "weigh", "arguments": '{"parcel": 4}', "status": "completed"}
-HOSTED = {
+HOSTED: dict[str, dict[str, object]] = {
     "mcp_call": {"id": "m1", "name": "weigh", "server_label": "depot", "arguments": "{}", "output": "4 kg"},
     "web_search_call": {"id": "w1", "status": "completed"},
     "code_interpreter_call": {"id": "k1", "code": "1 + 1", "container_id": "n1", "status": "completed"},

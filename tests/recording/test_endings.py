@@ -169,3 +169,10 @@ def test_what_a_given_history_earned_and_cost_is_not_the_rollouts(tmp_path: Path
         log.log(AssistantMessage("C", sampled=Sampled(usage=Usage(10, 1), cost_usd=0.5)))
     assert (log.rollout.reward, log.rollout.cost_usd, log.rollout.usage) == (None, 0.5, Usage(10, 1))
     assert log.rollout.stop_reason == "message"
+
+
+@pytest.mark.parametrize("media", [{"audio": {"id": "a1", "transcript": "Riga."}}, {"images": [{"type": "image_url"}]}])
+def test_speech_and_pictures_are_answers(tmp_path: Path, media: dict[str, Any]) -> None:
+    with Recorder(tmp_path).rollout() as log:
+        log.log_openai_completions(chat("stop", content=None, **media))
+    assert log.rollout.status == "completed"
