@@ -192,3 +192,29 @@ def test_the_record_names_its_model(server_url: str, tmp_path: Path, fields: dic
     env.close()
     assert env.last_rollout is not None
     assert env.last_rollout.model == model
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"choices": [{"finish_reason": "content_filter", "message": {"role": "assistant", "content": "1"}}]}, "content_filter"),
+        (
+            {"type": "message", "role": "assistant", "stop_reason": "refusal", "content": [{"type": "text", "text": "1"}]},
+            "refusal",
+        ),
+        ({"type": "message", "role": "assistant", "stop_reason": "refusal", "content": []}, "refusal"),
+        ({"promptFeedback": {"blockReason": "SAFETY"}}, "content_filter"),
+    ],
+)
+def test_an_answer_that_was_withheld_reaches_no_tool(
+    server_url: str, tmp_path: Path, answer: dict[str, Any], reason: str
+) -> None:
+    env = RecordRollouts(OpenRewardEnv("dialogue", split="train", base_url=server_url), tmp_path / "run")
+    env.reset(seed=1)
+    _, reward, terminated, truncated, info = env.step(answer)
+    assert (reward, terminated, truncated, info["stop_reason"]) == (0.0, False, True, reason)
+    rollout = env.last_rollout
+    assert rollout is not None
+    assert (rollout.status, rollout.stop_reason, rollout.reward) == ("truncated", reason, None)
+    assert rollout.messages[-1].ended == reason
+    env.close()
