@@ -21,8 +21,8 @@ from openreward_gym.types import AssistantMessage, Block, Message, ToolCall, Too
 _ARGUMENTS = ("arguments", "input", "args")
 _FIELDS = ("blocks", "sampled", "origin", "weight", "ended", "metadata")
 # The first one that recognises an object reads it. Every chat message has a role, so that chat completions come last.
-_ANTHROPIC, _CHAT = AnthropicDialect(), OpenAIChatDialect()
-_DIALECTS: tuple[Dialect, ...] = (OpenAIResponsesDialect(), _ANTHROPIC, GeminiDialect(), _CHAT)
+_RESPONSES, _ANTHROPIC, _CHAT = OpenAIResponsesDialect(), AnthropicDialect(), OpenAIChatDialect()
+_DIALECTS: tuple[Dialect, ...] = (_RESPONSES, _ANTHROPIC, GeminiDialect(), _CHAT)
 
 
 def parse_action(value: Any) -> AssistantMessage:
@@ -73,7 +73,11 @@ def _sequence(values: Sequence[Any]) -> AssistantMessage:
             if len(messages) > 1:
                 raise MessageError("an action is one message, not several")
             return _assistant(messages[0])
-    turns = [_turn(item) for item in items]
+    typed = [item for item in items if isinstance(item, dict) and "type" in item]
+    if len(typed) == len(items) and any(map(_RESPONSES.is_part, typed)):
+        turns = [_assistant(message) for message in _RESPONSES.read_items(typed)]
+    else:
+        turns = [_turn(item) for item in items]
     whole = next((turn for turn in turns if turn.ended == "error" or len(turns) == 1), None)
     return whole or AssistantMessage([*chain.from_iterable(turn.blocks for turn in turns)])
 

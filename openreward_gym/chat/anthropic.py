@@ -24,7 +24,7 @@ from openreward_gym.types import (
 )
 
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
-_OWN_TYPES = ("tool_use", "thinking", "redacted_thinking")
+_OWN_TYPES = ("tool_use", "thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use", "container_upload", "fallback")
 
 
 class AnthropicDialect(Dialect):
@@ -47,7 +47,8 @@ class AnthropicDialect(Dialect):
         return any(isinstance(part, dict) and self.is_part(part) for part in content)
 
     def is_part(self, data: Mapping[str, Json]) -> bool:
-        return data.get("type") in _OWN_TYPES
+        kind = data.get("type")
+        return kind in _OWN_TYPES or (isinstance(kind, str) and kind.endswith(("_tool_result", "_tool_listing")))
 
     def read_turn(self, data: Mapping[str, Json]) -> Message:
         role = role_of(data, _ROLES)

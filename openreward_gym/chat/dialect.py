@@ -12,7 +12,7 @@ from openreward_gym.chat.plain import as_list, json_text, plain, shown
 from openreward_gym.chat.streams import BROKE_OFF, StreamFormat
 from openreward_gym.errors import MessageError
 from openreward_gym.images import parse_data_url
-from openreward_gym.jsonio import Json
+from openreward_gym.jsonio import Json, finite
 from openreward_gym.types import (
     AssistantMessage,
     Block,
@@ -238,9 +238,11 @@ def sendable(messages: Iterable[Message]) -> Iterator[Message]:
 def tool_call(name: str, arguments: Json, call_id: Json, extra: Mapping[str, Json] | None = None) -> ToolCall:
     """Return a call with arguments as a provider wrote them: an object, text, or None for no arguments.
 
-    A value of another type is kept as JSON text. The call is then malformed, and an env answers it with an error.
+    A value of another type, or an object with a number that strict JSON does not have, is kept as JSON text. The call is then
+    malformed, and an env answers it with an error.
     """
-    if arguments is None or isinstance(arguments, Mapping):
+    is_object = isinstance(arguments, Mapping) and finite(arguments) is arguments
+    if arguments is None or is_object:
         return ToolCall(name, arguments or {}, str(call_id or ""), extra=extra or {})
     return ToolCall(name, None, str(call_id or ""), json_text(arguments), extra=extra or {})
 

@@ -20,6 +20,10 @@ _KEYS = re.compile(
     re.IGNORECASE,
 )
 _SECRET_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+# Fields that hold a secret, such as the headers of a request that a gateway repeats.
+_SECRET_FIELDS = re.compile(
+    r"(?:.*[-_])?(?:authorization|api[-_]?key|access[-_]?token|(?:set[-_])?cookie|secret|password)", re.IGNORECASE
+)
 
 
 def is_failure(data: Mapping[str, Json]) -> bool:
@@ -75,4 +79,9 @@ def _without(value: Json, secrets: list[str]) -> Json:
         return _KEYS.sub("***", value)
     if isinstance(value, list):
         return [_without(item, secrets) for item in value]
-    return {name: _without(item, secrets) for name, item in value.items()} if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: "***" if item and isinstance(item, str) and _SECRET_FIELDS.fullmatch(name) else _without(item, secrets)
+        for name, item in value.items()
+    }

@@ -48,7 +48,7 @@ class GeminiDialect(Dialect):
         return self.stream.is_chunk(data) or isinstance(data.get("parts"), list)
 
     def is_part(self, data: Mapping[str, Json]) -> bool:
-        return "function_call" in data or "functionCall" in data or ("text" in data and data.get("type") is None)
+        return data.get("type") is None and not _PARTS.isdisjoint(_snake(data))
 
     def read_text(self, text: str) -> Message:
         return Message("user", (TextBlock(text),))
@@ -182,7 +182,9 @@ def _identity(block: ToolCall | ToolResult) -> dict[str, Json]:
     return {"id": block.call_id} if block.call_id else {}
 
 
+_RUN_THERE = ("executable_code", "code_execution_result", "tool_call", "tool_response")
 _CONTENT = ("text", "function_call", "function_response", "inline_data")
+_PARTS = frozenset(("text", "function_call", "inline_data", "file_data", *_RUN_THERE))
 _COUNTS = ("prompt_token_count", "candidates_token_count", "thoughts_token_count", "cached_content_token_count")
 
 

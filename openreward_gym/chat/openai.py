@@ -103,6 +103,10 @@ class OpenAIChatDialect(Dialect):
         choices = list_at(data, "choices", Mapping)
         choice = choices[0] if choices else {}
         message, logprobs = object_at(choice, "message"), object_at(choice, "logprobs")
+        if not message and isinstance(choice.get("text"), str):  # a completion of text, of the API before chats
+            if choice.get("finish_reason") is None:
+                raise MessageError(f"{shown(dict(data))} has no finish_reason: pass the whole completion, not its chunks")
+            message, choice = {"content": choice["text"]}, rest_of(choice, "text")
         sampled = Sampled(
             usage=usage_of(object_at(data, "usage")),
             stop_reason=text_at(choice, "finish_reason"),

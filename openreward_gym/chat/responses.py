@@ -27,7 +27,7 @@ from openreward_gym.chat.dialect import (
 from openreward_gym.chat.failures import is_failure
 from openreward_gym.chat.openai import OpenAIChatDialect, usage_of
 from openreward_gym.chat.plain import as_list, json_text, list_at, object_at, rest_of, shown, text_at
-from openreward_gym.chat.streams import RESPONSES_STREAM, StreamFormat
+from openreward_gym.chat.streams import BROKE_OFF, RESPONSES_STREAM, StreamFormat
 from openreward_gym.errors import MessageError
 from openreward_gym.images import data_url
 from openreward_gym.jsonio import Json
@@ -59,6 +59,18 @@ _CALLS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "apply_patch_call": ("apply_patch", ("operation",)),
     "tool_search_call": ("tool_search", ("arguments",)),
 }
+# Items of tools that the provider runs, and of its own.
+_HOSTED_ITEMS = (
+    "web_search_call",
+    "file_search_call",
+    "code_interpreter_call",
+    "image_generation_call",
+    "mcp_call",
+    "mcp_list_tools",
+    "program",
+    "program_output",
+    "compaction",
+)
 _OUTPUT, _CUSTOM_OUTPUT = "function_call_output", "custom_tool_call_output"
 # Items without a role that the client inserts.
 _GIVEN = ("additional_tools", "configuration_update", "compaction_trigger")
@@ -125,7 +137,7 @@ class OpenAIResponsesDialect(Dialect):
         return any(isinstance(part, dict) and part.get("type") == "output_text" for part in content)
 
     def is_part(self, data: Mapping[str, Json]) -> bool:
-        return data.get("type") in ("reasoning", *_CALLS)
+        return data.get("type") in ("reasoning", *_CALLS, *_HOSTED_ITEMS)
 
     def read_items(self, items: Sequence[Json]) -> list[Message]:
         turns: list[Message] = []
@@ -182,6 +194,8 @@ class OpenAIResponsesDialect(Dialect):
         return assistant(blocks, Sampled(), {}, ended=ended)
 
     def _response(self, data: Mapping[str, Json]) -> AssistantMessage:
+        if data.get("status") in ("queued", "in_progress") and not data.get(BROKE_OFF):
+            raise MessageError(f"the response {data.get('id')!r} is {data['status']}: retrieve it again when it is completed")
         sampled = Sampled(
             usage=usage_of(object_at(data, "usage"), "input", "output"),
             stop_reason=text_at(object_at(data, "incomplete_details"), "reason") or text_at(data, "status"),

@@ -348,9 +348,10 @@ def _is_gemini_end(item: Chunk) -> bool:
 
 
 def _is_other_gemini(item: Chunk, before: Sequence[Chunk]) -> bool:
-    # The last chunk may bring token counts alone.
+    # The last chunk may bring token counts alone. A chunk without its end is continued, whether chunks have ids or not.
     has_content = item.get("candidates") or _field(item, "prompt_feedback", "promptFeedback")
-    return _differ(item, before) or bool(has_content and _is_whole_gemini(before[-1:]))
+    has_ended = any(chunk.get("error") or _is_gemini_end(chunk) for chunk in before) or not before[-1].get("candidates")
+    return _differ(item, before) or bool(has_content and has_ended)
 
 
 def _is_whole_gemini(chunks: Sequence[Chunk]) -> bool:

@@ -205,7 +205,8 @@ async def take_step(
 ) -> tuple[Step, OpenRewardGymError | None]:
     """Play an action: its calls one after the other, until one of them ends the episode.
 
-    A message without content reaches no tool; the step has a reply, and the episode goes on. `timeout_s` limits each call in
+    A message without content reaches no tool; the step has a reply, and the episode goes on. A message that a filter or the
+    provider withheld reaches no tool and truncates the episode. `timeout_s` limits each call in
     seconds; None leaves the limit to the session.
 
     Returns:
@@ -217,7 +218,10 @@ async def take_step(
     failure: OpenRewardGymError | None = None
     calls = action.tool_calls
     is_answer = not calls
-    if not action.blocks:
+    if _is_withheld(action):
+        calls, is_answer = (), False
+        step.truncated, step.stop_reason = True, str(action.ended)
+    elif not action.blocks:
         step.reply = EMPTY
     elif is_answer:
         calls = _message_calls(episode, action, step, on_message)
@@ -251,6 +255,12 @@ async def take_step(
     step.environment_s = time.perf_counter() - begun
     step.ended_at = ended_at if failure is None else now_iso()
     return step, failure
+
+
+def _is_withheld(action: AssistantMessage) -> bool:
+    """Return whether a filter or the provider withheld the answer. A refusal in the model's own words is an answer."""
+    is_refused = action.ended == "refusal" and (action.stop_reason == "refusal" or not action.text)
+    return action.ended == "content_filter" or is_refused
 
 
 def _message_calls(episode: Episode, action: AssistantMessage, step: Step, on_message: OnMessage) -> tuple[ToolCall, ...]:

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from openreward_gym.jsonio import Json, escape_surrogates
+from openreward_gym.jsonio import Json, escape_surrogates, loads
 from openreward_gym.types import (
     Block,
     ImageBlock,
     Message,
+    OpaqueBlock,
     ReasoningItem,
     Role,
     Rollout,
@@ -43,6 +44,8 @@ _UPDATED_METADATA = ("num_compactions", "duration_ms", "harness")
 _SAMPLED_FIELDS = ("usage", "stop_reason", "model")
 _LAST_FIELDS = ("is_error", "ended")
 _EVERY_FIELDS = ("origin", "weight")
+# The mark of an event whose text is a provider's part in JSON, not words.
+_OPAQUE = "is_opaque"
 _ROLES: Mapping[Json, Role] = {"user_message": "user", "system_message": "system", "assistant_message": "assistant"}
 
 
@@ -143,15 +146,17 @@ def message_events(message: Message) -> list[dict[str, Json]]:
         content = "\n".join(_text_of(block) for block in message.blocks)
         events: list[dict[str, Json]] = [{"type": "tool_result", "content": content, "callId": message.call_id}]
     else:
-        events = [event for block in message.blocks if (event := _block_event(message.role, block)) is not None]
+        blocks = _with_whole_texts(message.blocks) if message.role == "assistant" else message.blocks
+        events = [event for block in blocks if (event := _block_event(message.role, block)) is not None]
     metadata = _metadata(message)
-    if not events and (message.reward is not None or message.finished or message.metadata):
+    if not events and (message.reward is not None or message.finished or message.metadata or message.ended):
         events = [{"type": f"{message.role}_message", "content": ""}]
     common = {name: getattr(message, name) for name in _EVERY_FIELDS if getattr(message, name) is not None}
     for event in events:
-        event |= {"isFinished": False, "metadata": common}
+        event |= {"isFinished": False, "metadata": {**event.get("metadata", {}), **common}}
     if events:
-        events[-1] |= {"reward": message.reward, "isFinished": message.finished, "metadata": {**common, **metadata}}
+        own = events[-1]["metadata"]
+        events[-1] |= {"reward": message.reward, "isFinished": message.finished, "metadata": {**own, **metadata}}
     return events
 
 
@@ -166,7 +171,19 @@ def _block_event(role: str, block: Block) -> dict[str, Json] | None:
         reference = block.content_reference if block.content_reference is not None else block.signature
         return {"type": "reasoning", "content": block.content, "summary": block.summary, "contentReference": reference}
     text = _text_of(block)
-    return {"type": f"{role}_message", "content": text} if text else None
+    mark = {"metadata": {_OPAQUE: True}} if isinstance(block, OpaqueBlock) else {}
+    return {"type": f"{role}_message", "content": text, **mark} if text else None
+
+
+def _with_whole_texts(blocks: Iterable[Block]) -> list[Block]:
+    """Return an assistant's blocks with neighbouring texts as one: the model wrote them in one go."""
+    whole: list[Block] = []
+    for block in blocks:
+        if whole and isinstance(block, TextBlock) and isinstance(last := whole[-1], TextBlock):
+            whole[-1] = TextBlock(last.text + block.text)
+        else:
+            whole.append(block)
+    return whole
 
 
 def _text_of(block: Block) -> str:
@@ -242,7 +259,7 @@ def rollout_of(events: Iterable[Mapping[str, Json]]) -> Rollout:
         environment=RolloutEnvironment(name=name, variant=variant, split=split, server_version=update.get("env_version")),
         task=Task(index=index, spec=spec, id=task_id(name, split, spec, index, variant)),
         step=begin.get("step") if begin.get("step") is not None else update.get("current_step"),
-        model=begin.get("run_info"),
+        model=_our_names(begin.get("run_info")),
         sampling={key: update[key] for key in SAMPLING if key in update} or None,
         messages=messages,
         reward=reward,
@@ -255,25 +272,45 @@ def rollout_of(events: Iterable[Mapping[str, Json]]) -> Rollout:
     )
 
 
+def _our_names(run_info: Json) -> Json:
+    """Return the platform's run info under our names; a name of ours that is already there stays."""
+    if not isinstance(run_info, Mapping):
+        return run_info
+    ours = {theirs: name for name, theirs in _RUN_INFO.items() if name not in run_info}
+    return {ours.get(name, name): value for name, value in run_info.items()}
+
+
 def message_of_event(event: Mapping[str, Json]) -> Message:
     """Return the message of one event, or raise ValueError for a field with a value of a wrong type."""
     kind, value = event.get("type"), event.get("content")
     content = value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     metadata = dict(event.get("metadata") or {})
     fields: dict[str, Any] = {name: metadata.pop(name) for name in (*_EVERY_FIELDS, *_LAST_FIELDS) if name in metadata}
+    is_opaque = metadata.pop(_OPAQUE, False)
     sampled = {name: metadata.pop(name) for name in _SAMPLED_FIELDS if name in metadata}
     fields |= {"sampled": codec.read_as(Sampled, sampled) if sampled else None, "metadata": metadata or None}
-    fields |= {"reward": event.get("reward"), "finished": bool(event.get("isFinished")), "ended_at": _iso(event.get("timestamp"))}
+    fields |= {
+        "reward": _number(event.get("reward")),
+        "finished": bool(event.get("isFinished")),
+        "ended_at": _iso(event.get("timestamp")),
+    }
     if kind == "tool_call":
         call = ToolCall(event.get("name") or "", call_id=event.get("callId") or "", content=content or "")
         return Message("assistant", (call,), **fields)
     if kind == "reasoning":
         thought = ReasoningItem(content, event.get("contentReference"), event.get("summary"))
         return Message("assistant", (thought,), **fields)
-    blocks = (TextBlock(content),) if content else ()
+    blocks: tuple[Block, ...] = (TextBlock(content),) if content else ()
+    if is_opaque and content and isinstance(part := loads(content), dict):
+        blocks = (OpaqueBlock(part),)
     if kind == "tool_result":
         return Message("tool", blocks, call_id=event.get("callId"), **fields)
     return Message(_ROLES.get(kind, "user"), blocks, **fields)
+
+
+def _number(reward: Json) -> Json:
+    """Return a reward; NaN and the infinities are texts in events."""
+    return float(reward) if reward in ("nan", "inf", "-inf") else reward
 
 
 def _iso(milliseconds: Json) -> str | None:

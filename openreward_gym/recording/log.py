@@ -92,7 +92,7 @@ class RolloutLog:
 
         Args:
             message: The message. A ToolCall's `content` is its arguments' JSON.
-            reward: The reward that came with it; None for no reward.
+            reward: The reward that came with it; None for the message's own, if it has one.
             is_finished: Whether the episode ended with it. If so, the rollout is written and nothing may be logged after it.
             metadata: Free data, kept with it.
             rollout_info: Facts about the rollout (`task_index`, `current_step`, `temperature`, ...), a mapping or a dataclass.
@@ -193,13 +193,16 @@ class RolloutLog:
         origin: Origin | None,
     ) -> None:
         now = now_iso()
-        parts = [p.replace(origin=origin or p.origin, ended_at=now) for message in messages for p in split_results(message)]
+        parts = [p.replace(origin=origin or p.origin, ended_at=p.ended_at or now) for m in messages for p in split_results(m)]
         if not parts:
             return
         info, free_data = mapping_of(rollout_info), mapping_of(metadata, keep_none=True)
         last = parts[-1]
         merged = {**(last.metadata if isinstance(last.metadata, dict) else {}), **free_data} if free_data else last.metadata
-        parts[-1] = last.replace(reward=_reward(reward), finished=bool(is_finished), metadata=merged)
+        # What a message of the history earned, or ended, belongs to another rollout.
+        own_reward, own_end = (None, False) if last.origin == "given" else (last.reward, last.finished)
+        final_reward = own_reward if reward is None else _reward(reward)
+        parts[-1] = last.replace(reward=final_reward, finished=own_end or bool(is_finished), metadata=merged)
         with self._lock:
             if self._closed:
                 raise ConfigurationError(
@@ -258,7 +261,7 @@ class RolloutLog:
                 return
             rollout = self._rollout
             messages = rollout.messages = _with_origins(rollout.messages)
-            if "name" not in (rollout.model or {}) and (name := _answering_model(messages)):
+            if "name" not in (rollout.model or {}) and (name := answering_model(messages)):
                 rollout.model = {"name": name, **(rollout.model or {})}
             ending, default_reason = _ending(messages) if status is None else (status, "")
             rollout.status = ending
@@ -296,7 +299,7 @@ def _is_history(message: Message) -> bool:
     return message.role == "assistant" and message.origin is None and message.ended != "error"
 
 
-def _answering_model(messages: list[Message]) -> str | None:
+def answering_model(messages: list[Message]) -> str | None:
     """Return the model that answered, if all turns of the policy that name one name the same."""
     names = {m.sampled.model for m in messages if m.origin == "policy" and m.sampled is not None and m.sampled.model}
     return names.pop() if len(names) == 1 else None
@@ -315,11 +318,12 @@ def model_of(info: dict[str, Json]) -> dict[str, Json]:
 def _ending(messages: list[Message]) -> tuple[Status, str]:
     last = messages[-1] if messages else None
     if last is not None and last.role == "assistant":
-        if last.ended == "error" or (last.ended == "stop" and not any(map(_has_content, last.blocks))):
-            return "error", "policy_failed"
         # A refusal in words is an answer; one that the API reports is not.
         if last.ended == "content_filter" or (last.ended == "refusal" and (last.stop_reason == "refusal" or not last.text)):
             return "truncated", last.ended
+        is_empty = not any(map(_has_content, last.blocks)) and not _has_media(last)
+        if last.ended == "error" or (is_empty and (last.ended is not None or not last.finished)):
+            return "error", "policy_failed"
     if any(message.finished for message in messages):
         return "completed", "finished"
     return ("cancelled", "cancelled") if last is None or last.role != "assistant" or last.tool_calls else ("completed", "message")
@@ -327,6 +331,12 @@ def _ending(messages: list[Message]) -> tuple[Status, str]:
 
 def _has_content(block: Block) -> bool:
     return not isinstance(block, TextBlock) or bool(block.text)
+
+
+def _has_media(message: Message) -> bool:
+    """Return whether the answer is speech or pictures, which a chat completion has beside its content."""
+    fields = (message.sampled.metadata or {}) if message.sampled is not None else {}
+    return bool(fields.get("audio") or fields.get("images"))
 
 
 def _reward(value: object) -> float | None:

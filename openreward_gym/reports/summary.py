@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ class ToolSummary:
 
     Attributes:
         name: The tool's name.
-        calls: The number of calls with a result.
+        calls: The number of the policy's calls with a result.
         errors: The number of results that are errors.
         mean_duration_s: Seconds per call, over the calls whose times are known; None without one.
 
@@ -214,9 +214,8 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
     costs: list[float] = []
     tools: dict[str, _ToolCalls] = {}
     for rollout in rollouts:
-        for message in rollout.messages:
-            if message.role == "tool" and message.name:
-                tools.setdefault(message.name, _ToolCalls()).add(message)
+        for name, message in _results(rollout):
+            tools.setdefault(name, _ToolCalls()).add(message)
         key = task_key(rollout)
         if key not in groups:
             groups[key] = _TaskRollouts(rollout.environment.name, rollout.environment.split, rollout.task.index)
@@ -250,6 +249,18 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
         tools=tuple(sorted((tool.summary(name) for name, tool in tools.items()), key=lambda tool: (-tool.calls, tool.name))),
         tasks=tuple(sorted((group.summary(key) for key, group in groups.items()), key=_sort_key)),
     )
+
+
+def _results(rollout: Rollout) -> Iterator[tuple[str, Message]]:
+    """Yield the results of the policy's calls, each with the tool's name: its own, or that of its call."""
+    names: dict[str, str] = {}
+    for message in rollout.messages:
+        if message.role == "assistant":
+            names |= {call.call_id: call.name for call in message.tool_calls if call.call_id}
+        elif message.role == "tool" and message.origin != "given":
+            name = message.name or names.get(message.call_id or "")
+            if name:
+                yield name, message
 
 
 def _sort_key(task: TaskSummary) -> tuple[str, str, float, str]:

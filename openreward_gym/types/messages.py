@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 from openreward_gym.jsonio import Json
-from openreward_gym.types.blocks import Block, ReasoningItem, TextBlock, ToolCall, ToolResult, as_blocks
+from openreward_gym.types.blocks import Block, OpaqueBlock, ReasoningItem, TextBlock, ToolCall, ToolResult, as_blocks
 from openreward_gym.types.codec import Codec
 
 M = TypeVar("M", bound="Message")
@@ -407,7 +407,11 @@ def is_continuation(piece: Message, turn: Message) -> bool:
     last, first = _rank(turn.blocks[-1]), _rank(piece.blocks[0])
     if last < first:
         return True
-    return not (last == first == 1) and all(_rank(block) == first for block in piece.blocks)
+    # Between two texts a tool may have run at the provider: then both are of one turn.
+    are_texts = (
+        last == first == 1 and not isinstance(turn.blocks[-1], OpaqueBlock) and not isinstance(piece.blocks[0], OpaqueBlock)
+    )
+    return not are_texts and all(_rank(block) == first for block in piece.blocks)
 
 
 def join(turn: Message, piece: Message) -> Message:

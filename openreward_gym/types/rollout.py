@@ -204,10 +204,10 @@ def _with_split(task: Task, split: str) -> Task:
 
 
 def total_usage(messages: Iterable[Message]) -> Usage | None:
-    """Sum the token counts of messages; a count stays None where no message had it."""
+    """Sum the token counts of messages, without those that were given; a count stays None where no message had it."""
     totals: dict[str, Any] = {}
     for message in messages:
-        if message.usage is not None:
+        if message.usage is not None and message.origin != "given":
             for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"):
                 if (value := getattr(message.usage, name)) is not None:
                     totals[name] = totals.get(name, 0) + value
@@ -221,8 +221,9 @@ def total_reward(messages: Iterable[Message]) -> tuple[float | None, float | Non
 
 
 def total_cost(messages: Iterable[Message]) -> float | None:
-    """Sum the prices of messages, in US dollars; None where no message has one."""
-    costs = [m.sampled.cost_usd for m in messages if m.sampled is not None and m.sampled.cost_usd is not None]
+    """Sum the prices of messages, without those that were given, in US dollars; None where no message has one."""
+    reports = [message.sampled for message in messages if message.sampled is not None and message.origin != "given"]
+    costs = [report.cost_usd for report in reports if report.cost_usd is not None]
     return sum(costs) if costs else None
 
 

@@ -17,6 +17,7 @@ from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.envs.observations import Info
 from openreward_gym.jsonio import Json
+from openreward_gym.recording.log import answering_model, model_of
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Status, Timing, task_id
 from openreward_gym.types.rollout import now_iso, server_origin, total_cost, total_reward, total_usage
@@ -34,7 +35,8 @@ class RecordRollouts(Wrapper):
     Args:
         env: An OpenReward environment, wrapped or not.
         store: A `RolloutStore`, or the path of a run's folder.
-        model: Run info of the policy (`name`, `checkpoint`, ...), written in each rollout. None writes nothing.
+        model: Run info of the policy (`name`, `checkpoint`, ...), written in each rollout. Without a name, the record's model has
+            that of a `model` in `metadata`, else that of the model whose answers were the actions.
         sampling: Sampling parameters, likewise.
         metadata: Free JSON data, likewise.
 
@@ -107,6 +109,8 @@ class RecordRollouts(Wrapper):
             return
         common = {name: None if value is None else dict(value) for name, value in self._common.items()}
         rollout = rollout_of(episode, **end, **{**common, **self._fields_at_reset})
+        if "name" not in (rollout.model or {}):
+            rollout.model = _named_model(rollout) or None
         if rollout.reward is not None and rollout.reward != self._seen_return:
             # A wrapper between this one and the env changed rewards. The record keeps the env's, and has both returns.
             rollout.metrics = {**(rollout.metrics or {}), "wrapped_return": self._seen_return}
@@ -118,6 +122,13 @@ def _write_unfinished(reference: weakref.ref[RecordRollouts]) -> None:
     recorder = reference()
     if recorder is not None:
         recorder._write_unfinished()
+
+
+def _named_model(rollout: Rollout) -> dict[str, Json]:
+    """Return a record's `model` with a name: the run info's, else the metadata's, else that of the model that answered."""
+    info = dict(rollout.model or {})
+    name = answering_model(rollout.messages)
+    return {**({"name": name} if name else {}), **model_of(dict(rollout.metadata or {})), **model_of(info), **info}
 
 
 def rollout_of(

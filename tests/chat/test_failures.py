@@ -164,3 +164,18 @@ def test_every_word_of_the_sdks_for_an_end_is_known() -> None:
         "PUP_LIMITED_DISABLED",
         "CONTINUATION",
     }
+
+
+def test_fields_that_hold_a_secret_are_never_recorded() -> None:
+    headers = {
+        "X-Api-Key": "plain-word-1",
+        "Authorization": "Basic dXNlcjpwYXNz",
+        "retry-after": "7",
+        "Set-Cookie": "id=9",
+        "secret": None,
+    }
+    (message,) = chat.from_openai({"error": {"message": "No.", "api_key": "plain-word-2", "request": {"headers": headers}}})
+    assert message.sampled is not None
+    assert message.sampled.metadata is not None
+    hidden = {"X-Api-Key": "***", "Authorization": "***", "retry-after": "7", "Set-Cookie": "***", "secret": None}
+    assert message.sampled.metadata["error"] == {"message": "No.", "api_key": "***", "request": {"headers": hidden}}

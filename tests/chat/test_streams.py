@@ -218,3 +218,14 @@ def test_a_chunk_alone_is_refused_and_nothing_is_taken(tmp_path: Path, logger: s
 def test_a_chunk_is_no_action() -> None:
     with pytest.raises(TypeError, match="is not an action"):
         chat.parse_action(json.loads(json.dumps(chunk({"content": "a"}))))
+
+
+def test_chunks_of_gemini_without_ids_are_one_answer() -> None:
+    def chunk(text: str, **fields: Any) -> dict[str, Any]:
+        return {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, **fields}]}
+
+    chunks = [chunk("Vil"), chunk("ni"), chunk("us", finishReason="STOP"), {"usageMetadata": {"promptTokenCount": 4}}]
+    (message,) = chat.from_gemini(chunks)
+    assert (message.text, message.ended, message.usage) == ("Vilnius", "stop", Usage(4))
+    first, second = chat.from_gemini([chunk("A", finishReason="STOP"), chunk("B", finishReason="STOP")])
+    assert (first.text, second.text) == ("A", "B")

@@ -13,6 +13,7 @@ from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym.platform.events import event_id, events_of, rollout_of
 from openreward_gym.types import (
+    AssistantMessage,
     ImageBlock,
     Message,
     OpaqueBlock,
@@ -23,7 +24,9 @@ from openreward_gym.types import (
     Task,
     TextBlock,
     ToolCall,
+    ToolMessage,
     Usage,
+    UserMessage,
     task_id,
     with_origins,
 )
@@ -167,3 +170,26 @@ def test_the_caller_s_duration_and_nulls_inside_lists_are_sent() -> None:
     assert last["rollout_info"]["duration_ms"] == 77
     rollout.metadata = None
     assert list(events_of(rollout))[-1]["rollout_info"]["duration_ms"] == 1000
+
+
+def test_a_providers_part_and_a_cited_text_come_back_as_they_were() -> None:
+    search = OpaqueBlock({"type": "web_search_call", "id": "w1", "status": "completed"})
+    turn = AssistantMessage([search, TextBlock("Two "), TextBlock("ferries.")], origin="policy", ended="stop")
+    record = Rollout(status="completed", messages=[UserMessage("How many?", origin="given"), turn])
+    answer = rollout_of(events_of(record)).messages[-1]
+    assert answer.blocks == (search, TextBlock("Two ferries."))
+    assert (answer.ended, answer.metadata) == ("stop", None)
+
+
+def test_a_failed_turn_and_an_infinite_reward_are_events() -> None:
+    results = [ToolMessage("-", "c1", origin="environment", reward=reward) for reward in (float("-inf"), 1.0)]
+    failed = AssistantMessage(origin="policy", ended="error")
+    record = Rollout(status="error", messages=[UserMessage("Go", origin="given"), *results, failed])
+    back = rollout_of(events_of(record))
+    assert (back.reward, back.messages[-1].ended, len(back.messages)) == (float("-inf"), "error", 4)
+
+
+def test_the_model_has_our_names_again() -> None:
+    model = {"name": "m1", "type": "eval", "algorithm": "grpo", "checkpoint": "c9"}
+    record = Rollout(status="completed", model=dict(model), messages=[UserMessage("Go", origin="given")])
+    assert rollout_of(events_of(record)).model == model

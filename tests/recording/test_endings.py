@@ -9,7 +9,7 @@ import pytest
 
 from openreward_gym import RolloutStore
 from openreward_gym.recording import Recorder
-from openreward_gym.types import AssistantMessage, Message, Sampled, UserMessage
+from openreward_gym.types import AssistantMessage, Message, Sampled, Usage, UserMessage
 
 ERROR = {"type": "overloaded_error", "message": "Too busy."}
 CALL = {"id": "c", "type": "function", "function": {"name": "book", "arguments": "{"}}
@@ -129,3 +129,50 @@ def test_the_caller_s_end_wins_and_a_failure_is_not_finished(tmp_path: Path) -> 
         ("failed", "error", "policy_failed", "Too busy."),
         ("blocked", "truncated", "content_filter", None),
     ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        gemini("MALFORMED_FUNCTION_CALL"),
+        gemini("MAX_TOKENS"),
+        gemini("FINISH_REASON_UNSPECIFIED"),
+    ],
+)
+def test_an_answer_without_content_is_a_failure_whatever_ended_it(tmp_path: Path, answer: dict[str, Any]) -> None:
+    with Recorder(tmp_path).rollout() as log:
+        log.log_gdm_message("How far is Riga?")
+        log.log_gdm_message(answer)
+    assert (log.rollout.status, log.rollout.stop_reason) == ("error", "policy_failed")
+
+
+def test_a_closing_message_without_words_that_the_caller_calls_the_end_is_no_failure(tmp_path: Path) -> None:
+    with Recorder(tmp_path).rollout() as log:
+        log.log(AssistantMessage("Riga is far."))
+        log.log(AssistantMessage(), reward=1.0, is_finished=True)
+    assert (log.rollout.status, log.rollout.reward) == ("completed", 1.0)
+
+
+def test_a_message_keeps_the_reward_end_and_time_that_it_has(tmp_path: Path) -> None:
+    with Recorder(tmp_path).rollout() as log:
+        log.log(AssistantMessage("Riga", ended_at="2031-05-06T07:08:09+00:00"))
+        log.log(UserMessage("Near.", reward=0.25))
+        log.log(UserMessage("There.", reward=0.5, finished=True))
+    assert (log.rollout.reward, log.rollout.status, log.rollout.stop_reason) == (0.75, "completed", "finished")
+    assert log.rollout.messages[0].ended_at == "2031-05-06T07:08:09+00:00"
+
+
+def test_what_a_given_history_earned_and_cost_is_not_the_rollouts(tmp_path: Path) -> None:
+    old = Sampled(usage=Usage(900, 90), cost_usd=2.0)
+    history = [UserMessage("A"), AssistantMessage("B", sampled=old, reward=7.0, finished=True)]
+    with Recorder(tmp_path).rollout(prompt=history) as log:
+        log.log(AssistantMessage("C", sampled=Sampled(usage=Usage(10, 1), cost_usd=0.5)))
+    assert (log.rollout.reward, log.rollout.cost_usd, log.rollout.usage) == (None, 0.5, Usage(10, 1))
+    assert log.rollout.stop_reason == "message"
+
+
+@pytest.mark.parametrize("media", [{"audio": {"id": "a1", "transcript": "Riga."}}, {"images": [{"type": "image_url"}]}])
+def test_speech_and_pictures_are_answers(tmp_path: Path, media: dict[str, Any]) -> None:
+    with Recorder(tmp_path).rollout() as log:
+        log.log_openai_completions(chat("stop", content=None, **media))
+    assert log.rollout.status == "completed"

@@ -6,7 +6,7 @@ import pytest
 
 from openreward_gym.reports.statistics import reward_interval, wilson_interval
 from openreward_gym.reports.summary import summarize
-from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, Usage
+from openreward_gym.types import AssistantMessage, Message, Rollout, RolloutEnvironment, Task, ToolCall, ToolMessage, Usage
 
 
 def rollout(index: int, reward: float | None, **fields: Any) -> Rollout:
@@ -60,3 +60,14 @@ def test_the_bootstrap_holds_the_mean_and_repeats() -> None:
     assert 0.1 <= low < sum(map(sum, rewards)) / 6 < high <= 0.9
     assert reward_interval(rewards) == (low, high)
     assert reward_interval([[0.5]]) is None
+
+
+def test_tools_are_those_that_the_policy_called() -> None:
+    def turns(origin: Any, tool_origin: Any, call_id: str, **fields: Any) -> list[Message]:
+        asked = AssistantMessage("", [ToolCall("weigh", {}, call_id)], origin=origin)
+        return [asked, ToolMessage("4 kg", call_id, origin=tool_origin, **fields)]
+
+    history = turns("given", "given", "h1", name="weigh", is_error=True)
+    messages = [*history, *turns("policy", "environment", "p1"), *turns("policy", "environment", "p2", is_error=True)]
+    (tool,) = summarize([Rollout(status="completed", messages=messages)]).tools
+    assert (tool.name, tool.calls, tool.errors) == ("weigh", 2, 1)

@@ -9,6 +9,7 @@ import pytest
 from openreward_gym.types import (
     AssistantMessage,
     Message,
+    OpaqueBlock,
     ReasoningItem,
     Rollout,
     RolloutEnvironment,
@@ -148,3 +149,11 @@ def test_a_message_that_was_read_without_blocks_can_be_changed() -> None:
     record = Rollout(status="completed", messages=[Message("tool", call_id="c")])
     (message,) = Rollout.from_line(record.to_line()).messages
     assert message.replace(call_id="d") == Message("tool", call_id="d")
+
+
+def test_texts_around_a_providers_tool_are_one_turn() -> None:
+    search = OpaqueBlock({"type": "web_search_call", "id": "w1"})
+    pieces = [AssistantMessage("I look."), AssistantMessage([search]), AssistantMessage("Two ferries.")]
+    (turn,) = join_turns(pieces)
+    assert [type(block) for block in turn.blocks] == [TextBlock, OpaqueBlock, TextBlock]
+    assert len(join_turns([AssistantMessage("One."), AssistantMessage("Two.")])) == 2

@@ -171,3 +171,50 @@ def test_in_our_vector_env(server_url: str, tmp_path: Path) -> None:
         envs.close()
     results = {rollout.task.index: (rollout.status, rollout.reward) for rollout in RolloutStore(tmp_path / "run")}
     assert results == {0: ("completed", 1.0), 1: ("cancelled", 0.5), 2: ("error", None)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "model"),
+    [
+        ({}, {"name": "answering"}),
+        ({"metadata": {"model": "of-metadata"}}, {"name": "of-metadata"}),
+        (
+            {"metadata": {"model": "of-metadata"}, "model": {"model_name": "of-info", "checkpoint": "c1"}},
+            {"name": "of-info", "checkpoint": "c1"},
+        ),
+        ({"model": {"checkpoint": "c1"}}, {"name": "answering", "checkpoint": "c1"}),
+    ],
+)
+def test_the_record_names_its_model(server_url: str, tmp_path: Path, fields: dict[str, Any], model: dict[str, Any]) -> None:
+    env = RecordRollouts(OpenRewardEnv("echo", base_url=server_url), tmp_path / "run", **fields)
+    env.reset()
+    env.step(AssistantMessage("", [ToolCall("echo", {"text": "1"})], sampled=Sampled(model="answering")))
+    env.close()
+    assert env.last_rollout is not None
+    assert env.last_rollout.model == model
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"choices": [{"finish_reason": "content_filter", "message": {"role": "assistant", "content": "1"}}]}, "content_filter"),
+        (
+            {"type": "message", "role": "assistant", "stop_reason": "refusal", "content": [{"type": "text", "text": "1"}]},
+            "refusal",
+        ),
+        ({"type": "message", "role": "assistant", "stop_reason": "refusal", "content": []}, "refusal"),
+        ({"promptFeedback": {"blockReason": "SAFETY"}}, "content_filter"),
+    ],
+)
+def test_an_answer_that_was_withheld_reaches_no_tool(
+    server_url: str, tmp_path: Path, answer: dict[str, Any], reason: str
+) -> None:
+    env = RecordRollouts(OpenRewardEnv("dialogue", split="train", base_url=server_url), tmp_path / "run")
+    env.reset(seed=1)
+    _, reward, terminated, truncated, info = env.step(answer)
+    assert (reward, terminated, truncated, info["stop_reason"]) == (0.0, False, True, reason)
+    rollout = env.last_rollout
+    assert rollout is not None
+    assert (rollout.status, rollout.stop_reason, rollout.reward) == ("truncated", reason, None)
+    assert rollout.messages[-1].ended == reason
+    env.close()
