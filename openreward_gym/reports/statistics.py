@@ -175,5 +175,7 @@ def rewards_by_task(rollouts: Iterable[Rollout]) -> dict[str, list[float]]:
 
 
 def task_key(rollout: Rollout) -> str:
-    """Return the task's id; for a task without one, its environment, split and index."""
-    return rollout.task.id or f"{rollout.environment.name}/{rollout.environment.split}/{rollout.task.index}"
+    """Return the task's id; for a task without one, its environment, split and index, or else the rollout's group or own id."""
+    if rollout.task.id or rollout.task.index is not None:
+        return rollout.task.id or f"{rollout.environment.name}/{rollout.environment.split}/{rollout.task.index}"
+    return rollout.group or f"rollout {rollout.id}"

@@ -70,12 +70,15 @@ def task_id(
     """Return the stable id of a task: equal for equal tasks, on whatever machine and in whatever run.
 
     SHA-256 over the canonical JSON (sorted keys) of environment, variant and spec; where the spec is not known, of
-    environment, variant, split and index; the first 16 hexadecimal digits.
+    environment, variant, split and index; the first 16 hexadecimal digits. Empty where neither spec nor index is known: two such
+    tasks are not the same.
 
     Example:
         >>> task_id("weather", "train", index=3) == task_id("Weather", "train", index=3)
         True
     """
+    if spec is None and index is None:
+        return ""
     identity = {"spec": spec} if spec is not None else {"split": split or None, "index": index}
     text = json.dumps([environment.lower(), variant, identity], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
