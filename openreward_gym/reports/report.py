@@ -74,9 +74,9 @@ def make_report(runs: Sequence[str | os.PathLike[str]], coverage: Mapping[str, M
         RecordError: A line is damaged.
 
     Example:
-        >>> from openreward_gym import Rollout, RolloutStore
+        >>> from openreward_gym import Rollout, RolloutStore, Task
         >>> for name, reward in (("first", 0.0), ("second", 1.0)):
-        ...     RolloutStore(f"runs/{name}").append(Rollout(status="completed", reward=reward))
+        ...     RolloutStore(f"runs/{name}").append(Rollout(status="completed", task=Task(index=0), reward=reward))
         >>> report = make_report(["runs/first", "runs/second"])
         >>> report.comparisons["runs/second"].difference
         1.0
