@@ -286,19 +286,8 @@ class Generator:
         at = len(sample.messages)
         of_calls = []
         for _ in range(calls):
-            word, city = self.text()
-            call_id = f"call{next(self.numbers):05d}"
-            arguments: Any = {"city": city, "days": chance.randrange(9), "metric": chance.random() < 0.5}
-            content = json.dumps(arguments)[:-2] if malformed else None
-            blocks.append(ToolCall("weather", None if malformed else arguments, call_id, content))
-            if malformed:
-                arguments = content
-            elif family.arguments == "texts":
-                arguments = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
-            call = {"id": call_id, "type": "function", "function": {"name": "weather", "arguments": arguments}}
-            result_word, result = self.text()
-            sample.others.add(result_word)
-            answer = {"role": "tool", "tool_call_id": call_id, "name": "weather", "content": result}
+            block, word, call, answer = self.call(sample, malformed)
+            blocks.append(block)
             of_calls.append((word, call, answer))
         if interleaved:
             word, text = self.text()
@@ -326,6 +315,22 @@ class Generator:
         words += [word for word, _, _ in of_calls]
         trained = origin == "policy" and weight != 0 and ended not in ("refusal", "malformed")
         (sample.words if trained else sample.others).update(words)
+
+    def call(self, sample: Sample, malformed: bool) -> tuple[ToolCall, str, dict[str, Any], dict[str, Any]]:
+        """Return a call: its block, the word in its arguments, and the chat's call and result."""
+        word, city = self.text()
+        call_id = f"call{next(self.numbers):05d}"
+        arguments: Any = {"city": city, "days": self.chance.randrange(9), "metric": self.chance.random() < 0.5}
+        content = json.dumps(arguments)[:-2] if malformed else None
+        block = ToolCall("weather", None if malformed else arguments, call_id, content)
+        if malformed:
+            arguments = content
+        elif self.family.arguments == "texts":
+            arguments = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+        call = {"id": call_id, "type": "function", "function": {"name": "weather", "arguments": arguments}}
+        result_word, result = self.text()
+        sample.others.add(result_word)
+        return block, word, call, {"role": "tool", "tool_call_id": call_id, "name": "weather", "content": result}
 
     def recorded(self, sample: Sample, tokenizer: Any) -> None:
         """Give each turn of the policy the ids that it was sampled as, in the order of its blocks."""
