@@ -18,11 +18,12 @@ Results on a shared virtual machine with two cores (load 1 to 5; Python 3.11, da
     template           220                                  `apply_chat_template` into ids, without labels
 
 Side by side with the state before messages had an origin, in turns, on another machine of two cores with nothing else running
-(Python 3.11, 6,000 rollouts, the second of two rounds): `write` 1,833 rollouts per second and 1,588 per CPU second, before
-1,950 and 1,951; `generator` 1,573, before 1,745; memory +38 MB, before +43 MB. A record is 5 % longer. Timed by stage, 4 % of
-the CPU time are new for the order of the rows (a look at the head of each line), 4 % for the conversion (origin, weight, end,
-repeated keys); the rest is spread over splits, counts and the thread. `write` is no longer 1.4 times `generator`: 45 % of it
-are reading and conversion, which both share, and 16 % compression, which `generator` does not do.
+(Python 3.11, 3,000 rollouts, medians of three rounds): `write` 1,844 rollouts per second and 1,594 per CPU second, before
+1,999 and 2,001; memory +35 MB, before +39 MB. `generator` (6,000 rollouts, one round) 1,573, before 1,745. A record is 5 %
+longer. Timed by stage, 4 % of the CPU time are new for the order of the rows (a look at the head of each line), 4 % for the
+conversion (origin, weight, end, repeated keys); the rest is spread over splits, counts and the thread. `write` is no longer
+1.4 times `generator`: 45 % of it are reading and conversion, which both share, and 16 % compression, which `generator` does
+not do.
 
 By a profile of `tokens`, a half of its time is the tokenizer's, a third is that of transformers' `apply_chat_template` (which
 copies all messages before it renders them), and a tenth that of the audit.
