@@ -38,6 +38,7 @@ __all__ = [
     "EpisodeLimits",
     "ObsMode",
     "OnFailure",
+    "OnLength",
     "OnMessage",
     "OnResetFailure",
     "Options",
@@ -57,6 +58,7 @@ TaskOrder: TypeAlias = Literal["sequential", "random", "shuffle"]
 ObsMode: TypeAlias = Literal["text", "blocks", "messages"]
 RenderMode: TypeAlias = Literal["ansi", "human", "rgb_array"]
 OnMessage: TypeAlias = Literal["terminate", "truncate", "nudge"]
+OnLength: TypeAlias = Literal["tell", "truncate", "play"]
 OnFailure: TypeAlias = Literal["truncate", "raise"]
 OnResetFailure: TypeAlias = Literal["auto", "raise", "truncate"]
 Engine: TypeAlias = Literal["local", "ray"]
@@ -383,6 +385,9 @@ class EpisodeLimits(Options):
     on_message: OnMessage = option("terminate", choice(OnMessage))
     """Effect of a plain message in an environment without a terminal tool: "terminate" or "truncate" the episode, or
     "nudge" the model to call a tool."""
+    on_length: OnLength = option("tell", choice(OnLength))
+    """Effect of a message that the token limit cut off: "tell" the model, which can write it again; "truncate" the episode; or
+    "play" a text as the answer. Calls of such a message are never run."""
     on_failure: OnFailure = option("truncate", choice(OnFailure))
     """Effect of a failed connection or server in a step: "truncate" the episode, or "raise" the error as well."""
     on_reset_failure: OnResetFailure = option("auto", choice(OnResetFailure))
@@ -449,6 +454,7 @@ class EnvKeywords(TypedDict, total=False):
     step_timeout_s: float | None
     episode_timeout_s: float | None
     on_message: OnMessage
+    on_length: OnLength
     on_failure: OnFailure
     on_reset_failure: OnResetFailure
 

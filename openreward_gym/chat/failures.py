@@ -59,6 +59,19 @@ def ended_of_error(error: Json) -> Ended | None:
     return "content_filter" if any(isinstance(code, str) and _FILTERED.search(code) for code in codes) else "error"
 
 
+def is_withheld(message: Message) -> bool:
+    """Return whether a filter, the provider's refusal or the end of the context window took an answer away.
+
+    A refusal in the model's own words is an answer.
+
+    Example:
+        >>> is_withheld(AssistantMessage("I would rather not.", ended="refusal")), is_withheld(AssistantMessage(ended="refusal"))
+        (False, True)
+    """
+    is_refused = message.ended == "refusal" and (message.stop_reason == "refusal" or not message.text)
+    return is_refused or message.ended in ("content_filter", "context_overflow")
+
+
 def error_text(message: Message) -> str:
     """Return the provider's words on a turn that failed."""
     error = (message.sampled.metadata or {}).get("error") if message.sampled is not None else None

@@ -41,6 +41,11 @@ FORMATS = ("tool_call", "function", "llama", "json")
 _ROLES = ("system", "user", "assistant", "tool")
 _MARKERS = {"tool_call": "<tool_call>", "function": "<function=", "llama": "<|python_tag|>"}
 _END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "</s>")
+# Where a call begins, also in formats that are not read here: Mistral, DeepSeek, Kimi, Phi, and gpt-oss.
+_CALL_BEGINS = re.compile(
+    r"<tool_call>|<function=|<\|python_tag\|>|\[TOOL_CALLS\]|<｜tool▁calls?▁begin｜>|<\|tool_calls?(?:_section)?(?:_begin)?\|>"
+    r"|<\|channel\|>commentary to=functions"
+)
 _TOOL_CALL_TAG = re.compile("</?tool_call>")
 _FENCE = re.compile(r"```(?:json|tool_call)?[ \t]*\n")
 _NAME = re.compile(r'"name"\s*:\s*"([^"\\]{1,200})"')
@@ -122,6 +127,17 @@ def from_raw_text(text: str, *, formats: Sequence[str] = FORMATS, tools: Sequenc
         'I look.'
     """
     return AssistantMessage(RawTextDialect(formats, tools).read_part(text))
+
+
+def has_call_as_text(text: str, tools: Iterable[ToolSpec]) -> bool:
+    """Return whether a text has the mark of a model's own format of calls, and the name of one of the tools after it.
+
+    Example:
+        >>> has_call_as_text('<tool_call>{"name": "ls", "arguments": {}}</tool_call>', [ToolSpec("ls")])
+        True
+    """
+    mark = _CALL_BEGINS.search(text)
+    return mark is not None and any(tool.name in text[mark.start() :] for tool in tools)
 
 
 def _without_end_tokens(text: str) -> str:

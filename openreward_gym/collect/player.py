@@ -13,7 +13,8 @@ from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import RunPlan
 from openreward_gym.envs.clients import SharedClient
 from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.envs.episode import FAILURES, Episode
+from openreward_gym.envs.episode import FAILURES, Episode, as_message
+from openreward_gym.envs.turns import is_no_answer
 from openreward_gym.errors import (
     AuthenticationError,
     CallTimeoutError,
@@ -35,6 +36,8 @@ from openreward_gym.policies.policy import Policy, policy_name, policy_of_episod
 from openreward_gym.store import Failure
 from openreward_gym.types import Rollout
 from openreward_gym.wrappers.record import rollout_of
+
+EMPTY_ANSWER = "the policy's message is empty: it has no text, no reasoning and no call, which is no answer of a model"
 
 Stage: TypeAlias = Literal["open", "policy", "call"]
 
@@ -180,7 +183,9 @@ class _Attempt:
         limit = asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic()))
         try:
             async with limit:
-                message = await policy(episode.messages, episode.tools)
+                message = as_message(await policy(episode.messages, episode.tools))
+            if is_no_answer(message):
+                raise PolicyError(EMPTY_ANSWER, kind="policy_unavailable")
         except ContextOverflowError:
             return self._truncate("context_overflow")
         except Exception as error:
@@ -194,9 +199,6 @@ class _Attempt:
             return False  # a deadline of the user's: the step records it, and the episode counts as truncated
         except FAILURES as error:
             raise self._failed(error, "call") from None
-        except ConfigurationError as error:
-            # The policy returned something that is not an action.
-            raise self._failed(error, "policy") from None
         return not (terminated or truncated)
 
     def _truncate(self, stop_reason: str) -> bool:

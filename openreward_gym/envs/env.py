@@ -66,6 +66,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         episode_timeout_s: Seconds after the end of `reset` from which the episode is truncated. None sets no limit.
         on_message: Effect of a plain message in an environment without a terminal tool: "terminate" or "truncate" the
             episode, or "nudge" the model to call a tool.
+        on_length: Effect of a message that the token limit cut off: "tell" the model, which can write it again; "truncate" the
+            episode; or "play" a text as the answer. Calls of such a message are never run.
         on_failure: Effect of a failed connection or server in a step: "truncate" the episode (with its `stop_reason`), or
             "raise" the error as well.
         on_reset_failure: Effect of such a failure in a reset: "raise", "truncate" in the next step, or "auto", which truncates
@@ -335,7 +337,12 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
                 timeout_s = left if timeout_s is None else min(timeout_s, left)
             try:
                 step, failure = await take_step(
-                    self._bound.session, self._episode, message, on_message=limits.on_message, timeout_s=timeout_s
+                    self._bound.session,
+                    self._episode,
+                    message,
+                    on_message=limits.on_message,
+                    on_length=limits.on_length,
+                    timeout_s=timeout_s,
                 )
             except asyncio.CancelledError:
                 # The call may still be running, so this session cannot be stepped again.

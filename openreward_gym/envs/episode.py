@@ -12,8 +12,10 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from openreward_gym.chat import parse_action
+from openreward_gym.chat.dialect import tool_call
 from openreward_gym.chat.failures import error_text
 from openreward_gym.chat.plain import plain, shown
+from openreward_gym.envs.turns import MOST_REPLIES, REPLIES, TurnKind, turn_kind
 from openreward_gym.errors import (
     ConfigurationError,
     MessageError,
@@ -27,7 +29,7 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
-from openreward_gym.options import OnMessage
+from openreward_gym.options import OnLength, OnMessage
 from openreward_gym.types import (
     AssistantMessage,
     Json,
@@ -45,7 +47,6 @@ from openreward_gym.types import (
 from openreward_gym.types.rollout import now_iso
 
 NUDGE = "Please go on by calling one of the tools: {tools}."
-EMPTY = "Your message is empty: it has no text and no call. Call a tool, or write an answer."
 NOT_EXECUTED = "Not executed: the episode had already ended with an earlier call of the same message."
 
 _CALL = {"name", "arguments"}
@@ -89,7 +90,8 @@ class Step:
     Attributes:
         action: The assistant's message, as the env took it.
         results: The results of its calls, in order.
-        reply: The env's answer to a message without calls that did not end the episode, or an empty string.
+        kind: What the message was taken for, see `openreward_gym.envs.turns`.
+        reply: The env's answer to a message that reached no tool and did not end the episode, or an empty string.
         reward: The sum of the rewards of the calls, 0.0 if no call has a reward.
         has_reward: True if any call has a reward.
         terminated, truncated, stop_reason: The values that `step` returned.
@@ -107,6 +109,7 @@ class Step:
 
     action: AssistantMessage
     results: tuple[CallResult, ...] = ()
+    kind: TurnKind = "calls"
     reply: str = ""
     reward: float = 0.0
     has_reward: bool = False
@@ -201,37 +204,30 @@ async def take_step(
     action: AssistantMessage,
     *,
     on_message: OnMessage = "terminate",
+    on_length: OnLength = "tell",
     timeout_s: float | None = None,
 ) -> tuple[Step, OpenRewardGymError | None]:
     """Play an action: its calls one after the other, until one of them ends the episode.
 
-    A message without content reaches no tool; the step has a reply, and the episode goes on. A message that a filter or the
-    provider withheld reaches no tool and truncates the episode. `timeout_s` limits each call in
-    seconds; None leaves the limit to the session.
+    Of a message that is neither calls nor an answer nothing reaches a tool: the step has a reply and the episode goes on, or it
+    is truncated, as `turn_kind` and `on_length` say. `timeout_s` limits each call in seconds; None leaves that to the session.
 
     Returns:
         The step, and the failure that ended it or None.
     """
     started_at = ended_at = now_iso()
-    step = Step(action, started_at=started_at)
+    step = Step(action, kind=turn_kind(action, episode.tools, on_length), started_at=started_at)
     begun = time.perf_counter()
     failure: OpenRewardGymError | None = None
-    calls = action.tool_calls
-    is_answer = not calls
-    if _is_withheld(action):
-        calls, is_answer = (), False
-        step.truncated, step.stop_reason = True, str(action.ended)
-    elif not action.blocks:
-        step.reply = EMPTY
-    elif is_answer:
-        calls = _message_calls(episode, action, step, on_message)
     results: list[CallResult] = []
-    for call in calls:
+    for call in _calls_of(episode, step, on_message, on_length):
         # The first call begins with the step, each further call when the one before it ended.
         started_at = ended_at
         executed = False
         if step.terminated:
             output = ToolOutput((TextBlock(NOT_EXECUTED),), error=NOT_EXECUTED, error_kind="episode_finished")
+        elif step.kind == "cut_off":
+            output = ToolOutput((TextBlock(REPLIES["cut_off"]),), error=REPLIES["cut_off"], error_kind="cut_off")
         elif call.arguments is None:
             output = _malformed(call)
         else:
@@ -246,21 +242,38 @@ async def take_step(
         ended_at = now_iso()
         results.append(CallResult(call, output, started_at, ended_at, executed))
     step.results = tuple(results)
-    if is_answer and results and not results[0].output.error and not step.terminated:
+    if step.kind == "answer" and results and not results[0].output.error and not step.terminated:
         # A terminal tool ends the episode even if its output does not say so.
         step.terminated, step.stop_reason = True, "message"
     if failure is not None:
         step.truncated, step.terminated = True, False
         step.stop_reason = stop_reason_of(failure)
+    elif not step.terminated and not step.truncated and _is_stuck(episode, step):
+        step.truncated, step.stop_reason = True, "length" if step.kind == "cut_off" else "no_action"
     step.environment_s = time.perf_counter() - begun
     step.ended_at = ended_at if failure is None else now_iso()
     return step, failure
 
 
-def _is_withheld(action: AssistantMessage) -> bool:
-    """Return whether a filter or the provider withheld the answer. A refusal in the model's own words is an answer."""
-    is_refused = action.ended == "refusal" and (action.stop_reason == "refusal" or not action.text)
-    return action.ended == "content_filter" or is_refused
+def _calls_of(episode: Episode, step: Step, on_message: OnMessage, on_length: OnLength) -> tuple[ToolCall, ...]:
+    """Return the calls of a step. A step without calls gets its reply or its end here."""
+    action, kind = step.action, step.kind
+    if kind == "answer":
+        return _message_calls(episode, action, step, on_message)
+    if kind == "withheld" or (kind == "cut_off" and on_length == "truncate"):
+        step.truncated, step.stop_reason = True, str(action.ended)
+        return ()
+    if not action.tool_calls:
+        step.reply = REPLIES.get(kind, "")
+    return action.tool_calls
+
+
+def _is_stuck(episode: Episode, step: Step) -> bool:
+    """Return whether nothing of the last turns, this one included, reached the environment."""
+    if any(result.executed for result in step.results):
+        return False
+    recent = episode.steps[1 - MOST_REPLIES :]
+    return len(recent) == MOST_REPLIES - 1 and not any(result.executed for one in recent for result in one.results)
 
 
 def _message_calls(episode: Episode, action: AssistantMessage, step: Step, on_message: OnMessage) -> tuple[ToolCall, ...]:
@@ -304,7 +317,7 @@ def as_message(action: Any) -> AssistantMessage:
         return _answered(action)
     if type(action) is dict and action.keys() == _CALL and type(action["name"]) is str and type(action["arguments"]) is dict:
         # The commonest form needs no search for a provider's format.
-        return AssistantMessage((ToolCall(action["name"], plain(action["arguments"])),))
+        return AssistantMessage((tool_call(action["name"], plain(action["arguments"]), ""),))
     try:
         return _answered(parse_action(action))
     except MessageError as error:
@@ -313,5 +326,5 @@ def as_message(action: Any) -> AssistantMessage:
 
 def _answered(action: AssistantMessage) -> AssistantMessage:
     if action.ended == "error":
-        raise PolicyError(f"the model gave no answer: {error_text(action)}", kind="policy_failed", delivery="delivered")
+        raise PolicyError(f"the model gave no answer: {error_text(action)}", kind="policy_unavailable", delivery="delivered")
     return action

@@ -14,7 +14,7 @@ from typing import Any
 
 from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, from_gemini, from_openai
 from openreward_gym.chat.dialect import has_report
-from openreward_gym.chat.failures import error_text
+from openreward_gym.chat.failures import error_text, is_withheld
 from openreward_gym.chat.plain import plain, shown
 from openreward_gym.errors import ConfigurationError, MessageError
 from openreward_gym.jsonio import Json
@@ -248,7 +248,7 @@ class RolloutLog:
         Args:
             status: The state at the end. By default: completed after a message with `is_finished=True` or a last message of the
                 assistant without calls, otherwise cancelled. In both cases truncated if a filter or the provider withheld the
-                last message, and error if the provider failed or its answer is empty.
+                last message or the token limit cut it off, and error if the provider failed or its answer is empty.
             stop_reason: The reason of the end. By default "finished", "message", "cancelled", "policy_failed", or how the last
                 message ended; empty with a `status`.
             error: The message of a failure. By default the provider's, if it failed; None without one.
@@ -318,9 +318,8 @@ def model_of(info: dict[str, Json]) -> dict[str, Json]:
 def _ending(messages: list[Message]) -> tuple[Status, str]:
     last = messages[-1] if messages else None
     if last is not None and last.role == "assistant":
-        # A refusal in words is an answer; one that the API reports is not.
-        if last.ended == "content_filter" or (last.ended == "refusal" and (last.stop_reason == "refusal" or not last.text)):
-            return "truncated", last.ended
+        if is_withheld(last) or (last.ended == "length" and not last.finished):
+            return "truncated", str(last.ended)
         is_empty = not any(map(_has_content, last.blocks)) and not _has_media(last)
         if last.ended == "error" or (is_empty and (last.ended is not None or not last.finished)):
             return "error", "policy_failed"

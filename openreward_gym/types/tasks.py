@@ -17,6 +17,10 @@ StopReason: TypeAlias = Literal[
     "max_tokens",  # a token limit of ours
     "deadline",  # a time limit of ours
     "context_overflow",  # the model's window is full
+    "length",  # the limit of tokens for one message cut the model off
+    "content_filter",  # a filter withheld the model's answer
+    "refusal",  # the model's provider refused
+    "no_action",  # the model's last turns neither called a tool nor answered
     "session_lost",  # the server no longer has the session
     "tool_failed",  # a tool raised on the server
     "outcome_unknown",  # a call may or may not have run: it is not sent twice

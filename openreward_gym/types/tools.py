@@ -78,8 +78,11 @@ class ToolSet:
         return self.tools[index]
 
 
-ErrorKind: TypeAlias = Literal["", "not_found", "name_collision", "input_validation", "episode_finished", "malformed", "other"]
-"""The kind of mistake in a model's call; empty for a call that ran. `malformed`: its arguments were not a JSON object."""
+ErrorKind: TypeAlias = Literal[
+    "", "not_found", "name_collision", "input_validation", "episode_finished", "malformed", "cut_off", "other"
+]
+"""The kind of mistake in a model's call; empty for a call that ran. `malformed`: its arguments were not a JSON object.
+`cut_off`: the token limit ended its message."""
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,9 @@ LAST: list[tuple[str, Any, tuple[str, str, str | None]]] = [
     ("log_gdm_message", gemini("PROHIBITED_CONTENT"), ("truncated", "content_filter", None)),
     ("log_gdm_message", {"error": ERROR}, ("error", "policy_failed", "Too busy.")),
     ("log_gdm_message", gemini("STOP", {"text": "Yes."}), ("completed", "message", None)),
+    ("log_gdm_message", gemini("MAX_TOKENS", {"text": "Ye"}), ("truncated", "length", None)),
+    ("log_openai_completions", chat("length", content="", reasoning_content="Hm"), ("truncated", "length", None)),
+    ("log_anthropic_message", anthropic("model_context_window_exceeded", "Ye"), ("truncated", "context_overflow", None)),
     ("log", AssistantMessage("", ended="content_filter"), ("truncated", "content_filter", None)),
     ("log", Message("assistant", (), ended="refusal"), ("truncated", "refusal", None)),
     ("log", AssistantMessage("I will not.", ended="refusal"), ("completed", "message", None)),
@@ -135,7 +138,6 @@ def test_the_caller_s_end_wins_and_a_failure_is_not_finished(tmp_path: Path) -> 
     "answer",
     [
         gemini("MALFORMED_FUNCTION_CALL"),
-        gemini("MAX_TOKENS"),
         gemini("FINISH_REASON_UNSPECIFIED"),
     ],
 )
