@@ -206,9 +206,8 @@ def test_lines_are_strict_json(tmp_path: Path) -> None:
 def test_the_texts_of_a_turn_have_nothing_between_them() -> None:
     """Rule 6: parts of one answer are one text; those of a prompt or a result are texts of their own."""
     parts = [TextBlock("2,7"), TextBlock("37 m"), TextBlock(" long.")]
-    rollout = episode(
-        Message("user", (TextBlock("a"), TextBlock("b"))), AssistantMessage([ReasoningItem("I"), ReasoningItem("t")])
-    )
+    thought = [ReasoningItem("I"), ReasoningItem("t"), TextBlock("How long?")]
+    rollout = episode(Message("user", (TextBlock("a"), TextBlock("b"))), AssistantMessage(thought))
     rollout.messages += [user("?"), AssistantMessage(parts)]
     (row,) = export.to_dataset([rollout])
     assert row["messages"][1]["content"] == "a\nb"
@@ -241,11 +240,13 @@ def test_reasoning_after_the_text_is_first_and_counted(rows_of: Any) -> None:
 
 
 @pytest.mark.parametrize("format", TRAINING_FORMATS)
-@pytest.mark.parametrize("blocks", [(), (TextBlock(""),), (ReasoningItem(None, "id", "It thought."),)])
+@pytest.mark.parametrize(
+    "blocks", [(), (TextBlock(""),), (ReasoningItem("It thought."),), (ReasoningItem(None, "id", "It thought."),)]
+)
 def test_a_turn_that_says_nothing_is_no_target(format: str, blocks: tuple[Block, ...], rows_of: Any) -> None:
     """Rule 9: training it teaches the model to stop at once."""
     rows, report = rows_of([episode(AssistantMessage(blocks, ended="stop"))], format)
-    reason = "a turn without anything to train (hidden reasoning only, or an empty answer)"
+    reason = "a turn without anything to train (reasoning alone, or an empty answer)"
     assert (rows, report.excluded) == ([], {reason: 1})
 
 
