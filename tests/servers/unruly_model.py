@@ -1,6 +1,6 @@
-"""A model server that speaks four providers' protocols and misbehaves at random, and an environment that remembers what it was told.
+"""A model server of four protocols that misbehaves at random, and an environment that remembers what it was told.
 
-The good model notes a word, then hands it in. Whatever a misbehaviour says holds `UNSAID`, which must never reach the environment.
+The good model notes a word, then hands it in. What a misbehaviour says holds `UNSAID`, which must never reach the environment.
 """
 
 from __future__ import annotations
