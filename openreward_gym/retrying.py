@@ -1,6 +1,7 @@
 """Failures that are retried, made known to whoever listens."""
 
 from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, Literal, TextIO, TypeAlias, get_args
 
 from rich.console import Console, RenderableType
@@ -22,6 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from openreward_gym.collect.silence import SILENCE_S, ServerState
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.store import Failure
 from openreward_gym.types import Rollout, codec
@@ -107,7 +109,11 @@ class Reporter:
 
     def __init__(self) -> None:
         self.counts = ProgressCounts()
+        self.tracebacks = False
+        """True to show the traceback of the first failure of each kind."""
         self._unreported: Counter[str] = Counter()
+        self._retried: set[tuple[str, str]] = set()
+        self._silent: dict[str, tuple[float, float]] = {}
         self._reported_at = time.monotonic()
 
     def started(self, total: int, already: int) -> None:
@@ -137,9 +143,37 @@ class Reporter:
         if self.counts.failures[kind] == 1:
             retry = "not retried" if wait_s is None else f"retried in {wait_s:.1f} s"
             self.say(f"{failure.source} failed ({kind}, {failure.stage}): {failure.message} [{retry}]")
+            if self.tracebacks:
+                for line in str(failure.extra.get("traceback", "")).splitlines():
+                    self.say(line)
         else:
             self._unreported[kind] += 1
         self.refresh()
+
+    def retried(self, failure: Failure) -> None:
+        """Note that a request failed and is sent again within its attempt. The first of each kind is shown."""
+        self.event("retry", codec.write(failure))
+        if (failure.source, failure.kind) not in self._retried:
+            self._retried.add((failure.source, failure.kind))
+            wait = f"sent again in {failure.retried_in_s or 0.0:.1f} s"
+            self.say(f"{failure.source} failed ({failure.kind}, {failure.stage}): {failure.message} [{wait}]")
+
+    def servers(self, states: Iterable[ServerState]) -> None:
+        """Show servers that have not answered for ten seconds, every 30 seconds, and when they answer again."""
+        now = time.monotonic()
+        for state in states:
+            since, shown_at = self._silent.get(state.address, (0.0, 0.0))
+            if state.silent_s >= SILENCE_S:
+                if not since or now - shown_at >= SUMMARY_EVERY_S:
+                    self._silent[state.address] = (now - state.silent_s, now)
+                    self.event("silence", {**asdict(state), "text": str(state)})
+                    self.say(str(state))
+            elif since:
+                del self._silent[state.address]
+                if state.answered_s is not None and state.answered_s < now - since:
+                    seconds = now - state.answered_s - since
+                    self.event("answer", {"address": state.address, "silent_s": seconds})
+                    self.say(f"{state.address} answers again after {seconds:.0f} s")
 
     def left(self) -> None:
         """Note that an attempt was abandoned without an outcome."""

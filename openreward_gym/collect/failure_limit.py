@@ -1,0 +1,144 @@
+"""The end of a collection that cannot succeed: failures that would come again for every unit, or more of them than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+
+from openreward_gym.store import Failure
+
+LASTING = frozenset(
+    {"policy_refused", "policy_failed", "refused", "setup_failed", "tool_failed", "protocol_error", "task_not_found"}
+)
+"""Kinds of failures that mostly come again when the same is tried again."""
+SAME_FAILURES = 5
+"""Number of equal lasting failures at a collection's start that end it."""
+LEAST_FINISHED = 10
+"""Number of finished units from which a share of failed ones is meaningful."""
+SLOW_START_S = 3.0
+"""Seconds without a failure after which attempts are no longer held back."""
+
+_CHANGING = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
+_PLACE = re.compile(r'File ".*", line \d+')
+
+
+def is_lasting(failure: Failure) -> bool:
+    """Return True if the failure would mostly come again."""
+    return failure.kind in LASTING
+
+
+def signature_of(failure: Failure) -> tuple[object, ...]:
+    """Return what equal failures of different units have in common: the status of a refusal, the line of code, or the words."""
+    common = (failure.source, failure.kind, failure.exception)
+    place = _PLACE.search(failure.message)
+    if failure.http_status is not None and 400 <= failure.http_status < 500:
+        return (*common, failure.http_status)
+    return (*common, place[0] if place else _CHANGING.sub("#", failure.message))
+
+
+class FailureLimit:
+    """Decides whether a failure ends the collection; `limit` is the option `fail_on_error`.
+
+    Args:
+        limit: None ends it when its first failures are lasting, equal, and nothing has succeeded. A number from 1 is the number
+            of failed units that ends it, a smaller one their share of the finished units. 0 never ends it.
+        proven: True if the run has rollouts already.
+
+    Example:
+        >>> limit = FailureLimit(2, proven=False)
+        >>> [limit.reached(unit, Failure("policy", "policy_refused"), final=True) for unit in range(2)]
+        ['', '2 units failed (the limit is fail_on_error=2)']
+    """
+
+    def __init__(self, limit: float | None, *, proven: bool) -> None:
+        self._limit = limit
+        self.proven = proven
+        self._finished = self._failed = 0
+        self._equal: dict[tuple[object, ...], list[int]] = {}
+
+    @property
+    def stops_at_mistakes(self) -> bool:
+        """True if an error that concerns every unit, such as a refused key, ends the collection at once."""
+        return not self.proven and self._limit != 0
+
+    def succeeded(self) -> None:
+        """Note that a unit has its rollout."""
+        self.proven = True
+        self._finished += 1
+        self._equal.clear()
+
+    def reached(self, unit: int, failure: Failure, *, final: bool) -> str:
+        """Count a failure, which is `final` if the unit is not retried. Return the reason to stop, or an empty string."""
+        self._finished += final
+        self._failed += final
+        limit = self._limit
+        if limit is None:
+            return self._equal_reached(unit, failure)
+        if limit >= 1:
+            reached = self._failed >= limit
+            noun = "unit" if self._failed == 1 else "units"
+            return f"{self._failed} {noun} failed (the limit is fail_on_error={limit:g})" if reached else ""
+        reached = limit > 0 and self._finished >= LEAST_FINISHED and self._failed > limit * self._finished
+        share = f"{self._failed} of {self._finished} finished units failed"
+        return f"{share} (the limit is fail_on_error={limit:g})" if reached else ""
+
+    def _equal_reached(self, unit: int, failure: Failure) -> str:
+        if self.proven or not is_lasting(failure):
+            return ""
+        units = self._equal.setdefault(signature_of(failure), [])
+        units.append(unit)
+        # One task may be broken, however often it is tried.
+        reached = len(units) >= SAME_FAILURES and len(set(units)) > 1
+        return f"{len(units)} attempts failed in this way, and nothing has succeeded" if reached else ""
+
+
+class SlowStart:
+    """Admits few at once until the first one has passed, so that a refusal which concerns all of them is heard only a few times.
+
+    It also opens after `SLOW_START_S` seconds without a failure, and after failures that are not equal.
+    """
+
+    def __init__(self, width: int, *, is_open: bool = False) -> None:
+        self._width = width
+        self._is_open = is_open
+        self._slots = asyncio.Semaphore(width)
+        self._waiting = self._failures = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a place. Leaving the block without an error opens it for all."""
+        if self._is_open:
+            yield
+            return
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SLOW_START_S, self._waited)
+        try:
+            yield
+            self.open()
+        finally:
+            self._slots.release()
+
+    def failed(self, *, lasting: bool) -> None:
+        """Note that one failed. Only lasting failures keep it closed, and not for ever."""
+        self._failures += 1
+        if not lasting or self._failures >= 2 * max(self._width, SAME_FAILURES):
+            self.open()
+
+    def open(self) -> None:
+        """Admit all."""
+        if not self._is_open:
+            self._is_open = True
+            for _ in range(self._waiting):
+                self._slots.release()
+
+    def _waited(self) -> None:
+        if not self._failures:
+            self.open()
