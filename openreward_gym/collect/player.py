@@ -233,7 +233,7 @@ class _Attempt:
         of_policy = isinstance(error, PolicyError)
         if self._request is None or of_policy != (self._stage == "policy"):
             return  # a request in the background, such as a deletion
-        failure = _failure_of(error, self.unit, self.number, self._stage)
+        failure = self._failure(error, self._stage)
         self._request.note_error(failure.message)
         if failure.kind not in self._noted:
             self._noted.add(failure.kind)
@@ -337,9 +337,17 @@ class _Attempt:
         self.env.truncate(stop_reason)
         return False
 
+    def _failure(self, error: BaseException, stage: Stage) -> Failure:
+        """Return the failure record of an exception. Where the policy's server is not reached, it has the address."""
+        failure = _failure_of(error, self.unit, self.number, stage)
+        address = self._servers.policy.address
+        if failure.kind == "policy_unavailable" and failure.http_status is None and address not in failure.message:
+            failure = replace(failure, message=f"{failure.message} at {address}")
+        return failure
+
     def _failed(self, error: BaseException, stage: Stage, *, mistake: bool = False) -> _AttemptFailedError:
         """Return the exception that ends this attempt with `error` as its failure."""
-        failure = _failure_of(error, self.unit, self.number, stage)
+        failure = self._failure(error, stage)
         self.leave(answered=failure.kind not in _UNANSWERED, error=failure.message)
         wait_s = getattr(error, "retry_after_s", None)
         if isinstance(error, OpenRewardGymError):

@@ -53,6 +53,11 @@ class ServerWatch:
         self._answered: float | None = None
         self._error = ""
 
+    @property
+    def address(self) -> str:
+        """The server's address without credentials, or a description of the policy."""
+        return self._address()
+
     def begin(self) -> None:
         """Note that a request waits from now on."""
         self._waiting += 1
@@ -79,7 +84,7 @@ class ServerWatch:
         now = self._clock()
         silent_s = 0.0 if self._since is None else now - self._since
         answered_s = None if self._answered is None else now - self._answered
-        return ServerState(self._address(), self._waiting, silent_s, answered_s, self._error)
+        return ServerState(self.address, self._waiting, silent_s, answered_s, self._error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ def resolve(policy: str | Policy | EpisodicPolicy, *, url: str | None = None, **
             try:
                 policy = cast("Policy | EpisodicPolicy", policy())
             except TypeError as error:
-                raise ConfigurationError(f"the policy {policy.__name__} is a class that cannot be made: {error}") from None
+                raise ConfigurationError(f"the policy {policy_name(policy)} is a class that cannot be made: {error}") from None
         _check_callable(policy)
         return policy
     kind, _, argument = policy.partition(":")
