@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, TypeAlias
 
-from openreward_gym.collect.failure_limit import FailureLimit, is_lasting
+from openreward_gym.collect.failure_limit import SAME_FAILURES, FailureLimit, SlowStart, is_lasting
 from openreward_gym.collect.groups import GroupComparer
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.collect.outcomes import FAILED, REFUSED_TIMES, SUCCESSFUL, Coverage, Outcomes
@@ -204,6 +204,8 @@ class Collection:
         # Once there is a rollout, a refusal (401, "no such task") concerns one unit and is not the caller's mistake.
         self.limit = FailureLimit(options.fail_on_error, proven=self.outcomes.coverage().successful > 0)
         self._may_pass = False
+        # Workers beyond these would only meet the same refusal.
+        self._start = SlowStart(2 * SAME_FAILURES, is_open=self.limit.proven or options.fail_on_error == 0)
 
     async def run(self, stop: StopSignal) -> bool:
         """Play the pending units. Return True if the collection was stopped before its end."""
@@ -284,8 +286,12 @@ class Collection:
         """Play one unit after the other until the queue is empty."""
         for group in self._uncompared:
             await self._compare(group)
-        while (unit := await self.queue.take()) is not None:
-            await self._attempt(unit)
+        while True:
+            async with self._start.slot():
+                unit = await self.queue.take()
+                if unit is None:
+                    return
+                await self._attempt(unit)
 
     async def _attempt(self, unit: Unit) -> None:
         """Play one attempt at a unit: it ends in a rollout, a retry, or a final failure."""
@@ -305,6 +311,7 @@ class Collection:
 
     async def _succeeded(self, unit: Unit, rollout: Rollout, step_seconds: list[float]) -> None:
         self.limit.succeeded()
+        self._start.open()
         if self.uploader is not None:
             self.uploader.wake()
         self.outcomes.states[unit.number] = SUCCESSFUL
@@ -325,7 +332,9 @@ class Collection:
         if failure is None or (ends and mistake is not None):
             self.report.left()
             raise mistake or StoreError(f"attempt at {unit.id} ended without an outcome")
-        self._may_pass |= not is_lasting(failure)
+        lasting = is_lasting(failure)
+        self._may_pass |= not lasting
+        self._start.failed(lasting=lasting)
         wait_s = None if self._stopped else self.retries.wait_s(unit.number, failure.kind, result.retry_after_s)
         self.report.failed(failure, wait_s)
         if wait_s is None:

@@ -17,7 +17,7 @@ SAME_FAILURES = 5
 """Number of equal lasting failures at a collection's start that end it."""
 LEAST_FINISHED = 10
 """Number of finished units from which a share of failed ones is meaningful."""
-SLOW_START_S = 3.0
+SLOW_START_S = 2.0
 """Seconds without a failure after which attempts are no longer held back."""
 
 _CHANGING = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
@@ -95,22 +95,28 @@ class FailureLimit:
 
 
 class SlowStart:
-    """Admits few at once until the first one has passed, so that a refusal which concerns all of them is heard only a few times.
+    """Admits `width` at once until `open` is called, so that a refusal which concerns all of them is heard only a few times.
 
-    It also opens after `SLOW_START_S` seconds without a failure, and after failures that are not equal.
+    It also opens after `SLOW_START_S` seconds without a failure, and after failures that do not last.
+
+    Example:
+        >>> gate = SlowStart(5)
+        >>> gate.failed(lasting=False)
+        >>> gate.is_open
+        True
     """
 
     def __init__(self, width: int, *, is_open: bool = False) -> None:
         self._width = width
-        self._is_open = is_open
+        self.is_open = is_open
         self._slots = asyncio.Semaphore(width)
         self._waiting = self._failures = 0
         self._timer: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait for a place. Leaving the block without an error opens it for all."""
-        if self._is_open:
+        """Hold a place, after waiting for it. Once it is open, there is place for all."""
+        if self.is_open:
             yield
             return
         self._waiting += 1
@@ -122,20 +128,19 @@ class SlowStart:
             self._timer = asyncio.get_running_loop().call_later(SLOW_START_S, self._waited)
         try:
             yield
-            self.open()
         finally:
             self._slots.release()
 
     def failed(self, *, lasting: bool) -> None:
-        """Note that one failed. Only lasting failures keep it closed, and not for ever."""
+        """Note that one failed. Only lasting failures keep it closed, and not after very many of them."""
         self._failures += 1
         if not lasting or self._failures >= 2 * max(self._width, SAME_FAILURES):
             self.open()
 
     def open(self) -> None:
         """Admit all."""
-        if not self._is_open:
-            self._is_open = True
+        if not self.is_open:
+            self.is_open = True
             for _ in range(self._waiting):
                 self._slots.release()
 

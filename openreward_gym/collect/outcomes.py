@@ -127,6 +127,7 @@ class Outcomes:
         """Count an attempt, and return its number, from 0."""
         attempt = self._attempts[unit.number]
         self._attempts[unit.number] += 1
+        self.states[unit.number] = MISSING  # until it has an outcome
         return attempt
 
     def coverage(self) -> Coverage:

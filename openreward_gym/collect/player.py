@@ -140,6 +140,7 @@ class LocalPlayer:
             with retries_heard_by(playing.retried):
                 async with self._opening, self._first_opens.slot():
                     await playing.open()
+                    self._first_opens.open()
                 # With `prefetch`, more sessions are open than are played at once.
                 async with self._playing:
                     rollout = await playing.play(self._fields, self._first_turns)
@@ -207,6 +208,7 @@ class _Attempt:
         # Independent of the order in which units are played.
         self.seed = zlib.crc32(f"{plan.options.seed}/{unit.id}".encode())
         self._policy = plan.policy
+        self._secrets = plan.options.env.session.secrets_env or {}
         self._timeout_s = plan.options.env.limits.episode_timeout_s
         self._stop_reason: str | None = None
         self._servers = servers
@@ -261,6 +263,7 @@ class _Attempt:
             raise self._failed(error, "policy") from None
         async with first_turns.slot():
             more = await self._watched_turn(episode, policy, deadline)
+            first_turns.open()
         while more:
             more = await self._watched_turn(episode, policy, deadline)
         end: dict[str, Any] = {}
@@ -338,8 +341,10 @@ class _Attempt:
         return False
 
     def _failure(self, error: BaseException, stage: Stage) -> Failure:
-        """Return the failure record of an exception. Where the policy's server is not reached, it has the address."""
+        """Return the failure record of an exception, with the address that is not reached, or the secret that may be missing."""
         failure = _failure_of(error, self.unit, self.number, stage)
+        if failure.kind in ("setup_failed", "tool_failed"):
+            return replace(failure, message=failure.message + _secret_advice(failure.message, self._secrets))
         address = self._servers.policy.address
         if failure.kind == "policy_unavailable" and failure.http_status is None and address not in failure.message:
             failure = replace(failure, message=f"{failure.message} at {address}")
@@ -372,14 +377,6 @@ def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) ->
         message = str(without_secrets(describe_error(error)))
     if stage == "policy" and own_frames(error):
         extra["traceback"] = without_secrets(traceback_text(error))
-    if kind in ("setup_failed", "tool_failed") and _SECRET.search(message):
-        name = _SECRET_NAME.search(message)
-        secret = name[0] if name else "NAME"
-        variable = name[0].upper() if name else "VARIABLE"
-        message += (
-            f". If the environment lacks a secret, pass it: --secret {secret}={variable} "
-            f"(in Python secrets_env={{{secret!r}: {variable!r}}}), where {variable} is the environment variable that holds it."
-        )
     return Failure(
         source="policy" if foreign or stage == "policy" else "environment",
         kind=kind,
@@ -392,6 +389,18 @@ def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) ->
         task=unit.group,
         sample=unit.sample,
         extra={name: value for name, value in extra.items() if value is not None},
+    )
+
+
+def _secret_advice(words: str, secrets: Mapping[str, str]) -> str:
+    """Return how to pass the secret that an environment's error seems to ask for. Empty if it names none, or one of `secrets`."""
+    name = _SECRET_NAME.search(words)
+    if not (name or _SECRET.search(words)) or (name and name[0] in secrets):
+        return ""
+    secret, variable = (name[0], name[0].upper()) if name else ("NAME", "VARIABLE")
+    return (
+        f". If the environment lacks a secret, pass it: --secret {secret}={variable} "
+        f"(in Python secrets_env={{{secret!r}: {variable!r}}}), where {variable} is the environment variable that holds it."
     )
 
 
