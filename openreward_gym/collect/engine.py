@@ -162,9 +162,12 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
             metrics = summarize(store)
             write_json(path / "metrics.json", metrics.to_dict())
             uploaded = None if uploader is None else await _finish_upload(uploader, path, report, stop)
-        except BaseException:
+        except BaseException as error:
             if uploader is not None:
                 uploader.close(0.0)
+            if isinstance(error, OpenRewardGymError):
+                with contextlib.suppress(OpenRewardGymError, OSError):  # the first error counts
+                    write_json(path / "metrics.json", summarize(store).to_dict())
             raise
         coverage, given_up = collection.outcomes.coverage(), collection.outcomes.given_up
         return CollectionResult(store, metrics, coverage, interrupted, uploaded, collection.resumable(), given_up)

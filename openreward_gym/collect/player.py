@@ -235,11 +235,11 @@ class _Attempt:
         of_policy = isinstance(error, PolicyError)
         if self._request is None or of_policy != (self._stage == "policy"):
             return  # a request in the background, such as a deletion
-        failure = self._failure(error, self._stage)
-        self._request.note_error(failure.message)
-        if failure.kind not in self._noted:
-            self._noted.add(failure.kind)
-            self._note(self.unit, replace(failure, retried_in_s=round(wait_s, 3)))
+        self._request.note_error(str(error))
+        kind = _kind(error, self._stage)
+        if kind not in self._noted:
+            self._noted.add(kind)
+            self._note(self.unit, replace(self._failure(error, self._stage), retried_in_s=round(wait_s, 3)))
 
     async def open(self) -> None:
         """Open the session."""
