@@ -68,6 +68,8 @@ _UNANSWERED = frozenset(
 )
 NOTED_RETRIES = 5
 """Largest number of retried requests per unit that are recorded."""
+LONGEST_TEXT = 4000
+"""Largest number of characters that are kept of the message of a policy's exception, and of its traceback."""
 _SECRET = re.compile(r"secret|api[_ -]?key|credential|password|token", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"\b[a-z]\w*_(?:key|token|secret|password)\b", re.IGNORECASE)
 
@@ -374,9 +376,9 @@ def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) ->
     extra: dict[str, Any] = {"split": unit.task.split, "index": unit.task.index}
     kind, message = _kind(error, stage), str(error) or type(error).__name__
     if not isinstance(error, OpenRewardGymError):
-        message = str(without_secrets(describe_error(error)))
+        message = _cut(describe_error(error))
     if stage == "policy" and own_frames(error):
-        extra["traceback"] = without_secrets(traceback_text(error))
+        extra["traceback"] = _cut(traceback_text(error))
     return Failure(
         source="policy" if foreign or stage == "policy" else "environment",
         kind=kind,
@@ -390,6 +392,13 @@ def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) ->
         sample=unit.sample,
         extra={name: value for name, value in extra.items() if value is not None},
     )
+
+
+def _cut(text: str) -> str:
+    """Return a text of the user's code without secrets, and without its middle if it is very long."""
+    text = str(without_secrets(text))
+    half = LONGEST_TEXT // 2
+    return text if len(text) <= LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"
 
 
 def _secret_advice(words: str, secrets: Mapping[str, str]) -> str:
