@@ -204,11 +204,12 @@ class Collection:
         self._uncompared = iter(self.groups.recall())
         self._workers: list[asyncio.Task[None]] = []
         self._stopped: StopMode = ""
-        # Once there is a rollout, a refusal (401, "no such task") concerns one unit and is not the caller's mistake.
-        self.limit = FailureLimit(options.fail_on_error, proven=self.outcomes.coverage().successful > 0)
+        self.limit = FailureLimit(options.fail_on_error)
         self._may_pass = False
+        # In a run with rollouts, what failed before may fail again: that says nothing about the other units.
+        self._failed_before = bytes(self.outcomes.states) if SUCCESSFUL in self.outcomes.states else b""
         # Workers beyond these would only meet the same refusal.
-        self._start = SlowStart(2 * SAME_FAILURES, is_open=self.limit.proven or options.fail_on_error == 0)
+        self._start = SlowStart(2 * SAME_FAILURES, is_open=options.fail_on_error == 0)
 
     async def run(self, stop: StopSignal) -> bool:
         """Play the pending units. Return True if the collection was stopped before its end."""
@@ -242,7 +243,7 @@ class Collection:
     def resumable(self) -> bool:
         """Return True if another collection of this run plays units that may succeed."""
         coverage = self.outcomes.coverage()
-        hopeless = not self.limit.proven and not self._may_pass
+        hopeless = not coverage.successful and not self._may_pass
         return coverage.missing > 0 or (coverage.failed > self.outcomes.given_up and not hopeless)
 
     def _cancel_workers(self) -> None:
@@ -327,7 +328,8 @@ class Collection:
     def _failed(self, unit: Unit, result: AttemptResult) -> None:
         """Record a failed attempt, and retry it if its budget allows. An error that would come again is raised."""
         failure, mistake = result.failure, result.mistake
-        ends = mistake is not None and (failure is None or self.limit.stops_at_mistakes)
+        known = bool(self._failed_before) and self._failed_before[unit.number] == FAILED
+        ends = mistake is not None and (failure is None or (self.limit.stops_at_mistakes and not known))
         # A wrong option is no outcome: nothing was played.
         if failure is not None and not (ends and isinstance(mistake, ConfigurationError)):
             self.store.append_failure(failure)
@@ -344,7 +346,7 @@ class Collection:
             self.queue.settle()
         else:
             self.queue.retry(unit, wait_s)
-        if reason := self.limit.reached(unit.number, failure, final=wait_s is None):
+        if reason := self.limit.reached(unit.number, failure, final=wait_s is None, known=known):
             raise _stopped_by(result, reason)
 
     async def _compare(self, group: str) -> None:

@@ -44,38 +44,44 @@ class FailureLimit:
     Args:
         limit: None ends it when its first failures are lasting, equal, and nothing has succeeded. A number from 1 is the number
             of failed units that ends it, a smaller one their share of the finished units. 0 never ends it.
-        proven: True if the run has rollouts already.
 
     Example:
-        >>> limit = FailureLimit(2, proven=False)
+        >>> limit = FailureLimit(2)
         >>> [limit.reached(unit, Failure("policy", "policy_refused"), final=True) for unit in range(2)]
         ['', '2 units failed (the limit is fail_on_error=2)']
     """
 
-    def __init__(self, limit: float | None, *, proven: bool) -> None:
+    def __init__(self, limit: float | None) -> None:
         self._limit = limit
-        self.proven = proven
+        self._proven = False
         self._finished = self._failed = 0
         self._equal: dict[tuple[object, ...], list[int]] = {}
 
     @property
     def stops_at_mistakes(self) -> bool:
-        """True if an error that concerns every unit, such as a refused key, ends the collection at once."""
-        return not self.proven and self._limit != 0
+        """True if an error that concerns every unit, such as a refused key, ends the collection: nothing has succeeded yet."""
+        return not self._proven and self._limit != 0
 
     def succeeded(self) -> None:
         """Note that a unit has its rollout."""
-        self.proven = True
+        self._proven = True
         self._finished += 1
         self._equal.clear()
 
-    def reached(self, unit: int, failure: Failure, *, final: bool) -> str:
-        """Count a failure, which is `final` if the unit is not retried. Return the reason to stop, or an empty string."""
+    def reached(self, unit: int, failure: Failure, *, final: bool, known: bool = False) -> str:
+        """Count a failure. Return the reason to stop, or an empty string.
+
+        Args:
+            unit: Number of the unit.
+            failure: The failure.
+            final: True if the unit is not retried.
+            known: True if the unit failed in an earlier collection, in which others succeeded.
+        """
         self._finished += final
         self._failed += final
         limit = self._limit
         if limit is None:
-            return self._equal_reached(unit, failure)
+            return "" if known else self._equal_reached(unit, failure)
         if limit >= 1:
             reached = self._failed >= limit
             noun = "unit" if self._failed == 1 else "units"
@@ -85,7 +91,7 @@ class FailureLimit:
         return f"{share} (the limit is fail_on_error={limit:g})" if reached else ""
 
     def _equal_reached(self, unit: int, failure: Failure) -> str:
-        if self.proven or not is_lasting(failure):
+        if self._proven or not is_lasting(failure):
             return ""
         units = self._equal.setdefault(signature_of(failure), [])
         units.append(unit)

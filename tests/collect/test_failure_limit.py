@@ -166,6 +166,15 @@ def test_once_something_has_succeeded_refusals_concern_their_units(server_url: s
     assert result.resumable
 
 
+def test_a_continued_run_stops_where_units_that_never_failed_are_refused(server_url: str, tmp_path: Path) -> None:
+    with model_server(lambda number: says("done")) as (url, seen):
+        play(server_url, tmp_path / "run", "openai:m", url + "/v1", repeats=4, limit=1)
+    with model_server(lambda number: refusal(404, "there is no model m any more")) as (url, seen):
+        with pytest.raises(PolicyError, match="no model m any more"):
+            play(server_url, tmp_path / "run", "openai:m", url + "/v1", repeats=4, resume=True)
+        assert len(seen) <= 10
+
+
 def test_a_unit_that_is_refused_again_and_again_is_given_up(server_url: str, tmp_path: Path) -> None:
     def answer(number: int) -> Answer:
         return says("done") if number < 5 else refusal(400, "the prompt has 9 tokens too many")
@@ -222,7 +231,7 @@ def test_a_limit_is_a_number_or_a_share(limit: Any) -> None:
 
 def test_what_equal_failures_are() -> None:
     def stops(*failures: Failure) -> bool:
-        limit = FailureLimit(None, proven=False)
+        limit = FailureLimit(None)
         return any(limit.reached(unit, failure, final=True) for unit, failure in enumerate(failures))
 
     def policy(message: str, **fields: Any) -> Failure:
@@ -236,7 +245,7 @@ def test_what_equal_failures_are() -> None:
     assert not stops(*(policy("x") for _ in range(4)))
     assert not stops(*(Failure("environment", "unreachable", message="x") for _ in range(50)))
     # One broken task does not stop the others.
-    limit = FailureLimit(None, proven=False)
+    limit = FailureLimit(None)
     assert not any(limit.reached(7, policy("x"), final=False) for _ in range(50))
 
 
