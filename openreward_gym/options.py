@@ -484,6 +484,13 @@ def _retries(name: str, value: Any) -> dict[str, RetryBudget] | None:
     return budgets
 
 
+def _fail_on_error(name: str, value: Any) -> Any:
+    value = number(optional=True, zero=True)(name, value)
+    if value is not None and value > 1 and value != int(value):
+        raise ConfigurationError(f"{name} must be a share below 1 or a whole number of units, not {value!r}")
+    return value
+
+
 def _output(name: str, value: Any) -> Any:
     if value is not None and not isinstance(value, str | os.PathLike):
         raise ConfigurationError(f"{name} must be a path or None, not {value!r}")
@@ -532,6 +539,9 @@ class RunOptions(Options):
     """Seed from which the seed of each unit is derived, independently of the order in which units run."""
     retries: Mapping[str, RetryBudget] | None = option(None, _retries)
     """Retry budgets by kind of failure, in place of the defaults (`openreward_gym.collect.BUDGETS`)."""
+    fail_on_error: float | None = option(None, _fail_on_error)
+    """Failed units after which the collection stops: a number, or a share below 1 of at least ten finished ones. 0 never stops.
+    None stops after the first five attempts if they fail in the same lasting way and nothing has succeeded."""
     score_groups: bool = option(False, flag)
     """Ask the environment to compare the rollouts of each task when its group is complete."""
     advantages: Advantage | None = option(None, choice(Advantage, optional=True))

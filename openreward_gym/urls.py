@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["Origin", "origin_of", "without_credentials"]
+__all__ = ["Origin", "bare_url", "origin_of", "without_credentials"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -47,3 +47,13 @@ def without_credentials(url: str) -> str:
     """
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def bare_url(url: str) -> str:
+    """Return `url` without its user name and password, its query and its fragment.
+
+    Example:
+        >>> bare_url("https://user:password@example.com/v1/?key=abc")
+        'https://example.com/v1'
+    """
+    return urlunsplit(urlsplit(without_credentials(url))._replace(query="", fragment="")).rstrip("/")

@@ -28,7 +28,8 @@ settings.load_profile("new" if os.environ.get("OPENREWARD_GYM_LONG") else "same"
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
-    """Serve tests/servers/environments.py with the official SDK: echo (the default), large, dialogue, slowstart, broken.
+    """Serve tests/servers/environments.py with the official SDK: echo (the default), large, dialogue, slowstart, broken,
+    guarded.
 
     `GET /health/sessions` returns the number of open sessions.
     """

@@ -153,11 +153,22 @@ def test_collect_report_export(run, server_url: str, tmp_path: Path) -> None:  #
 
 def test_a_run_that_is_not_complete(run, server_url: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "script.jsonl").write_text('{"steps": [{"name": "fail", "arguments": {"text": "boom"}}]}\n')
-    ran = run("collect", "echo", "--policy", "scripted:script.jsonl", "--base-url", server_url, "--output", "runs/a")
-    assert ran.code == 75
+    collect = ("collect", "echo", "--policy", "scripted:script.jsonl", "--base-url", server_url)
+    ran = run(*collect, "--output", "runs/a")
+    assert ran.code == 1
     assert "boom" in ran.err
-    assert "5 failed, 0 missing" in ran.err
+    assert "5 attempts failed in this way" in ran.err
     assert "--resume" in ran.err
+    # All of them failed, and would fail again.
+    ran = run(*collect, "--output", "runs/b", "--fail-on-error", 0, "--retry", "tool_failed=1")
+    assert ran.code == 1
+    assert "5 failed, 0 missing; the same would fail again" in ran.err
+    # One of them has passed.
+    echo = {"steps": [{"name": "finish", "arguments": {"text": "right"}}], "task_index": 0}
+    (tmp_path / "script.jsonl").write_text((tmp_path / "script.jsonl").read_text() + json.dumps(echo) + "\n")
+    ran = run(*collect, "--output", "runs/c", "--retry", "tool_failed=1", "--concurrency", 1)
+    assert ran.code == 75
+    assert "4 failed, 0 missing; continue with: openreward-gym " in ran.err
 
 
 def test_sessions_are_given_secrets_and_toolsets(run, server_url: str, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        app([word for word in words if word != "--debug"], prog_name="openreward-gym")
+        app([word for word in words if word != "--debug"], prog_name="openreward-gym", obj={"debug": debug})
     except BrokenPipeError:
         # The reader of the output is gone (`| head`): write nothing more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

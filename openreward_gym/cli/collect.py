@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openreward_gym.cli.parameters import INCOMPLETE, Environment, parse_options, with_options
+from openreward_gym.cli.parameters import FAILED, INCOMPLETE, Environment, parse_options, with_options
 from openreward_gym.cli.runs import print_report
 from openreward_gym.options import RunOptions
+
+if TYPE_CHECKING:
+    from openreward_gym.collect.engine import CollectionResult
 
 # Options of an env that have no effect in a collection: it chooses the tasks, and policies get messages.
 WITHOUT_EFFECT = ("task_index", "task_order", "obs_mode", "max_obs_chars", "render_mode", "on_failure", "on_reset_failure")
@@ -21,13 +24,14 @@ WITHOUT_EFFECT = ("task_index", "task_order", "obs_mode", "max_obs_chars", "rend
 
 @with_options(RunOptions, without=(*WITHOUT_EFFECT, "progress"))
 def collect(
+    context: typer.Context,
     environment: Environment,
     policy: Annotated[
         str,
         typer.Option(
             metavar="POLICY",
-            help="openai:MODEL, anthropic:MODEL, google:MODEL, transformers:PATH, module:callable, random, scripted:FILE, or one "
-            "of an installed distribution.",
+            help="openai:MODEL, anthropic:MODEL, google:MODEL, transformers:PATH, module:callable, random, random:CALLS, "
+            "scripted:FILE, or one of an installed distribution.",
             rich_help_panel="Run",
         ),
     ],
@@ -37,12 +41,12 @@ def collect(
 ) -> None:
     """Play tasks with a policy and record every rollout.
 
-    Ctrl-C finishes the episodes in flight and stops; a second Ctrl-C stops at once. Exit code 75: the run is not complete,
-    continue it with --resume.
+    Ctrl-C finishes the episodes in flight and stops; a second Ctrl-C stops at once. Exit code 0: the run is complete; 75: it is
+    not, continue it with --resume; 1: an error, or failures that --resume would meet again; 2: wrong usage.
 
     Example: openreward-gym collect weather --policy random --base-url http://127.0.0.1:8080 --output runs/first
     """
-    values = {"environment": environment, "policy": policy, **options, "progress": "json" if as_json else None}
+    values = {"environment": environment, "policy": policy, **options}
     run = parse_options(RunOptions, values)
     if dry_run:
         from openreward_gym.collect.plan import estimate_run
@@ -52,8 +56,11 @@ def collect(
         print(json.dumps(asdict(estimate)) if as_json else estimate.to_text())
         return
     from openreward_gym.collect.engine import collect_run
+    from openreward_gym.collect.progress import reporter
 
-    result = collect_run(run)
+    report = reporter("json" if as_json else True)
+    report.tracebacks = bool((context.obj or {}).get("debug")) and not as_json
+    result = collect_run(replace(run, progress=report))
     coverage = result.coverage
     if as_json:
         print(
@@ -62,9 +69,29 @@ def collect(
     else:
         print_report([result.path], False)
         print(f"\n{coverage.successful} of {coverage.expected} rollouts in {result.path}")
-    if not coverage.complete:
-        print(f"{coverage.failed} failed, {coverage.missing} missing; continue with: {_resume(result.path)}", file=sys.stderr)
+    _exit(result)
+
+
+def _exit(result: CollectionResult) -> None:
+    """Exit with the code that the result deserves, and say what can be done."""
+    coverage = result.coverage
+    upload_left = result.uploaded is not None and not result.uploaded.complete
+    if coverage.complete and not upload_left:
+        return
+    if coverage.complete:
         raise typer.Exit(INCOMPLETE)
+    left = f"{coverage.failed} failed, {coverage.missing} missing"
+    if result.given_up:
+        left += f", {result.given_up} of the failed given up"
+    if result.resumable:
+        print(f"{left}; continue with: {_resume(result.path)}", file=sys.stderr)
+        raise typer.Exit(INCOMPLETE)
+    again = "--resume --allow-changed" if result.given_up else "--resume"
+    print(
+        f"{left}; the same would fail again (see {result.path}/failures): mend the cause, then continue with {again}",
+        file=sys.stderr,
+    )
+    raise typer.Exit(FAILED)
 
 
 def _resume(path: str) -> str:

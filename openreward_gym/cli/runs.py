@@ -151,7 +151,7 @@ def upload(
         nonlocal printed_at
         if report.pending and time.monotonic() - printed_at >= REPORT_EVERY_S:
             printed_at = time.monotonic()
-            so_far = f"{report.sent} rollouts sent, {report.pending} not yet"
+            so_far = f"{report.sent - report.sent_before} rollouts sent, {report.pending} not yet"
             print(f"{so_far}; still trying (Ctrl-C stops; the next upload continues from there)", file=sys.stderr)
 
     state = send(run, base_url=base_url, on_progress=print_progress)

@@ -71,6 +71,7 @@ class CollectOptions(EnvKeywords, total=False):
     run_timeout_s: float | None
     seed: int
     retries: Mapping[str, RetryBudget] | None
+    fail_on_error: float | None
     score_groups: bool
     advantages: Advantage | None
     progress: bool | ProgressStyle | Reporter
@@ -98,8 +99,9 @@ def collect(
 
     Args:
         environment: "weather" on one server, "owner/name" on the platform. A class is played in this process.
-        policy: An async callable `policy(transcript, tools)` that returns an AssistantMessage; an object with
-            `begin(task, sample, seed)` that returns such a callable; or a name, see `openreward_gym.policies.resolve`.
+        policy: A callable `policy(transcript, tools)` that returns an AssistantMessage, where a plain function is called in
+            threads; an object with `begin(task, sample, seed)` that returns such a callable; or a name, see
+            `openreward_gym.policies.resolve`.
         stop: Stops the collection from outside.
         **options: The options of `openreward_gym.options.RunOptions`, and of the env, session and client that it nests.
 
@@ -108,7 +110,10 @@ def collect(
 
     Raises:
         ConfigurationError: An option is unknown or wrong, or the environment, split or a task does not exist.
-        StoreError: `output` is held by another collector, holds a run and `resume` is False, or cannot be written.
+        StoreError: `output` is held by another collector, holds a run and `resume` is False, holds none and `resume` is True,
+            or cannot be written.
+        PolicyError, ServerError, ToolFailedError: So many attempts failed that the collection stopped (`fail_on_error`). The
+            message has the words of the last one; the run can be continued.
         RecordError: A file of the run is damaged. Nothing was changed.
         TransportError: The server cannot be reached.
 

@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Literal, TypeAlias
 
+from openreward_gym.collect.failure_limit import SAME_FAILURES, FailureLimit, SlowStart, is_lasting
 from openreward_gym.collect.groups import GroupComparer
 from openreward_gym.collect.inventory import Inventory, Unit
-from openreward_gym.collect.outcomes import FAILED, SUCCESSFUL, Coverage, Outcomes
+from openreward_gym.collect.outcomes import FAILED, REFUSED_TIMES, SUCCESSFUL, Coverage, Outcomes
 from openreward_gym.collect.plan import RunPlan
-from openreward_gym.collect.player import LocalPlayer, Player
+from openreward_gym.collect.player import AttemptResult, LocalPlayer, Player
 from openreward_gym.collect.progress import Reporter, reporter
 from openreward_gym.collect.retries import RetryTracker, UnitQueue
-from openreward_gym.collect.run_folder import RunLock, RunLog, describe_run, write_json, write_run
-from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
+from openreward_gym.collect.run_folder import RunLock, RunLog, check_resumed, describe_run, write_json, write_run
+from openreward_gym.envs.turns import TurnKind
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, PolicyError, ServerError, StoreError
 from openreward_gym.options import RunOptions
 from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.protocol import loop
@@ -50,6 +54,10 @@ class CollectionResult:
         coverage: The outcomes of all units, counted.
         interrupted: True if the collection was stopped (Ctrl-C, SIGTERM, `run_timeout_s`) before its end.
         uploaded: State of the upload to the platform. None if the run was not uploaded.
+        resumable: True if the run is not complete, and continuing it (`resume=True`) plays units that may succeed. False if
+            nothing has succeeded and every failure would come again, or if `given_up` units are all that is left.
+        given_up: Number of failed units that are not played again, because the policy's model refused them several times while
+            it played others. `allow_changed=True` plays them.
 
     Example:
         >>> from openreward_gym import collect, serve  # doctest: +SKIP
@@ -64,6 +72,8 @@ class CollectionResult:
     coverage: Coverage
     interrupted: bool = False
     uploaded: UploadReport | None = None
+    resumable: bool = False
+    given_up: int = 0
 
     @property
     def path(self) -> str:
@@ -128,8 +138,11 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
     job = None if ray is None else ray.pickle_options(plan.options)
     inventory = await plan.inventory()
     report = reporter(options.progress)
-    path = Path(options.output) if options.output is not None else _new_folder(plan.environment)
-    with RunLock(path) as lock:
+    if options.resume:
+        check_resumed(options.output)
+    folder = _RunFolder(options.output, plan.environment)
+    path = folder.path
+    with folder, RunLock(path) as lock:
         run = describe_run(plan.behaviour(), inventory.digest, plan.circumstances())
         write_run(path, run, resume=options.resume, allow_changed=options.allow_changed)
         inventory.write(path)
@@ -150,11 +163,15 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
             metrics = summarize(store)
             write_json(path / "metrics.json", metrics.to_dict())
             uploaded = None if uploader is None else await _finish_upload(uploader, path, report, stop)
-        except BaseException:
+        except BaseException as error:
             if uploader is not None:
                 uploader.close(0.0)
+            if isinstance(error, OpenRewardGymError):
+                with contextlib.suppress(OpenRewardGymError, OSError):  # the first error counts
+                    write_json(path / "metrics.json", summarize(store).to_dict())
             raise
-        return CollectionResult(store, metrics, collection.outcomes.coverage(), interrupted, uploaded)
+        coverage, given_up = collection.outcomes.coverage(), collection.outcomes.given_up
+        return CollectionResult(store, metrics, coverage, interrupted, uploaded, collection.resumable(), given_up)
 
 
 class Collection:
@@ -177,6 +194,8 @@ class Collection:
         self.path = Path(store.path)
         self.outcomes = Outcomes(inventory)
         self.outcomes.read(self.path)
+        if options.allow_changed:
+            self.outcomes.retry_all()
         if options.limit is not None:
             self.outcomes.omit_beyond(options.limit)
         self.attempts = RunLog(self.path, "attempts")
@@ -186,14 +205,23 @@ class Collection:
         self._uncompared = iter(self.groups.recall())
         self._workers: list[asyncio.Task[None]] = []
         self._stopped: StopMode = ""
-        # Once there is a rollout, a refusal (401, "no such task") concerns one unit and is not the caller's mistake.
-        self._proven = self.outcomes.coverage().successful > 0
+        self.limit = FailureLimit(options.fail_on_error)
+        self._may_pass = False
+        # In a run with rollouts, what failed before may fail again: that says nothing about the other units.
+        self._failed_before = bytes(self.outcomes.states) if SUCCESSFUL in self.outcomes.states else b""
+        # Workers beyond these would only meet the same refusal.
+        self._start = SlowStart(2 * SAME_FAILURES, is_open=options.fail_on_error == 0)
 
     async def run(self, stop: StopSignal) -> bool:
         """Play the pending units. Return True if the collection was stopped before its end."""
         coverage = self.outcomes.coverage()
-        pending = coverage.missing + coverage.failed
-        self.report.started(coverage.expected - coverage.omitted, coverage.successful)
+        pending = coverage.missing + coverage.failed - self.outcomes.given_up
+        self.report.started(coverage.expected - coverage.omitted - self.outcomes.given_up, coverage.successful)
+        if self.outcomes.given_up:
+            self.report.say(
+                f"{self.outcomes.given_up} units are not played again, because the policy's model refused them "
+                f"{REFUSED_TIMES} times; allow_changed=True (--allow-changed) plays them"
+            )
         count = min(self.options.concurrency + self.options.prefetch, max(pending, 1))
         self._workers = [asyncio.create_task(self._work()) for _ in range(count)]
         ticker = asyncio.create_task(self._tick())
@@ -209,8 +237,15 @@ class Collection:
             ticker.cancel()
             self._cancel_workers()
             await asyncio.gather(*self._workers, return_exceptions=True)
+            await self._hear()
             await self._close()
         return bool(self._stopped) and not self.outcomes.coverage().complete
+
+    def resumable(self) -> bool:
+        """Return True if another collection of this run plays units that may succeed."""
+        coverage = self.outcomes.coverage()
+        hopeless = not coverage.successful and not self._may_pass
+        return coverage.missing > 0 or (coverage.failed > self.outcomes.given_up and not hopeless)
 
     def _cancel_workers(self) -> None:
         for worker in self._workers:
@@ -240,13 +275,28 @@ class Collection:
         while True:
             await asyncio.sleep(TICK_S)
             self.report.tick()
+            await self._hear()
+
+    async def _hear(self) -> None:
+        """Record and show requests that were sent again, and servers that do not answer."""
+        news = await self.player.news()
+        for failure in news.retried:
+            # A full disk ends the collection with the next outcome; until then the rest is shown.
+            with contextlib.suppress(StoreError):
+                self.store.append_failure(failure)
+            self.report.retried(failure)
+        self.report.servers(news.servers)
 
     async def _work(self) -> None:
         """Play one unit after the other until the queue is empty."""
         for group in self._uncompared:
             await self._compare(group)
-        while (unit := await self.queue.take()) is not None:
-            await self._attempt(unit)
+        while True:
+            async with self._start.slot():
+                unit = await self.queue.take()
+                if unit is None:
+                    return
+                await self._attempt(unit)
 
     async def _attempt(self, unit: Unit) -> None:
         """Play one attempt at a unit: it ends in a rollout, a retry, or a final failure."""
@@ -256,36 +306,50 @@ class Collection:
         self.report.dispatched()
         try:
             result = await self.player.play(unit, number)
-            if result.mistake is not None and (result.failure is None or not self._proven):
-                raise result.mistake
         except BaseException:
             self.report.left()
             raise
         if result.rollout is not None:
-            await self._succeeded(unit, result.rollout, result.step_seconds)
-        elif result.failure is not None:
-            self._failed(unit, result.failure, result.retry_after_s)
+            await self._succeeded(unit, result.rollout, result.step_seconds, result.turns)
+        else:
+            self._failed(unit, result)
 
-    async def _succeeded(self, unit: Unit, rollout: Rollout, step_seconds: list[float]) -> None:
-        self._proven = True
+    async def _succeeded(self, unit: Unit, rollout: Rollout, step_seconds: list[float], turns: frozenset[TurnKind]) -> None:
+        self.limit.succeeded()
+        self._start.open()
         if self.uploader is not None:
             self.uploader.wake()
         self.outcomes.states[unit.number] = SUCCESSFUL
         self.retries.forget(unit.number)
         self.report.finished(rollout, step_seconds)
+        self.report.hint(turns)
         if self.groups.add(unit, rollout):
             await self._compare(unit.group)
         self.queue.settle()
 
-    def _failed(self, unit: Unit, failure: Failure, retry_after_s: float | None) -> None:
-        self.store.append_failure(failure)
-        self.outcomes.states[unit.number] = FAILED
-        wait_s = None if self._stopped else self.retries.wait_s(unit.number, failure.kind, retry_after_s)
+    def _failed(self, unit: Unit, result: AttemptResult) -> None:
+        """Record a failed attempt, and retry it if its budget allows. An error that would come again is raised."""
+        failure, mistake = result.failure, result.mistake
+        known = bool(self._failed_before) and self._failed_before[unit.number] == FAILED
+        ends = mistake is not None and (failure is None or (self.limit.stops_at_mistakes and not known))
+        # A wrong option is no outcome: nothing was played.
+        if failure is not None and not (ends and isinstance(mistake, ConfigurationError)):
+            self.store.append_failure(failure)
+            self.outcomes.states[unit.number] = FAILED
+        if failure is None or (ends and mistake is not None):
+            self.report.left()
+            raise mistake or StoreError(f"attempt at {unit.id} ended without an outcome")
+        lasting = is_lasting(failure)
+        self._may_pass |= not lasting
+        self._start.failed(lasting=lasting)
+        wait_s = None if self._stopped else self.retries.wait_s(unit.number, failure.kind, result.retry_after_s)
         self.report.failed(failure, wait_s)
         if wait_s is None:
             self.queue.settle()
         else:
             self.queue.retry(unit, wait_s)
+        if reason := self.limit.reached(unit.number, failure, final=wait_s is None, known=known):
+            raise _stopped_by(result, reason)
 
     async def _compare(self, group: str) -> None:
         """Compare a complete group. An environment's failure is recorded, and the next collection tries again."""
@@ -304,6 +368,44 @@ class Collection:
             )
             self.store.append_failure(failure)
             self.report.say(f"group {group} could not be compared: {error}")
+
+
+def _stopped_by(result: AttemptResult, reason: str) -> OpenRewardGymError:
+    """Return the error that ends a collection for the failures that it had."""
+    failure, error = result.failure, result.error
+    assert failure is not None
+    if error is None:
+        error = (PolicyError if failure.source == "policy" else ServerError)(failure.message)
+    words = failure.message if isinstance(error.__cause__, type(None)) else str(error)
+    error.args = (
+        f"{words}\nThe collection stopped: {reason}. Continue it with resume=True (--resume) when the cause is mended. "
+        "fail_on_error=0 (--fail-on-error 0) plays on in spite of failures.",
+    )
+    return error
+
+
+class _RunFolder:
+    """Context manager for the run's folder. Nothing is left of a new run that a wrong option ended before anything was played."""
+
+    def __init__(self, output: str | os.PathLike[str] | None, environment: str) -> None:
+        first = Path("runs") if output is None else Path(output)
+        missing = [folder for folder in (first, *first.parents) if not folder.exists()]
+        self.path = first if output is not None else _new_folder(environment)
+        self._is_new = output is None or bool(missing) or (first.is_dir() and not any(first.iterdir()))
+        # The innermost one first.
+        self._made = missing if output is not None else [self.path, *missing]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        played = any(self.path.glob("rollouts/*")) or any(self.path.glob("failures/*"))
+        if self._is_new and isinstance(error, ConfigurationError) and not played:
+            for entry in self.path.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            for folder in self._made:
+                with contextlib.suppress(OSError):  # another process uses it
+                    folder.rmdir()
 
 
 async def _finish_upload(uploader: Uploader, path: Path, report: Reporter, stop: StopSignal) -> UploadReport:

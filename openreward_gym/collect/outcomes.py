@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from openreward_gym.store.index import read_each
 from openreward_gym.types.rollout import moment_of, object_of
 
 MISSING, FAILED, SUCCESSFUL, OMITTED = range(4)
+REFUSED_TIMES = 3
+"""Number of refusals by a policy's model after which a unit is not played again. By default each collection tries once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Outcomes:
         self.states = bytearray(len(inventory))
         self._attempts = array("L", bytes(array("L").itemsize * len(inventory)))
         self._durations: dict[int, tuple[float, int]] = {}
+        self._given_up: set[int] = set()
 
     def read(self, folder: Path) -> None:
         """Read a run's files. The newest attempt's outcome wins, except that a failure never replaces a rollout."""
@@ -62,9 +66,13 @@ class Outcomes:
             if number is not None:
                 self._attempts[number] = max(self._attempts[number], row["attempt"] + 1)
         newest: dict[int, int] = {}
+        refusals: Counter[int] = Counter()
         for row in _rows(folder, "failures", ("schema",)):
             number = self.inventory.find(row.get("task"), row.get("sample"))
-            if number is not None:
+            # A request that was sent again within its attempt is no outcome.
+            if number is not None and row.get("retried_in_s") is None:
+                # The last failures count: another one says that something has changed.
+                refusals[number] = refusals[number] + 1 if row.get("kind") == "policy_refused" else 0
                 newest[number] = max(newest.get(number, 0), row.get("attempt", 0) + 1)
                 self._attempts[number] = max(self._attempts[number], newest[number])
         for number, attempt in newest.items():
@@ -75,6 +83,19 @@ class Outcomes:
             if number is not None and row["status"] != "running":
                 self.states[number] = SUCCESSFUL
                 self._note_duration(number, row)
+        # A model that has refused everything so far may have had a wrong name or key, which is mended by now.
+        if SUCCESSFUL in self.states:
+            refused = (number for number, count in refusals.items() if count >= REFUSED_TIMES)
+            self._given_up = {number for number in refused if self.states[number] == FAILED}
+
+    @property
+    def given_up(self) -> int:
+        """Number of failed units that are not played again."""
+        return sum(self.states[number] == FAILED for number in self._given_up)
+
+    def retry_all(self) -> None:
+        """Give no unit up."""
+        self._given_up.clear()
 
     def _note_duration(self, number: int, row: Mapping[str, Any]) -> None:
         started, ended = moment_of(str(row.get("started_at"))), moment_of(str(row.get("ended_at")))
@@ -85,7 +106,8 @@ class Outcomes:
 
     def pending(self) -> Iterator[Unit]:
         """Yield the units to play, those of slow tasks first: started last, they would prolong the run."""
-        pending = array("L", (number for number, state in enumerate(self.states) if state in (MISSING, FAILED)))
+        states, given_up = enumerate(self.states), self._given_up
+        pending = array("L", (number for number, state in states if state in (MISSING, FAILED) and number not in given_up))
         if self._durations or any(self._attempts[number] for number in pending):
             pending = array("L", sorted(pending, key=self._priority))
         return (self.inventory.unit(number) for number in pending)
@@ -105,6 +127,7 @@ class Outcomes:
         """Count an attempt, and return its number, from 0."""
         attempt = self._attempts[unit.number]
         self._attempts[unit.number] += 1
+        self.states[unit.number] = MISSING  # until it has an outcome
         return attempt
 
     def coverage(self) -> Coverage:

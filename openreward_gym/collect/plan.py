@@ -22,9 +22,18 @@ from openreward_gym.store import RolloutStore
 from openreward_gym.types.rollout import server_origin
 
 # Options that are always part of a run's behaviour. Other options of an env are part of it if they are not defaults.
-_BEHAVIOUR = ("repeats", "max_steps", "step_timeout_s", "episode_timeout_s", "seed", "score_groups", "advantages")
+_BEHAVIOUR = ("repeats", "max_steps", "episode_timeout_s", "seed", "score_groups", "advantages")
 # Options of an env that, like those of the connection, do not change what is played.
-_NEUTRAL = ("reset_timeout_s", "render_mode", "obs_mode", "max_obs_chars", "on_failure", "on_reset_failure", "secret_domains")
+_NEUTRAL = (
+    "reset_timeout_s",
+    "step_timeout_s",
+    "render_mode",
+    "obs_mode",
+    "max_obs_chars",
+    "on_failure",
+    "on_reset_failure",
+    "secret_domains",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +120,7 @@ class RunPlan:
             "concurrency": options.concurrency,
             "engine": options.engine,
             "workers": options.workers,
+            "step_timeout_s": options.env.limits.step_timeout_s,
         }
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
+from openreward_gym.chat.failures import without_secrets
+from openreward_gym.chat.plain import shown
+from openreward_gym.collect.failure_limit import SAME_FAILURES, SlowStart, is_lasting
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import RunPlan
+from openreward_gym.collect.silence import News, ServerWatch
 from openreward_gym.envs.clients import SharedClient
 from openreward_gym.envs.env import OpenRewardEnv
-from openreward_gym.envs.episode import FAILURES, Episode, as_message
-from openreward_gym.envs.turns import is_no_answer
+from openreward_gym.envs.episode import ACTION_FORMS, FAILURES, Episode, as_message
+from openreward_gym.envs.turns import TurnKind, is_no_answer
 from openreward_gym.errors import (
     AuthenticationError,
     CallTimeoutError,
@@ -32,9 +39,13 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
-from openreward_gym.policies.policy import Policy, policy_name, policy_of_episode, policy_settings
+from openreward_gym.policies.policy import Policy, Transcript, place_of, policy_name, policy_of_episode, policy_settings
+from openreward_gym.protocol.addresses import resolve_addresses
+from openreward_gym.retrying import retries_heard_by
 from openreward_gym.store import Failure
-from openreward_gym.types import Rollout
+from openreward_gym.types import AssistantMessage, Rollout, ToolSet
+from openreward_gym.urls import bare_url
+from openreward_gym.user_traceback import describe_error, own_frames, traceback_text
 from openreward_gym.wrappers.record import rollout_of
 
 EMPTY_ANSWER = "the policy's message is empty: it has no text, no reasoning and no call, which is no answer of a model"
@@ -54,6 +65,16 @@ _KINDS: tuple[tuple[type[OpenRewardGymError], str], ...] = (
     (ConfigurationError, "refused"),
     (AuthenticationError, "refused"),
 )
+# Kinds of failures after which it is not known whether the server is there. After the others it gave an answer.
+_UNANSWERED = frozenset(
+    {"unreachable", "timeout", "outcome_unknown", "connection", "server_error", "rate_limited", "policy_unavailable"}
+)
+NOTED_RETRIES = 5
+"""Largest number of retried requests per unit that are recorded."""
+LONGEST_TEXT = 4000
+"""Largest number of characters that are kept of the message of a policy's exception, and of its traceback."""
+_SECRET = re.compile(r"secret|api[_ -]?key|credential|password|token", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"\b[a-z]\w*_(?:key|token|secret|password)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +86,8 @@ class AttemptResult:
         step_seconds: Duration of each step in the environment.
         failure: The failure, which is not yet written to a file. None after a success.
         retry_after_s: Seconds to wait that the server or provider requests after a failure. None if it requests no wait.
+        turns: What turns of the model were taken for that reached no tool, see `openreward_gym.envs.turns`.
+        error: The failure as an error of this package, which is raised if it ends the run. None after a success.
         mistake: An error that is probably the same for every unit, because the caller has to change something. Without a failure
             beside it, the error ends the run.
     """
@@ -73,6 +96,8 @@ class AttemptResult:
     step_seconds: list[float] = field(default_factory=list)
     failure: Failure | None = None
     retry_after_s: float | None = None
+    turns: frozenset[TurnKind] = frozenset()
+    error: OpenRewardGymError | None = None
     mistake: Exception | None = None
 
 
@@ -81,6 +106,9 @@ class Player(Protocol):
 
     async def play(self, unit: Unit, attempt: int) -> AttemptResult:
         """Play attempt number `attempt` at a unit, and store the rollout."""
+
+    async def news(self) -> News:
+        """Return what happened in the attempts in flight since the last call."""
 
     async def aclose(self) -> None:
         """Abandon the attempts in flight, and release all resources."""
@@ -96,6 +124,14 @@ class LocalPlayer:
         self._playing = asyncio.Semaphore(plan.options.concurrency)
         self._client = SharedClient(plan.options.env)
         self._idle: list[OpenRewardEnv] = []
+        self.servers = Servers(plan)
+        self._retried: list[Failure] = []
+        self._noted: Counter[int] = Counter()
+        is_open = plan.options.fail_on_error == 0
+        self._first_opens, self._first_turns = (
+            SlowStart(SAME_FAILURES, is_open=is_open),
+            SlowStart(SAME_FAILURES, is_open=is_open),
+        )
         settings = policy_settings(plan.policy)
         self._fields: Mapping[str, Any] = {
             "run": run,
@@ -106,22 +142,43 @@ class LocalPlayer:
     async def play(self, unit: Unit, attempt: int) -> AttemptResult:
         """Play an attempt; see `Player`."""
         env = self._idle.pop() if self._idle else self.plan.make_env(self._client)
-        playing = _Attempt(self.plan, env, unit, attempt)
+        playing = _Attempt(self.plan, env, unit, attempt, self.servers, self._note)
         try:
-            async with self._opening:
-                await playing.open()
-            # With `prefetch`, more sessions are open than are played at once.
-            async with self._playing:
-                rollout = await playing.play(self._fields)
+            with retries_heard_by(playing.retried):
+                async with self._opening, self._first_opens.slot():
+                    await playing.open()
+                    self._first_opens.open()
+                # With `prefetch`, more sessions are open than are played at once.
+                async with self._playing:
+                    rollout = await playing.play(self._fields, self._first_turns)
             self._store(rollout)
-            result = AttemptResult(rollout, [] if env.episode is None else [step.environment_s for step in env.episode.steps])
+            self._noted.pop(unit.number, None)
+            steps = [] if env.episode is None else env.episode.steps
+            turns = frozenset(step.kind for step in steps) - {"calls", "answer"}
+            result = AttemptResult(rollout, [step.environment_s for step in steps], turns=turns)
         except _AttemptFailedError as error:
             result = error.result
+            assert result.failure is not None
+            gate = self._first_opens if result.failure.stage == "open" else self._first_turns
+            gate.failed(lasting=is_lasting(result.failure))
         except BaseException:
             await env.aclose()
             raise
+        finally:
+            playing.leave(answered=False)
         self._idle.append(env)
         return result
+
+    def _note(self, unit: Unit, failure: Failure) -> None:
+        """Record a request that is sent again. Of very many for one unit, only the first are recorded."""
+        self._noted[unit.number] += 1
+        if self._noted[unit.number] <= NOTED_RETRIES:
+            self._retried.append(failure)
+
+    async def news(self) -> News:
+        """Return what happened in the attempts in flight; see `Player`."""
+        retried, self._retried = self._retried, []
+        return News(retried, [self.servers.environment.state(), self.servers.policy.state()])
 
     async def aclose(self) -> None:
         """Close the idle envs and the policy's connections."""
@@ -129,6 +186,15 @@ class LocalPlayer:
         await asyncio.gather(*(env.aclose() for env in idle))
         if callable(aclose := getattr(self.plan.policy, "aclose", None)):
             await aclose()
+
+
+class Servers:
+    """Watches the environment's server and the policy's."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        base_url = plan.options.env.client.base_url
+        self.environment = ServerWatch(lambda: bare_url(resolve_addresses(base_url, os.environ).sessions))
+        self.policy = ServerWatch(lambda: getattr(plan.policy, "address", None) or f"the policy {policy_name(plan.policy)}")
 
 
 class _AttemptFailedError(Exception):
@@ -140,37 +206,75 @@ class _AttemptFailedError(Exception):
 
 
 class _Attempt:
-    """Attempt number `number` at `unit`, played in `env`."""
+    """Attempt number `number` at `unit`, played in `env`. Calls `note` for the first retried request of each kind."""
 
-    def __init__(self, plan: RunPlan, env: OpenRewardEnv, unit: Unit, number: int) -> None:
+    def __init__(
+        self, plan: RunPlan, env: OpenRewardEnv, unit: Unit, number: int, servers: Servers, note: Callable[[Unit, Failure], None]
+    ) -> None:
         self.env = env
         self.unit = unit
         self.number = number
         # Independent of the order in which units are played.
         self.seed = zlib.crc32(f"{plan.options.seed}/{unit.id}".encode())
         self._policy = plan.policy
+        self._secrets = plan.options.env.session.secrets_env or {}
         self._timeout_s = plan.options.env.limits.episode_timeout_s
         self._stop_reason: str | None = None
+        self._servers = servers
+        self._note = note
+        self._noted: set[str] = set()
+        self._stage: Stage = "open"
+        self._request: ServerWatch | None = None
+
+    def enter(self, stage: Stage) -> None:
+        """Note that the attempt waits for the policy from now on, or for the environment; before, it got an answer."""
+        self.leave(answered=True)
+        self._stage = stage
+        self._request = self._servers.policy if stage == "policy" else self._servers.environment
+        self._request.begin()
+
+    def leave(self, *, answered: bool, error: str = "") -> None:
+        """Note that the attempt waits no longer."""
+        request, self._request = self._request, None
+        if request is not None:
+            request.end(answered=answered, error=error)
+
+    def retried(self, error: Exception, wait_s: float) -> None:
+        """Note a request that failed and is sent again after `wait_s` seconds."""
+        of_policy = isinstance(error, PolicyError)
+        if self._request is None or of_policy != (self._stage == "policy"):
+            return  # a request in the background, such as a deletion
+        self._request.note_error(str(error))
+        kind = _kind(error, self._stage)
+        if kind not in self._noted:
+            self._noted.add(kind)
+            self._note(self.unit, replace(self._failure(error, self._stage), retried_in_s=round(wait_s, 3)))
 
     async def open(self) -> None:
         """Open the session."""
+        self.enter("open")
         try:
             await self.env.areset(options=self.unit.task.reset_options())
         except (*FAILURES, ConfigurationError) as error:
             mistake = isinstance(error, ConfigurationError | AuthenticationError) and not isinstance(error, TaskNotFoundError)
             raise self._failed(error, "open", mistake=mistake) from None
+        self.leave(answered=True)
 
-    async def play(self, fields: Mapping[str, Any]) -> Rollout:
+    async def play(self, fields: Mapping[str, Any], first_turns: SlowStart) -> Rollout:
         """Play the open episode to its end, and return its rollout with `fields` added."""
         episode = self.env.episode
         assert episode is not None
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
+        self._stage = "policy"
         try:
-            policy = policy_of_episode(self._policy, episode.task, self.unit.sample, self.seed)
-        except Exception as error:  # the policy is the caller's code, which may raise anything
+            policy = self._checked(policy_of_episode(self._policy, episode.task, self.unit.sample, self.seed))
+        except (Exception, SystemExit) as error:  # the policy is the caller's code, which may raise anything
             raise self._failed(error, "policy") from None
-        while await self._turn(episode, policy, deadline):
-            pass
+        async with first_turns.slot():
+            more = await self._watched_turn(episode, policy, deadline)
+            first_turns.open()
+        while more:
+            more = await self._watched_turn(episode, policy, deadline)
         end: dict[str, Any] = {}
         if self._stop_reason is not None:
             end = {"terminated": False, "truncated": True, "stop_reason": self._stop_reason}
@@ -178,14 +282,51 @@ class _Attempt:
         end |= {"group": group, "sample": sample, "name": f"{group}-{sample}", "attempt": self.number, "seed": self.seed}
         return rollout_of(episode, **end, **fields)
 
+    def _checked(self, policy: Policy) -> Policy:
+        """Return the policy with its answers checked, and with the time that it takes watched."""
+
+        async def play(transcript: Transcript, tools: ToolSet) -> AssistantMessage:
+            self.enter("policy")
+            try:
+                message: Any = await policy(transcript, tools)
+            except SystemExit as error:
+                raise PolicyError(f"the policy ended the process: {describe_error(error)}") from None
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    self.leave(answered=False)
+                    raise
+                # Nobody cancelled this attempt: a task of the policy's own was cancelled.
+                raise PolicyError(f"the policy {policy_name(self._policy)} was cancelled by itself") from None
+            message = self._converted(message, policy)
+            if is_no_answer(message):
+                raise PolicyError(EMPTY_ANSWER, kind="policy_unavailable")
+            self.enter("call")
+            return cast(AssistantMessage, message)
+
+        return play
+
+    def _converted(self, message: Any, policy: Policy) -> AssistantMessage:
+        """Convert what the policy returned to a message."""
+        try:
+            return as_message(message)
+        except ConfigurationError:
+            place = place_of(policy)
+        name = f"the policy {policy_name(self._policy)}{f' ({place})' if place else ''}"
+        raise PolicyError(f"{name} returned {shown(message)}, which is not an action. A policy returns {ACTION_FORMS}.")
+
+    async def _watched_turn(self, episode: Episode, policy: Policy, deadline: float | None) -> bool:
+        more = await self._turn(episode, policy, deadline)
+        failed = bool(episode.steps) and bool(episode.steps[-1].error)
+        self.leave(answered=not failed)
+        return more
+
     async def _turn(self, episode: Episode, policy: Policy, deadline: float | None) -> bool:
         """Play one turn; return True if another one follows."""
         limit = asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic()))
         try:
             async with limit:
-                message = as_message(await policy(episode.messages, episode.tools))
-            if is_no_answer(message):
-                raise PolicyError(EMPTY_ANSWER, kind="policy_unavailable")
+                message = await policy(episode.messages, episode.tools)
         except ContextOverflowError:
             return self._truncate("context_overflow")
         except Exception as error:
@@ -206,41 +347,88 @@ class _Attempt:
         self.env.truncate(stop_reason)
         return False
 
-    def _failed(self, error: Exception, stage: Stage, *, mistake: bool = False) -> _AttemptFailedError:
-        """Return the exception that ends this attempt with `error` as its failure."""
+    def _failure(self, error: BaseException, stage: Stage) -> Failure:
+        """Return the failure record of an exception, with the address that is not reached, or the secret that may be missing."""
         failure = _failure_of(error, self.unit, self.number, stage)
+        if failure.kind in ("setup_failed", "tool_failed"):
+            return replace(failure, message=failure.message + _secret_advice(failure.message, self._secrets))
+        address = self._servers.policy.address
+        if failure.kind == "policy_unavailable" and failure.http_status is None and address not in failure.message:
+            failure = replace(failure, message=f"{failure.message} at {address}")
+        return failure
+
+    def _failed(self, error: BaseException, stage: Stage, *, mistake: bool = False) -> _AttemptFailedError:
+        """Return the exception that ends this attempt with `error` as its failure."""
+        failure = self._failure(error, stage)
+        self.leave(answered=failure.kind not in _UNANSWERED, error=failure.message)
         wait_s = getattr(error, "retry_after_s", None)
-        return _AttemptFailedError(AttemptResult(failure=failure, retry_after_s=wait_s, mistake=error if mistake else None))
+        if isinstance(error, OpenRewardGymError):
+            raised = error
+            raised.args = (failure.message,)
+        else:
+            raised = PolicyError(f"the policy {policy_name(self._policy)} failed: {failure.message}", kind=failure.kind)
+            raised.__cause__ = error
+        mistaken = raised if mistake else None
+        return _AttemptFailedError(AttemptResult(failure=failure, retry_after_s=wait_s, error=raised, mistake=mistaken))
 
 
-def _failure_of(error: Exception, unit: Unit, attempt: int, stage: Stage) -> Failure:
+def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) -> Failure:
     """Return the failure record of an exception that ended an attempt.
 
     Errors of this package are the environment's, even if they pass through a policy; other exceptions are the policy's.
     """
     foreign = isinstance(error, PolicyError) or not isinstance(error, OpenRewardGymError)
+    extra: dict[str, Any] = {"split": unit.task.split, "index": unit.task.index}
+    kind, message = _kind(error, stage), str(error) or type(error).__name__
+    if not isinstance(error, OpenRewardGymError):
+        message = _cut(describe_error(error))
+    if stage == "policy" and own_frames(error):
+        extra["traceback"] = _cut(traceback_text(error))
     return Failure(
         source="policy" if foreign or stage == "policy" else "environment",
-        kind=_kind(error),
+        kind=kind,
         stage=stage,
         delivery=getattr(error, "delivery", None),
         attempt=attempt,
         http_status=getattr(error, "status", None),
         exception=f"{type(error).__module__}.{type(error).__qualname__}",
-        message=str(error) or type(error).__name__,
+        message=message,
         task=unit.group,
         sample=unit.sample,
-        extra={name: value for name, value in (("split", unit.task.split), ("index", unit.task.index)) if value is not None},
+        extra={name: value for name, value in extra.items() if value is not None},
     )
 
 
-def _kind(error: Exception) -> str:
+def _cut(text: str) -> str:
+    """Return a text of the user's code without secrets, and without its middle if it is very long."""
+    text = str(without_secrets(text))
+    half = LONGEST_TEXT // 2
+    return text if len(text) <= LONGEST_TEXT else f"{text[:half]} ... {text[-half:]}"
+
+
+def _secret_advice(words: str, secrets: Mapping[str, str]) -> str:
+    """Return how to pass the secret that an environment's error seems to ask for. Empty if it names none, or one of `secrets`."""
+    name = _SECRET_NAME.search(words)
+    if not (name or _SECRET.search(words)) or (name and name[0] in secrets):
+        return ""
+    secret, variable = (name[0], name[0].upper()) if name else ("NAME", "VARIABLE")
+    return (
+        f". If the environment lacks a secret, pass it: --secret {secret}={variable} "
+        f"(in Python secrets_env={{{secret!r}: {variable!r}}}), where {variable} is the environment variable that holds it."
+    )
+
+
+def _kind(error: BaseException, stage: Stage) -> str:
     """Return the kind of failure, by which retry budgets are chosen."""
     if isinstance(error, PolicyError):
         return error.kind
+    if isinstance(error, TransportError) and error.permanent:
+        return "refused"
     if isinstance(error, ServerError) and not isinstance(error, AuthenticationError):
         if error.status == 429:
             return "rate_limited"
+        if error.status in (500, None) and stage == "open":
+            return "setup_failed"
         # A server mostly refuses again what it refused once.
         return "refused" if error.status is not None and 400 <= error.status < 500 and error.status != 408 else "server_error"
     return next((kind for cls, kind in _KINDS if isinstance(error, cls)), "policy_failed")

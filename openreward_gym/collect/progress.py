@@ -7,7 +7,8 @@ import json
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Literal, TextIO, TypeAlias, get_args
 
 from rich.console import Console, RenderableType
@@ -22,6 +23,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from openreward_gym.collect.silence import SILENCE_S, ServerState
+from openreward_gym.envs.turns import TurnKind
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.store import Failure
 from openreward_gym.types import Rollout, codec
@@ -31,6 +34,14 @@ LOG_EVERY_S = 10.0
 SUMMARY_EVERY_S = 30.0
 RECENT_STEPS = 2000
 """Number of the latest steps from which latencies are computed."""
+
+HINTS: Mapping[TurnKind, str] = {
+    "call_as_text": "the model writes tool calls as text, which are not run: its server reads no calls. Start it with its parser "
+    "(vLLM: --enable-auto-tool-choice --tool-call-parser NAME, SGLang: --tool-call-parser NAME, llama.cpp: --jinja).",
+    "cut_off": "the limit of tokens cuts messages of the model off, and nothing of them is used: raise it "
+    "(--policy-option max_tokens=N), or choose another --on-length.",
+}
+"""What to do about turns of a model that reached no tool."""
 
 ProgressStyle: TypeAlias = Literal["auto", "bar", "log", "json", "none"]
 """Form of the progress: "auto" is a bar on a terminal or in a notebook, and lines elsewhere."""
@@ -107,8 +118,13 @@ class Reporter:
 
     def __init__(self) -> None:
         self.counts = ProgressCounts()
+        self.tracebacks = False
+        """True to show the traceback of the first failure of each kind."""
         self._unreported: Counter[str] = Counter()
+        self._retried: set[tuple[str, str]] = set()
+        self._silent: dict[str, tuple[float, float]] = {}
         self._reported_at = time.monotonic()
+        self._hinted: set[TurnKind] = set()
 
     def started(self, total: int, already: int) -> None:
         """Note the start of a collection of `total` units, of which `already` have rollouts."""
@@ -127,6 +143,12 @@ class Reporter:
         self.event("rollout", {name: getattr(rollout, name) for name in ("group", "sample", "reward", "stop_reason")})
         self.refresh()
 
+    def hint(self, turns: frozenset[TurnKind]) -> None:
+        """Say what the user can do about turns that reached no tool; each hint comes once."""
+        for kind in sorted(turns & HINTS.keys() - self._hinted):
+            self._hinted.add(kind)
+            self.say(HINTS[kind])
+
     def failed(self, failure: Failure, wait_s: float | None) -> None:
         """Note that an attempt failed. It is retried after `wait_s` seconds. None: it is not retried."""
         self.counts.in_flight -= 1
@@ -137,9 +159,37 @@ class Reporter:
         if self.counts.failures[kind] == 1:
             retry = "not retried" if wait_s is None else f"retried in {wait_s:.1f} s"
             self.say(f"{failure.source} failed ({kind}, {failure.stage}): {failure.message} [{retry}]")
+            if self.tracebacks:
+                for line in str(failure.extra.get("traceback", "")).splitlines():
+                    self.say(line)
         else:
             self._unreported[kind] += 1
         self.refresh()
+
+    def retried(self, failure: Failure) -> None:
+        """Note that a request failed and is sent again within its attempt. The first of each kind is shown."""
+        self.event("retry", codec.write(failure))
+        if (failure.source, failure.kind) not in self._retried:
+            self._retried.add((failure.source, failure.kind))
+            wait = f"sent again in {failure.retried_in_s or 0.0:.1f} s"
+            self.say(f"{failure.source} failed ({failure.kind}, {failure.stage}): {failure.message} [{wait}]")
+
+    def servers(self, states: Iterable[ServerState]) -> None:
+        """Show servers that have not answered for ten seconds, every 30 seconds, and when they answer again."""
+        now = time.monotonic()
+        for state in states:
+            since, shown_at = self._silent.get(state.address, (0.0, 0.0))
+            if state.silent_s >= SILENCE_S:
+                if not since or now - shown_at >= SUMMARY_EVERY_S:
+                    self._silent[state.address] = (now - state.silent_s, now)
+                    self.event("silence", {**asdict(state), "text": str(state)})
+                    self.say(str(state))
+            elif since:
+                del self._silent[state.address]
+                if state.answered_s is not None and state.answered_s < now - since:
+                    seconds = now - state.answered_s - since
+                    self.event("answer", {"address": state.address, "silent_s": seconds})
+                    self.say(f"{state.address} answers again after {seconds:.0f} s")
 
     def left(self) -> None:
         """Note that an attempt was abandoned without an outcome."""

@@ -22,6 +22,7 @@ from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import RunPlan
 from openreward_gym.collect.player import AttemptResult, LocalPlayer
 from openreward_gym.collect.run_folder import RunLock, writing_for
+from openreward_gym.collect.silence import News, merge_news
 from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError
 from openreward_gym.options import RunOptions
 from openreward_gym.policies.policy import resolve
@@ -35,6 +36,8 @@ AttemptKey: TypeAlias = tuple[str | None, int | None, int | None]
 
 CLOSE_S = 15.0
 """Seconds that a worker has to close its sessions when a run is stopped."""
+NEWS_S = 2.0
+"""Seconds that a worker has to report on its attempts in flight."""
 
 
 class RayWorker:
@@ -71,6 +74,10 @@ class RayWorker:
     def _append(self, rollout: Rollout) -> None:
         with writing_for(Path(self._store.path), self._holder):
             self._store.append(rollout)
+
+    async def news(self) -> News:
+        """Return what happened in this worker's attempts in flight."""
+        return News() if self._player is None else await self._player.news()
 
     async def close(self) -> None:
         """Abandon the attempts in flight, and close the sessions and the store."""
@@ -178,6 +185,16 @@ class RayPlayer:
         )
         return AttemptResult(failure=failure)
 
+    async def news(self) -> News:
+        """Return the news of all workers that answer in time; see `Player`."""
+        asking = [asyncio.ensure_future(_news_of(worker.actor)) for worker in self._workers if not worker.lost]
+        if not asking:
+            return News()
+        done, late = await asyncio.wait(asking, timeout=NEWS_S)
+        for task in late:
+            task.cancel()
+        return merge_news(task.result() for task in done)
+
     async def aclose(self) -> None:
         """Close the workers, and kill those that take too long; see `Player`."""
         closing = [asyncio.ensure_future(_close(worker.actor)) for worker in self._workers]
@@ -190,6 +207,14 @@ class RayPlayer:
         self._workers = []
         if self._started_ray:
             await asyncio.to_thread(self._ray.shutdown)
+
+
+async def _news_of(actor: Any) -> News:
+    try:
+        news: News = await actor.news.remote()
+    except Exception:  # a worker that is dead has none; `play` notices it
+        return News()
+    return news
 
 
 async def _close(actor: Any) -> None:

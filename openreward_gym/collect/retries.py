@@ -23,6 +23,8 @@ BUDGETS: Mapping[str, RetryBudget] = {
     "protocol_error": RetryBudget(4),
     "rate_limited": RetryBudget(20, first_wait_s=1.0, longest_wait_s=60.0, deadline_s=1800.0),
     "server_error": RetryBudget(6, first_wait_s=1.0),
+    # An environment that raised while it was set up mostly does so again.
+    "setup_failed": RetryBudget(3, first_wait_s=1.0),
     # A tool that raised may be broken for this task: a few attempts show it.
     "tool_failed": RetryBudget(3),
     "policy_unavailable": RetryBudget(4, first_wait_s=2.0, longest_wait_s=60.0),

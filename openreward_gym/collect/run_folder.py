@@ -72,6 +72,16 @@ def write_run(folder: Path, run: dict[str, Any], *, resume: bool, allow_changed:
     write_json(path, {**run, "created_at": old.get("created_at", run["created_at"]), "changes": changes})
 
 
+def check_resumed(output: str | os.PathLike[str] | None) -> None:
+    """Raise StoreError if a folder holds no run that can be continued. A collector that died at its start leaves its lock."""
+    folder = Path(output or "")
+    if not any((folder / name).exists() for name in ("run.json", "tasks.jsonl", LOCK)):
+        state = "holds no run" if folder.exists() else "does not exist"
+        raise StoreError(
+            f"{folder} {state}, so there is nothing to continue: leave out resume=True (--resume) to begin a run there"
+        )
+
+
 def _changed(before: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     """Describe the differences in tasks and behaviour between two runs."""
     differences = []

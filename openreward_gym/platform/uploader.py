@@ -56,6 +56,7 @@ class UploadReport:
         unreadable: Number of lines of the run that are not rollouts. Only `upload` counts them, at its end.
         cut: Number of events of this upload whose text was cut to fit into a batch. The record keeps the text.
         error: The error that stopped the upload, or an empty string.
+        sent_before: Those of `sent` that another upload has sent.
 
     Example:
         >>> str(UploadReport(sent=3, pending=1, error="the connection was refused"))
@@ -68,6 +69,7 @@ class UploadReport:
     unreadable: int = 0
     cut: int = 0
     error: str = ""
+    sent_before: int = 0
 
     @property
     def complete(self) -> bool:
@@ -75,7 +77,8 @@ class UploadReport:
         return self.pending == 0 and self.unreadable == 0 and not self.error
 
     def __str__(self) -> str:
-        parts = [f"{self.sent} rollouts sent"]
+        parts = [f"{self.sent - self.sent_before} rollouts sent"]
+        parts += [f"{self.sent_before} were sent before"] if self.sent_before else []
         parts += [f"{self.pending} not"] if self.pending else []
         parts += [f"{len(self.refused)} of them refused"] if self.refused else []
         parts += [f"{self.unreadable} lines of the run could not be read"] if self.unreadable else []
@@ -218,6 +221,7 @@ class Uploader:
         self._refused: dict[str, str] = {}
         self._environments: dict[tuple[str, str | None], tuple[str | None, str | None]] = {}
         self._cut = 0
+        self._sent: set[str] = set()
         self._error = ""
         self._work = threading.Event()
         self._stop = threading.Event()
@@ -258,7 +262,14 @@ class Uploader:
         """Return the current state."""
         done = self._progress.done
         sent = sum(rollout_id in done for rollout_id in self._ids)
-        return UploadReport(sent, len(self._ids) - sent, dict(self._refused), cut=self._cut, error=self._error)
+        return UploadReport(
+            sent,
+            len(self._ids) - sent,
+            dict(self._refused),
+            cut=self._cut,
+            error=self._error,
+            sent_before=sent - sum(rollout_id in self._sent for rollout_id in self._ids),
+        )
 
     def _run(self) -> None:
         try:
@@ -312,6 +323,7 @@ class Uploader:
                 start += count
                 self._progress.confirm(rollout_id, start)
             self._progress.confirm(rollout_id, start, done=True)
+            self._sent.add(rollout_id)
         except RecordError as error:
             self._refused[rollout_id] = f"damaged: {error}"
         except ServerError as error:

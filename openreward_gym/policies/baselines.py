@@ -14,9 +14,19 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.policies.policy import Policy, Transcript, with_call_ids
 from openreward_gym.types import AssistantMessage, Task, ToolCall, ToolSet
 
+DONE = "I am done."
+
 
 class RandomPolicy:
-    """Calls a random tool with random valid arguments, the same for the same seed: for smoke tests, and as a floor for models.
+    """Calls random tools with random valid arguments, the same for the same seed: for smoke tests, and as a floor for models.
+
+    After `calls` calls it says that it is done, which ends an episode that nothing else has ended.
+
+    Args:
+        calls: Largest number of calls per episode.
+
+    Raises:
+        ConfigurationError: `calls` is not positive.
 
     Example:
         >>> from openreward_gym.collect import collect  # doctest: +SKIP
@@ -24,6 +34,12 @@ class RandomPolicy:
     """
 
     name = "random"
+
+    def __init__(self, calls: int = 16) -> None:
+        if calls < 1:
+            raise ConfigurationError(f"the random policy makes at least 1 call, not {calls}")
+        self.calls = calls
+        self.settings = {"calls": calls}
 
     def begin(self, task: Task, sample: int, seed: int) -> Policy:
         """Return the policy of one episode."""
@@ -33,10 +49,13 @@ class RandomPolicy:
             nonlocal space
             if not tools.tools:
                 return AssistantMessage("I have no tools to call.")
+            turn = _turn(transcript)
+            if turn >= self.calls:
+                return AssistantMessage(DONE)
             if space is None:
                 space = ToolCallSpace(tools.tools, tools.terminal, seed=seed)
             call = space.sample()
-            return AssistantMessage(tool_calls=[ToolCall(call["name"], call["arguments"], f"call_{_turn(transcript)}")])
+            return AssistantMessage(tool_calls=[ToolCall(call["name"], call["arguments"], f"call_{turn}")])
 
         return play
 
@@ -90,7 +109,7 @@ def play_steps(steps: Sequence[Any]) -> Policy:
 
     async def play(transcript: Transcript, tools: ToolSet) -> AssistantMessage:
         turn = _turn(transcript)
-        return messages[turn] if turn < len(messages) else AssistantMessage("I am done.")
+        return messages[turn] if turn < len(messages) else AssistantMessage(DONE)
 
     return play
 

@@ -16,7 +16,9 @@ from typing import Any, ClassVar
 from openreward_gym.chat.failures import error_text
 from openreward_gym.errors import AuthenticationError, ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
 from openreward_gym.policies.policy import Transcript, with_call_ids
+from openreward_gym.retrying import note_retry
 from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet, Usage
+from openreward_gym.urls import bare_url
 
 _OVERFLOW = re.compile(
     r"context_length_exceeded|maximum context length|context window|prompt is too long|input token count.*exceeds"
@@ -93,6 +95,12 @@ class ModelPolicy:
         """The settings that decide how the policy plays, without key and URL."""
         return {"model": {"name": self.model, "provider": self.provider}, "sampling": dict(self.sampling)}
 
+    @property
+    def address(self) -> str:
+        """The address of the API, for messages: without credentials and query."""
+        url = self.url or str(getattr(self._client, "base_url", ""))
+        return bare_url(url) if url else f"the API of {self.provider}"
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
 
@@ -130,6 +138,7 @@ class ModelPolicy:
                 raise problem
             if kind == "rate_limited":
                 self._pace.refused(problem.retry_after_s)
+            note_retry(problem, wait_s)
             await asyncio.sleep(wait_s)
 
     async def aclose(self) -> None:
@@ -204,7 +213,8 @@ class ModelPolicy:
             return PolicyError(text, kind=kind, status=status, retry_after_s=_retry_after(error), delivery="delivered")
         name = type(error).__name__
         if isinstance(error, TimeoutError | OSError) or _NETWORK.search(name):
-            return PolicyError(f"{text} ({name})", kind="policy_unavailable", delivery="possibly_delivered")
+            reason = f"{name}{_root_cause(error)}"
+            return PolicyError(f"{text} ({reason})", kind="policy_unavailable", delivery="possibly_delivered")
         return PolicyError(f"{text} ({name})", kind="policy_failed")
 
 
@@ -214,6 +224,16 @@ def function_specs(tools: ToolSet, schema_key: str) -> list[dict[str, Any]]:
         {"name": tool.name, "description": tool.description, schema_key: dict(tool.input_schema or _NO_ARGUMENTS)}
         for tool in tools
     ]
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return the words of the error that caused a connection error, such as the operating system's, or an empty string."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            return f": {os.strerror(cause.errno) if cause.errno > 0 else cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _retry_after(error: Exception) -> float | None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
+import functools
 import importlib
+import inspect
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
@@ -17,7 +23,7 @@ Transcript: TypeAlias = tuple[Message, ...]
 
 Policy: TypeAlias = Callable[[Transcript, ToolSet], Awaitable[AssistantMessage]]
 """`await policy(transcript, tools)` returns the next assistant message. A policy gets all its input as arguments, so one object
-can play many episodes at once."""
+can play many episodes at once. `collect` also takes plain functions, which it calls in threads."""
 
 ENTRY_POINTS = "openreward_gym.policies"
 """The entry point group in which other distributions register policies."""
@@ -50,10 +56,60 @@ class EpisodicPolicy(Protocol):
 
 
 def policy_of_episode(policy: Policy | EpisodicPolicy, task: Task, sample: int, seed: int) -> Policy:
-    """Return the policy that plays one episode."""
+    """Return the policy that plays one episode. A plain function is called in a thread."""
     # Equivalent to isinstance(policy, EpisodicPolicy), at a hundredth of its cost.
     begin = getattr(policy, "begin", None)
-    return cast(EpisodicPolicy, policy).begin(task, sample, seed) if callable(begin) else cast(Policy, policy)
+    play = cast(EpisodicPolicy, policy).begin(task, sample, seed) if callable(begin) else cast(Policy, policy)
+    return play if _is(inspect.iscoroutinefunction, play) or not callable(play) else _Threaded(play)
+
+
+class _Threaded:
+    """A plain function as a policy: each call runs in a thread of its own, so that it may block."""
+
+    def __init__(self, function: Callable[[Transcript, ToolSet], Any]) -> None:
+        self.__wrapped__ = function
+
+    async def __call__(self, transcript: Transcript, tools: ToolSet) -> AssistantMessage:
+        result = await _in_thread(self.__wrapped__, transcript, tools)
+        # A plain function may return what an async one gave it.
+        message = await result if inspect.isawaitable(result) else result
+        return cast(AssistantMessage, message)
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a daemon thread, which neither limits the others nor delays the end of the process."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_result((result, error))
+
+    def call() -> None:
+        result, error = None, None
+        try:
+            result = context.run(function, *arguments)
+        except BaseException as raised:
+            error = raised
+        # The loop may have ended meanwhile, because the collection was stopped.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=call, name="openreward-gym policy", daemon=True).start()
+    result, error = await future
+    if error is not None:
+        raise error
+    return result
+
+
+def place_of(policy: object) -> str:
+    """Return the file and line where a policy is defined, as tracebacks show them. Empty if it has no source."""
+    function = inspect.unwrap(cast(Callable[..., Any], policy))
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    return "" if code is None else f'File "{code.co_filename}", line {code.co_firstlineno}'
 
 
 def policy_name(policy: Policy | EpisodicPolicy) -> str:
@@ -71,13 +127,15 @@ def resolve(policy: str | Policy | EpisodicPolicy, *, url: str | None = None, **
 
     Args:
         policy: "openai:MODEL" (any OpenAI-compatible server with `url`), "anthropic:MODEL", "google:MODEL",
-            "transformers:PATH" (on this machine), "random", "scripted:FILE", "module:callable", or "name" and "name:ARGUMENT"
-            of a policy that an installed distribution registers under the entry point group `openreward_gym.policies`.
+            "transformers:PATH" (on this machine), "random" and "random:CALLS", "scripted:FILE", "module:callable", or "name" and
+            "name:ARGUMENT" of a policy that an installed distribution registers under the entry point group
+            `openreward_gym.policies`. A class without arguments is instantiated.
         url: The URL of the model's server. None for the provider's own.
         **options: Further arguments of a model's policy (`api`, `prices`, `temperature`, ...) or of a registered one.
 
     Raises:
-        ConfigurationError: The policy is unknown, or does not take these options.
+        ConfigurationError: The policy is unknown, does not take these options, or cannot be called with
+            `(transcript, tools)`.
         MissingExtraError: The policy's SDK is not installed.
 
     Example:
@@ -86,8 +144,14 @@ def resolve(policy: str | Policy | EpisodicPolicy, *, url: str | None = None, **
     """
     if not isinstance(policy, str):
         if not callable(policy) and not isinstance(policy, EpisodicPolicy):
-            raise ConfigurationError(f"a policy must be an async callable or a name, not {policy!r}")
+            raise ConfigurationError(f"a policy must be a callable, an object with begin() or a name, not {policy!r}")
         _refuse_options(policy, url, options)
+        if isinstance(policy, type):
+            try:
+                policy = cast("Policy | EpisodicPolicy", policy())
+            except TypeError as error:
+                raise ConfigurationError(f"the policy {policy_name(policy)} is a class that cannot be made: {error}") from None
+        _check_callable(policy)
         return policy
     kind, _, argument = policy.partition(":")
     if kind in _MODELS:
@@ -95,17 +159,28 @@ def resolve(policy: str | Policy | EpisodicPolicy, *, url: str | None = None, **
             raise ConfigurationError(f"policy {policy!r} does not name a model: write {kind}:MODEL")
         module = importlib.import_module(f"openreward_gym.policies.{kind}")
         return _make(policy, getattr(module, _MODELS[kind]), argument, url, options)
-    if policy == "random" or (kind == "scripted" and argument):
+    if policy == "random" or (kind in ("random", "scripted") and argument):
         _refuse_options(policy, url, options)
         baselines: Any = importlib.import_module("openreward_gym.policies.baselines")
-        return cast(EpisodicPolicy, baselines.ScriptedPolicy(argument) if argument else baselines.RandomPolicy())
+        if kind == "scripted":
+            return cast(EpisodicPolicy, baselines.ScriptedPolicy(argument))
+        if argument and not (argument.isascii() and argument.isdigit()):
+            raise ConfigurationError(f"policy {policy!r}: write random:CALLS with a number of calls, such as random:8")
+        return cast(EpisodicPolicy, baselines.RandomPolicy(int(argument)) if argument else baselines.RandomPolicy())
     registered = plugins.find(ENTRY_POINTS, kind)
     if registered is not None:
         return _make(policy, registered, argument, url, options)
     if argument and kind.replace(".", "").replace("_", "").isalnum():
         _refuse_options(policy, url, options)
         return _import(kind, argument)
-    known = [*(f"{name}:MODEL" for name in _MODELS), "random", "scripted:FILE", "module:callable", *plugins.names(ENTRY_POINTS)]
+    known = [
+        *(f"{name}:MODEL" for name in _MODELS),
+        "random",
+        "random:CALLS",
+        "scripted:FILE",
+        "module:callable",
+        *plugins.names(ENTRY_POINTS),
+    ]
     raise ConfigurationError(f"there is no policy {policy!r}; choose one of {', '.join(known)}")
 
 
@@ -128,6 +203,32 @@ def _make(name: str, factory: Any, argument: str, url: str | None, options: Mapp
         return cast("Policy | EpisodicPolicy", factory(*arguments, **keywords))
     except TypeError as error:
         raise ConfigurationError(f"policy {name!r}: {error}") from None
+
+
+def _is(kind: Callable[[Any], bool], policy: Any) -> bool:
+    """Return whether a callable, or the `__call__` of an object, is of a kind of function."""
+    return kind(policy) or (not isinstance(policy, type) and kind(type(policy).__call__))
+
+
+def _check_callable(policy: Any) -> None:
+    """Refuse a policy that cannot play: one that takes other arguments, a generator, an async `begin`."""
+    begin = getattr(policy, "begin", None)
+    function, arguments = (begin, "(task, sample, seed)") if callable(begin) else (policy, "(transcript, tools)")
+    place = place_of(function)
+    name = f"the policy {policy_name(policy)}{'.begin' if function is begin else ''}{f' ({place})' if place else ''}"
+    if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
+        raise ConfigurationError(f"{name} is a generator: write `async def policy(transcript, tools)`, and return one message")
+    if function is begin and _is(inspect.iscoroutinefunction, begin):
+        raise ConfigurationError(f"{name} is async: write a plain `def begin(self, task, sample, seed)` that returns the policy")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # functions in C may have none
+    try:
+        signature.bind(*arguments.split())
+    except TypeError as error:
+        form = f"def {'begin(self, task, sample, seed)' if function is begin else 'policy(transcript, tools)'}"
+        raise ConfigurationError(f"{name} is called with {arguments}, and takes {signature}: {error}. Write `{form}`.") from None
 
 
 def _refuse_options(policy: object, url: str | None, options: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from openreward_gym.protocol.request import USER_AGENT, Headers, Request, Respon
 from openreward_gym.protocol.retry import Effect, decide_retry, failure_of
 from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.wire import Secret, dumps, hide, loads, status_error
+from openreward_gym.retrying import note_retry
 from openreward_gym.types import Json
 from openreward_gym.urls import origin_of, without_credentials
 
@@ -201,6 +202,7 @@ class RetryingClient:
                 )
             if decision.action not in ("retry", "resume"):
                 raise problem
+            note_retry(problem, decision.wait_s)
             await asyncio.sleep(decision.wait_s)
             attempt_began = time.monotonic()
 

@@ -8,6 +8,7 @@ lost session early.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import threading
 from typing import Protocol
@@ -59,7 +60,8 @@ class KeepAlive:
             slot.add(session)
             starts, self._running = not self._running, True
         if starts:
-            loop.call_soon_threadsafe(self._begin)
+            # In a context of its own: the task outlives the caller, and whoever listens to the caller's retries.
+            loop.call_soon_threadsafe(self._begin, context=contextvars.Context())
 
     def discard(self, session: Pingable) -> None:
         """Stop pinging `session`. Any thread may call it."""

@@ -88,7 +88,7 @@ def merge(
                 # The group of a collection is its task, and tells equal tasks of one run apart.
                 if (task := rollout.group or rollout.task.id) and rollout.sample is not None:
                     samples.setdefault((task, rollout.sample), []).append(rollout.id)
-            for failure in store.failures():
+            for failure in store.failures(retried=True):
                 target.append_failure(failure)
     _copy_files(runs, output)
     doubled = {key: tuple(ids) for key, ids in samples.items() if len(ids) > 1}

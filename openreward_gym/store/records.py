@@ -50,6 +50,9 @@ class Damage:
 class Failure:
     """One failed attempt (`"schema": "openreward-gym/failure/1"`): a fault of infrastructure, never a reward or a message.
 
+    A failure with `retried_in_s` is a request that failed and was sent again within its attempt. It ended nothing, and is not
+    counted as an outcome.
+
     Attributes:
         source: The side that failed: "environment", "policy" or "client".
         kind: The kind of fault ("timeout", "session_lost", "rate_limited", ...).
@@ -61,6 +64,7 @@ class Failure:
         message: The exception's words.
         task: The task's id. sample: the rollout's number in its group.
         time: The time of the failure, ISO 8601 in UTC.
+        retried_in_s: Seconds until the request was sent again in the same attempt; None if the failure ended the attempt.
 
     Example:
         >>> Failure.from_line(Failure("policy", "timeout").to_line()).kind
@@ -80,6 +84,7 @@ class Failure:
     task: str = ""
     sample: int | None = None
     time: str = field(default_factory=now_iso)
+    retried_in_s: float | None = None
     extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
 
     def to_line(self) -> str:

@@ -314,10 +314,12 @@ class RolloutStore(Sequence[Rollout]):
         """Return every line that is not a rollout, with its file, line and byte."""
         return [item for item in self.readable() if isinstance(item, Damage)]
 
-    def failures(self) -> Iterator[Failure]:
-        """Yield the failed attempts, in the order of reading."""
+    def failures(self, *, retried: bool = False) -> Iterator[Failure]:
+        """Yield the failed attempts, in the order of reading; with `retried` also requests that were sent again."""
         for folder in self._folders:
-            yield from read_each(folder, "failures", Failure.from_line)
+            for failure in read_each(folder, "failures", Failure.from_line):
+                if retried or failure.retried_in_s is None:
+                    yield failure
 
     def image(self, sha256: str) -> bytes:
         """Return the bytes of an image.

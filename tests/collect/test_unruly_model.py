@@ -43,7 +43,8 @@ def play(base_url: str, url: str, policy: str, output: Path, options: dict[str, 
         policy,
         base_url=base_url,
         policy_url=url,
-        policy_options={"patience_s": 3.0, **options},
+        # With a known limit, responses with status 429 slow the run down less.
+        policy_options={"patience_s": 3.0, "requests_per_minute": 1e6, **options},
         repeats=repeats,
         concurrency=32,
         retries=quick,
@@ -99,7 +100,8 @@ def _check_exports(folder: Path) -> None:
 
 
 def _trained(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The assistant's turns of a row, in whichever column they are."""
-    conversations = [column for column in row.values() if isinstance(column, list)]
+    """The assistant's turns of a row, in whichever column they are; those of a prompt, and of weight 0, are context."""
+    conversations = [column for name, column in row.items() if isinstance(column, list) and name != "prompt"]
     turns = [turn for column in conversations for turn in column if isinstance(turn, dict)]
-    return [turn for turn in turns if turn.get("role", turn.get("from")) in ("assistant", "gpt", "function_call")]
+    sampled = [turn for turn in turns if turn.get("role", turn.get("from")) in ("assistant", "gpt", "function_call")]
+    return [turn for turn in sampled if turn.get("weight") != 0 and turn.get("train", turn.get("training")) is not False]

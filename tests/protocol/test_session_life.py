@@ -46,7 +46,7 @@ async def open_sessions(client: Client) -> int:
 async def test_server_tells_about_itself(client: Client) -> None:
     assert await client.health() == {"status": "ok"}
     assert (await client.version())["version"]
-    assert await client.list_environments() == ["echo", "large", "dialogue", "slowstart", "broken"]
+    assert await client.list_environments() == ["echo", "large", "dialogue", "slowstart", "broken", "guarded"]
 
 
 async def test_tasks_are_listed_counted_and_read(client: Client) -> None:

@@ -219,9 +219,22 @@ class Broken(_Base):
         return wire.ToolOutput(blocks=[])
 
 
+class Guarded(_Base):
+    """Needs a secret."""
+
+    def setup(self) -> None:
+        if "judge_api_key" not in self.secrets:
+            raise ValueError(f"task {self.task_spec['number']} needs the secret judge_api_key")
+
+    @tool
+    async def never(self) -> wire.ToolOutput:
+        """Never runs."""
+        return wire.ToolOutput(blocks=[])
+
+
 def make_server() -> Server:
     """Return a server of the environments that also reports its number of open sessions."""
-    server = Server([Echo, Large, Dialogue, SlowStart, Broken])
+    server = Server([Echo, Large, Dialogue, SlowStart, Broken, Guarded])
     app = server.app
 
     @app.get("/health/sessions")

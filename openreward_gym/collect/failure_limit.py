@@ -1,0 +1,155 @@
+"""The end of a collection that cannot succeed: failures that would come again for every unit, or more of them than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+
+from openreward_gym.store import Failure
+
+LASTING = frozenset(
+    {"policy_refused", "policy_failed", "refused", "setup_failed", "tool_failed", "protocol_error", "task_not_found"}
+)
+"""Kinds of failures that mostly come again when the same is tried again."""
+SAME_FAILURES = 5
+"""Number of equal lasting failures at a collection's start that end it."""
+LEAST_FINISHED = 10
+"""Number of finished units from which a share of failed ones is meaningful."""
+SLOW_START_S = 2.0
+"""Seconds without a failure after which attempts are no longer held back."""
+
+_CHANGING = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
+_PLACE = re.compile(r'File ".*", line \d+')
+
+
+def is_lasting(failure: Failure) -> bool:
+    """Return True if the failure would mostly come again."""
+    return failure.kind in LASTING
+
+
+def signature_of(failure: Failure) -> tuple[object, ...]:
+    """Return what equal failures of different units have in common: the status of a refusal, the line of code, or the words."""
+    common = (failure.source, failure.kind, failure.exception)
+    place = _PLACE.search(failure.message)
+    if failure.http_status is not None and 400 <= failure.http_status < 500:
+        return (*common, failure.http_status)
+    return (*common, place[0] if place else _CHANGING.sub("#", failure.message))
+
+
+class FailureLimit:
+    """Decides whether a failure ends the collection; `limit` is the option `fail_on_error`.
+
+    Args:
+        limit: None ends it when its first failures are lasting, equal, and nothing has succeeded. A number from 1 is the number
+            of failed units that ends it, a smaller one their share of the finished units. 0 never ends it.
+
+    Example:
+        >>> limit = FailureLimit(2)
+        >>> [limit.reached(unit, Failure("policy", "policy_refused"), final=True) for unit in range(2)]
+        ['', '2 units failed (the limit is fail_on_error=2)']
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = limit
+        self._proven = False
+        self._finished = self._failed = 0
+        self._equal: dict[tuple[object, ...], list[int]] = {}
+
+    @property
+    def stops_at_mistakes(self) -> bool:
+        """True if an error that concerns every unit, such as a refused key, ends the collection: nothing has succeeded yet."""
+        return not self._proven and self._limit != 0
+
+    def succeeded(self) -> None:
+        """Note that a unit has its rollout."""
+        self._proven = True
+        self._finished += 1
+        self._equal.clear()
+
+    def reached(self, unit: int, failure: Failure, *, final: bool, known: bool = False) -> str:
+        """Count a failure. Return the reason to stop, or an empty string.
+
+        Args:
+            unit: Number of the unit.
+            failure: The failure.
+            final: True if the unit is not retried.
+            known: True if the unit failed in an earlier collection, in which others succeeded.
+        """
+        self._finished += final
+        self._failed += final
+        limit = self._limit
+        if limit is None:
+            return "" if known else self._equal_reached(unit, failure)
+        if limit >= 1:
+            reached = self._failed >= limit
+            noun = "unit" if self._failed == 1 else "units"
+            return f"{self._failed} {noun} failed (the limit is fail_on_error={limit:g})" if reached else ""
+        reached = limit > 0 and self._finished >= LEAST_FINISHED and self._failed > limit * self._finished
+        share = f"{self._failed} of {self._finished} finished units failed"
+        return f"{share} (the limit is fail_on_error={limit:g})" if reached else ""
+
+    def _equal_reached(self, unit: int, failure: Failure) -> str:
+        if self._proven or not is_lasting(failure):
+            return ""
+        units = self._equal.setdefault(signature_of(failure), [])
+        units.append(unit)
+        # One task may be broken, however often it is tried.
+        reached = len(units) >= SAME_FAILURES and len(set(units)) > 1
+        return f"{len(units)} attempts failed in this way, and nothing has succeeded" if reached else ""
+
+
+class SlowStart:
+    """Admits `width` at once until `open` is called, so that a refusal which concerns all of them is heard only a few times.
+
+    It also opens after `SLOW_START_S` seconds without a failure, and after failures that do not last.
+
+    Example:
+        >>> gate = SlowStart(5)
+        >>> gate.failed(lasting=False)
+        >>> gate.is_open
+        True
+    """
+
+    def __init__(self, width: int, *, is_open: bool = False) -> None:
+        self._width = width
+        self.is_open = is_open
+        self._slots = asyncio.Semaphore(width)
+        self._waiting = self._failures = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a place, after waiting for it. Once it is open, there is place for all."""
+        if self.is_open:
+            yield
+            return
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SLOW_START_S, self._waited)
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    def failed(self, *, lasting: bool) -> None:
+        """Note that one failed. Only lasting failures keep it closed, and not after very many of them."""
+        self._failures += 1
+        if not lasting or self._failures >= 2 * max(self._width, SAME_FAILURES):
+            self.open()
+
+    def open(self) -> None:
+        """Admit all."""
+        if not self.is_open:
+            self.is_open = True
+            for _ in range(self._waiting):
+                self._slots.release()
+
+    def _waited(self) -> None:
+        if not self._failures:
+            self.open()

@@ -1,0 +1,298 @@
+"""Policies of one's own: any callable works or is refused before anything is played; mistakes are shown with their place."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openreward_gym import collect
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.policies import resolve
+from openreward_gym.policies.baselines import RandomPolicy
+from openreward_gym.policies.policy import policy_of_episode
+from openreward_gym.store.records import Failure
+from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolMessage, ToolSet, ToolSpec, UserMessage
+from openreward_gym.user_traceback import traceback_text
+
+RIGHT = AssistantMessage(tool_calls=[ToolCall("finish", {"text": "right"})])
+DICT = {"name": "finish", "arguments": {"text": "right"}}
+
+
+def plain(transcript: Any, tools: ToolSet) -> AssistantMessage:
+    assert threading.current_thread().name == "openreward-gym policy"
+    return RIGHT
+
+
+async def coroutine(transcript: Any, tools: ToolSet) -> AssistantMessage:
+    return RIGHT
+
+
+def awaitable(transcript: Any, tools: ToolSet) -> Any:
+    return coroutine(transcript, tools)
+
+
+def with_extra(extra: str, transcript: Any, tools: ToolSet) -> AssistantMessage:
+    return RIGHT
+
+
+def as_dict(transcript: Any, tools: ToolSet) -> Any:
+    return DICT
+
+
+class Callable_:
+    def __call__(self, transcript: Any, tools: ToolSet) -> AssistantMessage:
+        return RIGHT
+
+    def play(self, transcript: Any, tools: ToolSet) -> AssistantMessage:
+        return RIGHT
+
+
+class AsyncCallable:
+    async def __call__(self, transcript: Any, tools: ToolSet) -> AssistantMessage:
+        return RIGHT
+
+
+class Episodic:
+    def begin(self, task: Task, sample: int, seed: int) -> Any:
+        return plain
+
+
+def play(server_url: str, output: Path, policy: Any, **arguments: Any) -> Any:
+    return collect("echo", policy, base_url=server_url, output=output, **{"tasks": "0:2", "progress": False, **arguments})
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        plain,
+        coroutine,
+        awaitable,
+        as_dict,
+        functools.partial(with_extra, "x"),
+        lambda transcript, tools: RIGHT,
+        Callable_(),
+        Callable_,
+        Callable_().play,
+        AsyncCallable(),
+        AsyncCallable,
+        Episodic(),
+        Episodic,
+    ],
+)
+def test_any_callable_plays(server_url: str, tmp_path: Path, policy: Any) -> None:
+    result = play(server_url, tmp_path / "run", policy)
+    assert [rollout.reward for rollout in result.store] == [1.0, 1.0]
+
+
+def test_plain_functions_may_block_without_holding_others_up(server_url: str, tmp_path: Path) -> None:
+    barrier = threading.Barrier(40, timeout=30)  # more than a thread pool of this machine has
+
+    def blocks(transcript: Any, tools: ToolSet) -> AssistantMessage:
+        barrier.wait()
+        return RIGHT
+
+    assert play(server_url, tmp_path / "run", blocks, repeats=20, concurrency=40, fail_on_error=0).coverage.complete
+
+
+def generator(transcript: Any, tools: ToolSet) -> Iterator[AssistantMessage]:
+    yield RIGHT
+
+
+async def async_generator(transcript: Any, tools: ToolSet) -> Any:
+    yield RIGHT
+
+
+class AsyncBegin:
+    async def begin(self, task: Task, sample: int, seed: int) -> Any:
+        return plain
+
+
+class ShortBegin:
+    def begin(self, task: Task) -> Any:
+        return plain
+
+
+class NeedsArguments:
+    def __init__(self, path: str) -> None:
+        pass
+
+    def __call__(self, transcript: Any, tools: ToolSet) -> AssistantMessage:
+        return RIGHT
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (generator, "is a generator: write `async def"),
+        (async_generator, "is a generator: write `async def"),
+        (lambda transcript: RIGHT, r"is called with \(transcript, tools\), and takes \(transcript\)"),
+        (lambda: RIGHT, r"is called with \(transcript, tools\), and takes \(\)"),
+        (with_extra, "missing a required argument: 'tools'"),
+        (AsyncBegin(), "is async: write a plain"),
+        (ShortBegin(), r"is called with \(task, sample, seed\), and takes \(task: "),
+        (NeedsArguments, "is a class that cannot be made: .*path"),
+        (object(), "a policy must be a callable"),
+    ],
+)
+def test_what_cannot_play_is_refused_before_anything_is_played(tmp_path: Path, policy: Any, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as raised:
+        play("http://127.0.0.1:9", tmp_path / "run", policy)
+    assert not (tmp_path / "run").exists()
+    if policy in (generator, with_extra):
+        assert f'File "{__file__}", line ' in str(raised.value)
+
+
+def helper(table: dict[str, int]) -> int:
+    return table["no_such_key"]
+
+
+def raises_in_helper(transcript: Any, tools: ToolSet) -> Any:
+    return helper({})
+
+
+async def raises_without_words(transcript: Any, tools: ToolSet) -> Any:
+    raise AssertionError
+
+
+async def raises_in_a_group(transcript: Any, tools: ToolSet) -> Any:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(raises_without_words(transcript, tools))
+
+
+async def exits(transcript: Any, tools: ToolSet) -> Any:
+    sys.exit("no more")
+
+
+async def cancels_itself(transcript: Any, tools: ToolSet) -> Any:
+    raise asyncio.CancelledError
+
+
+def stops_iterating(transcript: Any, tools: ToolSet) -> Any:
+    return next(iter(()))
+
+
+def nothing(transcript: Any, tools: ToolSet) -> Any:
+    return None
+
+
+async def number(transcript: Any, tools: ToolSet) -> Any:
+    return 42
+
+
+@pytest.mark.parametrize(
+    ("policy", "words", "frame"),
+    [
+        (raises_in_helper, "KeyError: 'no_such_key'", "in helper"),
+        (raises_without_words, "AssertionError", "in raises_without_words"),
+        (raises_in_a_group, "AssertionError", "in raises_without_words"),
+        (exits, "SystemExit: no more", ""),
+        (cancels_itself, "was cancelled by itself", ""),
+        (stops_iterating, "StopIteration", ""),
+        (nothing, "returned None, which is not an action. A policy returns", ""),
+        (number, "returned 42, which is not an action. A policy returns", ""),
+    ],
+)
+def test_a_mistake_of_a_policy_names_its_type_and_place(
+    server_url: str, tmp_path: Path, policy: Any, words: str, frame: str
+) -> None:
+    result = play(server_url, tmp_path / "run", policy, tasks="0")
+    (failure,) = result.store.failures()
+    assert (failure.source, failure.kind, failure.stage) == ("policy", "policy_failed", "policy")
+    assert words in failure.message
+    if policy is not cancels_itself and policy is not stops_iterating:
+        assert Path(__file__).name in failure.message
+    if frame:
+        text = failure.extra["traceback"]
+        assert isinstance(text, str)
+        assert frame in text
+        assert "openreward_gym" + "/collect" not in text
+
+
+def test_a_traceback_has_no_secrets_and_an_end(server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SERVICE_API_KEY", "very-secret-value")
+
+    def recurses(depth: int) -> int:
+        return returns(depth + 1)
+
+    def returns(depth: int) -> int:
+        return recurses(depth - 1)
+
+    async def leaks(transcript: Any, tools: ToolSet) -> Any:
+        try:
+            recurses(0)
+        except RecursionError as error:
+            raise ValueError("the key very-secret-value was refused" + "!" * 100_000) from error
+
+    result = play(server_url, tmp_path / "run", leaks, tasks="0")
+    (failure,) = result.store.failures()
+    line = Failure.to_line(failure)
+    assert "very-secret-value" not in line
+    assert "more frames" in line
+    assert len(line) < 12_000
+
+
+def test_the_traceback_of_libraries_alone_is_kept() -> None:
+    with pytest.raises(ValueError, match="Expecting") as raised:
+        json.loads("{")
+    assert f'File "{__file__}"' in traceback_text(raised.value)
+
+
+SOURCE = """
+def look_up(table):
+    return table["missing"]
+
+
+def policy(transcript, tools):
+    return look_up({})
+"""
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for(server_url: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SOURCE)
+    command = [sys.executable, "-m", "openreward_gym.cli", "collect", "echo", "--policy", "mine:policy", "--output", "run"]
+    command += ["--base-url", server_url, "--tasks", "0", "--debug"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1
+    for words in ("KeyError: 'missing'", "mine.py", "Traceback (most recent call last):", ", in policy", "would fail again"):
+        assert words in ran.stderr
+
+
+# The random policy ---------------------------------------------------------------------------------------------------------
+
+
+def episode(policy: RandomPolicy, seed: int) -> list[AssistantMessage]:
+    """Play an environment that never ends an episode, until the policy says that it is done."""
+    tools = ToolSet((ToolSpec("say", "", {"type": "object", "properties": {"text": {"type": "string"}}}),))
+    play_turn = policy_of_episode(policy, Task("train", 0, {}), 0, seed)
+    transcript: list[Message] = [UserMessage("Go.")]
+    while True:
+        message = asyncio.run(play_turn(tuple(transcript), tools))  # type: ignore[arg-type]
+        transcript.append(message)
+        if not message.tool_calls:
+            return [turn for turn in transcript if isinstance(turn, AssistantMessage)]
+        transcript.append(ToolMessage("ok", message.tool_calls[0].call_id))
+
+
+@pytest.mark.parametrize(("name", "calls"), [("random", 16), ("random:3", 3), ("random:1", 1)])
+def test_the_random_policy_ends(name: str, calls: int) -> None:
+    policy: Any = resolve(name)
+    turns = episode(policy, 7)
+    assert [len(turn.tool_calls) for turn in turns] == [1] * calls + [0]
+    assert turns[-1].text == "I am done."
+    assert turns == episode(policy, 7) != episode(policy, 8)
+    assert policy.settings == {"calls": calls}
+
+
+@pytest.mark.parametrize("name", ["random:0", "random:x", "random:-1", "random:²"])
+def test_a_number_of_random_calls_is_a_number(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="random"):
+        resolve(name)
