@@ -20,7 +20,7 @@ _CONTENT = ("role", "choices", "output", "candidates", "content", "parts", "name
 # The fields of errors that hold words for people, and those that hold codes, in the order in which they are looked for.
 _MESSAGES = (
     "error",
-    "errors",
+    "title",
     "message",
     "Message",
     "msg",
@@ -29,7 +29,7 @@ _MESSAGES = (
     "error_msg",
     "status_msg",
     "base_resp",
-    "title",
+    "errors",
 )
 _CODES = ("code", "type", "status", "reason", "error_type", "error_code", "__type")
 _NESTED = ("innererror", "metadata", "details")
@@ -197,7 +197,8 @@ def _words(body: Json, depth: int = 0) -> str:
     if upstream:
         text = ": ".join(part for part in dict.fromkeys((text, _words(upstream, depth + 1))) if part)
     if not text and not depth:
-        text = json_text(dict(body)) if body else ""
+        rest = {name: value for name, value in body.items() if value not in (None, "")}
+        text = json_text(rest) if rest else ""
     return text
 
 

@@ -85,7 +85,7 @@ WORDINGS: tuple[Wording, ...] = (
         400,
         plain_error("Range of max_tokens should be [1, 8192]", code="invalid_parameter_error", type=INVALID),
     ),
-    # --- Rate limits. Those that name tokens are no full windows. ---
+    # --- The account has no credit left, or a limit below this request. One throttle looks like it. ---
     # QwenLM/Qwen#2254; help.aliyun.com/zh/model-studio/error-code#token-limit: a throttle with the code of a used-up quota
     Wording(
         "rate_limited",
@@ -112,53 +112,6 @@ WORDINGS: tuple[Wording, ...] = (
             code="rate_limit_exceeded",
         ),
     ),
-    # continuedev/continue#10920; OpenAI's Responses API gives the code with status 200 (openai-python: response_error.py)
-    Wording(
-        "rate_limited",
-        "groq openai responses",
-        "rate_limit_exceeded|rate limit (?:reached|exceeded)|too many requests",
-        429,
-        plain_error(
-            "Rate limit reached for model `llama-3.3-70b-versatile` in organization `org_x` service tier `on_demand` on "
-            "tokens per day (TPD): Limit 100000, Used 97050, Requested 3619. Please try again in 9m38.016s.",
-            type="tokens",
-            code="rate_limit_exceeded",
-        ),
-    ),
-    # browserbase/mcp-server-browserbase#129: Google writes OpenAI's words for a used-up quota where a minute's limit is reached.
-    Wording(
-        "rate_limited",
-        "gemini",
-        "RESOURCE_EXHAUSTED",
-        429,
-        gemini_error(
-            429,
-            "RESOURCE_EXHAUSTED",
-            "You exceeded your current quota, please check your plan and billing details.\nPlease retry in 47.434392449s.",
-            {
-                "@type": f"{GOOGLE}QuotaFailure",
-                "violations": [{"quotaId": "GenerateContentPaidTierInputTokensPerModelPerMinute", "quotaValue": "4000000"}],
-            },
-            {"@type": f"{GOOGLE}RetryInfo", "retryDelay": "47s"},
-        ),
-    ),
-    # anthropics/claude-code#71670
-    Wording(
-        "rate_limited",
-        "anthropic",
-        "rate_limit_error",
-        429,
-        anthropic_error("rate_limit_error", "This request would exceed your account's rate limit. Please try again later."),
-    ),
-    # litellm: exception_mapping_utils.py (ThrottlingException); "Too many tokens" is a rate here.
-    Wording(
-        "rate_limited",
-        "bedrock",
-        "ThrottlingException|too many tokens, please wait",
-        429,
-        {"__type": "ThrottlingException", "message": "Too many tokens, please wait before trying again."},
-    ),
-    # --- The account has no credit left. ---
     # openai/openai-cookbook#844
     Wording(
         "quota",
@@ -260,6 +213,53 @@ WORDINGS: tuple[Wording, ...] = (
             code="Arrearage",
             param=None,
         ),
+    ),
+    # --- Rate limits. Those that name tokens are no full windows. ---
+    # continuedev/continue#10920; OpenAI's Responses API gives the code with status 200 (openai-python: response_error.py)
+    Wording(
+        "rate_limited",
+        "groq openai responses",
+        "rate_limit_exceeded|rate limit (?:reached|exceeded)|too many requests",
+        429,
+        plain_error(
+            "Rate limit reached for model `llama-3.3-70b-versatile` in organization `org_x` service tier `on_demand` on "
+            "tokens per day (TPD): Limit 100000, Used 97050, Requested 3619. Please try again in 9m38.016s.",
+            type="tokens",
+            code="rate_limit_exceeded",
+        ),
+    ),
+    # browserbase/mcp-server-browserbase#129: Google writes OpenAI's words for a used-up quota where a minute's limit is reached.
+    Wording(
+        "rate_limited",
+        "gemini",
+        "RESOURCE_EXHAUSTED",
+        429,
+        gemini_error(
+            429,
+            "RESOURCE_EXHAUSTED",
+            "You exceeded your current quota, please check your plan and billing details.\nPlease retry in 47.434392449s.",
+            {
+                "@type": f"{GOOGLE}QuotaFailure",
+                "violations": [{"quotaId": "GenerateContentPaidTierInputTokensPerModelPerMinute", "quotaValue": "4000000"}],
+            },
+            {"@type": f"{GOOGLE}RetryInfo", "retryDelay": "47s"},
+        ),
+    ),
+    # anthropics/claude-code#71670
+    Wording(
+        "rate_limited",
+        "anthropic",
+        "rate_limit_error",
+        429,
+        anthropic_error("rate_limit_error", "This request would exceed your account's rate limit. Please try again later."),
+    ),
+    # litellm: exception_mapping_utils.py (ThrottlingException); "Too many tokens" is a rate here.
+    Wording(
+        "rate_limited",
+        "bedrock",
+        "ThrottlingException|too many tokens, please wait",
+        429,
+        {"__type": "ThrottlingException", "message": "Too many tokens, please wait before trying again."},
     ),
     # --- A filter withheld the prompt or the answer. ---
     # compl-ai/compl-ai#20, openai/openai-python#331; the codes of OpenAI: inspect_ai's openai provider

@@ -13,9 +13,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
-from openreward_gym.chat.failures import error_of, error_text, failure_words, kind_of_failure, withheld
+from openreward_gym.chat.failures import error_of, failure_words, kind_of_failure, withheld
+from openreward_gym.chat.plain import plain
 from openreward_gym.chat.wording import FailureKind
-from openreward_gym.errors import AuthenticationError, ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
+from openreward_gym.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ContextOverflowError,
+    MessageError,
+    MissingExtraError,
+    PolicyError,
+)
 from openreward_gym.policies.policy import Transcript, with_call_ids
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.retrying import note_retry
@@ -24,6 +32,7 @@ from openreward_gym.urls import without_credentials
 
 # How an answer without content may end. Another one without content is no answer.
 _EMPTY_ENDINGS = frozenset({"content_filter", "refusal", "pause", "malformed", "context_overflow", "length"})
+_NOTHING = "the answer is empty: no text, no reasoning, no call"
 _RETRIED = ("rate_limited", "policy_unavailable")
 _NO_ARGUMENTS: Mapping[str, Json] = {"type": "object", "properties": {}}
 
@@ -113,7 +122,7 @@ class ModelPolicy:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     answer = await self.send(self._running_client(), request)
-                result = self._judged(self.read(answer))
+                result = self._judged(answer)
             except Exception as error:  # SDKs raise their own and their HTTP library's
                 result = self._of_exception(error)
             if isinstance(result, AssistantMessage):
@@ -186,19 +195,35 @@ class ModelPolicy:
         parts = urlsplit(without_credentials(url))
         return urlunsplit(parts._replace(query="", fragment="")).rstrip("/") or self.provider
 
-    def _judged(self, message: AssistantMessage) -> AssistantMessage | AuthenticationError | PolicyError:
-        """Return an answer, or the error of one that is none: an error with status 200, or an empty one."""
-        error = error_of(message)
-        if message.ended == "error" and error:
-            body: Json = {"error": error}
-            wait_s = retry_after_s({}, body)
-            return self._problem(kind_of_failure(None, body), f"no answer: {error_text(message)}", wait_s=wait_s)
+    def _judged(self, answer: Any) -> AssistantMessage | AuthenticationError | PolicyError:
+        """Return the turn in an SDK's response, or the error of one without: an error with status 200, a page, nothing at all."""
+        try:
+            message = self.read(answer)
+        except (MessageError, IndexError) as error:
+            return self._unreadable(answer, str(error))
+        if message.role != "assistant":
+            return self._unreadable(answer, "it is text")
+        if message.ended == "error" and (body := error_of(message)):
+            return self._no_answer({"error": body})
         is_empty = not any(map(_says_something, message.blocks))
         if message.ended != "error" and (not is_empty or message.ended in _EMPTY_ENDINGS):
             return message
-        reason = message.stop_reason or "unknown"
-        words = "the answer is empty: no text, no reasoning, no call" if is_empty else "the server broke its answer off"
-        return self._problem("unavailable", f"{words} (finish_reason {reason})")
+        words = _NOTHING if is_empty else "the server broke its answer off"
+        reason = f" (finish_reason {message.stop_reason})" if message.stop_reason else ""
+        return self._problem("unavailable", words + reason)
+
+    def _unreadable(self, answer: Any, reason: str) -> AuthenticationError | PolicyError:
+        """Return the error of a response that holds no turn in the API's format."""
+        body = plain(answer)
+        if isinstance(body, Mapping):  # Google's SDK adds the response's headers
+            body = {name: value for name, value in body.items() if value and name != "sdk_http_response"}
+            if body.keys() & {"choices", "output", "candidates", "content"}:
+                return self._problem("unavailable", f"the answer cannot be read: {failure_words(reason)}")
+        return self._no_answer(body) if body else self._problem("unavailable", _NOTHING)
+
+    def _no_answer(self, body: Json) -> AuthenticationError | PolicyError:
+        """Return the error of a body that a server sent in place of an answer."""
+        return self._problem(kind_of_failure(None, body), f"no answer: {failure_words(body)}", wait_s=retry_after_s({}, body))
 
     def _of_exception(self, error: Exception) -> AssistantMessage | AuthenticationError | PolicyError:
         """Return the typed error of an SDK's exception, or the empty turn of one that says that a filter withheld the answer."""
@@ -207,7 +232,7 @@ class ModelPolicy:
             kind = kind_of_failure(response.status, response.body)
             if kind == "content_filter":
                 return withheld(response.body)
-            words = failure_words(response.body) or "no words"
+            words = failure_words(response.body) or "the server gave no reason"
             wait_s = retry_after_s(response.headers, response.body)
             return self._problem(kind, f"HTTP {response.status}: {words}", response.status, wait_s)
         broken = broken_exchange(error, self._timeout_s)

@@ -43,7 +43,7 @@ class BrokenExchange(NamedTuple):
 def error_response(error: Exception) -> ErrorResponse | None:
     """Return the HTTP response that an SDK's exception stands for. None if the exception has none."""
     codes = (getattr(error, name, None) for name in ("status_code", "code"))
-    status = next((code for code in codes if isinstance(code, int)), None)
+    status = next((code for code in codes if isinstance(code, int) and 100 <= code < 600), None)
     if status is None:
         return None
     response = getattr(error, "response", None)
@@ -54,7 +54,7 @@ def error_response(error: Exception) -> ErrorResponse | None:
     if isinstance(text, str):
         body = parsed_body(text)
     else:
-        body = next((value for name in ("details", "body") if (value := getattr(error, name, None))), str(error))
+        body = next((getattr(error, name) for name in ("details", "body") if hasattr(error, name)), str(error))
     headers = getattr(response, "headers", None)
     return ErrorResponse(status, body, headers if isinstance(headers, Mapping) else {})
 
@@ -75,7 +75,9 @@ def broken_exchange(error: Exception, timeout_s: float) -> BrokenExchange | None
     if isinstance(error, TimeoutError) or "Timeout" in names:
         return BrokenExchange(f"no answer within {timeout_s:g} s", "possibly_delivered")
     if _UNREADABLE.search(type(error).__name__):
-        return BrokenExchange(f"the answer cannot be read: {failure_words(str(error))}", "delivered")
+        text = getattr(error, "doc", None)  # of a JSONDecodeError
+        words = failure_words(text) if isinstance(text, str) else failure_words(str(error))
+        return BrokenExchange(f"the answer is not JSON of the API: {words or 'it is empty'}", "delivered")
     if isinstance(error, OSError) or _NETWORK.search(type(error).__name__):
         return BrokenExchange(f"the connection broke: {_innermost(chain)}", "possibly_delivered")
     return None
@@ -135,11 +137,13 @@ def _timestamp(text: str | None) -> float | None:
 def _retry_delay(body: Json) -> str:
     """Return the `retryDelay` in the details of Google's errors ("34s")."""
     if isinstance(body, list):
-        return next((delay for item in body if (delay := _retry_delay(item))), "")
+        return next(filter(None, map(_retry_delay, body)), "")
     if not isinstance(body, Mapping):
         return ""
     delay = body.get("retryDelay")
-    return delay if isinstance(delay, str) else _retry_delay(body.get("error")) or _retry_delay(body.get("details"))
+    if isinstance(delay, str):
+        return delay
+    return _retry_delay(body.get("error")) or _retry_delay(body.get("details"))
 
 
 def _duration(text: str) -> float | None:
