@@ -31,20 +31,22 @@ _MESSAGES = (
     "base_resp",
     "errors",
 )
-_CODES = ("code", "type", "status", "reason", "error_type", "error_code", "__type")
+_CODES = ("code", "status_code", "type", "status", "reason", "error_type", "error_code", "__type")
 _NESTED = ("innererror", "metadata", "details")
 _MOST_CHARACTERS = 2000
 _TRANSIENT = frozenset({408, 409, 424, 425, 498, 499})
 # Texts of errors that give the requested tokens of the answer and the window, of which the answer alone fills the whole.
 _OUTPUT_AND_WINDOW = tuple(
-    re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    re.compile(
+        pattern.replace("OUTPUT", r"(?P<output>\d[\d,]*)").replace("WINDOW", r"(?P<window>\d[\d,]*)"), re.IGNORECASE | re.DOTALL
+    )
     for pattern in (
-        r"maximum context length is (?P<window>\d+).*?(?P<output>\d+) (?:in|for) the completion",
-        r"requested (?P<output>\d+) output tokens.*?context length is only (?P<window>\d+)",
-        r"is too large: (?P<output>\d+)\. This model's maximum context length is (?P<window>\d+)",
-        r"maximum context length (?:is|of) (?P<window>\d+).*?(?P<output>\d+) (?:output tokens|tokens for the completion)",
-        r"exceed context limit: \d+ \+ (?P<output>\d+) > (?P<window>\d+)",
-        r"must be <= (?P<window>\d+).*? and (?P<output>\d+) `max_new_tokens`",
+        r"maximum context length is WINDOW.*?OUTPUT (?:in|for) the (?:completion|output)",
+        r"requested OUTPUT output tokens.*?context length is only WINDOW",
+        r"is too large: OUTPUT\. This model's maximum context length is WINDOW",
+        r"maximum context length (?:is|of) WINDOW.*?OUTPUT (?:output tokens|tokens for the completion)",
+        r"exceed context limit: \d+ \+ OUTPUT > WINDOW",
+        r"must be <= WINDOW.*? and OUTPUT `max_new_tokens`",
     )
 )
 _KEYS = re.compile(
@@ -168,7 +170,11 @@ def _patterns() -> tuple[tuple[FailureKind, re.Pattern[str]], ...]:
 def _is_answer_too_long(text: str) -> bool:
     """Return whether the tokens requested for the answer alone fill the window: a wrong parameter, at the first request too."""
     found = next((match for pattern in _OUTPUT_AND_WINDOW if (match := pattern.search(text))), None)
-    return found is not None and int(found["output"]) >= int(found["window"])
+    return found is not None and _number(found["output"]) >= _number(found["window"])
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 def _words(body: Json, depth: int = 0) -> str:

@@ -285,7 +285,7 @@ OVERFLOW_WORDINGS: tuple[Wording, ...] = (
     Wording(
         "context_overflow",
         "tgi together",
-        r"`?'?inputs`?'? tokens (?:\+|and) `?'?max_new_tokens`?'? must",
+        r"inputs[`']? tokens (?:\+|and) [`']?max_new_tokens[`']? must",
         422,
         {
             "error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 65537. Given: 79993 `inputs` "
@@ -451,9 +451,31 @@ OVERFLOW_WORDINGS: tuple[Wording, ...] = (
     Wording(
         "context_overflow",
         "perplexity",
-        r"total length of all messages is too long|token limit exceeded",
+        "total length of all messages is too long",
         400,
         plain_error("The total length of all messages is too long.", type="bad_request", code=400),
+    ),
+    # docs.cohere.com/reference/errors
+    Wording(
+        "context_overflow",
+        "cohere",
+        "total number of tokens in the prompt cannot exceed|too many tokens: size limit",
+        400,
+        {
+            "message": "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 4292. Try using a "
+            "shorter prompt, or enabling prompt truncating. See https://docs.cohere.com/reference/generate for more details."
+        },
+    ),
+    # lmstudio-ai/lmstudio-bug-tracker#1024
+    Wording(
+        "context_overflow",
+        "lmstudio",
+        r"reached context length of \d+ tokens",
+        400,
+        {
+            "error": "Reached context length of 32000 tokens with model (arch: gpt-oss) that does not currently support "
+            "mid-generation context overflow. Try reloading with a larger context length or shortening the prompt/chat."
+        },
     ),
 )
 """A line that names several servers has the example of the first."""

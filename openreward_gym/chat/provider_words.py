@@ -85,6 +85,17 @@ WORDINGS: tuple[Wording, ...] = (
         400,
         plain_error("Range of max_tokens should be [1, 8192]", code="invalid_parameter_error", type=INVALID),
     ),
+    # docs.cohere.com/reference/errors
+    Wording(
+        "refused",
+        "cohere",
+        "max tokens must be less than or equal to",
+        400,
+        {
+            "message": "too many tokens: max tokens must be less than or equal to 4096, the maximum output for this model - "
+            "received 8192."
+        },
+    ),
     # --- The account has no credit left, or a limit below this request. One throttle looks like it. ---
     # QwenLM/Qwen#2254; help.aliyun.com/zh/model-studio/error-code#token-limit: a throttle with the code of a used-up quota
     Wording(
@@ -260,6 +271,19 @@ WORDINGS: tuple[Wording, ...] = (
         "ThrottlingException|too many tokens, please wait",
         429,
         {"__type": "ThrottlingException", "message": "Too many tokens, please wait before trying again."},
+    ),
+    # continuedev/continue#9800
+    Wording(
+        "rate_limited",
+        "cerebras",
+        "token_quota_exceeded|(?:tokens|requests) per (?:minute|hour|day) limit exceeded",
+        429,
+        {
+            "message": "Tokens per minute limit exceeded - too many tokens processed.",
+            "type": "too_many_tokens_error",
+            "param": "quota",
+            "code": "token_quota_exceeded",
+        },
     ),
     # --- A filter withheld the prompt or the answer. ---
     # compl-ai/compl-ai#20, openai/openai-python#331; the codes of OpenAI: inspect_ai's openai provider
