@@ -136,10 +136,10 @@ def kind_of_failure(status: int | None, body: Json) -> FailureKind:
         return wording
     if status in (401, 403):
         return "bad_key"
+    if status == 429 and wording in (None, "unavailable"):
+        return "rate_limited"
     if wording is not None:
         return wording
-    if status == 429:
-        return "rate_limited"
     return "unavailable" if status is None or status in _TRANSIENT or status >= 500 else "refused"
 
 

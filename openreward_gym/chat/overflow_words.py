@@ -23,7 +23,7 @@ OVERFLOW_WORDINGS: tuple[Wording, ...] = (
     Wording(
         "context_overflow",
         "responses openai",
-        r"exceeds? (?:the |its )?context (?:window|length|limit|size)",
+        r"exceed(?:s|ed|ing)? (?:[\w'-]+ ){0,3}context\b",
         400,
         plain_error(
             "Your input exceeds the context window of this model. Please adjust your input and try again.",

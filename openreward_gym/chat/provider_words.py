@@ -211,6 +211,35 @@ WORDINGS: tuple[Wording, ...] = (
             type="exceeded_current_quota_error",
         ),
     ),
+    # Wei-Shaw/sub2api#4069; continuedev/continue#10373 (429), #12670 (403)
+    Wording(
+        "quota",
+        "xai",
+        r"(?:used all available|run out of|doesn't have any) credits|reached (?:its|the) monthly spending limit",
+        403,
+        {
+            "code": "permission-denied",
+            "error": "You have run out of credits or need a Grok subscription. Add credits at https://grok.com/?_s=usage or "
+            "upgrade at https://grok.com/supergrok.",
+        },
+    ),
+    # pollinations/pollinations#12136
+    Wording(
+        "quota",
+        "fireworks",
+        "reaching the monthly spending limit|failure to pay past invoices",
+        412,
+        {
+            "error": {
+                "message": "Account x is suspended, possibly due to reaching the monthly spending limit or failure to pay past "
+                "invoices. Please go to https://fireworks.ai/account/billing for more information.",
+                "param": None,
+                "code": "PRECONDITION_FAILED",
+                "type": "error",
+            },
+            "request_id": "11650e2f",
+        },
+    ),
     # help.aliyun.com/zh/model-studio/error-code#overdue-payment
     Wording(
         "quota",
@@ -255,6 +284,18 @@ WORDINGS: tuple[Wording, ...] = (
             },
             {"@type": f"{GOOGLE}RetryInfo", "retryDelay": "47s"},
         ),
+    ),
+    # HeyPuter/puter#1977: a gateway that drops the code
+    Wording(
+        "quota",
+        "openai",
+        r"exceeded your current quota(?![\s\S]*(?:retry in|ai\.google\.dev))",
+        429,
+        {
+            "success": False,
+            "error": "429 You exceeded your current quota, please check your plan and billing details. For more information on "
+            "this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
+        },
     ),
     # anthropics/claude-code#71670
     Wording(

@@ -61,6 +61,9 @@ NO_OVERFLOW = [
     (429, "quota", "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 342389. Reduce the input."),
     (429, "rate_limited", "Too many tokens, please wait before trying again."),
     (503, "unavailable", "The model's context cache is restarting"),
+    (429, "rate_limited", "The engine is overloaded: capacity exceeded"),
+    (429, "rate_limited", "Tokens per minute limit exceeded - too many tokens processed."),
+    (429, "rate_limited", "You exceeded your current quota, please check your plan and billing details.\nPlease retry in 47.4s."),
     # A parameter that was wrong before the first turn.
     (
         400,
