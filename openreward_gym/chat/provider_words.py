@@ -378,7 +378,7 @@ WORDINGS: tuple[Wording, ...] = (
     Wording(
         "content_filter",
         "anthropic",
-        "blocked by content filtering policy",
+        "blocked by (?:our |the )?content filter",
         400,
         anthropic_error(INVALID, "Output blocked by content filtering policy"),
     ),
