@@ -195,7 +195,8 @@ class PolicyError(OpenRewardGymError, RuntimeError):
     """A policy did not answer.
 
     Attributes:
-        kind: "rate_limited" or "policy_unavailable" (a retry may succeed), "policy_refused" or "policy_failed" (it cannot).
+        kind: "rate_limited" or "policy_unavailable" (a retry may succeed), "policy_refused" (also a used-up quota) or
+            "policy_failed" (it cannot).
         status: The provider's HTTP status. None if there was none.
         retry_after_s: Seconds to wait that the provider requests. None if it requests no wait.
         delivery: Whether the provider saw the request: "not_sent", "possibly_delivered" or "delivered". None if unknown.

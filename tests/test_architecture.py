@@ -27,6 +27,7 @@ FLOORS = {
     "retrying": 0,
     "lazy": 0,
     "images": 0,
+    "retrying": 0,
     "options": 1,
     "protocol": 2,
     "protocol.wire": 1,

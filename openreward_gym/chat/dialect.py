@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from openreward_gym.chat.failures import ended_of_error, is_failure, read_failure, without_secrets
+from openreward_gym.chat.finish_reasons import ENDINGS
 from openreward_gym.chat.plain import as_list, json_text, plain, shown
 from openreward_gym.chat.streams import BROKE_OFF, StreamFormat
 from openreward_gym.errors import MessageError
@@ -30,21 +31,6 @@ from openreward_gym.types import (
     as_blocks,
 )
 
-# The providers' words for the end of a turn, in lower case: chat completions, responses, Anthropic, Gemini.
-_PROVIDER_WORDS: Mapping[Ended, str] = {
-    "stop": "stop eos eos_token completed end_turn stop_sequence",
-    "tool_calls": "tool_calls function_call tool_use",
-    "length": "length max_output_tokens max_tokens",
-    "context_overflow": "model_length model_context_window_exceeded",
-    "refusal": "refusal",
-    "content_filter": "content_filter safety recitation language blocklist prohibited_content spii model_armor jailbreak "
-    "image_safety image_prohibited_content image_recitation",
-    "pause": "pause_turn compaction",
-    "malformed": "malformed_function_call malformed_response unexpected_tool_call too_many_tool_calls missing_thought_signature",
-    "error": "error abort insufficient_system_resource failed cancelled",
-}
-_ENDINGS = {word: ended for ended, words in _PROVIDER_WORDS.items() for word in words.split()}
-
 
 def ended_of(stop_reason: Json, blocks: Sequence[Block] = ()) -> Ended | None:
     """Return how a turn ended, from the provider's word; None if the provider gave no word.
@@ -57,7 +43,7 @@ def ended_of(stop_reason: Json, blocks: Sequence[Block] = ()) -> Ended | None:
     """
     if stop_reason is None:
         return None
-    ended = _ENDINGS.get(str(stop_reason).lower(), "unknown")
+    ended = ENDINGS.get(str(stop_reason).lower(), "unknown")
     if ended == "stop" and blocks:
         if any(isinstance(block, ToolCall) for block in blocks):
             return "tool_calls"

@@ -1,19 +1,54 @@
-"""Failures of a provider: bodies that have an error in place of an answer, whatever their HTTP status."""
+"""Failures of a provider: bodies that have an error in place of an answer, whatever their HTTP status, and what they mean."""
 
 from __future__ import annotations
 
+import functools
+import html
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from openreward_gym.chat.plain import json_text, rest_of
+from openreward_gym.chat.provider_words import WORDINGS
+from openreward_gym.chat.wording import FailureKind
 from openreward_gym.jsonio import Json
 from openreward_gym.types import AssistantMessage, Ended, Message, Sampled
 
 # Fields of answers, messages and calls. An object with one of them is not the body of an error.
 _CONTENT = ("role", "choices", "output", "candidates", "content", "parts", "name", "function")
-# The codes of errors that say that a filter withheld the answer.
-_FILTERED = re.compile(r"content_?filter|content_policy|policy_violation|bio_policy", re.IGNORECASE)
+# The fields of errors that hold words for people, and those that hold codes, in the order in which they are looked for.
+_MESSAGES = (
+    "error",
+    "title",
+    "message",
+    "Message",
+    "msg",
+    "detail",
+    "error_message",
+    "error_msg",
+    "status_msg",
+    "base_resp",
+    "errors",
+)
+_CODES = ("code", "status_code", "type", "status", "reason", "error_type", "error_code", "__type")
+_NESTED = ("innererror", "metadata", "details")
+_MOST_CHARACTERS = 2000
+_TRANSIENT = frozenset({408, 409, 424, 425, 498, 499})
+# Texts of errors that give the requested tokens of the answer and the window, of which the answer alone fills the whole.
+_OUTPUT_AND_WINDOW = tuple(
+    re.compile(
+        pattern.replace("OUTPUT", r"(?P<output>\d[\d,]*)").replace("WINDOW", r"(?P<window>\d[\d,]*)"), re.IGNORECASE | re.DOTALL
+    )
+    for pattern in (
+        r"maximum context length is WINDOW.*?OUTPUT (?:in|for) the (?:completion|output)",
+        r"requested OUTPUT output tokens.*?context length is only WINDOW",
+        r"is too large: OUTPUT\. This model's maximum context length is WINDOW",
+        r"maximum context length (?:is|of) WINDOW.*?OUTPUT (?:output tokens|tokens for the completion)",
+        r"exceed context limit: \d+ \+ OUTPUT > WINDOW",
+        r"must be <= WINDOW.*? and OUTPUT `max_new_tokens`",
+    )
+)
 _KEYS = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|r8)[-_][\w*-]{8,}|\bAIza[\w-]{16,}|\beyJ[\w-]{8,}\.[\w.-]+"
     r"|(?<=bearer )\S{6,}|(?<=key=)[\w*-]{6,}|(?<=token=)[\w*-]{6,}",
@@ -51,12 +86,26 @@ def read_failure(data: Mapping[str, Json]) -> AssistantMessage:
     return AssistantMessage(sampled=Sampled(metadata=without_secrets(fields)), ended=ended_of_error(fields["error"]))
 
 
+def withheld(body: Json) -> AssistantMessage:
+    """Return the body of an error that says that a filter withheld the answer, as a turn without words."""
+    if isinstance(body, list) and len(body) == 1:  # Gemini
+        body = body[0]
+    message = read_failure(body if isinstance(body, dict) else {"error": body})
+    return message.replace(ended="content_filter")
+
+
 def ended_of_error(error: Json) -> Ended | None:
     """Return how a turn with this error ended: by a filter or by a failure; None for a value that says no error."""
     if not error:
         return None
-    codes = [error.get(name) for name in ("code", "type")] if isinstance(error, Mapping) else []
-    return "content_filter" if any(isinstance(code, str) and _FILTERED.search(code) for code in codes) else "error"
+    return "content_filter" if kind_of_failure(None, {"error": error}) == "content_filter" else "error"
+
+
+def error_of(message: Message) -> Json:
+    """Return the error that a provider sent in place of a turn; None without one."""
+    fields = (message.sampled.metadata or {}) if message.sampled is not None else {}
+    # MiniMax sends its errors with status 200 and an empty answer.
+    return fields.get("error") or fields.get("base_resp")
 
 
 def is_withheld(message: Message) -> bool:
@@ -74,9 +123,132 @@ def is_withheld(message: Message) -> bool:
 
 def error_text(message: Message) -> str:
     """Return the provider's words on a turn that failed."""
-    error = (message.sampled.metadata or {}).get("error") if message.sampled is not None else None
-    words = error.get("message") if isinstance(error, Mapping) else None
-    return json_text(words or error or "the provider gave no answer")
+    return failure_words({"error": error_of(message)}) if error_of(message) else "the provider gave no answer"
+
+
+def kind_of_failure(status: int | None, body: Json) -> FailureKind:
+    """Return what an answer with an error means.
+
+    Args:
+        status: The HTTP status. None, or 200, for an error in place of an answer: then a status in the error's `code` counts.
+        body: The answer's body, as JSON or text.
+
+    Example:
+        >>> kind_of_failure(400, {"error": "the input length exceeds the context length"}), kind_of_failure(520, "")
+        ('context_overflow', 'unavailable')
+    """
+    if status is None or status < 300:
+        status = next((code for code in _codes(body) if isinstance(code, int) and 400 <= code < 600), None)
+    if status == 402:
+        return "quota"
+    text = " ".join((*map(str, _codes(body)), _words(body)))
+    wording = next((kind for kind, pattern in _patterns() if pattern.search(text)), None)
+    if wording == "context_overflow":
+        return "refused" if _is_answer_too_long(text) else wording
+    if wording in ("content_filter", "quota", "rate_limited"):
+        return wording
+    if status in (401, 403):
+        return "bad_key"
+    if status == 429 and wording in (None, "unavailable"):
+        return "rate_limited"
+    if wording is not None:
+        return wording
+    return "unavailable" if status is None or status in _TRANSIENT or status >= 500 else "refused"
+
+
+def failure_words(body: Json) -> str:
+    """Return what a server says of a failure, whatever the form of its answer: without secrets, on one line, and cut.
+
+    Example:
+        >>> failure_words({"detail": [{"loc": ["body", "model"], "msg": "Field required", "input": {}}]})
+        'body.model: Field required'
+    """
+    text = " ".join(json_text(without_secrets(_words(body) or "")).split())
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+
+
+def parsed_body(text: str) -> Json:
+    """Return the body of an answer as JSON values, or as text if it is none."""
+    try:
+        return json.loads(text) if text.lstrip()[:1] in ("{", "[", '"') else text
+    except (ValueError, RecursionError):
+        return text
+
+
+@functools.cache
+def _patterns() -> tuple[tuple[FailureKind, re.Pattern[str]], ...]:
+    return tuple((wording.kind, re.compile(wording.pattern, re.IGNORECASE)) for wording in WORDINGS)
+
+
+def _is_answer_too_long(text: str) -> bool:
+    """Return whether the tokens requested for the answer alone fill the window: a wrong parameter, at the first request too."""
+    found = next((match for pattern in _OUTPUT_AND_WINDOW if (match := pattern.search(text))), None)
+    return found is not None and _number(found["output"]) >= _number(found["window"])
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def _words(body: Json, depth: int = 0) -> str:
+    """Return the words for people in the body of an error. What a server repeats of the request is not among them."""
+    if isinstance(body, str):
+        inner = parsed_body(body) if depth < 5 else body
+        return _text_of_page(body) if isinstance(inner, str) else _words(inner, depth + 1)
+    if depth > 5 or body is None:
+        return ""
+    if isinstance(body, Sequence):
+        return "; ".join(dict.fromkeys(_words(item, depth + 1) or json_text(item) for item in body))
+    if not isinstance(body, Mapping):
+        return json_text(body)
+    texts: list[str] = []
+    for name in _MESSAGES:
+        value = body.get(name)
+        inner_text = _words(value, depth + 1) if isinstance(value, str | Mapping | list) else ""
+        if inner_text and not any(inner_text in other for other in texts):
+            texts.append(inner_text)
+    text = ": ".join(texts)
+    place = body.get("loc")
+    if text and isinstance(place, Sequence) and not isinstance(place, str):  # a validation error of FastAPI
+        text = f"{'.'.join(map(str, place))}: {text}"
+    metadata = body.get("metadata")
+    upstream = metadata.get("raw") if isinstance(metadata, Mapping) else None  # OpenRouter: the words of the server behind it
+    if upstream:
+        text = ": ".join(part for part in dict.fromkeys((text, _words(upstream, depth + 1))) if part)
+    if not text and not depth:
+        rest = {name: value for name, value in body.items() if value not in (None, "")}
+        text = json_text(rest) if rest else ""
+    return text
+
+
+def _codes(body: Json, depth: int = 0) -> Iterator[str | int]:
+    """Yield the codes in the body of an error, the outer ones first."""
+    if depth > 6:
+        return
+    if isinstance(body, str):
+        inner = parsed_body(body)
+        if not isinstance(inner, str):
+            yield from _codes(inner, depth + 1)
+    elif isinstance(body, Mapping):
+        yield from (code for name in _CODES if isinstance(code := body.get(name), str | int) and not isinstance(code, bool))
+        for name in (*_MESSAGES, *_NESTED):
+            if not isinstance(body.get(name), str):
+                yield from _codes(body.get(name), depth + 1)
+        if isinstance(body.get("raw"), str):
+            yield from _codes(body["raw"], depth + 1)
+    elif isinstance(body, Sequence):
+        for item in body:
+            yield from _codes(item, depth + 1)
+
+
+def _text_of_page(text: str) -> str:
+    """Return the text of a gateway's HTML page; other text unchanged."""
+    if not re.match(r"\s*<(?:!doctype|html|head|body|\?xml|!--)", text, re.IGNORECASE):
+        return text
+    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    page = re.sub(r"<(script|style|title)\b.*?</\1>|<!--.*?-->", " ", text, flags=re.IGNORECASE | re.DOTALL)
+    page = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())[:300]
+    return " - ".join(part for part in (" ".join(html.unescape(title[1]).split()) if title else "", page) if part)
 
 
 def without_secrets(value: Json) -> Json:

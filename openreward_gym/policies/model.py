@@ -7,27 +7,32 @@ import dataclasses
 import importlib
 import os
 import random
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from openreward_gym.chat.failures import error_text
-from openreward_gym.errors import AuthenticationError, ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
+from openreward_gym.chat.failures import error_of, failure_words, kind_of_failure, withheld
+from openreward_gym.chat.plain import plain
+from openreward_gym.chat.wording import FailureKind
+from openreward_gym.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ContextOverflowError,
+    MessageError,
+    MissingExtraError,
+    PolicyError,
+)
 from openreward_gym.policies.policy import Transcript, with_call_ids
+from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.retrying import note_retry
-from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet, Usage
+from openreward_gym.types import AssistantMessage, Block, Json, ReasoningItem, Sampled, TextBlock, ToolSet, Usage
 from openreward_gym.urls import bare_url
 
-_OVERFLOW = re.compile(
-    r"context_length_exceeded|maximum context length|context window|prompt is too long|input token count.*exceeds"
-    r"|exceeds? the (model's )?maximum|too many (input )?tokens|reduce the length",
-    re.IGNORECASE,
-)
-# Class names that the SDKs and their HTTP libraries give to connection errors.
-_NETWORK = re.compile("Connect|Timeout|Protocol|Network|Read|Write")
-_TRANSIENT = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
+# How an answer without content may end. Another one without content is no answer.
+_EMPTY_ENDINGS = frozenset({"content_filter", "refusal", "pause", "malformed", "context_overflow", "length"})
+_NOTHING = "the answer is empty: no text, no reasoning, no call"
+_RETRIED = ("rate_limited", "policy_unavailable")
 _NO_ARGUMENTS: Mapping[str, Json] = {"type": "object", "properties": {}}
 
 
@@ -122,23 +127,22 @@ class ModelPolicy:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     answer = await self.send(self._running_client(), request)
-                message = self.read(answer)
-                if message.ended != "error":
-                    return self._finished(message, time.perf_counter() - begun)
-                problem: AuthenticationError | PolicyError = self._failure(error_text(message))
+                result = self._judged(answer)
             except Exception as error:  # SDKs raise their own and their HTTP library's
-                problem = self._typed_error(error)
+                result = self._of_exception(error)
+            if isinstance(result, AssistantMessage):
+                return self._finished(result, time.perf_counter() - begun)
             now = time.monotonic()
             ends = now + self._patience_s if ends is None else ends
             wait_s = random.uniform(0.0, min(60.0, 0.5 * 2.0 ** min(attempt, 12)))
-            wait_s = max(wait_s, problem.retry_after_s or 0.0)
-            kind = getattr(problem, "kind", "")
-            if kind not in ("rate_limited", "policy_unavailable") or now + wait_s > ends:
+            wait_s = max(wait_s, result.retry_after_s or 0.0)
+            kind = getattr(result, "kind", "")
+            if kind not in _RETRIED or now + wait_s > ends:
                 # Raised outside the except block, so that the traceback holds no SDK frames: their variables hold the key.
-                raise problem
+                raise result
             if kind == "rate_limited":
-                self._pace.refused(problem.retry_after_s)
-            note_retry(problem, wait_s)
+                self._pace.refused(result.retry_after_s)
+            note_retry(result, wait_s)
             await asyncio.sleep(wait_s)
 
     async def aclose(self) -> None:
@@ -189,33 +193,80 @@ class ModelPolicy:
         message = with_call_ids(message, f"call_{random.getrandbits(64):016x}")
         return message.replace(sampled=dataclasses.replace(sampled, cost_usd=cost, duration_s=seconds))
 
-    def _failure(self, words: str) -> PolicyError:
-        """Return the error of an answer without a turn of the model, such as the body of an error with status 200."""
-        kind = "context_overflow" if _OVERFLOW.search(words) else "policy_unavailable"
-        error_class = ContextOverflowError if kind == "context_overflow" else PolicyError
-        return error_class(f"{self.name}: no answer: {words}"[:2000], kind=kind, delivery="delivered")
+    def _judged(self, answer: Any) -> AssistantMessage | AuthenticationError | PolicyError:
+        """Return the turn in an SDK's response, or the error of one without: an error with status 200, a page, nothing at all."""
+        try:
+            message = self.read(answer)
+        except (MessageError, IndexError) as error:
+            return self._unreadable(answer, str(error))
+        if message.role != "assistant":
+            return self._unreadable(answer, "it is text")
+        if message.ended == "error" and (body := error_of(message)):
+            return self._no_answer({"error": body})
+        is_empty = not any(map(_says_something, message.blocks))
+        if message.ended != "error" and (not is_empty or message.ended in _EMPTY_ENDINGS):
+            return message
+        words = _NOTHING if is_empty else "the server broke its answer off"
+        reason = f" (finish_reason {message.stop_reason})" if message.stop_reason else ""
+        return self._problem("unavailable", words + reason)
 
-    def _typed_error(self, error: Exception) -> AuthenticationError | PolicyError:
-        """Convert an SDK's exception to one of this package, and remove the key from its message."""
-        codes = (getattr(error, name, None) for name in ("status_code", "code"))
-        status = next((code for code in codes if isinstance(code, int)), None)
+    def _unreadable(self, answer: Any, reason: str) -> AuthenticationError | PolicyError:
+        """Return the error of a response that holds no turn in the API's format."""
+        body = plain(answer)
+        if isinstance(body, Mapping):  # Google's SDK adds the response's headers
+            body = {name: value for name, value in body.items() if value and name != "sdk_http_response"}
+            if body.keys() & {"choices", "output", "candidates", "content"}:
+                return self._problem("unavailable", f"the answer cannot be read: {failure_words(reason)}")
+        return self._no_answer(body) if body else self._problem("unavailable", _NOTHING)
+
+    def _no_answer(self, body: Json) -> AuthenticationError | PolicyError:
+        """Return the error of a body that a server sent in place of an answer."""
+        return self._problem(kind_of_failure(None, body), f"no answer: {failure_words(body)}", wait_s=retry_after_s({}, body))
+
+    def _of_exception(self, error: Exception) -> AssistantMessage | AuthenticationError | PolicyError:
+        """Return the typed error of an SDK's exception, or the empty turn of one that says that a filter withheld the answer."""
+        response = error_response(error)
+        if response is not None:
+            kind = kind_of_failure(response.status, response.body)
+            if kind == "content_filter":
+                return withheld(response.body)
+            words = failure_words(response.body) or "the server gave no reason"
+            wait_s = retry_after_s(response.headers, response.body)
+            return self._problem(kind, f"HTTP {response.status}: {words}", response.status, wait_s)
+        broken = broken_exchange(error, self._timeout_s)
+        if broken is not None:
+            text = self._said(f"{self.address}: {broken.reason}")
+            return PolicyError(text, kind="policy_unavailable", delivery=broken.delivery)
+        return PolicyError(self._said(f"{type(error).__name__}: {failure_words(str(error))}"), kind="policy_failed")
+
+    def _problem(
+        self, kind: FailureKind, words: str, status: int | None = None, wait_s: float | None = None
+    ) -> AuthenticationError | PolicyError:
+        """Return the typed error of what a provider answered."""
+        text = self._said(words)
+        if kind == "bad_key":
+            return AuthenticationError(f"{text.rstrip('.')}. Check the environment variable {self._key_env}.", status=status)
+        if kind == "context_overflow":
+            return ContextOverflowError(text, kind=kind, status=status, delivery="delivered")
+        is_retried = kind in ("rate_limited", "unavailable")
+        ours = "rate_limited" if kind == "rate_limited" else "policy_unavailable" if is_retried else "policy_refused"
+        return PolicyError(text, kind=ours, status=status, retry_after_s=wait_s if is_retried else None, delivery="delivered")
+
+    def _said(self, words: str) -> str:
+        """Return words with this policy's name, and without its key."""
         key = os.environ.get(self._key_env, "").strip()
-        text = " ".join(str(error).split())
-        text = f"{self.name}: {text.replace(key, '***') if key else text}"[:2000]
-        if status in (401, 403):
-            return AuthenticationError(f"{text}. Check the environment variable {self._key_env}.", status=status)
-        if status in (400, 413, 422) and _OVERFLOW.search(text):
-            return ContextOverflowError(text, kind="context_overflow", status=status)
-        if status is not None:
-            kind = "policy_unavailable" if status in _TRANSIENT else "policy_refused"
-            if status == 429 and "insufficient_quota" not in text:
-                kind = "rate_limited"
-            return PolicyError(text, kind=kind, status=status, retry_after_s=_retry_after(error), delivery="delivered")
-        name = type(error).__name__
-        if isinstance(error, TimeoutError | OSError) or _NETWORK.search(name):
-            reason = f"{name}{_root_cause(error)}"
-            return PolicyError(f"{text} ({reason})", kind="policy_unavailable", delivery="possibly_delivered")
-        return PolicyError(f"{text} ({name})", kind="policy_failed")
+        return f"{self.name}: {words.replace(key, '***') if len(key) >= 6 else words}"
+
+
+def _says_something(block: Block) -> bool:
+    """Return whether a block holds something of the model's: a text, reasoning (hidden or not), a call, an image, ..."""
+    if isinstance(block, TextBlock):
+        return bool(block.text)
+    if isinstance(block, ReasoningItem):  # a signature alone signs nothing
+        fields = [fields for fields in block.extra.values() if isinstance(fields, Mapping)]
+        is_hidden = any(value.get("encrypted_content") for value in fields)
+        return bool(block.content or block.summary or block.content_reference or is_hidden)
+    return True
 
 
 def function_specs(tools: ToolSet, schema_key: str) -> list[dict[str, Any]]:
@@ -224,25 +275,6 @@ def function_specs(tools: ToolSet, schema_key: str) -> list[dict[str, Any]]:
         {"name": tool.name, "description": tool.description, schema_key: dict(tool.input_schema or _NO_ARGUMENTS)}
         for tool in tools
     ]
-
-
-def _root_cause(error: BaseException) -> str:
-    """Return the words of the error that caused a connection error, such as the operating system's, or an empty string."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno:
-            return f": {os.strerror(cause.errno) if cause.errno > 0 else cause.strerror}"
-        cause = cause.__cause__ or cause.__context__
-    return ""
-
-
-def _retry_after(error: Exception) -> float | None:
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    try:
-        seconds = float(headers.get("retry-after"))  # type: ignore[union-attr]
-    except (AttributeError, TypeError, ValueError):
-        return None
-    return seconds if 0 <= seconds < float("inf") else None
 
 
 class RequestPace:

@@ -1,9 +1,10 @@
-"""A stand-in for an OpenAI-compatible model server. It looks around, then submits a fixed answer."""
+"""Stand-ins for model servers: one that looks around and then submits a fixed answer, and one that answers what a test says."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -56,6 +57,61 @@ class ChatModel:
 
     def _call(self, identity: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         return {"id": identity, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+
+
+class AnyServer:
+    """A model server of any API, which gives `answers` in turn, and the last one again: (status, body, headers).
+
+    A body is sent as JSON, or as it is if it is bytes. `moments` has the time of each request.
+    """
+
+    def __init__(self, *answers: tuple[int, Any, dict[str, str]]) -> None:
+        self.answers = list(answers)
+        self.moments: list[float] = []
+
+    def __enter__(self) -> AnyServer:
+        server = self
+
+        class Bound(AnyHandler):
+            held = server
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer_with(self, *answers: tuple[int, Any, dict[str, str]]) -> None:
+        """Replace the answers, and forget the requests."""
+        self.answers, self.moments = list(answers), []
+
+    def next(self) -> tuple[int, Any, dict[str, str]]:
+        self.moments.append(time.monotonic())
+        return self.answers[min(len(self.moments), len(self.answers)) - 1]
+
+
+class AnyHandler(BaseHTTPRequestHandler):
+    held: AnyServer
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body leave in one packet
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, body, headers = self.held.next()
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response_only(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(raw)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(raw)
+        self.wfile.flush()
 
 
 class Handler(BaseHTTPRequestHandler):
