@@ -374,9 +374,8 @@ def _stopped_by(result: AttemptResult, reason: str) -> OpenRewardGymError:
     assert failure is not None
     if error is None:
         error = (PolicyError if failure.source == "policy" else ServerError)(failure.message)
-    words = failure.message if isinstance(error.__cause__, type(None)) else str(error)
     error.args = (
-        f"{words}\nThe collection stopped: {reason}. Continue it with resume=True (--resume) when the cause is mended. "
+        f"{error}\nThe collection stopped: {reason}. Continue it with resume=True (--resume) when the cause is mended. "
         "fail_on_error=0 (--fail-on-error 0) plays on in spite of failures.",
     )
     return error
