@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from openreward_gym.collect.progress import ProgressStyle, Reporter
     from openreward_gym.collect.retries import BUDGETS
     from openreward_gym.options import Advantage, Engine
-    from openreward_gym.policies.policy import EpisodicPolicy, Policy
+    from openreward_gym.policies.policy import EpisodicPolicy, PlainPolicy, Policy
     from openreward_gym.protocol.transport import TransportLike
     from openreward_gym.types import Json
 
@@ -84,7 +84,7 @@ class CollectOptions(EnvKeywords, total=False):
 @signature_from(RunOptions)
 def collect(
     environment: str | type[Any],
-    policy: str | Policy | EpisodicPolicy,
+    policy: str | Policy | PlainPolicy | EpisodicPolicy,
     *,
     stop: StopSignal | None = None,
     **options: Unpack[CollectOptions],
@@ -133,7 +133,7 @@ def collect(
 @signature_from(RunOptions)
 async def acollect(
     environment: str | type[Any],
-    policy: str | Policy | EpisodicPolicy,
+    policy: str | Policy | PlainPolicy | EpisodicPolicy,
     *,
     stop: StopSignal | None = None,
     **options: Unpack[CollectOptions],
@@ -146,7 +146,9 @@ async def acollect(
 
 
 @signature_from(RunOptions)
-def estimate(environment: str | type[Any], policy: str | Policy | EpisodicPolicy, **options: Unpack[CollectOptions]) -> Estimate:
+def estimate(
+    environment: str | type[Any], policy: str | Policy | PlainPolicy | EpisodicPolicy, **options: Unpack[CollectOptions]
+) -> Estimate:
     """Estimate what `collect` would do with the same arguments, and raise the same errors. Nothing is played or written."""
     from openreward_gym.collect.plan import estimate_run
     from openreward_gym.protocol import loop

@@ -22,7 +22,7 @@ from openreward_gym.collect.groups import GroupComparer
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.collect.outcomes import FAILED, REFUSED_TIMES, SUCCESSFUL, Coverage, Outcomes
 from openreward_gym.collect.plan import RunPlan
-from openreward_gym.collect.player import AttemptResult, LocalPlayer, Player
+from openreward_gym.collect.player import AttemptResult, LocalPlayer, Player, Servers
 from openreward_gym.collect.progress import Reporter, reporter
 from openreward_gym.collect.retries import RetryTracker, UnitQueue
 from openreward_gym.collect.run_folder import RunLock, RunLog, check_resumed, describe_run, write_json, write_run
@@ -32,6 +32,7 @@ from openreward_gym.options import RunOptions
 from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.protocol import loop
 from openreward_gym.reports.summary import Summary, summarize
+from openreward_gym.retrying import retries_heard_by
 from openreward_gym.store import Failure, RolloutStore
 from openreward_gym.types import Rollout
 from openreward_gym.types.rollout import now_iso
@@ -136,10 +137,10 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
     # Imported by name, because only this engine needs Ray.
     ray: Any = importlib.import_module("openreward_gym.collect.ray") if options.engine == "ray" else None
     job = None if ray is None else ray.pickle_options(plan.options)
-    inventory = await plan.inventory()
-    report = reporter(options.progress)
     if options.resume:
         check_resumed(options.output)
+    report = reporter(options.progress)
+    inventory = await _inventory(plan, report)
     folder = _RunFolder(options.output, plan.environment)
     path = folder.path
     with folder, RunLock(path) as lock:
@@ -370,15 +371,32 @@ class Collection:
             self.report.say(f"group {group} could not be compared: {error}")
 
 
+async def _inventory(plan: RunPlan, report: Reporter) -> Inventory:
+    """Return the run's inventory. A server that does not answer is shown, as during the collection."""
+    watch = Servers(plan).environment
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            report.servers([watch.state()])
+
+    watch.begin()
+    ticker = asyncio.create_task(tick())
+    try:
+        with retries_heard_by(lambda error, wait_s: watch.note_error(str(error))):
+            return await plan.inventory()
+    finally:
+        ticker.cancel()
+
+
 def _stopped_by(result: AttemptResult, reason: str) -> OpenRewardGymError:
     """Return the error that ends a collection for the failures that it had."""
     failure, error = result.failure, result.error
     assert failure is not None
     if error is None:
         error = (PolicyError if failure.source == "policy" else ServerError)(failure.message)
-    words = failure.message if isinstance(error.__cause__, type(None)) else str(error)
     error.args = (
-        f"{words}\nThe collection stopped: {reason}. Continue it with resume=True (--resume) when the cause is mended. "
+        f"{error}\nThe collection stopped: {reason}. Continue it with resume=True (--resume) when the cause is mended. "
         "fail_on_error=0 (--fail-on-error 0) plays on in spite of failures.",
     )
     return error

@@ -181,7 +181,7 @@ async def estimate_run(options: RunOptions) -> Estimate:
     if options.limit is not None:
         outcomes.omit_beyond(options.limit)
     coverage = outcomes.coverage()
-    to_play = coverage.missing + coverage.failed
+    to_play = coverage.missing + coverage.failed - (0 if options.allow_changed else outcomes.given_up)
     if options.output is None or not coverage.successful:
         return Estimate(coverage, to_play)
     summary = summarize(RolloutStore(options.output))

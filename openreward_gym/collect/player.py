@@ -39,7 +39,15 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
-from openreward_gym.policies.policy import Policy, Transcript, place_of, policy_name, policy_of_episode, policy_settings
+from openreward_gym.policies.policy import (
+    EpisodicPolicy,
+    Policy,
+    Transcript,
+    place_of,
+    policy_name,
+    policy_of_episode,
+    policy_settings,
+)
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.retrying import retries_heard_by
 from openreward_gym.store import Failure
@@ -194,7 +202,15 @@ class Servers:
     def __init__(self, plan: RunPlan) -> None:
         base_url = plan.options.env.client.base_url
         self.environment = ServerWatch(lambda: bare_url(resolve_addresses(base_url, os.environ).sessions))
-        self.policy = ServerWatch(lambda: getattr(plan.policy, "address", None) or f"the policy {policy_name(plan.policy)}")
+        self.policy = ServerWatch(lambda: _address_of(plan.policy))
+
+
+def _address_of(policy: Policy | EpisodicPolicy) -> str:
+    """Return the address of the policy's server, or else a description of the policy."""
+    address = getattr(policy, "address", None) or getattr(policy, "url", None)
+    if not isinstance(address, str):
+        return f"the policy {policy_name(policy)}"
+    return bare_url(address) if "://" in address else address
 
 
 class _AttemptFailedError(Exception):

@@ -156,7 +156,7 @@ class Reporter:
         kind = failure.kind
         self.counts.failures[kind] += 1
         self.event("failure", {**codec.write(failure), "again_in_s": wait_s})
-        if self.counts.failures[kind] == 1:
+        if self.counts.failures[kind] == 1 and (wait_s is None or (failure.source, kind) not in self._retried):
             retry = "not retried" if wait_s is None else f"retried in {wait_s:.1f} s"
             self.say(f"{failure.source} failed ({kind}, {failure.stage}): {failure.message} [{retry}]")
             if self.tracebacks:

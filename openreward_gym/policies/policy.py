@@ -23,7 +23,10 @@ Transcript: TypeAlias = tuple[Message, ...]
 
 Policy: TypeAlias = Callable[[Transcript, ToolSet], Awaitable[AssistantMessage]]
 """`await policy(transcript, tools)` returns the next assistant message. A policy gets all its input as arguments, so one object
-can play many episodes at once. `collect` also takes plain functions, which it calls in threads."""
+can play many episodes at once."""
+
+PlainPolicy: TypeAlias = Callable[[Transcript, ToolSet], AssistantMessage]
+"""A policy that is no coroutine. `collect` calls it in threads, several at once."""
 
 ENTRY_POINTS = "openreward_gym.policies"
 """The entry point group in which other distributions register policies."""
@@ -122,7 +125,9 @@ def policy_settings(policy: Policy | EpisodicPolicy) -> dict[str, Any]:
     return dict(getattr(policy, "settings", None) or {})
 
 
-def resolve(policy: str | Policy | EpisodicPolicy, *, url: str | None = None, **options: Any) -> Policy | EpisodicPolicy:
+def resolve(
+    policy: str | Policy | PlainPolicy | EpisodicPolicy, *, url: str | None = None, **options: Any
+) -> Policy | EpisodicPolicy:
     """Return a policy by its name. A callable is returned unchanged.
 
     Args:
@@ -149,10 +154,11 @@ def resolve(policy: str | Policy | EpisodicPolicy, *, url: str | None = None, **
         if isinstance(policy, type):
             try:
                 policy = cast("Policy | EpisodicPolicy", policy())
-            except TypeError as error:
-                raise ConfigurationError(f"the policy {policy_name(policy)} is a class that cannot be made: {error}") from None
+            except Exception as error:  # it runs the user's code, which may raise anything
+                reason = describe_error(error)
+                raise ConfigurationError(f"the policy {policy_name(policy)} is a class that cannot be made: {reason}") from error
         _check_callable(policy)
-        return policy
+        return cast("Policy | EpisodicPolicy", policy)
     kind, _, argument = policy.partition(":")
     if kind in _MODELS:
         if not argument:

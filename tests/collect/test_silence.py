@@ -21,7 +21,7 @@ from openreward_gym.collect import progress, silence
 from openreward_gym.collect.outcomes import read_coverage
 from openreward_gym.collect.progress import BarReporter, EventReporter, LogReporter, Reporter
 from openreward_gym.collect.silence import News, ServerState, ServerWatch, merge_news
-from openreward_gym.errors import PolicyError
+from openreward_gym.errors import PolicyError, TransportTimeoutError
 from openreward_gym.retrying import note_retry, retries_heard_by
 from openreward_gym.store.merge import merge
 from openreward_gym.store.records import Failure
@@ -81,7 +81,7 @@ def test_a_server_that_answers_one_worker_is_not_silent() -> None:
 def states(report: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Report a server that is silent for a minute, and then answers."""
     clock = Clock()
-    monkeypatch.setattr(progress.time, "monotonic", clock)
+    monkeypatch.setattr(time, "monotonic", clock)
     for second in range(60):
         clock.now += 1.0
         report.servers([ServerState(ADDRESS, 3, float(second), None, "connection\nrefused"), ServerState("quiet")])
@@ -178,6 +178,16 @@ def test_an_environment_that_stops_answering_is_named(server_url: str, tmp_path:
     collect("echo", sleeps, base_url=server_url, output=tmp_path / "run", tasks="0", progress=report, run_timeout_s=2.0)
     assert report.silent[0].startswith(f"no answer from {server_url} for ")
     assert report.silent[0].endswith("(1 request waiting)")
+
+
+def test_an_environment_that_hangs_at_the_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SILENCE_S", 0.5)
+    report = Listening()
+    limits: dict[str, Any] = {"request_timeout_s": 2.5, "retry_limits": {"attempts": 1}}
+    with silent_server() as port, pytest.raises(TransportTimeoutError):
+        collect("echo", right, base_url=f"http://127.0.0.1:{port}", output=tmp_path / "run", progress=report, **limits)
+    assert report.silent[0].startswith(f"no answer from http://127.0.0.1:{port} for ")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_policy_of_ones_own_that_takes_long_is_named(server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

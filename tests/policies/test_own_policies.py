@@ -275,7 +275,7 @@ def episode(policy: RandomPolicy, seed: int) -> list[AssistantMessage]:
     play_turn = policy_of_episode(policy, Task("train", 0, {}), 0, seed)
     transcript: list[Message] = [UserMessage("Go.")]
     while True:
-        message = asyncio.run(play_turn(tuple(transcript), tools))  # type: ignore[arg-type]
+        message: AssistantMessage = asyncio.run(play_turn(tuple(transcript), tools))  # type: ignore[arg-type]
         transcript.append(message)
         if not message.tool_calls:
             return [turn for turn in transcript if isinstance(turn, AssistantMessage)]
