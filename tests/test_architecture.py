@@ -24,7 +24,6 @@ FLOORS = {
     "types": 0,
     "jsonio": 0,
     "plugins": 0,
-    "retrying": 0,
     "lazy": 0,
     "images": 0,
     "retrying": 0,
