@@ -7,13 +7,16 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from openreward_gym.cli.parameters import INCOMPLETE, Environment, parse_options, with_options
 from openreward_gym.cli.runs import print_report
 from openreward_gym.options import RunOptions
+
+if TYPE_CHECKING:
+    from openreward_gym.collect.engine import CollectionResult
 
 # Options of an env that have no effect in a collection: it chooses the tasks, and policies get messages.
 WITHOUT_EFFECT = ("task_index", "task_order", "obs_mode", "max_obs_chars", "render_mode", "on_failure", "on_reset_failure")
@@ -56,15 +59,31 @@ def collect(
     result = collect_run(run)
     coverage = result.coverage
     if as_json:
-        print(
-            json.dumps({"event": "result", "run": result.path, "coverage": asdict(coverage), "metrics": result.metrics.to_dict()})
-        )
+        event = {"event": "result", "run": result.path, "coverage": asdict(coverage), "metrics": result.metrics.to_dict()}
+        event |= {"groups_failed": result.groups_failed, "groups_incomplete": result.groups_incomplete}
+        print(json.dumps(event))
     else:
         print_report([result.path], False)
         print(f"\n{coverage.successful} of {coverage.expected} rollouts in {result.path}")
+    if result.groups_incomplete:
+        print(f"{_groups(result.groups_incomplete)} not compared: a rollout failed or was omitted", file=sys.stderr)
+    if result.groups_failed:
+        print(_comparison_failures(result), file=sys.stderr)
     if not coverage.complete:
         print(f"{coverage.failed} failed, {coverage.missing} missing; continue with: {_resume(result.path)}", file=sys.stderr)
+    if not coverage.complete or result.groups_failed:
         raise typer.Exit(INCOMPLETE)
+
+
+def _comparison_failures(result: CollectionResult) -> str:
+    """Return how many complete groups could not be compared, the last reason, and the command that tries again."""
+    messages = [failure.message for failure in result.store.failures() if failure.kind == "score_group_failed"]
+    reason = messages[-1] if messages else "the collection was stopped before"
+    return f"{_groups(result.groups_failed)} could not be compared: {reason}; try again with: {_resume(result.path)}"
+
+
+def _groups(count: int) -> str:
+    return f"{count} group{'' if count == 1 else 's'}"
 
 
 def _resume(path: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, TypeAlias
 
-from openreward_gym.collect.groups import GroupComparer
+from openreward_gym.collect.groups import GroupComparer, check_score_groups
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.collect.outcomes import FAILED, SUCCESSFUL, Coverage, Outcomes
 from openreward_gym.collect.plan import RunPlan
@@ -50,6 +50,8 @@ class CollectionResult:
         coverage: The outcomes of all units, counted.
         interrupted: True if the collection was stopped (Ctrl-C, SIGTERM, `run_timeout_s`) before its end.
         uploaded: State of the upload to the platform. None if the run was not uploaded.
+        groups_failed: Number of groups that are complete and could not be compared. `resume=True` tries again.
+        groups_incomplete: Number of groups that are not compared, because a unit of them failed or was omitted.
 
     Example:
         >>> from openreward_gym import collect, serve  # doctest: +SKIP
@@ -64,6 +66,8 @@ class CollectionResult:
     coverage: Coverage
     interrupted: bool = False
     uploaded: UploadReport | None = None
+    groups_failed: int = 0
+    groups_incomplete: int = 0
 
     @property
     def path(self) -> str:
@@ -127,6 +131,7 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
     ray: Any = importlib.import_module("openreward_gym.collect.ray") if options.engine == "ray" else None
     job = None if ray is None else ray.pickle_options(plan.options)
     inventory = await plan.inventory()
+    await check_score_groups(plan)
     report = reporter(options.progress)
     path = Path(options.output) if options.output is not None else _new_folder(plan.environment)
     with RunLock(path) as lock:
@@ -154,7 +159,11 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
             if uploader is not None:
                 uploader.close(0.0)
             raise
-        return CollectionResult(store, metrics, collection.outcomes.coverage(), interrupted, uploaded)
+        outcomes, groups = collection.outcomes, collection.groups
+        incomplete = groups.count_incomplete(outcomes.states)
+        return CollectionResult(
+            store, metrics, outcomes.coverage(), interrupted, uploaded, len(groups.uncompared), incomplete
+        )
 
 
 class Collection:
@@ -291,9 +300,9 @@ class Collection:
         """Compare a complete group. An environment's failure is recorded, and the next collection tries again."""
         try:
             await self.groups.compare(group)
-        except (StoreError, ConfigurationError):
-            raise
         except OpenRewardGymError as error:
+            if isinstance(error, StoreError) or (isinstance(error, ConfigurationError) and not self.groups.proven):
+                raise
             failure = Failure(
                 source="environment",
                 kind="score_group_failed",
