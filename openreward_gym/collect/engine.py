@@ -146,7 +146,7 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
             if ray is None:
                 player = LocalPlayer(plan, store.run, store.append)
             else:
-                player = await ray.RayPlayer.start(plan.options, job, store, lock)
+                player = await ray.RayPlayer.start(plan.options, job, store, lock, report.say, stop)
             try:
                 collection = Collection(plan, inventory, store, report, player, uploader)
                 interrupted = await collection.run(stop)
@@ -161,9 +161,7 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
             raise
         outcomes, groups = collection.outcomes, collection.groups
         incomplete = groups.count_incomplete(outcomes.states)
-        return CollectionResult(
-            store, metrics, outcomes.coverage(), interrupted, uploaded, len(groups.uncompared), incomplete
-        )
+        return CollectionResult(store, metrics, outcomes.coverage(), interrupted, uploaded, len(groups.uncompared), incomplete)
 
 
 class Collection:
@@ -273,7 +271,7 @@ class Collection:
         if result.rollout is not None:
             await self._succeeded(unit, result.rollout, result.step_seconds)
         elif result.failure is not None:
-            self._failed(unit, result.failure, result.retry_after_s)
+            self._failed(unit, result.failure, result.retry_after_s, result.budget)
 
     async def _succeeded(self, unit: Unit, rollout: Rollout, step_seconds: list[float]) -> None:
         self._proven = True
@@ -286,10 +284,10 @@ class Collection:
             await self._compare(unit.group)
         self.queue.settle()
 
-    def _failed(self, unit: Unit, failure: Failure, retry_after_s: float | None) -> None:
+    def _failed(self, unit: Unit, failure: Failure, retry_after_s: float | None, budget: str | None = None) -> None:
         self.store.append_failure(failure)
         self.outcomes.states[unit.number] = FAILED
-        wait_s = None if self._stopped else self.retries.wait_s(unit.number, failure.kind, retry_after_s)
+        wait_s = None if self._stopped else self.retries.wait_s(unit.number, budget or failure.kind, retry_after_s)
         self.report.failed(failure, wait_s)
         if wait_s is None:
             self.queue.settle()

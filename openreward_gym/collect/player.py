@@ -64,6 +64,7 @@ class AttemptResult:
         retry_after_s: Seconds to wait that the server or provider requests after a failure. None if it requests no wait.
         mistake: An error that is probably the same for every unit, because the caller has to change something. Without a failure
             beside it, the error ends the run.
+        budget: The retry budget that a failure counts against. None: that of its kind.
     """
 
     rollout: Rollout | None = None
@@ -71,6 +72,7 @@ class AttemptResult:
     failure: Failure | None = None
     retry_after_s: float | None = None
     mistake: Exception | None = None
+    budget: str | None = None
 
 
 class Player(Protocol):
