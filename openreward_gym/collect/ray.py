@@ -231,6 +231,7 @@ class RayPlayer:
             except (self._ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
                 where = f"at RAY_ADDRESS={address}" if address else "on this machine"
                 raise ConfigurationError(f"Ray could not be started {where}: {_last_line(error)}") from None
+            _stop_messages()
         self._own_node = str(self._ray.get_runtime_context().get_node_id())
         for worker in await asyncio.gather(*(self._start_worker() for _ in range(_worker_count(self._options)))):
             self._add(worker)
@@ -424,7 +425,7 @@ class RayPlayer:
     def _lose_node(self, node: str, message: str) -> None:
         workers = [worker for worker in self._workers if worker.node == node]
         in_flight = sum(worker.in_flight for worker in workers)
-        self._say(f"{message}, with {len(workers)} workers and {in_flight} attempts in flight")
+        self._say(f"{message}; attempts in flight on it: {in_flight}")
         for worker in workers:
             self._lose(worker, Loss(f"{message}; worker process {worker.pid} was lost with it", of_node=True))
 
@@ -513,6 +514,17 @@ async def _result(reference: Any) -> Any:
 async def _close(actor: Any) -> None:
     with contextlib.suppress(Exception):  # a worker that cannot close is killed
         await actor.close.remote()
+
+
+def _stop_messages() -> None:
+    """Let Ray print no messages of its nodes to this process's standard output, where they break lines of JSON events.
+
+    Ray has no option for it. Where this does not work, the messages are printed.
+    """
+    with contextlib.suppress(Exception):  # private parts of Ray, which another version may not have
+        worker = importlib.import_module("ray._private.worker").global_worker
+        worker.threads_stopped.set()
+        worker.gcs_error_subscriber.close()
 
 
 def _exists(pid: int) -> bool:
