@@ -318,6 +318,8 @@ class RayPlayer:
         if worker.lost.done():
             return
         worker.lost.set_result(loss)
+        if worker.ping is not None:
+            worker.ping.cancel()
         self._workers.remove(worker)
         worker.written = asyncio.create_task(self._retire(worker))
         if self._is_over:
