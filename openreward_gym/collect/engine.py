@@ -152,6 +152,10 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
                 interrupted = await collection.run(stop)
             finally:
                 await player.aclose()
+            if interrupted and ray is not None:
+                # A worker may have written a rollout after its attempt was abandoned here.
+                collection.outcomes.read(path)
+                write_json(path / "coverage.json", asdict(collection.outcomes.coverage()))
             metrics = summarize(store)
             write_json(path / "metrics.json", metrics.to_dict())
             uploaded = None if uploader is None else await _finish_upload(uploader, path, report, stop)

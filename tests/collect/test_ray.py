@@ -189,7 +189,8 @@ def test_ctrl_c_drains_the_workers(server_url: str, tmp_path: Path) -> None:
 
 def children(pid: int, name: str) -> list[int]:
     """Return the child processes whose program has that name."""
-    lines = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout.splitlines()
+    command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return [int(line.split()[0]) for line in lines if Path(line.split()[1]).name == name]
 
 
