@@ -59,7 +59,12 @@ def collect(
     result = collect_run(run)
     coverage = result.coverage
     if as_json:
-        event = {"event": "result", "run": result.path, "coverage": asdict(coverage), "metrics": result.metrics.to_dict()}
+        event: dict[str, Any] = {
+            "event": "result",
+            "run": result.path,
+            "coverage": asdict(coverage),
+            "metrics": result.metrics.to_dict(),
+        }
         event |= {"groups_failed": result.groups_failed, "groups_incomplete": result.groups_incomplete}
         print(json.dumps(event))
     else:

@@ -247,7 +247,8 @@ class RayPlayer:
             actor_class = self._ray.remote(concurrency_groups={"health": 1})(RayWorker)
             actor = await _in_thread(lambda: actor_class.options(**options).remote(*self._arguments))
             self._starting.append(actor)
-            return _WorkerHandle(actor, *await actor.describe.remote(), asyncio.get_running_loop().create_future())
+            host, pid, node, identity = await actor.describe.remote()
+            return _WorkerHandle(actor, host, pid, node, identity, asyncio.get_running_loop().create_future())
         except (self._ray.exceptions.RayError, ValueError, TypeError) as error:
             cause = getattr(error, "cause", None) or error
             raise ConfigurationError(f"a Ray worker could not be started: {_last_line(cause)}") from None
