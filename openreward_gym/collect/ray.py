@@ -181,6 +181,7 @@ class RayPlayer:
         self._watching: asyncio.Task[None] | None = None
         self._nodes: asyncio.Task[Mapping[str, bool]] | None = None
         self._node_requested_at = 0.0
+        self._is_head_silent = False
         self._own_node = ""
         self._changed = asyncio.Event()
         self._error: ConfigurationError | None = None
@@ -290,8 +291,7 @@ class RayPlayer:
         """Note the loss of a worker that Ray says is dead: its process alone, or its node."""
         with contextlib.suppress(Exception):  # without an answer, the process alone is taken for dead
             self._compare_nodes(await _in_thread(self._node_states, KILL_S))
-        cause = f"worker process {worker.pid} on {worker.host} died during this attempt (killed, or out of memory)"
-        self._lose(worker, Loss(cause))
+        self._lose(worker, Loss(f"worker process {worker.pid} on {worker.host} died (killed, or out of memory)"))
 
     async def _lost(self, worker: _WorkerHandle, unit: Unit, attempt: int) -> AttemptResult:
         """Return the result of a lost worker's attempt. It may have written the rollout before it was lost."""
@@ -319,7 +319,7 @@ class RayPlayer:
         if worker.lost.done():
             return
         worker.lost.set_result(loss)
-        if worker.ping is not None:
+        if worker.ping is not None and worker.ping is not asyncio.current_task():
             worker.ping.cancel()
         self._workers.remove(worker)
         worker.written = asyncio.create_task(self._retire(worker))
@@ -377,16 +377,23 @@ class RayPlayer:
 
     def _check(self, worker: _WorkerHandle, now: float) -> None:
         """Take in a worker's answer to the last ping, and ping it again; lose it after a long silence."""
-        if worker.ping is None or worker.ping.done():
-            if worker.ping is not None and not worker.ping.cancelled() and worker.ping.exception() is None:
-                worker.answered_at, worker.is_silent = now, False
+        answer = worker.ping
+        if answer is None or answer.done():
+            if answer is not None and not answer.cancelled():
+                if answer.exception() is None:
+                    worker.answered_at, worker.is_silent = now, False
+                elif isinstance(answer.exception(), self._ray.exceptions.RayActorError):
+                    # It plays nothing now, or `play` learns of it, too.
+                    worker.ping = asyncio.create_task(self._died(worker))
+                    return
             ping = worker.actor.ping.options(concurrency_group="health").remote()
             worker.ping = asyncio.ensure_future(_result(ping))
         silence_s = now - worker.answered_at
         name = f"Ray worker {worker.pid} on {worker.host}"
         if silence_s >= QUIET_S and worker.host == socket.gethostname() and not _exists(worker.pid):
             # Of a process that died alone, its node had told Ray before.
-            self._lose_node(worker.node, f"Ray node {worker.node[:8]} on {worker.host} is gone")
+            self._say(f"{name} is gone, probably with its node")
+            self._lose(worker, Loss(f"{name} is gone, probably with its node", of_node=True))
         elif silence_s >= LOST_S:
             self._say(f"{name} does not answer for {silence_s:.0f} s: its attempts are played again")
             self._lose(worker, Loss(f"{name} did not answer for {silence_s:.0f} s", of_node=True))
@@ -406,13 +413,16 @@ class RayPlayer:
         if self._nodes.done():
             request, self._nodes = self._nodes, None
             if request.exception() is None:
+                self._is_head_silent = False
                 return self._compare_nodes(request.result())
             # The time of the first request that failed stays.
             self._nodes = asyncio.ensure_future(_in_thread(self._node_states))
-        elif now - self._node_requested_at < HEAD_S:
-            return None
-        if now - self._node_requested_at >= HEAD_S:
-            return f"the head of the Ray cluster does not answer for {HEAD_S:.0f} s"
+        silence_s = now - self._node_requested_at
+        if silence_s >= HEAD_S:
+            return f"the head of the Ray cluster does not answer for {silence_s:.0f} s"
+        if silence_s >= SILENT_S and not self._is_head_silent:
+            self._is_head_silent = True
+            self._say(f"the head of the Ray cluster does not answer for {silence_s:.0f} s")
         return None
 
     def _compare_nodes(self, living: Mapping[str, bool]) -> str | None:

@@ -191,7 +191,7 @@ def children(pid: int, name: str) -> list[int]:
     """Return the child processes whose program has that name."""
     command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in lines if Path(line.split()[1]).name == name]
+    return [int(line.split()[0]) for line in lines if Path(line.split()[1]).name.split(".")[0] == name]
 
 
 @pytest.fixture
@@ -329,3 +329,30 @@ def test_a_tool_that_raises_on_the_server_is_a_failure_and_no_rollout(cluster: A
     assert (result.coverage.successful, result.coverage.failed) == (0, 2)
     assert len(result.store) == 0
     assert {failure.kind for failure in result.store.failures()} == {"tool_failed"}
+
+
+class IdleKiller(Reporter):
+    """Kill the workers that have played nothing, once there is a rollout."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.run = run
+        self.killed: list[int] = []
+
+    def finished(self, rollout: Rollout, step_seconds: list[float]) -> None:
+        super().finished(rollout, step_seconds)
+        if not self.killed:
+            raylets = children(os.getpid(), "raylet")
+            actors = {pid for raylet in raylets for pid in children(raylet, "ray::RayWorker")}
+            self.killed = sorted(actors - writers(self.run))
+            for pid in self.killed:
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.matrix
+def test_the_death_of_an_idle_worker_costs_no_attempt(cluster: Any, server_url: str, tmp_path: Path) -> None:
+    killer = IdleKiller(tmp_path / "run")
+    result = play(server_url, tmp_path / "run", in_a_while, repeats=8, concurrency=1, workers=2, progress=killer)
+    assert killer.killed
+    assert result.coverage.successful == once_each(result.store) == 40
+    assert not list(result.store.failures())
