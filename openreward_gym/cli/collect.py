@@ -40,8 +40,8 @@ def collect(
 ) -> None:
     """Play tasks with a policy and record every rollout.
 
-    Ctrl-C finishes the episodes in flight and stops; a second Ctrl-C stops at once. Exit code 75: the run is not complete,
-    continue it with --resume.
+    Ctrl-C finishes the episodes in flight and stops; a second Ctrl-C stops at once. Exit code 75: the run is not complete, or
+    groups could not be compared; continue it with --resume.
 
     Example: openreward-gym collect weather --policy random --base-url http://127.0.0.1:8080 --output runs/first
     """
