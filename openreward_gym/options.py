@@ -393,7 +393,8 @@ class EpisodeLimits(Options):
     on_reset_failure: OnResetFailure = option("auto", choice(OnResetFailure))
     """Effect of a failed connection or server in a reset: "raise" the error, or "truncate": `reset` returns an empty
     observation with `info["error"]`, and the next step is truncated. "auto" truncates if Gymnasium resets the env by itself
-    (autoreset in `SyncVectorEnv`, `AsyncVectorEnv` and `Autoreset`), and raises otherwise."""
+    (autoreset in `SyncVectorEnv`, `AsyncVectorEnv` and `Autoreset`) and in every reset but the first in a worker of
+    `AsyncVectorEnv`, where an exception ends the batch, and raises otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

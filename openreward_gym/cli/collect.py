@@ -42,7 +42,8 @@ def collect(
     """Play tasks with a policy and record every rollout.
 
     Ctrl-C finishes the episodes in flight and stops; a second Ctrl-C stops at once. Exit code 0: the run is complete; 75: it is
-    not, continue it with --resume; 1: an error, or failures that --resume would meet again; 2: wrong usage.
+    not, or groups could not be compared, continue it with --resume; 1: an error, or failures that --resume would meet again;
+    2: wrong usage.
 
     Example: openreward-gym collect weather --policy random --base-url http://127.0.0.1:8080 --output runs/first
     """
@@ -63,20 +64,29 @@ def collect(
     result = collect_run(replace(run, progress=report))
     coverage = result.coverage
     if as_json:
-        print(
-            json.dumps({"event": "result", "run": result.path, "coverage": asdict(coverage), "metrics": result.metrics.to_dict()})
-        )
+        event: dict[str, Any] = {
+            "event": "result",
+            "run": result.path,
+            "coverage": asdict(coverage),
+            "metrics": result.metrics.to_dict(),
+        }
+        event |= {"groups_failed": result.groups_failed, "groups_incomplete": result.groups_incomplete}
+        print(json.dumps(event))
     else:
         print_report([result.path], False)
         print(f"\n{coverage.successful} of {coverage.expected} rollouts in {result.path}")
+    if result.groups_incomplete:
+        print(f"{_groups(result.groups_incomplete)} not compared: a rollout failed or was omitted", file=sys.stderr)
+    if result.groups_failed:
+        print(_comparison_failures(result), file=sys.stderr)
     _exit(result)
 
 
 def _exit(result: CollectionResult) -> None:
     """Exit with the code that the result deserves, and say what can be done."""
     coverage = result.coverage
-    upload_left = result.uploaded is not None and not result.uploaded.complete
-    if coverage.complete and not upload_left:
+    left_over = result.groups_failed or (result.uploaded is not None and not result.uploaded.complete)
+    if coverage.complete and not left_over:
         return
     if coverage.complete:
         raise typer.Exit(INCOMPLETE)
@@ -92,6 +102,17 @@ def _exit(result: CollectionResult) -> None:
         file=sys.stderr,
     )
     raise typer.Exit(FAILED)
+
+
+def _comparison_failures(result: CollectionResult) -> str:
+    """Return how many complete groups could not be compared, the last reason, and the command that tries again."""
+    messages = [failure.message for failure in result.store.failures() if failure.kind == "score_group_failed"]
+    reason = messages[-1] if messages else "the collection was stopped before"
+    return f"{_groups(result.groups_failed)} could not be compared: {reason}; try again with: {_resume(result.path)}"
+
+
+def _groups(count: int) -> str:
+    return f"{count} group{'' if count == 1 else 's'}"
 
 
 def _resume(path: str) -> str:

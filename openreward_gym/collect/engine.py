@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, TypeAlias
 
 from openreward_gym.collect.failure_limit import SAME_FAILURES, FailureLimit, SlowStart, is_lasting
-from openreward_gym.collect.groups import GroupComparer
+from openreward_gym.collect.groups import GroupComparer, check_score_groups
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.collect.outcomes import FAILED, REFUSED_TIMES, SUCCESSFUL, Coverage, Outcomes
 from openreward_gym.collect.plan import RunPlan
@@ -59,6 +59,8 @@ class CollectionResult:
             nothing has succeeded and every failure would come again, or if `given_up` units are all that is left.
         given_up: Number of failed units that are not played again, because the policy's model refused them several times while
             it played others. `allow_changed=True` plays them.
+        groups_failed: Number of groups that are complete and could not be compared. `resume=True` tries again.
+        groups_incomplete: Number of groups that are not compared, because a unit of them failed or was omitted.
 
     Example:
         >>> from openreward_gym import collect, serve  # doctest: +SKIP
@@ -75,6 +77,8 @@ class CollectionResult:
     uploaded: UploadReport | None = None
     resumable: bool = False
     given_up: int = 0
+    groups_failed: int = 0
+    groups_incomplete: int = 0
 
     @property
     def path(self) -> str:
@@ -141,6 +145,7 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
         check_resumed(options.output)
     report = reporter(options.progress)
     inventory = await _inventory(plan, report)
+    await check_score_groups(plan)
     folder = _RunFolder(options.output, plan.environment)
     path = folder.path
     with folder, RunLock(path) as lock:
@@ -155,12 +160,16 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
             if ray is None:
                 player = LocalPlayer(plan, store.run, store.append)
             else:
-                player = await ray.RayPlayer.start(plan.options, job, store, lock)
+                player = await ray.RayPlayer.start(plan.options, job, store, lock, report.say, stop)
             try:
                 collection = Collection(plan, inventory, store, report, player, uploader)
                 interrupted = await collection.run(stop)
             finally:
                 await player.aclose()
+            if interrupted and ray is not None:
+                # A worker may have written a rollout after its attempt was abandoned here.
+                collection.outcomes.read(path)
+                write_json(path / "coverage.json", asdict(collection.outcomes.coverage()))
             metrics = summarize(store)
             write_json(path / "metrics.json", metrics.to_dict())
             uploaded = None if uploader is None else await _finish_upload(uploader, path, report, stop)
@@ -171,8 +180,18 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
                 with contextlib.suppress(OpenRewardGymError, OSError):  # the first error counts
                     write_json(path / "metrics.json", summarize(store).to_dict())
             raise
-        coverage, given_up = collection.outcomes.coverage(), collection.outcomes.given_up
-        return CollectionResult(store, metrics, coverage, interrupted, uploaded, collection.resumable(), given_up)
+        outcomes, groups = collection.outcomes, collection.groups
+        return CollectionResult(
+            store,
+            metrics,
+            outcomes.coverage(),
+            interrupted,
+            uploaded,
+            collection.resumable(),
+            outcomes.given_up,
+            len(groups.uncompared),
+            groups.count_incomplete(outcomes.states),
+        )
 
 
 class Collection:
@@ -343,7 +362,7 @@ class Collection:
         lasting = is_lasting(failure)
         self._may_pass |= not lasting
         self._start.failed(lasting=lasting)
-        wait_s = None if self._stopped else self.retries.wait_s(unit.number, failure.kind, result.retry_after_s)
+        wait_s = None if self._stopped else self.retries.wait_s(unit.number, result.budget or failure.kind, result.retry_after_s)
         self.report.failed(failure, wait_s)
         if wait_s is None:
             self.queue.settle()
@@ -356,9 +375,9 @@ class Collection:
         """Compare a complete group. An environment's failure is recorded, and the next collection tries again."""
         try:
             await self.groups.compare(group)
-        except (StoreError, ConfigurationError):
-            raise
         except OpenRewardGymError as error:
+            if isinstance(error, StoreError) or (isinstance(error, ConfigurationError) and not self.groups.proven):
+                raise
             failure = Failure(
                 source="environment",
                 kind="score_group_failed",

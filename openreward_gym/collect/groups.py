@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import pstdev
 
 from openreward_gym.collect.inventory import Inventory, Unit
+from openreward_gym.collect.outcomes import FAILED, OMITTED
 from openreward_gym.collect.plan import RunPlan
 from openreward_gym.collect.run_folder import RunLog
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.tasks import TaskRequest
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.jsonio import dumps
 from openreward_gym.options import Advantage
+from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 from openreward_gym.reports.statistics import mean
 from openreward_gym.store import Group, RolloutStore, read_groups
-from openreward_gym.types import Block, Message, Rollout, TextBlock, ToolCall, ToolResult, ToolSet, codec, text_of
+from openreward_gym.types import Block, Message, OpaqueBlock, ReasoningItem, Rollout, TextBlock, ToolCall, ToolResult, codec
+from openreward_gym.types.messages import split_results
+
+_STANDARD_TYPES = frozenset(("text", "image", "reasoning", "tool_call", "tool_result"))
 
 
 def advantages_of(rewards: Sequence[float], kind: Advantage) -> list[float]:
@@ -69,6 +75,17 @@ def compared(
     )
 
 
+async def check_score_groups(plan: RunPlan) -> None:
+    """Raise ConfigurationError before anything is played if the run asks for scores and the environment gives none."""
+    if not plan.options.score_groups:
+        return
+    env = plan.options.env
+    async with Client(**env.client.to_keywords()) as client:
+        tools = await client.environment(plan.environment, env.variant).tools()
+    if tools.supports_score_group is False:
+        raise ConfigurationError(f"{plan.environment} does not compare groups of rollouts: leave out score_groups")
+
+
 class GroupComparer:
     """Compares the groups of a run during its collection, if the run's options ask for scores or advantages."""
 
@@ -80,6 +97,8 @@ class GroupComparer:
         self._env: OpenRewardEnv | None = None
         self._members: dict[str, dict[int, tuple[str, float | None]]] = {}
         self._log = RunLog(Path(store.path), "groups")
+        self.proven = False
+        """True once a group was compared: an error of a later one concerns that group alone."""
 
     def recall(self) -> list[str]:
         """Read the rollouts of earlier collections, and return the groups that are complete and not yet compared."""
@@ -88,9 +107,25 @@ class GroupComparer:
             return []
         compared_groups = {group.group for group in read_groups(folder)}
         for rollout in self.store:
-            if rollout.group is not None and rollout.group not in compared_groups:
+            if rollout.group is not None and rollout.group not in compared_groups and rollout.status != "running":
                 self._note(rollout.group, rollout.sample or 0, rollout)
+        return self.uncompared
+
+    @property
+    def uncompared(self) -> list[str]:
+        """The groups that are complete and not compared: no attempt at it was made yet, or it failed."""
         return [group for group, members in self._members.items() if len(members) == self.inventory.repeats]
+
+    def count_incomplete(self, states: bytes | bytearray) -> int:
+        """Count the groups that cannot be compared, because some of their units failed or were omitted.
+
+        `states` has the state of each unit. Groups that were omitted as a whole do not count.
+        """
+        if not self.enabled:
+            return 0
+        repeats = self.inventory.repeats
+        groups = (set(states[first : first + repeats]) for first in range(0, len(states), repeats))
+        return sum(bool(group & {FAILED, OMITTED}) and group != {OMITTED} for group in groups)
 
     def _note(self, group: str, sample: int, rollout: Rollout) -> None:
         self._members.setdefault(group, {})[sample] = (rollout.id, rollout.reward)
@@ -110,6 +145,7 @@ class GroupComparer:
         result = compared(group, ordered, scores, self.plan.options.advantages)
         self._log.append({"schema": Group.SCHEMA, **codec.write(result)})
         del self._members[group]
+        self.proven = True
 
     async def _scores(self, group: str, members: Sequence[tuple[str, float | None]]) -> list[GroupScore]:
         number = self.inventory.find(group, 0)
@@ -119,14 +155,11 @@ class GroupComparer:
             self._env = self.plan.make_env()
         session, episode = await self._env.open_session(TaskRequest(task.split, task.index, task.spec), None)
         try:
-            if episode.tools.supports_score_group is False:
-                raise ConfigurationError(
-                    f"{self.inventory.environment} does not compare groups of rollouts: leave out score_groups"
-                )
             candidates = []
             for identity, reward in members:
                 rollout = self.store.with_images(self.store.get(identity))
-                candidates.append(GroupCandidate(_messages(rollout, episode.tools), {"reward": reward, "rollout": identity}))
+                messages = candidate_messages(rollout.messages, episode.tools.message_block_types)
+                candidates.append(GroupCandidate(messages, {"reward": reward, "rollout": identity}))
             return await session.score_group(candidates)
         finally:
             await session.close()
@@ -140,25 +173,48 @@ class GroupComparer:
             self._log.close()
 
 
-def _messages(rollout: Rollout, tools: ToolSet) -> list[Message]:
-    """Return the transcript in block types that the environment accepts. Other blocks become text, so that nothing is omitted."""
-    accepted = tools.message_block_types or ("text", "image")
-    messages = []
-    for message in rollout.messages:
-        if message.role != "tool":
-            blocks = tuple(b if b.type in accepted else TextBlock(_as_text(b)) for b in message.blocks)
-            message = Message(message.role, blocks)
-        elif "tool_result" not in accepted:
-            # A message of the role "tool" would become a block that the environment does not accept.
-            result = ToolResult(message.blocks, message.call_id or "", message.name or "", message.is_error)
-            message = Message("user", (TextBlock(_as_text(result)),))
-        messages.append(message)
-    return messages
+def candidate_messages(messages: Iterable[Message], block_types: Sequence[str] | None) -> list[Message]:
+    """Return a rollout's messages as an environment takes them for a comparison.
+
+    Args:
+        messages: The recorded messages.
+        block_types: The block types that the environment accepts; None (older servers) means text and image.
+
+    What the environment does not accept, or not in that role, becomes text. Reasoning does not: as text, it would be judged as
+    a part of the answer, so an environment that does not accept reasoning gets none. Metadata is the environment's own only
+    in the messages of the task.
+    """
+    accepted = frozenset(block_types or ("text", "image"))
+    result = []
+    for part in (part for message in messages for part in split_results(message)):
+        if part.role != "tool":
+            blocks = [converted for block in part.blocks for converted in _accepted(block, part.role, accepted)]
+            result.append(Message(part.role, tuple(blocks), metadata=part.metadata if part.origin == "given" else None))
+            continue
+        blocks = [converted for block in part.blocks for converted in _accepted(block, "tool", accepted)]
+        if "tool_result" in accepted:
+            result.append(Message("tool", tuple(blocks), call_id=part.call_id, name=part.name, is_error=part.is_error))
+        else:
+            head = TextBlock("[tool_result (error)]" if part.is_error else "[tool_result]")
+            result.append(Message("user", (head, *blocks)))
+    return result
 
 
-def _as_text(block: Block) -> str:
+def _accepted(block: Block, role: str, accepted: frozenset[str]) -> tuple[Block, ...]:
+    """Return a block in types that a message of the role may have, by the standard and by what the environment accepts."""
+    if isinstance(block, TextBlock):
+        return (block,)
+    if isinstance(block, OpaqueBlock):
+        # A block of a known type is opaque because it lacks a field of that type.
+        is_sent = block.raw.get("type") in accepted - _STANDARD_TYPES
+        return (block if is_sent else TextBlock(dumps(block.raw).decode()),)
+    if isinstance(block, (ReasoningItem, ToolCall)) and role == "assistant" and block.type in accepted:
+        return (block,)
+    if isinstance(block, ReasoningItem):
+        return ()
     if isinstance(block, ToolCall):
-        return f"[tool_call {block.name}] {block.arguments_json}"
+        return (TextBlock(f"[tool_call {block.name}] {block.arguments_json}"),)
     if isinstance(block, ToolResult):
-        return f"[tool_result{' (error)' if block.is_error else ''}]\n{text_of(block.blocks)}"
-    return text_of((block,)) or f"[{block.type}]"
+        # A result inside a result: the results of a message were separated from it.
+        return tuple(converted for inner in block.blocks for converted in _accepted(inner, role, accepted))
+    return (block if "image" in accepted else TextBlock(f"[image {block.mime_type}]"),)

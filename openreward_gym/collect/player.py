@@ -98,6 +98,7 @@ class AttemptResult:
         error: The failure as an error of this package, which is raised if it ends the run. None after a success.
         mistake: An error that is probably the same for every unit, because the caller has to change something. Without a failure
             beside it, the error ends the run.
+        budget: The retry budget that a failure counts against. None: that of its kind.
     """
 
     rollout: Rollout | None = None
@@ -107,6 +108,7 @@ class AttemptResult:
     turns: frozenset[TurnKind] = frozenset()
     error: OpenRewardGymError | None = None
     mistake: Exception | None = None
+    budget: str | None = None
 
 
 class Player(Protocol):

@@ -35,6 +35,8 @@ BUDGETS: Mapping[str, RetryBudget] = {
     "task_not_found": RetryBudget(1),
     # Only one retry: a unit that kills its worker kills the next one, too.
     "worker_lost": RetryBudget(2, first_wait_s=0.0),
+    # A unit is not the cause of the death of a node.
+    "node_lost": RetryBudget(12, first_wait_s=0.5),
 }
 """Default budgets by kind of failure. A kind that is not listed is not retried."""
 

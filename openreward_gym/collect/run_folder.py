@@ -218,11 +218,12 @@ class RunLock:
 
 
 @contextlib.contextmanager
-def writing_for(folder: Path, holder: Mapping[str, Any]) -> Iterator[None]:
+def writing_for(folder: Path, holder: Mapping[str, Any], worker: str = "") -> Iterator[None]:
     """Context manager for a write by a collector's worker: the body runs only while `holder` holds the run's lock.
 
-    Otherwise it raises StoreError. The workers of a collector that dies live on for a moment, while the next collector reads the
-    existing rollouts. A rollout that such a worker wrote later would be played, and stored, a second time.
+    Otherwise, and after `exclude_worker` of the worker, it raises StoreError. The workers of a collector that dies live on for
+    a moment, while the next collector reads the existing rollouts. A rollout that such a worker wrote later would be played,
+    and stored, a second time.
     """
     with _workers_lock(folder, exclusive=False):
         if _read_holder(folder / LOCK) != dict(holder):
@@ -230,7 +231,15 @@ def writing_for(folder: Path, holder: Mapping[str, Any]) -> Iterator[None]:
                 f"a rollout was not written to {folder}, because process {holder.get('pid')} on {holder.get('host')} no longer "
                 "collects this run"
             )
+        if worker and worker in (folder / WORKERS_LOCK).read_text().split():
+            raise StoreError(f"a rollout was not written to {folder}, because its worker was taken for dead, and replaced")
         yield
+
+
+def exclude_worker(folder: Path, worker: str) -> None:
+    """Let a worker that is taken for dead write nothing more. This waits for a write that is in progress."""
+    with _workers_lock(folder, exclusive=True), open(folder / WORKERS_LOCK, "a", encoding="utf-8") as file:
+        file.write(f"{worker}\n")
 
 
 @contextlib.contextmanager

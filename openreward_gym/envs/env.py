@@ -71,7 +71,8 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         on_failure: Effect of a failed connection or server in a step: "truncate" the episode (with its `stop_reason`), or
             "raise" the error as well.
         on_reset_failure: Effect of such a failure in a reset: "raise", "truncate" in the next step, or "auto", which truncates
-            if a vector environment of Gymnasium resets the env by itself, and raises otherwise.
+            where an exception would end a batch of Gymnasium (autoreset, and any reset but the first in `AsyncVectorEnv`), and
+            raises otherwise.
         api_key_env: Name of the environment variable that holds the API key.
         transport: Name of a transport ("fast", "httpx"), or an `httpx.AsyncClient` or ASGI application (a spec's JSON cannot
             hold one). "in-process" plays in this process what `openreward-gym serve` serves (built-in names, "module:Class").
@@ -133,7 +134,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._adopted: tuple[Session, Episode] | None = None
         self._episode: Episode | None = None
         self._reset_failure: OpenRewardGymError | None = None
-        self._closed = False
+        self._closed = self._has_begun = False
         self._deadline: float | None = None
         self._observed_at = 0.0
         self._notes: dict[str, Json] = {}
@@ -207,7 +208,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         try:
             return self._bound.run(self.areset(seed=seed, options=options))
         except FAILURES as error:
-            if self.options.limits.on_reset_failure == "auto" and _is_autoreset(sys._getframe(1)):
+            if self.options.limits.on_reset_failure == "auto" and _survives(sys._getframe(1), self._has_begun):
                 return self._failed_reset(error)
             raise
 
@@ -309,7 +310,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         if adopted is None:
             adopted = await self.open_session(await self.choose_task(request, seed), seed)
         self._bound.session, self._episode = adopted
-        self._closed = False
+        self._closed, self._has_begun = False, True
         self._observed_at = time.perf_counter()
         timeout_s = self.options.limits.episode_timeout_s
         self._deadline = None if timeout_s is None else self._observed_at + timeout_s
@@ -432,12 +433,17 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         return repr(self)
 
 
-def _is_autoreset(frame: FrameType | None) -> bool:
-    """Return True if Gymnasium calls `reset` by itself in a step of a vector environment or of `Autoreset`."""
+def _survives(frame: FrameType | None, has_begun: bool) -> bool:
+    """Return True if an exception in this reset would end a batch of Gymnasium that could go on.
+
+    Gymnasium calls `reset` by itself in a step of a vector environment or of `Autoreset`. An exception in a worker process of
+    `AsyncVectorEnv` ends all of them, also in a reset that the caller requests. The first reset of an env (`has_begun` is
+    False) raises nevertheless: a wrong address is a mistake.
+    """
     # `reset` has no argument for this, so look at the first caller that is not itself a `reset` of a wrapper.
     while frame is not None and frame.f_code.co_name == "reset":
         frame = frame.f_back
     if frame is None or not str(frame.f_globals.get("__name__", "")).startswith("gymnasium."):
         return False
     name = frame.f_code.co_name
-    return name == "step" or (name == "_async_worker" and frame.f_locals.get("command") == "step")
+    return name == "step" or (name == "_async_worker" and (has_begun or frame.f_locals.get("command") == "step"))

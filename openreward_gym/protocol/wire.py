@@ -207,13 +207,16 @@ def _read_message(raw: Json) -> Message:
 
 
 def encode_messages(messages: Iterable[Message]) -> list[Json]:
-    """Return the wire's form of `messages`. It lacks the role `tool`: tool results belong to user messages."""
+    """Return the wire's form of `messages`, with the fields of the standard alone: servers may refuse any other.
+
+    The standard has no role `tool`: tool results belong to user messages. What a record keeps beside a message (`extra`, the
+    metadata of a tool's output, a `detail` that is not an object) is left out.
+    """
     return [
         {
-            **message.extra,
             "role": "user" if message.role == "tool" else message.role,
             "blocks": [_encode_block(block) for block in _wire_blocks(message)],
-            "detail": None if message.role == "tool" else message.metadata,
+            "detail": None if message.role == "tool" else _detail(message.metadata),
         }
         for message in messages
     ]
@@ -223,7 +226,7 @@ def _wire_blocks(message: Message) -> tuple[Block, ...]:
     """Return the blocks of a message on the wire, where a tool's answer is a block."""
     if message.role != "tool":
         return message.blocks
-    return (ToolResult(message.blocks, message.call_id or "", message.name or "", message.is_error, message.metadata),)
+    return (ToolResult(message.blocks, message.call_id or "", message.name or "", message.is_error),)
 
 
 def _encode_block(block: Block) -> Json:
@@ -244,7 +247,12 @@ def _encode_block(block: Block) -> Json:
             "blocks": [_encode_block(inner) for inner in block.blocks],
             "is_error": block.is_error,
         }
-    return {**block.extra, "type": block.type, **fields, "detail": block.detail}
+    return {"type": block.type, **fields, "detail": _detail(block.detail)}
+
+
+def _detail(value: Json) -> Json:
+    """Return a `detail` as the standard has it: an object or None."""
+    return dict(value) if isinstance(value, Mapping) else None
 
 
 def flatten_messages(messages: Sequence[Message]) -> tuple[Block, ...]:
@@ -398,9 +406,9 @@ class GroupScore:
 
 
 def encode_group(group: Sequence[GroupCandidate]) -> bytes:
-    """Encode the body of `/score_group`."""
-    candidates = [{"messages": encode_messages(entry.messages), "metadata": entry.metadata} for entry in group]
-    return encode_body({"candidates": candidates}, "the group")
+    """Encode the body of `/score_group` as strict JSON: numbers that are not finite are texts, as in a record."""
+    candidates = [{"messages": encode_messages(entry.messages), "metadata": _detail(entry.metadata)} for entry in group]
+    return encode_body({"candidates": jsonio.finite(candidates)}, "the group")
 
 
 def unsupported_blocks(group: Sequence[GroupCandidate], tools: ToolSet) -> set[str]:

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rollout_strategies
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openreward.environments import types as wire
 
 from openreward_gym import collect
 from openreward_gym.collect import RetryBudget, estimate
-from openreward_gym.collect.groups import advantages_of, compared
+from openreward_gym.collect.groups import advantages_of, candidate_messages, compared
 from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.protocol.wire import GroupCandidate, encode_group, encode_messages, unsupported_blocks
 from openreward_gym.store.records import read_groups
-from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
+from openreward_gym.types import (
+    AssistantMessage,
+    ImageBlock,
+    Message,
+    OpaqueBlock,
+    ReasoningItem,
+    Task,
+    TextBlock,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    ToolSet,
+)
 
 SYSTEM = {"role": "developer", "content": "You are a helpful personal assistant."}
 
@@ -184,6 +203,135 @@ def test_a_group_that_cannot_be_compared_is_compared_later(server_url: str, tmp_
     assert not list(read_groups(tmp_path / "run"))
     collect("dialogue", Says("a", "b"), resume=True, **arguments)
     assert len(list(result.store.failures())) == 2
+
+
+STANDARD = ("text", "image", "reasoning", "tool_call", "tool_result")
+
+
+@given(
+    st.lists(rollout_strategies.messages, max_size=4),
+    st.none() | st.lists(st.sampled_from(STANDARD), unique=True).map(lambda types: ("text", *types)),
+    st.none() | st.floats(),
+)
+@settings(max_examples=150)
+def test_a_strict_server_takes_any_rollout_as_a_candidate(
+    messages: list[Message], block_types: tuple[str, ...] | None, reward: float | None
+) -> None:
+    candidate = GroupCandidate(candidate_messages(messages, block_types), {"reward": reward})
+    assert not unsupported_blocks([candidate], ToolSet(message_block_types=block_types))
+    body = json.loads(encode_group([candidate]), parse_constant=pytest.fail)
+    parsed = wire.ScoreGroup.model_validate(body).candidates[0]
+    assert len(parsed.messages) >= len(messages)
+    used = {block.type for message in parsed.messages for block in message.blocks}
+    assert used <= {"text", *(block_types or ("text", "image"))}
+
+
+def test_what_a_record_keeps_is_no_field_of_the_wire() -> None:
+    reserved = {"type": "x", "role": "system", "content": 1, "is_error": True, "blocks": None, "tool_call_id": 3}
+    provider = {"openai": {"id": "rs_1"}, **reserved}
+    png = ImageBlock("AA==", "image/png", detail=[1], extra=reserved)
+    messages = [
+        Message("user", (TextBlock("q", reserved, reserved),), origin="given", metadata=reserved),
+        AssistantMessage(
+            [ReasoningItem("r", content_reference="ref", signature="s", extra=provider), TextBlock("a", "note", provider)],
+            [ToolCall("look", None, "c", content='{"a": ', detail=reserved, extra=provider)],
+            origin="policy",
+            metadata=reserved,
+            extra=reserved,
+        ),
+        ToolMessage([TextBlock("out"), png], "c", "look", True, metadata={"metadata": [1, None], "extra": reserved}, reward=-1.0),
+        Message("user", (ToolResult("late", "d", extra=reserved), OpaqueBlock({"type": "text"}), TextBlock("on"))),
+    ]
+    raw = encode_messages(candidate_messages(messages, STANDARD))
+    for message in raw:
+        wire.Message.model_validate(message)
+    assert [message["role"] for message in raw] == ["user", "assistant", "user", "user", "user"]
+    assert [message["detail"] for message in raw] == [reserved, None, None, None, None]
+    reasoning, text, call = raw[1]["blocks"]
+    assert (reasoning["text"], reasoning["signature"], text["text"], text["detail"]) == ("r", "s", "a", None)
+    assert call == {"type": "tool_call", "id": "c", "name": "look", "input": {}, "detail": reserved}
+    (result,) = raw[2]["blocks"]
+    assert (result["tool_call_id"], result["is_error"], result["detail"]) == ("c", True, None)
+    assert [block["type"] for block in result["blocks"]] == ["text", "image"]
+    assert raw[3]["blocks"][0]["blocks"] == [{"type": "text", "text": "late", "detail": None}]
+    assert [block["text"] for block in raw[4]["blocks"]] == ['{"type":"text"}', "on"]
+
+
+def test_candidates_for_an_environment_that_takes_few_types() -> None:
+    image, video = ImageBlock("AA==", "image/png"), OpaqueBlock({"type": "video", "url": "v"})
+    messages = [
+        AssistantMessage([ReasoningItem("hidden"), TextBlock("a")], [ToolCall("look", {"n": 1}, "c")]),
+        ToolMessage([TextBlock("seen"), image, video], "c", is_error=True),
+    ]
+    assistant, user = encode_messages(candidate_messages(messages, ("text", "video")))
+    # Reasoning, as text, would be judged as the answer.
+    assert [block["text"] for block in assistant["blocks"]] == ["a", '[tool_call look] {"n": 1}']
+    assert [block.get("text", block) for block in user["blocks"]] == [
+        "[tool_result (error)]",
+        "seen",
+        "[image image/png]",
+        {"type": "video", "url": "v"},
+    ]
+    assert encode_messages(candidate_messages(messages, None))[1]["blocks"][2]["mimeType"] == "image/png"
+
+
+def test_an_environment_without_scores_is_refused_before_anything_is_played(server_url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="echo does not compare groups of rollouts"):
+        collect("echo", "random", base_url=server_url, output=tmp_path / "run", repeats=2, score_groups=True, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_groups_that_were_not_compared_are_counted_and_tried_again(server_url: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments: dict[str, Any] = {"base_url": server_url, "repeats": 2, "score_groups": True, "progress": False}
+    moody = Says("a", "refuse")
+    result = collect("dialogue", moody, output=run, tasks="0:2", **arguments)
+    assert (result.groups_failed, result.groups_incomplete, result.coverage.complete) == (2, 0, True)
+    # The environment's judge takes the same rollouts now.
+    for shard in (run / "rollouts").glob("*.jsonl"):
+        shard.write_text(shard.read_text().replace("refuse", "accept"))
+    again = collect("dialogue", moody, output=run, tasks="0:2", resume=True, **arguments)
+    assert (again.groups_failed, len(list(read_groups(run)))) == (0, 2)
+
+
+def test_groups_with_failed_units_are_counted(server_url: str, tmp_path: Path) -> None:
+    class Failing(Says):
+        def begin(self, task: Task, sample: int, seed: int) -> Any:
+            if (task.index, sample) == (1, 0):
+                raise RuntimeError("no model")
+            return super().begin(task, sample, seed)
+
+    arguments: dict[str, Any] = {"base_url": server_url, "repeats": 2, "score_groups": True, "progress": False}
+    result = collect("dialogue", Failing("a", "b"), output=tmp_path / "run", limit=3, **arguments)
+    assert (result.groups_failed, result.groups_incomplete) == (0, 1)
+    assert len(list(read_groups(tmp_path / "run"))) == 2
+
+
+def test_the_command_says_which_groups_could_not_be_compared(server_url: str, tmp_path: Path) -> None:
+    (tmp_path / "judged.py").write_text(
+        "from openreward_gym import AssistantMessage\n"
+        "async def policy(transcript, tools):\n    return AssistantMessage('refuse')\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "openreward_gym.cli",
+        "collect",
+        "dialogue",
+        "--policy",
+        "judged:policy",
+        "--base-url",
+        server_url,
+    ]
+    command += ["--repeats", "2", "--tasks", "0", "--score-groups", "--output", "run"]
+    for more in ([], ["--resume", "--json"]):
+        done = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 75, done.stderr
+        assert "1 group could not be compared" in done.stderr
+        assert "no judge today" in done.stderr
+        assert "--resume" in done.stderr
+    (event,) = [json.loads(line) for line in done.stdout.splitlines() if '"result"' in line]
+    assert (event["groups_failed"], event["coverage"]["successful"]) == (1, 2)
 
 
 def test_advantages_and_discarded_groups(server_url: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from collectors import Collector, coverage_of, once_each
 
 from openreward_gym import collect
 from openreward_gym.collect.progress import Reporter
-from openreward_gym.collect.run_folder import RunLock, writing_for
+from openreward_gym.collect.run_folder import RunLock, exclude_worker, writing_for
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
 from openreward_gym.options import RetryBudget
 from openreward_gym.store.store import RolloutStore
@@ -186,6 +187,83 @@ def test_ctrl_c_drains_the_workers(server_url: str, tmp_path: Path) -> None:
     assert coverage["failed"] == 0
 
 
+def children(pid: int, name: str) -> list[int]:
+    """Return the child processes whose program has that name."""
+    command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [int(line.split()[0]) for line in lines if Path(line.split()[1]).name.split(".")[0] == name]
+
+
+@pytest.fixture
+def nodes() -> Iterator[Any]:
+    """A Ray cluster of a head and two nodes on this machine."""
+    utils: Any = importlib.import_module("ray.cluster_utils")
+    health = {"health_check_initial_delay_ms": 2000, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+    cluster = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": health})
+    for _ in range(2):
+        cluster.add_node(num_cpus=4)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.mark.matrix
+def test_the_attempts_of_a_dead_node_are_played_on_the_others(nodes: Any, server_url: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    where = ("--base-url", server_url, "--output", run, "--repeats", 60, "--concurrency", 8, "--engine", "ray", "--workers", 6)
+    environ = {"RAY_ADDRESS": nodes.address}
+    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, environ=environ, limit_s=90)
+    collector.wait_for("rollout")
+    victim = min(nodes.worker_nodes, key=lambda node: node.node_id)
+    os.kill(victim.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+    killed_at = time.monotonic()
+    assert victim.node_id[:8] in collector.wait_for_words("is gone")["text"]
+    assert time.monotonic() - killed_at < 15
+    code, errors = collector.end()
+    assert code == 0, errors
+    assert "Traceback" not in errors
+    store = RolloutStore(run)
+    assert coverage_of(run)["successful"] == once_each(store) == len(store) == 300
+    assert {(failure.kind, "is gone" in failure.message) for failure in store.failures()} <= {("worker_lost", True)}
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("programs", [["raylet"], ["raylet", "gcs_server"]])
+def test_the_death_of_the_only_node_ends_the_collection(programs: list[str], server_url: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    where = ("--base-url", server_url, "--output", run, "--repeats", 40, "--concurrency", 4, "--engine", "ray", "--workers", 2)
+    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, limit_s=90)
+    collector.wait_for("rollout")
+    pids = [pid for program in programs for pid in children(collector.process.pid, program)]
+    assert len(pids) == len(programs)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    if "gcs_server" in programs:
+        # Nobody tells what became of the workers. The first interrupt is answered at once, the second one ends.
+        collector.signal(signal.SIGINT)
+        collector.wait_for_words("stopping")
+        collector.signal(signal.SIGINT)
+    else:
+        collector.wait_for_words("the collection stops: the Ray node of this process")
+    ended_at = time.monotonic()
+    code, errors = collector.end()
+    assert time.monotonic() - ended_at < 20
+    assert code == 75, errors
+    assert "--resume" in errors
+    coverage = coverage_of(run)
+    assert 0 < coverage["successful"] == once_each(RolloutStore(run)) < 200
+
+
+def test_a_worker_that_was_replaced_writes_nothing_more(tmp_path: Path) -> None:
+    with RunLock(tmp_path) as lock:
+        with writing_for(tmp_path, lock.holder, "worker-1"):
+            pass
+        exclude_worker(tmp_path, "worker-1")
+        with pytest.raises(StoreError, match="taken for dead"), writing_for(tmp_path, lock.holder, "worker-1"):
+            pass
+        with writing_for(tmp_path, lock.holder, "worker-2"):
+            pass
+
+
 def test_a_worker_of_a_dead_collector_writes_nothing_more(tmp_path: Path) -> None:
     with RunLock(tmp_path) as lock:
         with writing_for(tmp_path, lock.holder):
@@ -251,3 +329,30 @@ def test_a_tool_that_raises_on_the_server_is_a_failure_and_no_rollout(cluster: A
     assert (result.coverage.successful, result.coverage.failed) == (0, 2)
     assert len(result.store) == 0
     assert {failure.kind for failure in result.store.failures()} == {"tool_failed"}
+
+
+class IdleKiller(Reporter):
+    """Kill the workers that have played nothing, once there is a rollout."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.run = run
+        self.killed: list[int] = []
+
+    def finished(self, rollout: Rollout, step_seconds: list[float]) -> None:
+        super().finished(rollout, step_seconds)
+        if not self.killed:
+            raylets = children(os.getpid(), "raylet")
+            actors = {pid for raylet in raylets for pid in children(raylet, "ray::RayWorker")}
+            self.killed = sorted(actors - writers(self.run))
+            for pid in self.killed:
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.matrix
+def test_the_death_of_an_idle_worker_costs_no_attempt(cluster: Any, server_url: str, tmp_path: Path) -> None:
+    killer = IdleKiller(tmp_path / "run")
+    result = play(server_url, tmp_path / "run", in_a_while, repeats=8, concurrency=1, workers=2, progress=killer)
+    assert killer.killed
+    assert result.coverage.successful == once_each(result.store) == 40
+    assert not list(result.store.failures())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,17 @@ async def never(transcript, tools):
 class Collector:
     """A process that runs `openreward-gym collect ... --json`."""
 
-    def __init__(self, folder: Path, *arguments: object, before: str = "") -> None:
+    def __init__(
+        self, folder: Path, *arguments: object, before: str = "", environ: Mapping[str, str] | None = None, limit_s: float = 60.0
+    ) -> None:
         (folder / "mine.py").write_text(POLICY)
         code = f"{before}\nfrom openreward_gym.cli import main; main()"
         command = [sys.executable, "-c", code, "collect", *map(str, arguments), "--json"]
-        environ = {**os.environ, "OPENREWARD_API_KEY": ""}
+        environ = {**os.environ, "OPENREWARD_API_KEY": "", **(environ or {})}
         self.process = subprocess.Popen(
             command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        self._watchdog = threading.Timer(60, self.process.kill)
+        self._watchdog = threading.Timer(limit_s, self.process.kill)
         self._watchdog.start()
 
     def wait_for(self, event: str) -> dict[str, Any]:
@@ -52,6 +55,12 @@ class Collector:
             if candidate["event"] == event:
                 return candidate
         raise AssertionError(f"no {event!r} came: {self.process.communicate()[1]}")
+
+    def wait_for_words(self, words: str) -> dict[str, Any]:
+        """Return the next message that has these words; see `wait_for`."""
+        while words not in (event := self.wait_for("message"))["text"]:
+            pass
+        return event
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

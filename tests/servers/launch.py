@@ -51,6 +51,42 @@ def served(
                 process.wait(5)
 
 
+class Restarted:
+    """A server in a process of its own that can be killed and started again at the same port; see `served`."""
+
+    def __init__(self, script: Path = HERE / "environments.py") -> None:
+        self.script = script
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        environ = {
+            **os.environ,
+            "OPENREWARD_DISABLE_UPDATE_CHECK": "1",
+            "OPENREWARD_LOG_LEVEL": "ERROR",
+            "OPENREWARD_API_KEY": "",
+        }
+        with tempfile.TemporaryFile() as output:
+            self._process = subprocess.Popen(
+                [sys.executable, str(self.script), str(self.port)], stdout=output, stderr=output, env=environ
+            )
+            _wait_for(f"{self.url}/health", self._process, 60.0, output)
+
+    def kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def __enter__(self) -> Restarted:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
+
 def _wait_for(url: str, process: subprocess.Popen[bytes], deadline_s: float, output: object) -> None:
     opener = build_opener(ProxyHandler({}))
     ends = time.monotonic() + deadline_s
