@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from openreward_gym.chat.failures import error_text
+from openreward_gym.chat.history import ID_REFUSED, NINE_CHARACTERS, HistoryRules, ToolNames, receive_calls
 from openreward_gym.errors import AuthenticationError, ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
-from openreward_gym.policies.policy import Transcript, with_call_ids
-from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet, Usage
+from openreward_gym.policies.policy import Transcript
+from openreward_gym.types import AssistantMessage, Sampled, ToolSet, Usage
 
 _OVERFLOW = re.compile(
     r"context_length_exceeded|maximum context length|context window|prompt is too long|input token count.*exceeds"
@@ -26,7 +27,6 @@ _OVERFLOW = re.compile(
 # Class names that the SDKs and their HTTP libraries give to connection errors.
 _NETWORK = re.compile("Connect|Timeout|Protocol|Network|Read|Write")
 _TRANSIENT = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
-_NO_ARGUMENTS: Mapping[str, Json] = {"type": "object", "properties": {}}
 
 
 class ModelPolicy:
@@ -57,6 +57,8 @@ class ModelPolicy:
     provider: ClassVar[str]
     sdk: ClassVar[str]
     key_env: ClassVar[str]
+    rules: HistoryRules = HistoryRules()
+    """The names of tools and the ids of calls that the server takes."""
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class ModelPolicy:
             PolicyError: The provider refused the request, or was unavailable for `patience_s`.
             AuthenticationError: The provider refused the key.
         """
-        request = self.request(transcript, tools)
+        rules, request = self.rules, self.request(transcript, tools)
         ends = None
         attempt = 0
         while True:
@@ -116,7 +118,7 @@ class ModelPolicy:
                     answer = await self.send(self._running_client(), request)
                 message = self.read(answer)
                 if message.ended != "error":
-                    return self._finished(message, time.perf_counter() - begun)
+                    return self._finished(self._received(message, transcript, tools), time.perf_counter() - begun)
                 problem: AuthenticationError | PolicyError = self._failure(error_text(message))
             except Exception as error:  # SDKs raise their own and their HTTP library's
                 problem = self._typed_error(error)
@@ -125,6 +127,10 @@ class ModelPolicy:
             wait_s = random.uniform(0.0, min(60.0, 0.5 * 2.0 ** min(attempt, 12)))
             wait_s = max(wait_s, problem.retry_after_s or 0.0)
             kind = getattr(problem, "kind", "")
+            if not rules.any_call and ID_REFUSED.search(str(problem)):
+                self._require_nine_characters()
+                rules, request = self.rules, self.request(transcript, tools)
+                continue
             if kind not in ("rate_limited", "policy_unavailable") or now + wait_s > ends:
                 # Raised outside the except block, so that the traceback holds no SDK frames: their variables hold the key.
                 raise problem
@@ -171,13 +177,24 @@ class ModelPolicy:
             self._client, self._client_loop = self.make_client(self._key()), loop
         return self._client
 
+    def names(self, tools: ToolSet) -> ToolNames:
+        """Return the names under which the provider's servers get the tools."""
+        return ToolNames(tools, self.rules)
+
+    def _received(self, message: AssistantMessage, transcript: Transcript, tools: ToolSet) -> AssistantMessage:
+        """Return a message with the environment's names of the tools, and with an id of its own for each call."""
+        return receive_calls(message, transcript, self.rules, self.names(tools))
+
+    def _require_nine_characters(self) -> None:
+        """Write all call ids with nine characters from now on: the server has refused others."""
+        self.rules = dataclasses.replace(self.rules, call_id=NINE_CHARACTERS.call_id, any_call=True)
+
     def _finished(self, message: AssistantMessage, seconds: float) -> AssistantMessage:
-        """Add the cost and the duration to a message, and an id to each call without one."""
+        """Add the cost and the duration to a message."""
         sampled = message.sampled or Sampled()
         usage = sampled.usage
         self._pace.answered(0 if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0))
         cost = cost_usd(self._prices, self.model, usage) if sampled.cost_usd is None else sampled.cost_usd
-        message = with_call_ids(message, f"call_{random.getrandbits(64):016x}")
         return message.replace(sampled=dataclasses.replace(sampled, cost_usd=cost, duration_s=seconds))
 
     def _failure(self, words: str) -> PolicyError:
@@ -206,14 +223,6 @@ class ModelPolicy:
         if isinstance(error, TimeoutError | OSError) or _NETWORK.search(name):
             return PolicyError(f"{text} ({name})", kind="policy_unavailable", delivery="possibly_delivered")
         return PolicyError(f"{text} ({name})", kind="policy_failed")
-
-
-def function_specs(tools: ToolSet, schema_key: str) -> list[dict[str, Any]]:
-    """Return the tools as a provider's API takes them, with the JSON Schema of the arguments under `schema_key`."""
-    return [
-        {"name": tool.name, "description": tool.description, schema_key: dict(tool.input_schema or _NO_ARGUMENTS)}
-        for tool in tools
-    ]
 
 
 def _retry_after(error: Exception) -> float | None:
