@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from openreward_gym.jsonio import Json, escape_surrogates, finite, is_utf8
+from openreward_gym.jsonio import Json, escape_surrogates, finite, is_utf8, loads
 from openreward_gym.types import (
     AssistantMessage,
     Block,
@@ -80,7 +80,7 @@ RESPONSES_RULES = HistoryRules(
         "tool_search_call",
     ),
 )
-ANTHROPIC_RULES = HistoryRules(call_id=re.compile(r"[a-zA-Z0-9_-]{1,64}"))
+ANTHROPIC_RULES = HistoryRules(call_id=re.compile(r"[a-zA-Z0-9_-]{1,64}"), any_call=True)
 GEMINI_RULES = HistoryRules(re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}"), re.compile(r"[!-~]{1,128}"))
 # Templates of models on this machine take any name.
 TEMPLATE_RULES = HistoryRules(re.compile(r".+", re.DOTALL), re.compile(r".+", re.DOTALL))
@@ -315,14 +315,22 @@ def _sent(call: ToolCall, names: ToolNames, rules: HistoryRules) -> ToolCall:
     if any(_type_of(fields) in rules.call_types for fields in extra.values()):
         content = None if call.content is None else escape_surrogates(call.content)
         return replace(call, name=name, arguments=escape_surrogates(call.arguments), content=content, extra=extra)
-    arguments, content = call.arguments, call.content
-    if arguments is None or finite(arguments) is not arguments:
-        arguments, content = {}, None
-    elif not is_utf8(arguments):
-        arguments, content = escape_surrogates(dict(arguments)), None
-    elif content is not None and not content.strip():
-        content = None
-    return ToolCall(name, arguments, call.call_id, content, extra=extra)
+    if call.arguments is None or finite(call.arguments) is not call.arguments:
+        return ToolCall(name, {}, call.call_id, extra=extra)
+    written = None if call.content is None else _object_of(call.content)
+    arguments = call.arguments if written is None else written
+    if not is_utf8(arguments):
+        return ToolCall(name, escape_surrogates(dict(arguments)), call.call_id, extra=extra)
+    return ToolCall(name, arguments, call.call_id, None if written is None else call.content, extra=extra)
+
+
+def _object_of(text: str) -> dict[str, Json] | None:
+    """Return the object that a text is by strict JSON; None for any other text."""
+    try:
+        value = loads(text, allow_nan=False)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _fields_of_call(fields: Mapping[str, Json], rules: HistoryRules) -> dict[str, Json]:

@@ -25,7 +25,7 @@ from openreward_gym.chat.dialect import (
     written_role,
 )
 from openreward_gym.chat.failures import is_failure
-from openreward_gym.chat.history import RESPONSES_RULES, HistoryRules
+from openreward_gym.chat.history import RESPONSES_RULES, HistoryRules, ToolNames
 from openreward_gym.chat.openai import OpenAIChatDialect, usage_of
 from openreward_gym.chat.plain import as_list, json_text, list_at, object_at, rest_of, shown, text_at
 from openreward_gym.chat.streams import BROKE_OFF, RESPONSES_STREAM, StreamFormat
@@ -334,6 +334,20 @@ class OpenAIResponsesDialect(Dialect):
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         return None, [item for message in sendable(messages) for item in self._write_message(message)]
+
+    def write_request(
+        self, messages: Iterable[Message], *, rules: HistoryRules | None = None, names: ToolNames | None = None
+    ) -> tuple[str | None, list[dict[str, Json]]]:
+        system, items = super().write_request(messages, rules=rules, names=names)
+        # Reasoning without an id is that of another API.
+        items = [item for item in items if item.get("type") != "reasoning" or "id" in item]
+        for item in items:
+            content = item.get("content")
+            if item.get("role") == "assistant" and "id" not in item and isinstance(content, list):
+                # Servers that check types take parts of an output in an item with an id alone.
+                if all(part.keys() == {"type", "text"} for part in content):
+                    item["content"] = "".join(part["text"] for part in content)
+        return system, items
 
     def _write_message(self, message: Message) -> list[dict[str, Json]]:
         items: list[dict[str, Json]] = []

@@ -127,7 +127,7 @@ class ModelPolicy:
             wait_s = random.uniform(0.0, min(60.0, 0.5 * 2.0 ** min(attempt, 12)))
             wait_s = max(wait_s, problem.retry_after_s or 0.0)
             kind = getattr(problem, "kind", "")
-            if not rules.any_call and ID_REFUSED.search(str(problem)):
+            if rules.call_id != NINE_CHARACTERS.call_id and ID_REFUSED.search(str(problem)):
                 self._require_nine_characters()
                 rules, request = self.rules, self.request(transcript, tools)
                 continue

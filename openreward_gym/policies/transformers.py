@@ -172,7 +172,7 @@ class TransformersPolicy:
         try:
             text = self._render(transcript, tools)
         except Exception as error:  # templates raise exceptions of Jinja's, of `transformers` and of their own
-            if self._rules.any_call or not ID_REFUSED.search(str(error)):
+            if self._rules != TEMPLATE_RULES or not ID_REFUSED.search(str(error)):
                 raise
             self._rules = replace(TEMPLATE_RULES, call_id=NINE_CHARACTERS.call_id, any_call=True)
             text = self._render(transcript, tools)
