@@ -343,8 +343,9 @@ class OpenAIResponsesDialect(Dialect):
         items = [item for item in items if item.get("type") != "reasoning" or "id" in item]
         for item in items:
             content = item.get("content")
-            is_foreign = item.get("role") == "assistant" and "id" not in item and isinstance(content, list)
-            if is_foreign and all(part.keys() == {"type", "text"} for part in content):
+            if item.get("role") != "assistant" or "id" in item or not isinstance(content, list):
+                continue
+            if all(part.keys() == {"type", "text"} for part in content):
                 # Servers that check types take parts of an output in an item with an id alone.
                 item["content"] = "".join(part["text"] for part in content)
         return system, items
