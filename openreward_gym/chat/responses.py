@@ -340,7 +340,7 @@ class OpenAIResponsesDialect(Dialect):
     ) -> tuple[str | None, list[dict[str, Json]]]:
         system, items = super().write_request(messages, rules=rules, names=names)
         # Reasoning without an id is that of another API.
-        items = [item for item in items if item.get("type") != "reasoning" or "id" in item]
+        items = [item for item in items if item.get("type") != "reasoning" or item.keys() & {"id", "encrypted_content"}]
         for item in items:
             content = item.get("content")
             if item.get("role") != "assistant" or "id" in item or not isinstance(content, list):
