@@ -335,8 +335,8 @@ def _object_of(text: str) -> dict[str, Json] | None:
 
 def _fields_of_call(fields: Mapping[str, Json], rules: HistoryRules) -> dict[str, Json]:
     """Return a provider's further fields of a call without those that a request does not have."""
-    # The number of a call is a field of answers alone.
-    kept = {name: value for name, value in fields.items() if name != "index"}
+    # The number of a call is a field of answers alone, and a name among the further fields is no text.
+    kept = {name: value for name, value in fields.items() if name not in ("index", "name")}
     if kept.get("type") not in (None, *rules.call_types):
         kept = {name: value for name, value in kept.items() if name not in ("type", "fields")}
     return escape_surrogates(kept) if kept else kept

@@ -264,7 +264,9 @@ class OpenAIResponsesDialect(Dialect):
     def _call(self, item: Mapping[str, Json], kind: str) -> ToolCall:
         name, fields = _CALLS[kind]
         present = {field: item[field] for field in fields if item.get(field) is not None}
-        rest = _unread(item, "type", *([] if name else ["name"]), _id_field(item), *present)
+        # A name that is no text is kept as it is, beside the name that we can hold.
+        read = [] if name or not isinstance(item.get("name"), str) else ["name"]
+        rest = _unread(item, "type", *read, _id_field(item), *present)
         if kind != "function_call":
             rest["type"] = kind
         arguments: Json = present.get(fields[0])

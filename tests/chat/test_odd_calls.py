@@ -64,6 +64,14 @@ def test_calls_without_a_name_in_other_formats(name: Any) -> None:
         assert [(call.name, call.call_id, call.arguments) for call in message.tool_calls] == [(expected, "a", {})]
 
 
+@pytest.mark.parametrize("name", [None, 5, ["ls"]])
+def test_an_item_with_an_odd_name_is_written_as_it_came(name: Any) -> None:
+    item = {"type": "function_call", "call_id": "a", "name": name, "arguments": "{}"}
+    messages = chat.from_openai_responses([item])
+    assert chat.to_openai_responses(messages) == [item]
+    assert isinstance(chat.to_openai_responses(messages, for_server=True)[0]["name"], str)
+
+
 def test_an_action_may_be_a_call_without_a_name() -> None:
     action = chat.parse_action({"id": "a", "type": "function", "function": {"name": None, "arguments": "{}"}})
     assert action.tool_calls[0].name == ""
