@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeAlias, get_args
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.policies.model import function_specs
+from openreward_gym.policies.functions import function_specs
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.loop import run

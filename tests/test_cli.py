@@ -53,6 +53,15 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
     return command
 
 
+def test_a_text_that_no_encoding_has_is_printed_as_its_escape(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    with Recorder(tmp_path / "runs") as recorder, recorder.rollout(environment="e\udc01", run="r") as log:
+        log.log(UserMessage("Go."))
+        log.log(AssistantMessage("Gone."), reward=1.0, is_finished=True)
+    ran = run("report", tmp_path / "runs")
+    assert ran.code == 0
+    assert "e\\udc01" in ran.out
+
+
 COMMANDS = sorted(name for name in vars(typer.main.get_command(cli.app))["commands"])
 
 

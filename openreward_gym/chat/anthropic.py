@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from openreward_gym.chat.dialect import Dialect, assistant, opaque, role_of, tool_call, total
+from openreward_gym.chat.dialect import Dialect, assistant, merged, opaque, opened, role_of, tool_call, total
+from openreward_gym.chat.history import ANTHROPIC_RULES, HistoryRules, ToolNames
 from openreward_gym.chat.plain import details_of, integer, object_at, rest_of, text_at
 from openreward_gym.chat.streams import ANTHROPIC_STREAM, StreamFormat
 from openreward_gym.jsonio import Json
@@ -37,6 +38,7 @@ class AnthropicDialect(Dialect):
 
     provider = "anthropic"
     stream: ClassVar[StreamFormat] = ANTHROPIC_STREAM
+    rules: ClassVar[HistoryRules] = ANTHROPIC_RULES
 
     def is_message(self, data: Mapping[str, Json]) -> bool:
         content = data.get("content")
@@ -63,9 +65,9 @@ class AnthropicDialect(Dialect):
         kind = data.get("type")
         if kind == "text" and isinstance(data.get("text"), str):
             return [TextBlock(data["text"], extra=self.keep(rest_of(data, "type", "text")))]
-        if kind == "tool_use" and isinstance(data.get("name"), str):
+        if kind == "tool_use":
             rest = rest_of(data, "type", "id", "name", "input")
-            return [tool_call(data["name"], data.get("input"), data.get("id"), self.keep(rest))]
+            return [tool_call(data.get("name"), data.get("input"), data.get("id"), self.keep(rest))]
         if kind == "tool_result":
             content = data.get("content")
             rest = rest_of(data, "type", "tool_use_id", "content", "is_error")
@@ -90,6 +92,14 @@ class AnthropicDialect(Dialect):
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         return self.prompt_and_turns(messages, assistant_role="assistant", content_field="content")
 
+    def write_request(
+        self, messages: Iterable[Message], *, rules: HistoryRules | None = None, names: ToolNames | None = None
+    ) -> tuple[str | None, list[dict[str, Json]]]:
+        system, turns = super().write_request(messages, rules=rules, names=names)
+        for turn in turns:
+            turn["content"] = _with_words(turn["content"])
+        return opened(system, merged(turns, "content"), "content", "assistant", lambda text: {"type": "text", "text": text})
+
     def write_part(self, block: Block) -> dict[str, Json]:
         if isinstance(block, OpaqueBlock):
             return dict(block.raw)
@@ -111,6 +121,17 @@ class AnthropicDialect(Dialect):
             return {"type": "thinking", "thinking": block.content or "", "signature": block.signature, **rest}
         # The API refuses thinking without a signature, which the reasoning of other models lacks.
         return {"type": "text", "text": block.content or block.summary or ""}
+
+
+def _with_words(content: Iterable[dict[str, Json]]) -> list[dict[str, Json]]:
+    """Return the parts without texts that are empty or white space, which the API refuses, also inside of results."""
+    parts = [part for part in content if part.get("type") != "text" or str(part.get("text") or "").strip()]
+    return [
+        {**part, "content": _with_words(part["content"])}
+        if part.get("type") == "tool_result" and isinstance(part.get("content"), list)
+        else part
+        for part in parts
+    ]
 
 
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens")
@@ -146,14 +167,19 @@ def from_anthropic(messages: Any, *, system: Any = None) -> list[Message]:
     return AnthropicDialect().read(messages, system=system)
 
 
-def to_anthropic(messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
+def to_anthropic(messages: Iterable[Message], *, for_server: bool = False) -> tuple[str | None, list[dict[str, Json]]]:
     """Return (system prompt, `messages`). Neighbouring turns of one side are merged, as the API requires.
 
     System messages are joined by a blank line; the prompt stays None without any.
+
+    Args:
+        messages: The conversation.
+        for_server: Write a history that the API can parse: see `server_history`. By default calls are as they were recorded.
 
     Example:
         >>> from openreward_gym.types import UserMessage
         >>> to_anthropic([UserMessage("Hi")])
         (None, [{'role': 'user', 'content': [{'type': 'text', 'text': 'Hi'}]}])
     """
-    return AnthropicDialect().write(messages)
+    dialect = AnthropicDialect()
+    return (dialect.write_request if for_server else dialect.write)(messages)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from openreward_gym.chat.failures import ended_of_error, is_failure, read_failure, without_secrets
 from openreward_gym.chat.finish_reasons import ENDINGS
+from openreward_gym.chat.history import HistoryRules, ToolNames, server_history
 from openreward_gym.chat.plain import as_list, json_text, plain, shown
 from openreward_gym.chat.streams import BROKE_OFF, StreamFormat
 from openreward_gym.errors import MessageError
@@ -76,6 +77,8 @@ class Dialect(ABC):
     provider: ClassVar[str]
     stream: ClassVar[StreamFormat | None] = None
     """The chunks of a streamed answer; None for a format without."""
+    rules: ClassVar[HistoryRules] = HistoryRules()
+    """The names and ids that the provider's servers take."""
 
     def read(self, messages: Any, *, system: Any = None) -> list[Message]:
         """Read one message, a list of them or a whole answer of the provider, as dictionaries or SDK objects.
@@ -138,6 +141,18 @@ class Dialect(ABC):
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         """Return (system prompt, messages). The prompt stays None in formats that keep it among the messages."""
 
+    def write_request(
+        self, messages: Iterable[Message], *, rules: HistoryRules | None = None, names: ToolNames | None = None
+    ) -> tuple[str | None, list[dict[str, Json]]]:
+        """Return (system prompt, messages) that the provider's servers can parse: see `server_history`.
+
+        Args:
+            messages: The conversation.
+            rules: The names and ids that the server takes. None: the provider's.
+            names: The names under which the server gets the tools. None: names are only changed to be usable.
+        """
+        return self.write(server_history(messages, rules or self.rules, names))
+
     @abstractmethod
     def is_message(self, data: Mapping[str, Json]) -> bool:
         """Return whether an object is a message or a whole answer that only this format can have."""
@@ -190,6 +205,36 @@ class Dialect(ABC):
         """Return a block as an entry of a message's content."""
 
 
+def merged(turns: Iterable[dict[str, Any]], content_field: str) -> list[dict[str, Any]]:
+    """Return the turns that have content, neighbouring ones of one role as one."""
+    result: list[dict[str, Any]] = []
+    for turn in turns:
+        if result and result[-1]["role"] == turn["role"]:
+            result[-1] = {**result[-1], content_field: [*result[-1][content_field], *turn[content_field]]}
+        elif turn[content_field]:
+            result.append(turn)
+    return result
+
+
+OPENING = "Begin."
+"""The text of the user's first turn in a request whose conversation begins with the assistant."""
+
+
+def opened(
+    system: str | None,
+    turns: list[dict[str, Any]],
+    content_field: str,
+    assistant_role: str,
+    text_part: Callable[[str], dict[str, Json]],
+) -> tuple[str | None, list[dict[str, Any]]]:
+    """Return (system prompt, turns) for an API whose first turn is the user's. A system prompt alone becomes that turn."""
+    if not turns and system:
+        return None, [{"role": "user", content_field: [text_part(system)]}]
+    if turns and turns[0]["role"] == assistant_role:
+        turns = [{"role": "user", content_field: [text_part(OPENING)]}, *turns]
+    return system, turns
+
+
 def opaque(value: Json) -> OpaqueBlock:
     """Return an entry of an unknown type as a block that keeps it unchanged."""
     return OpaqueBlock(dict(value) if isinstance(value, Mapping) else {"type": "", "value": value})
@@ -221,16 +266,17 @@ def sendable(messages: Iterable[Message]) -> Iterator[Message]:
         yield Message("user", message.blocks, message.origin) if is_result and after_plain and not message.call_id else message
 
 
-def tool_call(name: str, arguments: Json, call_id: Json, extra: Mapping[str, Json] | None = None) -> ToolCall:
-    """Return a call with arguments as a provider wrote them: an object, text, or None for no arguments.
+def tool_call(name: Json, arguments: Json, call_id: Json, extra: Mapping[str, Json] | None = None) -> ToolCall:
+    """Return a call with name and arguments as a provider wrote them: an object, text, or None for no arguments.
 
     A value of another type, or an object with a number that strict JSON does not have, is kept as JSON text. The call is then
-    malformed, and an env answers it with an error.
+    malformed, and an env answers it with an error. A call without a name has an empty one, which an env answers likewise.
     """
+    name, call_id = ("" if value is None else json_text(value) for value in (name, call_id))
     is_object = isinstance(arguments, Mapping) and finite(arguments) is arguments
     if arguments is None or is_object:
-        return ToolCall(name, arguments or {}, str(call_id or ""), extra=extra or {})
-    return ToolCall(name, None, str(call_id or ""), json_text(arguments), extra=extra or {})
+        return ToolCall(name, arguments or {}, call_id, extra=extra or {})
+    return ToolCall(name, None, call_id, json_text(arguments), extra=extra or {})
 
 
 def role_of(data: Mapping[str, Json], roles: Mapping[str, Role], default: str | None = None) -> Role:

@@ -8,7 +8,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from openreward_gym.chat.dialect import Dialect, assistant, content_of, opaque, role_of, sendable, tool_call, total
+from openreward_gym.chat.dialect import (
+    Dialect,
+    assistant,
+    content_of,
+    merged,
+    opaque,
+    opened,
+    role_of,
+    sendable,
+    tool_call,
+    total,
+)
+from openreward_gym.chat.history import GEMINI_RULES, HistoryRules, ToolNames
 from openreward_gym.chat.plain import details_of, integer, list_at, object_at, rest_of, shown, text_at
 from openreward_gym.chat.streams import GEMINI_STREAM, StreamFormat
 from openreward_gym.errors import MessageError
@@ -43,6 +55,7 @@ class GeminiDialect(Dialect):
 
     provider = "gemini"
     stream: ClassVar[StreamFormat] = GEMINI_STREAM
+    rules: ClassVar[HistoryRules] = GEMINI_RULES
 
     def is_message(self, data: Mapping[str, Json]) -> bool:
         return self.stream.is_chunk(data) or isinstance(data.get("parts"), list)
@@ -118,11 +131,9 @@ class GeminiDialect(Dialect):
         return [opaque(data)]
 
     def _call(self, call: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolCall:
-        if not isinstance(call.get("name"), str):
-            raise MessageError(f"a function call has no name: {shown(dict(call))}")
         call = _snake(call)
         extra = self.keep({**rest, **rest_of(call, "name", "args", "id")})
-        return tool_call(call["name"], call.get("args"), call.get("id"), extra)
+        return tool_call(call.get("name"), call.get("args"), call.get("id"), extra)
 
     def _tool_result(self, answer: Mapping[str, Json], rest: Mapping[str, Json]) -> ToolResult:
         answer = _snake(answer)
@@ -146,6 +157,16 @@ class GeminiDialect(Dialect):
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         return self.prompt_and_turns(_named(sendable(messages)), assistant_role="model", content_field="parts")
+
+    def write_request(
+        self, messages: Iterable[Message], *, rules: HistoryRules | None = None, names: ToolNames | None = None
+    ) -> tuple[str | None, list[dict[str, Json]]]:
+        system, turns = super().write_request(messages, rules=rules, names=names)
+        # The API refuses empty texts, except one that has the signature of a thought.
+        turns = [
+            {**turn, "parts": [p for p in turn["parts"] if p.get("text") != "" or "thought_signature" in p]} for turn in turns
+        ]
+        return opened(system, merged(turns, "parts"), "parts", "model", lambda text: {"text": text})
 
     def write_part(self, block: Block) -> dict[str, Json]:
         if isinstance(block, OpaqueBlock):
@@ -244,14 +265,19 @@ def from_gemini(contents: Any, *, system: Any = None) -> list[Message]:
     return GeminiDialect().read(contents, system=system)
 
 
-def to_gemini(messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
+def to_gemini(messages: Iterable[Message], *, for_server: bool = False) -> tuple[str | None, list[dict[str, Json]]]:
     """Return (system instruction, `contents`) in snake_case. Neighbouring turns of one side are merged.
 
     System messages are joined by a blank line; the instruction stays None without any.
+
+    Args:
+        messages: The conversation.
+        for_server: Write a history that the API can parse: see `server_history`. By default calls are as they were recorded.
 
     Example:
         >>> from openreward_gym.types import UserMessage
         >>> to_gemini([UserMessage("Hi")])
         (None, [{'role': 'user', 'parts': [{'text': 'Hi'}]}])
     """
-    return GeminiDialect().write(messages)
+    dialect = GeminiDialect()
+    return (dialect.write_request if for_server else dialect.write)(messages)

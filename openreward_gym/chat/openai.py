@@ -18,7 +18,8 @@ from openreward_gym.chat.dialect import (
     tool_call,
     written_role,
 )
-from openreward_gym.chat.plain import details_of, integer, json_text, list_at, number, object_at, rest_of, shown, text_at
+from openreward_gym.chat.history import CHAT_RULES, HistoryRules
+from openreward_gym.chat.plain import as_list, details_of, integer, json_text, list_at, number, object_at, rest_of, shown, text_at
 from openreward_gym.chat.streams import CHAT_STREAM, StreamFormat
 from openreward_gym.errors import MessageError
 from openreward_gym.images import data_url
@@ -42,8 +43,11 @@ from openreward_gym.types import (
     text_separator,
 )
 
-ReasoningField: TypeAlias = Literal["", "reasoning_content", "reasoning", "reasoning_details"]
-"""The field in which a server takes past reasoning; empty for a server that takes none (OpenAI refuses unknown fields)."""
+ReasoningField: TypeAlias = Literal["auto", "", "reasoning_content", "reasoning", "reasoning_details"]
+"""The field in which a server takes past reasoning; empty for a server that takes none (OpenAI refuses unknown fields).
+
+"auto" is, for each message, the field in which its reasoning arrived: `sampled.metadata["reasoning_field"]`, which a policy sets.
+"""
 
 _ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -75,6 +79,7 @@ class OpenAIChatDialect(Dialect):
 
     provider = "openai"
     stream: ClassVar[StreamFormat] = CHAT_STREAM
+    rules: ClassVar[HistoryRules] = CHAT_RULES
 
     def __init__(self, reasoning: ReasoningField = "") -> None:
         self.reasoning: ReasoningField = reasoning
@@ -132,10 +137,15 @@ class OpenAIChatDialect(Dialect):
         blocks += self.read_content(data.get("content"))
         if data.get("refusal"):
             blocks.append(TextBlock(json_text(data["refusal"]), extra=self.keep({"type": "refusal"})))
-        blocks += [self.read_call(call) for call in list_at(data, "tool_calls", Mapping)]
+        calls = data.get("tool_calls")
+        blocks += [self._read_entry(call) for call in ([] if calls is None else as_list(calls))]
         if isinstance(data.get("function_call"), Mapping):
             blocks.append(self.read_call({"function": data["function_call"]}))
         return blocks
+
+    def _read_entry(self, call: Json) -> ToolCall:
+        """Read an entry of `tool_calls`; one that is not an object is a malformed call without a name."""
+        return self.read_call(call) if isinstance(call, Mapping) else ToolCall("", None, content=json_text(call))
 
     def _reasoning(self, data: Mapping[str, Json]) -> list[Block]:
         if details := list_at(data, "reasoning_details", Mapping):
@@ -161,18 +171,22 @@ class OpenAIChatDialect(Dialect):
         return [opaque(data)]
 
     def read_call(self, data: Mapping[str, Json]) -> ToolCall:
-        """Read an entry of `tool_calls`, the call of a function or of a custom tool; raise ValueError if it names no tool."""
+        """Read an entry of `tool_calls`, the call of a function or of a custom tool. One that names no tool has an empty name."""
         kind = "custom" if isinstance(data.get("custom"), Mapping) else "function"
+        argument_field = "input" if kind == "custom" else "arguments"
         function = data.get(kind)
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise MessageError(f"a tool call has no function name: {shown(dict(data))}")
-        rest = rest_of(data, "id", "type", "function", "custom")
+        if isinstance(function, Mapping):
+            rest = rest_of(data, "id", "type", "function", "custom")
+        else:  # a server that writes the call's fields beside its id, or nothing but the tool's name
+            rest = rest_of(data, "id", "type", "function", "name", "arguments")
+            function = data if function is None else {"name": function, **data}
+            function = {name: function[name] for name in ("name", "arguments") if name in function}
         if kind == "custom":
             rest["type"] = "custom"
-        if inner := rest_of(function, "name", "input" if kind == "custom" else "arguments"):
+        if inner := rest_of(function, "name", argument_field):
             rest["function"] = inner
-        arguments = function.get("input" if kind == "custom" else "arguments")
-        return tool_call(function["name"], "" if arguments is None else arguments, data.get("id"), self.keep(rest))
+        arguments = function.get(argument_field)
+        return tool_call(function.get("name"), "" if arguments is None else arguments, data.get("id"), self.keep(rest))
 
     def _tool_message(self, data: Mapping[str, Json]) -> ToolMessage:
         return ToolMessage(
@@ -184,7 +198,14 @@ class OpenAIChatDialect(Dialect):
         )
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
-        return None, [item for message in sendable(messages) for item in self._write_message(message)]
+        turns = list(sendable(messages))
+        items = [item for message in turns for item in self._write_message(message)]
+        if self.reasoning == "auto" and "reasoning_content" in map(reasoning_field_of, turns):
+            # DeepSeek refuses a turn with calls that lacks the field, also if the turn had no reasoning.
+            for item in items:
+                if "tool_calls" in item:
+                    item.setdefault("reasoning_content", "")
+        return None, items
 
     def _write_message(self, message: Message) -> list[dict[str, Json]]:
         if message.role == "assistant":
@@ -213,10 +234,12 @@ class OpenAIChatDialect(Dialect):
             "content": self._write_content(content, "assistant") if has_content else None,
         }
         thoughts = [block for block in message.blocks if isinstance(block, ReasoningItem)]
-        if self.reasoning == "reasoning_details" and thoughts:
-            data[self.reasoning] = [self._write_reasoning_detail(thought) for thought in thoughts]
-        elif self.reasoning and (reasoning := message.reasoning):
-            data[self.reasoning] = reasoning
+        arrived = reasoning_field_of(message)
+        field = arrived if self.reasoning == "auto" else self.reasoning
+        if field == "reasoning_details" and thoughts:
+            data[field] = [self._write_reasoning_detail(thought) for thought in thoughts]
+        elif field and (message.reasoning or (self.reasoning == "auto" and field != "reasoning_details")):
+            data[field] = message.reasoning
         if refusals:
             data["refusal"] = "".join(refusals)
         if calls:
@@ -275,6 +298,31 @@ def usage_of(usage: Json, prompt: str = "prompt", completion: str = "completion"
     )
 
 
+def reasoning_field_of(message: Message) -> ReasoningField:
+    """Return the field in which a message's reasoning arrived; an empty string where it is not known or had no reasoning."""
+    field = (message.sampled.metadata or {}).get("reasoning_field") if message.sampled is not None else None
+    return field if field in _REASONING else ""
+
+
+def arrival_of_reasoning(answer: Json) -> ReasoningField:
+    """Return the field in which an answer has its reasoning, the fullest one if there are several; "" for one without.
+
+    Example:
+        >>> arrival_of_reasoning({"choices": [{"message": {"role": "assistant", "content": "4", "reasoning": "2 and 2"}}]})
+        'reasoning'
+    """
+    choices = answer.get("choices") if isinstance(answer, Mapping) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, Mapping) else None
+    if not isinstance(message, Mapping):
+        return ""
+    if message.get("reasoning_details"):
+        return "reasoning_details"
+    texts: tuple[ReasoningField, ...] = ("reasoning_content", "reasoning")
+    present = [name for name in texts if isinstance(message.get(name), str)]
+    return next((name for name in present if message[name]), present[0] if present else "")
+
+
 def _name(data: Mapping[str, Json]) -> str | None:
     return str(data.get("name") or "") or None
 
@@ -327,16 +375,18 @@ def from_openai(messages: Any) -> list[Message]:
     return OpenAIChatDialect().read(messages)
 
 
-def to_openai(messages: Iterable[Message], *, reasoning: ReasoningField = "") -> list[dict[str, Json]]:
+def to_openai(messages: Iterable[Message], *, reasoning: ReasoningField = "", for_server: bool = False) -> list[dict[str, Json]]:
     """Return messages as the `messages` of a chat completion. Tool results become messages of role "tool", in order.
 
     Args:
         messages: The conversation.
         reasoning: The field for past reasoning. By default it is left out.
+        for_server: Write a history that every server can parse: see `server_history`. By default calls are as they were recorded.
 
     Example:
         >>> from openreward_gym.types import UserMessage
         >>> to_openai([UserMessage("Hi")])
         [{'role': 'user', 'content': 'Hi'}]
     """
-    return OpenAIChatDialect(reasoning).write(messages)[1]
+    dialect = OpenAIChatDialect(reasoning)
+    return (dialect.write_request if for_server else dialect.write)(messages)[1]

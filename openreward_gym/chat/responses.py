@@ -25,6 +25,7 @@ from openreward_gym.chat.dialect import (
     written_role,
 )
 from openreward_gym.chat.failures import is_failure
+from openreward_gym.chat.history import RESPONSES_RULES, HistoryRules, ToolNames
 from openreward_gym.chat.openai import OpenAIChatDialect, usage_of
 from openreward_gym.chat.plain import as_list, json_text, list_at, object_at, rest_of, shown, text_at
 from openreward_gym.chat.streams import BROKE_OFF, RESPONSES_STREAM, StreamFormat
@@ -123,6 +124,7 @@ class OpenAIResponsesDialect(Dialect):
 
     provider = "openai"
     stream: ClassVar[StreamFormat] = RESPONSES_STREAM
+    rules: ClassVar[HistoryRules] = RESPONSES_RULES
 
     def __init__(self, model: str | None = None, *, request: bool = False) -> None:
         self.model = model
@@ -211,7 +213,7 @@ class OpenAIResponsesDialect(Dialect):
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         """Read an item of the assistant, or an entry of a message's content."""
         kind = str(data.get("type") or "")
-        if kind in _CALLS and not _runs_at_provider(data) and (_CALLS[kind][0] or isinstance(data.get("name"), str)):
+        if kind in _CALLS and not _runs_at_provider(data):
             return [self._call(data, kind)]
         if kind == "reasoning":
             return [self._reasoning(data)]
@@ -262,7 +264,9 @@ class OpenAIResponsesDialect(Dialect):
     def _call(self, item: Mapping[str, Json], kind: str) -> ToolCall:
         name, fields = _CALLS[kind]
         present = {field: item[field] for field in fields if item.get(field) is not None}
-        rest = _unread(item, "type", *([] if name else ["name"]), _id_field(item), *present)
+        # A name that is no text is kept as it is, beside the name that we can hold.
+        read = [] if name or not isinstance(item.get("name"), str) else ["name"]
+        rest = _unread(item, "type", *read, _id_field(item), *present)
         if kind != "function_call":
             rest["type"] = kind
         arguments: Json = present.get(fields[0])
@@ -271,7 +275,7 @@ class OpenAIResponsesDialect(Dialect):
         elif list(present) != [fields[0]] or not isinstance(arguments, Mapping | str):
             arguments = present
             rest["fields"] = list(present)
-        return tool_call(name or item["name"], arguments, item.get(_id_field(item)), self.keep(rest))
+        return tool_call(name or item.get("name"), arguments, item.get(_id_field(item)), self.keep(rest))
 
     def _reasoning(self, item: Mapping[str, Json]) -> ReasoningItem:
         """Read reasoning. A summary without an encrypted content is the reasoning itself, except of a model that OpenAI hosts."""
@@ -332,6 +336,21 @@ class OpenAIResponsesDialect(Dialect):
 
     def write(self, messages: Iterable[Message]) -> tuple[str | None, list[dict[str, Json]]]:
         return None, [item for message in sendable(messages) for item in self._write_message(message)]
+
+    def write_request(
+        self, messages: Iterable[Message], *, rules: HistoryRules | None = None, names: ToolNames | None = None
+    ) -> tuple[str | None, list[dict[str, Json]]]:
+        system, items = super().write_request(messages, rules=rules, names=names)
+        # Reasoning without an id is that of another API.
+        items = [item for item in items if item.get("type") != "reasoning" or item.keys() & {"id", "encrypted_content"}]
+        for item in items:
+            content = item.get("content")
+            if item.get("role") != "assistant" or "id" in item or not isinstance(content, list):
+                continue
+            if all(part.keys() == {"type", "text"} for part in content):
+                # Servers that check types take parts of an output in an item with an id alone.
+                item["content"] = "".join(part["text"] for part in content)
+        return system, items
 
     def _write_message(self, message: Message) -> list[dict[str, Json]]:
         items: list[dict[str, Json]] = []
@@ -532,12 +551,17 @@ def from_openai_responses(items: Any, *, model: str | None = None) -> list[Messa
     return OpenAIResponsesDialect(model).read(items)
 
 
-def to_openai_responses(messages: Iterable[Message]) -> list[dict[str, Json]]:
+def to_openai_responses(messages: Iterable[Message], *, for_server: bool = False) -> list[dict[str, Json]]:
     """Return messages as the `input` items of a response, in order.
+
+    Args:
+        messages: The conversation.
+        for_server: Write a history that every server can parse: see `server_history`. By default calls are as they were recorded.
 
     Example:
         >>> from openreward_gym.types import UserMessage
         >>> to_openai_responses([UserMessage("Hi")])
         [{'type': 'message', 'role': 'user', 'content': [{'type': 'input_text', 'text': 'Hi'}]}]
     """
-    return OpenAIResponsesDialect().write(messages)[1]
+    dialect = OpenAIResponsesDialect()
+    return (dialect.write_request if for_server else dialect.write)(messages)[1]

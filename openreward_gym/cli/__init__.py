@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 75 incomplete. Output goes to stdou
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -66,6 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. An error is one line on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A model may write what the terminal's encoding, or any encoding, does not have.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app([word for word in words if word != "--debug"], prog_name="openreward-gym", obj={"debug": debug})
     except BrokenPipeError:

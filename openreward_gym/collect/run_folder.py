@@ -117,7 +117,7 @@ def _read_run(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """Write a small JSON file atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
-    LocalFolder(path.parent).write_bytes(path.name, text.encode())
+    LocalFolder(path.parent).write_bytes(path.name, text.encode("utf-8", "backslashreplace"))
 
 
 def _versions() -> dict[str, str]:

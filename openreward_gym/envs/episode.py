@@ -48,6 +48,8 @@ from openreward_gym.types.rollout import now_iso
 
 NUDGE = "Please go on by calling one of the tools: {tools}."
 NOT_EXECUTED = "Not executed: the episode had already ended with an earlier call of the same message."
+MALFORMED_CHARS = 4000
+"""Characters of a malformed call that the error message has."""
 
 _CALL = {"name", "arguments"}
 ACTION_FORMS = (
@@ -228,8 +230,8 @@ async def take_step(
             output = ToolOutput((TextBlock(NOT_EXECUTED),), error=NOT_EXECUTED, error_kind="episode_finished")
         elif step.kind == "cut_off":
             output = ToolOutput((TextBlock(REPLIES["cut_off"]),), error=REPLIES["cut_off"], error_kind="cut_off")
-        elif call.arguments is None:
-            output = _malformed(call)
+        elif not call.name or call.arguments is None:
+            output = _malformed(call, episode.tools)
         else:
             executed = True
             try:
@@ -291,9 +293,22 @@ def _message_calls(episode: Episode, action: AssistantMessage, step: Step, on_me
     return ()
 
 
-def _malformed(call: ToolCall) -> ToolOutput:
-    text = f"The arguments of {call.name!r} are not a JSON object: {(call.content or '')[:200]!r}. Send an object."
+def _malformed(call: ToolCall, tools: ToolSet) -> ToolOutput:
+    """Return the answer to a call that cannot be sent. The history of the conversation has the call's text here alone."""
+    if not call.name:
+        names = ", ".join(tool.name for tool in tools) or "(none)"
+        text = f"The call has no tool name. Its arguments: {_cut(call.arguments_json)}. Call one of the tools: {names}."
+    else:
+        text = f"The arguments of {call.name!r} are not a JSON object: {_cut(call.arguments_json)}. Send an object."
     return ToolOutput((TextBlock(text),), error=text, error_kind="malformed")
+
+
+def _cut(text: str) -> str:
+    """Return the `repr` of a text, its middle left out if it is long: an error in JSON is mostly at the end."""
+    if len(text) <= MALFORMED_CHARS:
+        return repr(text)
+    half = MALFORMED_CHARS // 2
+    return f"{text[:half]!r} ({len(text) - 2 * half} characters left out) {text[-half:]!r}"
 
 
 def _count(step: Step, output: ToolOutput) -> None:

@@ -38,6 +38,7 @@ ReadImage: TypeAlias = Callable[[Record], bytes | None]
 PROBLEMS = {
     "unknown_origin": "it is not known which turns the model took",
     "malformed_call": "a call's arguments are not a JSON object",
+    "nameless_call": "a call names no tool",
     "unanswered_call": "a call in the middle has no result",
     "result_without_call": "a tool result answers no call",
     "interleaved": "text after a call of the same turn: chat messages have all text before the calls",
@@ -383,6 +384,8 @@ class _Converter:
             self.conversation.argument_texts[call_id] = text
             if _has_repeated_key(text, arguments):
                 self.conversation.problems.add("repeated_key")
+        if not block["name"]:
+            self.conversation.problems.add("nameless_call")
         return {"id": call_id, "type": "function", "function": {"name": block["name"], "arguments": arguments}}
 
     def _result(self, message: Record, source: int, call: dict[str, Any]) -> None:

@@ -67,6 +67,7 @@ HINTS: Mapping[str, str] = {
     r"beyond the first": "Select(limit=None) takes all",
     # Conversations
     r"a call's arguments are not": 'malformed_calls="keep" writes them as the text that the model wrote',
+    r"a call names no tool": "a template cannot write a call without a name; the format rollouts takes them",
     r"a call in the middle has no result": "templates refuse a call without a result; the format rollouts takes them",
     r"the .* side is ": 'endings=["stop", "tool_calls", ...] takes further ends; an empty turn or one of weight 0 '
     "is no answer to compare",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from openreward_gym.chat import from_anthropic, to_anthropic
-from openreward_gym.policies.model import ModelPolicy, function_specs
+from openreward_gym.chat import AnthropicDialect, from_anthropic
+from openreward_gym.chat.history import ANTHROPIC_RULES
+from openreward_gym.policies.functions import function_specs
+from openreward_gym.policies.model import ModelPolicy
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, ToolSet
 
@@ -20,19 +22,19 @@ class AnthropicPolicy(ModelPolicy):
     provider = "anthropic"
     sdk = "anthropic"
     key_env = "ANTHROPIC_API_KEY"
+    rules = ANTHROPIC_RULES
 
     def make_client(self, key: str) -> Any:
         return self._sdk.AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0, timeout=self._timeout_s)
 
     def request(self, transcript: Transcript, tools: ToolSet) -> dict[str, Any]:
-        system, turns = to_anthropic(transcript)
-        # The API refuses empty texts and turns, which environments and models do produce.
-        messages = [{**turn, "content": [b for b in turn["content"] if b.get("text") != ""]} for turn in turns]
-        functions = function_specs(tools, "input_schema")
+        names = self.names(tools)
+        system, messages = AnthropicDialect().write_request(transcript, rules=self.rules, names=names)
+        functions = function_specs(tools, "input_schema", names)
         return {
             "model": self.model,
             "max_tokens": MAX_TOKENS,
-            "messages": [turn for turn in messages if turn["content"]],
+            "messages": messages,
             **({"system": system} if system else {}),
             **({"tools": functions} if functions else {}),
             **self.sampling,

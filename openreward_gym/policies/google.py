@@ -6,8 +6,11 @@ import base64
 from collections.abc import Mapping
 from typing import Any, cast
 
-from openreward_gym.chat import from_gemini, to_gemini
-from openreward_gym.policies.model import ModelPolicy, function_specs
+from openreward_gym.chat import GeminiDialect, from_gemini
+from openreward_gym.chat.history import GEMINI_RULES
+from openreward_gym.jsonio import loads
+from openreward_gym.policies.functions import function_specs
+from openreward_gym.policies.model import ModelPolicy
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, ToolSet
 
@@ -18,6 +21,7 @@ class GooglePolicy(ModelPolicy):
     provider = "google"
     sdk = "google.genai"
     key_env = "GEMINI_API_KEY"
+    rules = GEMINI_RULES
 
     def make_client(self, key: str) -> Any:
         options: dict[str, Any] = {"timeout": int(self._timeout_s * 1000)}
@@ -30,8 +34,9 @@ class GooglePolicy(ModelPolicy):
         client.close()
 
     def request(self, transcript: Transcript, tools: ToolSet) -> dict[str, Any]:
-        system, contents = to_gemini(transcript)
-        declarations = function_specs(tools, "parameters_json_schema")
+        names = self.names(tools)
+        system, contents = GeminiDialect().write_request(transcript, rules=self.rules, names=names)
+        declarations = function_specs(tools, "parameters_json_schema", names)
         config: dict[str, Any] = {"automatic_function_calling": {"disable": True}, **self.sampling}
         if system:
             config["system_instruction"] = system
@@ -40,7 +45,13 @@ class GooglePolicy(ModelPolicy):
         return {"model": self.model, "contents": [_with_bytes(content) for content in contents], "config": config}
 
     async def send(self, client: Any, request: Mapping[str, Any]) -> Any:
-        return await client.aio.models.generate_content(**request)
+        config_class = self._sdk.types.GenerateContentConfig
+        if "should_return_http_response" not in config_class.model_fields:  # an older SDK
+            return await client.aio.models.generate_content(**request)
+        # The SDK's own classes raise on a call that is not quite as they expect, and the model's turn would be lost.
+        config = config_class(**request["config"], should_return_http_response=True)
+        answer = await client.aio.models.generate_content(**{**request, "config": config})
+        return loads(answer.sdk_http_response.body or "{}")
 
     def read(self, answer: Any) -> AssistantMessage:
         return cast(AssistantMessage, from_gemini(answer)[0])

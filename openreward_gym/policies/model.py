@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from openreward_gym.chat.failures import error_of, failure_words, kind_of_failure, withheld
+from openreward_gym.chat.history import ID_REFUSED, NINE_CHARACTERS, HistoryRules, ToolNames, receive_calls
 from openreward_gym.chat.plain import plain
 from openreward_gym.chat.wording import FailureKind
 from openreward_gym.errors import (
@@ -23,7 +24,7 @@ from openreward_gym.errors import (
     MissingExtraError,
     PolicyError,
 )
-from openreward_gym.policies.policy import Transcript, with_call_ids
+from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.retrying import note_retry
 from openreward_gym.types import AssistantMessage, Block, Json, ReasoningItem, Sampled, TextBlock, ToolSet, Usage
@@ -33,7 +34,6 @@ from openreward_gym.urls import bare_url
 _EMPTY_ENDINGS = frozenset({"content_filter", "refusal", "pause", "malformed", "context_overflow", "length"})
 _NOTHING = "the answer is empty: no text, no reasoning, no call"
 _RETRIED = ("rate_limited", "policy_unavailable")
-_NO_ARGUMENTS: Mapping[str, Json] = {"type": "object", "properties": {}}
 
 
 class ModelPolicy:
@@ -64,6 +64,8 @@ class ModelPolicy:
     provider: ClassVar[str]
     sdk: ClassVar[str]
     key_env: ClassVar[str]
+    rules: HistoryRules = HistoryRules()
+    """The names of tools and the ids of calls that the server takes."""
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class ModelPolicy:
             PolicyError: The provider refused the request, or was unavailable for `patience_s`.
             AuthenticationError: The provider refused the key.
         """
-        request = self.request(transcript, tools)
+        rules, request = self.rules, self.request(transcript, tools)
         ends = None
         attempt = 0
         while True:
@@ -131,12 +133,16 @@ class ModelPolicy:
             except Exception as error:  # SDKs raise their own and their HTTP library's
                 result = self._of_exception(error)
             if isinstance(result, AssistantMessage):
-                return self._finished(result, time.perf_counter() - begun)
+                return self._finished(self._received(result, transcript, tools), time.perf_counter() - begun)
             now = time.monotonic()
             ends = now + self._patience_s if ends is None else ends
             wait_s = random.uniform(0.0, min(60.0, 0.5 * 2.0 ** min(attempt, 12)))
             wait_s = max(wait_s, result.retry_after_s or 0.0)
             kind = getattr(result, "kind", "")
+            if rules.call_id != NINE_CHARACTERS.call_id and ID_REFUSED.search(str(result)):
+                self._require_nine_characters()
+                rules, request = self.rules, self.request(transcript, tools)
+                continue
             if kind not in _RETRIED or now + wait_s > ends:
                 # Raised outside the except block, so that the traceback holds no SDK frames: their variables hold the key.
                 raise result
@@ -184,13 +190,24 @@ class ModelPolicy:
             self._client, self._client_loop = self.make_client(self._key()), loop
         return self._client
 
+    def names(self, tools: ToolSet) -> ToolNames:
+        """Return the names under which the provider's servers get the tools."""
+        return ToolNames(tools, self.rules)
+
+    def _received(self, message: AssistantMessage, transcript: Transcript, tools: ToolSet) -> AssistantMessage:
+        """Return a message with the environment's names of the tools, and with an id of its own for each call."""
+        return receive_calls(message, transcript, self.rules, self.names(tools))
+
+    def _require_nine_characters(self) -> None:
+        """Write all call ids with nine characters from now on: the server has refused others."""
+        self.rules = dataclasses.replace(self.rules, call_id=NINE_CHARACTERS.call_id, any_call=True)
+
     def _finished(self, message: AssistantMessage, seconds: float) -> AssistantMessage:
-        """Add the cost and the duration to a message, and an id to each call without one."""
+        """Add the cost and the duration to a message."""
         sampled = message.sampled or Sampled()
         usage = sampled.usage
         self._pace.answered(0 if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0))
         cost = cost_usd(self._prices, self.model, usage) if sampled.cost_usd is None else sampled.cost_usd
-        message = with_call_ids(message, f"call_{random.getrandbits(64):016x}")
         return message.replace(sampled=dataclasses.replace(sampled, cost_usd=cost, duration_s=seconds))
 
     def _judged(self, answer: Any) -> AssistantMessage | AuthenticationError | PolicyError:
@@ -267,14 +284,6 @@ def _says_something(block: Block) -> bool:
         is_hidden = any(value.get("encrypted_content") for value in fields)
         return bool(block.content or block.summary or block.content_reference or is_hidden)
     return True
-
-
-def function_specs(tools: ToolSet, schema_key: str) -> list[dict[str, Any]]:
-    """Return the tools as a provider's API takes them, with the JSON Schema of the arguments under `schema_key`."""
-    return [
-        {"name": tool.name, "description": tool.description, schema_key: dict(tool.input_schema or _NO_ARGUMENTS)}
-        for tool in tools
-    ]
 
 
 class RequestPace:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias, cast, get_args
+from urllib.parse import urlsplit
 
-from openreward_gym.chat import ReasoningField, from_openai, from_openai_responses, to_openai, to_openai_responses
+from openreward_gym.chat import OpenAIChatDialect, OpenAIResponsesDialect, ReasoningField, from_openai, from_openai_responses
+from openreward_gym.chat.history import CHAT_RULES, NINE_CHARACTERS, RESPONSES_RULES
+from openreward_gym.chat.openai import arrival_of_reasoning
+from openreward_gym.chat.plain import plain
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.policies.model import ModelPolicy, function_specs
+from openreward_gym.policies.functions import function_specs
+from openreward_gym.policies.model import ModelPolicy
 from openreward_gym.policies.policy import Transcript
-from openreward_gym.types import AssistantMessage, Json, ToolSet
+from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet
 
 Api: TypeAlias = Literal["chat", "responses"]
 
@@ -20,8 +26,9 @@ class OpenAIPolicy(ModelPolicy):
     Args:
         model: Name of the model.
         api: "chat" or "responses".
-        reasoning_field: Field of a chat message in which the server expects past reasoning. An empty string omits past
-            reasoning, as OpenAI expects.
+        reasoning_field: Field of a chat message in which the server gets the reasoning of earlier turns: "reasoning_content",
+            "reasoning" or "reasoning_details". "auto" sends each turn's reasoning in the field in which it arrived, and none to a
+            server that sends none, such as OpenAI's. An empty string never sends any.
         **options: The arguments of `ModelPolicy`.
     """
 
@@ -29,30 +36,42 @@ class OpenAIPolicy(ModelPolicy):
     sdk = "openai"
     key_env = "OPENAI_API_KEY"
 
-    def __init__(self, model: str, *, api: Api = "chat", reasoning_field: ReasoningField = "", **options: Any) -> None:
+    def __init__(self, model: str, *, api: Api = "chat", reasoning_field: ReasoningField = "auto", **options: Any) -> None:
         if api not in get_args(Api):
             raise ConfigurationError(f"api must be one of {', '.join(get_args(Api))}, not {api!r}")
+        if reasoning_field not in get_args(ReasoningField):
+            fields = ", ".join(repr(field) for field in get_args(ReasoningField))
+            raise ConfigurationError(f"reasoning_field must be one of {fields}, not {reasoning_field!r}")
         self.api = api
         self._reasoning_field: ReasoningField = reasoning_field
         super().__init__(model, **options)
+        self.rules = RESPONSES_RULES if api == "responses" else CHAT_RULES
+        host = urlsplit(self.url or "").hostname or ""
+        if host == "mistral.ai" or host.endswith(".mistral.ai"):
+            self.rules = NINE_CHARACTERS
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {**super().settings, "api": self.api}
+        field = {"reasoning_field": self._reasoning_field} if self.api == "chat" else {}
+        return {**super().settings, "api": self.api, **field}
 
     def make_client(self, key: str) -> Any:
         return self._sdk.AsyncOpenAI(api_key=key, base_url=self.url, max_retries=0, timeout=self._timeout_s)
 
     def request(self, transcript: Transcript, tools: ToolSet) -> dict[str, Any]:
-        functions = function_specs(tools, "parameters")
+        names = self.names(tools)
+        functions = function_specs(tools, "parameters", names)
         if self.api == "responses":
             # The server stores nothing: it returns reasoning encrypted, and the next request sends it back.
             stateless: dict[str, Any] = {"store": False, "include": ["reasoning.encrypted_content"]}
             offers = [{"type": "function", "strict": False, **function} for function in functions]
-            request = {"input": to_openai_responses(transcript), **stateless}
+            _, items = OpenAIResponsesDialect().write_request(transcript, rules=self.rules, names=names)
+            request = {"input": items, **stateless}
         else:
             offers = [{"type": "function", "function": function} for function in functions]
-            request = {"messages": _images_to_user(to_openai(transcript, reasoning=self._reasoning_field))}
+            dialect = OpenAIChatDialect(self._reasoning_field)
+            _, messages = dialect.write_request(transcript, rules=self.rules, names=names)
+            request = {"messages": _images_to_user(messages)}
         return {"model": self.model, **request, **({"tools": offers} if offers else {}), **self.sampling}
 
     async def send(self, client: Any, request: Mapping[str, Any]) -> Any:
@@ -61,8 +80,15 @@ class OpenAIPolicy(ModelPolicy):
         return await client.chat.completions.create(**request)
 
     def read(self, answer: Any) -> AssistantMessage:
-        messages = from_openai_responses(answer) if self.api == "responses" else from_openai(answer)
-        return cast(AssistantMessage, messages[0])
+        if self.api == "responses":
+            return cast(AssistantMessage, from_openai_responses(answer)[0])
+        data = plain(answer)
+        message = cast(AssistantMessage, from_openai(data)[0])
+        if field := arrival_of_reasoning(data):
+            sampled = message.sampled or Sampled()
+            metadata = {**(sampled.metadata or {}), "reasoning_field": field}
+            message = message.replace(sampled=replace(sampled, metadata=metadata))
+        return message
 
 
 def _images_to_user(messages: list[dict[str, Json]]) -> list[dict[str, Json]]:

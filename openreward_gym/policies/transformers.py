@@ -9,13 +9,15 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openreward_gym.chat import to_openai
 from openreward_gym.chat.dialect import ended_of
+from openreward_gym.chat.history import ID_REFUSED, NINE_CHARACTERS, TEMPLATE_RULES, receive_calls, server_history
 from openreward_gym.errors import ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
-from openreward_gym.policies.model import function_specs
+from openreward_gym.jsonio import escape_surrogates
+from openreward_gym.policies.functions import function_specs
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import (
     AssistantMessage,
@@ -100,6 +102,7 @@ class TransformersPolicy:
             sampling["chat_template_kwargs"] = self._template_options
         self.settings = {"model": {"name": model, "provider": "transformers"}, "sampling": sampling}
         self.max_new_tokens = max_new_tokens
+        self._rules = TEMPLATE_RULES
         try:
             self._torch: Any = importlib.import_module("torch")
             library: Any = importlib.import_module("transformers")
@@ -155,8 +158,10 @@ class TransformersPolicy:
         for token in (self._tokenizer.eos_token, self._tokenizer.pad_token, self._tokenizer.bos_token):
             # Other special tokens stay, because the tags of thoughts and calls may be special tokens.
             text = text.replace(token, "") if token else text
-        blocks = read_answer(text)
-        return AssistantMessage(blocks, sampled=sampled, ended=ended_of(sampled.stop_reason, blocks))
+        # The numbers that calls have as ids begin again with each turn.
+        blocks = [replace(block, call_id="") if isinstance(block, ToolCall) else block for block in read_answer(text)]
+        message = AssistantMessage(blocks, sampled=sampled, ended=ended_of(sampled.stop_reason, blocks))
+        return receive_calls(message, transcript, self._rules)
 
     def prompt(self, transcript: Transcript, tools: ToolSet) -> list[int]:
         """Render the transcript and the tools with the model's chat template, up to the start of the assistant's turn.
@@ -164,15 +169,26 @@ class TransformersPolicy:
         Raises:
             PolicyError: The transcript has an image or another part that is no text.
         """
-        functions = function_specs(tools, "parameters")
-        text = self._tokenizer.apply_chat_template(
-            [self._for_template(message) for message in to_openai(transcript, reasoning="reasoning_content")],
+        try:
+            text = self._render(transcript, tools)
+        except Exception as error:  # templates raise exceptions of Jinja's, of `transformers` and of their own
+            if self._rules != TEMPLATE_RULES or not ID_REFUSED.search(str(error)):
+                raise
+            self._rules = replace(TEMPLATE_RULES, call_id=NINE_CHARACTERS.call_id, any_call=True)
+            text = self._render(transcript, tools)
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _render(self, transcript: Transcript, tools: ToolSet) -> str:
+        history = to_openai(server_history(transcript, self._rules), reasoning="reasoning_content")
+        functions = escape_surrogates(function_specs(tools, "parameters"))
+        text: str = self._tokenizer.apply_chat_template(
+            [self._for_template(message) for message in history],
             tools=[{"type": "function", "function": function} for function in functions] or None,
             add_generation_prompt=True,
             tokenize=False,
             **self._template_options,
         )
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return text
 
     def _for_template(self, message: dict[str, Json]) -> dict[str, Json]:
         """Convert a chat message to the form that templates read: content as one text, arguments as objects."""
@@ -192,7 +208,7 @@ class TransformersPolicy:
             converted["tool_calls"] = []
             for call in message["tool_calls"]:
                 function = dict(call.get("function") or {})
-                with contextlib.suppress(KeyError, ValueError):  # a malformed call keeps the text that the model wrote
+                with contextlib.suppress(KeyError, ValueError):  # the input of a custom tool is a text
                     function["arguments"] = json.loads(function["arguments"])
                 converted["tool_calls"].append({**call, "function": function})
         return converted

@@ -442,6 +442,9 @@ def _call_body(name: object, arguments: object) -> tuple[bytes, str]:
     if not all(isinstance(key, str) for key in arguments):
         return b"", f"the arguments of {name!r} have names that are not strings"
     try:
-        return wire.dumps_call(name, arguments), ""
+        body = wire.dumps_call(name, arguments)
     except (ValueError, TypeError) as error:
         return b"", f"the arguments of {name!r} are not JSON: {error}"
+    if b"\\ud" in body and (problem := wire.surrogate_problem(body)):
+        return b"", problem
+    return body, ""

@@ -56,6 +56,7 @@ HTML_BYTES = 1 << 16
 """Bytes of such a page that are read."""
 SHORTEST_SECRET = 4
 """Shorter secrets are not hidden: they occur in ordinary words, and can be guessed anyway."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _markup = re.compile(rb"<(style|script)\b.*?</\1>|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 # orjson and json write these alike. A float may be NaN, and a container may hold one.
 _WRITTEN_ALIKE = frozenset({str, int, bool, type(None)})
@@ -119,6 +120,20 @@ def dumps_call(name: str, arguments: Mapping[str, Json]) -> bytes:
     except TypeError:
         # Lone surrogates, integers of more than 64 bits.
         return dumps(body)
+
+
+def surrogate_problem(body: bytes) -> str:
+    """Return why the body of a call is not sent: it has half of a surrogate pair. An empty string for any other body.
+
+    The tool would run, and its server could not write an answer that repeats the text, because UTF-8 cannot encode it.
+    """
+    call = loads(body)
+    places = {f"the argument {name!r}": {name: value} for name, value in call["input"].items()}
+    for place, value in {"the name of the tool": call["name"], **places}.items():
+        half = _SURROGATE.search(json.dumps(value, ensure_ascii=False))
+        if half is not None:
+            return f"{place} has half of a surrogate pair, {half[0]!r}, which is not a character. Write the whole character."
+    return ""
 
 
 def encode_body(value: Json, name: str) -> bytes:

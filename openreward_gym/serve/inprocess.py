@@ -146,7 +146,7 @@ def _event(kind: bytes, data: bytes) -> bytes:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return Response(status, _JSON, json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    return Response(status, _JSON, json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def _secrets(request: Request) -> dict[str, str]:

@@ -124,11 +124,9 @@ def test_the_rest_of_a_chat() -> None:
     assert chat.from_openai({"role": "function", "name": "f", "content": "1"}) == [ToolMessage("1", "", "f")]
 
 
-@pytest.mark.parametrize(
-    "bad", [{"content": "x"}, {"role": "robot", "content": "x"}, {"role": "assistant", "tool_calls": [{"id": "1"}]}]
-)
+@pytest.mark.parametrize("bad", [{"content": "x"}, {"role": "robot", "content": "x"}])
 def test_what_is_no_chat_message_is_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"role is|no function name"):
+    with pytest.raises(ValueError, match="role is"):
         chat.from_openai(bad)
     with pytest.raises(TypeError, match="not an action"):
         chat.parse_action(bad)

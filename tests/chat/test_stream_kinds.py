@@ -130,9 +130,9 @@ def test_calls_of_servers_that_stream_them_oddly(chunks: list[dict[str, Any]], c
     assert [(call.call_id, call.name, call.content) for call in message.tool_calls] == calls
 
 
-def test_a_call_that_never_gets_a_name_is_refused() -> None:
-    with pytest.raises(MessageError, match="no function name"):
-        chat.from_openai([call_chunk(0, id="a", function={"arguments": "{"}), END])
+def test_a_call_that_never_gets_a_name_is_a_call_without_one() -> None:
+    (message,) = chat.from_openai([call_chunk(0, id="a", function={"arguments": "{"}), END])
+    assert message.tool_calls == (ToolCall("", None, "a", "{"),)
 
 
 def test_the_end_of_a_chat_s_stream() -> None:

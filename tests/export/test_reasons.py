@@ -67,6 +67,7 @@ CASES = [
         advised_format="rollouts",
     ),
     Case("a call's arguments are not a JSON object", [episode(*HISTORY, assistant("x"))], advised={"malformed_calls": "keep"}),
+    Case("a call names no tool", [episode(assistant("", call("", {})), result("r"), assistant("x"))], advised_format="rollouts"),
     Case(
         "a call in the middle has no result",
         [episode(assistant("", call("a", {})), user("?"), assistant("x"))],

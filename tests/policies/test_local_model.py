@@ -128,6 +128,28 @@ def test_the_template_sees_tools_calls_and_results(tiny: str) -> None:
     assert text.endswith("<|im_start|>assistant\n")
 
 
+NINE = (
+    "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}"
+    "{{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}{% endif %}"
+    "{% for key in c.function.arguments.items() %}{% endfor %}{% endfor %}{% endfor %}"
+)
+
+
+def test_templates_get_objects_and_the_ids_that_they_demand(tiny: str) -> None:
+    policy: Any = resolve(f"transformers:{tiny}")
+    policy._tokenizer.chat_template = NINE + policy._tokenizer.chat_template
+    torn = AssistantMessage(tool_calls=[ToolCall("get_weather", content='{"city": "Bo', call_id="call_0")])
+    lone = AssistantMessage(tool_calls=[ToolCall("get_weather", {"city": "\ud83d"}, "call_0")])
+    results = [UserMessage([ToolResult("wrong", "call_0")]), UserMessage([ToolResult("cold \udc00", "call_0")])]
+    text = policy._tokenizer.decode(policy.prompt((UserMessage("Bonn?"), torn, results[0], lone, results[1]), ToolSet()))
+    assert "<tool_call>get_weather </tool_call>" in text
+    assert "<tool_call>get_weather \\ud83d</tool_call>" in text
+    assert "cold \\udc00" in text
+    policy._tokenizer.chat_template = "{{ raise_exception('no such luck') }}"
+    with pytest.raises(Exception, match="no such luck"):
+        policy.prompt((UserMessage("Bonn?"),), ToolSet())
+
+
 def test_options_of_the_template_are_used_and_recorded(examples: str, tiny: str, tmp_path: Path) -> None:
     policy: Any = resolve(f"transformers:{tiny}", chat_template_kwargs={"mood": "kind"}, max_new_tokens=2)
     policy._tokenizer.chat_template += "{% if mood %}{{ mood }}{% endif %}"

@@ -15,7 +15,17 @@ from openreward_gym import collect
 from openreward_gym.errors import AuthenticationError, ConfigurationError, PolicyError
 from openreward_gym.policies import resolve
 from openreward_gym.policies.model import PRICES, Price, RequestPace, cost_usd, price_table
-from openreward_gym.types import ImageBlock, Rollout, TextBlock, ToolCall, ToolResult, ToolSet, Usage, UserMessage
+from openreward_gym.types import (
+    AssistantMessage,
+    ImageBlock,
+    Rollout,
+    TextBlock,
+    ToolCall,
+    ToolResult,
+    ToolSet,
+    Usage,
+    UserMessage,
+)
 
 # The SDK of Google's does what its HTTP library warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
@@ -157,10 +167,11 @@ def test_sampling_is_sent_and_kept(examples: str, providers: Providers, tmp_path
 def test_images_of_tools_reach_chat_models(providers: Providers) -> None:
     policy: Any = resolve("openai:good", url=providers.url + "/v1")
     results = [ToolResult([TextBlock("look"), ImageBlock("aGk=")], "a"), ToolResult([ImageBlock("aGk=")], "b")]
-    messages = policy.request((UserMessage(results), UserMessage("well?")), ToolSet())["messages"]
-    assert [message["role"] for message in messages] == ["tool", "tool", "user", "user"]
-    assert [part["type"] for part in messages[2]["content"]] == ["image_url", "image_url"]
-    assert messages[1]["content"] == "The image follows."
+    calls = AssistantMessage(tool_calls=[ToolCall("look", {}, "a"), ToolCall("look", {}, "b")])
+    messages = policy.request((calls, UserMessage(results), UserMessage("well?")), ToolSet())["messages"]
+    assert [message["role"] for message in messages] == ["assistant", "tool", "tool", "user", "user"]
+    assert [part["type"] for part in messages[3]["content"]] == ["image_url", "image_url"]
+    assert messages[2]["content"] == "The image follows."
 
 
 def test_invalid_models(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,13 +220,3 @@ def test_known_limits_are_kept() -> None:
     for _ in range(1000):
         pace.answered(0)
     assert pace.per_second == 1.0
-
-
-def test_a_call_without_an_id_gets_one() -> None:
-    from openreward_gym.policies.openai import OpenAIPolicy
-    from openreward_gym.types import AssistantMessage
-
-    policy = OpenAIPolicy("x", url="http://127.0.0.1:9")
-    message = policy._finished(AssistantMessage(tool_calls=[ToolCall("a", {}), ToolCall("b", {}, "kept")]), 1.0)
-    assert message.tool_calls[0].call_id
-    assert message.tool_calls[1].call_id == "kept"

@@ -118,14 +118,18 @@ async def test_numbers_survive_both_ways(client: Client, value: Any) -> None:
         assert type(output.metadata["value"]) is type(value)
 
 
-async def test_lone_surrogates_reach_the_server_and_its_words_about_them_come_back(client: Client) -> None:
+@pytest.mark.parametrize(
+    "arguments", [{"text": "a \ud800"}, {"text": ["\udc01"]}, {"\udfff": "x"}, {"text": {"deep": ["\ud83d\ude00", "\ud83d"]}}]
+)
+async def test_half_of_a_surrogate_pair_is_not_sent(client: Client, arguments: dict[str, Any]) -> None:
     async with opened(client) as session:
-        wrong = await session.call("echo", {"text": ["\ud800"]})
-        assert wrong.error_kind == "input_validation"
-        assert "\\ud800" in wrong.error
-        # The SDK's server cannot write them into a result: its tool "raises", with these words.
-        with pytest.raises(ToolFailedError, match="surrogates not allowed"):
-            await session.call("echo", {"text": "\ud800"})
+        # The SDK's server could not write an answer that repeats the text, after its tool had run.
+        output = await session.call("echo", arguments)
+        assert output.error_kind == "malformed"
+        assert "half of a surrogate pair, '\\ud" in output.error
+        output.error.encode()
+        # The halves of a pair are one character, and the text of an escape is a text.
+        assert (await session.call("echo", {"text": "\ud83d\ude00 \\ud800"})).text == "\U0001f600 \\ud800"
 
 
 async def test_a_thousand_hostile_texts_arrive_unchanged(client: Client) -> None:
