@@ -567,6 +567,6 @@ class RunOptions(Options):
         if (self.score_groups or self.advantages) and self.repeats < 2:
             raise ConfigurationError("comparing the rollouts of a task takes several of them: pass repeats=2 or more")
         if self.output is None and self.resume:
-            raise ConfigurationError("resume=True needs output=..., the folder of the run to continue")
+            raise ConfigurationError("resume needs the folder of the run to continue: output=... (--output)")
         if self.engine == "local" and (self.workers is not None or self.ray_options is not None):
             raise ConfigurationError("workers=... and ray_options=... need engine='ray'; engine='local' uses concurrency=...")

@@ -187,10 +187,10 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
             outcomes.coverage(),
             interrupted,
             uploaded,
-            collection.resumable(),
-            outcomes.given_up,
-            len(groups.uncompared),
-            groups.count_incomplete(outcomes.states),
+            resumable=collection.resumable(),
+            given_up=outcomes.given_up,
+            groups_failed=len(groups.uncompared),
+            groups_incomplete=groups.count_incomplete(outcomes.states),
         )
 
 
@@ -369,7 +369,7 @@ class Collection:
         else:
             self.queue.retry(unit, wait_s)
         if reason := self.limit.reached(unit.number, failure, final=wait_s is None, known=known):
-            raise _stopped_by(result, reason)
+            raise _stopped_by(result, reason, self.path)
 
     async def _compare(self, group: str) -> None:
         """Compare a complete group. An environment's failure is recorded, and the next collection tries again."""
@@ -408,14 +408,14 @@ async def _inventory(plan: RunPlan, report: Reporter) -> Inventory:
         ticker.cancel()
 
 
-def _stopped_by(result: AttemptResult, reason: str) -> OpenRewardGymError:
+def _stopped_by(result: AttemptResult, reason: str, path: Path) -> OpenRewardGymError:
     """Return the error that ends a collection for the failures that it had."""
     failure, error = result.failure, result.error
     assert failure is not None
     if error is None:
         error = (PolicyError if failure.source == "policy" else ServerError)(failure.message)
     error.args = (
-        f"{error}\nThe collection stopped: {reason}. Continue it with resume=True (--resume) when the cause is mended. "
+        f"{error}\nThe collection stopped: {reason}. When the cause is mended, continue {path} with resume=True (--resume). "
         "fail_on_error=0 (--fail-on-error 0) plays on in spite of failures.",
     )
     return error

@@ -39,6 +39,7 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
+from openreward_gym.policies.baselines import DONE
 from openreward_gym.policies.policy import (
     EpisodicPolicy,
     Policy,
@@ -337,7 +338,7 @@ class _Attempt:
         more = await self._turn(episode, policy, deadline)
         failed = bool(episode.steps) and bool(episode.steps[-1].error)
         self.leave(answered=not failed)
-        return more
+        return self._truncate("message") if more and _keeps_saying_done(episode) else more
 
     async def _turn(self, episode: Episode, policy: Policy, deadline: float | None) -> bool:
         """Play one turn; return True if another one follows."""
@@ -388,6 +389,12 @@ class _Attempt:
             raised.__cause__ = error
         mistaken = raised if mistake else None
         return _AttemptFailedError(AttemptResult(failure=failure, retry_after_s=wait_s, error=raised, mistake=mistaken))
+
+
+def _keeps_saying_done(episode: Episode) -> bool:
+    """Return True if a policy without a model has said three times that it is done, and the environment goes on nevertheless."""
+    said = [step.action for step in episode.steps[-3:] if step.action.text == DONE and not step.action.tool_calls]
+    return len(said) == 3
 
 
 def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) -> Failure:

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from openreward_gym import collect
-from openreward_gym.errors import ConfigurationError, StoreError
+from openreward_gym.cli.collect import _exit
+from openreward_gym.collect import CollectionResult, Coverage
+from openreward_gym.collect.outcomes import read_coverage
+from openreward_gym.errors import ConfigurationError, PolicyError, StoreError
 from openreward_gym.platform import UploadReport
+from openreward_gym.reports.summary import summarize
+from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, ToolCall, ToolSet
 
 
@@ -69,9 +75,6 @@ def test_time_limits_of_a_call_may_change(server_url: str, tmp_path: Path) -> No
 
 
 def test_an_interrupted_retry_is_missing_in_memory_and_on_disk(server_url: str, tmp_path: Path) -> None:
-    from openreward_gym.collect.outcomes import read_coverage
-    from openreward_gym.errors import PolicyError
-
     tries: list[int] = []
 
     async def fails_then_hangs(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
@@ -99,3 +102,28 @@ def test_an_interrupted_retry_is_missing_in_memory_and_on_disk(server_url: str, 
 )
 def test_an_upload_says_what_it_has_sent_itself(report: UploadReport, words: str) -> None:
     assert str(report) == words
+
+
+@pytest.mark.parametrize(
+    ("coverage", "fields", "code", "words"),
+    [
+        (Coverage(4, 3, 0, 1, 0), {}, 0, ""),
+        (Coverage(4, 4, 0, 0, 0), {"uploaded": UploadReport(pending=1)}, 75, ""),
+        (Coverage(4, 2, 1, 0, 1), {"resumable": True}, 75, "1 failed, 1 missing; continue with: openreward-gym "),
+        (Coverage(4, 0, 4, 0, 0), {}, 1, "4 failed, 0 missing; the same would fail again"),
+        (Coverage(4, 3, 1, 0, 0), {"given_up": 1}, 1, "1 of the failed given up; the same would fail again"),
+    ],
+)
+def test_the_exit_code_says_what_can_be_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], coverage: Coverage, fields: dict[str, Any], code: int, words: str
+) -> None:
+    (tmp_path / "run" / "rollouts").mkdir(parents=True)
+    store = RolloutStore(tmp_path / "run")
+    result = CollectionResult(store, summarize(store), coverage, **fields)
+    if code:
+        with pytest.raises(typer.Exit) as raised:
+            _exit(result)
+        assert raised.value.exit_code == code
+    else:
+        _exit(result)
+    assert words in capsys.readouterr().err

@@ -292,6 +292,25 @@ def test_the_random_policy_ends(name: str, calls: int) -> None:
     assert policy.settings == {"calls": calls}
 
 
+@pytest.mark.parametrize("script", [False, True])
+def test_what_is_done_ends_where_a_message_ends_nothing(server_url: str, tmp_path: Path, script: bool) -> None:
+    (tmp_path / "script.jsonl").write_text('{"steps": [{"name": "echo", "arguments": {"text": "x"}}]}\n')
+    policy = f"scripted:{tmp_path / 'script.jsonl'}" if script else "random:2"
+    result = collect(
+        "large" if not script else "echo",
+        policy,
+        base_url=server_url,
+        output=tmp_path / "run",
+        tasks="0",
+        on_message="nudge",
+        progress=False,
+        run_timeout_s=60,
+    )
+    (rollout,) = result.store
+    assert (rollout.status, rollout.stop_reason) in [("truncated", "message"), ("completed", "finished")]
+    assert rollout.num_turns <= 5
+
+
 @pytest.mark.parametrize("name", ["random:0", "random:x", "random:-1", "random:²"])
 def test_a_number_of_random_calls_is_a_number(name: str) -> None:
     with pytest.raises(ConfigurationError, match="random"):
