@@ -60,8 +60,8 @@ def collect(
             json.dumps({"event": "result", "run": result.path, "coverage": asdict(coverage), "metrics": result.metrics.to_dict()})
         )
     else:
-        print_report([result.path], False)
-        print(f"\n{coverage.successful} of {coverage.expected} rollouts in {result.path}")
+        print(f"{coverage.successful} of {coverage.expected} rollouts in {result.path}")
+        print_report([result.path], brief=True)
     if not coverage.complete:
         print(f"{coverage.failed} failed, {coverage.missing} missing; continue with: {_resume(result.path)}", file=sys.stderr)
         raise typer.Exit(INCOMPLETE)

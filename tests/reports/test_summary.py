@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from openreward_gym.reports.statistics import reward_interval, wilson_interval
+from openreward_gym.reports.intervals import wilson_interval
+from openreward_gym.reports.statistics import reward_interval
 from openreward_gym.reports.summary import summarize
 from openreward_gym.types import AssistantMessage, Message, Rollout, RolloutEnvironment, Task, ToolCall, ToolMessage, Usage
 
