@@ -91,16 +91,15 @@ def passes(by_task: Sequence[tuple[int, int]]) -> tuple[dict[int, PassRate], dic
     return at, hat
 
 
-def reward_bounds(rewards: Iterable[float]) -> tuple[float, float] | None:
+def reward_bounds(by_task: Iterable[Sequence[float]]) -> tuple[float, float] | None:
     """Return the smallest and largest possible reward: 0 and 1 if all are between them, else the observed range.
 
     None without a reward.
     """
-    low, high = math.inf, -math.inf
-    for reward in rewards:
-        low, high = min(low, reward), max(high, reward)
-    if low > high:
+    ranges = [(min(rewards), max(rewards)) for rewards in by_task if rewards]
+    if not ranges:
         return None
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
@@ -125,7 +124,7 @@ def reward_interval(by_task: Sequence[Sequence[float]]) -> tuple[float, float] |
         True
     """
     means = [mean(rewards) for rewards in by_task if rewards]
-    bounds = reward_bounds(reward for rewards in by_task for reward in rewards)
+    bounds = reward_bounds(by_task)
     if bounds is None:
         return None
     low, high = bounds
@@ -192,7 +191,7 @@ def compare(
     pairs = [(mean(before[task]), mean(after[task])) for task in common]
     differences = [b - a for a, b in pairs]
     means = mean(a for a, _ in pairs), mean(b for _, b in pairs), mean(differences)
-    low, high = reward_bounds(reward for task in common for of_run in (before, after) for reward in of_run[task]) or (0.0, 1.0)
+    low, high = reward_bounds(of_run[task] for task in common for of_run in (before, after)) or (0.0, 1.0)
     span = (high - low) or abs(high)
     test = paired_test(differences, span) if math.isfinite(span) else None
     if test is None:

@@ -325,7 +325,7 @@ def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
     by_task = list(groups.values())
     rewards = [group.rewards for group in by_task]
     turns = [count for group in by_task for count in group.turns]
-    possible = reward_bounds(reward for of_task in rewards for reward in of_task)
+    possible = reward_bounds(rewards)
     pass_at_k, pass_hat_k = passes([(len(of_task), sum(reward >= 1.0 for reward in of_task)) for of_task in rewards])
     return Summary(
         rollouts=len(turns),
