@@ -12,6 +12,7 @@ holds the expected reward from which everything was drawn. Rewards of mean 0.9 m
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,9 @@ class Cell:
         return rewards_of(rng, expected, counts, self.correlation, self.continuous)
 
     def coverage(self, runs: int, seed: int = 0) -> float:
-        """Return the share of simulated runs whose interval covers the expected reward."""
+        """Return the share of simulated runs whose interval covers the expected reward; exactly, if few outcomes are possible."""
+        if not self.continuous and (self.repeats == 1 or self.correlation >= 1):
+            return self._exact_coverage()
         rng = np.random.default_rng(seed)
         covered = 0
         for _ in range(runs):
@@ -88,6 +91,15 @@ class Cell:
             assert interval is not None
             covered += interval[0] - 1e-12 <= self.mean <= interval[1] + 1e-12
         return covered / runs
+
+    def _exact_coverage(self) -> float:
+        """Sum the probabilities of the numbers of solved tasks whose interval covers the expected reward."""
+        n, chance, total = self.tasks, self.mean, 0.0
+        for right in range(n + 1):
+            low, high = reward_interval([[1.0]] * right + [[0.0]] * (n - right)) or (0.0, 0.0)
+            if low <= chance <= high:
+                total += math.comb(n, right) * chance**right * (1 - chance) ** (n - right)
+        return total
 
     def __str__(self) -> str:
         repeats = f"1 to {self.repeats}" if self.unbalanced else str(self.repeats)

@@ -120,7 +120,7 @@ _STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; background: #fff }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse } td, th { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right }
-td:first-child, th:first-child { text-align: left }
+td:first-child, th:first-child { text-align: left; white-space: nowrap } td { vertical-align: top }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem } svg { max-width: 100%; height: auto }
 """
 
@@ -165,6 +165,7 @@ def _totals(runs: Mapping[str, Summary], coverage: Mapping[str, Mapping[str, int
         ("mean reward", [number_text(run.mean_reward) for run in runs.values()]),
         ("95 % interval", [_interval_cell(run) for run in runs.values()]),
         ("without a reward", ["; ".join(run.missing_lines) or "0" for run in runs.values()]),
+        ("mean reward with them", [run.bounds_line or "-" for run in runs.values()]),
         ("mean turns", [number_text(run.mean_turns, 1) for run in runs.values()]),
         ("mean seconds", [number_text(run.mean_duration_s) for run in runs.values()]),
         ("input tokens", [_count(run.input_tokens) for run in runs.values()]),

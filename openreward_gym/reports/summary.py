@@ -165,6 +165,8 @@ class Summary:
         if self.mean_reward is not None:
             lines.append(f"mean reward {self.mean_line}")
         lines += self.missing_lines
+        if self.bounds_line:
+            lines.append(f"with them the mean reward is {self.bounds_line}")
         for name, rates, intervals in (
             ("pass@k", self.pass_at_k, self.pass_at_k_intervals),
             ("pass^k", self.pass_hat_k, self.pass_hat_k_intervals),
@@ -199,7 +201,7 @@ class Summary:
 
     @property
     def missing_lines(self) -> list[str]:
-        """Rollouts and units without a reward, and what they could do to the mean; empty if all have one."""
+        """Rollouts and units without a reward; empty if all have one."""
         lines = []
         if count := self.rollouts - self.rewarded:
             reasons = f" ({counts_text(self.unrewarded)})" if self.unrewarded else ""
@@ -208,14 +210,16 @@ class Summary:
             lines.append(f"{count_text(count, 'reward')} {'is' if count == 1 else 'are'} NaN or infinite and counted as missing")
         if count := self.unplayed:
             lines.append(f"{count_text(count, 'unit')} {'has' if count == 1 else 'have'} no rollout (failed or missing)")
-        if self.mean_bounds is not None and self.possible_rewards is not None:
-            low, high = self.possible_rewards
-            source = "the range of 0 to 1" if (low, high) == (0.0, 1.0) else "the range of the observed rewards"
-            lines.append(
-                f"with them the mean reward is between {self.mean_bounds[0]:.3f} (if each had {low:g}) and "
-                f"{self.mean_bounds[1]:.3f} (if each had {high:g}: {source})"
-            )
         return lines
+
+    @property
+    def bounds_line(self) -> str:
+        """What rollouts and units without a reward could do to the mean; empty if all have one."""
+        if self.mean_bounds is None or self.possible_rewards is None:
+            return ""
+        (lowest, highest), (low, high) = self.mean_bounds, self.possible_rewards
+        source = "" if (low, high) == (0.0, 1.0) else ", the range of the observed rewards"
+        return f"between {lowest:.3f} (if each had {low:g}) and {highest:.3f} (if each had {high:g}{source})"
 
     @property
     def refused_line(self) -> str:

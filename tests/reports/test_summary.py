@@ -67,7 +67,7 @@ def test_rollouts_without_a_reward_are_counted_by_ending_and_bounded() -> None:
     assert summary.mean_bounds == ((1.0 + 0.5 / 4) / 2, (1.0 + 3.5 / 4) / 2)
     text = summary.to_text()
     assert "3 rollouts have no reward (content_filter 2, length 1)" in text
-    assert "with them the mean reward is between 0.562 (if each had 0) and 0.938 (if each had 1: the range of 0 to 1)" in text
+    assert "with them the mean reward is between 0.562 (if each had 0) and 0.938 (if each had 1)" in text
     alone = summarize([rollout(0, 1.0), missing[0]]).to_text()
     assert "1 rollout has no reward (length 1)" in alone
 
@@ -77,7 +77,7 @@ def test_bounds_of_other_rewards_are_those_observed() -> None:
     assert (summary.mean_reward, summary.possible_rewards, summary.not_finite) == (2.0, (-2.0, 6.0), 1)
     assert summary.mean_bounds == (pytest.approx(2 / 3), pytest.approx(10 / 3))
     assert "1 reward is NaN or infinite and counted as missing" in summary.to_text()
-    assert "(if each had 6: the range of the observed rewards)" in summary.to_text()
+    assert "(if each had 6, the range of the observed rewards)" in summary.to_text()
     assert summarize([rollout(0, None)]).mean_bounds is None
     assert summarize([rollout(0, 1.0)]).mean_bounds is None
 
