@@ -129,8 +129,8 @@ def reward_interval(by_task: Sequence[Sequence[float]]) -> tuple[float, float] |
         return None
     low, high = bounds
     if bounds == (0.0, 1.0) or all(reward in bounds for rewards in by_task for reward in rewards):
-        # Of equal rewards outside 0 to 1, only their distance from 0 tells how large rewards are.
-        return mean_interval(means, low, high) if low < high else mean_interval(means, min(0.0, low), max(0.0, high))
+        # Equal rewards outside 0 to 1 tell only how large rewards are: -1 may have been 1.
+        return mean_interval(means, low, high) if low < high else mean_interval(means, -abs(low), abs(low))
     return unbounded_interval(means)
 
 

@@ -80,15 +80,8 @@ def test_equal_rewards_have_an_interval_that_is_not_a_point() -> None:
 
 
 def test_too_few_tasks_have_no_interval() -> None:
-    for rewards in (
-        [],
-        [[]],
-        [[1.0] * 64],
-        [[0.0], [1.0], [0.0], [1.0]],
-        [[0.3]] * 4,
-        [[-5.0], [9.0], [2.0]],
-        [[1.0]] * 4 + [[]],
-    ):
+    few: list[list[list[float]]] = [[], [[]], [[1.0] * 64], [[0.0], [1.0], [0.0], [1.0]], [[0.3]] * 4, [[-5.0], [9.0]]]
+    for rewards in (*few, [[1.0], [1.0], [1.0], [1.0], []]):
         assert reward_interval(rewards) is None
     assert reward_interval([[0.0], [1.0], [0.0], [1.0], [1.0]]) is not None
     assert reward_interval([[-5.0], [9.0], [2.0], [1.0], [1.0]]) is not None

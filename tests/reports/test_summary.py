@@ -75,7 +75,7 @@ def test_rollouts_without_a_reward_are_counted_by_ending_and_bounded() -> None:
 def test_bounds_of_other_rewards_are_those_observed() -> None:
     summary = summarize([rollout(0, -2.0), rollout(1, 6.0), rollout(2, float("inf"))])
     assert (summary.mean_reward, summary.possible_rewards, summary.not_finite) == (2.0, (-2.0, 6.0), 1)
-    assert summary.mean_bounds == (pytest.approx(2 / 3), pytest.approx(10 / 3))
+    assert summary.mean_bounds == pytest.approx((2 / 3, 10 / 3))
     assert "1 reward is NaN or infinite and counted as missing" in summary.to_text()
     assert "(if each had 6, the range of the observed rewards)" in summary.to_text()
     assert summarize([rollout(0, None)]).mean_bounds is None
