@@ -1,6 +1,6 @@
 """Coverage of the 95 % intervals and error rate of the paired test, by simulation.
 
-    python benchmarks/coverage.py                 # the tables of docs/concepts/statistics.md, about 20 minutes on one core
+    python benchmarks/coverage.py                 # the tables of docs/concepts/statistics.md, about 20 minutes on one core; the page has --runs 400
     python benchmarks/coverage.py --runs 200      # a quick look
 
 A simulated run has tasks with repeats. The expected reward of each task is drawn from a beta distribution, and its rewards from
