@@ -1,7 +1,7 @@
 """Coverage of the 95 % intervals and error rate of the paired test, by simulation.
 
-    python benchmarks/coverage.py                 # the tables of docs/concepts/statistics.md, about 20 minutes on one core; the page has --runs 400
-    python benchmarks/coverage.py --runs 200      # a quick look
+    python benchmarks/coverage.py                 # the tables of docs/concepts/statistics.md, about ten minutes on one core
+    python benchmarks/coverage.py --runs 100      # a quick look
 
 A simulated run has tasks with repeats. The expected reward of each task is drawn from a beta distribution, and its rewards from
 that expectation: zeros and ones, or continuous between 0 and 1 (beta distributed again). The correlation is the share of the
@@ -148,7 +148,7 @@ def table(head: list[str], rows: Iterator[list[Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000, help="simulated runs per number [default: 1000]")
+    parser.add_argument("--runs", type=int, default=400, help="simulated runs per number [default: 400]")
     runs = parser.parse_args().runs
     measured: dict[Cell, float] = {}
 
