@@ -73,8 +73,8 @@ def collect(
         event |= {"groups_failed": result.groups_failed, "groups_incomplete": result.groups_incomplete}
         print(json.dumps(event))
     else:
-        print_report([result.path], False)
-        print(f"\n{coverage.successful} of {coverage.expected} rollouts in {result.path}")
+        print(f"{coverage.successful} of {coverage.expected} rollouts in {result.path}")
+        print_report([result.path], brief=True)
     if result.groups_incomplete:
         print(f"{_groups(result.groups_incomplete)} not compared: a rollout failed or was omitted", file=sys.stderr)
     if result.groups_failed:

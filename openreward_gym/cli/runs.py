@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from dataclasses import asdict
@@ -40,8 +41,13 @@ def report(
     print_report(runs, as_json, page, plots)
 
 
-def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots: Path | None = None) -> None:
-    """Print the report of runs, and write it as a page and as charts if these have a path."""
+def print_report(
+    runs: list[str], as_json: bool = False, page: Path | None = None, plots: Path | None = None, brief: bool = False
+) -> None:
+    """Print the report of runs, and write it as a page and as charts if these have a path.
+
+    A brief report has no long table of tasks, and ends with the commands that show more.
+    """
     from openreward_gym.collect.outcomes import read_coverage
     from openreward_gym.reports import make_report, write_html
 
@@ -54,7 +60,10 @@ def print_report(runs: list[str], as_json: bool, page: Path | None = None, plots
         from openreward_gym.reports import write_pngs
 
         write_pngs(result.charts, plots)
-    print(json.dumps(result.to_dict(), indent=2) if as_json else result.to_text())
+    print(json.dumps(result.to_dict(), indent=2) if as_json else result.to_text(brief=brief))
+    if brief:
+        quoted = shlex.join(runs)
+        print(f"\nopenreward-gym report {quoted}\nopenreward-gym view {quoted}")
 
 
 def merge(

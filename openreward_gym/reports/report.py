@@ -11,8 +11,17 @@ from typing import Any
 
 from openreward_gym.errors import StoreError
 from openreward_gym.reports.plots import Chart, Measures, make_charts, to_svg
-from openreward_gym.reports.statistics import Comparison, compare
-from openreward_gym.reports.summary import TASK_COLUMNS, Summary, interval_text, number_text, summarize
+from openreward_gym.reports.statistics import Comparison, compare_with_first
+from openreward_gym.reports.summary import TASK_COLUMNS, Summary, summarize
+from openreward_gym.reports.texts import (
+    comparison_text,
+    count_text,
+    counts_text,
+    coverage_text,
+    interval_text,
+    number_text,
+    pass_text,
+)
 from openreward_gym.store import RolloutStore
 
 MOST_TASKS = 200
@@ -50,9 +59,9 @@ class Report:
             "coverage": {run: dict(counts) for run, counts in self.coverage.items()},
         }
 
-    def to_text(self) -> str:
-        """Return the report as plain text."""
-        lines = [self.summary.to_text()]
+    def to_text(self, *, brief: bool = False) -> str:
+        """Return the report as plain text; `brief` leaves out the table of more than five tasks."""
+        lines = [self.summary.to_text(brief=brief)]
         lines += [f"coverage of {run}: {coverage_text(counts)}" for run, counts in self.coverage.items()]
         if len(self.runs) > 1:
             lines.append("")
@@ -82,14 +91,16 @@ def make_report(runs: Sequence[str | os.PathLike[str]], coverage: Mapping[str, M
         1.0
         >>> write_html(report, "report.html")
     """
+    names = list(dict.fromkeys(os.fspath(run) for run in runs))
+    unplayed = {run: counts["failed"] + counts["missing"] for run, counts in (coverage or {}).items()}
     measures: dict[str, Measures] = {}
     summaries: dict[str, Summary] = {}
-    for run in dict.fromkeys(os.fspath(run) for run in runs):
+    for run in names:
         measures[run] = Measures()
-        summaries[run] = summarize(measures[run].tap(RolloutStore.open(run)))
-    names = list(summaries)
-    summary = summaries[names[0]] if len(names) == 1 else summarize(RolloutStore.open(names))
-    comparisons = {run: compare(measures[names[0]].by_task, measures[run].by_task) for run in names[1:]}
+        summaries[run] = summarize(measures[run].tap(RolloutStore.open(run)), unplayed=unplayed.get(run, 0))
+    total = sum(unplayed.get(run, 0) for run in names)
+    summary = summaries[names[0]] if len(names) == 1 else summarize(RolloutStore.open(names), unplayed=total)
+    comparisons = dict(zip(names[1:], compare_with_first([measures[run].by_task for run in names]), strict=True))
     charts = make_charts({_short_name(run, names): measured for run, measured in measures.items()})
     return Report(summary, summaries, comparisons, charts, coverage or {})
 
@@ -100,41 +111,16 @@ def _short_name(run: str, names: Sequence[str]) -> str:
     return name if sum((Path(other).name or other) == name for other in names) == 1 else run
 
 
-def coverage_text(coverage: Mapping[str, int]) -> str:
-    """Return the number of expected units and its parts."""
-    parts = ", ".join(f"{coverage[name]} {name}" for name in ("successful", "failed", "omitted", "missing"))
-    return f"{coverage['expected']} expected = {parts}"
-
-
-def comparison_text(comparison: Comparison) -> str:
-    """Return the difference with its interval and p-value."""
-    alone = ""
-    if comparison.only_first or comparison.only_second:
-        alone = f"; {comparison.only_first} tasks only in the first, {comparison.only_second} only here"
-    if comparison.difference is None:
-        return "no task in common" + alone
-    text = f"mean reward {comparison.second:.3f} against {comparison.first:.3f} on {comparison.tasks} common tasks"
-    text += f", difference {comparison.difference:+.3f}"
-    if comparison.interval is not None:
-        text += f" (95 % interval {comparison.interval[0]:+.3f} to {comparison.interval[1]:+.3f}"
-        text += f", p = {comparison.p_value:.4f}, paired permutation test)"
-    return text + alone
-
-
 def _one_line(summary: Summary) -> str:
-    text = f"{summary.rollouts} rollouts"
-    if summary.mean_reward is not None:
-        text += f", mean reward {summary.mean_reward:.3f}"
-    if summary.reward_interval is not None:
-        text += f" (95 % interval {interval_text(summary.reward_interval)})"
-    return text
+    text = count_text(summary.rollouts, "rollout")
+    return text if summary.mean_reward is None else f"{text}, mean reward {summary.mean_line}"
 
 
 _STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; background: #fff }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse } td, th { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right }
-td:first-child, th:first-child { text-align: left }
+td:first-child, th:first-child { text-align: left; white-space: nowrap } td { vertical-align: top }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem } svg { max-width: 100%; height: auto }
 """
 
@@ -173,32 +159,49 @@ def write_html(report: Report, path: str | os.PathLike[str]) -> None:
 
 def _totals(runs: Mapping[str, Summary], coverage: Mapping[str, Mapping[str, int]]) -> str:
     rows: list[tuple[str, list[str]]] = [
-        ("rollouts", [str(run.rollouts) for run in runs.values()]),
+        ("rollouts", [f"{run.rollouts:,}" for run in runs.values()]),
+        ("tasks", [f"{len(run.tasks):,}" for run in runs.values()]),
         ("coverage", [coverage_text(coverage[name]) if name in coverage else "-" for name in runs]),
         ("mean reward", [number_text(run.mean_reward) for run in runs.values()]),
-        ("95 % interval", [interval_text(run.reward_interval) for run in runs.values()]),
-        ("without a reward", [str(run.rollouts - run.rewarded) for run in runs.values()]),
+        ("95 % interval", [_interval_cell(run) for run in runs.values()]),
+        ("without a reward", ["; ".join(run.missing_lines) or "0" for run in runs.values()]),
+        ("mean reward with them", [run.bounds_line or "-" for run in runs.values()]),
         ("mean turns", [number_text(run.mean_turns, 1) for run in runs.values()]),
         ("mean seconds", [number_text(run.mean_duration_s) for run in runs.values()]),
         ("input tokens", [_count(run.input_tokens) for run in runs.values()]),
         ("output tokens", [_count(run.output_tokens) for run in runs.values()]),
         ("cost", ["-" if run.cost_usd is None else f"${run.cost_usd:.4f}" for run in runs.values()]),
-        ("ended", [", ".join(f"{name} {count}" for name, count in run.stop_reasons.items()) for run in runs.values()]),
+        ("ended", [counts_text(run.stop_reasons) for run in runs.values()]),
     ]
     return _table(["", *runs], [[name, *cells] for name, cells in rows])
+
+
+def _interval_cell(summary: Summary) -> str:
+    if summary.mean_reward is None or summary.reward_interval is not None:
+        return interval_text(summary.reward_interval)
+    return f"too few tasks ({summary.rewarded_tasks})"
 
 
 def _passes(runs: Mapping[str, Summary]) -> str:
     rows = []
     for title, name in (("pass@", "pass_at_k"), ("pass^", "pass_hat_k")):
-        ks = sorted({k for run in runs.values() for k in getattr(run, name)})
-        rows += [[f"{title}{k}", *(number_text(getattr(run, name).get(k)) for run in runs.values())] for k in ks]
+        for k in sorted({k for run in runs.values() for k in getattr(run, name)}):
+            cells = []
+            for run in runs.values():
+                rates, intervals = getattr(run, name), getattr(run, f"{name}_intervals")
+                cells.append(pass_text(rates, intervals, run.pass_tasks, only=k) if k in rates else "-")
+            rows.append([f"{title}{k}", *cells])
     return f"<h2>pass@k and pass^k</h2>{_table(['', *runs], rows)}" if rows else ""
 
 
 def _tools(summary: Summary) -> str:
-    rows = [[tool.name, str(tool.calls), str(tool.errors), number_text(tool.mean_duration_s)] for tool in summary.tools]
-    return f"<h2>Tools</h2>{_table(['tool', 'calls', 'errors', 'seconds per call'], rows)}" if rows else ""
+    rows = [
+        [tool.name, f"{tool.calls:,}", f"{tool.errors:,}", number_text(tool.mean_duration_s), tool.first_error]
+        for tool in summary.tools
+    ]
+    refused = f"<p>{html.escape(summary.refused_line)}</p>" if summary.refused_line else ""
+    columns = ["tool", "calls", "errors", "seconds per call", "first error"]
+    return f"<h2>Tools</h2>{refused}{_table(columns, rows)}" if rows else ""
 
 
 def _tasks(summary: Summary) -> str:

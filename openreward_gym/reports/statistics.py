@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
+from openreward_gym.reports.intervals import MIN_TASKS, holm, mean_interval, paired_test, sign_flip_p_value, unbounded_interval
 from openreward_gym.types.rollout import Rollout
-
-RESAMPLES = 2000
-"""Draws of each bootstrap and permutation test."""
 
 
 def mean(values: Iterable[float]) -> float:
@@ -60,45 +57,81 @@ def pass_hat_k(n: int, c: int, k: int) -> float:
     return comb(c, k) / comb(n, k)
 
 
-def passes(by_task: Sequence[tuple[int, int]]) -> tuple[dict[int, float], dict[int, float]]:
-    """Return (pass@k, pass^k), averaged over tasks given as (n, c), for k = 1, 2, 4, ... up to the smallest n."""
-    fewest = min((n for n, _ in by_task), default=0)
-    ks = [1 << power for power in range(fewest.bit_length()) if 1 << power <= fewest]
-    return (
-        {k: mean(pass_at_k(n, c, k) for n, c in by_task) for k in ks},
-        {k: mean(pass_hat_k(n, c, k) for n, c in by_task) for k in ks},
-    )
+@dataclass(frozen=True, slots=True)
+class PassRate:
+    """pass@k or pass^k for one k, averaged over the tasks with at least k rewards.
+
+    Attributes:
+        mean: The mean over these tasks.
+        interval: Its 95 % interval, see `reward_interval`; None for fewer than five tasks.
+        tasks: The number of these tasks.
+
+    Example:
+        >>> PassRate(mean=0.5, interval=None, tasks=2).tasks
+        2
+    """
+
+    mean: float
+    interval: tuple[float, float] | None
+    tasks: int
+
+
+def passes(by_task: Sequence[tuple[int, int]]) -> tuple[dict[int, PassRate], dict[int, PassRate]]:
+    """Return (pass@k, pass^k) over tasks given as (n, c), for k = 1, 2, 4, ... up to the largest n."""
+    most = max((n for n, _ in by_task), default=0)
+    at: dict[int, PassRate] = {}
+    hat: dict[int, PassRate] = {}
+    for power in range(most.bit_length()):
+        k = 1 << power
+        counted = [(n, c) for n, c in by_task if n >= k]
+        for rates, estimate in ((at, pass_at_k), (hat, pass_hat_k)):
+            values = {pair: estimate(*pair, k) for pair in set(counted)}
+            of_tasks = [values[pair] for pair in counted]
+            rates[k] = PassRate(mean(of_tasks), mean_interval(of_tasks, 0.0, 1.0), len(of_tasks))
+    return at, hat
+
+
+def reward_bounds(by_task: Iterable[Sequence[float]]) -> tuple[float, float] | None:
+    """Return the smallest and largest possible reward: 0 and 1 if all are between them, else the observed range.
+
+    None without a reward.
+    """
+    ranges = [(min(rewards), max(rewards)) for rewards in by_task if rewards]
+    if not ranges:
+        return None
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def macro_mean(by_task: Iterable[Sequence[float]]) -> float | None:
+    """Return the mean of the tasks' mean rewards; tasks without a reward do not count. None without a reward."""
+    means = [mean(rewards) for rewards in by_task if rewards]
+    return mean(means) if means else None
 
 
 def reward_interval(by_task: Sequence[Sequence[float]]) -> tuple[float, float] | None:
-    """Return the 95 % interval of the mean reward; None for fewer than two rewards.
+    """Return the 95 % interval of the mean reward: of the mean of the tasks' means; None for fewer than five tasks.
 
-    If every reward is 0 or 1, this is Wilson's score interval (Wilson 1927). Otherwise it is the 2.5 % and 97.5 %
-    quantiles of a bootstrap over tasks, seeded so that equal rewards give equal intervals.
+    The unit is the task. Rewards between 0 and 1, or of two different values, have the interval of
+    `openreward_gym.reports.intervals.mean_interval`; others that of `unbounded_interval`.
+
+    Args:
+        by_task: The rewards of each task. Tasks without a reward do not count.
 
     Example:
-        >>> low, high = reward_interval([[1.0, 0.0], [1.0, 1.0]])
-        >>> low < 0.75 < high
+        >>> low, high = reward_interval([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+        >>> low < 0.5 < high
         True
     """
-    rewards = [reward for task in by_task for reward in task]
-    if len(rewards) < 2:
+    means = [mean(rewards) for rewards in by_task if rewards]
+    bounds = reward_bounds(by_task)
+    if bounds is None:
         return None
-    if set(rewards) <= {0.0, 1.0}:
-        return wilson_interval(sum(rewards), len(rewards))
-    tasks = [task for task in by_task if task]
-    rng = random.Random(0)
-    means = sorted(mean(reward for task in rng.choices(tasks, k=len(tasks)) for reward in task) for _ in range(RESAMPLES))
-    return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
-
-
-def wilson_interval(successes: float, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion; `z` is the normal quantile (1.96 for 95 %)."""
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    margin = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)
+    low, high = bounds
+    if bounds == (0.0, 1.0) or all(reward in bounds for rewards in by_task for reward in rewards):
+        # Equal rewards outside 0 to 1 tell only how large rewards are: -1 may have been 1.
+        return mean_interval(means, low, high) if low < high else mean_interval(means, -abs(low), abs(low))
+    return unbounded_interval(means)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +145,17 @@ class Comparison:
         first: The mean of the tasks' mean rewards in the first run; None without a common task.
         second: The same of the second run.
         difference: second - first.
-        interval: The 95 % interval of the difference, from a bootstrap over tasks; None for fewer than two tasks.
-        p_value: The p-value of a paired permutation test that flips the signs of the tasks' differences: the probability
-            of a difference at least as large if the runs do not differ. None for fewer than two tasks.
+        interval: The 95 % interval of the difference; None for fewer than five common tasks.
+        p_value: The two-sided p-value of the same test over the tasks' differences (`reports.intervals.paired_test`): below
+            0.05 if and only if the interval excludes 0. For fewer than five common tasks, which cannot decide anything at
+            5 %, the p-value of the permutation test that flips signs, at least 0.125. None without a common task.
+        adjusted_p_value: `p_value` after Holm's correction for the number of comparisons in a report; None if there is only
+            one comparison.
 
     Example:
-        >>> compare({"a": [0.0]}, {"a": [1.0]})
-        Comparison(tasks=1, only_first=0, only_second=0, first=0.0, second=1.0, difference=1.0, interval=None, p_value=None)
+        >>> comparison = compare({"a": [0.0]}, {"a": [1.0]})
+        >>> comparison.tasks, comparison.difference, comparison.interval
+        (1, 1.0, None)
     """
 
     tasks: int
@@ -129,14 +166,13 @@ class Comparison:
     difference: float | None = None
     interval: tuple[float, float] | None = None
     p_value: float | None = None
+    adjusted_p_value: float | None = None
 
 
 def compare(
     first: Mapping[str, Sequence[float]] | Iterable[Rollout], second: Mapping[str, Sequence[float]] | Iterable[Rollout]
 ) -> Comparison:
     """Compare two runs task by task.
-
-    The tests are seeded: equal rewards give equal numbers.
 
     Args:
         first: The baseline: rewards by task, or rollouts (a `RolloutStore`, a list), which are read once.
@@ -155,14 +191,22 @@ def compare(
     pairs = [(mean(before[task]), mean(after[task])) for task in common]
     differences = [b - a for a, b in pairs]
     means = mean(a for a, _ in pairs), mean(b for _, b in pairs), mean(differences)
-    if len(common) < 2:
-        return Comparison(*counts, *means)
-    rng = random.Random(0)
-    resampled = sorted(mean(rng.choices(differences, k=len(differences))) for _ in range(RESAMPLES))
-    observed = abs(sum(differences)) - 1e-12
-    extreme = sum(abs(sum(d if rng.random() < 0.5 else -d for d in differences)) >= observed for _ in range(RESAMPLES))
-    interval = resampled[int(0.025 * RESAMPLES)], resampled[int(0.975 * RESAMPLES) - 1]
-    return Comparison(*counts, *means, interval, (extreme + 1) / (RESAMPLES + 1))
+    low, high = reward_bounds(of_run[task] for task in common for of_run in (before, after)) or (0.0, 1.0)
+    span = (high - low) or abs(high)
+    test = paired_test(differences, span) if math.isfinite(span) else None
+    if test is None:
+        return Comparison(*counts, *means, p_value=sign_flip_p_value(differences) if len(common) < MIN_TASKS else None)
+    return Comparison(*counts, *means, test.interval, test.p_value)
+
+
+def compare_with_first(runs: Sequence[Mapping[str, Sequence[float]]]) -> list[Comparison]:
+    """Compare each later run with the first, given their rewards by task; the p-values of several are adjusted (Holm)."""
+    comparisons = [compare(runs[0], run) for run in runs[1:]]
+    tested = [(number, one.p_value) for number, one in enumerate(comparisons) if one.interval and one.p_value is not None]
+    if len(tested) > 1:
+        for (number, _), adjusted in zip(tested, holm([p_value for _, p_value in tested]), strict=True):
+            comparisons[number] = replace(comparisons[number], adjusted_p_value=adjusted)
+    return comparisons
 
 
 def rewards_by_task(rollouts: Iterable[Rollout]) -> dict[str, list[float]]:

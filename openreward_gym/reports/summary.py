@@ -8,9 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from openreward_gym.reports.statistics import mean, passes, reward_interval, task_key
+from openreward_gym.reports.statistics import macro_mean, mean, passes, reward_bounds, reward_interval, task_key
+from openreward_gym.reports.texts import count_text, counts_text, mean_text, number_text, pass_text
 from openreward_gym.types import Message, Rollout
 from openreward_gym.types.rollout import moment_of
+
+FEW_TASKS = 5
+"""The largest number of tasks that a short text lists."""
+_WORDS_OF_ERROR = 200
 
 TASK_COLUMNS: tuple[str, ...] = ("task", "rollouts", "reward", "turns", "seconds")
 
@@ -61,16 +66,24 @@ class ToolSummary:
         calls: The number of the policy's calls with a result.
         errors: The number of results that are errors.
         mean_duration_s: Seconds per call, over the calls whose times are known; None without one.
+        first_error: The first words of the first result that is an error; empty without one.
 
     Example:
-        >>> ToolSummary("bash", calls=4, errors=1, mean_duration_s=2.0).errors
-        1
+        >>> ToolSummary("bash", calls=4, errors=1, mean_duration_s=2.0).to_text()
+        'tool bash: 4 calls, 1 error, 2.000 s each'
     """
 
     name: str
     calls: int
     errors: int
     mean_duration_s: float | None
+    first_error: str = ""
+
+    def to_text(self) -> str:
+        """Return the figures as a line for people."""
+        errors = f", {count_text(self.errors, 'error')}" if self.errors else ""
+        refused = f"; {refused_text(self.calls, self.first_error)}" if self.errors == self.calls else ""
+        return f"tool {self.name}: {count_text(self.calls, 'call')}{errors}, {number_text(self.mean_duration_s)} s each{refused}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +93,16 @@ class Summary:
     Attributes:
         rollouts: The number of rollouts.
         rewarded: The number of rollouts with a reward.
-        mean_reward: The mean over the rollouts with a reward.
-        reward_interval: The 95 % interval of `mean_reward`, see `openreward_gym.reports.reward_interval`.
+        rewarded_tasks: The number of tasks with a reward.
+        mean_reward: The mean of the tasks' mean rewards: each task counts once, however many rollouts it has.
+        reward_interval: The 95 % interval of `mean_reward`, see `openreward_gym.reports.reward_interval`; None for fewer
+            than five tasks.
+        unrewarded: The number of rollouts without a reward by stop reason. A reward that is NaN or infinite counts as missing.
+        not_finite: How many of these have a reward that is NaN or infinite.
+        unplayed: The number of failed and missing units of a collection, which have no rollout.
+        mean_bounds: (lowest, highest) `mean_reward` if every rollout and unit without a reward had the smallest or the
+            largest reward possible; None if all have one, or none has.
+        possible_rewards: These two rewards: 0 and 1 if all rewards are between them, else the observed range.
         mean_turns: Assistant messages per rollout.
         mean_duration_s: Seconds from start to end per rollout.
         input_tokens: The total number of input tokens.
@@ -89,27 +110,31 @@ class Summary:
         cost_usd: The total cost in US dollars.
         statuses: The number of rollouts by status.
         stop_reasons: The number of rollouts by stop reason.
-        pass_at_k: pass@k by k, over tasks. A rollout passes with a reward of at least 1; rollouts without a reward do not
-            count. Empty if a task has no reward.
+        pass_at_k: pass@k by k, over the tasks with at least k rewards. A rollout passes with a reward of at least 1;
+            rollouts without a reward do not count.
         pass_hat_k: pass^k by k, counted in the same way.
+        pass_at_k_intervals: The 95 % intervals of `pass_at_k`; None for fewer than five tasks.
+        pass_hat_k_intervals: The same of `pass_hat_k`.
+        pass_tasks: The number of tasks that count, by k.
         tools: The tools' figures, the most called first.
         tasks: The tasks' figures, by environment, split and index.
 
     Example:
-        >>> print(Summary(rollouts=2, stop_reasons={"finished": 2}).to_text())
-        task  rollouts  reward  turns  seconds
-        --------------------------------------
-        --------------------------------------
-        all          2       -      -        -
-        <BLANKLINE>
-        2 rollouts have no reward
+        >>> print(Summary(rollouts=2, stop_reasons={"finished": 2}, unrewarded={"finished": 2}).to_text(brief=True))
+        2 rollouts have no reward (finished 2)
         ended: finished 2
     """
 
     rollouts: int = 0
     rewarded: int = 0
+    rewarded_tasks: int = 0
     mean_reward: float | None = None
     reward_interval: tuple[float, float] | None = None
+    unrewarded: dict[str, int] = field(default_factory=dict)
+    not_finite: int = 0
+    unplayed: int = 0
+    mean_bounds: tuple[float, float] | None = None
+    possible_rewards: tuple[float, float] | None = None
     mean_turns: float | None = None
     mean_duration_s: float | None = None
     input_tokens: int | None = None
@@ -119,6 +144,9 @@ class Summary:
     stop_reasons: dict[str, int] = field(default_factory=dict)
     pass_at_k: dict[int, float] = field(default_factory=dict)
     pass_hat_k: dict[int, float] = field(default_factory=dict)
+    pass_at_k_intervals: dict[int, tuple[float, float] | None] = field(default_factory=dict)
+    pass_hat_k_intervals: dict[int, tuple[float, float] | None] = field(default_factory=dict)
+    pass_tasks: dict[int, int] = field(default_factory=dict)
     tools: tuple[ToolSummary, ...] = ()
     tasks: tuple[TaskSummary, ...] = ()
 
@@ -126,34 +154,86 @@ class Summary:
         """Return the figures as plain dictionaries, lists and numbers."""
         return asdict(self)
 
-    def to_text(self, *, most: int = 20) -> str:
-        """Return a table for people: the first `most` tasks, then the totals."""
-        rows = [TASK_COLUMNS, *(task.cells() for task in self.tasks[:most])]
-        if len(self.tasks) > most:
-            rows.append((f"... {len(self.tasks) - most} more tasks", "", "", "", ""))
-        rows.append(_cells("all", self))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-        lines.insert(1, "-" * len(lines[0]))
-        lines.insert(-1, "-" * len(lines[0]))
-        lines.append("")
-        if self.reward_interval is not None:
-            interval = interval_text(self.reward_interval)
-            lines.append(f"mean reward {number_text(self.mean_reward)}, 95 % interval {interval}")
-        for name, by_k in (("pass@k", self.pass_at_k), ("pass^k", self.pass_hat_k)):
-            if len(by_k) > 1:
-                lines.append(f"{name}: " + ", ".join(f"{k}: {value:.3f}" for k, value in by_k.items()))
-        for tool in self.tools[:most]:
-            errors = f", {tool.errors} errors" if tool.errors else ""
-            lines.append(f"tool {tool.name}: {tool.calls} calls{errors}, {number_text(tool.mean_duration_s)} s each")
-        if self.rewarded < self.rollouts:
-            lines.append(f"{self.rollouts - self.rewarded} rollouts have no reward")
-        lines.append("ended: " + (", ".join(f"{name} {count}" for name, count in self.stop_reasons.items()) or "-"))
+    def to_text(self, *, most: int = 20, brief: bool = False) -> str:
+        """Return the figures for people.
+
+        Args:
+            most: How many tasks and tools are listed.
+            brief: Leave out the table of tasks if there are more than five.
+        """
+        lines = [] if brief and not 0 < len(self.tasks) <= FEW_TASKS else [*self._table(most), ""]
+        if self.mean_reward is not None:
+            lines.append(f"mean reward {self.mean_line}")
+        lines += self.missing_lines
+        if self.bounds_line:
+            lines.append(f"with them the mean reward is {self.bounds_line}")
+        for name, rates, intervals in (
+            ("pass@k", self.pass_at_k, self.pass_at_k_intervals),
+            ("pass^k", self.pass_hat_k, self.pass_hat_k_intervals),
+        ):
+            if len(rates) > 1:
+                lines.append(f"{name}: {pass_text(rates, intervals, self.pass_tasks)}")
+        if len(self.tools) > 1 and self.refused_line:
+            lines.append(self.refused_line)
+        lines += [tool.to_text() for tool in self.tools[:most]]
+        lines.append(f"ended: {counts_text(self.stop_reasons) or '-'}")
         if self.output_tokens is not None:
             lines.append(f"tokens: {self.input_tokens or 0:,} in, {self.output_tokens:,} out")
         if self.cost_usd is not None:
             lines.append(f"cost: ${self.cost_usd:.4f}")
         return "\n".join(lines)
+
+    def _table(self, most: int) -> list[str]:
+        rows = [TASK_COLUMNS, *(task.cells() for task in self.tasks[:most])]
+        if len(self.tasks) > most:
+            rows.append((f"... {count_text(len(self.tasks) - most, 'more task')}", "", "", "", ""))
+        rows.append(_cells("all", self))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+        lines.insert(1, "-" * len(lines[0]))
+        lines.insert(-1, "-" * len(lines[0]))
+        return lines
+
+    @property
+    def mean_line(self) -> str:
+        """The mean reward with its interval, or the reason why there is none."""
+        return mean_text(self.mean_reward, self.reward_interval, self.rewarded_tasks)
+
+    @property
+    def missing_lines(self) -> list[str]:
+        """Rollouts and units without a reward; empty if all have one."""
+        lines = []
+        if count := self.rollouts - self.rewarded:
+            reasons = f" ({counts_text(self.unrewarded)})" if self.unrewarded else ""
+            lines.append(f"{count_text(count, 'rollout')} {'has' if count == 1 else 'have'} no reward{reasons}")
+        if count := self.not_finite:
+            lines.append(f"{count_text(count, 'reward')} {'is' if count == 1 else 'are'} NaN or infinite and counted as missing")
+        if count := self.unplayed:
+            lines.append(f"{count_text(count, 'unit')} {'has' if count == 1 else 'have'} no rollout (failed or missing)")
+        return lines
+
+    @property
+    def bounds_line(self) -> str:
+        """What rollouts and units without a reward could do to the mean; empty if all have one."""
+        if self.mean_bounds is None or self.possible_rewards is None:
+            return ""
+        (lowest, highest), (low, high) = self.mean_bounds, self.possible_rewards
+        source = "" if (low, high) == (0.0, 1.0) else ", the range of the observed rewards"
+        return f"between {lowest:.3f} (if each had {low:g}) and {highest:.3f} (if each had {high:g}{source})"
+
+    @property
+    def refused_line(self) -> str:
+        """That every call of the policy was refused, with the words of the first error; empty if one was not."""
+        calls = sum(tool.calls for tool in self.tools)
+        if not calls or any(tool.errors < tool.calls for tool in self.tools):
+            return ""
+        return refused_text(calls, self.tools[0].first_error)
+
+
+def refused_text(calls: int, first_error: str) -> str:
+    """Return that all calls were refused, and why the first was."""
+    head = "the only call was refused" if calls == 1 else f"all {calls:,} calls were refused"
+    return f"{head}: {first_error or 'the error has no words'}"
 
 
 @dataclass(slots=True)
@@ -166,11 +246,14 @@ class _TaskRollouts:
     rewards: list[float] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     durations: list[float] = field(default_factory=list)
+    missing: int = 0
 
     def add(self, rollout: Rollout) -> None:
         self.turns.append(rollout.num_turns)
         if rollout.reward is not None and math.isfinite(rollout.reward):
             self.rewards.append(rollout.reward)
+        else:
+            self.missing += 1
         if (duration := rollout.duration_s) is not None:
             self.durations.append(duration)
 
@@ -185,21 +268,30 @@ class _ToolCalls:
     errors: int = 0
     seconds: float = 0.0
     timed: int = 0
+    first_error: str = ""
 
     def add(self, message: Message) -> None:
         self.calls += 1
-        self.errors += message.is_error
+        if message.is_error:
+            if not self.errors:
+                self.first_error = _first_words(message.text)
+            self.errors += 1
         started, ended = moment_of(message.started_at), moment_of(message.ended_at)
         if started is not None and ended is not None:
             self.seconds += (ended - started).total_seconds()
             self.timed += 1
 
     def summary(self, name: str) -> ToolSummary:
-        return ToolSummary(name, self.calls, self.errors, self.seconds / self.timed if self.timed else None)
+        return ToolSummary(name, self.calls, self.errors, self.seconds / self.timed if self.timed else None, self.first_error)
 
 
-def summarize(rollouts: Iterable[Rollout]) -> Summary:
+def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
     """Summarize rollouts. They are read once; a reward that is NaN or infinite counts as missing.
+
+    Args:
+        rollouts: The rollouts.
+        unplayed: The number of units of a collection that failed or were not played. They widen `mean_bounds`, under the
+            assumption that every task has the same number of units, as in a collection.
 
     Example:
         >>> from openreward_gym import Rollout
@@ -210,6 +302,8 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
     groups: dict[str, _TaskRollouts] = {}
     statuses: Counter[str] = Counter()
     endings: Counter[str] = Counter()
+    unrewarded: Counter[str] = Counter()
+    not_finite = 0
     tokens: dict[str, int] = {}
     costs: list[float] = []
     tools: dict[str, _ToolCalls] = {}
@@ -221,7 +315,11 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
             groups[key] = _TaskRollouts(rollout.environment.name, rollout.environment.split, rollout.task.index)
         groups[key].add(rollout)
         statuses[rollout.status] += 1
-        endings[rollout.stop_reason or rollout.status] += 1
+        ending = rollout.stop_reason or rollout.status
+        endings[ending] += 1
+        if rollout.reward is None or not math.isfinite(rollout.reward):
+            unrewarded[ending] += 1
+            not_finite += rollout.reward is not None
         for name in ("input_tokens", "output_tokens"):
             count = getattr(rollout.usage, name, None)
             if count is not None:
@@ -229,14 +327,21 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
         if rollout.cost_usd is not None:
             costs.append(rollout.cost_usd)
     by_task = list(groups.values())
-    rewards = [reward for group in by_task for reward in group.rewards]
+    rewards = [group.rewards for group in by_task]
     turns = [count for group in by_task for count in group.turns]
-    pass_at_k, pass_hat_k = passes([(len(group.rewards), sum(reward >= 1.0 for reward in group.rewards)) for group in by_task])
+    possible = reward_bounds(rewards)
+    pass_at_k, pass_hat_k = passes([(len(of_task), sum(reward >= 1.0 for reward in of_task)) for of_task in rewards])
     return Summary(
         rollouts=len(turns),
-        rewarded=len(rewards),
-        mean_reward=_mean(rewards),
-        reward_interval=reward_interval([group.rewards for group in by_task]),
+        rewarded=sum(map(len, rewards)),
+        rewarded_tasks=sum(map(bool, rewards)),
+        mean_reward=macro_mean(rewards),
+        reward_interval=reward_interval(rewards),
+        unrewarded=dict(unrewarded.most_common()),
+        not_finite=not_finite,
+        unplayed=unplayed,
+        mean_bounds=_mean_bounds(by_task, unplayed, possible),
+        possible_rewards=possible,
         mean_turns=_mean(turns),
         mean_duration_s=_mean([seconds for group in by_task for seconds in group.durations]),
         input_tokens=tokens.get("input_tokens"),
@@ -244,11 +349,37 @@ def summarize(rollouts: Iterable[Rollout]) -> Summary:
         cost_usd=sum(costs) if costs else None,
         statuses=dict(statuses.most_common()),
         stop_reasons=dict(endings.most_common()),
-        pass_at_k=pass_at_k,
-        pass_hat_k=pass_hat_k,
+        pass_at_k={k: rate.mean for k, rate in pass_at_k.items()},
+        pass_hat_k={k: rate.mean for k, rate in pass_hat_k.items()},
+        pass_at_k_intervals={k: rate.interval for k, rate in pass_at_k.items()},
+        pass_hat_k_intervals={k: rate.interval for k, rate in pass_hat_k.items()},
+        pass_tasks={k: rate.tasks for k, rate in pass_at_k.items()},
         tools=tuple(sorted((tool.summary(name) for name, tool in tools.items()), key=lambda tool: (-tool.calls, tool.name))),
         tasks=tuple(sorted((group.summary(key) for key, group in groups.items()), key=_sort_key)),
     )
+
+
+def _mean_bounds(
+    by_task: Sequence[_TaskRollouts], unplayed: int, possible: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """Return the mean reward if everything without a reward had the smallest, or the largest, reward possible."""
+    if possible is None or not (unplayed or any(group.missing for group in by_task)):
+        return None
+
+    def filled(reward: float) -> float:
+        if not unplayed:
+            return mean(mean([*group.rewards, *[reward] * group.missing]) for group in by_task)
+        # With all units of a collection every task has equally many, so that the mean over units is the mean over tasks.
+        rewards = [known for group in by_task for known in group.rewards]
+        missing = unplayed + sum(group.missing for group in by_task)
+        return mean([*rewards, *[reward] * missing])
+
+    return filled(possible[0]), filled(possible[1])
+
+
+def _first_words(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _WORDS_OF_ERROR else f"{words[:_WORDS_OF_ERROR]}..."
 
 
 def _results(rollout: Rollout) -> Iterator[tuple[str, Message]]:
@@ -274,13 +405,3 @@ def _mean(values: Sequence[float]) -> float | None:
 def _cells(name: str, figures: TaskSummary | Summary) -> tuple[str, ...]:
     means = number_text(figures.mean_reward), number_text(figures.mean_turns, 1), number_text(figures.mean_duration_s)
     return name, str(figures.rollouts), *means
-
-
-def interval_text(interval: tuple[float, float] | None) -> str:
-    """Return the bounds of an interval; None is a dash."""
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
-
-
-def number_text(value: float | None, digits: int = 3) -> str:
-    """Return `value` with a fixed number of digits; None is a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -10,7 +10,8 @@ import numpy as np
 import orjson
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.reports.statistics import compare, mean
+from openreward_gym.reports.statistics import Comparison, compare_with_first, macro_mean, mean, reward_interval
+from openreward_gym.reports.texts import mean_text, paired_test_text
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.filters import NUMBERS, TEXTS, Completion, Sql, compile_filter, complete, metric_column
 from openreward_gym.viewer.index import JOINED, RunIndex
@@ -28,19 +29,28 @@ MAX_RUNS = 10
 MAX_TASKS = 300
 """The largest number of tasks in a comparison: those in which the runs differ most."""
 
-_RESAMPLED_TASKS = 1000
+# The same as `openreward_gym.reports.statistics.task_key`, so that the page and the reports count the same tasks.
+_TASK_KEY = (
+    "CASE WHEN r.task != '' THEN r.task WHEN r.task_index IS NOT NULL "
+    "THEN r.environment || '/' || coalesce(r.split, 'None') || '/' || r.task_index "
+    "WHEN r.grp != r.id THEN r.grp ELSE 'rollout ' || r.id END"
+)
 _LABEL_COLUMNS = "l.rating, l.tags, l.note IS NOT NULL AND l.note != ''"
 
 
 def runs(index: RunIndex) -> dict[str, Any]:
-    """Return all runs, and the progress of the index."""
-    sql = """
+    """Return all runs, and the progress of the index. A run's mean reward is the mean of its tasks' means, as in reports."""
+    sql = f"""
         SELECT runs.key, runs.name, runs.folder, runs.ranges, count(*) AS rollouts, sum(r.discarded) AS discarded,
             min(r.step) AS first_step, max(r.step) AS last_step, count(DISTINCT r.step) AS steps,
-            avg(CASE WHEN r.discarded = 0 THEN r.reward END) AS reward, max(r.started) AS started,
+            means.reward AS reward, max(r.started) AS started,
             group_concat(DISTINCT r.environment) AS environments, group_concat(DISTINCT r.model) AS models,
             count(DISTINCT r.task) AS tasks, sum(r.status = 'error') AS errors
-        FROM rollouts r JOIN runs ON runs.run = r.run GROUP BY runs.run ORDER BY max(r.started) DESC, runs.key"""
+        FROM rollouts r JOIN runs ON runs.run = r.run LEFT JOIN (
+            SELECT run, avg(reward) AS reward FROM (
+                SELECT r.run AS run, avg(r.reward) AS reward FROM rollouts r GROUP BY r.run, {_TASK_KEY}) GROUP BY run
+            ) means ON means.run = r.run
+        GROUP BY runs.run ORDER BY max(r.started) DESC, runs.key"""
     overview = index.records(sql)
     for run in overview:
         run["ranges"] = orjson.loads(run["ranges"])
@@ -223,8 +233,9 @@ def comparison(index: RunIndex, runs: Sequence[str]) -> dict[str, Any]:
     Discarded rollouts count too: without the groups that all samples solved, a good run would look worse.
 
     Returns:
-        `runs`: each run's figures (means over the recorded values, None without one) and `against_first`: `{"tasks",
-        "difference", "interval", "p"}`, None for the first. `tasks`: `{"task", "prompt", "environment", "index", "rewards":
+        `runs`: each run's figures (means over the recorded values, None without one; the mean reward is over tasks, with
+        `reward_text`, its interval in words) and `against_first`: `{"tasks", "difference", "interval", "p", "adjusted_p",
+        "text"}`, None for the first. `tasks`: `{"task", "prompt", "environment", "index", "rewards":
         [mean or None for each run], "counts", "spread"}`, the widest spread first. `common`: the number of tasks that more
         than one run has.
 
@@ -236,19 +247,23 @@ def comparison(index: RunIndex, runs: Sequence[str]) -> dict[str, Any]:
         raise ConfigurationError(f"two to {MAX_RUNS} runs can be compared, not {len(keys)}")
     overview = [{"key": key, **_figures(index, key)} for key in keys]
     rewards = [_rewards(index, key) for key in keys]
-    for run, of_run in zip(overview, rewards, strict=True):
-        run["against_first"] = None if run is overview[0] else _difference(rewards[0], of_run)
+    for run, of_run, paired in zip(overview, rewards, [None, *compare_with_first(rewards)], strict=True):
+        by_task = list(of_run.values())
+        run["reward"] = macro_mean(by_task)
+        run["reward_text"] = mean_text(run["reward"], reward_interval(by_task), len(by_task))
+        run["against_first"] = None if paired is None else _against(paired)
     common = [task for task in dict.fromkeys(t for r in rewards for t in r) if sum(task in r for r in rewards) > 1]
     rows = sorted((_task_row(task, rewards) for task in common), key=lambda row: -row["spread"])[:MAX_TASKS]
     for row in rows:
         sql = "SELECT prompt, environment, task_index AS 'index' FROM rollouts WHERE task = ? LIMIT 1"
-        row.update(index.records(sql, (row["task"],))[0])
+        # A task without an id is known by its split and index only.
+        row.update(next(iter(index.records(sql, (row["task"],))), {"prompt": "", "environment": "", "index": None}))
     return {"runs": overview, "tasks": rows, "common": len(common)}
 
 
 def _figures(index: RunIndex, key: str) -> dict[str, Any]:
     sql = """
-        SELECT count(*) AS rollouts, sum(r.discarded) AS discarded, count(DISTINCT r.task) AS tasks, avg(r.reward) AS reward,
+        SELECT count(*) AS rollouts, sum(r.discarded) AS discarded, count(DISTINCT r.task) AS tasks,
             avg(r.tokens) AS tokens, avg(r.turns) AS turns, avg(r.calls) AS calls, avg(r.duration) AS duration,
             sum(r.status = 'error') AS errors FROM rollouts r JOIN runs ON runs.run = r.run WHERE runs.key = ?"""
     (figures,) = index.records(sql, (key,))
@@ -259,8 +274,8 @@ def _figures(index: RunIndex, key: str) -> dict[str, Any]:
 
 def _rewards(index: RunIndex, key: str) -> dict[str, list[float]]:
     sql = (
-        "SELECT r.task, r.reward FROM rollouts r JOIN runs ON runs.run = r.run "
-        "WHERE runs.key = ? AND r.task != '' AND r.reward IS NOT NULL ORDER BY r.pk"
+        f"SELECT {_TASK_KEY}, r.reward FROM rollouts r JOIN runs ON runs.run = r.run "
+        "WHERE runs.key = ? AND r.reward IS NOT NULL ORDER BY r.pk"
     )
     rewards: dict[str, list[float]] = {}
     for task, reward in index.rows(sql, (key,)):
@@ -268,18 +283,15 @@ def _rewards(index: RunIndex, key: str) -> dict[str, list[float]]:
     return rewards
 
 
-def _difference(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    common = [task for task in first if task in second]
-    if len(common) <= _RESAMPLED_TASKS:
-        paired = compare(first, second)
-        return {"tasks": paired.tasks, "difference": paired.difference, "interval": paired.interval, "p": paired.p_value}
-    # With very many tasks the mean is normally distributed, and resampling would take seconds.
-    differences = [mean(second[task]) - mean(first[task]) for task in common]
-    difference = mean(differences)
-    error = math.sqrt(mean((d - difference) ** 2 for d in differences) / (len(common) - 1))
-    interval = difference - 1.96 * error, difference + 1.96 * error
-    p_value = math.erfc(abs(difference) / error / math.sqrt(2)) if error else float(difference == 0)
-    return {"tasks": len(common), "difference": difference, "interval": interval, "p": p_value}
+def _against(paired: Comparison) -> dict[str, Any]:
+    return {
+        "tasks": paired.tasks,
+        "difference": paired.difference,
+        "interval": paired.interval,
+        "p": paired.p_value if paired.interval is not None else None,
+        "adjusted_p": paired.adjusted_p_value,
+        "text": paired_test_text(paired) if paired.tasks else "no task in common",
+    }
 
 
 def _task_row(task: str, rewards: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from openreward_gym.errors import MissingExtraError, StoreError
 from openreward_gym.reports.plots import MOST_BINS, MOST_TASKS, Chart, Measures, make_charts, to_svg, write_pngs
 from openreward_gym.reports.report import make_report, to_html, write_html
+from openreward_gym.reports.texts import comparison_text, interval_text
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, Usage
 
@@ -145,6 +147,8 @@ def test_a_page_needs_nothing_else(tmp_path: Path) -> None:
     assert {"svg", "table"} <= page.seen
     assert "script" not in page.seen
     text = to_html(report)
+    assert "2 units have no rollout (failed or missing)" in text
+    assert "too few tasks (2)" in text
     assert "4 expected = 2 successful, 1 failed, 0 omitted, 1 missing" in text
     assert "&lt;env&gt; train 0" in text
     write_html(report, tmp_path / "new" / "report.html")
@@ -175,5 +179,22 @@ def test_runs_are_compared_on_the_tasks_they_share(tmp_path: Path) -> None:
 
 def test_runs_of_other_tasks_are_not_compared(tmp_path: Path) -> None:
     one, other = run(tmp_path / "one", rollout(0, 1.0)), run(tmp_path / "other", rollout(1, 1.0))
-    assert "no task in common; 1 tasks only in the first, 1 only here" in make_report([one, other]).to_text()
+    assert "no task in common; 1 task only in the first, 1 only here" in make_report([one, other]).to_text()
     assert make_report([one]).comparisons == {}
+
+
+def test_the_page_and_the_text_say_the_same(tmp_path: Path) -> None:
+    runs = [run(tmp_path / name, *(rollout(index, float(index % div == 0)) for index in range(12))) for name, div in NAMES]
+    report = make_report(runs)
+    text, page = report.to_text(), html.unescape(to_html(report))
+    for comparison in report.comparisons.values():
+        assert comparison.adjusted_p_value is not None
+        assert comparison_text(comparison) in text
+        assert comparison_text(comparison) in page
+        assert "after Holm's correction for several comparisons" in page
+    for summary in report.runs.values():
+        assert interval_text(summary.reward_interval) in text
+        assert interval_text(summary.reward_interval) in page
+
+
+NAMES = (("first", 2), ("second", 3), ("third", 12))

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from openreward_gym.reports.statistics import compare, mean, median, pass_at_k, pass_hat_k, passes
+from openreward_gym.reports.statistics import compare, mean, median, pass_at_k, pass_hat_k
 from openreward_gym.reports.summary import summarize
 from openreward_gym.types import Message, Rollout, Task, ToolMessage
 
@@ -20,25 +20,16 @@ def test_passes_are_shares_of_all_choices(n: int, c: int) -> None:
         assert pass_hat_k(n, c, k) == pytest.approx(sum(all(choice) for choice in choices) / len(choices))
 
 
-def test_passes_go_as_far_as_every_task_has_samples() -> None:
-    at, hat = passes([(4, 2), (5, 5)])
-    assert list(at) == list(hat) == [1, 2, 4]
-    assert at[1] == hat[1] == 0.75
-    assert passes([]) == ({}, {})
-    assert passes([(0, 0), (4, 1)]) == ({}, {})
-
-
 def test_a_comparison_is_by_common_tasks() -> None:
     first = {str(n): [0.0, 1.0] for n in range(20)} | {"mine": [1.0]}
     second = {str(n): [1.0] for n in range(20)} | {"empty": []}
     comparison = compare(first, second)
     assert (comparison.tasks, comparison.only_first, comparison.only_second) == (20, 1, 1)
-    assert (comparison.first, comparison.second, comparison.difference, comparison.interval) == (0.5, 1.0, 0.5, (0.5, 0.5))
+    assert (comparison.first, comparison.second, comparison.difference) == (0.5, 1.0, 0.5)
+    assert comparison.interval is not None
+    assert 0 < comparison.interval[0] < 0.5 < comparison.interval[1] < 1
     assert comparison.p_value is not None
     assert comparison.p_value < 0.01
-    same = compare(first, first)
-    assert (same.difference, same.p_value) == (0.0, 1.0)
-    assert compare({}, first).p_value is None
     assert compare(first, second) == comparison
 
 
@@ -55,7 +46,7 @@ def test_a_summary_has_passes_and_tools() -> None:
     assert (bash.name, bash.calls, bash.errors, bash.mean_duration_s) == ("bash", 4, 1, 2.0)
     assert (look.name, look.calls, look.mean_duration_s) == ("look", 4, None)
     assert "pass@k: 1: 0.750, 2: 1.000" in summary.to_text()
-    assert "tool bash: 4 calls, 1 errors, 2.000 s each" in summary.to_text()
+    assert "tool bash: 4 calls, 1 error, 2.000 s each" in summary.to_text()
 
 
 def test_rewards_whose_sum_is_beyond_every_float_have_a_mean() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,8 @@ from viewer_runs import simple
 from viewer_serving import viewing
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.reports import make_report
+from openreward_gym.reports.texts import comparison_text
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import Task
 from openreward_gym.viewer import queries
@@ -39,8 +42,10 @@ def test_runs_are_compared_over_the_tasks_they_share(index: RunIndex) -> None:
     assert first["against_first"] is None
     assert second["against_first"]["tasks"] == 3
     assert second["against_first"]["difference"] == pytest.approx(1 / 3)
-    low, high = second["against_first"]["interval"]
-    assert low <= 1 / 3 <= high
+    assert (second["against_first"]["interval"], second["against_first"]["p"]) == (None, None)
+    assert "too few tasks" in second["against_first"]["text"]
+    assert first["reward"] == pytest.approx((0.5 + 0 + 1 + 1) / 4)
+    assert "too few for an interval" in first["reward_text"]
     assert [(row["task"], row["rewards"], row["counts"]) for row in result["tasks"]] == [
         ("b", [0.0, 1.0], [1, 2]),
         ("a", [0.5, 0.5], [2, 1]),
@@ -50,13 +55,47 @@ def test_runs_are_compared_over_the_tasks_they_share(index: RunIndex) -> None:
     assert (second["rollouts"], second["discarded"], second["tokens"]) == (5, 5, None)
 
 
-def test_many_tasks_have_the_same_figures_another_way(index: RunIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = comparison(index, ["one", "two, too"])["runs"][1]["against_first"]
-    monkeypatch.setattr(queries, "_RESAMPLED_TASKS", 1)
-    after = comparison(index, ["one", "two, too"])["runs"][1]["against_first"]
-    assert after["difference"] == pytest.approx(before["difference"])
-    assert after["interval"] == pytest.approx((1 / 3 - 1.96 / 3, 1 / 3 + 1.96 / 3))
-    assert after["p"] == pytest.approx(0.3173, abs=1e-3)
+def test_the_viewer_has_the_figures_of_the_report(tmp_path: Path) -> None:
+    draw = random.Random(5)
+    for number, name in enumerate(("a", "b", "c")):
+        run(
+            tmp_path / "runs",
+            name,
+            {str(task): [float(draw.random() < 0.3 + 0.2 * number)] * (task % 3 + 1) for task in range(30)},
+        )
+    index = RunIndex([tmp_path / "runs"], tmp_path / "index.sqlite")
+    index.refresh()
+    folders = [str(tmp_path / "runs" / name) for name in ("a", "b", "c")]
+    report = make_report(folders)
+    result = comparison(index, ["a", "b", "c"])
+    overview = {of_run["key"]: of_run["reward"] for of_run in queries.runs(index)["runs"]}
+    for folder, name, figures in zip(folders, ("a", "b", "c"), result["runs"], strict=True):
+        summary = report.runs[folder]
+        assert figures["reward"] == pytest.approx(summary.mean_reward)
+        assert overview[name] == pytest.approx(summary.mean_reward)
+        assert figures["reward_text"] == summary.mean_line
+        if name != "a":
+            paired = report.comparisons[folder]
+            against = figures["against_first"]
+            assert (against["difference"], against["interval"], against["p"]) == (
+                paired.difference,
+                paired.interval,
+                paired.p_value,
+            )
+            assert against["adjusted_p"] == paired.adjusted_p_value
+            assert against["text"] in comparison_text(paired)
+
+
+def test_tasks_without_an_id_are_those_of_the_report(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with RolloutStore(tmp_path / name) as store:
+            for number in range(6):
+                task = Task(index=number) if number < 4 else Task()
+                store.append(simple(f"r{number}", "x", task=task, reward=1.0, group=None if number < 5 else "g"))
+    index = RunIndex([tmp_path], tmp_path / "index.sqlite")
+    index.refresh()
+    paired = comparison(index, ["a", "b"])["runs"][1]["against_first"]
+    assert paired["tasks"] == make_report([str(tmp_path / "a"), str(tmp_path / "b")]).comparisons[str(tmp_path / "b")].tasks
 
 
 @pytest.mark.parametrize("runs", [["one"], ["one", "one"], ["one", "none"], [str(n) for n in range(11)]])

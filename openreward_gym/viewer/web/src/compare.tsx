@@ -5,9 +5,9 @@ import { goodness, seconds, shown, UNIT } from "./numbers";
 import { Link, Problem, Reward } from "./components";
 import type { Run, Runs } from "./types";
 
-interface Against { tasks: number; difference: number | null; interval: [number, number] | null; p: number | null }
+interface Against { tasks: number; difference: number | null; p: number | null; adjusted_p: number | null; text: string }
 interface Compared {
-  key: string; rollouts: number; discarded: number; tasks: number; reward: number | null; tokens: number | null; turns: number | null;
+  key: string; rollouts: number; discarded: number; tasks: number; reward: number | null; reward_text: string; tokens: number | null; turns: number | null;
   calls: number | null; duration: number | null; errors: number; against_first: Against | null;
 }
 interface TaskRow { task: string; prompt: string; environment: string; index: number | null; rewards: (number | null)[]; counts: number[]; spread: number }
@@ -37,14 +37,17 @@ export function ComparePage({ runs }: { runs: Runs | null }) {
                 <th scope="row" dir="auto">{mark(index)} <Link to={{ page: "rollouts", run: run.key }}>{run.key}</Link></th>
                 <td class="num">{run.rollouts.toLocaleString("en")}</td><td class="num">{run.tasks.toLocaleString("en")}</td>
                 <td class="num"><Reward label="" value={run.reward} good={goodness(run.reward, range(run.key))} /></td>
-                <td class="num">{run.against_first === null ? <span class="note">the first</span> : <>{signed(run.against_first.difference)}{run.against_first.interval && <small class="note"> {signed(run.against_first.interval[0])} to {signed(run.against_first.interval[1])}</small>}</>}</td>
-                <td class="num">{run.against_first ? shown(run.against_first.p) : ""}</td>
+                <td class="num">{run.against_first === null ? <span class="note">the first</span> : signed(run.against_first.difference)}</td>
+                <td class="num">{run.against_first ? shown(run.against_first.adjusted_p ?? run.against_first.p) : ""}</td>
                 <td class="num">{shown(run.turns, 1)}</td><td class="num">{shown(run.calls, 1)}</td><td class="num">{run.tokens === null ? "–" : Math.round(run.tokens).toLocaleString("en")}</td>
                 <td class="num">{seconds(run.duration)}</td><td class="num">{run.errors.toLocaleString("en")}</td>
               </tr>
             ))}</tbody>
           </table></div>
-          <p class="note">All rollouts with a reward count, discarded ones too. The difference is the mean over the tasks that both runs have, with its 95 % interval; p is the p-value of a paired test.</p>
+          <ul class="note">{value.runs.map((run, index) => (
+            <li key={run.key} dir="auto">{mark(index)} {run.key}: mean reward {run.reward_text}{run.against_first && `; difference over ${run.against_first.tasks.toLocaleString("en")} shared tasks ${signed(run.against_first.difference)} (${run.against_first.text})`}</li>
+          ))}</ul>
+          <p class="note">All rollouts with a reward count, discarded ones too, and each task counts once: the mean reward is the mean of the tasks' means. p is that of a paired test over the shared tasks; of several runs it is corrected for their number (Holm).</p>
           <p class="line">{value.runs.length > 0 && <Link to={{ page: "metrics", run: value.runs[0]!.key, runs: value.runs.slice(1).map((run) => encodeURIComponent(run.key)).join(",") || undefined }} class="button">Metrics of these runs over the steps</Link>}</p>
           <h2>Tasks in which they differ most</h2>
           {value.tasks.length === 0 ? <p class="empty">The runs share no task with a reward.</p> : (
