@@ -47,6 +47,7 @@ FLOORS = {
     "viewer": 6,
     "compat": 6,
     "collect.ray": 7,
+    "collect.ray_worker": 7,
     "cli": 8,
 }
 # Rooms that do not know each other; the spaces of envs, which know nothing of the network, are for all.
@@ -85,7 +86,7 @@ ONLY_IN = {
     "openreward": ["serve"],
     "datasets": ["export", "cli.demo"],
     "transformers": ["export", "policies", "wrappers.tokens"],
-    "ray": ["collect.ray"],
+    "ray": ["collect.ray", "collect.ray_worker"],
     "matplotlib": ["reports.plots"],
     "torch": ["policies"],
     "trl": [],

@@ -25,17 +25,18 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from openreward_gym.collect.inventory import Unit
-from openreward_gym.collect.plan import RunPlan
-from openreward_gym.collect.player import AttemptResult, LocalPlayer
-from openreward_gym.collect.run_folder import RunLock, exclude_worker, writing_for
+from openreward_gym.collect.player import AttemptResult
+from openreward_gym.collect.ray_worker import RayWorker, last_line, pickle_options, ray_module, without_messages, worker_count
+from openreward_gym.collect.run_folder import RunLock, exclude_worker
 from openreward_gym.collect.silence import News, merge_news
-from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError
+from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import RunOptions
-from openreward_gym.policies.policy import resolve
 from openreward_gym.store import Failure, RolloutStore
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.index import ShardIndex
 from openreward_gym.types import Rollout
+
+__all__ = ["RayPlayer", "pickle_options"]
 
 T = TypeVar("T")
 
@@ -83,59 +84,6 @@ class Stop(Protocol):
     def now(self) -> None: ...
 
 
-class RayWorker:
-    """The class of the actors: a local player, and a store that writes its own shard while `holder` holds the run's lock."""
-
-    def __init__(self, driver_path: list[str], job: bytes, folder: str, run: str, holder: Mapping[str, Any]) -> None:
-        sys.path[:] = list(dict.fromkeys([*driver_path, *sys.path]))
-        options: RunOptions = _ray().cloudpickle.loads(job)
-        self._plan = RunPlan(options, resolve(options.policy, url=options.policy_url, **(options.policy_options or {})))
-        self._store = RolloutStore(folder, run=run)
-        self._holder = holder
-        self._player: LocalPlayer | None = None
-        self._playing: set[asyncio.Task[Any]] = set()
-        self._id = str(_ray().get_runtime_context().get_actor_id())
-
-    async def describe(self) -> tuple[str, int, str, str]:
-        """Return the host, the process id, the node's id and the worker's own, when the worker is ready."""
-        self._player = LocalPlayer(self._plan, self._store.run, self._append)
-        return socket.gethostname(), os.getpid(), str(_ray().get_runtime_context().get_node_id()), self._id
-
-    async def ping(self) -> None:
-        """Answer. Called in a concurrency group of its own, so that a policy that computes does not delay the answer."""
-
-    async def play(self, unit: Unit, attempt: int) -> AttemptResult:
-        """Play an attempt; see `Player`. Errors of this package are returned in the result."""
-        task = asyncio.current_task()
-        assert self._player is not None
-        assert task is not None
-        self._playing.add(task)
-        try:
-            result = await self._player.play(unit, attempt)
-        except OpenRewardGymError as error:
-            return AttemptResult(mistake=error)
-        finally:
-            self._playing.discard(task)
-        return result if result.rollout is None else dataclasses.replace(result, rollout=_without_messages(result.rollout))
-
-    def _append(self, rollout: Rollout) -> None:
-        with writing_for(Path(self._store.path), self._holder, self._id):
-            self._store.append(rollout)
-
-    async def news(self) -> News:
-        """Return what happened in this worker's attempts in flight."""
-        return News() if self._player is None else await self._player.news()
-
-    async def close(self) -> None:
-        """Abandon the attempts in flight, and close the sessions and the store."""
-        for task in self._playing:
-            task.cancel()
-        await asyncio.gather(*self._playing, return_exceptions=True)
-        if self._player is not None:
-            await self._player.aclose()
-        self._store.close()
-
-
 @dataclasses.dataclass(slots=True, eq=False)
 class _WorkerHandle:
     """The driver's view of a worker."""
@@ -181,7 +129,7 @@ class RayPlayer:
         self._arguments = ([os.getcwd(), *filter(None, sys.path)], job, str(self._folder), store.run, dict(lock.holder))
         self._say = say
         self._stop = stop
-        self._ray = _ray()
+        self._ray = ray_module()
         self._workers: list[_WorkerHandle] = []
         self._starting: list[Any] = []
         self._replacing: set[asyncio.Task[None]] = set()
@@ -238,10 +186,10 @@ class RayPlayer:
                 await _in_thread(lambda: self._ray.init(**options), hold=self._ended_ray)
             except (self._ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
                 where = f"at RAY_ADDRESS={address}" if address else "on this machine"
-                raise ConfigurationError(f"Ray could not be started {where}: {_last_line(error)}") from None
+                raise ConfigurationError(f"Ray could not be started {where}: {last_line(error)}") from None
             _stop_messages()
         self._own_node = str(self._ray.get_runtime_context().get_node_id())
-        for worker in await asyncio.gather(*(self._start_worker() for _ in range(_worker_count(self._options)))):
+        for worker in await asyncio.gather(*(self._start_worker() for _ in range(worker_count(self._options)))):
             self._add(worker)
         self._watching = asyncio.create_task(self._watch())
 
@@ -259,7 +207,7 @@ class RayPlayer:
             return _WorkerHandle(actor, host, pid, node, identity, asyncio.get_running_loop().create_future())
         except (self._ray.exceptions.RayError, ValueError, TypeError) as error:
             cause = getattr(error, "cause", None) or error
-            raise ConfigurationError(f"a Ray worker could not be started: {_last_line(cause)}") from None
+            raise ConfigurationError(f"a Ray worker could not be started: {last_line(cause)}") from None
         finally:
             if actor in self._starting and not asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 self._starting.remove(actor)
@@ -576,47 +524,6 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise MissingExtraError(f"engine='ray' needs Ray ({error}): pip install 'openreward-gym[ray]'") from None
-
-
-def _worker_count(options: RunOptions) -> int:
-    return options.workers or os.cpu_count() or 1
-
-
-def pickle_options(options: RunOptions) -> bytes:
-    """Pickle a worker's options: those of the run, with its share of the concurrency and of the provider's rate limits."""
-    workers = _worker_count(options)
-    policy_options = options.policy_options or {}
-    limits = ("requests_per_minute", "tokens_per_minute")
-    shares = {name: policy_options[name] / workers for name in limits if policy_options.get(name)}
-    share = dataclasses.replace(
-        options,
-        policy_options={**policy_options, **shares},
-        concurrency=math.ceil(options.concurrency / workers),
-        opening=math.ceil(options.opening / workers),
-        tasks=None,
-        progress=False,
-        ray_options=None,
-    )
-    dumps: Callable[[RunOptions], bytes] = _ray().cloudpickle.dumps
-    try:
-        return dumps(share)
-    except Exception as error:  # pickling runs foreign code, which may raise anything
-        raise ConfigurationError(
-            f"the policy, the transport or another option cannot be sent to Ray workers ({_last_line(error)}): pass the policy "
-            "by name ('module:callable'), and only options that can be pickled"
-        ) from None
-
-
-def _without_messages(rollout: Rollout) -> Rollout:
-    """Return the part of a rollout that the driver needs. The messages are on disk."""
-    return dataclasses.replace(rollout, messages=[], tools=None)
-
-
 def _written_by(folder: Path, pid: int) -> dict[AttemptKey, Rollout]:
     """Read the complete lines of a dead worker's shards, which are named `<time>-<host>-<pid>-<rand>`."""
     index = ShardIndex(LocalFolder(folder), "rollouts")
@@ -625,11 +532,6 @@ def _written_by(folder: Path, pid: int) -> dict[AttemptKey, Rollout]:
     for stem, count in index.counts():
         if stem.split("-")[-2:-1] == [str(pid)]:
             for _, line in index.lines(stem, count):
-                rollout = _without_messages(Rollout.from_line(line))
+                rollout = without_messages(Rollout.from_line(line))
                 rollouts[rollout.group, rollout.sample, rollout.attempt] = rollout
     return rollouts
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}".rstrip(": ")

@@ -96,7 +96,8 @@ def _check_exports(folder: Path) -> None:
         for row in rows:
             for turn in _trained(row):
                 assert turn.get("content") or turn.get("value") or turn.get("tool_calls"), (name, row)
-                assert UNSAID not in json.dumps(turn), (name, row)
+                # A call as text is a whole turn of the model: it was not run, but it was said.
+                assert UNSAID not in json.dumps(turn) or "<tool_call>" in json.dumps(turn), (name, row)
 
 
 def _trained(row: dict[str, Any]) -> list[dict[str, Any]]:
