@@ -36,7 +36,8 @@ def test_odd_entries_of_tool_calls(call: Any, expected: ToolCall) -> None:
     (read,) = chat.from_openai([message])
     assert read.tool_calls == (expected,)
     assert codec.read_as(Message, codec.write(read)) == read
-    body = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    body: dict[str, Any] = {"object": "chat.completion"}
+    body["choices"] = [{"index": 0, "message": message, "finish_reason": "tool_calls"}]
     (read,) = chat.from_openai(ChatCompletion.construct(**body))
     assert read.tool_calls == (expected,)
     chat.to_openai([read])

@@ -25,7 +25,7 @@ class Maker:
         self.url = url
 
     def __call__(self) -> gym.Env[Any, Any]:
-        limits = {"retry_limits": {"attempts": 2}, "step_timeout_s": 5.0, "reset_timeout_s": 5.0}
+        limits: dict[str, Any] = {"retry_limits": {"attempts": 2}, "step_timeout_s": 5.0, "reset_timeout_s": 5.0}
         return gym.make("OpenReward-v0", environment="echo", base_url=self.url, **limits)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from scripted_session import Session
 
 from openreward_gym.envs.episode import Episode, take_step
 from openreward_gym.errors import (
@@ -22,21 +23,6 @@ from openreward_gym.errors import (
 from openreward_gym.types import AssistantMessage, Task, TerminalTool, TextBlock, ToolCall, ToolOutput, ToolSet, ToolSpec
 
 TOOLS = ToolSet((ToolSpec("t"),))
-
-
-class Session:
-    """Answers each call with the next of `answers`; remembers what it was asked."""
-
-    def __init__(self, *answers: ToolOutput | Exception) -> None:
-        self.answers = list(answers)
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-
-    async def call(self, name: str, arguments: dict[str, Any], *, timeout_s: float | None = None) -> ToolOutput:
-        self.asked.append((name, arguments))
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
 
 
 def play(session: Session, message: AssistantMessage, tools: ToolSet = TOOLS, **arguments: Any) -> Any:

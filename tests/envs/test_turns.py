@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from test_stepping import Session
+from scripted_session import Session
 
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.episode import Episode, as_message, take_step
@@ -66,7 +66,7 @@ def test_a_refusal_is_an_answer_only_in_the_models_words(blocks: list[Any], word
     assert (len(asked), step.stop_reason) == (calls, stop_reason)
 
 
-CUT_OFF = {
+CUT_OFF: dict[str, list[Any]] = {
     "torn arguments": [TextBlock("I look."), ToolCall("look_up", content='{"word": "ti')],
     "balanced arguments": [CALL],
     "two calls": [CALL, ToolCall("hand_in", {}, "c2")],
@@ -179,12 +179,13 @@ def test_over_a_real_server(server_url: str, on_length: OnLength) -> None:
     env.reset(seed=0)
     function = {"name": "finish", "arguments": '{"text": "right"}'}
     message = {"role": "assistant", "content": None, "tool_calls": [{"id": "a", "type": "function", "function": function}]}
-    answer = {"object": "chat.completion", "model": "m", "choices": [{"finish_reason": "length", "message": message}]}
+    choice = {"finish_reason": "length", "message": message}
+    answer: dict[str, Any] = {"object": "chat.completion", "model": "m", "choices": [choice]}
     observation, reward, terminated, truncated, info = env.step(answer)
     assert (reward, info["reward_is_null"], terminated, truncated) == (0.0, True, False, on_length == "truncate")
     if on_length != "truncate":
         assert (observation, info["error_kind"]) == (REPLIES["cut_off"], "cut_off")
-        answer["choices"][0]["finish_reason"] = "tool_calls"
+        choice["finish_reason"] = "tool_calls"
         assert env.step(answer)[1:3] == (1.0, True)
     env.reset(seed=0)
     with pytest.raises(PolicyError, match="gave no answer"):

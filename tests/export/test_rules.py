@@ -206,7 +206,7 @@ def test_lines_are_strict_json(tmp_path: Path) -> None:
 def test_the_texts_of_a_turn_have_nothing_between_them() -> None:
     """Rule 6: parts of one answer are one text; those of a prompt or a result are texts of their own."""
     parts = [TextBlock("2,7"), TextBlock("37 m"), TextBlock(" long.")]
-    thought = [ReasoningItem("I"), ReasoningItem("t"), TextBlock("How long?")]
+    thought: list[Block] = [ReasoningItem("I"), ReasoningItem("t"), TextBlock("How long?")]
     rollout = episode(Message("user", (TextBlock("a"), TextBlock("b"))), AssistantMessage(thought))
     rollout.messages += [user("?"), AssistantMessage(parts)]
     (row,) = export.to_dataset([rollout])

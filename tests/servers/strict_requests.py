@@ -93,7 +93,7 @@ def check_chat(request: Mapping[str, Any], id_pattern: str = r"[!-~]{1,40}") -> 
             else:
                 assert isinstance(call["custom"]["input"], str)
                 calls.append((call["id"], call["custom"]["name"]))
-        results = []
+        results: list[str] = []
         while len(results) < len(calls) and place < len(messages) and messages[place]["role"] == "tool":
             _CHAT.validate_python(messages[place])
             results.append(messages[place]["tool_call_id"])

@@ -3,6 +3,7 @@
 The good model notes a word, then hands it in. What a misbehaviour says holds `UNSAID`, which must never reach the environment.
 """
 
+# mypy: disable-error-code="misc,untyped-decorator"
 from __future__ import annotations
 
 import email.utils
