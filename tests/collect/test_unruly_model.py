@@ -12,6 +12,7 @@ import pytest
 from unruly_model import UNSAID, WORD, Ledger, misbehaving
 
 from openreward_gym import collect, export, serve
+from openreward_gym.chat.provider_words import WORDINGS
 from openreward_gym.collect import CollectionResult, RetryBudget
 from openreward_gym.collect.retries import BUDGETS
 
@@ -25,6 +26,8 @@ POLICIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "anthropic": ("anthropic:m", "", {}),
     "gemini": ("google:m", "", {}),
 }
+# A refused key ends the run.
+FAILURES = [(one.kind, one.status, one.body) for one in WORDINGS if one.kind != "bad_key"]
 FORMATS = ("sft", "prompt_completion", "preference", "kto", "openai", "sharegpt", "axolotl", "verl_sft")
 ENDS = {"finished", "content_filter", "context_overflow", "refusal", "length", "no_action"}
 
@@ -60,7 +63,7 @@ def play(base_url: str, url: str, policy: str, output: Path, options: dict[str, 
 @pytest.mark.parametrize("provider", POLICIES)
 def test_nothing_that_was_not_said_counts(provider: str, tmp_path: Path) -> None:
     policy, path, options = POLICIES[provider]
-    with serve.local([Ledger]) as base_url, misbehaving(7, 0.4, []) as model:
+    with serve.local([Ledger]) as base_url, misbehaving(7, 0.4, FAILURES) as model:
         result = play(base_url, model.url + path, policy, tmp_path / "run", options, TURNS // 50 // 2)
     assert model.asked >= TURNS
     assert not result.interrupted
