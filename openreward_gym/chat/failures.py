@@ -13,7 +13,7 @@ from openreward_gym.chat.plain import json_text, rest_of
 from openreward_gym.chat.provider_words import WORDINGS
 from openreward_gym.chat.wording import FailureKind
 from openreward_gym.jsonio import Json
-from openreward_gym.types import AssistantMessage, Ended, Message, Sampled
+from openreward_gym.types import AssistantMessage, Block, Ended, Message, ReasoningItem, Sampled, TextBlock
 
 # Fields of answers, messages and calls. An object with one of them is not the body of an error.
 _CONTENT = ("role", "choices", "output", "candidates", "content", "parts", "name", "function")
@@ -106,6 +106,22 @@ def error_of(message: Message) -> Json:
     fields = (message.sampled.metadata or {}) if message.sampled is not None else {}
     # MiniMax sends its errors with status 200 and an empty answer.
     return fields.get("error") or fields.get("base_resp")
+
+
+def has_content(block: Block) -> bool:
+    """Return whether a block holds something of the model's: a text, reasoning (hidden or not), a call, an image, ...
+
+    Example:
+        >>> has_content(TextBlock("")), has_content(ReasoningItem("Hm"))
+        (False, True)
+    """
+    if isinstance(block, TextBlock):
+        return bool(block.text)
+    if isinstance(block, ReasoningItem):  # a signature alone signs nothing
+        fields = [fields for fields in block.extra.values() if isinstance(fields, Mapping)]
+        is_hidden = any(value.get("encrypted_content") for value in fields)
+        return bool(block.content or block.summary or block.content_reference or is_hidden)
+    return True
 
 
 def is_withheld(message: Message) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from openreward_gym.chat.failures import is_withheld
+from openreward_gym.chat.failures import has_content, is_withheld
 from openreward_gym.chat.raw_text import has_call_as_text
 from openreward_gym.options import OnLength
 from openreward_gym.types import AssistantMessage, ReasoningItem, TextBlock, ToolSet
@@ -61,7 +61,7 @@ def turn_kind(action: AssistantMessage, tools: ToolSet, on_length: OnLength = "t
 
 def is_no_answer(action: AssistantMessage) -> bool:
     """Return whether a message has no content at all and no ending that explains it: the model's server failed."""
-    return not action.blocks and action.ended in (None, "stop", "tool_calls", "unknown")
+    return not any(map(has_content, action.blocks)) and action.ended in (None, "stop", "tool_calls", "unknown")
 
 
 def _says_something(block: object) -> bool:

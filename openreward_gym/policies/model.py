@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from openreward_gym.chat.failures import error_of, failure_words, kind_of_failure, withheld
+from openreward_gym.chat.failures import error_of, failure_words, has_content, kind_of_failure, withheld
 from openreward_gym.chat.history import ID_REFUSED, NINE_CHARACTERS, HistoryRules, ToolNames, receive_calls
 from openreward_gym.chat.plain import plain
 from openreward_gym.chat.wording import FailureKind
@@ -27,7 +27,7 @@ from openreward_gym.errors import (
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.retrying import note_retry
-from openreward_gym.types import AssistantMessage, Block, Json, ReasoningItem, Sampled, TextBlock, ToolSet, Usage
+from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet, Usage
 from openreward_gym.urls import bare_url
 
 # How an answer without content may end. Another one without content is no answer.
@@ -220,7 +220,7 @@ class ModelPolicy:
             return self._unreadable(answer, "it is text")
         if message.ended == "error" and (body := error_of(message)):
             return self._no_answer({"error": body})
-        is_empty = not any(map(_says_something, message.blocks))
+        is_empty = not any(map(has_content, message.blocks))
         if message.ended != "error" and (not is_empty or message.ended in _EMPTY_ENDINGS):
             return message
         words = _NOTHING if is_empty else "the server broke its answer off"
@@ -273,17 +273,6 @@ class ModelPolicy:
         """Return words with this policy's name, and without its key."""
         key = os.environ.get(self._key_env, "").strip()
         return f"{self.name}: {words.replace(key, '***') if len(key) >= 6 else words}"
-
-
-def _says_something(block: Block) -> bool:
-    """Return whether a block holds something of the model's: a text, reasoning (hidden or not), a call, an image, ..."""
-    if isinstance(block, TextBlock):
-        return bool(block.text)
-    if isinstance(block, ReasoningItem):  # a signature alone signs nothing
-        fields = [fields for fields in block.extra.values() if isinstance(fields, Mapping)]
-        is_hidden = any(value.get("encrypted_content") for value in fields)
-        return bool(block.content or block.summary or block.content_reference or is_hidden)
-    return True
 
 
 class RequestPace:

@@ -14,7 +14,7 @@ from typing import Any
 
 from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, from_gemini, from_openai
 from openreward_gym.chat.dialect import has_report
-from openreward_gym.chat.failures import error_text, is_withheld
+from openreward_gym.chat.failures import error_text, has_content, is_withheld
 from openreward_gym.chat.plain import plain, shown
 from openreward_gym.errors import ConfigurationError, MessageError
 from openreward_gym.jsonio import Json
@@ -22,13 +22,11 @@ from openreward_gym.platform.events import SAMPLING, message_events
 from openreward_gym.recording.request import add_request
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
-    Block,
     Message,
     Origin,
     ReasoningItem,
     Rollout,
     Status,
-    TextBlock,
     ToolCall,
     ToolResult,
     is_continuation,
@@ -320,16 +318,12 @@ def _ending(messages: list[Message]) -> tuple[Status, str]:
     if last is not None and last.role == "assistant":
         if is_withheld(last) or (last.ended == "length" and not last.finished):
             return "truncated", str(last.ended)
-        is_empty = not any(map(_has_content, last.blocks)) and not _has_media(last)
+        is_empty = not any(map(has_content, last.blocks)) and not _has_media(last)
         if last.ended == "error" or (is_empty and (last.ended is not None or not last.finished)):
             return "error", "policy_failed"
     if any(message.finished for message in messages):
         return "completed", "finished"
     return ("cancelled", "cancelled") if last is None or last.role != "assistant" or last.tool_calls else ("completed", "message")
-
-
-def _has_content(block: Block) -> bool:
-    return not isinstance(block, TextBlock) or bool(block.text)
 
 
 def _has_media(message: Message) -> bool:

@@ -158,20 +158,26 @@ def _city(messages: Any) -> str:
 
 
 @contextmanager
-def providing() -> Iterator[Providers]:
-    """Run the server in a thread."""
-    providers = Providers()
+def serving(app: Starlette, log_level: str = "error") -> Iterator[str]:
+    """Serve an application in a thread; yield its URL."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(providers.app, host="127.0.0.1", port=port, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level=log_level))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.started
-    providers.url = f"http://127.0.0.1:{port}"
     try:
-        yield providers
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+@contextmanager
+def providing() -> Iterator[Providers]:
+    """Run the server in a thread."""
+    providers = Providers()
+    with serving(providers.app) as providers.url:
+        yield providers

@@ -10,16 +10,14 @@ import email.utils
 import json
 import os
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
-from launch import free_port
 from openreward.environments import Environment, Split, TextBlock, ToolOutput, tool
+from providers import serving
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -258,17 +256,5 @@ class Gemini(Form):
 def misbehaving(seed: int, share: float, failures: list[tuple[str, int, Any]]) -> Iterator[UnrulyModel]:
     """Run the server in a thread."""
     model = UnrulyModel(seed, share, failures)
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(model.app, host="127.0.0.1", port=port, log_level="critical"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert server.started
-    model.url = f"http://127.0.0.1:{port}"
-    try:
+    with serving(model.app, "critical") as model.url:
         yield model
-    finally:
-        server.should_exit = True
-        thread.join(10)
