@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,7 +74,7 @@ class UnrulyModel:
         failures: Further answers as (name, status, body), such as a provider's errors.
     """
 
-    def __init__(self, seed: int, share: float, failures: list[tuple[str, int, Any]] = []) -> None:  # noqa: B006 (read only)
+    def __init__(self, seed: int, share: float, failures: Sequence[tuple[str, int, Any]] = ()) -> None:
         self._draw = random.Random(seed)
         self._share = share
         self._failures = failures
@@ -253,7 +253,7 @@ class Gemini(Form):
 
 
 @contextmanager
-def misbehaving(seed: int, share: float, failures: list[tuple[str, int, Any]]) -> Iterator[UnrulyModel]:
+def misbehaving(seed: int, share: float, failures: Sequence[tuple[str, int, Any]]) -> Iterator[UnrulyModel]:
     """Run the server in a thread."""
     model = UnrulyModel(seed, share, failures)
     with serving(model.app, "critical") as model.url:
