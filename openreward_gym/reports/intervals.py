@@ -1,7 +1,7 @@
 """Confidence intervals of a mean over tasks, and the paired test of two runs.
 
 The unit is the task: its rewards enter as one mean, so samples of one task that agree do not count as independent. The intervals
-are tested by simulation, see `benchmarks/coverage.py` and the page "Collecting rollouts" of the documentation.
+are tested by simulation, see `benchmarks/coverage.py` and the page "How sure is the mean?" of the documentation.
 """
 
 from __future__ import annotations
