@@ -19,7 +19,7 @@ from typing import Any
 import environments as served_environments
 import gymnasium as gym
 import pytest
-from environments import Broken, Dialogue, Echo, Large, SlowStart
+from environments import Broken, Dialogue, Echo, Guarded, Large, SlowStart
 from openreward.environments import Environment, TextBlock, ToolOutput, Toolset, tool
 from pydantic import BaseModel
 
@@ -56,7 +56,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def host() -> serve.InProcess:
-    return serve.in_process([Echo, Large, Dialogue, SlowStart, Broken])
+    return serve.in_process([Echo, Large, Dialogue, SlowStart, Broken, Guarded])
 
 
 @asynccontextmanager
