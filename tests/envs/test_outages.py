@@ -18,6 +18,10 @@ FINISH = {"name": "finish", "arguments": {"text": "right"}}
 KINDS: dict[str, Callable[..., Any]] = {"async": partial(AsyncVectorEnv, context="fork"), "sync": SyncVectorEnv}
 
 
+# They wait for servers that are away.
+pytestmark = pytest.mark.matrix
+
+
 class Maker:
     """Makes an env that waits for its server for a second."""
 

@@ -43,7 +43,12 @@ from openreward_gym.types import (
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
 
 APIS = ["openai", "responses", "anthropic", "google"]
-CHECKS: dict[str, Any] = {"openai": check_chat, "responses": check_responses, "anthropic": check_anthropic, "google": check_gemini}
+CHECKS: dict[str, Any] = {
+    "openai": check_chat,
+    "responses": check_responses,
+    "anthropic": check_anthropic,
+    "google": check_gemini,
+}
 
 
 def policy_of(api: str, url: str = "http://127.0.0.1:9", **options: Any) -> Any:
