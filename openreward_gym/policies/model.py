@@ -27,7 +27,7 @@ from openreward_gym.errors import (
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.retrying import note_retry
-from openreward_gym.types import AssistantMessage, Block, Json, ReasoningItem, Sampled, TextBlock, ToolSet, Usage
+from openreward_gym.types import AssistantMessage, Block, Json, OpaqueBlock, ReasoningItem, Sampled, TextBlock, ToolSet, Usage
 from openreward_gym.urls import bare_url
 
 # How an answer without content may end. Another one without content is no answer.
@@ -216,6 +216,8 @@ class ModelPolicy:
             message = self.read(answer)
         except (MessageError, IndexError) as error:
             return self._unreadable(answer, str(error))
+        except (ValueError, RecursionError) as error:
+            return self._problem("unavailable", f"the answer cannot be read: {failure_words(str(error))}")
         if message.role != "assistant":
             return self._unreadable(answer, "it is text")
         if message.ended == "error" and (body := error_of(message)):
@@ -283,6 +285,8 @@ def _says_something(block: Block) -> bool:
         fields = [fields for fields in block.extra.values() if isinstance(fields, Mapping)]
         is_hidden = any(value.get("encrypted_content") for value in fields)
         return bool(block.content or block.summary or block.content_reference or is_hidden)
+    if isinstance(block, OpaqueBlock):  # a number or `false` in place of a text has no type
+        return bool(block.raw.get("type") or len(block.raw) > 2)
     return True
 
 
