@@ -26,7 +26,7 @@ def describe_error(error: BaseException, *, with_class: bool = True) -> str:
     """
     error = _only_member(error)
     source = error if with_class else error.__cause__ or error
-    text = str(error.msg if isinstance(error, SyntaxError) else error)
+    text = words_of(error.msg if isinstance(error, SyntaxError) else error)
     message = f"{type(error).__name__}: {text}".removesuffix(": ") if with_class else text
     if isinstance(source, SyntaxError) and source.filename:
         return f'{message}\n  File "{source.filename}", line {source.lineno}: {(source.text or "").strip()}'.removesuffix(": ")
@@ -35,6 +35,14 @@ def describe_error(error: BaseException, *, with_class: bool = True) -> str:
         return message
     last = frames[-1]
     return f'{message}\n  File "{last.filename}", line {last.lineno}, in {last.name}: {last.line}'
+
+
+def words_of(error: object) -> str:
+    """Return `str(error)`, also for an error of a class whose `__str__` fails itself."""
+    try:
+        return str(error)
+    except Exception as second:  # it runs the user's code
+        return f"(its text cannot be shown: {type(second).__name__})"
 
 
 def traceback_text(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import itertools
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from openreward_gym.chat.plain import json_text, rest_of
 from openreward_gym.chat.provider_words import WORDINGS
 from openreward_gym.chat.wording import FailureKind
 from openreward_gym.jsonio import Json
-from openreward_gym.types import AssistantMessage, Block, Ended, Message, ReasoningItem, Sampled, TextBlock
+from openreward_gym.types import AssistantMessage, Block, Ended, Message, OpaqueBlock, ReasoningItem, Sampled, TextBlock
 
 # Fields of answers, messages and calls. An object with one of them is not the body of an error.
 _CONTENT = ("role", "choices", "output", "candidates", "content", "parts", "name", "function")
@@ -34,6 +35,8 @@ _MESSAGES = (
 _CODES = ("code", "status_code", "type", "status", "reason", "error_type", "error_code", "__type")
 _NESTED = ("innererror", "metadata", "details")
 _MOST_CHARACTERS = 2000
+# What an error means is in the first or the last words of its body; searching megabytes would stop every other episode.
+_MOST_SEARCHED = 20_000
 _TRANSIENT = frozenset({408, 409, 424, 425, 498, 499})
 # Texts of errors that give the requested tokens of the answer and the window, of which the answer alone fills the whole.
 _OUTPUT_AND_WINDOW = tuple(
@@ -121,6 +124,8 @@ def has_content(block: Block) -> bool:
         fields = [fields for fields in block.extra.values() if isinstance(fields, Mapping)]
         is_hidden = any(value.get("encrypted_content") for value in fields)
         return bool(block.content or block.summary or block.content_reference or is_hidden)
+    if isinstance(block, OpaqueBlock):  # a number or `false` in place of a text has no type
+        return bool(block.raw.get("type") or len(block.raw) > 2)
     return True
 
 
@@ -157,7 +162,7 @@ def kind_of_failure(status: int | None, body: Json) -> FailureKind:
         status = next((code for code in _codes(body) if isinstance(code, int) and 400 <= code < 600), None)
     if status == 402:
         return "quota"
-    text = " ".join((*map(str, _codes(body)), _words(body)))
+    text = _without_middle(" ".join((*(str(code)[:200] for code in itertools.islice(_codes(body), 50)), _words(body))))
     wording = next((kind for kind, pattern in _patterns() if pattern.search(text)), None)
     if wording == "context_overflow":
         return "refused" if _is_answer_too_long(text) else wording
@@ -179,7 +184,7 @@ def failure_words(body: Json) -> str:
         >>> failure_words({"detail": [{"loc": ["body", "model"], "msg": "Field required", "input": {}}]})
         'body.model: Field required'
     """
-    text = " ".join(json_text(without_secrets(_words(body) or "")).split())
+    text = " ".join(json_text(without_secrets(_without_middle(_words(body)))).split())
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
 
 
@@ -189,6 +194,11 @@ def parsed_body(text: str) -> Json:
         return json.loads(text) if text.lstrip()[:1] in ("{", "[", '"') else text
     except (ValueError, RecursionError):
         return text
+
+
+def _without_middle(text: str) -> str:
+    half = _MOST_SEARCHED // 2
+    return text if len(text) <= _MOST_SEARCHED else f"{text[:half]} ... {text[-half:]}"
 
 
 @functools.cache
@@ -210,7 +220,7 @@ def _words(body: Json, depth: int = 0) -> str:
     """Return the words for people in the body of an error. What a server repeats of the request is not among them."""
     if isinstance(body, str):
         inner = parsed_body(body) if depth < 5 else body
-        return _text_of_page(body) if isinstance(inner, str) else _words(inner, depth + 1)
+        return _text_of_page(_without_middle(body)) if isinstance(inner, str) else _words(inner, depth + 1)
     if depth > 5 or body is None:
         return ""
     if isinstance(body, Sequence):

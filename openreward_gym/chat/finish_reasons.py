@@ -51,6 +51,8 @@ FINISH_REASONS: Mapping[str, Mapping[str, Ended]] = {
         "unexpected_tool_call": "malformed",
         "too_many_tool_calls": "malformed",
         "missing_thought_signature": "malformed",
+        # "Token generation stopped for unknown reason": what there is of the answer is a part of it.
+        "other": "error",
     },
     # openrouter.ai/docs/api-reference/overview (normalised finish reasons)
     "openrouter": {**_CHAT, "content_filter": "content_filter", "error": "error"},

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from openreward_gym.chat.dialect import Dialect, content_of, tool_call
 from openreward_gym.chat.plain import rest_of, shown
@@ -41,10 +41,13 @@ FORMATS = ("tool_call", "function", "llama", "json")
 _ROLES = ("system", "user", "assistant", "tool")
 _MARKERS = {"tool_call": "<tool_call>", "function": "<function=", "llama": "<|python_tag|>"}
 _END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "</s>")
-# Where a call begins, also in formats that are not read here: Mistral, DeepSeek, Kimi, Phi, and gpt-oss.
+# Where a call begins, also in formats that are not read here: Mistral, DeepSeek, Kimi, Phi, gpt-oss, Anthropic, MiniMax, GLM,
+# InternLM, Cohere, Jamba, Nemotron, Gemma, and LongCat.
 _CALL_BEGINS = re.compile(
-    r"<tool_call>|<function=|<\|python_tag\|>|\[TOOL_CALLS\]|<｜tool▁calls?▁begin｜>|<\|tool_calls?(?:_section)?(?:_begin)?\|>"
-    r"|<\|channel\|>commentary to=functions"
+    r"<tool_call>|<function=|<\|python_tag\|>|\[TOOL_CALLS\]|\w\[ARGS\]|<｜tool▁calls?▁begin｜>|<｜DSML｜"
+    r"|<\|tool_calls?(?:_section)?(?:_begin)?\|>|\b(?:commentary|analysis) to=functions|<(?:\w+:)?(?:tool_calls?|function_calls)>"
+    r"|<(?:\w+:)?invoke name=|<\|action_start\|>|<\|START_ACTION\|>|<TOOLCALL>|<start_function_call>|<longcat_tool_call>"
+    r"|\bfunctools\[|```tool_code\b"
 )
 _TOOL_CALL_TAG = re.compile("</?tool_call>")
 _FENCE = re.compile(r"```(?:json|tool_call)?[ \t]*\n")
@@ -130,14 +133,61 @@ def from_raw_text(text: str, *, formats: Sequence[str] = FORMATS, tools: Sequenc
 
 
 def has_call_as_text(text: str, tools: Iterable[ToolSpec]) -> bool:
-    """Return whether a text has the mark of a model's own format of calls, and the name of one of the tools after it.
+    """Return whether a text has a call of one of the tools in a model's own format.
+
+    That is the mark of such a format before the name of a tool, or a text that is nothing but a call: JSON, Python's, or ReAct's.
 
     Example:
-        >>> has_call_as_text('<tool_call>{"name": "ls", "arguments": {}}</tool_call>', [ToolSpec("ls")])
+        >>> tools = [ToolSpec("ls")]
+        >>> has_call_as_text('<tool_call>{"name": "ls", "arguments": {}}</tool_call>', tools)
         True
+        >>> has_call_as_text("ls shows files.", tools)
+        False
     """
+    names = {tool.name for tool in tools}
+    if not any(name in text for name in names):
+        return False
+    # An argument of Mistral's comes after its name.
     mark = _CALL_BEGINS.search(text)
-    return mark is not None and any(tool.name in text[mark.start() :] for tool in tools)
+    if mark is not None and any(name in text[0 if mark[0].endswith("[ARGS]") else mark.start() :] for name in names):
+        return True
+    answer = _without_end_tokens(_split_reasoning(text)[1])
+    return _is_call_of_code(answer, names) or any(_names_tool(value, names) for value in _json_values(answer))
+
+
+def _is_call_of_code(answer: str, names: Collection[str]) -> bool:
+    """Return whether an answer is nothing but a call of a tool, as Llama and Mistral write them, or has one of ReAct's."""
+    name = rf"(?:functions\.)?(?:{'|'.join(map(re.escape, sorted(names)))})"
+    arguments = r"\(\s*(?:\w+\s*=.*)?\)"
+    whole = rf"\[?\s*{name}{arguments}\s*\]?|{name}\s*\{{.*\}}"
+    is_react = re.search(rf"^[ \t]*Action:[ \t]*{name}[ \t]*\n\s*Action Input:", answer, re.MULTILINE) is not None
+    return is_react or re.fullmatch(whole, answer.strip(), re.DOTALL) is not None
+
+
+def _json_values(answer: str) -> Iterator[Json]:
+    """Yield the values of an answer that is JSON, or whose end is a fenced block of it."""
+    body = answer.strip()
+    if body.endswith("```") and (fence := list(_FENCE.finditer(body))):
+        body = body[fence[-1].end() : -3].strip()
+    if body[:1] not in ("{", "["):
+        return
+    try:
+        value = json.loads(body, strict=False)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
+        value = value["tool_calls"]
+    yield from value if isinstance(value, list) else [value]
+
+
+def _names_tool(value: Json, names: Collection[str]) -> bool:
+    """Return whether a JSON value has the name of a tool, and arguments for it."""
+    if not isinstance(value, Mapping):
+        return False
+    function = value.get("function")
+    call = function if isinstance(function, Mapping) else value
+    name = call.get("name") or call.get("tool_name")
+    return isinstance(name, str) and name.removeprefix("functions.") in names and any(key in call for key in _ARGUMENTS)
 
 
 def _without_end_tokens(text: str) -> str:

@@ -107,6 +107,12 @@ def is_hosted_model(name: str | None) -> bool:
     return name is not None and _HOSTED.match(name.rpartition("/")[2]) is not None
 
 
+def _is_cut_off(response: Mapping[str, Json]) -> bool:
+    """Return whether a response, or the call or message at its end, is incomplete, also where no known reason is given."""
+    items = list_at(response, "output", Mapping)
+    return "incomplete" in (response.get("status"), items[-1].get("status") if items else None)
+
+
 class OpenAIResponsesDialect(Dialect):
     """The format of OpenAI's Responses API.
 
@@ -208,7 +214,8 @@ class OpenAIResponsesDialect(Dialect):
         fields = {name: value for name, value in rest_of(data, *_RESPONSE, *_REQUEST).items() if value not in ("", [], {})}
         if self.request and (request := {name: data[name] for name in _REQUEST if data.get(name) is not None}):
             fields["request"] = request
-        return assistant(blocks, sampled, fields)
+        is_cut = _is_cut_off(data) and ended_of(sampled.stop_reason) in (None, "stop", "unknown")
+        return assistant(blocks, sampled, fields, ended="length" if is_cut else None)
 
     def read_object(self, data: Mapping[str, Json]) -> list[Block]:
         """Read an item of the assistant, or an entry of a message's content."""

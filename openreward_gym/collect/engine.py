@@ -253,6 +253,11 @@ class Collection:
             for worker in done:
                 if not worker.cancelled():
                     worker.result()  # raises the worker's error, which ends the collection
+                elif self._stopped != "now":
+                    raise PolicyError(
+                        "the policy cancelled the task in which it is played, and with it the collection; it may cancel "
+                        "tasks of its own only"
+                    )
         finally:
             ticker.cancel()
             self._cancel_workers()

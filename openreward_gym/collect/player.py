@@ -54,7 +54,7 @@ from openreward_gym.retrying import retries_heard_by
 from openreward_gym.store import Failure
 from openreward_gym.types import AssistantMessage, Rollout, ToolSet
 from openreward_gym.urls import bare_url
-from openreward_gym.user_traceback import describe_error, own_frames, traceback_text
+from openreward_gym.user_traceback import describe_error, own_frames, traceback_text, words_of
 from openreward_gym.wrappers.record import rollout_of
 
 EMPTY_ANSWER = "the policy's message is empty: it has no text, no reasoning and no call, which is no answer of a model"
@@ -317,6 +317,13 @@ class _Attempt:
                     raise
                 # Nobody cancelled this attempt: a task of the policy's own was cancelled.
                 raise PolicyError(f"the policy {policy_name(self._policy)} was cancelled by itself") from None
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    raise
+                # Such as the panic of a library that is written in Rust. As it is, it would end the whole collection.
+                raise PolicyError(f"the policy {policy_name(self._policy)} failed: {describe_error(error)}") from error
             message = self._converted(message, policy)
             if is_no_answer(message):
                 raise PolicyError(EMPTY_ANSWER, kind="policy_unavailable")
@@ -404,7 +411,7 @@ def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) ->
     """
     foreign = isinstance(error, PolicyError) or not isinstance(error, OpenRewardGymError)
     extra: dict[str, Any] = {"split": unit.task.split, "index": unit.task.index}
-    kind, message = _kind(error, stage), str(error) or type(error).__name__
+    kind, message = _kind(error, stage), words_of(error) or type(error).__name__
     if not isinstance(error, OpenRewardGymError):
         message = _cut(describe_error(error))
     if stage == "policy" and own_frames(error):

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from openreward_gym.chat.failures import has_content, is_withheld
 from openreward_gym.chat.raw_text import has_call_as_text
 from openreward_gym.options import OnLength
-from openreward_gym.types import AssistantMessage, ReasoningItem, TextBlock, ToolSet
+from openreward_gym.types import AssistantMessage, OpaqueBlock, ReasoningItem, TextBlock, ToolSet
 
 TurnKind: TypeAlias = Literal["calls", "answer", "withheld", "cut_off", "pause", "malformed", "empty", "call_as_text"]
 """`calls` and `answer` reach the environment. The others do not:
@@ -16,8 +16,8 @@ TurnKind: TypeAlias = Literal["calls", "answer", "withheld", "cut_off", "pause",
 - `withheld`: a filter, the provider or the end of the context window took the answer away; the episode is truncated.
 - `cut_off`: the token limit ended the message; see the option `on_length`.
 - `pause`: the provider's own tools need another request; the model goes on.
-- `malformed`: the model's server could not read the model's call.
-- `empty`: neither text nor a call, though there may be reasoning.
+- `malformed`: the model's server could not read the model's call, or says that there are calls and has none.
+- `empty`: neither text nor a call, though there may be reasoning or something that a provider's own tool did.
 - `call_as_text`: the text holds a call in a model's own format, which the model's server should have read.
 """
 
@@ -52,7 +52,7 @@ def turn_kind(action: AssistantMessage, tools: ToolSet, on_length: OnLength = "t
         return "calls"
     if ended == "pause":
         return "pause"
-    if ended == "malformed":
+    if ended in ("malformed", "tool_calls"):  # the server announces calls, and has lost them
         return "malformed"
     if is_silent:
         return "empty"
@@ -65,4 +65,5 @@ def is_no_answer(action: AssistantMessage) -> bool:
 
 
 def _says_something(block: object) -> bool:
-    return not isinstance(block, ReasoningItem) and not (isinstance(block, TextBlock) and not block.text.strip())
+    # An unknown block, such as the search of a provider's own tool, has no words for the environment.
+    return not isinstance(block, ReasoningItem | OpaqueBlock) and not (isinstance(block, TextBlock) and not block.text.strip())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
 from openreward_gym.chat import GeminiDialect, from_gemini
 from openreward_gym.chat.history import GEMINI_RULES
+from openreward_gym.errors import MessageError
 from openreward_gym.jsonio import loads
 from openreward_gym.policies.functions import function_specs
 from openreward_gym.policies.model import ModelPolicy
@@ -51,7 +53,12 @@ class GooglePolicy(ModelPolicy):
         # The SDK's own classes raise on a call that is not quite as they expect, and the model's turn would be lost.
         config = config_class(**request["config"], should_return_http_response=True)
         answer = await client.aio.models.generate_content(**{**request, "config": config})
-        return loads(answer.sdk_http_response.body or "{}")
+        try:
+            return loads(answer.sdk_http_response.body or "{}")
+        except json.JSONDecodeError:
+            raise
+        except ValueError as error:
+            raise MessageError(str(error)) from None
 
     def read(self, answer: Any) -> AssistantMessage:
         return cast(AssistantMessage, from_gemini(answer)[0])

@@ -216,6 +216,8 @@ class ModelPolicy:
             message = self.read(answer)
         except (MessageError, IndexError) as error:
             return self._unreadable(answer, str(error))
+        except (ValueError, RecursionError) as error:
+            return self._problem("unavailable", f"the answer cannot be read: {failure_words(str(error))}")
         if message.role != "assistant":
             return self._unreadable(answer, "it is text")
         if message.ended == "error" and (body := error_of(message)):

@@ -15,7 +15,9 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from openreward_gym import plugins
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.chat.failures import without_secrets
+from openreward_gym.chat.plain import shown
+from openreward_gym.errors import ConfigurationError, PolicyError
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
 from openreward_gym.user_traceback import describe_error
 
@@ -63,7 +65,12 @@ def policy_of_episode(policy: Policy | EpisodicPolicy, task: Task, sample: int, 
     # Equivalent to isinstance(policy, EpisodicPolicy), at a hundredth of its cost.
     begin = getattr(policy, "begin", None)
     play = cast(EpisodicPolicy, policy).begin(task, sample, seed) if callable(begin) else cast(Policy, policy)
-    return play if _is(inspect.iscoroutinefunction, play) or not callable(play) else _Threaded(play)
+    if play is not policy:
+        try:
+            _check_plays(play, f"what {policy_name(policy)}.begin returned")
+        except ConfigurationError as error:
+            raise PolicyError(str(error)) from None
+    return play if _is(inspect.iscoroutinefunction, play) else _Threaded(play)
 
 
 class _Threaded:
@@ -122,7 +129,16 @@ def policy_name(policy: Policy | EpisodicPolicy) -> str:
 
 def policy_settings(policy: Policy | EpisodicPolicy) -> dict[str, Any]:
     """Return the settings that decide how a policy plays, as JSON without keys and URLs. Rollouts record model and sampling."""
-    return dict(getattr(policy, "settings", None) or {})
+    given = getattr(policy, "settings", None) or {}
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise ConfigurationError(f"the settings of the policy {policy_name(policy)} must be a dict by names, not {shown(given)}")
+    settings: dict[str, Any] = without_secrets(dict(given))
+    sampling = settings.get("sampling")
+    if isinstance(sampling, dict):  # a gateway's key may be in a header of any name
+        for name in ("extra_headers", "http_options"):
+            if name in sampling:
+                sampling[name] = "***"
+    return settings
 
 
 def resolve(
@@ -151,14 +167,16 @@ def resolve(
         if not callable(policy) and not isinstance(policy, EpisodicPolicy):
             raise ConfigurationError(f"a policy must be a callable, an object with begin() or a name, not {policy!r}")
         _refuse_options(policy, url, options)
-        if isinstance(policy, type):
-            try:
-                policy = cast("Policy | EpisodicPolicy", policy())
-            except Exception as error:  # it runs the user's code, which may raise anything
-                reason = describe_error(error)
-                raise ConfigurationError(f"the policy {policy_name(policy)} is a class that cannot be made: {reason}") from error
-        _check_callable(policy)
-        return cast("Policy | EpisodicPolicy", policy)
+        try:
+            made: Any = policy() if isinstance(policy, type) else policy
+            _check_callable(made)
+            policy_settings(made)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # it runs the user's code, which may raise anything
+            name = f"{policy.__name__} is a class that cannot be made" if isinstance(policy, type) else type(policy).__name__
+            raise ConfigurationError(f"the policy {name}: {describe_error(error)}") from error
+        return cast("Policy | EpisodicPolicy", made)
     kind, _, argument = policy.partition(":")
     if kind in _MODELS:
         if not argument:
@@ -219,13 +237,37 @@ def _is(kind: Callable[[Any], bool], policy: Any) -> bool:
 def _check_callable(policy: Any) -> None:
     """Refuse a policy that cannot play: one that takes other arguments, a generator, an async `begin`."""
     begin = getattr(policy, "begin", None)
-    function, arguments = (begin, "(task, sample, seed)") if callable(begin) else (policy, "(transcript, tools)")
+    name = f"the policy {policy_name(policy)}"
+    if not callable(begin):
+        _check_plays(policy, name)
+        return
+    name = f"{name}.begin{_place(begin)}"
+    _refuse_generator(begin, name)
+    if _is(inspect.iscoroutinefunction, begin):
+        raise ConfigurationError(f"{name} is async: write a plain `def begin(self, task, sample, seed)` that returns the policy")
+    _check_arguments(begin, name, "(task, sample, seed)", "begin(self, task, sample, seed)")
+
+
+def _check_plays(policy: Any, name: str) -> None:
+    """Refuse what cannot be called with a transcript and tools."""
+    if not callable(policy):
+        raise ConfigurationError(f"{name} is no policy but {shown(policy)}: it is called with (transcript, tools)")
+    name = f"{name}{_place(policy)}"
+    _refuse_generator(policy, name)
+    _check_arguments(policy, name, "(transcript, tools)", "policy(transcript, tools)")
+
+
+def _place(function: object) -> str:
     place = place_of(function)
-    name = f"the policy {policy_name(policy)}{'.begin' if function is begin else ''}{f' ({place})' if place else ''}"
+    return f" ({place})" if place else ""
+
+
+def _refuse_generator(function: Any, name: str) -> None:
     if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
         raise ConfigurationError(f"{name} is a generator: write `async def policy(transcript, tools)`, and return one message")
-    if function is begin and _is(inspect.iscoroutinefunction, begin):
-        raise ConfigurationError(f"{name} is async: write a plain `def begin(self, task, sample, seed)` that returns the policy")
+
+
+def _check_arguments(function: Any, name: str, arguments: str, form: str) -> None:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -233,8 +275,9 @@ def _check_callable(policy: Any) -> None:
     try:
         signature.bind(*arguments.split())
     except TypeError as error:
-        form = f"def {'begin(self, task, sample, seed)' if function is begin else 'policy(transcript, tools)'}"
-        raise ConfigurationError(f"{name} is called with {arguments}, and takes {signature}: {error}. Write `{form}`.") from None
+        raise ConfigurationError(
+            f"{name} is called with {arguments}, and takes {signature}: {error}. Write `def {form}`."
+        ) from None
 
 
 def _refuse_options(policy: object, url: str | None, options: Mapping[str, Any]) -> None:

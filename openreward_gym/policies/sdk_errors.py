@@ -19,8 +19,12 @@ LONGEST_RETRY_AFTER_S = 86_400.0
 
 _NOT_CONNECTED = re.compile("ConnectError|ConnectTimeout|ConnectorError|PoolTimeout|UnsupportedProtocol")
 # Class names of the SDKs and their HTTP libraries for a connection that failed, and for an answer in another format.
-_NETWORK = re.compile("Connect|Timeout|Protocol|Network|Read|Write|ServerDisconnected")
-_UNREADABLE = re.compile("JSONDecodeError|ResponseValidationError|ValidationError|UnicodeDecodeError|DecodingError|MessageError")
+_NETWORK = re.compile(
+    "Connect|Timeout|Protocol|Network|Read|Write|ServerDisconnected|ClientPayload|TooManyRedirects|InvalidU(?:RL|rl)"
+)
+_UNREADABLE = re.compile(
+    "JSONDecodeError|ResponseValidationError|ValidationError|UnicodeDecodeError|DecodingError|MessageError|RecursionError"
+)
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?) ?(ms|s)(?:ec(?:ond)?s?)?)?")
 _WAIT_IN_WORDS = re.compile(rf"(?:try again|retry)\w* (?:in|after) ({_DURATION.pattern})", re.IGNORECASE)
 
@@ -43,7 +47,7 @@ class BrokenExchange(NamedTuple):
 def error_response(error: Exception) -> ErrorResponse | None:
     """Return the HTTP response that an SDK's exception stands for. None if the exception has none."""
     codes = (getattr(error, name, None) for name in ("status_code", "code"))
-    status = next((code for code in codes if isinstance(code, int) and 100 <= code < 600), None)
+    status = next((code for code in codes if isinstance(code, int) and 100 <= code < 1000), None)
     if status is None:
         return None
     response = getattr(error, "response", None)
@@ -171,5 +175,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _innermost(chain: list[Any]) -> str:
-    """Return the words of the innermost exception that has some."""
-    return next((words for one in reversed(chain) if (words := failure_words(str(one)))), type(chain[0]).__name__)
+    """Return the words of the innermost exception that has some, first of those of the operating system."""
+    # An HTTP library may raise while it handles another exception: an IndexError of its own says nothing of the connection.
+    telling = list(reversed(chain))
+    telling.sort(key=lambda one: 0 if isinstance(one, OSError) else 2 if isinstance(one, LookupError) else 1)
+    return next((words for one in telling if (words := failure_words(str(one)))), type(chain[0]).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import typing
 from typing import Any
 
@@ -14,7 +15,7 @@ from openai.types.responses.response_status import ResponseStatus
 
 from openreward_gym import chat
 from openreward_gym.chat.dialect import ended_of
-from openreward_gym.chat.failures import error_text
+from openreward_gym.chat.failures import error_text, failure_words, kind_of_failure
 from openreward_gym.envs.episode import as_message
 from openreward_gym.errors import PolicyError
 from openreward_gym.types import Message, Usage
@@ -157,7 +158,6 @@ def test_every_word_of_the_sdks_for_an_end_is_known() -> None:
     # Words that say no reason.
     assert unknown == {
         "FINISH_REASON_UNSPECIFIED",
-        "OTHER",
         "IMAGE_OTHER",
         "NO_IMAGE",
         "ESCALATION",
@@ -179,3 +179,14 @@ def test_fields_that_hold_a_secret_are_never_recorded() -> None:
     assert message.sampled.metadata is not None
     hidden = {"X-Api-Key": "***", "Authorization": "***", "retry-after": "7", "Set-Cookie": "***", "secret": None}
     assert message.sampled.metadata["error"] == {"message": "No.", "api_key": "***", "request": {"headers": hidden}}
+
+
+@pytest.mark.parametrize(
+    "body", [{"error": {"message": "y" * 20_000_000}}, "<script>" * 1_000_000, {"detail": ["(1 " * 2_000_000]}]
+)
+def test_a_huge_error_holds_nobody_up(body: Any) -> None:
+    begun = time.process_time()
+    assert kind_of_failure(400, body) == "refused"
+    assert len(failure_words(body)) < 3000
+    assert time.process_time() - begun < 5.0  # minutes, when all of it is searched
+    assert kind_of_failure(400, "x " * 1_000_000 + "This model's maximum context length is 8192 tokens.") == "context_overflow"

@@ -16,6 +16,7 @@ from openreward_gym.options import OnLength
 from openreward_gym.types import (
     AssistantMessage,
     Ended,
+    OpaqueBlock,
     ReasoningItem,
     Sampled,
     Task,
@@ -66,6 +67,37 @@ def test_a_refusal_is_an_answer_only_in_the_models_words(blocks: list[Any], word
     assert (len(asked), step.stop_reason) == (calls, stop_reason)
 
 
+CALLS_AS_TEXT = [
+    '<function_calls>\n<invoke name="look_up">\n<parameter name="word">tide</parameter>\n</invoke>',
+    '<minimax:tool_call>\n<invoke name="look_up">',
+    '<｜DSML｜function_calls>\n<｜DSML｜invoke name="look_up">',
+    '<TOOLCALL>[{"name": "look_up"}]</TOOLCALL>',
+    '<|START_ACTION|>[{"tool_name": "look_up"}]<|END_ACTION|>',
+    "<start_function_call>call:look_up{word:<escape>tide<escape>}",
+    'functools[{"name": "look_up", "arguments": {}}]',
+    '```tool_code\nprint(look_up(word="tide"))\n```',
+    'look_up[ARGS]{"word": "tide"}',
+    'look_up{"word": "tide"}',
+    'commentary to=functions.look_up json{"word":"tide"}',
+    '[look_up(word="tide")]',
+    'look_up(word="tide")',
+    '{"name": "look_up", "parameters": {"word": "tide"}}',
+    '{"type": "function", "function": {"name": "functions.look_up", "arguments": "{}"}}',
+    '{"tool_calls": [{"function": {"name": "look_up", "arguments": "{}"}}]}',
+    '<think>I look.</think>\n[{"name": "look_up", "arguments": {"word": "tide"}}]',
+    'I look.\n```json\n{"name": "look_up", "arguments": {"word": "tide"}}\n```',
+    'Thought: which?\nAction: look_up\nAction Input: {"word": "tide"}',
+]
+TEXTS_ABOUT_CALLS = [
+    "A call begins with <tool_call>.",
+    "The look_up tool is slow.",
+    "[TOOL_CALLS]",
+    'Call look_up(word="tide") to know that.',
+    '{"name": "tide", "arguments": 3}',
+    '{"name": "look_up", "count": 3}',
+    "look_up(x)",
+    "```python\ndef f(x):\n    return look_up(x)\n```",
+]
 CUT_OFF: dict[str, list[Any]] = {
     "torn arguments": [TextBlock("I look."), ToolCall("look_up", content='{"word": "ti')],
     "balanced arguments": [CALL],
@@ -112,6 +144,9 @@ def test_or_a_text_is_played_as_it_is_and_calls_never_are(name: str) -> None:
         (AssistantMessage("<function=hand_in></function>"), "call_as_text"),
         (AssistantMessage("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>look_up"), "call_as_text"),
         (AssistantMessage("<|channel|>commentary to=functions.look_up <|message|>{}"), "call_as_text"),
+        (AssistantMessage("I look it up.", ended="tool_calls"), "malformed"),
+        (AssistantMessage([OpaqueBlock({"type": "web_search_call", "id": "w"})], ended="stop"), "empty"),
+        *((AssistantMessage(text), "call_as_text") for text in CALLS_AS_TEXT),
         (AssistantMessage("<|tool_calls_section_begin|><|tool_call_begin|>functions.look_up:0"), "call_as_text"),
     ],
 )
@@ -121,7 +156,7 @@ def test_a_turn_that_says_nothing_gets_a_reply(message: AssistantMessage, kind: 
     assert (asked, step.reply, step.truncated, step.terminated) == ([], REPLIES[kind], False, False)
 
 
-@pytest.mark.parametrize("text", ["A call begins with <tool_call>.", "The look_up tool is slow.", "[TOOL_CALLS]"])
+@pytest.mark.parametrize("text", TEXTS_ABOUT_CALLS)
 def test_a_text_about_calls_is_an_answer(text: str) -> None:
     assert turn_kind(AssistantMessage(text), TOOLS) == "answer"
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from openreward_gym import collect
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.errors import ConfigurationError, PolicyError
 from openreward_gym.policies import resolve
 from openreward_gym.policies.baselines import RandomPolicy
-from openreward_gym.policies.policy import policy_of_episode
+from openreward_gym.policies.policy import policy_of_episode, policy_settings
 from openreward_gym.store.records import Failure
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolMessage, ToolSet, ToolSpec, UserMessage
 from openreward_gym.user_traceback import traceback_text
@@ -129,6 +129,18 @@ class NeedsArguments:
         return RIGHT
 
 
+class Unreadable(Callable_):
+    def __getattribute__(self, name: str) -> Any:
+        if name == "begin":
+            raise KeyError(name)
+        return super().__getattribute__(name)
+
+
+class WithSettings(Callable_):
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
@@ -141,6 +153,10 @@ class NeedsArguments:
         (ShortBegin(), r"is called with \(task, sample, seed\), and takes \(task: "),
         (NeedsArguments, "is a class that cannot be made: .*path"),
         (object(), "a policy must be a callable"),
+        (int, "the policy int is no policy but 0"),
+        (Unreadable(), "the policy Unreadable: KeyError: 'begin'"),
+        (WithSettings([1]), "the settings of the policy WithSettings must be a dict"),
+        (WithSettings({1: 2}), "the settings of the policy WithSettings must be a dict"),
     ],
 )
 def test_what_cannot_play_is_refused_before_anything_is_played(tmp_path: Path, policy: Any, words: str) -> None:
@@ -166,6 +182,31 @@ async def raises_without_words(transcript: Any, tools: ToolSet) -> Any:
 async def raises_in_a_group(transcript: Any, tools: ToolSet) -> Any:
     async with asyncio.TaskGroup() as group:
         group.create_task(raises_without_words(transcript, tools))
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+async def raises_without_text(transcript: Any, tools: ToolSet) -> Any:
+    raise Unprintable
+
+
+class Panic(BaseException):
+    """As libraries in Rust raise."""
+
+
+def panics(transcript: Any, tools: ToolSet) -> Any:
+    raise Panic("index out of bounds")
+
+
+class Begins:
+    def __init__(self, play: Any) -> None:
+        self._play = play
+
+    def begin(self, task: Task, sample: int, seed: int) -> Any:
+        return self._play
 
 
 async def exits(transcript: Any, tools: ToolSet) -> Any:
@@ -197,6 +238,8 @@ async def number(transcript: Any, tools: ToolSet) -> Any:
         (exits, "SystemExit: no more", ""),
         (cancels_itself, "was cancelled by itself", ""),
         (stops_iterating, "StopIteration", ""),
+        (raises_without_text, "Unprintable: (its text cannot be shown: RuntimeError)", "in raises_without_text"),
+        (panics, "Panic: index out of bounds", ""),
         (nothing, "returned None, which is not an action. A policy returns", ""),
         (number, "returned 42, which is not an action. A policy returns", ""),
     ],
@@ -215,6 +258,43 @@ def test_a_mistake_of_a_policy_names_its_type_and_place(
         assert isinstance(text, str)
         assert frame in text
         assert "openreward_gym" + "/collect" not in text
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (None, "what Begins.begin returned is no policy but None"),
+        ("random", "what Begins.begin returned is no policy but 'random'"),
+        (Callable_, "is called with (transcript, tools), and takes ()"),
+        (generator, "is a generator"),
+    ],
+)
+def test_what_begin_returns_has_to_play(server_url: str, tmp_path: Path, returned: Any, words: str) -> None:
+    result = play(server_url, tmp_path / "run", Begins(returned), tasks="0")
+    (failure,) = result.store.failures()
+    assert failure.kind == "policy_failed"
+    assert words in failure.message
+
+
+async def cancels_its_task(transcript: Any, tools: ToolSet) -> Any:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(1)
+
+
+def test_a_policy_that_cancels_the_collection_is_told(server_url: str, tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="the policy cancelled the task in which it is played"):
+        play(server_url, tmp_path / "run", cancels_its_task, tasks="0")
+
+
+def test_settings_are_recorded_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key-0123")
+    settings = policy_settings(WithSettings({"api_key": "swordfish", "url": "https://h/?key=secret-key-0123", "size": 3}))
+    assert settings == {"api_key": "***", "url": "https://h/?key=***", "size": 3}
+    policy = resolve("openai:m", extra_headers={"X-Gateway": "swordfish"}, temperature=0.5)
+    assert policy_settings(policy)["sampling"] == {"extra_headers": "***", "temperature": 0.5}
+    assert policy.sampling["extra_headers"] == {"X-Gateway": "swordfish"}  # type: ignore[union-attr]
 
 
 def test_a_traceback_has_no_secrets_and_an_end(server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

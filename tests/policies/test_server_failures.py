@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from openreward_gym.chat.provider_words import WORDINGS
 from openreward_gym.chat.wording import Wording
 from openreward_gym.errors import AuthenticationError, ContextOverflowError, PolicyError
 from openreward_gym.policies import resolve
-from openreward_gym.policies.sdk_errors import retry_after_s
+from openreward_gym.policies.sdk_errors import broken_exchange, retry_after_s
 from openreward_gym.retrying import retries_heard_by
 from openreward_gym.types import AssistantMessage, ToolSet, UserMessage
 
@@ -174,7 +175,7 @@ def test_each_finish_reason_becomes_our_word(played: Played, provider: str) -> N
         result = played.play(api, answer)
         if ended == "error":
             assert result.kind == "policy_unavailable"
-            assert f"(finish_reason {word})" in str(result)
+            assert f"(finish_reason {word.upper() if api == 'gemini' else word})" in str(result)
         else:
             assert (result.ended, result.text, result.stop_reason.lower()) == (ended, "Hello", word)
 
@@ -220,6 +221,8 @@ def test_an_empty_answer_is_none(played: Played, api: str, number: int) -> None:
     assert (message.text, len(played.server.moments)) == ("Hello", 2)
 
 
+DEEP: Any = functools.reduce(lambda inner, _: [inner], range(600), [])
+CUT_CALL = {"type": "function_call", "id": "f", "call_id": "c", "name": "ls", "arguments": "{}", "status": "incomplete"}
 NOT_EMPTY = [
     ("chat", chat({"content": ""}, "length"), "length"),
     ("chat", chat({"content": None}, "content_filter"), "content_filter"),
@@ -235,6 +238,9 @@ NOT_EMPTY = [
     ("gemini", gemini(reason="SAFETY"), "content_filter"),
     ("gemini", gemini(reason="MALFORMED_FUNCTION_CALL"), "malformed"),
     ("gemini", (200, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, {}), "content_filter"),
+    ("responses", responses(CUT_CALL), "length"),
+    ("responses", responses({**CUT_CALL, "status": "completed"}, status="incomplete", incomplete_details=None), "length"),
+    ("responses", responses(CUT_CALL, status="incomplete", incomplete_details={"reason": "a_new_word"}), "length"),
     ("gemini", gemini({"inlineData": {"mimeType": "image/png", "data": "aGk="}}), "stop"),
 ]
 
@@ -355,3 +361,36 @@ def test_a_request_waits_until_the_date_that_the_server_names(played: Played, ap
     # A wait beyond the patience is for the caller to decide.
     error = played.play(api, (503, {}, {"Retry-After": "120"}), SPOKEN[api], patience_s=60.0)
     assert (error.retry_after_s, len(played.server.moments), played.heard) == (120.0, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("api", "answer", "words"),
+    [
+        ("chat", chat({"content": False}), "the answer is empty"),
+        ("chat", chat({"content": 42}), "the answer is empty"),
+        ("gemini", gemini({"text": "half of"}, reason="OTHER"), "the server broke its answer off"),
+        ("chat", (200, {"choices": DEEP}, {}), "maximum recursion depth exceeded"),
+        ("gemini", (200, {"candidates": DEEP}, {}), "maximum recursion depth exceeded"),
+        ("chat", (600, {"error": {"message": "Odd."}}, {}), "HTTP 600: Odd."),
+        ("gemini", (200, {}, {"Content-Encoding": "gzip"}), "the connection broke: "),
+    ],
+)
+def test_nonsense_is_no_answer(played: Played, api: str, answer: Answer, words: str) -> None:
+    error = played.play(api, answer)
+    assert isinstance(error, PolicyError)
+    assert error.kind == "policy_unavailable"
+    assert words in str(error)
+
+
+def test_the_reason_of_a_broken_connection_is_that_of_the_system() -> None:
+    try:
+        try:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        except OSError:
+            [].pop()
+    except IndexError as inner:
+        error = type("ReadError", (Exception,), {})()
+        error.__cause__ = inner
+    broken = broken_exchange(error, 1.0)
+    assert broken is not None
+    assert broken.reason == "the connection broke: [Errno 104] Connection reset by peer"
