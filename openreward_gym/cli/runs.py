@@ -77,23 +77,27 @@ def merge(
 
     Example: openreward-gym merge runs/machine-1 runs/machine-2 --output runs/all
     """
+    from openreward_gym.reports.texts import count_text
     from openreward_gym.store import merge as merge_runs
 
     check_folder("--output", output)
     result = merge_runs(runs, output, run=run)
-    print(f"{result.merged} rollouts merged into {output}")
+    print(f"{count_text(result.merged, 'rollout')} merged into {output}")
     if result.duplicates:
-        print(f"{len(result.duplicates)} were in several runs and are kept once")
-    problems = {
-        "ids have different contents; the rollout that ended last was kept": list(result.conflicts),
-        "(task, sample) have more than one rollout": [f"{task}/{sample}" for task, sample in result.doubled],
-        "(task, sample) have none": [f"{task}/{sample}" for task, sample in result.gaps],
-        "lines could not be read": [str(damage) for damage in result.damages],
-    }
-    for problem, items in problems.items():
+        were, are = ("was", "is") if len(result.duplicates) == 1 else ("were", "are")
+        print(f"{len(result.duplicates)} {were} in several runs and {are} kept once")
+    doubled, gaps = ([f"{task}/{sample}" for task, sample in units] for units in (result.doubled, result.gaps))
+    damages = [str(damage) for damage in result.damages]
+    for items, one, several, problem in (
+        (result.conflicts, "id has", "ids have", "different contents; the rollout that ended last was kept"),
+        (doubled, "(task, sample) has", "(task, sample) have", "more than one rollout"),
+        (gaps, "(task, sample) has", "(task, sample) have", "none"),
+        (damages, "line", "lines", "could not be read"),
+    ):
         if items:
             more = ", ..." if len(items) > MAX_LISTED else ""
-            print(f"{len(items)} {problem}: {', '.join(items[:MAX_LISTED])}{more}", file=sys.stderr)
+            subject = one if len(items) == 1 else several
+            print(f"{len(items)} {subject} {problem}: {', '.join(items[:MAX_LISTED])}{more}", file=sys.stderr)
     if result.conflicts or result.damages or result.doubled:
         raise typer.Exit(FAILED)
     if result.gaps:
@@ -118,15 +122,18 @@ def import_rollouts(
     Example: openreward-gym import openai-chat chats.jsonl.gz --output runs/chats --group-by metadata.prompt_id
     """
     from openreward_gym.importers import import_run
+    from openreward_gym.reports.texts import count_text
 
     if not path:
         raise ConfigurationError("name the file or folder to import: the path is empty")
     check_folder("--output", output)
     result = import_run(source, path, output, run=run, group_by=group_by)
-    known = f", {result.known} were imported before" if result.known else ""
-    print(f"{result.imported} rollouts imported into {output}{known}")
+    known = f", {result.known} {'was' if result.known == 1 else 'were'} imported before" if result.known else ""
+    print(f"{count_text(result.imported, 'rollout')} imported into {output}{known}")
     if result.ungrouped:
-        print(f"{result.ungrouped} rollouts have no {group_by!r}: they keep the group of the source", file=sys.stderr)
+        have, keep = ("has", "it keeps") if result.ungrouped == 1 else ("have", "they keep")
+        ungrouped = count_text(result.ungrouped, "rollout")
+        print(f"{ungrouped} {have} no {group_by!r}: {keep} the group of the source", file=sys.stderr)
     for problem in result.problems[:MAX_LISTED]:
         print(problem, file=sys.stderr)
     if len(result.problems) > MAX_LISTED:
@@ -135,7 +142,7 @@ def import_rollouts(
         print(f"{path}: there are no records in it", file=sys.stderr)
         raise typer.Exit(FAILED)
     if result.damages:
-        print(f"{len(result.damages)} records could not be read; the rest was imported", file=sys.stderr)
+        print(f"{count_text(len(result.damages), 'record')} could not be read; the rest was imported", file=sys.stderr)
         raise typer.Exit(FAILED)
 
 

@@ -26,6 +26,7 @@ from openreward_gym.collect.player import AttemptResult, LocalPlayer, Player, Se
 from openreward_gym.collect.progress import Reporter, reporter
 from openreward_gym.collect.retries import RetryTracker, UnitQueue
 from openreward_gym.collect.run_folder import RunLock, RunLog, check_resumed, describe_run, write_json, write_run
+from openreward_gym.collect.silence import News, merge_news
 from openreward_gym.envs.turns import TurnKind
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, PolicyError, ServerError, StoreError
 from openreward_gym.options import RunOptions
@@ -238,9 +239,10 @@ class Collection:
         pending = coverage.missing + coverage.failed - self.outcomes.given_up
         self.report.started(coverage.expected - coverage.omitted - self.outcomes.given_up, coverage.successful)
         if self.outcomes.given_up:
+            units, them = ("unit is", "it") if self.outcomes.given_up == 1 else ("units are", "them")
             self.report.say(
-                f"{self.outcomes.given_up} units are not played again, because the policy's model refused them "
-                f"{REFUSED_TIMES} times; allow_changed=True (--allow-changed) plays them"
+                f"{self.outcomes.given_up} {units} not played again, because the policy's model refused {them} "
+                f"{REFUSED_TIMES} times; allow_changed=True (--allow-changed) plays {them}"
             )
         count = min(self.options.concurrency + self.options.prefetch, max(pending, 1))
         self._workers = [asyncio.create_task(self._work()) for _ in range(count)]
@@ -310,7 +312,7 @@ class Collection:
             with contextlib.suppress(StoreError):
                 self.store.append_failure(failure)
             self.report.retried(failure)
-        self.report.servers(news.servers)
+        self.report.servers(merge_news([news, News(servers=[self.groups.server.state()])]).servers)
 
     async def _work(self) -> None:
         """Play one unit after the other until the queue is empty."""
@@ -392,7 +394,7 @@ class Collection:
                 task=group,
             )
             self.store.append_failure(failure)
-            self.report.say(f"group {group} could not be compared: {error}")
+            self.report.not_compared(group, str(error))
 
 
 async def _inventory(plan: RunPlan, report: Reporter) -> Inventory:

@@ -10,15 +10,17 @@ from statistics import pstdev
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.collect.outcomes import FAILED, OMITTED
 from openreward_gym.collect.plan import RunPlan
+from openreward_gym.collect.player import Servers
 from openreward_gym.collect.run_folder import RunLog
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.tasks import TaskRequest
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.errors import ConfigurationError, ServerError
 from openreward_gym.jsonio import dumps
 from openreward_gym.options import Advantage
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 from openreward_gym.reports.statistics import mean
+from openreward_gym.retrying import retries_heard_by
 from openreward_gym.store import Group, RolloutStore, read_groups
 from openreward_gym.types import Block, Message, OpaqueBlock, ReasoningItem, Rollout, TextBlock, ToolCall, ToolResult, codec
 from openreward_gym.types.messages import split_results
@@ -97,6 +99,8 @@ class GroupComparer:
         self._env: OpenRewardEnv | None = None
         self._members: dict[str, dict[int, tuple[str, float | None]]] = {}
         self._log = RunLog(Path(store.path), "groups")
+        # A comparison may take long, and plays no episode whose requests would be watched.
+        self.server = Servers(plan).environment
         self.proven = False
         """True once a group was compared: an error of a later one concerns that group alone."""
 
@@ -141,11 +145,25 @@ class GroupComparer:
         """Compare a complete group and append it to `groups/`. After an error of the environment it can be retried."""
         members = self._members[group]
         ordered = [members[sample] for sample in sorted(members)]
-        scores = await self._scores(group, ordered) if self.plan.options.score_groups else None
+        scores = await self._watched_scores(group, ordered) if self.plan.options.score_groups else None
         result = compared(group, ordered, scores, self.plan.options.advantages)
         self._log.append({"schema": Group.SCHEMA, **codec.write(result)})
         del self._members[group]
         self.proven = True
+
+    async def _watched_scores(self, group: str, members: Sequence[tuple[str, float | None]]) -> list[GroupScore]:
+        self.server.begin()
+        answered = False
+        try:
+            with retries_heard_by(lambda error, wait_s: self.server.note_error(str(error))):
+                scores = await self._scores(group, members)
+            answered = True
+            return scores
+        except ServerError:
+            answered = True
+            raise
+        finally:
+            self.server.end(answered=answered)
 
     async def _scores(self, group: str, members: Sequence[tuple[str, float | None]]) -> list[GroupScore]:
         number = self.inventory.find(group, 0)

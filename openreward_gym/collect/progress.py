@@ -32,6 +32,8 @@ from openreward_gym.types.rollout import now_iso
 
 LOG_EVERY_S = 10.0
 SUMMARY_EVERY_S = 30.0
+MOST_SHOWN = 5
+"""Largest number of different errors of comparisons that are shown one by one."""
 RECENT_STEPS = 2000
 """Number of the latest steps from which latencies are computed."""
 
@@ -125,6 +127,7 @@ class Reporter:
         self._silent: dict[str, tuple[float, float]] = {}
         self._reported_at = time.monotonic()
         self._hinted: set[TurnKind] = set()
+        self._not_compared: set[str] = set()
 
     def started(self, total: int, already: int) -> None:
         """Note the start of a collection of `total` units, of which `already` have rollouts."""
@@ -173,6 +176,15 @@ class Reporter:
             self._retried.add((failure.source, failure.kind))
             wait = f"sent again in {failure.retried_in_s or 0.0:.1f} s"
             self.say(f"{failure.source} failed ({failure.kind}, {failure.stage}): {failure.message} [{wait}]")
+
+    def not_compared(self, group: str, error: str) -> None:
+        """Note that a group could not be compared. The first of each error is shown, the others are counted."""
+        self.event("group_failure", {"group": group, "error": error})
+        if error not in self._not_compared and len(self._not_compared) < MOST_SHOWN:
+            self._not_compared.add(error)
+            self.say(f"group {group} could not be compared: {error}")
+        else:
+            self._unreported["score_group_failed"] += 1
 
     def servers(self, states: Iterable[ServerState]) -> None:
         """Show servers that have not answered for ten seconds, every 30 seconds, and when they answer again."""

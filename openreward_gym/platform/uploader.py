@@ -77,13 +77,17 @@ class UploadReport:
         return self.pending == 0 and self.unreadable == 0 and not self.error
 
     def __str__(self) -> str:
-        parts = [f"{self.sent - self.sent_before} rollouts sent"]
-        parts += [f"{self.sent_before} were sent before"] if self.sent_before else []
+        parts = [f"{_counted(self.sent - self.sent_before, 'rollout')} sent"]
+        parts += [f"{self.sent_before} {'was' if self.sent_before == 1 else 'were'} sent before"] if self.sent_before else []
         parts += [f"{self.pending} not"] if self.pending else []
         parts += [f"{len(self.refused)} of them refused"] if self.refused else []
-        parts += [f"{self.unreadable} lines of the run could not be read"] if self.unreadable else []
-        parts += [f"{self.cut} texts cut"] if self.cut else []
+        parts += [f"{_counted(self.unreadable, 'line')} of the run could not be read"] if self.unreadable else []
+        parts += [f"{_counted(self.cut, 'text')} cut"] if self.cut else []
         return ", ".join(parts) + (f": {self.error}" if self.error else "")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 class UploadProgress:

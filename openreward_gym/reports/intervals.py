@@ -226,9 +226,11 @@ def sign_flip_p_value(differences: Sequence[float]) -> float:
         >>> sign_flip_p_value([0.5, 0.5])
         0.5
     """
-    observed = abs(math.fsum(differences)) * (1 - _FLAT)
-    flips = list(itertools.product((-1, 1), repeat=len(differences)))
-    return sum(abs(math.fsum(map(operator.mul, signs, differences))) >= observed for signs in flips) / len(flips)
+    scale = max(map(abs, differences), default=0.0) or 1.0
+    scaled = [difference / scale for difference in differences]
+    observed = abs(math.fsum(scaled)) * (1 - _FLAT)
+    flips = list(itertools.product((-1, 1), repeat=len(scaled)))
+    return sum(abs(math.fsum(map(operator.mul, signs, scaled))) >= observed for signs in flips) / len(flips)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

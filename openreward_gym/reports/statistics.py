@@ -131,7 +131,8 @@ def reward_interval(by_task: Sequence[Sequence[float]]) -> tuple[float, float] |
     if bounds == (0.0, 1.0) or all(reward in bounds for rewards in by_task for reward in rewards):
         # Equal rewards outside 0 to 1 tell only how large rewards are: -1 may have been 1.
         return mean_interval(means, low, high) if low < high else mean_interval(means, -abs(low), abs(low))
-    return unbounded_interval(means)
+    # Tasks whose rewards differ may have equal means, such as -1 and 3 in each: the range is all that is known then.
+    return unbounded_interval(means) or mean_interval(means, low, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +190,19 @@ def compare(
     if not common:
         return Comparison(*counts)
     pairs = [(mean(before[task]), mean(after[task])) for task in common]
+    means = mean(a for a, _ in pairs), mean(b for _, b in pairs)
     differences = [b - a for a, b in pairs]
-    means = mean(a for a, _ in pairs), mean(b for _, b in pairs), mean(differences)
+    # Differences of rewards of opposite signs near the largest float have no value that a float can hold.
+    if not math.isfinite(math.fsum(abs(difference) / len(differences) for difference in differences)):
+        return Comparison(*counts, *means)
     low, high = reward_bounds(of_run[task] for task in common for of_run in (before, after)) or (0.0, 1.0)
     span = (high - low) or abs(high)
     test = paired_test(differences, span) if math.isfinite(span) else None
     if test is None:
-        return Comparison(*counts, *means, p_value=sign_flip_p_value(differences) if len(common) < MIN_TASKS else None)
-    return Comparison(*counts, *means, test.interval, test.p_value)
+        return Comparison(
+            *counts, *means, mean(differences), p_value=sign_flip_p_value(differences) if len(common) < MIN_TASKS else None
+        )
+    return Comparison(*counts, *means, mean(differences), test.interval, test.p_value)
 
 
 def compare_with_first(runs: Sequence[Mapping[str, Sequence[float]]]) -> list[Comparison]:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from openreward_gym.reports.intervals import MIN_TASKS
 from openreward_gym.reports.statistics import Comparison
 
+MOST_DIGITS = 1e9
+"""The absolute value from which a number is written with an exponent."""
+
 
 def number_text(value: float | None, digits: int = 3) -> str:
-    """Return `value` with a fixed number of digits; None is a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    """Return `value` with a fixed number of digits, from `MOST_DIGITS` on with an exponent; None is a dash."""
+    if value is None:
+        return "-"
+    return f"{value:.{digits}f}" if abs(value) < MOST_DIGITS else f"{value:.{digits}e}"
+
+
+def signed_text(value: float | None) -> str:
+    """Return a difference with its sign; None is a dash."""
+    return f"+{number_text(value)}" if value is not None and math.copysign(1, value) > 0 else number_text(value)
 
 
 def count_text(count: int, noun: str) -> str:
@@ -20,7 +31,7 @@ def count_text(count: int, noun: str) -> str:
 
 def interval_text(interval: tuple[float, float] | None) -> str:
     """Return the bounds of an interval; None is a dash."""
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+    return "-" if interval is None else f"{number_text(interval[0])} to {number_text(interval[1])}"
 
 
 def mean_text(mean: float | None, interval: tuple[float, float] | None, tasks: int) -> str:
@@ -28,8 +39,8 @@ def mean_text(mean: float | None, interval: tuple[float, float] | None, tasks: i
     if mean is None:
         return "-"
     if interval is not None:
-        return f"{mean:.3f}, 95 % interval {interval_text(interval)} ({count_text(tasks, 'task')})"
-    return f"{mean:.3f} ({count_text(tasks, 'task')}: too few for an interval, which needs {MIN_TASKS})"
+        return f"{number_text(mean)}, 95 % interval {interval_text(interval)} ({count_text(tasks, 'task')})"
+    return f"{number_text(mean)} ({count_text(tasks, 'task')}: too few for an interval, which needs {MIN_TASKS})"
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
@@ -68,18 +79,21 @@ def comparison_text(comparison: Comparison) -> str:
     alone = ""
     if comparison.only_first or comparison.only_second:
         alone = f"; {count_text(comparison.only_first, 'task')} only in the first, {comparison.only_second} only here"
-    if comparison.difference is None:
+    if not comparison.tasks:
         return "no task in common" + alone
     common = count_text(comparison.tasks, "common task")
-    text = f"mean reward {comparison.second:.3f} against {comparison.first:.3f} on {common}"
-    return f"{text}, difference {comparison.difference:+.3f} ({paired_test_text(comparison)}){alone}"
+    text = f"mean reward {number_text(comparison.second)} against {number_text(comparison.first)} on {common}"
+    return f"{text}, difference {signed_text(comparison.difference)} ({paired_test_text(comparison)}){alone}"
 
 
 def paired_test_text(comparison: Comparison) -> str:
     """Return the interval and the p-values of a comparison, or that it has too few tasks."""
     if comparison.interval is None or comparison.p_value is None:
+        if comparison.tasks >= MIN_TASKS:
+            return "the rewards are too large for an interval"
         return f"too few tasks for an interval, which needs {MIN_TASKS} common ones"
-    text = f"95 % interval {comparison.interval[0]:+.3f} to {comparison.interval[1]:+.3f}, p = {comparison.p_value:.4f}"
+    low, high = comparison.interval
+    text = f"95 % interval {signed_text(low)} to {signed_text(high)}, p = {comparison.p_value:.4f}"
     if comparison.adjusted_p_value is not None:
         text += f", {comparison.adjusted_p_value:.4f} after Holm's correction for several comparisons"
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import subprocess
@@ -17,9 +18,10 @@ from hypothesis import strategies as st
 from openreward.environments import types as wire
 
 from openreward_gym import collect
-from openreward_gym.collect import RetryBudget, estimate
-from openreward_gym.collect.groups import advantages_of, candidate_messages, compared
+from openreward_gym.collect import RetryBudget, estimate, progress
+from openreward_gym.collect.groups import GroupComparer, advantages_of, candidate_messages, compared
 from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks
+from openreward_gym.collect.progress import Reporter
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.wire import GroupCandidate, encode_group, encode_messages, unsupported_blocks
 from openreward_gym.store.records import read_groups
@@ -292,6 +294,42 @@ def test_groups_that_were_not_compared_are_counted_and_tried_again(server_url: s
         shard.write_text(shard.read_text().replace("refuse", "accept"))
     again = collect("dialogue", moody, output=run, tasks="0:2", resume=True, **arguments)
     assert (again.groups_failed, len(list(read_groups(run)))) == (0, 2)
+
+
+def test_a_comparison_without_an_answer_is_no_silence_of_ours(
+    server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = GroupComparer._scores
+
+    async def slow(self: GroupComparer, *arguments: Any) -> Any:
+        await asyncio.sleep(2.5)
+        return await scores(self, *arguments)
+
+    monkeypatch.setattr(GroupComparer, "_scores", slow)
+    monkeypatch.setattr(progress, "SILENCE_S", 0.5)
+    arguments: dict[str, Any] = {"base_url": server_url, "repeats": 2, "score_groups": True, "progress": "log"}
+    collect("dialogue", Says("a", "b"), output=tmp_path / "run", tasks="0", **arguments)
+    said = capsys.readouterr().err
+    assert f"no answer from {server_url} for" in said
+    assert f"{server_url} answers again after" in said
+
+
+def test_equal_failures_of_comparisons_are_shown_once() -> None:
+    said: list[str] = []
+
+    class Saying(Reporter):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    reporter = Saying()
+    for number in range(40):
+        reporter.not_compared(f"g{number}", "no judge")
+    for number in range(40):
+        reporter.not_compared(f"g{number}", f"no judge for {number}")
+    reporter.stopped()
+    assert said[0] == "group g0 could not be compared: no judge"
+    assert len(said) == 6
+    assert said[-1] == "further failures since the last report: score_group_failed 75"
 
 
 def test_groups_with_failed_units_are_counted(server_url: str, tmp_path: Path) -> None:

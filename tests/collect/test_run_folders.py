@@ -98,6 +98,10 @@ def test_an_interrupted_retry_is_missing_in_memory_and_on_disk(server_url: str, 
         (UploadReport(sent=6, sent_before=6), "0 rollouts sent, 6 were sent before"),
         (UploadReport(sent=6, sent_before=4, pending=1, error="refused"), "2 rollouts sent, 4 were sent before, 1 not: refused"),
         (UploadReport(sent=3), "3 rollouts sent"),
+        (
+            UploadReport(sent=2, sent_before=1, unreadable=1),
+            "1 rollout sent, 1 was sent before, 1 line of the run could not be read",
+        ),
     ],
 )
 def test_an_upload_says_what_it_has_sent_itself(report: UploadReport, words: str) -> None:

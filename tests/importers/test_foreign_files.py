@@ -50,7 +50,7 @@ def test_a_file_that_nobody_can_read_is_one_line_and_exit_code_1(kind: str, sour
     message, count = result.stderr.splitlines()
     assert message.startswith(f"{path}: ")
     assert "line 0" not in message
-    assert count == "1 records could not be read; the rest was imported"
+    assert count == "1 record could not be read; the rest was imported"
 
 
 @pytest.mark.parametrize("source", [source for source in IMPORTERS if source != "inspect"])

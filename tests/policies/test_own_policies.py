@@ -290,7 +290,8 @@ def test_a_policy_that_cancels_the_collection_is_told(server_url: str, tmp_path:
 
 def test_settings_are_recorded_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret-key-0123")
-    settings = policy_settings(WithSettings({"api_key": "swordfish", "url": "https://h/?key=secret-key-0123", "size": 3}))
+    policy: Any = WithSettings({"api_key": "swordfish", "url": "https://h/?key=secret-key-0123", "size": 3})
+    settings = policy_settings(policy)
     assert settings == {"api_key": "***", "url": "https://h/?key=***", "size": 3}
     policy = resolve("openai:m", extra_headers={"X-Gateway": "swordfish"}, temperature=0.5)
     assert policy_settings(policy)["sampling"] == {"extra_headers": "***", "temperature": 0.5}

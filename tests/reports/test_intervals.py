@@ -121,6 +121,22 @@ def test_rewards_beyond_all_floats_have_an_interval() -> None:
     assert compare({str(n): [1.7e308] for n in range(6)}, {str(n): [-1.7e308] for n in range(6)}).interval is None
 
 
+@pytest.mark.parametrize("tasks", [2, 4, 6])
+def test_differences_beyond_all_floats_are_unknown(tasks: int) -> None:
+    first = {str(n): [1.7e308 if n % 2 else -1.7e308] for n in range(tasks)}
+    comparison = compare(first, {task: [-reward] for task, (reward,) in first.items()})
+    assert (comparison.tasks, comparison.difference, comparison.interval) == (tasks, None, None)
+    assert "difference -" in comparison_text(comparison)
+    # The sum of these differences is too large, they are not.
+    assert compare(first, {task: [0.0] for task in first}).difference == 0
+
+
+def test_equal_means_of_rewards_that_differ_have_an_interval() -> None:
+    low, high = reward_interval([[-1.0, 0.5, 2.0]] * 8) or (0.0, 0.0)
+    assert -1 < low < 0.5 < high < 2
+    assert reward_interval([[-1.0, 0.5, 2.0]] * 4) is None
+
+
 DIFFERENCES = st.one_of(
     st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=MIN_TASKS, max_size=40),
     st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=MIN_TASKS, max_size=40),
