@@ -7,6 +7,8 @@ DEMO_STAMP := $(VENV)/.demo-is-installed
 TRAIN_STAMP := $(VENV)/.train-is-installed
 # PyTorch is installed first: as a requirement of another package, pip may choose a build with gigabytes of CUDA.
 TORCH ?= torch==2.13.0
+# Without compiling: the tests import a small part of what is installed.
+QUICKLY := --quiet --disable-pip-version-check --no-compile
 PAGE := openreward_gym/viewer/web
 PAGE_STAMP := $(PAGE)/node_modules/.package-lock.json
 # The page is built with the Node of the virtual environment, so that every machine builds the same bytes.
@@ -28,12 +30,12 @@ $(DEMO_STAMP): pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(STAMP): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install $(QUICKLY) --editable '.[dev]'
 	@touch $@ $(DEMO_STAMP)
 
 $(TRAIN_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,train]'
+	$(BIN)/python -m pip install $(QUICKLY) '$(TORCH)'
+	$(BIN)/python -m pip install $(QUICKLY) --editable '.[dev,train]'
 	@touch $@
 
 $(PAGE_STAMP): $(PAGE)/package-lock.json | $(STAMP)
@@ -44,7 +46,7 @@ demo: $(DEMO_STAMP)  ## serve an example, collect rollouts, report on them, expo
 	@$(BIN)/openreward-gym demo
 
 test: $(STAMP)  ## run the tests, except those of browser, matrix and long
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 browser: $(STAMP) $(PAGE_STAMP)  ## test the viewer's page in Chromium
 	$(BIN)/python -m pytest --override-ini addopts= -q --numprocesses 2 --dist loadfile tests/viewer/browser

@@ -185,7 +185,7 @@ def test_groups_by_a_field(tmp_path: Path) -> None:
     command = ["import", "openai-chat", str(path), "--output", str(tmp_path / "cli"), "--group-by", "info.task"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0
-    assert "1 rollouts have no 'info.task'" in done.stderr
+    assert "1 rollout has no 'info.task'" in done.stderr
 
 
 @pytest.mark.parametrize(
