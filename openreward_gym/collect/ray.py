@@ -176,7 +176,8 @@ class RayPlayer:
         if not self._ray.is_initialized():
             # Join the cluster that RAY_ADDRESS names, or start one on this machine, without log output.
             address = os.environ.get("RAY_ADDRESS")
-            cluster: dict[str, Any] = {"address": address} if address else {"_system_config": dict(SYSTEM_CONFIG)}
+            local = {"address": "local", "_system_config": dict(SYSTEM_CONFIG)}
+            cluster: dict[str, Any] = {"address": address} if address else local
             options = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False, **cluster}
             if address:
                 del options["include_dashboard"]

@@ -52,7 +52,7 @@ PROBLEMS = {
 }
 """Reasons for which a conversation cannot be trained on as it is."""
 
-EMPTY_TURN = "a turn without anything to train (reasoning alone, or an empty answer)"
+EMPTY_TURN = "a turn without anything to train (hidden reasoning only, or an empty answer)"
 BAD_WEIGHT = "a turn whose weight is negative or not a number"
 NO_WEIGHT = "a turn of weight 0"
 
@@ -322,8 +322,7 @@ class _Converter:
 
     def _reason_against(self, message: Record, chat_message: ChatMessage) -> str | None:
         """Return the reason against training a turn of the model; None if it is trained."""
-        if not (chat_message["content"] or chat_message.get("tool_calls")):
-            # Templates leave out the reasoning of earlier turns, and nothing would remain.
+        if not (chat_message["content"] or chat_message.get("reasoning_content") or chat_message.get("tool_calls")):
             return EMPTY_TURN
         weight = message.get("weight")
         if weight is not None and not 0 <= float(weight) < math.inf:

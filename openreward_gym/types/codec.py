@@ -302,8 +302,10 @@ def _alternatives_reader(kinds: list[Any]) -> Reader:
     by_tag: dict[str, Reader] = {}
 
     def read(value: Any) -> Any:
+        nonlocal by_tag
         if not by_tag:
-            by_tag.update((codec.tag[1] if codec.tag else "", codec.read) for codec in map(codec_of, kinds))
+            # Assigned whole: another thread may read at the same time.
+            by_tag = {codec.tag[1] if codec.tag else "": codec.read for codec in map(codec_of, kinds)}
         if type(value) is not dict:
             raise FieldError("must be an object", value)
         tag = value.get("type")

@@ -62,7 +62,7 @@ CASES = [
         advised={"weights": lambda *_: 1.0},
     ),
     Case(
-        "a turn without anything to train (reasoning alone, or an empty answer)",
+        "a turn without anything to train (hidden reasoning only, or an empty answer)",
         [episode(assistant(""))],
         advised_format="rollouts",
     ),
@@ -348,7 +348,7 @@ CASES = [
         advised={"weights": lambda *_: 1.0},
     ),
     Case(
-        "the rejected side is a turn without anything to train (reasoning alone, or an empty answer)",
+        "the rejected side is a turn without anything to train (hidden reasoning only, or an empty answer)",
         pair(assistant("a"), assistant("")),
         "preference",
         advised_format="rollouts",

@@ -218,7 +218,7 @@ def test_transformers_serve_is_a_models_server(examples: str, tiny: str, serving
     for rollout in result.store:
         assert rollout.model is not None
         assert rollout.model["name"] == tiny
-        # A random model says something; the environment judges it, and what it cost is not known.
+        # A random model says something until the limit of tokens cuts it off; what it cost is not known.
         assert rollout.turns
-        assert rollout.reward == 0.0
+        assert (rollout.reward, rollout.stop_reason) in ((0.0, "finished"), (0.0, "message"), (None, "length"))
         assert rollout.cost_usd is None
