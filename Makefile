@@ -67,7 +67,7 @@ format: $(STAMP)  ## format the code
 
 matrix: $(TRAIN_STAMP)  ## test other versions of Gymnasium and of the SDK, and training
 	$(BIN)/python -m pytest --override-ini addopts= -q -m "matrix or train" --ignore tests/viewer/browser --timeout 900 \
-		--numprocesses 3 --dist load --durations 15
+		--numprocesses 3 --dist worksteal --durations 15
 
 long: $(TRAIN_STAMP)  ## run property tests and kill tests with many examples, for about an hour
 	OPENREWARD_GYM_LONG=1 $(BIN)/python -m pytest --override-ini addopts= -q -m "not matrix" --ignore tests/viewer/browser --timeout 3600
