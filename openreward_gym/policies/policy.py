@@ -164,19 +164,8 @@ def resolve(
         'random'
     """
     if not isinstance(policy, str):
-        if not callable(policy) and not isinstance(policy, EpisodicPolicy):
-            raise ConfigurationError(f"a policy must be a callable, an object with begin() or a name, not {policy!r}")
         _refuse_options(policy, url, options)
-        try:
-            made: Any = policy() if isinstance(policy, type) else policy
-            _check_callable(made)
-            policy_settings(made)
-        except ConfigurationError:
-            raise
-        except Exception as error:  # it runs the user's code, which may raise anything
-            name = f"{policy.__name__} is a class that cannot be made" if isinstance(policy, type) else type(policy).__name__
-            raise ConfigurationError(f"the policy {name}: {describe_error(error)}") from error
-        return cast("Policy | EpisodicPolicy", made)
+        return _own_policy(policy)
     kind, _, argument = policy.partition(":")
     if kind in _MODELS:
         if not argument:
@@ -206,6 +195,22 @@ def resolve(
         *plugins.names(ENTRY_POINTS),
     ]
     raise ConfigurationError(f"there is no policy {policy!r}; choose one of {', '.join(known)}")
+
+
+def _own_policy(policy: Any) -> Policy | EpisodicPolicy:
+    """Return a callable, an object with `begin`, or an object of a class, after checking that it can play."""
+    if not callable(policy) and not isinstance(policy, EpisodicPolicy):
+        raise ConfigurationError(f"a policy must be a callable, an object with begin() or a name, not {policy!r}")
+    try:
+        made: Any = policy() if isinstance(policy, type) else policy
+        _check_callable(made)
+        policy_settings(made)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # it runs the user's code, which may raise anything
+        name = f"{policy.__name__} is a class that cannot be made" if isinstance(policy, type) else type(policy).__name__
+        raise ConfigurationError(f"the policy {name}: {describe_error(error)}") from error
+    return cast("Policy | EpisodicPolicy", made)
 
 
 def with_call_ids(message: AssistantMessage, prefix: str) -> AssistantMessage:
