@@ -7,8 +7,12 @@ DEMO_STAMP := $(VENV)/.demo-is-installed
 TRAIN_STAMP := $(VENV)/.train-is-installed
 # PyTorch is installed first: as a requirement of another package, pip may choose a build with gigabytes of CUDA.
 TORCH ?= torch==2.13.0
-# Without compiling: the tests import a small part of what is installed.
-QUICKLY := --quiet --disable-pip-version-check --no-compile
+# uv takes seconds where pip takes minutes; pip installs where uv cannot (such as with an index that only pip's settings name).
+comma := ,
+define install
+$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --compile-bytecode $(1) || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
+endef
 PAGE := openreward_gym/viewer/web
 PAGE_STAMP := $(PAGE)/node_modules/.package-lock.json
 # The page is built with the Node of the virtual environment, so that every machine builds the same bytes.
@@ -24,18 +28,19 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "openreward-gym needs Python 3.11 or newer; '$(PYTHON)' is older: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(DEMO_STAMP): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server]'
+	$(call install,--editable '.[server]')
 	@touch $@
 
 $(STAMP): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install $(QUICKLY) --editable '.[dev]'
+	$(call install,--editable '.[dev]')
 	@touch $@ $(DEMO_STAMP)
 
 $(TRAIN_STAMP): $(STAMP)
-	$(BIN)/python -m pip install $(QUICKLY) '$(TORCH)'
-	$(BIN)/python -m pip install $(QUICKLY) --editable '.[dev,train]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile '$(TORCH)'
+	$(call install,--editable '.[dev$(comma)train]')
 	@touch $@
 
 $(PAGE_STAMP): $(PAGE)/package-lock.json | $(STAMP)
@@ -46,7 +51,7 @@ demo: $(DEMO_STAMP)  ## serve an example, collect rollouts, report on them, expo
 	@$(BIN)/openreward-gym demo
 
 test: $(STAMP)  ## run the tests, except those of browser, matrix and long
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 browser: $(STAMP) $(PAGE_STAMP)  ## test the viewer's page in Chromium
 	$(BIN)/python -m pytest --override-ini addopts= -q --numprocesses 2 --dist loadfile tests/viewer/browser

@@ -12,7 +12,6 @@ import sys
 import tarfile
 import time
 import tomllib
-import venv
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
+import installing
 import pytest
 from launch import free_port
 from raw_server import RawRequest, RawServer
@@ -140,13 +140,7 @@ def test_the_contents_of_the_sdist(built: tuple[Path, Path]) -> None:
 @pytest.fixture(scope="module")
 def installed(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheel with the extras for serving and viewing into a fresh environment, and return its `bin`."""
-    folder = tmp_path_factory.mktemp("fresh") / "venv"
-    venv.create(folder, with_pip=True)
-    requirement = f"{built[1]}[server,viewer]"
-    # Compiling modules that are never imported would take longer than everything else.
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    subprocess.run([*pip, requirement], check=True)
-    return folder / "bin"
+    return installing.environment(tmp_path_factory.mktemp("fresh") / "venv", f"{built[1]}[server,viewer]").parent
 
 
 @pytest.mark.matrix

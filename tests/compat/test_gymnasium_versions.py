@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from installing import kept_packages
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("1.1.0", "1.2.3", "1.3.0")
@@ -17,19 +18,10 @@ INDEPENDENT = ("turns", "stepping", "tasks", "clients", "observations", "spaces"
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 
 
-def gymnasium(version: str) -> Path:
-    """A folder with that Gymnasium alone, which goes before the installed one; made at the first call."""
-    folder = ROOT / ".venvs" / f"gymnasium-{version}"
-    if not (folder / ".ready").exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade"]
-        subprocess.run([*command, "--target", str(folder), f"gymnasium=={version}"], check=True)
-        (folder / ".ready").touch()
-    return folder
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_envs_and_wrappers(version: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(gymnasium(version))}
+    # A folder with that Gymnasium alone, which goes before the installed one.
+    environment = {**os.environ, "PYTHONPATH": str(kept_packages(f"gymnasium-{version}", f"gymnasium=={version}"))}
     completed = subprocess.run(
         [sys.executable, "-c", "import gymnasium; print(gymnasium.__version__)"], env=environment, capture_output=True, text=True
     )

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from installing import kept_packages
 
 HERE = Path(__file__).parent
-PACKAGES = HERE.parents[1] / ".venvs" / "interop"
 # Without what they depend on: Gymnasium, NumPy and PyTorch are to be the ones that we run on.
 NAMES = [
     *("minari", "jax", "jaxlib", "ml_dtypes", "opt_einsum", "scipy", "h5py", "portion"),
@@ -21,19 +21,10 @@ NAMES = [
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module")
-def packages() -> Path:
-    """A folder with them; made at the first call."""
-    if not (PACKAGES / ".ready").exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade"]
-        subprocess.run([*command, "--target", str(PACKAGES), *NAMES], check=True)
-        (PACKAGES / ".ready").touch()
-    return PACKAGES
-
-
 @pytest.mark.parametrize(("library", "episodes"), [("minari", 2), ("torchrl", 1)])
-def test_episodes(library: str, episodes: int, packages: Path, server_url: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(packages), "MINARI_DATASETS_PATH": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+def test_episodes(library: str, episodes: int, server_url: str, tmp_path: Path) -> None:
+    packages = str(kept_packages("interop", *NAMES))
+    environment = {**os.environ, "PYTHONPATH": packages, "MINARI_DATASETS_PATH": str(tmp_path), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, str(HERE / f"interop_{library}.py"), server_url]
     ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]

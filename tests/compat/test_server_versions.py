@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from installing import kept_environment
 from launch import served
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from make_environments import VERSIONS, python_of
 
 from openreward_gym.errors import EnvironmentNotFoundError, SplitNotFoundError, TaskNotFoundError, ToolFailedError
 from openreward_gym.protocol.api import ApiCall
 from openreward_gym.protocol.client import Client
 from openreward_gym.types import Message, Split
 
+VERSIONS = {
+    "openreward-0.1.131": "openreward==0.1.131",
+    "openreward-newest": "openreward",
+    "ors-sdk-0.1.0": "ors-sdk==0.1.0",
+}
+
 pytestmark = [pytest.mark.matrix, pytest.mark.anyio, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    with served(Path(__file__).parent / "server.py", python=str(python_of(request.param))) as url:
+    python = kept_environment(request.param, VERSIONS[request.param])
+    with served(Path(__file__).parent / "server.py", python=str(python)) as url:
         yield url
 
 

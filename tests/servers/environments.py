@@ -21,7 +21,7 @@ import uvicorn
 from openreward.environments import Environment, Server, tool
 from openreward.environments import types as wire
 from openreward.environments.environment import terminal
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 TASKS = 10_000
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -45,7 +45,8 @@ class Text(BaseModel):
 
 
 class Seconds(BaseModel):
-    seconds: float
+    # The schema allows a random action a short wait only; the server takes what a test asks for.
+    seconds: float = Field(json_schema_extra={"minimum": 0.0, "maximum": 0.05})
 
 
 class Anything(BaseModel):
