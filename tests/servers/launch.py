@@ -15,6 +15,14 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 HERE = Path(__file__).parent
+_RUN_SCRIPT = """
+import os, runpy, sys
+from openreward_gym.serve.child import skip_package_init
+skip_package_init("openreward")
+del sys.argv[0]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def free_port() -> int:
@@ -24,21 +32,31 @@ def free_port() -> int:
         return port
 
 
+def script_command(script: Path, *arguments: str) -> list[str]:
+    """Return the command that runs a script with the SDK, without the five seconds in which it imports providers' clients."""
+    return [sys.executable, "-c", _RUN_SCRIPT, str(script), *arguments]
+
+
 @contextmanager
 def served(
     script: Path = HERE / "environments.py",
     *,
-    python: str = sys.executable,
+    python: str | None = None,
     arguments: Sequence[str] = (),
     deadline_s: float = 60.0,
 ) -> Iterator[str]:
-    """Run `script` with a port as its first argument; yield its base URL when `/health` answers."""
+    """Run `script` with a port as its first argument; yield its base URL when `/health` answers.
+
+    `python` is the interpreter of another environment.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     quiet = {"OPENREWARD_DISABLE_UPDATE_CHECK": "1", "OPENREWARD_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
     environ = {**os.environ, **quiet, "OPENREWARD_API_KEY": ""}
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen([python, str(script), str(port), *arguments], stdout=output, stderr=output, env=environ)
+        words = (str(port), *arguments)
+        command = script_command(script, *words) if python is None else [python, str(script), *words]
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environ)
         try:
             _wait_for(f"{url}/health", process, deadline_s, output)
             yield url
@@ -68,9 +86,8 @@ class Restarted:
             "OPENREWARD_API_KEY": "",
         }
         with tempfile.TemporaryFile() as output:
-            self._process = subprocess.Popen(
-                [sys.executable, str(self.script), str(self.port)], stdout=output, stderr=output, env=environ
-            )
+            command = script_command(self.script, str(self.port))
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, env=environ)
             _wait_for(f"{self.url}/health", self._process, 60.0, output)
 
     def kill(self) -> None:
