@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 from collectors import coverage_of
+from counting import sessions
 
 from openreward_gym import collect
 from openreward_gym.collect.failure_limit import FailureLimit, SlowStart
@@ -90,24 +90,19 @@ def play(server_url: str, output: Path, policy: Any, url: str | None = None, **a
     return collect(options.pop("environment", "echo"), policy, policy_url=url, base_url=server_url, output=output, **options)
 
 
-def open_sessions(server_url: str) -> int:
-    with urlopen(f"{server_url}/health/sessions", timeout=10) as response:
-        count: int = json.load(response)["sessions"]
-    return count
-
-
 @pytest.mark.parametrize("status", [400, 401, 404, 422])
 @pytest.mark.parametrize(("model", "path"), [("openai:m", "/v1"), ("anthropic:m", "")])
 def test_a_model_that_refuses_every_request_is_asked_few_times(
     server_url: str, tmp_path: Path, status: int, model: str, path: str
 ) -> None:
     run = tmp_path / "run"
+    before = sessions(server_url)
     with model_server(lambda number: refusal(status, f"no such parameter ({number})")) as (url, seen):
         with pytest.raises(AuthenticationError if status == 401 else PolicyError, match="no such parameter") as raised:
             play(server_url, run, model, url + path)
         assert len(seen) <= 10
     assert status == 401 or "--resume" in str(raised.value)
-    assert open_sessions(server_url) == 0
+    assert sessions(server_url) <= before
     coverage = coverage_of(run)
     assert coverage["expected"] == 40
     assert coverage["failed"] >= 1
@@ -147,13 +142,14 @@ def test_an_environment_that_always_fails_is_opened_few_times(
     async def fails(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
         return AssistantMessage(tool_calls=[ToolCall("fail", {"text": "no luck"})])
 
+    before = sessions(server_url)
     with pytest.raises(error, match=words) as raised:
         play(server_url, tmp_path / "run", fails, environment=environment)
     assert len(list(RolloutStore(tmp_path / "run").failures())) <= 10
     if environment == "guarded":
         assert "--secret judge_api_key=JUDGE_API_KEY" in str(raised.value)
         assert "secrets_env={'judge_api_key': 'JUDGE_API_KEY'}" in str(raised.value)
-    assert open_sessions(server_url) == 0
+    assert sessions(server_url) <= before
 
 
 def test_once_something_has_succeeded_refusals_concern_their_units(server_url: str, tmp_path: Path) -> None:

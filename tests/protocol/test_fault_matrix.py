@@ -17,12 +17,11 @@ async def test_the_matrix(monkeypatch: pytest.MonkeyPatch, transport: str) -> No
     cells = await run_matrix(transport)
     page = PAGE.read_text(encoding="utf-8")
     rows = {row.name: row for row in ROWS}
-    if as_markdown(cells) != page:
-        # The faults that are silences are told by a clock, and a busy machine is slow: alone, each has its time.
-        written = _written(page)
-        for (name, step), cell in cells.items():
-            if cell.shown(step) != written.get((name, step)):
-                cells[name, step] = await run_cell(rows[name], step, transport)
+    # The faults that are silences are told by a clock, and a busy machine is slow: alone, each has its time.
+    written = _written(page)
+    for (name, step), cell in cells.items():
+        if cell.shown(step) != written.get((name, step)) or cell.seconds >= DEADLINE_S:
+            cells[name, step] = await run_cell(rows[name], step, transport)
     for (name, step), cell in cells.items():
         _check(name, step, cell)
     assert as_markdown(cells) == page, "run `python tests/servers/fault_matrix.py` and read what changed"

@@ -246,6 +246,7 @@ async def test_an_environment_that_cannot_start(client: Client) -> None:
 
 
 async def test_mistakes_are_named(client: Client) -> None:
+    before = await open_sessions(client)
     with pytest.raises(EnvironmentNotFoundError, match=r"'nosuch'.*echo, large"):
         await client.environment("nosuch").splits()
     with pytest.raises(EnvironmentNotFoundError, match="nosuch"):
@@ -263,7 +264,7 @@ async def test_mistakes_are_named(client: Client) -> None:
         opened(client, split="train", index=-1)
     with pytest.raises(ConfigurationError, match="give the task"):
         opened(client, split="train")
-    assert await open_sessions(client) == 0
+    assert await open_sessions(client) <= before
 
 
 async def test_a_server_that_is_not_there_is_named() -> None:
@@ -273,6 +274,7 @@ async def test_a_server_that_is_not_there_is_named() -> None:
 
 
 async def test_many_sessions_at_once(client: Client) -> None:
+    before = await open_sessions(client)
     environment = client.environment("echo")
 
     async def episode(index: int) -> str:
@@ -281,4 +283,4 @@ async def test_many_sessions_at_once(client: Client) -> None:
             return (await session.call("echo", {"text": str(index)})).text
 
     assert await asyncio.gather(*[episode(index) for index in range(16)]) == [str(index) for index in range(16)]
-    assert await open_sessions(client) == 0
+    assert await open_sessions(client) <= before
