@@ -159,10 +159,12 @@ def kind_of_failure(status: int | None, body: Json) -> FailureKind:
         ('context_overflow', 'unavailable')
     """
     if status is None or status < 300:
-        status = next((code for code in _codes(body) if isinstance(code, int) and 400 <= code < 600), None)
+        status = next((int(code) for code in _codes(body) if re.fullmatch("[45][0-9]{2}", str(code))), None)
     if status == 402:
         return "quota"
-    text = _without_middle(" ".join((*(str(code)[:200] for code in itertools.islice(_codes(body), 50)), _words(body))))
+    # A code that is a number alone is told from the other numbers of an error by the name before it.
+    codes = [f"code={code}"[:200] for code in itertools.islice(_codes(body), 50)]
+    text = _without_middle(" ".join((*codes, _words(body))))
     wording = next((kind for kind, pattern in _patterns() if pattern.search(text)), None)
     if wording == "context_overflow":
         return "refused" if _is_answer_too_long(text) else wording
