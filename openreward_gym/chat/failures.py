@@ -53,8 +53,10 @@ _OUTPUT_AND_WINDOW = tuple(
     )
 )
 _KEYS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|r8)[-_][\w*-]{8,}|\bAIza[\w-]{16,}|\beyJ[\w-]{8,}\.[\w.-]+"
-    r"|(?<=bearer )\S{6,}|(?<=key=)[\w*-]{6,}|(?<=token=)[\w*-]{6,}",
+    r"\b(?:sk|pk|rk|gsk|xai|nvapi|r8)[-_][\w*-]{8,}|\bAIza[\w-]{16,}|\beyJ[\w-]{8,}\.[\w.-]+"
+    # HF_HUB_OFFLINE, hf_transfer and hf-internal-testing are names, and "bearer authentication" are words.
+    r"|\bhf_[a-zA-Z0-9]{10,}|(?<=bearer )(?!(?:auth|token|scheme|credential|header|realm))\S{6,}"
+    r"|(?<=key=)[\w*-]{6,}|(?<=token=)[\w*-]{6,}",
     re.IGNORECASE,
 )
 _SECRET_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
