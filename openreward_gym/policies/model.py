@@ -28,7 +28,7 @@ from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.retrying import note_retry
 from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet, Usage
-from openreward_gym.urls import bare_url
+from openreward_gym.urls import bare_url, check_url
 
 # How an answer without content may end. Another one without content is no answer.
 _EMPTY_ENDINGS = frozenset({"content_filter", "refusal", "pause", "malformed", "context_overflow", "length"})
@@ -53,7 +53,7 @@ class ModelPolicy:
 
     Raises:
         MissingExtraError: The provider's SDK is not installed.
-        ConfigurationError: The key is not set.
+        ConfigurationError: The key is not set, or `url` is not a URL.
 
     Example:
         >>> from openreward_gym.policies import resolve  # doctest: +SKIP
@@ -80,6 +80,7 @@ class ModelPolicy:
         patience_s: float = 600.0,
         **sampling: Any,
     ) -> None:
+        check_url("the model's URL", url)
         self.model = model
         self.url = url
         self.name = f"{self.provider}:{model}"

@@ -199,6 +199,13 @@ def test_prices() -> None:
     assert cost_usd(price_table({"mine": Price(1.0, 2.0)}), "mine", usage) == 3.0
 
 
+@pytest.mark.parametrize("kind", ["openai", "anthropic", "google"])
+@pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "localhost:8000", "http://[::1", "http://", "ftp://host", ""])
+def test_an_address_that_is_no_url_is_refused_at_once(kind: str, url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"the model's URL '.*' is not a URL: write it as http://host:port"):
+        resolve(f"{kind}:m", url=url)
+
+
 def test_a_429_halves_the_pace_and_answers_raise_it_again() -> None:
     now = [0.0]
     pace = RequestPace(clock=lambda: now[0])
