@@ -281,8 +281,9 @@ class ModelPolicy:
 class RequestPace:
     """Spaces requests to a provider so that they stay within its rate limits.
 
-    After a 429 no request starts for as long as the provider asks, then requests start at half the rate. Each response raises the
-    rate a little (additive increase, multiplicative decrease). A limit of None is not known. Tests replace `clock`.
+    After a 429 no request starts for as long as the provider asks, then requests start at half the rate. Further 429s in that
+    time, and within a second, answer requests that had started before, and do not halve it again. Each response raises the rate
+    a little (additive increase, multiplicative decrease). A limit of None is not known. Tests replace `clock`.
     """
 
     FIRST_RATE = 2.0
@@ -300,6 +301,7 @@ class RequestPace:
         self.per_second = self._limit
         self._tokens_per_second = None if tokens_per_minute is None else tokens_per_minute / 60
         self._next = 0.0
+        self._next_halving = 0.0
         self._recent: list[float] = []
 
     def reserve(self) -> float:
@@ -321,10 +323,14 @@ class RequestPace:
 
     def refused(self, retry_after_s: float | None) -> None:
         """Note a response with status 429."""
-        observed = len(self._recent) / 10.0
-        before = self.per_second if self.per_second is not None else max(observed, self.FIRST_RATE)
-        self.per_second = max(before / 2, 0.05)
-        self._next = max(self._next, self._clock() + (1.0 if retry_after_s is None else retry_after_s))
+        now = self._clock()
+        wait_s = 1.0 if retry_after_s is None else retry_after_s
+        if now >= self._next_halving:
+            observed = len(self._recent) / 10.0
+            before = self.per_second if self.per_second is not None else max(observed, self.FIRST_RATE)
+            self.per_second = max(before / 2, 0.05)
+            self._next_halving = now + max(wait_s, 1.0)
+        self._next = max(self._next, now + wait_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,22 @@ def test_a_429_halves_the_pace_and_answers_raise_it_again() -> None:
     assert pace.per_second == pytest.approx(5.1)
 
 
+@pytest.mark.parametrize("wait_s", [None, 0.02])
+def test_many_429s_at_once_halve_the_pace_once(wait_s: float | None) -> None:
+    now = [0.0]
+    pace = RequestPace(clock=lambda: now[0])
+    for _ in range(64):
+        pace.reserve()
+    for _ in range(64):
+        now[0] += 1 / 128
+        pace.refused(wait_s)
+    assert pace.per_second == 3.2
+    now[0] = 1.5
+    assert [pace.reserve() for _ in range(64)][-1] == pytest.approx(63 / 3.2)
+    pace.refused(None)
+    assert pace.per_second == 1.6
+
+
 def test_known_limits_are_kept() -> None:
     now = [0.0]
     pace = RequestPace(60, 600, clock=lambda: now[0])
