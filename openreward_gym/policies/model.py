@@ -230,8 +230,8 @@ class ModelPolicy:
         reason = f" (finish_reason {message.stop_reason})" if message.stop_reason else ""
         return self._problem("unavailable", words + reason)
 
-    def _unreadable(self, answer: Any, reason: str) -> AuthenticationError | PolicyError:
-        """Return the error of a response that holds no turn in the API's format."""
+    def _unreadable(self, answer: Any, reason: str) -> AssistantMessage | AuthenticationError | PolicyError:
+        """Return the error of a response that holds no turn in the API's format; see `_no_answer`."""
         body = plain(answer)
         if isinstance(body, Mapping):  # Google's SDK adds the response's headers
             body = {name: value for name, value in body.items() if value and name != "sdk_http_response"}
@@ -239,9 +239,12 @@ class ModelPolicy:
                 return self._problem("unavailable", f"the answer cannot be read: {failure_words(reason)}")
         return self._no_answer(body) if body else self._problem("unavailable", _NOTHING)
 
-    def _no_answer(self, body: Json) -> AuthenticationError | PolicyError:
-        """Return the error of a body that a server sent in place of an answer."""
-        return self._problem(kind_of_failure(None, body), f"no answer: {failure_words(body)}", wait_s=retry_after_s({}, body))
+    def _no_answer(self, body: Json) -> AssistantMessage | AuthenticationError | PolicyError:
+        """Return the error of a body that a server sent in place of an answer, or the empty turn that a filter withheld."""
+        kind = kind_of_failure(None, body)
+        if kind == "content_filter":
+            return withheld(body)
+        return self._problem(kind, f"no answer: {failure_words(body)}", wait_s=retry_after_s({}, body))
 
     def _of_exception(self, error: Exception) -> AssistantMessage | AuthenticationError | PolicyError:
         """Return the typed error of an SDK's exception, or the empty turn of one that says that a filter withheld the answer."""
