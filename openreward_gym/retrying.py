@@ -1,4 +1,4 @@
-"""Failures that are retried, made known to whoever listens."""
+"""A listener for requests that failed and are sent again, one per task."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""Parts of URLs: the origin, and the form that people and logs may see."""
+"""URLs of servers: their check, the origin, and the form that people and logs may see."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["Origin", "bare_url", "origin_of", "without_credentials"]
+from openreward_gym.errors import ConfigurationError
+
+__all__ = ["Origin", "bare_url", "check_url", "origin_of", "without_credentials"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -57,3 +59,24 @@ def bare_url(url: str) -> str:
         'https://example.com/v1'
     """
     return urlunsplit(urlsplit(without_credentials(url))._replace(query="", fragment="")).rstrip("/")
+
+
+def check_url(option: str, url: str | None) -> None:
+    """Raise ConfigurationError if a text is not the URL of a server. None passes.
+
+    Example:
+        >>> check_url("--url", "localhost:80")
+        Traceback (most recent call last):
+        openreward_gym.errors.ConfigurationError: --url 'localhost:80' is not a URL: write it as http://host:port or https://host
+    """
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")  # raises for a host name that is not valid
+        valid = parts.scheme in ("http", "https") and host != b"" and b" " not in host and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        shown = url.rpartition("@")[2]  # the text before "@" may be a password
+        raise ConfigurationError(f"{option} {shown!r} is not a URL: write it as http://host:port or https://host")

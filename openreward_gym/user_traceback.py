@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sysconfig
 import traceback
 from pathlib import Path
@@ -48,7 +49,8 @@ def words_of(error: object) -> str:
 def traceback_text(error: BaseException) -> str:
     """Return the traceback of an error that a user's code raised, and of those that caused it, without frames of this package.
 
-    Frames of installed libraries are left out where the user's own files took part. A long traceback loses its middle.
+    Frames of installed libraries are left out where the user's own files took part. A long traceback loses its middle. Of a
+    group of errors the first one is shown.
 
     Example:
         >>> print(traceback_text(ValueError("no such city")))
@@ -63,8 +65,17 @@ def traceback_text(error: BaseException) -> str:
             lines[_EDGE:-_EDGE] = [f"  ... {len(lines) - 2 * _EDGE} more frames ...\n"]
         heading = "Traceback (most recent call last):\n" if lines else ""
         parts.append(heading + "".join(lines) + "".join(traceback.format_exception_only(current)).rstrip())
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        current = _cause_of(current)
     return "\n\nwhich led to\n\n".join(reversed(parts))
+
+
+def _cause_of(error: BaseException) -> BaseException | None:
+    """Return the error that led to this one: its cause, the first error of a group, or the one that was being handled."""
+    if error.__cause__ is not None:
+        return error.__cause__
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]
+    return None if error.__suppress_context__ else error.__context__
 
 
 def _only_member(error: BaseException) -> BaseException:
@@ -82,5 +93,6 @@ def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Return the error's traceback without the frames of this package and of Python's import system."""
-    skipped = (str(Path(__file__).resolve().parent), str(Path(importlib.__file__).parent), "<frozen ")
+    # With the separator, so that another package whose name begins like ours is kept.
+    skipped = (f"{Path(__file__).resolve().parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}", "<frozen ")
     return [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(skipped)]

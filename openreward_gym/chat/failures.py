@@ -53,8 +53,10 @@ _OUTPUT_AND_WINDOW = tuple(
     )
 )
 _KEYS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|r8)[-_][\w*-]{8,}|\bAIza[\w-]{16,}|\beyJ[\w-]{8,}\.[\w.-]+"
-    r"|(?<=bearer )\S{6,}|(?<=key=)[\w*-]{6,}|(?<=token=)[\w*-]{6,}",
+    r"\b(?:sk|pk|rk|gsk|xai|nvapi|r8)[-_][\w*-]{8,}|\bAIza[\w-]{16,}|\beyJ[\w-]{8,}\.[\w.-]+"
+    # HF_HUB_OFFLINE, hf_transfer and hf-internal-testing are names, and "bearer authentication" are words.
+    r"|\bhf_[a-zA-Z0-9]{10,}|(?<=bearer )(?!(?:auth|token|scheme|credential|header|realm))\S{6,}"
+    r"|(?<=key=)[\w*-]{6,}|(?<=token=)[\w*-]{6,}",
     re.IGNORECASE,
 )
 _SECRET_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
@@ -159,10 +161,12 @@ def kind_of_failure(status: int | None, body: Json) -> FailureKind:
         ('context_overflow', 'unavailable')
     """
     if status is None or status < 300:
-        status = next((code for code in _codes(body) if isinstance(code, int) and 400 <= code < 600), None)
+        status = next((int(code) for code in _codes(body) if re.fullmatch("[45][0-9]{2}", str(code))), None)
     if status == 402:
         return "quota"
-    text = _without_middle(" ".join((*(str(code)[:200] for code in itertools.islice(_codes(body), 50)), _words(body))))
+    # A code that is a number alone is told from the other numbers of an error by the name before it.
+    codes = [f"code={code}"[:200] for code in itertools.islice(_codes(body), 50)]
+    text = _without_middle(" ".join((*codes, _words(body))))
     wording = next((kind for kind, pattern in _patterns() if pattern.search(text)), None)
     if wording == "context_overflow":
         return "refused" if _is_answer_too_long(text) else wording

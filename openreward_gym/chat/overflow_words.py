@@ -371,7 +371,7 @@ OVERFLOW_WORDINGS: tuple[Wording, ...] = (
     ),
     # zeroclaw-labs/zeroclaw#4124
     Wording(
-        "context_overflow", "z.ai", r"\b1261\b|prompt exceeds max", 400, plain_error("Prompt exceeds max length", code="1261")
+        "context_overflow", "z.ai", r"code=1261\b|prompt exceeds max", 400, plain_error("Prompt exceeds max length", code="1261")
     ),
     # agentscope-ai/QwenPaw#6255, QwenLM/qwen-code#98
     Wording(

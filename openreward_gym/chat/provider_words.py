@@ -195,7 +195,7 @@ WORDINGS: tuple[Wording, ...] = (
     Wording(
         "quota",
         "z.ai",
-        r"\b1113\b|no resource package|余额不足",
+        r"code=1113\b|no resource package|余额不足",
         429,
         plain_error("Insufficient balance or no resource package. Please recharge.", code="1113"),
     ),
@@ -403,7 +403,7 @@ WORDINGS: tuple[Wording, ...] = (
     Wording(
         "content_filter",
         "z.ai",
-        r"\b1301\b|unsafe or sensitive content",
+        r"code=1301\b|unsafe or sensitive content",
         400,
         plain_error(
             "System detected potentially unsafe or sensitive content in input or generation. Please avoid using prompts that "

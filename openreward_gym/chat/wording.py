@@ -21,12 +21,12 @@ FailureKind: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What a server writes for one kind of failure.
+    """The words of a server for one kind of failure.
 
     Attributes:
         kind: What the failure means.
         providers: The servers that write so, separated by spaces.
-        pattern: Regular expression, ignoring case, that finds the wording in the body's codes and messages.
+        pattern: Regular expression, ignoring case, that finds the wording in the body's codes (`code=1261`) and messages.
         status: HTTP status of the example.
         body: Whole body of the example.
 

@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
-from urllib.parse import urlsplit
 
 import typer
 from typer.core import TyperCommand
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, EnvOptions, EpisodeLimits, Options, RetryBudget, RunOptions, SessionOptions
+from openreward_gym.urls import check_url
 
 FAILED, USAGE, INCOMPLETE = 1, 2, 75
 
@@ -298,18 +298,3 @@ def check_folder(option: str, path: str | os.PathLike[str] | None) -> None:
     existing = next(folder for folder in (Path(path), *Path(path).absolute().parents) if folder.exists())
     if not existing.is_dir():
         raise ConfigurationError(f"{option} {os.fspath(path)!r} cannot be a folder: {existing} is a file; choose another")
-
-
-def check_url(option: str, url: str | None) -> None:
-    """Raise ConfigurationError if a text is not the URL of a server. None passes."""
-    if url is None:
-        return
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna")  # raises for a host name that is not valid
-        valid = parts.scheme in ("http", "https") and host != b"" and b" " not in host and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        shown = url.rpartition("@")[2]  # the text before "@" may be a password
-        raise ConfigurationError(f"{option} {shown!r} is not a URL: write it as http://host:port or https://host")

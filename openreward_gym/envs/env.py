@@ -228,6 +228,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         Raises:
             ResetNeededError: The env was never reset, its episode has ended, or it was closed.
             ConfigurationError: `action` has none of these forms.
+            PolicyError: `action` is the error that a provider sent in place of an answer, or a stream that broke off.
         """
         return self._bound.run(self.astep(action))
 

@@ -15,6 +15,7 @@ from openreward_gym.chat import parse_action
 from openreward_gym.chat.dialect import tool_call
 from openreward_gym.chat.failures import error_text
 from openreward_gym.chat.plain import plain, shown
+from openreward_gym.chat.streams import BROKE_OFF
 from openreward_gym.envs.turns import MOST_REPLIES, REPLIES, TurnKind, turn_kind
 from openreward_gym.errors import (
     ConfigurationError,
@@ -326,7 +327,7 @@ def as_message(action: Any) -> AssistantMessage:
 
     Raises:
         ConfigurationError: `step` does not take such an object.
-        PolicyError: The action is the error that a provider sent in place of an answer.
+        PolicyError: The action is the error that a provider sent in place of an answer, or a stream that broke off.
     """
     if isinstance(action, AssistantMessage):
         return _answered(action)
@@ -342,4 +343,10 @@ def as_message(action: Any) -> AssistantMessage:
 def _answered(action: AssistantMessage) -> AssistantMessage:
     if action.ended == "error":
         raise PolicyError(f"the model gave no answer: {error_text(action)}", kind="policy_unavailable", delivery="delivered")
+    if action.sampled is not None and (action.sampled.metadata or {}).get(BROKE_OFF):
+        raise PolicyError(
+            "the stream of the model's answer broke off, so nothing of it is used: send the request again",
+            kind="policy_unavailable",
+            delivery="delivered",
+        )
     return action

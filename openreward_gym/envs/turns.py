@@ -1,4 +1,4 @@
-"""What an assistant's message is taken for: calls to run, an answer, or a turn of which nothing reaches the environment."""
+"""The kinds of assistant messages: calls to run, an answer, or a turn of which nothing reaches the environment."""
 
 from __future__ import annotations
 

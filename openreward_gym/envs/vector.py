@@ -250,6 +250,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
 
         Raises:
             ConfigurationError: An action or an id is wrong, or an env is still busy. Nothing was sent.
+            PolicyError: An action is the error that a provider sent in place of an answer. Nothing was sent.
             ResetNeededError: As for `step`.
         """
         ids = self._checked(env_ids)

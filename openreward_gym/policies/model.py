@@ -28,7 +28,7 @@ from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.retrying import note_retry
 from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet, Usage
-from openreward_gym.urls import bare_url
+from openreward_gym.urls import bare_url, check_url
 
 # How an answer without content may end. Another one without content is no answer.
 _EMPTY_ENDINGS = frozenset({"content_filter", "refusal", "pause", "malformed", "context_overflow", "length"})
@@ -53,7 +53,7 @@ class ModelPolicy:
 
     Raises:
         MissingExtraError: The provider's SDK is not installed.
-        ConfigurationError: The key is not set.
+        ConfigurationError: The key is not set, or `url` is not a URL.
 
     Example:
         >>> from openreward_gym.policies import resolve  # doctest: +SKIP
@@ -80,6 +80,7 @@ class ModelPolicy:
         patience_s: float = 600.0,
         **sampling: Any,
     ) -> None:
+        check_url("the model's URL", url)
         self.model = model
         self.url = url
         self.name = f"{self.provider}:{model}"
@@ -229,8 +230,8 @@ class ModelPolicy:
         reason = f" (finish_reason {message.stop_reason})" if message.stop_reason else ""
         return self._problem("unavailable", words + reason)
 
-    def _unreadable(self, answer: Any, reason: str) -> AuthenticationError | PolicyError:
-        """Return the error of a response that holds no turn in the API's format."""
+    def _unreadable(self, answer: Any, reason: str) -> AssistantMessage | AuthenticationError | PolicyError:
+        """Return the error of a response that holds no turn in the API's format; see `_no_answer`."""
         body = plain(answer)
         if isinstance(body, Mapping):  # Google's SDK adds the response's headers
             body = {name: value for name, value in body.items() if value and name != "sdk_http_response"}
@@ -238,9 +239,12 @@ class ModelPolicy:
                 return self._problem("unavailable", f"the answer cannot be read: {failure_words(reason)}")
         return self._no_answer(body) if body else self._problem("unavailable", _NOTHING)
 
-    def _no_answer(self, body: Json) -> AuthenticationError | PolicyError:
-        """Return the error of a body that a server sent in place of an answer."""
-        return self._problem(kind_of_failure(None, body), f"no answer: {failure_words(body)}", wait_s=retry_after_s({}, body))
+    def _no_answer(self, body: Json) -> AssistantMessage | AuthenticationError | PolicyError:
+        """Return the error of a body that a server sent in place of an answer, or the empty turn that a filter withheld."""
+        kind = kind_of_failure(None, body)
+        if kind == "content_filter":
+            return withheld(body)
+        return self._problem(kind, f"no answer: {failure_words(body)}", wait_s=retry_after_s({}, body))
 
     def _of_exception(self, error: Exception) -> AssistantMessage | AuthenticationError | PolicyError:
         """Return the typed error of an SDK's exception, or the empty turn of one that says that a filter withheld the answer."""
@@ -280,8 +284,9 @@ class ModelPolicy:
 class RequestPace:
     """Spaces requests to a provider so that they stay within its rate limits.
 
-    After a 429 no request starts for as long as the provider asks, then requests start at half the rate. Each response raises the
-    rate a little (additive increase, multiplicative decrease). A limit of None is not known. Tests replace `clock`.
+    After a 429 no request starts for as long as the provider asks, then requests start at half the rate. Further 429s in that
+    time, and within a second, answer requests that had started before, and do not halve it again. Each response raises the rate
+    a little (additive increase, multiplicative decrease). A limit of None is not known. Tests replace `clock`.
     """
 
     FIRST_RATE = 2.0
@@ -299,6 +304,7 @@ class RequestPace:
         self.per_second = self._limit
         self._tokens_per_second = None if tokens_per_minute is None else tokens_per_minute / 60
         self._next = 0.0
+        self._next_halving = 0.0
         self._recent: list[float] = []
 
     def reserve(self) -> float:
@@ -320,10 +326,14 @@ class RequestPace:
 
     def refused(self, retry_after_s: float | None) -> None:
         """Note a response with status 429."""
-        observed = len(self._recent) / 10.0
-        before = self.per_second if self.per_second is not None else max(observed, self.FIRST_RATE)
-        self.per_second = max(before / 2, 0.05)
-        self._next = max(self._next, self._clock() + (1.0 if retry_after_s is None else retry_after_s))
+        now = self._clock()
+        wait_s = 1.0 if retry_after_s is None else retry_after_s
+        if now >= self._next_halving:
+            observed = len(self._recent) / 10.0
+            before = self.per_second if self.per_second is not None else max(observed, self.FIRST_RATE)
+            self.per_second = max(before / 2, 0.05)
+            self._next_halving = now + max(wait_s, 1.0)
+        self._next = max(self._next, now + wait_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,9 @@ def policy_of_episode(policy: Policy | EpisodicPolicy, task: Task, sample: int, 
     """Return the policy that plays one episode. A plain function is called in a thread."""
     # Equivalent to isinstance(policy, EpisodicPolicy), at a hundredth of its cost.
     begin = getattr(policy, "begin", None)
-    play = cast(EpisodicPolicy, policy).begin(task, sample, seed) if callable(begin) else cast(Policy, policy)
-    if play is not policy:
+    play = cast(Policy, policy)
+    if callable(begin):
+        play = begin(task, sample, seed)
         try:
             _check_plays(play, f"what {policy_name(policy)}.begin returned")
         except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""What the exceptions of the providers' SDKs, and of their HTTP libraries, tell of a failure."""
+"""Failures behind the exceptions of providers' SDKs and their HTTP libraries: error responses, broken connections, waits."""
 
 from __future__ import annotations
 

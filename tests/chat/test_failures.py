@@ -151,6 +151,18 @@ def test_secrets_are_not_recorded(secret: str, monkeypatch: pytest.MonkeyPatch) 
         assert error_text(message) == "Incorrect API key provided: ***. See docs."
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Set HF_HUB_OFFLINE=0, or install hf_transfer.",
+        "There is no model hf-internal-testing/tiny-random-gpt2.",
+        "Missing bearer authentication in header",
+    ],
+)
+def test_names_and_words_are_no_secrets(words: str) -> None:
+    assert failure_words({"error": words}) == words
+
+
 def test_every_word_of_the_sdks_for_an_end_is_known() -> None:
     responses = set(typing.get_args(ResponseStatus)) - {"in_progress", "queued", "incomplete"}
     words = {*typing.get_args(abt.BetaStopReason), *responses, *(reason.value for reason in gt.FinishReason)}

@@ -90,6 +90,10 @@ NO_OVERFLOW = [
     (400, "refused", "Invalid 'messages[1].content': string too short"),
     (400, "refused", "Unknown parameter: 'context_window'"),
     (404, "refused", "404 page not found"),
+    # Numbers that are also codes of z.ai.
+    (429, "rate_limited", "Rate limit reached on tokens per minute (TPM): Limit 6000, Used 1113, Requested 5000"),
+    (503, "unavailable", "upstream connect error, reset after 1261 ms"),
+    (500, "unavailable", "worker 1301 died"),
 ]
 
 
@@ -133,7 +137,8 @@ STATUSES = {
 def test_a_status_without_words(status: int, kind: str) -> None:
     for body in ("", None, {}, {"error": {"message": "Sorry."}}, "<html><title>Oops</title></html>"):
         assert kind_of_failure(status, body) == kind
-    assert kind_of_failure(200, {"error": {"message": "Sorry.", "code": status}}) == kind
+    for code in (status, str(status)):
+        assert kind_of_failure(200, {"error": {"message": "Sorry.", "code": code}}) == kind
 
 
 SHAPES: list[tuple[Any, str]] = [

@@ -195,6 +195,23 @@ def test_a_call_that_ran_begins_the_count_again() -> None:
         assert not step.truncated
 
 
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "The tide turns"},
+        {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "look_up", "arguments": '{"word": "tide"}'}}]},
+    ],
+)
+def test_an_answer_whose_stream_broke_off_is_a_failure_of_the_policy(delta: dict[str, Any]) -> None:
+    deltas = ({"role": "assistant"}, delta)
+    chunks = [{"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": one}]} for one in deltas]
+    with pytest.raises(PolicyError, match="broke off") as raised:
+        as_message(chunks)
+    assert raised.value.kind == "policy_unavailable"
+    ended = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    assert as_message([*chunks, ended]).ended in ("stop", "tool_calls")
+
+
 def test_no_answer_is_told_from_an_ending_that_explains_it() -> None:
     endings: list[Ended | None] = [None, "stop", "tool_calls", "unknown"]
     assert [is_no_answer(AssistantMessage("", ended=ended)) for ended in endings] == [True] * 4

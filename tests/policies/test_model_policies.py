@@ -199,6 +199,13 @@ def test_prices() -> None:
     assert cost_usd(price_table({"mine": Price(1.0, 2.0)}), "mine", usage) == 3.0
 
 
+@pytest.mark.parametrize("kind", ["openai", "anthropic", "google"])
+@pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "localhost:8000", "http://[::1", "http://", "ftp://host", ""])
+def test_an_address_that_is_no_url_is_refused_at_once(kind: str, url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"the model's URL '.*' is not a URL: write it as http://host:port"):
+        resolve(f"{kind}:m", url=url)
+
+
 def test_a_429_halves_the_pace_and_answers_raise_it_again() -> None:
     now = [0.0]
     pace = RequestPace(clock=lambda: now[0])
@@ -209,6 +216,22 @@ def test_a_429_halves_the_pace_and_answers_raise_it_again() -> None:
     assert pace.reserve() == pytest.approx(3.2)
     pace.answered(10)
     assert pace.per_second == pytest.approx(5.1)
+
+
+@pytest.mark.parametrize("wait_s", [None, 0.02])
+def test_many_429s_at_once_halve_the_pace_once(wait_s: float | None) -> None:
+    now = [0.0]
+    pace = RequestPace(clock=lambda: now[0])
+    for _ in range(64):
+        pace.reserve()
+    for _ in range(64):
+        now[0] += 1 / 128
+        pace.refused(wait_s)
+    assert pace.per_second == 3.2
+    now[0] = 1.5
+    assert [pace.reserve() for _ in range(64)][-1] == pytest.approx(63 / 3.2)
+    pace.refused(None)
+    assert pace.per_second == 1.6
 
 
 def test_known_limits_are_kept() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import openreward_gym
 from openreward_gym import collect
 from openreward_gym.errors import ConfigurationError, PolicyError
 from openreward_gym.policies import resolve
@@ -276,6 +277,16 @@ def test_what_begin_returns_has_to_play(server_url: str, tmp_path: Path, returne
     assert words in failure.message
 
 
+class BeginsItself:
+    def begin(self, task: Task, sample: int, seed: int) -> Any:
+        return self
+
+
+def test_begin_may_return_its_object_only_if_that_plays() -> None:
+    with pytest.raises(PolicyError, match=r"what BeginsItself\.begin returned is no policy but <"):
+        policy_of_episode(resolve(BeginsItself()), Task("train", 0, {}), 0, 0)
+
+
 async def cancels_its_task(transcript: Any, tools: ToolSet) -> Any:
     task = asyncio.current_task()
     assert task is not None
@@ -325,6 +336,32 @@ def test_the_traceback_of_libraries_alone_is_kept() -> None:
     with pytest.raises(ValueError, match="Expecting") as raised:
         json.loads("{")
     assert f'File "{__file__}"' in traceback_text(raised.value)
+
+
+def test_the_traceback_of_a_plugin_whose_name_begins_like_ours_is_kept() -> None:
+    path = f"{Path(openreward_gym.__file__).parent}_plugin/policy.py"
+    namespace: dict[str, Any] = {}
+    exec(compile("def play():\n    raise ValueError('no such city')", path, "exec"), namespace)
+    with pytest.raises(ValueError, match="no such city") as raised:
+        namespace["play"]()
+    assert f'File "{path}", line 2, in play' in traceback_text(raised.value)
+
+
+def test_the_traceback_of_a_group_shows_its_first_error() -> None:
+    async def looks_up() -> None:
+        helper({})
+
+    async def several() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(looks_up())
+            group.create_task(looks_up())
+            await asyncio.sleep(60)
+
+    with pytest.raises(ExceptionGroup) as raised:
+        asyncio.run(several())
+    text = traceback_text(raised.value)
+    assert "in helper" in text
+    assert text.endswith("ExceptionGroup: unhandled errors in a TaskGroup (2 sub-exceptions)")
 
 
 SOURCE = """

@@ -156,6 +156,13 @@ def test_the_words_count_with_status_200(played: Played, api: str, kind: str) ->
             assert failure_words(line.body)[:100] in str(result)
 
 
+@pytest.mark.parametrize("api", ["chat", "responses", "anthropic"])
+def test_a_filter_is_known_in_a_body_that_has_no_field_for_errors(played: Played, api: str) -> None:
+    body = {"code": "DataInspectionFailed", "message": "Input data may contain inappropriate content.", "request_id": "r"}
+    result = played.play(api, (200, body, {}))
+    assert (result.ended, result.blocks) == ("content_filter", ())
+
+
 @pytest.mark.parametrize("provider", FINISH_REASONS)
 def test_each_finish_reason_becomes_our_word(played: Played, provider: str) -> None:
     for word, ended in FINISH_REASONS[provider].items():
