@@ -24,6 +24,7 @@ from openreward_gym.errors import (
     MissingExtraError,
     PolicyError,
 )
+from openreward_gym.options import number
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.retrying import note_retry
@@ -53,7 +54,7 @@ class ModelPolicy:
 
     Raises:
         MissingExtraError: The provider's SDK is not installed.
-        ConfigurationError: The key is not set, or `url` is not a URL.
+        ConfigurationError: The key is not set, `url` is not a URL, or an option has a wrong value.
 
     Example:
         >>> from openreward_gym.policies import resolve  # doctest: +SKIP
@@ -81,6 +82,10 @@ class ModelPolicy:
         **sampling: Any,
     ) -> None:
         check_url("the model's URL", url)
+        for option, limit in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
+            number(optional=True)(option, limit)
+        if sampling.get("stream"):
+            raise ConfigurationError("stream must be left out: a policy reads whole answers")
         self.model = model
         self.url = url
         self.name = f"{self.provider}:{model}"
@@ -88,8 +93,8 @@ class ModelPolicy:
         self._key_env = api_key_env or self.key_env
         self._prices = price_table(prices)
         self._pace = RequestPace(requests_per_minute, tokens_per_minute)
-        self._timeout_s = timeout_s
-        self._patience_s = patience_s
+        self._timeout_s = number()("timeout_s", timeout_s)
+        self._patience_s = number(zero=True)("patience_s", patience_s)
         self._client: Any = None
         self._client_loop: asyncio.AbstractEventLoop | None = None
         try:
@@ -371,6 +376,8 @@ the providers' pages (platform.openai.com/docs/pricing, docs.claude.com, ai.goog
 def price_table(overrides: Mapping[str, Any] | None) -> dict[str, Price]:
     """Return `PRICES` with the user's entries: `{"model": {"input": 1.0, "output": 2.0, "cached_input": 0.1}}` or `Price`s."""
     table = dict(PRICES)
+    if not isinstance(overrides, Mapping | None):
+        raise ConfigurationError(f"prices must be a dictionary of models, not {overrides!r}")
     for model, price in (overrides or {}).items():
         try:
             table[model] = price if isinstance(price, Price) else Price(**{name: float(value) for name, value in price.items()})

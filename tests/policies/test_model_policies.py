@@ -189,6 +189,22 @@ def test_invalid_models(monkeypatch: pytest.MonkeyPatch) -> None:
             resolve(policy, **options)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("requests_per_minute", 0),
+        ("tokens_per_minute", "many"),
+        ("timeout_s", -1.0),
+        ("patience_s", float("nan")),
+        ("prices", 3),
+        ("stream", True),
+    ],
+)
+def test_a_wrong_option_is_named_at_once(option: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{option} must be"):
+        resolve("openai:m", url="http://127.0.0.1:9/v1", **{option: value})
+
+
 def test_prices() -> None:
     usage = Usage(1_000_000, 1_000_000, 500_000)
     assert cost_usd(PRICES, "gpt-4o", usage) == pytest.approx(0.5 * 2.5 + 0.5 * 1.25 + 10)
