@@ -276,6 +276,34 @@ def test_what_begin_returns_has_to_play(server_url: str, tmp_path: Path, returne
     assert words in failure.message
 
 
+class OddError(Exception):
+    """Has attributes of this package's errors with other meanings, as `status` of Google's SDK."""
+
+    status = "RESOURCE_EXHAUSTED"
+    retry_after_s = "soon"
+
+    @property
+    def delivery(self) -> str:
+        raise RuntimeError
+
+
+def test_attributes_of_other_errors_are_left_alone(server_url: str, tmp_path: Path) -> None:
+    class Odd:
+        name = "odd"
+
+        def begin(self, task: Task, sample: int, seed: int) -> Any:
+            return raises_oddly if sample else coroutine
+
+    async def raises_oddly(transcript: Any, tools: ToolSet) -> Any:
+        raise OddError("no quota")
+
+    result = play(server_url, tmp_path / "run", Odd(), tasks="0", repeats=2)
+    (failure,) = result.store.failures()
+    assert (failure.kind, failure.http_status, failure.delivery) == ("policy_failed", None, None)
+    assert "no quota" in failure.message
+    assert result.coverage.successful == 1
+
+
 async def cancels_its_task(transcript: Any, tools: ToolSet) -> Any:
     task = asyncio.current_task()
     assert task is not None
