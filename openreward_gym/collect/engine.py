@@ -251,15 +251,18 @@ class Collection:
         if self.options.run_timeout_s is not None:
             asyncio.get_running_loop().call_later(self.options.run_timeout_s, self._stop, "now")
         try:
-            done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
-            for worker in done:
-                if not worker.cancelled():
-                    worker.result()  # raises the worker's error, which ends the collection
-                elif self._stopped != "now":
-                    raise PolicyError(
-                        "the policy cancelled the task in which it is played, and with it the collection; it may cancel "
-                        "tasks of its own only"
-                    )
+            left = set(self._workers)
+            while left:
+                # FIRST_EXCEPTION does not count a cancelled worker, for whose unit the others would wait for ever.
+                done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for worker in done:
+                    if not worker.cancelled():
+                        worker.result()  # raises the worker's error, which ends the collection
+                    elif self._stopped != "now":
+                        raise PolicyError(
+                            "the policy cancelled the task in which it is played, and with it the collection; it may cancel "
+                            "tasks of its own only"
+                        )
         finally:
             ticker.cancel()
             self._cancel_workers()

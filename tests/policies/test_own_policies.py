@@ -316,6 +316,18 @@ def test_a_policy_that_cancels_the_collection_is_told(server_url: str, tmp_path:
         play(server_url, tmp_path / "run", cancels_its_task, tasks="0")
 
 
+def test_a_policy_that_cancels_the_collection_among_others_is_told(server_url: str, tmp_path: Path) -> None:
+    class CancelsOnce:
+        name = "cancels-once"
+
+        def begin(self, task: Task, sample: int, seed: int) -> Any:
+            return cancels_its_task if sample == 1 else coroutine
+
+    # The workers of other units wait for the one of this unit to end.
+    with pytest.raises(PolicyError, match="the policy cancelled the task in which it is played"):
+        play(server_url, tmp_path / "run", CancelsOnce(), tasks="0", repeats=4, concurrency=4, run_timeout_s=10.0)
+
+
 def test_settings_are_recorded_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret-key-0123")
     policy: Any = WithSettings({"api_key": "swordfish", "url": "https://h/?key=secret-key-0123", "size": 3})
