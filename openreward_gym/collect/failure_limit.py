@@ -131,17 +131,20 @@ class SlowStart:
         finally:
             self._waiting -= 1
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SLOW_START_S, self._waited)
+            self._wait()
         try:
             yield
         finally:
             self._slots.release()
 
     def failed(self, *, lasting: bool) -> None:
-        """Note that one failed. Only lasting failures keep it closed, and not after very many of them."""
+        """Note that one failed. Lasting failures keep it closed, each for `SLOW_START_S`; any other, and very many, open it."""
         self._failures += 1
         if not lasting or self._failures >= 2 * max(self._width, SAME_FAILURES):
             self.open()
+        elif self._timer is not None:
+            self._timer.cancel()
+            self._wait()
 
     def open(self) -> None:
         """Admit all."""
@@ -150,6 +153,5 @@ class SlowStart:
             for _ in range(self._waiting):
                 self._slots.release()
 
-    def _waited(self) -> None:
-        if not self._failures:
-            self.open()
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(SLOW_START_S, self.open)

@@ -16,6 +16,7 @@ import pytest
 from collectors import coverage_of
 
 from openreward_gym import collect
+from openreward_gym.collect import failure_limit
 from openreward_gym.collect.failure_limit import FailureLimit, SlowStart
 from openreward_gym.errors import (
     AuthenticationError,
@@ -270,3 +271,17 @@ async def test_a_slow_start() -> None:
     assert not third.done()
     gate.open()
     await third
+
+
+@pytest.mark.anyio
+async def test_a_slow_start_ends_when_no_failure_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failure_limit, "SLOW_START_S", 0.4)
+    gate = SlowStart(1)
+    first, second = gate.slot(), gate.slot()
+    await first.__aenter__()
+    waiting = asyncio.create_task(second.__aenter__())
+    await asyncio.sleep(0.25)
+    gate.failed(lasting=True)
+    await asyncio.sleep(0.25)
+    assert not waiting.done()
+    await asyncio.wait_for(waiting, timeout=5.0)
