@@ -378,7 +378,9 @@ class Collection:
             self.queue.settle()
         else:
             self.queue.retry(unit, wait_s)
-        if reason := self.limit.reached(unit.number, failure, final=wait_s is None, known=known):
+        inventory = self.outcomes.inventory
+        task = unit.number // inventory.repeats if len(inventory.tasks) > 1 else unit.number
+        if reason := self.limit.reached(task, failure, final=wait_s is None, known=known):
             raise _stopped_by(result, reason, self.path)
 
     async def _compare(self, group: str) -> None:

@@ -47,7 +47,7 @@ class FailureLimit:
 
     Example:
         >>> limit = FailureLimit(2)
-        >>> [limit.reached(unit, Failure("policy", "policy_refused"), final=True) for unit in range(2)]
+        >>> [limit.reached(task, Failure("policy", "policy_refused"), final=True) for task in range(2)]
         ['', '2 units failed (the limit is fail_on_error=2)']
     """
 
@@ -68,11 +68,11 @@ class FailureLimit:
         self._finished += 1
         self._equal.clear()
 
-    def reached(self, unit: int, failure: Failure, *, final: bool, known: bool = False) -> str:
+    def reached(self, task: int, failure: Failure, *, final: bool, known: bool = False) -> str:
         """Count a failure. Return the reason to stop, or an empty string.
 
         Args:
-            unit: Number of the unit.
+            task: Number of the task; in a run of one task, that of the unit.
             failure: The failure.
             final: True if the unit is not retried.
             known: True if the unit failed in an earlier collection, in which others succeeded.
@@ -81,7 +81,7 @@ class FailureLimit:
         self._failed += final
         limit = self._limit
         if limit is None:
-            return "" if known else self._equal_reached(unit, failure)
+            return "" if known else self._equal_reached(task, failure)
         if limit >= 1:
             reached = self._failed >= limit
             noun = "unit" if self._failed == 1 else "units"
@@ -90,14 +90,14 @@ class FailureLimit:
         share = f"{self._failed} of {self._finished} finished units failed"
         return f"{share} (the limit is fail_on_error={limit:g})" if reached else ""
 
-    def _equal_reached(self, unit: int, failure: Failure) -> str:
+    def _equal_reached(self, task: int, failure: Failure) -> str:
         if self._proven or not is_lasting(failure):
             return ""
-        units = self._equal.setdefault(signature_of(failure), [])
-        units.append(unit)
+        tasks = self._equal.setdefault(signature_of(failure), [])
+        tasks.append(task)
         # One task may be broken, however often it is tried.
-        reached = len(units) >= SAME_FAILURES and len(set(units)) > 1
-        return f"{len(units)} attempts failed in this way, and nothing has succeeded" if reached else ""
+        reached = len(tasks) >= SAME_FAILURES and len(set(tasks)) > 1
+        return f"{len(tasks)} attempts failed in this way, and nothing has succeeded" if reached else ""
 
 
 class SlowStart:

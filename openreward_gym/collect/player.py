@@ -82,7 +82,8 @@ NOTED_RETRIES = 5
 """Largest number of retried requests per unit that are recorded."""
 LONGEST_TEXT = 4000
 """Largest number of characters that are kept of the message of a policy's exception, and of its traceback."""
-_SECRET = re.compile(r"secret|api[_ -]?key|credential|password|token", re.IGNORECASE)
+# Not "Unexpected token '<'", nor the tokens and tokenizers of models.
+_SECRET = re.compile(r"secret|api[_ -]?key|credential|password|(?<!unexpected )(?<!invalid )\btoken\b", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"\b[a-z]\w*_(?:key|token|secret|password)\b", re.IGNORECASE)
 
 
@@ -432,7 +433,6 @@ def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) ->
     )
 
 
-def _cut(text: str) -> str:
 def _attribute(error: BaseException, name: str, kind: type) -> Any:
     """Return an attribute that this package's errors have. None if an error of others lacks it, or has one of another type."""
     try:
@@ -442,6 +442,7 @@ def _attribute(error: BaseException, name: str, kind: type) -> Any:
     return value if isinstance(value, kind) else None
 
 
+def _cut(text: str) -> str:
     """Return a text of the user's code without secrets, and without its middle if it is very long."""
     text = str(without_secrets(text))
     half = LONGEST_TEXT // 2

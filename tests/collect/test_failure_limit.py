@@ -18,6 +18,7 @@ from collectors import coverage_of
 from openreward_gym import collect
 from openreward_gym.collect import failure_limit
 from openreward_gym.collect.failure_limit import FailureLimit, SlowStart
+from openreward_gym.collect.player import _secret_advice
 from openreward_gym.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -155,6 +156,30 @@ def test_an_environment_that_always_fails_is_opened_few_times(
         assert "--secret judge_api_key=JUDGE_API_KEY" in str(raised.value)
         assert "secrets_env={'judge_api_key': 'JUDGE_API_KEY'}" in str(raised.value)
     assert open_sessions(server_url) == 0
+
+
+def test_a_first_task_that_is_broken_stops_nothing(server_url: str, tmp_path: Path) -> None:
+    class Picky:
+        name = "picky"
+
+        def begin(self, task: Task, sample: int, seed: int) -> Any:
+            async def play(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+                if task.index == 0:
+                    raise LookupError("no such task")
+                return AssistantMessage(tool_calls=[ToolCall("finish", {"text": "right"})])
+
+            return play
+
+    coverage = play(server_url, tmp_path / "run", Picky(), repeats=16).coverage
+    assert (coverage.successful, coverage.failed) == (64, 16)
+
+
+def test_what_asks_for_a_secret() -> None:
+    for words in ("KeyError: 'judge_api_key'", "no API key", "a token is required", "HF_TOKEN is not set"):
+        assert "--secret" in _secret_advice(words, {})
+    for words in ("Unexpected token '<' in JSON", "invalid token at 3", "can't load the tokenizer", "9 tokens too many"):
+        assert _secret_advice(words, {}) == ""
+    assert _secret_advice("judge_api_key is wrong", {"judge_api_key": "KEY"}) == ""
 
 
 def test_once_something_has_succeeded_refusals_concern_their_units(server_url: str, tmp_path: Path) -> None:
