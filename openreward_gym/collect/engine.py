@@ -28,7 +28,14 @@ from openreward_gym.collect.retries import RetryTracker, UnitQueue
 from openreward_gym.collect.run_folder import RunLock, RunLog, check_resumed, describe_run, write_json, write_run
 from openreward_gym.collect.silence import News, merge_news
 from openreward_gym.envs.turns import TurnKind
-from openreward_gym.errors import ConfigurationError, OpenRewardGymError, PolicyError, ServerError, StoreError
+from openreward_gym.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    OpenRewardGymError,
+    PolicyError,
+    ServerError,
+    StoreError,
+)
 from openreward_gym.options import RunOptions
 from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.protocol import loop
@@ -361,7 +368,9 @@ class Collection:
         """Record a failed attempt, and retry it if its budget allows. An error that would come again is raised."""
         failure, mistake = result.failure, result.mistake
         known = bool(self._failed_before) and self._failed_before[unit.number] == FAILED
-        ends = mistake is not None and (failure is None or (self.limit.stops_at_mistakes and not known))
+        # A key is refused (401) for every unit; what is forbidden (403) may be one unit's prompt.
+        of_key = isinstance(mistake, AuthenticationError) and mistake.status != 403
+        ends = mistake is not None and (failure is None or (self.limit.stops_at_mistakes and (of_key or not known)))
         # A wrong option is no outcome: nothing was played.
         if failure is not None and not (ends and isinstance(mistake, ConfigurationError)):
             self.store.append_failure(failure)

@@ -201,6 +201,17 @@ def test_a_continued_run_stops_where_units_that_never_failed_are_refused(server_
         assert len(seen) <= 10
 
 
+def test_a_continued_run_stops_at_a_refused_key_also_where_units_failed_before(server_url: str, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"repeats": 4, "concurrency": 1, "retries": {"refused": RetryBudget(1)}}
+    with model_server(lambda number: says("done") if number == 1 else refusal(401, "the key was revoked")) as (url, seen):
+        first = play(server_url, tmp_path / "run", "openai:m", url + "/v1", **arguments)
+        assert (first.coverage.successful, first.coverage.failed, len(seen)) == (1, 19, 20)
+    with model_server(lambda number: refusal(401, "the key was revoked")) as (url, seen):
+        with pytest.raises(AuthenticationError, match="the key was revoked"):
+            play(server_url, tmp_path / "run", "openai:m", url + "/v1", resume=True, **arguments)
+        assert len(seen) == 1
+
+
 def test_a_unit_that_is_refused_again_and_again_is_given_up(server_url: str, tmp_path: Path) -> None:
     def answer(number: int) -> Answer:
         return says("done") if number < 5 else refusal(400, "the prompt has 9 tokens too many")
