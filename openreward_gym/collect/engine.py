@@ -328,6 +328,8 @@ class Collection:
         """Play one unit after the other until the queue is empty."""
         for group in self._uncompared:
             await self._compare(group)
+            if self._stopped:
+                return
         while True:
             async with self._start.slot():
                 unit = await self.queue.take()
