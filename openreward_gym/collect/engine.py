@@ -178,7 +178,8 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
                 # A worker may have written a rollout after its attempt was abandoned here.
                 collection.outcomes.read(path)
                 write_json(path / "coverage.json", asdict(collection.outcomes.coverage()))
-            metrics = summarize(store)
+            coverage = collection.outcomes.coverage()
+            metrics = summarize(store, unplayed=coverage.failed + coverage.missing)
             write_json(path / "metrics.json", metrics.to_dict())
             uploaded = None if uploader is None else await _finish_upload(uploader, path, report, stop)
         except BaseException as error:
@@ -327,9 +328,9 @@ class Collection:
     async def _work(self) -> None:
         """Play one unit after the other until the queue is empty."""
         for group in self._uncompared:
-            await self._compare(group)
             if self._stopped:
                 return
+            await self._compare(group)
         while True:
             async with self._start.slot():
                 unit = await self.queue.take()
