@@ -28,7 +28,14 @@ from openreward_gym.collect.retries import RetryTracker, UnitQueue
 from openreward_gym.collect.run_folder import RunLock, RunLog, check_resumed, describe_run, write_json, write_run
 from openreward_gym.collect.silence import News, merge_news
 from openreward_gym.envs.turns import TurnKind
-from openreward_gym.errors import ConfigurationError, OpenRewardGymError, PolicyError, ServerError, StoreError
+from openreward_gym.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    OpenRewardGymError,
+    PolicyError,
+    ServerError,
+    StoreError,
+)
 from openreward_gym.options import RunOptions
 from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.protocol import loop
@@ -171,7 +178,8 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
                 # A worker may have written a rollout after its attempt was abandoned here.
                 collection.outcomes.read(path)
                 write_json(path / "coverage.json", asdict(collection.outcomes.coverage()))
-            metrics = summarize(store)
+            coverage = collection.outcomes.coverage()
+            metrics = summarize(store, unplayed=coverage.failed + coverage.missing)
             write_json(path / "metrics.json", metrics.to_dict())
             uploaded = None if uploader is None else await _finish_upload(uploader, path, report, stop)
         except BaseException as error:
@@ -251,15 +259,18 @@ class Collection:
         if self.options.run_timeout_s is not None:
             asyncio.get_running_loop().call_later(self.options.run_timeout_s, self._stop, "now")
         try:
-            done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
-            for worker in done:
-                if not worker.cancelled():
-                    worker.result()  # raises the worker's error, which ends the collection
-                elif self._stopped != "now":
-                    raise PolicyError(
-                        "the policy cancelled the task in which it is played, and with it the collection; it may cancel "
-                        "tasks of its own only"
-                    )
+            left = set(self._workers)
+            while left:
+                # FIRST_EXCEPTION does not count a cancelled worker, for whose unit the others would wait for ever.
+                done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+                for worker in done:
+                    if not worker.cancelled():
+                        worker.result()  # raises the worker's error, which ends the collection
+                    elif self._stopped != "now":
+                        raise PolicyError(
+                            "the policy cancelled the task in which it is played, and with it the collection; it may cancel "
+                            "tasks of its own only"
+                        )
         finally:
             ticker.cancel()
             self._cancel_workers()
@@ -317,6 +328,8 @@ class Collection:
     async def _work(self) -> None:
         """Play one unit after the other until the queue is empty."""
         for group in self._uncompared:
+            if self._stopped:
+                return
             await self._compare(group)
         while True:
             async with self._start.slot():
@@ -358,7 +371,9 @@ class Collection:
         """Record a failed attempt, and retry it if its budget allows. An error that would come again is raised."""
         failure, mistake = result.failure, result.mistake
         known = bool(self._failed_before) and self._failed_before[unit.number] == FAILED
-        ends = mistake is not None and (failure is None or (self.limit.stops_at_mistakes and not known))
+        # A key is refused (401) for every unit; what is forbidden (403) may be one unit's prompt.
+        of_key = isinstance(mistake, AuthenticationError) and mistake.status != 403
+        ends = mistake is not None and (failure is None or (self.limit.stops_at_mistakes and (of_key or not known)))
         # A wrong option is no outcome: nothing was played.
         if failure is not None and not (ends and isinstance(mistake, ConfigurationError)):
             self.store.append_failure(failure)
@@ -375,7 +390,9 @@ class Collection:
             self.queue.settle()
         else:
             self.queue.retry(unit, wait_s)
-        if reason := self.limit.reached(unit.number, failure, final=wait_s is None, known=known):
+        inventory = self.outcomes.inventory
+        task = unit.number // inventory.repeats if len(inventory.tasks) > 1 else unit.number
+        if reason := self.limit.reached(task, failure, final=wait_s is None, known=known):
             raise _stopped_by(result, reason, self.path)
 
     async def _compare(self, group: str) -> None:

@@ -47,7 +47,7 @@ class FailureLimit:
 
     Example:
         >>> limit = FailureLimit(2)
-        >>> [limit.reached(unit, Failure("policy", "policy_refused"), final=True) for unit in range(2)]
+        >>> [limit.reached(task, Failure("policy", "policy_refused"), final=True) for task in range(2)]
         ['', '2 units failed (the limit is fail_on_error=2)']
     """
 
@@ -68,11 +68,11 @@ class FailureLimit:
         self._finished += 1
         self._equal.clear()
 
-    def reached(self, unit: int, failure: Failure, *, final: bool, known: bool = False) -> str:
+    def reached(self, task: int, failure: Failure, *, final: bool, known: bool = False) -> str:
         """Count a failure. Return the reason to stop, or an empty string.
 
         Args:
-            unit: Number of the unit.
+            task: Number of the task; in a run of one task, that of the unit.
             failure: The failure.
             final: True if the unit is not retried.
             known: True if the unit failed in an earlier collection, in which others succeeded.
@@ -81,7 +81,7 @@ class FailureLimit:
         self._failed += final
         limit = self._limit
         if limit is None:
-            return "" if known else self._equal_reached(unit, failure)
+            return "" if known else self._equal_reached(task, failure)
         if limit >= 1:
             reached = self._failed >= limit
             noun = "unit" if self._failed == 1 else "units"
@@ -90,14 +90,14 @@ class FailureLimit:
         share = f"{self._failed} of {self._finished} finished units failed"
         return f"{share} (the limit is fail_on_error={limit:g})" if reached else ""
 
-    def _equal_reached(self, unit: int, failure: Failure) -> str:
+    def _equal_reached(self, task: int, failure: Failure) -> str:
         if self._proven or not is_lasting(failure):
             return ""
-        units = self._equal.setdefault(signature_of(failure), [])
-        units.append(unit)
+        tasks = self._equal.setdefault(signature_of(failure), [])
+        tasks.append(task)
         # One task may be broken, however often it is tried.
-        reached = len(units) >= SAME_FAILURES and len(set(units)) > 1
-        return f"{len(units)} attempts failed in this way, and nothing has succeeded" if reached else ""
+        reached = len(tasks) >= SAME_FAILURES and len(set(tasks)) > 1
+        return f"{len(tasks)} attempts failed in this way, and nothing has succeeded" if reached else ""
 
 
 class SlowStart:
@@ -131,17 +131,20 @@ class SlowStart:
         finally:
             self._waiting -= 1
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SLOW_START_S, self._waited)
+            self._wait()
         try:
             yield
         finally:
             self._slots.release()
 
     def failed(self, *, lasting: bool) -> None:
-        """Note that one failed. Only lasting failures keep it closed, and not after very many of them."""
+        """Note that one failed. Lasting failures keep it closed, each for `SLOW_START_S`; any other, and very many, open it."""
         self._failures += 1
         if not lasting or self._failures >= 2 * max(self._width, SAME_FAILURES):
             self.open()
+        elif self._timer is not None:
+            self._timer.cancel()
+            self._wait()
 
     def open(self) -> None:
         """Admit all."""
@@ -150,6 +153,5 @@ class SlowStart:
             for _ in range(self._waiting):
                 self._slots.release()
 
-    def _waited(self) -> None:
-        if not self._failures:
-            self.open()
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(SLOW_START_S, self.open)

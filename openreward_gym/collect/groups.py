@@ -163,6 +163,9 @@ class GroupComparer:
             answered = True
             raise
         finally:
+            if not answered:
+                # This collection does not try again, so that nothing waits for the server any more.
+                self.server.note_error("")
             self.server.end(answered=answered)
 
     async def _scores(self, group: str, members: Sequence[tuple[str, float | None]]) -> list[GroupScore]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from array import array
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openreward_gym.collect.failure_limit import SAME_FAILURES
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.errors import RecordError
 from openreward_gym.store.folder import LocalFolder
@@ -19,6 +21,8 @@ from openreward_gym.types.rollout import moment_of, object_of
 MISSING, FAILED, SUCCESSFUL, OMITTED = range(4)
 REFUSED_TIMES = 3
 """Number of refusals by a policy's model after which a unit is not played again. By default each collection tries once."""
+USED_UP = frozenset((402, 429))
+"""HTTP statuses of refusals because a credit or quota is used up, which is not the unit's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,10 @@ class Outcomes:
         self._given_up: set[int] = set()
 
     def read(self, folder: Path) -> None:
-        """Read a run's files. The newest attempt's outcome wins, except that a failure never replaces a rollout."""
+        """Read a run's files. The newest attempt's outcome wins, except that a failure never replaces a rollout.
+
+        Read again, units that were omitted stay so unless they have a rollout.
+        """
         for row in _rows(folder, "attempts", ("group", "sample", "attempt")):
             number = self.inventory.find(row["group"], row["sample"])
             if number is not None:
@@ -72,12 +79,14 @@ class Outcomes:
             # A request that was sent again within its attempt is no outcome.
             if number is not None and row.get("retried_in_s") is None:
                 # The last failures count: another one says that something has changed.
-                refusals[number] = refusals[number] + 1 if row.get("kind") == "policy_refused" else 0
+                is_refusal = row.get("kind") == "policy_refused" and row.get("http_status") not in USED_UP
+                refusals[number] = refusals[number] + 1 if is_refusal else 0
                 newest[number] = max(newest.get(number, 0), row.get("attempt", 0) + 1)
                 self._attempts[number] = max(self._attempts[number], newest[number])
         for number, attempt in newest.items():
-            # A later attempt that started and has no outcome was interrupted.
-            self.states[number] = FAILED if attempt >= self._attempts[number] else MISSING
+            if self.states[number] != OMITTED:
+                # A later attempt that started and has no outcome was interrupted.
+                self.states[number] = FAILED if attempt >= self._attempts[number] else MISSING
         for row in _rows(folder, "rollouts", ("schema", "status")):
             number = self.inventory.find(row.get("group"), row.get("sample"))
             if number is not None and row["status"] != "running":
@@ -110,7 +119,19 @@ class Outcomes:
         pending = array("L", (number for number, state in states if state in (MISSING, FAILED) and number not in given_up))
         if self._durations or any(self._attempts[number] for number in pending):
             pending = array("L", sorted(pending, key=self._priority))
+        if SUCCESSFUL not in self.states:
+            pending = self._with_several_tasks_first(pending)
         return (self.inventory.unit(number) for number in pending)
+
+    def _with_several_tasks_first(self, pending: array[int]) -> array[int]:
+        """Move one unit of each of a few tasks to the front: their failures show whether one task is broken, or everything."""
+        first: dict[int, int] = {}
+        for number in pending:
+            first.setdefault(number // self.inventory.repeats, number)
+            if len(first) == SAME_FAILURES:
+                break
+        moved = set(first.values())
+        return array("L", itertools.chain(first.values(), (number for number in pending if number not in moved)))
 
     def _priority(self, number: int) -> tuple[float, bool, int]:
         total, count = self._durations.get(number // self.inventory.repeats, (0.0, 1))

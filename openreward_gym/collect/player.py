@@ -82,7 +82,8 @@ NOTED_RETRIES = 5
 """Largest number of retried requests per unit that are recorded."""
 LONGEST_TEXT = 4000
 """Largest number of characters that are kept of the message of a policy's exception, and of its traceback."""
-_SECRET = re.compile(r"secret|api[_ -]?key|credential|password|token", re.IGNORECASE)
+# Not "Unexpected token '<'", nor the tokens and tokenizers of models.
+_SECRET = re.compile(r"secret|api[_ -]?key|credential|password|(?<!unexpected )(?<!invalid )\btoken\b", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"\b[a-z]\w*_(?:key|token|secret|password)\b", re.IGNORECASE)
 
 
@@ -387,7 +388,7 @@ class _Attempt:
         """Return the exception that ends this attempt with `error` as its failure."""
         failure = self._failure(error, stage)
         self.leave(answered=failure.kind not in _UNANSWERED, error=failure.message)
-        wait_s = getattr(error, "retry_after_s", None)
+        wait_s = error.retry_after_s if isinstance(error, PolicyError | ServerError) else None
         if isinstance(error, OpenRewardGymError):
             raised = error
             raised.args = (failure.message,)
@@ -407,7 +408,8 @@ def _keeps_saying_done(episode: Episode) -> bool:
 def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) -> Failure:
     """Return the failure record of an exception that ended an attempt.
 
-    Errors of this package are the environment's, even if they pass through a policy; other exceptions are the policy's.
+    What is raised while the policy is asked is the policy's, also an error of this package. The rest is the environment's, except
+    for a PolicyError.
     """
     foreign = isinstance(error, PolicyError) or not isinstance(error, OpenRewardGymError)
     extra: dict[str, Any] = {"split": unit.task.split, "index": unit.task.index}
@@ -420,15 +422,24 @@ def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) ->
         source="policy" if foreign or stage == "policy" else "environment",
         kind=kind,
         stage=stage,
-        delivery=getattr(error, "delivery", None),
+        delivery=_attribute(error, "delivery", str),
         attempt=attempt,
-        http_status=getattr(error, "status", None),
+        http_status=_attribute(error, "status", int),
         exception=f"{type(error).__module__}.{type(error).__qualname__}",
         message=message,
         task=unit.group,
         sample=unit.sample,
         extra={name: value for name, value in extra.items() if value is not None},
     )
+
+
+def _attribute(error: BaseException, name: str, kind: type) -> Any:
+    """Return an attribute that this package's errors have. None if an error of others lacks it, or has one of another type."""
+    try:
+        value = getattr(error, name, None)
+    except Exception:  # a property of the user's class
+        return None
+    return value if isinstance(value, kind) else None
 
 
 def _cut(text: str) -> str:

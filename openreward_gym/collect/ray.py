@@ -132,6 +132,7 @@ class RayPlayer:
         self._ray = ray_module()
         self._workers: list[_WorkerHandle] = []
         self._starting: list[Any] = []
+        self._ready = 0
         self._replacing: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._nodes: asyncio.Task[Mapping[str, bool]] | None = None
@@ -161,7 +162,8 @@ class RayPlayer:
                 await asyncio.wait({starting}, timeout=0.25)
                 if time.monotonic() - began >= SILENT_S and not starting.done():
                     began = math.inf
-                    say("waiting for Ray: no worker has started yet (does the cluster have a node with the requested resources?)")
+                    count = f"{player._ready} of {worker_count(options)}"
+                    say(f"waiting for Ray: {count} workers have started (does the cluster have the resources that they request?)")
             if starting.done():
                 starting.result()
         except BaseException:
@@ -205,6 +207,7 @@ class RayPlayer:
             actor = await _in_thread(lambda: actor_class.options(**options).remote(*self._arguments))
             self._starting.append(actor)
             host, pid, node, identity = await actor.describe.remote()
+            self._ready += 1
             return _WorkerHandle(actor, host, pid, node, identity, asyncio.get_running_loop().create_future())
         except (self._ray.exceptions.RayError, ValueError, TypeError) as error:
             cause = getattr(error, "cause", None) or error

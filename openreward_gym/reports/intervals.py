@@ -10,6 +10,7 @@ import functools
 import itertools
 import math
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -90,7 +91,9 @@ def unbounded_interval(values: Sequence[float]) -> tuple[float, float] | None:
         return None
     mean = float(unit.mean())
     low, high = _Student(unit - mean).limits()
-    return (mean + low) * scale, (mean + high) * scale
+    # Bounds beyond the largest float have no place in JSON.
+    largest = sys.float_info.max
+    return max(-largest, (mean + low) * scale), min(largest, (mean + high) * scale)
 
 
 def _upper_limit(unit: NDArray[np.float64]) -> float:

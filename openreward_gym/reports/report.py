@@ -152,7 +152,7 @@ def write_html(report: Report, path: str | os.PathLike[str]) -> None:
     """
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(to_html(report), encoding="utf-8")
+        Path(path).write_text(to_html(report), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise StoreError(f"cannot write {os.fspath(path)}: {error.strerror or error}") from None
 

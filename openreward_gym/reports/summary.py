@@ -285,13 +285,40 @@ class _ToolCalls:
         return ToolSummary(name, self.calls, self.errors, self.seconds / self.timed if self.timed else None, self.first_error)
 
 
+@dataclass(slots=True)
+class _Totals:
+    """Counts and sums over all rollouts."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    endings: Counter[str] = field(default_factory=Counter)
+    unrewarded: Counter[str] = field(default_factory=Counter)
+    not_finite: int = 0
+    tokens: dict[str, int] = field(default_factory=dict)
+    costs: list[float] = field(default_factory=list)
+
+    def add(self, rollout: Rollout) -> None:
+        self.statuses[rollout.status] += 1
+        ending = rollout.stop_reason or rollout.status
+        self.endings[ending] += 1
+        if rollout.reward is None or not math.isfinite(rollout.reward):
+            self.unrewarded[ending] += 1
+            self.not_finite += rollout.reward is not None
+        for name in ("input_tokens", "output_tokens"):
+            count = getattr(rollout.usage, name, None)
+            if count is not None:
+                self.tokens[name] = self.tokens.get(name, 0) + count
+        if rollout.cost_usd is not None:
+            self.costs.append(rollout.cost_usd)
+
+
 def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
     """Summarize rollouts. They are read once; a reward that is NaN or infinite counts as missing.
 
     Args:
         rollouts: The rollouts.
         unplayed: The number of units of a collection that failed or were not played. They widen `mean_bounds`, under the
-            assumption that every task has the same number of units, as in a collection.
+            assumption that every task has the same number of units, as in a collection. Where that cannot be, as with several
+            collections of other tasks and repeats, `mean_bounds` is None.
 
     Example:
         >>> from openreward_gym import Rollout
@@ -300,12 +327,7 @@ def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
         (2, 1, 1.0)
     """
     groups: dict[str, _TaskRollouts] = {}
-    statuses: Counter[str] = Counter()
-    endings: Counter[str] = Counter()
-    unrewarded: Counter[str] = Counter()
-    not_finite = 0
-    tokens: dict[str, int] = {}
-    costs: list[float] = []
+    totals = _Totals()
     tools: dict[str, _ToolCalls] = {}
     for rollout in rollouts:
         for name, message in _results(rollout):
@@ -314,18 +336,7 @@ def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
         if key not in groups:
             groups[key] = _TaskRollouts(rollout.environment.name, rollout.environment.split, rollout.task.index)
         groups[key].add(rollout)
-        statuses[rollout.status] += 1
-        ending = rollout.stop_reason or rollout.status
-        endings[ending] += 1
-        if rollout.reward is None or not math.isfinite(rollout.reward):
-            unrewarded[ending] += 1
-            not_finite += rollout.reward is not None
-        for name in ("input_tokens", "output_tokens"):
-            count = getattr(rollout.usage, name, None)
-            if count is not None:
-                tokens[name] = tokens.get(name, 0) + count
-        if rollout.cost_usd is not None:
-            costs.append(rollout.cost_usd)
+        totals.add(rollout)
     by_task = list(groups.values())
     rewards = [group.rewards for group in by_task]
     turns = [count for group in by_task for count in group.turns]
@@ -337,18 +348,18 @@ def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
         rewarded_tasks=sum(map(bool, rewards)),
         mean_reward=macro_mean(rewards),
         reward_interval=reward_interval(rewards),
-        unrewarded=dict(unrewarded.most_common()),
-        not_finite=not_finite,
+        unrewarded=dict(totals.unrewarded.most_common()),
+        not_finite=totals.not_finite,
         unplayed=unplayed,
         mean_bounds=_mean_bounds(by_task, unplayed, possible),
         possible_rewards=possible,
         mean_turns=_mean(turns),
         mean_duration_s=_mean([seconds for group in by_task for seconds in group.durations]),
-        input_tokens=tokens.get("input_tokens"),
-        output_tokens=tokens.get("output_tokens"),
-        cost_usd=sum(costs) if costs else None,
-        statuses=dict(statuses.most_common()),
-        stop_reasons=dict(endings.most_common()),
+        input_tokens=totals.tokens.get("input_tokens"),
+        output_tokens=totals.tokens.get("output_tokens"),
+        cost_usd=sum(totals.costs) if totals.costs else None,
+        statuses=dict(totals.statuses.most_common()),
+        stop_reasons=dict(totals.endings.most_common()),
         pass_at_k={k: rate.mean for k, rate in pass_at_k.items()},
         pass_hat_k={k: rate.mean for k, rate in pass_hat_k.items()},
         pass_at_k_intervals={k: rate.interval for k, rate in pass_at_k.items()},
@@ -362,14 +373,21 @@ def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
 def _mean_bounds(
     by_task: Sequence[_TaskRollouts], unplayed: int, possible: tuple[float, float] | None
 ) -> tuple[float, float] | None:
-    """Return the mean reward if everything without a reward had the smallest, or the largest, reward possible."""
+    """Return the mean reward if everything without a reward had the smallest, or the largest, reward possible.
+
+    None also if unplayed units cannot make the numbers of units per task equal: then it is not known whose they are.
+    """
     if possible is None or not (unplayed or any(group.missing for group in by_task)):
+        return None
+    sizes = [len(group.turns) for group in by_task]
+    units = sum(sizes) + unplayed
+    if unplayed and not any(units % repeats == 0 for repeats in range(max(sizes), units // len(sizes) + 1)):
         return None
 
     def filled(reward: float) -> float:
         if not unplayed:
             return mean(mean([*group.rewards, *[reward] * group.missing]) for group in by_task)
-        # With all units of a collection every task has equally many, so that the mean over units is the mean over tasks.
+        # All tasks have equally many units, so that the mean over units is the mean over tasks.
         rewards = [known for group in by_task for known in group.rewards]
         missing = unplayed + sum(group.missing for group in by_task)
         return mean([*rewards, *[reward] * missing])

@@ -16,7 +16,9 @@ from collectors import coverage_of
 from counting import sessions
 
 from openreward_gym import collect
+from openreward_gym.collect import failure_limit
 from openreward_gym.collect.failure_limit import FailureLimit, SlowStart
+from openreward_gym.collect.player import _secret_advice
 from openreward_gym.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -152,6 +154,30 @@ def test_an_environment_that_always_fails_is_opened_few_times(
     assert sessions(server_url) <= before
 
 
+def test_a_first_task_that_is_broken_stops_nothing(server_url: str, tmp_path: Path) -> None:
+    class Picky:
+        name = "picky"
+
+        def begin(self, task: Task, sample: int, seed: int) -> Any:
+            async def play(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+                if task.index == 0:
+                    raise LookupError("no such task")
+                return AssistantMessage(tool_calls=[ToolCall("finish", {"text": "right"})])
+
+            return play
+
+    coverage = play(server_url, tmp_path / "run", Picky(), repeats=16).coverage
+    assert (coverage.successful, coverage.failed) == (64, 16)
+
+
+def test_what_asks_for_a_secret() -> None:
+    for words in ("KeyError: 'judge_api_key'", "no API key", "a token is required", "HF_TOKEN is not set"):
+        assert "--secret" in _secret_advice(words, {})
+    for words in ("Unexpected token '<' in JSON", "invalid token at 3", "can't load the tokenizer", "9 tokens too many"):
+        assert _secret_advice(words, {}) == ""
+    assert _secret_advice("judge_api_key is wrong", {"judge_api_key": "KEY"}) == ""
+
+
 def test_once_something_has_succeeded_refusals_concern_their_units(server_url: str, tmp_path: Path) -> None:
     def answer(number: int) -> Answer:
         return says("done") if number == 1 else refusal(400, "prompt rejected")
@@ -169,6 +195,17 @@ def test_a_continued_run_stops_where_units_that_never_failed_are_refused(server_
         with pytest.raises(PolicyError, match="no model m any more"):
             play(server_url, tmp_path / "run", "openai:m", url + "/v1", repeats=4, resume=True)
         assert len(seen) <= 10
+
+
+def test_a_continued_run_stops_at_a_refused_key_also_where_units_failed_before(server_url: str, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"repeats": 4, "concurrency": 1, "retries": {"refused": RetryBudget(1)}}
+    with model_server(lambda number: says("done") if number == 1 else refusal(401, "the key was revoked")) as (url, seen):
+        first = play(server_url, tmp_path / "run", "openai:m", url + "/v1", **arguments)
+        assert (first.coverage.successful, first.coverage.failed, len(seen)) == (1, 19, 20)
+    with model_server(lambda number: refusal(401, "the key was revoked")) as (url, seen):
+        with pytest.raises(AuthenticationError, match="the key was revoked"):
+            play(server_url, tmp_path / "run", "openai:m", url + "/v1", resume=True, **arguments)
+        assert len(seen) == 1
 
 
 def test_a_unit_that_is_refused_again_and_again_is_given_up(server_url: str, tmp_path: Path) -> None:
@@ -266,3 +303,17 @@ async def test_a_slow_start() -> None:
     assert not third.done()
     gate.open()
     await third
+
+
+@pytest.mark.anyio
+async def test_a_slow_start_ends_when_no_failure_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failure_limit, "SLOW_START_S", 0.4)
+    gate = SlowStart(1)
+    first, second = gate.slot(), gate.slot()
+    await first.__aenter__()
+    waiting = asyncio.create_task(second.__aenter__())
+    await asyncio.sleep(0.25)
+    gate.failed(lasting=True)
+    await asyncio.sleep(0.25)
+    assert not waiting.done()
+    await asyncio.wait_for(waiting, timeout=5.0)

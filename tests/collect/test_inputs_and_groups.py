@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 from openreward.environments import types as wire
 
 from openreward_gym import collect
-from openreward_gym.collect import RetryBudget, estimate, progress
+from openreward_gym.collect import RetryBudget, StopSignal, estimate, progress
 from openreward_gym.collect.groups import GroupComparer, advantages_of, candidate_messages, compared
 from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks
 from openreward_gym.collect.progress import Reporter
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.collect.silence import ServerState
+from openreward_gym.errors import ConfigurationError, ServerError, ServerUnreachableError
 from openreward_gym.protocol.wire import GroupCandidate, encode_group, encode_messages, unsupported_blocks
+from openreward_gym.retrying import note_retry
 from openreward_gym.store.records import read_groups
 from openreward_gym.types import (
     AssistantMessage,
@@ -312,6 +314,43 @@ def test_a_comparison_without_an_answer_is_no_silence_of_ours(
     said = capsys.readouterr().err
     assert f"no answer from {server_url} for" in said
     assert f"{server_url} answers again after" in said
+
+
+def test_an_interrupt_ends_the_comparisons_of_a_continued_run(
+    server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: dict[str, Any] = {"base_url": server_url, "output": tmp_path / "run", "repeats": 2, "score_groups": True}
+    arguments |= {"progress": False, "concurrency": 1}
+    assert collect("dialogue", Says("a", "refuse"), **arguments).groups_failed == 5
+    stop, compared_groups = StopSignal(), []
+
+    async def interrupted(self: GroupComparer, group: str, members: Any) -> Any:
+        compared_groups.append(group)
+        stop.drain()
+        await asyncio.sleep(0.05)
+        raise ServerError("no judge")
+
+    monkeypatch.setattr(GroupComparer, "_scores", interrupted)
+    result = collect("dialogue", Says("a", "refuse"), resume=True, stop=stop, **arguments)
+    assert (len(compared_groups), result.groups_failed) == (1, 5)
+
+
+def test_a_comparison_that_failed_waits_for_no_server(server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[ServerState] = []
+
+    async def breaks(self: GroupComparer, group: str, members: Any) -> Any:
+        note_retry(ServerUnreachableError("connection refused"), 0.0)
+        raise ServerUnreachableError("connection refused")
+
+    class Noting(Reporter):
+        def servers(self, states_: Any) -> None:
+            states[:] = states_
+
+    monkeypatch.setattr(GroupComparer, "_scores", breaks)
+    arguments: dict[str, Any] = {"base_url": server_url, "repeats": 2, "score_groups": True, "progress": Noting()}
+    assert collect("dialogue", Says("a", "b"), output=tmp_path / "run", tasks="0", **arguments).groups_failed == 1
+    (environment,) = [state for state in states if state.address == server_url]
+    assert (environment.waiting, environment.silent_s, environment.error) == (0, 0.0, "")
 
 
 def test_equal_failures_of_comparisons_are_shown_once() -> None:

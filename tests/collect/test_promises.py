@@ -16,7 +16,7 @@ from collectors import Collector, coverage_of, once_each
 
 from openreward_gym import collect
 from openreward_gym.collect.inventory import Inventory, TaskChoice
-from openreward_gym.collect.outcomes import Outcomes
+from openreward_gym.collect.outcomes import REFUSED_TIMES, Outcomes
 from openreward_gym.collect.run_folder import RunLock
 from openreward_gym.errors import RecordError, StoreError
 from openreward_gym.store.store import RolloutStore
@@ -265,6 +265,42 @@ def test_the_newest_attempt_wins(tmp_path: Path) -> None:
     assert {unit.task.index for unit in pending} == {0, 1, 3}
     assert [unit.task.index for unit in pending][-1] == 3
     assert outcomes.next_attempt(inventory.unit(1)) == 2
+
+
+def test_units_that_were_omitted_stay_so_when_the_files_are_read_again(tmp_path: Path) -> None:
+    inventory = Inventory("e", None, [TaskChoice("train", n) for n in range(3)], 1)
+    (tmp_path / "failures").mkdir()
+    failure = {"schema": "openreward-gym/failure/1", "source": "policy", "kind": "x", "sample": 0}
+    lines = [json.dumps({**failure, "task": group}) + "\n" for group in inventory.groups]
+    (tmp_path / "failures" / "a.jsonl").write_text("".join(lines))
+    outcomes = Outcomes(inventory)
+    outcomes.read(tmp_path)
+    outcomes.omit_beyond(2)
+    outcomes.read(tmp_path)
+    assert (outcomes.coverage().failed, outcomes.coverage().omitted) == (2, 1)
+
+
+def test_a_run_begins_with_units_of_several_tasks(tmp_path: Path) -> None:
+    outcomes = Outcomes(Inventory("e", None, [TaskChoice("train", n) for n in range(7)], 3))
+    begun = [(unit.task.index, unit.sample) for unit in outcomes.pending()]
+    assert begun[:8] == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (0, 1), (0, 2), (1, 1)]
+    assert sorted(begun) == [(task, sample) for task in range(7) for sample in range(3)]
+
+
+def test_no_unit_is_given_up_because_a_quota_was_used_up(tmp_path: Path) -> None:
+    inventory = Inventory("e", None, [TaskChoice("train", n) for n in range(4)], 1)
+    (tmp_path / "failures").mkdir()
+    (tmp_path / "rollouts").mkdir()
+    failure = {"schema": "openreward-gym/failure/1", "source": "policy", "kind": "policy_refused", "sample": 0}
+    statuses = zip(inventory.groups, (400, 402, 429), strict=False)
+    lines = [json.dumps({**failure, "task": group, "http_status": status}) + "\n" for group, status in statuses]
+    (tmp_path / "failures" / "a.jsonl").write_text("".join(lines) * REFUSED_TIMES)
+    rollout = {"schema": "openreward-gym/rollout/1", "status": "completed", "group": inventory.groups[3], "sample": 0}
+    (tmp_path / "rollouts" / "a.jsonl").write_text(json.dumps(rollout) + "\n")
+    outcomes = Outcomes(inventory)
+    outcomes.read(tmp_path)
+    assert (outcomes.coverage().failed, outcomes.given_up) == (3, 1)
+    assert {unit.task.index for unit in outcomes.pending()} == {1, 2}
 
 
 def test_a_limit_omits_and_a_resume_plays_the_rest(server_url: str, tmp_path: Path) -> None:

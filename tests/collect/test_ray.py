@@ -20,10 +20,12 @@ import pytest
 from collectors import Collector, coverage_of, once_each
 
 from openreward_gym import collect
+from openreward_gym.collect import StopSignal
+from openreward_gym.collect import ray as ray_engine
 from openreward_gym.collect.progress import Reporter
 from openreward_gym.collect.run_folder import RunLock, exclude_worker, writing_for
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
-from openreward_gym.options import RetryBudget
+from openreward_gym.options import RetryBudget, RunOptions
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Rollout, Task, ToolCall, ToolSet
 
@@ -305,6 +307,22 @@ def test_options_that_cannot_be_sent_to_workers(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be sent to Ray workers"):
         play("http://127.0.0.1:9", tmp_path / "run", holds_a_lock)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.anyio
+async def test_workers_that_are_waited_for_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def starts_one(self: ray_engine.RayPlayer) -> None:
+        self._ready = 1
+        await asyncio.sleep(1.0)
+
+    monkeypatch.setattr(ray_engine, "SILENT_S", 0.1)
+    monkeypatch.setattr(ray_engine.RayPlayer, "_start", starts_one)
+    options = RunOptions.from_keywords({"environment": "echo", "policy": "random", "engine": "ray", "workers": 2})
+    said: list[str] = []
+    with RunLock(tmp_path) as lock:
+        player = await ray_engine.RayPlayer.start(options, b"", RolloutStore(tmp_path), lock, said.append, StopSignal())
+        await player.aclose()
+    assert said == ["waiting for Ray: 1 of 2 workers have started (does the cluster have the resources that they request?)"]
 
 
 def test_collections_that_cannot_run_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,21 @@ def test_a_report_of_two_runs(server_url: str, tmp_path: Path, capsys: pytest.Ca
     assert data["coverage"][first]["successful"] == 20
 
 
+def test_metrics_are_those_of_the_report(server_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Breaks(Sometimes):
+        def begin(self, task: Task, sample: int, seed: int) -> Any:
+            if (task.index, sample) == (1, 0):
+                raise RuntimeError("no model")
+            return super().begin(task, sample, seed)
+
+    arguments: dict[str, Any] = {"base_url": server_url, "output": tmp_path / "run", "repeats": 2, "progress": False}
+    result = collect("echo", Breaks(1), **arguments)
+    assert (result.coverage.failed, result.metrics.unplayed, result.metrics.mean_bounds) == (1, 1, (0.4, 0.5))
+    data = json.loads(run_command(capsys, "report", result.path, "--json")[1])
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_bytes())
+    assert metrics == {name: data[name] for name in metrics}
+
+
 def test_shards_of_two_machines_are_put_together(server_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = played(server_url, tmp_path / "first", tasks="0:3")
     second = played(server_url, tmp_path / "second", tasks="3:")

@@ -287,6 +287,34 @@ def test_begin_may_return_its_object_only_if_that_plays() -> None:
         policy_of_episode(resolve(BeginsItself()), Task("train", 0, {}), 0, 0)
 
 
+class OddError(Exception):
+    """Has attributes of this package's errors with other meanings, as `status` of Google's SDK."""
+
+    status = "RESOURCE_EXHAUSTED"
+    retry_after_s = "soon"
+
+    @property
+    def delivery(self) -> str:
+        raise RuntimeError
+
+
+def test_attributes_of_other_errors_are_left_alone(server_url: str, tmp_path: Path) -> None:
+    class Odd:
+        name = "odd"
+
+        def begin(self, task: Task, sample: int, seed: int) -> Any:
+            return raises_oddly if sample else coroutine
+
+    async def raises_oddly(transcript: Any, tools: ToolSet) -> Any:
+        raise OddError("no quota")
+
+    result = play(server_url, tmp_path / "run", Odd(), tasks="0", repeats=2)
+    (failure,) = result.store.failures()
+    assert (failure.kind, failure.http_status, failure.delivery) == ("policy_failed", None, None)
+    assert "no quota" in failure.message
+    assert result.coverage.successful == 1
+
+
 async def cancels_its_task(transcript: Any, tools: ToolSet) -> Any:
     task = asyncio.current_task()
     assert task is not None
@@ -297,6 +325,18 @@ async def cancels_its_task(transcript: Any, tools: ToolSet) -> Any:
 def test_a_policy_that_cancels_the_collection_is_told(server_url: str, tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="the policy cancelled the task in which it is played"):
         play(server_url, tmp_path / "run", cancels_its_task, tasks="0")
+
+
+def test_a_policy_that_cancels_the_collection_among_others_is_told(server_url: str, tmp_path: Path) -> None:
+    class CancelsOnce:
+        name = "cancels-once"
+
+        def begin(self, task: Task, sample: int, seed: int) -> Any:
+            return cancels_its_task if sample == 1 else coroutine
+
+    # The workers of other units wait for the one of this unit to end.
+    with pytest.raises(PolicyError, match="the policy cancelled the task in which it is played"):
+        play(server_url, tmp_path / "run", CancelsOnce(), tasks="0", repeats=4, concurrency=4, run_timeout_s=10.0)
 
 
 def test_settings_are_recorded_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

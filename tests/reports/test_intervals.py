@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from math import comb
 
 import pytest
@@ -102,6 +103,13 @@ def test_intervals_are_ordered_within_bounds_and_mirrored(values: list[float]) -
     assert low < high
     mirrored = mean_interval([1 - value for value in values], 0, 1) or (1.0, 0.0)
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-6)
+
+
+def test_bounds_beyond_the_largest_float_are_that_float() -> None:
+    largest = sys.float_info.max
+    interval = unbounded_interval([0.0, 1.0, largest, largest, largest])
+    assert interval is not None
+    assert -largest < interval[0] < 0 < interval[1] == largest
 
 
 @given(st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=MIN_TASKS, max_size=40), st.sampled_from([0.25, 4.0, 1e3]))

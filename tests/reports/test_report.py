@@ -17,7 +17,7 @@ from openreward_gym.reports.plots import MOST_BINS, MOST_TASKS, Chart, Measures,
 from openreward_gym.reports.report import make_report, to_html, write_html
 from openreward_gym.reports.texts import comparison_text, interval_text
 from openreward_gym.store import RolloutStore
-from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, Usage
+from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Task, ToolCall, ToolMessage, Usage
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -155,6 +155,14 @@ def test_a_page_needs_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "report.html").read_text() == text
     with pytest.raises(StoreError, match="cannot write"):
         write_html(report, tmp_path)
+
+
+def test_a_page_has_any_text_of_a_model_or_tool(tmp_path: Path) -> None:
+    call = AssistantMessage("", [ToolCall("look\ud83d", {}, "c")], origin="policy")
+    result = ToolMessage("half a pair: \ud83d <b>", "c", is_error=True, origin="environment")
+    report = make_report([run(tmp_path / "run", Rollout(status="completed", messages=[call, result]))])
+    write_html(report, tmp_path / "report.html")
+    assert "half a pair: \\ud83d &lt;b&gt;" in (tmp_path / "report.html").read_text()
 
 
 def test_runs_are_compared_on_the_tasks_they_share(tmp_path: Path) -> None:

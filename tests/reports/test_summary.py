@@ -90,6 +90,14 @@ def test_units_that_were_not_played_widen_the_bounds() -> None:
     assert "2 units have no rollout (failed or missing)" in summary.to_text()
 
 
+def test_units_of_unequal_tasks_have_no_bounds() -> None:
+    # Two collections: five tasks with one unit, and five with eight, of which one was not played.
+    rollouts = [*(rollout(index, 0.0) for index in range(5)), *(rollout(5 + number // 8, 1.0) for number in range(39))]
+    summary = summarize(rollouts, unplayed=1)
+    assert (summary.mean_reward, summary.mean_bounds) == (0.5, None)
+    assert "1 unit has no rollout (failed or missing)\nwith them" not in summary.to_text()
+
+
 def test_a_run_whose_calls_were_all_refused_says_so_with_the_words() -> None:
     def called(name: str, text: str, error: bool) -> Rollout:
         call = AssistantMessage("", [ToolCall(name, {}, "c")], origin="policy")
