@@ -189,11 +189,11 @@ def test_ctrl_c_drains_the_workers(server_url: str, tmp_path: Path) -> None:
     assert coverage["failed"] == 0
 
 
-def children(pid: int, name: str) -> list[int]:
-    """Return the child processes whose program has that name."""
+def children(pid: int, name: str | None = None) -> list[int]:
+    """Return the child processes, of one program if it is named."""
     command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in lines if Path(line.split()[1]).name.split(".")[0] == name]
+    return [int(line.split()[0]) for line in lines if name in (None, Path(line.split()[1]).name.split(".")[0])]
 
 
 @pytest.fixture
@@ -204,6 +204,7 @@ def nodes() -> Iterator[Any]:
     cluster = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": health})
     for _ in range(2):
         cluster.add_node(num_cpus=4)
+    cluster.wait_for_nodes()
     yield cluster
     cluster.shutdown()
 
@@ -213,10 +214,14 @@ def test_the_attempts_of_a_dead_node_are_played_on_the_others(nodes: Any, server
     run = tmp_path / "run"
     where = ("--base-url", server_url, "--output", run, "--repeats", 60, "--concurrency", 8, "--engine", "ray", "--workers", 6)
     environ = {"RAY_ADDRESS": nodes.address}
-    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, environ=environ, limit_s=90)
-    collector.wait_for("rollout")
-    victim = min(nodes.worker_nodes, key=lambda node: node.node_id)
-    os.kill(victim.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, environ=environ, limit_s=180)
+    raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes.worker_nodes}
+    playing: list[int] = []
+    while not playing:  # Ray may have placed no worker on one of the nodes
+        collector.wait_for("rollout")
+        playing = [pid for pid in raylets if writers(run) & set(children(pid))]
+    victim = raylets[playing[0]]
+    os.kill(playing[0], signal.SIGKILL)
     killed_at = time.monotonic()
     assert victim.node_id[:8] in collector.wait_for_words("is gone")["text"]
     assert time.monotonic() - killed_at < 15
