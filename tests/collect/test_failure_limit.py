@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from collectors import coverage_of
 from counting import sessions
+from launch import served
 
 from openreward_gym import collect
 from openreward_gym.collect import failure_limit
@@ -81,6 +82,13 @@ def says(text: str) -> Answer:
     return 200, {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
 
 
+@pytest.fixture(scope="module")
+def server_url() -> Iterator[str]:
+    """Serve the environments of the tests for this module alone, so that every open session is one of its own."""
+    with served() as url:
+        yield url
+
+
 @pytest.fixture(autouse=True)
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
@@ -98,13 +106,12 @@ def test_a_model_that_refuses_every_request_is_asked_few_times(
     server_url: str, tmp_path: Path, status: int, model: str, path: str
 ) -> None:
     run = tmp_path / "run"
-    before = sessions(server_url)
     with model_server(lambda number: refusal(status, f"no such parameter ({number})")) as (url, seen):
         with pytest.raises(AuthenticationError if status == 401 else PolicyError, match="no such parameter") as raised:
             play(server_url, run, model, url + path)
         assert len(seen) <= 10
     assert status == 401 or "--resume" in str(raised.value)
-    assert sessions(server_url) <= before
+    assert sessions(server_url) == 0
     coverage = coverage_of(run)
     assert coverage["expected"] == 40
     assert coverage["failed"] >= 1
@@ -144,14 +151,13 @@ def test_an_environment_that_always_fails_is_opened_few_times(
     async def fails(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
         return AssistantMessage(tool_calls=[ToolCall("fail", {"text": "no luck"})])
 
-    before = sessions(server_url)
     with pytest.raises(error, match=words) as raised:
         play(server_url, tmp_path / "run", fails, environment=environment)
     assert len(list(RolloutStore(tmp_path / "run").failures())) <= 10
     if environment == "guarded":
         assert "--secret judge_api_key=JUDGE_API_KEY" in str(raised.value)
         assert "secrets_env={'judge_api_key': 'JUDGE_API_KEY'}" in str(raised.value)
-    assert sessions(server_url) <= before
+    assert sessions(server_url) == 0
 
 
 def test_a_first_task_that_is_broken_stops_nothing(server_url: str, tmp_path: Path) -> None:

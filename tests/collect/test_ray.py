@@ -214,7 +214,7 @@ def test_the_attempts_of_a_dead_node_are_played_on_the_others(nodes: Any, server
     run = tmp_path / "run"
     where = ("--base-url", server_url, "--output", run, "--repeats", 60, "--concurrency", 8, "--engine", "ray", "--workers", 6)
     environ = {"RAY_ADDRESS": nodes.address}
-    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, environ=environ, limit_s=180)
+    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, environ=environ, limit_s=90)
     raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes.worker_nodes}
     playing: list[int] = []
     while not playing:  # Ray may have placed no worker on one of the nodes

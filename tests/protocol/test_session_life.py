@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from environments import PIXEL, TASKS, hostile_texts
+from launch import served
 
 from openreward_gym.errors import (
     ConfigurationError,
@@ -25,6 +26,13 @@ from openreward_gym.protocol.wire import GroupCandidate
 from openreward_gym.types import ImageBlock, Message, Split, Task, TextBlock, UserMessage
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def server_url() -> Iterator[str]:
+    """Serve the environments of the tests for this module alone, so that every open session is one of its own."""
+    with served() as url:
+        yield url
 
 
 @pytest.fixture(params=sorted(TRANSPORTS))
@@ -246,7 +254,6 @@ async def test_an_environment_that_cannot_start(client: Client) -> None:
 
 
 async def test_mistakes_are_named(client: Client) -> None:
-    before = await open_sessions(client)
     with pytest.raises(EnvironmentNotFoundError, match=r"'nosuch'.*echo, large"):
         await client.environment("nosuch").splits()
     with pytest.raises(EnvironmentNotFoundError, match="nosuch"):
@@ -264,7 +271,7 @@ async def test_mistakes_are_named(client: Client) -> None:
         opened(client, split="train", index=-1)
     with pytest.raises(ConfigurationError, match="give the task"):
         opened(client, split="train")
-    assert await open_sessions(client) <= before
+    assert await open_sessions(client) == 0
 
 
 async def test_a_server_that_is_not_there_is_named() -> None:
@@ -274,7 +281,6 @@ async def test_a_server_that_is_not_there_is_named() -> None:
 
 
 async def test_many_sessions_at_once(client: Client) -> None:
-    before = await open_sessions(client)
     environment = client.environment("echo")
 
     async def episode(index: int) -> str:
@@ -283,4 +289,4 @@ async def test_many_sessions_at_once(client: Client) -> None:
             return (await session.call("echo", {"text": str(index)})).text
 
     assert await asyncio.gather(*[episode(index) for index in range(16)]) == [str(index) for index in range(16)]
-    assert await open_sessions(client) <= before
+    assert await open_sessions(client) == 0
