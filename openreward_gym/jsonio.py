@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-__all__ = ["Json", "dumps", "escape_surrogates", "finite", "is_utf8", "loads"]
+__all__ = ["Json", "beginning", "dumps", "escape_surrogates", "finite", "is_deeper", "is_utf8", "loads"]
 
 Json: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, a list of them, or a dict of them with text keys."""
@@ -132,6 +132,52 @@ def finite(value: Json) -> Json:
         {'reward': '-inf', 'turns': 2}
     """
     return _with_text_numbers(value) if _has_float_beyond(value, sys.float_info.max) else value
+
+
+def is_deeper(value: Json, levels: int) -> bool:
+    """Return True if `value` has more than `levels` levels of lists and objects.
+
+    Example:
+        >>> is_deeper([{"a": [1]}], 2)
+        True
+    """
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        children = (item.values() if type(item) is dict else item for item in level)
+        level = [child for some in children for child in some if type(child) is dict or type(child) is list]
+        if not level:
+            return False
+    return bool(level)
+
+
+def beginning(value: Json, most: int = 4000) -> str:
+    """Return the repr of `value`, of which only the first `most` characters or so are made.
+
+    Example:
+        >>> beginning({"a": [1, "b"]}), beginning(["text"] * 10**6, most=8)
+        ("{'a': [1, 'b']}", "['text', 'text', ...]")
+    """
+    return _beginning(value, most, 20)
+
+
+def _beginning(value: Json, most: int, levels: int) -> str:
+    if isinstance(value, str):
+        return repr(value) if len(value) <= most else f"{value[:most]!r}..."
+    if not isinstance(value, dict | list):
+        return repr(value)
+    pieces: list[str] = []
+    length = 0
+    for item in value if levels else ():
+        if length > most:
+            pieces.append("...")
+            break
+        text = _beginning(item, most - length, levels - 1)
+        if isinstance(value, dict):
+            text = f"{text}: {_beginning(value[item], most - length, levels - 1)}"
+        pieces.append(text)
+        length += len(text) + 2
+    inner = ", ".join(pieces) if levels or not value else "..."
+    return f"{{{inner}}}" if isinstance(value, dict) else f"[{inner}]"
 
 
 def _may_hold_big_integer(data: bytes | str, value: Json) -> bool:

@@ -64,6 +64,9 @@ OnResetFailure: TypeAlias = Literal["auto", "raise", "truncate"]
 Engine: TypeAlias = Literal["local", "ray"]
 Advantage: TypeAlias = Literal["group", "leave_one_out"]
 
+DEEPEST_NESTING = 200
+"""Levels of JSON up to which everything that reads, copies and writes records works within Python's recursion limit."""
+
 Check: TypeAlias = Callable[[str, Any], Any]
 """Takes an option's name and value, returns the value to keep, and raises ConfigurationError for a wrong one."""
 
@@ -109,6 +112,13 @@ def choice(alias: Any, *, optional: bool = False) -> Check:
     """Return a check for one of the strings of a `Literal`."""
     allowed: tuple[str | None, ...] = (*((None,) if optional else ()), *get_args(alias))
     return _check(f"one of {', '.join(map(str, allowed))}", lambda value: value in allowed)
+
+
+def nesting(name: str, value: Any) -> int:
+    """Check that a value is a number of levels of JSON that records and exports can write, too."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= DEEPEST_NESTING:
+        raise ConfigurationError(f"{name} must be an integer from 1 to {DEEPEST_NESTING}, not {value!r}")
+    return int(value)
 
 
 flag = _check("True or False", lambda value: isinstance(value, bool))
@@ -348,6 +358,12 @@ class ClientOptions(Options):
     retry_limits: RetryLimits | None = option(None, retry_limits_of)
     """Limits on retrying a request. In Python also a dict, which is converted to `RetryLimits`. None takes the defaults and
     `OPENREWARD_STARTING_RIDE_OUT_S`."""
+    max_nesting: int = option(200, nesting)
+    """Largest number of levels of lists and objects in an answer of the server. A deeper one is an error."""
+    max_blocks: int = option(10_000, integer(1))
+    """Largest number of blocks in an output, a prompt or a conversation. More are an error."""
+    max_images: int = option(1_000, integer(0))
+    """Largest number of images among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,6 +462,9 @@ class EnvKeywords(TypedDict, total=False):
     idle_timeout_s: float
     ping_interval_s: float
     retry_limits: RetryLimits | Mapping[str, float] | None
+    max_nesting: int
+    max_blocks: int
+    max_images: int
     toolset: str | None
     secrets_env: Mapping[str, str] | None
     secret_domains: Mapping[str, Sequence[str]] | None

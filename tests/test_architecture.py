@@ -20,6 +20,7 @@ ROOT = Path(openreward_gym.__file__).parent
 FLOORS = {
     "errors": 0,
     "user_traceback": 0,
+    "hiding": 0,
     "urls": 0,
     "types": 0,
     "jsonio": 0,

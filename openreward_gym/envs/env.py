@@ -80,6 +80,9 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         idle_timeout_s: Seconds without data after which a stream counts as dead.
         ping_interval_s: Seconds between two pings of an open session.
         retry_limits: Limits on retrying a request, also as a dict. None takes the defaults.
+        max_nesting: Largest number of levels of lists and objects in an answer of the server. A deeper one is an error.
+        max_blocks: Largest number of blocks in an output, a prompt or a conversation. More are an error.
+        max_images: Largest number of images among them.
 
     Raises:
         ConfigurationError: An argument is unknown or has a wrong value.

@@ -7,28 +7,34 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
-from typing import IO
+from typing import IO, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from openreward_gym import jsonio
 from openreward_gym.errors import (
     ConfigurationError,
+    OpenRewardGymError,
     ProtocolError,
     ServerError,
     ServerUnreachableError,
     TransportError,
     TransportTimeoutError,
 )
+from openreward_gym.hiding import Redactor, proxy_secrets, read_secret, secrets_of_url, with_evidence
 from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.addresses import DEFAULT_URL, platform_address
 from openreward_gym.protocol.request import USER_AGENT
 from openreward_gym.protocol.retry import Effect, decide_retry, failure_of
-from openreward_gym.protocol.wire import Secret, excerpt, hide, read_list, shape_error, status_error
+from openreward_gym.protocol.wire import loads, read_list, shape_error, status_error
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
+
+T = TypeVar("T")
+
+LARGEST_ANSWER = 1 << 26
+"""Largest answer that is read, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +103,11 @@ class Platform:
         retry_limits: RetryLimits | None = None,
     ) -> None:
         self.base_url = platform_address(base_url, os.environ)
-        key = os.environ.get(api_key_env, "").strip()
-        if not key and base_url is None and urlsplit(self.base_url).hostname == "api." + str(urlsplit(DEFAULT_URL).hostname):
+        key = read_secret(api_key_env, strip=True)
+        if key is None and base_url is None and urlsplit(self.base_url).hostname == "api." + str(urlsplit(DEFAULT_URL).hostname):
             raise ConfigurationError(f"the platform needs an API key. Set {api_key_env}, or give the base_url of another server.")
-        if not key.isascii() or not key.isprintable():
-            raise ConfigurationError(f"the key in {api_key_env} contains invalid characters. Copy it again.")
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
-        self._secrets = [Secret(key)] if key else []
+        self._secrets = [key] if key is not None else []
         self._timeout_s = timeout_s
         self._limits = retry_limits or RetryLimits()
         self._opener = urllib.request.build_opener(_NoRedirects)
@@ -133,11 +137,11 @@ class Platform:
 
     def environment(self, name: str) -> Mapping[str, Json]:
         """Return the platform's data about the environment `owner/name`, such as its `id`."""
-        return _object(self.get(_environment_path(name)))
+        return self._read(_object, _environment_path(name))
 
     def variants(self, name: str) -> list[Mapping[str, Json]]:
         """Return the variants of `owner/name`, each with its `name` and `id`."""
-        return _objects(self.get(f"{_environment_path(name)}/variants"))
+        return self._read(_objects, f"{_environment_path(name)}/variants")
 
     def environment_ids(self, environment: str, variant: str | None) -> tuple[str | None, str | None]:
         """Return the platform's ids of an environment and its variant. None for each that the platform does not know."""
@@ -150,12 +154,11 @@ class Platform:
                 raise
             return None, None
         variant_id = next((item.get("id") for item in variants if item.get("name") == variant), None)
-        return _text_or_none(environment_id), _text_or_none(variant_id)
+        return _id_or_none(environment_id), _id_or_none(variant_id)
 
     def required_secrets(self, name: str) -> list[str]:
         """Return the names of the secrets that `owner/name` requires."""
-        answer = _object(self.get(f"{_environment_path(name)}/required-secrets"))
-        return [str(secret) for secret in read_list(answer.get("secrets"), "a list of names of secrets")]
+        return self._read(_names_of_secrets, f"{_environment_path(name)}/required-secrets")
 
     def task_difficulty(
         self,
@@ -177,7 +180,7 @@ class Platform:
             "max_model_params": max_model_params,
             "training_stage": training_stage,
         }
-        answer = _object(self.get(f"{_environment_path(name)}/task-difficulty", query))
+        rows = self._read(_rows, f"{_environment_path(name)}/task-difficulty", query)
         return [
             TaskDifficulty(
                 split=row.get("split"),
@@ -189,45 +192,69 @@ class Platform:
                 max_reward=row.get("max_reward"),
                 response_chars=row.get("response_chars") or {},
             )
-            for row in _objects(answer.get("tasks"))
+            for row in rows
         ]
 
     def runs(self, *, limit: int = 20, offset: int = 0, search: str | None = None) -> Mapping[str, Json]:
         """Return a page of the caller's runs: `runs` and their `total`."""
-        return _object(self.get("/v1/runs", {"limit": limit, "offset": offset, "search": search}))
+        return self._read(_object, "/v1/runs", {"limit": limit, "offset": offset, "search": search})
 
     def run(self, run_id: str) -> Mapping[str, Json]:
         """Return one run."""
-        return _object(self.get(f"/v1/runs/{quote(run_id, safe='')}"))
+        return self._read(_object, f"/v1/runs/{quote(run_id, safe='')}")
 
     def run_rollouts(self, run_id: str, *, limit: int = 100, offset: int = 0) -> Mapping[str, Json]:
         """Return a page of a run's rollouts: `rollouts` and their `total`."""
-        return _object(self.get(f"/v1/runs/{quote(run_id, safe='')}/rollouts", {"limit": limit, "offset": offset}))
+        return self._read(_object, f"/v1/runs/{quote(run_id, safe='')}/rollouts", {"limit": limit, "offset": offset})
+
+    def _read(self, reader: Callable[[Json], T], path: str, query: Mapping[str, str | int | None] | None = None) -> T:
+        """Return what `reader` makes of the answer of an endpoint."""
+        answer = self.get(path, query)
+        try:
+            return reader(answer)
+        except ProtocolError as error:
+            problem = self._redactor().clean(error)
+        # A traceback may show this frame's variables.
+        del answer
+        raise problem
+
+    def _redactor(self) -> Redactor:
+        return Redactor([*self._secrets, *secrets_of_url(self.base_url), *proxy_secrets()])
 
     def _send(self, target: str, body: bytes | None = None) -> Json:
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         request = urllib.request.Request(self.base_url + target, body, dict(headers))
+        where = f"{request.get_method()} {without_credentials(request.full_url)}"
+        # Outside of `except`: the error's frames would hold the request and the answer.
+        answer = self._answer_to(request, where)
+        if isinstance(answer, bytes):
+            try:
+                return loads(answer) if answer.strip() else None
+            except ProtocolError:
+                answer = with_evidence(
+                    ProtocolError(f"{where}: the answer is not JSON: "), answer, ". Is this the platform's API?"
+                )
+        problem = self._redactor().clean(answer)
+        del request, answer
+        raise problem
+
+    def _answer_to(self, request: urllib.request.Request, where: str) -> bytes | OpenRewardGymError:
+        """Send a request and return its answer, or the error."""
         for secret in self._secrets:
             request.add_header("X-API-Key", secret.reveal())
-        where = f"{request.get_method()} {without_credentials(request.full_url)}"
         try:
             with self._opener.open(request, timeout=self._timeout_s) as response:
-                answer = response.read()
+                answer: bytes = response.read(LARGEST_ANSWER + 1)
         except urllib.error.HTTPError as error:
             with error:
-                refusal = _status_error(error, where)
-            refusal.args = (hide(str(refusal), self._secrets),)
-            refusal.detail = hide(refusal.detail, self._secrets)
-            raise refusal from None
+                return _status_error(error, where, self._redactor())
         except urllib.error.URLError as error:
-            raise _transport_error(error.reason, where) from None
+            return _transport_error(error.reason, where)
         except (OSError, http.client.HTTPException) as error:
-            raise _transport_error(error, where) from None
-        try:
-            return jsonio.loads(answer) if answer.strip() else None
-        except ValueError:
-            shown = hide(excerpt(answer), self._secrets)
-            raise ProtocolError(f"{where}: the answer is not JSON: {shown}. Is this the platform's API?") from None
+            return _transport_error(error, where)
+        if len(answer) > LARGEST_ANSWER:
+            return ProtocolError(f"{where}: the answer is longer than {LARGEST_ANSWER:,} bytes")
+        return answer
 
 
 def _environment_path(name: str) -> str:
@@ -247,16 +274,32 @@ def _objects(value: Json) -> list[Mapping[str, Json]]:
     return [_object(entry) for entry in read_list(value, "a list")]
 
 
-def _text_or_none(value: Json) -> str | None:
+def _rows(value: Json) -> list[Mapping[str, Json]]:
+    return _objects(_object(value).get("tasks"))
+
+
+def _names_of_secrets(value: Json) -> list[str]:
+    names = read_list(_object(value).get("secrets"), "a list of names of secrets")
+    for name in names:
+        if not isinstance(name, str):
+            raise shape_error("a name of a secret", got=name)
+    return names
+
+
+def _id_or_none(value: Json) -> str | None:
+    """Return an id, which is a string or an integer."""
+    if not isinstance(value, str | int | None) or isinstance(value, bool):
+        raise ProtocolError(f"expected an id, the server sent a {type(value).__name__}")
     return None if value is None else str(value)
 
 
-def _status_error(error: urllib.error.HTTPError, where: str) -> ServerError:
+def _status_error(error: urllib.error.HTTPError, where: str, redact: Redactor) -> ServerError:
     try:
         body = error.read(1 << 16)
     except (OSError, http.client.HTTPException):
         body = b""
-    return status_error(where, error.code, body, {name.lower(): value for name, value in error.headers.items()})
+    headers = {name.lower(): str(value) for name, value in error.headers.items()}
+    return status_error(where, error.code, body, headers, redact)
 
 
 def _transport_error(reason: object, where: str) -> TransportError:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import email.utils
 import re
 import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC
 from typing import Any, NamedTuple
 
 from openreward_gym.chat.failures import failure_words, parsed_body
+from openreward_gym.retrying import seconds_until
 from openreward_gym.types import Json
 
 LONGEST_RETRY_AFTER_S = 86_400.0
@@ -107,7 +106,7 @@ def retry_after_s(headers: Mapping[str, str], body: Json = None, *, now: float |
     candidates = (
         None if milliseconds is None else milliseconds / 1000,
         _number(header),
-        _until(header, headers.get("date"), time.time() if now is None else now),
+        seconds_until(header, headers.get("date"), time.time() if now is None else now),
         _duration(_retry_delay(body)),
         _duration(match[1]) if (match := _WAIT_IN_WORDS.search(failure_words(body))) else None,
     )
@@ -119,23 +118,6 @@ def _number(text: str | None) -> float | None:
         return float(text) if text is not None else None
     except ValueError:
         return None
-
-
-def _until(text: str | None, date: str | None, now: float) -> float | None:
-    """Return the seconds until an HTTP date; 0 for one that has passed."""
-    moment = _timestamp(text)
-    if moment is None:
-        return None
-    sent = _timestamp(date)
-    return max(0.0, moment - (now if sent is None else sent))
-
-
-def _timestamp(text: str | None) -> float | None:
-    try:
-        moment = email.utils.parsedate_to_datetime(text) if text else None
-    except (ValueError, TypeError):
-        return None
-    return None if moment is None else (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _retry_delay(body: Json) -> str:

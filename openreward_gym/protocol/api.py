@@ -11,31 +11,45 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 from openreward_gym.errors import (
     OpenRewardGymError,
     OutcomeUnknownError,
     ProtocolError,
-    ServerError,
     SessionLostError,
     TransportError,
 )
+from openreward_gym.hiding import Redactor, Secret, proxy_secrets, read_secret, secrets_of_url, with_evidence
 from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.request import USER_AGENT, Headers, Request, Response, Transport
 from openreward_gym.protocol.retry import Effect, decide_retry, failure_of
 from openreward_gym.protocol.sse import CallStream
-from openreward_gym.protocol.wire import Secret, dumps, hide, loads, status_error
+from openreward_gym.protocol.wire import (
+    DEFAULT_LIMITS,
+    AnswerLimits,
+    dumps,
+    loads,
+    read_blocks,
+    read_messages,
+    read_output,
+    status_error,
+)
 from openreward_gym.retrying import note_retry
 from openreward_gym.types import Json
 from openreward_gym.urls import origin_of, without_credentials
+
+T = TypeVar("T")
 
 ALIVE_AFTER_S = 5.0
 """Seconds that a stream must last to prove that its run is alive, even if it then breaks."""
 CONNECT_TIMEOUT_S = 10.0
 """Seconds to connect to the server."""
+LONGEST_LOCATION = 8192
+"""Longest address of a redirect that is followed, in characters."""
 KEY_REFRESH_S = 1.0
 """Seconds after which the API key's environment variable is read again."""
 NO_SUCH_SESSION = "Active environment not found"
@@ -97,10 +111,21 @@ class RetryingClient:
     """
 
     def __init__(
-        self, address: str, transport: Callable[[], Transport], *, api_key_env: str, limits: RetryLimits, idle_timeout_s: float
+        self,
+        address: str,
+        transport: Callable[[], Transport],
+        *,
+        api_key_env: str,
+        limits: RetryLimits,
+        idle_timeout_s: float,
+        answer_limits: AnswerLimits = DEFAULT_LIMITS,
     ) -> None:
         self.address = address
         self.limits = limits
+        self.answer_limits = answer_limits
+        self.read_output = partial(read_output, limits=answer_limits)
+        self.read_blocks = partial(read_blocks, limits=answer_limits)
+        self.read_messages = partial(read_messages, limits=answer_limits)
         self._transport = transport
         self._api_key_env = api_key_env
         self._api_key: Secret | None = None
@@ -112,19 +137,34 @@ class RetryingClient:
         return f"RetryingClient({without_credentials(self.address)!r})"
 
     async def send(self, call: ApiCall) -> Json:
-        """Send a call and return its JSON answer.
+        """Send a call and return its JSON answer, as `read` does without a reader."""
+        return await self.read(call, as_it_is)
+
+    async def read(self, call: ApiCall, reader: Callable[[Json], T]) -> T:
+        """Send a call and return what `reader` makes of its JSON answer.
 
         Raises:
             ServerError, SessionLostError: The server answered with an error status.
             TransportError: The connection failed.
-            ProtocolError: The answer is not JSON.
+            ProtocolError: The answer is not JSON, or `reader` refuses it.
         """
         response = await self._respond(call, None, call.body)
         try:
-            return loads(response.body)
+            return reader(loads(response.body, self.answer_limits))
         except ProtocolError as error:
-            problem = error
-        raise self._without_secrets(problem, call)
+            problem = self.redactor(call.all_secrets()).clean(error)
+        # A traceback may show this frame's variables.
+        del call, response
+        raise problem
+
+    def read_result(self, stream: CallStream, secrets: Iterable[Secret], reader: Callable[[Json], T]) -> T:
+        """Return what `reader` makes of the result of a finished stream. Raise ProtocolError if it refuses it."""
+        try:
+            return reader(loads(stream.result(), self.answer_limits))
+        except ProtocolError as error:
+            problem = self.redactor(secrets).clean(error)
+        stream.clear()
+        raise problem
 
     def stream(self, call: ApiCall, stream: CallStream, body: bytes | None = None) -> Coroutine[Any, Any, Response]:
         """Send a call and decode its event stream to the end, over several connections if necessary.
@@ -140,26 +180,21 @@ class RetryingClient:
         return self._respond(call, stream, call.body if body is None else body)
 
     def api_key(self) -> Secret | None:
-        """Read the API key from its environment variable. None if it is not set; the same object while it does not change."""
-        text = os.environ.get(self._api_key_env)
-        known = self._api_key
-        if not text or not (text := text.strip()):
-            return None
-        if known is None or known.reveal() != text:
-            known = self._api_key = Secret(text)
-        return known
+        """Read the API key from its environment variable. None if it is not set; the same object while it does not change.
 
-    def hide(self, text: str, secrets: Iterable[Secret]) -> str:
-        """Return `text` without the API key and `secrets`."""
-        key = self.api_key()
-        return hide(text, [*secrets, *([key] if key else [])])
+        Raises:
+            ConfigurationError: No header can carry the key.
+        """
+        key, known = read_secret(self._api_key_env, strip=True), self._api_key
+        if key is None or (known is not None and known.reveal() == key.reveal()):
+            return None if key is None else known
+        self._api_key = key
+        return key
 
-    def _without_secrets(self, error: OpenRewardGymError, call: ApiCall) -> OpenRewardGymError:
-        secrets = call.all_secrets()
-        error.args = (self.hide(str(error), secrets),)
-        if isinstance(error, ServerError | SessionLostError):
-            error.detail = self.hide(error.detail, secrets)
-        return error
+    def redactor(self, secrets: Iterable[Secret] = ()) -> Redactor:
+        """Return what hides the API key, the passwords of the server's and the proxies' addresses, and `secrets`."""
+        keys = [key for key in (self._key, Secret(os.environ.get(self._api_key_env, "").strip())) if key is not None]
+        return Redactor([*keys, *secrets_of_url(self.address), *proxy_secrets(), *secrets])
 
     async def _respond(self, call: ApiCall, stream: CallStream | None, body: bytes | None) -> Response:
         """Return the first successful response, after as many attempts as the rule allows."""
@@ -167,21 +202,20 @@ class RetryingClient:
         attempt = most_received = 0
         while True:
             attempt += 1
-            request = self._request(call, stream, body, attempt_began)
+            request: Request | None = None
             response: Response | None = None
             result: Response | OpenRewardGymError
             try:
+                request = self._request(call, stream, body, attempt_began)
                 response = await self._transport().send(request)
                 if response.status in (307, 308):
                     response = await self._redirected(call, request, response)
-                result = _checked(response, call, stream)
-            except (TransportError, ProtocolError) as error:
+                result = self._checked(response, call, stream)
+            except OpenRewardGymError as error:
                 result = Response(200, {}) if stream is not None and stream.finished else error
             if isinstance(result, Response):
                 return result
-            # An error response may repeat a secret, and a traceback may show this frame's variables.
-            del response
-            problem = self._without_secrets(result, call)
+            problem = self.redactor(call.all_secrets()).clean(result)
             now = time.monotonic()
             if stream is not None and stream.announced:
                 # The run is alive if its stream lasted for a while, or came further than before: the limits count anew.
@@ -194,17 +228,22 @@ class RetryingClient:
             if stream is not None and not failure.may_have_run:
                 stream.may_run = False
             decision = decide_retry(call.effect, failure, attempt=attempt, elapsed_s=now - progress_at, limits=self.limits)
-            if decision.action == "outcome_unknown":
-                raise OutcomeUnknownError(
-                    f"{call.path} was sent and its result was lost ({problem}). It may have run, so it is not sent again. "
-                    "End this episode and start another.",
-                    delivery="delivered" if failure.task_id_seen else "possibly_delivered",
-                )
             if decision.action not in ("retry", "resume"):
-                raise problem
+                break
             note_retry(problem, decision.wait_s)
             await asyncio.sleep(decision.wait_s)
             attempt_began = time.monotonic()
+        if decision.action == "outcome_unknown":
+            problem = OutcomeUnknownError(
+                f"{call.path} was sent and its result was lost ({problem}). It may have run, so it is not sent again. "
+                "End this episode and start another.",
+                delivery="delivered" if failure.task_id_seen else "possibly_delivered",
+            )
+        if stream is not None:
+            stream.clear()
+        # The response may repeat a secret, the request holds some, and a traceback may show this frame's variables.
+        del call, stream, body, request, response, result
+        raise problem
 
     def _request(self, call: ApiCall, stream: CallStream | None, body: bytes | None, now: float) -> Request:
         """Return the request of one attempt. A stream that an earlier attempt began starts again."""
@@ -225,18 +264,25 @@ class RetryingClient:
 
     async def _redirected(self, call: ApiCall, request: Request, response: Response) -> Response:
         """Follow one redirect to the server's default environment, and store its path prefix."""
-        target = location = response.headers.get("location", "")
-        if location.startswith("/") and not location.startswith("//"):
-            parts = urlsplit(request.url)
-            target = f"{parts.scheme}://{parts.netloc}{location}"
-        if not location or origin_of(target) != origin_of(request.url):
-            raise ProtocolError(
-                f"{without_credentials(self.address)} redirects to {without_credentials(location)!r}, which is another server. "
-                "The API key is not sent there. If that is the right address, pass it as base_url."
-            )
+        location = response.headers.get("location", "")
+        here = without_credentials(self.address)
+        try:
+            target = urljoin(request.url, location)
+            away = origin_of(target) != origin_of(request.url)
+            valid = location != "" and location.isascii() and location.isprintable() and len(location) <= LONGEST_LOCATION
+        except ValueError:
+            # A port above 65535, or half of an IPv6 address.
+            target, away, valid = "", False, False
+        if not valid:
+            problem = ProtocolError(f"{here} redirects {call.path} to what is not an address: ")
+            raise with_evidence(problem, repr(location))
+        if away:
+            advice = "The API key is not sent there. If that is the right address, pass it as base_url."
+            problem, shown = ProtocolError(f"{here} redirects to "), repr(without_credentials(location))
+            raise with_evidence(problem, shown, f", which is another server. {advice}")
         response = await self._transport().send(request._replace(url=target))
         if response.status in (307, 308):
-            raise ProtocolError(f"{without_credentials(self.address)} redirects {call.path} to a redirect")
+            raise ProtocolError(f"{here} redirects {call.path} to a redirect")
         moved = urlsplit(target).path.removeprefix(urlsplit(self.address).path)
         if call.environment is not None and not call.environment.prefix and moved.endswith(call.path):
             call.environment.prefix = moved.removesuffix(call.path)
@@ -260,28 +306,39 @@ class RetryingClient:
         if body:
             headers["Content-Type"] = "application/json"
         headers.update(own)
-        complete = shared[body, stream] = Headers(headers, key)
+        complete = Headers(headers, key)
+        if type(own) is Headers:
+            # Both transports refuse here what no header can carry, once for all requests that share these headers.
+            complete.encoded()
+            shared[body, stream] = complete
         return complete
 
+    def _checked(self, response: Response, call: ApiCall, stream: CallStream | None) -> Response | OpenRewardGymError:
+        """Return the response if it is successful, else its error."""
+        if response.status >= 300:
+            return _status_error(response, call, self.redactor(call.all_secrets()))
+        if stream is None:
+            return response
+        if call.effect is Effect.ONCE and len(stream.task_ids) > 1:
+            return OutcomeUnknownError("the server started a second run instead of continuing the first", delivery="delivered")
+        if call.effect is Effect.ONCE and stream.error is not None and stream.task_id is not None and not stream.announced:
+            forgotten = OutcomeUnknownError("the server no longer knows the run (", delivery="delivered")
+            return with_evidence(forgotten, stream.error, ")")
+        if stream.finished:
+            return response
+        kind = response.headers.get("content-type", "no content type")
+        if "event-stream" in kind:
+            return TransportError(f"the stream of {call.path} ended before its result", delivery="delivered")
+        text = f"expected an event stream from {call.path}, the server sent "
+        # A proxy that sent this answer may have forwarded the request: the result of a call is then lost.
+        lost = TransportError(text, delivery="delivered")
+        problem: OpenRewardGymError = ProtocolError(text) if call.effect is Effect.NONE else lost
+        return with_evidence(problem, kind, ". Is this an Open Reward server?", limit=80)
 
-def _checked(response: Response, call: ApiCall, stream: CallStream | None) -> Response | OpenRewardGymError:
-    """Return the response if it is successful, else its error."""
-    if response.status >= 300:
-        return _status_error(response, call)
-    if stream is None:
-        return response
-    if call.effect is Effect.ONCE and len(stream.task_ids) > 1:
-        return OutcomeUnknownError("the server started a second run instead of continuing the first", delivery="delivered")
-    if call.effect is Effect.ONCE and stream.error is not None and stream.task_id is not None and not stream.announced:
-        return OutcomeUnknownError(f"the server no longer knows the run ({stream.error})", delivery="delivered")
-    if stream.finished:
-        return response
-    kind = response.headers.get("content-type", "no content type")
-    if "event-stream" in kind:
-        return TransportError(f"the stream of {call.path} ended before its result", delivery="delivered")
-    text = f"expected an event stream from {call.path}, the server sent {kind}. Is this an Open Reward server?"
-    # A proxy that sent this answer may have forwarded the request: the result of a call is then lost.
-    return ProtocolError(text) if call.effect is Effect.NONE else TransportError(text, delivery="delivered")
+
+def as_it_is(answer: Json) -> Json:
+    """Read an answer as its JSON."""
+    return answer
 
 
 def _with_task_id(body: bytes, task_id: str) -> bytes:
@@ -290,8 +347,8 @@ def _with_task_id(body: bytes, task_id: str) -> bytes:
     return b'{"task_id":' + dumps(task_id) + (b"," if not fields.startswith(b"}") else b"") + fields
 
 
-def _status_error(response: Response, call: ApiCall) -> OpenRewardGymError:
-    error = status_error(f"{call.method} {call.path}", response.status, response.body, response.headers)
+def _status_error(response: Response, call: ApiCall, redact: Redactor) -> OpenRewardGymError:
+    error = status_error(f"{call.method} {call.path}", response.status, response.body, response.headers, redact)
     gone = response.status == 410 or (response.status == 404 and (not call.optional or NO_SUCH_SESSION in error.detail))
     if call.session and gone:
         message = f"the server no longer has the session: {error.detail or response.status}"

@@ -6,12 +6,12 @@ from types import TracebackType
 from typing import Self
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.hiding import Secret
 from openreward_gym.options import ClientOptions, RetryLimits
 from openreward_gym.protocol.addresses import Addresses
 from openreward_gym.protocol.context import ClientContext, EnvironmentContext
 from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.transport import TransportLike
-from openreward_gym.protocol.wire import Secret
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
 
@@ -31,6 +31,9 @@ class Client:
             10 s.
         ping_interval_s: Seconds between two pings of an open session.
         retry_limits: Limits on retries. None uses the defaults and `OPENREWARD_STARTING_RIDE_OUT_S`.
+        max_nesting: Largest number of levels of lists and objects in an answer.
+        max_blocks: Largest number of blocks in an output, a prompt or a conversation.
+        max_images: Largest number of images among them.
 
     Raises:
         ConfigurationError: The URL, the transport or an option is not valid.
@@ -60,6 +63,9 @@ class Client:
         idle_timeout_s: float = 30.0,
         ping_interval_s: float = 10.0,
         retry_limits: RetryLimits | None = None,
+        max_nesting: int = 200,
+        max_blocks: int = 10_000,
+        max_images: int = 1_000,
     ) -> None:
         self._context = ClientContext(
             ClientOptions(
@@ -70,6 +76,9 @@ class Client:
                 idle_timeout_s=idle_timeout_s,
                 ping_interval_s=ping_interval_s,
                 retry_limits=retry_limits,
+                max_nesting=max_nesting,
+                max_blocks=max_blocks,
+                max_images=max_images,
             )
         )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import islice
+from typing import TypeVar
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
@@ -18,9 +20,10 @@ from openreward_gym.errors import (
     SplitNotFoundError,
     TaskNotFoundError,
 )
+from openreward_gym.hiding import LONGEST_MESSAGE, Redactor, Secret
 from openreward_gym.options import ClientOptions, RetryLimits
 from openreward_gym.protocol.addresses import resolve_addresses
-from openreward_gym.protocol.api import ApiCall, EnvironmentPath, RetryingClient
+from openreward_gym.protocol.api import ApiCall, EnvironmentPath, RetryingClient, as_it_is
 from openreward_gym.protocol.concurrency import TimeoutClock
 from openreward_gym.protocol.keepalive import KeepAlive
 from openreward_gym.protocol.leases import Lease, LeaseRegistry
@@ -28,9 +31,22 @@ from openreward_gym.protocol.loop import background_loop
 from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.sse import CallStream
 from openreward_gym.protocol.transport import ClientTransports
-from openreward_gym.protocol.wire import HTML_PAGE, Secret, dumps, field_of, loads, read_list, read_splits, shape_error
+from openreward_gym.protocol.wire import (
+    HTML_PAGE,
+    AnswerLimits,
+    dumps,
+    read_environments,
+    read_num_tasks,
+    read_session_id,
+    read_splits,
+)
 from openreward_gym.types import Json, Split
 from openreward_gym.urls import without_credentials
+
+T = TypeVar("T")
+
+MOST_NAMES = 100
+"""Number of a server's names that a message lists."""
 
 
 class ClientContext:
@@ -46,6 +62,7 @@ class ClientContext:
             api_key_env=options.api_key_env,
             limits=options.retry_limits or RetryLimits.from_environ(os.environ),
             idle_timeout_s=options.idle_timeout_s,
+            answer_limits=AnswerLimits(options.max_nesting, options.max_blocks, options.max_images),
         )
         self.leases = LeaseRegistry(self.api, any_loop=self.transports.any_loop)
         self._environment_names: list[str] | None = None
@@ -53,9 +70,9 @@ class ClientContext:
         self._keep_alives: WeakKeyDictionary[asyncio.AbstractEventLoop, KeepAlive] = WeakKeyDictionary()
         self._clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, TimeoutClock] = WeakKeyDictionary()
 
-    async def read(self, method: str, path: str) -> Json:
-        """Return the answer of an endpoint of the server itself."""
-        return await self.api.send(ApiCall(method, path, first_byte_timeout_s=self.options.request_timeout_s))
+    async def read(self, method: str, path: str, reader: Callable[[Json], T] = as_it_is) -> T:
+        """Return what `reader` makes of the answer of an endpoint of the server itself."""
+        return await self.api.read(ApiCall(method, path, first_byte_timeout_s=self.options.request_timeout_s), reader)
 
     async def version(self) -> Json:
         """Return the answer of `/version`. None for servers without it (`ors-sdk`)."""
@@ -68,8 +85,7 @@ class ClientContext:
 
     async def list_environments(self) -> list[str]:
         """Return the names of the server's environments, the default one first."""
-        answer = await self.read("GET", "/list_environments")
-        self._environment_names = names = [str(name) for name in read_list(answer, "a list of environments")]
+        self._environment_names = names = await self.read("GET", "/list_environments", read_environments)
         return list(names)
 
     async def environment_names(self, wanted: str) -> list[str] | None:
@@ -114,10 +130,14 @@ class EnvironmentContext:
     async def path(self) -> EnvironmentPath:
         """Return the environment's address, which is requested once. Raise EnvironmentNotFoundError for an unknown one."""
         if self._path is None:
-            self._path = await self._locate()
+            # The list of names is in no frame of the error.
+            located = await self._locate()
+            if isinstance(located, EnvironmentNotFoundError):
+                raise located
+            self._path = located
         return self._path
 
-    async def _locate(self) -> EnvironmentPath:
+    async def _locate(self) -> EnvironmentPath | EnvironmentNotFoundError:
         hosted, variant = self.client.addresses.hosted, self.variant
         names = None if hosted else await self.client.environment_names((variant or self.name).lower())
         if names is None:
@@ -129,13 +149,15 @@ class EnvironmentContext:
             if candidate.lower() in (name.lower() for name in names):
                 return EnvironmentPath(f"/{quote(candidate.lower(), safe='')}", candidate.lower())
         shown = self.name if variant is None else f"{self.name} (variant {variant})"
-        raise EnvironmentNotFoundError(
-            f"the server at {without_credentials(self.client.addresses.sessions)} has no environment {shown!r}; "
-            f"it has {', '.join(names) or 'none'}"
-        )
+        server = without_credentials(self.client.addresses.sessions)
+        return EnvironmentNotFoundError(f"the server at {server} has no environment {shown!r}; it has {self._quoted(names)}")
 
-    async def read(self, method: str, path: str, body: Json = None) -> Json:
-        """Return the answer of an endpoint that works without a task."""
+    def _quoted(self, names: Iterable[str]) -> str:
+        """Return the server's names of things for a message, without secrets, and not all of very many."""
+        return self.client.api.redactor().quote(", ".join(islice(names, MOST_NAMES)), limit=2000) or "none"
+
+    async def read(self, method: str, path: str, body: Json = None, *, reader: Callable[[Json], T]) -> T:
+        """Return what `reader` makes of the answer of an endpoint that works without a task."""
         address = await self.path()
         encoded = None if body is None else dumps(body)
         timeout_s = self.client.options.request_timeout_s
@@ -146,8 +168,8 @@ class EnvironmentContext:
             if lease is not None:
                 headers = lease.headers_of(await self.create_session(lease, headers, b"{}", timeout_s))
             try:
-                return await self.client.api.send(
-                    ApiCall(method, path, address, encoded, headers, first_byte_timeout_s=timeout_s)
+                return await self.client.api.read(
+                    ApiCall(method, path, address, encoded, headers, first_byte_timeout_s=timeout_s), reader
                 )
             except ServerError as error:
                 refusal = error
@@ -158,15 +180,11 @@ class EnvironmentContext:
 
     async def splits(self) -> list[Split]:
         """Return the splits."""
-        return read_splits(await self.read("GET", "/splits"))
+        return await self.read("GET", "/splits", reader=read_splits)
 
     async def num_tasks(self, split: str) -> int:
         """Return the number of tasks of `split`."""
-        answer = await self.read("POST", "/num_tasks", {"split": split})
-        count = field_of(answer, "num_tasks")
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-            raise shape_error("a number of tasks", got=answer)
-        return count
+        return await self.read("POST", "/num_tasks", {"split": split}, reader=read_num_tasks)
 
     async def create_session(
         self, lease: Lease, headers: Mapping[str, str | Secret], body: bytes, timeout_s: float, secrets: tuple[Secret, ...] = ()
@@ -183,21 +201,19 @@ class EnvironmentContext:
         try:
             await api.stream(call, stream)
         except ServerError as error:
-            refusal = error
+            problem = await self.explain(error, {})
         else:
-            if stream.error is not None:
-                reason = api.hide(stream.error, call.all_secrets())
-                raise ServerError(f"the server could not create a session: {reason}", detail=reason)
-            data = stream.result()
-            session_id = field_of(loads(data), "sid") if data.strip() else None
-            if not isinstance(session_id, str) or not session_id:
-                session_id = stream.task_id
-            if session_id is None:
-                raise ProtocolError("the server created a session and did not send its id")
-            if session_id not in stream.task_ids:
-                stream.task_ids.append(session_id)
-            return session_id
-        raise await self.explain(refusal, {})
+            redact = api.redactor(call.all_secrets())
+            created = _created(stream, redact, api.answer_limits)
+            stream.clear()
+            if isinstance(created, str):
+                if created not in stream.task_ids:
+                    stream.task_ids.append(created)
+                return created
+            problem = created
+        # A traceback may show this frame's variables.
+        del call, body
+        raise problem
 
     async def explain(self, refusal: ServerError, body: Mapping[str, Json]) -> OpenRewardGymError:
         """Return a specific error for the server's refusal of a request with `body`, or else the refusal itself."""
@@ -212,7 +228,7 @@ class EnvironmentContext:
             try:
                 names = [known.name for known in await self.splits()]
                 if split not in names:
-                    return SplitNotFoundError(f"{self.name} has no split {split!r}; it has {', '.join(names) or 'none'}")
+                    return SplitNotFoundError(f"{self.name} has no split {split!r}; it has {self._quoted(names)}")
                 count = await self.num_tasks(split) if index is not None else 0
                 if index is not None and index >= count:
                     return TaskNotFoundError(f"{self.name} has no task {index} in {split!r}: it has {count}, counted from 0")
@@ -226,3 +242,18 @@ class EnvironmentContext:
             hint = f"Is there an Open Reward server at {address}, and is the path of the address right?"
             return ServerError(f"{refusal}. {hint}", status=status, detail=detail)
         return refusal
+
+
+def _created(stream: CallStream, redact: Redactor, limits: AnswerLimits) -> str | OpenRewardGymError:
+    """Return the id of the session that a finished stream reports, or the error."""
+    if stream.error is not None:
+        reason = redact.quote(stream.error, LONGEST_MESSAGE)
+        return ServerError(f"the server could not create a session: {reason}", detail=reason)
+    try:
+        session_id = read_session_id(stream.result(), stream.task_id, limits)
+    except ProtocolError as error:
+        return redact.clean(error)
+    if redact(session_id) != session_id:
+        # The id is shown in logs and in the repr of the session.
+        return ProtocolError("the server named the session after a secret of the request")
+    return session_id

@@ -9,7 +9,7 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import SessionOptions
 from openreward_gym.protocol.context import EnvironmentContext
 from openreward_gym.protocol.session import Session
-from openreward_gym.protocol.wire import field_of, read_tools, shape_error
+from openreward_gym.protocol.wire import read_task, read_tasks, read_tools
 from openreward_gym.types import Json, Split, Task, ToolSet
 
 
@@ -54,26 +54,25 @@ class RemoteEnvironment:
             SplitNotFoundError: The split is unknown.
             ConfigurationError: The environment serves tasks by index only. Use `num_tasks` and `task`.
         """
-        return _tasks_of(await self._context.read("POST", "/tasks", {"split": split}), split, 0)
+        specs = await self._context.read("POST", "/tasks", {"split": split}, reader=read_tasks)
+        return [Task(split, index, spec) for index, spec in enumerate(specs)]
 
     async def task(self, split: str, index: int) -> Task:
         """Return the task `index` of `split`. Raise SplitNotFoundError or TaskNotFoundError for an unknown one."""
         index = _checked_index(index)
-        answer = await self._context.read("POST", "/task", {"split": split, "index": index})
-        spec = field_of(answer, "task")
-        if not isinstance(spec, dict):
-            raise shape_error("a task", got=answer)
+        spec = await self._context.read("POST", "/task", {"split": split, "index": index}, reader=read_task)
         return Task(split, index, spec)
 
     async def task_range(self, split: str, start: int, stop: int) -> list[Task]:
         """Return the tasks `start` (included) to `stop` (excluded) of `split`, or fewer at its end. Raises as `num_tasks`."""
         start, stop = _checked_index(start), _checked_index(stop)
-        answer = await self._context.read("POST", "/task_range", {"split": split, "start": start, "stop": stop})
-        return _tasks_of(answer, split, start)
+        body = {"split": split, "start": start, "stop": stop}
+        specs = await self._context.read("POST", "/task_range", body, reader=read_tasks)
+        return [Task(split, index, spec) for index, spec in enumerate(specs, start)]
 
     async def tools(self) -> ToolSet:
         """Return the tools that all sessions share."""
-        return read_tools(await self._context.read("GET", "/tools"))
+        return await self._context.read("GET", "/tools", reader=read_tools)
 
     def session(
         self,
@@ -137,10 +136,3 @@ def _checked_index(index: int) -> int:
     if plain < 0 or isinstance(index, bool):
         raise ConfigurationError(f"the index of a task is an integer from 0, not {index!r}")
     return plain
-
-
-def _tasks_of(answer: Json, split: str, start: int) -> list[Task]:
-    specs = field_of(answer, "tasks")
-    if not isinstance(specs, list) or not all(isinstance(spec, dict) for spec in specs):
-        raise shape_error("a list of tasks", got=answer)
-    return [Task(split, index, spec) for index, spec in enumerate(specs, start)]

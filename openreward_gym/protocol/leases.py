@@ -18,11 +18,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from openreward_gym.errors import OpenRewardGymError, SessionLostError, TransportError
+from openreward_gym.hiding import Secret
 from openreward_gym.protocol.api import ApiCall, RetryingClient
 from openreward_gym.protocol.loop import background_loop, run_at_exit
 from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.sse import CallStream
-from openreward_gym.protocol.wire import Secret
 
 log = logging.getLogger("openreward_gym")
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
 from openreward_gym.errors import ConfigurationError, ServerUnreachableError, TransportError, TransportTimeoutError
-from openreward_gym.protocol.wire import Secret
+from openreward_gym.hiding import Secret
 from openreward_gym.urls import without_credentials
 
 USER_AGENT = f"openreward-gym/{version('openreward-gym')}"

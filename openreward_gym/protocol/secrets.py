@@ -7,13 +7,13 @@ of `/create` instead.
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.hiding import Secret, read_secret
 from openreward_gym.protocol.addresses import Addresses
-from openreward_gym.protocol.wire import Secret, dumps
+from openreward_gym.protocol.wire import dumps
 from openreward_gym.types import Json
 
 KNOWN_DOMAINS: Mapping[str, tuple[str, ...]] = {
@@ -46,9 +46,10 @@ def read_secrets(variables: Mapping[str, str], api_key: Secret | None) -> dict[s
     """
     secrets = {} if api_key is None else dict.fromkeys(PLATFORM_KEY_NAMES, api_key)
     for name, variable in variables.items():
-        if not os.environ.get(variable):
+        secret = read_secret(variable)
+        if secret is None:
             raise ConfigurationError(f"the secret {name!r} comes from the environment variable {variable}, which is not set")
-        secrets[name] = Secret(os.environ[variable])
+        secrets[name] = secret
     return secrets
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -20,6 +21,7 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
+from openreward_gym.hiding import LONGEST_MESSAGE, Secret
 from openreward_gym.options import SessionOptions
 from openreward_gym.protocol import wire
 from openreward_gym.protocol.api import ApiCall
@@ -32,7 +34,7 @@ from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.retry import Effect
 from openreward_gym.protocol.secrets import allowed_domains, read_secrets, secrets_header
 from openreward_gym.protocol.sse import CallStream
-from openreward_gym.protocol.wire import GroupCandidate, GroupScore, Secret
+from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 from openreward_gym.types import Block, Json, Message, TextBlock, ToolOutput, ToolSet
 
 T = TypeVar("T")
@@ -129,7 +131,8 @@ class Session:
             late = f"opening a session of {self.environment_name!r} took longer than {limit_s} s"
             problem = error if isinstance(error, OpenRewardGymError) else TransportTimeoutError(late)
         except BaseException as error:
-            problem = error
+            # The frames of its causes hold requests.
+            problem = self._api.redactor(self._secrets).clean(error) if isinstance(error, OpenRewardGymError) else error
         self._closed = True
         if self._lease.creating is None:
             creation.task.cancel()
@@ -177,18 +180,19 @@ class Session:
         raise problem
 
     async def _create_environment(self, own: Headers, shared: Mapping[str, str | Secret], body: Mapping[str, Json]) -> None:
-        call = ApiCall(
-            "POST",
-            "/create",
-            body=wire.encode_body(body, "the task"),
-            headers={**shared, **own} if self._secrets else own,
-            effect=Effect.ONCE,
-            # Opening has its own limit. An environment that is created after this request gave up would have no owner.
-            first_byte_timeout_s=None,
-            secrets=self._secrets,
-        )
         try:
-            await self._api.send(call)
+            await self._api.send(
+                ApiCall(
+                    "POST",
+                    "/create",
+                    body=wire.encode_body(body, "the task"),
+                    headers={**shared, **own} if self._secrets else own,
+                    effect=Effect.ONCE,
+                    # Opening has its own limit. An environment that is created after this request gave up would have no owner.
+                    first_byte_timeout_s=None,
+                    secrets=self._secrets,
+                )
+            )
         except ServerError as error:
             refusal = error
         else:
@@ -282,16 +286,17 @@ class Session:
         except ServerError as error:
             if error.status != 500:
                 raise
-            failure = self._failed(f"the environment raised an exception on the server: {error.detail or error}")
+            failure = self._failed("the environment raised an exception on the server: ", error.detail or str(error))
         finally:
             timeout.stop()
             self._calls.discard(timeout)
         if failure is None and stream.error is not None:
-            failure = self._failed(f"the tool {name!r} raised an exception on the server: {stream.error or 'no reason given'}")
+            failure = self._failed(f"the tool {name!r} raised an exception on the server: ", stream.error or "no reason given")
         if failure is not None:
+            stream.clear()
             raise failure
         self._set_up = True
-        return wire.read_output(wire.loads(stream.result()))
+        return self._api.read_result(stream, self._secrets, self._api.read_output)
 
     async def call_terminal(self, text: str) -> ToolOutput:
         """Pass the assistant's message to the terminal tool, which ends the episode. Without one, the output has an error."""
@@ -322,9 +327,10 @@ class Session:
                 raise ConfigurationError(f"{self.environment_name} does not compare groups of rollouts") from None
             raise
         if stream.error is not None:
-            reason = self._api.hide(stream.error, self._secrets)
+            reason = self._api.redactor(self._secrets).quote(stream.error, LONGEST_MESSAGE)
+            stream.clear()
             raise ServerError(f"{self.environment_name} could not compare the group: {reason}", detail=reason)
-        return wire.read_scores(wire.loads(stream.result()), len(group))
+        return self._api.read_result(stream, self._secrets, partial(wire.read_scores, count=len(group)))
 
     async def _make_tool_call(self) -> ApiCall:
         call = await self._make_call("POST", "/call")
@@ -354,33 +360,34 @@ class Session:
             delivery="possibly_delivered" if stream.task_id is None else "delivered",
         )
 
-    def _failed(self, problem: str) -> ToolFailedError:
-        """Return the error for an exception on the server, with the secrets hidden. It ends the episode."""
-        self._tool_failure = self._api.hide(problem, self._secrets)
-        return ToolFailedError(self._tool_failure)
+    def _failed(self, problem: str, words: str) -> ToolFailedError:
+        """Return the error for an exception on the server, with its words. It ends the episode."""
+        error = ToolFailedError(problem + words)
+        self._tool_failure = str(self._api.redactor(self._secrets).clean(error))
+        return error
 
     async def _read_prompt(self) -> tuple[Block, ...]:
         messages = self._answers.get("messages")
         if messages is not None and messages.task is not asyncio.current_task():
             # The environment gave its task as messages. A request for the other form would initialise it again.
             return wire.flatten_messages(await messages.result())
-        return wire.read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))
+        return await self._api.read(await self._make_call("GET", "/prompt"), self._api.read_blocks)
 
     async def _read_messages(self) -> tuple[Message, ...]:
         if "prompt" not in self._answers:
             try:
-                return wire.read_messages(await self._api.send(await self._make_call("GET", "/messages", optional=True)))
+                return await self._api.read(await self._make_call("GET", "/messages", optional=True), self._api.read_messages)
             except ServerError as error:
                 if error.status != 404:
                     raise
-            return (Message("user", wire.read_blocks(await self._api.send(await self._make_call("GET", "/prompt")))),)
+            return (Message("user", await self._api.read(await self._make_call("GET", "/prompt"), self._api.read_blocks)),)
         return (Message("user", await self.prompt()),)
 
     async def _read_tools(self) -> ToolSet:
         for path in ("/task_tools", "/tools"):
             try:
                 call = await self._make_call("GET", path, effect=Effect.NONE, optional=path == "/task_tools")
-                return wire.read_tools(await self._api.send(call))
+                return await self._api.read(call, wire.read_tools)
             except ServerError as error:
                 if error.status != 404:
                     raise

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 
 from openreward_gym.errors import ProtocolError
+from openreward_gym.hiding import with_evidence
+from openreward_gym.protocol.wire import LONGEST_ID, is_id
 
 MAX_STREAM_BYTES = 1 << 30
 """Largest size of one stream: no tool's result is larger."""
@@ -130,6 +132,12 @@ class CallStream:
         self.announced = False
         self.received = 0
 
+    def clear(self) -> None:
+        """Drop what the server sent, apart from the ids of the run: it may repeat a secret."""
+        self._decoder = None
+        self._parts = []
+        self.error = None
+
     def feed(self, chunk: bytes) -> bool:
         """Decode the next bytes. Return True once the result is complete."""
         began_before = self.received > 0
@@ -177,12 +185,10 @@ class CallStream:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _announce(self, data: bytes) -> None:
-        try:
-            task_id = data.decode("ascii").strip()
-        except UnicodeDecodeError:
-            raise ProtocolError(f"the server sent a task_id that is not ASCII: {data[:80]!r}") from None
-        if not task_id:
-            raise ProtocolError("the server sent an empty task_id")
+        task_id = data.decode("utf-8", "replace").strip()
+        if not is_id(task_id):
+            rule = f"at most {LONGEST_ID} printable ASCII characters"
+            raise with_evidence(ProtocolError(f"expected a task_id of {rule}, the server sent "), repr(task_id)) from None
         self.announced = True
         if task_id not in self.task_ids:
             self.task_ids.append(task_id)

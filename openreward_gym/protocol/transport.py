@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary, ref
 import httpx
 
 from openreward_gym.errors import ConfigurationError, TransportError, TransportTimeoutError
+from openreward_gym.hiding import Secret
 from openreward_gym.protocol.connection import DRAIN_S, KEEP_ALIVE_S
 from openreward_gym.protocol.fast import CLOSE_TIMEOUT_S, FastTransport, fast_obstacle
 from openreward_gym.protocol.loop import process_id
@@ -31,7 +32,6 @@ from openreward_gym.protocol.request import (
     silence_error,
     unreachable_error,
 )
-from openreward_gym.protocol.wire import Secret
 from openreward_gym.urls import origin_of
 
 log = logging.getLogger("openreward_gym")

@@ -1,7 +1,9 @@
 """The Open Reward Standard's JSON: functions that read a server's answers and write requests. No I/O.
 
 Additions of newer servers are kept: unknown fields in `extra`, unknown block types as `OpaqueBlock`. Each function that reads an
-answer raises `ProtocolError` if it cannot.
+answer raises `ProtocolError` if it cannot: a field of another type than the standard's is an error, never read as false or as
+missing. Only blocks are kept as they came (`OpaqueBlock`) if a field of theirs has another type. The error holds the answer, until
+`Redactor.clean` hides the secrets in it.
 """
 
 from __future__ import annotations
@@ -9,14 +11,17 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
 
 from openreward_gym import jsonio
 from openreward_gym.errors import AuthenticationError, ConfigurationError, ProtocolError, ServerError
+from openreward_gym.hiding import Redactor, Secret, with_evidence
+from openreward_gym.retrying import seconds_until
 from openreward_gym.types import (
     Block,
     ErrorKind,
@@ -54,54 +59,52 @@ HTML_PAGE = "an HTML page"
 """Beginning of the detail of an error whose body is a web server's page and not an answer of the standard."""
 HTML_BYTES = 1 << 16
 """Bytes of such a page that are read."""
-SHORTEST_SECRET = 4
-"""Shorter secrets are not hidden: they occur in ordinary words, and can be guessed anyway."""
+LONGEST_ID = 1024
+"""Longest id of a session or a run, in characters."""
+LONGEST_WAIT_S = 86_400.0
+"""Longest wait in seconds that is read from a `Retry-After` header."""
+MOST_TASKS = 10**9
+"""Largest number of tasks that a server may name."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _markup = re.compile(rb"<(style|script)\b.*?</\1>|<[^>]*>?", re.DOTALL | re.IGNORECASE)
 # orjson and json write these alike. A float may be NaN, and a container may hold one.
 _WRITTEN_ALIKE = frozenset({str, int, bool, type(None)})
 
 
-class Secret:
-    """A string that no repr, log or pickle shows. Only the transport reads it.
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """Limits on a server's answers, far above what environments send.
+
+    Attributes:
+        nesting: Levels of lists and objects in an answer's JSON.
+        blocks: Blocks in an output, a prompt or a conversation.
+        images: Images among them.
 
     Example:
-        >>> Secret("abcd-1234")
-        Secret(...)
+        >>> AnswerLimits().blocks
+        10000
     """
 
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the string."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret(...)"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a secret cannot be pickled: pass the name of its environment variable instead")
+    nesting: int = 200
+    blocks: int = 10_000
+    images: int = 1_000
 
 
-def hide(text: str, secrets: Iterable[Secret]) -> str:
-    """Return `text` with each secret replaced by `[secret]`: an answer may repeat the secrets of its request."""
-    for secret in secrets:
-        value = secret.reveal()
-        if len(value) >= SHORTEST_SECRET and value in text:
-            text = text.replace(value, "[secret]")
-    return text
+DEFAULT_LIMITS = AnswerLimits()
 
 
-def loads(data: bytes) -> Json:
-    """Parse a server's JSON exactly."""
+def loads(data: bytes, limits: AnswerLimits = DEFAULT_LIMITS) -> Json:
+    """Parse a server's JSON exactly, up to `limits.nesting` levels."""
     try:
-        return jsonio.loads(data)
+        value = jsonio.loads(data)
     except ValueError as error:
-        problem = ProtocolError(f"the server sent something that is not JSON ({error}): {excerpt(data)}")
-    raise problem
+        problem = f"the server sent something that is not JSON ({error}): "
+    else:
+        # A document with few brackets is not nested deeply. Counting them costs next to nothing.
+        if data.count(b"[") + data.count(b"{") <= limits.nesting or not jsonio.is_deeper(value, limits.nesting):
+            return value
+        problem = f"the server sent JSON that is nested more than {limits.nesting} levels deep (option max_nesting): "
+    raise with_evidence(ProtocolError(problem), data)
 
 
 def dumps(value: Json) -> bytes:
@@ -151,16 +154,9 @@ def _reveal(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def excerpt(data: bytes | str, limit: int = 200) -> str:
-    """Return the beginning of `data` on one line, for an error message."""
-    text = data[: limit * 4].decode("utf-8", "replace") if isinstance(data, bytes) else data
-    text = " ".join(text.split())
-    return text if len(text) <= limit else f"{text[:limit]}…"
-
-
 def shape_error(expected: str, *, got: Json) -> ProtocolError:
     """Return the error for JSON that has another shape than `expected`."""
-    return ProtocolError(f"expected {expected}, the server sent {excerpt(repr(got))}")
+    return with_evidence(ProtocolError(f"expected {expected}, the server sent "), jsonio.beginning(got))
 
 
 def field_of(value: Json, name: str) -> Json:
@@ -175,49 +171,79 @@ def read_list(value: Json, expected: str) -> list[Json]:
     return value
 
 
-def _text_or(value: Json, default: T) -> str | T:
-    return value if isinstance(value, str) else default
+def _text(raw: dict[str, Json], name: str, default: T, owner: str) -> str | T:
+    """Return a field that is a string; `default` if it is missing or null."""
+    value = raw.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise shape_error(f"{owner} whose {name} is a string", got=raw)
+    return value
 
 
-def read_blocks(value: Json) -> tuple[Block, ...]:
+def read_blocks(value: Json, limits: AnswerLimits = DEFAULT_LIMITS) -> tuple[Block, ...]:
     """Read the blocks of a prompt, an output or a message."""
     if not isinstance(value, list):
         raise shape_error("a list of blocks", got=value)
-    return tuple([_read_block(raw) for raw in value])
+    if len(value) > limits.blocks:
+        raise _too_many(len(value), "blocks", "max_blocks", limits.blocks)
+    blocks = tuple([_read_block(raw, limits) for raw in value])
+    if len(blocks) > limits.images:
+        _check_images(sum(block.type == "image" for block in blocks), limits)
+    return blocks
 
 
-def _read_block(raw: Json) -> Block:
+def _too_many(count: int, things: str, option: str, limit: int) -> ProtocolError:
+    return ProtocolError(f"the server sent {count:,} {things} in one answer; at most {limit:,} are read (option {option})")
+
+
+def _check_images(count: int, limits: AnswerLimits) -> None:
+    if count > limits.images:
+        raise _too_many(count, "images", "max_images", limits.images)
+
+
+def _read_block(raw: Json, limits: AnswerLimits) -> Block:
+    """Read a block. One of an unknown type, or with a field of a wrong type, is kept as it came."""
     if not isinstance(raw, dict):
         raise shape_error("a block", got=raw)
-    kind, detail = raw.get("type"), raw.get("detail")
-    if kind == "text" and isinstance(raw.get("text"), str):
+    kind, detail, get = raw.get("type"), raw.get("detail"), raw.get
+    if kind == "text" and isinstance(get("text"), str):
         return TextBlock(raw["text"], detail, _unknown_fields(raw, _TEXT))
-    if kind == "image" and isinstance(raw.get("data"), str):
-        mime_type = _text_or(raw.get("mimeType"), "image/png")
+    if kind == "image" and isinstance(get("data"), str) and isinstance(mime_type := get("mimeType", "image/png"), str):
         return ImageBlock(raw["data"], mime_type, detail=detail, extra=_unknown_fields(raw, _IMAGE))
-    if kind == "reasoning" and isinstance(raw.get("text"), str):
-        signature, extra = _text_or(raw.get("signature"), None), _unknown_fields(raw, _REASONING)
-        return ReasoningItem(raw["text"], signature=signature, detail=detail, extra=extra)
-    if kind == "tool_call" and isinstance(raw.get("name"), str) and isinstance(raw.get("input"), dict):
-        call_id = str(raw.get("id") or "")
-        return ToolCall(raw["name"], raw["input"], call_id, detail=detail, extra=_unknown_fields(raw, _TOOL_CALL))
-    if kind == "tool_result" and isinstance(raw.get("blocks"), list):
-        blocks, call_id = read_blocks(raw["blocks"]), str(raw.get("tool_call_id") or "")
-        is_error, extra = bool(raw.get("is_error")), _unknown_fields(raw, _TOOL_RESULT)
-        return ToolResult(blocks, call_id, is_error=is_error, detail=detail, extra=extra)
+    if kind == "reasoning" and isinstance(get("text"), str) and isinstance(signature := get("signature"), str | None):
+        return ReasoningItem(raw["text"], signature=signature, detail=detail, extra=_unknown_fields(raw, _REASONING))
+    if kind == "tool_call" and isinstance(get("name"), str) and isinstance(get("input"), dict):
+        if isinstance(call_id := get("id"), str | None):
+            return ToolCall(raw["name"], raw["input"], call_id or "", detail=detail, extra=_unknown_fields(raw, _TOOL_CALL))
+    if kind == "tool_result" and isinstance(get("blocks"), list):
+        call_id, is_error = get("tool_call_id"), get("is_error", False)
+        if isinstance(call_id, str | None) and isinstance(is_error, bool):
+            blocks, extra = read_blocks(raw["blocks"], limits), _unknown_fields(raw, _TOOL_RESULT)
+            return ToolResult(blocks, call_id or "", is_error=is_error, detail=detail, extra=extra)
     return OpaqueBlock(raw)
 
 
-def read_messages(value: Json) -> tuple[Message, ...]:
+def read_messages(value: Json, limits: AnswerLimits = DEFAULT_LIMITS) -> tuple[Message, ...]:
     """Read the role-tagged messages of `/messages`."""
-    return tuple([_read_message(raw) for raw in read_list(value, "a list of messages")])
+    raw_messages = read_list(value, "a list of messages")
+    if len(raw_messages) > limits.blocks:
+        raise _too_many(len(raw_messages), "messages", "max_blocks", limits.blocks)
+    messages = tuple([_read_message(raw, limits) for raw in raw_messages])
+    lists = [message.blocks for message in messages]
+    lists += [block.blocks for blocks in lists for block in blocks if isinstance(block, ToolResult)]
+    if (count := sum(map(len, lists))) > limits.blocks:
+        raise _too_many(count, "blocks", "max_blocks", limits.blocks)
+    if count > limits.images:
+        _check_images(sum(block.type == "image" for blocks in lists for block in blocks), limits)
+    return messages
 
 
-def _read_message(raw: Json) -> Message:
+def _read_message(raw: Json, limits: AnswerLimits) -> Message:
     role = field_of(raw, "role")
     if role not in ("system", "user", "assistant", "tool"):
         raise shape_error("a message with a role", got=raw)
-    blocks, extra = read_blocks(raw.get("blocks")), _unknown_fields(raw, _MESSAGE)
+    blocks, extra = read_blocks(raw.get("blocks"), limits), _unknown_fields(raw, _MESSAGE)
     return MESSAGE_CLASSES[role](blocks, metadata=raw.get("detail"), extra=extra)
 
 
@@ -298,13 +324,13 @@ def _unknown_fields(raw: dict[str, Json], known: frozenset[str]) -> dict[str, Js
     return {name: value for name, value in raw.items() if name not in known}
 
 
-def read_output(value: Json) -> ToolOutput:
+def read_output(value: Json, limits: AnswerLimits = DEFAULT_LIMITS) -> ToolOutput:
     """Read the result of a call. A call that the server rejects is an output with `error`."""
     if not isinstance(value, dict) or not isinstance(value.get("ok"), bool):
         raise shape_error("the result of a call", got=value)
     if not value["ok"]:
         error = value.get("error")
-        text = error if isinstance(error, str) else dumps(error).decode()
+        text = "" if error is None else error if isinstance(error, str) else dumps(error).decode()
         kind = _error_kind(value.get("reason"), text)
         return ToolOutput(
             (TextBlock(text),),
@@ -316,11 +342,13 @@ def read_output(value: Json) -> ToolOutput:
     output = value.get("output")
     if not isinstance(output, dict):
         raise shape_error("an output", got=value)
-    reward = output.get("reward")
+    reward, finished = output.get("reward"), output.get("finished", False)
+    if finished is not True and finished is not False:
+        raise shape_error('an output whose "finished" is true or false', got=finished)
     return ToolOutput(
-        read_blocks(output.get("blocks")),
+        read_blocks(output.get("blocks"), limits),
         None if reward is None else _read_reward(reward, "a number or null as reward", got=reward),
-        output.get("finished") is True,
+        finished,
         output.get("metadata"),
         extra=_unknown_fields(output, _OUTPUT),
     )
@@ -355,26 +383,44 @@ def read_tools(value: Json) -> ToolSet:
     tools = field_of(value, "tools")
     if not isinstance(tools, list):
         raise shape_error("a list of tools", got=value)
-    supports, kinds = value.get("supports_score_group"), value.get("message_block_types")
+    supports, kinds, terminal = (value.get(name) for name in ("supports_score_group", "message_block_types", "terminal_tool"))
+    if not isinstance(supports, bool | None):
+        raise shape_error("supports_score_group to be true, false or null", got=supports)
+    if kinds is not None and not _all_texts(kinds):
+        raise shape_error("a list of strings, or null, as message_block_types", got=kinds)
     return ToolSet(
         tuple([_read_tool(raw) for raw in tools]),
-        _read_terminal(value.get("terminal_tool")),
-        supports if isinstance(supports, bool) else None,
-        tuple([str(kind) for kind in kinds]) if isinstance(kinds, list) else None,
+        None if terminal is None else _read_terminal(terminal),
+        supports,
+        None if kinds is None else tuple(kinds),
     )
+
+
+def _all_texts(value: Json) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
 def _read_tool(raw: Json) -> ToolSpec:
     if not isinstance(field_of(raw, "name"), str):
         raise shape_error("a tool with a name", got=raw)
     schema = raw.get("input_schema")
-    return ToolSpec(raw["name"], str(raw.get("description") or ""), schema if isinstance(schema, dict) else None)
+    if not isinstance(schema, dict | None):
+        raise shape_error("a tool whose input_schema is an object or null", got=raw)
+    return ToolSpec(raw["name"], _text(raw, "description", "", "a tool"), schema)
 
 
-def _read_terminal(raw: Json) -> TerminalTool | None:
+def _read_terminal(raw: Json) -> TerminalTool:
     if not isinstance(field_of(raw, "name"), str):
-        return None
-    return TerminalTool(raw["name"], _text_or(raw.get("arg"), None), str(raw.get("description") or ""))
+        raise shape_error("a terminal tool with a name", got=raw)
+    owner = "a terminal tool"
+    return TerminalTool(raw["name"], _text(raw, "arg", None, owner), _text(raw, "description", "", owner))
+
+
+def read_environments(value: Json) -> list[str]:
+    """Read the answer of `/list_environments`."""
+    if not _all_texts(value):
+        raise shape_error("a list of names of environments", got=value)
+    return list(value)
 
 
 def read_splits(value: Json) -> list[Split]:
@@ -384,10 +430,47 @@ def read_splits(value: Json) -> list[Split]:
         if isinstance(raw, str):
             splits.append(Split(raw))
         elif isinstance(field_of(raw, "name"), str):
-            splits.append(Split(raw["name"], str(raw.get("type") or "validation")))
+            splits.append(Split(raw["name"], _text(raw, "type", "", "a split") or "validation"))
         else:
             raise shape_error("a split with a name", got=raw)
     return splits
+
+
+def read_num_tasks(value: Json) -> int:
+    """Read the answer of `/num_tasks`."""
+    count = field_of(value, "num_tasks")
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_TASKS:
+        raise shape_error(f"a number of tasks from 0 to {MOST_TASKS:,}", got=value)
+    return count
+
+
+def read_task(value: Json) -> dict[str, Json]:
+    """Read the answer of `/task`: the task's spec."""
+    spec = field_of(value, "task")
+    if not isinstance(spec, dict):
+        raise shape_error("a task", got=value)
+    return spec
+
+
+def read_tasks(value: Json) -> list[dict[str, Json]]:
+    """Read the answer of `/tasks` or `/task_range`: the specs of the tasks."""
+    specs = field_of(value, "tasks")
+    if not isinstance(specs, list) or not all(isinstance(spec, dict) for spec in specs):
+        raise shape_error("a list of tasks", got=value)
+    return specs
+
+
+def read_session_id(data: bytes, announced: str | None, limits: AnswerLimits = DEFAULT_LIMITS) -> str:
+    """Return the id of a created session: the `sid` in `data`, the JSON of the stream's end, or else the one `announced`."""
+    value = loads(data, limits) if data.strip() else None
+    session_id = field_of(value, "sid")
+    if session_id is None or session_id == "":
+        session_id = announced
+    if session_id is None:
+        raise ProtocolError("the server created a session and did not send its id")
+    if not isinstance(session_id, str) or not is_id(session_id):
+        raise shape_error(f"an id of a session of at most {LONGEST_ID} printable ASCII characters", got=session_id)
+    return session_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,22 +524,22 @@ def read_scores(value: Json, count: int) -> list[GroupScore]:
     return [GroupScore(reward, score.get("metadata")) for reward, score in zip(rewards, scores, strict=True)]
 
 
-def read_detail(body: bytes) -> str:
+def read_detail(body: bytes, redact: Redactor) -> str:
     """Return a server's message about an error: FastAPI's `detail`, the platform's `message`, or the body's text."""
     try:
         value = loads(body) if body else ""
     except ProtocolError:
         if body.lstrip()[:1] == b"<":
-            return f"{HTML_PAGE}: {excerpt(_markup.sub(b' ', body[:HTML_BYTES]), limit=80)}"
-        return excerpt(body)
+            return f"{HTML_PAGE}: {redact.quote(_markup.sub(b' ', body[:HTML_BYTES]), limit=80)}"
+        return redact.quote(body)
     if isinstance(value, dict):
         value = value.get("detail") or value.get("message") or value.get("error") or value
-    return excerpt(value if isinstance(value, str) else json.dumps(value, default=str), limit=1000)
+    return redact.quote(value if isinstance(value, str) else json.dumps(value, default=str), limit=1000)
 
 
-def status_error(request: str, status: int, body: bytes, headers: Mapping[str, str]) -> ServerError:
+def status_error(request: str, status: int, body: bytes, headers: Mapping[str, str], redact: Redactor) -> ServerError:
     """Return the error for a status from 300. `request` is the method and path; names of headers are in lower case."""
-    detail = read_detail(body)
+    detail = read_detail(body, redact)
     reason = detail or "no reason given"
     if status in (401, 403):
         return AuthenticationError(
@@ -466,21 +549,27 @@ def status_error(request: str, status: int, body: bytes, headers: Mapping[str, s
             detail=detail,
         )
     if status < 400:
-        target = headers.get("location", "an unknown address")
+        target = redact.quote(headers.get("location", "an unknown address"))
         reason = f"it redirects to {target!r}. If that is the right server, give its address instead"
     return ServerError(
         f"the server answered {request} with {status}: {reason}",
         status=status,
         detail=detail,
-        retry_after_s=_seconds(headers.get("retry-after")),
+        retry_after_s=_retry_after(headers),
         starting=status == 503 and headers.get("x-backend-state", "").strip().lower() == "starting",
     )
 
 
-def _seconds(value: str | None) -> float | None:
-    """Return the seconds of a `Retry-After` header. None if it is missing or a date."""
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of a `Retry-After` header, a number or a date (RFC 9110, 10.2.3). None if it has neither."""
+    value = headers.get("retry-after", "").strip()
     try:
-        seconds = float(value) if value is not None else -1.0
+        seconds: float | None = float(value)
     except ValueError:
-        return None
-    return seconds if 0 <= seconds < math.inf else None
+        seconds = seconds_until(value, headers.get("date"), time.time())
+    return min(seconds, LONGEST_WAIT_S) if seconds is not None and seconds >= 0 else None
+
+
+def is_id(text: str) -> bool:
+    """Return True if a header can carry an id of a session or a run."""
+    return 0 < len(text) <= LONGEST_ID and text.isascii() and text.isprintable() and text == text.strip()

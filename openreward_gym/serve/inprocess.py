@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from openreward_gym.hiding import Secret
 from openreward_gym.protocol.request import Request, Response
-from openreward_gym.protocol.wire import Secret
 from openreward_gym.serve.asgi import quiet_imports
 from openreward_gym.serve.environments import Servable, check, load
 

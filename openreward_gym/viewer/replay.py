@@ -7,7 +7,6 @@ import base64
 import binascii
 import hashlib
 import itertools
-import json
 import math
 import struct
 import threading
@@ -16,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ToolFailedError
+from openreward_gym.hiding import Redactor, Secret
 from openreward_gym.images import mime_type_of
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.secrets import read_secrets
 from openreward_gym.protocol.session import Session
-from openreward_gym.protocol.wire import Secret, hide
 from openreward_gym.types import Block, ImageBlock, Message, Rollout, ToolCall, ToolOutput, text_of
 from openreward_gym.urls import without_credentials
 
@@ -115,10 +114,10 @@ class ReplayCheck:
 
 
 def _redactor(secrets: Iterable[Secret]) -> Callable[[str], str]:
-    """Return a function that removes secrets from a text, also in JSON's spelling, and cuts it to the length that is shown."""
-    forms = [form for secret in secrets for form in (secret, Secret(json.dumps(secret.reveal())[1:-1]))]
-    # Hidden first, because a secret that is cut in two is not recognised.
-    return lambda text: hide(text, forms)[:MAX_TEXT]
+    """Return a function that removes secrets from a text, and cuts it to the length that is shown."""
+    redact = Redactor(secrets)
+    # Hidden first, so that none is cut in two.
+    return lambda text: redact(text[: 2 * MAX_TEXT])[:MAX_TEXT]
 
 
 def _session_of(environment: RemoteEnvironment, rollout: Rollout, secrets_env: Mapping[str, str]) -> Session:
