@@ -119,7 +119,7 @@ def proxy_secrets() -> list[Secret]:
 
 
 def with_evidence(error: E, evidence: str | bytes, then: str = "", *, limit: int = 200) -> E:
-    """Append an excerpt of `evidence`, text of a server, and `then` to the message of `error`; keep the text for `Redactor.clean`.
+    """Append an excerpt of `evidence`, a server's text, and `then` to the message of `error`; keep the text for `Redactor.clean`.
 
     Example:
         >>> from openreward_gym.errors import ProtocolError
@@ -204,9 +204,9 @@ class Redactor:
         for _ in range(_ROUNDS + 1):
             plain = text.translate(_LOWER)
             parts = self._parts
-            for place in range(len(plain) - SHORTEST_PART + 1):
-                if plain[place : place + SHORTEST_PART] in parts:
-                    spans.append((starts[place], stops[place + SHORTEST_PART - 1]))
+            places = range(len(plain) - SHORTEST_PART + 1)
+            hits = [place for place in places if plain[place : place + SHORTEST_PART] in parts]
+            spans += [(starts[place], stops[place + SHORTEST_PART - 1]) for place in hits]
             for short in self._short:
                 matches = re.finditer(re.escape(short), plain)
                 spans += [(starts[match.start()], stops[match.end() - 1]) for match in matches]

@@ -231,9 +231,8 @@ class Platform:
             try:
                 return loads(answer) if answer.strip() else None
             except ProtocolError:
-                answer = with_evidence(
-                    ProtocolError(f"{where}: the answer is not JSON: "), answer, ". Is this the platform's API?"
-                )
+                unread = ProtocolError(f"{where}: the answer is not JSON: ")
+                answer = with_evidence(unread, answer, ". Is this the platform's API?")
         problem = self._redactor().clean(answer)
         del request, answer
         raise problem

@@ -269,7 +269,7 @@ class RetryingClient:
         try:
             target = urljoin(request.url, location)
             away = origin_of(target) != origin_of(request.url)
-            valid = location != "" and location.isascii() and location.isprintable() and len(location) <= LONGEST_LOCATION
+            valid = _is_address(location) and urlsplit(target).path.startswith("/")
         except ValueError:
             # A port above 65535, or half of an IPv6 address.
             target, away, valid = "", False, False
@@ -334,6 +334,11 @@ class RetryingClient:
         lost = TransportError(text, delivery="delivered")
         problem: OpenRewardGymError = ProtocolError(text) if call.effect is Effect.NONE else lost
         return with_evidence(problem, kind, ". Is this an Open Reward server?", limit=80)
+
+
+def _is_address(location: str) -> bool:
+    """Return True if a redirect's address can be requested, by its letters and its length."""
+    return 0 < len(location) <= LONGEST_LOCATION and location.isascii() and location.isprintable() and " " not in location
 
 
 def as_it_is(answer: Json) -> Json:

@@ -85,7 +85,8 @@ class HttpxTransport:
             failure = TransportError(f"{server_of(request.url)}: {error}", delivery="not_sent", permanent=True)
         except (httpx.TimeoutException, TimeoutError):
             failure = silence_error(request.url)
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as error:
+            # InvalidURL: httpx reads the address of a redirect, also of one that it does not follow.
             failure = broken_error(request.url, error)
         finally:
             if client is not self._own_client:

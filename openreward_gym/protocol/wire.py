@@ -2,7 +2,7 @@
 
 Additions of newer servers are kept: unknown fields in `extra`, unknown block types as `OpaqueBlock`. Each function that reads an
 answer raises `ProtocolError` if it cannot: a field of another type than the standard's is an error, never read as false or as
-missing. Only blocks are kept as they came (`OpaqueBlock`) if a field of theirs has another type. The error holds the answer, until
+missing. Only blocks are kept as they came (`OpaqueBlock`) if a field of theirs has another type. The error holds the answer until
 `Redactor.clean` hides the secrets in it.
 """
 
@@ -213,14 +213,14 @@ def _read_block(raw: Json, limits: AnswerLimits) -> Block:
         return ImageBlock(raw["data"], mime_type, detail=detail, extra=_unknown_fields(raw, _IMAGE))
     if kind == "reasoning" and isinstance(get("text"), str) and isinstance(signature := get("signature"), str | None):
         return ReasoningItem(raw["text"], signature=signature, detail=detail, extra=_unknown_fields(raw, _REASONING))
+    call_id = get("id" if kind == "tool_call" else "tool_call_id")
+    if not isinstance(call_id, str | None):
+        return OpaqueBlock(raw)
     if kind == "tool_call" and isinstance(get("name"), str) and isinstance(get("input"), dict):
-        if isinstance(call_id := get("id"), str | None):
-            return ToolCall(raw["name"], raw["input"], call_id or "", detail=detail, extra=_unknown_fields(raw, _TOOL_CALL))
-    if kind == "tool_result" and isinstance(get("blocks"), list):
-        call_id, is_error = get("tool_call_id"), get("is_error", False)
-        if isinstance(call_id, str | None) and isinstance(is_error, bool):
-            blocks, extra = read_blocks(raw["blocks"], limits), _unknown_fields(raw, _TOOL_RESULT)
-            return ToolResult(blocks, call_id or "", is_error=is_error, detail=detail, extra=extra)
+        return ToolCall(raw["name"], raw["input"], call_id or "", detail=detail, extra=_unknown_fields(raw, _TOOL_CALL))
+    if kind == "tool_result" and isinstance(get("blocks"), list) and isinstance(is_error := get("is_error", False), bool):
+        blocks, extra = read_blocks(raw["blocks"], limits), _unknown_fields(raw, _TOOL_RESULT)
+        return ToolResult(blocks, call_id or "", is_error=is_error, detail=detail, extra=extra)
     return OpaqueBlock(raw)
 
 

@@ -17,12 +17,12 @@ from fault_server import running
 from raw_server import RawRequest, RawServer, elsewhere
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ProtocolError, TransportError, TransportTimeoutError
+from openreward_gym.hiding import Secret
 from openreward_gym.protocol import connection, fast
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.fast import FastTransport
 from openreward_gym.protocol.request import Headers, Request
 from openreward_gym.protocol.transport import ClientTransports, HttpxTransport
-from openreward_gym.protocol.wire import Secret
 
 pytestmark = pytest.mark.anyio
 

@@ -14,6 +14,7 @@ import pytest
 from fault_server import Fault, FaultServer
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ProtocolError, ToolFailedError
+from openreward_gym.hiding import Secret
 from openreward_gym.options import RetryLimits
 from openreward_gym.protocol import leases
 from openreward_gym.protocol.addresses import Addresses, resolve_addresses
@@ -21,7 +22,6 @@ from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.secrets import allowed_domains, read_secrets, secrets_header
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.transport import TRANSPORTS
-from openreward_gym.protocol.wire import Secret
 
 KEY = "key-3f9a77c1"
 SECRET = "secret-88d2e0b4"

@@ -13,6 +13,7 @@ from openreward.environments import types as sdk
 from openreward.environments.utils import flatten_messages as sdk_flatten
 
 from openreward_gym.errors import ProtocolError
+from openreward_gym.hiding import Redactor
 from openreward_gym.protocol.wire import (
     Secret,
     dumps,
@@ -169,7 +170,7 @@ def test_nothing_that_is_read_raises_anything_else(value: Any) -> None:
             read(value)
         except ProtocolError:
             pass
-    read_detail(dumps(value))
+    read_detail(dumps(value), Redactor([]))
 
 
 def test_tools() -> None:
@@ -201,11 +202,11 @@ def test_tools() -> None:
     ],
 )
 def test_what_a_refusal_says(body: bytes, detail: str) -> None:
-    assert read_detail(body) == detail
+    assert read_detail(body, Redactor([])) == detail
 
 
 def test_long_refusals_are_cut() -> None:
-    assert len(read_detail(b'{"detail":"' + b"x" * 100_000 + b'"}')) < 1100
+    assert len(read_detail(b'{"detail":"' + b"x" * 100_000 + b'"}', Redactor([]))) < 1100
 
 
 def test_a_secret_shows_nowhere_but_to_the_transport() -> None:
