@@ -11,6 +11,9 @@ _DEEPEST = 200
 """Nesting depth from which on a schema accepts every value. `Validator` needs about two Python frames per level."""
 _HOLDS_VALUES = frozenset({"default", "const", "enum", "examples", "example"})
 """Keywords whose value is data, not a schema."""
+_OF_CONSTANT = frozenset({"const", "title", "description"})
+_FEW = 50
+"""Number of alternatives up to which constants stay alternatives. More would take too many steps."""
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
 """Keywords whose value has schemas by names that are no keywords."""
 _ADDRESSES = frozenset({"$schema", "$id", "id", "$ref", "$dynamicRef", "$recursiveRef"})
@@ -109,6 +112,11 @@ class _Copier:
         for key in _ADDRESSES & copied.keys():
             if not _is_address(copied[key]):
                 del copied[key]
+        for key in ("anyOf", "oneOf"):
+            values = _constants(copied.get(key, []))
+            if values and "enum" not in copied:
+                del copied[key]
+                copied["enum"] = values
         if "type" in copied:
             self._name_types(copied)
         if copied.get("enum") == []:
@@ -123,6 +131,15 @@ class _Copier:
             known.append("null")
         if known:
             copied["type"] = known[0] if len(known) == 1 else known
+
+
+def _constants(branches: list[Json]) -> list[Json]:
+    """Return the values of alternatives that are many different constants, as Python's enums are written; else none."""
+    if len(branches) <= _FEW or not all(isinstance(branch, dict) and branch.keys() <= _OF_CONSTANT for branch in branches):
+        return []
+    values = [branch.get("const") for branch in branches]
+    is_plain = all(type(value) is str or type(value) is int for value in values)
+    return values if is_plain and len(set(values)) == len(values) else []
 
 
 def _is_address(value: str) -> bool:

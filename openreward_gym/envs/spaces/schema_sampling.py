@@ -46,6 +46,16 @@ _SUGGESTED = 0.25
 """Probability of taking the schema's own default or example."""
 
 _FINITE_TYPES: dict[str, list[Json]] = {"boolean": [False, True], "null": [None]}
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "boolean": (bool,),
+    "null": (type(None),),
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int, float),
+    "number": (int, float),
+}
+"""The types of values, too many rather than too few."""
 _TYPE_KEYWORDS = {
     "object": ("properties", "required", "patternProperties", "additionalProperties", "minProperties", "propertyNames"),
     "array": ("items", "prefixItems", "minItems", "uniqueItems", "contains"),
@@ -74,6 +84,7 @@ class SchemaSampler:
         root.pop("$schema", None)  # it would change the checker's dialect for parts of the root
         self._shapes = SchemaShapes(root)
         self._values: dict[int, tuple[Schema, list[Json]]] = {}
+        self._typed_values: dict[int, tuple[Schema, list[Json]]] = {}
         self._heights: dict[int, tuple[Json, float]] = {}
         self._object = self._shapes.both(root, {"type": "object"}) if types_of(root) != ["object"] else root
 
@@ -82,6 +93,8 @@ class SchemaSampler:
         self._shapes.trim()
         if len(self._heights) > _NODES * 10:
             self._heights.clear()
+        if len(self._typed_values) > _FEW:
+            self._typed_values.clear()
         rng = BufferedRandom(generator)
         try:
             value = self._draw(rng, _STEPS).value(self._object, 0)
@@ -91,7 +104,7 @@ class SchemaSampler:
 
     def _draw(self, rng: BufferedRandom, steps: int) -> _Draw:
         self._shapes.budget = StepBudget(steps)
-        return _Draw(self._shapes, self._checker, self._values, self._heights, rng)
+        return _Draw(self._shapes, self._checker, self._values, self._typed_values, self._heights, rng)
 
     def _separately(self, rng: BufferedRandom) -> dict[str, Json]:
         """Return the required arguments that have a value each, for a schema of which no whole value was found."""
@@ -141,6 +154,7 @@ class _Draw:
     shapes: SchemaShapes
     checker: SchemaChecker
     valid_values: dict[int, tuple[Schema, list[Json]]]
+    typed_values: dict[int, tuple[Schema, list[Json]]]
     heights: dict[int, tuple[Json, float]]
     rng: BufferedRandom
     nodes: int = _NODES
@@ -234,12 +248,24 @@ class _Draw:
         """Return one of the `values` that the other keywords of `flat` allow."""
         if len(values) <= _FEW:
             return self.rng.choice(self._listed(flat, values))
-        for _ in range(_ATTEMPTS):
+        values = self._of_types(flat, values)
+        for _ in range(_ATTEMPTS if values else 0):
             value = self.rng.choice(values)
             if self.checker.valid([value], _besides(flat), self.budget, formats=True):
                 return value
-        start = self.rng.below(len(values))
+        start = self.rng.below(max(1, len(values)))
         return self.rng.choice(self._listed(flat, (values[start:] + values[:start])[:_FEW]))
+
+    def _of_types(self, flat: Schema, values: list[Json]) -> list[Json]:
+        """Return the `values` of the types of `flat`."""
+        types = types_of(flat)
+        if not types:
+            return values
+        if id(flat) not in self.typed_values:
+            self.budget.spend(len(values) // 50)
+            kinds = tuple(kind for name in types for kind in _PYTHON_TYPES.get(name, ()))
+            self.typed_values[id(flat)] = (flat, [value for value in values if isinstance(value, kinds)])
+        return self.typed_values[id(flat)][1]
 
     def _listed(self, flat: Schema, values: list[Json]) -> list[Json]:
         """Return the `values` that the other keywords of `flat` allow."""
