@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from openreward_gym.chat.plain import json_text, rest_of
+from openreward_gym.chat.plain import json_text, rest_of, shown
 from openreward_gym.chat.provider_words import WORDINGS
 from openreward_gym.chat.wording import FailureKind
 from openreward_gym.jsonio import Json
@@ -36,6 +36,7 @@ _CODES = ("code", "status_code", "type", "status", "reason", "error_type", "erro
 _NESTED = ("innererror", "metadata", "details")
 _MOST_CHARACTERS = 2000
 # What an error means is in the first or the last words of its body; searching megabytes would stop every other episode.
+_MOST_PARTS = 100
 _MOST_SEARCHED = 20_000
 _TRANSIENT = frozenset({408, 409, 424, 425, 498, 499})
 # Texts of errors that give the requested tokens of the answer and the window, of which the answer alone fills the whole.
@@ -227,10 +228,10 @@ def _words(body: Json, depth: int = 0) -> str:
         return _text_of_page(_without_middle(body)) if isinstance(inner, str) else _words(inner, depth + 1)
     if depth > 5 or body is None:
         return ""
-    if isinstance(body, Sequence):
-        return "; ".join(dict.fromkeys(_words(item, depth + 1) or json_text(item) for item in body))
+    if isinstance(body, Sequence) and not isinstance(body, bytes):
+        return "; ".join(dict.fromkeys(_words(item, depth + 1) or _as_text(item) for item in body[:_MOST_PARTS]))
     if not isinstance(body, Mapping):
-        return json_text(body)
+        return _as_text(body)
     texts: list[str] = []
     for name in _MESSAGES:
         value = body.get(name)
@@ -247,8 +248,15 @@ def _words(body: Json, depth: int = 0) -> str:
         text = ": ".join(part for part in dict.fromkeys((text, _words(upstream, depth + 1))) if part)
     if not text and not depth:
         rest = {name: value for name, value in body.items() if value not in (None, "")}
-        text = json_text(rest) if rest else ""
+        text = _as_text(rest) if rest else ""
     return text
+
+
+def _as_text(value: Json) -> str:
+    try:
+        return json_text(value)
+    except (ValueError, TypeError, RecursionError):  # too many digits or levels, or an object of a caller's
+        return shown(value)
 
 
 def _codes(body: Json, depth: int = 0) -> Iterator[str | int]:
@@ -266,8 +274,8 @@ def _codes(body: Json, depth: int = 0) -> Iterator[str | int]:
                 yield from _codes(body.get(name), depth + 1)
         if isinstance(body.get("raw"), str):
             yield from _codes(body["raw"], depth + 1)
-    elif isinstance(body, Sequence):
-        for item in body:
+    elif isinstance(body, Sequence) and not isinstance(body, bytes):
+        for item in body[:_MOST_PARTS]:
             yield from _codes(item, depth + 1)
 
 

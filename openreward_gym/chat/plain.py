@@ -119,11 +119,13 @@ def text_at(data: Mapping[str, Json], name: str) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """Return the beginning of a value's `repr`, or its type where it is nested too deeply to be shown."""
+    """Return the beginning of a value's `repr`, or its type where it cannot be shown."""
     try:
         text = repr(value)
     except RecursionError:
         return f"a {type(value).__name__} that is nested too deeply"
+    except ValueError:  # Python writes integers of up to 4,300 digits
+        return f"a value of type {type(value).__name__} with an integer of too many digits"
     return text if len(text) <= 200 else text[:200] + "..."
 
 

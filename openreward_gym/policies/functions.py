@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from openreward_gym.chat.history import ToolNames
@@ -14,6 +14,8 @@ _NO_ARGUMENTS: Mapping[str, Json] = {"type": "object", "properties": {}}
 # "input_schema does not support oneOf, allOf, or anyOf at the top level". `const` says what `enum` says.
 _REFUSED_AT_TOP = ("oneOf", "anyOf", "allOf", "enum", "not", "const", "$ref")
 _DEPTH = 16
+_ITSELF: dict[str, Json] = {"type": "object", "properties": {}}
+"""Stands for a schema inside itself, where it adds nothing."""
 
 
 def function_specs(tools: ToolSet, schema_key: str, names: ToolNames | None = None) -> list[dict[str, Any]]:
@@ -53,7 +55,7 @@ def object_schema(schema: Json) -> dict[str, Json]:
     """
     if not isinstance(schema, Mapping):
         return dict(_NO_ARGUMENTS)
-    flat = _flat(schema, schema, _DEPTH)
+    flat = _Flattening(schema).flat(schema, _DEPTH)
     if flat is None:
         about = {key: schema[key] for key in ("title", "description") if isinstance(schema.get(key), str)}
         return {**_NO_ARGUMENTS, **about}
@@ -61,43 +63,70 @@ def object_schema(schema: Json) -> dict[str, Json]:
     return result
 
 
-def _flat(schema: Json, root: Mapping[str, Json], depth: int) -> dict[str, Json] | None:
-    """Return a schema without alternatives, parts and references at its top; None for one that no object fits."""
-    if schema is True or (isinstance(schema, Mapping) and depth < 0):
-        return dict(_NO_ARGUMENTS)
-    if not isinstance(schema, Mapping) or not _takes_objects(schema):
-        return None
-    result: dict[str, Json] = {"type": "object"}
-    result |= {key: value for key, value in schema.items() if key not in (*_REFUSED_AT_TOP, "type")}
-    own = schema.get("properties")
-    properties = {name: _property(value) for name, value in own.items()} if isinstance(own, Mapping) else {}
-    required = _names(schema.get("required"))
-    parts = [_flat(part, root, depth - 1) for part in _list(schema.get("allOf"))]
-    if isinstance(schema.get("$ref"), str):
-        parts.append(_flat(_target(root, schema["$ref"]), root, depth - 1))
-    for part in parts:
-        if part is None:
+class _Flattening:
+    """Flattens each part of a schema once: parts may refer to each other, and to themselves, many times."""
+
+    def __init__(self, root: Mapping[str, Json]) -> None:
+        self._root = root
+        self._flat: dict[int, dict[str, Json] | None] = {}
+
+    def flat(self, schema: Json, depth: int) -> dict[str, Json] | None:
+        """Return a schema without alternatives, parts and references at its top; None for one that no object fits."""
+        if schema is True or (isinstance(schema, Mapping) and depth < 0):
+            return dict(_NO_ARGUMENTS)
+        if not isinstance(schema, Mapping) or not _takes_objects(schema):
             return None
-        properties = {**part["properties"], **properties}
-        required += _names(part.get("required"))
-    for key in ("anyOf", "oneOf"):
-        branches = [branch for one in _list(schema.get(key)) if (branch := _flat(one, root, depth - 1)) is not None]
-        if not branches:
-            if _list(schema.get(key)):
+        if id(schema) not in self._flat:
+            self._flat[id(schema)] = _ITSELF
+            self._flat[id(schema)] = self._flattened(schema, depth)
+        return self._flat[id(schema)]
+
+    def _flattened(self, schema: Mapping[str, Json], depth: int) -> dict[str, Json] | None:
+        result: dict[str, Json] = {"type": "object"}
+        result |= {key: value for key, value in schema.items() if key not in (*_REFUSED_AT_TOP, "type")}
+        own = schema.get("properties")
+        properties = {name: _property(value) for name, value in own.items()} if isinstance(own, Mapping) else {}
+        required = dict.fromkeys(_names(schema.get("required")))
+        parts = _list(schema.get("allOf"))
+        if isinstance(schema.get("$ref"), str):
+            parts.append(_target(self._root, schema["$ref"]))
+        for part in parts:
+            flat = self.flat(part, depth - 1)
+            if flat is None:
                 return None
-            continue
-        for name in dict.fromkeys(name for branch in branches for name in branch["properties"]):
-            kinds = [branch["properties"][name] for branch in branches if name in branch["properties"]]
-            different = [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
-            properties.setdefault(name, different[0] if len(different) == 1 else {"anyOf": different})
-        required += [
-            name for name in _names(branches[0].get("required")) if all(name in _names(b.get("required")) for b in branches)
-        ]
-    result["properties"] = {**properties, **{name: {} for name in required if name not in properties}}
-    result.pop("required", None)
-    if required:
-        result["required"] = list(dict.fromkeys(required))
-    return result
+            for name, value in flat["properties"].items():
+                properties.setdefault(name, value)
+            required |= dict.fromkeys(_names(flat.get("required")))
+        for key in ("anyOf", "oneOf"):
+            branches = [branch for one in _list(schema.get(key)) if (branch := self.flat(one, depth - 1)) is not None]
+            if not branches and _list(schema.get(key)):
+                return None
+            for name, kinds in _alternatives(branches).items():
+                properties.setdefault(name, kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
+            common = [dict.fromkeys(_names(branch.get("required"))) for branch in branches if branch is not _ITSELF]
+            required |= {name: None for name in common[0] if all(name in names for names in common)} if common else {}
+        result["properties"] = {**properties, **{name: {} for name in required if name not in properties}}
+        result.pop("required", None)
+        if required:
+            result["required"] = list(required)
+        return result
+
+
+def _alternatives(branches: Iterable[Mapping[str, Json]]) -> dict[str, list[Json]]:
+    """Return the different schemas that alternatives have for each property."""
+    kinds: dict[str, dict[str, Json]] = {}
+    for branch in branches:
+        for name, kind in branch["properties"].items():
+            kinds.setdefault(name, {}).setdefault(_key(kind), kind)
+    return {name: list(different.values()) for name, different in kinds.items()}
+
+
+def _key(schema: Json) -> str:
+    """Return a text that is equal for equal schemas."""
+    try:
+        return repr(schema)
+    except (RecursionError, ValueError):  # nested too deeply, or with an integer of too many digits
+        return str(id(schema))
 
 
 def _takes_objects(schema: Mapping[str, Json]) -> bool:

@@ -186,7 +186,7 @@ def _is_block(block: Any) -> bool:
 
 
 def _is_message(message: Any) -> bool:
-    if not isinstance(message, dict) or message.get("role") not in _ROLES:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str) or message["role"] not in _ROLES:
         return False
     content = message.get("content")
     if isinstance(content, (list, tuple)):

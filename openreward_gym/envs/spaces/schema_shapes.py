@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
-from math import lcm
 from typing import Any, TypeAlias
 
+from openreward_gym.envs.spaces.patterns import name_matches
+from openreward_gym.envs.spaces.schema_limits import StepBudget
 from openreward_gym.types import Json
 
 Schema: TypeAlias = dict[str, Json]
@@ -39,10 +40,15 @@ class SchemaShapes:
     """Flattened parts of the schema `root`.
 
     Merged parts are cached, so that a part is the same object each time and callers can cache by its id.
+
+    Attributes:
+        budget: The steps that are left for the current sample. A method that needs more raises OutOfStepsError.
     """
 
     def __init__(self, root: Schema) -> None:
+        self.budget = StepBudget(0)
         self._root = root
+        self._targets: dict[str, Json] = {}
         self._parts: dict[tuple[str, int, int], tuple[Json, Json, Json]] = {}
         self._anchors: dict[str, Json] | None = None
 
@@ -61,6 +67,7 @@ class SchemaShapes:
         """
         if schema is False or depth > _DEEPEST:
             raise UnsatisfiableError
+        self.budget.spend()
         if not isinstance(schema, dict):
             return {}
         if not schema.keys().isdisjoint(CHECKED):
@@ -82,14 +89,19 @@ class SchemaShapes:
         """Return the schema that a reference points to. A reference out of the root, or to nothing, gives True (any value)."""
         if not isinstance(reference, str) or not reference.startswith("#"):
             return True
+        if reference not in self._targets:
+            self._targets[reference] = self._find(reference)
+        return self._targets[reference]
+
+    def _find(self, reference: str) -> Json:
         if reference != "#" and not reference.startswith("#/"):
             if self._anchors is None:
-                self._anchors = dict(_anchors(self._root))
+                self._anchors = _anchors(self._root)
             return self._anchors.get(reference[1:], True)
         node: Json = self._root
         for step in reference[2:].split("/") if len(reference) > 1 else ():
             key = step.replace("~1", "/").replace("~0", "~").replace("%25", "%").replace("%24", "$")
-            if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+            if isinstance(node, list) and key.isascii() and key.isdigit() and len(key) < 10 and int(key) < len(node):
                 node = node[int(key)]
             elif isinstance(node, dict) and key in node:
                 node = node[key]
@@ -118,7 +130,8 @@ class SchemaShapes:
         """Return the schema of the property `name` of a flat object schema."""
         properties = as_dict(flat.get("properties"))
         schemas = [properties[name]] if name in properties else []
-        schemas += [schema for pattern, schema in as_dict(flat.get("patternProperties")).items() if _matches(pattern, name)]
+        patterns = as_dict(flat.get("patternProperties"))
+        schemas += [schema for pattern, schema in patterns.items() if name_matches(pattern, name, self.budget)]
         if not schemas:
             return flat.get("additionalProperties", flat.get("unevaluatedProperties", True))
         combined: Json = True
@@ -167,6 +180,7 @@ class SchemaShapes:
 
     def _merge_properties(self, merged: Schema, a: Schema, b: Schema) -> None:
         names = dict.fromkeys([*as_dict(a.get("properties")), *as_dict(b.get("properties"))])
+        self.budget.spend(len(names) // 4)
         merged["properties"] = {
             name: self.both(
                 self.property({k: a[k] for k in _OBJECT & a.keys()}, name),
@@ -224,8 +238,15 @@ def json_key(value: Json) -> Any:
 
 
 def number(value: Json) -> float | int | None:
-    """Return `value` if it is a number, else None."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """Return `value` if it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if isinstance(value, int) or math.isfinite(value) else None
+
+
+def exact(value: float | int) -> Fraction:
+    """Return a number as the fraction that its digits say: 0.1 is a tenth."""
+    return Fraction(value) if isinstance(value, int) else Fraction(str(value))
 
 
 def _without_combining(schema: Schema) -> Schema:
@@ -259,9 +280,14 @@ def _common_types(mine: Json, other: Json) -> list[str]:
 def _common_multiple(mine: Json, other: Json) -> Json:
     if not number(mine) or not number(other):
         return mine if number(mine) else other
-    a, b = Fraction(str(mine)), Fraction(str(other))
-    common = Fraction(lcm(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)
-    return common.numerator if common.denominator == 1 else float(common)
+    a, b = exact(mine), exact(other)
+    common = Fraction(math.lcm(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)
+    if common.denominator == 1:
+        return common.numerator
+    try:
+        return float(common)
+    except OverflowError:
+        raise UnsatisfiableError from None
 
 
 _MERGES: dict[str, Callable[[Json, Json], Json]] = {
@@ -278,17 +304,13 @@ _MERGES: dict[str, Callable[[Json, Json], Json]] = {
 }
 
 
-def _matches(pattern: str, name: str) -> bool:
-    try:
-        return re.search(pattern, name) is not None
-    except (re.error, RecursionError):
-        return False
-
-
-def _anchors(schema: Json) -> list[tuple[str, Json]]:
-    if isinstance(schema, list):
-        return [pair for item in schema for pair in _anchors(item)]
-    if not isinstance(schema, dict):
-        return []
-    own = [(schema[key], schema) for key in ("$anchor", "$dynamicAnchor") if isinstance(schema.get(key), str)]
-    return own + [pair for item in schema.values() for pair in _anchors(item)]
+def _anchors(root: Json) -> dict[str, Json]:
+    """Return the parts of a schema that have a name, by their names."""
+    anchors: dict[str, Json] = {}
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            anchors |= {part[key]: part for key in ("$anchor", "$dynamicAnchor") if isinstance(part.get(key), str)}
+        waiting.extend(part.values() if isinstance(part, dict) else as_list(part))
+    return anchors

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
+
+from openreward_gym.envs.spaces.patterns import Pattern, read_pattern
+from openreward_gym.envs.spaces.schema_limits import StepBudget
 
 T = TypeVar("T")
 
 _ATTEMPTS = 24
 _LONGEST = 100_000
 """Longest string to build, in characters. A schema that requires a longer one is not met."""
+_MOST_MEMBERS = 500
+"""Number of characters of a class to draw from."""
 _BUFFERED = 32
 """Random numbers to draw from the generator at once."""
 
@@ -61,18 +64,28 @@ class BufferedRandom:
 
 
 def sample_string(
-    rng: BufferedRandom, *, low: int = 0, high: int | None = None, form: str = "", pattern: str | None = None
+    rng: BufferedRandom,
+    *,
+    low: int = 0,
+    high: int | None = None,
+    form: str = "",
+    pattern: str | None = None,
+    budget: StepBudget | None = None,
 ) -> str | None:
     """Return a random string of `low` to `high` characters (None: any number), or None if no matching string was found.
 
     `form` is JSON Schema's `format`; a format that is unknown, or that the length does not allow, is ignored. The string
-    contains a match of the regular expression `pattern`.
+    contains a match of the regular expression `pattern`; a malformed one is ignored.
+
+    Raises:
+        OutOfStepsError: The `budget` (None: no limit but the length) is not enough.
     """
     low = min(low, _LONGEST)
     if high is not None and high < low:
         return None
-    if pattern is not None:
-        return _matching(rng, pattern, low, high)
+    compiled = None if pattern is None else read_pattern(pattern)
+    if compiled is not None:
+        return _matching(rng, compiled, low, high, StepBudget(_LONGEST * _ATTEMPTS) if budget is None else budget)
     write = _FORMATS.get(form)
     if write is not None:
         for _ in range(_ATTEMPTS):
@@ -141,63 +154,72 @@ for _alias, _name in {
     _FORMATS[_alias] = _FORMATS[_name]
 
 
-def _matching(rng: BufferedRandom, pattern: str, low: int, high: int | None) -> str | None:
+def _matching(rng: BufferedRandom, pattern: Pattern, low: int, high: int | None, budget: StepBudget) -> str | None:
     """Return a string that contains a match of `pattern`, or None. Look-arounds are ignored, and the result is checked."""
-    try:
-        compiled, tree = _parsed(pattern)
-    except (re.error, RecursionError, OverflowError):
-        return None
-    if high is not None and int(tree.getwidth()[0]) > high:
-        return None  # the shortest match is too long
+    if pattern.shortest > (_LONGEST if high is None else high) or (pattern.is_whole and pattern.longest < low):
+        return None  # no match has the length
     for attempt in range(_ATTEMPTS):  # with longer and longer repetitions
-        text = "".join(_walk(tree, rng, {}, extra=min(low, 1 << attempt) + 1 if attempt else 1))
+        walk = _Walk(rng, budget, extra=min(low, 1 << attempt) + 1 if attempt else 1)
+        try:
+            text = "".join(walk.pieces(pattern.tree))
+        except RecursionError:
+            return None
         for candidate in (text, text + _letters(rng, max(low - len(text), 0))):
-            if low <= len(candidate) and (high is None or len(candidate) <= high) and compiled.search(candidate):
+            if low <= len(candidate) and (high is None or len(candidate) <= high) and pattern.matches(candidate, budget):
                 return candidate
     return None
 
 
-@lru_cache(maxsize=512)
-def _parsed(pattern: str) -> tuple[re.Pattern[str], Any]:
-    # The parser of `re` is private, but unchanged since Python 3.11, and no public function returns the tree.
-    from re import _parser as parser  # type: ignore[attr-defined]
+class _Walk:
+    """A walk through a pattern's syntax tree. A repetition exceeds its least count by at most `extra`."""
 
-    return re.compile(pattern), parser.parse(pattern)
+    def __init__(self, rng: BufferedRandom, budget: StepBudget, extra: int) -> None:
+        self._rng, self._budget, self._extra = rng, budget, extra
+        self._groups: dict[int, str] = {}
+        self._classes: dict[int, list[str]] = {}
 
+    def pieces(self, tree: Any) -> list[str]:
+        """Return pieces of a string that matches `tree`."""
+        pieces: list[str] = []
+        for code, argument in tree:
+            name = str(code)
+            if name.endswith("_REPEAT"):
+                least, most, inner_tree = argument
+                least = min(least, _LONGEST)
+                count = self._rng.between(least, max(least, min(int(most), least + self._extra)))
+                self._budget.spend(1 + count // 10)
+                for _ in range(count):
+                    pieces.extend(self.pieces(inner_tree))
+            else:
+                pieces.extend(self._of(name, argument))
+        return pieces
 
-def _walk(tree: Any, rng: BufferedRandom, groups: dict[int, str], extra: int) -> list[str]:
-    """Return pieces of a string that matches `tree`. A repetition exceeds its least count by at most `extra`."""
-    pieces: list[str] = []
-    for code, argument in tree:
-        name = str(code)
+    def _of(self, name: str, argument: Any) -> list[str]:
         if name == "LITERAL":
-            pieces.append(chr(argument))
-        elif name == "NOT_LITERAL":
-            pieces.append(rng.choice([c for c in _PRINTABLE if ord(c) != argument]))
-        elif name == "ANY":
-            pieces.append(rng.choice(_PRINTABLE))
-        elif name == "IN":
-            pieces.append(rng.choice(_members(argument)))
-        elif name == "BRANCH":
-            pieces.extend(_walk(rng.choice(argument[1]), rng, groups, extra))
-        elif name == "SUBPATTERN":
-            inner = _walk(argument[3], rng, groups, extra)
+            return [chr(argument)]
+        if name == "NOT_LITERAL":
+            return [self._rng.choice([c for c in _PRINTABLE if ord(c) != argument])]
+        if name == "ANY":
+            return [self._rng.choice(_PRINTABLE)]
+        if name == "IN":
+            if id(argument) not in self._classes:
+                self._classes[id(argument)] = _members(argument)
+            return [self._rng.choice(self._classes[id(argument)])]
+        if name == "BRANCH":
+            return self.pieces(self._rng.choice(argument[1]))
+        if name == "SUBPATTERN":
+            inner = self.pieces(argument[3])
             if argument[0] is not None:
-                groups[argument[0]] = "".join(inner)
-            pieces.extend(inner)
-        elif name.endswith("_REPEAT"):
-            least, most, inner_tree = argument
-            least = min(least, _LONGEST)
-            for _ in range(rng.between(least, min(int(most), least + extra))):
-                pieces.extend(_walk(inner_tree, rng, groups, extra))
-        elif name == "ATOMIC_GROUP":
-            pieces.extend(_walk(argument, rng, groups, extra))
-        elif name == "GROUPREF":
-            pieces.append(groups.get(argument, ""))
-        elif name == "GROUPREF_EXISTS":
-            branch = argument[1] if argument[0] in groups else argument[2]
-            pieces.extend(_walk(branch or (), rng, groups, extra))
-    return pieces
+                self._groups[argument[0]] = "".join(inner)
+            return inner
+        if name == "ATOMIC_GROUP":
+            return self.pieces(argument)
+        if name == "GROUPREF":
+            self._budget.spend(len(self._groups.get(argument, "")) // 100)
+            return [self._groups.get(argument, "")]
+        if name == "GROUPREF_EXISTS":
+            return self.pieces((argument[1] if argument[0] in self._groups else argument[2]) or ())
+        return []
 
 
 def _members(items: Any) -> list[str]:
@@ -205,6 +227,8 @@ def _members(items: Any) -> list[str]:
     chosen: list[str] = []
     negated = False
     for code, argument in items:
+        if len(chosen) > _MOST_MEMBERS:
+            break
         name = str(code)
         if name == "NEGATE":
             negated = True

@@ -191,7 +191,10 @@ def _split(weights: Any | None) -> tuple[Any | None, Mapping[str, Mapping[str, A
         unknown = weights.keys() - {"tool", "arguments"}
         if unknown:
             raise ConfigurationError(f"a mask has the keys 'tool' and 'arguments', not {sorted(map(str, unknown))}")
-        return weights.get("tool"), weights.get("arguments") or {}
+        of_arguments = weights.get("arguments") or {}
+        if not isinstance(of_arguments, Mapping) or not all(isinstance(part, Mapping) for part in of_arguments.values()):
+            raise ConfigurationError(f"the mask of arguments is {{tool: {{argument: mask}}}}, not {_brief(of_arguments)}")
+        return weights.get("tool"), of_arguments
     return weights, {}
 
 
@@ -240,5 +243,8 @@ def _parsed(text: str) -> Any | None:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of too many digits, or a value that is nested too deeply
+        text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 100 else f"{text[:97]}..."
