@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from openreward_gym.errors import (
+    CallTimeoutError,
     OpenRewardGymError,
     OutcomeUnknownError,
     ProtocolError,
     ServerError,
     SessionLostError,
     TransportError,
+    TransportTimeoutError,
 )
 from openreward_gym.options import RetryLimits
 from openreward_gym.protocol.request import USER_AGENT, Headers, Request, Response, Transport
@@ -68,6 +70,7 @@ class ApiCall(NamedTuple):
         session: True if the call is about a session, so that 410 and 404 mean that the session is gone.
         optional: True if older servers lack the endpoint, so that most 404s mean that.
         first_byte_timeout_s: Seconds until the response must begin. None sets no limit.
+        total_timeout_s: Seconds until a streamed response must be complete. None sets no limit. Others have the client's limit.
         secrets: Secrets in the body, which no error may repeat.
     """
 
@@ -80,6 +83,7 @@ class ApiCall(NamedTuple):
     session: bool = False
     optional: bool = False
     first_byte_timeout_s: float | None = 30.0
+    total_timeout_s: float | None = None
     secrets: tuple[Secret, ...] = ()
 
     def all_secrets(self) -> list[Secret]:
@@ -93,11 +97,20 @@ class ApiCall(NamedTuple):
 class RetryingClient:
     """Sends API calls to one server, and retries them as the retry rule allows.
 
-    `transport` returns the transport of the running event loop. Retries stay within `limits`.
+    `transport` returns the transport of the running event loop. Retries stay within `limits`. The timeouts and the size are
+    those of `ClientOptions`.
     """
 
     def __init__(
-        self, address: str, transport: Callable[[], Transport], *, api_key_env: str, limits: RetryLimits, idle_timeout_s: float
+        self,
+        address: str,
+        transport: Callable[[], Transport],
+        *,
+        api_key_env: str,
+        limits: RetryLimits,
+        request_timeout_s: float,
+        idle_timeout_s: float,
+        max_answer_bytes: int,
     ) -> None:
         self.address = address
         self.limits = limits
@@ -106,7 +119,9 @@ class RetryingClient:
         self._api_key: Secret | None = None
         self._key: Secret | None = None
         self._key_due = 0.0
+        self._request_timeout_s = request_timeout_s
         self._idle_timeout_s = idle_timeout_s
+        self._max_answer_bytes = max_answer_bytes
 
     def __repr__(self) -> str:
         return f"RetryingClient({without_credentials(self.address)!r})"
@@ -195,7 +210,8 @@ class RetryingClient:
                 stream.may_run = False
             decision = decide_retry(call.effect, failure, attempt=attempt, elapsed_s=now - progress_at, limits=self.limits)
             if decision.action == "outcome_unknown":
-                raise OutcomeUnknownError(
+                slow = isinstance(problem, TransportTimeoutError) and problem.permanent
+                raise (CallTimeoutError if slow else OutcomeUnknownError)(
                     f"{call.path} was sent and its result was lost ({problem}). It may have run, so it is not sent again. "
                     "End this episode and start another.",
                     delivery="delivered" if failure.task_id_seen else "possibly_delivered",
@@ -208,9 +224,10 @@ class RetryingClient:
 
     def _request(self, call: ApiCall, stream: CallStream | None, body: bytes | None, now: float) -> Request:
         """Return the request of one attempt. A stream that an earlier attempt began starts again."""
-        first_byte_timeout_s, sink = call.first_byte_timeout_s, None
+        first_byte_timeout_s, total_timeout_s, sink = call.first_byte_timeout_s, self._request_timeout_s, None
         if stream is not None:
-            sink = stream.feed
+            sink, total_timeout_s = stream.feed, call.total_timeout_s
+            stream.max_bytes = self._max_answer_bytes
             if stream.received:
                 stream.restart()
             stream.may_run = True
@@ -221,7 +238,10 @@ class RetryingClient:
         environment = call.environment
         url = self.address + call.path if environment is None else self.address + environment.prefix + call.path
         headers = self._headers(call.headers, body is not None, sink is not None, now)
-        return Request(call.method, url, headers, body, sink, CONNECT_TIMEOUT_S, first_byte_timeout_s, self._idle_timeout_s)
+        idle_timeout_s, most = self._idle_timeout_s, self._max_answer_bytes
+        return Request(
+            call.method, url, headers, body, sink, CONNECT_TIMEOUT_S, first_byte_timeout_s, idle_timeout_s, total_timeout_s, most
+        )
 
     async def _redirected(self, call: ApiCall, request: Request, response: Response) -> Response:
         """Follow one redirect to the server's default environment, and store its path prefix."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 
 from openreward_gym.errors import ProtocolError
+from openreward_gym.options import MAX_ANSWER_BYTES
+from openreward_gym.protocol.request import too_large_error
 
-MAX_STREAM_BYTES = 1 << 30
-"""Largest size of one stream: no tool's result is larger."""
+MAX_STREAM_BYTES = MAX_ANSWER_BYTES
+"""Default for the largest size of one stream, in bytes."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _whole_event = re.compile(rb"event: ([a-z_]++)\r?\ndata: (.*+)\n\r?\n").match
@@ -107,11 +109,13 @@ class CallStream:
         announced: True if the current connection's stream named a task. A server that no longer knows it sends `error` alone.
         received: Bytes received over the current connection.
         may_run: True if the server may have run the call, or may be running it.
+        max_bytes: Largest number of bytes over one connection.
     """
 
-    __slots__ = ("_decoder", "_parts", "announced", "error", "finished", "may_run", "received", "task_ids")
+    __slots__ = ("_decoder", "_parts", "announced", "error", "finished", "max_bytes", "may_run", "received", "task_ids")
 
     def __init__(self) -> None:
+        self.max_bytes = MAX_STREAM_BYTES
         self.task_ids: list[str] = []
         self.error: str | None = None
         self.finished = False
@@ -136,8 +140,8 @@ class CallStream:
         self.received += len(chunk)
         if self.finished:
             return True
-        if self.received > MAX_STREAM_BYTES:
-            raise ProtocolError(f"the event stream is longer than {MAX_STREAM_BYTES} bytes")
+        if self.received > self.max_bytes:
+            raise too_large_error("", self.max_bytes)
         decoder = self._decoder
         if decoder is None:
             position = 0
