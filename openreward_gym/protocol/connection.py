@@ -25,8 +25,7 @@ from openreward_gym.protocol.request import (
     Response,
     body_ends_at,
     broken_error,
-    silence_error,
-    slow_error,
+    late_error,
     too_large_error,
 )
 
@@ -69,6 +68,7 @@ class Connection(asyncio.Protocol):
         "_idle",
         "_idle_s",
         "_keep",
+        "_latest",
         "_lenient",
         "_parser",
         "_pieces",
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
         self._received = 0
         self._size = 0
         self._ends = inf
-        self._sent = 0.0
+        self._sent = self._latest = 0.0
         self._complete = False
         self._keep = False
         self._encoding = ""
@@ -176,8 +176,7 @@ class Connection(asyncio.Protocol):
             self.deadline = now + (self._idle_s if left else self._request.first_byte_timeout_s or inf)
             self._sent = now
             return
-        slow = self._size > 0 and self.deadline >= self._ends
-        self.fail(slow_error(self._request) if slow else silence_error(self._request.url))
+        self.fail(late_error(self._request, self._latest, self._ends if self.deadline >= self._ends else None))
 
     def fail(self, error: Exception) -> None:
         """Fail the request in flight, if any, with `error`, and close the connection."""
@@ -226,8 +225,9 @@ class Connection(asyncio.Protocol):
             problem = HttpParserError(f"{part} of its response is longer than {LARGEST_HEAD} bytes")
         if self.pending is not None:
             if self._status:
-                deadline = self._time() + self._idle_s
-                self.deadline = deadline if deadline < self._ends else self._ends
+                self.deadline = self._time() + self._idle_s
+                if self.deadline > self._ends:
+                    self._latest, self.deadline = self.deadline - self._idle_s, self._ends
             elif problem is None:
                 self._head.append(data)
             if self._pieces:

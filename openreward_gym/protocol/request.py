@@ -153,16 +153,20 @@ def broken_error(url: str, error: Exception | None) -> TransportError:
     return TransportError(f"the connection to {server_of(url)} broke: {reason}")
 
 
-def silence_error(url: str) -> TransportTimeoutError:
-    """Return the error for a server that did not answer in time."""
-    return TransportTimeoutError(f"{server_of(url)} did not answer in time")
+def late_error(request: Request, latest: float, due: float | None) -> TransportTimeoutError:
+    """Return the error for a response that is late.
 
-
-def slow_error(request: Request) -> TransportTimeoutError:
-    """Return the error for a response that began and was not complete in time. The server is alive, so a retry would not help."""
+    Args:
+        request: The request.
+        latest: The time at which the server last sent something.
+        due: The time at which the response had to be complete. None for a server that was silent for too long.
+    """
+    server, total_s = server_of(request.url), request.total_timeout_s
+    if due is None or total_s is None or due - latest > total_s / 2:
+        return TransportTimeoutError(f"{server} did not answer in time")
+    # The server is alive and would be as slow again.
     return TransportTimeoutError(
-        f"{server_of(request.url)} began to answer and was not done within {request.total_timeout_s} s. "
-        "If its answers need longer, raise request_timeout_s.",
+        f"{server} began to answer and was not done within {total_s:g} s. If its answers need longer, raise request_timeout_s.",
         permanent=True,
     )
 

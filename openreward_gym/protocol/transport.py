@@ -34,9 +34,8 @@ from openreward_gym.protocol.request import (
     body_ends_at,
     broken_error,
     invalid_address_error,
+    late_error,
     server_of,
-    silence_error,
-    slow_error,
     too_large_error,
     unreachable_error,
 )
@@ -96,11 +95,11 @@ class HttpxTransport:
         (request.headers if type(request.headers) is Headers else Headers(request.headers)).encoded()
         client = self._own_client or (self._free.pop() if self._free else self._make_client())
         self._in_flight += 1
-        # Limits the time of the whole response once its head is there; `begun` holds True once its body begins.
-        whole, begun = asyncio.timeout(None), list[bool]()
+        # Limits the time of the whole response once its head is there; `latest` is the time of the last bytes.
+        whole, latest = asyncio.timeout(None), [0.0]
         try:
             async with whole:
-                response = await self._send_with(client, request, whole, begun)
+                response = await self._send_with(client, request, whole, latest)
             if response.status >= 200 and not (proxy is not None and response.status == 407):
                 return response
             if response.status < 200:
@@ -124,7 +123,7 @@ class HttpxTransport:
         except (library.InvalidURL, UnicodeError):
             failure = invalid_address_error(request.url)
         except (library.TimeoutException, TimeoutError):
-            failure = slow_error(request) if whole.expired() and begun else silence_error(request.url)
+            failure = late_error(request, latest[0], whole.when() if whole.expired() else None)
         except (library.HTTPError, library.StreamError, OSError) as error:
             failure = broken_error(request.url, error)
         finally:
@@ -155,7 +154,7 @@ class HttpxTransport:
         return self._clients[-1]
 
     async def _send_with(
-        self, client: httpx.AsyncClient, request: Request, whole: asyncio.Timeout, begun: list[bool]
+        self, client: httpx.AsyncClient, request: Request, whole: asyncio.Timeout, latest: list[float]
     ) -> Response:
         loop = asyncio.get_running_loop()
         sent = loop.time()
@@ -172,11 +171,11 @@ class HttpxTransport:
                 limit.reschedule(now + request.idle_timeout_s)
                 ends = body_ends_at(request, sent, now)
                 whole.reschedule(None if ends == inf else ends)
-                return await self._read(response, request, limit, begun)
+                return await self._read(response, request, limit, latest)
             finally:
                 await response.aclose()
 
-    async def _read(self, response: httpx.Response, request: Request, limit: asyncio.Timeout, begun: list[bool]) -> Response:
+    async def _read(self, response: httpx.Response, request: Request, limit: asyncio.Timeout, latest: list[float]) -> Response:
         """Read the body piece by piece: into the sink, or into the response that is returned."""
         loop = asyncio.get_running_loop()
         headers = {name.lower(): value for name, value in response.headers.items()}
@@ -190,8 +189,8 @@ class HttpxTransport:
             if done:
                 continue
             if not complete and data:
-                limit.reschedule(loop.time() + request.idle_timeout_s)
-                begun[:] = [True]
+                latest[0] = loop.time()
+                limit.reschedule(latest[0] + request.idle_timeout_s)
             for piece in decoder.feed(data):
                 if sink is not None:
                     done = sink(piece)
