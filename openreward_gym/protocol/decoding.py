@@ -15,6 +15,8 @@ PIECE = 1 << 18
 """Largest size in bytes of one decoded piece."""
 MAX_CODINGS = 3
 """Largest number of encodings on top of each other."""
+MAX_MEMBERS = 10_000
+"""Largest number of members of a gzip body: an empty one takes 20 bytes and as much time as a large one."""
 _SLICE = 1 << 13
 """Size in bytes of the compressed slices. Each member of a gzip body copies what remains of its slice."""
 _DEFLATE = frozenset(("gzip", "x-gzip", "deflate"))
@@ -63,13 +65,14 @@ class Decoder:
 class _Inflater:
     """One encoding of a body."""
 
-    __slots__ = ("_begun", "_coding", "_engine", "_held", "_limit", "_size", "_url")
+    __slots__ = ("_begun", "_coding", "_engine", "_held", "_limit", "_members", "_size", "_url")
 
     def __init__(self, coding: str, limit: int, url: str) -> None:
         self._coding = coding
         self._limit = limit
         self._url = url
         self._size = 0
+        self._members = 1
         self._held = b""
         self._begun = False
         self._engine = zlib.decompressobj(zlib.MAX_WBITS | 32)
@@ -93,6 +96,10 @@ class _Inflater:
         while data or len(decoded) == PIECE:
             if self._engine.eof:
                 # A gzip body may have several members.
+                self._members += 1
+                if self._members > MAX_MEMBERS:
+                    problem = f"it has more than {MAX_MEMBERS} members"
+                    break
                 self._engine = zlib.decompressobj(zlib.MAX_WBITS | 32)
             try:
                 decoded = self._engine.decompress(data, PIECE)

@@ -15,6 +15,8 @@ from openreward_gym.protocol.request import too_large_error
 
 MAX_STREAM_BYTES = MAX_ANSWER_BYTES
 """Default for the largest size of one stream, in bytes."""
+MANY_PARTS = 1000
+"""Number of pieces of a result from which they are joined."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _whole_event = re.compile(rb"event: ([a-z_]++)\r?\ndata: (.*+)\n\r?\n").match
@@ -37,7 +39,7 @@ class EventDecoder:
     def __init__(self, *, started: bool = False) -> None:
         self._partial: list[bytes] = []
         self._event = b""
-        self._data: list[bytes] | None = None
+        self._data: bytes | bytearray | None = None
         self._started = started
         self._skip_line_feed = False
 
@@ -79,8 +81,7 @@ class EventDecoder:
         for line in lines:
             if not line:
                 if self._event or self._data is not None:
-                    data = b"\n".join(self._data) if self._data else b""
-                    events.append((self._event or b"message", data))
+                    events.append((self._event or b"message", bytes(self._data or b"")))
                     self._event, self._data = b"", None
                 continue
             if line.startswith(b"data: "):
@@ -91,9 +92,13 @@ class EventDecoder:
                     value = value[1:]
             if name == b"data":
                 if self._data is None:
-                    self._data = [value]
+                    self._data = value
                 else:
-                    self._data.append(value)
+                    # Not a list: millions of short lines would take many times their size.
+                    if isinstance(self._data, bytes):
+                        self._data = bytearray(self._data)
+                    self._data += b"\n"
+                    self._data += value
             elif name == b"event":
                 self._event = value
         return events
@@ -130,7 +135,7 @@ class CallStream:
     def restart(self) -> None:
         """Prepare for the stream's beginning on a new connection."""
         self._decoder: EventDecoder | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self.announced = False
         self.received = 0
 
@@ -168,6 +173,8 @@ class CallStream:
             self.finished = True
         elif kind == b"chunk":
             self._parts.append(data)
+            if len(self._parts) > MANY_PARTS:
+                self._join_parts()
         elif kind == b"task_id":
             self._announce(data)
         elif kind == b"error":
@@ -178,7 +185,14 @@ class CallStream:
     def result(self) -> bytes:
         """Return the joined data of all `chunk` events and of `end`."""
         parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+    def _join_parts(self) -> None:
+        """Join the data so far: millions of short pieces would take many times their size."""
+        first = self._parts[0]
+        joined = first if isinstance(first, bytearray) else bytearray(first)
+        joined += b"".join(self._parts[1:])
+        self._parts = [joined]
 
     def _announce(self, data: bytes) -> None:
         try:
