@@ -66,6 +66,8 @@ Advantage: TypeAlias = Literal["group", "leave_one_out"]
 
 DEEPEST_NESTING = 200
 """Levels of JSON up to which everything that reads, copies and writes records works within Python's recursion limit."""
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Default for the largest size of one answer of a server, in bytes."""
 
 Check: TypeAlias = Callable[[str, Any], Any]
 """Takes an option's name and value, returns the value to keep, and raises ConfigurationError for a wrong one."""
@@ -350,11 +352,13 @@ class ClientOptions(Options):
     """Name of a transport: "fast", "httpx" or "in-process". In Python also an `httpx.AsyncClient`, an ASGI application or a
     `Transport`."""
     request_timeout_s: float = option(60.0, number())
-    """Seconds until the response to an ordinary request must begin."""
+    """Seconds until the response to an ordinary request must begin, and until it must be complete."""
     idle_timeout_s: float = option(30.0, number())
     """Seconds without data after which a stream counts as dead. Servers send a heartbeat every 10 s."""
     ping_interval_s: float = option(10.0, number())
     """Seconds between two pings of an open session."""
+    max_answer_bytes: int = option(MAX_ANSWER_BYTES, integer(1))
+    """Largest size in bytes of one answer or of one call's event stream, unpacked. A larger one is an error."""
     retry_limits: RetryLimits | None = option(None, retry_limits_of)
     """Limits on retrying a request. In Python also a dict, which is converted to `RetryLimits`. None takes the defaults and
     `OPENREWARD_STARTING_RIDE_OUT_S`."""
@@ -461,6 +465,7 @@ class EnvKeywords(TypedDict, total=False):
     request_timeout_s: float
     idle_timeout_s: float
     ping_interval_s: float
+    max_answer_bytes: int
     retry_limits: RetryLimits | Mapping[str, float] | None
     max_nesting: int
     max_blocks: int

@@ -76,9 +76,10 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         api_key_env: Name of the environment variable that holds the API key.
         transport: Name of a transport ("fast", "httpx"), or an `httpx.AsyncClient` or ASGI application (a spec's JSON cannot
             hold one). "in-process" plays in this process what `openreward-gym serve` serves (built-in names, "module:Class").
-        request_timeout_s: Seconds until the response to an ordinary request must begin.
+        request_timeout_s: Seconds until the response to an ordinary request must begin, and until it must be complete.
         idle_timeout_s: Seconds without data after which a stream counts as dead.
         ping_interval_s: Seconds between two pings of an open session.
+        max_answer_bytes: Largest size in bytes of one answer or of one call's event stream, unpacked. A larger one is an error.
         retry_limits: Limits on retrying a request, also as a dict. None takes the defaults.
         max_nesting: Largest number of levels of lists and objects in an answer of the server. A deeper one is an error.
         max_blocks: Largest number of blocks in an output, a prompt or a conversation. More are an error.

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from openreward_gym.errors import (
+    CallTimeoutError,
     OpenRewardGymError,
     OutcomeUnknownError,
     ProtocolError,
     SessionLostError,
     TransportError,
+    TransportTimeoutError,
 )
 from openreward_gym.hiding import Redactor, Secret, proxy_secrets, read_secret, secrets_of_url, with_evidence
 from openreward_gym.options import RetryLimits
@@ -82,6 +84,7 @@ class ApiCall(NamedTuple):
         session: True if the call is about a session, so that 410 and 404 mean that the session is gone.
         optional: True if older servers lack the endpoint, so that most 404s mean that.
         first_byte_timeout_s: Seconds until the response must begin. None sets no limit.
+        total_timeout_s: Seconds until a streamed response must be complete. None sets no limit. Others have the client's limit.
         secrets: Secrets in the body, which no error may repeat.
     """
 
@@ -94,6 +97,7 @@ class ApiCall(NamedTuple):
     session: bool = False
     optional: bool = False
     first_byte_timeout_s: float | None = 30.0
+    total_timeout_s: float | None = None
     secrets: tuple[Secret, ...] = ()
 
     def all_secrets(self) -> list[Secret]:
@@ -107,7 +111,8 @@ class ApiCall(NamedTuple):
 class RetryingClient:
     """Sends API calls to one server, and retries them as the retry rule allows.
 
-    `transport` returns the transport of the running event loop. Retries stay within `limits`.
+    `transport` returns the transport of the running event loop. Retries stay within `limits`. The timeouts and the size are
+    those of `ClientOptions`.
     """
 
     def __init__(
@@ -117,7 +122,9 @@ class RetryingClient:
         *,
         api_key_env: str,
         limits: RetryLimits,
+        request_timeout_s: float,
         idle_timeout_s: float,
+        max_answer_bytes: int,
         answer_limits: AnswerLimits = DEFAULT_LIMITS,
     ) -> None:
         self.address = address
@@ -131,7 +138,9 @@ class RetryingClient:
         self._api_key: Secret | None = None
         self._key: Secret | None = None
         self._key_due = 0.0
+        self._request_timeout_s = request_timeout_s
         self._idle_timeout_s = idle_timeout_s
+        self._max_answer_bytes = max_answer_bytes
 
     def __repr__(self) -> str:
         return f"RetryingClient({without_credentials(self.address)!r})"
@@ -234,7 +243,8 @@ class RetryingClient:
             await asyncio.sleep(decision.wait_s)
             attempt_began = time.monotonic()
         if decision.action == "outcome_unknown":
-            problem = OutcomeUnknownError(
+            slow = isinstance(problem, TransportTimeoutError) and problem.permanent
+            problem = (CallTimeoutError if slow else OutcomeUnknownError)(
                 f"{call.path} was sent and its result was lost ({problem}). It may have run, so it is not sent again. "
                 "End this episode and start another.",
                 delivery="delivered" if failure.task_id_seen else "possibly_delivered",
@@ -247,9 +257,10 @@ class RetryingClient:
 
     def _request(self, call: ApiCall, stream: CallStream | None, body: bytes | None, now: float) -> Request:
         """Return the request of one attempt. A stream that an earlier attempt began starts again."""
-        first_byte_timeout_s, sink = call.first_byte_timeout_s, None
+        first_byte_timeout_s, total_timeout_s, sink = call.first_byte_timeout_s, self._request_timeout_s, None
         if stream is not None:
-            sink = stream.feed
+            sink, total_timeout_s = stream.feed, call.total_timeout_s
+            stream.max_bytes = self._max_answer_bytes
             if stream.received:
                 stream.restart()
             stream.may_run = True
@@ -260,7 +271,10 @@ class RetryingClient:
         environment = call.environment
         url = self.address + call.path if environment is None else self.address + environment.prefix + call.path
         headers = self._headers(call.headers, body is not None, sink is not None, now)
-        return Request(call.method, url, headers, body, sink, CONNECT_TIMEOUT_S, first_byte_timeout_s, self._idle_timeout_s)
+        idle_timeout_s, most = self._idle_timeout_s, self._max_answer_bytes
+        return Request(
+            call.method, url, headers, body, sink, CONNECT_TIMEOUT_S, first_byte_timeout_s, idle_timeout_s, total_timeout_s, most
+        )
 
     async def _redirected(self, call: ApiCall, request: Request, response: Response) -> Response:
         """Follow one redirect to the server's default environment, and store its path prefix."""

@@ -7,7 +7,7 @@ from typing import Self
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.hiding import Secret
-from openreward_gym.options import ClientOptions, RetryLimits
+from openreward_gym.options import MAX_ANSWER_BYTES, ClientOptions, RetryLimits
 from openreward_gym.protocol.addresses import Addresses
 from openreward_gym.protocol.context import ClientContext, EnvironmentContext
 from openreward_gym.protocol.environment import RemoteEnvironment
@@ -26,10 +26,12 @@ class Client:
         api_key_env: The environment variable that holds the API key. It is read again every second, and never shown.
         transport: `"fast"` (which falls back to httpx if a proxy is configured), `"httpx"`, an `httpx.AsyncClient`, an ASGI
             application, or an object with the `Transport` interface.
-        request_timeout_s: Seconds until the response to an ordinary request must begin.
+        request_timeout_s: Seconds until the response to an ordinary request must begin, and until it must be complete.
         idle_timeout_s: Seconds of silence in a stream after which the server counts as dead. Servers send a heartbeat every
             10 s.
         ping_interval_s: Seconds between two pings of an open session.
+        max_answer_bytes: Largest size in bytes of one answer or of one call's event stream, unpacked. A larger one is a
+            ProtocolError.
         retry_limits: Limits on retries. None uses the defaults and `OPENREWARD_STARTING_RIDE_OUT_S`.
         max_nesting: Largest number of levels of lists and objects in an answer.
         max_blocks: Largest number of blocks in an output, a prompt or a conversation.
@@ -62,6 +64,7 @@ class Client:
         request_timeout_s: float = 60.0,
         idle_timeout_s: float = 30.0,
         ping_interval_s: float = 10.0,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         retry_limits: RetryLimits | None = None,
         max_nesting: int = 200,
         max_blocks: int = 10_000,
@@ -75,6 +78,7 @@ class Client:
                 request_timeout_s=request_timeout_s,
                 idle_timeout_s=idle_timeout_s,
                 ping_interval_s=ping_interval_s,
+                max_answer_bytes=max_answer_bytes,
                 retry_limits=retry_limits,
                 max_nesting=max_nesting,
                 max_blocks=max_blocks,

@@ -10,16 +10,24 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from math import inf
-from typing import Any, cast
+from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from openreward_gym.errors import ProtocolError, TransportError
-from openreward_gym.protocol.request import Request, Response, broken_error, silence_error
+from openreward_gym.protocol.decoding import Decoder
+from openreward_gym.protocol.request import (
+    TLS_RECORD,
+    Request,
+    Response,
+    body_ends_at,
+    broken_error,
+    late_error,
+    too_large_error,
+)
 
 KEEP_ALIVE_S = 4.0
 """Seconds after which an idle connection is closed. uvicorn, the reference servers' HTTP server, closes it after 5 s, and a
@@ -29,7 +37,8 @@ DRAIN_S = 0.25
 FRESH_S = 0.5
 """Idle seconds after which a connection is checked before it is reused: a proxy may have closed it."""
 LARGEST_HEAD = 1 << 18
-"""Largest size of a response's head, in bytes."""
+"""Largest size in bytes of a response's head with all informational responses before it, of its trailers, and of a chunk's
+header."""
 SEPARATE_BODY = 1 << 16
 """Size in bytes from which a body is sent apart from its head, which saves a copy."""
 _ENCODING_LENGTH = len("content-encoding")
@@ -49,18 +58,25 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer",
+        "_body",
         "_complete",
         "_decoder",
         "_encoding",
+        "_ends",
         "_gone",
-        "_head_bytes",
+        "_head",
         "_idle",
         "_idle_s",
         "_keep",
+        "_latest",
+        "_lenient",
         "_parser",
         "_pieces",
         "_raw",
+        "_received",
         "_request",
+        "_sent",
+        "_size",
         "_status",
         "_time",
         "_transport",
@@ -83,6 +99,9 @@ class Connection(asyncio.Protocol):
         self._unsent = 0
         self._pieces: list[bytes] = []
         self._raw: dict[bytes, bytes] = {}
+        self._head: list[bytes] = []
+        self._body: list[bytes] = []
+        self._lenient = False
         # The parser calls these for every header and piece of the body. As built-in methods they cost no Python frame.
         self.on_body = self._pieces.append
         self.on_header = self._raw.__setitem__
@@ -91,7 +110,11 @@ class Connection(asyncio.Protocol):
 
     def _restart(self) -> None:
         self._status = 0
-        self._head_bytes = 0
+        self._head.clear()
+        self._received = 0
+        self._size = 0
+        self._ends = inf
+        self._sent = self._latest = 0.0
         self._complete = False
         self._keep = False
         self._encoding = ""
@@ -123,6 +146,7 @@ class Connection(asyncio.Protocol):
         self._idle_s = request.idle_timeout_s
         limit_s = request.first_byte_timeout_s
         self.deadline = inf if limit_s is None else now + limit_s
+        self._sent = now
         body = request.body
         if body is None:
             transport.write(head + (b"\r\n" if request.method == "GET" else b"Content-Length: 0\r\n\r\n"))
@@ -150,8 +174,9 @@ class Connection(asyncio.Protocol):
             # A large body is still being sent, so the server is alive. The wait for the response begins when it is sent.
             self._unsent = left
             self.deadline = now + (self._idle_s if left else self._request.first_byte_timeout_s or inf)
+            self._sent = now
             return
-        self.fail(silence_error(self._request.url))
+        self.fail(late_error(self._request, self._latest, self._ends if self.deadline >= self._ends else None))
 
     def fail(self, error: Exception) -> None:
         """Fail the request in flight, if any, with `error`, and close the connection."""
@@ -176,38 +201,43 @@ class Connection(asyncio.Protocol):
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
-        parser = self._parser
-        if self._request is None or parser is None:
+        parser, request = self._parser, self._request
+        if request is None or parser is None:
             # Data without a request.
             self.close()
             return
-        parse_error: Exception | None = None
+        problem: Exception | None = None
         try:
             parser.feed_data(data)
         except HttpParserUpgrade:
-            parse_error = HttpParserError("it switched to another protocol")
+            problem = HttpParserError("it switched to another protocol")
         except HttpParserError as error:
-            parse_error = HttpParserError(f"it sent invalid HTTP/1.1 ({error})")
+            problem = self._parse_leniently(data, error)
         if self._answer is not None:
             headers, count = self._answer
             self._raw.clear()
             self._raw.update(headers)
             del self._pieces[count:]
+        # Bytes since the last ones of the body: of heads, of trailers, or of a chunk's header.
+        self._received = 0 if self._pieces else self._received + len(data)
+        if self._received > LARGEST_HEAD and problem is None:
+            part = "a chunk's header or the trailers" if self._status else "the head"
+            problem = HttpParserError(f"{part} of its response is longer than {LARGEST_HEAD} bytes")
         if self.pending is not None:
             if self._status:
                 self.deadline = self._time() + self._idle_s
-            else:
-                self._head_bytes += len(data)
-                if self._head_bytes > LARGEST_HEAD:
-                    parse_error = HttpParserError(f"the head of its response is longer than {LARGEST_HEAD} bytes")
-            if self._pieces and self._request.sink is not None and self._status == 200:
-                self._feed_sink(self._request)
+                if self.deadline > self._ends:
+                    self._latest, self.deadline = self.deadline - self._idle_s, self._ends
+            elif problem is None:
+                self._head.append(data)
+            if self._pieces:
+                self._take_body(request)
         else:
             self._pieces.clear()
         if self._complete:
-            self._finish(reusable=self._keep and parse_error is None)
-        elif parse_error is not None:
-            self.fail(broken_error(self._request.url, parse_error))
+            self._finish(reusable=self._keep and problem is None)
+        elif problem is not None:
+            self.fail(broken_error(request.url, problem))
 
     def eof_received(self) -> bool:
         return False
@@ -229,6 +259,30 @@ class Connection(asyncio.Protocol):
         self._request = None
         self._gone(self)
 
+    def _parse_leniently(self, data: bytes, error: HttpParserError) -> Exception | None:
+        """Parse a head again that strict HTTP/1.1 forbids and other clients read. Return the error of one that cannot be read.
+
+        Bare line feeds, folded headers and a length beside chunks are ambiguous only where another response could follow, and
+        the connection is not used again.
+        """
+        if not self._status and not self._head and data.startswith((b"\x15\x03", b"\x16\x03")):
+            return HttpParserError(TLS_RECORD)
+        # The context is the error of a callback.
+        problem = HttpParserError(f"it sent invalid HTTP/1.1 ({error.__context__ or error})")
+        if self._status or self._lenient:
+            return problem
+        self._lenient = True
+        self._raw.clear()
+        self._parser = parser = HttpResponseParser(self)
+        if not hasattr(parser, "set_dangerous_leniencies"):
+            return HttpParserError(f"{problem}; a newer httptools may read it, or transport='httpx'")
+        parser.set_dangerous_leniencies(lenient_headers=True, lenient_chunked_length=True, lenient_optional_cr_before_lf=True)
+        try:
+            parser.feed_data(b"".join([*self._head, data]))
+        except (HttpParserUpgrade, HttpParserError):
+            return problem
+        return None
+
     # Called by the parser -------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -241,9 +295,14 @@ class Connection(asyncio.Protocol):
         assert self._parser is not None
         if self._complete:
             return
+        if self._lenient and any(b"\0" in value for value in self._raw.values()):
+            raise HttpParserError("a header contains a NUL")
         status = self._parser.get_status_code()
         if status >= 200:
             self._status = status
+            assert self._request is not None
+            if self._request.total_timeout_s is not None:
+                self._ends = body_ends_at(self._request, self._sent, self._time())
             for name in self._raw:
                 if len(name) == _ENCODING_LENGTH and name.lower() == b"content-encoding":
                     self._encoding = self._raw[name].decode("latin-1")
@@ -254,24 +313,29 @@ class Connection(asyncio.Protocol):
             return
         if self._status:
             self._complete = True
-            self._keep = self._parser.should_keep_alive()
+            self._keep = self._parser.should_keep_alive() and not self._lenient
         else:
             # An informational response such as 100: the final one follows.
             self._raw.clear()
+            if self._parser.get_status_code() < 100:
+                raise HttpParserError("the status of its response is not a number from 100")
 
     # The response ---------------------------------------------------------------------------------------------------------
 
-    def _feed_sink(self, request: Request) -> None:
-        """Pass the received bytes to the sink, and resolve the request once the sink needs no more."""
-        assert request.sink is not None
+    def _take_body(self, request: Request) -> None:
+        """Pass the received bytes to the sink, and resolve the request once the sink needs no more. Collect them without one."""
+        sink = request.sink
+        if sink is None or self._status != 200:
+            sink = self._collect
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         try:
             if self._encoding:
-                self._decoder = self._decoder or Decoder(self._encoding)
-                data = self._decoder.feed(data)
-            done = request.sink(data)
+                self._decoder = self._decoder or Decoder(self._encoding, request.max_bytes, request.url)
+                done = any(sink(piece) for piece in self._decoder.feed(data))
+            else:
+                done = sink(data)
         except Exception as error:
             self.fail(error)
             return
@@ -279,24 +343,27 @@ class Connection(asyncio.Protocol):
             self._resolve(Response(200, _LazyHeaders(self._raw.copy())))
             self.deadline = self._time() + DRAIN_S
 
+    def _collect(self, data: bytes) -> bool:
+        """Keep a part of a body that no sink takes."""
+        assert self._request is not None
+        self._size += len(data)
+        if self._size > self._request.max_bytes:
+            raise too_large_error(self._request.url, self._request.max_bytes)
+        self._body.append(data)
+        return False
+
     def _finish(self, *, reusable: bool) -> None:
         """Resolve the request with its complete response, then return to the pool or close."""
         request, transport = self._request, self._transport
         assert request is not None
         if self.pending is not None:
             try:
-                if request.sink is not None and self._status == 200:
-                    body = b""
-                else:
-                    body = b"".join(self._pieces)
-                    if self._encoding and body:
-                        self._decoder = Decoder(self._encoding)
-                        body = self._decoder.feed(body)
                 if self._decoder is not None:
                     self._decoder.finish()
-                self._resolve(Response(self._status, _LazyHeaders(self._raw.copy()), body))
+                self._resolve(Response(self._status, _LazyHeaders(self._raw.copy()), b"".join(self._body)))
             except (TransportError, ProtocolError) as error:
                 self.fail(error)
+        self._body.clear()
         self._pieces.clear()
         self._raw.clear()
         if transport is None or transport.is_closing():
@@ -353,47 +420,3 @@ def _readable(transport: asyncio.Transport) -> bool:
         poll.register(plain.fileno(), select.POLLIN)
         return bool(poll.poll(0))
     return bool(select.select([plain.fileno()], [], [], 0)[0])
-
-
-class Decoder:
-    """Decodes a body whose content encoding was not requested. Raises TransportError for what it cannot decode."""
-
-    __slots__ = ("_encoding", "_inflater", "_raw_tried")
-
-    def __init__(self, encoding: str) -> None:
-        self._encoding = encoding.strip().lower()
-        self._raw_tried = False
-        self._inflater: Any = None
-        if self._encoding in ("gzip", "x-gzip", "deflate"):
-            self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        elif self._encoding not in ("", "identity"):
-            raise TransportError(f"the server sent a body in the encoding {encoding!r}, which was not requested")
-
-    def feed(self, data: bytes) -> bytes:
-        """Return the decoded bytes of the next piece."""
-        if self._inflater is None:
-            return data
-        try:
-            try:
-                decoded: bytes = self._inflater.decompress(data)
-            except zlib.error:
-                if self._encoding != "deflate" or self._raw_tried:
-                    raise
-                # Some servers send the raw format under this name.
-                self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-                decoded = self._inflater.decompress(data)
-            self._raw_tried = True
-            while self._inflater.eof and self._inflater.unused_data:
-                next_member = self._inflater.unused_data
-                self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
-                decoded += self._inflater.decompress(next_member)
-        except zlib.error as error:
-            problem = str(error)
-        else:
-            return decoded
-        raise TransportError(f"the server sent a body that is not {self._encoding}: {problem}")
-
-    def finish(self) -> None:
-        """Check that the body is complete."""
-        if self._inflater is not None and not self._inflater.eof:
-            raise TransportError(f"the server sent an incomplete body in the encoding {self._encoding!r}")

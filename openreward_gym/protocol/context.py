@@ -61,8 +61,10 @@ class ClientContext:
             partial(self.transports.get, self.addresses.sessions),
             api_key_env=options.api_key_env,
             limits=options.retry_limits or RetryLimits.from_environ(os.environ),
+            request_timeout_s=options.request_timeout_s,
             idle_timeout_s=options.idle_timeout_s,
             answer_limits=AnswerLimits(options.max_nesting, options.max_blocks, options.max_images),
+            max_answer_bytes=options.max_answer_bytes,
         )
         self.leases = LeaseRegistry(self.api, any_loop=self.transports.any_loop)
         self._environment_names: list[str] | None = None
@@ -166,7 +168,9 @@ class EnvironmentContext:
         headers = self.headers
         try:
             if lease is not None:
-                headers = lease.headers_of(await self.create_session(lease, headers, b"{}", timeout_s))
+                # It may bring up a machine, so it may take as long as one that is starting.
+                total_s = max(timeout_s, self.client.api.limits.starting_s)
+                headers = lease.headers_of(await self.create_session(lease, headers, b"{}", timeout_s, total_timeout_s=total_s))
             try:
                 return await self.client.api.read(
                     ApiCall(method, path, address, encoded, headers, first_byte_timeout_s=timeout_s), reader
@@ -187,7 +191,13 @@ class EnvironmentContext:
         return await self.read("POST", "/num_tasks", {"split": split}, reader=read_num_tasks)
 
     async def create_session(
-        self, lease: Lease, headers: Mapping[str, str | Secret], body: bytes, timeout_s: float, secrets: tuple[Secret, ...] = ()
+        self,
+        lease: Lease,
+        headers: Mapping[str, str | Secret],
+        body: bytes,
+        timeout_s: float,
+        secrets: tuple[Secret, ...] = (),
+        total_timeout_s: float | None = None,
     ) -> str:
         """Create a session without an environment on the server. `lease` learns its id as soon as it arrives.
 
@@ -197,7 +207,15 @@ class EnvironmentContext:
         stream = CallStream()
         lease.streams.append(stream)
         api = self.client.api
-        call = ApiCall("POST", "/create_session", body=body, headers=headers, first_byte_timeout_s=timeout_s, secrets=secrets)
+        call = ApiCall(
+            "POST",
+            "/create_session",
+            body=body,
+            headers=headers,
+            first_byte_timeout_s=timeout_s,
+            total_timeout_s=total_timeout_s,
+            secrets=secrets,
+        )
         try:
             await api.stream(call, stream)
         except ServerError as error:

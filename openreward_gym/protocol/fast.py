@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import ssl
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
-
-import certifi
 
 from openreward_gym.errors import ConfigurationError, TransportError
 from openreward_gym.protocol.addresses import is_ip_address
 from openreward_gym.protocol.connection import Connection
-from openreward_gym.protocol.request import Headers, Request, Response, server_of, unreachable_error
+from openreward_gym.protocol.proxies import proxy_of
+from openreward_gym.protocol.request import Headers, Request, Response, invalid_address_error, server_of, unreachable_error
+from openreward_gym.protocol.tls import trusted_certificates
 from openreward_gym.urls import Origin, origin_of
 
 SWEEP_S = 0.25
@@ -105,22 +103,15 @@ class FastTransport:
 
     def _target(self, request: Request) -> tuple[Pool, bytes]:
         """Return the pool for a request's server, and the encoded request line with the headers that never change."""
-        scheme, host, port = origin = origin_of(request.url)
-        if scheme not in ("http", "https") or not host or not host.isascii():
-            problem = f"the fast transport cannot use the address {server_of(request.url)}"
-            raise TransportError(problem, delivery="not_sent", permanent=True)
-        parts = urlsplit(request.url)
-        path = quote(parts.path or "/", safe=SAFE) + (f"?{quote(parts.query, safe=SAFE)}" if parts.query else "")
-        name = f"[{host}]" if ":" in host else host
-        lines = [f"{request.method} {path} HTTP/1.1", f"Host: {name if parts.port is None else f'{name}:{port}'}"]
-        if parts.username is not None:
-            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            lines.append(f"Authorization: Basic {base64.b64encode(login.encode()).decode('ascii')}")
-        # Compressing costs the servers more than the loopback or a data centre's network saves, and delays event streams.
-        lines.append("Accept-Encoding: identity")
+        try:
+            origin, line = origin_of(request.url), _request_line(request)
+        except ValueError:
+            line = b""
+        if not line:
+            raise invalid_address_error(request.url)
         if len(self._targets) >= MAX_TARGETS:
             self._targets.clear()
-        target = self._pools.setdefault(origin, {}), ("\r\n".join(lines) + "\r\n").encode("ascii")
+        target = self._pools.setdefault(origin, {}), line
         self._targets[request.method, request.url] = target
         return target
 
@@ -141,8 +132,8 @@ class FastTransport:
                 _, connection = await loop.create_connection(
                     lambda: Connection(idle, self._gone, loop), origin.host, origin.port, **options
                 )
-        except (OSError, UnicodeError) as error:
-            # UnicodeError: an invalid host name. TimeoutError is an OSError.
+        except (OSError, ValueError) as error:
+            # ValueError: an invalid host name. TimeoutError is an OSError.
             problem = unreachable_error(request.url, error)
         else:
             self._adopt(connection, loop)
@@ -161,10 +152,8 @@ class FastTransport:
     def _context(self) -> ssl.SSLContext:
         if self._ssl_context is None:
             # Made at the first connection: reading the certificates takes 50 ms.
-            self._ssl_context = context = ssl.create_default_context()
-            context.set_alpn_protocols(["http/1.1"])
-            if not (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
-                context.load_verify_locations(certifi.where())
+            self._ssl_context = trusted_certificates()
+            self._ssl_context.set_alpn_protocols(["http/1.1"])
         return self._ssl_context
 
     def _sweep(self) -> None:
@@ -187,15 +176,25 @@ class FastTransport:
             self._all_gone.set_result(None)
 
 
+def _request_line(request: Request) -> bytes:
+    """Return the encoded request line with the headers that never change. Empty for an address that this transport cannot use."""
+    parts = urlsplit(request.url)
+    host = (parts.hostname or "").lower()
+    if parts.scheme not in ("http", "https") or not host or not host.isascii() or not host.isprintable() or " " in host:
+        return b""
+    path = quote(parts.path or "/", safe=SAFE) + (f"?{quote(parts.query, safe=SAFE)}" if parts.query else "")
+    name = f"[{host}]" if ":" in host else host
+    lines = [f"{request.method} {path} HTTP/1.1", f"Host: {name if parts.port is None else f'{name}:{parts.port}'}"]
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        lines.append(f"Authorization: Basic {base64.b64encode(login.encode()).decode('ascii')}")
+    # Compressing costs the servers more than the loopback or a data centre's network saves, and delays event streams.
+    lines.append("Accept-Encoding: identity")
+    return ("\r\n".join(lines) + "\r\n").encode("ascii")
+
+
 def fast_obstacle(base_url: str) -> str:
     """Return the reason for which the fast transport cannot serve `base_url`. Empty if it can."""
-    scheme, host, _ = origin_of(base_url)
-    if not host.isascii():
+    if not origin_of(base_url).host.isascii():
         return "the host name has characters that are not ASCII"
-    if host in ("localhost", "127.0.0.1", "::1"):
-        # Requests to this machine use no proxy.
-        return ""
-    proxies = getproxies()
-    if (scheme in proxies or "all" in proxies) and not proxy_bypass(host):
-        return "a proxy is configured"
-    return ""
+    return "a proxy is configured" if proxy_of(base_url) else ""

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from math import inf
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
-from openreward_gym.errors import ConfigurationError, ServerUnreachableError, TransportError, TransportTimeoutError
+from openreward_gym.errors import (
+    ConfigurationError,
+    ProtocolError,
+    ServerUnreachableError,
+    TransportError,
+    TransportTimeoutError,
+)
 from openreward_gym.hiding import Secret
+from openreward_gym.options import MAX_ANSWER_BYTES
+from openreward_gym.protocol.tls import tls_advice
 from openreward_gym.urls import without_credentials
 
 USER_AGENT = f"openreward-gym/{version('openreward-gym')}"
+
+TLS_RECORD = "it sent a TLS record"
+_TLS_MARKS = (TLS_RECORD, r"illegal status line: bytearray(b'\x15\x03", r"illegal status line: bytearray(b'\x16\x03")
+"""Texts of errors for a response that is a TLS record: the fast transport's, and those of h11 below httpx."""
+_H11_TOO_LONG = "Receive buffer too long"
 
 Sink: TypeAlias = Callable[[bytes], bool]
 """A callback for the next bytes of a streamed body. It returns True when it needs no more."""
@@ -64,6 +78,9 @@ class Request(NamedTuple):
         connect_timeout_s: Seconds to connect.
         first_byte_timeout_s: Seconds from sending to the response's head. None sets no limit.
         idle_timeout_s: Longest time between two pieces of the body, in seconds; a peer that is silent for longer is dead.
+        total_timeout_s: Seconds until the response is complete, however steadily it comes in. They count from sending, or from
+            the response's head if that may take longer. None sets no limit.
+        max_bytes: Largest size of the response's body as it was sent, and after unpacking.
     """
 
     method: str
@@ -74,6 +91,8 @@ class Request(NamedTuple):
     connect_timeout_s: float = 10.0
     first_byte_timeout_s: float | None = 30.0
     idle_timeout_s: float = 30.0
+    total_timeout_s: float | None = None
+    max_bytes: int = MAX_ANSWER_BYTES
 
     def __repr__(self) -> str:
         return f"Request({self.method!r}, {self.url!r}, headers={list(self.headers)})"
@@ -103,6 +122,7 @@ class Transport(Protocol):
         Raises:
             ServerUnreachableError: No server answers at that address. The request was not sent.
             TransportTimeoutError: A time limit passed.
+            ProtocolError: The response is larger than `max_bytes`.
             TransportError: The connection broke. `delivery` tells whether the server can have seen the request.
         """
 
@@ -112,28 +132,72 @@ class Transport(Protocol):
 
 def server_of(url: str) -> str:
     """Return the scheme, host and port of `url`, for messages."""
-    scheme, _, remainder = without_credentials(url).partition("://")
+    try:
+        scheme, _, remainder = without_credentials(url).partition("://")
+    except ValueError:
+        # The URL is not valid, and what stands before an "@" may be a password.
+        scheme, _, remainder = url.rpartition("@")[2].rpartition("://")
     return f"{scheme}://{remainder.partition('/')[0]}"
 
 
 def broken_error(url: str, error: Exception | None) -> TransportError:
     """Return the error for a connection that broke after something was sent. An `error` of None means the server closed it."""
     reason = "the server closed it" if error is None else _reason(error)
+    if any(mark in reason for mark in _TLS_MARKS):
+        # It answered the first bytes of the request with TLS's refusal of them, so it has read no request.
+        return TransportError(
+            f"{server_of(url)} speaks TLS at that port: write https:// instead of http://", delivery="not_sent", permanent=True
+        )
+    if _H11_TOO_LONG in reason:
+        reason = "the head of its response, its trailers or the header of a chunk is too long"
     return TransportError(f"the connection to {server_of(url)} broke: {reason}")
 
 
-def silence_error(url: str) -> TransportTimeoutError:
-    """Return the error for a server that did not answer in time."""
-    return TransportTimeoutError(f"{server_of(url)} did not answer in time")
+def late_error(request: Request, latest: float, due: float | None) -> TransportTimeoutError:
+    """Return the error for a response that is late.
+
+    Args:
+        request: The request.
+        latest: The time at which the server last sent something.
+        due: The time at which the response had to be complete. None for a server that was silent for too long.
+    """
+    server, total_s = server_of(request.url), request.total_timeout_s
+    if due is None or total_s is None or due - latest > total_s / 2:
+        return TransportTimeoutError(f"{server} did not answer in time")
+    # The server is alive and would be as slow again.
+    return TransportTimeoutError(
+        f"{server} began to answer and was not done within {total_s:g} s. If its answers need longer, raise request_timeout_s.",
+        permanent=True,
+    )
+
+
+def too_large_error(url: str, limit: int) -> ProtocolError:
+    """Return the error for an answer of more than `limit` bytes."""
+    server = f" of {server_of(url)}" if url else ""
+    return ProtocolError(
+        f"the answer{server} is longer than {limit} bytes, the limit of max_answer_bytes, and was not read further. "
+        "If the environment's answers are that large, raise that limit."
+    )
+
+
+def body_ends_at(request: Request, sent: float, now: float) -> float:
+    """Return the time at which the response must be complete, if its head came `now`."""
+    total_s, head_s = request.total_timeout_s, request.first_byte_timeout_s
+    if total_s is None:
+        return inf
+    return (sent if head_s is not None and head_s <= total_s else now) + total_s
 
 
 def unreachable_error(url: str, error: Exception) -> TransportError:
     """Return the error for a connection that could not be made: nothing was sent."""
     reason = _reason(error)
-    if "CERTIFICATE" in reason.upper() or "SSL" in reason.upper():
+    if advice := tls_advice(reason):
         return TransportError(
-            f"no secure connection to {server_of(url)}: {reason}. Nothing was sent.", delivery="not_sent", permanent=True
+            f"no secure connection to {server_of(url)}: {reason}. {advice} Nothing was sent.", delivery="not_sent", permanent=True
         )
+    if isinstance(error, ValueError):
+        # Of the host name's encoding.
+        return invalid_address_error(url)
     host = urlsplit(url).hostname or ""
     if host == "openreward.ai" or host.endswith(".openreward.ai"):
         advice = "That is the hosted platform. Pass base_url (`--base-url http://...`) for a server of your own."
@@ -142,6 +206,15 @@ def unreachable_error(url: str, error: Exception) -> TransportError:
     return ServerUnreachableError(
         f"no server answers at {server_of(url)} ({reason}). {advice} "
         "`openreward-gym serve weather --port 8080` starts one on this machine."
+    )
+
+
+def invalid_address_error(url: str) -> TransportError:
+    """Return the error for a URL to which no request can be sent."""
+    return TransportError(
+        f"{server_of(url)[:200]!r} is not an address to which a request can be sent. Write it as http://host:port or https://host.",
+        delivery="not_sent",
+        permanent=True,
     )
 
 

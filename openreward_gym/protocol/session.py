@@ -312,6 +312,7 @@ class Session:
         Raises:
             ConfigurationError: The environment does not compare rollouts, or does not accept one of the blocks.
             ServerError: The comparison failed. The session remains usable.
+            CallTimeoutError: It took longer than `step_timeout_s`.
         """
         self._ensure_usable()
         group = [entry if isinstance(entry, GroupCandidate) else GroupCandidate(entry) for entry in candidates]
@@ -320,8 +321,15 @@ class Session:
             raise ConfigurationError(f"{self.environment_name} does not accept {types} blocks in a group")
         call = await self._make_call("POST", "/score_group", wire.encode_group(group), optional=True)
         stream = CallStream()
+        limit_s = self._limit("score_group", None)
+        limit = asyncio.timeout(limit_s)
         try:
-            await self._api.stream(call, stream)
+            async with limit:
+                await self._api.stream(call, stream)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise CallTimeoutError(f"comparing the group took longer than {limit_s} s, the limit of a call") from None
         except ServerError as error:
             if error.status == 404:
                 raise ConfigurationError(f"{self.environment_name} does not compare groups of rollouts") from None

@@ -11,10 +11,14 @@ import re
 
 from openreward_gym.errors import ProtocolError
 from openreward_gym.hiding import with_evidence
+from openreward_gym.options import MAX_ANSWER_BYTES
+from openreward_gym.protocol.request import too_large_error
 from openreward_gym.protocol.wire import LONGEST_ID, is_id
 
-MAX_STREAM_BYTES = 1 << 30
-"""Largest size of one stream: no tool's result is larger."""
+MAX_STREAM_BYTES = MAX_ANSWER_BYTES
+"""Default for the largest size of one stream, in bytes."""
+MANY_PARTS = 1000
+"""Number of pieces of a result from which they are joined."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _whole_event = re.compile(rb"event: ([a-z_]++)\r?\ndata: (.*+)\n\r?\n").match
@@ -37,7 +41,7 @@ class EventDecoder:
     def __init__(self, *, started: bool = False) -> None:
         self._partial: list[bytes] = []
         self._event = b""
-        self._data: list[bytes] | None = None
+        self._data: bytes | bytearray | None = None
         self._started = started
         self._skip_line_feed = False
 
@@ -79,8 +83,7 @@ class EventDecoder:
         for line in lines:
             if not line:
                 if self._event or self._data is not None:
-                    data = b"\n".join(self._data) if self._data else b""
-                    events.append((self._event or b"message", data))
+                    events.append((self._event or b"message", bytes(self._data or b"")))
                     self._event, self._data = b"", None
                 continue
             if line.startswith(b"data: "):
@@ -91,9 +94,13 @@ class EventDecoder:
                     value = value[1:]
             if name == b"data":
                 if self._data is None:
-                    self._data = [value]
+                    self._data = value
                 else:
-                    self._data.append(value)
+                    # Not a list: millions of short lines would take many times their size.
+                    if isinstance(self._data, bytes):
+                        self._data = bytearray(self._data)
+                    self._data += b"\n"
+                    self._data += value
             elif name == b"event":
                 self._event = value
         return events
@@ -109,11 +116,13 @@ class CallStream:
         announced: True if the current connection's stream named a task. A server that no longer knows it sends `error` alone.
         received: Bytes received over the current connection.
         may_run: True if the server may have run the call, or may be running it.
+        max_bytes: Largest number of bytes over one connection.
     """
 
-    __slots__ = ("_decoder", "_parts", "announced", "error", "finished", "may_run", "received", "task_ids")
+    __slots__ = ("_decoder", "_parts", "announced", "error", "finished", "max_bytes", "may_run", "received", "task_ids")
 
     def __init__(self) -> None:
+        self.max_bytes = MAX_STREAM_BYTES
         self.task_ids: list[str] = []
         self.error: str | None = None
         self.finished = False
@@ -128,7 +137,7 @@ class CallStream:
     def restart(self) -> None:
         """Prepare for the stream's beginning on a new connection."""
         self._decoder: EventDecoder | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self.announced = False
         self.received = 0
 
@@ -144,8 +153,8 @@ class CallStream:
         self.received += len(chunk)
         if self.finished:
             return True
-        if self.received > MAX_STREAM_BYTES:
-            raise ProtocolError(f"the event stream is longer than {MAX_STREAM_BYTES} bytes")
+        if self.received > self.max_bytes:
+            raise too_large_error("", self.max_bytes)
         decoder = self._decoder
         if decoder is None:
             position = 0
@@ -172,6 +181,8 @@ class CallStream:
             self.finished = True
         elif kind == b"chunk":
             self._parts.append(data)
+            if len(self._parts) > MANY_PARTS:
+                self._join_parts()
         elif kind == b"task_id":
             self._announce(data)
         elif kind == b"error":
@@ -182,7 +193,14 @@ class CallStream:
     def result(self) -> bytes:
         """Return the joined data of all `chunk` events and of `end`."""
         parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+    def _join_parts(self) -> None:
+        """Join the data so far: millions of short pieces would take many times their size."""
+        first = self._parts[0]
+        joined = first if isinstance(first, bytearray) else bytearray(first)
+        joined += b"".join(self._parts[1:])
+        self._parts = [joined]
 
     def _announce(self, data: bytes) -> None:
         task_id = data.decode("utf-8", "replace").strip()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 import uvloop
 from fault_server import running
@@ -137,12 +138,42 @@ async def test_a_status_that_says_no_has_its_body_collected(transport: FastTrans
         assert server.connections == 1
 
 
+# Other clients read these, and where one response follows another they are ambiguous.
+AMBIGUOUS = {
+    "bare line ends": b"HTTP/1.1 200 OK\nContent-Length: %d\n\n%b" % (len(BODY), BODY),
+    "a length beside chunks": chunked(BODY, 50).replace(b"\r\n", b"\r\nContent-Length: 2\r\n", 1),
+    "a folded header": with_length(BODY, X_Long="one\r\n two\r\n\tthree"),
+    "bare line ends after 100": b"HTTP/1.1 100 Continue\n\nHTTP/1.1 200 OK\nContent-Length: %d\n\n%b" % (len(BODY), BODY),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["collected", "streamed"])
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+async def test_what_other_clients_read_is_read_once_per_connection(
+    transport: FastTransport, kind: str, piece: int, streamed: bool
+) -> None:
+    async with RawServer(answering(AMBIGUOUS[kind], PLAIN, piece=piece)) as server:
+        taken: list[bytes] = []
+        response = await transport.send(asking(server, sink=(lambda data: taken.append(data) is not None) if streamed else None))
+        assert (b"".join(taken) if streamed else response.body) == BODY
+        assert response.headers.get("x-long", "one") != "three"
+        assert (await transport.send(asking(server))).body == b"ok"
+        assert server.connections == 2
+
+
 MALFORMED = {
     "another protocol": b"220 mail.example.org ESMTP\r\n",
-    "bare line ends": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
-    "a length beside chunks": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "no number of a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n",
+    "a NUL in a header": b"HTTP/1.1 200 OK\r\nX-A: b\0c\r\nContent-Length: 2\r\n\r\nok",
+    "a header without a name": b"HTTP/1.1 200 OK\r\n: b\r\nContent-Length: 2\r\n\r\nok",
+    "the status 000": b"HTTP/1.1 000 OK\r\nContent-Length: 2\r\n\r\nok",
+    "trailers without end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Long: "
+    + b"x" * (2 * connection.LARGEST_HEAD + (1 << 20)),
+    "a chunk's header without end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n2;x="
+    + b"x" * (2 * connection.LARGEST_HEAD + (1 << 20)),
+    "100 without end": b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000,
     "an upgrade": b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
     "a head without end": b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * (connection.LARGEST_HEAD + 10),
     "less than its length": b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok",
@@ -496,17 +527,10 @@ async def test_what_the_caller_passes_is_carried_by_httpx() -> None:
         assert type(ClientTransports(mine).get("http://h:1")) is HttpxTransport
 
 
-def test_a_client_of_httpx2_is_refused() -> None:
-    """It has a transport's methods, with other arguments: taken, it would fail in the first request."""
-
-    class AsyncClient:
-        async def send(self, request: object) -> object: ...
-
-        async def aclose(self) -> None: ...
-
-    AsyncClient.__module__ = "httpx2"
-    with pytest.raises(ConfigurationError, match=r"httpx2 is not a transport.*httpx\.AsyncClient"):
-        Client("http://h:1", transport=AsyncClient())  # type: ignore[arg-type]
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_a_sync_client_is_refused(library: Any) -> None:
+    with library.Client() as client, pytest.raises(ConfigurationError, match=r"sync client.*AsyncClient"):
+        Client("http://h:1", transport=client)
 
 
 async def test_a_transport_is_of_one_event_loop(transport: FastTransport) -> None:
