@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -47,7 +47,7 @@ OnDamage: TypeAlias = Callable[[Damage], None]
 """Takes each piece that cannot be read, when it is met; the reader goes on with the next one."""
 
 
-class Damages:
+class Damages(Collection[Damage]):
     """A collection of damage in which each cause at each place counts once, however often it is met.
 
     Example:
@@ -67,6 +67,9 @@ class Damages:
 
     def __len__(self) -> int:
         return len(self._each)
+
+    def __contains__(self, damage: object) -> bool:
+        return damage in self._each.values()
 
     def __iter__(self) -> Iterator[Damage]:
         return iter(self._each.values())

@@ -130,8 +130,15 @@ class Rollout:
             self.environment.split = self.task.split
 
     def to_dict(self) -> dict[str, Json]:
-        """Return the record as JSON values, `schema` and `id` first, without the fields that are at their defaults."""
-        data = codec.write(self)
+        """Return the record as JSON values, `schema` and `id` first, without the fields that are at their defaults.
+
+        Raises:
+            RecordError: Blocks are nested too deeply.
+        """
+        try:
+            data = codec.write(self)
+        except RecursionError:
+            raise RecordError("its blocks are nested too deeply") from None
         if "task" in data:
             data["task"].pop("split", None)
         data.pop("schema", None)
@@ -258,7 +265,7 @@ def check_schema(schema: Json, expected: str, kind: str) -> None:
     """
     if schema is None:
         raise RecordError(f'not a {kind}: it has no "schema" (expected {expected!r})')
-    name, _, version = str(schema).rpartition("/")
+    name, _, version = schema.rpartition("/") if isinstance(schema, str) else ("", "", "")
     expected_name, _, newest = expected.rpartition("/")
     if name != expected_name:
         raise RecordError(f"not a {kind}: its schema is {codec.shown(schema)}, not {expected!r}")
