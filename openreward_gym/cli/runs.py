@@ -6,22 +6,19 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openreward_gym.cli.parameters import FAILED, INCOMPLETE, AsJson, Runs, check_folder
+from openreward_gym.cli.parameters import FAILED, INCOMPLETE, MAX_LISTED, AsJson, Runs, check_folder, end_with, print_damages
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.store.damage import Damage, Damages, OnDamage, describe
+from openreward_gym.store.damage import Damages, OnDamage
 
 if TYPE_CHECKING:
     from openreward_gym.platform import UploadReport
 
-MAX_LISTED = 20
-"""Number of problems that are listed one by one."""
 REPORT_EVERY_S = 10.0
 
 
@@ -152,24 +149,6 @@ def import_rollouts(
         raise typer.Exit(FAILED)
     if result.damages:
         print(f"{count_text(len(result.damages), 'record')} could not be read; the rest was imported", file=sys.stderr)
-        raise typer.Exit(FAILED)
-
-
-def print_damages(damages: Collection[Damage]) -> None:
-    """Print a line for each cause of damage."""
-    causes = describe(damages)
-    for cause in causes[:MAX_LISTED]:
-        print(cause, file=sys.stderr)
-    if len(causes) > MAX_LISTED:
-        print(f"... and {len(causes) - MAX_LISTED} more causes", file=sys.stderr)
-
-
-def end_with(damages: Collection[Damage]) -> None:
-    """Print what could not be read, if there is any, and end the command with exit code 1."""
-    if damages:
-        print_damages(damages)
-        are = "place is" if len(damages) == 1 else "places are"
-        print(f"{len(damages)} {are} damaged; everything else was read", file=sys.stderr)
         raise typer.Exit(FAILED)
 
 
