@@ -187,6 +187,7 @@ def import_run(
         known_ids: set[str] = set()
         with contextlib.suppress(StoreError):  # a new run has no folder yet
             known_ids.update(store.ids())
+            store.places(damages.append)  # what the run has there is not known
         for item in items:
             if isinstance(item, Damage):
                 damages.append(item)

@@ -23,6 +23,7 @@ import hashlib
 import importlib
 import math
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -36,6 +37,7 @@ from openreward_gym.importers.jsonl import checked, files_of
 from openreward_gym.importers.reasons import UNREADABLE, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
+from openreward_gym.store.files import FREE_BYTES, MOST_RATIO
 from openreward_gym.types import (
     AssistantMessage,
     Block,
@@ -58,6 +60,7 @@ from openreward_gym.types import (
 # The letters of Inspect's scorers.
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 _ENDINGS = (".eval", ".json")
+_SAMPLES = "samples/"
 _ATTACHMENT = "attachment://"
 _OWN = ("messages", "events", "events_data", "attachments", "output", "input", "timelines")
 
@@ -75,19 +78,50 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
 
 def _read_log(library: Any, file: Path) -> Iterator[Rollout | Damage]:
     try:
+        bombs = _bombs(file) if file.suffix == ".eval" else {}
+        others = [reason for name, reason in bombs.items() if not name.startswith(_SAMPLES)]
+        if others:
+            yield Damage(0, others[0], str(file))
+            return
         header = plain(library.read_eval_log(str(file), header_only=True))
         summaries = library.read_eval_log_sample_summaries(str(file))
     except Exception as error:  # the library raises any error at a file that is not a log
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = f"its library says {said}" if file.suffix in _ENDINGS else f"their names end in {' or '.join(_ENDINGS)}"
+        reason = f"its library says {_words(error)}" if file.suffix in _ENDINGS else f"their names end in {' or '.join(_ENDINGS)}"
         yield Damage(0, f"not a log of Inspect: {reason}"[:500], str(file))
         return
     for position, summary in enumerate(summaries, 1):
         try:
+            bomb = bombs.get(f"{_SAMPLES}{summary.id}_epoch_{summary.epoch}.json")
+            if bomb is not None:
+                yield Damage(position, bomb, str(file))
+                continue
             sample = library.read_eval_log_sample(str(file), id=summary.id, epoch=summary.epoch)
-            yield checked(rollout_of(plain(sample), header))
+            rollout = checked(rollout_of(plain(sample), header))
         except (OSError, *UNREADABLE) as error:
             yield Damage(position, reason_of(error), str(file))
+        except Exception as error:  # the library raises any error at a member that is damaged or encrypted
+            yield Damage(position, f"its library says {_words(error)}"[:500], str(file))
+        else:
+            yield rollout
+
+
+def _bombs(file: Path) -> dict[str, str]:
+    """Return the members of an archive that must not be unpacked, each with the reason.
+
+    Nothing is unpacked to the disk: names that lead out of a folder are only names. Python's library reads no more of a member
+    than the size that the archive states for it.
+    """
+    with zipfile.ZipFile(file) as archive:
+        return {
+            member.filename: f"{member.filename!r} unpacks to {member.file_size:,} bytes, more than {MOST_RATIO} times its size, "
+            "as only bombs do: not read"
+            for member in archive.infolist()
+            if member.file_size > max(FREE_BYTES, MOST_RATIO * member.compress_size)
+        }
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def rollout_of(sample: Mapping[str, Json], header: Mapping[str, Json]) -> Rollout:

@@ -131,7 +131,7 @@ class Unpacked(io.RawIOBase):
         StoreError: From `read`, beyond `FREE_BYTES` and `MOST_RATIO` times the packed bytes.
     """
 
-    def __init__(self, stream: IO[bytes], packed: IO[bytes], name: str | os.PathLike[str]) -> None:
+    def __init__(self, stream: Any, packed: IO[bytes], name: str | os.PathLike[str]) -> None:
         super().__init__()
         self._stream, self._packed, self._name = stream, packed, name
         self._count = 0
@@ -141,7 +141,8 @@ class Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)
-        data = self._stream.read(len(view))
+        # `read` would lose what comes before the end of a torn file.
+        data: bytes = self._stream.read1(len(view))
         view[: len(data)] = data
         self._count += len(data)
         if self._count > FREE_BYTES and self._count > MOST_RATIO * self._packed.tell():
