@@ -23,7 +23,6 @@ import hashlib
 import importlib
 import math
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,11 +32,11 @@ from typing import Any
 from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, tool_call, total
 from openreward_gym.chat.plain import number, plain, rest_of
 from openreward_gym.errors import MissingExtraError
+from openreward_gym.importers.archives import Archive
 from openreward_gym.importers.jsonl import checked, files_of
 from openreward_gym.importers.reasons import UNREADABLE, reason_of
 from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
-from openreward_gym.store.files import FREE_BYTES, MOST_RATIO
 from openreward_gym.types import (
     AssistantMessage,
     Block,
@@ -78,11 +77,12 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
 
 def _read_log(library: Any, file: Path) -> Iterator[Rollout | Damage]:
     try:
-        bombs = _bombs(file) if file.suffix == ".eval" else {}
-        others = [reason for name, reason in bombs.items() if not name.startswith(_SAMPLES)]
-        if others:
-            yield Damage(0, others[0], str(file))
-            return
+        archive = Archive(file) if file.suffix == ".eval" else None
+        for name in archive.names if archive is not None else ():
+            reason = archive.reason_against(name) if archive is not None and not name.startswith(_SAMPLES) else None
+            if reason is not None:
+                yield Damage(0, reason, str(file))
+                return
         header = plain(library.read_eval_log(str(file), header_only=True))
         summaries = library.read_eval_log_sample_summaries(str(file))
     except Exception as error:  # the library raises any error at a file that is not a log
@@ -91,9 +91,10 @@ def _read_log(library: Any, file: Path) -> Iterator[Rollout | Damage]:
         return
     for position, summary in enumerate(summaries, 1):
         try:
-            bomb = bombs.get(f"{_SAMPLES}{summary.id}_epoch_{summary.epoch}.json")
-            if bomb is not None:
-                yield Damage(position, bomb, str(file))
+            member = f"{_SAMPLES}{summary.id}_epoch_{summary.epoch}.json"
+            reason = archive.reason_against(member) if archive is not None else None
+            if reason is not None:
+                yield Damage(position, reason, str(file))
                 continue
             sample = library.read_eval_log_sample(str(file), id=summary.id, epoch=summary.epoch)
             rollout = checked(rollout_of(plain(sample), header))
@@ -103,21 +104,6 @@ def _read_log(library: Any, file: Path) -> Iterator[Rollout | Damage]:
             yield Damage(position, f"its library says {_words(error)}"[:500], str(file))
         else:
             yield rollout
-
-
-def _bombs(file: Path) -> dict[str, str]:
-    """Return the members of an archive that must not be unpacked, each with the reason.
-
-    Nothing is unpacked to the disk: names that lead out of a folder are only names. Python's library reads no more of a member
-    than the size that the archive states for it.
-    """
-    with zipfile.ZipFile(file) as archive:
-        return {
-            member.filename: f"{member.filename!r} unpacks to {member.file_size:,} bytes, more than {MOST_RATIO} times its size, "
-            "as only bombs do: not read"
-            for member in archive.infolist()
-            if member.file_size > max(FREE_BYTES, MOST_RATIO * member.compress_size)
-        }
 
 
 def _words(error: Exception) -> str:
