@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from openreward_gym.cli.parameters import Runs, check_folder, parse_options, with_options
+from openreward_gym.cli.parameters import Runs, check_folder, end_with, parse_options, with_options
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.export.options import ExportOptions, Select
+from openreward_gym.store.damage import Damages
 
 
 def _option(*names: str, **details: Any) -> Any:
@@ -52,7 +53,8 @@ def export(
 ) -> None:
     """Write runs as a training dataset, or upload it to the Hub.
 
-    The dataset comes with a card and a report of the rollouts that were left out, with reasons.
+    The dataset comes with a card and a report of the rollouts that were left out, with reasons. Lines and images that cannot be
+    read are named, the rest is exported, and the exit code is 1.
 
     Options that take names may be repeated: --label good --label short.
 
@@ -69,15 +71,18 @@ def export(
     rows = parse_options(ExportOptions, options).to_keywords()
     names = [name.strip() for name in formats.split(",") if name.strip()]
     folder = _folder(runs, output, push, public)
+    damages = Damages()
     with _progress() as progress:
+        rows |= {"progress": progress, "on_damage": damages}
         if push is not None:
-            report = exporter.push(runs, push, names, select, tokenizer, private=not public, progress=progress, **rows)
+            report = exporter.push(runs, push, names, select, tokenizer, private=not public, **rows)
         else:
-            report = exporter.write(runs, folder, names, select, tokenizer, progress=progress, **rows)
+            report = exporter.write(runs, folder, names, select, tokenizer, **rows)
     print(json.dumps(report.to_dict(), indent=2) if as_json else report)
     for name, count in report.rows.items():
         if count == 0:
             print(f"{name}: no rollout is left, for the reasons in the report above", file=sys.stderr)
+    end_with(damages)
 
 
 def _folder(runs: Sequence[str], output: str | None, push: str | None, public: bool) -> str | Path:

@@ -7,7 +7,8 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -16,9 +17,13 @@ from typer.core import TyperCommand
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, EnvOptions, EpisodeLimits, Options, RetryBudget, RunOptions, SessionOptions
+from openreward_gym.store.damage import Damage, describe
 from openreward_gym.urls import check_url
 
 FAILED, USAGE, INCOMPLETE = 1, 2, 75
+
+MAX_LISTED = 20
+"""Number of problems that are listed one by one."""
 
 O = TypeVar("O", bound=Options)  # noqa: E741
 F = TypeVar("F", bound=Callable[..., None])
@@ -298,3 +303,21 @@ def check_folder(option: str, path: str | os.PathLike[str] | None) -> None:
     existing = next(folder for folder in (Path(path), *Path(path).absolute().parents) if folder.exists())
     if not existing.is_dir():
         raise ConfigurationError(f"{option} {os.fspath(path)!r} cannot be a folder: {existing} is a file; choose another")
+
+
+def print_damages(damages: Collection[Damage]) -> None:
+    """Print a line for each cause of damage."""
+    causes = describe(damages)
+    for cause in causes[:MAX_LISTED]:
+        print(cause, file=sys.stderr)
+    if len(causes) > MAX_LISTED:
+        print(f"... and {len(causes) - MAX_LISTED} more causes", file=sys.stderr)
+
+
+def end_with(damages: Collection[Damage]) -> None:
+    """Print what could not be read, if there is any, and end the command with exit code 1."""
+    if damages:
+        print_damages(damages)
+        are = "place is" if len(damages) == 1 else "places are"
+        print(f"{len(damages)} {are} damaged; everything else was read", file=sys.stderr)
+        raise typer.Exit(FAILED)

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openreward_gym.cli.parameters import FAILED, INCOMPLETE, AsJson, Runs, check_folder
+from openreward_gym.cli.parameters import FAILED, INCOMPLETE, MAX_LISTED, AsJson, Runs, check_folder, end_with, print_damages
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.store.damage import Damages, OnDamage
 
 if TYPE_CHECKING:
     from openreward_gym.platform import UploadReport
 
-MAX_LISTED = 20
-"""Number of problems that are listed one by one."""
 REPORT_EVERY_S = 10.0
 
 
@@ -31,29 +30,40 @@ def report(
 ) -> None:
     """Summarize runs, and compare them.
 
-    The report has rewards, turns, tokens, durations and stop reasons. Runs are compared on the tasks that both have.
+    The report has rewards, turns, tokens, durations and stop reasons. Runs are compared on the tasks that both have. Lines that
+    cannot be read are named and left out, and the exit code is 1.
 
     Example: openreward-gym report runs/first runs/second --html report.html
     """
     check_folder("--plots", plots)
     if page is not None:
         check_folder("--html", page.parent)
-    print_report(runs, as_json, page, plots)
+    damages = Damages()
+    print_report(runs, as_json, page, plots, on_damage=damages)
+    end_with(damages)
 
 
 def print_report(
-    runs: list[str], as_json: bool = False, page: Path | None = None, plots: Path | None = None, brief: bool = False
+    runs: list[str],
+    as_json: bool = False,
+    page: Path | None = None,
+    plots: Path | None = None,
+    brief: bool = False,
+    on_damage: OnDamage | None = None,
 ) -> None:
     """Print the report of runs, and write it as a page and as charts if these have a path.
 
-    A brief report has no long table of tasks, and ends with the commands that show more.
+    A brief report has no long table of tasks, and ends with the commands that show more. What cannot be read is given to
+    `on_damage`; if it is None, it raises an error.
     """
     from openreward_gym.collect.outcomes import read_coverage
     from openreward_gym.reports import make_report, write_html
 
     # Only the runs that `collect` made have a coverage.
-    coverages = {run: read_coverage(Path(run)) for run in runs if "://" not in run}
-    result = make_report(runs, {run: asdict(coverage) for run, coverage in coverages.items() if coverage is not None})
+    coverages = {run: read_coverage(Path(run), on_damage) for run in runs if "://" not in run}
+    result = make_report(
+        runs, {run: asdict(coverage) for run, coverage in coverages.items() if coverage is not None}, on_damage=on_damage
+    )
     if page is not None:
         write_html(result, page)
     if plots is not None:
@@ -87,18 +97,17 @@ def merge(
         were, are = ("was", "is") if len(result.duplicates) == 1 else ("were", "are")
         print(f"{len(result.duplicates)} {were} in several runs and {are} kept once")
     doubled, gaps = ([f"{task}/{sample}" for task, sample in units] for units in (result.doubled, result.gaps))
-    damages = [str(damage) for damage in result.damages]
     for items, one, several, problem in (
         (result.conflicts, "id has", "ids have", "different contents; the rollout that ended last was kept"),
         (doubled, "(task, sample) has", "(task, sample) have", "more than one rollout"),
         (gaps, "(task, sample) has", "(task, sample) have", "none"),
-        (damages, "line", "lines", "could not be read"),
     ):
         if items:
             more = ", ..." if len(items) > MAX_LISTED else ""
             subject = one if len(items) == 1 else several
             print(f"{len(items)} {subject} {problem}: {', '.join(items[:MAX_LISTED])}{more}", file=sys.stderr)
-    if result.conflicts or result.damages or result.doubled:
+    end_with(result.damages)
+    if result.conflicts or result.doubled:
         raise typer.Exit(FAILED)
     if result.gaps:
         raise typer.Exit(INCOMPLETE)
@@ -134,10 +143,7 @@ def import_rollouts(
         have, keep = ("has", "it keeps") if result.ungrouped == 1 else ("have", "they keep")
         ungrouped = count_text(result.ungrouped, "rollout")
         print(f"{ungrouped} {have} no {group_by!r}: {keep} the group of the source", file=sys.stderr)
-    for problem in result.problems[:MAX_LISTED]:
-        print(problem, file=sys.stderr)
-    if len(result.problems) > MAX_LISTED:
-        print(f"... and {len(result.problems) - MAX_LISTED} more causes", file=sys.stderr)
+    print_damages(result.damages)
     if not (result.imported or result.known or result.damages):
         print(f"{path}: there are no records in it", file=sys.stderr)
         raise typer.Exit(FAILED)

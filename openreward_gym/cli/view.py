@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from openreward_gym.cli.parameters import check_folder, parse_secrets
+from openreward_gym.cli.parameters import check_folder, end_with, parse_secrets
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
+from openreward_gym.store.damage import Damages
 from openreward_gym.store.folder import LocalFolder
 
 _HOW_TO = "`openreward-gym collect ENVIRONMENT --policy random` makes one (see `openreward-gym collect --help`)"
@@ -52,6 +53,8 @@ def view(
 ) -> None:
     """Show runs in the browser: read, filter, compare and label rollouts.
 
+    The page names lines that cannot be read. With --html the command names them, and its exit code is 1.
+
     Example: openreward-gym view runs/first
     """
     from openreward_gym.viewer import serve, write_html
@@ -70,7 +73,9 @@ def view(
         )
     if html is not None:
         check_folder("--html", html.parent)
-        print(f"{write_html(paths, html, filter=chosen)} rollouts in {html}")
+        damages = Damages()
+        print(f"{write_html(paths, html, filter=chosen, on_damage=damages)} rollouts in {html}")
+        end_with(damages)
         return
     if chosen:
         raise ConfigurationError("--filter needs --html; the page has a filter field of its own")

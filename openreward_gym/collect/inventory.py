@@ -14,6 +14,7 @@ from typing import Any
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers import nemo_gym
+from openreward_gym.jsonio import loads
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types import task_id
 from openreward_gym.types.rollout import line_of
@@ -112,11 +113,12 @@ class Inventory:
     def read(cls, folder: Path) -> Inventory | None:
         """Read the inventory that `write` wrote to a run's folder. None if it is missing, incomplete or damaged."""
         try:
-            run = json.loads((folder / "run.json").read_bytes())
-            rows = [json.loads(line) for line in (folder / "tasks.jsonl").read_bytes().splitlines()]
+            files = LocalFolder(folder)
+            run = loads(files.read_bytes("run.json"))
+            rows = [loads(line) for line in files.read_bytes("tasks.jsonl").splitlines()]
             tasks = [TaskChoice(row["split"], row.get("index"), row.get("spec")) for row in rows if row["sample"] == 0]
             inventory = cls(run["environment"], run["variant"], tasks, max(row["sample"] for row in rows) + 1)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
         return inventory if [row["id"] for row in rows] == [unit.id for unit in inventory] else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,8 +13,11 @@ from typing import Any
 from openreward_gym.collect.failure_limit import SAME_FAILURES
 from openreward_gym.collect.inventory import Inventory, Unit
 from openreward_gym.errors import RecordError
+from openreward_gym.jsonio import loads
+from openreward_gym.store import OnDamage
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.index import read_each
+from openreward_gym.types.codec import shown
 from openreward_gym.types.rollout import moment_of, object_of
 
 MISSING, FAILED, SUCCESSFUL, OMITTED = range(4)
@@ -23,6 +25,8 @@ REFUSED_TIMES = 3
 """Number of refusals by a policy's model after which a unit is not played again. By default each collection tries once."""
 USED_UP = frozenset((402, 429))
 """HTTP statuses of refusals because a credit or quota is used up, which is not the unit's fault."""
+
+_MOST_ATTEMPTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +67,36 @@ class Outcomes:
         self._durations: dict[int, tuple[float, int]] = {}
         self._given_up: set[int] = set()
 
-    def read(self, folder: Path) -> None:
+    def read(self, folder: Path, on_damage: OnDamage | None = None) -> None:
         """Read a run's files. The newest attempt's outcome wins, except that a failure never replaces a rollout.
 
         Read again, units that were omitted stay so unless they have a rollout.
+
+        Args:
+            folder: The run's folder.
+            on_damage: Called with each line that is damaged; None raises a RecordError for the first.
         """
-        for row in _rows(folder, "attempts", ("group", "sample", "attempt")):
+        for row in _rows(folder, "attempts", ("group", "sample", "attempt"), on_damage):
             number = self.inventory.find(row["group"], row["sample"])
             if number is not None:
-                self._attempts[number] = max(self._attempts[number], row["attempt"] + 1)
+                self._attempts[number] = max(self._attempts[number], (row["attempt"] or 0) + 1)
         newest: dict[int, int] = {}
         refusals: Counter[int] = Counter()
-        for row in _rows(folder, "failures", ("schema",)):
-            number = self.inventory.find(row.get("task"), row.get("sample"))
+        for row in _rows(folder, "failures", ("schema",), on_damage):
+            task = row.get("task")
+            number = self.inventory.find(task if isinstance(task, str) else None, row.get("sample"))
             # A request that was sent again within its attempt is no outcome.
             if number is not None and row.get("retried_in_s") is None:
                 # The last failures count: another one says that something has changed.
                 is_refusal = row.get("kind") == "policy_refused" and row.get("http_status") not in USED_UP
                 refusals[number] = refusals[number] + 1 if is_refusal else 0
-                newest[number] = max(newest.get(number, 0), row.get("attempt", 0) + 1)
+                newest[number] = max(newest.get(number, 0), (row.get("attempt") or 0) + 1)
                 self._attempts[number] = max(self._attempts[number], newest[number])
         for number, attempt in newest.items():
             if self.states[number] != OMITTED:
                 # A later attempt that started and has no outcome was interrupted.
                 self.states[number] = FAILED if attempt >= self._attempts[number] else MISSING
-        for row in _rows(folder, "rollouts", ("schema", "status")):
+        for row in _rows(folder, "rollouts", ("schema", "status"), on_damage):
             number = self.inventory.find(row.get("group"), row.get("sample"))
             if number is not None and row["status"] != "running":
                 self.states[number] = SUCCESSFUL
@@ -156,34 +165,44 @@ class Outcomes:
         return Coverage(len(self.states), *map(self.states.count, (SUCCESSFUL, FAILED, OMITTED, MISSING)))
 
 
-def read_coverage(folder: Path) -> Coverage | None:
+def read_coverage(folder: Path, on_damage: OnDamage | None = None) -> Coverage | None:
     """Count the outcomes of a run's units from its files. None if the folder has no complete inventory.
+
+    Args:
+        folder: The run's folder.
+        on_damage: Called with each line that is damaged, and is not counted; None raises an error for the first.
 
     Raises:
         RecordError: A line is damaged. The message has its file, line and byte.
+        StoreError: A file cannot be read.
     """
     inventory = Inventory.read(folder)
     if inventory is None:
         return None
     outcomes = Outcomes(inventory)
-    outcomes.read(folder)
+    outcomes.read(folder, on_damage)
     counted = outcomes.coverage()
     try:
         # Only the collector knows which units it omitted on purpose.
-        written = Coverage(**json.loads((folder / "coverage.json").read_bytes()))
+        written = Coverage(**loads(LocalFolder(folder).read_bytes("coverage.json")))
     except (OSError, ValueError, TypeError):
-        return counted
+        return counted  # it can be counted again
     same = (written.expected, written.successful, written.failed) == (counted.expected, counted.successful, counted.failed)
     return written if same else counted
 
 
-def _rows(folder: Path, kind: str, required: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the lines of one kind of file as objects that have the required fields."""
+def _rows(folder: Path, kind: str, required: tuple[str, ...], on_damage: OnDamage | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the lines of one kind of file as objects that have the required fields, with values of their types."""
 
     def read(line: bytes) -> dict[str, Any]:
         row = object_of(line, "line of this file")
         if any(name not in row for name in required):
             raise RecordError(f"not a line of this file (it lacks one of {', '.join(required)}): {line[:80]!r}")
+        attempt, sample, group = row.get("attempt"), row.get("sample"), row.get("group")
+        if not (attempt is None or (type(attempt) is int and 0 <= attempt < _MOST_ATTEMPTS)):
+            raise RecordError(f"not a line of this file: its attempt is {shown(attempt)}")
+        if not (sample is None or type(sample) is int) or not (group is None or type(group) is str):
+            raise RecordError(f"not a line of this file: its group and sample are {shown(group)} and {shown(sample)}")
         return row
 
-    return read_each(LocalFolder(folder), kind, read)
+    return read_each(LocalFolder(folder), kind, read, on_damage)

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from openreward_gym.errors import StoreError
+from openreward_gym.jsonio import loads
+from openreward_gym.store.files import open_descriptor
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.store.writer import LineWriter, fcntl, lock_of
 from openreward_gym.types.rollout import check_schema, line_of, now_iso
@@ -103,7 +105,7 @@ def _short(value: Any) -> str:
 def _read_run(path: Path) -> dict[str, Any]:
     """Read `run.json`. Empty if it does not exist."""
     try:
-        run = json.loads(path.read_bytes())
+        run = loads(LocalFolder(path.parent).read_bytes(path.name))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -180,7 +182,7 @@ class RunLock:
         """Acquire the lock. Raises StoreError, with the holder's process id and host, if another collector holds it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = open_descriptor(self.path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise StoreError(f"cannot lock {self.path.parent}: {error.strerror or error}") from None
         holder = _read_holder(self.path)
@@ -231,27 +233,28 @@ def writing_for(folder: Path, holder: Mapping[str, Any], worker: str = "") -> It
                 f"a rollout was not written to {folder}, because process {holder.get('pid')} on {holder.get('host')} no longer "
                 "collects this run"
             )
-        if worker and worker in (folder / WORKERS_LOCK).read_text().split():
+        if worker and worker.encode() in LocalFolder(folder).read_bytes(WORKERS_LOCK).split():
             raise StoreError(f"a rollout was not written to {folder}, because its worker was taken for dead, and replaced")
         yield
 
 
 def exclude_worker(folder: Path, worker: str) -> None:
     """Let a worker that is taken for dead write nothing more. This waits for a write that is in progress."""
-    with _workers_lock(folder, exclusive=True), open(folder / WORKERS_LOCK, "a", encoding="utf-8") as file:
-        file.write(f"{worker}\n")
+    with _workers_lock(folder, exclusive=True) as fd:
+        os.lseek(fd, 0, os.SEEK_END)
+        os.write(fd, f"{worker}\n".encode())
 
 
 @contextlib.contextmanager
-def _workers_lock(folder: Path, *, exclusive: bool) -> Iterator[None]:
-    """Hold the workers' lock: workers share it, a new collector takes it exclusively."""
-    fd = os.open(folder / WORKERS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _workers_lock(folder: Path, *, exclusive: bool) -> Iterator[int]:
+    """Hold the workers' lock, and yield its file's descriptor: workers share it, a new collector takes it exclusively."""
+    fd = open_descriptor(folder / WORKERS_LOCK, os.O_RDWR | os.O_CREAT)
     try:
         if fcntl is not None:
             # On a file system without locks, the comparison of holders is the only protection.
             with contextlib.suppress(OSError):
                 fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
-        yield
+        yield fd
     finally:
         os.close(fd)
 
@@ -259,7 +262,7 @@ def _workers_lock(folder: Path, *, exclusive: bool) -> Iterator[None]:
 def _read_holder(path: Path) -> dict[str, Any]:
     """Read the holder from the lock file. Empty without a holder, or if it died while it wrote."""
     try:
-        holder = json.loads(path.read_bytes())
+        holder = loads(LocalFolder(path.parent).read_bytes(path.name))
     except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}

@@ -24,6 +24,7 @@ from openreward_gym.export.pipeline import ImagesFound, Pipeline, Progress
 from openreward_gym.export.reader import RolloutReader, RolloutSource
 from openreward_gym.export.report import ExportReport, FormatReport, LeftOutWarning, count_of
 from openreward_gym.export.splits import STANDARD, TRAIN
+from openreward_gym.store import OnDamage
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,6 +52,7 @@ def to_dataset(
     *,
     split: str | None = ...,
     return_report: Literal[False] = ...,
+    on_damage: OnDamage | None = ...,
     **options: Unpack[ExportKeywords],
 ) -> Dataset: ...
 @overload
@@ -62,6 +64,7 @@ def to_dataset(
     *,
     split: str | None = ...,
     return_report: Literal[True],
+    on_damage: OnDamage | None = ...,
     **options: Unpack[ExportKeywords],
 ) -> tuple[Dataset, FormatReport]: ...
 def to_dataset(
@@ -72,6 +75,7 @@ def to_dataset(
     *,
     split: str | None = None,
     return_report: bool = False,
+    on_damage: OnDamage | None = None,
     **options: Unpack[ExportKeywords],
 ) -> Dataset | tuple[Dataset, FormatReport]:
     """Return rollouts as a `datasets.Dataset` in memory.
@@ -87,6 +91,8 @@ def to_dataset(
             fit conversations to its chat template. None fits them to no template.
         split: The split whose rows are returned, or "all". None takes the only one, or `train` of several.
         return_report: Whether to return the report, too, in place of the warning.
+        on_damage: Called with each line, image and file that cannot be read, possibly several times (`store.Damages` counts each
+            once); the rest is exported. None raises an error for the first line or file.
         **options: Options of the rows, the fields of `ExportOptions`.
 
     Returns:
@@ -94,7 +100,7 @@ def to_dataset(
 
     Raises:
         ConfigurationError: A format or an option is unknown, the path is not a run, or the split has no rows.
-        RecordError: A line is not a valid record.
+        RecordError: A line is not a valid record, and `on_damage` is None.
 
     Example:
         >>> from openreward_gym import AssistantMessage, Rollout, UserMessage, export
@@ -106,7 +112,9 @@ def to_dataset(
     """
     kind = format_of(format)
     settings = ExportOptions.from_keywords(options)
-    make = partial(Pipeline, RolloutReader.of(rollouts), kind, select or Select(), settings, _template(kind, tokenizer))
+    make = partial(
+        Pipeline, RolloutReader.of(rollouts, on_damage), kind, select or Select(), settings, _template(kind, tokenizer)
+    )
 
     def use(pipeline: Pipeline) -> tuple[dict[str, Dataset], FormatReport]:
         columns = pipeline.columns
@@ -159,6 +167,7 @@ def write(
     tokenizer: Tokenizer | None = None,
     *,
     progress: Progress | None = None,
+    on_damage: OnDamage | None = None,
     **options: Unpack[ExportKeywords],
 ) -> ExportReport:
     """Write rollouts as files, in constant memory.
@@ -169,7 +178,7 @@ def write(
     also keep what earlier exports to the folder wrote in other formats.
 
     Args:
-        rollouts, select, tokenizer, **options: See `to_dataset`.
+        rollouts, select, tokenizer, on_damage, **options: See `to_dataset`.
         output: The folder, which is made if it is missing.
         formats: One or more of `format_names()`, or formats' classes.
         progress: Called with the number of rollouts read and the number of all rollouts, for each format from the beginning.
@@ -179,7 +188,7 @@ def write(
 
     Raises:
         ConfigurationError: A format or an option is unknown, or the path is not a run.
-        RecordError: A line is not a valid record.
+        RecordError: A line is not a valid record, and `on_damage` is None.
 
     Example:
         >>> from openreward_gym import AssistantMessage, Rollout, UserMessage, export
@@ -194,7 +203,8 @@ def write(
           file     sft/train-00000-of-00001.parquet
         in out
     """
-    return _write_files(rollouts, output, formats, select, tokenizer, progress, ExportOptions.from_keywords(options))
+    settings = ExportOptions.from_keywords(options)
+    return _write_files(rollouts, output, formats, select, tokenizer, progress, on_damage, settings)
 
 
 def push(
@@ -208,6 +218,7 @@ def push(
     revision: str | None = None,
     message: str = "Export of rollouts",
     progress: Progress | None = None,
+    on_damage: OnDamage | None = None,
     **options: Unpack[ExportKeywords],
 ) -> ExportReport:
     """Write rollouts and upload them as a dataset of several configurations, with card and report.
@@ -217,7 +228,7 @@ def push(
     format.
 
     Args:
-        rollouts, formats, select, tokenizer, progress, **options: See `write`.
+        rollouts, formats, select, tokenizer, progress, on_damage, **options: See `write`.
         repository: "owner/name" on the Hub, or the path of a local folder (absolute, or beginning with a dot), which gets the
             same files.
         private: Whether a repository that does not exist yet is made private. A public one gets no task specs, golden answers or
@@ -238,7 +249,9 @@ def push(
     kinds = _kinds(formats)
     settings = ExportOptions.from_keywords(options)
     _check_push(repository, kinds, private, settings)
-    write_to = partial(_write_files, rollouts, formats=kinds, select=select, tokenizer=tokenizer, progress=progress)
+    write_to = partial(
+        _write_files, rollouts, formats=kinds, select=select, tokenizer=tokenizer, progress=progress, on_damage=on_damage
+    )
     if _is_local(repository):
         return write_to(repository, options=settings, for_hub=True)
     from huggingface_hub import HfApi
@@ -282,6 +295,7 @@ def _write_files(
     select: Select | None,
     tokenizer: Tokenizer | None,
     progress: Progress | None,
+    on_damage: OnDamage | None,
     options: ExportOptions,
     *,
     for_hub: bool = False,
@@ -290,7 +304,7 @@ def _write_files(
     kinds = _kinds(formats)
     templates = [_template(kind, tokenizer) for kind in kinds]
     folder = Path(output)
-    reader = RolloutReader.of(rollouts)
+    reader = RolloutReader.of(rollouts, on_damage)
     with _output_folder(output, [kind.name for kind in kinds]):
         earlier = _earlier_formats(folder, present)
         report = ExportReport(str(folder))

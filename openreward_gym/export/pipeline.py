@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from openreward_gym.errors import OpenRewardGymError, RecordError
 from openreward_gym.export.conversation import (
     PROBLEMS,
     ControlTokens,
@@ -23,6 +24,7 @@ from openreward_gym.export.formats import Context, Format, ImageFiles, LeftOut
 from openreward_gym.export.lengths import LengthLimits
 from openreward_gym.export.options import ExportOptions, Select
 from openreward_gym.export.reader import Annotations, Record, RolloutReader, group_of, num_turns_of, task_of
+from openreward_gym.export.reasons import DAMAGED
 from openreward_gym.export.report import FormatReport
 from openreward_gym.export.scrub import Scrubber
 from openreward_gym.export.select import Facts, RecordFilter, choose, reward_of
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the number of rollouts read, and the number of all rollouts."""
+
+
+_OF_WRONG_VALUES = (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, RecursionError)
+"""Errors that a record with a wrong value, which was read unchecked, may raise anywhere."""
+_PLAIN: Mapping[str, type[Any]] = {"text": str, "int": int, "float": float, "bool": bool}
+_INT64 = 1 << 63
 
 
 class ImagesFound(Exception):  # noqa: N818 - not an error: begin again, with a column for images
@@ -90,6 +98,7 @@ class Pipeline:
         self._tolerated = kind.tolerates | ({"malformed_call"} if options.malformed_calls == "keep" else set())
         if options.compat == "string" and kind.file == "parquet":
             self._tolerated |= {"repeated_key"}
+        self._plain_columns: list[tuple[str, type[Any]]] | None = None
         self._selected: list[Facts] | None = None
         if select.compares_rollouts or kind.compares_rollouts or look_first:
             self._selected, with_images = self._survey()
@@ -107,12 +116,12 @@ class Pipeline:
     def rows_with_splits(self) -> Iterator[tuple[str, Row]]:
         """Yield all rows, each after the name of its split. `report` is complete after the last one."""
         report = self.report
-        for conversations in self._units():
+        for numbers, conversations in self._units():
             split = conversations[0].split
             rows_before, excluded_by = report.rows, None
             refused: Counter[str] = Counter()
             try:
-                for row in self._format.rows(conversations):
+                for row in self._rows_of(numbers, conversations):
                     reason = self._lengths.reason_against(row, conversations[0]) if self._lengths else None
                     if reason is not None:
                         refused[reason] += 1
@@ -122,6 +131,8 @@ class Pipeline:
                     yield split, row
             except LeftOut as reason:
                 excluded_by = str(reason)
+            if not conversations:
+                continue
             if report.rows == rows_before and refused and not self._format.compares_rollouts:
                 # No row is left: that is a reason against the rollout.
                 excluded_by = excluded_by or refused.most_common(1)[0][0]
@@ -140,21 +151,72 @@ class Pipeline:
                 else:
                     report.exclude(excluded_by)
 
+    def _rows_of(self, numbers: list[int], conversations: list[Conversation]) -> Iterator[Row]:
+        """Yield the rows of a unit. Damaged rollouts that show only now are taken out of it."""
+        count = 0
+        while conversations:
+            try:
+                for row in self._format.rows(conversations):
+                    self._check_cells(row, numbers)
+                    count += 1
+                    yield row
+                return
+            except _OF_WRONG_VALUES as error:
+                if isinstance(error, OpenRewardGymError) and not isinstance(error, RecordError):
+                    raise
+                damaged = [(number, reason) for number in numbers if (reason := self._damage_of(number)) is not None]
+                if not damaged:
+                    raise
+                for number, reason in damaged:
+                    self._reader.pass_over(number, reason)
+                    self.report.exclude(DAMAGED)
+                    place = numbers.index(number)
+                    del numbers[place], conversations[place]
+                if count:
+                    return  # beginning again would make rows twice
+
+    def _damage_of(self, number: int) -> RecordError | None:
+        try:
+            self._reader.check(number)
+        except RecordError as error:
+            return error
+        return None
+
+    def _check_cells(self, row: Row, numbers: Sequence[int]) -> None:
+        """Check the records of a row with a value that its column does not take: they were read unchecked.
+
+        Raises:
+            RecordError: A record is damaged.
+            LeftOut: The value is an integer of more than 64 bits, which a record may have, but no table.
+        """
+        if self._plain_columns is None:
+            columns = self.columns.items()
+            self._plain_columns = [(name, _PLAIN[kind]) for name, kind in columns if kind in _PLAIN]
+        for name, kind in self._plain_columns:
+            value = row.get(name)
+            if value is None or (type(value) is kind and (kind is not int or -_INT64 <= value < _INT64)):
+                continue
+            if kind is int and isinstance(value, int):
+                raise LeftOut(f"{name} is an integer of more than 64 bits")
+            if not isinstance(value, kind):
+                for number in numbers:
+                    self._reader.check(number)
+
     def finish(self, folder: Path, files: Sequence[Path]) -> None:
         """Complete the format's output after its rows were written to `files`."""
         self._format.write_beside(folder, files)
         if self.image_files is not None:
             self.image_files.remove_others()
 
-    def _units(self) -> Iterator[list[Conversation]]:
+    def _units(self) -> Iterator[tuple[list[int], list[Conversation]]]:
         if self._selected is None:
-            for _, conversation in self._chosen(apply_limit=True):
+            for number, conversation in self._chosen(apply_limit=True):
                 if conversation.images and self._format.image_column:
                     raise ImagesFound
-                yield [conversation]
+                yield [number], [conversation]
             return
         for numbers in self._format.units(self._selected):
-            yield [self._read(number) for number in numbers]
+            yield [*numbers], [self._read(number) for number in numbers]
 
     def _survey(self) -> tuple[list[Facts], bool]:
         """Return the rollouts that meet every criterion, and whether one of them has an image."""
@@ -203,12 +265,20 @@ class Pipeline:
         for number in range(len(self._reader)):
             if self._progress is not None:
                 self._progress(number, len(self._reader))
-            record, utf8 = self._reader.read(number)
-            with self._checked(number):
-                report.count_read(record)
-                reason = self._filter.reason_against(record)
+            read_before = report.read
+            try:
+                record, utf8 = self._reader.record(number)
+                with self._checked(number):
+                    report.count_read(record)
+                    reason = self._filter.reason_against(record)
+                if reason is None:
+                    conversation = self._convert(number, record, utf8)
+            except RecordError as error:
+                self._reader.pass_over(number, error)
+                report.read = read_before + 1
+                report.exclude(DAMAGED)
+                continue
             if reason is None:
-                conversation = self._convert(number, record, utf8)
                 problems = conversation.problems - self._tolerated if kind.trains else ()
                 if problems:
                     reason = next(PROBLEMS[problem] for problem in PROBLEMS if problem in problems)
@@ -232,7 +302,7 @@ class Pipeline:
         return annotations_of(record) if self._scrubber is None else self._scrubber.annotations(record, annotations_of)
 
     def _read(self, number: int) -> Conversation:
-        return self._convert(number, *self._reader.read(number))
+        return self._convert(number, *self._reader.record(number))
 
     def _convert(self, number: int, record: Record, utf8: bool) -> Conversation:
         """Convert a record, and change it and the conversation as the options say and as the template needs."""
@@ -265,6 +335,7 @@ class Pipeline:
         """Raise the RecordError that names the wrong field if code fails because a record, which was read unchecked, has one."""
         try:
             yield
-        except (KeyError, TypeError, AttributeError):
-            self._reader.check(number)
+        except _OF_WRONG_VALUES as error:
+            if not isinstance(error, OpenRewardGymError):
+                self._reader.check(number)
             raise

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from openreward_gym import jsonio
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, RecordError, StoreError
 from openreward_gym.export.order import Head, head_of, head_of_line, in_order
-from openreward_gym.store import Group, Label, RolloutStore, RolloutView, read_groups, read_labels
+from openreward_gym.store import Damage, Group, Label, OnDamage, RolloutStore, RolloutView, read_groups, read_labels
 from openreward_gym.store.index import Place
 from openreward_gym.types import Rollout
 from openreward_gym.types.rollout import SCHEMA, check_schema
@@ -63,6 +63,9 @@ class RolloutReader:
         repeated: The number of rollouts that are not read, because another one with the same id is.
         unfinished: The number of lines that are not read, because they have no end.
         check: Raises a RecordError that names file, line and field if the record of a number is invalid.
+        damage_at: Returns the damage of the record of a number, with the words of an error.
+        on_damage: Called with each record, image and file that cannot be read, possibly several times; None raises an error for
+            the first record or file, and passes over images.
     """
 
     count: int
@@ -72,23 +75,28 @@ class RolloutReader:
     repeated: int = 0
     unfinished: int = 0
     check: Callable[[int], None] = lambda number: None
+    damage_at: Callable[[int, Exception], Damage] = lambda number, error: Damage(number + 1, str(error), unit="record")
+    on_damage: OnDamage | None = None
+
+    def __post_init__(self) -> None:
+        self._current = 0
 
     @classmethod
-    def of(cls, rollouts: RolloutSource) -> RolloutReader:
+    def of(cls, rollouts: RolloutSource, on_damage: OnDamage | None = None) -> RolloutReader:
         """Return a reader of whatever an export takes. Raises ConfigurationError or StoreError if that has no rollouts."""
         if isinstance(rollouts, RolloutView):
-            return cls._of_store(rollouts.store, rollouts.places)
+            return cls._of_store(rollouts.store, rollouts.places, on_damage)
         if isinstance(rollouts, RolloutStore):
-            return cls._of_store(rollouts, rollouts.places())
+            return cls._of_store(rollouts, rollouts.places(on_damage), on_damage)
         if isinstance(rollouts, (str, os.PathLike)):
-            return cls._of_paths(rollouts)
+            return cls._of_paths(rollouts, on_damage)
         if not isinstance(rollouts, Iterable):
             raise ConfigurationError(
                 f"a {type(rollouts).__name__} has no rollouts: pass a store, a run's path, or Rollout objects"
             )
         items: list[Any] = list(rollouts)
         if items and all(isinstance(item, (str, os.PathLike)) for item in items):
-            return cls._of_paths(items)
+            return cls._of_paths(items, on_damage)
         for item in items:
             if not isinstance(item, Rollout):
                 name = type(item).__name__
@@ -104,12 +112,12 @@ class RolloutReader:
             except (TypeError, ValueError) as error:
                 raise RecordError(f"the rollout {rollout.id} has a value that is not JSON: {error}") from None
 
-        return cls(len(order), read, repeated=len(items) - len(order))
+        return cls(len(order), read, repeated=len(items) - len(order), on_damage=on_damage)
 
     @classmethod
-    def _of_paths(cls, paths: Any) -> RolloutReader:
+    def _of_paths(cls, paths: Any, on_damage: OnDamage | None) -> RolloutReader:
         try:
-            return cls.of(RolloutStore.open(paths))
+            return cls.of(RolloutStore.open(paths), on_damage)
         except (OpenRewardGymError, OSError):
             raise
         except Exception as error:  # of an object store's library
@@ -117,7 +125,7 @@ class RolloutReader:
             raise StoreError(f"{names} cannot be read: {error}") from error
 
     @classmethod
-    def _of_store(cls, store: RolloutStore, places: Sequence[Place]) -> RolloutReader:
+    def _of_store(cls, store: RolloutStore, places: Sequence[Place], on_damage: OnDamage | None) -> RolloutReader:
         order = in_order(map(head_of_line, store.lines(places)), stored=True)
 
         def read(number: int) -> tuple[Record, bool]:
@@ -135,11 +143,37 @@ class RolloutReader:
         def check(number: int) -> None:
             store.read(places[order[number]])
 
-        repeated = len(places) - len(order)
-        return cls(len(order), read, store.image, store.paths, repeated, store.unfinished_lines(), check)
+        def damage_at(number: int, error: Exception) -> Damage:
+            words = str(error)
+            if isinstance(error, RecordError):
+                words = words.partition(": line ")[2].partition("): ")[2] or words  # the damage has the place
+            return store.damage_at(places[order[number]], RecordError(words))
+
+        return cls(
+            len(order),
+            read,
+            store.image,
+            store.paths,
+            len(places) - len(order),
+            store.unfinished_lines(),
+            check,
+            damage_at,
+            on_damage,
+        )
 
     def __len__(self) -> int:
         return self.count
+
+    def record(self, number: int) -> tuple[Record, bool]:
+        """Return the record of a number as `read` does. The images that are read next are those of this record."""
+        self._current = number
+        return self.read(number)
+
+    def pass_over(self, number: int, error: RecordError) -> None:
+        """Report that the record of a number is left out; raise the error if nobody takes reports."""
+        if self.on_damage is None:
+            raise error
+        self.on_damage(self.damage_at(number, error))
 
     def image(self, block: Record) -> bytes | None:
         """Return the bytes of an image block; None if they are missing, or are not base64."""
@@ -152,7 +186,9 @@ class RolloutReader:
             return None
         try:
             return self.images(block["sha256"])
-        except StoreError:
+        except StoreError as error:
+            if self.on_damage is not None:
+                self.on_damage(self.damage_at(self._current, error))
             return None
 
     def annotations(self, record: Record) -> Annotations:
@@ -176,8 +212,8 @@ class RolloutReader:
         labels: dict[str, Label] = {}
         compared: dict[str, tuple[Group, int]] = {}
         for run in self.runs:
-            labels |= read_labels(run)
-            for group in read_groups(run):
+            labels |= read_labels(run, self.on_damage)
+            for group in read_groups(run, self.on_damage):
                 compared |= {rollout: (group, number) for number, rollout in enumerate(group.rollouts)}
         return labels, compared
 

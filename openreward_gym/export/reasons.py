@@ -39,6 +39,9 @@ FINDINGS: Mapping[str, str] = {
 }
 """Remarks on rollouts that exclude nothing."""
 
+DAMAGED = "the record cannot be read"
+"""The reason against a damaged line."""
+
 RECORD_FINDINGS = frozenset({"hidden_reasoning", "scrubbed", "other_split"})
 """The remarks that are true of rows which hold the record itself and not a conversation made of it."""
 
@@ -65,6 +68,8 @@ HINTS: Mapping[str, str] = {
     r"balanced by label": "balance_labels=False takes all",
     r"balanced by": "Select(balance=None) takes all",
     r"beyond the first": "Select(limit=None) takes all",
+    DAMAGED: "file, line and field are named apart: mend the line, or leave it out",
+    r".* is an integer of more than 64 bits": "a table does not take it; the format rollouts keeps it",
     # Conversations
     r"a call's arguments are not": 'malformed_calls="keep" writes them as the text that the model wrote',
     r"a call names no tool": "a template cannot write a call without a name; the format rollouts takes them",

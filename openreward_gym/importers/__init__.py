@@ -13,26 +13,20 @@ import contextlib
 import importlib
 import inspect
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from openreward_gym import plugins
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.importers.grouping import GroupBy
-from openreward_gym.store import Damage, RolloutStore
+from openreward_gym.store import Damage, RolloutStore, describe
 from openreward_gym.types import Rollout
 
 __all__ = ["GROUP", "GroupBy", "ImportReport", "Importer", "describe", "find", "import_run", "names", "read"]
 
 GROUP = "openreward_gym.importers"
 """The group of entry points in which other distributions offer importers."""
-
-MAX_PLACES = 10
-"""Number of records that `describe` names for a cause."""
-
-_POSITION = re.compile(r":? (?:at )?line \d+,? column \d+(?: \(char \d+\))?| (?:at|in) position \d+(?:-\d+)?")
 
 # The importers of this package: their names and modules.
 _MODULES: Mapping[str, str] = {
@@ -86,28 +80,6 @@ class ImportReport:
     def problems(self) -> tuple[str, ...]:
         """The reasons why records could not be read: a line of text for each, with the number of records and where they are."""
         return describe(self.damages)
-
-
-def describe(damages: Iterable[Damage]) -> tuple[str, ...]:
-    """Return a line of text for each cause of damage, with the number of records and where they are.
-
-    Example:
-        >>> describe([Damage(4, "no text", "a.jsonl"), Damage(9, "no text", "a.jsonl"), Damage(2, "torn", "a.jsonl")])
-        ('a.jsonl: 2 records: no text (lines 4, 9)', 'a.jsonl: line 2: torn')
-    """
-    causes: dict[tuple[str, str], list[Damage]] = {}
-    for damage in damages:
-        # Where in a line the text is damaged is no cause of its own.
-        causes.setdefault((damage.path, _POSITION.sub("", damage.reason)), []).append(damage)
-    texts = []
-    for (path, reason), same in causes.items():
-        if len(same) == 1:
-            texts.append(str(same[0]))
-            continue
-        shown = ", ".join(str(damage.line) for damage in same[:MAX_PLACES])
-        more = f" and {len(same) - MAX_PLACES} more" if len(same) > MAX_PLACES else ""
-        texts.append(f"{path}: {len(same)} records: {reason} ({same[0].unit}s {shown}{more})".removeprefix(": "))
-    return tuple(texts)
 
 
 def names() -> tuple[str, ...]:
@@ -215,6 +187,7 @@ def import_run(
         known_ids: set[str] = set()
         with contextlib.suppress(StoreError):  # a new run has no folder yet
             known_ids.update(store.ids())
+            store.places(damages.append)  # what the run has there is not known
         for item in items:
             if isinstance(item, Damage):
                 damages.append(item)

@@ -10,17 +10,18 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import IO, Literal, NamedTuple, TypeAlias, cast
+from typing import IO, Any, Literal, NamedTuple, TypeAlias, cast
 
 from openreward_gym.chat.plain import plain
 from openreward_gym.errors import StoreError
 from openreward_gym.jsonio import Json, dumps, loads
+from openreward_gym.store.files import FREE_BYTES, MOST_RATIO, Unpacked, open_regular
 
 _BOM = b"\xef\xbb\xbf"
 _GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 _SPACE = re.compile(r"[\s,]*")
 _Line: TypeAlias = tuple[int, bytes | str]
+_BUFFER = 1 << 18
 _MAX_HEAD_LINES = 20
 """Number of lines that are read to tell JSON lines, with a damaged first line, from other files."""
 
@@ -95,23 +96,34 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     try:
         start = _start(path)
         if start.startswith(_GZIP):
-            return cast(IO[bytes], gzip.GzipFile(path))
+            packed = _open(path)
+            return io.BufferedReader(Unpacked(cast(IO[bytes], gzip.GzipFile(fileobj=packed)), packed, path), _BUFFER)
         if start == _ZSTD:
             # A heavy import, which only these files need.
             import pyarrow
 
-            return io.BufferedReader(pyarrow.input_stream(os.fspath(path), compression="zstd"))
-        return io.BufferedReader(io.FileIO(path))
+            packed = _open(path)
+            return io.BufferedReader(Unpacked(pyarrow.CompressedInputStream(packed, "zstd"), packed, path), _BUFFER)
+        return _open(path)
+    except StoreError:
+        raise
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _start(path: str | os.PathLike[str]) -> bytes:
     try:
-        with Path(path).open("rb") as file:
+        with _open(path) as file:
             return file.read(4)
+    except StoreError:
+        raise
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _open(path: str | os.PathLike[str]) -> IO[bytes]:
+    # Folders of downloaded data sets are full of links.
+    return open_regular(os.path.realpath(path))
 
 
 def _numbered(file: Iterable[bytes]) -> Iterator[_Line]:
@@ -195,7 +207,11 @@ def _parquet(path: str | os.PathLike[str]) -> Iterator[Record]:
 
     number = 0
     try:
-        batches = pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=256)
+        table = pyarrow.parquet.ParquetFile(path)
+        if (reason := _too_large(table.metadata, os.path.getsize(path))) is not None:
+            yield Record(1, None, b"", reason, "record")
+            return
+        batches = table.iter_batches(batch_size=256)
         for row in (row for batch in batches for row in batch.to_pylist()):
             number += 1
             value = _without_nulls(plain(row))
@@ -203,6 +219,15 @@ def _parquet(path: str | os.PathLike[str]) -> Iterator[Record]:
     except (OSError, TypeError, pyarrow.ArrowException) as error:
         reason = f"cannot be read as Parquet from here: {' '.join(str(error).split())}"
         yield Record(number + 1, None, b"", reason, "record")
+
+
+def _too_large(metadata: Any, packed_bytes: int) -> str | None:
+    """Return why a Parquet file is not read, if it would unpack to something much larger than itself."""
+    # Equal values take no room in a file: rows are counted too.
+    unpacked = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    if max(unpacked, metadata.num_rows) <= max(FREE_BYTES, MOST_RATIO * packed_bytes):
+        return None
+    return f"unpacks to more than {MOST_RATIO} times its size, as only bombs do: not read"
 
 
 def _without_nulls(value: Json) -> Json:

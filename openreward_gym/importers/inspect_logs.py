@@ -32,6 +32,7 @@ from typing import Any
 from openreward_gym.chat.dialect import ended_of, image_of_url, opaque, tool_call, total
 from openreward_gym.chat.plain import number, plain, rest_of
 from openreward_gym.errors import MissingExtraError
+from openreward_gym.importers.archives import Archive
 from openreward_gym.importers.jsonl import checked, files_of
 from openreward_gym.importers.reasons import UNREADABLE, reason_of
 from openreward_gym.jsonio import Json
@@ -58,6 +59,7 @@ from openreward_gym.types import (
 # The letters of Inspect's scorers.
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 _ENDINGS = (".eval", ".json")
+_SAMPLES = "samples/"
 _ATTACHMENT = "attachment://"
 _OWN = ("messages", "events", "events_data", "attachments", "output", "input", "timelines")
 
@@ -75,19 +77,37 @@ def read(path: str | os.PathLike[str]) -> Iterator[Rollout | Damage]:
 
 def _read_log(library: Any, file: Path) -> Iterator[Rollout | Damage]:
     try:
+        archive = Archive(file) if file.suffix == ".eval" else None
+        for name in archive.names if archive is not None else ():
+            reason = archive.reason_against(name) if archive is not None and not name.startswith(_SAMPLES) else None
+            if reason is not None:
+                yield Damage(0, reason, str(file))
+                return
         header = plain(library.read_eval_log(str(file), header_only=True))
         summaries = library.read_eval_log_sample_summaries(str(file))
     except Exception as error:  # the library raises any error at a file that is not a log
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = f"its library says {said}" if file.suffix in _ENDINGS else f"their names end in {' or '.join(_ENDINGS)}"
+        reason = f"its library says {_words(error)}" if file.suffix in _ENDINGS else f"their names end in {' or '.join(_ENDINGS)}"
         yield Damage(0, f"not a log of Inspect: {reason}"[:500], str(file))
         return
     for position, summary in enumerate(summaries, 1):
         try:
+            member = f"{_SAMPLES}{summary.id}_epoch_{summary.epoch}.json"
+            reason = archive.reason_against(member) if archive is not None else None
+            if reason is not None:
+                yield Damage(position, reason, str(file))
+                continue
             sample = library.read_eval_log_sample(str(file), id=summary.id, epoch=summary.epoch)
-            yield checked(rollout_of(plain(sample), header))
+            rollout = checked(rollout_of(plain(sample), header))
         except (OSError, *UNREADABLE) as error:
             yield Damage(position, reason_of(error), str(file))
+        except Exception as error:  # the library raises any error at a member that is damaged or encrypted
+            yield Damage(position, f"its library says {_words(error)}"[:500], str(file))
+        else:
+            yield rollout
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def rollout_of(sample: Mapping[str, Json], header: Mapping[str, Json]) -> Rollout:

@@ -15,6 +15,7 @@ from openreward_gym.importers.grouping import GroupBy
 from openreward_gym.importers.reasons import UNREADABLE, explain, reason_of, wrong
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
+from openreward_gym.store.files import kind_of
 from openreward_gym.types import Rollout, ToolSpec
 
 __all__ = [
@@ -64,6 +65,8 @@ def files_of(
     if not place.is_dir():
         if not place.exists():
             raise StoreError(f"{path}: cannot be read: No such file or directory")
+        if not place.is_file():
+            raise StoreError(f"{path}: not a file but {kind_of(place.stat().st_mode)}")
         return [place]
     files = sorted({file for pattern in patterns for file in place.glob(pattern) if _is_data(file, place)})
     left_out: dict[str, None] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from openreward_gym.reports.texts import (
     number_text,
     pass_text,
 )
-from openreward_gym.store import RolloutStore
+from openreward_gym.store import OnDamage, RolloutStore
+from openreward_gym.types import Rollout
 
 MOST_TASKS = 200
 
@@ -71,15 +72,22 @@ class Report:
         return "\n".join(lines)
 
 
-def make_report(runs: Sequence[str | os.PathLike[str]], coverage: Mapping[str, Mapping[str, int]] | None = None) -> Report:
+def make_report(
+    runs: Sequence[str | os.PathLike[str]],
+    coverage: Mapping[str, Mapping[str, int]] | None = None,
+    *,
+    on_damage: OnDamage | None = None,
+) -> Report:
     """Read runs and report their figures.
 
     Args:
         runs: The runs' folders. The first is the baseline that the others are compared with.
         coverage: The number of units by outcome ("expected", "successful", "failed", "omitted", "missing"), by folder.
+        on_damage: Called with each line and file that cannot be read; the report is on the rest. None raises an error for the
+            first.
 
     Raises:
-        StoreError: A folder is not a run.
+        StoreError: A folder is not a run; or a file cannot be read.
         RecordError: A line is damaged.
 
     Example:
@@ -97,12 +105,17 @@ def make_report(runs: Sequence[str | os.PathLike[str]], coverage: Mapping[str, M
     summaries: dict[str, Summary] = {}
     for run in names:
         measures[run] = Measures()
-        summaries[run] = summarize(measures[run].tap(RolloutStore.open(run)), unplayed=unplayed.get(run, 0))
+        summaries[run] = summarize(measures[run].tap(_rollouts(run, on_damage)), unplayed=unplayed.get(run, 0))
     total = sum(unplayed.get(run, 0) for run in names)
-    summary = summaries[names[0]] if len(names) == 1 else summarize(RolloutStore.open(names), unplayed=total)
+    summary = summaries[names[0]] if len(names) == 1 else summarize(_rollouts(names, on_damage), unplayed=total)
     comparisons = dict(zip(names[1:], compare_with_first([measures[run].by_task for run in names]), strict=True))
     charts = make_charts({_short_name(run, names): measured for run, measured in measures.items()})
     return Report(summary, summaries, comparisons, charts, coverage or {})
+
+
+def _rollouts(runs: str | Sequence[str], on_damage: OnDamage | None) -> Iterable[Rollout]:
+    store = RolloutStore.open(runs)
+    return store if on_damage is None else store.rollouts(on_damage)
 
 
 def _short_name(run: str, names: Sequence[str]) -> str:

@@ -4,10 +4,11 @@
 Nothing here imports the network: a run can be read wherever its folder is.
 """
 
+from openreward_gym.store.damage import Damage, Damages, OnDamage, describe
 from openreward_gym.store.folder import Compression
 from openreward_gym.store.labels import Label, read_labels, write_label
 from openreward_gym.store.merge import MergeReport, merge
-from openreward_gym.store.records import Damage, Failure, Group, read_groups
+from openreward_gym.store.records import Failure, Group, read_groups
 from openreward_gym.store.schema import rollout_schema
 from openreward_gym.store.store import RolloutStore, RolloutView
 from openreward_gym.store.writer import Fsync
@@ -15,13 +16,16 @@ from openreward_gym.store.writer import Fsync
 __all__ = [
     "Compression",
     "Damage",
+    "Damages",
     "Failure",
     "Fsync",
     "Group",
     "Label",
     "MergeReport",
+    "OnDamage",
     "RolloutStore",
     "RolloutView",
+    "describe",
     "merge",
     "read_groups",
     "read_labels",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
+from openreward_gym.store.files import Unpacked, inside, open_regular
 from openreward_gym.store.writer import Fsync, LineWriter, shard_name
 
 MARKS = ("run.json", "tasks.jsonl", "rollouts")
@@ -33,7 +34,7 @@ _WHOLE_SHARD_BYTES = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A file of lines. `stem` is its name without suffixes, the same before and after compression."""
+    """A file of lines. `stem` is its name without suffixes, the same before and after compression; `size` is -1 if unknown."""
 
     stem: str
     name: str
@@ -77,14 +78,19 @@ class Folder(ABC):
 
     @abstractmethod
     def files(self, kind: str) -> list[tuple[str, int]]:
-        """Return (name, bytes) of the files in the folder `kind`; empty if there is no such folder."""
+        """Return (name, bytes) of what is in the folder `kind`; empty if there is no such folder. A broken link has -1 bytes.
+
+        Raises:
+            StoreError: The folder cannot be read, or is none.
+        """
 
     @abstractmethod
     def fetch(self, kind: str, name: str) -> Path:
-        """Return a local copy of the file.
+        """Return the path of a local copy of the file; a regular file, and no link.
 
         Raises:
             FileNotFoundError: The file does not exist (any more).
+            StoreError: It cannot be read, is no regular file, or is a link that leads out of the folder.
         """
 
     @abstractmethod
@@ -93,6 +99,7 @@ class Folder(ABC):
 
         Raises:
             FileNotFoundError: The file does not exist.
+            StoreError: As for `fetch`.
         """
 
     @abstractmethod
@@ -100,7 +107,7 @@ class Folder(ABC):
         """Write the small file `name` atomically.
 
         Raises:
-            StoreError: It could not be written.
+            StoreError: It could not be written, or a link that leads out of the folder is in the way.
         """
 
     @abstractmethod
@@ -108,7 +115,7 @@ class Folder(ABC):
         """Return a writer of a new shard.
 
         Raises:
-            OSError: The folder cannot be written.
+            OSError: The folder cannot be written, or is a link that leads elsewhere.
         """
 
     def is_run(self) -> bool:
@@ -130,7 +137,7 @@ class Folder(ABC):
 
         Raises:
             FileNotFoundError: The shard does not exist (any more).
-            StoreError: It cannot be decompressed.
+            StoreError: As for `fetch`; or it cannot be decompressed.
         """
         if not shard.name.endswith(".zst"):
             return self.fetch(kind, shard.name)
@@ -139,11 +146,18 @@ class Folder(ABC):
             source = self.fetch(kind, shard.name)
             part = path.with_suffix(".part")
             try:
-                with _pyarrow().input_stream(str(source), compression="zstd") as stream, part.open("wb") as file:
-                    shutil.copyfileobj(stream, file, 1 << 20)
+                with (
+                    open_regular(source) as packed,
+                    _pyarrow().CompressedInputStream(packed, "zstd") as stream,
+                    part.open("wb") as file,
+                ):
+                    shutil.copyfileobj(Unpacked(stream, packed, source), file, 1 << 20)
             except FileNotFoundError:
                 raise
             except OSError as error:
+                part.unlink(missing_ok=True)
+                if isinstance(error, StoreError):
+                    raise
                 raise StoreError(f"{self}/{kind}/{shard.name}: cannot be decompressed: {error}") from error
             part.replace(path)
         return path
@@ -175,39 +189,52 @@ class LocalFolder(Folder):
         return self._text
 
     def has(self, name: str) -> bool:
-        return (self.path / name).exists()
+        try:
+            return (self.path / name).exists()
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
     def why_no_run(self) -> str:
         if self.path.is_file():
             return f"{self} is a file, not a run's folder: `openreward-gym import` brings other systems' files into a run"
         if not self.path.exists():
             return f"{self} does not exist: check the path, or fill it first (`openreward-gym collect ... --output {self}`)"
-        inside = sorted(child.name for child in self.path.iterdir() if child.is_dir() and LocalFolder(child).is_run())
-        if inside:
-            return (
-                f"{self} is not a run but has runs in it ({', '.join(inside[:5])}{', ...' if len(inside) > 5 else ''}): name one"
-            )
+        runs = sorted(child.name for child in self.path.iterdir() if child.is_dir() and LocalFolder(child).is_run())
+        if runs:
+            return f"{self} is not a run but has runs in it ({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''}): name one"
         return f"{self} is not a run: it has neither a rollouts/ folder nor a run.json"
 
     def files(self, kind: str) -> list[tuple[str, int]]:
         files = []
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.path / kind) as entries:
-            for entry in entries:
-                # A file may vanish between the two calls because it was compressed.
-                with contextlib.suppress(FileNotFoundError):
-                    if entry.is_file():
+        try:
+            folder = inside(self.path, kind, new=True)
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    try:
                         files.append((entry.name, entry.stat().st_size))
+                    except OSError:
+                        # A file may vanish between the two calls because it was compressed.
+                        if entry.is_symlink():
+                            files.append((entry.name, -1))
+        except FileNotFoundError:
+            return []
+        except StoreError:
+            raise
+        except OSError as error:
+            raise StoreError(f"{self}/{kind}: cannot be read: {error.strerror or error}") from error
         return files
 
     def fetch(self, kind: str, name: str) -> Path:
-        return self.path / kind / name
+        return inside(self.path, f"{kind}/{name}")
 
     def read_bytes(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        with open_regular(inside(self.path, name)) as file:
+            return file.read()
 
     def write_bytes(self, name: str, data: bytes | Iterable[bytes], *, sync: bool = False) -> None:
-        path = self.path / name
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        parent, _, last = name.rpartition("/")
+        path = (inside(self.path, parent, new=True) if parent else self.path) / last
+        part = path.with_name(f".{last}.{secrets.token_hex(4)}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
@@ -222,7 +249,7 @@ class LocalFolder(Folder):
             raise StoreError(f"{path}: not written: {error.strerror or error}") from error
 
     def writer(self, kind: str, fsync: Fsync | None, compression: Compression) -> ShardWriter:
-        lines = LineWriter(self.path / kind, "close" if fsync is None else fsync)
+        lines = LineWriter(inside(self.path, kind, new=True), "close" if fsync is None else fsync)
         return _CompressedOnClose(lines) if compression else lines
 
 

@@ -33,11 +33,26 @@ def move_out(record: dict[str, Any], folder: Folder, *, sync: bool = False) -> N
         part["sha256"] = sha256
 
 
-def move_in(record: dict[str, Any], read_image: Callable[[str], bytes]) -> None:
-    """Put the data of the images back into `record`, in place of their SHA-256."""
+def move_in(
+    record: dict[str, Any], read_image: Callable[[str], bytes], on_error: Callable[[StoreError], None] | None = None
+) -> None:
+    """Put the data of the images back into `record`, in place of their SHA-256.
+
+    Args:
+        record: The rollout as a dictionary.
+        read_image: Returns the bytes of an image, or raises StoreError.
+        on_error: Called with that error for an image, which keeps its SHA-256; None raises it.
+    """
     for part in _images(record):
         if part.get("data") is None and isinstance(part.get("sha256"), str):
-            part["data"] = base64.b64encode(read_image(part["sha256"])).decode("ascii")
+            try:
+                content = read_image(part["sha256"])
+            except StoreError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
+            part["data"] = base64.b64encode(content).decode("ascii")
             del part["sha256"]
 
 

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from openreward_gym.errors import RecordError
+from openreward_gym.errors import RecordError, StoreError
 from openreward_gym.jsonio import loads
+from openreward_gym.store.damage import Damage, OnDamage
+from openreward_gym.store.files import open_descriptor, open_regular
 from openreward_gym.store.folder import Folder, Shard
 
 T = TypeVar("T")
 
 _CHUNK = 1 << 20
 _HEAD = 256
+_WORDS = 500
 _ID = re.compile(rb'\{"schema":"[^"\\]*","id":"([^"\\]*)"')
 
 
@@ -50,7 +53,7 @@ class LineIndex:
             self.starts, self.ends, self.scanned = array("Q"), array("Q"), 0
         if size == self.scanned:
             return
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             file.seek(self.scanned)
             base = start = self.scanned
             while base < size and (chunk := file.read(min(_CHUNK, size - base))):
@@ -69,7 +72,7 @@ class LineIndex:
         """Return the line `number`, counted from 0 without the blank ones."""
         start, end = self.starts[number], self.ends[number]
         # A file object costs twice what the reading itself does.
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_descriptor(path)
         try:
             return _read_exactly(descriptor, start, end - start)
         finally:
@@ -77,14 +80,14 @@ class LineIndex:
 
     def heads(self, path: Path, first: int, length: int) -> Iterator[bytes]:
         """Yield the first `length` bytes of every line from `first` on, without reading more."""
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             for number in range(first, len(self.starts)):
                 start = self.starts[number]
                 yield _read_exactly(file.fileno(), start, min(length, self.ends[number] - start))
 
     def iterate(self, path: Path, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """Yield (number, line) of lines, one in memory at a time."""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for number in numbers:
                 start = self.starts[number]
                 if file.tell() != start:
@@ -103,19 +106,39 @@ class ShardIndex:
         self._paths: dict[str, Path] = {}
         self._order: list[str] = []
         self._identified: dict[str, int] = {}
+        self._last_where: dict[str, tuple[int, int]] = {}
+        self.unreadable: list[Damage] = []
+        """The shards that could not be read at the last look; the folder itself, if it could not."""
 
     def refresh(self) -> None:
-        """Look for new shards and lines in the folder."""
-        shards = self.folder.shards(self.kind)
+        """Look for new shards and lines in the folder. What cannot be read is in `unreadable`."""
+        try:
+            shards = self.folder.shards(self.kind)
+        except StoreError as error:
+            self.unreadable = [self._damage("", error)]
+            return
+        unreadable = []
         for shard in shards:
             if self._shards.get(shard.stem) != shard:
                 lines = self._lines.setdefault(shard.stem, LineIndex())
-                path = self.folder.local(self.kind, shard)
-                lines.extend(path, path.stat().st_size)
+                try:
+                    path = self.folder.local(self.kind, shard)
+                    lines.extend(path, path.stat().st_size)
+                except FileNotFoundError:
+                    continue  # it was compressed since it was listed: the next look finds it
+                except OSError as error:
+                    unreadable.append(self._damage(shard.name, error))
+                    continue
                 self._shards[shard.stem] = shard
                 self._paths[shard.stem] = path
-        if len(shards) != len(self._order):
-            self._order = [shard.stem for shard in shards]
+        self.unreadable = unreadable
+        self._order = [shard.stem for shard in shards if shard.stem in self._paths]
+
+    def _damage(self, name: str, error: OSError) -> Damage:
+        path = f"{self.folder}/{self.kind}" + (f"/{name}" if name else "")
+        # A StoreError names the file in front of its words.
+        words = str(error) if isinstance(error, StoreError) else error.strerror or str(error)
+        return Damage(0, words.rpartition(f"{self.kind}/{name}: " if name else f"{self.kind}: ")[2], path)
 
     def counts(self) -> list[tuple[str, int]]:
         """Return (shard, number of its lines) in the order of reading."""
@@ -152,7 +175,11 @@ class ShardIndex:
         """Return (file, line from 1, byte) of a line, for messages."""
         path = self._local(stem)
         byte = self._lines[stem].starts[number]
-        return f"{self.folder}/{self.kind}/{self._shards[stem].name}", line_number(path, byte), byte
+        # Lines are mostly asked for in their order: only those since the last one are counted.
+        start, first = self._last_where.get(stem, (0, 1))
+        line = line_number(path, byte, start, first) if start <= byte else line_number(path, byte)
+        self._last_where[stem] = byte, line
+        return f"{self.folder}/{self.kind}/{self._shards[stem].name}", line, byte
 
     def new_ids(self) -> Iterator[tuple[str, str, int]]:
         """Yield (id, shard, line) of the lines that are new since the last call, without those that are not a JSON object."""
@@ -172,29 +199,62 @@ def _parsed_id(line: bytes) -> str:
         data = loads(line)
     except ValueError:
         return ""
-    return str(data.get("id", "")) if isinstance(data, dict) else ""
+    identity = data.get("id") if isinstance(data, dict) else None
+    return identity if isinstance(identity, str) else ""
 
 
-def read_each(folder: Folder, kind: str, read: Callable[[bytes], T]) -> Iterator[T]:
+def read_each(folder: Folder, kind: str, read: Callable[[bytes], T], on_damage: OnDamage | None = None) -> Iterator[T]:
     """Yield `read(line)` for each line of one kind of shards, in the order of reading; a torn last line is left out.
+
+    Args:
+        folder: The run's folder.
+        kind: The kind of shards.
+        read: Reads a line; raises RecordError for one that it refuses.
+        on_damage: Called with each line that is refused, and each file that cannot be read; None raises an error for the first.
 
     Raises:
         RecordError: `read` refused a line; the message has its file, line and byte.
+        StoreError: A file cannot be read.
     """
     index = ShardIndex(folder, kind)
     index.refresh()
+    pass_over(index.unreadable, on_damage)
     for stem, count in index.counts():
         for number, line in index.lines(stem, count):
             try:
-                yield read(line)
+                value = read(line)
             except RecordError as error:
-                raise damaged(index.where(stem, number), error) from None
+                if on_damage is None:
+                    raise damaged(index.where(stem, number), error) from None
+                on_damage(damage_at(index.where(stem, number), error))
+            else:
+                yield value
+
+
+def pass_over(unreadable: Iterable[Damage], on_damage: OnDamage | None) -> None:
+    """Call `on_damage` with each file that cannot be read; raise a StoreError for the first if it is None."""
+    for damage in unreadable:
+        if on_damage is None:
+            raise StoreError(str(damage))
+        on_damage(damage)
+
+
+def damage_at(where: tuple[str, int, int], error: Exception) -> Damage:
+    """Return the damage of a line, with the words of the error that it raised."""
+    file, line, byte = where
+    return Damage(line, _short(error), file, byte)
 
 
 def damaged(where: tuple[str, int, int], error: RecordError) -> RecordError:
     """Return an error of the same type, with the file, line and byte in front of its words."""
     file, line, byte = where
-    return type(error)(f"{file}: line {line} (byte {byte}): {error}", path=file, line=line, byte=byte)
+    return type(error)(f"{file}: line {line} (byte {byte}): {_short(error)}", path=file, line=line, byte=byte)
+
+
+def _short(error: Exception) -> str:
+    # A wrong value may be the whole of a line.
+    text = str(error)
+    return text if len(text) <= _WORDS else f"{text[:_WORDS]}..."
 
 
 def _is_blank(chunk: bytes, begin: int, end: int) -> bool:
@@ -208,10 +268,18 @@ def _read_exactly(descriptor: int, offset: int, length: int) -> bytes:
     return data
 
 
-def line_number(path: Path, byte: int) -> int:
-    """Return the number, from 1, of the line that begins at `byte`; blank lines count, as they do in an editor."""
-    count = 1
-    with path.open("rb") as file:
+def line_number(path: Path, byte: int, start: int = 0, first: int = 1) -> int:
+    """Return the number, from 1, of the line that begins at `byte`; blank lines count, as they do in an editor.
+
+    Args:
+        path: The file.
+        byte: The line's first byte.
+        start, first: The first byte and the number of an earlier line, from which on lines are counted.
+    """
+    count = first
+    byte -= start
+    with open_regular(path) as file:
+        file.seek(start)
         while byte > 0 and (chunk := file.read(min(_CHUNK, byte))):
             count += chunk.count(b"\n")
             byte -= len(chunk)

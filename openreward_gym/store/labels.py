@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.jsonio import loads
+from openreward_gym.store.damage import Damage, OnDamage
+from openreward_gym.store.files import inside, open_descriptor
 from openreward_gym.store.folder import folder_at
-from openreward_gym.types.rollout import check_schema, line_of, now_iso
+from openreward_gym.types.rollout import check_schema, line_of, now_iso, object_of
 
 SCHEMA = "openreward-gym/label/1"
 FILE = "labels.jsonl"
@@ -68,22 +68,49 @@ class Label:
         return self.rating is None and not self.tags and not self.note
 
 
-def read_labels(run: str | os.PathLike[str]) -> dict[str, Label]:
-    """Return the labels of a run by rollout id, the last one of each rollout. Lines that are not labels are skipped."""
+def read_labels(run: str | os.PathLike[str], on_damage: OnDamage | None = None) -> dict[str, Label]:
+    """Return the labels of a run by rollout id, the last one of each rollout. Lines that are not labels are passed over.
+
+    Args:
+        run: The run's folder.
+        on_damage: Called with each of these lines but a torn last one, and with the file if it cannot be read.
+
+    Raises:
+        StoreError: The file cannot be read, and `on_damage` is None.
+    """
     labels: dict[str, Label] = {}
+    folder = folder_at(run)
+    path = f"{folder}/{FILE}"
     try:
-        data = folder_at(run).read_bytes(FILE)
+        data = folder.read_bytes(FILE)
     except FileNotFoundError:
         return {}
-    for line in data.split(b"\n"):
-        with contextlib.suppress(ValueError, RecordError):  # a torn line counts as not written
-            record = loads(line)
-            check_schema(record.get("schema") if isinstance(record, dict) else None, SCHEMA, "label")
-            label = Label.from_dict(record)
-            labels.pop(label.rollout, None)
-            if not label.is_empty:
-                labels[label.rollout] = label
+    except StoreError as error:
+        if on_damage is None:
+            raise
+        on_damage(Damage(0, str(error).rpartition(f"{FILE}: ")[2], path))
+        return {}
+    lines = data.split(b"\n")
+    byte = 0
+    for number, line in enumerate(lines, 1):
+        try:
+            if line.strip():
+                label = _label_of(line)
+                labels.pop(label.rollout, None)
+                if not label.is_empty:
+                    labels[label.rollout] = label
+        except (RecordError, ConfigurationError) as error:
+            # A torn last line counts as not written.
+            if on_damage is not None and number < len(lines):
+                on_damage(Damage(number, str(error)[:500], path, byte))
+        byte += len(line) + 1
     return labels
+
+
+def _label_of(line: bytes) -> Label:
+    record = object_of(line, "label")
+    check_schema(record.get("schema"), SCHEMA, "label")
+    return Label.from_dict(record)
 
 
 def write_label(run: str | os.PathLike[str], label: Label) -> None:
@@ -92,10 +119,10 @@ def write_label(run: str | os.PathLike[str], label: Label) -> None:
     Raises:
         StoreError: It could not be written.
     """
-    path = Path(run) / FILE
+    path = inside(Path(run), FILE, new=True)
     line = (line_of({"schema": SCHEMA, **label.to_dict()}) + "\n").encode("utf-8")
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o644)
+        descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":

@@ -1,4 +1,4 @@
-"""The records of a run beside its rollouts: failed attempts, compared groups, lines that cannot be read."""
+"""The records of a run beside its rollouts: failed attempts and compared groups."""
 
 from __future__ import annotations
 
@@ -7,43 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
+from openreward_gym.errors import RecordError
 from openreward_gym.jsonio import Json
+from openreward_gym.store.damage import OnDamage
 from openreward_gym.store.folder import folder_at
 from openreward_gym.store.index import read_each
 from openreward_gym.types import codec
 from openreward_gym.types.rollout import line_of, now_iso, object_of, read_as
 
 Delivery: TypeAlias = Literal["not_sent", "possibly_delivered", "delivered"]
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """A piece of a file that cannot be read as what it should be; nothing was changed.
-
-    Attributes:
-        line: Its line, from 1; for a file without lines, the number of the entry. 0 is the file as a whole.
-        reason: What is wrong with it.
-        path: The file; empty where the caller knows it.
-        byte: Where the line begins in the file; None where that is not known.
-        unit: The word for what `line` counts.
-
-    Example:
-        >>> print(Damage(3, "not JSON", "rollouts/a.jsonl", 120))
-        rollouts/a.jsonl: line 3 (byte 120): not JSON
-    """
-
-    line: int
-    reason: str
-    path: str = ""
-    byte: int | None = None
-    unit: Literal["line", "record"] = "line"
-
-    def __str__(self) -> str:
-        where = f"{self.path}: " if self.path else ""
-        if not self.line:
-            return f"{where}{self.reason}"
-        byte = "" if self.byte is None else f" (byte {self.byte})"
-        return f"{where}{self.unit} {self.line}{byte}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -133,10 +105,24 @@ class Group:
     extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
 
 
-def read_groups(run: str | os.PathLike[str]) -> Iterator[Group]:
+def read_groups(run: str | os.PathLike[str], on_damage: OnDamage | None = None) -> Iterator[Group]:
     """Return the compared groups of a run in the order of writing; a later one of the same name replaces an earlier one.
+
+    Args:
+        run: The run's folder.
+        on_damage: Called with each line that is not a group; None raises an error for the first.
 
     Raises:
         RecordError: A line is not a group; the message has its file, line and byte.
+        StoreError: A file cannot be read.
     """
-    yield from read_each(folder_at(run), "groups", lambda line: read_as(Group, object_of(line, "group"), Group.SCHEMA, "group"))
+    yield from read_each(folder_at(run), "groups", _group_of, on_damage)
+
+
+def _group_of(line: bytes) -> Group:
+    group = read_as(Group, object_of(line, "group"), Group.SCHEMA, "group")
+    for name in ("rewards", "scores", "score_metadata", "advantages"):
+        values = getattr(group, name)
+        if values is not None and len(values) != len(group.rollouts):
+            raise RecordError(f"not a group: it has {len(group.rollouts)} rollouts, but {len(values)} {name}")
+    return group

@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import images
+from openreward_gym.store.damage import Damage, OnDamage
 from openreward_gym.store.folder import Compression, Folder, ShardWriter, folder_at
-from openreward_gym.store.index import Place, ShardIndex, damaged, read_each
-from openreward_gym.store.records import Damage, Failure
+from openreward_gym.store.index import Place, ShardIndex, damage_at, damaged, pass_over, read_each
+from openreward_gym.store.records import Failure
 from openreward_gym.store.writer import Fsync
 from openreward_gym.types import Rollout
 from openreward_gym.types.rollout import line_of
@@ -32,7 +33,10 @@ class RolloutStore(Sequence[Rollout]):
     given to `open`. `len()`, iteration and `refresh()` look at the disk again, so that a store can be read while others
     write; the positions between two looks stay as they were, and an id or a `RolloutView` stays true for ever. A last
     line without a newline is not there yet. Any other line that is not a rollout raises `RecordError` with its file,
-    line and byte when it is read; `damage()` lists all of them.
+    line and byte when it is read, and a file that cannot be read raises `StoreError`; `damage()` lists all of them, and
+    `rollouts(on_damage)` reads past them.
+
+    Links. The folder may be a link. A link inside it that leads out of it is not followed, by readers or by writers.
 
     Args:
         path: The run's folder, or its address on a file system that fsspec knows (`s3://bucket/runs/mine`). Such a file
@@ -176,7 +180,7 @@ class RolloutStore(Sequence[Rollout]):
     # Reading
 
     def refresh(self) -> None:
-        """Look for new rollouts on the disk.
+        """Look for new rollouts on the disk. A file that cannot be read is passed over here; reading the rollouts names it.
 
         Raises:
             StoreError: A path is not a run.
@@ -188,10 +192,11 @@ class RolloutStore(Sequence[Rollout]):
                 index.refresh()
             self._looked = True
 
-    def _counts(self, *, look: bool) -> list[tuple[int, str, int]]:
+    def _counts(self, *, look: bool, on_damage: OnDamage | None = None) -> list[tuple[int, str, int]]:
         with self._locked():
             if look or not self._looked:
                 self.refresh()
+            pass_over((damage for index in self._indexes for damage in index.unreadable), on_damage)
             return [(number, stem, count) for number, index in enumerate(self._indexes) for stem, count in index.counts()]
 
     def __len__(self) -> int:
@@ -214,9 +219,18 @@ class RolloutStore(Sequence[Rollout]):
         except RecordError as error:
             raise damaged(self._indexes[place.folder].where(place.stem, place.number), error) from None
 
-    def places(self) -> list[Place]:
-        """Return the position of each rollout, in the order of iteration; a position stays valid as the run grows."""
-        return [Place(number, stem, line) for number, stem, count in self._counts(look=True) for line in range(count)]
+    def places(self, on_damage: OnDamage | None = None) -> list[Place]:
+        """Return the position of each line, in the order of iteration; a position stays valid as the run grows.
+
+        Args:
+            on_damage: Called with each file that cannot be read; None raises a StoreError for the first.
+        """
+        counts = self._counts(look=True, on_damage=on_damage)
+        return [Place(number, stem, line) for number, stem, count in counts for line in range(count)]
+
+    def damage_at(self, place: Place, error: Exception) -> Damage:
+        """Return the damage of the line at a position, with the words of the error that reading it raised."""
+        return damage_at(self._indexes[place.folder].where(place.stem, place.number), error)
 
     def unfinished_lines(self) -> int:
         """Return the number of lines without an end, which are being written or were torn; they are not read."""
@@ -300,24 +314,50 @@ class RolloutStore(Sequence[Rollout]):
         meets = _criteria_met(where, criteria)
         return RolloutView(self, [place for place, rollout in self._stream() if meets(rollout)])
 
-    def readable(self) -> Iterator[Rollout | Damage]:
-        """Yield all rollouts as iteration does, with a `Damage` in place of each line that is not a rollout."""
-        for number, stem, count in self._counts(look=True):
+    def rollouts(self, on_damage: OnDamage) -> Iterator[Rollout]:
+        """Yield all rollouts as iteration does, but read past what is damaged.
+
+        Args:
+            on_damage: Called with each line that is not a rollout, and each file that cannot be read.
+
+        Example:
+            >>> from pathlib import Path
+            >>> with RolloutStore("runs/damaged") as store:
+            ...     store.append(Rollout(status="completed"))
+            >>> _ = Path("runs/damaged/rollouts/other.jsonl").write_text("not JSON")  # a line without an end is not there yet
+            >>> damages = []
+            >>> len(list(store.rollouts(damages.append))), damages
+            (1, [])
+        """
+        return (rollout for _, rollout in self.placed_rollouts(on_damage))
+
+    def placed_rollouts(self, on_damage: OnDamage) -> Iterator[tuple[Place, Rollout]]:
+        """Yield (position, rollout) as `rollouts` does."""
+        for number, stem, count in self._counts(look=True, on_damage=on_damage):
             for line_number, line in self._indexes[number].lines(stem, count):
                 try:
-                    yield Rollout.from_line(line)
+                    rollout = Rollout.from_line(line)
                 except RecordError as error:
-                    path, shown, byte = self._indexes[number].where(stem, line_number)
-                    yield Damage(shown, str(error), path, byte)
+                    on_damage(damage_at(self._indexes[number].where(stem, line_number), error))
+                else:
+                    yield Place(number, stem, line_number), rollout
 
     def damage(self) -> list[Damage]:
-        """Return every line that is not a rollout, with its file, line and byte."""
-        return [item for item in self.readable() if isinstance(item, Damage)]
+        """Return every line that is not a rollout, with its file, line and byte, and every file that cannot be read."""
+        damages: list[Damage] = []
+        for _ in self.rollouts(damages.append):
+            pass
+        return damages
 
-    def failures(self, *, retried: bool = False) -> Iterator[Failure]:
-        """Yield the failed attempts, in the order of reading; with `retried` also requests that were sent again."""
+    def failures(self, *, retried: bool = False, on_damage: OnDamage | None = None) -> Iterator[Failure]:
+        """Yield the failed attempts, in the order of reading.
+
+        Args:
+            retried: Whether to yield requests that were sent again, too.
+            on_damage: Called with each line that is not a failure; None raises a RecordError for the first.
+        """
         for folder in self._folders:
-            for failure in read_each(folder, "failures", Failure.from_line):
+            for failure in read_each(folder, "failures", Failure.from_line, on_damage):
                 if retried or failure.retried_in_s is None:
                     yield failure
 
@@ -332,14 +372,18 @@ class RolloutStore(Sequence[Rollout]):
                 return images.read(folder, sha256)
         return images.read(self._folders[-1], sha256)
 
-    def with_images(self, rollout: Rollout) -> Rollout:
+    def with_images(self, rollout: Rollout, on_error: Callable[[StoreError], None] | None = None) -> Rollout:
         """Return `rollout` with the data of its images inside it again.
+
+        Args:
+            rollout: The rollout.
+            on_error: Called for each image that is missing or damaged, which stays a name; None raises the first error.
 
         Raises:
             StoreError: An image is missing or damaged.
         """
         record = rollout.to_dict()
-        images.move_in(record, self.image)
+        images.move_in(record, self.image, on_error)
         return Rollout.from_dict(record)
 
 

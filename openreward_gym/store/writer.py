@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from openreward_gym.errors import StoreError
+from openreward_gym.store.files import open_descriptor
 
 # Windows has no such advisory locks: torn last lines stay there, and readers skip them.
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
@@ -147,24 +148,19 @@ def heal(folder: Path) -> list[Path]:
     cut = []
     for path in sorted(folder.glob(f"*-{_host()}-*.jsonl")):
         try:
-            if _ends_with_newline(path):
-                continue
-            with path.open("r+b") as file:
-                if lock_of(file.fileno()):
-                    file.truncate(_after_last_newline(file.fileno()))
-                    cut.append(path)
+            fd = open_descriptor(path, os.O_RDWR)
         except OSError:
-            continue  # the file may not be changed: readers skip the torn line
+            continue  # the file is none of a writer's, or may not be changed: readers skip the torn line
+        try:
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 1, size - 1) != b"\n" and lock_of(fd):
+                os.ftruncate(fd, _after_last_newline(fd))
+                cut.append(path)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
     return cut
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            return True
-        file.seek(size - 1)
-        return file.read(1) == b"\n"
 
 
 def _after_last_newline(fd: int) -> int:

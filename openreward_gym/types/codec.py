@@ -18,6 +18,9 @@ from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
 
+_SHOWN = 80
+"""The most characters of a value, and of each key, in a message."""
+
 Reader: TypeAlias = Callable[[Any], Any]
 """Checks a JSON value and returns the field's value; raises `FieldError`."""
 
@@ -45,7 +48,16 @@ class FieldError(ValueError):
         return FieldError(self.problem, self.value, key, *self.path)
 
     def __str__(self) -> str:
-        return f"{'.'.join(map(str, self.path))}: {self.problem} (it is {repr(self.value)[:80]})"
+        path = ".".join(str(key)[:_SHOWN] for key in self.path[:_SHOWN])
+        return f"{path}: {self.problem} (it is {shown(self.value)})"
+
+
+def shown(value: Any) -> str:
+    """Return the beginning of a JSON value's Python form, for messages; the value may be of any size and depth."""
+    try:
+        return repr(value[:_SHOWN] if type(value) is str else value)[:_SHOWN]
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
 
 
 def json_field(key: str, **options: Any) -> Any:

@@ -130,8 +130,15 @@ class Rollout:
             self.environment.split = self.task.split
 
     def to_dict(self) -> dict[str, Json]:
-        """Return the record as JSON values, `schema` and `id` first, without the fields that are at their defaults."""
-        data = codec.write(self)
+        """Return the record as JSON values, `schema` and `id` first, without the fields that are at their defaults.
+
+        Raises:
+            RecordError: Blocks are nested too deeply.
+        """
+        try:
+            data = codec.write(self)
+        except RecursionError:
+            raise RecordError("its blocks are nested too deeply") from None
         if "task" in data:
             data["task"].pop("split", None)
         data.pop("schema", None)
@@ -245,6 +252,8 @@ def read_as(cls: type[T], data: Mapping[str, Json], schema: str, kind: str) -> T
         return codec.read_as(cls, {key: value for key, value in data.items() if key != "schema"})
     except codec.FieldError as error:
         raise RecordError(f"not a {kind}: {error}") from None
+    except RecursionError:
+        raise RecordError(f"not a {kind}: it is nested too deeply") from None
 
 
 def check_schema(schema: Json, expected: str, kind: str) -> None:
@@ -256,13 +265,13 @@ def check_schema(schema: Json, expected: str, kind: str) -> None:
     """
     if schema is None:
         raise RecordError(f'not a {kind}: it has no "schema" (expected {expected!r})')
-    name, _, version = str(schema).rpartition("/")
+    name, _, version = schema.rpartition("/") if isinstance(schema, str) else ("", "", "")
     expected_name, _, newest = expected.rpartition("/")
     if name != expected_name:
-        raise RecordError(f"not a {kind}: its schema is {schema!r}, not {expected!r}")
+        raise RecordError(f"not a {kind}: its schema is {codec.shown(schema)}, not {expected!r}")
     major = version.split(".")[0]
     if not (major.isascii() and major.isdecimal() and len(major) < 10):
-        raise RecordError(f"not a {kind}: its schema {schema!r} has no version number")
+        raise RecordError(f"not a {kind}: its schema {codec.shown(schema)} has no version number")
     if int(major) > int(newest):
         raise SchemaVersionError(
             f"the {kind} was written with schema {schema!r}; this version reads up to {expected!r}: "
@@ -271,8 +280,15 @@ def check_schema(schema: Json, expected: str, kind: str) -> None:
 
 
 def line_of(data: Mapping[str, Json]) -> str:
-    """Return `data` as one line of strict JSON, without its newline; pure ASCII only where a lone surrogate forces it."""
-    return dumps(data, non_finite="text").decode()
+    """Return `data` as one line of strict JSON, without its newline; pure ASCII only where a lone surrogate forces it.
+
+    Raises:
+        RecordError: It is nested too deeply.
+    """
+    try:
+        return dumps(data, non_finite="text").decode()
+    except ValueError as error:
+        raise RecordError(f"cannot be written as a line of JSON: {error}") from None
 
 
 def server_origin(url: str | None) -> str | None:

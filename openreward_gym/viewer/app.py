@@ -271,7 +271,8 @@ class _Api:
         """Return the rollout with its images inside."""
         place = self._index.find(run, rollout_id)
         record = Rollout.from_line(self._index.read(place)).to_dict()
-        images.move_in(record, functools.partial(self._index.image, place.folder))
+        # The lens and the replay leave out what an image without data needs, and say so.
+        images.move_in(record, functools.partial(self._index.image, place.folder), lambda error: None)
         return Rollout.from_dict(record)
 
     def label(self, body: Any) -> dict[str, Any]:
@@ -296,7 +297,7 @@ class _Api:
 
 def _get_endpoint(index: RunIndex, answer: Answer) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
-        state = f"{index.file} {index.generation} {index.progress} {request.url.query}"
+        state = f"{index.file} {index.generation} {index.progress} {index.unreadable} {request.url.query}"
         etag = f'W/"{hashlib.sha256(state.encode("utf-8", "replace")).hexdigest()[:24]}"'
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == etag:

@@ -18,9 +18,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import orjson
+
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, RecordError, StoreError
-from openreward_gym.store import Label, RolloutStore, images, read_labels, write_label
+from openreward_gym.store import Damage, Label, RolloutStore, images, read_labels, write_label
+from openreward_gym.store.files import open_regular
 from openreward_gym.store.folder import LocalFolder, Shard
+from openreward_gym.store.index import line_number
 from openreward_gym.store.labels import FILE as LABELS
 from openreward_gym.store.store import run_key
 from openreward_gym.viewer.filters import pattern
@@ -30,10 +34,12 @@ Run: TypeAlias = str | os.PathLike[str] | RolloutStore
 Runs: TypeAlias = Run | Iterable[Run]
 """Runs' folders or stores, or folders of runs; one or several."""
 
-VERSION = "3"
+VERSION = "4"
 """The version of the tables below. It is part of the file's name: versions do not share a file."""
 
 REGEX_TIMEOUT_S = 1.0
+MAX_DAMAGES = 20
+"""The number of damaged lines of a file that the index has the places of; it counts all."""
 _CHUNK = 4 << 20
 _BATCH_S = 1.0
 
@@ -44,7 +50,7 @@ CREATE TABLE IF NOT EXISTS runs (
     run INTEGER PRIMARY KEY, key TEXT UNIQUE, folder TEXT, name TEXT, ranges TEXT DEFAULT '{}', UNIQUE (folder, name));
 CREATE TABLE IF NOT EXISTS files (
     file INTEGER PRIMARY KEY, folder TEXT, path TEXT UNIQUE, inode INTEGER, scanned INTEGER, damaged INTEGER DEFAULT 0,
-    damage TEXT DEFAULT '');
+    damage TEXT DEFAULT '[]');
 CREATE TABLE IF NOT EXISTS rollouts (
     pk INTEGER PRIMARY KEY, run INTEGER, file INTEGER, start INTEGER, length INTEGER, id TEXT, name TEXT, environment TEXT,
     variant TEXT, split TEXT, task TEXT, task_index INTEGER, grp TEXT, sample INTEGER, attempt INTEGER, step INTEGER,
@@ -56,7 +62,8 @@ CREATE INDEX IF NOT EXISTS by_task ON rollouts (task);
 CREATE INDEX IF NOT EXISTS by_file ON rollouts (file);
 CREATE TABLE IF NOT EXISTS labels (
     folder TEXT, id TEXT, rating INTEGER, tags TEXT, note TEXT, PRIMARY KEY (folder, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS label_files (folder TEXT PRIMARY KEY, stamp TEXT);
+CREATE TABLE IF NOT EXISTS label_files (
+    folder TEXT PRIMARY KEY, stamp TEXT, damaged INTEGER DEFAULT 0, damage TEXT DEFAULT '[]');
 """
 
 INSERT = f"INSERT OR REPLACE INTO rollouts VALUES (NULL{', ?' * 36})"  # the key, and a row of `row_of`
@@ -119,6 +126,8 @@ class RunIndex:
         self._connections: list[sqlite3.Connection] = []
         self._writing = threading.Lock()
         self.progress = Progress(0, 0)
+        self.unreadable: tuple[tuple[str, Damage], ...] = ()
+        """(run's folder, damage) of the files that could not be read at the last refresh."""
 
     # Reading
 
@@ -158,14 +167,35 @@ class RunIndex:
     def read(self, place: RolloutPlace) -> bytes:
         """Return the rollout's line; raise StoreError if the file is missing, or shorter than when it was indexed."""
         try:
-            with open(place.path, "rb") as file:
+            with open_regular(place.path) as file:
                 file.seek(place.start)
                 line = file.read(place.length)
+        except StoreError:
+            raise
         except OSError as error:
             raise StoreError(f"{place.path}: {error.strerror or error}") from error
         if len(line) != place.length:
             raise StoreError(f"{place.path}: the file has become shorter since it was indexed. Reload the page.")
         return line
+
+    def damage_at(self, place: RolloutPlace, error: Exception) -> Damage:
+        """Return the damage of a rollout's line, with the words of the error that reading it raised."""
+        line = 0
+        with contextlib.suppress(OSError):
+            line = line_number(Path(place.path), place.start)
+        return Damage(line, str(error), place.path, place.start)
+
+    def damages(self) -> list[tuple[str, int, list[Damage]]]:
+        """Return what cannot be read: for each file its run's folder, the number of its damaged lines, and the first of them."""
+        sql = (
+            "SELECT folder, path, damaged, damage FROM files WHERE damaged > 0 UNION ALL "
+            f"SELECT folder, folder || '/{LABELS}', damaged, damage FROM label_files WHERE damaged > 0"
+        )
+        damages = [
+            (folder, count, [Damage(line, reason, path, byte) for line, byte, reason in orjson.loads(places)])
+            for folder, path, count, places in self.rows(sql)
+        ]
+        return damages + [(folder, 1, [damage]) for folder, damage in self.unreadable]
 
     def folder(self, run: str) -> Path:
         """Return the folder of the run of that key; raise NotFoundError if the index does not have the run."""
@@ -175,10 +205,12 @@ class RunIndex:
         return Path(rows[0][0])
 
     def image(self, folder: str | os.PathLike[str], sha256: str) -> bytes:
-        """Return the bytes of an image in a run's folder; empty if it cannot be read."""
-        with contextlib.suppress(StoreError):
-            return images.read(LocalFolder(folder), sha256)
-        return b""
+        """Return the bytes of an image in a run's folder.
+
+        Raises:
+            StoreError: It is missing or damaged.
+        """
+        return images.read(LocalFolder(folder), sha256)
 
     def label(self, run: str, label: Label) -> None:
         """Write a label beside its run.
@@ -202,21 +234,27 @@ class RunIndex:
         with self._writing:
             generation = self.generation
             folders = self._folders()
-            shards = [(folder, shard) for folder in folders for shard in folder.shards("rollouts")]
-            paths = {str(folder.local("rollouts", shard)) for folder, shard in shards}
+            unreadable: list[tuple[str, Damage]] = []
+            shards = [found for folder in folders for found in _shards_of(folder, unreadable)]
+            paths = {str(path) for _, _, path in shards}
             known = {path: (file, inode, scanned) for file, path, inode, scanned in self.rows(
                 "SELECT file, path, inode, scanned FROM files")}  # fmt: skip
-            self.progress = Progress(0, sum(shard.size for _, shard in shards))
+            self.progress = Progress(0, sum(shard.size for _, shard, _ in shards))
             for path in known.keys() - paths:
                 with self._transaction():
                     self._forget(known[path][0])
                     self._run("DELETE FROM files WHERE file = ?", known[path][0])
-            for folder, shard in shards:
+            for folder, _, path in shards:
                 if not stop.is_set():
-                    self._index_shard(folder, shard, known, stop)
+                    try:
+                        self._index_shard(folder, path, known, stop)
+                    except OSError as error:
+                        unreadable.append((str(folder), Damage(0, error.strerror or str(error), str(path))))
             for folder in folders:
                 self._read_labels(folder)
-            return self.generation != generation
+            changed = tuple(unreadable) != self.unreadable
+            self.unreadable = tuple(unreadable)
+            return changed or self.generation != generation
 
     def _folders(self) -> list[LocalFolder]:
         """Return the runs' folders, each once."""
@@ -248,9 +286,8 @@ class RunIndex:
         self._run("DELETE FROM runs WHERE run NOT IN (SELECT DISTINCT run FROM rollouts)")
 
     def _index_shard(
-        self, folder: LocalFolder, shard: Shard, known: dict[str, tuple[int, int, int]], stop: threading.Event
+        self, folder: LocalFolder, path: Path, known: dict[str, tuple[int, int, int]], stop: threading.Event
     ) -> None:
-        path = folder.local("rollouts", shard)
         try:
             status = path.stat()
         except OSError:
@@ -269,7 +306,9 @@ class RunIndex:
             file, scanned = self._run("SELECT file, scanned FROM files WHERE path = ?", str(path)).fetchone()
             if replaced:
                 self._forget(file)
-                self._run("UPDATE files SET inode = ?, scanned = 0, damaged = 0, damage = '' WHERE file = ?", status.st_ino, file)
+                self._run(
+                    "UPDATE files SET inode = ?, scanned = 0, damaged = 0, damage = '[]' WHERE file = ?", status.st_ino, file
+                )
         at_end = False
         while not at_end and not stop.is_set():
             with self._transaction():
@@ -279,14 +318,15 @@ class RunIndex:
     def _index_lines(self, folder: LocalFolder, path: Path, file: int) -> tuple[int, bool]:
         """Index new lines for about a second; return (the position reached, whether it is the shard's end)."""
         deadline = time.monotonic() + _BATCH_S
-        (position,) = self._run("SELECT scanned FROM files WHERE file = ?", file).fetchone()
+        position, damages = self._run("SELECT scanned, damage FROM files WHERE file = ?", file).fetchone()
+        start, places = position, orjson.loads(damages)
         rows: list[tuple[Any, ...]] = []
-        damages: list[str] = []
+        damaged = before = first_line = 0
         runs: dict[str, int] = {}
         at_end = True
-        with path.open("rb", buffering=_CHUNK) as lines:
+        with open_regular(path, _CHUNK) as lines:
             lines.seek(position)
-            for line in lines:
+            for before, line in enumerate(lines):
                 if not line.endswith(b"\n"):  # it is still being written
                     break
                 try:
@@ -297,16 +337,19 @@ class RunIndex:
                             runs[name] = self._run_number(folder, name, data)
                         rows.append(row_of(data, runs[name], file, position, len(line) - 1))
                 except (RecordError, UnicodeError) as error:
-                    damages.append(f"{path.name} (byte {position}): {str(error)[:200]}")
+                    damaged += 1
+                    if len(places) < MAX_DAMAGES:
+                        # The lines before this batch are counted once, and only if one of it is damaged.
+                        first_line = first_line or line_number(path, start)
+                        places.append([first_line + before, position, str(error)[:300]])
                 position += len(line)
                 if time.monotonic() > deadline:
                     at_end = False
                     break
         self._connection().executemany(INSERT, rows)
         self._run(
-            "UPDATE files SET scanned = ?, damaged = damaged + ?, "
-            "damage = CASE damage WHEN '' THEN ? ELSE damage END WHERE file = ?",
-            position, len(damages), damages[0] if damages else "", file,
+            "UPDATE files SET scanned = ?, damaged = damaged + ?, damage = ? WHERE file = ?",
+            position, damaged, orjson.dumps(places).decode(), file,
         )  # fmt: skip
         return position, at_end
 
@@ -315,19 +358,24 @@ class RunIndex:
         try:
             status = (folder.path / LABELS).stat()
             stamp = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:
+        except FileNotFoundError:
             stamp = ""
+        except OSError as error:
+            stamp = error.strerror or str(error)
         before = self.rows("SELECT stamp FROM label_files WHERE folder = ?", (key,))
         if (before[0][0] if before else "") == stamp:
             return
-        labels = read_labels(folder.path)
+        damages: list[Damage] = []
+        labels = read_labels(folder.path, damages.append)
+        places = [[damage.line, damage.byte, damage.reason] for damage in damages[:MAX_DAMAGES]]
         with self._transaction():
             self._run("DELETE FROM labels WHERE folder = ?", key)
             self._connection().executemany(
                 "INSERT INTO labels VALUES (?, ?, ?, ?, ?)",
                 [(key, label.rollout, label.rating, json.dumps(label.tags), label.note) for label in labels.values()],
             )
-            self._run("INSERT OR REPLACE INTO label_files VALUES (?, ?)", key, stamp)
+            sql = "INSERT OR REPLACE INTO label_files VALUES (?, ?, ?, ?)"
+            self._run(sql, key, stamp, len(damages), orjson.dumps(places).decode())
 
     def _run_number(self, folder: LocalFolder, name: str, data: dict[str, Any]) -> int:
         """Return the number of a run, after adding it if it is new."""
@@ -347,6 +395,22 @@ class RunIndex:
             while self._connections:
                 self._connections.pop().close()
             self._local = threading.local()
+
+
+def _shards_of(folder: LocalFolder, unreadable: list[tuple[str, Damage]]) -> Iterator[tuple[LocalFolder, Shard, Path]]:
+    """Yield a run's shards, each with the file of its uncompressed lines, and note those that cannot be read."""
+    try:
+        shards = folder.shards("rollouts")
+    except StoreError as error:
+        unreadable.append((str(folder), Damage(0, str(error))))
+        return
+    for shard in shards:
+        try:
+            yield folder, shard, folder.local("rollouts", shard)
+        except FileNotFoundError:
+            continue  # it was compressed since it was listed
+        except StoreError as error:
+            unreadable.append((str(folder), Damage(0, str(error))))
 
 
 def _default_file(paths: Sequence[Path]) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
 import hashlib
 import json
@@ -18,7 +17,7 @@ from urllib.parse import quote
 import orjson
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.store import images
+from openreward_gym.store import OnDamage, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.viewer import queries
 from openreward_gym.viewer.index import RunIndex
@@ -51,10 +50,19 @@ def load_page() -> Page:
     return Page(html, _policy(html, "connect-src 'self'; img-src 'self' data: blob:"))
 
 
-def write_page(index: RunIndex, file: str | os.PathLike[str], filter_: str = "", limit: int = MAX_ROLLOUTS) -> int:
+def write_page(
+    index: RunIndex,
+    file: str | os.PathLike[str],
+    filter_: str = "",
+    limit: int = MAX_ROLLOUTS,
+    on_damage: OnDamage = lambda damage: None,
+) -> int:
     """Write the runs of `index` into one HTML file; see `openreward_gym.viewer.write_html`."""
     index.refresh()
-    snapshot = _Snapshot(index, filter_, limit)
+    for _, _, damages in index.damages():
+        for damage in damages:
+            on_damage(damage)
+    snapshot = _Snapshot(index, filter_, limit, on_damage)
     # A script element must contain neither "</script>" nor "<!--", whatever the records hold.
     data = json.dumps(snapshot.answers(), separators=(",", ":")).replace("<", "\\u003c")
     built = load_page().html
@@ -72,8 +80,8 @@ def write_page(index: RunIndex, file: str | os.PathLike[str], filter_: str = "",
 class _Snapshot:
     """Collects the answers to all requests that the page can make, keyed by request."""
 
-    def __init__(self, index: RunIndex, filter_: str, limit: int) -> None:
-        self._index, self._filter, self._limit = index, filter_, limit
+    def __init__(self, index: RunIndex, filter_: str, limit: int, on_damage: OnDamage) -> None:
+        self._index, self._filter, self._limit, self._on_damage = index, filter_, limit, on_damage
         self._answers: dict[str, Any] = {}
         self.count = 0
 
@@ -123,11 +131,20 @@ class _Snapshot:
             raise ConfigurationError(
                 f"more than {self._limit} rollouts are too many for one file: select some with a filter like 'reward > 0.5'"
             )
-        with contextlib.suppress(RecordError, StoreError):
+        place = self._index.find(key, rollout_id)
+
+        def note(error: Exception) -> None:
+            self._on_damage(self._index.damage_at(place, error))
+
+        try:
             # The standard reader, because orjson refuses lone surrogates.
             opened = json.loads(queries.rollout(self._index, key, rollout_id))
-            images.move_in(opened["rollout"], functools.partial(self._index.image, self._index.folder(key)))
-            self._add("rollout", {"run": key, "id": rollout_id}, opened)
+        except (RecordError, StoreError) as error:
+            self.count -= 1
+            note(error)
+            return
+        images.move_in(opened["rollout"], functools.partial(self._index.image, place.folder), note)
+        self._add("rollout", {"run": key, "id": rollout_id}, opened)
 
 
 def _policy(html: str, more: str) -> str:

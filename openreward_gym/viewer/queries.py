@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import orjson
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.reports.statistics import Comparison, compare_with_first, macro_mean, mean, reward_interval
 from openreward_gym.reports.texts import mean_text, paired_test_text
+from openreward_gym.store import Damage
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.filters import NUMBERS, TEXTS, Completion, Sql, compile_filter, complete, metric_column
 from openreward_gym.viewer.index import JOINED, RunIndex
@@ -55,8 +58,13 @@ def runs(index: RunIndex) -> dict[str, Any]:
     for run in overview:
         run["ranges"] = orjson.loads(run["ranges"])
         run["metrics"] = metric_names(index, run["key"])
-    damage = index.records("SELECT folder, damaged AS lines, damage AS first FROM files WHERE damaged > 0")
+    damage = [{"folder": folder, "lines": count, "first": _place_text(first)} for folder, count, (first, *_) in index.damages()]
     return {"runs": overview, "damage": damage, "progress": index.progress._asdict()}
+
+
+def _place_text(damage: Damage) -> str:
+    # The page names the folder.
+    return str(replace(damage, path=os.path.basename(damage.path)))
 
 
 def metric_names(index: RunIndex, run: str) -> list[str]:

@@ -16,7 +16,7 @@ import webbrowser
 from collections.abc import Mapping
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.store import RolloutStore
+from openreward_gym.store import OnDamage, RolloutStore
 from openreward_gym.store.store import viewer_address
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.app import ViewerExtensions, create_app, is_loopback, start
@@ -163,7 +163,14 @@ def show(target: Rollout | Runs, *, height: int = 800, open_browser: bool | None
     return server
 
 
-def write_html(runs: Runs, file: str | os.PathLike[str], *, filter: str = "", limit: int = MAX_ROLLOUTS) -> int:
+def write_html(
+    runs: Runs,
+    file: str | os.PathLike[str],
+    *,
+    filter: str = "",
+    limit: int = MAX_ROLLOUTS,
+    on_damage: OnDamage = lambda damage: None,
+) -> int:
     """Write runs to one HTML file that opens without a server; return the number of rollouts in it.
 
     Args:
@@ -171,6 +178,7 @@ def write_html(runs: Runs, file: str | os.PathLike[str], *, filter: str = "", li
         file: The file. It is written whole or not at all.
         filter: An expression that selects rollouts, like `reward > 0.5`; empty for all. See `openreward_gym.viewer.filters`.
         limit: The largest number of rollouts that the file may hold.
+        on_damage: Called with what cannot be read, of each file the first 20 lines; the page holds the rest.
 
     Raises:
         ConfigurationError: No rollout matches, more than `limit` match, or the filter cannot be parsed.
@@ -183,7 +191,7 @@ def write_html(runs: Runs, file: str | os.PathLike[str], *, filter: str = "", li
         1
     """
     with contextlib.closing(RunIndex(runs)) as index:
-        return write_page(index, file, filter, limit)
+        return write_page(index, file, filter, limit, on_damage)
 
 
 def _temporary_index(rollout: Rollout) -> RunIndex:

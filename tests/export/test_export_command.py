@@ -11,7 +11,8 @@ import pytest
 from export_rollouts import assistant, episode
 from tiny_tokenizer import tiny_tokenizer
 
-from openreward_gym import cli
+from openreward_gym import cli, export
+from openreward_gym.errors import RecordError
 from openreward_gym.store import Label, RolloutStore, write_label
 from openreward_gym.types import Rollout
 
@@ -172,18 +173,26 @@ def test_a_torn_last_line_is_counted(run: Any) -> None:
     assert "1  files of the run whose last line has no end and is not read" in ran.out
 
 
-@pytest.mark.parametrize("format", ["sft", "openai", "sharegpt", "tokens"])
-def test_a_damaged_line_is_named_and_nothing_is_left(run: Any, format: str) -> None:
+@pytest.mark.parametrize("format", ["sft", "openai", "sharegpt", "tokens", "preference", "rollouts"])
+def test_a_damaged_line_is_named_and_the_rest_is_exported(run: Any, format: str) -> None:
     tiny_tokenizer().save_pretrained("tokenizer")
     whole = _shard().read_text()
+    words = ("run", "--format", format, "--tokenizer", "tokenizer", "--status", "any", "--output")
+    assert run(*words, "whole").code == 0
+    expected = export_report("whole", format)
     bad = whole.splitlines()[2].replace('"text":"answer', '"words":"answer')
     for line, says in ((bad, "blocks.0.text: is missing"), ("{", "not JSON"), ("[]", "not a rollout")):
-        _shard().write_text(whole + line + "\n")
-        ran = run("run", "--output", "new/out", "--format", format, "--tokenizer", "tokenizer", "--status", "any")
-        assert (ran.code, len(ran.err.splitlines())) == (1, 1), ran
+        _shard().write_text(whole + line.replace('"id":"', '"id":"another-') + "\n")
+        ran = run(*words, "out")
+        assert ran.code == 1, ran
         assert f"{_shard()}: line 7 (byte {len(whole)}): " in ran.err
         assert says in ran.err
-        assert not Path("new").exists()
+        assert export_report("out", format)["rows"] == expected["rows"]
+        assert "1  the record cannot be read" in ran.out
+
+
+def export_report(folder: str, format: str) -> Any:
+    return json.loads((Path(folder) / "report.json").read_text())["formats"][format]
 
 
 def test_a_failed_export_leaves_an_earlier_one_as_it_was(run: Any) -> None:
@@ -191,9 +200,13 @@ def test_a_failed_export_leaves_an_earlier_one_as_it_was(run: Any) -> None:
     before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
     with _shard().open("a") as shard:
         shard.write("{\n")
-    assert run("run", "--output", "out", "--format", "sft,openai").code == 1
+    with pytest.raises(RecordError, match="line 7"):
+        export.write("run", "out", formats=["sft", "openai"])
     assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
     assert not Path("out/openai").exists()
+    with pytest.raises(RecordError, match="line 7"):
+        export.write("run", "new/out")
+    assert not Path("new").exists()
 
 
 def test_an_output_that_cannot_be_written_is_one_line(run: Any) -> None:
