@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
-from openreward_gym.chat.failures import without_secrets
 from openreward_gym.chat.plain import shown
 from openreward_gym.collect.failure_limit import SAME_FAILURES, SlowStart, is_lasting
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import RunPlan
 from openreward_gym.collect.silence import News, ServerWatch
+from openreward_gym.credentials import without_secrets
 from openreward_gym.envs.clients import SharedClient
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.episode import ACTION_FORMS, FAILURES, Episode, as_message
