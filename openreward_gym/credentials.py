@@ -22,6 +22,7 @@ __all__ = [
     "HiddenText",
     "credentials_of",
     "is_marked",
+    "is_token",
     "replace_texts",
     "revealed",
     "sealed",
@@ -96,6 +97,16 @@ def credentials_of(value: Any) -> list[str]:
 
     _Walk(collect).value(value)
     return list(texts)
+
+
+def is_token(text: str) -> bool:
+    """Return whether a text looks like a token, which does not stand in other texts by chance.
+
+    Example:
+        >>> is_token("gw-5Tq9Xw3Zn7Lc"), is_token("research team"), is_token("https://example.com/app1")
+        (True, False, False)
+    """
+    return len(text) >= 12 and "://" not in text and bool(re.fullmatch(r"(?=\S*\d)(?=\S*[A-Za-z])\S+", text))
 
 
 def replace_texts(value: Any, texts: Iterable[str], by: str = HIDDEN) -> Any:

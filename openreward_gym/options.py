@@ -147,6 +147,16 @@ def hosts(name: str, value: Any) -> dict[str, tuple[str, ...]] | None:
     return None if copy is None else {key: tuple(names) for key, names in copy.items()}
 
 
+def names(name: str, value: Any) -> tuple[str, ...] | None:
+    """Check that a value is None or a sequence of texts that are not empty, and copy it."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(one, str) and one for one in value):
+        # The value may hold a secret, so the message does not repeat it.
+        raise ConfigurationError(f"{name} must be a list of texts that are not empty, or None, not a {type(value).__name__}")
+    return tuple(value)
+
+
 def _environment(name: str, value: Any) -> Any:
     if not isinstance(value, type) and (not isinstance(value, str) or not value.strip()):
         raise ConfigurationError(
@@ -580,6 +590,11 @@ class RunOptions(Options):
     """Kind of advantages to compute for each complete group. None computes none."""
     progress: Any = option(True)
     """Progress shown on stderr: True chooses a form, False shows none; or "bar", "log", "json", or a `Reporter`."""
+    redact: Sequence[str] | None = option(None, names)
+    """Environment variables whose values are cut out of everything that the run writes, also where they are escaped or encoded.
+    The secrets and keys of the run itself always are."""
+    redact_patterns: Sequence[str] | None = option(None, names)
+    """Regular expressions whose matches are cut out as well. They are recorded: write no secret into one."""
     upload: bool | str = option(False)
     """Send rollouts to the platform during the collection (key in `OPENREWARD_API_KEY`). In Python, a string is the URL of its
     API."""

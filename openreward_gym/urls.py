@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from openreward_gym.errors import ConfigurationError
 
-__all__ = ["Origin", "bare_url", "check_url", "hide_credentials", "origin_of", "without_credentials"]
+__all__ = ["Origin", "bare_url", "check_url", "hide_credentials", "origin_of", "password_of", "without_credentials"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # Of several "@", the last one before the path ends the user and password.
@@ -66,6 +66,19 @@ def hide_credentials(text: str) -> str:
         '--base-url http://***@127.0.0.1:8080'
     """
     return _PARAMETER.sub(r"\1***", _USER.sub("***@", text)) if "://" in text else text
+
+
+def password_of(url: str) -> str:
+    """Return the password of a URL, decoded; empty without one.
+
+    Example:
+        >>> password_of("https://user:pass%40word@example.com")
+        'pass@word'
+    """
+    try:
+        return unquote(urlsplit(url).password or "")
+    except ValueError:
+        return ""
 
 
 def bare_url(url: str) -> str:

@@ -46,6 +46,8 @@ _PLACEHOLDERS = {
     "chat_template_kwargs": "JSON",
     "input": "FILE",
     "output": "FOLDER",
+    "redact": "VARIABLE",
+    "redact_pattern": "REGEX",
     "task": "ID",
     "tasks": "INDEXES",
     "advantages": "KIND",

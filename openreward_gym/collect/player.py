@@ -238,6 +238,7 @@ class _Attempt:
         self.seed = zlib.crc32(f"{plan.options.seed}/{unit.id}".encode())
         self._policy = plan.policy
         self._secrets = plan.options.env.session.secrets_env or {}
+        self._redactor = plan.redactor
         self._timeout_s = plan.options.env.limits.episode_timeout_s
         self._stop_reason: str | None = None
         self._servers = servers
@@ -264,7 +265,7 @@ class _Attempt:
         of_policy = isinstance(error, PolicyError)
         if self._request is None or of_policy != (self._stage == "policy"):
             return  # a request in the background, such as a deletion
-        self._request.note_error(str(error))
+        self._request.note_error(self._redactor.text(str(error)))
         kind = _kind(error, self._stage)
         if kind not in self._noted:
             self._noted.add(kind)
@@ -376,7 +377,7 @@ class _Attempt:
 
     def _failure(self, error: BaseException, stage: Stage) -> Failure:
         """Return the failure record of an exception, with the address that is not reached, or the secret that may be missing."""
-        failure = _failure_of(error, self.unit, self.number, stage)
+        failure = _failure_of(error, self.unit, self.number, stage).redacted(self._redactor)
         if failure.kind in ("setup_failed", "tool_failed"):
             return replace(failure, message=failure.message + _secret_advice(failure.message, self._secrets))
         address = self._servers.policy.address

@@ -143,7 +143,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._notes: dict[str, Json] = {}
         self._renderer = Renderer()
 
-    @property  # type: ignore[override]
+    @property
     def spec(self) -> EnvSpec | None:
         """The spec that `gymnasium.make` made the env from, or None. It shows no credentials; see `openreward_gym.spec`."""
         return self._spec

@@ -101,7 +101,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self._make_slots(prefetch, share_tasks, max_inflight, wrap)
         self.closed = False
 
-    @property  # type: ignore[override]
+    @property
     def spec(self) -> EnvSpec | None:
         """The spec that `gymnasium.make_vec` made the envs from, or None. It shows no credentials; see `openreward_gym.spec`."""
         return self._spec
