@@ -26,6 +26,7 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, get_args
 
+from openreward_gym.credentials import HIDDEN, is_marked, revealed, sealed
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.types import Json
 
@@ -68,6 +69,7 @@ DEEPEST_NESTING = 200
 """Levels of JSON up to which everything that reads, copies and writes records works within Python's recursion limit."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Default for the largest size of one answer of a server, in bytes."""
+_ALL = "values_are_secret"
 
 Check: TypeAlias = Callable[[str, Any], Any]
 """Takes an option's name and value, returns the value to keep, and raises ConfigurationError for a wrong one."""
@@ -156,6 +158,16 @@ def hosts(name: str, value: Any) -> dict[str, tuple[str, ...]] | None:
     return None if copy is None else {key: tuple(names) for key, names in copy.items()}
 
 
+def names(name: str, value: Any) -> tuple[str, ...] | None:
+    """Check that a value is None or a sequence of texts that are not empty, and copy it."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(one, str) and one for one in value):
+        # The value may hold a secret, so the message does not repeat it.
+        raise ConfigurationError(f"{name} must be a list of texts that are not empty, or None, not a {type(value).__name__}")
+    return tuple(value)
+
+
 def _environment(name: str, value: Any) -> Any:
     if not isinstance(value, type) and (not isinstance(value, str) or not value.strip()):
         raise ConfigurationError(
@@ -165,9 +177,13 @@ def _environment(name: str, value: Any) -> Any:
     return value
 
 
-def option(default: Any, check: Check = lambda name, value: value, *, repr: bool = True) -> Any:
-    """Declare an option: a dataclass field with a check that runs when the object is made."""
-    return field(default=default, repr=repr, metadata={"check": check})
+def option(default: Any, check: Check = lambda name, value: value, *, repr: bool = True, values_are_secret: bool = False) -> Any:
+    """Declare an option: a dataclass field with a check that runs when the object is made.
+
+    Without `repr`, the value may hold credentials: reprs leave it out, and pickles hold the credentials sealed, or with
+    `values_are_secret` all texts in it.
+    """
+    return field(default=default, repr=repr, metadata={"check": check, **({_ALL: True} if values_are_secret else {})})
 
 
 def group(cls: type[Options], *, without: Iterable[str] = ()) -> Any:
@@ -190,9 +206,17 @@ class Options:
             if value is one.default and value != "":
                 continue  # defaults are valid, but for an empty name, which has to be given
             if check is not None:
+                if not one.repr:
+                    value = _private(one, value)
                 object.__setattr__(self, one.name, check(one.name, value))
             elif not isinstance(value, one.metadata["group"]):
                 raise ConfigurationError(f"{one.name} must be {one.metadata['group'].__name__}(...)")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What the repr leaves out may hold credentials, so a pickle holds them sealed.
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        private = {one.name: sealed(values[one.name], all_of_it=_ALL in one.metadata) for one in fields(self) if not one.repr}
+        return (_restored, (type(self), {**values, **private}))
 
     @classmethod
     def declarations(cls) -> dict[str, Field[Any]]:
@@ -259,6 +283,22 @@ class Options:
         """Return the options that differ from their defaults, as flat keyword arguments."""
         defaults = {name: one.default for name, one in self.declarations().items()}
         return {name: value for name, value in self.to_keywords().items() if name not in defaults or value != defaults[name]}
+
+
+def _private(one: Field[Any], value: Any) -> Any:
+    """Return the value of an option that may hold credentials, in the clear. Refuse one that was hidden when it was written."""
+    value = revealed(value)
+    if is_marked(value, all_of_it=_ALL in one.metadata):
+        raise ConfigurationError(
+            f"{one.name} has {HIDDEN!r} in the place of a credential that was hidden when it was written: give it again "
+            f"(in Python {one.name}=...)"
+        )
+    return value
+
+
+def _restored(cls: type[Options], values: dict[str, Any]) -> Options:
+    """Return the options object of a pickle or a copy."""
+    return cls(**{one.name: values[one.name] if one.repr else revealed(values[one.name]) for one in fields(cls)})
 
 
 def _shown(one: Field[Any], inner: Mapping[str, R]) -> dict[str, R]:
@@ -380,7 +420,7 @@ class SessionOptions(Options):
     """Secrets of the environment: the secret's name -> the name of the environment variable that holds it."""
     secret_domains: Mapping[str, Sequence[str]] | None = option(None, hosts)
     """Hosts that may receive a secret: the secret's name -> host names. The hosted platform requires it."""
-    env_overrides: Mapping[str, str] | None = option(None, mapping, repr=False)
+    env_overrides: Mapping[str, str] | None = option(None, mapping, repr=False, values_are_secret=True)
     """Environment variables to set in the environment's container."""
     open_timeout_s: float = option(1800.0, number())
     """Seconds that opening the session may take. A machine may have to be started."""
@@ -573,6 +613,11 @@ class RunOptions(Options):
     """Kind of advantages to compute for each complete group. None computes none."""
     progress: Any = option(True)
     """Progress shown on stderr: True chooses a form, False shows none; or "bar", "log", "json", or a `Reporter`."""
+    redact: Sequence[str] | None = option(None, names)
+    """Environment variables whose values are cut out of everything that the run writes, also where they are escaped or encoded.
+    The secrets and keys of the run itself always are."""
+    redact_patterns: Sequence[str] | None = option(None, names)
+    """Regular expressions whose matches are cut out as well. They are recorded: write no secret into one."""
     upload: bool | str = option(False)
     """Send rollouts to the platform during the collection (key in `OPENREWARD_API_KEY`). In Python, a string is the URL of its
     API."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from openreward_gym.errors import ConfigurationError
 
-__all__ = ["Origin", "bare_url", "check_url", "origin_of", "without_credentials"]
+__all__ = ["Origin", "bare_url", "check_url", "hide_credentials", "origin_of", "password_of", "without_credentials"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# Of several "@", the last one before the path ends the user and password.
+_USER = re.compile(r"(?<=://)[^\s/?#\"'<>]*@")
+_PARAMETER = re.compile(
+    r"(?<=[?&;])([\w.~%-]*?(?:key|token|secret|passw(?:or)?d|pwd|signature|sig|sas|auth|authorization|credential|jwt|code)=)"
+    r"[^&#\s\"'<>]+",
+    re.IGNORECASE,
+)
 
 
 class Origin(NamedTuple):
@@ -41,14 +49,36 @@ def origin_of(url: str) -> Origin:
 
 
 def without_credentials(url: str) -> str:
-    """Return `url` without its user name and password.
+    """Return `url` without its user name and password, and with `***` for the values of query parameters that name a secret.
 
     Example:
-        >>> without_credentials("https://user:password@example.com/path")
-        'https://example.com/path'
+        >>> without_credentials("https://user:password@example.com/path?api_key=abc&page=2")
+        'https://example.com/path?api_key=***&page=2'
     """
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return _PARAMETER.sub(r"\1***", _USER.sub("", url))
+
+
+def hide_credentials(text: str) -> str:
+    """Return a text in which `***` stands for the credentials of all URLs in it.
+
+    Example:
+        >>> hide_credentials("--base-url http://user:password@127.0.0.1:8080")
+        '--base-url http://***@127.0.0.1:8080'
+    """
+    return _PARAMETER.sub(r"\1***", _USER.sub("***@", text)) if "://" in text else text
+
+
+def password_of(url: str) -> str:
+    """Return the password of a URL, decoded; empty without one.
+
+    Example:
+        >>> password_of("https://user:pass%40word@example.com")
+        'pass@word'
+    """
+    try:
+        return unquote(urlsplit(url).password or "")
+    except ValueError:
+        return ""
 
 
 def bare_url(url: str) -> str:
@@ -78,5 +108,5 @@ def check_url(option: str, url: str | None) -> None:
     except ValueError:
         valid = False
     if not valid:
-        shown = url.rpartition("@")[2]  # the text before "@" may be a password
+        shown = without_credentials(url.rpartition("@")[2])  # the text before "@" may be a password
         raise ConfigurationError(f"{option} {shown!r} is not a URL: write it as http://host:port or https://host")

@@ -28,6 +28,8 @@ FLOORS = {
     "lazy": 0,
     "images": 0,
     "retrying": 0,
+    "credentials": 0,
+    "redaction": 1,
     "options": 1,
     "protocol": 2,
     "protocol.wire": 1,

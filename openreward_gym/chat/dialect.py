@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from openreward_gym.chat.failures import ended_of_error, is_failure, read_failure, without_secrets
+from openreward_gym.chat.failures import ended_of_error, is_failure, read_failure
 from openreward_gym.chat.finish_reasons import ENDINGS
 from openreward_gym.chat.history import HistoryRules, ToolNames, server_history
 from openreward_gym.chat.plain import as_list, json_text, plain, shown
 from openreward_gym.chat.streams import BROKE_OFF, StreamFormat
+from openreward_gym.credentials import without_secrets
 from openreward_gym.errors import MessageError
 from openreward_gym.images import parse_data_url
 from openreward_gym.jsonio import Json, finite

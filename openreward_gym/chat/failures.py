@@ -6,13 +6,13 @@ import functools
 import html
 import itertools
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from openreward_gym.chat.plain import json_text, rest_of, shown
 from openreward_gym.chat.provider_words import WORDINGS
 from openreward_gym.chat.wording import FailureKind
+from openreward_gym.credentials import without_secrets
 from openreward_gym.jsonio import Json
 from openreward_gym.types import AssistantMessage, Block, Ended, Message, OpaqueBlock, ReasoningItem, Sampled, TextBlock
 
@@ -52,18 +52,6 @@ _OUTPUT_AND_WINDOW = tuple(
         r"exceed context limit: \d+ \+ OUTPUT > WINDOW",
         r"must be <= WINDOW.*? and OUTPUT `max_new_tokens`",
     )
-)
-_KEYS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|nvapi|r8)[-_][\w*-]{8,}|\bAIza[\w-]{16,}|\beyJ[\w-]{8,}\.[\w.-]+"
-    # HF_HUB_OFFLINE, hf_transfer and hf-internal-testing are names, and "bearer authentication" are words.
-    r"|\bhf_[a-zA-Z0-9]{10,}|(?<=bearer )(?!(?:auth|token|scheme|credential|header|realm))\S{6,}"
-    r"|(?<=key=)[\w*-]{6,}|(?<=token=)[\w*-]{6,}",
-    re.IGNORECASE,
-)
-_SECRET_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
-# Fields that hold a secret, such as the headers of a request that a gateway repeats.
-_SECRET_FIELDS = re.compile(
-    r"(?:.*[-_])?(?:authorization|api[-_]?key|access[-_]?token|(?:set[-_])?cookie|secret|password)", re.IGNORECASE
 )
 
 
@@ -287,24 +275,3 @@ def _text_of_page(text: str) -> str:
     page = re.sub(r"<(script|style|title)\b.*?</\1>|<!--.*?-->", " ", text, flags=re.IGNORECASE | re.DOTALL)
     page = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())[:300]
     return " - ".join(part for part in (" ".join(html.unescape(title[1]).split()) if title else "", page) if part)
-
-
-def without_secrets(value: Json) -> Json:
-    """Return a value without the secrets of this process's environment, and without texts that look like an API key."""
-    secrets = [text for name, text in os.environ.items() if name.upper().endswith(_SECRET_NAMES) and len(text) >= 8]
-    return _without(value, secrets)
-
-
-def _without(value: Json, secrets: list[str]) -> Json:
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, "***")
-        return _KEYS.sub("***", value)
-    if isinstance(value, list):
-        return [_without(item, secrets) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: "***" if item and isinstance(item, str) and _SECRET_FIELDS.fullmatch(name) else _without(item, secrets)
-        for name, item in value.items()
-    }

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openreward_gym.cli.parameters import FAILED, INCOMPLETE, Environment, parse_options, with_options
+from openreward_gym.cli.parameters import FAILED, INCOMPLETE, Environment, parse_options, shown_arguments, with_options
 from openreward_gym.cli.runs import print_report
+from openreward_gym.credentials import HIDDEN
 from openreward_gym.options import RunOptions
 
 if TYPE_CHECKING:
@@ -121,4 +122,6 @@ def _resume(path: str) -> str:
     arguments = sys.argv[1:] if is_command else ["collect", "..."]
     if "--output" not in arguments and not any(argument.startswith("--output=") for argument in arguments):
         arguments = [*arguments, "--output", path]
-    return shlex.join(["openreward-gym", *arguments, *([] if "--resume" in arguments else ["--resume"])])
+    shown = shown_arguments(arguments)
+    hint = f" (write what is hidden as {HIDDEN} again)" if shown != arguments else ""
+    return shlex.join(["openreward-gym", *shown, *([] if "--resume" in arguments else ["--resume"])]) + hint

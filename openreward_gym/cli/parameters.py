@@ -15,10 +15,11 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from openreward_gym.credentials import HIDDEN, without_secrets
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, EnvOptions, EpisodeLimits, Options, RetryBudget, RunOptions, SessionOptions
 from openreward_gym.store.damage import Damage, describe
-from openreward_gym.urls import check_url
+from openreward_gym.urls import check_url, hide_credentials
 
 FAILED, USAGE, INCOMPLETE = 1, 2, 75
 
@@ -50,6 +51,8 @@ _PLACEHOLDERS = {
     "chat_template_kwargs": "JSON",
     "input": "FILE",
     "output": "FOLDER",
+    "redact": "VARIABLE",
+    "redact_pattern": "REGEX",
     "task": "ID",
     "tasks": "INDEXES",
     "advantages": "KIND",
@@ -231,7 +234,8 @@ def _pairs(flag: str, items: Iterable[str]) -> list[tuple[str, str]]:
     for item in items:
         name, equals, value = item.partition("=")
         if not equals or not name.isidentifier():
-            raise ConfigurationError(f"{flag} takes NAME=VALUE, not {item!r}")
+            shown = f"{name}=..." if equals else item  # the value may be a secret
+            raise ConfigurationError(f"{flag} takes NAME=VALUE, not {shown!r}")
         pairs.append((name, value))
     return pairs
 
@@ -282,6 +286,43 @@ def parse_secrets(flag: str, items: Iterable[str]) -> dict[str, str]:
         secrets[name] = variable
     return secrets
 
+
+def shown_arguments(arguments: Iterable[str]) -> list[str]:
+    """Return the arguments of a command with `***` in the place of credentials, to print them.
+
+    Example:
+        >>> shown_arguments(["--env-override", "TOKEN=abc", "--base-url=http://me:pw@127.0.0.1", "--policy-option", "top_k=5"])
+        ['--env-override', 'TOKEN=***', '--base-url=http://***@127.0.0.1', '--policy-option', 'top_k=5']
+    """
+    shown, before = [], ""
+    for argument in arguments:
+        flag, equals, value = argument.partition("=") if argument.startswith("--") else (before, "", argument)
+        if flag in _NAMED_VALUES and value:
+            shown.append((flag + equals if equals else "") + _shown_pair(flag, value))
+        else:
+            shown.append(hide_credentials(argument))
+        before = argument
+    return shown
+
+
+def _shown_pair(flag: str, item: str) -> str:
+    """Return a NAME=VALUE item without the credentials in its value."""
+    name, equals, text = item.partition("=")
+    if not equals:
+        return hide_credentials(item)
+    if flag == _flag("env_overrides"):
+        return f"{name}={HIDDEN}"
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    hidden = without_secrets({name: value})[name]
+    if hidden == value:
+        return item
+    return f"{name}={hidden if isinstance(hidden, str) else json.dumps(hidden)}"
+
+
+_NAMED_VALUES = tuple(_flag(name) for name in ("env_overrides", "policy_options", "ray_options"))
 
 _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "secrets_env": parse_secrets,

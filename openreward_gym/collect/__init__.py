@@ -9,7 +9,7 @@ from openreward_gym.options import EnvKeywords, RetryBudget, RunOptions, signatu
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from openreward_gym.collect.engine import CollectionResult, StopSignal
     from openreward_gym.collect.outcomes import Coverage
@@ -75,6 +75,8 @@ class CollectOptions(EnvKeywords, total=False):
     score_groups: bool
     advantages: Advantage | None
     progress: bool | ProgressStyle | Reporter
+    redact: Sequence[str] | None
+    redact_patterns: Sequence[str] | None
     upload: bool | str
     engine: Engine
     workers: int | None

@@ -160,7 +160,7 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
         run = describe_run(plan.behaviour(), inventory.digest, plan.circumstances())
         write_run(path, run, resume=options.resume, allow_changed=options.allow_changed)
         inventory.write(path)
-        store = RolloutStore(path)
+        store = RolloutStore(path, redactor=plan.redactor)
         upload_url = options.upload if isinstance(options.upload, str) else None
         uploader = Uploader(store, base_url=upload_url, patience_s=UPLOAD_PATIENCE_S) if options.upload else None
         try:
@@ -409,9 +409,9 @@ class Collection:
                 exception=f"{type(error).__module__}.{type(error).__qualname__}",
                 message=str(error),
                 task=group,
-            )
+            ).redacted(self.groups.plan.redactor)
             self.store.append_failure(failure)
-            self.report.not_compared(group, str(error))
+            self.report.not_compared(group, failure.message)
 
 
 async def _inventory(plan: RunPlan, report: Reporter) -> Inventory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import pstdev
 
@@ -147,6 +148,7 @@ class GroupComparer:
         ordered = [members[sample] for sample in sorted(members)]
         scores = await self._watched_scores(group, ordered) if self.plan.options.score_groups else None
         result = compared(group, ordered, scores, self.plan.options.advantages)
+        result = replace(result, score_metadata=self.plan.redactor.free(result.score_metadata))
         self._log.append({"schema": Group.SCHEMA, **codec.write(result)})
         del self._members[group]
         self.proven = True

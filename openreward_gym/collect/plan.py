@@ -9,6 +9,7 @@ from typing import Any
 
 from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks, select_indices
 from openreward_gym.collect.outcomes import Coverage, Outcomes
+from openreward_gym.credentials import credentials_of, is_token
 from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
@@ -17,9 +18,11 @@ from openreward_gym.platform.client import Platform
 from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, policy_settings, resolve
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.environment import RemoteEnvironment
+from openreward_gym.redaction import SHORTEST_OWN, Redactor
 from openreward_gym.reports.summary import summarize
 from openreward_gym.store import RolloutStore
 from openreward_gym.types.rollout import server_origin
+from openreward_gym.urls import password_of
 
 # Options that are always part of a run's behaviour. Other options of an env are part of it if they are not defaults.
 _BEHAVIOUR = ("repeats", "max_steps", "episode_timeout_s", "seed", "score_groups", "advantages")
@@ -38,10 +41,11 @@ _NEUTRAL = (
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """The options of a run, which name the environment as its server does, and the policy that they name."""
+    """The options of a run, which name the environment as its server does, the policy that they name, and the redactor."""
 
     options: RunOptions
     policy: Policy | EpisodicPolicy
+    redactor: Redactor
 
     @classmethod
     def of(cls, options: RunOptions) -> RunPlan:
@@ -55,10 +59,15 @@ class RunPlan:
             )
         if options.upload:
             Platform(options.upload if isinstance(options.upload, str) else None)  # raises without a key
-        policy = resolve(options.policy, url=options.policy_url, **(options.policy_options or {}))
         # The engine tells failures apart by their exceptions.
         env = replace(env, limits=replace(env.limits, on_failure="raise", on_reset_failure="raise"))
-        return cls(replace(options, env=env), policy)
+        return cls.of_resolved(replace(options, env=env))
+
+    @classmethod
+    def of_resolved(cls, options: RunOptions) -> RunPlan:
+        """Return the plan of options that name the environment as its server does."""
+        policy = resolve(options.policy, url=options.policy_url, **(options.policy_options or {}))
+        return cls(options, policy, _redactor(options, policy))
 
     @property
     def environment(self) -> str:
@@ -108,6 +117,8 @@ class RunPlan:
             if name not in skipped:
                 # Of secrets and environment variables only the names are kept.
                 settings[name] = sorted(value) if isinstance(value, Mapping) else value
+        # Without them, a run that is continued would show what its first rollouts do not.
+        settings |= {name: list(options[name]) for name in ("redact", "redact_patterns") if options[name]}
         return settings
 
     def circumstances(self) -> dict[str, Any]:
@@ -122,6 +133,21 @@ class RunPlan:
             "workers": options.workers,
             "step_timeout_s": options.env.limits.step_timeout_s,
         }
+
+
+def _redactor(options: RunOptions, policy: Policy | EpisodicPolicy) -> Redactor:
+    """Return what cuts secrets out of the run's records: those that the options name, and the run's own credentials."""
+    session, client = options.env.session, options.env.client
+    own = [*(session.secrets_env or {}).values(), client.api_key_env]
+    if isinstance(variable := getattr(policy, "key_variable", None), str):
+        own.append(variable)
+    addresses = [url for url in (client.base_url, options.policy_url) if url]
+    texts = {
+        "base_url": [password for url in addresses if (password := password_of(url)) and len(password) >= SHORTEST_OWN],
+        "env_overrides": [text for text in credentials_of(session.env_overrides or {}) if len(text) >= SHORTEST_OWN],
+        "policy_options": [text for text in credentials_of(options.policy_options or {}) if is_token(text)],
+    }
+    return Redactor(options.redact or (), options.redact_patterns or (), own=own, texts=texts)
 
 
 async def _count(remote: RemoteEnvironment, split: str) -> int:

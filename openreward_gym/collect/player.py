@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
-from openreward_gym.chat.failures import without_secrets
 from openreward_gym.chat.plain import shown
 from openreward_gym.collect.failure_limit import SAME_FAILURES, SlowStart, is_lasting
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import RunPlan
 from openreward_gym.collect.silence import News, ServerWatch
+from openreward_gym.credentials import without_secrets
 from openreward_gym.envs.clients import SharedClient
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.episode import ACTION_FORMS, FAILURES, Episode, as_message
@@ -238,6 +238,7 @@ class _Attempt:
         self.seed = zlib.crc32(f"{plan.options.seed}/{unit.id}".encode())
         self._policy = plan.policy
         self._secrets = plan.options.env.session.secrets_env or {}
+        self._redactor = plan.redactor
         self._timeout_s = plan.options.env.limits.episode_timeout_s
         self._stop_reason: str | None = None
         self._servers = servers
@@ -264,7 +265,7 @@ class _Attempt:
         of_policy = isinstance(error, PolicyError)
         if self._request is None or of_policy != (self._stage == "policy"):
             return  # a request in the background, such as a deletion
-        self._request.note_error(str(error))
+        self._request.note_error(self._redactor.text(str(error)))
         kind = _kind(error, self._stage)
         if kind not in self._noted:
             self._noted.add(kind)
@@ -376,7 +377,7 @@ class _Attempt:
 
     def _failure(self, error: BaseException, stage: Stage) -> Failure:
         """Return the failure record of an exception, with the address that is not reached, or the secret that may be missing."""
-        failure = _failure_of(error, self.unit, self.number, stage)
+        failure = _failure_of(error, self.unit, self.number, stage).redacted(self._redactor)
         if failure.kind in ("setup_failed", "tool_failed"):
             return replace(failure, message=failure.message + _secret_advice(failure.message, self._secrets))
         address = self._servers.policy.address

@@ -29,6 +29,7 @@ from openreward_gym.collect.player import AttemptResult
 from openreward_gym.collect.ray_worker import RayWorker, last_line, pickle_options, ray_module, without_messages, worker_count
 from openreward_gym.collect.run_folder import RunLock, exclude_worker
 from openreward_gym.collect.silence import News, merge_news
+from openreward_gym.credentials import sealing_key
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import RunOptions
 from openreward_gym.store import Failure, RolloutStore
@@ -126,7 +127,8 @@ class RayPlayer:
     ) -> None:
         self._options = options
         self._folder = Path(store.path).absolute()
-        self._arguments = ([os.getcwd(), *filter(None, sys.path)], job, str(self._folder), store.run, dict(lock.holder))
+        path = [os.getcwd(), *filter(None, sys.path)]
+        self._arguments = (path, sealing_key(), job, str(self._folder), store.run, dict(lock.holder))
         self._say = say
         self._stop = stop
         self._ray = ray_module()

@@ -18,9 +18,9 @@ from openreward_gym.collect.plan import RunPlan
 from openreward_gym.collect.player import AttemptResult, LocalPlayer
 from openreward_gym.collect.run_folder import writing_for
 from openreward_gym.collect.silence import News
+from openreward_gym.credentials import use_sealing_key
 from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError
 from openreward_gym.options import RunOptions
-from openreward_gym.policies.policy import resolve
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import Rollout
 
@@ -28,11 +28,12 @@ from openreward_gym.types import Rollout
 class RayWorker:
     """The class of the actors: a local player, and a store that writes its own shard while `holder` holds the run's lock."""
 
-    def __init__(self, driver_path: list[str], job: bytes, folder: str, run: str, holder: Mapping[str, Any]) -> None:
+    def __init__(self, driver_path: list[str], key: bytes, job: bytes, folder: str, run: str, holder: Mapping[str, Any]) -> None:
         sys.path[:] = list(dict.fromkeys([*driver_path, *sys.path]))
+        use_sealing_key(key)
         options: RunOptions = ray_module().cloudpickle.loads(job)
-        self._plan = RunPlan(options, resolve(options.policy, url=options.policy_url, **(options.policy_options or {})))
-        self._store = RolloutStore(folder, run=run)
+        self._plan = RunPlan.of_resolved(options)
+        self._store = RolloutStore(folder, run=run, redactor=self._plan.redactor)
         self._holder = holder
         self._player: LocalPlayer | None = None
         self._playing: set[asyncio.Task[Any]] = set()

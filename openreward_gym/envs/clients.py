@@ -21,6 +21,7 @@ from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.session import Session
 from openreward_gym.types import Task, ToolSet, split_results
 from openreward_gym.types.rollout import now_iso
+from openreward_gym.urls import hide_credentials
 
 T = TypeVar("T")
 
@@ -41,7 +42,8 @@ def resolve_host(options: EnvOptions) -> EnvOptions:
         return options
     if client.base_url is not None or not isinstance(client.transport, str):
         name, value = ("base_url", client.base_url) if client.base_url is not None else ("transport", client.transport)
-        raise ConfigurationError(f"{environment!r} is played in this process: leave out {name}={value!r}")
+        shown = hide_credentials(value) if isinstance(value, str) else value
+        raise ConfigurationError(f"{environment!r} is played in this process: leave out {name}={shown!r}")
     # Imported by name: it needs the SDK and a higher floor.
     host = importlib.import_module("openreward_gym.serve.inprocess").in_process(environment)
     return replace(options, environment=host.names[0], client=replace(client, base_url=host.base_url, transport=host))

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any, Self, Unpack, cast, get_args
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers.utils import create_zero_array
 
 from openreward_gym.chat import to_openai
@@ -24,6 +25,7 @@ from openreward_gym.envs.observations import (
     step_text,
     truncated,
 )
+from openreward_gym.envs.registration import shown_spec
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.envs.tasks import TaskChooser, TaskRequest, task_request
 from openreward_gym.errors import OpenRewardGymError, ResetNeededError
@@ -132,6 +134,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self.max_steps = options.limits.max_steps
         self.task_index = options.task_index
         self._chooser = TaskChooser(options.task_order)
+        self._spec: EnvSpec | None = None
         self._action_space: ToolCallSpace | None = None
         self.observation_space = observation_space(options.obs_mode, options.max_obs_chars)
         self._bound = LoopBoundSession(SharedClient(self.options) if client is None else client)
@@ -143,6 +146,15 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._observed_at = 0.0
         self._notes: dict[str, Json] = {}
         self._renderer = Renderer()
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """The spec that `gymnasium.make` made the env from, or None. It shows no credentials; see `openreward_gym.spec`."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = shown_spec(spec)
 
     @property  # type: ignore[override]
     def action_space(self) -> ToolCallSpace:

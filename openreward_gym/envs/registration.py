@@ -5,18 +5,23 @@ An id of Gymnasium has the form `[namespace/]name[-vN]`, so the `owner/name` of 
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from openreward_gym.credentials import with_hidden_texts
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import EnvOptions
 
 CATCH_ALL = "OpenReward-v0"
 ENTRY_POINT = "openreward_gym.envs.env:OpenRewardEnv"
 VECTOR_ENTRY_POINT = "openreward_gym.envs.vector:OpenRewardVectorEnv"
+# Arguments that may hold credentials, and whether every text in them counts as one.
+_PRIVATE: Mapping[str, bool] = {"base_url": False, "env_overrides": True}
 
 
 def register_catch_all() -> None:
@@ -28,9 +33,12 @@ def register_catch_all() -> None:
 def spec(environment: str, **arguments: Any) -> EnvSpec:
     """Return the `EnvSpec` of an environment, for `gymnasium.make(spec)`. Nothing is registered.
 
+    The spec shows no password of an address and no value of `env_overrides`, in its repr, JSON and pickle. It makes the same env
+    in this process and its children; a spec that was read from JSON needs these values again.
+
     Args:
         environment: "owner/name", or a name on one server.
-        **arguments: Arguments of `OpenRewardEnv`, all plain JSON. They name secrets, and never hold them.
+        **arguments: Arguments of `OpenRewardEnv`, all plain JSON.
 
     Raises:
         ConfigurationError: Gymnasium cannot use the name as an id, or an argument is unknown, wrong or not JSON.
@@ -45,14 +53,15 @@ def spec(environment: str, **arguments: Any) -> EnvSpec:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
-            raise ConfigurationError(f"{name}={value!r} is not plain JSON, so it cannot be in a spec") from None
+            shown = "..." if name in _PRIVATE else repr(value)
+            raise ConfigurationError(f"{name}={shown} is not plain JSON, so it cannot be in a spec") from None
     EnvOptions.from_keywords({"environment": environment, **arguments})
     try:
         return EnvSpec(
             environment,
             ENTRY_POINT,
             nondeterministic=True,
-            kwargs={"environment": environment, **arguments},
+            kwargs=_without_credentials({"environment": environment, **arguments}),
             vector_entry_point=VECTOR_ENTRY_POINT,
         )
     except gymnasium.error.Error as error:
@@ -93,6 +102,22 @@ def register(environment: str, *, id: str | None = None, **arguments: Any) -> st
     except gymnasium.error.Error as error:
         raise ConfigurationError(f"{name!r} cannot be registered: {error}") from None
     return name
+
+
+def shown_spec(spec: EnvSpec | None) -> EnvSpec | None:
+    """Return a spec that shows no credentials: where they were, its arguments have a `HiddenText`, which options take."""
+    if spec is None or not spec.kwargs.keys() & set(_PRIVATE):
+        return spec
+    spec = copy.copy(spec)
+    spec.kwargs = _without_credentials(spec.kwargs)
+    return spec
+
+
+def _without_credentials(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = {
+        name: with_hidden_texts(arguments[name], all_of_it=all_of_it) for name, all_of_it in _PRIVATE.items() if name in arguments
+    }
+    return {**arguments, **hidden}
 
 
 def _check_name(environment: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Self, Unpack
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -22,6 +23,7 @@ from openreward_gym.envs.batches import Batch, InFlight, Job, batch_of, merged_i
 from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.episode import as_message
+from openreward_gym.envs.registration import shown_spec
 from openreward_gym.envs.slots import SessionPrefetcher, VectorSlot
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.errors import ConfigurationError, ResetNeededError
@@ -84,6 +86,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         **options: Unpack[EnvKeywords],
     ) -> None:
         self.closed = True  # until there is something to close
+        self._spec: EnvSpec | None = None
         self.num_envs = integer(1)("num_envs", num_envs)
         integer(0)("prefetch", prefetch)
         integer(1, optional=True)("max_inflight", max_inflight)
@@ -97,6 +100,15 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         self.render_mode = self.options.render_mode
         self._make_slots(prefetch, share_tasks, max_inflight, wrap)
         self.closed = False
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """The spec that `gymnasium.make_vec` made the envs from, or None. It shows no credentials; see `openreward_gym.spec`."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = shown_spec(spec)
 
     def _make_slots(
         self,

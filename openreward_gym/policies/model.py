@@ -16,6 +16,7 @@ from openreward_gym.chat.failures import error_of, failure_words, has_content, k
 from openreward_gym.chat.history import ID_REFUSED, NINE_CHARACTERS, HistoryRules, ToolNames, receive_calls
 from openreward_gym.chat.plain import plain
 from openreward_gym.chat.wording import FailureKind
+from openreward_gym.credentials import credentials_of, replace_texts, revealed, sealed
 from openreward_gym.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -27,13 +28,16 @@ from openreward_gym.errors import (
 from openreward_gym.options import number
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
+from openreward_gym.redaction import encodings_of
 from openreward_gym.retrying import note_retry
 from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet, Usage
-from openreward_gym.urls import bare_url, check_url
+from openreward_gym.urls import bare_url, check_url, password_of
 
 # How an answer without content may end. Another one without content is no answer.
 _EMPTY_ENDINGS = frozenset({"content_filter", "refusal", "pause", "malformed", "context_overflow", "length"})
 _NOTHING = "the answer is empty: no text, no reasoning, no call"
+_SHORTEST = 6
+"""Characters of the shortest credential that is hidden in words of others."""
 _RETRIED = ("rate_limited", "policy_unavailable")
 
 
@@ -107,6 +111,11 @@ class ModelPolicy:
     def settings(self) -> dict[str, Any]:
         """The settings that decide how the policy plays, without key and URL."""
         return {"model": {"name": self.model, "provider": self.provider}, "sampling": dict(self.sampling)}
+
+    @property
+    def key_variable(self) -> str:
+        """The name of the environment variable that holds the API key."""
+        return self._key_env
 
     @property
     def address(self) -> str:
@@ -281,9 +290,20 @@ class ModelPolicy:
         return PolicyError(text, kind=ours, status=status, retry_after_s=wait_s if is_retried else None, delivery="delivered")
 
     def _said(self, words: str) -> str:
-        """Return words with this policy's name, and without its key."""
-        key = os.environ.get(self._key_env, "").strip()
-        return f"{self.name}: {words.replace(key, '***') if len(key) >= 6 else words}"
+        """Return words with this policy's name, and without its credentials, which a server or an SDK may repeat."""
+        secrets = [os.environ.get(self._key_env, "").strip(), password_of(self.url or ""), *credentials_of(self.sampling)]
+        forms = [form for secret in secrets if len(secret) >= _SHORTEST for form in encodings_of(secret)]
+        return f"{self.name}: {replace_texts(words, forms)}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Connections stay here, and credentials are sealed.
+        private = {"url": sealed(self.url), "sampling": sealed(self.sampling)}
+        return {**vars(self), **private, "_sdk": None, "_client": None, "_client_loop": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.url, self.sampling = revealed(state["url"]), revealed(state["sampling"])
+        self._sdk = importlib.import_module(self.sdk)
 
 
 class RequestPace:

@@ -8,6 +8,7 @@ import contextvars
 import functools
 import importlib
 import inspect
+import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,8 +16,8 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from openreward_gym import plugins
-from openreward_gym.chat.failures import without_secrets
 from openreward_gym.chat.plain import shown
+from openreward_gym.credentials import credentials_of, replace_texts, without_secrets
 from openreward_gym.errors import ConfigurationError, PolicyError
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
 from openreward_gym.user_traceback import describe_error
@@ -29,6 +30,10 @@ can play many episodes at once."""
 
 PlainPolicy: TypeAlias = Callable[[Transcript, ToolSet], AssistantMessage]
 """A policy that is no coroutine. `collect` calls it in threads, several at once."""
+
+_SHORTEST = 6
+"""Characters of the shortest credential that is also looked for in other settings and in errors."""
+_DEPTH = 60
 
 ENTRY_POINTS = "openreward_gym.policies"
 """The entry point group in which other distributions register policies."""
@@ -133,13 +138,22 @@ def policy_settings(policy: Policy | EpisodicPolicy) -> dict[str, Any]:
     given = getattr(policy, "settings", None) or {}
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise ConfigurationError(f"the settings of the policy {policy_name(policy)} must be a dict by names, not {shown(given)}")
-    settings: dict[str, Any] = without_secrets(dict(given))
-    sampling = settings.get("sampling")
-    if isinstance(sampling, dict):  # a gateway's key may be in a header of any name
-        for name in ("extra_headers", "http_options"):
-            if name in sampling:
-                sampling[name] = "***"
-    return settings
+    settings = _plain_settings(given)
+    # A token may be in another setting, too, as a part of a text.
+    texts = [text for text in credentials_of(settings) if len(text) >= _SHORTEST]
+    hidden: dict[str, Any] = replace_texts(without_secrets(settings), texts)
+    return hidden
+
+
+def _plain_settings(value: Any, depth: int = 0) -> Any:
+    """Return settings with the type in the place of each object that is not JSON, whose text may hold a key."""
+    if isinstance(value, Mapping) and depth < _DEPTH:
+        return {str(key): _plain_settings(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple) and depth < _DEPTH:
+        return [_plain_settings(item, depth + 1) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value) if isinstance(value, os.PathLike) else f"<{type(value).__name__}>"
 
 
 def resolve(

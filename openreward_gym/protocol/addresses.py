@@ -66,7 +66,7 @@ def _checked(url: str, source: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        shown = url.rpartition("@")[2]
+        shown = without_credentials(url.rpartition("@")[2])
         raise ConfigurationError(f"{source}={shown!r} is not a URL. Write it as http://host:port or https://host.")
     if parts.query or parts.fragment:
         raise ConfigurationError(f"{source}={without_credentials(url)!r} has a query or a fragment. Give the base URL alone.")

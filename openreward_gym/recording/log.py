@@ -20,6 +20,7 @@ from openreward_gym.errors import ConfigurationError, MessageError
 from openreward_gym.jsonio import Json
 from openreward_gym.platform.events import SAMPLING, message_events
 from openreward_gym.recording.request import add_request
+from openreward_gym.redaction import Redactor
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
     Message,
@@ -54,12 +55,19 @@ class RolloutLog:
     """
 
     def __init__(
-        self, store: RolloutStore, rollout: Rollout, *, print_messages: bool, on_end: Callable[[RolloutLog], None]
+        self,
+        store: RolloutStore,
+        rollout: Rollout,
+        *,
+        print_messages: bool,
+        on_end: Callable[[RolloutLog], None],
+        redactor: Redactor | None = None,
     ) -> None:
         self.store = store
         self._on_end = on_end
         self._rollout = rollout
         self._print = print_messages
+        self._redactor = redactor
         self._lock = threading.RLock()
         self._closed = False
 
@@ -216,7 +224,7 @@ class RolloutLog:
                 else:
                     transcript.append(part)
             if self._print:
-                print_messages(self.rollout_id, parts)
+                print_messages(self.rollout_id, parts, self._redactor)
             if is_finished:
                 self.close()
 
@@ -356,14 +364,18 @@ def mapping_of(info: Any, *, keep_none: bool = False) -> dict[str, Json]:
     return {name: value for name, value in data.items() if keep_none or value is not None}
 
 
-def print_messages(rollout_id: str, messages: Iterable[Message]) -> None:
+def print_messages(rollout_id: str, messages: Iterable[Message], redactor: Redactor | None = None) -> None:
     """Print messages to the standard output, in the format of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`, read at every call.
+
+    What `redactor` cuts out of records is not printed either.
 
     The formats are "pretty" (the default) and "structured" (one line of JSON per message); any other value prints nothing.
     """
     form = os.environ.get("OPENREWARD_ROLLOUT_LOGGING_FORMAT", "pretty").lower()
     if form in ("pretty", "structured"):
         for event in chain.from_iterable(map(message_events, messages)):
+            if redactor is not None and not redactor.is_empty:
+                event = redactor.free(event)
             sys.stdout.write((_pretty(event) if form == "pretty" else _structured(rollout_id, event)) + "\n")
         sys.stdout.flush()
 

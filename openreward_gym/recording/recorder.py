@@ -12,14 +12,16 @@ import shlex
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.jsonio import Json
+from openreward_gym.options import names
 from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.recording.log import RolloutLog, mapping_of, model_of
+from openreward_gym.redaction import Redactor
 from openreward_gym.store.store import RolloutStore, viewer_address
 from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, task_id
 from openreward_gym.types.rollout import now_iso
@@ -41,6 +43,9 @@ class Recorder:
         upload: Send the rollouts to the platform, in the background; see `Uploader`.
         run_info: Facts about every rollout (`model_name`, `run_type`, `checkpoint`, ...), a mapping or a dataclass. `model_name`
             or `model` is the `name` of the record's `model`.
+        redact: Names of environment variables whose values are cut out of the rollouts before they are written; see `Redactor`.
+            The key of the platform always is.
+        redact_patterns: Regular expressions whose matches are cut out as well.
         close_timeout_s: Seconds that `close` waits for the platform. Rollouts that are not sent by then stay in the run's
             folder and go with the next upload.
 
@@ -61,8 +66,13 @@ class Recorder:
         *,
         upload: bool = False,
         run_info: Any = None,
+        redact: Sequence[str] = (),
+        redact_patterns: Sequence[str] = (),
         close_timeout_s: float = 30.0,
     ) -> None:
+        self._redactor = Redactor(
+            names("redact", redact) or (), names("redact_patterns", redact_patterns) or (), own=["OPENREWARD_API_KEY"]
+        )
         self._path = path
         self._upload = upload
         self._run_info = mapping_of(run_info)
@@ -81,7 +91,7 @@ class Recorder:
     def _start(self, path: str) -> RolloutStore:
         with self._lock:
             if path not in self._stores:
-                self._stores[path] = RolloutStore(path)
+                self._stores[path] = RolloutStore(path, redactor=self._redactor)
                 if self._upload:
                     self._uploaders[path] = Uploader(self._stores[path])
             return self._stores[path]
@@ -137,7 +147,7 @@ class Recorder:
             **fields,
         )
         self._announce(store, rollout, print_messages)
-        log = RolloutLog(store, rollout, print_messages=print_messages, on_end=self._ended)
+        log = RolloutLog(store, rollout, print_messages=print_messages, on_end=self._ended, redactor=self._redactor)
         with self._lock:
             self._open[rollout.id] = log
         for message in prompt:

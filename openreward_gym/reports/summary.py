@@ -116,6 +116,7 @@ class Summary:
         pass_at_k_intervals: The 95 % intervals of `pass_at_k`; None for fewer than five tasks.
         pass_hat_k_intervals: The same of `pass_hat_k`.
         pass_tasks: The number of tasks that count, by k.
+        redacted: The number of texts that were cut out of the records before they were written, by name.
         tools: The tools' figures, the most called first.
         tasks: The tasks' figures, by environment, split and index.
 
@@ -147,6 +148,7 @@ class Summary:
     pass_at_k_intervals: dict[int, tuple[float, float] | None] = field(default_factory=dict)
     pass_hat_k_intervals: dict[int, tuple[float, float] | None] = field(default_factory=dict)
     pass_tasks: dict[int, int] = field(default_factory=dict)
+    redacted: dict[str, int] = field(default_factory=dict)
     tools: tuple[ToolSummary, ...] = ()
     tasks: tuple[TaskSummary, ...] = ()
 
@@ -177,6 +179,8 @@ class Summary:
             lines.append(self.refused_line)
         lines += [tool.to_text() for tool in self.tools[:most]]
         lines.append(f"ended: {counts_text(self.stop_reasons) or '-'}")
+        if self.redacted:
+            lines.append(f"cut out of the records: {counts_text(self.redacted)}")
         if self.output_tokens is not None:
             lines.append(f"tokens: {self.input_tokens or 0:,} in, {self.output_tokens:,} out")
         if self.cost_usd is not None:
@@ -293,11 +297,13 @@ class _Totals:
     endings: Counter[str] = field(default_factory=Counter)
     unrewarded: Counter[str] = field(default_factory=Counter)
     not_finite: int = 0
+    redacted: Counter[str] = field(default_factory=Counter)
     tokens: dict[str, int] = field(default_factory=dict)
     costs: list[float] = field(default_factory=list)
 
     def add(self, rollout: Rollout) -> None:
         self.statuses[rollout.status] += 1
+        self.redacted.update(rollout.redacted or {})
         ending = rollout.stop_reason or rollout.status
         self.endings[ending] += 1
         if rollout.reward is None or not math.isfinite(rollout.reward):
@@ -365,6 +371,7 @@ def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
         pass_at_k_intervals={k: rate.interval for k, rate in pass_at_k.items()},
         pass_hat_k_intervals={k: rate.interval for k, rate in pass_hat_k.items()},
         pass_tasks={k: rate.tasks for k, rate in pass_at_k.items()},
+        redacted=dict(totals.redacted.most_common()),
         tools=tuple(sorted((tool.summary(name) for name, tool in tools.items()), key=lambda tool: (-tool.calls, tool.name))),
         tasks=tuple(sorted((group.summary(key) for key, group in groups.items()), key=_sort_key)),
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeAlias
 
 from openreward_gym.errors import RecordError
 from openreward_gym.jsonio import Json
+from openreward_gym.redaction import Redactor
 from openreward_gym.store.damage import OnDamage
 from openreward_gym.store.folder import folder_at
 from openreward_gym.store.index import read_each
@@ -62,6 +63,16 @@ class Failure:
     def to_line(self) -> str:
         """Return one line of JSON, without its newline; fields at their defaults are left out, the time is not."""
         return line_of({"schema": self.SCHEMA, **codec.write(self), "time": self.time})
+
+    def redacted(self, redactor: Redactor) -> Failure:
+        """Return the failure without what `redactor` cuts out; the same object if there is nothing."""
+        if not redactor.may_change(self.to_line()):
+            return self
+        texts, counts = redactor.counted({"message": self.message, "exception": self.exception, "extra": self.extra})
+        if not counts:
+            return self
+        extra = {**texts["extra"], "redacted": counts}
+        return replace(self, message=texts["message"], exception=texts["exception"], extra=extra)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Json]) -> Failure:

@@ -11,6 +11,7 @@ from typing import Any, overload
 from urllib.parse import quote
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym.redaction import Redactor
 from openreward_gym.store import images
 from openreward_gym.store.damage import Damage, OnDamage
 from openreward_gym.store.folder import Compression, Folder, ShardWriter, folder_at
@@ -45,6 +46,7 @@ class RolloutStore(Sequence[Rollout]):
         run: The name of the run, set on rollouts that have none; the folder's name by default.
         fsync: When lines are forced to the disk (see `Fsync`); None for "close" on this machine and "always" elsewhere.
         compression: "zstd" compresses a shard when it is closed. Compressed shards are read in any case.
+        redactor: What is cut out of rollouts and failures before they are written. None cuts out nothing.
 
     Example:
         >>> with RolloutStore("runs/my-run") as store:
@@ -65,8 +67,9 @@ class RolloutStore(Sequence[Rollout]):
         run: str | None = None,
         fsync: Fsync | None = None,
         compression: Compression = "",
+        redactor: Redactor | None = None,
     ) -> None:
-        self._open_folders([path], run, fsync, compression)
+        self._open_folders([path], run, fsync, compression, redactor)
 
     @classmethod
     def open(cls, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> RolloutStore:
@@ -83,13 +86,19 @@ class RolloutStore(Sequence[Rollout]):
         return store
 
     def _open_folders(
-        self, paths: Sequence[str | os.PathLike[str]], run: str | None, fsync: Fsync | None, compression: Compression
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        run: str | None,
+        fsync: Fsync | None,
+        compression: Compression,
+        redactor: Redactor | None = None,
     ) -> None:
         self._paths = list(paths)
         self._folders = [folder_at(path) for path in paths]
         self._run_name = run
         self._fsync = fsync
         self._compression: Compression = compression
+        self._redactor = redactor
         self._indexes = [ShardIndex(folder, "rollouts") for folder in self._folders]
         self._looked = False
         self._ids: dict[str, Place] = {}
@@ -118,12 +127,14 @@ class RolloutStore(Sequence[Rollout]):
         return f"<RolloutStore {', '.join(map(str, self._folders))}{known}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_reopen, (self._paths, self._run_name, self._fsync, self._compression))
+        return (_reopen, (self._paths, self._run_name, self._fsync, self._compression, self._redactor))
 
     # Writing
 
-    def append(self, rollout: Rollout) -> None:
-        """Write `rollout` as one line. Its images go to `images/`, each image once.
+    def append(self, rollout: Rollout, *, redactor: Redactor | None = None) -> None:
+        """Write `rollout` as one line, without what `redactor` (None: that of the store) cuts out.
+
+        Its images go to `images/`, each image once.
 
         Raises:
             StoreError: It could not be written; the store is as it was before.
@@ -133,11 +144,15 @@ class RolloutStore(Sequence[Rollout]):
         if not rollout.run:
             record = {"schema": record.pop("schema"), "id": record.pop("id"), "run": self.run, **record}
         images.move_out(record, self._only_folder(), sync=self._fsync == "always")
-        self._append_line("rollouts", line_of(record))
+        line = line_of(record)
+        redactor = redactor or self._redactor
+        if redactor is not None and redactor.may_change(line):
+            line = line_of(redactor.record(record))
+        self._append_line("rollouts", line)
 
     def append_failure(self, failure: Failure) -> None:
         """Write a failed attempt to `failures/`; raises as `append`."""
-        self._append_line("failures", failure.to_line())
+        self._append_line("failures", (failure if self._redactor is None else failure.redacted(self._redactor)).to_line())
 
     def _append_line(self, kind: str, line: str) -> None:
         folder = self._only_folder()
@@ -387,10 +402,12 @@ class RolloutStore(Sequence[Rollout]):
         return Rollout.from_dict(record)
 
 
-def _reopen(paths: list[str | os.PathLike[str]], run: str | None, fsync: Fsync | None, compression: Compression) -> RolloutStore:
+def _reopen(
+    paths: list[str | os.PathLike[str]], run: str | None, fsync: Fsync | None, compression: Compression, redactor: Redactor | None
+) -> RolloutStore:
     if len(paths) > 1:
         return RolloutStore.open(paths)
-    return RolloutStore(paths[0], run=run, fsync=fsync, compression=compression)
+    return RolloutStore(paths[0], run=run, fsync=fsync, compression=compression, redactor=redactor)
 
 
 class RolloutView(Sequence[Rollout]):

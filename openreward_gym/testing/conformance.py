@@ -24,6 +24,7 @@ from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.session import Session
 from openreward_gym.types import Json, ToolOutput, ToolSet
+from openreward_gym.urls import without_credentials
 
 Step = str | Mapping[str, Json]
 """One action: a tool call `{"name": ..., "arguments": {...}}`, or a plain message."""
@@ -62,7 +63,7 @@ class ConformanceReport:
 
     Attributes:
         environment: The environment's name.
-        base_url: The server that was checked; None for the hosted platform.
+        base_url: The server that was checked, without credentials; None for the hosted platform.
         checks: The results, in the order in which the checks ran.
 
     Example:
@@ -166,7 +167,7 @@ def check_environment(
     )
     checks = loop.run(runner.run())
     checks.append(Check("gymnasium", "skipped") if _required_failed(checks) else runner.run_gymnasium())
-    return ConformanceReport(name, base_url, tuple(checks))
+    return ConformanceReport(name, None if base_url is None else without_credentials(base_url), tuple(checks))
 
 
 class CheckError(Exception):

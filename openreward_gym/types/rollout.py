@@ -79,6 +79,7 @@ class Rollout:
         error: The words of a failure; None if there was none.
         usage: Total tokens; None parts were not observed. cost_usd: total price in US dollars.
         seed: The seed of the reset; None if there was none.
+        redacted: How many texts were cut out of the record before it was written, by name; None for none.
         versions, metadata: provenance and free data. extra: fields that this version does not know.
 
     Example:
@@ -118,6 +119,7 @@ class Rollout:
     usage: Usage | None = None
     cost_usd: float | None = None
     seed: int | None = None
+    redacted: dict[str, int] | None = None
     versions: dict[str, str] | None = None
     metadata: dict[str, Json] | None = None
     extra: Mapping[str, Json] = field(default_factory=dict, repr=False)

@@ -6,7 +6,7 @@ import atexit
 import importlib.metadata
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,9 @@ from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.envs.observations import Info
 from openreward_gym.jsonio import Json
+from openreward_gym.options import names
 from openreward_gym.recording.log import answering_model, model_of
+from openreward_gym.redaction import Redactor
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Status, Timing, task_id
 from openreward_gym.types.rollout import now_iso, server_origin, total_cost, total_reward, total_usage
@@ -39,6 +41,9 @@ class RecordRollouts(Wrapper):
             that of a `model` in `metadata`, else that of the model whose answers were the actions.
         sampling: Sampling parameters, likewise.
         metadata: Free JSON data, likewise.
+        redact: Names of environment variables whose values are cut out of the record; see `Redactor`. The secrets of the env's
+            sessions and its API key always are.
+        redact_patterns: Regular expressions whose matches are cut out as well.
 
     Example:
         >>> from openreward_gym import OpenRewardEnv, serve
@@ -59,9 +64,15 @@ class RecordRollouts(Wrapper):
         model: Mapping[str, Json] | None = None,
         sampling: Mapping[str, Json] | None = None,
         metadata: Mapping[str, Json] | None = None,
+        redact: Sequence[str] = (),
+        redact_patterns: Sequence[str] = (),
     ) -> None:
         self.store = store if isinstance(store, RolloutStore) else RolloutStore(store)
-        super().__init__(env, store=self.store.path, model=model, sampling=sampling, metadata=metadata)
+        redaction = {"redact": list(redact), "redact_patterns": list(redact_patterns)} if redact or redact_patterns else {}
+        super().__init__(env, store=self.store.path, model=model, sampling=sampling, metadata=metadata, **redaction)
+        options = self.unwrapped.options
+        own = [*(options.session.secrets_env or {}).values(), options.client.api_key_env]
+        self._redactor = Redactor(names("redact", redact) or (), names("redact_patterns", redact_patterns) or (), own=own)
         self._owns_store = self.store is not store
         self._common = {"model": model, "sampling": sampling, "metadata": metadata}
         self._fields: dict[str, Any] = {}
@@ -69,11 +80,16 @@ class RecordRollouts(Wrapper):
         self._fields_at_reset: dict[str, Any] = {}
         self._seen_return = 0.0
         self._pid = os.getpid()
-        self.last_rollout: Rollout | None = None
+        self._last_rollout: Rollout | None = None
         # Registered weakly: recording must not keep the env alive until the program exits.
         at_exit = partial(_write_unfinished, weakref.ref(self))
         atexit.register(at_exit)
         weakref.finalize(self, atexit.unregister, at_exit).atexit = False
+
+    @property
+    def last_rollout(self) -> Rollout | None:
+        """The last rollout as it was written, with its images inside. None before the first one."""
+        return None if self._last_rollout is None else self._redactor.rollout(self._last_rollout)
 
     def describe(self, **fields: Any) -> None:
         """Set fields (`group`, `sample`, `attempt`, `name`, `step`, ...) of the rollouts that begin from now on."""
@@ -114,8 +130,8 @@ class RecordRollouts(Wrapper):
         if rollout.reward is not None and rollout.reward != self._seen_return:
             # A wrapper between this one and the env changed rewards. The record keeps the env's, and has both returns.
             rollout.metrics = {**(rollout.metrics or {}), "wrapped_return": self._seen_return}
-        self.store.append(rollout)
-        self.last_rollout = rollout
+        self.store.append(rollout, redactor=self._redactor)
+        self._last_rollout = rollout
 
 
 def _write_unfinished(reference: weakref.ref[RecordRollouts]) -> None:

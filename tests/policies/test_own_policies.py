@@ -345,7 +345,7 @@ def test_settings_are_recorded_without_secrets(monkeypatch: pytest.MonkeyPatch) 
     settings = policy_settings(policy)
     assert settings == {"api_key": "***", "url": "https://h/?key=***", "size": 3}
     policy = resolve("openai:m", extra_headers={"X-Gateway": "swordfish"}, temperature=0.5)
-    assert policy_settings(policy)["sampling"] == {"extra_headers": "***", "temperature": 0.5}
+    assert policy_settings(policy)["sampling"] == {"extra_headers": {"X-Gateway": "***"}, "temperature": 0.5}
     assert policy.sampling["extra_headers"] == {"X-Gateway": "swordfish"}
 
 
