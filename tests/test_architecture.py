@@ -26,6 +26,7 @@ FLOORS = {
     "plugins": 0,
     "lazy": 0,
     "images": 0,
+    "processes": 0,
     "retrying": 0,
     "options": 1,
     "protocol": 2,

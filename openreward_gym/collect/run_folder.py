@@ -207,6 +207,8 @@ class RunLock:
 
     def __exit__(self, *exception: object) -> None:
         self._released.set()
+        if self.holder.get("pid") != os.getpid():  # a forked child leaves its parent's lock alone
+            return
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)
         os.close(self._fd)

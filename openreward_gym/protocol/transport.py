@@ -19,9 +19,9 @@ from weakref import WeakKeyDictionary, ref
 import httpx
 
 from openreward_gym.errors import ConfigurationError, TransportError, TransportTimeoutError
+from openreward_gym.processes import check_process, process_id
 from openreward_gym.protocol.connection import DRAIN_S, KEEP_ALIVE_S
 from openreward_gym.protocol.fast import CLOSE_TIMEOUT_S, FastTransport, fast_obstacle
-from openreward_gym.protocol.loop import process_id
 from openreward_gym.protocol.request import (
     Request,
     Response,
@@ -193,9 +193,8 @@ class ClientTransports:
             raise ConfigurationError("this client is closed. Make another.")
         loop, last = asyncio.get_running_loop(), self._last
         if self._pid != process_id():
-            # The connections belong to the parent of this forked process.
-            self._pid, self._transports, self._last = process_id(), WeakKeyDictionary(), None
-        elif last is not None and last[0]() is loop and last[1] == address:
+            check_process(self._pid, "this client")
+        if last is not None and last[0]() is loop and last[1] == address:
             return last[2]
         if self._transports and loop not in self._transports and not self.any_loop:
             raise ConfigurationError(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
+from openreward_gym.processes import process_id, remove_folder
 from openreward_gym.store.writer import Fsync, LineWriter, shard_name
 
 MARKS = ("run.json", "tasks.jsonl", "rollouts")
@@ -152,7 +153,7 @@ class Folder(ABC):
         """Return the path of a local copy of a file; it is deleted with this object."""
         if self._cache is None:
             self._cache = Path(tempfile.mkdtemp(prefix="openreward-gym-"))
-            weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
+            weakref.finalize(self, remove_folder, self._cache, process_id())
         path = self._cache / kind / name
         path.parent.mkdir(exist_ok=True)
         return path

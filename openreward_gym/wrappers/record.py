@@ -17,6 +17,7 @@ from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.envs.observations import Info
 from openreward_gym.jsonio import Json
+from openreward_gym.processes import process_id
 from openreward_gym.recording.log import answering_model, model_of
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Status, Timing, task_id
@@ -68,7 +69,7 @@ class RecordRollouts(Wrapper):
         self._episode: Episode | None = None
         self._fields_at_reset: dict[str, Any] = {}
         self._seen_return = 0.0
-        self._pid = os.getpid()
+        self._pid = process_id()
         self.last_rollout: Rollout | None = None
         # Registered weakly: recording must not keep the env alive until the program exits.
         at_exit = partial(_write_unfinished, weakref.ref(self))
@@ -81,7 +82,7 @@ class RecordRollouts(Wrapper):
 
     def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
         self._write_unfinished()
-        self._episode = self.unwrapped.episode
+        self._pid, self._episode = process_id(), self.unwrapped.episode
         self._fields_at_reset = dict(self._fields)
         self._seen_return = 0.0
         return observation, info
@@ -98,8 +99,13 @@ class RecordRollouts(Wrapper):
         if self._owns_store:
             self.store.close()
 
+    def __reduce__(self) -> Any:
+        # A copy has an env of its own without an episode, and writes a shard of its own.
+        store = self.store.path if self._owns_store else self.store
+        return _remade, (type(self), self.env, store, self._common, self._fields)
+
     def _write_unfinished(self) -> None:
-        if self._episode is not None and self._episode.steps and os.getpid() == self._pid:
+        if self._episode is not None and self._episode.steps and self._pid == process_id():
             self._write()
         self._episode = None
 
@@ -116,6 +122,18 @@ class RecordRollouts(Wrapper):
             rollout.metrics = {**(rollout.metrics or {}), "wrapped_return": self._seen_return}
         self.store.append(rollout)
         self.last_rollout = rollout
+
+
+def _remade(
+    kind: type[RecordRollouts],
+    env: gymnasium.Env[Any, Any],
+    store: RolloutStore | str,
+    common: Mapping[str, Any],
+    fields: Mapping[str, Any],
+) -> RecordRollouts:
+    recorder = kind(env, store, **common)
+    recorder.describe(**fields)
+    return recorder
 
 
 def _write_unfinished(reference: weakref.ref[RecordRollouts]) -> None:
