@@ -201,16 +201,25 @@ class Session(ProcessBound):
         raise await self._environment.explain(refusal, body)
 
     async def close(self) -> None:
-        """Delete the session. It takes a bounded time, does not raise if the server is gone, and may be called again."""
+        """Delete the session. It takes a bounded time, does not raise if the server is gone, and may be called again.
+
+        Any thread's event loop may close it. An environment that takes longer than eight seconds to tear down loses its machine.
+        """
         self._closed = True
         if self._lease is None or self._is_foreign:
             return
         if self._keep_alive is not None:
             self._keep_alive.discard(self)
+        if self._loop is asyncio.get_running_loop():
+            self._end_requests()
+        elif self._loop is not None and self._loop.is_running():
+            self._loop.call_soon_threadsafe(self._end_requests)
+        await self._lease.release()
+
+    def _end_requests(self) -> None:
         for answer in self._answers.values():
             answer.task.cancel()
         self._expire_calls()
-        await self._lease.release()
 
     async def ping(self) -> None:
         """Ping the server, so that it keeps the session. The client does so every few seconds.
