@@ -95,7 +95,8 @@ def collect(
     a failure of infrastructure is recorded as a failure, never as a reward of 0.
 
     In the main thread, Ctrl-C drains the collection: episodes in flight are played to their end. A second Ctrl-C, SIGTERM
-    or SIGHUP (unless it is ignored, as under `nohup`) stops it at once. In both cases the run is returned with `interrupted=True`.
+    or SIGHUP (unless it is ignored, as under `nohup`) stops it at once. In both cases the run is returned with
+    `interrupted=True`.
 
     Args:
         environment: "weather" on one server, "owner/name" on the platform. A class is played in this process.

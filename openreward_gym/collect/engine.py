@@ -158,6 +158,8 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
     if options.resume:
         check_resumed(options.output)
     report = reporter(options.progress)
+    if ray is None:
+        plan = plan.within_open_files(report.say)
     inventory = await _inventory(plan, report)
     await check_score_groups(plan)
     folder = _RunFolder(options.output, plan.environment)

@@ -31,7 +31,8 @@ class RayWorker:
     def __init__(self, driver_path: list[str], job: bytes, folder: str, run: str, holder: Mapping[str, Any]) -> None:
         sys.path[:] = list(dict.fromkeys([*driver_path, *sys.path]))
         options: RunOptions = ray_module().cloudpickle.loads(job)
-        self._plan = RunPlan(options, resolve(options.policy, url=options.policy_url, **(options.policy_options or {})))
+        plan = RunPlan(options, resolve(options.policy, url=options.policy_url, **(options.policy_options or {})))
+        self._plan = plan.within_open_files(lambda text: None)
         self._store = RolloutStore(folder, run=run)
         self._holder = holder
         self._player: LocalPlayer | None = None

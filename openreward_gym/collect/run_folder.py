@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from openreward_gym.errors import StoreError
 from openreward_gym.store.folder import LocalFolder
-from openreward_gym.store.writer import LineWriter, fcntl, lock_of
+from openreward_gym.store.writer import LineWriter, fcntl, lock_of, reason_of
 from openreward_gym.types.rollout import check_schema, line_of, now_iso
 
 SCHEMA = "openreward-gym/run/1"
@@ -153,7 +153,7 @@ class RunLog:
             if self._writer is None:
                 self._writer = LineWriter(self._folder, "close")
         except OSError as error:
-            raise StoreError(f"{self._folder}: cannot be written to: {error.strerror or error}") from error
+            raise StoreError(f"{self._folder}: cannot be written to: {reason_of(error)}") from error
         self._writer.append(line_of(data))
 
     def close(self) -> None:
@@ -182,7 +182,7 @@ class RunLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise StoreError(f"cannot lock {self.path.parent}: {error.strerror or error}") from None
+            raise StoreError(f"cannot lock {self.path.parent}: {reason_of(error)}") from None
         holder = _read_holder(self.path)
         elsewhere = bool(holder) and holder.get("host") != socket.gethostname()
         if lock_of(fd) is False or (elsewhere and time.time() - os.fstat(fd).st_mtime < STALE_S):
@@ -201,7 +201,7 @@ class RunLock:
                 pass
         except OSError as error:
             os.close(fd)
-            raise StoreError(f"cannot lock {self.path.parent}: {error.strerror or error}") from None
+            raise StoreError(f"cannot lock {self.path.parent}: {reason_of(error)}") from None
         threading.Thread(target=self._beat, name="openreward-gym-lock", daemon=True).start()
         return self
 

@@ -2,8 +2,8 @@
 
 A `Lease` is made before a session is created on the server, and is released when the session is deleted there. It knows the
 session's ids but not the session object, and outlives it: a session that is closed, garbage-collected or cancelled while it
-opens, an interpreter that exits, a SIGTERM and a SIGHUP all end in `Lease.delete`. A killed process deletes nothing, but its pings
-stop, so the server drops its sessions.
+opens, an interpreter that exits, a SIGTERM and a SIGHUP all end in its deletion. A killed process deletes nothing, but its
+pings stop, so the server drops its sessions.
 
 A deletion is two requests. `/delete` tears the environment down, which may take long; while it may be at work, it is not sent
 again. `/delete_session` gives the machine back, and is sent in any case: after the answer to `/delete`, or when the time for the
@@ -250,11 +250,21 @@ class Lease:
             try:
                 async with asyncio.timeout(teardown_s):
                     # A refusal, or a connection that broke, gets a second attempt. A teardown that takes long is at work.
-                    if not await self._post("/delete", session_id, Effect.ONCE):
+                    if not await self._post("/delete", session_id, Effect.ONCE) and await self._is_there(session_id):
                         await self._post("/delete", session_id, Effect.ONCE)
             except TimeoutError:
                 log.info("the environment of session %s was not torn down within %.1f s", session_id, teardown_s)
         await self._post("/delete_session", session_id, Effect.NONE)
+
+    async def _is_there(self, session_id: str) -> bool:
+        """Return False if the server no longer has the session: the reference servers forget it before they tear it down."""
+        try:
+            await self._api.send(ApiCall("POST", "/ping", headers=self.headers_of(session_id), session=True))
+        except SessionLostError:
+            return False
+        except OpenRewardGymError:
+            pass
+        return True
 
     async def _post(self, path: str, session_id: str, effect: Effect) -> bool:
         """Return False if the request should be sent again: the server refused it, or may not have received it."""

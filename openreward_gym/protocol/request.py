@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
 from openreward_gym.errors import ConfigurationError, ServerUnreachableError, TransportError, TransportTimeoutError
+from openreward_gym.processes import is_out_of_files, open_files_hint
 from openreward_gym.protocol.wire import Secret
 from openreward_gym.urls import without_credentials
 
@@ -129,6 +130,8 @@ def silence_error(url: str) -> TransportTimeoutError:
 
 def unreachable_error(url: str, error: Exception) -> TransportError:
     """Return the error for a connection that could not be made: nothing was sent."""
+    if is_out_of_files(error):
+        return TransportError(f"no connection to {server_of(url)}: {open_files_hint()}. Nothing was sent.", delivery="not_sent")
     reason = _reason(error)
     if "CERTIFICATE" in reason.upper() or "SSL" in reason.upper():
         return TransportError(

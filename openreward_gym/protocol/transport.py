@@ -73,7 +73,17 @@ class HttpxTransport:
     async def send(self, request: Request) -> Response:
         """Send `request` and return its response; errors as `Transport.send`."""
         failure: TransportError
-        client = self._own_client or (self._free.pop() if self._free else self._make_client())
+        try:
+            client = self._own_client or (self._free.pop() if self._free else self._make_client())
+        except OSError as error:
+            # The trusted certificates could not be read.
+            failure = unreachable_error(request.url, error)
+        else:
+            return await self._send_by(client, request)
+        raise failure
+
+    async def _send_by(self, client: httpx.AsyncClient, request: Request) -> Response:
+        failure: TransportError
         self._in_flight += 1
         try:
             return await self._send_with(client, request)

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
 from openreward_gym.processes import process_id, remove_folder
-from openreward_gym.store.writer import Fsync, LineWriter, shard_name
+from openreward_gym.store.writer import Fsync, LineWriter, reason_of, shard_name
 
 MARKS = ("run.json", "tasks.jsonl", "rollouts")
 """Names of which any one makes a folder a run."""
@@ -220,7 +220,7 @@ class LocalFolder(Folder):
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-            raise StoreError(f"{path}: not written: {error.strerror or error}") from error
+            raise StoreError(f"{path}: not written: {reason_of(error)}") from error
 
     def writer(self, kind: str, fsync: Fsync | None, compression: Compression) -> ShardWriter:
         lines = LineWriter(self.path / kind, "close" if fsync is None else fsync)
