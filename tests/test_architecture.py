@@ -27,6 +27,7 @@ FLOORS = {
     "plugins": 0,
     "lazy": 0,
     "images": 0,
+    "processes": 0,
     "retrying": 0,
     "credentials": 0,
     "redaction": 1,

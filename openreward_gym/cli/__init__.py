@@ -5,82 +5,32 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 75 incomplete. Output goes to stdou
 
 from __future__ import annotations
 
-import io
 import os
-import sys
-from collections.abc import Callable, Mapping
-from typing import Annotated
+import signal
+import threading
+from types import FrameType
 
-import typer
+from openreward_gym.lazy import lazy_names
 
-import openreward_gym
-from openreward_gym.cli import collect, demo, environments, export, runs, view
-from openreward_gym.cli.parameters import FAILED, USAGE, SectionedCommand
-from openreward_gym.errors import ConfigurationError, OpenRewardGymError
+__getattr__, __dir__ = lazy_names(__name__, {"application": "app run_command"})
 
-app = typer.Typer(
-    name="openreward-gym",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    # Plain help: rich's boxes leave half the room in 80 columns, and rich would read "[default: ...]" as markup.
-    rich_markup_mode=None,
-    help="OpenReward environments as gymnasium.Env: serve them, collect rollouts, export training data.",
-)
-
-
-def _print_version(flag: bool) -> None:
-    if flag:
-        print(f"openreward-gym {openreward_gym.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _common(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. May stand anywhere.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
-
-
-_COMMANDS: Mapping[str, Callable[..., None]] = {
-    "demo": demo.demo,
-    "serve": environments.serve,
-    "tasks": environments.tasks,
-    "check": environments.check,
-    "collect": collect.collect,
-    "report": runs.report,
-    "merge": runs.merge,
-    "export": export.export,
-    "import": runs.import_rollouts,
-    "upload": runs.upload,
-    "view": view.view,
-}
-for _name, _command in _COMMANDS.items():
-    short_help = (_command.__doc__ or "").partition("\n")[0]
-    app.command(_name, cls=SectionedCommand, short_help=short_help)(_command)
+INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit. An error is one line on stderr."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A model may write what the terminal's encoding, or any encoding, does not have.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    # The import takes a while. Ctrl-C ends it without a traceback.
+    handler = signal.getsignal(signal.SIGINT)
+    is_ours = handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if is_ours:
+        signal.signal(signal.SIGINT, _end_quietly)
     try:
-        app([word for word in words if word != "--debug"], prog_name="openreward-gym", obj={"debug": debug})
-    except BrokenPipeError:
-        # The reader of the output is gone (`| head`): write nothing more, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
-    except (OpenRewardGymError, OSError, UnicodeDecodeError) as error:
-        if debug:
-            raise
-        message = str(error)
-        if isinstance(error, UnicodeDecodeError):
-            message = f"a file is not UTF-8 text ({error}): --debug shows which one"
-        print(f"openreward-gym: {message}", file=sys.stderr)
-        sys.exit(USAGE if isinstance(error, (ConfigurationError, UnicodeDecodeError)) else FAILED)
+        from openreward_gym.cli.application import run_command
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, handler)
+    run_command(arguments)
+
+
+def _end_quietly(number: int, frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED)

@@ -15,9 +15,13 @@ from openreward_gym.cli.parameters import FAILED, INCOMPLETE, Environment, parse
 from openreward_gym.cli.runs import print_report
 from openreward_gym.credentials import HIDDEN
 from openreward_gym.options import RunOptions
+from openreward_gym.processes import raise_open_file_limit
 
 if TYPE_CHECKING:
     from openreward_gym.collect.engine import CollectionResult
+
+OPEN_AT_START = 64
+"""Files that are open before a collection begins, at most: the terminal, imported modules, inherited files."""
 
 # Options of an env that have no effect in a collection: it chooses the tasks, and policies get messages.
 WITHOUT_EFFECT = ("task_index", "task_order", "obs_mode", "max_obs_chars", "render_mode", "on_failure", "on_reset_failure")
@@ -42,7 +46,8 @@ def collect(
 ) -> None:
     """Play tasks with a policy and record every rollout.
 
-    Ctrl-C finishes the episodes in flight and stops; a second Ctrl-C stops at once. Exit code 0: the run is complete; 75: it is
+    Ctrl-C finishes the episodes in flight and stops; a second Ctrl-C, SIGTERM or a closed
+    terminal (SIGHUP) stops at once. Exit code 0: the run is complete; 75: it is
     not, or groups could not be compared, continue it with --resume; 1: an error, or failures that --resume would meet again;
     2: wrong usage.
 
@@ -58,8 +63,10 @@ def collect(
         print(json.dumps(asdict(estimate)) if as_json else estimate.to_text())
         return
     from openreward_gym.collect.engine import collect_run
+    from openreward_gym.collect.plan import files_needed
     from openreward_gym.collect.progress import reporter
 
+    raise_open_file_limit(files_needed(run) + OPEN_AT_START)
     report = reporter("json" if as_json else True)
     report.tracebacks = bool((context.obj or {}).get("debug")) and not as_json
     result = collect_run(replace(run, progress=report))

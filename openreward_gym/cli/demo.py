@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from openreward_gym.cli.parameters import check_folder
+from openreward_gym.cli.parameters import INCOMPLETE, check_folder
 from openreward_gym.types import Task
 
 if TYPE_CHECKING:
@@ -71,10 +71,12 @@ def demo(
     console.print(f"1. Serving {' and '.join(ENVIRONMENTS)} with the OpenReward SDK's server ...")
     with serve.local(list(ENVIRONMENTS)) as base_url:
         console.print(f"2. Collecting {SAMPLES} rollouts of every task at {base_url} ...", highlight=False)
-        results = [
-            collect(name, UnreliablePolicy(name), base_url=base_url, repeats=SAMPLES, output=folder / name, progress=False)
-            for name in ENVIRONMENTS
-        ]
+        results = []
+        for name in ENVIRONMENTS:
+            policy = UnreliablePolicy(name)
+            results.append(collect(name, policy, base_url=base_url, repeats=SAMPLES, output=folder / name, progress=False))
+            if results[-1].interrupted:
+                raise typer.Exit(INCOMPLETE)
     console.print(_table(results))
     console.print("3. Exporting the ones with reward 1.0 as an SFT dataset ...")
     store = RolloutStore.open([result.path for result in results])

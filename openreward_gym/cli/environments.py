@@ -11,7 +11,10 @@ from rich.table import Table
 
 from openreward_gym.cli.parameters import FAILED, AsJson, Environment, parse_options, with_options
 from openreward_gym.options import ClientOptions, SessionOptions
+from openreward_gym.processes import raise_open_file_limit
 
+SERVED_CONNECTIONS = 8192
+"""Number of open files that `serve` requests from the system: a connection per session, and what environments open."""
 _PANEL = "Environment"
 _UNUSED = ("step_timeout_s", "episode_timeout_s")
 Variant = Annotated[str | None, typer.Option(metavar="NAME", help="Variant of the environment.", rich_help_panel=_PANEL)]
@@ -32,6 +35,7 @@ def serve(
     """
     from openreward_gym.serve import run
 
+    raise_open_file_limit(SERVED_CONNECTIONS)
     run(environments, host=host, port=port or None, reload=reload, announce=lambda line: print(line, flush=True))
 
 

@@ -96,8 +96,9 @@ def collect(
     Each (task, sample) of a run, called a unit, ends with exactly one outcome. A unit with a rollout is never played again, and
     a failure of infrastructure is recorded as a failure, never as a reward of 0.
 
-    In the main thread, Ctrl-C drains the collection: episodes in flight are played to their end. A second Ctrl-C, or SIGTERM,
-    stops it at once. In both cases the run is returned with `interrupted=True`.
+    In the main thread, Ctrl-C drains the collection: episodes in flight are played to their end. A second Ctrl-C, SIGTERM
+    or SIGHUP (unless it is ignored, as under `nohup`) stops it at once. In both cases the run is returned with
+    `interrupted=True`.
 
     Args:
         environment: "weather" on one server, "owner/name" on the platform. A class is played in this process.

@@ -38,6 +38,7 @@ from openreward_gym.errors import (
 )
 from openreward_gym.options import RunOptions
 from openreward_gym.platform import Uploader, UploadReport
+from openreward_gym.processes import ProcessBound, process_id
 from openreward_gym.protocol import loop
 from openreward_gym.reports.summary import Summary, summarize
 from openreward_gym.retrying import retries_heard_by
@@ -61,7 +62,7 @@ class CollectionResult:
         store: The run's rollouts.
         metrics: Their rewards, turns, tokens, durations and stop reasons.
         coverage: The outcomes of all units, counted.
-        interrupted: True if the collection was stopped (Ctrl-C, SIGTERM, `run_timeout_s`) before its end.
+        interrupted: True if the collection was stopped (Ctrl-C, SIGTERM, SIGHUP, `run_timeout_s`) before its end.
         uploaded: State of the upload to the platform. None if the run was not uploaded.
         resumable: True if the run is not complete, and continuing it (`resume=True`) plays units that may succeed. False if
             nothing has succeeded and every failure would come again, or if `given_up` units are all that is left.
@@ -94,8 +95,8 @@ class CollectionResult:
         return self.store.path
 
 
-class StopSignal:
-    """Stops a collection from any thread, also before it starts.
+class StopSignal(ProcessBound):
+    """Stops a collection from any thread of the process that made it, also before the collection starts.
 
     Example:
         >>> stop = StopSignal()
@@ -103,6 +104,9 @@ class StopSignal:
         >>> stop.mode
         'drain'
     """
+
+    _noun = "stop signal"
+    _instead = "stop the collection in its own process, for example with SIGTERM"
 
     def __init__(self) -> None:
         self.mode: StopMode = ""
@@ -124,6 +128,7 @@ class StopSignal:
         self._set("now")
 
     def _set(self, mode: StopMode) -> None:
+        self._check_process()
         if self.mode == "now":
             return
         self.mode = mode
@@ -135,7 +140,8 @@ class StopSignal:
 def collect_run(options: RunOptions, stop: StopSignal | None = None) -> CollectionResult:
     """Collect a run from code that is not async; see `collect`.
 
-    In the main thread, the first SIGINT (Ctrl-C) drains the collection, and a second one or SIGTERM stops it at once.
+    In the main thread, the first SIGINT (Ctrl-C) drains the collection, and a second one, SIGTERM or SIGHUP stops it at once.
+    A SIGHUP that is ignored, as under `nohup`, stays ignored.
     """
     stop = stop or StopSignal()
     with _stopped_by_signals(stop):
@@ -152,6 +158,8 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
     if options.resume:
         check_resumed(options.output)
     report = reporter(options.progress)
+    if ray is None:
+        plan = plan.within_open_files(report.say)
     inventory = await _inventory(plan, report)
     await check_score_groups(plan)
     folder = _RunFolder(options.output, plan.environment)
@@ -488,13 +496,21 @@ def _stopped_by_signals(stop: StopSignal) -> Iterator[None]:
         yield
         return
 
+    owner = process_id()
+
     def handle(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and not stop.mode:
+        if process_id() != owner:
+            # A forked child of a policy has inherited this handler. The signal ends it as if there were none.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif number == signal.SIGINT and not stop.mode:
             stop.drain()
         else:
             stop.now()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    # `nohup` and background jobs of some shells start a program with an ignored signal, which stays ignored.
+    heeded = [number for number in (signal.SIGINT, *loop.ENDING_SIGNALS) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield
     finally:

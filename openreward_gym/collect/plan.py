@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, RunOptions
 from openreward_gym.platform.client import Platform
 from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, policy_settings, resolve
+from openreward_gym.processes import free_file_count, open_file_limit
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.redaction import SHORTEST_OWN, Redactor
@@ -37,6 +38,17 @@ _NEUTRAL = (
     "on_reset_failure",
     "secret_domains",
 )
+
+
+FILES_PER_SESSION = 3
+"""Open files per session that is played: its connection, one for a session that is closed or pinged, and the policy's own."""
+RESERVED_FILES = 24
+"""Open files that a collection needs besides: shards, images, logs, the lock, and modules that are imported."""
+
+
+def files_needed(options: RunOptions) -> int:
+    """Return the number of files that a collection in this process may have to open."""
+    return RESERVED_FILES + FILES_PER_SESSION * (options.concurrency + options.prefetch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,29 @@ class RunPlan:
     def environment(self) -> str:
         """The environment's name on its server."""
         return str(self.options.env.environment)
+
+    def within_open_files(self, say: Callable[[str], None]) -> RunPlan:
+        """Return a plan with as many sessions at once as this process can open connections for, and `say` if they are fewer.
+
+        Raises:
+            ConfigurationError: Not even one session can be played.
+        """
+        options, free = self.options, free_file_count()
+        if free is None or free >= files_needed(options):
+            return self
+        fitting = (free - RESERVED_FILES) // FILES_PER_SESSION
+        if fitting < 1:
+            raise ConfigurationError(
+                f"nothing was played, because this process may open only {free} further files (ulimit -n is "
+                f"{open_file_limit()}), and a collection needs {RESERVED_FILES + FILES_PER_SESSION}: raise the limit"
+            )
+        concurrency = min(options.concurrency, fitting)
+        prefetch = min(options.prefetch, fitting - concurrency)
+        say(
+            f"{concurrency + prefetch} sessions are played at once instead of {options.concurrency + options.prefetch}, because "
+            f"this process may open only {free} further files (ulimit -n is {open_file_limit()})"
+        )
+        return replace(self, options=replace(options, concurrency=concurrency, prefetch=prefetch))
 
     def make_env(self, client: SharedClient | None = None) -> OpenRewardEnv:
         """Make an env for one episode at a time, with its own client or one that envs share."""

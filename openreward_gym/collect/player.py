@@ -34,6 +34,7 @@ from openreward_gym.errors import (
     ServerError,
     ServerUnreachableError,
     SessionLostError,
+    StoreError,
     TaskNotFoundError,
     ToolFailedError,
     TransportError,
@@ -49,6 +50,7 @@ from openreward_gym.policies.policy import (
     policy_of_episode,
     policy_settings,
 )
+from openreward_gym.processes import is_out_of_files
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.retrying import retries_heard_by
 from openreward_gym.store import Failure
@@ -78,6 +80,8 @@ _KINDS: tuple[tuple[type[OpenRewardGymError], str], ...] = (
 _UNANSWERED = frozenset(
     {"unreachable", "timeout", "outcome_unknown", "connection", "server_error", "rate_limited", "policy_unavailable"}
 )
+OPEN_FILES_PATIENCE_S = 30.0
+"""Seconds that a rollout waits for a file to write it to, while the process has too many open files."""
 NOTED_RETRIES = 5
 """Largest number of retried requests per unit that are recorded."""
 LONGEST_TEXT = 4000
@@ -163,7 +167,7 @@ class LocalPlayer:
                 # With `prefetch`, more sessions are open than are played at once.
                 async with self._playing:
                     rollout = await playing.play(self._fields, self._first_turns)
-            self._store(rollout)
+            await self._keep(rollout)
             self._noted.pop(unit.number, None)
             steps = [] if env.episode is None else env.episode.steps
             turns = frozenset(step.kind for step in steps) - {"calls", "answer"}
@@ -180,6 +184,17 @@ class LocalPlayer:
             playing.leave(answered=False)
         self._idle.append(env)
         return result
+
+    async def _keep(self, rollout: Rollout) -> None:
+        """Store a rollout. While no file can be opened, wait for connections that close: the rollout must not be lost."""
+        ends = time.monotonic() + OPEN_FILES_PATIENCE_S
+        while True:
+            try:
+                return self._store(rollout)
+            except StoreError as error:
+                if not is_out_of_files(error) or time.monotonic() >= ends:
+                    raise
+            await asyncio.sleep(0.5)
 
     def _note(self, unit: Unit, failure: Failure) -> None:
         """Record a request that is sent again. Of very many for one unit, only the first are recorded."""

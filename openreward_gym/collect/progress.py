@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.util
 import json
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Literal, TextIO, TypeAlias, get_args
 
@@ -263,18 +265,22 @@ class BarReporter(Reporter):
     def refresh(self) -> None:
         if self._bar is None:
             self._bar = self._progress.add_task("", total=self.counts.total, completed=self.counts.already, counts="")
-            self._progress.start()
+            with _terminal_may_be_gone():
+                self._progress.start()
         completed = self.counts.already + self.counts.done + self.counts.failed
-        self._progress.update(self._bar, completed=completed, counts=str(self.counts))
+        with _terminal_may_be_gone():
+            self._progress.update(self._bar, completed=completed, counts=str(self.counts))
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        with _terminal_may_be_gone():
+            self._progress.console.print(text, markup=False, highlight=False)
 
     def stopped(self) -> None:
         super().stopped()
         # In a notebook, stop() does not show the last numbers.
-        self._progress.refresh()
-        self._progress.stop()
+        with _terminal_may_be_gone():
+            self._progress.refresh()
+            self._progress.stop()
 
 
 class LogReporter(Reporter):
@@ -322,8 +328,19 @@ class EventReporter(Reporter):
 
 
 def _write_line(stream: TextIO, line: str) -> None:
-    stream.write(line + "\n")  # in one call: another thread may write to the same stream
-    stream.flush()
+    with _terminal_may_be_gone():
+        stream.write(line + "\n")  # in one call: another thread may write to the same stream
+        stream.flush()
+
+
+@contextlib.contextmanager
+def _terminal_may_be_gone() -> Iterator[None]:
+    """Write nothing to a terminal that was closed. That must not end a collection which ignores the SIGHUP, as under `nohup`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
 
 
 def reporter(progress: bool | ProgressStyle | Reporter) -> Reporter:

@@ -32,7 +32,7 @@ class RayWorker:
         sys.path[:] = list(dict.fromkeys([*driver_path, *sys.path]))
         use_sealing_key(key)
         options: RunOptions = ray_module().cloudpickle.loads(job)
-        self._plan = RunPlan.of_resolved(options)
+        self._plan = RunPlan.of_resolved(options).within_open_files(lambda text: None)
         self._store = RolloutStore(folder, run=run, redactor=self._plan.redactor)
         self._holder = holder
         self._player: LocalPlayer | None = None

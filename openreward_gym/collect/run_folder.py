@@ -20,7 +20,7 @@ from openreward_gym.errors import StoreError
 from openreward_gym.jsonio import loads
 from openreward_gym.store.files import open_descriptor
 from openreward_gym.store.folder import LocalFolder
-from openreward_gym.store.writer import LineWriter, fcntl, lock_of
+from openreward_gym.store.writer import LineWriter, fcntl, lock_of, reason_of
 from openreward_gym.types.rollout import check_schema, line_of, now_iso
 
 SCHEMA = "openreward-gym/run/1"
@@ -155,7 +155,7 @@ class RunLog:
             if self._writer is None:
                 self._writer = LineWriter(self._folder, "close")
         except OSError as error:
-            raise StoreError(f"{self._folder}: cannot be written to: {error.strerror or error}") from error
+            raise StoreError(f"{self._folder}: cannot be written to: {reason_of(error)}") from error
         self._writer.append(line_of(data))
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class RunLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = open_descriptor(self.path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise StoreError(f"cannot lock {self.path.parent}: {error.strerror or error}") from None
+            raise StoreError(f"cannot lock {self.path.parent}: {reason_of(error)}") from None
         holder = _read_holder(self.path)
         elsewhere = bool(holder) and holder.get("host") != socket.gethostname()
         if lock_of(fd) is False or (elsewhere and time.time() - os.fstat(fd).st_mtime < STALE_S):
@@ -203,12 +203,14 @@ class RunLock:
                 pass
         except OSError as error:
             os.close(fd)
-            raise StoreError(f"cannot lock {self.path.parent}: {error.strerror or error}") from None
+            raise StoreError(f"cannot lock {self.path.parent}: {reason_of(error)}") from None
         threading.Thread(target=self._beat, name="openreward-gym-lock", daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._released.set()
+        if self.holder.get("pid") != os.getpid():  # a forked child leaves its parent's lock alone
+            return
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)
         os.close(self._fd)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from openreward_gym.envs.episode import Episode
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, TransportTimeoutError
 from openreward_gym.options import EnvOptions
+from openreward_gym.processes import check_process
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.environment import RemoteEnvironment
@@ -147,13 +148,18 @@ class LoopBoundSession:
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
+    def is_foreign(self) -> bool:
+        """True if a session or a client of another process is open here: this process is its forked child."""
+        return self._pid != loop.process_id() and (self.session is not None or self.client.is_open)
+
+    @property
     def is_empty(self) -> bool:
         """True if nothing needs closing in this process."""
-        return self._pid != loop.process_id() or (self.session is None and not self.client.is_open)
+        return self.is_foreign or (self.session is None and not self.client.is_open)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine for synchronous code. The session's own event loop is refused: it would wait for itself."""
-        self._check_process(coroutine)
+        self._adopt_process(coroutine)
         try:
             running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
@@ -168,7 +174,7 @@ class LoopBoundSession:
 
     async def on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the session's event loop. If that loop has ended, its session and client are dropped."""
-        self._check_process(coroutine)
+        self._adopt_process(coroutine)
         running = asyncio.get_running_loop()
         if self.loop is None:
             self.loop = running
@@ -179,16 +185,21 @@ class LoopBoundSession:
             return await coroutine
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
 
-    def _check_process(self, coroutine: Coroutine[Any, Any, T]) -> None:
+    def check_process(self) -> None:
         """Refuse a session that belongs to the parent process. A fork copies no thread."""
+        if self.is_foreign:
+            check_process(self._pid, "this env's session", "make another env in the child")
+
+    def _adopt_process(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        """Refuse a session of the parent process, and let an env that the parent has not used belong to this process."""
         if self._pid == loop.process_id():
             return
-        if self.session is not None or self.client.is_open:
+        try:
+            self.check_process()
+        except ConfigurationError:
             coroutine.close()
-            raise ConfigurationError(
-                "this env has a session of the parent process, which a forked child cannot use: make another env in the child"
-            )
-        self._pid, self.loop = loop.process_id(), None
+            raise
+        self._pid, self.loop, self._closing = loop.process_id(), None, set()
 
     def remote(self) -> RemoteEnvironment:
         """Return the environment at the server."""

@@ -43,6 +43,9 @@ StepResult = tuple[Observation, float, bool, bool, Info]
 class OpenRewardEnv(gymnasium.Env[Observation, Any]):
     """One episode at a time of an OpenReward environment.
 
+    An env with an open session belongs to its process: in a forked child its methods raise ConfigurationError, and closing it
+    there changes nothing. An env that was never reset, and the copy that a pickle makes, can be used in any process.
+
     The observation is text (`obs_mode="text"`), a tuple of text and image blocks ("blocks") or the complete transcript as
     OpenAI-style messages ("messages"). The action is a tool call `{"name": str, "arguments": dict}`, a list of calls, a
     provider's message, or plain text; see `step`. The env connects to the server at the first use of a space or of `reset`.
@@ -201,6 +204,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     def truncate(self, stop_reason: str) -> None:
         """End the running episode from outside, for a wrapper: mark its last step as truncated, and close its session."""
+        self._bound.check_process()
         if self._bound.session is None or self._bound.loop is None or self._episode is None or not self._episode.steps:
             return
         step = self._episode.steps[-1]
@@ -250,6 +254,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     def render(self) -> Any:
         """Return the transcript ("ansi") or an image ("rgb_array"), or print the new messages and return None ("human")."""
+        self._bound.check_process()
         if self.render_mode is None:
             return None
         return self._renderer.render(self.render_mode, self._episode)
@@ -273,6 +278,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     async def astep(self, action: Any) -> StepResult:
         """`step` as a coroutine."""
+        self._bound.check_process()
         if self._reset_failure is not None:
             return self._failed_step(as_message(action))
         if self._closed:
@@ -285,6 +291,9 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
 
     async def aclose(self) -> None:
         """`close` as a coroutine."""
+        self._closed = True
+        if self._bound.is_foreign:
+            return
         await self._bound.on_loop(self._close())
 
     async def end_session(self) -> None:

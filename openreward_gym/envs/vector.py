@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import deepcopy
@@ -28,6 +27,7 @@ from openreward_gym.envs.slots import SessionPrefetcher, VectorSlot
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.errors import ConfigurationError, ResetNeededError
 from openreward_gym.options import EnvKeywords, EnvOptions, integer, signature_from
+from openreward_gym.processes import ProcessBound
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.transport import TransportLike
 
@@ -37,12 +37,13 @@ PER_ENV_OPTIONS = ("task_index", "task_spec")
 """Options of `reset` that may be lists with one element per env."""
 
 
-class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
+class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
     """`num_envs` sessions played at once in this process.
 
     `reset` and `step` play all envs, in order; a step takes as long as its slowest call. If durations vary much, use `send`
     and `recv`, which return the envs that are done. A failure at the server is a truncated row with `info["error"]` and
-    `info["stop_reason"]`. Observations are tuples with one element per env. All envs share one client.
+    `info["stop_reason"]`. Observations are tuples with one element per env. All envs share one client. The environment belongs
+    to the process that made it: in a forked child its methods raise ConfigurationError, and closing it there changes nothing.
 
     Args:
         num_envs: Number of sessions to play at once.
@@ -68,6 +69,8 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         (2, UnicodeText())
         >>> envs.close()
     """
+
+    _noun = "vector environment"
 
     @signature_from(EnvOptions)
     def __init__(
@@ -134,7 +137,6 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             prefetcher = self._prefetchers[0 if share_tasks else i]
             self._slots.append(VectorSlot(i, env, prefetcher, limit, same_step=same_step))
         self._in_flight = InFlight([slot.row_of for slot in self._slots])
-        self._pid = os.getpid()
 
     @property
     def single_action_space(self) -> ToolCallSpace:  # type: ignore[override]
@@ -193,6 +195,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             ConfigurationError: `seed` or an option is wrong.
             OpenRewardGymError: All envs were reset, and no session could be opened.
         """
+        self._check_process()
         env_options = dict(options or {})
         ids = masked(env_options.pop("reset_mask", None), self.num_envs)
         self._in_flight.abandon(ids)
@@ -222,6 +225,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         return batch_of(sorted(self._in_flight.take(ids, self.num_envs), key=lambda row: row.env_id))
 
     def render(self) -> tuple[Any, ...] | None:
+        self._check_process()
         return None if self.render_mode is None else tuple(slot.env.render() for slot in self._slots)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
@@ -231,7 +235,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             timeout: Seconds to wait for the server. None waits as long as each session's own limit.
             terminate: Close the sessions in the background, without waiting.
         """
-        if os.getpid() != self._pid:  # after a fork the sessions belong to the parent
+        if self._is_foreign:
             return
         self._in_flight.busy.clear()
         closing = self._aclose()
@@ -295,6 +299,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
         Raises:
             ConfigurationError: Nothing is in flight, or a number is not positive.
         """
+        self._check_process()
         if min_envs < 1 or (max_envs is not None and max_envs < min_envs):
             raise ConfigurationError(f"recv() takes 1 <= min_envs <= max_envs, not {min_envs} and {max_envs}")
         busy = tuple(self._in_flight.busy)
@@ -344,6 +349,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return the attribute `name` of each env, or the result of calling it if it is a method."""
+        self._check_process()
         attributes = [slot.env.get_wrapper_attr(name) for slot in self._slots]
         return tuple(value(*args, **kwargs) if callable(value) else value for value in attributes)
 
@@ -369,6 +375,7 @@ class OpenRewardVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
 
     def _checked(self, env_ids: Sequence[int] | npt.NDArray[Any] | None, *, busy: bool = False) -> list[int]:
         """Return `env_ids` as a list of distinct valid ids. Busy envs are refused unless `busy` is True."""
+        self._check_process()
         ids = list(range(self.num_envs)) if env_ids is None else [int(i) for i in env_ids]
         if len(set(ids)) != len(ids) or not all(0 <= i < self.num_envs for i in ids):
             raise ConfigurationError(f"env_ids must be distinct integers from 0 to {self.num_envs - 1}, not {ids}")

@@ -30,6 +30,7 @@ from openreward_gym.jsonio import Json
 from openreward_gym.options import RetryLimits
 from openreward_gym.platform.client import Platform
 from openreward_gym.platform.events import events_of
+from openreward_gym.processes import ProcessBound
 from openreward_gym.store.index import LineIndex
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.store.writer import LineWriter, lock_of
@@ -173,12 +174,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class Uploader:
+class Uploader(ProcessBound):
     """Sends the rollouts of a run to the platform from a thread of its own, while they are written.
 
     Rollouts are read from the run's folder, however many processes write to it, and `upload/` beside them stores the
     confirmations: the next process continues from there, and recording never waits. The events of a rollout are sent in order,
     the first one confirmed before the others are sent. Their ids never change, so that the platform recognises repeats.
+
+    It belongs to the process that made it: in a forked child its methods raise ConfigurationError, and closing it there changes
+    nothing.
 
     Args:
         store: The run.
@@ -198,6 +202,9 @@ class Uploader:
         >>> uploader.close().sent  # nothing is recorded in that folder yet
         0
     """
+
+    _noun = "uploader"
+    _instead = "make another, which waits until the first one has ended"
 
     def __init__(
         self,
@@ -231,13 +238,13 @@ class Uploader:
         self._stop = threading.Event()
         self._idle = threading.Condition()
         self._settled = False
-        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="openreward-gym upload", daemon=True)
         self._thread.start()
         self.wake()
 
     def wake(self) -> None:
         """Look for new rollouts now."""
+        self._check_process()
         with self._idle:
             self._settled = False
         self._work.set()
@@ -250,11 +257,14 @@ class Uploader:
 
     def wait_settled(self, timeout_s: float | None = None) -> bool:
         """Wait until nothing is left to do, at most `timeout_s` seconds. Return False if something is left then."""
+        self._check_process()
         with self._idle:
             return self._idle.wait_for(lambda: self._settled or not self._thread.is_alive(), timeout_s)
 
     def close(self, timeout_s: float | None = 30.0) -> UploadReport:
         """Wait as `flush` does, then stop. Rollouts that are not sent by then stay in the run, for the next upload."""
+        if self._is_foreign:
+            return self.report()
         self.flush(timeout_s)
         self._stop.set()
         self._work.set()

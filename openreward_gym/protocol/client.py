@@ -8,6 +8,7 @@ from typing import Self
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.hiding import Secret
 from openreward_gym.options import MAX_ANSWER_BYTES, ClientOptions, RetryLimits
+from openreward_gym.processes import ProcessBound
 from openreward_gym.protocol.addresses import Addresses
 from openreward_gym.protocol.context import ClientContext, EnvironmentContext
 from openreward_gym.protocol.environment import RemoteEnvironment
@@ -16,10 +17,12 @@ from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
 
 
-class Client:
+class Client(ProcessBound):
     """An async client of one server, or of the hosted platform. Making it sends nothing.
 
     A client with a named transport works on several event loops. A transport object belongs to the loop that uses it first.
+    A client belongs to the process that made it: in a forked child its methods raise ConfigurationError, and closing it there
+    changes nothing.
 
     Args:
         base_url: The server's URL. None uses `OPENREWARD_URL`, or the hosted platform if that is not set.
@@ -54,6 +57,8 @@ class Client:
         >>> output.error
         ''
     """
+
+    _noun = "client"
 
     def __init__(
         self,
@@ -104,6 +109,8 @@ class Client:
 
     async def aclose(self) -> None:
         """Delete the sessions that are still open, and close the connections. The client cannot be used afterwards."""
+        if self._is_foreign:
+            return
         await self._context.leases.release_all()
         await self._context.transports.aclose()
 
@@ -133,6 +140,7 @@ class Client:
         Raises:
             ConfigurationError: The name is not valid.
         """
+        self._check_process()
         for text in (name, variant):
             if text is not None and (not text.strip() or not text.isprintable() or text.startswith("/") or text.endswith("/")):
                 raise ConfigurationError(f"{text!r} is not the name of an environment. Write 'name' or 'owner/name'.")

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import SessionOptions
+from openreward_gym.processes import ProcessBound
 from openreward_gym.protocol.context import EnvironmentContext
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.wire import read_task, read_tasks, read_tools
 from openreward_gym.types import Json, Split, Task, ToolSet
 
 
-class RemoteEnvironment:
+class RemoteEnvironment(ProcessBound):
     """One environment of a server, made by `Client.environment`.
 
     Attributes:
@@ -25,6 +26,9 @@ class RemoteEnvironment:
         >>> environment = Client("http://127.0.0.1:8080").environment("weather")
         >>> session = environment.session(split="train", index=0)
     """
+
+    _noun = "environment of a client"
+    _instead = "make another client in this process"
 
     def __init__(self, context: EnvironmentContext) -> None:
         self._context = context
@@ -109,6 +113,7 @@ class RemoteEnvironment:
         Raises:
             ConfigurationError: The task is not chosen in exactly one way, or an option has a wrong value.
         """
+        self._check_process()
         if task is not None and split is None and index is None and task_spec is None:
             split, index, task_spec = (None, None, task.spec) if task.spec is not None else (task.split, task.index, None)
         elif task is not None:

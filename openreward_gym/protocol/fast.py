@@ -123,11 +123,12 @@ class FastTransport:
         if self._closed:
             raise TransportError(f"the transport to {server_of(self.base_url)} is closed", delivery="not_sent", permanent=True)
         options: dict[str, Any] = {}
-        if origin.scheme == "https":
-            options = {"ssl": self._context(), "server_hostname": origin.host, "ssl_shutdown_timeout": CLOSE_TIMEOUT_S}
         if isinstance(loop, asyncio.BaseEventLoop) and not is_ip_address(origin.host):
             options["happy_eyeballs_delay"] = FALLBACK_DELAY_S
         try:
+            if origin.scheme == "https":
+                tls = {"ssl": self._context(), "server_hostname": origin.host, "ssl_shutdown_timeout": CLOSE_TIMEOUT_S}
+                options.update(tls)
             async with asyncio.timeout(request.connect_timeout_s):
                 _, connection = await loop.create_connection(
                     lambda: Connection(idle, self._gone, loop), origin.host, origin.port, **options

@@ -18,10 +18,15 @@ from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
+from openreward_gym.errors import TransportError
+from openreward_gym.processes import is_out_of_files, open_files_hint, process_id
+
 T = TypeVar("T")
 
 CANCEL_GRACE_S = 10.0
 """Seconds that a cancelled coroutine has to clean up, such as to delete the session it was opening, before `run` returns."""
+ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a program: a request to stop, and a terminal that goes away. Windows has no SIGHUP."""
 
 
 class AtExit(Protocol):
@@ -33,21 +38,22 @@ class AtExit(Protocol):
 
 # The state of the process's event loop.
 
-_pid = os.getpid()
 _lock = threading.RLock()
 _loop: asyncio.AbstractEventLoop | None = None
 _inherited: list[asyncio.AbstractEventLoop] = []
 _at_exit: WeakSet[AtExit] = WeakSet()
 _exit_hooked = False
+_exiting = False
 
-
-def process_id() -> int:
-    """Return `os.getpid()` without a system call: each tool call needs it twice."""
-    return _pid
+__all__ = ["background_loop", "process_id", "run", "run_at_exit", "watch_signals"]
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop of this process's background thread. The first call starts it."""
+    """Return the event loop of this process's background thread. The first call starts it.
+
+    Raises:
+        TransportError: The process has too many open files.
+    """
     global _loop
     loop = _loop
     if loop is not None and not loop.is_closed():
@@ -55,7 +61,7 @@ def background_loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None or _loop.is_closed():
             started = threading.Event()
-            fresh = asyncio.new_event_loop()
+            fresh = _new_loop()
 
             def serve() -> None:
                 asyncio.set_event_loop(fresh)
@@ -66,6 +72,15 @@ def background_loop() -> asyncio.AbstractEventLoop:
             started.wait()
             _loop = fresh
         return _loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.new_event_loop()
+    except OSError as error:
+        if not is_out_of_files(error):
+            raise
+    raise TransportError(f"no event loop could be made: {open_files_hint()}", delivery="not_sent")
 
 
 def run(coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
@@ -82,11 +97,15 @@ def run(coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         >>> run(asyncio.sleep(0, result="done"))
         'done'
     """
-    loop = background_loop()
+    try:
+        loop = background_loop()
+    except TransportError:
+        coroutine.close()
+        raise
     if threading.get_ident() == getattr(loop, "_thread_id", None):
         coroutine.close()
         raise RuntimeError("run() was called on the background loop, where it would never return: await the coroutine instead")
-    watch_sigterm()
+    watch_signals()
     job: _Job[T] = _Job(coroutine, loop)
     try:
         loop.call_soon_threadsafe(job.begin)
@@ -149,7 +168,7 @@ class _Job(Generic[T]):
 
 
 def run_at_exit(owner: AtExit) -> None:
-    """Call `owner.begin_exit` when the interpreter exits or a SIGTERM ends it. It does not keep `owner` alive."""
+    """Call `owner.begin_exit` when the interpreter exits or a SIGTERM or SIGHUP ends it. It does not keep `owner` alive."""
     global _exit_hooked
     _at_exit.add(owner)
     if not _exit_hooked:
@@ -161,31 +180,43 @@ def run_at_exit(owner: AtExit) -> None:
         except RuntimeError:
             # The interpreter is shutting down already.
             atexit.register(_exit)
-    watch_sigterm()
+    watch_signals()
 
 
-def watch_sigterm() -> None:
-    """Run the cleanup on SIGTERM, unless another handler is installed. Only the main thread may set handlers."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _on_sigterm)
+def watch_signals() -> None:
+    """Run the cleanup on SIGTERM and SIGHUP, unless they have other handlers. Only the main thread may set handlers.
+
+    An ignored signal stays ignored: `nohup` starts a program so.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDING_SIGNALS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _on_signal)
 
 
-def _on_sigterm(signum: int, frame: FrameType | None) -> None:
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _exiting:
+        # A second signal, as a closed terminal sends it. The cleanup takes a bounded time.
+        return
     _exit()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _exit() -> None:
-    pending = [owner.begin_exit() for owner in list(_at_exit)]
-    futures = [future for futures, _ in pending for future in futures]
-    concurrent.futures.wait(futures, timeout=max((timeout_s for _, timeout_s in pending), default=0.0))
+    global _exiting
+    _exiting = True
+    try:
+        pending = [owner.begin_exit() for owner in list(_at_exit)]
+        futures = [future for futures, _ in pending for future in futures]
+        concurrent.futures.wait(futures, timeout=max((timeout_s for _, timeout_s in pending), default=0.0))
+    finally:
+        _exiting = False
 
 
 def _reset_after_fork() -> None:
-    global _lock, _loop, _pid
-    _pid = os.getpid()
+    global _exiting, _lock, _loop
+    _exiting = False
     _lock = threading.RLock()
     if _loop is not None:
         # Kept forever: closing it here would remove the parent's sockets from the epoll set that both processes share.

@@ -17,6 +17,7 @@ from openreward_gym.errors import (
 )
 from openreward_gym.hiding import Secret
 from openreward_gym.options import MAX_ANSWER_BYTES
+from openreward_gym.processes import is_out_of_files, open_files_hint
 from openreward_gym.protocol.tls import tls_advice
 from openreward_gym.urls import without_credentials
 
@@ -190,6 +191,8 @@ def body_ends_at(request: Request, sent: float, now: float) -> float:
 
 def unreachable_error(url: str, error: Exception) -> TransportError:
     """Return the error for a connection that could not be made: nothing was sent."""
+    if is_out_of_files(error):
+        return TransportError(f"no connection to {server_of(url)}: {open_files_hint()}. Nothing was sent.", delivery="not_sent")
     reason = _reason(error)
     if advice := tls_advice(reason):
         return TransportError(

@@ -23,13 +23,13 @@ from openreward_gym.errors import (
 )
 from openreward_gym.hiding import LONGEST_MESSAGE, Secret
 from openreward_gym.options import SessionOptions
+from openreward_gym.processes import ProcessBound
 from openreward_gym.protocol import wire
 from openreward_gym.protocol.api import ApiCall
 from openreward_gym.protocol.concurrency import CallTimeout, SharedTask, TimeoutClock
 from openreward_gym.protocol.context import EnvironmentContext
 from openreward_gym.protocol.keepalive import KeepAlive
 from openreward_gym.protocol.leases import Lease
-from openreward_gym.protocol.loop import process_id
 from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.retry import Effect
 from openreward_gym.protocol.secrets import allowed_domains, read_secrets, secrets_header
@@ -40,10 +40,11 @@ from openreward_gym.types import Block, Json, Message, TextBlock, ToolOutput, To
 T = TypeVar("T")
 
 
-class Session:
+class Session(ProcessBound):
     """A session of one task, made by `RemoteEnvironment.session`. `async with` opens and closes it.
 
-    It belongs to the event loop and the process that opened it.
+    It belongs to the event loop that opened it and to the process that made it: in a forked child its methods raise
+    ConfigurationError, and closing it there changes nothing.
 
     Attributes:
         environment_name: The name of the environment.
@@ -57,6 +58,9 @@ class Session:
         >>> session
         <Session of 'weather', not open>
     """
+
+    _noun = "session"
+    _instead = "open another in this process"
 
     def __init__(self, environment: EnvironmentContext, task: Mapping[str, Json], options: SessionOptions) -> None:
         # `task` holds fields of the request that creates it: `split` and `index`, or `task_spec`.
@@ -108,6 +112,7 @@ class Session:
             TransportTimeoutError: Opening took longer than `open_timeout_s`.
             TransportError: The server did not answer.
         """
+        self._check_process()
         if self._lease is not None:
             raise ConfigurationError("a session can be opened once. Make another with environment.session().")
         self._loop = asyncio.get_running_loop()
@@ -200,16 +205,25 @@ class Session:
         raise await self._environment.explain(refusal, body)
 
     async def close(self) -> None:
-        """Delete the session. It takes a bounded time, does not raise if the server is gone, and may be called again."""
+        """Delete the session. It takes a bounded time, does not raise if the server is gone, and may be called again.
+
+        Any thread's event loop may close it. An environment that takes longer than eight seconds to tear down loses its machine.
+        """
         self._closed = True
-        if self._lease is None or self._lease.pid != process_id():
+        if self._lease is None or self._is_foreign:
             return
         if self._keep_alive is not None:
             self._keep_alive.discard(self)
+        if self._loop is asyncio.get_running_loop():
+            self._end_requests()
+        elif self._loop is not None and self._loop.is_running():
+            self._loop.call_soon_threadsafe(self._end_requests)
+        await self._lease.release()
+
+    def _end_requests(self) -> None:
         for answer in self._answers.values():
             answer.task.cancel()
         self._expire_calls()
-        await self._lease.release()
 
     async def ping(self) -> None:
         """Ping the server, so that it keeps the session. The client does so every few seconds.
@@ -217,6 +231,7 @@ class Session:
         Raises:
             SessionLostError: The server no longer has the session.
         """
+        self._check_process()
         await self._api.send(self._ping_call(self._headers))
 
     def _ping_call(self, headers: Headers) -> ApiCall:
@@ -438,10 +453,9 @@ class Session:
             raise
 
     def _ensure_usable(self) -> None:
+        self._check_process()
         if self._closed or self.session_id is None:
             raise ConfigurationError(f"this session is {'closed' if self._closed else 'not open'}. Open another.")
-        if self._lease is not None and self._lease.pid != process_id():
-            raise ConfigurationError("this session was opened by another process. Open one in this process.")
         if self._tool_failure is not None:
             raise ToolFailedError(self._tool_failure)
         if self.lost:

@@ -8,6 +8,7 @@ import ssl
 import certifi
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.processes import is_out_of_files
 
 _TRUST = "If that authority is to be trusted, name a file with its certificate (PEM) in the environment variable SSL_CERT_FILE."
 # Part of OpenSSL's message, in lower case -> what is wrong, and what to do.
@@ -33,6 +34,7 @@ def trusted_certificates() -> ssl.SSLContext:
 
     Raises:
         ConfigurationError: One of the two variables names nothing that can be used.
+        OSError: This process has too many open files.
     """
     file, folders = os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
     if folders and not any(os.path.isdir(folder) for folder in folders.split(os.pathsep)):
@@ -51,6 +53,8 @@ def trusted_certificates() -> ssl.SSLContext:
     except ssl.SSLError:
         problem = "is not a file of certificates in the format PEM"
     except (OSError, ValueError) as error:
+        if is_out_of_files(error):
+            raise
         problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     if problem:
         raise ConfigurationError(f"SSL_CERT_FILE={file!r} {problem}. Name the file of the trusted certificates, or unset it.")

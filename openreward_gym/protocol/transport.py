@@ -22,10 +22,10 @@ import httpx
 
 from openreward_gym.errors import ConfigurationError, ProtocolError, TransportError, TransportTimeoutError
 from openreward_gym.hiding import Secret
+from openreward_gym.processes import check_process, process_id
 from openreward_gym.protocol.connection import DRAIN_S, KEEP_ALIVE_S
 from openreward_gym.protocol.decoding import Decoder
 from openreward_gym.protocol.fast import CLOSE_TIMEOUT_S, FastTransport, fast_obstacle
-from openreward_gym.protocol.loop import process_id
 from openreward_gym.protocol.proxies import Proxy, proxy_of
 from openreward_gym.protocol.request import (
     Headers,
@@ -88,12 +88,22 @@ class HttpxTransport:
     async def send(self, request: Request) -> Response:
         """Send `request` and return its response; errors as `Transport.send`."""
         failure: TransportError | ProtocolError
-        library, proxy = self._library, self._proxy
         if self._own_client is not None and self._own_client.is_closed:
             raise ConfigurationError("the httpx client that was passed as transport is closed. Pass an open one.")
         # httpx would show a value that no header can have in its error.
         (request.headers if type(request.headers) is Headers else Headers(request.headers)).encoded()
-        client = self._own_client or (self._free.pop() if self._free else self._make_client())
+        try:
+            client = self._own_client or (self._free.pop() if self._free else self._make_client())
+        except OSError as error:
+            # The trusted certificates could not be read.
+            failure = unreachable_error(request.url, error)
+        else:
+            return await self._send_by(client, request)
+        raise failure
+
+    async def _send_by(self, client: httpx.AsyncClient, request: Request) -> Response:
+        failure: TransportError | ProtocolError
+        library, proxy = self._library, self._proxy
         self._in_flight += 1
         # Limits the time of the whole response once its head is there; `latest` is the time of the last bytes.
         whole, latest = asyncio.timeout(None), [0.0]
@@ -268,9 +278,8 @@ class ClientTransports:
             raise ConfigurationError("this client is closed. Make another.")
         loop, last = asyncio.get_running_loop(), self._last
         if self._pid != process_id():
-            # The connections belong to the parent of this forked process.
-            self._pid, self._transports, self._last = process_id(), WeakKeyDictionary(), None
-        elif last is not None and last[0]() is loop and last[1] == address:
+            check_process(self._pid, "this client")
+        if last is not None and last[0]() is loop and last[1] == address:
             return last[2]
         if self._transports and loop not in self._transports and not self.any_loop:
             raise ConfigurationError(

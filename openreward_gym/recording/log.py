@@ -19,6 +19,7 @@ from openreward_gym.chat.plain import plain, shown
 from openreward_gym.errors import ConfigurationError, MessageError
 from openreward_gym.jsonio import Json
 from openreward_gym.platform.events import SAMPLING, message_events
+from openreward_gym.processes import ProcessBound
 from openreward_gym.recording.request import add_request
 from openreward_gym.redaction import Redactor
 from openreward_gym.store import RolloutStore
@@ -41,8 +42,10 @@ from openreward_gym.types.rollout import now_iso, total_cost, total_reward, tota
 _FACTS: Mapping[str, type] = {"task_index": int, "current_step": int, "env_version": str}
 
 
-class RolloutLog:
+class RolloutLog(ProcessBound):
     """A rollout that is being logged. Thread-safe.
+
+    It belongs to the process that made it: in a forked child logging raises ConfigurationError, and closing changes nothing.
 
     In a `with` block, an exception that leaves the block ends the rollout as an error.
 
@@ -53,6 +56,9 @@ class RolloutLog:
     Pieces of a turn that are logged one after the other, such as reasoning, text and calls, become one message; their order
     stays. A message with a provider's report, a reward or metadata is complete, and two texts in a row are two messages.
     """
+
+    _noun = "rollout log"
+    _instead = "make another recorder in this process, which may record into the same folder"
 
     def __init__(
         self,
@@ -198,6 +204,7 @@ class RolloutLog:
         rollout_info: Any,
         origin: Origin | None,
     ) -> None:
+        self._check_process()
         now = now_iso()
         parts = [p.replace(origin=origin or p.origin, ended_at=p.ended_at or now) for m in messages for p in split_results(m)]
         if not parts:
@@ -262,6 +269,8 @@ class RolloutLog:
         Raises:
             StoreError: It could not be written; it stays open.
         """
+        if self._is_foreign:
+            return
         with self._lock:
             if self._closed:
                 return

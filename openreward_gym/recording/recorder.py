@@ -20,6 +20,7 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.jsonio import Json
 from openreward_gym.options import names
 from openreward_gym.platform import Uploader, UploadReport
+from openreward_gym.processes import ProcessBound
 from openreward_gym.recording.log import RolloutLog, mapping_of, model_of
 from openreward_gym.redaction import Redactor
 from openreward_gym.store.store import RolloutStore, viewer_address
@@ -29,7 +30,7 @@ from openreward_gym.types.rollout import now_iso
 logger = logging.getLogger("openreward_gym.upload")
 
 
-class Recorder:
+class Recorder(ProcessBound):
     """A recorder of rollouts into a run's folder, and to the OpenReward platform if `upload` is set.
 
     A rollout is written when a message is logged with `is_finished=True`, when it is closed, and at the latest when the
@@ -37,6 +38,9 @@ class Recorder:
 
     When a run begins, the standard error shows the command that opens it in the viewer and the address of its first
     rollout. With `print_messages`, it shows the address of every rollout.
+
+    A recorder belongs to the process that made it: in a forked child its methods raise ConfigurationError, and closing it there
+    changes nothing.
 
     Args:
         path: The run's folder. None: a folder `runs/<run_name>` for each run name.
@@ -60,6 +64,9 @@ class Recorder:
         ['given', 'policy', 'environment']
     """
 
+    _noun = "recorder"
+    _instead = "make another recorder in this process, which may record into the same folder"
+
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -78,7 +85,6 @@ class Recorder:
         self._run_info = mapping_of(run_info)
         self._close_timeout_s = close_timeout_s
         self._lock = threading.RLock()
-        self._pid = os.getpid()
         self._stores: dict[str, RolloutStore] = {}
         self._uploaders: dict[str, Uploader] = {}
         self._open: dict[str, RolloutLog] = {}
@@ -127,6 +133,7 @@ class Recorder:
         Raises:
             ConfigurationError: Both the recorder's path and `run_name` are missing, or `Rollout` has no such field.
         """
+        self._check_process()
         if self._path is None and not run_name:
             raise ConfigurationError("a recorder without a path needs a run_name: it records into runs/<run_name>")
         if unknown := sorted(set(fields) - {field.name for field in dataclasses.fields(Rollout)}):
@@ -190,6 +197,7 @@ class Recorder:
 
     def flush(self, timeout_s: float | None = None) -> list[UploadReport]:
         """Wait until all written rollouts are uploaded, at most `timeout_s` seconds (None: no limit); one report per run."""
+        self._check_process()
         return [uploader.flush(timeout_s) for uploader in list(self._uploaders.values())]
 
     def close(self) -> list[UploadReport]:
@@ -197,9 +205,10 @@ class Recorder:
 
         The recorder may be used again after it.
         """
-        if os.getpid() == self._pid:  # in a forked child the open rollouts belong to the parent
-            for log in list(self._open.values()):
-                log.close()
+        if self._is_foreign:
+            return self.reports
+        for log in list(self._open.values()):
+            log.close()
         with self._lock:
             uploaders, self._uploaders = self._uploaders, {}
             for path, uploader in uploaders.items():
@@ -237,5 +246,5 @@ def folder_name(run_name: str) -> str:
 
 def _close_at_exit(reference: weakref.ref[Recorder]) -> None:
     recorder = reference()
-    if recorder is not None and recorder._pid == os.getpid():
+    if recorder is not None:
         recorder.close()

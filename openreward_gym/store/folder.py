@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError, StoreError
+from openreward_gym.processes import process_id, remove_folder
 from openreward_gym.store.files import Unpacked, inside, open_regular
-from openreward_gym.store.writer import Fsync, LineWriter, shard_name
+from openreward_gym.store.writer import Fsync, LineWriter, reason_of, shard_name
 
 MARKS = ("run.json", "tasks.jsonl", "rollouts")
 """Names of which any one makes a folder a run."""
@@ -166,7 +167,7 @@ class Folder(ABC):
         """Return the path of a local copy of a file; it is deleted with this object."""
         if self._cache is None:
             self._cache = Path(tempfile.mkdtemp(prefix="openreward-gym-"))
-            weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
+            weakref.finalize(self, remove_folder, self._cache, process_id())
         path = self._cache / kind / name
         path.parent.mkdir(exist_ok=True)
         return path
@@ -246,7 +247,7 @@ class LocalFolder(Folder):
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-            raise StoreError(f"{path}: not written: {error.strerror or error}") from error
+            raise StoreError(f"{path}: not written: {reason_of(error)}") from error
 
     def writer(self, kind: str, fsync: Fsync | None, compression: Compression) -> ShardWriter:
         lines = LineWriter(inside(self.path, kind, new=True), "close" if fsync is None else fsync)

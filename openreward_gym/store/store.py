@@ -17,7 +17,7 @@ from openreward_gym.store.damage import Damage, OnDamage
 from openreward_gym.store.folder import Compression, Folder, ShardWriter, folder_at
 from openreward_gym.store.index import Place, ShardIndex, damage_at, damaged, pass_over, read_each
 from openreward_gym.store.records import Failure
-from openreward_gym.store.writer import Fsync
+from openreward_gym.store.writer import Fsync, reason_of
 from openreward_gym.types import Rollout
 from openreward_gym.types.rollout import line_of
 
@@ -162,7 +162,7 @@ class RolloutStore(Sequence[Rollout]):
                 if writer is None:
                     writer = self._writers[kind] = folder.writer(kind, self._fsync, self._compression)
             except OSError as error:
-                raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
+                raise StoreError(f"{folder}: cannot be written: {reason_of(error)}") from error
             writer.append(line)
 
     def _only_folder(self) -> Folder:
@@ -171,10 +171,19 @@ class RolloutStore(Sequence[Rollout]):
         return self._folders[0]
 
     def close(self) -> None:
-        """Close the shards that were written. The store can still be read; a later `append` begins a new shard."""
+        """Close the shards that were written. The store can still be read; a later `append` begins a new shard.
+
+        Raises:
+            StoreError: The lines could not be forced to the disk, or a shard not be compressed.
+        """
         with self._locked():
             while self._writers:
-                self._writers.popitem()[1].close()
+                try:
+                    self._writers.popitem()[1].close()
+                except OSError as error:
+                    if isinstance(error, StoreError):
+                        raise
+                    raise StoreError(f"{self._folders[0]}: not closed: {reason_of(error)}") from error
 
     def __enter__(self) -> RolloutStore:
         return self

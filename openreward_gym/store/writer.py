@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from openreward_gym.errors import StoreError
+from openreward_gym.processes import is_out_of_files, open_files_hint
 from openreward_gym.store.files import open_descriptor
 
 # Windows has no such advisory locks: torn last lines stay there, and readers skip them.
@@ -65,6 +66,7 @@ class LineWriter:
             start = -1
         except OSError as error:
             hint = "free some space and append it again" if error.errno == errno.ENOSPC else "append it again afterwards"
+            hint = open_files_hint() if is_out_of_files(error) else hint
             raise StoreError(f"{self.path}: a line was not written: {error.strerror or error}; {hint}") from error
         finally:
             if start >= 0:
@@ -103,6 +105,11 @@ class LineWriter:
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
             self.abandon()
+
+
+def reason_of(error: OSError) -> str:
+    """Return the reason of a failure of the file system, with what to do if there are too many open files."""
+    return open_files_hint() if is_out_of_files(error) else str(error.strerror or error)
 
 
 def lock_of(fd: int) -> bool | None:

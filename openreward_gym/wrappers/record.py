@@ -18,6 +18,7 @@ from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.envs.observations import Info
 from openreward_gym.jsonio import Json
 from openreward_gym.options import names
+from openreward_gym.processes import process_id
 from openreward_gym.recording.log import answering_model, model_of
 from openreward_gym.redaction import Redactor
 from openreward_gym.store.store import RolloutStore
@@ -73,13 +74,14 @@ class RecordRollouts(Wrapper):
         options = self.unwrapped.options
         own = [*(options.session.secrets_env or {}).values(), options.client.api_key_env]
         self._redactor = Redactor(names("redact", redact) or (), names("redact_patterns", redact_patterns) or (), own=own)
+        self._redaction = redaction
         self._owns_store = self.store is not store
         self._common = {"model": model, "sampling": sampling, "metadata": metadata}
         self._fields: dict[str, Any] = {}
         self._episode: Episode | None = None
         self._fields_at_reset: dict[str, Any] = {}
         self._seen_return = 0.0
-        self._pid = os.getpid()
+        self._pid = process_id()
         self._last_rollout: Rollout | None = None
         # Registered weakly: recording must not keep the env alive until the program exits.
         at_exit = partial(_write_unfinished, weakref.ref(self))
@@ -97,7 +99,7 @@ class RecordRollouts(Wrapper):
 
     def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
         self._write_unfinished()
-        self._episode = self.unwrapped.episode
+        self._pid, self._episode = process_id(), self.unwrapped.episode
         self._fields_at_reset = dict(self._fields)
         self._seen_return = 0.0
         return observation, info
@@ -114,8 +116,13 @@ class RecordRollouts(Wrapper):
         if self._owns_store:
             self.store.close()
 
+    def __reduce__(self) -> Any:
+        # A copy has an env of its own without an episode, and writes a shard of its own.
+        store = self.store.path if self._owns_store else self.store
+        return _remade, (type(self), self.env, store, {**self._common, **self._redaction}, self._fields)
+
     def _write_unfinished(self) -> None:
-        if self._episode is not None and self._episode.steps and os.getpid() == self._pid:
+        if self._episode is not None and self._episode.steps and self._pid == process_id():
             self._write()
         self._episode = None
 
@@ -132,6 +139,18 @@ class RecordRollouts(Wrapper):
             rollout.metrics = {**(rollout.metrics or {}), "wrapped_return": self._seen_return}
         self.store.append(rollout, redactor=self._redactor)
         self._last_rollout = rollout
+
+
+def _remade(
+    kind: type[RecordRollouts],
+    env: gymnasium.Env[Any, Any],
+    store: RolloutStore | str,
+    common: Mapping[str, Any],
+    fields: Mapping[str, Any],
+) -> RecordRollouts:
+    recorder = kind(env, store, **common)
+    recorder.describe(**fields)
+    return recorder
 
 
 def _write_unfinished(reference: weakref.ref[RecordRollouts]) -> None:

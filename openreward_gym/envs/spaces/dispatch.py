@@ -8,10 +8,8 @@ that decodes when it is copied, indexed or iterated.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import secrets
-import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +31,7 @@ from gymnasium.wrappers.utils import create_zero_array
 from openreward_gym.envs.spaces.observations import BlocksSpace, MessagesSpace, UnicodeText
 from openreward_gym.envs.spaces.tool_calls import ToolCallSpace
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.processes import process_id, remove_folder
 
 _BYTES_PER_ENV = 1 << 16
 """Shared memory per environment. A longer observation goes through a file."""
@@ -48,7 +47,7 @@ class ObservationBuffer:
         self._bytes = ctx.RawArray("B", n * _BYTES_PER_ENV)
         # The first worker that needs the folder makes it. Its name cannot be guessed, and only its owner can open it.
         self._folder = Path(tempfile.gettempdir(), f"openreward-gym-{secrets.token_hex(16)}")
-        weakref.finalize(self, _remove, self._folder, os.getpid())
+        weakref.finalize(self, remove_folder, self._folder, process_id())
 
     def write(self, index: int, value: Any) -> None:
         content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)  # the pipes between the same processes use pickle, too
@@ -72,11 +71,6 @@ class ObservationBuffer:
 
     def _file(self, index: int) -> Path:
         return self._folder / str(index)
-
-
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a forked worker inherits the finalizer, but does not own the folder
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class ObservationView(Sequence[Any]):
