@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from openreward_gym import jsonio
@@ -22,7 +22,7 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
-from openreward_gym.options import RetryLimits
+from openreward_gym.options import MAX_ANSWER_BYTES, RetryLimits
 from openreward_gym.protocol.addresses import DEFAULT_URL, platform_address
 from openreward_gym.protocol.request import USER_AGENT
 from openreward_gym.protocol.retry import Effect, decide_retry, failure_of
@@ -77,7 +77,7 @@ class Platform:
         base_url: The API's address, used as it is. None uses `OPENREWARD_API_URL`, or the `api.` host of `OPENREWARD_URL` or of
             the hosted platform.
         api_key_env: The environment variable that holds the API key. It is read once.
-        timeout_s: Seconds to wait for the server at each step of a request.
+        timeout_s: Seconds to wait for the server at each step of a request, and for the whole of its answer.
         retry_limits: Limits on retries.
 
     Raises:
@@ -212,7 +212,7 @@ class Platform:
         where = f"{request.get_method()} {without_credentials(request.full_url)}"
         try:
             with self._opener.open(request, timeout=self._timeout_s) as response:
-                answer = response.read()
+                answer = _read(response, where, self._timeout_s)
         except urllib.error.HTTPError as error:
             with error:
                 refusal = _status_error(error, where)
@@ -228,6 +228,21 @@ class Platform:
         except ValueError:
             shown = hide(excerpt(answer), self._secrets)
             raise ProtocolError(f"{where}: the answer is not JSON: {shown}. Is this the platform's API?") from None
+
+
+def _read(response: Any, where: str, timeout_s: float) -> bytes:
+    """Return the body of a response, within limits of its size and of the time that all of it takes."""
+    ends, pieces, size = time.monotonic() + timeout_s, list[bytes](), 0
+    while piece := response.read1(1 << 16):
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_ANSWER_BYTES:
+            raise ProtocolError(f"{where}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > ends:
+            raise TimeoutError
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    return b"".join(pieces)
 
 
 def _environment_path(name: str) -> str:

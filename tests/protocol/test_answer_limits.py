@@ -234,6 +234,15 @@ def test_short_lines_and_pieces_take_no_more_than_they_are_long() -> None:
     assert stream.result() == b"ab\ncd" * 8000 + b"e"
 
 
+def encoded(data: bytes, coding: str) -> bytes:
+    if coding == "members":
+        return gzip.compress(data[:7]) + gzip.compress(b"") + gzip.compress(data[7:])
+    if coding == "raw":
+        packer = zlib.compressobj(wbits=-15)
+        return packer.compress(data) + packer.flush()
+    return gzip.compress(data) if coding == "gzip" else zlib.compress(data)
+
+
 @given(
     body=st.one_of(st.binary(max_size=3000), st.integers(0, 1_500_000).map(lambda size: b"a" * size)),
     codings=st.lists(st.sampled_from(["gzip", "deflate", "raw", "members"]), max_size=decoding.MAX_CODINGS),
@@ -246,13 +255,7 @@ def test_any_stack_of_encodings_is_undone_within_its_limit(body: bytes, codings:
     for coding in codings:
         # What lies between two encodings may be longer than a short body.
         limit = max(limit, len(packed) if packed is not body else limit)
-        raw = zlib.compressobj(wbits=-15)
-        packed = {
-            "gzip": lambda data: gzip.compress(data),
-            "deflate": lambda data: zlib.compress(data),
-            "raw": lambda data, raw=raw: raw.compress(data) + raw.flush(),
-            "members": lambda data: gzip.compress(data[:7]) + gzip.compress(b"") + gzip.compress(data[7:]),
-        }[coding](packed)
+        packed = encoded(packed, coding)
     names = ", ".join({"raw": "deflate", "members": "gzip"}.get(coding, coding) for coding in codings)
     decoder = Decoder(names, limit)
     pieces: list[bytes] = []
@@ -321,7 +324,8 @@ async def test_clients_of_the_callers_have_the_same_limits(library: Any) -> None
 
 
 async def test_a_client_of_httpx2_has_named_errors() -> None:
-    async with httpx2.AsyncClient() as mine:
+    mine: Any = httpx2.AsyncClient()
+    async with mine:
         async with Client("http://127.0.0.1:1", transport=mine, retry_limits=LIMITS) as client:
             with pytest.raises(TransportError, match=r"no server answers at http://127\.0\.0\.1:1") as caught:
                 await client.health()
@@ -463,7 +467,12 @@ def test_whatever_a_server_sends_ends_in_an_answer_or_a_named_error(name: str, a
             try:
                 for number in range(len(answers)):
                     taken: list[bytes] = []
-                    options = {"first_byte_timeout_s": 0.2, "idle_timeout_s": 0.2, "total_timeout_s": 1.0, "max_bytes": 1000}
+                    options: dict[str, Any] = {
+                        "first_byte_timeout_s": 0.2,
+                        "idle_timeout_s": 0.2,
+                        "total_timeout_s": 1.0,
+                        "max_bytes": 1000,
+                    }
                     sink = (lambda data, taken=taken: taken.append(data) is not None) if number % 2 else None
                     try:
                         await transport.send(Request("POST", f"{server.url}/odd", {}, b"{}", sink, **options))

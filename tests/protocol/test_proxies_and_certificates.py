@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError, TransportError
 from openreward_gym.options import RetryLimits
-from openreward_gym.protocol import proxies
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.proxies import Proxy, proxy_of
 from openreward_gym.protocol.request import Request
@@ -96,7 +95,7 @@ async def test_a_proxy_setting_that_cannot_work(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
 async def test_socks_without_its_package(monkeypatch: pytest.MonkeyPatch, name: str, scheme: str) -> None:
-    monkeypatch.setattr(proxies.importlib.util, "find_spec", lambda package: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
     monkeypatch.setenv("all_proxy", f"{scheme}://me:{PASSWORD}@127.0.0.1:9")
     error = await failure(FAR, name)
     assert isinstance(error, MissingExtraError)
