@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import Message
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from openreward_gym.errors import (
@@ -23,7 +23,7 @@ from openreward_gym.errors import (
     TransportTimeoutError,
 )
 from openreward_gym.hiding import Redactor, proxy_secrets, read_secret, secrets_of_url, with_evidence
-from openreward_gym.options import RetryLimits
+from openreward_gym.options import MAX_ANSWER_BYTES, RetryLimits
 from openreward_gym.protocol.addresses import DEFAULT_URL, platform_address
 from openreward_gym.protocol.request import USER_AGENT
 from openreward_gym.protocol.retry import Effect, decide_retry, failure_of
@@ -32,9 +32,6 @@ from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
 
 T = TypeVar("T")
-
-LARGEST_ANSWER = 1 << 26
-"""Largest answer that is read, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ class Platform:
         base_url: The API's address, used as it is. None uses `OPENREWARD_API_URL`, or the `api.` host of `OPENREWARD_URL` or of
             the hosted platform.
         api_key_env: The environment variable that holds the API key. It is read once.
-        timeout_s: Seconds to wait for the server at each step of a request.
+        timeout_s: Seconds to wait for the server at each step of a request, and for the whole of its answer.
         retry_limits: Limits on retries.
 
     Raises:
@@ -243,7 +240,9 @@ class Platform:
             request.add_header("X-API-Key", secret.reveal())
         try:
             with self._opener.open(request, timeout=self._timeout_s) as response:
-                answer: bytes = response.read(LARGEST_ANSWER + 1)
+                return _read(response, where, self._timeout_s)
+        except ProtocolError as error:
+            return error
         except urllib.error.HTTPError as error:
             with error:
                 return _status_error(error, where, self._redactor())
@@ -251,9 +250,21 @@ class Platform:
             return _transport_error(error.reason, where)
         except (OSError, http.client.HTTPException) as error:
             return _transport_error(error, where)
-        if len(answer) > LARGEST_ANSWER:
-            return ProtocolError(f"{where}: the answer is longer than {LARGEST_ANSWER:,} bytes")
-        return answer
+
+
+def _read(response: Any, where: str, timeout_s: float) -> bytes:
+    """Return the body of a response, within limits of its size and of the time that all of it takes."""
+    ends, pieces, size = time.monotonic() + timeout_s, list[bytes](), 0
+    while piece := response.read1(1 << 16):
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_ANSWER_BYTES:
+            raise ProtocolError(f"{where}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > ends:
+            raise TimeoutError
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    return b"".join(pieces)
 
 
 def _environment_path(name: str) -> str:

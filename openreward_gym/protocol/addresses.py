@@ -62,7 +62,9 @@ def platform_address(base_url: str | None, environ: Mapping[str, str]) -> str:
 def _checked(url: str, source: str) -> str:
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        host = parts.hostname or ""
+        valid = parts.scheme in ("http", "https") and bool(host) and (parts.port is None or parts.port > 0)
+        valid = valid and url.isprintable() and " " not in host
     except ValueError:
         valid = False
     if not valid:

@@ -257,9 +257,10 @@ class RetryingClient:
 
     def _request(self, call: ApiCall, stream: CallStream | None, body: bytes | None, now: float) -> Request:
         """Return the request of one attempt. A stream that an earlier attempt began starts again."""
-        first_byte_timeout_s, total_timeout_s, sink = call.first_byte_timeout_s, self._request_timeout_s, None
+        first_byte_timeout_s, sink = call.first_byte_timeout_s, None
+        total_timeout_s = self._request_timeout_s if stream is None else call.total_timeout_s
         if stream is not None:
-            sink, total_timeout_s = stream.feed, call.total_timeout_s
+            sink = stream.feed
             stream.max_bytes = self._max_answer_bytes
             if stream.received:
                 stream.restart()

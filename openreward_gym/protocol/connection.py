@@ -181,6 +181,7 @@ class Connection(asyncio.Protocol):
     def fail(self, error: Exception) -> None:
         """Fail the request in flight, if any, with `error`, and close the connection."""
         future, self.pending = self.pending, None
+        self._body.clear()
         if future is not None and not future.done():
             future.set_exception(error)
         self.close()

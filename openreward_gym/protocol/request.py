@@ -26,6 +26,8 @@ USER_AGENT = f"openreward-gym/{version('openreward-gym')}"
 TLS_RECORD = "it sent a TLS record"
 _TLS_MARKS = (TLS_RECORD, r"illegal status line: bytearray(b'\x15\x03", r"illegal status line: bytearray(b'\x16\x03")
 """Texts of errors for a response that is a TLS record: the fast transport's, and those of h11 below httpx."""
+_H11_NO_TEXT = "illegal request line"
+"""h11's error for a response that begins with a control character."""
 _H11_TOO_LONG = "Receive buffer too long"
 
 Sink: TypeAlias = Callable[[bytes], bool]
@@ -149,7 +151,9 @@ def broken_error(url: str, error: Exception | None) -> TransportError:
         return TransportError(
             f"{server_of(url)} speaks TLS at that port: write https:// instead of http://", delivery="not_sent", permanent=True
         )
-    if _H11_TOO_LONG in reason:
+    if reason == _H11_NO_TEXT:
+        reason = "it sent no HTTP. If it speaks TLS at that port, write https:// instead of http://"
+    elif _H11_TOO_LONG in reason:
         reason = "the head of its response, its trailers or the header of a chunk is too long"
     return TransportError(f"the connection to {server_of(url)} broke: {reason}")
 
@@ -201,7 +205,10 @@ def unreachable_error(url: str, error: Exception) -> TransportError:
     if isinstance(error, ValueError):
         # Of the host name's encoding.
         return invalid_address_error(url)
-    host = urlsplit(url).hostname or ""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return invalid_address_error(url)
     if host == "openreward.ai" or host.endswith(".openreward.ai"):
         advice = "That is the hosted platform. Pass base_url (`--base-url http://...`) for a server of your own."
     else:

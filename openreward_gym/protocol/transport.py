@@ -110,6 +110,10 @@ class HttpxTransport:
         try:
             async with whole:
                 response = await self._send_with(client, request, whole, latest)
+            if self._own_client is None and _has_leftover(client):
+                self._clients.remove(client)
+                await client.aclose()
+                client = self._make_client()
             if response.status >= 200 and not (proxy is not None and response.status == 407):
                 return response
             if response.status < 200:
@@ -219,6 +223,17 @@ class HttpxTransport:
         if not done:
             decoder.finish()
         return Response(response.status_code, headers, b"".join(body))
+
+
+def _has_leftover(client: httpx.AsyncClient) -> bool:
+    """Return True if a connection holds bytes behind its response. httpx would read them as the next request's response."""
+    carrier = getattr(client, "_transport", None)
+    for connection in getattr(getattr(carrier, "_pool", None), "connections", ()):
+        while connection is not None and not hasattr(connection, "_h11_state"):
+            connection = getattr(connection, "_connection", None)
+        if connection is not None and connection._h11_state.trailing_data[0]:
+            return True
+    return False
 
 
 def _client_maker(base_url: str, app: ASGIApp | None, proxy: Proxy | None) -> Callable[[], httpx.AsyncClient]:

@@ -155,7 +155,12 @@ async def test_what_other_clients_read_is_read_once_per_connection(
 ) -> None:
     async with RawServer(answering(AMBIGUOUS[kind], PLAIN, piece=piece)) as server:
         taken: list[bytes] = []
-        response = await transport.send(asking(server, sink=(lambda data: taken.append(data) is not None) if streamed else None))
+
+        def sink(data: bytes) -> bool:
+            taken.append(data)
+            return False
+
+        response = await transport.send(asking(server, sink=sink if streamed else None))
         assert (b"".join(taken) if streamed else response.body) == BODY
         assert response.headers.get("x-long", "one") != "three"
         assert (await transport.send(asking(server))).body == b"ok"
