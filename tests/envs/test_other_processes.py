@@ -213,7 +213,7 @@ def test_a_forked_child_is_refused_at_once(server: FaultServer, tmp_path: Path, 
     for use, way in subject.uses.items():
         answer = in_child(method, way, made)
         assert answer.startswith("ConfigurationError: this "), (use, answer)
-        assert f"belongs to process {os.getpid()} " in answer, (use, answer)
+        assert f"belongs to process {os.getpid()}, and this is another process" in answer, (use, answer)
     assert in_child(method, subject.close, made).startswith("gave "), "closing is silent"
     assert server.executed["delete"] == 0
     assert set(server.sessions) == before
