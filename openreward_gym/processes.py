@@ -39,7 +39,11 @@ def check_process(owner: int, name: str, instead: str = "make another in this pr
         ConfigurationError: `owner` is another process.
     """
     if owner != _pid:
-        raise ConfigurationError(f"{name} belongs to process {owner} and cannot be used in process {_pid}: {instead}")
+        raise ConfigurationError(f"{name} belongs to process {owner}, and this is another process ({_pid}): {instead}")
+
+
+class NotPicklableError(ConfigurationError, TypeError):
+    """The object cannot be pickled. A TypeError, as for other objects that pickle refuses."""
 
 
 class ProcessBound:
@@ -68,7 +72,7 @@ class ProcessBound:
             check_process(self._owner, f"this {self._noun}", self._instead)
 
     def __reduce__(self) -> Any:
-        raise ConfigurationError(
+        raise NotPicklableError(
             f"a {self._noun} cannot be pickled or copied, because it holds connections or files of process {self._owner}. In "
             f"another process: {self._instead}"
         )

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 CANCEL_GRACE_S = 10.0
 """Seconds that a cancelled coroutine has to clean up, such as to delete the session it was opening, before `run` returns."""
+SIGNAL_CHECK_S = 0.5
+"""Seconds after which a waiting thread looks for signals at the latest."""
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a program: a request to stop, and a terminal that goes away. Windows has no SIGHUP."""
 
@@ -113,7 +115,12 @@ def run(coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         coroutine.close()
         raise
     try:
-        finished = job.finished.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0.0))
+        if timeout_s is None:
+            # A signal that another thread receives does not interrupt the wait of this one, which alone handles signals.
+            while not (finished := job.finished.acquire(timeout=SIGNAL_CHECK_S)):
+                pass
+        else:
+            finished = job.finished.acquire(timeout=max(timeout_s, 0.0))
     except BaseException:
         # Ctrl-C: cancel the task, and wait for its cleanup.
         job.cancel()

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fault_server import Fault, FaultServer, running
@@ -24,7 +25,7 @@ from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.loop import background_loop, run
 from openreward_gym.protocol.session import Session
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 QUICK = RetryLimits(attempts=2, first_wait_s=0.01)
 
 PROGRAM = """
@@ -130,10 +131,11 @@ def until(condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def started(url: str, rest: str, folder: Path) -> subprocess.Popen[str]:
+def started(url: str, rest: str, folder: Path, **options: Any) -> subprocess.Popen[str]:
     script = folder / "program.py"
     script.write_text(PROGRAM + rest, encoding="utf-8")
-    return subprocess.Popen([sys.executable, str(script), url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, str(script), url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,38 @@ def test_a_process_that_is_told_to_die_deletes_its_sessions(
     death = deaths[moment, number].result()
     assert death.code == -number, death.errors
     assert (death.created, death.left) == (1, 0), death.errors
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored(server: FaultServer, tmp_path: Path) -> None:
+    process = started(
+        server.url,
+        """
+session = run(opened())
+say(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, signal.getsignal(signal.SIGTERM) not in (signal.SIG_IGN, signal.SIG_DFL))
+os.kill(os.getpid(), signal.SIGHUP)
+say("goes on", run(session.call("step")).reward)
+run(session.close())
+""",
+        tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    output, errors = process.communicate(timeout=60)
+    assert output == "True True\ngoes on 1.0\n", errors
+    assert process.returncode == 0
+
+
+def test_a_second_signal_does_not_cut_the_cleanup_short(server: FaultServer, tmp_path: Path) -> None:
+    server.inject("/delete", Fault("delay", seconds=1.0))
+    process = started(server.url, "session = run(opened()); say('ready'); [time.sleep(0.1) for _ in range(300)]", tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGHUP)
+    until(lambda: any(request.route == "/delete" for request in server.requests))
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGHUP, errors
+    assert (server.executed["delete"], len(server.sessions), len(server.machines)) == (1, 0, 0)
 
 
 async def test_an_exception_inside_the_block(server: FaultServer, client: Client) -> None:
