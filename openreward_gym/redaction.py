@@ -59,6 +59,8 @@ _BLOCKS: Mapping[str, type[Any]] = {
     "tool_call": blocks.ToolCall,
     "tool_result": blocks.ToolResult,
 }
+# Numbers that JSON cannot write, as they are written.
+_NOT_FINITE = ("nan", "inf", "-inf")
 _NUMBERS = frozenset({"usage", "timing", "metrics", "versions", "redacted"})
 _TOKENS = re.compile(r"(?:.*_)?(?:token_ids|log_?probs)")
 
@@ -207,14 +209,13 @@ class Redactor:
                 continue
             mark = f"[redacted {name}]"
             if expression is None:
-                counts[name] += text.count(form)
-                text = text.replace(form, mark)
+                text, count = text.replace(form, mark), text.count(form)
             else:
                 text, count = expression.subn(mark, text)
-                counts[name] += count
-        if patterns:
-            for pattern in self._patterns:
-                text, count = pattern.subn(f"[redacted {PATTERN}]", text)
+            counts[name] += count
+        for pattern in self._patterns if patterns else ():
+            text, count = pattern.subn(f"[redacted {PATTERN}]", text)
+            if count:
                 counts[PATTERN] += count
         return text
 
@@ -230,7 +231,7 @@ class Redactor:
                 result[key] = item
             elif key in _REFERENCES and isinstance(item, str):
                 result[key] = self._text(item, own, patterns=False)
-            elif key in known and isinstance(item, int | float | None):
+            elif key in known and (isinstance(item, int | float | None) or (isinstance(item, str) and item in _NOT_FINITE)):
                 result[key] = item
             elif key in _OBJECTS and key in known:
                 inner = _OBJECTS[key]
@@ -262,7 +263,7 @@ class Redactor:
                 result[key] = self._text(item, own, patterns=False)
             elif key == "blocks" and kind is blocks.ToolResult and isinstance(item, list):
                 result[key] = [self._block(one, own) for one in item]
-            elif key in known and isinstance(item, int | float | None):
+            elif key in known and (isinstance(item, int | float | None) or (isinstance(item, str) and item in _NOT_FINITE)):
                 result[key] = item
             else:
                 result[key if key in known else self._text(key, own, patterns=True)] = self._free(item, own)

@@ -7,12 +7,13 @@ import html
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rollout_strategies import EXAMPLES, rollouts
 
@@ -31,7 +32,7 @@ ENCODINGS: dict[str, Any] = {
     "URL": lambda text: quote(text, safe=""),
     "URL path": lambda text: quote(text),
     "form": lambda text: quote_plus(text),
-    "small percent": lambda text: quote(text, safe="").replace("%2F", "%2f").replace("%2B", "%2b").replace("%22", "%22"),
+    "small percent": lambda text: re.sub("%..", lambda match: match[0].lower(), quote(text, safe="")),
     "all percent": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
     "hex": lambda text: text.encode().hex(),
     "HEX": lambda text: text.encode().hex().upper(),
@@ -76,7 +77,13 @@ def put(value: Any, path: tuple[Any, ...], text: str) -> None:
     value[path[-1]] = text
 
 
-@settings(max_examples=EXAMPLES * 2, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+# Making a failing record smaller takes minutes.
+@settings(
+    max_examples=EXAMPLES * 2,
+    suppress_health_check=[HealthCheck.too_slow],
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 @given(rollout=rollouts, secret=secrets, encoding=st.sampled_from(sorted(ENCODINGS)), data=st.data())
 def test_a_secret_is_in_no_file_of_the_run(
     tmp_path_factory: pytest.TempPathFactory, rollout: Rollout, secret: str, encoding: str, data: st.DataObject
@@ -96,7 +103,7 @@ def test_a_secret_is_in_no_file_of_the_run(
         texts = [path.read_text(encoding="utf-8", errors="replace") for path in folder.rglob("*.jsonl")]
         forms = {encoded, json.dumps(encoded)[1:-1], json.dumps(encoded, ensure_ascii=False)[1:-1]}
         assert not [form for form in forms for text in texts if form in text]
-        assert all("token_ids" not in json.dumps(message.sampled) for message in () if message)
+        assert not [message for message in written.messages if message.sampled is not None and message.sampled.token_ids]
     finally:
         del os.environ["REDACTED_TOKEN"]
 
@@ -115,7 +122,7 @@ def test_without_a_secret_a_record_is_byte_for_byte_the_same(monkeypatch: pytest
 @given(rollout=rollouts, pattern=st.sampled_from([r"\w+", r"[a-z]{4}", r"\d", ".", r"\S+", "[^x]"]))
 def test_whatever_a_pattern_matches_the_record_can_be_read(rollout: Rollout, pattern: str) -> None:
     redacted = Redactor(patterns=[pattern]).rollout(rollout)
-    assert Rollout.from_line(redacted.to_line()) == redacted
+    assert Rollout.from_line(redacted.to_line()).to_line() == redacted.to_line()
     assert (redacted.id, redacted.group, redacted.status, len(redacted.messages)) == (
         rollout.id,
         rollout.group,
