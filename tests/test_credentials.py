@@ -170,7 +170,7 @@ def secret_options() -> RunOptions:
 def test_pickles_hold_no_credentials(protocol: int) -> None:
     options = secret_options()
     env = OpenRewardEnv.from_options(options.env)
-    policy = resolve("openai:m", url=ADDRESS, **dict(options.policy_options or {}))
+    policy: Any = resolve("openai:m", url=ADDRESS, **dict(options.policy_options or {}))
     for thing in (options, env, policy):
         data = pickle.dumps(thing, protocol)
         assert TOKEN.encode() not in data

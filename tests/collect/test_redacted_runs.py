@@ -145,6 +145,7 @@ def test_the_wrapper_and_the_recorder(
         env.reset(seed=0)
         observation, *_ = env.step({"name": "value", "arguments": {"value": TOKEN}})
         assert TOKEN in str(observation)
+    assert env.last_rollout is not None
     assert TOKEN not in env.last_rollout.to_line()
     with Recorder(tmp_path / "recorder", redact=["PRINTED_TOKEN"], redact_patterns=[r"\d{3}-\d{4}"]) as recorder:
         log = recorder.create(environment="weather", print_messages=True)
