@@ -15,7 +15,16 @@ from urllib.parse import quote, quote_plus
 from openreward_gym import jsonio
 from openreward_gym.credentials import revealed, sealed
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.types import Message, Rollout, Sampled, blocks
+from openreward_gym.types import (
+    Message,
+    Rollout,
+    RolloutEnvironment,
+    Sampled,
+    Task,
+    TerminalTool,
+    ToolSpec,
+    blocks,
+)
 from openreward_gym.types.codec import codec_of
 from openreward_gym.types.rollout import line_of
 
@@ -35,7 +44,24 @@ _BASE64 = "[A-Za-z0-9+/_-]"
 _STRUCTURE = frozenset({"schema", "status", "role", "ended", "origin", "type", "started_at", "ended_at", "id", "run", "sha256"})
 # A pattern may match parts of names by chance. Units of a run are found again by their group.
 _REFERENCES = frozenset({"group", "call_id"})
-_OBJECTS: Mapping[str, type[Any]] = {"messages": Message, "sampled": Sampled}
+_OBJECTS: Mapping[str, type[Any]] = {
+    "messages": Message,
+    "sampled": Sampled,
+    "environment": RolloutEnvironment,
+    "task": Task,
+    "tools": ToolSpec,
+    "terminal_tool": TerminalTool,
+}
+_BLOCKS: Mapping[str, type[Any]] = {
+    "text": blocks.TextBlock,
+    "image": blocks.ImageBlock,
+    "reasoning": blocks.ReasoningItem,
+    "tool_call": blocks.ToolCall,
+    "tool_result": blocks.ToolResult,
+}
+# Numbers that JSON cannot write, as they are written.
+_NOT_FINITE = ("nan", "inf", "-inf")
+_NUMBERS = frozenset({"usage", "timing", "metrics", "versions", "redacted"})
 _TOKENS = re.compile(r"(?:.*_)?(?:token_ids|log_?probs)")
 
 
@@ -46,8 +72,9 @@ def encodings_of(secret: str) -> dict[str, tuple[str, str]]:
     base64, in which its position decides between three forms.
 
     Example:
-        >>> [form for form in encodings_of("key-1234") if "b" in form.lower()][:2]
-        ['6b65792d31323334', '6B65792D31323334']
+        >>> forms = encodings_of("key-1234")
+        >>> "key-1234" in forms, "6b65792d31323334" in forms, "a2V5LTEyMz" in forms
+        (True, True, True)
     """
     data = secret.encode("utf-8", "surrogatepass")
     forms: dict[str, tuple[str, str]] = {secret: ("", "")}
@@ -183,14 +210,13 @@ class Redactor:
                 continue
             mark = f"[redacted {name}]"
             if expression is None:
-                counts[name] += text.count(form)
-                text = text.replace(form, mark)
+                text, count = text.replace(form, mark), text.count(form)
             else:
                 text, count = expression.subn(mark, text)
-                counts[name] += count
-        if patterns:
-            for pattern in self._patterns:
-                text, count = pattern.subn(f"[redacted {PATTERN}]", text)
+            counts[name] += count
+        for pattern in self._patterns if patterns else ():
+            text, count = pattern.subn(f"[redacted {PATTERN}]", text)
+            if count:
                 counts[PATTERN] += count
         return text
 
@@ -206,19 +232,17 @@ class Redactor:
                 result[key] = item
             elif key in _REFERENCES and isinstance(item, str):
                 result[key] = self._text(item, own, patterns=False)
-            elif key in known and isinstance(item, int | float | None):
+            elif key in known and (isinstance(item, int | float | None) or (isinstance(item, str) and item in _NOT_FINITE)):
                 result[key] = item
-            elif key in _OBJECTS:
+            elif key in _OBJECTS and key in known:
                 inner = _OBJECTS[key]
                 result[key] = (
                     [self._object(one, inner, own) for one in item] if isinstance(item, list) else self._object(item, inner, own)
                 )
             elif key == "blocks" and kind is Message and isinstance(item, list):
                 result[key] = [self._block(one, own) for one in item]
-            elif key in ("usage", "timing", "metrics", "versions", "redacted") and key in known:
+            elif key in _NUMBERS and key in known:
                 result[key] = item
-            elif key == "task" and isinstance(item, Mapping):
-                result[key] = {name: one if name in ("id", "index") else self._free(one, own) for name, one in item.items()}
             else:
                 result[key if key in known else self._text(key, own, patterns=True)] = self._free(item, own)
         if kind is Message and +own and value.get("origin") in ("policy", None) and value.get("role") == "assistant":
@@ -229,16 +253,21 @@ class Redactor:
     def _block(self, block: Any, counts: Counter[str]) -> Any:
         if not isinstance(block, Mapping):
             return self._free(block, counts)
-        is_image = block.get("type") == "image"
+        kind = _BLOCKS.get(str(block.get("type")))
+        known = () if kind is None else codec_of(kind).schemas
         own: Counter[str] = Counter()
         result = {}
         for key, item in block.items():
-            if key == "type" or (is_image and key in ("data", "sha256", "mimeType")):
+            if key == "type" or (kind is blocks.ImageBlock and key in ("data", "sha256", "mimeType")):
                 result[key] = item
             elif key == "call_id" and isinstance(item, str):
                 result[key] = self._text(item, own, patterns=False)
+            elif key == "blocks" and kind is blocks.ToolResult and isinstance(item, list):
+                result[key] = [self._block(one, own) for one in item]
+            elif key in known and (isinstance(item, int | float | None) or (isinstance(item, str) and item in _NOT_FINITE)):
+                result[key] = item
             else:
-                result[self._text(key, own, patterns=False)] = self._free(item, own)
+                result[key if key in known else self._text(key, own, patterns=True)] = self._free(item, own)
         if +own and block.get("type") == "tool_call":
             _agree(result)
         counts.update(own)

@@ -314,6 +314,27 @@ def test_options_that_cannot_be_sent_to_workers(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.matrix
+def test_workers_open_credentials_that_travel_sealed(cluster: Any, server_url: str, tmp_path: Path) -> None:
+    async def prints_its_key(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
+        if len(transcript) < 3:
+            return AssistantMessage(tool_calls=[ToolCall("echo", {"text": "ov-3Hn6Jd9Wz1"}, "c")])
+        return await right(transcript, tools)
+
+    options = {
+        "base_url": server_url.replace("http://", "http://me:pw-8Rk2Lm4Qx@"),
+        "env_overrides": {"API_KEY": "ov-3Hn6Jd9Wz1"},
+    }
+    job = ray_engine.pickle_options(RunOptions.from_keywords({"environment": "echo", "policy": "random", **options}))
+    assert b"pw-8Rk2Lm4Qx" not in job
+    assert b"ov-3Hn6Jd9Wz1" not in job
+    result = play("", tmp_path / "run", prints_its_key, tasks="0:2", **options)
+    assert result.coverage.complete
+    # Only a worker that has the value can cut it out.
+    assert result.metrics.redacted["env_overrides"] >= 4
+    assert not [path for path in (tmp_path / "run").rglob("*.json*") if b"ov-3Hn6Jd9Wz1" in path.read_bytes()]
+
+
 @pytest.mark.anyio
 async def test_workers_that_are_waited_for_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def starts_one(self: ray_engine.RayPlayer) -> None:
