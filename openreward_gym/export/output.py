@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Unpack, overload
 
-from openreward_gym.errors import ConfigurationError, StoreError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, RecordError, StoreError
 from openreward_gym.export import tables
 from openreward_gym.export.card import picture_names, write_card, write_pictures
 from openreward_gym.export.formats import Format, FormatName, format_of
 from openreward_gym.export.options import Compat, ExportKeywords, ExportOptions, Select
-from openreward_gym.export.pipeline import ImagesFound, Pipeline, Progress
+from openreward_gym.export.pipeline import OF_WRONG_VALUES, ImagesFound, Pipeline, Progress
 from openreward_gym.export.reader import RolloutReader, RolloutSource
 from openreward_gym.export.report import ExportReport, FormatReport, LeftOutWarning, count_of
 from openreward_gym.export.splits import STANDARD, TRAIN
@@ -412,11 +412,23 @@ def _kinds(formats: Sequence[FormatLike] | FormatLike) -> list[type[Format]]:
 
 
 def _run(make: Callable[..., Pipeline], use: Callable[[Pipeline], T]) -> T:
-    """Use a pipeline; if an image turns up for which its rows have no column, use another one that looks for images first."""
-    try:
-        return use(make())
-    except ImagesFound:
-        return use(make(look_first=True))
+    """Use a pipeline, and another one if it fails.
+
+    If an image turns up for which the rows have no column, the next one looks for images first. If a value is of a type that
+    nothing expects, the next one checks every record first, and passes over those that are damaged.
+    """
+    settings: dict[str, bool] = {}
+    while True:
+        try:
+            return use(make(**settings))
+        except ImagesFound:
+            settings["look_first"] = True
+        except OF_WRONG_VALUES as error:
+            # An error that names the line of a record was raised because nobody takes reports of damage.
+            is_ours = isinstance(error, OpenRewardGymError)
+            if "thorough" in settings or (is_ours and (not isinstance(error, RecordError) or hasattr(error, "line"))):
+                raise
+            settings["thorough"] = True
 
 
 def _template(kind: type[Format], tokenizer: Tokenizer | None) -> ChatTemplate | None:

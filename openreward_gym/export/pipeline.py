@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -40,10 +40,11 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with the number of rollouts read, and the number of all rollouts."""
 
 
-_OF_WRONG_VALUES = (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, RecursionError)
+OF_WRONG_VALUES = (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError, RecursionError)
 """Errors that a record with a wrong value, which was read unchecked, may raise anywhere."""
-_PLAIN: Mapping[str, type[Any]] = {"text": str, "int": int, "float": float, "bool": bool}
 _INT64 = 1 << 63
+_MOST_LEVELS = 200
+"""The nesting of a record that every format can write."""
 
 
 class ImagesFound(Exception):  # noqa: N818 - not an error: begin again, with a column for images
@@ -59,6 +60,8 @@ class Pipeline:
     Args:
         template: The chat template that conversations must fit; None for any.
         look_first: Whether to look for images in all rollouts before the first row.
+        thorough: Whether to check every record in full before anything is made of it, which takes several times as long. Without
+            it, a record with a wrong value may raise any of `OF_WRONG_VALUES`, here or where its row is written.
         folder: Folder for images that rows name by their path; None if rows are not written to files.
     """
 
@@ -71,6 +74,7 @@ class Pipeline:
         template: ChatTemplate | None = None,
         progress: Progress | None = None,
         look_first: bool = False,
+        thorough: bool = False,
         folder: Path | None = None,
     ) -> None:
         self.report = FormatReport(kind.name, about=kind.about, file=kind.file, compat=options.compat)
@@ -98,7 +102,7 @@ class Pipeline:
         self._tolerated = kind.tolerates | ({"malformed_call"} if options.malformed_calls == "keep" else set())
         if options.compat == "string" and kind.file == "parquet":
             self._tolerated |= {"repeated_key"}
-        self._plain_columns: list[tuple[str, type[Any]]] | None = None
+        self._thorough = thorough
         self._selected: list[Facts] | None = None
         if select.compares_rollouts or kind.compares_rollouts or look_first:
             self._selected, with_images = self._survey()
@@ -116,12 +120,14 @@ class Pipeline:
     def rows_with_splits(self) -> Iterator[tuple[str, Row]]:
         """Yield all rows, each after the name of its split. `report` is complete after the last one."""
         report = self.report
-        for numbers, conversations in self._units():
+        for conversations in self._units():
             split = conversations[0].split
             rows_before, excluded_by = report.rows, None
             refused: Counter[str] = Counter()
             try:
-                for row in self._rows_of(numbers, conversations):
+                for row in self._format.rows(conversations):
+                    if self._thorough:
+                        self._check_integers(row)
                     reason = self._lengths.reason_against(row, conversations[0]) if self._lengths else None
                     if reason is not None:
                         refused[reason] += 1
@@ -131,8 +137,6 @@ class Pipeline:
                     yield split, row
             except LeftOut as reason:
                 excluded_by = str(reason)
-            if not conversations:
-                continue
             if report.rows == rows_before and refused and not self._format.compares_rollouts:
                 # No row is left: that is a reason against the rollout.
                 excluded_by = excluded_by or refused.most_common(1)[0][0]
@@ -151,56 +155,12 @@ class Pipeline:
                 else:
                     report.exclude(excluded_by)
 
-    def _rows_of(self, numbers: list[int], conversations: list[Conversation]) -> Iterator[Row]:
-        """Yield the rows of a unit. Damaged rollouts that show only now are taken out of it."""
-        count = 0
-        while conversations:
-            try:
-                for row in self._format.rows(conversations):
-                    self._check_cells(row, numbers)
-                    count += 1
-                    yield row
-                return
-            except _OF_WRONG_VALUES as error:
-                if isinstance(error, OpenRewardGymError) and not isinstance(error, RecordError):
-                    raise
-                damaged = [(number, reason) for number in numbers if (reason := self._damage_of(number)) is not None]
-                if not damaged:
-                    raise
-                for number, reason in damaged:
-                    self._reader.pass_over(number, reason)
-                    self.report.exclude(DAMAGED)
-                    place = numbers.index(number)
-                    del numbers[place], conversations[place]
-                if count:
-                    return  # beginning again would make rows twice
-
-    def _damage_of(self, number: int) -> RecordError | None:
-        try:
-            self._reader.check(number)
-        except RecordError as error:
-            return error
-        return None
-
-    def _check_cells(self, row: Row, numbers: Sequence[int]) -> None:
-        """Check the records of a row with a value that its column does not take: they were read unchecked.
-
-        Raises:
-            RecordError: A record is damaged.
-            LeftOut: The value is an integer of more than 64 bits, which a record may have, but no table.
-        """
-        if self._plain_columns is None:
-            columns = self.columns.items()
-            self._plain_columns = [(name, _PLAIN[kind]) for name, kind in columns if kind in _PLAIN]
-        for name, kind in self._plain_columns:
+    def _check_integers(self, row: Row) -> None:
+        """Leave out a row with an integer of more than 64 bits, which a record may have, but no table."""
+        for name, kind in self.columns.items():
             value = row.get(name)
-            if value is None or (type(value) is kind and (kind is not int or -_INT64 <= value < _INT64)):
-                continue
-            if kind is int and isinstance(value, int):
+            if kind == "int" and isinstance(value, int) and not -_INT64 <= value < _INT64:
                 raise LeftOut(f"{name} is an integer of more than 64 bits")
-            if not isinstance(value, kind):
-                for number in numbers:
-                    self._reader.check(number)
 
     def finish(self, folder: Path, files: Sequence[Path]) -> None:
         """Complete the format's output after its rows were written to `files`."""
@@ -208,15 +168,15 @@ class Pipeline:
         if self.image_files is not None:
             self.image_files.remove_others()
 
-    def _units(self) -> Iterator[tuple[list[int], list[Conversation]]]:
+    def _units(self) -> Iterator[list[Conversation]]:
         if self._selected is None:
-            for number, conversation in self._chosen(apply_limit=True):
+            for _, conversation in self._chosen(apply_limit=True):
                 if conversation.images and self._format.image_column:
                     raise ImagesFound
-                yield [number], [conversation]
+                yield [conversation]
             return
         for numbers in self._format.units(self._selected):
-            yield [*numbers], [self._read(number) for number in numbers]
+            yield [self._read(number) for number in numbers]
 
     def _survey(self) -> tuple[list[Facts], bool]:
         """Return the rollouts that meet every criterion, and whether one of them has an image."""
@@ -268,6 +228,9 @@ class Pipeline:
             read_before = report.read
             try:
                 record, utf8 = self._reader.record(number)
+                if self._thorough:
+                    self._reader.check(number)
+                    _check_nesting(record)
                 with self._checked(number):
                     report.count_read(record)
                     reason = self._filter.reason_against(record)
@@ -335,7 +298,22 @@ class Pipeline:
         """Raise the RecordError that names the wrong field if code fails because a record, which was read unchecked, has one."""
         try:
             yield
-        except _OF_WRONG_VALUES as error:
+        except OF_WRONG_VALUES as error:
             if not isinstance(error, OpenRewardGymError):
                 self._reader.check(number)
             raise
+
+
+def _check_nesting(record: Record) -> None:
+    """Raise RecordError for a record that is nested more deeply than every format can write."""
+    level: list[Any] = [record]
+    levels = 0
+    while level:
+        if (levels := levels + 1) > _MOST_LEVELS:
+            raise RecordError(f"it is nested more than {_MOST_LEVELS} levels deep")
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, (dict, list))
+        ]
