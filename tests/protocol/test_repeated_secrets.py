@@ -126,12 +126,12 @@ def test_a_detail_keeps_what_is_not_secret(server: OddServer, transport: str, mo
     "key", ["sk-5Tn8\nX-Evil: 1", "sk-5Tn8\tQw4z", "sk-5Tn8\x7fQw4z", "sk-5Tn8\u00e9Qw4z", "sk-5Tn8\u2028Qw4z"]
 )
 def test_a_key_that_no_header_carries_is_refused(
-    server: OddServer, transport: str, monkeypatch: pytest.MonkeyPatch, key: str
+    server: OddServer, transport: str, monkeypatch: pytest.MonkeyPatch, middle: str
 ) -> None:
     server.spoil, server.seen = {}, []
     for variable, secrets_env in (("OPENREWARD_API_KEY", {}), ("JUDGE_KEY", {"judge": "JUDGE_KEY"})):
         monkeypatch.delenv("OPENREWARD_API_KEY", raising=False)
-        monkeypatch.setenv(variable, key)
+        monkeypatch.setenv(variable, f"sk-5Tn8{middle}Qw4z")
         error = error_of(server.url, transport, secrets_env=secrets_env)
         assert isinstance(error, ConfigurationError)
         assert variable in str(error)

@@ -131,8 +131,8 @@ _scalars = (
     | st.text(max_size=8)
     | st.sampled_from(["\ud800", "\x00", "\n", "text", "image", "tool_result", 10**400, float("inf")])
 )
-_names = st.sampled_from(
-    [
+FIELDS = (
+    *(
         "type",
         "text",
         "data",
@@ -146,24 +146,11 @@ _names = st.sampled_from(
         "tools",
         "name",
         "input_schema",
-        "sid",
-        "tasks",
-        "num_tasks",
-        "task",
-        "error",
-        "reason",
-        "is_error",
-        "id",
-        "tool_call_id",
-        "input",
-        "terminal_tool",
-        "arg",
-        "description",
-        "supports_score_group",
-        "message_block_types",
-        "detail",
-    ]
+    ),
+    *("sid", "tasks", "num_tasks", "task", "error", "reason", "is_error", "id", "tool_call_id", "input", "terminal_tool"),
+    *("arg", "description", "supports_score_group", "message_block_types", "detail"),
 )
+_names = st.sampled_from(FIELDS)
 json_values = st.recursive(
     _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_names | st.text(max_size=3), inner, max_size=4)
 )
