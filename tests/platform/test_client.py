@@ -81,9 +81,10 @@ def test_neither_error_nor_repr_shows_the_key(server: FaultServer, platform: Pla
     assert KEY not in repr(caught.value) + repr(vars(caught.value)) + repr(platform)
 
 
-@pytest.mark.parametrize(
-    "body", [f'{{"x": "{"." * 190} {KEY}', json.dumps(["." * 190, KEY]), json.dumps({"secrets": [{"k": KEY}]})]
-)
+ANSWERS = (f'{{"x": "{"." * 190} {KEY}', json.dumps(["." * 190, KEY]), json.dumps({"secrets": [{"k": KEY}]}))
+
+
+@pytest.mark.parametrize("body", ANSWERS, ids=["cut", "list", "names"])
 def test_an_answer_of_another_form_does_not_show_the_key(server: FaultServer, platform: Platform, body: str) -> None:
     server.inject("/v1/environments/a/b/required-secrets", Fault("answer", detail=body))
     with pytest.raises(ProtocolError) as caught:
