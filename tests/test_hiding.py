@@ -77,13 +77,13 @@ def test_an_error_is_cleaned() -> None:
     except ServerError as error:
         caught = error
     caught.add_note(KEY)
-    error = Redactor([Secret(KEY)]).clean(caught)
-    assert error is caught
-    assert (error.detail, error.status) == ("[secret]", 400)
-    assert error.__cause__ is error.__context__ is error.__traceback__ is None
-    assert len(str(error)) == LONGEST_MESSAGE + 1
-    assert KEY.encode() not in pickle.dumps(error)
-    assert not hasattr(error, "__notes__")
+    cleaned = Redactor([Secret(KEY)]).clean(caught)
+    assert cleaned is caught
+    assert (cleaned.detail, cleaned.status) == ("[secret]", 400)
+    assert cleaned.__cause__ is cleaned.__context__ is cleaned.__traceback__ is None
+    assert len(str(cleaned)) == LONGEST_MESSAGE + 1
+    assert KEY.encode() not in pickle.dumps(cleaned)
+    assert not hasattr(cleaned, "__notes__")
 
 
 def test_evidence_is_shown_cut_and_then_dropped() -> None:

@@ -97,8 +97,8 @@ def _print_tasks(description: dict[str, Any]) -> None:
         properties = (tool["input_schema"] or {}).get("properties")
         arguments = ", ".join(properties) if isinstance(properties, dict) else ""
         console.print(Text(_printable(tool["name"]), style="bold"), end="")
-        description = (tool["description"] or "").split("\n")[0]
-        console.print(_printable(f"({arguments})  {description}"), markup=False, highlight=False)
+        first_line = (tool["description"] or "").split("\n")[0]
+        console.print(_printable(f"({arguments})  {first_line}"), markup=False, highlight=False)
     if description["terminal_tool"]:
         console.print("A plain message ends the episode.")
     for row in description.get("tasks", ()):

@@ -180,7 +180,7 @@ def test_a_rejected_call_without_words() -> None:
 
 
 def test_blocks_with_fields_of_a_wrong_type_are_kept_as_they_came() -> None:
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"type": "text", "text": 5},
         {"type": "image", "data": "AA==", "mimeType": ["image/png"]},
         {"type": "reasoning", "text": "r", "signature": 3},
@@ -270,7 +270,7 @@ def test_blocks_and_images_are_limited() -> None:
 
 @pytest.mark.parametrize("transport", sorted(TRANSPORTS))
 def test_the_limits_are_options_of_a_client(server: OddServer, transport: str) -> None:
-    async def prompt(**limits: int) -> Any:
+    async def prompt(**limits: Any) -> Any:
         client = Client(server.url, transport=transport, **limits)
         async with client, client.environment("env").session(split="train", index=0) as session:
             return await session.prompt()
