@@ -80,7 +80,9 @@ def test_an_error_is_cleaned() -> None:
     cleaned = Redactor([Secret(KEY)]).clean(caught)
     assert cleaned is caught
     assert (cleaned.detail, cleaned.status) == ("[secret]", 400)
-    assert cleaned.__cause__ is cleaned.__context__ is cleaned.__traceback__ is None
+    assert cleaned.__cause__ is None
+    assert cleaned.__context__ is None
+    assert cleaned.__traceback__ is None
     assert len(str(cleaned)) == LONGEST_MESSAGE + 1
     assert KEY.encode() not in pickle.dumps(cleaned)
     assert not hasattr(cleaned, "__notes__")
