@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import unquote
-from urllib.request import getproxies
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 
@@ -115,6 +114,9 @@ def secrets_of_url(url: str) -> list[Secret]:
 
 def proxy_secrets() -> list[Secret]:
     """Return the passwords in the addresses of the configured proxies."""
+    # Imported here: it takes 15 ms, and is needed for errors alone.
+    from urllib.request import getproxies
+
     return [secret for url in getproxies().values() for secret in secrets_of_url(url)]
 
 
@@ -154,21 +156,22 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         self._parts: set[str] = set()
-        self._short: set[str] = set()
+        self._whole: set[str] = set()
         for secret in secrets:
             if len(secret.reveal()) >= SHORTEST_SECRET:
+                self._whole.add(secret.reveal().translate(_LOWER))
                 for form in _forms(secret):
                     if len(form) < SHORTEST_PART:
-                        self._short.add(form)
+                        self._whole.add(form)
                     self._parts.update(_slices(form))
         self._parts.difference_update(part for word in _PUBLIC_WORDS for part in _slices(word))
 
     def __repr__(self) -> str:
-        return f"<Redactor of {len(self._parts) + len(self._short)} parts>"
+        return f"<Redactor of {len(self._parts) + len(self._whole)} parts>"
 
     def __call__(self, text: str) -> str:
         """Return `text` with each secret replaced by `[secret]`."""
-        if not (self._parts or self._short):
+        if not (self._parts or self._whole):
             return text
         pieces: list[str] = []
         end = 0
@@ -207,8 +210,8 @@ class Redactor:
             places = range(len(plain) - SHORTEST_PART + 1)
             hits = [place for place in places if plain[place : place + SHORTEST_PART] in parts]
             spans += [(starts[place], stops[place + SHORTEST_PART - 1]) for place in hits]
-            for short in self._short:
-                matches = re.finditer(re.escape(short), plain)
+            for whole in self._whole:
+                matches = re.finditer(re.escape(whole), plain)
                 spans += [(starts[match.start()], stops[match.end() - 1]) for match in matches]
             decoded = _decoded(text, starts, stops)
             if decoded is None:

@@ -155,7 +155,7 @@ def beginning(value: Json, most: int = 4000) -> str:
 
     Example:
         >>> beginning({"a": [1, "b"]}), beginning(["text"] * 10**6, most=8)
-        ("{'a': [1, 'b']}", "['text', 'text', ...]")
+        ("{'a': [1, 'b']}", "['text', ''..., ...]")
     """
     return _beginning(value, most, 20)
 

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from openreward_gym import jsonio
 from openreward_gym.cli.parameters import FAILED, AsJson, Environment, parse_options, with_options
 from openreward_gym.options import ClientOptions, SessionOptions
 from openreward_gym.processes import raise_open_file_limit
@@ -93,18 +95,26 @@ def _print_tasks(description: dict[str, Any]) -> None:
     console = Console()
     table = Table("split", "type", "tasks", title=description["environment"], title_justify="left")
     for row in description["splits"]:
-        table.add_row(row["name"], row["type"], str(row["tasks"]))
+        table.add_row(Text(_printable(row["name"])), Text(_printable(row["type"])), str(row["tasks"]))
     console.print(table)
     for tool in description["tools"]:
-        arguments = ", ".join((tool["input_schema"] or {}).get("properties", {}))
-        console.print(f"[bold]{tool['name']}[/]({arguments})  ", end="")
-        console.print((tool["description"] or "").split("\n")[0], markup=False, highlight=False)
+        properties = (tool["input_schema"] or {}).get("properties")
+        arguments = ", ".join(properties) if isinstance(properties, dict) else ""
+        console.print(Text(_printable(tool["name"]), style="bold"), end="")
+        first_line = (tool["description"] or "").split("\n")[0]
+        console.print(_printable(f"({arguments})  {first_line}"), markup=False, highlight=False)
     if description["terminal_tool"]:
         console.print("A plain message ends the episode.")
     for row in description.get("tasks", ()):
-        console.print(f"{row['split']} {row['index']}: {json.dumps(row['spec'], ensure_ascii=False)}", markup=False)
+        spec = json.dumps(row["spec"], ensure_ascii=False)
+        console.print(_printable(f"{row['split']} {row['index']}: {spec}"), markup=False)
     for message in description.get("prompt", ()):
-        console.print(f"\n[{message['role']}]\n{message['text']}", markup=False, highlight=False)
+        console.print(_printable(f"\n[{message['role']}]\n{message['text']}"), markup=False, highlight=False)
+
+
+def _printable(text: str) -> str:
+    """Return a server's text with lone surrogates as escapes, which a terminal can show."""
+    return str(jsonio.escape_surrogates(text))
 
 
 @with_options(SessionOptions, without=_UNUSED)

@@ -19,6 +19,9 @@ from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types import task_id
 from openreward_gym.types.rollout import line_of
 
+MOST_TASKS = 10_000_000
+"""Largest number of tasks of a run. A server may report any number."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskChoice:
@@ -136,12 +139,21 @@ def select_indices(tasks: str | Iterable[int] | None, count: int, split: str) ->
         >>> select_indices("1,4,8:", 10, "train")
         [1, 4, 8, 9]
     """
+    parts = (
+        [range(count)]
+        if tasks is None
+        else [_part(part.strip(), count, tasks) for part in tasks.split(",")]
+        if isinstance(tasks, str)
+        else [list(tasks)]
+    )
+    if (selected := sum(map(len, parts))) > MOST_TASKS:
+        raise ConfigurationError(
+            f"tasks={tasks!r} selects {selected:,} tasks of split {split!r}, and a run has at most {MOST_TASKS:,}. "
+            "Select fewer, such as tasks='0:1000'."
+        )
+    indices = [index for part in parts for index in part]
     if tasks is None:
-        return list(range(count))
-    if isinstance(tasks, str):
-        indices = [index for part in tasks.split(",") for index in _part(part.strip(), count, tasks)]
-    else:
-        indices = list(tasks)
+        return indices
     for index in indices:
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
             raise ConfigurationError(f"split {split!r} has no task {index!r}: it has {count}, from 0 to {count - 1}")
@@ -150,7 +162,7 @@ def select_indices(tasks: str | Iterable[int] | None, count: int, split: str) ->
     return list(dict.fromkeys(indices))
 
 
-def _part(part: str, count: int, tasks: str) -> Iterable[int]:
+def _part(part: str, count: int, tasks: str) -> Sequence[int]:
     try:
         if ":" not in part:
             return [int(part)]

@@ -147,7 +147,7 @@ class RetryingClient:
 
     async def send(self, call: ApiCall) -> Json:
         """Send a call and return its JSON answer, as `read` does without a reader."""
-        return await self.read(call, as_it_is)
+        return await self.read(call, _as_it_is)
 
     async def read(self, call: ApiCall, reader: Callable[[Json], T]) -> T:
         """Send a call and return what `reader` makes of its JSON answer.
@@ -356,8 +356,7 @@ def _is_address(location: str) -> bool:
     return 0 < len(location) <= LONGEST_LOCATION and location.isascii() and location.isprintable() and " " not in location
 
 
-def as_it_is(answer: Json) -> Json:
-    """Read an answer as its JSON."""
+def _as_it_is(answer: Json) -> Json:
     return answer
 
 

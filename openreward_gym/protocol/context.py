@@ -23,7 +23,7 @@ from openreward_gym.errors import (
 from openreward_gym.hiding import LONGEST_MESSAGE, Redactor, Secret
 from openreward_gym.options import ClientOptions, RetryLimits
 from openreward_gym.protocol.addresses import resolve_addresses
-from openreward_gym.protocol.api import ApiCall, EnvironmentPath, RetryingClient, as_it_is
+from openreward_gym.protocol.api import ApiCall, EnvironmentPath, RetryingClient
 from openreward_gym.protocol.concurrency import TimeoutClock
 from openreward_gym.protocol.keepalive import KeepAlive
 from openreward_gym.protocol.leases import Lease, LeaseRegistry
@@ -72,9 +72,9 @@ class ClientContext:
         self._keep_alives: WeakKeyDictionary[asyncio.AbstractEventLoop, KeepAlive] = WeakKeyDictionary()
         self._clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, TimeoutClock] = WeakKeyDictionary()
 
-    async def read(self, method: str, path: str, reader: Callable[[Json], T] = as_it_is) -> T:
-        """Return what `reader` makes of the answer of an endpoint of the server itself."""
-        return await self.api.read(ApiCall(method, path, first_byte_timeout_s=self.options.request_timeout_s), reader)
+    async def read(self, method: str, path: str) -> Json:
+        """Return the answer of an endpoint of the server itself."""
+        return await self.api.send(ApiCall(method, path, first_byte_timeout_s=self.options.request_timeout_s))
 
     async def version(self) -> Json:
         """Return the answer of `/version`. None for servers without it (`ors-sdk`)."""
@@ -87,7 +87,8 @@ class ClientContext:
 
     async def list_environments(self) -> list[str]:
         """Return the names of the server's environments, the default one first."""
-        self._environment_names = names = await self.read("GET", "/list_environments", read_environments)
+        call = ApiCall("GET", "/list_environments", first_byte_timeout_s=self.options.request_timeout_s)
+        self._environment_names = names = await self.api.read(call, read_environments)
         return list(names)
 
     async def environment_names(self, wanted: str) -> list[str] | None:

@@ -65,6 +65,13 @@ def test_invalid_indices(tasks: Any) -> None:
         select_indices(tasks, 10, "train")
 
 
+@pytest.mark.parametrize("tasks", [None, "::1", "0:5,1:"])
+def test_a_server_that_reports_too_many_tasks(tasks: Any) -> None:
+    with pytest.raises(ConfigurationError, match="and a run has at most 10,000,000"):
+        select_indices(tasks, 10**9, "train")
+    assert select_indices("-2:", 10**9, "train") == [10**9 - 2, 10**9 - 1]
+
+
 def test_a_failing_policy_fails_its_rollout_alone(server_url: str, tmp_path: Path) -> None:
     class Picky:
         name = "picky"

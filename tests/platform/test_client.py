@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -78,6 +79,40 @@ def test_neither_error_nor_repr_shows_the_key(server: FaultServer, platform: Pla
     with pytest.raises(AuthenticationError, match=r"unknown key \[secret\]") as caught:
         platform.runs()
     assert KEY not in repr(caught.value) + repr(vars(caught.value)) + repr(platform)
+
+
+ANSWERS = (f'{{"x": "{"." * 190} {KEY}', json.dumps(["." * 190, KEY]), json.dumps({"secrets": [{"k": KEY}]}))
+
+
+@pytest.mark.parametrize("body", ANSWERS, ids=["cut", "list", "names"])
+def test_an_answer_of_another_form_does_not_show_the_key(server: FaultServer, platform: Platform, body: str) -> None:
+    server.inject("/v1/environments/a/b/required-secrets", Fault("answer", detail=body))
+    with pytest.raises(ProtocolError) as caught:
+        platform.required_secrets("a/b")
+    assert "key-of-m" not in str(caught.value)
+    for frame, _ in traceback.walk_tb(caught.value.__traceback__):
+        if "openreward_gym" in frame.f_code.co_filename:
+            assert KEY not in repr(frame.f_locals)
+
+
+def test_names_and_ids_of_wrong_types(server: FaultServer, platform: Platform) -> None:
+    answer(server, "/v1/environments/a/b/required-secrets", {"secrets": ["key", 3]})
+    with pytest.raises(ProtocolError, match="a name of a secret"):
+        platform.required_secrets("a/b")
+    answer(server, "/v1/environments/a/b", {"id": ["x"]})
+    with pytest.raises(ProtocolError, match="expected an id"):
+        platform.environment_ids("a/b", None)
+    server.inject("/v1/runs", Fault("answer", detail="[" * 1000 + "]" * 1000))
+    with pytest.raises(ProtocolError, match="not JSON"):
+        platform.runs()
+
+
+@pytest.mark.parametrize("key", ["key\nX-Evil: 1", "k\u00e9y", "k\x07y"])
+def test_a_key_that_no_header_carries(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORM_KEY", key)
+    with pytest.raises(ConfigurationError, match="PLATFORM_KEY has a line end") as caught:
+        Platform("http://127.0.0.1:1", api_key_env="PLATFORM_KEY")
+    assert key not in str(caught.value) + repr(caught.value)
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -180,7 +180,7 @@ def test_a_rejected_call_without_words() -> None:
 
 
 def test_blocks_with_fields_of_a_wrong_type_are_kept_as_they_came() -> None:
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"type": "text", "text": 5},
         {"type": "image", "data": "AA==", "mimeType": ["image/png"]},
         {"type": "reasoning", "text": "r", "signature": 3},
@@ -270,10 +270,10 @@ def test_blocks_and_images_are_limited() -> None:
 
 @pytest.mark.parametrize("transport", sorted(TRANSPORTS))
 def test_the_limits_are_options_of_a_client(server: OddServer, transport: str) -> None:
-    async def prompt(**limits: int) -> Any:
-        async with Client(server.url, transport=transport, **limits) as client:
-            async with client.environment("env").session(split="train", index=0) as session:
-                return await session.prompt()
+    async def prompt(**limits: Any) -> Any:
+        client = Client(server.url, transport=transport, **limits)
+        async with client, client.environment("env").session(split="train", index=0) as session:
+            return await session.prompt()
 
     png = base64.b64encode(b"\x89PNG").decode()
     blocks = [{"type": "text", "text": "a", "detail": {"a": {"b": [1]}}}, {"type": "image", "data": png}]
@@ -302,10 +302,10 @@ def test_a_wait_is_a_number_or_a_date() -> None:
     assert wait_of("9" * 500) == wait_of("inf") == wait_of("Fri, 31 Dec 9999 23:59:59 GMT") == 86_400.0
 
 
-@given(
-    value=st.text(max_size=40)
-    | st.sampled_from(["-3", "nan", "", "Wed, 99 Oct 2015", "1e", "Mon, 1 Jan 99999 0:0:0 GMT", "0" * 9000])
-)
+ODD_WAITS = ("-3", "nan", "", "Wed, 99 Oct 2015", "1e", "Mon, 1 Jan 99999 0:0:0 GMT", "0" * 9000)
+
+
+@given(value=st.text(max_size=40) | st.sampled_from(ODD_WAITS))
 def test_any_wait_is_read_or_left_out(value: str) -> None:
     wait = wait_of(value, value)
     assert wait is None or 0 <= wait <= 86_400

@@ -122,9 +122,7 @@ def test_a_detail_keeps_what_is_not_secret(server: OddServer, transport: str, mo
 
 
 @pytest.mark.parametrize("transport", sorted(TRANSPORTS))
-@pytest.mark.parametrize(
-    "key", ["sk-5Tn8\nX-Evil: 1", "sk-5Tn8\tQw4z", "sk-5Tn8\x7fQw4z", "sk-5Tn8\u00e9Qw4z", "sk-5Tn8\u2028Qw4z"]
-)
+@pytest.mark.parametrize("middle", ["\nX-Evil: 1", "\t", "\x7f", "\u00e9", "\u2028"])
 def test_a_key_that_no_header_carries_is_refused(
     server: OddServer, transport: str, monkeypatch: pytest.MonkeyPatch, middle: str
 ) -> None:

@@ -13,9 +13,8 @@ from openreward.environments import types as sdk
 from openreward.environments.utils import flatten_messages as sdk_flatten
 
 from openreward_gym.errors import ProtocolError
-from openreward_gym.hiding import Redactor
+from openreward_gym.hiding import Redactor, Secret
 from openreward_gym.protocol.wire import (
-    Secret,
     dumps,
     dumps_call,
     encode_messages,

@@ -70,6 +70,7 @@ class OddServer:
         self.spoil: dict[str, bytes] = {}
         self.seen: list[str] = []
         self.url = ""
+        self.respond = self.script
 
     async def script(self, request: RawRequest, writer: asyncio.StreamWriter) -> bool:
         step = request.line.split(" ")[1].partition("?")[0].rpartition("/")[2]
@@ -88,7 +89,7 @@ class OddServer:
 def odd_server() -> Iterator[OddServer]:
     """Run the server on a thread of its own."""
     odd = OddServer()
-    with elsewhere(odd.script) as server:
+    with elsewhere(lambda request, writer: odd.respond(request, writer)) as server:
         assert isinstance(server, RawServer)
         odd.url = server.url
         yield odd
@@ -147,8 +148,8 @@ FIELDS = (
         "name",
         "input_schema",
     ),
-    *("sid", "tasks", "num_tasks", "task", "error", "reason", "is_error", "id", "tool_call_id", "input", "terminal_tool", "arg"),
-    *("description", "supports_score_group", "message_block_types", "detail"),
+    *("sid", "tasks", "num_tasks", "task", "error", "reason", "is_error", "id", "tool_call_id", "input", "terminal_tool"),
+    *("arg", "description", "supports_score_group", "message_block_types", "detail"),
 )
 _names = st.sampled_from(FIELDS)
 json_values = st.recursive(
