@@ -340,8 +340,8 @@ class ClientOptions(Options):
     api_key_env: str = option("OPENREWARD_API_KEY", text())
     """Name of the environment variable that holds the API key."""
     transport: Any = option("fast")
-    """Name of a transport: "fast", "httpx" or "in-process". In Python also an `httpx.AsyncClient`, an ASGI application or a
-    `Transport`."""
+    """Name of a transport: "fast", "httpx" or "in-process". In Python also an `AsyncClient` of httpx or httpx2, an ASGI
+    application or a `Transport`."""
     request_timeout_s: float = option(60.0, number())
     """Seconds until the response to an ordinary request must begin, and until it must be complete."""
     idle_timeout_s: float = option(30.0, number())
