@@ -18,14 +18,26 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from itertools import pairwise
-from numbers import Integral, Real
-from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, get_args
+from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar
 
+from openreward_gym.checks import (
+    Check,
+    choice,
+    environment_name,
+    flag,
+    hosts,
+    integer,
+    mapping,
+    names,
+    nesting,
+    number,
+    strings,
+    text,
+)
 from openreward_gym.credentials import HIDDEN, is_marked, revealed, sealed
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.types import Json
@@ -65,116 +77,9 @@ OnResetFailure: TypeAlias = Literal["auto", "raise", "truncate"]
 Engine: TypeAlias = Literal["local", "ray"]
 Advantage: TypeAlias = Literal["group", "leave_one_out"]
 
-DEEPEST_NESTING = 200
-"""Levels of JSON up to which everything that reads, copies and writes records works within Python's recursion limit."""
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Default for the largest size of one answer of a server, in bytes."""
 _ALL = "values_are_secret"
-
-Check: TypeAlias = Callable[[str, Any], Any]
-"""Takes an option's name and value, returns the value to keep, and raises ConfigurationError for a wrong one."""
-
-
-def _check(expected: str, accepts: Callable[[Any], bool], *, optional: bool = False) -> Check:
-    """Return a check for the values that `accepts` accepts, with `optional` also for None."""
-    expected += " or None" if optional else ""
-
-    def check(name: str, value: Any) -> Any:
-        if not (optional and value is None) and not accepts(value):
-            raise ConfigurationError(f"{name} must be {expected}, not {value!r}")
-        return value
-
-    return check
-
-
-def number(*, optional: bool = False, zero: bool = False) -> Check:
-    """Return a check for a finite number above 0 (with `zero`, from 0 on)."""
-
-    def accepts(value: Any) -> bool:
-        is_number = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
-        return is_number and (value > 0 or (zero and value == 0))
-
-    return _check("a number from 0" if zero else "a positive number", accepts, optional=optional)
-
-
-def integer(least: int | None = None, *, optional: bool = False) -> Check:
-    """Return a check for an integer of at least `least` (None allows any), which also converts NumPy's integers."""
-
-    def accepts(value: Any) -> bool:
-        return not isinstance(value, bool) and isinstance(value, Integral) and (least is None or int(value) >= least)
-
-    check = _check("an integer" if least is None else f"an integer from {least}", accepts, optional=optional)
-    return lambda name, value: None if check(name, value) is None else int(value)
-
-
-def text(*, optional: bool = False) -> Check:
-    """Return a check for a string."""
-    return _check("a string", lambda value: isinstance(value, str), optional=optional)
-
-
-def choice(alias: Any, *, optional: bool = False) -> Check:
-    """Return a check for one of the strings of a `Literal`."""
-    allowed: tuple[str | None, ...] = (*((None,) if optional else ()), *get_args(alias))
-    return _check(f"one of {', '.join(map(str, allowed))}", lambda value: value in allowed)
-
-
-def nesting(name: str, value: Any) -> int:
-    """Check that a value is a number of levels of JSON that records and exports can write, too."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= DEEPEST_NESTING:
-        raise ConfigurationError(f"{name} must be an integer from 1 to {DEEPEST_NESTING}, not {value!r}")
-    return int(value)
-
-
-flag = _check("True or False", lambda value: isinstance(value, bool))
-"""Check that a value is a bool."""
-
-
-def mapping(name: str, value: Any) -> dict[str, Any] | None:
-    """Check that a value is None or a mapping whose keys are strings, and copy it."""
-    if value is None:
-        return None
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        # The value may hold a secret, so the message does not repeat it.
-        raise ConfigurationError(f"{name} must be a mapping whose keys are strings, or None, not a {type(value).__name__}")
-    return dict(value)
-
-
-def strings(name: str, value: Any) -> dict[str, str] | None:
-    """Check that a value is None or a mapping from strings to strings, and copy it."""
-    copy = mapping(name, value)
-    wrong = [key for key, one in (copy or {}).items() if not isinstance(one, str)]
-    if wrong:
-        raise ConfigurationError(f"{name}[{wrong[0]!r}] must be a string")
-    return copy
-
-
-def hosts(name: str, value: Any) -> dict[str, tuple[str, ...]] | None:
-    """Check that a value is None or a mapping from strings to sequences of host names, and copy it."""
-    copy = mapping(name, value)
-    for key, names in (copy or {}).items():
-        sequence = isinstance(names, Sequence) and not isinstance(names, str)
-        if not sequence or not all(isinstance(host, str) and host for host in names):
-            raise ConfigurationError(f"{name}[{key!r}] must be a list of host names like ['judge.example.com'], not {names!r}")
-    return None if copy is None else {key: tuple(names) for key, names in copy.items()}
-
-
-def names(name: str, value: Any) -> tuple[str, ...] | None:
-    """Check that a value is None or a sequence of texts that are not empty, and copy it."""
-    if value is None:
-        return None
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(one, str) and one for one in value):
-        # The value may hold a secret, so the message does not repeat it.
-        raise ConfigurationError(f"{name} must be a list of texts that are not empty, or None, not a {type(value).__name__}")
-    return tuple(value)
-
-
-def _environment(name: str, value: Any) -> Any:
-    if not isinstance(value, type) and (not isinstance(value, str) or not value.strip()):
-        raise ConfigurationError(
-            f"{name} must be a name like 'weather' or 'owner/name', or an openreward Environment class, not "
-            f"{value!r}: gymnasium.make('OpenReward-v0', environment='weather', base_url='http://127.0.0.1:8080')"
-        )
-    return value
 
 
 def option(default: Any, check: Check = lambda name, value: value, *, repr: bool = True, values_are_secret: bool = False) -> Any:
@@ -389,8 +294,8 @@ class ClientOptions(Options):
     api_key_env: str = option("OPENREWARD_API_KEY", text())
     """Name of the environment variable that holds the API key."""
     transport: Any = option("fast")
-    """Name of a transport: "fast", "httpx" or "in-process". In Python also an `httpx.AsyncClient`, an ASGI application or a
-    `Transport`."""
+    """Name of a transport: "fast", "httpx" or "in-process". In Python also an `AsyncClient` of httpx or httpx2, an ASGI
+    application or a `Transport`."""
     request_timeout_s: float = option(60.0, number())
     """Seconds until the response to an ordinary request must begin, and until it must be complete."""
     idle_timeout_s: float = option(30.0, number())
@@ -461,7 +366,7 @@ class EpisodeLimits(Options):
 class EnvOptions(Options):
     """Options of an `OpenRewardEnv`."""
 
-    environment: str | type[Any] = option("", _environment)
+    environment: str | type[Any] = option("", environment_name)
     """Name of the environment ("weather" on one server, "owner/name" on the platform), or a class to play in this process."""
     variant: str | None = option(None, text(optional=True))
     """Variant of the environment. None takes its default."""

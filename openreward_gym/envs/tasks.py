@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from openreward_gym.checks import integer
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import TaskOrder, integer, unknown_option
+from openreward_gym.options import TaskOrder, unknown_option
 from openreward_gym.types import Json
 
 RESET_OPTIONS = ("split", "task_index", "task_spec")

@@ -18,6 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from openreward_gym.checks import integer
 from openreward_gym.envs.batches import Batch, InFlight, Job, batch_of, merged_infos
 from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
@@ -26,7 +27,7 @@ from openreward_gym.envs.registration import shown_spec
 from openreward_gym.envs.slots import SessionPrefetcher, VectorSlot
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.errors import ConfigurationError, ResetNeededError
-from openreward_gym.options import EnvKeywords, EnvOptions, integer, signature_from
+from openreward_gym.options import EnvKeywords, EnvOptions, signature_from
 from openreward_gym.processes import ProcessBound
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.transport import TransportLike

@@ -12,8 +12,9 @@ from numbers import Real
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from openreward_gym import jsonio
+from openreward_gym.checks import Check, choice, flag, integer
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import Check, Options, choice, flag, integer, option
+from openreward_gym.options import Options, option
 from openreward_gym.types import Ended, Json, Message, Rollout, Status
 
 Compat: TypeAlias = Literal["json", "string"]

@@ -16,6 +16,7 @@ from openreward_gym.chat.failures import error_of, failure_words, has_content, k
 from openreward_gym.chat.history import ID_REFUSED, NINE_CHARACTERS, HistoryRules, ToolNames, receive_calls
 from openreward_gym.chat.plain import plain
 from openreward_gym.chat.wording import FailureKind
+from openreward_gym.checks import number
 from openreward_gym.credentials import credentials_of, replace_texts, revealed, sealed
 from openreward_gym.errors import (
     AuthenticationError,
@@ -25,7 +26,6 @@ from openreward_gym.errors import (
     MissingExtraError,
     PolicyError,
 )
-from openreward_gym.options import number
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.redaction import encodings_of

@@ -27,8 +27,8 @@ class Client(ProcessBound):
     Args:
         base_url: The server's URL. None uses `OPENREWARD_URL`, or the hosted platform if that is not set.
         api_key_env: The environment variable that holds the API key. It is read again every second, and never shown.
-        transport: `"fast"` (which falls back to httpx if a proxy is configured), `"httpx"`, an `httpx.AsyncClient`, an ASGI
-            application, or an object with the `Transport` interface.
+        transport: `"fast"` (which falls back to httpx if a proxy is configured), `"httpx"`, an `AsyncClient` of httpx or
+            httpx2, an ASGI application, or an object with the `Transport` interface.
         request_timeout_s: Seconds until the response to an ordinary request must begin, and until it must be complete.
         idle_timeout_s: Seconds of silence in a stream after which the server counts as dead. Servers send a heartbeat every
             10 s.

@@ -275,8 +275,6 @@ class Connection(asyncio.Protocol):
         self._lenient = True
         self._raw.clear()
         self._parser = parser = HttpResponseParser(self)
-        if not hasattr(parser, "set_dangerous_leniencies"):
-            return HttpParserError(f"{problem}; a newer httptools may read it, or transport='httpx'")
         parser.set_dangerous_leniencies(lenient_headers=True, lenient_chunked_length=True, lenient_optional_cr_before_lf=True)
         try:
             parser.feed_data(b"".join([*self._head, data]))

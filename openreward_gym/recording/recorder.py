@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from openreward_gym.checks import names
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.jsonio import Json
-from openreward_gym.options import names
 from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.processes import ProcessBound
 from openreward_gym.recording.log import RolloutLog, mapping_of, model_of

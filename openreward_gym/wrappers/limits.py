@@ -11,7 +11,7 @@ import gymnasium
 from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.observations import Info, blocks_text, conversation_text
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import integer, number
+from openreward_gym.checks import integer, number
 from openreward_gym.types import AssistantMessage, StopReason
 from openreward_gym.wrappers.base import Wrapper
 from openreward_gym.wrappers.tokens import count_tokens, load_tokenizer, name_of

@@ -17,7 +17,7 @@ from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.envs.observations import Info
 from openreward_gym.jsonio import Json
-from openreward_gym.options import names
+from openreward_gym.checks import names
 from openreward_gym.processes import process_id
 from openreward_gym.recording.log import answering_model, model_of
 from openreward_gym.redaction import Redactor

@@ -11,7 +11,7 @@ from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.observations import Info
 from openreward_gym.envs.spaces import UnicodeText
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import integer
+from openreward_gym.checks import integer
 from openreward_gym.wrappers.base import Wrapper
 from openreward_gym.wrappers.tokens import count_tokens, load_tokenizer, name_of
 

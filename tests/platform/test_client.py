@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fault_server import Fault, FaultServer, running
+from raw_server import RawRequest, elsewhere
 
-from openreward_gym.errors import AuthenticationError, ConfigurationError, ProtocolError, ServerError, ServerUnreachableError
+from openreward_gym.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ProtocolError,
+    ServerError,
+    ServerUnreachableError,
+    TransportError,
+    TransportTimeoutError,
+)
 from openreward_gym.options import RetryLimits
+from openreward_gym.platform import client as platform_client
 from openreward_gym.platform.client import Platform, TaskDifficulty
 
 KEY = "key-of-mine"
@@ -118,3 +130,28 @@ def test_a_key_that_no_header_carries(key: str, monkeypatch: pytest.MonkeyPatch)
 def test_a_server_that_is_not_there() -> None:
     with pytest.raises(ServerUnreachableError, match="no server answers"):
         Platform("http://127.0.0.1:1", retry_limits=RetryLimits(attempts=1)).runs()
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform_client, "MAX_ANSWER_BYTES", 100_000)
+
+    async def script(request: RawRequest, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + (b"Content-Length: 9\r\n\r\n[]" if "short" in request.line else b"\r\n"))
+        if "short" in request.line:
+            return False
+        for _ in range(100):
+            writer.write(b" " * (20_000 if "large" in request.line else 1))
+            await writer.drain()
+            await asyncio.sleep(0.0 if "large" in request.line else 0.1)
+        return False
+
+    with elsewhere(script) as server:
+        platform = Platform(server.url, timeout_s=0.5, retry_limits=RetryLimits(attempts=1))
+        with pytest.raises(ProtocolError, match="longer than 100000 bytes"):
+            platform.get("/large")
+        began = time.monotonic()
+        with pytest.raises(TransportTimeoutError, match="in time"):
+            platform.get("/slow")
+        assert time.monotonic() - began < 8
+        with pytest.raises(TransportError, match="IncompleteRead"):
+            platform.get("/short")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
+from openreward_gym.checks import integer
 from openreward_gym.envs.spaces.string_sampling import BufferedRandom, sample_string
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import integer
 from openreward_gym.types import Json
 
 _SAMPLED_LENGTH = 32
