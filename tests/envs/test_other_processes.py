@@ -250,7 +250,8 @@ def test_an_env_that_is_passed_to_a_child(server: FaultServer, tmp_path: Path, m
         env.reset(seed=0)
         env.step(CALL)
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = getattr(multiprocessing.get_context(method), "Process")(target=_play, args=(sender, env))
+    context: Any = multiprocessing.get_context(method)
+    process = context.Process(target=_play, args=(sender, env))
     process.start()
     assert receiver.poll(60), "no answer of the child"
     assert receiver.recv() == 1.0
@@ -266,7 +267,8 @@ def test_an_env_that_is_passed_to_a_child(server: FaultServer, tmp_path: Path, m
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_a_client_is_not_passed_to_a_child(server: FaultServer, method: str) -> None:
     client = _client(server.url, Path())
-    process = getattr(multiprocessing.get_context(method), "Process")(target=print, args=(client,))
+    context: Any = multiprocessing.get_context(method)
+    process = context.Process(target=print, args=(client,))
     with pytest.raises(ConfigurationError, match="a client cannot be pickled"):
         process.start()
 
