@@ -28,7 +28,7 @@ from openreward_gym.types import (
 from openreward_gym.types.codec import codec_of
 from openreward_gym.types.rollout import line_of
 
-__all__ = ["PATTERN", "Redactor", "encodings_of"]
+__all__ = ["PATTERN", "RecordRedactor", "encodings_of"]
 
 SHORTEST = 4
 """Characters of the shortest value that is cut out: shorter ones occur in ordinary words."""
@@ -100,7 +100,7 @@ def encodings_of(secret: str) -> dict[str, tuple[str, str]]:
     return forms
 
 
-class Redactor:
+class RecordRedactor:
     """Cuts secrets and matches of patterns out of records, and counts the places.
 
     `[redacted NAME]` stands in the place of a secret, with the name of its variable, and `[redacted pattern]` in that of a match.
@@ -117,7 +117,7 @@ class Redactor:
 
     Example:
         >>> os.environ["DOCTEST_TOKEN"] = "tk-12345678"
-        >>> Redactor(["DOCTEST_TOKEN"]).text("Authorization: Bearer tk-12345678")
+        >>> RecordRedactor(["DOCTEST_TOKEN"]).text("Authorization: Bearer tk-12345678")
         'Authorization: Bearer [redacted DOCTEST_TOKEN]'
     """
 
@@ -314,8 +314,10 @@ def check_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-def _restored(names: Sequence[str], patterns: Sequence[str], own: Sequence[str], texts: Mapping[str, Sequence[str]]) -> Redactor:
-    return Redactor(names, patterns, own=own, texts=revealed(texts))
+def _restored(
+    names: Sequence[str], patterns: Sequence[str], own: Sequence[str], texts: Mapping[str, Sequence[str]]
+) -> RecordRedactor:
+    return RecordRedactor(names, patterns, own=own, texts=revealed(texts))
 
 
 def _compiled(form: str, around: tuple[str, str]) -> re.Pattern[str] | None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rollout_strategies import EXAMPLES, rollouts
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.redaction import Redactor
+from openreward_gym.redaction import RecordRedactor
 from openreward_gym.store import Failure, RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Rollout, Sampled, TextBlock, ToolCall, UserMessage
 from openreward_gym.types.rollout import line_of
@@ -96,7 +96,7 @@ def test_a_secret_is_in_no_file_of_the_run(
     put(record, data.draw(st.sampled_from([*places, ("metadata", "note")])), f"it is {encoded}")
     os.environ["REDACTED_TOKEN"] = secret
     try:
-        with RolloutStore(folder, redactor=Redactor(["REDACTED_TOKEN"])) as store:
+        with RolloutStore(folder, redactor=RecordRedactor(["REDACTED_TOKEN"])) as store:
             store.append(Rollout.from_dict(record))
         (written,) = store
         assert (written.redacted or {}).get("REDACTED_TOKEN", 0) >= 1
@@ -112,7 +112,7 @@ def test_a_secret_is_in_no_file_of_the_run(
 @given(rollout=rollouts)
 def test_without_a_secret_a_record_is_byte_for_byte_the_same(monkeypatch: pytest.MonkeyPatch, rollout: Rollout) -> None:
     monkeypatch.setenv("REDACTED_TOKEN", "never-in-a-record-0123456789")
-    redactor = Redactor(["REDACTED_TOKEN"], [r"\bnever-\w+-matched\b"])
+    redactor = RecordRedactor(["REDACTED_TOKEN"], [r"\bnever-\w+-matched\b"])
     record = rollout.to_dict()
     assert line_of(redactor.record(record)) == line_of(record) == rollout.to_line()
     assert redactor.rollout(rollout) is rollout
@@ -121,7 +121,7 @@ def test_without_a_secret_a_record_is_byte_for_byte_the_same(monkeypatch: pytest
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(rollout=rollouts, pattern=st.sampled_from([r"\w+", r"[a-z]{4}", r"\d", ".", r"\S+", "[^x]"]))
 def test_whatever_a_pattern_matches_the_record_can_be_read(rollout: Rollout, pattern: str) -> None:
-    redacted = Redactor(patterns=[pattern]).rollout(rollout)
+    redacted = RecordRedactor(patterns=[pattern]).rollout(rollout)
     assert Rollout.from_line(redacted.to_line()).to_line() == redacted.to_line()
     assert (redacted.id, redacted.group, redacted.status, len(redacted.messages)) == (
         rollout.id,
@@ -143,7 +143,7 @@ def test_a_turn_of_the_policy_that_changed_is_not_trained(monkeypatch: pytest.Mo
             AssistantMessage("Done.", origin="policy", sampled=sampled),
         ],
     )
-    redacted = Redactor(["DOOR_PIN"]).rollout(rollout)
+    redacted = RecordRedactor(["DOOR_PIN"]).rollout(rollout)
     assert redacted.redacted == {"DOOR_PIN": 3}
     first, second, third = redacted.messages
     assert first.text == "The PIN is [redacted DOOR_PIN]."
@@ -157,13 +157,13 @@ def test_a_turn_of_the_policy_that_changed_is_not_trained(monkeypatch: pytest.Mo
     ]
     assert third.sampled is not None
     assert third.sampled.model == "m"
-    assert Redactor(["DOOR_PIN"]).rollout(redacted) is redacted
+    assert RecordRedactor(["DOOR_PIN"]).rollout(redacted) is redacted
 
 
 def test_a_failure_is_cut_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADER_TOKEN", "gr-5Tq9Xw3Zn7")
     failure = Failure("environment", "tool_failed", message="no access with gr-5Tq9Xw3Zn7", extra={"traceback": "gr-5Tq9Xw3Zn7"})
-    with RolloutStore(tmp_path, redactor=Redactor(["GRADER_TOKEN"])) as store:
+    with RolloutStore(tmp_path, redactor=RecordRedactor(["GRADER_TOKEN"])) as store:
         store.append_failure(failure)
     (written,) = store.failures()
     assert written.message == "no access with [redacted GRADER_TOKEN]"
@@ -173,7 +173,7 @@ def test_a_failure_is_cut_and_counted(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_key_of_several_lines_is_cut_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["-----BEGIN KEY-----", "MIIEvQIBADANBgkqhkiG9w0BAQ", "EFAASCBKcwggSjAgEAAoIBAQC7"]
     monkeypatch.setenv("DEPLOY_KEY", "\n".join(lines) + "\n")
-    redactor = Redactor(["DEPLOY_KEY"])
+    redactor = RecordRedactor(["DEPLOY_KEY"])
     assert redactor.text("> " + "\n> ".join(lines)) == "> " + "\n> ".join(["[redacted DEPLOY_KEY]"] * 3)
     assert redactor.text(f"a {os.environ['DEPLOY_KEY'].strip()} z") == "a [redacted DEPLOY_KEY] z"
 
@@ -187,24 +187,24 @@ def test_a_variable_that_holds_no_secret_is_refused(value: str | None, says: str
     if value is not None:
         monkeypatch.setenv("WRONG_TOKEN", value)
     with pytest.raises(ConfigurationError, match=f"WRONG_TOKEN.*{says}"):
-        Redactor(["WRONG_TOKEN"])
+        RecordRedactor(["WRONG_TOKEN"])
 
 
 def test_a_secret_in_the_place_of_a_name_is_not_repeated() -> None:
     with pytest.raises(ConfigurationError, match="never give the secret itself") as refused:
-        Redactor(["sk-5Tq9Xw3Zn7/ab"])
+        RecordRedactor(["sk-5Tq9Xw3Zn7/ab"])
     assert "5Tq9" not in str(refused.value)
 
 
 @pytest.mark.parametrize("pattern", ["", "a*", "(", "x|", "^", "(?=a)?", "[", "*"])
 def test_a_pattern_that_matches_anything_is_refused(pattern: str) -> None:
     with pytest.raises(ConfigurationError, match="redact_patterns"):
-        Redactor(patterns=[pattern])
+        RecordRedactor(patterns=[pattern])
 
 
 def test_a_redactor_travels_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAVEL_TOKEN", "tr-5Tq9Xw3Zn7")
-    store = RolloutStore("nowhere", redactor=Redactor(["TRAVEL_TOKEN"], [r"ssn-\d+"], texts={"base_url": ["pw-8Rk2Lm4Qx"]}))
+    store = RolloutStore("nowhere", redactor=RecordRedactor(["TRAVEL_TOKEN"], [r"ssn-\d+"], texts={"base_url": ["pw-8Rk2Lm4Qx"]}))
     data = pickle.dumps(store)
     assert b"5Tq9Xw" not in data
     assert b"8Rk2Lm" not in data
@@ -214,7 +214,7 @@ def test_a_redactor_travels_without_its_secrets(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_line_is_searched_without_a_walk_through_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUIET_TOKEN", "qt-5Tq9Xw3Zn7")
-    redactor = Redactor(["QUIET_TOKEN"])
-    monkeypatch.setattr(Redactor, "record", lambda self, record: pytest.fail("the record was walked"))
+    redactor = RecordRedactor(["QUIET_TOKEN"])
+    monkeypatch.setattr(RecordRedactor, "record", lambda self, record: pytest.fail("the record was walked"))
     rollout = Rollout(status="completed", messages=[Message("user", (TextBlock("Hello."),), origin="given")])
     assert redactor.rollout(rollout) is rollout

@@ -19,7 +19,7 @@ from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, 
 from openreward_gym.processes import free_file_count, open_file_limit
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.environment import RemoteEnvironment
-from openreward_gym.redaction import SHORTEST_OWN, Redactor
+from openreward_gym.redaction import SHORTEST_OWN, RecordRedactor
 from openreward_gym.reports.summary import summarize
 from openreward_gym.store import RolloutStore
 from openreward_gym.types.rollout import server_origin
@@ -57,7 +57,7 @@ class RunPlan:
 
     options: RunOptions
     policy: Policy | EpisodicPolicy
-    redactor: Redactor
+    redactor: RecordRedactor
 
     @classmethod
     def of(cls, options: RunOptions) -> RunPlan:
@@ -170,7 +170,7 @@ class RunPlan:
         }
 
 
-def _redactor(options: RunOptions, policy: Policy | EpisodicPolicy) -> Redactor:
+def _redactor(options: RunOptions, policy: Policy | EpisodicPolicy) -> RecordRedactor:
     """Return what cuts secrets out of the run's records: those that the options name, and the run's own credentials."""
     session, client = options.env.session, options.env.client
     own = [*(session.secrets_env or {}).values(), client.api_key_env]
@@ -182,7 +182,7 @@ def _redactor(options: RunOptions, policy: Policy | EpisodicPolicy) -> Redactor:
         "env_overrides": [text for text in credentials_of(session.env_overrides or {}) if len(text) >= SHORTEST_OWN],
         "policy_options": [text for text in credentials_of(options.policy_options or {}) if is_token(text)],
     }
-    return Redactor(options.redact or (), options.redact_patterns or (), own=own, texts=texts)
+    return RecordRedactor(options.redact or (), options.redact_patterns or (), own=own, texts=texts)
 
 
 async def _count(remote: RemoteEnvironment, split: str) -> int:

@@ -21,7 +21,7 @@ from openreward_gym.jsonio import Json
 from openreward_gym.platform.events import SAMPLING, message_events
 from openreward_gym.processes import ProcessBound
 from openreward_gym.recording.request import add_request
-from openreward_gym.redaction import Redactor
+from openreward_gym.redaction import RecordRedactor
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
     Message,
@@ -67,7 +67,7 @@ class RolloutLog(ProcessBound):
         *,
         print_messages: bool,
         on_end: Callable[[RolloutLog], None],
-        redactor: Redactor | None = None,
+        redactor: RecordRedactor | None = None,
     ) -> None:
         self.store = store
         self._on_end = on_end
@@ -373,7 +373,7 @@ def mapping_of(info: Any, *, keep_none: bool = False) -> dict[str, Json]:
     return {name: value for name, value in data.items() if keep_none or value is not None}
 
 
-def print_messages(rollout_id: str, messages: Iterable[Message], redactor: Redactor | None = None) -> None:
+def print_messages(rollout_id: str, messages: Iterable[Message], redactor: RecordRedactor | None = None) -> None:
     """Print messages to the standard output, in the format of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`, read at every call.
 
     What `redactor` cuts out of records is not printed either.

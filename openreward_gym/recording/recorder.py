@@ -22,7 +22,7 @@ from openreward_gym.jsonio import Json
 from openreward_gym.platform import Uploader, UploadReport
 from openreward_gym.processes import ProcessBound
 from openreward_gym.recording.log import RolloutLog, mapping_of, model_of
-from openreward_gym.redaction import Redactor
+from openreward_gym.redaction import RecordRedactor
 from openreward_gym.store.store import RolloutStore, viewer_address
 from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, task_id
 from openreward_gym.types.rollout import now_iso
@@ -47,7 +47,7 @@ class Recorder(ProcessBound):
         upload: Send the rollouts to the platform, in the background; see `Uploader`.
         run_info: Facts about every rollout (`model_name`, `run_type`, `checkpoint`, ...), a mapping or a dataclass. `model_name`
             or `model` is the `name` of the record's `model`.
-        redact: Names of environment variables whose values are cut out of the rollouts before they are written; see `Redactor`.
+        redact: Names of environment variables whose values are cut out of the rollouts; see `RecordRedactor`.
             The key of the platform always is.
         redact_patterns: Regular expressions whose matches are cut out as well.
         close_timeout_s: Seconds that `close` waits for the platform. Rollouts that are not sent by then stay in the run's
@@ -77,7 +77,7 @@ class Recorder(ProcessBound):
         redact_patterns: Sequence[str] = (),
         close_timeout_s: float = 30.0,
     ) -> None:
-        self._redactor = Redactor(
+        self._redactor = RecordRedactor(
             names("redact", redact) or (), names("redact_patterns", redact_patterns) or (), own=["OPENREWARD_API_KEY"]
         )
         self._path = path

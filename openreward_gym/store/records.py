@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from openreward_gym.errors import RecordError
 from openreward_gym.jsonio import Json
-from openreward_gym.redaction import Redactor
+from openreward_gym.redaction import RecordRedactor
 from openreward_gym.store.damage import OnDamage
 from openreward_gym.store.folder import folder_at
 from openreward_gym.store.index import read_each
@@ -64,7 +64,7 @@ class Failure:
         """Return one line of JSON, without its newline; fields at their defaults are left out, the time is not."""
         return line_of({"schema": self.SCHEMA, **codec.write(self), "time": self.time})
 
-    def redacted(self, redactor: Redactor) -> Failure:
+    def redacted(self, redactor: RecordRedactor) -> Failure:
         """Return the failure without what `redactor` cuts out; the same object if there is nothing."""
         if not redactor.may_change(self.to_line()):
             return self

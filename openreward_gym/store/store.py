@@ -11,7 +11,7 @@ from typing import Any, overload
 from urllib.parse import quote
 
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
-from openreward_gym.redaction import Redactor
+from openreward_gym.redaction import RecordRedactor
 from openreward_gym.store import images
 from openreward_gym.store.damage import Damage, OnDamage
 from openreward_gym.store.folder import Compression, Folder, ShardWriter, folder_at
@@ -67,7 +67,7 @@ class RolloutStore(Sequence[Rollout]):
         run: str | None = None,
         fsync: Fsync | None = None,
         compression: Compression = "",
-        redactor: Redactor | None = None,
+        redactor: RecordRedactor | None = None,
     ) -> None:
         self._open_folders([path], run, fsync, compression, redactor)
 
@@ -91,7 +91,7 @@ class RolloutStore(Sequence[Rollout]):
         run: str | None,
         fsync: Fsync | None,
         compression: Compression,
-        redactor: Redactor | None = None,
+        redactor: RecordRedactor | None = None,
     ) -> None:
         self._paths = list(paths)
         self._folders = [folder_at(path) for path in paths]
@@ -131,7 +131,7 @@ class RolloutStore(Sequence[Rollout]):
 
     # Writing
 
-    def append(self, rollout: Rollout, *, redactor: Redactor | None = None) -> None:
+    def append(self, rollout: Rollout, *, redactor: RecordRedactor | None = None) -> None:
         """Write `rollout` as one line, without what `redactor` (None: that of the store) cuts out.
 
         Its images go to `images/`, each image once.
@@ -412,7 +412,11 @@ class RolloutStore(Sequence[Rollout]):
 
 
 def _reopen(
-    paths: list[str | os.PathLike[str]], run: str | None, fsync: Fsync | None, compression: Compression, redactor: Redactor | None
+    paths: list[str | os.PathLike[str]],
+    run: str | None,
+    fsync: Fsync | None,
+    compression: Compression,
+    redactor: RecordRedactor | None,
 ) -> RolloutStore:
     if len(paths) > 1:
         return RolloutStore.open(paths)

@@ -20,7 +20,7 @@ from openreward_gym.jsonio import Json
 from openreward_gym.checks import names
 from openreward_gym.processes import process_id
 from openreward_gym.recording.log import answering_model, model_of
-from openreward_gym.redaction import Redactor
+from openreward_gym.redaction import RecordRedactor
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Status, Timing, task_id
 from openreward_gym.types.rollout import now_iso, server_origin, total_cost, total_reward, total_usage
@@ -42,7 +42,7 @@ class RecordRollouts(Wrapper):
             that of a `model` in `metadata`, else that of the model whose answers were the actions.
         sampling: Sampling parameters, likewise.
         metadata: Free JSON data, likewise.
-        redact: Names of environment variables whose values are cut out of the record; see `Redactor`. The secrets of the env's
+        redact: Names of environment variables whose values are cut out of the record; see `RecordRedactor`. The secrets of the env's
             sessions and its API key always are.
         redact_patterns: Regular expressions whose matches are cut out as well.
 
@@ -73,7 +73,7 @@ class RecordRollouts(Wrapper):
         super().__init__(env, store=self.store.path, model=model, sampling=sampling, metadata=metadata, **redaction)
         options = self.unwrapped.options
         own = [*(options.session.secrets_env or {}).values(), options.client.api_key_env]
-        self._redactor = Redactor(names("redact", redact) or (), names("redact_patterns", redact_patterns) or (), own=own)
+        self._redactor = RecordRedactor(names("redact", redact) or (), names("redact_patterns", redact_patterns) or (), own=own)
         self._redaction = redaction
         self._owns_store = self.store is not store
         self._common = {"model": model, "sampling": sampling, "metadata": metadata}
