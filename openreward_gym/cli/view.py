@@ -74,7 +74,12 @@ def view(
     if html is not None:
         check_folder("--html", html.parent)
         damages = Damages()
-        print(f"{write_html(paths, html, filter=chosen, on_damage=damages)} rollouts in {html}")
+        try:
+            print(f"{write_html(paths, html, filter=chosen, on_damage=damages)} rollouts in {html}")
+        except ConfigurationError as error:
+            if not damages:
+                raise
+            print(error, file=sys.stderr)  # there may be no rollout because of the damage
         end_with(damages)
         return
     if chosen:

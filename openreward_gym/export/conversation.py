@@ -337,7 +337,7 @@ class _Converter:
         thoughts: list[str] = []
         calls: list[Record] = []
         for block in message.get("blocks", ()):
-            kind = block["type"]
+            kind = block.get("type")
             if kind == "text":
                 if block["text"]:
                     texts.append(block["text"])
@@ -407,16 +407,16 @@ class _Converter:
         parts: list[dict[str, Any]] = []
         only_text = True
         for block in blocks:
-            if block["type"] == "text":
+            if block.get("type") == "text":
                 parts.append(_text_part(self._text(block["text"])))
                 continue
             only_text = False
-            image = self.read_image(block) if block["type"] == "image" else None
+            image = self.read_image(block) if block.get("type") == "image" else None
             if image is not None and is_raster(image):
                 self.conversation.images.append(image)
                 parts.append({"type": "image"})
             else:
-                self.conversation.uncarried[source] = "missing_image" if block["type"] == "image" else "unknown_part"
+                self.conversation.uncarried[source] = "missing_image" if block.get("type") == "image" else "unknown_part"
                 parts.append({"type": "uncarried", "block": block})
         return text_separator(message["role"]).join(part["text"] for part in parts) if only_text else parts
 

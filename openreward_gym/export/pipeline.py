@@ -137,6 +137,10 @@ class Pipeline:
                     yield split, row
             except LeftOut as reason:
                 excluded_by = str(reason)
+            except OF_WRONG_VALUES as error:
+                if not self._thorough or _is_ours(error):
+                    raise
+                excluded_by = f"its values do not fit into the format ({type(error).__name__}: {str(error)[:200]})"
             if report.rows == rows_before and refused and not self._format.compares_rollouts:
                 # No row is left: that is a reason against the rollout.
                 excluded_by = excluded_by or refused.most_common(1)[0][0]
@@ -301,7 +305,15 @@ class Pipeline:
         except OF_WRONG_VALUES as error:
             if not isinstance(error, OpenRewardGymError):
                 self._reader.check(number)
+                if self._thorough:
+                    # Every field has its type, but together they are a shape that no writer of records makes.
+                    raise RecordError(f"it cannot be converted ({type(error).__name__}: {str(error)[:200]})") from error
             raise
+
+
+def _is_ours(error: Exception) -> bool:
+    """Return whether an error is one of the package's own that is not about a record."""
+    return isinstance(error, OpenRewardGymError) and not isinstance(error, RecordError)
 
 
 def _check_nesting(record: Record) -> None:

@@ -171,9 +171,12 @@ class RolloutReader:
 
     def pass_over(self, number: int, error: RecordError) -> None:
         """Report that the record of a number is left out; raise the error if nobody takes reports."""
-        if self.on_damage is None:
+        if self.on_damage is not None:
+            self.on_damage(self.damage_at(number, error))
+        elif hasattr(error, "line"):
             raise error
-        self.on_damage(self.damage_at(number, error))
+        else:
+            raise RecordError(str(self.damage_at(number, error)))
 
     def image(self, block: Record) -> bytes | None:
         """Return the bytes of an image block; None if they are missing, or are not base64."""

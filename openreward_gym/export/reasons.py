@@ -69,6 +69,7 @@ HINTS: Mapping[str, str] = {
     r"balanced by": "Select(balance=None) takes all",
     r"beyond the first": "Select(limit=None) takes all",
     DAMAGED: "file, line and field are named apart: mend the line, or leave it out",
+    r"its values do not fit": "a field holds what no writer of records puts there: the format rollouts takes it",
     r".* is an integer of more than 64 bits": "a table does not take it; the format rollouts keeps it",
     # Conversations
     r"a call's arguments are not": 'malformed_calls="keep" writes them as the text that the model wrote',

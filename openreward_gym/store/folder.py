@@ -191,7 +191,9 @@ class LocalFolder(Folder):
 
     def has(self, name: str) -> bool:
         try:
-            return (self.path / name).exists()
+            return (inside(self.path, name, new=True) if "/" in name else self.path / name).exists()
+        except StoreError:
+            raise
         except (OSError, ValueError) as error:
             raise StoreError(f"{self}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 

@@ -115,7 +115,7 @@ class ShardIndex:
         try:
             shards = self.folder.shards(self.kind)
         except StoreError as error:
-            self.unreadable = [self._damage("", error)]
+            self.unreadable = [damage_of(self.folder, self.kind, error)]
             return
         unreadable = []
         for shard in shards:
@@ -127,18 +127,12 @@ class ShardIndex:
                 except FileNotFoundError:
                     continue  # it was compressed since it was listed: the next look finds it
                 except OSError as error:
-                    unreadable.append(self._damage(shard.name, error))
+                    unreadable.append(damage_of(self.folder, f"{self.kind}/{shard.name}", error))
                     continue
                 self._shards[shard.stem] = shard
                 self._paths[shard.stem] = path
         self.unreadable = unreadable
         self._order = [shard.stem for shard in shards if shard.stem in self._paths]
-
-    def _damage(self, name: str, error: OSError) -> Damage:
-        path = f"{self.folder}/{self.kind}" + (f"/{name}" if name else "")
-        # A StoreError names the file in front of its words.
-        words = str(error) if isinstance(error, StoreError) else error.strerror or str(error)
-        return Damage(0, words.rpartition(f"{self.kind}/{name}: " if name else f"{self.kind}: ")[2], path)
 
     def counts(self) -> list[tuple[str, int]]:
         """Return (shard, number of its lines) in the order of reading."""
@@ -229,6 +223,13 @@ def read_each(folder: Folder, kind: str, read: Callable[[bytes], T], on_damage: 
                 on_damage(damage_at(index.where(stem, number), error))
             else:
                 yield value
+
+
+def damage_of(folder: Folder, name: str, error: OSError) -> Damage:
+    """Return the damage of a file that cannot be read, with the words of the error."""
+    # A StoreError names the file in front of its words.
+    words = str(error).rpartition(f"{name}: ")[2] if isinstance(error, StoreError) else error.strerror or str(error)
+    return Damage(0, words, f"{folder}/{name}")
 
 
 def pass_over(unreadable: Iterable[Damage], on_damage: OnDamage | None) -> None:

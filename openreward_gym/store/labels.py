@@ -11,6 +11,7 @@ from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store.damage import Damage, OnDamage
 from openreward_gym.store.files import inside, open_descriptor
 from openreward_gym.store.folder import folder_at
+from openreward_gym.store.index import damage_of
 from openreward_gym.types.rollout import check_schema, line_of, now_iso, object_of
 
 SCHEMA = "openreward-gym/label/1"
@@ -88,7 +89,7 @@ def read_labels(run: str | os.PathLike[str], on_damage: OnDamage | None = None) 
     except StoreError as error:
         if on_damage is None:
             raise
-        on_damage(Damage(0, str(error).rpartition(f"{FILE}: ")[2], path))
+        on_damage(damage_of(folder, FILE, error))
         return {}
     lines = data.split(b"\n")
     byte = 0

@@ -11,7 +11,7 @@ from openreward_gym.errors import RecordError, StoreError
 from openreward_gym.jsonio import loads
 from openreward_gym.store.damage import Damage, Damages, OnDamage
 from openreward_gym.store.folder import Compression, folder_at
-from openreward_gym.store.index import Place
+from openreward_gym.store.index import Place, damage_of
 from openreward_gym.store.store import RolloutStore
 
 _FILES = ("run.json", "tasks.jsonl")
@@ -144,13 +144,14 @@ def _expected(runs: Iterable[str | os.PathLike[str]]) -> set[tuple[str, int]]:
 
 def _read(run: str | os.PathLike[str], name: str, on_damage: OnDamage | None = None) -> bytes | None:
     """Return the bytes of a run's file; None if it is missing or cannot be read."""
+    folder = folder_at(run)
     try:
-        return folder_at(run).read_bytes(name)
+        return folder.read_bytes(name)
     except FileNotFoundError:
         return None
     except OSError as error:
         if on_damage is not None:
-            on_damage(Damage(0, str(error)))
+            on_damage(damage_of(folder, name, error))
         return None
 
 

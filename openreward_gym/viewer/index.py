@@ -24,7 +24,7 @@ from openreward_gym.errors import ConfigurationError, OpenRewardGymError, Record
 from openreward_gym.store import Damage, Label, RolloutStore, images, read_labels, write_label
 from openreward_gym.store.files import open_regular
 from openreward_gym.store.folder import LocalFolder, Shard
-from openreward_gym.store.index import line_number
+from openreward_gym.store.index import damage_of, line_number
 from openreward_gym.store.labels import FILE as LABELS
 from openreward_gym.store.store import run_key
 from openreward_gym.viewer.filters import pattern
@@ -402,7 +402,7 @@ def _shards_of(folder: LocalFolder, unreadable: list[tuple[str, Damage]]) -> Ite
     try:
         shards = folder.shards("rollouts")
     except StoreError as error:
-        unreadable.append((str(folder), Damage(0, str(error))))
+        unreadable.append((str(folder), damage_of(folder, "rollouts", error)))
         return
     for shard in shards:
         try:
@@ -410,7 +410,7 @@ def _shards_of(folder: LocalFolder, unreadable: list[tuple[str, Damage]]) -> Ite
         except FileNotFoundError:
             continue  # it was compressed since it was listed
         except StoreError as error:
-            unreadable.append((str(folder), Damage(0, str(error))))
+            unreadable.append((str(folder), damage_of(folder, f"rollouts/{shard.name}", error)))
 
 
 def _default_file(paths: Sequence[Path]) -> Path:

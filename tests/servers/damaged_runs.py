@@ -223,7 +223,7 @@ def _socket(path: Path) -> None:
             os.chdir(here)
 
 
-STANDING_THERE: dict[str, Callable[[Path], None]] = {
+STANDING_THERE: dict[str, Callable[[Path], object]] = {
     "a folder": lambda path: path.mkdir(),
     "a named pipe": lambda path: os.mkfifo(path),
     "a socket": _socket,
