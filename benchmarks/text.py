@@ -2,7 +2,7 @@
 
     python benchmarks/text.py [--size 50000] [--only NAME]
 
-Each reader gets texts of one repeated unit, such as "<tool_call>" or a quotation mark, of `size`, 2 and 4 times `size` characters.
+Each reader gets texts of one repeated unit, such as "<tool_call>" or a quotation mark, of `size` characters and more.
 The table has the slowest unit of each reader, and the ratios of its CPU times: 2 is linear, 4 is quadratic.
 """
 

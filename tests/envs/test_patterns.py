@@ -1,4 +1,4 @@
-"""Patterns of schemas: other dialects of regular expressions, and patterns for which a backtracking matcher takes exponential time."""
+"""Patterns of schemas: other dialects of regular expressions, and patterns that take a backtracking matcher very long."""
 
 from __future__ import annotations
 

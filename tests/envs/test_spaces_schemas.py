@@ -629,8 +629,8 @@ MALFORMED: dict[str, Any] = {
         "minProperties": 2,
     },
     "no keyword has its type": dict.fromkeys(KEYWORDS, 3),
-    "every keyword is a list": dict.fromkeys(KEYWORDS, ["a"]),
-    "every keyword is an object": dict.fromkeys(KEYWORDS, {"$schema": {}}),
+    "every keyword is a list": {key: ["a"] for key in KEYWORDS},
+    "every keyword is an object": {key: {"$schema": {}} for key in KEYWORDS},
     "an address elsewhere": one_reference("http://127.0.0.1:9/schema.json#/x", {}),
     "an address that is none": {
         "$id": "http://[",
@@ -646,7 +646,8 @@ def test_a_sample_of_any_schema_ends(name: str) -> None:
     space = space_of(MALFORMED[name])
     assert isinstance(space.sample()["arguments"], dict)
     assert samples_of(MALFORMED[name], 1, seed=2) == samples_of(MALFORMED[name], 1, seed=2)
-    for arguments in ({"x": 1}, {"a" * 400: [1]}, {"x": {"a": [{}] * 50}}):
+    values: list[Any] = [{"x": 1}, {"a" * 400: [1]}, {"x": {"a": [{}] * 50}}]
+    for arguments in values:
         space.validate({"name": "tool", "arguments": arguments})
 
 
