@@ -12,6 +12,14 @@ Results on 2 shared cores (Xeon, 2.5 GHz), Python 3.11, Gymnasium 1.4, the best 
     batch_space of 50 tools for 256 environments   23 ms
     UnicodeText sample                             13 us
     BlocksSpace sample                             20 us
+
+Growth, in CPU seconds of a new space with two samples and two checks, on another, busy machine with 2 cores:
+
+    enum of 25,000, 50,000, 100,000, 200,000 names        0.15   0.12   0.25   0.42
+    anyOf of 2,500, 5,000, 10,000, 20,000 constants       0.08   0.08   0.16   0.32
+    anyOf of 250, 500, 1,000, 2,000 objects               0.01   0.02   0.03   0.07
+    250, 500, 1,000, 2,000 properties                     0.02   0.03   0.06   0.12
+    lists in 5, 10, 20, 40 levels                         0.01   0.01   0.02   0.04
 """
 
 from __future__ import annotations
