@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import provider_messages as providers
-from hostile import DEEP, Fuzzer, changed, changed_text, dumped, named, text, value
+from hostile import DEEP, Fuzzer, changed, changed_text, dumped, named, received, text, value
 
 from openreward_gym import chat
 from openreward_gym.chat.failures import failure_words, kind_of_failure, parsed_body
@@ -112,15 +112,6 @@ _READERS: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = [
     (chat.from_anthropic, chat.to_anthropic),
     (chat.from_gemini, chat.to_gemini),
 ]
-
-
-def received(node: Any) -> Any:
-    """Return a value without integers of more digits than Python reads: no model's answer has them."""
-    if isinstance(node, dict):
-        return {key: received(item) for key, item in node.items()}
-    if isinstance(node, list) and node is not DEEP:
-        return list(map(received, node))
-    return 10**400 if isinstance(node, int) and abs(node) > 10**4000 else node
 
 
 def make_answer(random: Random) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 from random import Random
 from typing import Any
 
-from hostile import Fuzzer, changed, changed_bytes, dumped, named, pieces, value
+from hostile import Fuzzer, changed, changed_bytes, dumped, named, pieces, received, value
 from raw_server import RawRequest, RawServer
 
 from openreward_gym.errors import OpenRewardGymError
@@ -41,7 +41,7 @@ ANSWERS: dict[str, tuple[Any, Any]] = {
 
 def make_answer(random: Random) -> tuple[str, Any]:
     name = random.choice(list(ANSWERS))
-    return name, changed(random, ANSWERS[name][0], 4)
+    return name, received(changed(random, ANSWERS[name][0], 4))
 
 
 def check_answer(case: tuple[str, Any]) -> None:

@@ -136,6 +136,15 @@ def _copied(node: Any) -> Any:
     return copy.deepcopy(node, {id(DEEP): DEEP})
 
 
+def received(node: Any) -> Any:
+    """Return a value without integers of more digits than Python reads: no JSON text has them."""
+    if isinstance(node, dict):
+        return {key: received(item) for key, item in node.items()}
+    if isinstance(node, list) and node is not DEEP:
+        return list(map(received, node))
+    return 10**400 if isinstance(node, int) and abs(node) > 10**4000 else node
+
+
 def places(node: Any) -> list[tuple[Any, Any]]:
     """Return all (container, key) inside."""
     if node is DEEP:
