@@ -93,7 +93,7 @@ def check_file(case: tuple[bytes, str]) -> None:
         store = RolloutStore(run)
         for place in range(named(lambda: len(store)) or 0):
             named(lambda place=place: store[place])  # type: ignore[misc]
-        named(lambda: export.write(run, Path(folder) / "out", [form]))  # type: ignore[list-item]
+        named(lambda: export.write(run, Path(folder) / "out", [form]))
 
 
 FUZZERS = [

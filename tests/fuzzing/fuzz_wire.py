@@ -153,8 +153,8 @@ async def _play(transport: Any, seed: int) -> None:
             await _named(ask)
         session = environment.session(split="train", index=0)
         await _named(session.open)
-        for ask in (session.prompt, session.messages, session.tools, lambda: session.call("go", {"a": "b"}), session.close):
-            await _named(ask)
+        for use in (session.prompt, session.messages, session.tools, lambda: session.call("go", {"a": "b"}), session.close):
+            await _named(use)
 
 
 async def _named(ask: Any) -> None:

@@ -14,7 +14,7 @@ from openreward_gym.chat.history import server_history
 from openreward_gym.chat.raw_text import has_call_as_text
 from openreward_gym.export.conversation import ControlTokens
 from openreward_gym.export.duplicates import words_of
-from openreward_gym.export.scrub import PATTERNS, Scrubber
+from openreward_gym.export.scrub import Scrubber
 from openreward_gym.importers import read
 from openreward_gym.importers.decoded import split_completion
 from openreward_gym.policies.transformers import read_answer
@@ -252,7 +252,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "protocol: streams in pieces": _in_pieces,
     "types: a record": _written,
     "export: control tokens": _control_tokens,
-    "export: scrub": Scrubber(tuple(PATTERNS)).text,
+    "export: scrub": Scrubber(["emails", "phones", "keys"]).text,
     "export: words": words_of,
     "importers: completions": split_completion,
     "importers: sharegpt": lambda text: _imported("sharegpt", text),
