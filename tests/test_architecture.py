@@ -28,6 +28,7 @@ FLOORS = {
     "lazy": 0,
     "images": 0,
     "processes": 0,
+    "checks": 0,
     "retrying": 0,
     "credentials": 0,
     "redaction": 1,

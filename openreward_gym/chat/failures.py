@@ -45,12 +45,12 @@ _OUTPUT_AND_WINDOW = tuple(
         pattern.replace("OUTPUT", r"(?P<output>\d[\d,]*)").replace("WINDOW", r"(?P<window>\d[\d,]*)"), re.IGNORECASE | re.DOTALL
     )
     for pattern in (
-        r"maximum context length is WINDOW.*?OUTPUT (?:in|for) the (?:completion|output)",
-        r"requested OUTPUT output tokens.*?context length is only WINDOW",
+        r"maximum context length is WINDOW.{0,400}?OUTPUT (?:in|for) the (?:completion|output)",
+        r"requested OUTPUT output tokens.{0,400}?context length is only WINDOW",
         r"is too large: OUTPUT\. This model's maximum context length is WINDOW",
-        r"maximum context length (?:is|of) WINDOW.*?OUTPUT (?:output tokens|tokens for the completion)",
+        r"maximum context length (?:is|of) WINDOW.{0,400}?OUTPUT (?:output tokens|tokens for the completion)",
         r"exceed context limit: \d+ \+ OUTPUT > WINDOW",
-        r"must be <= WINDOW.*? and OUTPUT `max_new_tokens`",
+        r"must be <= WINDOW.{0,400}? and OUTPUT `max_new_tokens`",
     )
 )
 
@@ -271,7 +271,8 @@ def _text_of_page(text: str) -> str:
     """Return the text of a gateway's HTML page; other text unchanged."""
     if not re.match(r"\s*<(?:!doctype|html|head|body|\?xml|!--)", text, re.IGNORECASE):
         return text
-    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-    page = re.sub(r"<(script|style|title)\b.*?</\1>|<!--.*?-->", " ", text, flags=re.IGNORECASE | re.DOTALL)
-    page = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())[:300]
+    title = re.search(r"<title[^<>]*>(.*?)(?:</title>|\Z)", text, re.IGNORECASE | re.DOTALL)
+    # What is not closed reaches to the end, so that no place is searched twice.
+    page = re.sub(r"<(script|style|title)\b(?:.*?</\1>|.*)|<!--(?:.*?-->|.*)", " ", text, flags=re.IGNORECASE | re.DOTALL)
+    page = " ".join(html.unescape(re.sub(r"<[^<>]*>?", " ", page)).split())[:300]
     return " - ".join(part for part in (" ".join(html.unescape(title[1]).split()) if title else "", page) if part)

@@ -191,10 +191,13 @@ def _names_tool(value: Json, names: Collection[str]) -> bool:
 
 
 def _without_end_tokens(text: str) -> str:
-    text = text.rstrip()
-    while token := next((token for token in _END_TOKENS if text.endswith(token)), ""):
-        text = text.removesuffix(token).rstrip()
-    return text
+    end = len(text.rstrip())
+    # By position: a copy for each of many tokens would take quadratic time.
+    while token := next((token for token in _END_TOKENS if text.endswith(token, 0, end)), ""):
+        end -= len(token)
+        while end and text[end - 1].isspace():
+            end -= 1
+    return text[:end]
 
 
 def _split_reasoning(text: str) -> tuple[str, str]:

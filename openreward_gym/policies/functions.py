@@ -76,6 +76,8 @@ class _Flattening:
             return dict(_NO_ARGUMENTS)
         if not isinstance(schema, Mapping) or not _takes_objects(schema):
             return None
+        if schema.keys() == {"$ref"} and isinstance(schema["$ref"], str):
+            return self.flat(_target(self._root, schema["$ref"]), depth - 1)
         if id(schema) not in self._flat:
             self._flat[id(schema)] = _ITSELF
             self._flat[id(schema)] = self._flattened(schema, depth)

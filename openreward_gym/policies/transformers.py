@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import itertools
 import json
 import re
 import time
@@ -33,8 +34,9 @@ from openreward_gym.types import (
 )
 
 # The line breaks are the tags' own: the chat templates of these models write them.
-_THOUGHT = re.compile(r"^\s*(?:<think>\n?)?(?P<thought>.*?)\n?</think>\n{0,2}", re.DOTALL)
+_THOUGHT = re.compile(r"^\s*+(?:<think>\n?)?(?P<thought>.*?)\n?</think>\n{0,2}", re.DOTALL)
 _CALL = re.compile(r"\n?<tool_call>(?P<call>.*?)(?:</tool_call>|$)", re.DOTALL)
+_MOST_PLACES = 16
 _ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:\s*')
 _OF_THE_CALL = frozenset(("tools", "tokenize", "add_generation_prompt", "conversation"))
 
@@ -325,7 +327,8 @@ def _call_of(text: str, call_id: str) -> ToolCall | None:
 
 def _verbatim(text: str, arguments: Json) -> str:
     """Return the arguments of a call as the model wrote them; `text` is the call."""
-    for match in _ARGUMENTS.finditer(text):
+    # Each place is parsed to the end of its value, and values may be inside each other: a few places, or the time is quadratic.
+    for match in itertools.islice(_ARGUMENTS.finditer(text), _MOST_PLACES):
         with contextlib.suppress(ValueError, RecursionError):
             value, end = json.JSONDecoder().raw_decode(text, match.end())
             if value == arguments:

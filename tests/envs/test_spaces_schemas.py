@@ -605,3 +605,95 @@ def test_arguments_can_be_masked() -> None:
         space.sample(mask={"arguments": {"tool": {"free": only}}})
     with pytest.raises(ValueError, match="allows none"):
         space.sample(mask={"arguments": {"tool": {"unit": np.zeros(3, np.int8)}}})
+
+
+# ---- schemas that take too much ----
+
+DOUBLING: dict[str, Any] = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+EITHER: dict[str, Any] = {
+    f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{m}"} for m in range(12)], "not": {"$ref": "#/$defs/d0"}} for n in range(12)
+}
+MALFORMED: dict[str, Any] = {
+    "a doubling definition": {**one_reference("#/$defs/d0", {**DOUBLING, "d40": {"type": "integer"}})},
+    "definitions that refer to each other": one_reference("#/$defs/d0", EITHER),
+    "many required recursions": one_reference("#/$defs/a", {"a": {"required": ["a"] * 3, "additionalProperties": LINKED}}),
+    "a giant count": {"type": "object", "minProperties": 10**400, "propertyNames": {"enum": ["a", "b"]}},
+    "infinite counts": {"type": "object", "properties": {"x": {"type": "array", "minItems": float("inf"), "items": {}}}},
+    "numbers of many digits": one_reference("#/$defs/n", {"n": {"minimum": 10**5000, "multipleOf": 10**4999}}),
+    "nested repetitions": one_reference("#/$defs/s", {"s": {"type": "string", "pattern": "((a{999}){999}){999}"}}),
+    "one item ten times": one_reference("#/$defs/u", {"u": {"uniqueItems": True, "minItems": 10, "items": {"const": 1}}}),
+    "names for which no pattern ends": {
+        "type": "object",
+        "patternProperties": {"(a*)*b": True},
+        "unevaluatedProperties": False,
+        "minProperties": 2,
+    },
+    "no keyword has its type": dict.fromkeys(KEYWORDS, 3),
+    "every keyword is a list": {key: ["a"] for key in KEYWORDS},
+    "every keyword is an object": {key: {"$schema": {}} for key in KEYWORDS},
+    "an address elsewhere": one_reference("http://127.0.0.1:9/schema.json#/x", {}),
+    "an address that is none": {
+        "$id": "http://[",
+        "$schema": "//[",
+        "properties": {"x": {"$ref": "http://["}},
+        "required": ["x"],
+    },
+}
+
+
+@pytest.mark.parametrize("name", list(MALFORMED))
+def test_a_sample_of_any_schema_ends(name: str) -> None:
+    space = space_of(MALFORMED[name])
+    assert isinstance(space.sample()["arguments"], dict)
+    assert samples_of(MALFORMED[name], 1, seed=2) == samples_of(MALFORMED[name], 1, seed=2)
+    values: list[Any] = [{"x": 1}, {"a" * 400: [1]}, {"x": {"a": [{}] * 50}}]
+    for arguments in values:
+        space.validate({"name": "tool", "arguments": arguments})
+
+
+def test_an_argument_that_has_a_value_is_in_the_fallback() -> None:
+    never = {"type": "string", "pattern": "^a{9}$", "maxLength": 3}
+    schema = {"type": "object", "properties": {"x": never, "y": {"const": 7}}, "required": ["x", "y"]}
+    assert samples_of(schema, 2) == [{"y": 7}, {"y": 7}]
+
+
+def test_values_that_are_no_json_are_refused_with_a_reason() -> None:
+    space = ToolCallSpace([ToolSpec("tool", "", {"type": "object", "properties": {"x": {"type": "string"}}})], strict=True)
+    circle: list[Any] = []
+    circle.append(circle)
+    deep: Any = 1
+    for _ in range(5_000):
+        deep = [deep]
+    for value in (circle, deep, 10**5000, float("nan"), {"a": 10**5000}):
+        call = {"name": "tool", "arguments": {"x": value}}
+        assert call not in space
+        assert all(len(error) < 500 for error in space.validate(call))
+    assert {"name": "tool", "arguments": {"x": "\ud800"}} in space
+
+
+def test_one_malformed_keyword_does_not_hide_the_others() -> None:
+    x = {"type": "integer", "minimum": "3", "multipleOf": 0, "$ref": "#/nowhere", "maximum": 5}
+    space = space_of({"$schema": 3, "type": "object", "properties": {"x": x}})
+    assert space.validate({"name": "tool", "arguments": {"x": 9}}) == ["arguments.x: 9 is greater than the maximum of 5"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("form", ["enum", "anyOf", "oneOf", "mixed", "unique"])
+def test_as_many_values_as_a_server_likes(form: str) -> None:
+    names = [f"name {n}" for n in range(50_000)]
+    x = {
+        "enum": {"type": "string", "enum": names},
+        "anyOf": {"anyOf": [{"const": name} for name in names]},
+        "oneOf": {"oneOf": [{"const": name} for name in names]},
+        "mixed": {"type": "string", "enum": [*range(50_000), "name 7"]},
+        "unique": {"type": "array", "uniqueItems": True, "minItems": 20, "items": {"enum": names}},
+    }[form]
+    space = ToolCallSpace(
+        [ToolSpec("tool", "", {"type": "object", "properties": {"x": x}, "required": ["x"]})], seed=1, strict=True
+    )
+    for _ in range(20):
+        call = space.sample()
+        assert call in space
+        values = call["arguments"]["x"] if form == "unique" else [call["arguments"]["x"]]
+        assert all(value.startswith("name ") for value in values)
+    assert {"name": "tool", "arguments": {"x": "another"}} not in space

@@ -73,8 +73,8 @@ def check_line(line: bytes) -> None:
     """A line is a rollout that can be written again, or a RecordError."""
     rollout = named(lambda: Rollout.from_line(line))
     if rollout is not None:
-        written = rollout.to_line()
-        assert Rollout.from_line(written).to_line() == written
+        written = named(rollout.to_line)
+        assert written is None or Rollout.from_line(written).to_line() == written
 
 
 def make_file(random: Random) -> tuple[bytes, str]:
@@ -93,7 +93,7 @@ def check_file(case: tuple[bytes, str]) -> None:
         store = RolloutStore(run)
         for place in range(named(lambda: len(store)) or 0):
             named(lambda place=place: store[place])  # type: ignore[misc]
-        named(lambda: export.write(run, Path(folder) / "out", [form]))  # type: ignore[list-item]
+        named(lambda: export.write(run, Path(folder) / "out", [form]))
 
 
 FUZZERS = [

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import provider_messages as providers
-from hostile import DEEP, Fuzzer, changed, changed_text, dumped, named, text, value
+from hostile import DEEP, Fuzzer, changed, changed_text, dumped, named, received, text, value
 
 from openreward_gym import chat
 from openreward_gym.chat.failures import failure_words, kind_of_failure, parsed_body
@@ -65,11 +65,46 @@ STREAMS: list[list[dict[str, Any]]] = [
     ],
 ]
 WORDS = [
-    "<think>", "</think>", "<tool_call>", "</tool_call>", "<function=go>", "</function>", "<parameter=a>", "</parameter>",
-    "<|python_tag|>", "<|im_end|>", "</s>", "<|eot_id|>", '{"name": "go", "arguments": {"a": 1}}', '{"name": "go", ', "[", "]", "{",
-    "}", '"', "\\", "```json\n", "\n```", "Action: go\nAction Input: ", "[TOOL_CALLS]", "go[ARGS]{}", "functools[", " ", "\n", "go(a=1)",
-    ";", ",", '{"tool_calls": [', "é", "\ud800", "\x00", "it is 7 degrees", "9" * 5000, "<", ">",
-]  # fmt: skip
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<function=go>",
+    "</function>",
+    "<parameter=a>",
+    "</parameter>",
+    "<|python_tag|>",
+    "<|im_end|>",
+    "</s>",
+    "<|eot_id|>",
+    '{"name": "go", "arguments": {"a": 1}}',
+    '{"name": "go", ',
+    "[",
+    "]",
+    "{",
+    "}",
+    '"',
+    "\\",
+    "```json\n",
+    "\n```",
+    "Action: go\nAction Input: ",
+    "[TOOL_CALLS]",
+    "go[ARGS]{}",
+    "functools[",
+    " ",
+    "\n",
+    "go(a=1)",
+    ";",
+    ",",
+    '{"tool_calls": [',
+    "é",
+    "\ud800",
+    "\x00",
+    "it is 7 degrees",
+    "9" * 5000,
+    "<",
+    ">",
+]
 TOOLS = [ToolSpec("go", "", {"type": "object", "properties": {"a": {"type": "integer"}}}), ToolSpec("stop")]
 _READERS: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = [
     (chat.from_openai, chat.to_openai),
@@ -77,15 +112,6 @@ _READERS: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = [
     (chat.from_anthropic, chat.to_anthropic),
     (chat.from_gemini, chat.to_gemini),
 ]
-
-
-def received(node: Any) -> Any:
-    """Return a value without integers of more digits than Python reads: no model's answer has them."""
-    if isinstance(node, dict):
-        return {key: received(item) for key, item in node.items()}
-    if isinstance(node, list) and node is not DEEP:
-        return list(map(received, node))
-    return 10**400 if isinstance(node, int) and abs(node) > 10**4000 else node
 
 
 def make_answer(random: Random) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 from random import Random
 from typing import Any
 
-from hostile import Fuzzer, changed, changed_bytes, dumped, named, pieces, value
+from hostile import Fuzzer, changed, changed_bytes, dumped, named, pieces, received, value
 from raw_server import RawRequest, RawServer
 
 from openreward_gym.errors import OpenRewardGymError
@@ -41,7 +41,7 @@ ANSWERS: dict[str, tuple[Any, Any]] = {
 
 def make_answer(random: Random) -> tuple[str, Any]:
     name = random.choice(list(ANSWERS))
-    return name, changed(random, ANSWERS[name][0], 4)
+    return name, received(changed(random, ANSWERS[name][0], 4))
 
 
 def check_answer(case: tuple[str, Any]) -> None:
@@ -77,7 +77,7 @@ def check_stream(case: tuple[bytes, list[bytes]]) -> None:
     outcomes = []
     for chunks in ([whole], parts):
         stream = CallStream()
-        complete = named(lambda stream=stream, chunks=chunks: any([stream.feed(chunk) for chunk in chunks]))  # type: ignore[misc]
+        complete = named(lambda stream=stream, chunks=chunks: [stream.feed(chunk) for chunk in chunks][-1])  # type: ignore[misc]
         outcomes.append((complete, stream.finished, stream.error, stream.task_ids, stream.result()))
         if complete:
             named(lambda stream=stream: wire.read_output(wire.loads(stream.result())))  # type: ignore[misc]
@@ -153,8 +153,8 @@ async def _play(transport: Any, seed: int) -> None:
             await _named(ask)
         session = environment.session(split="train", index=0)
         await _named(session.open)
-        for ask in (session.prompt, session.messages, session.tools, lambda: session.call("go", {"a": "b"}), session.close):
-            await _named(ask)
+        for use in (session.prompt, session.messages, session.tools, lambda: session.call("go", {"a": "b"}), session.close):
+            await _named(use)
 
 
 async def _named(ask: Any) -> None:

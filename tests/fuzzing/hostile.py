@@ -15,9 +15,31 @@ DEEP: Any = []
 for _ in range(600):
     DEEP = [DEEP]
 NUMBERS: list[Any] = [
-    0, 1, 2, 3, 5, -1, -5, 0.1, 0.3, 1.5, 1e308, -1e308, 5e-324, 10**400, -(10**400), 10**5000, float("inf"), float("nan"),
-    1000, 10**9, 2**63, 2**64, -0.0, 0.07,
-]  # fmt: skip
+    0,
+    1,
+    2,
+    3,
+    5,
+    -1,
+    -5,
+    0.1,
+    0.3,
+    1.5,
+    1e308,
+    -1e308,
+    5e-324,
+    10**400,
+    -(10**400),
+    10**5000,
+    float("inf"),
+    float("nan"),
+    1000,
+    10**9,
+    2**63,
+    2**64,
+    -0.0,
+    0.07,
+]
 TEXTS: list[Any] = [
     "",
     "a",
@@ -114,6 +136,15 @@ def _copied(node: Any) -> Any:
     return copy.deepcopy(node, {id(DEEP): DEEP})
 
 
+def received(node: Any) -> Any:
+    """Return a value without integers of more digits than Python reads: no JSON text has them."""
+    if isinstance(node, dict):
+        return {key: received(item) for key, item in node.items()}
+    if isinstance(node, list) and node is not DEEP:
+        return list(map(received, node))
+    return 10**400 if isinstance(node, int) and abs(node) > 10**4000 else node
+
+
 def places(node: Any) -> list[tuple[Any, Any]]:
     """Return all (container, key) inside."""
     if node is DEEP:
@@ -156,10 +187,26 @@ def changed_bytes(random: Random, data: bytes, most: int = 4) -> bytes:
     for _ in range(random.randint(0, most)):
         start = random.randint(0, len(data))
         end = random.randint(start, min(len(data), start + 30))
-        piece = random.choice([
-            b"", random.randbytes(random.randint(1, 4)), data[start:end] * 2, b"\r\n", b"\n\n", b"\x00", b"\xff\xfe", b"9" * 30, b"\r",
-            b"null", b"-1", b'"', b"[" * 50, b"NaN", b"\xed\xa0\x80", b"\\ud800",
-        ])  # fmt: skip
+        piece = random.choice(
+            [
+                b"",
+                random.randbytes(random.randint(1, 4)),
+                data[start:end] * 2,
+                b"\r\n",
+                b"\n\n",
+                b"\x00",
+                b"\xff\xfe",
+                b"9" * 30,
+                b"\r",
+                b"null",
+                b"-1",
+                b'"',
+                b"[" * 50,
+                b"NaN",
+                b"\xed\xa0\x80",
+                b"\\ud800",
+            ]
+        )
         data = data[:start] + piece + data[end:]
     return data
 
@@ -170,10 +217,11 @@ def pieces(random: Random, data: bytes) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
-def named(action: Callable[[], Any], *more: type[Exception]) -> Any:
+def named(action: Callable[[], Any]) -> Any:
     """Return the result of `action`, or None if it raises an error of this package."""
     try:
         return action()
-    except (OpenRewardGymError, *more) as error:
-        assert len(str(error)) < 20_000, f"a message of {len(str(error))} characters"
-        return None
+    except OpenRewardGymError as error:
+        words = str(error)
+    assert len(words) < 20_000, f"a message of {len(words)} characters"
+    return None

@@ -21,11 +21,11 @@ from random import Random
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "servers")]
 
-import fuzz_files
-import fuzz_schemas
-import fuzz_texts
-import fuzz_wire
-from hostile import Fuzzer
+import fuzz_files  # noqa: E402
+import fuzz_schemas  # noqa: E402
+import fuzz_texts  # noqa: E402
+import fuzz_wire  # noqa: E402
+from hostile import Fuzzer  # noqa: E402
 
 FUZZERS: list[Fuzzer] = [*fuzz_wire.FUZZERS, *fuzz_schemas.FUZZERS, *fuzz_files.FUZZERS, *fuzz_texts.FUZZERS]
 SLOW_S = 5.0

@@ -293,7 +293,7 @@ def test_a_run_that_is_not_there_and_a_key_that_is_not_there(tmp_path: Path, mon
     with pytest.raises(ConfigurationError, match="Set OPENREWARD_API_KEY"):
         upload(tmp_path / "a-run")
     monkeypatch.setenv("MY_KEY", "a\nb")
-    with pytest.raises(ConfigurationError, match="the key in MY_KEY contains invalid characters"):
+    with pytest.raises(ConfigurationError, match="environment variable MY_KEY has a line end"):
         upload(tmp_path / "a-run", api_key_env="MY_KEY")
     with pytest.raises(ConfigurationError, match="'ftp://x' is not a URL"):
         upload(tmp_path / "a-run", base_url="ftp://x")

@@ -405,3 +405,15 @@ def test_calls_that_arrive_have_ids_of_their_own_and_keep_their_text(turns: list
                 assert one["function"]["arguments"] == note["arguments"]
             else:
                 assert json.loads(one["function"]["arguments"]) == call.arguments
+
+
+def test_a_schema_of_alternatives_that_refer_to_the_whole_is_mended_in_linear_time() -> None:
+    from openreward_gym.policies.functions import object_schema
+
+    schema = {
+        "properties": {"a": {}},
+        "anyOf": [{"$ref": "#"}] * 50 + [{"properties": {"b": {"const": n}}, "required": ["b"]} for n in range(500)],
+    }
+    mended = object_schema(schema)
+    assert mended["required"] == ["b"]
+    assert len(mended["properties"]["b"]["anyOf"]) == 500

@@ -344,7 +344,7 @@ def _unicode_class(name: str, negated: bool) -> str:
 
 @lru_cache(maxsize=1)
 def _unicode_ranges() -> tuple[dict[str, list[range]], dict[str, list[range]]]:
-    """Return the ranges of characters by category, and those of letters by the first word of their names: the script."""
+    """Return the ranges of characters by category, and those of letters by the first word of their names: their script."""
     by_category: dict[str, list[range]] = {}
     by_word: dict[str, list[range]] = {}
     for code in range(_LAST_CHARACTER):

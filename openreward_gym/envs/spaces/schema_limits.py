@@ -17,7 +17,7 @@ _FEW = 50
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
 """Keywords whose value has schemas by names that are no keywords."""
 _ADDRESSES = frozenset({"$schema", "$id", "id", "$ref", "$dynamicRef", "$recursiveRef"})
-_KINDS: dict[str, type | tuple[type, ...]] = {
+_KINDS: dict[str, Any] = {
     **dict.fromkeys(_MAPS, dict),
     **dict.fromkeys(_ADDRESSES | {"$anchor", "$dynamicAnchor", "pattern", "format"}, str),
     **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems", "enum", "examples", "required"), list),
@@ -102,7 +102,7 @@ class _Copier:
         for key, value in node.items():
             if not isinstance(key, str) or not isinstance(value, _KINDS.get(key, object)):
                 continue
-            if key in _MAPS:
+            if key in _MAPS and isinstance(value, dict):
                 parts = {name: self.schema(part, depth + 1) for name, part in value.items() if isinstance(name, str)}
                 copied[key] = parts
             else:
