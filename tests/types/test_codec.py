@@ -170,5 +170,5 @@ def test_other_arguments_are_refused_where_the_call_is_made(arguments: object) -
 
 
 def test_an_integer_with_more_digits_than_python_writes_is_described() -> None:
-    with pytest.raises(RecordError, match="status: must be one of .* with more digits than Python writes"):
+    with pytest.raises(RecordError, match=r"status: must be one of .* with more digits than Python writes"):
         Rollout.from_dict({"schema": "openreward-gym/rollout/1", "id": "r", "status": [10**5000]})

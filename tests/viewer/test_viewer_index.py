@@ -320,6 +320,6 @@ def test_an_index_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with RolloutStore(tmp_path / "runs" / "one") as store:
         store.append(simple("a", "hello"))
     index = indexed(tmp_path)
-    with pytest.raises(StoreError, match="index.sqlite: the viewer's index cannot be used: no such column"):
+    with pytest.raises(StoreError, match=r"index\.sqlite: the viewer's index cannot be used: no such column"):
         index.rows("SELECT smell FROM rollouts")
     index.close()
