@@ -42,7 +42,7 @@ HUNG_S = 120.0
 def failure_of(fuzzer: Fuzzer, seed: int) -> tuple[str, ...] | None:
     """Run one input. Return the kind of its failure, or None."""
     began = time.process_time()
-    faulthandler.dump_traceback_later(HUNG_S, exit=True)
+    faulthandler.dump_traceback_later(HUNG_S, exit=True, file=2)
     try:
         fuzzer.check(fuzzer.make(Random(seed)))
     except (KeyboardInterrupt, SystemExit):
