@@ -75,8 +75,9 @@ matrix: $(TRAIN_STAMP)  ## test other versions of Gymnasium and of the SDK, and 
 		--numprocesses 3 --dist worksteal --durations 15
 
 long: $(TRAIN_STAMP)  ## run 500,000 random inputs, and property tests and kill tests with many examples, for over an hour
-	$(BIN)/python tests/fuzzing/run.py --inputs 500000 --minutes 40
-	OPENREWARD_GYM_LONG=1 $(BIN)/python -m pytest --override-ini addopts= -q -m "not matrix" --ignore tests/viewer/browser --timeout 3600
+	@$(BIN)/python tests/fuzzing/run.py --inputs 500000 --workers 3; fuzzed=$$?; \
+		OPENREWARD_GYM_LONG=1 $(BIN)/python -m pytest --override-ini addopts= -q -m "not matrix" --ignore tests/viewer/browser \
+		--timeout 3600 && exit $$fuzzed
 
 docs: $(STAMP)  ## build the documentation in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -164,7 +164,10 @@ def _beginning(value: Json, most: int, levels: int) -> str:
     if isinstance(value, str):
         return repr(value) if len(value) <= most else f"{value[:most]!r}..."
     if not isinstance(value, dict | list):
-        return repr(value)
+        try:
+            return repr(value)
+        except ValueError:
+            return f"an integer of {value.bit_length()} bits"
     pieces: list[str] = []
     length = 0
     for item in value if levels else ():

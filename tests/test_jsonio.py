@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openreward_gym.jsonio import dumps, escape_surrogates, is_utf8, loads
+from openreward_gym.jsonio import beginning, dumps, escape_surrogates, is_utf8, loads
 
 
 def paired(text: str) -> str:
@@ -137,3 +137,7 @@ def test_a_big_integer_is_exact_beside_texts_of_digits(text: str, number: int, s
     document = f'{{"id":{space}"{text}","values":[{space}{number},{space}{number}{space}]}}'.encode()
     assert loads(document)["values"] == [number, number]
     assert loads(f"{space}{number}".encode()) == number
+
+
+def test_an_integer_with_more_digits_than_python_writes_is_described() -> None:
+    assert beginning({"a": 10**5000}) == f"{{'a': an integer of {(10**5000).bit_length()} bits}}"

@@ -256,7 +256,8 @@ def _codes(body: Json, depth: int = 0) -> Iterator[str | int]:
         if not isinstance(inner, str):
             yield from _codes(inner, depth + 1)
     elif isinstance(body, Mapping):
-        yield from (code for name in _CODES if isinstance(code := body.get(name), str | int) and not isinstance(code, bool))
+        codes = (body.get(name) for name in _CODES)
+        yield from (code for code in codes if type(code) is str or (type(code) is int and code.bit_length() < 64))
         for name in (*_MESSAGES, *_NESTED):
             if not isinstance(body.get(name), str):
                 yield from _codes(body.get(name), depth + 1)

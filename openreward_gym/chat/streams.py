@@ -128,7 +128,8 @@ def _merged_lists(old: list[Json], new: list[Json], key: str) -> list[Json]:
 def _place(entry: dict[str, Json], entries: list[Json], key: str) -> int | None:
     """Return the position of the entry that `entry` continues; None if it is a new one."""
     if key == "tool_calls" and entry.get("index") is None:
-        same = [n for n, other in enumerate(entries) if not entry.get("id") or entry["id"] == other.get("id")]
+        calls = [(n, other) for n, other in enumerate(entries) if isinstance(other, dict)]
+        same = [n for n, other in calls if not entry.get("id") or entry["id"] == other.get("id")]
     elif isinstance(entry.get("index"), int):
         same = [n for n, other in enumerate(entries) if _continues(entry, other, key)]
     else:

@@ -111,6 +111,18 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def read_beside(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file that stands beside others, or that a record names.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        StoreError: It is no regular file, or cannot be opened.
+        OSError, ValueError: It cannot be read, or its name is no file's.
+    """
+    with _open(path) as file:
+        return file.read()
+
+
 def _start(path: str | os.PathLike[str]) -> bytes:
     try:
         with _open(path) as file:

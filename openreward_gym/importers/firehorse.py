@@ -26,7 +26,7 @@ from openreward_gym.chat import OpenAIResponsesDialect, from_anthropic, from_gem
 from openreward_gym.chat.dialect import opaque, tool_call, total
 from openreward_gym.chat.plain import integer, json_text, number, plain, rest_of
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.files import read_file
+from openreward_gym.importers.files import read_beside, read_file
 from openreward_gym.importers.jsonl import checked, files_of, identity
 from openreward_gym.importers.reasons import UNREADABLE, explain, reason_of, wrong
 from openreward_gym.importers.shapes import label_of
@@ -107,7 +107,7 @@ def _object_beside(file: Path, name: str) -> tuple[dict[str, Json], list[Damage]
     """Return the object of a file beside a trial's, empty without one, and the damage of one that cannot be read."""
     place = file.with_name(name)
     try:
-        return object_of(place.read_bytes(), "record"), []
+        return object_of(read_beside(place), "record"), []
     except FileNotFoundError:
         return {}, []
     except (OSError, *UNREADABLE) as error:

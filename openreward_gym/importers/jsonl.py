@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from openreward_gym.errors import StoreError
-from openreward_gym.importers.files import open_file, read_file
+from openreward_gym.importers.files import open_file, read_beside, read_file
 from openreward_gym.importers.grouping import GroupBy
 from openreward_gym.importers.reasons import UNREADABLE, explain, reason_of, wrong
 from openreward_gym.jsonio import Json, loads
@@ -94,7 +94,7 @@ def _is_data(file: Path, folder: Path) -> bool:
 def _written(report: Path) -> dict[str, set[Path]]:
     """Return the files that an export wrote in each format, by its report; empty for another file of this name."""
     try:
-        formats = loads(report.read_bytes())["formats"]
+        formats = loads(read_beside(report))["formats"]
         return {str(name): {report.parent / file for file in entry["files"]} for name, entry in formats.items()}
     except (OSError, *UNREADABLE):
         return {}

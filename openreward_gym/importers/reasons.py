@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from openreward_gym.jsonio import Json
+from openreward_gym.types.codec import shown
 
 UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
 """The errors that reading another system's object may raise, which may have any shape."""
@@ -32,7 +33,7 @@ def reason_of(error: Exception) -> str:
 
 def wrong(name: str, expected: str, value: Json) -> ValueError:
     """Return the error for a field of a wrong type."""
-    return ValueError(f'"{name}" must be {expected}, it is {repr(value)[:80]}')
+    return ValueError(f'"{name}" must be {expected}, it is {shown(value)}')
 
 
 def explain(error: Exception, value: Json, read: Callable[[Json], object]) -> str:

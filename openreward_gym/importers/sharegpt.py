@@ -24,10 +24,12 @@ from pathlib import Path
 
 from openreward_gym.chat.plain import json_text
 from openreward_gym.images import mime_type_of
+from openreward_gym.importers.files import read_beside
 from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines
 from openreward_gym.importers.openai_chat import CONVERSATIONS, rollout_with, weight_of
-from openreward_gym.importers.shapes import opened
-from openreward_gym.jsonio import Json, loads
+from openreward_gym.importers.reasons import reason_of
+from openreward_gym.importers.shapes import object_at, opened
+from openreward_gym.jsonio import Json
 from openreward_gym.store import Damage
 from openreward_gym.types import (
     AssistantMessage,
@@ -44,6 +46,7 @@ from openreward_gym.types import (
     UserMessage,
     with_origins,
 )
+from openreward_gym.types.rollout import object_of
 
 FORMATS = ("sharegpt", "sharegpt_preference", "sharegpt_kto", "llama_factory_v1")
 """The formats of this package's exports that are ShareGPT's."""
@@ -67,8 +70,12 @@ _ALPACA = ("instruction", "input", "output", "history")
 
 def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
     """Yield the conversations of a file of JSON lines, a JSON array or Parquet, or of the files of a folder."""
+    damages: dict[str, Damage] = {}
     for file in files_of(path, NO_ROWS, formats=FORMATS):
-        yield from read_lines(file, partial(rollouts_of, layout=Layout(file)), group_by, _is_conversation)
+        layout = Layout(file)
+        if layout.damage is not None and layout.damage.path not in damages:
+            yield damages.setdefault(layout.damage.path, layout.damage)
+        yield from read_lines(file, partial(rollouts_of, layout=layout), group_by, _is_conversation)
 
 
 def _is_conversation(items: list[Json]) -> bool:
@@ -80,6 +87,9 @@ class Layout:
 
     Args:
         path: The file. A `dataset_info.json` beside it is read.
+
+    Attributes:
+        damage: Why the `dataset_info.json` is not used; None where it is, or does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,14 +98,19 @@ class Layout:
         self.roles: dict[str, str] = dict(_ROLES)
         self.role_tags = ["from", "role"]
         self.content_tags = ["value", "content"]
+        self.damage: Damage | None = None
+        beside = self.folder / "dataset_info.json"
         try:
-            entries = loads((self.folder / "dataset_info.json").read_bytes())
-        except (OSError, ValueError):
+            entries = object_of(read_beside(beside), "dataset_info.json")
+            entry = next((e for e in entries.values() if isinstance(e, dict) and e.get("file_name") == path.name), {})
+            columns, tags = (_texts(object_at(entry, name)) for name in ("columns", "tags"))
+        except FileNotFoundError:
             return
-        entry = next((e for e in entries.values() if isinstance(e, Mapping) and e.get("file_name") == path.name), {})
-        self.columns = {ours: theirs for ours, theirs in (entry.get("columns") or {}).items() if isinstance(theirs, str)}
-        tags = entry.get("tags") or {}
-        self.roles |= {tags[f"{name}_tag"]: role for name, role in _TAGS.items() if isinstance(tags.get(f"{name}_tag"), str)}
+        except (OSError, ValueError) as error:
+            self.damage = Damage(0, reason_of(error), str(beside))
+            return
+        self.columns = columns
+        self.roles |= {tags[f"{name}_tag"]: role for name, role in _TAGS.items() if f"{name}_tag" in tags}
         self.role_tags[:0] = [tags["role_tag"]] if "role_tag" in tags else []
         self.content_tags[:0] = [tags["content_tag"]] if "content_tag" in tags else []
 
@@ -105,6 +120,10 @@ class Layout:
             if row.get(name) is not None:
                 return name, row[name]
         return "", None
+
+
+def _texts(names: Mapping[str, Json]) -> dict[str, str]:
+    return {ours: theirs for ours, theirs in names.items() if isinstance(theirs, str)}
 
 
 def rollouts_of(row: Mapping[str, Json], identity: str, layout: Layout) -> list[Rollout]:
@@ -231,7 +250,7 @@ class _Media:
         # LLaMA-Factory's paths are relative to its data folder, in which the file lies, or to the folder above.
         for folder in (self._folder, self._folder.parent):
             try:
-                return (folder / path).read_bytes()
+                return read_beside(folder / path)
             except (OSError, ValueError):
                 continue
         return b""

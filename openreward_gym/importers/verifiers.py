@@ -28,7 +28,7 @@ from pathlib import Path
 from openreward_gym.chat import from_openai
 from openreward_gym.chat.dialect import ended_of, total
 from openreward_gym.chat.plain import number, rest_of
-from openreward_gym.importers.files import Record
+from openreward_gym.importers.files import Record, read_beside
 from openreward_gym.importers.jsonl import files_of, identity, tool_of
 from openreward_gym.importers.reasons import UNREADABLE, reason_of, wrong
 from openreward_gym.importers.shapes import Part, are_numbers, objects_at, opened, read_parts, with_tokens
@@ -103,7 +103,7 @@ def _numbered_result(row: Mapping[str, Json], run: Mapping[str, Json], row_id: s
 def _run_of(file: Path) -> tuple[dict[str, Json], list[Damage]]:
     """Return the `metadata.json` beside a file, empty without one, and the damage of one that cannot be read."""
     try:
-        return object_of((file.parent / "metadata.json").read_bytes(), "metadata"), []
+        return object_of(read_beside(file.parent / "metadata.json"), "metadata"), []
     except FileNotFoundError:
         return {}, []
     except (OSError, *UNREADABLE) as error:

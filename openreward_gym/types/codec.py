@@ -58,6 +58,8 @@ def shown(value: Any) -> str:
         return repr(value[:_SHOWN] if type(value) is str else value)[:_SHOWN]
     except RecursionError:
         return f"a deeply nested {type(value).__name__}"
+    except ValueError:
+        return f"{type(value).__name__} with more digits than Python writes"
 
 
 def json_field(key: str, **options: Any) -> Any:

@@ -14,9 +14,9 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
@@ -29,6 +29,8 @@ from openreward_gym.store.labels import FILE as LABELS
 from openreward_gym.store.store import run_key
 from openreward_gym.viewer.filters import pattern
 from openreward_gym.viewer.rows import parse_record, ranges_of, row_of, run_name
+
+T = TypeVar("T")
 
 Run: TypeAlias = str | os.PathLike[str] | RolloutStore
 Runs: TypeAlias = Run | Iterable[Run]
@@ -120,11 +122,11 @@ class RunIndex:
                 exists = "is a file, not a run's folder"
                 missing = "does not exist: check the path, or record into it"
                 raise StoreError(f"{path} {exists if path.exists() else missing}")
-        self.file = Path(file) if file is not None else _default_file(self.paths)
-        _prepare(self.file)
+        self.file = _prepared(Path(file) if file is not None else _default_file(self.paths))
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
+        self._times_replaced = 0
         self.progress = Progress(0, 0)
         self.unreadable: tuple[tuple[str, Damage], ...] = ()
         """(run's folder, damage) of the files that could not be read at the last refresh."""
@@ -133,13 +135,36 @@ class RunIndex:
 
     def rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
         """Return the rows of a query. Any thread may call this."""
-        return self._connection().execute(sql, tuple(parameters)).fetchall()
+        given = tuple(parameters)
+        return self._mended(lambda: self._connection().execute(sql, given).fetchall())
 
     def records(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
         """Return the rows of a query as dictionaries with the names of its columns."""
-        cursor = self._connection().execute(sql, tuple(parameters))
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
+        given = tuple(parameters)
+
+        def read() -> list[dict[str, Any]]:
+            cursor = self._connection().execute(sql, given)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+        return self._mended(read)
+
+    def _mended(self, use: Callable[[], T]) -> T:
+        """Return what `use` returns; if the file is damaged, only after it was made again."""
+        before = self._times_replaced
+        try:
+            return use()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise StoreError(f"{self.file}: the viewer's index cannot be used: {error}") from error
+        with self._writing:
+            if self._times_replaced == before:  # else another thread has made it again
+                self._times_replaced += 1
+                _delete(self.file)
+                self.file = _prepared(self.file)
+                self._local = threading.local()  # other threads may still read through the old connections
+                self._refresh(threading.Event())
+        return use()
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -151,7 +176,10 @@ class RunIndex:
     @property
     def generation(self) -> int:
         """A number that grows with every change to the indexed data."""
-        return int(self.rows("SELECT value FROM facts WHERE name = 'generation'")[0][0])
+        return self._mended(self._generation)
+
+    def _generation(self) -> int:
+        return int(self._run("SELECT value FROM facts WHERE name = 'generation'").fetchone()[0])
 
     def find(self, run: str, rollout_id: str) -> RolloutPlace:
         """Return the place of a rollout in the run of that key; raise NotFoundError if the index does not have it."""
@@ -230,31 +258,33 @@ class RunIndex:
 
     def refresh(self, stop: threading.Event | None = None) -> bool:
         """Index what is new on the disk, until `stop` is set; return whether anything changed."""
-        stop = stop or threading.Event()
         with self._writing:
-            generation = self.generation
-            folders = self._folders()
-            unreadable: list[tuple[str, Damage]] = []
-            shards = [found for folder in folders for found in _shards_of(folder, unreadable)]
-            paths = {str(path) for _, _, path in shards}
-            known = {path: (file, inode, scanned) for file, path, inode, scanned in self.rows(
-                "SELECT file, path, inode, scanned FROM files")}  # fmt: skip
-            self.progress = Progress(0, sum(shard.size for _, shard, _ in shards))
-            for path in known.keys() - paths:
-                with self._transaction():
-                    self._forget(known[path][0])
-                    self._run("DELETE FROM files WHERE file = ?", known[path][0])
-            for folder, _, path in shards:
-                if not stop.is_set():
-                    try:
-                        self._index_shard(folder, path, known, stop)
-                    except OSError as error:
-                        unreadable.append((str(folder), Damage(0, error.strerror or str(error), str(path))))
-            for folder in folders:
-                self._read_labels(folder)
-            changed = tuple(unreadable) != self.unreadable
-            self.unreadable = tuple(unreadable)
-            return changed or self.generation != generation
+            return self._mended(lambda: self._refresh(stop or threading.Event()))
+
+    def _refresh(self, stop: threading.Event) -> bool:
+        generation = self._generation()
+        folders = self._folders()
+        unreadable: list[tuple[str, Damage]] = []
+        shards = [found for folder in folders for found in _shards_of(folder, unreadable)]
+        paths = {str(path) for _, _, path in shards}
+        known = {path: (file, inode, scanned) for file, path, inode, scanned in self._run(
+            "SELECT file, path, inode, scanned FROM files")}  # fmt: skip
+        self.progress = Progress(0, sum(shard.size for _, shard, _ in shards))
+        for path in known.keys() - paths:
+            with self._transaction():
+                self._forget(known[path][0])
+                self._run("DELETE FROM files WHERE file = ?", known[path][0])
+        for folder, _, path in shards:
+            if not stop.is_set():
+                try:
+                    self._index_shard(folder, path, known, stop)
+                except OSError as error:
+                    unreadable.append((str(folder), Damage(0, error.strerror or str(error), str(path))))
+        for folder in folders:
+            self._read_labels(folder)
+        changed = tuple(unreadable) != self.unreadable
+        self.unreadable = tuple(unreadable)
+        return changed or self._generation() != generation
 
     def _folders(self) -> list[LocalFolder]:
         """Return the runs' folders, each once."""
@@ -275,7 +305,8 @@ class RunIndex:
             self._run("UPDATE facts SET value = value + 1 WHERE name = 'generation'")
             self._run("COMMIT")
         except BaseException:
-            self._run("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # a damaged file may have ended the transaction
+                self._run("ROLLBACK")
             raise
 
     def _run(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
@@ -362,8 +393,8 @@ class RunIndex:
             stamp = ""
         except OSError as error:
             stamp = error.strerror or str(error)
-        before = self.rows("SELECT stamp FROM label_files WHERE folder = ?", (key,))
-        if (before[0][0] if before else "") == stamp:
+        before = self._run("SELECT stamp FROM label_files WHERE folder = ?", key).fetchone()
+        if (before[0] if before else "") == stamp:
             return
         damages: list[Damage] = []
         labels = read_labels(folder.path, damages.append)
@@ -430,29 +461,49 @@ def _default_file(paths: Sequence[Path]) -> Path:
 def connect(path: Path) -> sqlite3.Connection:
     """Open a connection in autocommit mode that knows the operator `REGEXP`; one thread at a time may use it."""
     connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = OFF")  # a lost index is rebuilt
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = OFF")  # a lost index is rebuilt
+    except BaseException:
+        connection.close()
+        raise
     connection.create_function("regexp", 2, _matches, deterministic=True)
     return connection
 
 
-def _prepare(path: Path) -> None:
-    """Create the tables; a file that is damaged or not an index is replaced."""
-    for last in (False, True):
-        connection = None
-        try:
-            connection = connect(path)
-            connection.executescript(SCHEMA)
-            connection.execute("SELECT run, ranges FROM runs LIMIT 1").fetchone()
-            return
-        except sqlite3.DatabaseError as error:
-            if last or (isinstance(error, sqlite3.OperationalError) and "locked" in str(error)):
-                raise
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-        finally:
-            if connection is not None:
-                connection.close()
+def _prepared(path: Path) -> Path:
+    """Create the tables and return their file: `path`, in the place of what is damaged or no index there, or a temporary file."""
+    try:
+        _create(path)
+        return path
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            raise StoreError(f"{path}: the viewer's index cannot be used: {error}") from error
+    try:
+        _delete(path)
+        _create(path)
+        return path
+    except (OSError, sqlite3.DatabaseError):
+        other = Path(tempfile.mkdtemp(prefix="openreward-gym-")) / path.name
+        _create(other)
+        return other
+
+
+def _create(path: Path) -> None:
+    with contextlib.closing(connect(path)) as connection:
+        connection.executescript(SCHEMA)
+        connection.execute("SELECT run, ranges FROM runs LIMIT 1").fetchone()
+
+
+def _delete(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    # The error of a text that is not UTF-8 has no code.
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error)
 
 
 def _matches(expression: str, value: object) -> bool:

@@ -202,3 +202,8 @@ def test_a_huge_error_holds_nobody_up(body: Any) -> None:
     assert len(failure_words(body)) < 3000
     assert time.process_time() - begun < 5.0  # minutes, when all of it is searched
     assert kind_of_failure(400, "x " * 1_000_000 + "This model's maximum context length is 8192 tokens.") == "context_overflow"
+
+
+def test_a_code_of_thousands_of_digits_is_no_code() -> None:
+    assert kind_of_failure(None, {"error": {"code": 10**5000, "status": 503}}) == "unavailable"
+    assert failure_words({"error": {"code": 10**5000, "message": "too busy"}}) == "too busy"

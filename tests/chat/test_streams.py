@@ -16,6 +16,7 @@ from openai.types.responses import ResponseTextDeltaEvent
 from rollout_strategies import EXAMPLES
 
 from openreward_gym import chat
+from openreward_gym.errors import MessageError
 from openreward_gym.recording.recorder import Recorder
 from openreward_gym.types import ReasoningItem, TextBlock, ToolCall, Usage
 
@@ -229,3 +230,11 @@ def test_chunks_of_gemini_without_ids_are_one_answer() -> None:
     assert (message.text, message.ended, message.usage) == ("Vilnius", "stop", Usage(4))
     first, second = chat.from_gemini([chunk("A", finishReason="STOP"), chunk("B", finishReason="STOP")])
     assert (first.text, second.text) == ("A", "B")
+
+
+@pytest.mark.parametrize("odd", [3, "x", None, [[]]])
+def test_an_odd_entry_among_streamed_calls_has_no_continuation(odd: Any) -> None:
+    piece = {"type": "function", "function": {"name": "go", "arguments": ""}}
+    chunks = [chunk({"tool_calls": [odd, piece]}), chunk({"tool_calls": [{"function": {"arguments": "{}"}}]})]
+    with pytest.raises(MessageError):
+        chat.from_openai(chunks)

@@ -697,3 +697,10 @@ def test_as_many_values_as_a_server_likes(form: str) -> None:
         values = call["arguments"]["x"] if form == "unique" else [call["arguments"]["x"]]
         assert all(value.startswith("name ") for value in values)
     assert {"name": "tool", "arguments": {"x": "another"}} not in space
+
+
+def test_required_names_that_are_no_texts_are_passed_over_where_schemas_are_merged() -> None:
+    part = {"type": "object", "required": [{"a": 1}, "a", ["a"]], "properties": {"a": {"const": 2}}}
+    schema = {"type": "object", "properties": {"x": {"allOf": [part, {"required": ["a", None]}]}}, "required": ["x"]}
+    sample = ToolCallSpace([ToolSpec("go", "", schema)], seed=0).sample()
+    assert sample["arguments"]["x"] == {"a": 2}

@@ -97,6 +97,6 @@ def check_file(case: tuple[bytes, str]) -> None:
 
 
 FUZZERS = [
-    Fuzzer("lines of rollouts", make_line, check_line, 150),
-    Fuzzer("files of rollouts", make_file, check_file, 4_000, inputs=_LINES),
+    Fuzzer("lines of rollouts", make_line, check_line, 400),
+    Fuzzer("files of rollouts", make_file, check_file, 25_000, inputs=_LINES),
 ]

@@ -181,9 +181,9 @@ def check_failure(case: tuple[int, Any]) -> None:
 
 
 FUZZERS = [
-    Fuzzer("answers of models", make_answer, check_answer, 900),
-    Fuzzer("streams of models", make_stream, check_stream, 250),
-    Fuzzer("raw text of models", make_text, check_text, 250),
-    Fuzzer("calls of models", make_arguments, check_answer, 900),
+    Fuzzer("answers of models", make_answer, check_answer, 1_300),
+    Fuzzer("streams of models", make_stream, check_stream, 600),
+    Fuzzer("raw text of models", make_text, check_text, 350),
+    Fuzzer("calls of models", make_arguments, check_answer, 4_000),
     Fuzzer("errors of providers", make_failure, check_failure, 2_000),
 ]

@@ -151,7 +151,7 @@ async def _play(transport: Any, seed: int) -> None:
             environment.tools,
         ):
             await _named(ask)
-        session = environment.session(split="train", index=0)
+        session = environment.session(split="train", index=0, open_timeout_s=1.0, step_timeout_s=3.0)
         await _named(session.open)
         for use in (session.prompt, session.messages, session.tools, lambda: session.call("go", {"a": "b"}), session.close):
             await _named(use)
@@ -170,8 +170,8 @@ def check_play(case: tuple[str, int]) -> None:
 
 
 FUZZERS = [
-    Fuzzer("answers, as values", make_answer, check_answer, 60),
+    Fuzzer("answers, as values", make_answer, check_answer, 150),
     Fuzzer("answers, as bytes", make_body, check_body, 60),
-    Fuzzer("event streams in pieces", make_stream, check_stream, 120),
+    Fuzzer("event streams in pieces", make_stream, check_stream, 350),
     Fuzzer("answers over both transports", make_play, check_play, 10_000, inputs=10),
 ]

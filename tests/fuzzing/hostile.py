@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,13 +96,13 @@ def value(random: Random, depth: int = 0) -> Any:
     """Return a random JSON value, as JSON's readers return them: NaN and integers of any size included."""
     kind = random.randrange(9 if depth < 3 else 6)
     if kind < 4:
-        return random.choice(VALUES)
+        return copied(random.choice(VALUES))
     if kind == 4:
         return random.randrange(-9, 9)
     if kind == 5:
         return text(random)
     if kind == 6:
-        return random.choice(VALUES)
+        return copied(random.choice(VALUES))
     if kind == 7:
         return [value(random, depth + 1) for _ in range(random.randrange(4))]
     return {text(random): value(random, depth + 1) for _ in range(random.randrange(4))}
@@ -132,8 +131,11 @@ def _marked(node: Any) -> Any:
     return "\x01LONG" if isinstance(node, int) and abs(node) > 10**4000 else node
 
 
-def _copied(node: Any) -> Any:
-    return copy.deepcopy(node, {id(DEEP): DEEP})
+def copied(node: Any) -> Any:
+    """Return a copy: an input that changed what others are made of would not come from its seed alone."""
+    if isinstance(node, dict):
+        return {key: copied(item) for key, item in node.items()}
+    return [copied(item) for item in node] if isinstance(node, list) and node is not DEEP else node
 
 
 def received(node: Any) -> Any:
@@ -155,7 +157,7 @@ def places(node: Any) -> list[tuple[Any, Any]]:
 
 def changed(random: Random, node: Any, most: int = 3) -> Any:
     """Return a JSON value with up to `most` of its parts replaced, removed, moved or repeated."""
-    node = {"": _copied(node)}
+    node = {"": copied(node)}
     for _ in range(random.randint(0, most)):
         container, key = random.choice(places(node))
         kind = random.randrange(6)
@@ -167,7 +169,7 @@ def changed(random: Random, node: Any, most: int = 3) -> Any:
             container[text(random)] = container.pop(key)
         elif kind == 3:
             other, other_key = random.choice(places(node))
-            container[key] = _copied(other[other_key])
+            container[key] = copied(other[other_key])
         elif kind == 4 and isinstance(container[key], str):
             container[key] = changed_text(random, container[key])
         else:

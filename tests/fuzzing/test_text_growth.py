@@ -18,7 +18,6 @@ QUADRATIC_ONCE = [
 ]
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize(("reader", "unit"), QUADRATIC_ONCE)
 def test_a_megabyte_of_what_took_quadratic_time(reader: str, unit: str) -> None:
     READERS[reader](repeated(unit, SIZE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,14 @@ def test_a_subagent_is_not_of_the_trial_s_group(tmp_path: Path) -> None:
     assert main.group is not None
     assert sub.group is None
     assert main.id != sub.id
+
+
+def test_a_pipe_beside_a_trial_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run_result.json")
+    (tmp_path / "trial_k7.jsonl").write_text(json.dumps(said("Lost.")) + "\n" + json.dumps(SUMMARY) + "\n")
+    damage, rollout = read("firehorse", tmp_path)
+    assert "run_result.json: not a file but a named pipe" in str(damage)
+    assert isinstance(rollout, Rollout)
 
 
 def test_a_damaged_file_beside_a_trial_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,10 @@ def test_records_of_this_package_are_not_read_as_chats(run: Path, tmp_path: Path
 def test_the_platform_s_importer_refuses_a_folder(run: Path) -> None:
     with pytest.raises(StoreError, match="name a run of the platform by its id or name"):
         list(read("openreward", run))
+
+
+def test_a_report_that_is_a_pipe_is_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "report.json")
+    name, content = FILES["sharegpt"]
+    (tmp_path / name).write_bytes(content)
+    assert all(isinstance(item, Rollout) for item in read("sharegpt", tmp_path))

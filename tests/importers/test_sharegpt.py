@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from openreward_gym.importers import read
 from openreward_gym.store import Damage
-from openreward_gym.types import Rollout
+from openreward_gym.types import OpaqueBlock, Rollout
 
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452")
 
@@ -167,6 +168,49 @@ def test_names_of_columns_and_tags_in_dataset_info(tmp_path: Path) -> None:
     (rollout,) = conversations(tmp_path, row, name="mine.json")
     assert [(m.role, m.text) for m in rollout.messages] == [("system", "Count."), ("user", "2+2?"), ("assistant", "4")]
     assert rollout.reward == 0.0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[]", "a JSON list, not an object"),
+        ("{", "not JSON"),
+        ('{"mine": {"file_name": "data.json", "columns": ["talk"]}}', '"columns" must be an object'),
+        ('{"mine": {"file_name": "data.json", "tags": "who"}}', '"tags" must be an object'),
+        (None, "not a file but a named pipe"),
+    ],
+)
+def test_a_damaged_dataset_info_is_told_and_the_rows_are_read(content: str | None, reason: str, tmp_path: Path) -> None:
+    if content is None:
+        os.mkfifo(tmp_path / "dataset_info.json")
+    else:
+        (tmp_path / "dataset_info.json").write_text(content)
+    row = {"conversations": [turn("human", "2+2?"), turn("gpt", "4")]}
+    for name in ("data.json", "more.json"):
+        (tmp_path / name).write_text(json.dumps([row]))
+    (damage,) = (item for item in read("sharegpt", tmp_path / "data.json") if isinstance(item, Damage))
+    assert reason in str(damage)
+    assert "dataset_info.json" in damage.path
+    assert [type(item).__name__ for item in read("sharegpt", tmp_path)].count("Rollout") == 2
+
+
+def test_odd_names_in_dataset_info_are_passed_over(tmp_path: Path) -> None:
+    entry = {
+        "file_name": "data.json",
+        "columns": {"messages": 3},
+        "tags": {"role_tag": ["who"], "content_tag": {}, "user_tag": 1},
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"other": 3, "mine": entry}))
+    (rollout,) = conversations(tmp_path, {"conversations": [turn("human", "2+2?"), turn("gpt", "4")]})
+    assert [message.text for message in rollout.messages] == ["2+2?", "4"]
+
+
+def test_an_image_that_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    row = {"conversations": [turn("human", "<image><image>"), turn("gpt", "?")], "images": ["pipe.png", "/dev/zero"]}
+    (rollout,) = conversations(tmp_path, row)
+    assert [block.type for block in rollout.messages[0].blocks] == ["image", "image"]
+    assert all(isinstance(block, OpaqueBlock) for block in rollout.messages[0].blocks)
 
 
 @pytest.mark.parametrize(

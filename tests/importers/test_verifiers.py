@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,13 @@ def test_a_broken_metadata_file_is_damage_and_the_rows_are_read(tmp_path: Path) 
     damage, rollout = read("verifiers", run_folder(tmp_path, ROW, run="{"))
     assert isinstance(damage, Damage)
     assert "metadata.json" in str(damage)
+    assert isinstance(rollout, Rollout)
+
+
+def test_a_metadata_file_that_is_a_pipe_is_damage(tmp_path: Path) -> None:
+    os.mkfifo(run_folder(tmp_path, ROW, run=None) / "metadata.json")
+    damage, rollout = read("verifiers", tmp_path)
+    assert "metadata.json: not a file but a named pipe" in str(damage)
     assert isinstance(rollout, Rollout)
 
 

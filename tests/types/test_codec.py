@@ -167,3 +167,8 @@ def test_arguments_that_are_a_text_are_the_text_that_the_model_wrote(text: str) 
 def test_other_arguments_are_refused_where_the_call_is_made(arguments: object) -> None:
     with pytest.raises(TypeError, match="arguments of a ToolCall are an object"):
         ToolCall("f", arguments)  # type: ignore[arg-type]
+
+
+def test_an_integer_with_more_digits_than_python_writes_is_described() -> None:
+    with pytest.raises(RecordError, match=r"status: must be one of .* with more digits than Python writes"):
+        Rollout.from_dict({"schema": "openreward-gym/rollout/1", "id": "r", "status": [10**5000]})

@@ -269,3 +269,57 @@ def test_labels_are_beside_the_run_and_the_last_one_wins(tmp_path: Path) -> None
 def test_what_is_no_label_is_refused(data: object) -> None:
     with pytest.raises(ConfigurationError):
         Label.from_dict(data)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.2, 0.4, 0.6, 0.8])
+def test_an_index_that_is_damaged_anywhere_is_made_again(part: float, tmp_path: Path) -> None:
+    with RolloutStore(tmp_path / "runs" / "one") as store:
+        for number in range(150):
+            store.append(simple(f"r{number:03}", "hello " * 20))
+    index = indexed(tmp_path)
+    whole = ids(index)
+    index.close()
+    file = tmp_path / "index.sqlite"
+    size = file.stat().st_size
+    with file.open("r+b") as content:
+        content.seek(int(size * part))
+        content.write(b"\xa5" * (size // 5))
+    index = RunIndex([tmp_path / "runs"], file)
+    index.refresh()
+    assert len(queries.runs(index)["runs"]) == 1
+    assert ids(index) == whole
+    assert index.records("SELECT id, prompt FROM rollouts ORDER BY id")[0]["id"] == "r000"
+    index.close()
+
+
+def test_damage_while_an_index_is_open_is_mended(tmp_path: Path) -> None:
+    with RolloutStore(tmp_path / "runs" / "one") as store:
+        for number in range(150):
+            store.append(simple(f"r{number:03}", "hello " * 20))
+    index = indexed(tmp_path)
+    index.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    file = tmp_path / "index.sqlite"
+    file.write_bytes(b"\xa5" * file.stat().st_size)
+    index._local = threading.local()  # as a thread that has not read yet
+    assert len(ids(index)) == 150
+    assert not index.refresh()
+    index.close()
+
+
+def test_a_folder_in_the_place_of_an_index_is_passed_over(tmp_path: Path) -> None:
+    with RolloutStore(tmp_path / "runs" / "one") as store:
+        store.append(simple("a", "hello"))
+    (tmp_path / "index.sqlite" / "inside").mkdir(parents=True)
+    index = indexed(tmp_path)
+    assert ids(index) == ["a"]
+    assert (tmp_path / "index.sqlite" / "inside").is_dir()
+    index.close()
+
+
+def test_an_index_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with RolloutStore(tmp_path / "runs" / "one") as store:
+        store.append(simple("a", "hello"))
+    index = indexed(tmp_path)
+    with pytest.raises(StoreError, match=r"index\.sqlite: the viewer's index cannot be used: no such column"):
+        index.rows("SELECT smell FROM rollouts")
+    index.close()

@@ -298,7 +298,9 @@ _MERGES: dict[str, Callable[[Json, Json], Json]] = {
         ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"), partial(_tighter, min)
     ),
     "type": _common_types,
-    "required": lambda mine, other: list(dict.fromkeys([*as_list(mine), *as_list(other)])),
+    "required": lambda mine, other: list(
+        dict.fromkeys(name for name in (*as_list(mine), *as_list(other)) if isinstance(name, str))
+    ),
     "multipleOf": _common_multiple,
     "uniqueItems": lambda mine, other: bool(mine or other),
 }
