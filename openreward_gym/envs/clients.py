@@ -160,17 +160,30 @@ class LoopBoundSession:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine for synchronous code. The session's own event loop is refused: it would wait for itself."""
         self._adopt_process(coroutine)
-        try:
-            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is not None and running is self.loop:
+        if self._is_on_its_loop():
             coroutine.close()
             raise ConfigurationError(
                 "this env was reset with `await env.areset()` on the event loop that is running now: "
                 "use `await env.astep(...)` and `await env.aclose()` there"
             )
         return loop.run(coroutine)
+
+    def for_waiting(self, options: EnvOptions) -> LoopBoundSession:
+        """Return where synchronous code may ask the server: here, or over a client of its own on the session's event loop."""
+        if not self._is_on_its_loop():
+            return self
+        if not isinstance(options.client.transport, str | None):
+            raise ConfigurationError(
+                "this env was reset with `await env.areset()` on the event loop that is running now, and its transport belongs "
+                "to that loop: read `env.action_space` before the first reset, or use `env.tools`"
+            )
+        return LoopBoundSession(SharedClient(options))
+
+    def _is_on_its_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
 
     async def on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the session's event loop. If that loop has ended, its session and client are dropped."""

@@ -163,7 +163,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
     def action_space(self) -> ToolCallSpace:
         """The environment's shared tools as a space. The server is asked at the first use."""
         if self._action_space is None:
-            tools = loop.run(self._shared_tools())
+            tools = loop.run(_shared_tools(self._bound.for_waiting(self.options)))
             self._action_space = ToolCallSpace(tools.tools, tools.terminal, message=True)
         return self._action_space
 
@@ -300,13 +300,6 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         """Close the running session, and keep the client for the next reset."""
         if self._bound.session is not None:
             await self._bound.on_loop(self._bound.end_session())
-
-    async def _shared_tools(self) -> ToolSet:
-        try:
-            return await self._bound.on_loop(self._bound.tools())
-        finally:
-            if self._bound.session is None:
-                await self._bound.on_loop(self._bound.close())
 
     async def choose_task(self, request: TaskRequest, seed: int | None) -> TaskRequest:
         """Return a request that names its task: the task order chooses an index if `request` has neither index nor spec."""
@@ -451,12 +444,23 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._np_random = state["np_random"]
 
     def __repr__(self) -> str:
+        if "_requested" not in vars(self):
+            # A traceback shows an env whose arguments were refused.
+            return f"{type(self).__name__}(not made)"
         url = self._requested.client.base_url
         address = f", base_url={server_origin(url)!r}" if url else ""
         return f"{type(self).__name__}({self.environment!r}, split={self.split!r}{address})"
 
     def __str__(self) -> str:
         return repr(self)
+
+
+async def _shared_tools(bound: LoopBoundSession) -> ToolSet:
+    try:
+        return await bound.on_loop(bound.tools())
+    finally:
+        if bound.session is None:
+            await bound.on_loop(bound.close())
 
 
 def _survives(frame: FrameType | None, has_begun: bool) -> bool:

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from openreward_gym.errors import (
     MissingExtraError,
     PolicyError,
 )
+from openreward_gym.hiding import read_secret
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.redaction import encodings_of
@@ -38,6 +40,7 @@ _EMPTY_ENDINGS = frozenset({"content_filter", "refusal", "pause", "malformed", "
 _NOTHING = "the answer is empty: no text, no reasoning, no call"
 _SHORTEST = 6
 """Characters of the shortest credential that is hidden in words of others."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RETRIED = ("rate_limited", "policy_unavailable")
 
 
@@ -90,6 +93,7 @@ class ModelPolicy:
             number(optional=True)(option, limit)
         if sampling.get("stream"):
             raise ConfigurationError("stream must be left out: a policy reads whole answers")
+        _check_headers(sampling.get("extra_headers"))
         self.model = model
         self.url = url
         self.name = f"{self.provider}:{model}"
@@ -193,11 +197,11 @@ class ModelPolicy:
         await client.close()
 
     def _key(self) -> str:
-        key = os.environ.get(self._key_env, "").strip()
-        if not key and self.url is None:
+        key = read_secret(self._key_env, strip=True)
+        if key is None and self.url is None:
             raise ConfigurationError(f"{self.name} needs an API key: set the environment variable {self._key_env}")
         # A local server needs no key, but the SDKs insist on one.
-        return key or "none"
+        return "none" if key is None else key.reveal()
 
     def _running_client(self) -> Any:
         loop = asyncio.get_running_loop()
@@ -420,3 +424,19 @@ def cost_usd(prices: Mapping[str, Price], model: str, usage: Usage | None) -> fl
     cached = usage.cached_tokens or 0
     cached_price = price.input if price.cached_input is None else price.cached_input
     return ((usage.input_tokens - cached) * price.input + cached * cached_price + usage.output_tokens * price.output) / 1e6
+
+
+def _check_headers(headers: Any) -> None:
+    """Refuse headers that no request can carry, by their position: a name may hold a credential by mistake."""
+    if headers is None:
+        return
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(f"extra_headers must be an object of names and texts, not {type(headers).__name__}")
+    for place, (name, value) in enumerate(headers.items(), 1):
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"the name of header {place} in extra_headers must be of ASCII letters, digits and dashes")
+        text = revealed(value)
+        if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
+            raise ConfigurationError(
+                f"the value of header {place} in extra_headers must be a text without line ends and letters outside ASCII"
+            )

@@ -138,6 +138,7 @@ class RetryingClient:
         self._api_key: Secret | None = None
         self._key: Secret | None = None
         self._key_due = 0.0
+        self._sent_secrets: tuple[Secret, ...] = ()
         self._request_timeout_s = request_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._max_answer_bytes = max_answer_bytes
@@ -200,10 +201,15 @@ class RetryingClient:
         self._api_key = key
         return key
 
+    def remember(self, secrets: Iterable[Secret]) -> None:
+        """Hide the secrets of a session in all later errors: the server may repeat them in answers to other requests."""
+        known = {secret.reveal() for secret in self._sent_secrets}
+        self._sent_secrets += tuple(secret for secret in secrets if secret.reveal() not in known)
+
     def redactor(self, secrets: Iterable[Secret] = ()) -> Redactor:
-        """Return what hides the API key, the passwords of the server's and the proxies' addresses, and `secrets`."""
+        """Return what hides the API key, the passwords of the addresses, the secrets of all sessions so far, and `secrets`."""
         keys = [key for key in (self._key, Secret(os.environ.get(self._api_key_env, "").strip())) if key is not None]
-        return Redactor([*keys, *secrets_of_url(self.address), *proxy_secrets(), *secrets])
+        return Redactor([*keys, *secrets_of_url(self.address), *proxy_secrets(), *self._sent_secrets, *secrets])
 
     async def _respond(self, call: ApiCall, stream: CallStream | None, body: bytes | None) -> Response:
         """Return the first successful response, after as many attempts as the rule allows."""

@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         self._head.clear()
         self._received = 0
         self._size = 0
-        self._ends = inf
+        self._ends: float | None = None
         self._sent = self._latest = 0.0
         self._complete = False
         self._keep = False
@@ -176,7 +176,8 @@ class Connection(asyncio.Protocol):
             self.deadline = now + (self._idle_s if left else self._request.first_byte_timeout_s or inf)
             self._sent = now
             return
-        self.fail(late_error(self._request, self._latest, self._ends if self.deadline >= self._ends else None))
+        ends = self._ends
+        self.fail(late_error(self._request, self._latest, ends if ends is not None and self.deadline >= ends else None))
 
     def fail(self, error: Exception) -> None:
         """Fail the request in flight, if any, with `error`, and close the connection."""
@@ -225,12 +226,11 @@ class Connection(asyncio.Protocol):
             part = "a chunk's header or the trailers" if self._status else "the head"
             problem = HttpParserError(f"{part} of its response is longer than {LARGEST_HEAD} bytes")
         if self.pending is not None:
-            if self._status:
-                self.deadline = self._time() + self._idle_s
-                if self.deadline > self._ends:
-                    self._latest, self.deadline = self.deadline - self._idle_s, self._ends
-            elif problem is None:
-                self._head.append(data)
+            if not self._status:
+                if problem is None:
+                    self._head.append(data)
+            elif not self._complete:
+                self._postpone(request)
             if self._pieces:
                 self._take_body(request)
         else:
@@ -299,9 +299,6 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status >= 200:
             self._status = status
-            assert self._request is not None
-            if self._request.total_timeout_s is not None:
-                self._ends = body_ends_at(self._request, self._sent, self._time())
             for name in self._raw:
                 if len(name) == _ENCODING_LENGTH and name.lower() == b"content-encoding":
                     self._encoding = self._raw[name].decode("latin-1")
@@ -321,12 +318,18 @@ class Connection(asyncio.Protocol):
 
     # The response ---------------------------------------------------------------------------------------------------------
 
+    def _postpone(self, request: Request) -> None:
+        """Set the deadline after a part of the response. The response's own end is known once its head is there."""
+        now = self._time()
+        if self._ends is None:
+            self._ends = body_ends_at(request, self._sent, now)
+        self._latest, self.deadline = now, min(now + self._idle_s, self._ends)
+
     def _take_body(self, request: Request) -> None:
         """Pass the received bytes to the sink, and resolve the request once the sink needs no more. Collect them without one."""
-        sink = request.sink
+        pieces, sink = self._pieces, request.sink
         if sink is None or self._status != 200:
             sink = self._collect
-        pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         try:

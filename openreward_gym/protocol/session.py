@@ -148,9 +148,10 @@ class Session(ProcessBound):
     async def _create(self, lease: Lease) -> str:
         """Create a session on the server, with exactly one environment in it, and return its id."""
         options, client = self.options, self._client
-        address = await self._environment.path()
         secrets = read_secrets(options.secrets_env or {}, self._api.api_key())
         self._secrets = tuple(secrets.values())
+        self._api.remember(self._secrets)
+        address = await self._environment.path()
         headers: Mapping[str, str | Secret] = self._environment.headers
         body = dict(self._task)
         if address.env_name is not None:

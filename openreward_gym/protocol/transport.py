@@ -16,6 +16,7 @@ from functools import cache
 from math import inf
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
+from urllib.parse import unquote, urlsplit, urlunsplit
 from weakref import WeakKeyDictionary, ref
 
 import httpx
@@ -176,14 +177,17 @@ class HttpxTransport:
         headers: dict[str, str] = {"Accept-Encoding": "identity"}
         headers.update((name, value.reveal() if isinstance(value, Secret) else value) for name, value in request.headers.items())
         timeout = self._library.Timeout(None, connect=request.connect_timeout_s)
+        # httpx logs the URL of each request, with the password in it.
+        url, login = _without_login(request.url)
+        auth: dict[str, Any] = {} if login is None or client.auth is not None else {"auth": login}
         try:
-            message = client.build_request(request.method, request.url, headers=headers, content=request.body, timeout=timeout)
+            message = client.build_request(request.method, url, headers=headers, content=request.body, timeout=timeout)
         except self._library.InvalidURL:
             raise invalid_address_error(request.url) from None
         # The response of an application in this process comes whole, so that a call's head may take as long as the call.
         limit_s = None if self._buffered and request.total_timeout_s is None else request.first_byte_timeout_s
         async with asyncio.timeout(limit_s) as limit:
-            response = await client.send(message, stream=True, follow_redirects=False)
+            response = await client.send(message, stream=True, follow_redirects=False, **auth)
             try:
                 now = loop.time()
                 limit.reschedule(now + request.idle_timeout_s)
@@ -223,6 +227,20 @@ class HttpxTransport:
         if not done:
             decoder.finish()
         return Response(response.status_code, headers, b"".join(body))
+
+
+def _without_login(url: str) -> tuple[str, tuple[str, str] | None]:
+    """Return a URL without its user name and password, and these two, or None without a user name."""
+    if "@" not in url:
+        return url, None
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url, None
+    if parts.username is None:
+        return url, None
+    login = (unquote(parts.username), unquote(parts.password or ""))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), login
 
 
 def _has_leftover(client: httpx.AsyncClient) -> bool:

@@ -100,8 +100,9 @@ def loads(data: bytes, limits: AnswerLimits = DEFAULT_LIMITS) -> Json:
     except ValueError as error:
         problem = f"the server sent something that is not JSON ({error}): "
     else:
-        # A document with few brackets is not nested deeply. Counting them costs next to nothing.
-        if data.count(b"[") + data.count(b"{") <= limits.nesting or not jsonio.is_deeper(value, limits.nesting):
+        # A short document, or one with few brackets, is not nested deeply: each level has a bracket at both ends.
+        most = limits.nesting
+        if len(data) < 2 * most or data.count(b"[") + data.count(b"{") <= most or not jsonio.is_deeper(value, most):
             return value
         problem = f"the server sent JSON that is nested more than {limits.nesting} levels deep (option max_nesting): "
     raise with_evidence(ProtocolError(problem), data)

@@ -331,6 +331,22 @@ def test_the_async_face(server_url: str) -> None:
     assert asyncio.run(play()) == ("async", 1.0)
 
 
+@pytest.mark.parametrize("transport", ["fast", "httpx"])
+def test_the_action_space_is_known_on_the_event_loop_of_the_session(server_url: str, transport: str) -> None:
+    async def play() -> list[str]:
+        env = OpenRewardEnv("echo", base_url=server_url, transport=transport)
+        await env.areset(seed=1)
+        names = [tool.name for tool in env.action_space.tools]
+        await env.aclose()
+        return names
+
+    assert "echo" in asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_an_env_that_could_not_be_made_has_a_repr() -> None:
+    assert repr(OpenRewardEnv.__new__(OpenRewardEnv)) == "OpenRewardEnv(not made)"
+
+
 def test_a_session_of_the_background_loop_can_be_stepped_from_another(server_url: str) -> None:
     env = OpenRewardEnv("echo", base_url=server_url)
     env.reset()

@@ -259,3 +259,24 @@ def test_known_limits_are_kept() -> None:
     for _ in range(1000):
         pace.answered(0)
     assert pace.per_second == 1.0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-Gate": "tk-71\nX-Evil: 1"}, {"X-Gate": "tk-71\u00e9"}, {"tk-71 x": "a"}, {"tk-71\u00e9": "a"}, ["tk-71"], {"X-Gate": 1}],
+)
+def test_headers_that_no_request_carries_are_refused_before_the_run(headers: Any) -> None:
+    with pytest.raises(ConfigurationError, match="extra_headers") as caught:
+        resolve("openai:good", url="http://127.0.0.1:1/v1", extra_headers=headers)
+    assert "tk-71" not in str(caught.value)
+
+
+@pytest.mark.parametrize("provider", sorted(KEYS))
+def test_a_key_that_no_header_carries_is_refused_by_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    monkeypatch.setenv(KEYS[provider], "tk-71\nX-Evil: 1")
+    with pytest.raises(ConfigurationError, match=KEYS[provider]) as caught:
+        resolve(f"{provider}:good", url="http://127.0.0.1:1/v1")
+    assert "tk-71" not in str(caught.value)

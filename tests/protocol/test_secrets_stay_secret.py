@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 import pytest
 from fault_server import Fault, FaultServer
 
-from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ProtocolError, ToolFailedError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ProtocolError, ServerError, ToolFailedError
 from openreward_gym.hiding import Secret
 from openreward_gym.options import RetryLimits
 from openreward_gym.protocol import leases
@@ -159,6 +159,26 @@ async def test_a_tool_that_tells_a_secret_is_not_repeated(server: FaultServer, c
         server.inject("/call", Fault("answer", detail=body))
         with pytest.raises(ToolFailedError, match=r"401 for \[secret\]"):
             await session.call("step")
+
+
+async def test_a_secret_of_a_session_is_hidden_in_answers_to_other_requests(server: FaultServer, client: Client) -> None:
+    async with session_of(client):
+        pass
+    server.inject("/health", Fault("status", status=400, detail=f"the last session used {SECRET}"))
+    with pytest.raises(ServerError, match=r"used \[secret\]"):
+        await client.health()
+
+
+@pytest.mark.parametrize("transport", sorted(TRANSPORTS))
+async def test_the_password_of_an_address_is_in_no_log(
+    server: FaultServer, caplog: pytest.LogCaptureFixture, transport: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Client(server.url.replace("://", "://m%40e:pw-55Rt%409k@"), transport=transport) as client:
+        await client.health()
+    expected = base64.b64encode(b"m@e:pw-55Rt@9k").decode()
+    assert [request.headers["authorization"] for request in server.requests] == [f"Basic {expected}"]
+    assert "pw-55Rt" not in caplog.text
 
 
 async def test_what_holds_secrets_is_not_pickled(client: Client) -> None:
