@@ -61,7 +61,7 @@ _BLOCKS: Mapping[str, type[Any]] = {
 }
 # Numbers that JSON cannot write, as they are written.
 _NOT_FINITE = ("nan", "inf", "-inf")
-_NUMBERS = frozenset({"usage", "timing", "metrics", "versions", "redacted"})
+_NUMBERS = frozenset({"usage", "timing", "metrics", "redacted"})
 _TOKENS = re.compile(r"(?:.*_)?(?:token_ids|log_?probs)")
 
 
@@ -241,8 +241,8 @@ class RecordRedactor:
                 )
             elif key == "blocks" and kind is Message and isinstance(item, list):
                 result[key] = [self._block(one, own) for one in item]
-            elif key in _NUMBERS and key in known:
-                result[key] = item
+            elif key in _NUMBERS and key in known and isinstance(item, Mapping):
+                result[key] = {self._text(str(name), own, patterns=False): number for name, number in item.items()}
             else:
                 result[key if key in known else self._text(key, own, patterns=True)] = self._free(item, own)
         if kind is Message and +own and value.get("origin") in ("policy", None) and value.get("role") == "assistant":

@@ -133,6 +133,8 @@ class FastTransport:
                 _, connection = await loop.create_connection(
                     lambda: Connection(idle, self._gone, loop), origin.host, origin.port, **options
                 )
+        except ConfigurationError:
+            raise
         except (OSError, ValueError) as error:
             # ValueError: an invalid host name. TimeoutError is an OSError.
             problem = unreachable_error(request.url, error)
