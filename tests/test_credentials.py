@@ -37,7 +37,7 @@ ADDRESS = f"http://me:{PASSWORD}@127.0.0.1:9"
         {"extra_headers": {"Authorization": f"Bearer {TOKEN}"}},
         {"extra_headers": {"X-Gateway-Auth": TOKEN}},
         {"extra_headers": {"Anything-At-All": TOKEN}},
-        {"extra_headers": [["Ocp-Apim-Subscription-Key", TOKEN]]},
+        {"extra_headers": {"Ocp-Apim-Subscription-Key": TOKEN}},
         {"default_headers": {"cf-access-client-secret": TOKEN}},
         {"http_options": {"headers": {"x-team": TOKEN}, "timeout": 3}},
         {"extra_query": {"k": TOKEN, "list": [TOKEN, TOKEN]}},

@@ -47,6 +47,8 @@ from openreward_gym.types import Rollout
 from openreward_gym.types.rollout import now_iso
 
 TICK_S = 1.0
+STOP_GRACE_S = 3.0
+"""Seconds that a stopped collection waits for the list of tasks."""
 UPLOAD_PATIENCE_S = 60.0
 """Seconds without success after which an upload pauses until the next rollout."""
 UPLOAD_POLL_S = 0.2
@@ -160,8 +162,7 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
     report = reporter(options.progress)
     if ray is None:
         plan = plan.within_open_files(report.say)
-    inventory = await _inventory(plan, report)
-    await check_score_groups(plan)
+    inventory = await _inventory(plan, report, stop)
     folder = _RunFolder(options.output, plan.environment)
     path = folder.path
     with folder, RunLock(path) as lock:
@@ -422,8 +423,8 @@ class Collection:
             self.report.not_compared(group, failure.message)
 
 
-async def _inventory(plan: RunPlan, report: Reporter) -> Inventory:
-    """Return the run's inventory. A server that does not answer is shown, as during the collection."""
+async def _inventory(plan: RunPlan, report: Reporter, stop: StopSignal) -> Inventory:
+    """Return the run's inventory. A server that does not answer is shown, as during the collection, and does not hold a stop."""
     watch = Servers(plan).environment
 
     async def tick() -> None:
@@ -431,13 +432,31 @@ async def _inventory(plan: RunPlan, report: Reporter) -> Inventory:
             await asyncio.sleep(TICK_S)
             report.servers([watch.state()])
 
-    watch.begin()
-    ticker = asyncio.create_task(tick())
-    try:
+    async def ask() -> Inventory:
         with retries_heard_by(lambda error, wait_s: watch.note_error(str(error))):
-            return await plan.inventory()
+            inventory = await plan.inventory()
+            await check_score_groups(plan)
+            return inventory
+
+    watch.begin()
+    ticker, question = asyncio.create_task(tick()), asyncio.create_task(ask())
+
+    def give_up(mode: StopMode) -> None:
+        asyncio.get_running_loop().call_later(STOP_GRACE_S, question.cancel)
+
+    stop.listen(give_up)
+    try:
+        await asyncio.wait([question])
     finally:
         ticker.cancel()
+        question.cancel()
+        await asyncio.wait([question])
+    if question.cancelled():
+        server = watch.state().address
+        raise OpenRewardGymError(
+            f"the collection was stopped before {server} had listed the tasks of {plan.environment!r}: nothing was played"
+        )
+    return question.result()
 
 
 def _stopped_by(result: AttemptResult, reason: str, path: Path) -> OpenRewardGymError:

@@ -22,12 +22,13 @@ from typing import Any
 import pytest
 from collectors import once_each
 from fault_server import FaultServer, running
+from raw_server import RawRequest, elsewhere
 
 from openreward_gym import AssistantMessage, Client, RolloutStore, ToolCall, collect, processes
 from openreward_gym.collect import StopSignal
 from openreward_gym.collect.engine import _stopped_by_signals
 from openreward_gym.collect.plan import RESERVED_FILES
-from openreward_gym.errors import ConfigurationError, TransportError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, TransportError
 from openreward_gym.protocol.loop import background_loop, run
 
 NAPS = """
@@ -271,3 +272,18 @@ def test_the_limit_of_this_process() -> None:
     assert processes.is_out_of_files(OSError(errno.EMFILE, "x"))
     assert processes.is_out_of_files(OSError("Multiple exceptions: [Errno 24] Too many open files, [Errno 24] ..."))
     assert not processes.is_out_of_files(ConnectionRefusedError(111, "refused"))
+
+
+def test_a_stop_does_not_wait_for_a_server_that_does_not_list_its_tasks(tmp_path: Path) -> None:
+    stop = StopSignal()
+
+    async def silent(request: RawRequest, writer: asyncio.StreamWriter) -> bool:
+        stop.now()
+        await asyncio.sleep(50)
+        return False
+
+    began = time.monotonic()
+    with elsewhere(silent) as server, pytest.raises(OpenRewardGymError, match="nothing was played"):
+        collect("fault", "random", base_url=server.url, output=str(tmp_path / "run"), stop=stop)
+    assert time.monotonic() - began < 30
+    assert not (tmp_path / "run").exists()
