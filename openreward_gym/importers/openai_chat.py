@@ -195,12 +195,17 @@ def conversation_of(row: Mapping[str, Json]) -> tuple[str, list[Json]]:
         turns = opened(row.get(column))
         if isinstance(turns, list) and turns:
             turns = [opened(turn) for turn in turns]
-            if all(isinstance(turn, Mapping) and "blocks" in turn and "content" not in turn for turn in turns):
-                raise ValueError('its messages have "blocks": they are rollouts of this package, which `merge` copies')
+            refuse_own_messages(turns)
             if all(isinstance(turn, Mapping) and "from" in turn and "role" not in turn for turn in turns):
                 raise ValueError('its turns have "from" and "value": import the file as sharegpt')
             return column, turns
     raise ValueError('no "messages": this is not a row of chats')
+
+
+def refuse_own_messages(turns: Sequence[Json]) -> None:
+    """Raise ValueError for the messages of a rollout of this package, which have no content to read."""
+    if all(isinstance(turn, Mapping) and "blocks" in turn and "content" not in turn for turn in turns):
+        raise ValueError('its messages have "blocks": they are rollouts of this package, which `merge` copies')
 
 
 def read_messages(turns: Sequence[Json]) -> list[Message]:

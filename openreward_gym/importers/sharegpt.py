@@ -26,7 +26,7 @@ from openreward_gym.chat.plain import json_text
 from openreward_gym.images import mime_type_of
 from openreward_gym.importers.files import read_beside
 from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines
-from openreward_gym.importers.openai_chat import CONVERSATIONS, rollout_with, weight_of
+from openreward_gym.importers.openai_chat import CONVERSATIONS, refuse_own_messages, rollout_with, weight_of
 from openreward_gym.importers.reasons import reason_of
 from openreward_gym.importers.shapes import object_at, opened
 from openreward_gym.jsonio import Json
@@ -180,6 +180,7 @@ def _conversation(row: Mapping[str, Json], layout: Layout) -> tuple[list[Json], 
     for name in (*([layout.columns["messages"]] if "messages" in layout.columns else []), "conversations", *CONVERSATIONS):
         turns = opened(row.get(name))
         if isinstance(turns, list) and turns:
+            refuse_own_messages(turns)
             return turns, [name]
     prompt, query = layout.column(row, "prompt", "instruction"), layout.column(row, "query", "input")
     if not isinstance(prompt[1], str):

@@ -10,7 +10,7 @@ import pytest
 
 from openreward_gym.importers import find, openai_chat, read
 from openreward_gym.store import Damage
-from openreward_gym.types import ImageBlock, Rollout, TextBlock
+from openreward_gym.types import AssistantMessage, ImageBlock, Rollout, TextBlock, UserMessage
 
 ASK: dict[str, Any] = {"role": "user", "content": "How deep is the well?"}
 CALL: dict[str, Any] = {"id": "w", "type": "function", "function": {"name": "measure", "arguments": '{"what":  "well"}'}}
@@ -317,3 +317,12 @@ def test_the_choices_of_a_question_are_no_answer(choices: Any) -> None:
     rollout = chat({"messages": TURNS, "choices": choices})
     assert [message.text for message in rollout.messages if message.origin == "policy"] == ["", "Twelve metres."]
     assert rollout.metadata == {"choices": choices}
+
+
+@pytest.mark.parametrize("importer", ["openai-chat", "sharegpt", "anthropic-chat"])
+def test_a_rollout_of_this_package_is_refused_and_not_read_as_empty(importer: str, tmp_path: Path) -> None:
+    rollout = Rollout(id="r", run="run", status="completed", messages=[UserMessage("hi"), AssistantMessage("hello")])
+    (tmp_path / "rows.jsonl").write_text(rollout.to_line() + "\n", encoding="utf-8")
+    (damage,) = read(importer, tmp_path / "rows.jsonl")
+    assert isinstance(damage, Damage)
+    assert "rollouts of this package" in str(damage)
