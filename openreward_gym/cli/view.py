@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +58,7 @@ def view(
 
     Example: openreward-gym view runs/first
     """
-    from openreward_gym.viewer import serve, write_html
+    from openreward_gym.viewer import serve
 
     if secret and replay is None:
         raise ConfigurationError("--secret needs --replay: only the sessions of a replay get secrets")
@@ -72,15 +73,7 @@ def view(
             f"there is no folder runs here: {_HOW_TO}, and `openreward-gym view FOLDER` shows another folder"
         )
     if html is not None:
-        check_folder("--html", html.parent)
-        damages = Damages()
-        try:
-            print(f"{write_html(paths, html, filter=chosen, on_damage=damages)} rollouts in {html}")
-        except ConfigurationError as error:
-            if not damages:
-                raise
-            print(error, file=sys.stderr)  # there may be no rollout because of the damage
-        end_with(damages)
+        _write_page(paths, html, chosen)
         return
     if chosen:
         raise ConfigurationError("--filter needs --html; the page has a filter field of its own")
@@ -95,6 +88,21 @@ def view(
     if browse:
         webbrowser.open(server.url)
     server.wait()
+
+
+def _write_page(paths: Sequence[Path], html: Path, chosen: str) -> None:
+    """Write the page, name what could not be read, and end with exit code 1 if there was something."""
+    from openreward_gym.viewer import write_html
+
+    check_folder("--html", html.parent)
+    damages = Damages()
+    try:
+        print(f"{write_html(paths, html, filter=chosen, on_damage=damages)} rollouts in {html}")
+    except ConfigurationError as error:
+        if not damages:
+            raise
+        print(error, file=sys.stderr)  # there may be no rollout because of the damage
+    end_with(damages)
 
 
 def _has_runs(path: Path) -> bool:

@@ -112,9 +112,8 @@ def to_dataset(
     """
     kind = format_of(format)
     settings = ExportOptions.from_keywords(options)
-    make = partial(
-        Pipeline, RolloutReader.of(rollouts, on_damage), kind, select or Select(), settings, _template(kind, tokenizer)
-    )
+    reader, template = RolloutReader.of(rollouts, on_damage), _template(kind, tokenizer)
+    make = partial(Pipeline, reader, kind, select or Select(), settings, template)
 
     def use(pipeline: Pipeline) -> tuple[dict[str, Dataset], FormatReport]:
         columns = pipeline.columns

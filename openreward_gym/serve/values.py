@@ -147,13 +147,7 @@ def decode(space: spaces.Space[Any], value: Json, pictures: Sequence[bytes] = ()
         case spaces.Text():
             return _text(space, value, at)
         case spaces.Dict():
-            if not isinstance(value, Mapping):
-                raise UnfitError(f"{at} must be an object with {', '.join(map(str, space.spaces))}, not {value!r}")
-            for name in (*space.spaces, *value):
-                if str(name) not in value:
-                    raise UnfitError(f"{at} lacks {name!r}")
-                if name not in space.spaces:
-                    raise UnfitError(f"{at} has no {name!r}: it has {', '.join(map(str, space.spaces))}")
+            _check_names(space, value, at)
             return {name: decode(inner, value[name], pictures, at=f"{at}.{name}") for name, inner in space.spaces.items()}
         case spaces.Tuple():
             elements = enumerate(_list(value, at, len(space.spaces)))
@@ -173,6 +167,17 @@ def decode(space: spaces.Space[Any], value: Json, pictures: Sequence[bytes] = ()
                 raise UnfitError(f"{at}.choice must be from 0 to {len(space.spaces) - 1}, not {choice}")
             return np.int64(choice), decode(space.spaces[choice], value["value"], pictures, at=f"{at}.value")
     raise unsupported(space)
+
+
+def _check_names(space: spaces.Dict, value: Json, at: str) -> None:
+    """Raise UnfitError if `value` is not an object with exactly the names of `space`."""
+    if not isinstance(value, Mapping):
+        raise UnfitError(f"{at} must be an object with {', '.join(map(str, space.spaces))}, not {value!r}")
+    for name in (*space.spaces, *value):
+        if str(name) not in value:
+            raise UnfitError(f"{at} lacks {name!r}")
+        if name not in space.spaces:
+            raise UnfitError(f"{at} has no {name!r}: it has {', '.join(map(str, space.spaces))}")
 
 
 def _text(space: spaces.Text, value: Json, at: str) -> str:
