@@ -30,6 +30,8 @@ from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Rollout, Task, ToolCall, ToolSet
 
 WORKERS = 3
+HUNG_S = 300.0
+"""Seconds after which a collector counts as hung. Where many tests share two cores, Ray alone takes a minute to start."""
 
 
 async def right(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
@@ -160,13 +162,13 @@ def test_the_command_begins_a_ray_and_a_killed_driver_leaves_nothing_double(serv
     run = tmp_path / "run"
     where = ("--base-url", server_url, "--output", run, "--repeats", 12, "--concurrency", 8)
     ray = ("--engine", "ray", "--workers", 2)
-    first = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, *ray)
+    first = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, *ray, limit_s=HUNG_S)
     for _ in range(10):
         first.wait_for("rollout")
     first.signal(signal.SIGKILL)
     first.end()
     # At once: its workers may still live.
-    code, errors = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, "--resume").end()
+    code, errors = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, "--resume", limit_s=HUNG_S).end()
     assert code == 0, errors
     store = RolloutStore(run)
     assert coverage_of(run)["successful"] == once_each(store) == len(store) == 60
@@ -177,7 +179,7 @@ def test_the_command_begins_a_ray_and_a_killed_driver_leaves_nothing_double(serv
 def test_ctrl_c_drains_the_workers(server_url: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     where = ("--base-url", server_url, "--output", run, "--repeats", 40, "--concurrency", 4, "--engine", "ray", "--workers", 2)
-    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where)
+    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, limit_s=HUNG_S)
     collector.wait_for("rollout")
     collector.signal(signal.SIGINT)
     code, errors = collector.end()
@@ -212,9 +214,9 @@ def nodes() -> Iterator[Any]:
 @pytest.mark.matrix
 def test_the_attempts_of_a_dead_node_are_played_on_the_others(nodes: Any, server_url: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    where = ("--base-url", server_url, "--output", run, "--repeats", 60, "--concurrency", 8, "--engine", "ray", "--workers", 6)
+    where = ("--base-url", server_url, "--output", run, "--repeats", 60, "--concurrency", 8, "--engine", "ray", "--workers", 4)
     environ = {"RAY_ADDRESS": nodes.address}
-    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, environ=environ, limit_s=90)
+    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, environ=environ, limit_s=HUNG_S)
     raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes.worker_nodes}
     playing: list[int] = []
     while not playing:  # Ray may have placed no worker on one of the nodes
@@ -238,7 +240,7 @@ def test_the_attempts_of_a_dead_node_are_played_on_the_others(nodes: Any, server
 def test_the_death_of_the_only_node_ends_the_collection(programs: list[str], server_url: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     where = ("--base-url", server_url, "--output", run, "--repeats", 40, "--concurrency", 4, "--engine", "ray", "--workers", 2)
-    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, limit_s=90)
+    collector = Collector(tmp_path, "echo", "--policy", "mine:slowly", *where, limit_s=HUNG_S)
     collector.wait_for("rollout")
     pids = [pid for program in programs for pid in children(collector.process.pid, program)]
     assert len(pids) == len(programs)
