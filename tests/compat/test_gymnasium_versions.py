@@ -13,7 +13,7 @@ from installing import kept_packages
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("1.1.0", "1.2.3", "1.3.0")
 # What rests on no class of Gymnasium, or on `Space` alone: run with the oldest version, and with the newest by `make test`.
-INDEPENDENT = ("turns", "stepping", "tasks", "clients", "observations", "spaces", "spaces_schemas")
+INDEPENDENT = ("turns", "stepping", "tasks", "clients", "observations", "other_processes", "patterns", "spaces", "spaces_schemas")
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 
