@@ -26,6 +26,12 @@ settings.register_profile("new", deadline=None, print_blob=True)
 settings.load_profile("new" if os.environ.get("OPENREWARD_GYM_LONG") else "same")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the tests with the longest limits first, so that none is played alone at the end while other processes idle."""
+    limits = {item: item.get_closest_marker("timeout") for item in items}
+    items.sort(key=lambda item: -limits[item].args[0] if limits[item] else 0)
+
+
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """Serve tests/servers/environments.py with the official SDK: echo (the default), large, dialogue, slowstart, broken,

@@ -72,7 +72,8 @@ class Hanging:
 def cluster() -> Iterator[Any]:
     """A Ray cluster on this machine that the user has started."""
     ray: Any = importlib.import_module("ray")
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+    # Without an address it would join the cluster of a test in another process.
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="error")
     yield ray
     ray.shutdown()
 
