@@ -28,8 +28,12 @@ settings.load_profile("new" if os.environ.get("OPENREWARD_GYM_LONG") else "same"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the tests with the longest limits first, so that none is played alone at the end while other processes idle."""
-    limits = {item: item.get_closest_marker("timeout") for item in items}
-    items.sort(key=lambda item: -limits[item].args[0] if limits[item] else 0)
+
+    def limit_s(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("timeout")
+        return float(mark.args[0]) if mark is not None else 0.0
+
+    items.sort(key=limit_s, reverse=True)
 
 
 @pytest.fixture(scope="session")
