@@ -73,6 +73,9 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
 
     _noun = "vector environment"
 
+    closed = True
+    """False between a construction without an error and `close`."""
+
     @signature_from(EnvOptions)
     def __init__(
         self,
@@ -255,7 +258,7 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "closed", True):
+        if not self.closed:
             self.close(terminate=True)
 
     def send(self, actions: Sequence[Any], env_ids: Sequence[int] | npt.NDArray[Any] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,6 +46,28 @@ def make(server_url: str) -> Iterator[Callable[..., OpenRewardVectorEnv]]:
 Make = Callable[..., OpenRewardVectorEnv]
 
 # ---- Gymnasium's contract ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error"),
+    [
+        (("echo",), {"num_envs": 2}, TypeError),
+        ((), {"nonsense": 1}, ConfigurationError),
+        ((0,), {}, ConfigurationError),
+        ((2,), {"environment": "echo", "base_url": "http://[", "max_steps": 3}, ConfigurationError),
+        ((2,), {"environment": "echo", "prefetch": -1}, ConfigurationError),
+        ((2,), {"environment": "echo", "base_url": "http://127.0.0.1:9", "wrap": lambda env: 1 / 0}, ZeroDivisionError),
+    ],
+)
+def test_one_that_could_not_be_made_is_collected_in_silence(
+    arguments: tuple[Any, ...], options: dict[str, Any], error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ignored: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    with pytest.raises(error):
+        OpenRewardVectorEnv(*arguments, **options)
+    gc.collect()
+    assert not [one.exc_value for one in ignored]
 
 
 def test_made_by_gymnasium(server_url: str) -> None:
