@@ -5,6 +5,16 @@
 An object replaces the socket; it answers in the event loop's next iteration with the prebuilt bytes of wire_server.py. The rest
 is Python: two iterations of the event loop, the parser, the stream, the retry rule, the call itself. `limit` is the bare client
 of wire.py over the same object. Each figure is the minimum of many rounds, in microseconds; the garbage collector is off.
+
+Results on a quiet virtual machine with two cores (Python 3.11, 300 rounds), beside the state before answers had limits of size,
+each question a deadline for the whole of it, and objects a check of their process (means of two runs, in turns):
+
+                                                before    now
+    limit: prebuilt bytes, the answer's end       4.3     4.4
+    transport, an answer of JSON                  6.9     7.2
+    transport, an event stream                    9.2     9.3
+    session.call                                 18.4    20.8
+    env.astep                                    44.4    47.0
 """
 
 from __future__ import annotations
