@@ -84,6 +84,10 @@ def remove_folder(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+RESERVED_FILES = 24
+"""Open files that a program needs besides its connections: shards, images, logs, locks, and modules that are imported."""
+
+
 def is_out_of_files(error: BaseException | None) -> bool:
     """Return True if an error, or what led to it, is that no further file or connection can be opened."""
     while error is not None:

@@ -16,7 +16,7 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, RunOptions
 from openreward_gym.platform.client import Platform
 from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, policy_settings, resolve
-from openreward_gym.processes import free_file_count, open_file_limit
+from openreward_gym.processes import RESERVED_FILES, free_file_count, open_file_limit
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.redaction import SHORTEST_OWN, RecordRedactor
@@ -42,8 +42,6 @@ _NEUTRAL = (
 
 FILES_PER_SESSION = 3
 """Open files per session that is played: its connection, one for a session that is closed or pinged, and the policy's own."""
-RESERVED_FILES = 24
-"""Open files that a collection needs besides: shards, images, logs, the lock, and modules that are imported."""
 
 
 def files_needed(options: RunOptions) -> int:

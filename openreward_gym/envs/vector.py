@@ -28,10 +28,12 @@ from openreward_gym.envs.slots import SessionPrefetcher, VectorSlot
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.errors import ConfigurationError, ResetNeededError
 from openreward_gym.options import EnvKeywords, EnvOptions, signature_from
-from openreward_gym.processes import ProcessBound
+from openreward_gym.processes import RESERVED_FILES, ProcessBound, free_file_count, open_file_limit
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.transport import TransportLike
 
+FILES_PER_REQUEST = 2
+"""Open files per reset or step in flight: its connection, and one for a session that is pinged or closed."""
 log = logging.getLogger("openreward_gym")
 
 PER_ENV_OPTIONS = ("task_index", "task_spec")
@@ -55,7 +57,8 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
         prefetch: Number of sessions on the next tasks to open ahead, in all. The server holds them. 0 opens none.
         share_tasks: True lets the envs take the next tasks of one order, so that each task is played once. False gives each
             env its own order from its own seed, as Gymnasium's vector environments do.
-        max_inflight: Largest number of resets, steps and prefetched openings at once. None sets no limit.
+        max_inflight: Largest number of resets, steps and prefetched openings at once. None sets no limit, unless this process
+            may open too few files for the connections of all (`ulimit -n`): then as many as it can, with a warning in the log.
         max_episode_steps: Gymnasium's name for `max_steps`; the smaller one applies. None sets no further limit.
         wrap: Function that wraps each env, e.g. `lambda env: RecordRollouts(env, store)`. None wraps nothing.
 
@@ -105,6 +108,8 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
         self.autoreset_mode = autoreset_mode_of(autoreset_mode)
         self.metadata = {**OpenRewardEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = self.options.render_mode
+        if max_inflight is None:
+            max_inflight = _limit_of_open_files(self.num_envs + prefetch)
         self._make_slots(prefetch, share_tasks, max_inflight, wrap)
         self.closed = False
 
@@ -437,3 +442,19 @@ def options_of(options: Mapping[str, Any], env_id: int, num_envs: int) -> dict[s
         if name in own and own[name] is None:
             del own[name]
     return own
+
+
+def _limit_of_open_files(wanted: int) -> int | None:
+    """Return how many requests at once this process can open connections for. None if it can for all that are wanted."""
+    free = free_file_count()
+    if free is None or free >= RESERVED_FILES + FILES_PER_REQUEST * wanted:
+        return None
+    fitting = max((free - RESERVED_FILES) // FILES_PER_REQUEST, 1)
+    log.warning(
+        "at most %d of %d envs reset and step at once, because this process may open only %d further files (ulimit -n is %s)",
+        fitting,
+        wanted,
+        free,
+        open_file_limit(),
+    )
+    return fitting

@@ -27,8 +27,8 @@ from raw_server import RawRequest, elsewhere
 from openreward_gym import AssistantMessage, Client, RolloutStore, ToolCall, collect, processes
 from openreward_gym.collect import StopSignal
 from openreward_gym.collect.engine import _stopped_by_signals
-from openreward_gym.collect.plan import RESERVED_FILES
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, TransportError
+from openreward_gym.processes import RESERVED_FILES
 from openreward_gym.protocol.loop import background_loop, run
 
 NAPS = """

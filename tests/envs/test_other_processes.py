@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -346,7 +347,7 @@ def test_garbage_and_the_exit_of_a_child_delete_and_write_nothing(server: FaultS
 
 
 def test_a_copy_of_a_run_outlives_a_child_that_read_it(tmp_path: Path) -> None:
-    fsspec = pytest.importorskip("fsspec")
+    fsspec: Any = importlib.import_module("fsspec")
     fsspec.filesystem("memory").pipe_file("/copied/rollouts/a.jsonl", b"")
     store = RolloutStore("memory://copied")
     assert len(store) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
 import sys
 import threading
 import time
@@ -68,6 +69,29 @@ def test_one_that_could_not_be_made_is_collected_in_silence(
         OpenRewardVectorEnv(*arguments, **options)
     gc.collect()
     assert not [one.exc_value for one in ignored]
+
+
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from openreward_gym import OpenRewardVectorEnv
+envs = OpenRewardVectorEnv(200, environment="echo", base_url=sys.argv[1], transport=sys.argv[2])
+envs.reset(seed=1)
+for _ in range(2):
+    _, _, _, truncated, _ = envs.step([{"name": "echo", "arguments": {"text": "hi"}}] * 200)
+    print(truncated.size, truncated.sum())
+envs.close()
+"""
+
+
+@pytest.mark.parametrize("transport", ["fast", "httpx"])
+def test_few_open_files_cost_no_row(server_url: str, transport: str) -> None:
+    words = [sys.executable, "-c", FEW_FILES, server_url, transport]
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=100)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == ["200 0", "200 0"]
+    assert "of 200 envs reset and step at once, because this process may open only" in ran.stderr
+    assert "ulimit -n is 64" in ran.stderr
 
 
 def test_made_by_gymnasium(server_url: str) -> None:
