@@ -52,8 +52,8 @@ from pathlib import Path
 import viewer_http
 
 from openreward_gym.viewer import queries
+from openreward_gym.viewer.answers.searching import search
 from openreward_gym.viewer.index import RunIndex
-from openreward_gym.viewer.search import search
 
 PER_STEP = 100
 

@@ -31,10 +31,10 @@ from openreward_gym.images import mime_type_of
 from openreward_gym.store import Label, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types.rollout import Rollout
-from openreward_gym.viewer import queries
+from openreward_gym.viewer.answers import charts, comparing, completing, lists, opening
+from openreward_gym.viewer.answers.searching import search
 from openreward_gym.viewer.index import NotFoundError, RunIndex
 from openreward_gym.viewer.page import load_page
-from openreward_gym.viewer.search import search
 
 logger = logging.getLogger("openreward_gym.viewer")
 
@@ -213,32 +213,32 @@ class _Api:
         """Return the function that answers each GET endpoint."""
         index = self._index
         # Series and histograms read all rollouts of a run; the generation in the key drops outdated ones.
-        series = functools.lru_cache(maxsize=128)(lambda generation, *rest: queries.series(index, *rest))
-        histogram = functools.lru_cache(maxsize=128)(lambda generation, *rest: queries.histogram(index, *rest))
+        series = functools.lru_cache(maxsize=128)(lambda generation, *rest: charts.series(index, *rest))
+        histogram = functools.lru_cache(maxsize=128)(lambda generation, *rest: charts.histogram(index, *rest))
         return {
-            "runs": lambda query: queries.runs(index),
-            "steps": lambda query: queries.steps(index, query.text("run"), query.flag("discarded"), query.filter),
-            "list": lambda query: queries.listing(
+            "runs": lambda query: lists.runs(index),
+            "steps": lambda query: lists.steps(index, query.text("run"), query.flag("discarded"), query.filter),
+            "list": lambda query: lists.listing(
                 index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter, query.natural("offset")
             ),
-            "group": lambda query: queries.group(
+            "group": lambda query: lists.group(
                 index, query.text("run"), query.text("group"), query.integer("step"), query.flag("discarded")
             ),
-            "rollout": lambda query: queries.rollout(index, query.text("run"), query.text("id")),
-            "task": lambda query: queries.task(index, query.text("task")),
+            "rollout": lambda query: opening.rollout(index, query.text("run"), query.text("id")),
+            "task": lambda query: lists.task(index, query.text("task")),
             "series": lambda query: series(index.generation, query.text("run"), query.text("metric"), query.filter),
             "histogram": lambda query: histogram(
                 index.generation, query.text("run"), query.text("metric"), query.filter, query.integer("step"),
                 query.flag("every"),
             ),
-            "complete": lambda query: queries.completion(
+            "complete": lambda query: completing.completion(
                 index, query.text("run", ""), query.text("text", "")[:2000], query.natural("cursor")
             ),
             "search": lambda query: search(
                 index, query.text("query"), regex=query.flag("regex"), run=query.text("run", "") or None, filter_=query.filter,
                 after=query.natural("after"),
             ),
-            "compare": lambda query: queries.comparison(index, [unquote(key) for key in query.text("runs").split(",") if key]),
+            "compare": lambda query: comparing.comparison(index, [unquote(key) for key in query.text("runs").split(",") if key]),
             "extensions": self.extensions,
             "lens": self.lens,
         }  # fmt: skip
@@ -256,7 +256,7 @@ class _Api:
         run, rollout_id = query.text("run"), query.text("id")
 
         def others() -> list[Rollout]:
-            return [self._load(run, other) for other in queries.others_of(self._index, run, rollout_id)]
+            return [self._load(run, other) for other in lists.others_of(self._index, run, rollout_id)]
 
         return dict(self._extensions.lens(self._load(run, rollout_id), others, query.text("format")))
 

@@ -19,7 +19,7 @@ import orjson
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import OnDamage, images
 from openreward_gym.store.folder import LocalFolder
-from openreward_gym.viewer import queries
+from openreward_gym.viewer.answers import charts, lists, opening
 from openreward_gym.viewer.index import RunIndex
 
 FILE = Path(__file__).with_name("index.html")
@@ -86,7 +86,7 @@ class _Snapshot:
         self.count = 0
 
     def answers(self) -> dict[str, Any]:
-        overview = queries.runs(self._index)
+        overview = lists.runs(self._index)
         for run in overview["runs"]:
             self._add_run(run)
             run["folder"] = ""  # paths of this machine stay private
@@ -105,12 +105,12 @@ class _Snapshot:
     def _add_run(self, run: Mapping[str, Any]) -> None:
         key = run["key"]
         for discarded in ("", "1"):
-            steps = queries.steps(self._index, key, bool(discarded), self._filter)
+            steps = lists.steps(self._index, key, bool(discarded), self._filter)
             self._add("steps", {"run": key, "discarded": discarded}, steps)
             for step in steps:
                 self._add_step(key, step["step"], discarded)
-        for metric in [*queries.BUILT_IN_METRICS, *run["metrics"]]:
-            series = queries.series(self._index, key, metric, self._filter)
+        for metric in [*charts.BUILT_IN_METRICS, *run["metrics"]]:
+            series = charts.series(self._index, key, metric, self._filter)
             if series["steps"]:
                 self._add("series", {"run": key, "metric": metric}, series)
 
@@ -118,7 +118,7 @@ class _Snapshot:
         parameters = {"run": key, "step": "" if step is None else str(step), "discarded": discarded}
         offset: int | None = 0
         while offset is not None:
-            listing = orjson.loads(queries.listing(self._index, key, step, bool(discarded), self._filter, offset))
+            listing = orjson.loads(lists.listing(self._index, key, step, bool(discarded), self._filter, offset))
             self._add("list", {**parameters, "offset": str(offset or "")}, listing)
             for group in listing["groups"]:
                 for card in group["cards"]:
@@ -138,7 +138,7 @@ class _Snapshot:
 
         try:
             # The standard reader, because orjson refuses lone surrogates.
-            opened = json.loads(queries.rollout(self._index, key, rollout_id))
+            opened = json.loads(opening.rollout(self._index, key, rollout_id))
         except (RecordError, StoreError) as error:
             self.count -= 1
             note(error)

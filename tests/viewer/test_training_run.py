@@ -11,7 +11,7 @@ from training_run import train
 
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import Rollout
-from openreward_gym.viewer import queries
+from openreward_gym.viewer.answers import lists
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.replay import ReplayCheck
 
@@ -40,7 +40,7 @@ def test_it_has_all_that_a_training_has(run: Path) -> None:
 def test_the_viewer_shows_it_and_its_calls_can_be_made_again(run: Path, examples: str, tmp_path: Path) -> None:
     index = RunIndex([run], tmp_path / "index.sqlite")
     index.refresh()
-    (overview,) = queries.runs(index)["runs"]
+    (overview,) = lists.runs(index)["runs"]
     assert (overview["key"], overview["rollouts"], overview["steps"], overview["metrics"]) == (
         "training",
         18,

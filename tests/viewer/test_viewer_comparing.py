@@ -15,9 +15,9 @@ from openreward_gym.reports import make_report
 from openreward_gym.reports.texts import comparison_text
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import Task
-from openreward_gym.viewer import queries
+from openreward_gym.viewer.answers import lists
+from openreward_gym.viewer.answers.comparing import comparison
 from openreward_gym.viewer.index import RunIndex
-from openreward_gym.viewer.queries import comparison
 
 
 def run(folder: Path, name: str, rewards: dict[str, list[float | None]], **fields: object) -> None:
@@ -68,7 +68,7 @@ def test_the_viewer_has_the_figures_of_the_report(tmp_path: Path) -> None:
     folders = [str(tmp_path / "runs" / name) for name in ("a", "b", "c")]
     report = make_report(folders)
     result = comparison(index, ["a", "b", "c"])
-    overview = {of_run["key"]: of_run["reward"] for of_run in queries.runs(index)["runs"]}
+    overview = {of_run["key"]: of_run["reward"] for of_run in lists.runs(index)["runs"]}
     for folder, name, figures in zip(folders, ("a", "b", "c"), result["runs"], strict=True):
         summary = report.runs[folder]
         assert figures["reward"] == pytest.approx(summary.mean_reward)

@@ -14,9 +14,9 @@ from viewer_runs import simple, training
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.store import Label, RolloutStore, read_labels, write_label
 from openreward_gym.store.folder import LocalFolder
-from openreward_gym.viewer import queries
+from openreward_gym.viewer.answers import charts, lists
+from openreward_gym.viewer.answers.searching import search
 from openreward_gym.viewer.index import RunIndex
-from openreward_gym.viewer.search import search
 
 
 def indexed(tmp_path: Path, *paths: Path) -> RunIndex:
@@ -53,7 +53,7 @@ def test_a_torn_last_line_is_not_there_yet_and_damage_is_told(tmp_path: Path) ->
     )
     index = indexed(tmp_path)
     assert ids(index) == ["a"]
-    (damage,) = queries.runs(index)["damage"]
+    (damage,) = lists.runs(index)["damage"]
     assert damage["lines"] == 3
     assert "not JSON" in damage["first"]
     with shard.open("a") as file:
@@ -78,7 +78,7 @@ def test_a_replaced_or_removed_shard_is_forgotten(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "runs" / "one")
     index.refresh()
     assert ids(index) == []
-    assert queries.runs(index)["runs"] == []
+    assert lists.runs(index)["runs"] == []
 
 
 def test_it_can_be_thrown_away_and_a_broken_one_is(tmp_path: Path) -> None:
@@ -138,10 +138,10 @@ def test_runs_are_by_name_within_a_folder_and_folders_of_runs_are_found(tmp_path
     store.append(simple("b", "hello", run="eval-b"))
     store.append(simple("c", "hello"))
     index = indexed(tmp_path)
-    assert sorted(run["key"] for run in queries.runs(index)["runs"]) == ["one", "one/eval-a", "one/eval-b"]
+    assert sorted(run["key"] for run in lists.runs(index)["runs"]) == ["one", "one/eval-a", "one/eval-b"]
     RolloutStore(tmp_path / "runs" / "two").append(simple("a", "hello"))
     index.refresh()
-    assert sorted(run["key"] for run in queries.runs(index)["runs"]) == ["one", "one/eval-a", "one/eval-b", "two"]
+    assert sorted(run["key"] for run in lists.runs(index)["runs"]) == ["one", "one/eval-a", "one/eval-b", "two"]
 
 
 def test_a_folder_that_cannot_be_read_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,23 +173,23 @@ def test_nan_and_none_are_not_zero(tmp_path: Path) -> None:
     assert card["reward"] == "nan"
     assert card["metrics"] == {"m": "inf", "n": None}
     assert card["tokens"] is None
-    assert queries.steps(index, "one", False, "reward == none")[0]["rollouts"] == 1
+    assert lists.steps(index, "one", False, "reward == none")[0]["rollouts"] == 1
 
 
 def test_lists_have_no_text_and_are_in_order(tmp_path: Path) -> None:
     training(tmp_path / "runs", steps=3)
     index = indexed(tmp_path)
-    listed = queries.listing(index, "training", 1, False, "", 0)
+    listed = lists.listing(index, "training", 1, False, "", 0)
     assert b"submit" not in listed
     assert b"Right." not in listed
     groups = [group["group"] for group in json.loads(listed)["groups"]]
     assert groups == sorted(groups)
-    discarded = json.loads(queries.listing(index, "training", 2, True, "", 0))
+    discarded = json.loads(lists.listing(index, "training", 2, True, "", 0))
     assert all(card["discard"] for group in discarded["groups"] for card in group["cards"])
 
 
 def test_long_lists_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queries, "PAGE_SIZE", 7)
+    monkeypatch.setattr(lists, "PAGE_SIZE", 7)
     store = RolloutStore(tmp_path / "runs" / "one")
     for number in range(20):
         store.append(simple(f"{number:02d}", "x", group=f"g{number // 5}", sample=number))
@@ -197,7 +197,7 @@ def test_long_lists_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     identifiers: list[str] = []
     offset: int | None = 0
     while offset is not None:
-        page = json.loads(queries.listing(index, "one", None, False, "", offset))
+        page = json.loads(lists.listing(index, "one", None, False, "", offset))
         identifiers += [card["id"] for group in page["groups"] for card in group["cards"]]
         offset = page["next"]
     assert identifiers == [f"{number:02d}" for number in range(20)]
@@ -208,12 +208,12 @@ def test_figures_of_a_metric(tmp_path: Path) -> None:
     for number, reward in enumerate([0.0, 1.0, 1.0, 0.5]):
         store.append(simple(str(number), "x", step=number // 2, reward=reward))
     index = indexed(tmp_path)
-    series = queries.series(index, "one", "reward", "")
+    series = charts.series(index, "one", "reward", "")
     assert series["steps"] == [0, 1]
     assert series["mean"] == [0.5, 0.75]
     assert (series["min"], series["max"], series["std"]) == ([0.0, 0.5], [1.0, 1.0], [0.5, 0.25])
-    assert queries.series(index, "one", "reward", "reward > 0.6")["count"] == [1, 1]
-    assert sum(queries.histogram(index, "one", "reward", "", 1, False)["counts"]) == 2
+    assert charts.series(index, "one", "reward", "reward > 0.6")["count"] == [1, 1]
+    assert sum(charts.histogram(index, "one", "reward", "", 1, False)["counts"]) == 2
 
 
 def test_search_finds_words_phrases_and_patterns(tmp_path: Path) -> None:
@@ -249,8 +249,8 @@ def test_labels_are_beside_the_run_and_the_last_one_wins(tmp_path: Path) -> None
     index = indexed(tmp_path)
     index.label("one", Label("a", 2, ("bad",), "hm"))
     index.label("one", Label("a", 5, ("good", "short")))
-    assert queries.steps(index, "one", False, 'label == "good" and rating == 5')[0]["rollouts"] == 1
-    assert queries.steps(index, "one", False, "rating == 2") == []
+    assert lists.steps(index, "one", False, 'label == "good" and rating == 5')[0]["rollouts"] == 1
+    assert lists.steps(index, "one", False, "rating == 2") == []
     with (folder / "labels.jsonl").open("a") as file:
         file.write('{"schema":"openreward-gym/label/1","rollout":"a","ra')
     write_label(folder, Label("b", 1))
@@ -286,7 +286,7 @@ def test_an_index_that_is_damaged_anywhere_is_made_again(part: float, tmp_path: 
         content.write(b"\xa5" * (size // 5))
     index = RunIndex([tmp_path / "runs"], file)
     index.refresh()
-    assert len(queries.runs(index)["runs"]) == 1
+    assert len(lists.runs(index)["runs"]) == 1
     assert ids(index) == whole
     assert index.records("SELECT id, prompt FROM rollouts ORDER BY id")[0]["id"] == "r000"
     index.close()

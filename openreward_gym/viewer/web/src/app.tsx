@@ -1,13 +1,15 @@
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { address, at, formatAddress, go } from "./address";
-import { ComparePage } from "./compare";
+import { ComparePage } from "./comparing/runs";
 import { shared, useRequest } from "./api";
-import { SharedSearch } from "./hits";
+import { SharedSearch } from "./searching/hits";
 import { theme } from "./settings";
-import { Metrics } from "./metrics";
-import { RunsPage, SearchPage, TaskPage } from "./pages";
+import { Metrics } from "./charts/metrics";
+import { RunsPage } from "./lists/runs";
+import { TaskPage } from "./lists/task";
+import { SearchPage } from "./searching/page";
 import { Guarded, Link, Problem } from "./components";
-import { Rollouts } from "./rollouts";
+import { Rollouts } from "./lists/rollouts";
 import type { Runs } from "./types";
 
 const THEMES = ["auto", "light", "dark"] as const;

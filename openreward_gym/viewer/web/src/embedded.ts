@@ -1,5 +1,5 @@
 import { finite } from "./numbers";
-import { durationOf } from "./rollout";
+import { durationOf } from "./reading/rollout";
 import type { Parameters } from "./api";
 import type { Card, Group, Histogram, Listing, Num, Opened } from "./types";
 

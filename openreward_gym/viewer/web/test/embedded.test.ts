@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { expect, test } from "vitest";
-import { find, patternOf } from "../src/search";
+import { find, patternOf } from "../src/searching/search";
 import { requestOf } from "../src/api";
 import { rolloutsOf, derive } from "../src/embedded";
 import type { Card, Group, Histogram, Message, Opened } from "../src/types";

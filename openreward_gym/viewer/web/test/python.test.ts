@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { literal, pythonOf } from "../src/python";
+import { literal, pythonOf } from "../src/reading/python";
 import type { Rollout } from "../src/types";
 
 test("a text cannot end its literal or hide in it", () => {

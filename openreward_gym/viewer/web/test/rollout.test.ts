@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { blocksOf, notesOf, raw, textOf } from "../src/rollout";
+import { blocksOf, notesOf, raw, textOf } from "../src/reading/rollout";
 import type { Message } from "../src/types";
 
 const text = (value: string) => ({ type: "text", text: value });

@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { expect, test } from "vitest";
-import { passages, pieces, rendered, safe } from "../src/text";
+import { passages, pieces, rendered, safe } from "../src/text/rendering";
 
 const OFF = { think: false, markdown: false, latex: false, code: false };
 const ON = { think: true, markdown: true, latex: true, code: true };

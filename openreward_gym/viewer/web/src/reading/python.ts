@@ -1,5 +1,5 @@
 import { argumentsOf, sections, textOf } from "./rollout";
-import type { Rollout } from "./types";
+import type { Rollout } from "../types";
 
 // Bidirectional controls and invisible characters must not hide in a program.
 const HIDDEN = /[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;

@@ -1,13 +1,13 @@
 import Sortable from "sortablejs";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { address, at, go } from "./address";
+import { address, at, go } from "../address";
 import { Chart, type Line } from "./chart";
 import { COLOURS, defaults, MAX_RUNS, moved, type Plot, plotOf, plots, type Statistic, STATISTIC_NAMES, STATISTICS } from "./plots";
-import { load, type RequestState, useRequest } from "./api";
-import { ema, joined, shown, withoutOutliers } from "./numbers";
-import { Filter } from "./filter";
-import { Check, Menu } from "./components";
-import type { Histogram, Run, Runs, Series } from "./types";
+import { load, type RequestState, useRequest } from "../api";
+import { ema, joined, shown, withoutOutliers } from "../numbers";
+import { Filter } from "../lists/filter";
+import { Check, Menu } from "../components";
+import type { Histogram, Run, Runs, Series } from "../types";
 
 const OWN = ["reward", "advantage", "tokens", "steps", "calls", "errors", "duration", "cost"];
 

@@ -1,11 +1,11 @@
 import { useState } from "preact/hooks";
-import { address, at, go } from "./address";
-import { Json, Picture } from "./blocks";
-import { post, useRequest } from "./api";
-import { shown } from "./numbers";
-import { Copy, Problem } from "./components";
+import { address, at, go } from "../address";
+import { Json, Picture } from "../text/blocks";
+import { post, useRequest } from "../api";
+import { shown } from "../numbers";
+import { Copy, Problem } from "../components";
 import { pythonOf } from "./python";
-import type { Num, Opened } from "./types";
+import type { Num, Opened } from "../types";
 
 export interface Extensions { lens: [string, string][]; replay: string | null }
 

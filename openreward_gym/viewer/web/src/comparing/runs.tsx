@@ -1,9 +1,9 @@
-import { address } from "./address";
-import { COLOURS } from "./plots";
-import { useRequest } from "./api";
-import { goodness, seconds, shown, UNIT } from "./numbers";
-import { Link, Problem, Reward } from "./components";
-import type { Run, Runs } from "./types";
+import { address } from "../address";
+import { COLOURS } from "../charts/plots";
+import { useRequest } from "../api";
+import { goodness, seconds, shown, UNIT } from "../numbers";
+import { Link, Problem, Reward } from "../components";
+import type { Run, Runs } from "../types";
 
 interface Against { tasks: number; difference: number | null; p: number | null; adjusted_p: number | null; text: string }
 interface Compared {

@@ -1,10 +1,10 @@
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { address } from "./address";
-import { shared } from "./api";
-import { patternOf } from "./search";
-import { type Render, render } from "./settings";
-import { jsonBlock, passages, rendered } from "./text";
-import type { Block } from "./types";
+import { address } from "../address";
+import { shared } from "../api";
+import { patternOf } from "../searching/search";
+import { type Render, render } from "../settings";
+import { jsonBlock, passages, rendered } from "./rendering";
+import type { Block } from "../types";
 
 const INLINE = 250_000;
 const CHUNK = 20_000;

@@ -1,12 +1,12 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { address, at, go } from "./address";
-import { load, useRequest } from "./api";
-import { advantageRange, finite, goodness, titleCase } from "./numbers";
+import { address, at, go } from "../address";
+import { load, useRequest } from "../api";
+import { advantageRange, finite, goodness, titleCase } from "../numbers";
 import { Filter } from "./filter";
-import { columns } from "./settings";
-import { Check, Dot, Link, Menu, Problem, Virtual } from "./components";
-import { rangeOf } from "./sample";
-import type { Card, Group, Listing, Run, Step } from "./types";
+import { columns } from "../settings";
+import { Check, Dot, Link, Menu, Problem, Virtual } from "../components";
+import { rangeOf } from "../reading/sample";
+import type { Card, Group, Listing, Run, Step } from "../types";
 
 const OWN = ["reward", "advantage", "tokens", "steps"];
 

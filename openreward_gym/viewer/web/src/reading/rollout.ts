@@ -1,5 +1,5 @@
-import { finite } from "./numbers";
-import type { Block, Message, Num, Rollout } from "./types";
+import { finite } from "../numbers";
+import type { Block, Message, Num, Rollout } from "../types";
 
 /** A call, and the message with its result, matched by the call's id. */
 export interface Call { block: Block; result: Message | null; number: number | null }

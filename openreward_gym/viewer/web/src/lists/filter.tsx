@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { load, shared } from "./api";
+import { load, shared } from "../api";
 
 interface Completion { start: number; kind: string; suggestions: [string, string][] }
 

@@ -1,18 +1,18 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { address, at, go } from "./address";
-import { Blocks, Json } from "./blocks";
-import { shared, useRequest } from "./api";
-import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "./numbers";
-import { patternOf } from "./search";
-import { HitBar } from "./hits";
-import { render } from "./settings";
+import { address, at, go } from "../address";
+import { Blocks, Json } from "../text/blocks";
+import { shared, useRequest } from "../api";
+import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "../numbers";
+import { patternOf } from "../searching/search";
+import { HitBar } from "../searching/hits";
+import { render } from "../settings";
 import { Labels } from "./labels";
-import { clearHits, showHits } from "./highlights";
-import { Check, Copy, Link, Menu, Problem, Reward } from "./components";
+import { clearHits, showHits } from "../searching/highlights";
+import { Check, Copy, Link, Menu, Problem, Reward } from "../components";
 import { Lens, type Extensions, Replay } from "./extensions";
 import { pythonOf } from "./python";
 import { argumentsOf, blocksOf, durationOf, notesOf, raw, type Section, sectionOf, sections, textOf, tokensOf } from "./rollout";
-import type { Card, Message, Opened, Range, Rollout, Run } from "./types";
+import type { Card, Message, Opened, Range, Rollout, Run } from "../types";
 
 const NAMES: Record<string, string> = { system: "System", user: "User", assistant: "Assistant", tool: "Tool result" };
 

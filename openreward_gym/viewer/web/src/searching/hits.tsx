@@ -1,10 +1,10 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Address, address, at, go } from "./address";
-import { embedded } from "./api";
-import { shown } from "./numbers";
+import { type Address, address, at, go } from "../address";
+import { embedded } from "../api";
+import { shown } from "../numbers";
 import { find, type MessageHit } from "./search";
-import { Link } from "./components";
-import { rolloutsOf } from "./embedded";
+import { Link } from "../components";
+import { rolloutsOf } from "../embedded";
 
 // Search in a shared file, over the rollouts in it and without a server.
 

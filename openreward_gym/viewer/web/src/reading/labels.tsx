@@ -1,7 +1,7 @@
 import { useLayoutEffect, useState } from "preact/hooks";
-import { post } from "./api";
-import { Problem } from "./components";
-import type { Opened } from "./types";
+import { post } from "../api";
+import { Problem } from "../components";
+import type { Opened } from "../types";
 
 /** The reader's rating (keys 1 to 5, 0 removes it), tags and note, stored beside the run. */
 export function Labels({ opened }: { opened: Opened }) {

@@ -1,5 +1,5 @@
-import { isTurn } from "./rollout";
-import type { Block, Num, Opened } from "./types";
+import { isTurn } from "../reading/rollout";
+import type { Block, Num, Opened } from "../types";
 
 const CONTEXT = 80;
 const MAX_MATCH = 200;

@@ -12,7 +12,7 @@ import xml from "highlight.js/lib/languages/xml";
 import yaml from "highlight.js/lib/languages/yaml";
 import katex from "katex";
 import { Marked } from "marked";
-import type { Render } from "./settings";
+import type { Render } from "../settings";
 
 // Text is split into pieces, and pieces become safe DOM. Thoughts, code and maths are replaced by placeholders before
 // Markdown is applied, and restored after the result has been sanitised.

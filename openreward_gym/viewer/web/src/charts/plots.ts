@@ -1,4 +1,4 @@
-import { persisted } from "./settings";
+import { persisted } from "../settings";
 
 export const STATISTICS = ["mean", "std", "min", "max", "p50", "distribution", "histogram"] as const;
 export type Statistic = (typeof STATISTICS)[number];
