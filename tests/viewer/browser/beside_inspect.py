@@ -68,7 +68,8 @@ def sample_of(rollout: Rollout, number: int) -> EvalSample:
     prompt = next((message for message in messages if message.role == "user"), None)
     last = next((message for message in reversed(messages) if message.role == "assistant"), None)
     return EvalSample(
-        id=number + 1, epoch=1, input=prompt.text if prompt else "", target=str(rollout.task.golden_answer or ""), messages=messages,
+        id=number + 1, epoch=1, input=prompt.text if prompt else "", target=str(rollout.task.golden_answer or ""),
+        messages=messages,
         output=ModelOutput.from_content("none", last.text if last else ""), metadata=dict(rollout.metrics or {}),
         scores={"reward": Score(value=rollout.reward if rollout.reward is not None else "none")},
     )  # fmt: skip
