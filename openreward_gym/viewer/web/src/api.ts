@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Embedded, derive } from "./embedded";
+import { parseExact } from "./text/exact";
 
 export type Parameters = Record<string, string | number | boolean | null | undefined>;
 
@@ -7,7 +8,7 @@ const POLL_MS = 1500;
 /** The answers inside a shared file; null if the page has a server. */
 export const embedded: Embedded | null = (() => {
   const text = document.getElementById("embedded")?.textContent ?? "";
-  return text ? (JSON.parse(text) as Embedded) : null;
+  return text ? (parseExact(text) as Embedded) : null;
 })();
 
 /** Whether the page has its data inside and no server. */
@@ -43,7 +44,7 @@ export async function load<T>(name: string, parameters: Parameters = {}, signal?
   if (answer.status === 304 && known) return known.value as T;
   if (!answer.ok) throw await errorOf(answer);
   // Parsed before it is cached, so that a truncated answer is not kept.
-  const value: unknown = await answer.json();
+  const value = parseExact(await answer.text());
   const etag = answer.headers.get("etag");
   if (etag) {
     cache.delete(request);

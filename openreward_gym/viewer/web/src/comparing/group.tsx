@@ -5,7 +5,7 @@ import { load } from "../api";
 import { goodness, titleCase } from "../numbers";
 import { Link, Problem, Reward } from "../components";
 import { Divergence } from "./divergence";
-import { argumentsOf, blocksOf, isTurn } from "../reading/rollout";
+import { blocksOf, isTurn } from "../reading/rollout";
 import { rangeOf } from "../reading/sample";
 import type { Card, Opened, Run } from "../types";
 
@@ -41,7 +41,7 @@ export function GroupView({ run, runKey, cards, error }: { run: Run | undefined;
       {prompt.map((message, index) => (
         <section class={`section ${message.role}`} key={index} aria-label={message.role === "system" ? "System prompt" : "Prompt"}>
           <header><h2>{message.role === "system" ? "System" : "Prompt"}</h2></header>
-          <div class="inside"><Blocks blocks={message.blocks ?? []} run={runKey} /></div>
+          <div class="inside"><Blocks blocks={message.blocks ?? []} run={runKey} role={message.role} /></div>
         </section>
       ))}
       {divergence ? <Divergence run={run} cards={shown} opened={opened} /> : (
@@ -77,7 +77,7 @@ function Completion({ opened }: { opened: Opened }) {
       {messages.slice(0, 40).map((message, index) => (
         <div class={`said ${message.role}${message.is_error ? " error" : ""}`} key={index}>
           {message.role !== "assistant" && <b class="kind">{message.is_error ? "error" : message.role}</b>}
-          <Blocks blocks={blocksOf(message).map((block) => (block.type === "tool_call" ? { type: "text", text: "`" + (block.name ?? "") + "` " + "`" + (argumentsOf(block) || "{}").slice(0, 2000).replaceAll("`", "'") + "`" } : block))} run={opened.run} />
+          <Blocks blocks={blocksOf(message)} run={opened.run} role={message.role} />
         </div>
       ))}
       {messages.length > 40 && <p class="none">{messages.length - 40} more messages.</p>}

@@ -1,4 +1,5 @@
 import { finite } from "../numbers";
+import { stringifyExact } from "../text/exact";
 import type { Block, Message, Num, Rollout } from "../types";
 
 /** A call, and the message with its result, matched by the call's id. */
@@ -87,7 +88,7 @@ export function textOf(message: Message): string {
 
 export function argumentsOf(block: Block): string {
   if (typeof block.content === "string") return block.content;
-  return block.arguments === undefined || block.arguments === null ? "" : JSON.stringify(block.arguments);
+  return block.arguments === undefined || block.arguments === null ? "" : stringifyExact(block.arguments);
 }
 
 export function blockText(block: Block): string {

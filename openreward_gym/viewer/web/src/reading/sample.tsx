@@ -1,6 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, at, go } from "../address";
-import { Blocks, Json } from "../text/blocks";
+import { Arguments, Blocks, ErrorText, Json, Literal } from "../text/blocks";
+import { stringifyExact } from "../text/exact";
 import { shared, useRequest } from "../api";
 import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "../numbers";
 import { patternOf } from "../searching/search";
@@ -169,7 +170,7 @@ function Head({ opened, run, siblings }: { opened: Opened; run: Run | undefined;
           <Fact name="Versions" value={rollout.versions} /><Fact name="Metadata" value={rollout.metadata} />
         </dl>
       </details>
-      {rollout.error && <p class="problem" dir="auto">{rollout.error}</p>}
+      {rollout.error && <ErrorText text={rollout.error} />}
     </header>
   );
 }
@@ -192,7 +193,7 @@ function SectionView({ section, index, rollout, run, range, closed, toggle }: { 
     <section class={`section ${message.role}${message.is_error ? " error" : ""}`} id={`section-${index}`} data-message={section.number} aria-label={title}>
       <header>
         <button type="button" class="fold" aria-expanded={!closed} onClick={toggle}>
-          <h2>{title}{section.kind === "turn" ? <small> Assistant</small> : message.name ? <small> {message.name}</small> : null}</h2>
+          <h2>{title}{section.kind === "turn" ? <small> Assistant</small> : message.name ? <small> <Literal text={message.name} /></small> : null}</h2>
         </button>
         <Tokens message={message} text={text} />
         <Notes message={message} />
@@ -204,18 +205,18 @@ function SectionView({ section, index, rollout, run, range, closed, toggle }: { 
       </header>
       {!closed && (
         <div class="inside">
-          <Blocks blocks={blocks} run={run} />
+          <Blocks blocks={blocks} run={run} role={message.role} quiet={section.calls.length > 0} />
           {!message.blocks?.length && <p class="none">An empty message.</p>}
           {section.calls.map((call, number) => (
             <div class={`call${call.result?.is_error ? " error" : ""}`} key={number}>
               <div class="call-head">
-                <span class="tool">{call.block.name}</span>
+                <span class="tool"><Literal text={call.block.name} /></span>
                 {call.block.call_id && <code class="id" title="The call's id">{call.block.call_id}</code>}
                 {call.block.arguments == null && call.block.content != null && <span class="badge">not a JSON object</span>}
                 <span class="space" />
                 <Copy text={() => argumentsOf(call.block)} />
               </div>
-              <Json text={argumentsOf(call.block) || "{}"} />
+              <Arguments block={call.block} />
               {call.result ? (
                 <div class="result" data-message={call.number ?? undefined} aria-label={`Result of ${call.block.name ?? "the call"}`}>
                   <div class="call-head">
@@ -226,7 +227,7 @@ function SectionView({ section, index, rollout, run, range, closed, toggle }: { 
                     {call.result.finished && <span class="badge end">ends the episode</span>}
                     <Copy text={() => textOf(call.result!)} />
                   </div>
-                  <Blocks blocks={call.result.blocks ?? []} run={run} />
+                  <Blocks blocks={call.result.blocks ?? []} run={run} machine />
                 </div>
               ) : <p class="none">{rollout.status === "running" ? "No result yet." : "No result was recorded."}</p>}
             </div>
@@ -253,7 +254,7 @@ function Golden({ rollout }: { rollout: Rollout }) {
   return (
     <section class="section golden" aria-label="Golden answer">
       <header><h2>Golden answer</h2></header>
-      <div class="inside">{typeof golden === "string" ? <Blocks blocks={[{ type: "text", text: golden }]} run="" /> : <Json text={JSON.stringify(golden)} />}</div>
+      <div class="inside">{typeof golden === "string" ? <Blocks blocks={[{ type: "text", text: golden }]} run="" /> : <Json text={stringifyExact(golden)} />}</div>
     </section>
   );
 }
