@@ -33,6 +33,7 @@ from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.answers import charts, comparing, completing, lists, opening
 from openreward_gym.viewer.answers.searching import search
+from openreward_gym.viewer.answers.tokens import tokens
 from openreward_gym.viewer.index import NotFoundError, RunIndex
 from openreward_gym.viewer.page import load_page
 
@@ -59,6 +60,8 @@ Lens: TypeAlias = Callable[[Rollout, Others, str], Mapping[str, Any]]
 """Maps (rollout, the other rollouts of its group, format) to the export's rows; see `viewer.lens.ExportLens`."""
 Replay: TypeAlias = Callable[[Rollout], Mapping[str, Any]]
 """Makes a rollout's calls again; see `viewer.replay.ReplayCheck`."""
+Decode: TypeAlias = Callable[[list[int]], str]
+"""Maps token ids to their text, special tokens included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,14 @@ class ViewerExtensions:
         lens_formats: The (name, description) of each of its formats.
         replay: The replay check.
         replay_url: The environment server of the replay check, for display.
+        decode: The tokenizer that shows recorded token ids as text.
     """
 
     lens: Lens | None = None
     lens_formats: tuple[tuple[str, str], ...] = ()
     replay: Replay | None = None
     replay_url: str = ""
+    decode: Decode | None = None
 
 
 _STATUSES = {NotFoundError: 404, ConfigurationError: 400, OpenRewardGymError: 422}
@@ -241,6 +246,10 @@ class _Api:
             "compare": lambda query: comparing.comparison(index, [unquote(key) for key in query.text("runs").split(",") if key]),
             "extensions": self.extensions,
             "lens": self.lens,
+            "line": lambda query: index.read(index.find(query.text("run"), query.text("id"))),
+            "tokens": lambda query: tokens(
+                index, self._extensions.decode, query.text("run"), query.text("id"), query.integer("message"), query.flag("prompt")
+            ),
         }  # fmt: skip
 
     def extensions(self, query: _Query) -> dict[str, Any]:
@@ -248,6 +257,7 @@ class _Api:
         return {
             "lens": extensions.lens_formats if extensions.lens else (),
             "replay": extensions.replay_url if extensions.replay else None,
+            "tokens": extensions.decode is not None,
         }
 
     def lens(self, query: _Query) -> dict[str, Any]:

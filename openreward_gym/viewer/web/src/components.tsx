@@ -31,20 +31,26 @@ export function Reward({ value, good, label }: { value: Num | undefined; good: n
   );
 }
 
+/** Copy a text to the clipboard; the answer is whether that worked. */
+export async function copyText(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+}
+
 export function Copy({ text, label = "Copy" }: { text: () => string; label?: string }) {
   const [status, setStatus] = useState("");
   const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text());
-      setStatus("Copied");
-    } catch {
-      const area = document.createElement("textarea");
-      area.value = text();
-      document.body.append(area);
-      area.select();
-      setStatus(document.execCommand("copy") ? "Copied" : "Not copied");
-      area.remove();
-    }
+    setStatus((await copyText(text())) ? "Copied" : "Not copied");
     window.setTimeout(() => setStatus(""), 1500);
   };
   return (

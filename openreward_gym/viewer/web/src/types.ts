@@ -38,7 +38,8 @@ export interface Usage { input_tokens?: number | null; output_tokens?: number | 
 
 /** A provider's report on one sampled message. */
 export interface Sampled {
-  usage?: Usage | null; stop_reason?: string | null; token_ids?: number[] | null; model?: string | null; cost_usd?: Num;
+  usage?: Usage | null; stop_reason?: string | null; token_ids?: number[] | null; logprobs?: Num[] | null; prompt_token_ids?: number[] | null;
+  model?: string | null; cost_usd?: Num; duration_s?: Num;
 }
 
 export interface Message {

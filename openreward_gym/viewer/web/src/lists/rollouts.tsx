@@ -1,11 +1,13 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { address, at, formatAddress, go } from "../address";
 import { Sidecharts } from "../charts/metrics";
 import { useRequest } from "../api";
 import { goodness, shade } from "../numbers";
 import { Link, Reward } from "../components";
 import { GroupView } from "../comparing/group";
-import { rangeOf, Sample } from "../reading/sample";
+import { Panes } from "../reading/panes";
+import { rangeOf } from "../reading/ranges";
+import { Sample } from "../reading/sample";
 import { Sidebar, stepOf } from "./sidebar";
 import type { Card, Listing, Opened, Run, Step } from "../types";
 
@@ -19,24 +21,19 @@ export function Rollouts({ run, discarded }: { run: Run | undefined; discarded: 
   const place = useRef<HTMLElement>(null);
   useScroll(place, formatAddress({ page: address.value.page, run: runKey, step: String(step), group, sample, view: address.value.view }));
   usePlace(runKey, sample);
-  const [side, setSide] = useState<"list" | "main" | "charts">(sample || group ? "main" : "list");
-  useEffect(() => { if (sample || group) setSide("main"); }, [sample, group]);
   const siblings = (cards.value ?? []).slice();
   return (
-    <div class={`three show-${side}`}>
-      <nav class="sides" aria-label="What is shown">
-        {([["list", "Samples"], ["main", "Sample"], ["charts", "Metrics"]] as const).map(([name, label]) => (
-          <button type="button" key={name} aria-pressed={side === name} onClick={() => setSide(name)}>{label}</button>
-        ))}
-      </nav>
-      <Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} stepsError={steps.error} />
+    <Panes
+      reading={sample !== undefined} place={sample ?? group}
+      list={<Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} stepsError={steps.error} />}
+      charts={<Sidecharts run={run} step={step ?? null} />}
+    >
       <main id="content" class="middle" ref={place} tabIndex={-1}>
         {sample ? <Sample run={run} id={sample} siblings={siblings} />
           : group !== undefined ? <GroupView run={run} runKey={runKey} cards={cards.value} error={cards.error} />
           : <Overview run={run} runKey={runKey} step={step} discarded={discarded} />}
       </main>
-      <Sidecharts run={run} step={step ?? null} />
-    </div>
+    </Panes>
   );
 }
 
