@@ -238,7 +238,7 @@ class RunningFile:
 
     def record(self) -> dict[str, Any]:
         """Return the rollout so far, with what can be summed up of it."""
-        rewards: list[float] = [reward for message in self.messages if type(reward := message.get("reward")) in (int, float)]
+        rewards = [reward for message in self.messages if isinstance(reward := message.get("reward"), (int, float))]
         totals = {"reward": sum(rewards), "final_reward": rewards[-1]} if rewards else {}
         return {**self.head, **totals, "messages": self.messages}
 

@@ -31,15 +31,16 @@ export function Reward({ value, good, label }: { value: Num | undefined; good: n
   );
 }
 
-export function Copy({ text, label = "Copy" }: { text: () => string; label?: string }) {
+export function Copy({ text, label = "Copy" }: { text: () => string | Promise<string>; label?: string }) {
   const [status, setStatus] = useState("");
   const copy = async () => {
+    const copied = await text();
     try {
-      await navigator.clipboard.writeText(text());
+      await navigator.clipboard.writeText(copied);
       setStatus("Copied");
     } catch {
       const area = document.createElement("textarea");
-      area.value = text();
+      area.value = copied;
       document.body.append(area);
       area.select();
       setStatus(document.execCommand("copy") ? "Copied" : "Not copied");

@@ -2,6 +2,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, at, go } from "../address";
 import { Blocks, Json } from "../text/blocks";
 import { shared, useRequest } from "../api";
+import { isPartial, type OpenedState, useOpened, wholeMessage, wholeRollout } from "../opened";
 import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "../numbers";
 import { patternOf } from "../searching/search";
 import { HitBar } from "../searching/hits";
@@ -23,14 +24,14 @@ export function rangeOf(run: Run | undefined, name: string): Range | null {
 /** One rollout. `siblings` are the samples of its group. */
 export function Sample({ run, id, siblings }: { run: Run | undefined; id: string; siblings: Card[] }) {
   const key = address.value.run ?? "";
-  const { value, error } = useRequest<Opened>("rollout", { run: key, id }, (opened) => !opened || opened.rollout.status === "running");
-  if (error?.status === 404 && !value)
-    return <div class="empty"><h1>Not written yet</h1><p>There is no rollout {id} in this run. If it is being recorded, it opens here by itself.</p></div>;
-  if (!value) return error ? <Problem error={error} /> : <p class="empty">Opening…</p>;
-  return <LoadedSample key={`${key} ${id}`} opened={value} run={run} siblings={siblings} />;
+  const { opened, error, waiting, loading } = useOpened(key, id);
+  if (waiting)
+    return <div class="empty"><h1>Not written yet</h1><p>Waiting for its first message: there is no rollout {id} in this run. If it is being recorded, it opens here by itself.</p></div>;
+  if (!opened) return error ? <Problem error={error} /> : <p class="empty">Opening…</p>;
+  return <LoadedSample key={`${key} ${id}`} opened={opened} loading={loading} run={run} siblings={siblings} />;
 }
 
-function LoadedSample({ opened, run, siblings }: { opened: Opened; run: Run | undefined; siblings: Card[] }) {
+function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; loading: OpenedState["loading"]; run: Run | undefined; siblings: Card[] }) {
   const { rollout } = opened;
   const list = useMemo(() => sections(rollout), [rollout]);
   const [closed, setClosed] = useState<Set<number>>(new Set());
@@ -69,14 +70,15 @@ function LoadedSample({ opened, run, siblings }: { opened: Opened; run: Run | un
         <button type="button" onClick={() => setClosed(new Set(list.map((_, index) => index)))}>Collapse all</button>
         <button type="button" onClick={() => setClosed(new Set())}>Expand all</button>
       </div>
-      {view === "raw" ? <Raw rollout={rollout} />
+      <State opened={opened} loading={loading} />
+      {view === "raw" ? <Raw opened={opened} />
         : view === "lens" && extensions ? <Lens opened={opened} formats={extensions.lens} />
         : view === "replay" && extensions ? <Replay opened={opened} server={extensions.replay} /> : (
         <>
           {list.map((section, index) => (
             <SectionView key={index} index={index} section={section} rollout={rollout} run={opened.run} range={rangeOf(run, "reward")} closed={closed.has(index)} toggle={() => toggle(index)} />
           ))}
-          <End rollout={rollout} />
+          {!opened.running?.writing && opened.next == null && <End rollout={rollout} />}
           <Golden rollout={rollout} />
         </>
       )}
@@ -106,7 +108,26 @@ function RenderMenu() {
   );
 }
 
-function Raw({ rollout }: { rollout: Rollout }) {
+/** Whether the rollout is being recorded, and how much of a large one is here. */
+function State({ opened: { running }, loading }: { opened: Opened; loading: OpenedState["loading"] }) {
+  if (running && !running.writing) return <p class="problem">Stopped while running: its recorder is gone. Last written at {running.written_at.slice(0, 19).replace("T", " ")} UTC.</p>;
+  if (running) return <p class="note following" role="status">Being recorded: the next messages come by themselves.</p>;
+  if (loading) return <p class="note" role="status">A large rollout: {loading.messages.toLocaleString("en")} of {loading.of.toLocaleString("en")} messages are here, the others are coming.</p>;
+  return null;
+}
+
+function Raw({ opened }: { opened: Opened }) {
+  const [rollout, setRollout] = useState<Rollout | null>(isPartial(opened) ? null : opened.rollout);
+  const [share, setShare] = useState(0);
+  useEffect(() => {
+    let current = true;
+    void wholeRollout(opened, (done) => current && setShare(done)).then((whole) => current && setRollout(whole), () => undefined);
+    return () => { current = false; };
+  }, [opened.rollout]);
+  return rollout ? <RawText rollout={rollout} /> : <p class="empty" role="status">Loading the whole rollout: {Math.round(100 * share)} %</p>;
+}
+
+function RawText({ rollout }: { rollout: Rollout }) {
   const text = useMemo(() => raw(rollout), [rollout]);
   return (
     <section class="section">
@@ -200,7 +221,7 @@ function SectionView({ section, index, rollout, run, range, closed, toggle }: { 
         {message.started_at && message.ended_at && <span class="tokens">{seconds(durationOf(message.started_at, message.ended_at))}</span>}
         <span class="space" />
         {message.reward != null && <Reward label="Reward" value={message.reward} good={goodness(message.reward, range)} />}
-        <Copy text={() => text} />
+        <Copy text={async () => textOf(await wholeMessage(message))} />
       </header>
       {!closed && (
         <div class="inside">

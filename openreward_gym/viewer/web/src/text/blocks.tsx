@@ -1,6 +1,7 @@
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address } from "../address";
 import { shared } from "../api";
+import { lengthOf, wholeText } from "../opened";
 import { patternOf } from "../searching/search";
 import { type Render, render } from "../settings";
 import { jsonBlock, passages, rendered } from "./rendering";
@@ -36,17 +37,24 @@ function Plain({ text }: { text: string }) {
 }
 
 /** A recorded text, rendered as the Render menu says. A very long text is cut, unless a search hit is beyond the cut. */
-export function Body({ text }: { text: string }) {
+export function Body({ text: beginning, block, field = "text" }: { text: string; block?: Block; field?: "text" | "content" | "summary" }) {
   const how = render.value;
+  const [whole, setWhole] = useState<string | null>(null);
+  const text = whole ?? beginning;
+  const length = block && whole === null ? lengthOf(block, field) : text.length;
+  const showAll = async () => {
+    if (block && length > text.length) setWhole(await wholeText(block, field));
+    setExpanded(true);
+  };
   const [expanded, setExpanded] = useState(false);
   const query = shared ? address.value.query : undefined;
   const hitBeyond = useMemo(() => query !== undefined && text.length > INLINE && text.slice(INLINE).search(patternOf(query) ?? /$^/) >= 0, [text, query]);
   const all = expanded || hitBeyond;
-  if (text.length > INLINE)
+  if (length > INLINE)
     return (
       <>
         <Plain text={all ? text : text.slice(0, INLINE)} />
-        {!all && <button type="button" onClick={() => setExpanded(true)}>Show all {text.length.toLocaleString("en")} characters</button>}
+        {!all && <button type="button" onClick={showAll}>Show all {length.toLocaleString("en")} characters</button>}
       </>
     );
   if (!how.think) return <Passage text={text} how={how} />;
@@ -100,7 +108,7 @@ function Reasoning({ block }: { block: Block }) {
   return (
     <details class="think" open>
       <summary>{hidden ? "Hidden reasoning" : "Reasoning"}</summary>
-      {text ? <Body text={text} /> : block.summary ? <><p class="none">The provider's summary:</p><Body text={block.summary} /></> : <p class="none">The provider does not show this reasoning{block.content_reference ? "; it gave a reference to it" : ""}.</p>}
+      {text ? <Body text={text} block={block} field="content" /> : block.summary ? <><p class="none">The provider's summary:</p><Body text={block.summary} block={block} field="summary" /></> : <p class="none">The provider does not show this reasoning{block.content_reference ? "; it gave a reference to it" : ""}.</p>}
     </details>
   );
 }
@@ -109,7 +117,7 @@ export function Blocks({ blocks, run }: { blocks: Block[]; run: string }) {
   return (
     <>
       {blocks.map((block, index) => {
-        if (block.type === "text") return <Body key={index} text={block.text ?? ""} />;
+        if (block.type === "text") return <Body key={index} text={block.text ?? ""} block={block} />;
         if (block.type === "reasoning") return <Reasoning key={index} block={block} />;
         if (block.type === "image") return <Picture key={index} block={block} run={run} />;
         return <Json key={index} text={JSON.stringify(block)} />;
