@@ -189,7 +189,7 @@ class RecordRedactor:
         result: dict[str, Any] = self._object(record, Rollout, counts)
         if not counts:
             return record
-        result = _without_tokens(result)
+        result = without_tokens(result)
         before = record.get("redacted")
         for name, count in (before if isinstance(before, Mapping) else {}).items():
             counts[name] += count
@@ -337,12 +337,12 @@ def _agree(call: dict[str, Any]) -> None:
         call["arguments"] = arguments
 
 
-def _without_tokens(value: Any, key: str = "") -> Any:
+def without_tokens(value: Any, key: str = "") -> Any:
     """Return a record without recorded tokens. Arguments, specs and schemas stay as they are."""
     if isinstance(value, Mapping):
         return {
-            name: item if name in ("arguments", "task", "tools") else _without_tokens(item, name)
+            name: item if name in ("arguments", "task", "tools") else without_tokens(item, name)
             for name, item in value.items()
             if not (_TOKENS.fullmatch(name) and isinstance(item, list | dict))
         }
-    return [_without_tokens(item) for item in value] if isinstance(value, list) else value
+    return [without_tokens(item) for item in value] if isinstance(value, list) else value

@@ -43,6 +43,7 @@ from openreward_gym.protocol import loop
 from openreward_gym.reports.summary import Summary, summarize
 from openreward_gym.retrying import retries_heard_by
 from openreward_gym.store import Failure, RolloutStore
+from openreward_gym.store.running import remove_abandoned
 from openreward_gym.types import Rollout
 from openreward_gym.types.rollout import now_iso
 
@@ -169,13 +170,14 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
         run = describe_run(plan.behaviour(), inventory.digest, plan.circumstances())
         write_run(path, run, resume=options.resume, allow_changed=options.allow_changed)
         inventory.write(path)
+        remove_abandoned(path)  # the lock is held: what a dead collector left is played again
         store = RolloutStore(path, redactor=plan.redactor)
         upload_url = options.upload if isinstance(options.upload, str) else None
         uploader = Uploader(store, base_url=upload_url, patience_s=UPLOAD_PATIENCE_S) if options.upload else None
         try:
             player: Player
             if ray is None:
-                player = LocalPlayer(plan, store.run, store.append)
+                player = LocalPlayer(plan, store.run, store.append, store.recording)
             else:
                 player = await ray.RayPlayer.start(plan.options, job, store, lock, report.say, stop)
             try:

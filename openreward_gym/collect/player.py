@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import time
+import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -54,6 +55,7 @@ from openreward_gym.processes import is_out_of_files
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.retrying import retries_heard_by
 from openreward_gym.store import Failure
+from openreward_gym.store.running import RunningRollout
 from openreward_gym.types import AssistantMessage, Rollout, ToolSet
 from openreward_gym.urls import bare_url
 from openreward_gym.user_traceback import describe_error, own_frames, traceback_text, words_of
@@ -131,11 +133,25 @@ class Player(Protocol):
 
 
 class LocalPlayer:
-    """Plays attempts in this process, and calls `store` with each rollout."""
+    """Plays attempts in this process, and calls `store` with each rollout.
 
-    def __init__(self, plan: RunPlan, run: str, store: Callable[[Rollout], None]) -> None:
+    Args:
+        plan: The plan of the run.
+        run: The run's name.
+        store: Called with each rollout.
+        recording: Called for each attempt: the file in which readers see its messages while it is played; None for none.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        run: str,
+        store: Callable[[Rollout], None],
+        recording: Callable[[], RunningRollout] | None = None,
+    ) -> None:
         self.plan = plan
         self._store = store
+        self._recording = recording
         self._opening = asyncio.Semaphore(plan.options.opening)
         self._playing = asyncio.Semaphore(plan.options.concurrency)
         self._client = SharedClient(plan.options.env)
@@ -159,6 +175,7 @@ class LocalPlayer:
         """Play an attempt; see `Player`."""
         env = self._idle.pop() if self._idle else self.plan.make_env(self._client)
         playing = _Attempt(self.plan, env, unit, attempt, self.servers, self._note)
+        running = None if self._recording is None else self._recording()
         try:
             with retries_heard_by(playing.retried):
                 async with self._opening, self._first_opens.slot():
@@ -166,7 +183,7 @@ class LocalPlayer:
                     self._first_opens.open()
                 # With `prefetch`, more sessions are open than are played at once.
                 async with self._playing:
-                    rollout = await playing.play(self._fields, self._first_turns)
+                    rollout = await playing.play(self._fields, self._first_turns, running)
             await self._keep(rollout)
             self._noted.pop(unit.number, None)
             steps = [] if env.episode is None else env.episode.steps
@@ -182,6 +199,8 @@ class LocalPlayer:
             raise
         finally:
             playing.leave(answered=False)
+            if running is not None:
+                running.remove()
         self._idle.append(env)
         return result
 
@@ -296,8 +315,8 @@ class _Attempt:
             raise self._failed(error, "open", mistake=mistake) from None
         self.leave(answered=True)
 
-    async def play(self, fields: Mapping[str, Any], first_turns: SlowStart) -> Rollout:
-        """Play the open episode to its end, and return its rollout with `fields` added."""
+    async def play(self, fields: Mapping[str, Any], first_turns: SlowStart, running: RunningRollout | None = None) -> Rollout:
+        """Play the open episode to its end, and return its rollout with `fields` added; write its messages to `running`."""
         episode = self.env.episode
         assert episode is not None
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
@@ -306,17 +325,27 @@ class _Attempt:
             policy = self._checked(policy_of_episode(self._policy, episode.task, self.unit.sample, self.seed))
         except (Exception, SystemExit) as error:  # the policy is the caller's code, which may raise anything
             raise self._failed(error, "policy") from None
+        group, sample = self.unit.group, self.unit.sample
+        own: dict[str, Any] = {
+            "id": str(uuid.uuid4()),
+            "group": group,
+            "sample": sample,
+            "name": f"{group}-{sample}",
+            "attempt": self.number,
+        }
+        own |= {"seed": self.seed, **fields}
+        shown = _Shown(running, lambda: rollout_of(episode, **own))
+        shown.show(episode)
         async with first_turns.slot():
             more = await self._watched_turn(episode, policy, deadline)
             first_turns.open()
         while more:
+            shown.show(episode)
             more = await self._watched_turn(episode, policy, deadline)
         end: dict[str, Any] = {}
         if self._stop_reason is not None:
             end = {"terminated": False, "truncated": True, "stop_reason": self._stop_reason}
-        group, sample = self.unit.group, self.unit.sample
-        end |= {"group": group, "sample": sample, "name": f"{group}-{sample}", "attempt": self.number, "seed": self.seed}
-        return rollout_of(episode, **end, **fields)
+        return rollout_of(episode, **end, **own)
 
     def _checked(self, policy: Policy) -> Policy:
         """Return the policy with its answers checked, and with the time that it takes watched."""
@@ -413,6 +442,24 @@ class _Attempt:
             raised.__cause__ = error
         mistaken = raised if mistake else None
         return _AttemptFailedError(AttemptResult(failure=failure, retry_after_s=wait_s, error=raised, mistake=mistaken))
+
+
+class _Shown:
+    """Writes the messages of an episode while it is played, for readers that look on."""
+
+    def __init__(self, running: RunningRollout | None, rollout: Callable[[], Rollout]) -> None:
+        self._running, self._rollout = running, rollout
+        self._messages = self._steps = 0
+
+    def show(self, episode: Episode) -> None:
+        """Write what is new."""
+        if self._running is None:
+            return
+        new = [message for step in episode.steps[self._steps :] for message in step.messages]
+        if not self._steps and not self._messages:
+            new = [*episode.prompt, *new]
+        self._running.write(self._rollout, self._messages, new)
+        self._steps, self._messages = len(episode.steps), self._messages + len(new)
 
 
 def _keeps_saying_done(episode: Episode) -> bool:

@@ -41,7 +41,7 @@ class RayWorker:
 
     async def describe(self) -> tuple[str, int, str, str]:
         """Return the host, the process id, the node's id and the worker's own, when the worker is ready."""
-        self._player = LocalPlayer(self._plan, self._store.run, self._append)
+        self._player = LocalPlayer(self._plan, self._store.run, self._append, self._store.recording)
         return socket.gethostname(), os.getpid(), str(ray_module().get_runtime_context().get_node_id()), self._id
 
     async def ping(self) -> None:

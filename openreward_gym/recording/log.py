@@ -74,6 +74,7 @@ class RolloutLog(ProcessBound):
         self._rollout = rollout
         self._print = print_messages
         self._redactor = redactor
+        self._running = store.recording(redactor)
         self._lock = threading.RLock()
         self._closed = False
 
@@ -223,10 +224,12 @@ class RolloutLog(ProcessBound):
                 )
             self._update(info)
             transcript = self._rollout.messages
+            first = len(transcript)
             for part in parts:
                 if part.sampled is not None and "request" in (part.sampled.metadata or {}):
                     part = add_request(self._rollout, part)
                 if transcript and is_continuation(part, transcript[-1]):
+                    first = min(first, len(transcript) - 1)
                     transcript[-1] = join(transcript[-1], part)
                 else:
                     transcript.append(part)
@@ -234,6 +237,8 @@ class RolloutLog(ProcessBound):
                 print_messages(self.rollout_id, parts, self._redactor)
             if is_finished:
                 self.close()
+            else:
+                self._running.write(lambda: self._rollout, first, transcript[first:])
 
     def _update(self, info: dict[str, Json]) -> None:
         for name, kind in _FACTS.items():
@@ -288,6 +293,7 @@ class RolloutLog(ProcessBound):
             rollout.cost_usd = total_cost(messages)
             if messages:
                 self.store.append(rollout)
+            self._running.remove()
             self._closed = True
         self._on_end(self)
 

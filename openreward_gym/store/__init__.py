@@ -6,7 +6,7 @@ Nothing here imports the network: a run can be read wherever its folder is.
 
 from openreward_gym.store.damage import Damage, Damages, OnDamage, describe
 from openreward_gym.store.folder import Compression
-from openreward_gym.store.labels import Label, read_labels, write_label
+from openreward_gym.store.labels import Label, LabelChange, change_label, label_history, read_labels, write_label
 from openreward_gym.store.merge import MergeReport, merge
 from openreward_gym.store.records import Failure, Group, read_groups
 from openreward_gym.store.schema import rollout_schema
@@ -21,11 +21,14 @@ __all__ = [
     "Fsync",
     "Group",
     "Label",
+    "LabelChange",
     "MergeReport",
     "OnDamage",
     "RolloutStore",
     "RolloutView",
+    "change_label",
     "describe",
+    "label_history",
     "merge",
     "read_groups",
     "read_labels",

@@ -17,6 +17,7 @@ from openreward_gym.store.damage import Damage, OnDamage
 from openreward_gym.store.folder import Compression, Folder, ShardWriter, folder_at
 from openreward_gym.store.index import Place, ShardIndex, damage_at, damaged, pass_over, read_each
 from openreward_gym.store.records import Failure
+from openreward_gym.store.running import RunningRollout
 from openreward_gym.store.writer import Fsync, reason_of
 from openreward_gym.types import Rollout
 from openreward_gym.types.rollout import line_of
@@ -149,6 +150,14 @@ class RolloutStore(Sequence[Rollout]):
         if redactor is not None and redactor.may_change(line):
             line = line_of(redactor.record(record))
         self._append_line("rollouts", line)
+
+    def recording(self, redactor: RecordRedactor | None = None) -> RunningRollout:
+        """Return the file of a rollout that begins, for readers that look on; see `openreward_gym.store.running`.
+
+        Args:
+            redactor: What is cut out; None: that of the store.
+        """
+        return RunningRollout(self._only_folder(), self.run, redactor or self._redactor)
 
     def append_failure(self, failure: Failure) -> None:
         """Write a failed attempt to `failures/`; raises as `append`."""
@@ -507,6 +516,6 @@ def run_key(folder: str, run: str) -> str:
 
 
 def viewer_address(folder: str, run: str, rollout_id: str, base: str = VIEWER) -> str:
-    """Return the URL of a rollout's page in the viewer; it opens as soon as the rollout is written."""
+    """Return the URL of a rollout's page in the viewer; it opens as soon as the rollout has a message."""
     names = (("run", run_key(folder, run)), ("sample", rollout_id))
     return f"{base}/#/rollouts?" + "&".join(f"{name}={quote(value, safe='', errors='replace')}" for name, value in names)

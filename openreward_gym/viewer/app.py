@@ -28,10 +28,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
 from openreward_gym.images import mime_type_of
-from openreward_gym.store import Label, images
+from openreward_gym.store import LabelChange, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types.rollout import Rollout
-from openreward_gym.viewer.answers import charts, comparing, completing, lists, opening
+from openreward_gym.viewer.answers import charts, comparing, completing, lists, opening, pieces
+from openreward_gym.viewer.answers.pieces import LargeRecords
 from openreward_gym.viewer.answers.searching import search
 from openreward_gym.viewer.answers.tokens import tokens
 from openreward_gym.viewer.index import NotFoundError, RunIndex
@@ -41,6 +42,9 @@ logger = logging.getLogger("openreward_gym.viewer")
 
 REFRESH_S = 0.7
 """Seconds between two looks at the runs' folders."""
+
+_LISTS = {"steps", "list", "group", "series", "histogram"}
+"""Endpoints that list what is in a run."""
 
 COOKIE = "openreward_gym_viewer"
 MAX_BODY = 64 * 1024
@@ -112,7 +116,10 @@ def create_app(
     routes = [
         Route("/", functools.partial(_page, _FRAME_ANCESTORS if embeddable else "'none'"), methods=["GET"]),
         Route("/favicon.ico", lambda request: Response(status_code=204), methods=["GET"]),
-        *(Route(f"/api/{name}", _get_endpoint(index, answer), methods=["GET"]) for name, answer in api.answers().items()),
+        *(
+            Route(f"/api/{name}", _get_endpoint(index, answer, api.stamps().get(name)), methods=["GET"])
+            for name, answer in api.answers().items()
+        ),
         Route("/api/image", api.image, methods=["GET"]),
         Route("/api/label", _post_endpoint(api.label), methods=["POST"]),
         Route("/api/replay", _post_endpoint(api.replay), methods=["POST"]),
@@ -206,6 +213,8 @@ class _Query(dict[str, str]):
 
 
 Answer: TypeAlias = Callable[[_Query], "bytes | dict[str, Any] | list[Any]"]
+StateOf: TypeAlias = Callable[[_Query], str]
+"""Returns a text that changes when an answer does."""
 
 
 class _Api:
@@ -213,6 +222,22 @@ class _Api:
 
     def __init__(self, index: RunIndex, extensions: ViewerExtensions) -> None:
         self._index, self._extensions = index, extensions
+        self._large = LargeRecords()
+
+    def stamps(self) -> dict[str, StateOf]:
+        """Return the function that tells whether an answer changed, of endpoints whose answers stay while the index grows."""
+        index = self._index
+
+        def state(query: _Query) -> str:
+            with contextlib.suppress(NotFoundError):
+                return opening.stamp(index, query.text("run"), query.text("id"))
+            return str(index.generation)
+
+        def state_of_about(query: _Query) -> str:
+            run, rollout_id = query.text("run"), query.text("id")
+            return f"{index.generation} {index.problem_of(run, rollout_id)}"
+
+        return {**dict.fromkeys(("rollout", "messages", "text"), state), "about": state_of_about}
 
     def answers(self) -> dict[str, Answer]:
         """Return the function that answers each GET endpoint."""
@@ -229,7 +254,13 @@ class _Api:
             "group": lambda query: lists.group(
                 index, query.text("run"), query.text("group"), query.integer("step"), query.flag("discarded")
             ),
-            "rollout": lambda query: opening.rollout(index, query.text("run"), query.text("id")),
+            "rollout": self.rollout,
+            "messages": lambda query: opening.messages(
+                index, self._large, query.text("run"), query.text("id"), query.natural("from"), tokens=query.flag("tokens")
+            ),
+            "text": self.text,
+            "place": lambda query: {"place": opening.place(index, query.text("run"), query.text("id"))},
+            "about": lambda query: opening.about(index, query.text("run"), query.text("id")),
             "task": lambda query: lists.task(index, query.text("task")),
             "series": lambda query: series(index.generation, query.text("run"), query.text("metric"), query.filter),
             "histogram": lambda query: histogram(
@@ -251,6 +282,22 @@ class _Api:
                 index, self._extensions.decode, query.text("run"), query.text("id"), query.integer("message"), query.flag("prompt")
             ),
         }  # fmt: skip
+
+    def rollout(self, query: _Query) -> bytes | dict[str, Any]:
+        """Return a rollout; one that is not there yet is waited for where the request says so."""
+        run, rollout_id = query.text("run"), query.text("id")
+        try:
+            return opening.rollout(self._index, run, rollout_id, self._large)
+        except NotFoundError:
+            if not query.flag("waiting"):
+                raise
+            return {"waiting": True, "problem": self._index.why_gone(run, rollout_id)}
+
+    def text(self, query: _Query) -> dict[str, Any]:
+        place = self._index.find(query.text("run"), query.text("id"))
+        record = pieces.record_at(self._index, self._large, place, query.text("id"))
+        numbers = query.natural("message"), query.natural("block")
+        return pieces.text(record, *numbers, query.text("field"), query.natural("from"), query.natural("length"))
 
     def extensions(self, query: _Query) -> dict[str, Any]:
         extensions = self._extensions
@@ -288,9 +335,9 @@ class _Api:
     def label(self, body: Any) -> dict[str, Any]:
         if not isinstance(body, dict) or not isinstance(body.get("run"), str):
             raise ConfigurationError('a label must name the "run" of its rollout')
-        label = Label.from_dict({key: value for key, value in body.items() if key != "time"})
-        self._index.label(body["run"], label)
-        return label.to_dict()
+        change = LabelChange.from_dict({key: value for key, value in body.items() if key != "time"})
+        self._index.label(body["run"], change)
+        return opening.about(self._index, body["run"], change.rollout)
 
     def image(self, request: Request) -> Response:
         query = _Query(request.query_params)
@@ -305,14 +352,21 @@ class _Api:
         return Response(content, media_type=media_type, headers={"Cache-Control": "private, max-age=31536000, immutable"})
 
 
-def _get_endpoint(index: RunIndex, answer: Answer) -> Callable[[Request], Response]:
+def _get_endpoint(index: RunIndex, answer: Answer, state_of: StateOf | None = None) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
-        state = f"{index.file} {index.generation} {index.progress} {index.unreadable} {request.url.query}"
+        query = _Query(request.query_params)
+        run = query.get("run", "")
+        if run and state_of is None and request.url.path.rpartition("/")[2] in _LISTS and index.is_gone(run):
+            return Response(status_code=204, headers={"Cache-Control": "private, no-cache"})  # what the page has is all there is
+        if state_of is not None:
+            state = f"{state_of(query)} {request.url.query}"
+        else:
+            state = f"{index.file} {index.generation} {index.progress} {index.unreadable} {request.url.query}"
         etag = f'W/"{hashlib.sha256(state.encode("utf-8", "replace")).hexdigest()[:24]}"'
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
-        return _json(answer(_Query(request.query_params)), headers)
+        return _json(answer(query), headers)
 
     return endpoint
 

@@ -21,14 +21,19 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import orjson
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, RecordError, StoreError
-from openreward_gym.store import Damage, Label, RolloutStore, images, read_labels, write_label
+from openreward_gym.store import Damage, Label, LabelChange, RolloutStore, images, read_labels, write_label
 from openreward_gym.store.files import open_regular
 from openreward_gym.store.folder import LocalFolder, Shard
 from openreward_gym.store.index import damage_of, line_number
 from openreward_gym.store.labels import FILE as LABELS
+from openreward_gym.store.labels import histories, write_change
+from openreward_gym.store.running import RunningFile, has_running
 from openreward_gym.store.store import run_key
+from openreward_gym.types.rollout import line_of
 from openreward_gym.viewer.filters import pattern
+from openreward_gym.viewer.openings import LinePlace, Openings
 from openreward_gym.viewer.rows import parse_record, ranges_of, row_of, run_name
+from openreward_gym.viewer.running import RUNNING_LENGTH, RunningRollouts, is_running_file
 
 T = TypeVar("T")
 
@@ -130,6 +135,11 @@ class RunIndex:
         self.progress = Progress(0, 0)
         self.unreadable: tuple[tuple[str, Damage], ...] = ()
         """(run's folder, damage) of the files that could not be read at the last refresh."""
+        self._running = RunningRollouts()
+        self._openings = Openings()
+        self._runs_seen: dict[str, str] = {}
+        self._shrunk: dict[str, tuple[str, Damage]] = {}
+        self._histories: dict[str, tuple[str, dict[str, list[LabelChange]]]] = {}
 
     # Reading
 
@@ -194,6 +204,8 @@ class RunIndex:
 
     def read(self, place: RolloutPlace) -> bytes:
         """Return the rollout's line; raise StoreError if the file is missing, or shorter than when it was indexed."""
+        if place.length == RUNNING_LENGTH:
+            return line_of(self.running(place).record()).encode("utf-8")
         try:
             with open_regular(place.path) as file:
                 file.seek(place.start)
@@ -205,6 +217,31 @@ class RunIndex:
         if len(line) != place.length:
             raise StoreError(f"{place.path}: the file has become shorter since it was indexed. Reload the page.")
         return line
+
+    def remember(self, rollout_id: str, place: RolloutPlace, line: bytes) -> None:
+        """Remember where a rollout was read from, so that it can be said what became of it."""
+        self._openings.remember(place.run, rollout_id, LinePlace(*place[1:]), line)
+
+    def why_gone(self, run: str, rollout_id: str) -> str | None:
+        """Return why a rollout that is not in the index cannot be read; None if it never could."""
+        return self._openings.why_gone(run, rollout_id)
+
+    def problem_of(self, run: str, rollout_id: str) -> str | None:
+        """Return why a rollout that is in the index cannot be read again; None if it can."""
+        return self._openings.problem_of(run, rollout_id)
+
+    def is_gone(self, run: str) -> bool:
+        """Return whether there was a run of that key, and is no longer."""
+        return run in self._runs_seen and not self.rows("SELECT 1 FROM runs WHERE key = ?", (run,))
+
+    def running(self, place: RolloutPlace) -> RunningFile:
+        """Return a rollout that is being recorded; raise NotFoundError if it has just ended."""
+        file = RunningFile(Path(place.path))
+        try:
+            file.refresh()
+        except OSError:
+            raise NotFoundError("The rollout has just ended.") from None
+        return file
 
     def damage_at(self, place: RolloutPlace, error: Exception) -> Damage:
         """Return the damage of a rollout's line, with the words of the error that reading it raised."""
@@ -223,7 +260,7 @@ class RunIndex:
             (folder, count, [Damage(line, reason, path, byte) for line, byte, reason in orjson.loads(places)])
             for folder, path, count, places in self.rows(sql)
         ]
-        return damages + [(folder, 1, [damage]) for folder, damage in self.unreadable]
+        return damages + [(folder, 1, [damage]) for folder, damage in (*self.unreadable, *self._shrunk.values())]
 
     def folder(self, run: str) -> Path:
         """Return the folder of the run of that key; raise NotFoundError if the index does not have the run."""
@@ -240,8 +277,8 @@ class RunIndex:
         """
         return images.read(LocalFolder(folder), sha256)
 
-    def label(self, run: str, label: Label) -> None:
-        """Write a label beside its run.
+    def label(self, run: str, label: Label | LabelChange) -> None:
+        """Write a label, or a change of one, beside its run.
 
         Raises:
             ConfigurationError: The index does not have the rollout.
@@ -251,8 +288,21 @@ class RunIndex:
             folder = self.find(run, label.rollout).folder
         except NotFoundError:
             raise ConfigurationError(f"run {run!r} has no rollout {label.rollout!r}") from None
-        write_label(folder, label)
+        if isinstance(label, Label):
+            write_label(folder, label)
+        else:
+            write_change(folder, label)
         self.refresh()
+
+    def label_history(self, run: str, rollout_id: str) -> list[LabelChange]:
+        """Return the changes of a rollout's label, the first one first; raise NotFoundError if there is no such run."""
+        folder = str(self.folder(run))
+        rows = self.rows("SELECT stamp FROM label_files WHERE folder = ?", (folder,))
+        stamp = rows[0][0] if rows else ""
+        known = self._histories.get(folder)
+        if known is None or known[0] != stamp:
+            known = self._histories[folder] = (stamp, histories(folder, lambda damage: None))
+        return known[1].get(rollout_id, [])
 
     # Refreshing
 
@@ -264,6 +314,7 @@ class RunIndex:
     def _refresh(self, stop: threading.Event) -> bool:
         generation = self._generation()
         folders = self._folders()
+        running = self._running.find(folders)
         unreadable: list[tuple[str, Damage]] = []
         shards = [found for folder in folders for found in _shards_of(folder, unreadable)]
         paths = {str(path) for _, _, path in shards}
@@ -271,6 +322,8 @@ class RunIndex:
             "SELECT file, path, inode, scanned FROM files")}  # fmt: skip
         self.progress = Progress(0, sum(shard.size for _, shard, _ in shards))
         for path in known.keys() - paths:
+            if is_running_file(path):
+                continue
             with self._transaction():
                 self._forget(known[path][0])
                 self._run("DELETE FROM files WHERE file = ?", known[path][0])
@@ -280,10 +333,13 @@ class RunIndex:
                     self._index_shard(folder, path, known, stop)
                 except OSError as error:
                     unreadable.append((str(folder), Damage(0, error.strerror or str(error), str(path))))
+        self._index_running(running)
         for folder in folders:
             self._read_labels(folder)
         changed = tuple(unreadable) != self.unreadable
         self.unreadable = tuple(unreadable)
+        if not self._runs_seen or self._generation() != generation:
+            self._runs_seen.update(self._run("SELECT key, folder FROM runs"))
         return changed or self._generation() != generation
 
     def _folders(self) -> list[LocalFolder]:
@@ -291,9 +347,9 @@ class RunIndex:
         paths: list[Path] = []
         for path in self.paths:
             with contextlib.suppress(OSError):
-                for child in [path] if LocalFolder(path).is_run() else sorted(path.iterdir()):
+                for child in [path] if _is_run(path) else sorted(path.iterdir()):
                     with contextlib.suppress(OSError):  # a folder that may not be read hides no other
-                        if child.is_dir() and LocalFolder(child).is_run():
+                        if child.is_dir() and _is_run(child):
                             paths.append(child.resolve())
         return [LocalFolder(path) for path in dict.fromkeys(paths)]
 
@@ -336,6 +392,7 @@ class RunIndex:
             )  # fmt: skip
             file, scanned = self._run("SELECT file, scanned FROM files WHERE path = ?", str(path)).fetchone()
             if replaced:
+                self._note_shrunk(folder, path, file, status.st_size)
                 self._forget(file)
                 self._run(
                     "UPDATE files SET inode = ?, scanned = 0, damaged = 0, damage = '[]' WHERE file = ?", status.st_ino, file
@@ -345,6 +402,44 @@ class RunIndex:
             with self._transaction():
                 position, at_end = self._index_lines(folder, path, file)
             self.progress = Progress(before.done + position, before.total)
+
+    def _note_shrunk(self, folder: LocalFolder, path: Path, file: int, size: int) -> None:
+        """Keep in mind that rollouts were lost with the end of a file."""
+        sql = "SELECT count(*) FROM rollouts WHERE file = ? AND start + length > ?"
+        lost = self._run(sql, file, size).fetchone()[0]
+        if lost:
+            count = "1 rollout of it" if lost == 1 else f"{lost:,} rollouts of it"
+            reason = f"the file became shorter after it was read: {count} cannot be read again"
+            self._shrunk[str(path)] = (str(folder.path), Damage(0, reason, str(path)))
+
+    def _index_running(self, found: list[tuple[LocalFolder, Path]]) -> None:
+        """Index the rollouts that are being recorded, and forget those that are no longer."""
+        known = {path: file for file, path in self._run("SELECT file, path FROM files") if is_running_file(path)}
+        gone = known.keys() - {str(path) for _, path in found}
+        changed = list(self._running.changed(found))
+        if not gone and not changed:
+            return
+        with self._transaction():
+            for path in gone:
+                self._forget(known[path])
+                self._run("DELETE FROM files WHERE file = ?", known[path])
+            for folder, path, data in changed:
+                if isinstance(data.get("id"), str):
+                    self._index_running_one(folder, path, data)
+
+    def _index_running_one(self, folder: LocalFolder, path: Path, data: dict[str, Any]) -> None:
+        run = self._run_number(folder, run_name(data) or folder.name, data)
+        sql = "INSERT OR IGNORE INTO files (folder, path, inode, scanned) VALUES (?, ?, 0, 0)"
+        self._run(sql, str(folder.path), str(path))
+        file = self._run("SELECT file FROM files WHERE path = ?", str(path)).fetchone()[0]
+        row = row_of(data, run, file, 0, RUNNING_LENGTH)
+        sql = "SELECT pk, length FROM rollouts WHERE run = ? AND id = ?"
+        before = self._run(sql, run, row[4]).fetchone()
+        if before is not None and before[1] != RUNNING_LENGTH:
+            return  # its line has been written
+        pk = self._run(INSERT, *row).lastrowid
+        if before is not None:
+            self._run("UPDATE rollouts SET pk = ? WHERE pk = ?", before[0], pk)  # it keeps its place in lists
 
     def _index_lines(self, folder: LocalFolder, path: Path, file: int) -> tuple[int, bool]:
         """Index new lines for about a second; return (the position reached, whether it is the shard's end)."""
@@ -442,6 +537,10 @@ def _shards_of(folder: LocalFolder, unreadable: list[tuple[str, Damage]]) -> Ite
             continue  # it was compressed since it was listed
         except StoreError as error:
             unreadable.append((str(folder), damage_of(folder, f"rollouts/{shard.name}", error)))
+
+
+def _is_run(path: Path) -> bool:
+    return LocalFolder(path).is_run() or has_running(path)
 
 
 def _default_file(paths: Sequence[Path]) -> Path:

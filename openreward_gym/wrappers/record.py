@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib.metadata
 import os
+import uuid
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +22,9 @@ from openreward_gym.checks import names
 from openreward_gym.processes import process_id
 from openreward_gym.recording.log import answering_model, model_of
 from openreward_gym.redaction import RecordRedactor
+from openreward_gym.store.running import RunningRollout
 from openreward_gym.store.store import RolloutStore
-from openreward_gym.types import AssistantMessage, Rollout, RolloutEnvironment, Status, Timing, task_id
+from openreward_gym.types import AssistantMessage, Message, Rollout, RolloutEnvironment, Status, Timing, task_id
 from openreward_gym.types.rollout import now_iso, server_origin, total_cost, total_reward, total_usage
 from openreward_gym.wrappers.base import Wrapper
 
@@ -81,6 +83,8 @@ class RecordRollouts(Wrapper):
         self._episode: Episode | None = None
         self._fields_at_reset: dict[str, Any] = {}
         self._seen_return = 0.0
+        self._running: RunningRollout | None = None
+        self._shown = 0
         self._pid = process_id()
         self._last_rollout: Rollout | None = None
         # Registered weakly: recording must not keep the env alive until the program exits.
@@ -100,14 +104,20 @@ class RecordRollouts(Wrapper):
     def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
         self._write_unfinished()
         self._pid, self._episode = process_id(), self.unwrapped.episode
-        self._fields_at_reset = dict(self._fields)
+        self._fields_at_reset = {"id": str(uuid.uuid4()), **self._fields}
         self._seen_return = 0.0
+        self._running = self.store.recording(self._redactor)
+        self._shown = 0
+        self._show(self._episode.prompt if self._episode is not None else ())
         return observation, info
 
     def on_step(self, action: Any, result: StepResult) -> StepResult:
         _, reward, terminated, truncated, info = result
         self._seen_return += float(reward)
-        if terminated or truncated:
+        if not (terminated or truncated):
+            if self._episode is not None and self._episode.steps:
+                self._show(self._episode.steps[-1].messages)
+        else:
             self._write(terminated=terminated, truncated=truncated, stop_reason=str(info.get("stop_reason", "")))
         return result
 
@@ -121,10 +131,23 @@ class RecordRollouts(Wrapper):
         store = self.store.path if self._owns_store else self.store
         return _remade, (type(self), self.env, store, {**self._common, **self._redaction}, self._fields)
 
+    def _show(self, messages: Sequence[Message]) -> None:
+        """Write messages of the running episode for readers that look on."""
+        if self._running is not None and self._episode is not None:
+            self._running.write(self._so_far, self._shown, messages)
+            self._shown += len(messages)
+
+    def _so_far(self) -> Rollout:
+        assert self._episode is not None
+        common = {name: None if value is None else dict(value) for name, value in self._common.items()}
+        return rollout_of(self._episode, **{**common, **self._fields_at_reset})
+
     def _write_unfinished(self) -> None:
         if self._episode is not None and self._episode.steps and self._pid == process_id():
             self._write()
         self._episode = None
+        if self._running is not None:
+            self._running.remove()
 
     def _write(self, **end: Any) -> None:
         episode, self._episode = self._episode, None
@@ -138,6 +161,8 @@ class RecordRollouts(Wrapper):
             # A wrapper between this one and the env changed rewards. The record keeps the env's, and has both returns.
             rollout.metrics = {**(rollout.metrics or {}), "wrapped_return": self._seen_return}
         self.store.append(rollout, redactor=self._redactor)
+        if self._running is not None:
+            self._running.remove()
         self._last_rollout = rollout
 
 

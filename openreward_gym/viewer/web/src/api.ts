@@ -1,10 +1,14 @@
 import { useEffect, useRef, useState } from "preact/hooks";
+import { signal } from "@preact/signals";
 import { type Embedded, derive } from "./embedded";
 import { parseExact } from "./text/exact";
 
 export type Parameters = Record<string, string | number | boolean | null | undefined>;
 
-const POLL_MS = 1500;
+export const POLL_MS = 1500;
+/** Whether the last request reached no server. */
+export const unreachable = signal(false);
+
 /** The answers inside a shared file; null if the page has a server. */
 export const embedded: Embedded | null = (() => {
   const text = document.getElementById("embedded")?.textContent ?? "";
@@ -29,10 +33,16 @@ export class ApiError extends Error {
   }
 }
 
+/** What is said where a run was there, and is no longer. */
+export const GONE = "The run was deleted or moved. What is shown was read before.";
+
 const cache = new Map<string, { etag: string; value: unknown }>();
 
-/** Fetch an answer. If it has not changed since the last request, the server does not send it, and the same object is returned. */
-export async function load<T>(name: string, parameters: Parameters = {}, signal?: AbortSignal): Promise<T> {
+/**
+ * Fetch an answer. If it has not changed since the last request, the server does not send it, and the same object is returned.
+ * Without `keep`, the answer is not remembered.
+ */
+export async function load<T>(name: string, parameters: Parameters = {}, signal?: AbortSignal, keep = true): Promise<T> {
   const request = requestOf(name, parameters);
   if (embedded) {
     const answer = request in embedded ? embedded[request] : derive(embedded, name, parameters);
@@ -40,13 +50,14 @@ export async function load<T>(name: string, parameters: Parameters = {}, signal?
     throw new ApiError("This is not in the shared file.", 404);
   }
   const known = cache.get(request);
-  const answer = await fetch(`api/${request}`, { signal, headers: known ? { "If-None-Match": known.etag } : {}, cache: "no-store" });
+  const answer = await reached(fetch(`api/${request}`, { signal, headers: known ? { "If-None-Match": known.etag } : {}, cache: "no-store" }), signal);
   if (answer.status === 304 && known) return known.value as T;
+  if (answer.status === 204) throw new ApiError(GONE, 204);
   if (!answer.ok) throw await errorOf(answer);
   // Parsed before it is cached, so that a truncated answer is not kept.
   const value = parseExact(await answer.text());
   const etag = answer.headers.get("etag");
-  if (etag) {
+  if (etag && keep) {
     cache.delete(request);
     cache.set(request, { etag, value });
     if (cache.size > 60) cache.delete(cache.keys().next().value as string);
@@ -55,13 +66,26 @@ export async function load<T>(name: string, parameters: Parameters = {}, signal?
 }
 
 export async function post<T>(name: string, value: unknown): Promise<T> {
-  const answer = await fetch(`api/${name}`, {
+  const answer = await reached(fetch(`api/${name}`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(value),
-  });
+  }));
   if (!answer.ok) throw await errorOf(answer);
   return (await answer.json()) as T;
+}
+
+/** The server's answer; keeps in mind whether there is a server. */
+async function reached(request: Promise<Response>, signal?: AbortSignal): Promise<Response> {
+  try {
+    const answer = await request;
+    unreachable.value = false;
+    return answer;
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    unreachable.value = true;
+    throw new ApiError("The viewer's server does not answer; it may have been stopped.", 0);
+  }
 }
 
 async function errorOf(answer: Response): Promise<ApiError> {
@@ -87,22 +111,31 @@ export function useRequest<T>(name: string | null, parameters: Parameters = {}, 
     const stop = new AbortController();
     let timer = 0;
     let current: T | null = null;
+    let failed = false;
+    let lost = false;
     const poll = async () => {
       if (!document.hidden || current === null) {
         try {
           const value = await load<T>(name, parameters, stop.signal);
           if (stop.signal.aborted) return;
-          if (value !== current) {
+          lost = false;
+          if (value !== current || failed) {
             current = last.current = value;
+            failed = false;
             setState({ value, error: null, request });
           }
         } catch (error) {
           if (stop.signal.aborted) return;
-          const problem = error instanceof ApiError ? error : new ApiError("The viewer's server does not answer; it may have been stopped.", 0);
-          setState((before) => ({ value: before.request === request ? before.value : null, error: problem, request }));
+          const problem = error instanceof ApiError ? error : new ApiError(String(error), 0);
+          lost = problem.status === 0;
+          // The page says once that there is no server, or that a run is gone, and goes on showing what it has.
+          if (!lost && problem.status !== 204) {
+            failed = true;
+            setState((before) => ({ value: before.request === request ? before.value : null, error: problem, request }));
+          }
         }
       }
-      const again = typeof live === "function" ? live(current) : live;
+      const again = lost || (typeof live === "function" ? live(current) : live);
       if (again && !shared) timer = window.setTimeout(poll, POLL_MS);
     };
     void poll();

@@ -1,7 +1,8 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { address, at, formatAddress } from "./address";
 import { ComparePage } from "./comparing/runs";
-import { shared, useRequest } from "./api";
+import { GONE, shared, unreachable, useRequest } from "./api";
+import { trouble } from "./opened";
 import { SharedSearch } from "./searching/hits";
 import { theme } from "./settings";
 import { Metrics } from "./charts/metrics";
@@ -13,7 +14,7 @@ import { Help } from "./help";
 import { useKeys } from "./keys";
 import { Rollouts } from "./lists/rollouts";
 import { useTitle } from "./title";
-import type { Runs } from "./types";
+import type { Run, Runs } from "./types";
 
 const THEMES = ["auto", "light", "dark"] as const;
 
@@ -26,8 +27,8 @@ export function App() {
   }, [theme.value]);
   useTitle(address.value);
   useKeys(() => setHelp(true));
-  const current = runs.value?.runs.find((one) => one.key === run);
-  const missing = run !== undefined && runs.value && !current && runs.value.progress.done >= runs.value.progress.total && !address.value.sample;
+  const { current, gone } = useRun(runs.value, run);
+  const missing = run !== undefined && runs.value && !current && !gone && runs.value.progress.done >= runs.value.progress.total && !address.value.sample;
   return (
     <>
       <a class="skip" href="#content" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("main")?.focus(); }}>To the content</a>
@@ -48,6 +49,7 @@ export function App() {
         </button>
         <button type="button" class="quiet" aria-label="Keys" title="Keys (?)" onClick={() => setHelp(true)}><kbd>?</kbd><span class="word"> Keys</span></button>
       </header>
+      <Banner text={unreachable.value ? "The viewer's server does not answer; it may have been stopped. What is shown was read before." : gone ? GONE : trouble.value} />
       {runs.error && <Problem error={runs.error} />}
       <Guarded place={formatAddress(address.value)}>{
         missing ? <main id="content" tabIndex={-1} class="page"><h1>There is no run {run}</h1><p><Link to={{ page: "runs" }}>All runs</Link></p></main>
@@ -61,4 +63,18 @@ export function App() {
       {help && <Help closed={() => setHelp(false)} />}
     </>
   );
+}
+
+/** The run that is open. If it was there and is no longer, what was known of it, and `gone`. */
+function useRun(runs: Runs | null, key: string | undefined): { current: Run | undefined; gone: boolean } {
+  const seen = useRef(new Map<string, Run>());
+  for (const run of runs?.runs ?? []) seen.current.set(run.key, run);
+  const current = runs?.runs.find((one) => one.key === key);
+  const before = key === undefined || shared ? undefined : seen.current.get(key);
+  return { current: current ?? before, gone: runs !== null && current === undefined && before !== undefined };
+}
+
+/** What is wrong with all that is open, said once. */
+function Banner({ text }: { text: string | null }) {
+  return <div role="status" class="banner">{text && <p class="problem">{text}</p>}</div>;
 }

@@ -47,10 +47,10 @@ export async function copyText(text: string): Promise<boolean> {
   }
 }
 
-export function Copy({ text, label = "Copy" }: { text: () => string; label?: string }) {
+export function Copy({ text, label = "Copy" }: { text: () => string | Promise<string>; label?: string }) {
   const [status, setStatus] = useState("");
   const copy = async () => {
-    setStatus((await copyText(text())) ? "Copied" : "Not copied");
+    setStatus((await copyText(await text())) ? "Copied" : "Not copied");
     window.setTimeout(() => setStatus(""), 1500);
   };
   return (

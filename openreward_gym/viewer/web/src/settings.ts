@@ -32,5 +32,7 @@ export function persisted<T>(name: string, initial: T, valid: (value: unknown) =
 export interface Render { think: boolean; markdown: boolean; latex: boolean; code: boolean }
 
 export const render = persisted<Render>("render", { think: true, markdown: true, latex: true, code: true });
+/** The reader's name, written with labels; empty for none. */
+export const author = persisted<string>("author", "", (value) => typeof value === "string");
 export const theme = persisted<"auto" | "light" | "dark">("theme", "auto");
 export const columns = persisted<string[] | null>("columns", null, (value) => value === null || Array.isArray(value));

@@ -6,7 +6,7 @@ import type { Address } from "./address";
 const opened = signal<string | null>(null);
 
 /** Name what is open as long as the component that shows it is there. */
-export function useOpened(name: string | null): void {
+export function useOpenedName(name: string | null): void {
   useEffect(() => {
     opened.value = name;
     return () => { opened.value = null; };

@@ -29,7 +29,24 @@ export interface Group { group: string; prompt: string; task: string | null; car
 
 export interface Listing { groups: Group[]; next: number | null }
 
+/** A change of a label, of one reader at one time. */
+export interface LabelChange {
+  author?: string; time: string; set?: { rating?: number | null; note?: string; tags?: string[] }; add?: string[]; remove?: string[];
+  overwritten?: { author: string; time: string; note: string };
+}
+
+/** What may change while a rollout is open. */
+export interface About { label: (Label & { note: string }) | null; history: LabelChange[]; problem: string | null }
+
+/** The state of a rollout that is being recorded. */
+export interface Running { writing: boolean; written_at: string; messages: number }
+
+/** A message in the table of contents of a rollout that comes in pieces. */
+export interface OutlineEntry { role: string; origin?: string; tools?: string[]; is_error?: boolean; reward?: Num; text?: string; length: number }
+
 export interface Block {
+  /** The lengths of the texts of which only the beginning is here, by field; see `opened.ts`. */
+  cut?: Record<string, number>;
   type: string; text?: string | null; content?: string | null; summary?: string | null; content_reference?: string | null;
   call_id?: string; name?: string; arguments?: unknown; data?: string | null; sha256?: string | null; mimeType?: string;
 }
@@ -38,6 +55,8 @@ export interface Usage { input_tokens?: number | null; output_tokens?: number | 
 
 /** A provider's report on one sampled message. */
 export interface Sampled {
+  /** Recorded tokens that were not sent, and their number. */
+  left_out?: { tokens: number | null };
   usage?: Usage | null; stop_reason?: string | null; token_ids?: number[] | null; logprobs?: Num[] | null; prompt_token_ids?: number[] | null;
   model?: string | null; cost_usd?: Num; duration_s?: Num;
 }
@@ -62,6 +81,13 @@ export interface Rollout {
 export interface Opened {
   run: string; place: { step: number | null; group: string; discarded: boolean }; label: Label & { note: string };
   rollout: Rollout;
+  /** The changes of the label, the first one first. */
+  history?: LabelChange[];
+  /** Of a large rollout, the number of the next message that is not here; null or absent when all are. */
+  next?: number | null;
+  outline?: OutlineEntry[];
+  /** While it is being recorded. */
+  running?: Running;
 }
 
 export interface Series {

@@ -1,7 +1,7 @@
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { address, at, formatAddress, go } from "../address";
 import { Sidecharts } from "../charts/metrics";
-import { useRequest } from "../api";
+import { shared, useRequest } from "../api";
 import { goodness, shade } from "../numbers";
 import { Link, Reward } from "../components";
 import { GroupView } from "../comparing/group";
@@ -97,9 +97,11 @@ function useScroll(box: { current: HTMLElement | null }, key: string): void {
 function usePlace(run: string, sample: string | undefined): void {
   const { group, step } = address.value;
   const missing = sample !== undefined && (group === undefined || step === undefined);
-  const { value } = useRequest<Opened>(missing ? "rollout" : null, { run, id: sample }, (opened) => !opened);
+  const asked = shared ? "rollout" : "place";
+  const { value } = useRequest<Pick<Opened, "place"> | { place: null }>(missing ? asked : null, { run, id: sample }, (answer) => !answer?.place);
   useEffect(() => {
-    if (!value || !missing) return;
-    go(at({ page: value.place.discarded ? "discarded" : "rollouts", step: value.place.step === null ? "none" : String(value.place.step), group: value.place.group }), true);
+    if (!value?.place || !missing) return;
+    const { discarded, step, group } = value.place;
+    go(at({ page: discarded ? "discarded" : "rollouts", step: step === null ? "none" : String(step), group }), true);
   }, [value, missing]);
 }

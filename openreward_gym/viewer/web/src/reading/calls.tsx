@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import { Arguments, Blocks, Literal } from "../text/blocks";
 import { goodness } from "../numbers";
 import { Copy, Reward } from "../components";
+import { wholeMessage } from "../opened";
 import { Notes } from "./notes";
 import { argumentsOf, type Call, textOf } from "./rollout";
 import { hasHidden } from "./words";
@@ -69,7 +70,7 @@ function ResultView({ call, run, range }: { call: Call; run: string; range: Rang
         {result.reward != null && <Reward label="Reward" value={result.reward} good={goodness(result.reward, range)} />}
         {result.finished && <span class="badge end">ends the episode</span>}
         <span class="space" />
-        <Copy text={() => textOf(result)} />
+        <Copy text={async () => textOf(await wholeMessage(result))} />
       </div>
       {result.blocks?.length ? <Blocks blocks={result.blocks} run={run} machine /> : <p class="none">Nothing was returned.</p>}
     </div>

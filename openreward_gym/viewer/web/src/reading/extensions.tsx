@@ -4,6 +4,7 @@ import { Json, Picture } from "../text/blocks";
 import { post, useRequest } from "../api";
 import { shown } from "../numbers";
 import { Copy, Problem } from "../components";
+import { wholeRollout } from "../opened";
 import { pythonOf } from "./python";
 import type { Num, Opened } from "../types";
 
@@ -77,7 +78,7 @@ export function Replay({ opened, server }: { opened: Opened; server: string | nu
   const differing = answer?.calls.filter((call) => !call.same).length ?? 0;
   return (
     <section class="section replay" aria-label="Replay check">
-      <header><h2>Replay check</h2><span class="space" /><Copy text={() => pythonOf(opened.rollout)} label="Copy as Python" /></header>
+      <header><h2>Replay check</h2><span class="space" /><Copy text={async () => pythonOf(await wholeRollout(opened))} label="Copy as Python" /></header>
       <div class="inside">
         {server === null ? <p class="note">To make the calls of this rollout again and compare, start the viewer with the URL of its environment server: <code>openreward-gym view … --replay URL</code></p> : (
           <p class="line"><button type="button" disabled={busy} onClick={run}>{busy ? "Making the calls…" : "Make the calls again"}</button><span class="note">in a new session at {server}</span></p>

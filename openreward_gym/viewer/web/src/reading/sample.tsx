@@ -5,7 +5,8 @@ import { Copy, Problem } from "../components";
 import { clearHits, showHits } from "../searching/highlights";
 import { patternOf } from "../searching/search";
 import { render } from "../settings";
-import { useOpened } from "../title";
+import { isPartial, type OpenedState, useOpened, wholeRollout } from "../opened";
+import { useOpenedName } from "../title";
 import { Bar } from "./bar";
 import { End, Golden } from "./ending";
 import { type Extensions, Lens, Replay } from "./extensions";
@@ -28,12 +29,12 @@ export { rangeOf };
 /** One rollout. `siblings` are the samples of its group. */
 export function Sample({ run, id, siblings }: { run: Run | undefined; id: string; siblings: Card[] }) {
   const key = address.value.run ?? "";
-  const { value, error } = useRequest<Opened>("rollout", { run: key, id }, (opened) => !opened || opened.rollout.status === "running");
-  useOpened(value ? tabNameOf(value.rollout) : null);
-  if (error?.status === 404 && !value)
-    return <div class="empty"><h1>Not written yet</h1><p>There is no rollout {id} in this run. If it is being recorded, it opens here by itself.</p></div>;
-  if (!value) return error ? <Problem error={error} /> : <Opening />;
-  return <LoadedSample key={`${key} ${id}`} opened={value} run={run} siblings={siblings} />;
+  const { opened, error, waiting, loading } = useOpened(key, id);
+  useOpenedName(opened ? tabNameOf(opened.rollout) : null);
+  if (waiting)
+    return <div class="empty"><h1>Not written yet</h1><p>Waiting for its first message: there is no rollout {id} in this run. If it is being recorded, it opens here by itself.</p></div>;
+  if (!opened) return error ? <Problem error={error} /> : <Opening />;
+  return <LoadedSample key={`${key} ${id}`} opened={opened} loading={loading} run={run} siblings={siblings} />;
 }
 
 /** The outline of a sample while it is fetched. */
@@ -59,7 +60,7 @@ function useFolding(list: Section[]) {
   return { closed, toggle, open, expand, collapse: () => setClosed(new Set(list.map((_, index) => index))) };
 }
 
-function LoadedSample({ opened, run, siblings }: { opened: Opened; run: Run | undefined; siblings: Card[] }) {
+function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; loading: OpenedState["loading"]; run: Run | undefined; siblings: Card[] }) {
   const { rollout } = opened;
   const list = useMemo(() => sections(rollout), [rollout]);
   const stops = useMemo(() => stopsOf(list), [list]);
@@ -92,7 +93,8 @@ function LoadedSample({ opened, run, siblings }: { opened: Opened; run: Run | un
         <Facts opened={opened} run={run} siblings={siblings} />
         {timeline && <Timing timeline={timeline} />}
       </div>
-      {view === "raw" ? <Raw rollout={rollout} />
+      <State opened={opened} loading={loading} />
+      {view === "raw" ? <Raw opened={opened} />
         : view === "lens" && extensions ? <Lens opened={opened} formats={extensions.lens} />
         : view === "replay" && extensions ? <Replay opened={opened} server={extensions.replay} /> : (
         <>
@@ -105,7 +107,7 @@ function LoadedSample({ opened, run, siblings }: { opened: Opened; run: Run | un
               ofPrompt={section.kind === "message" && (section.message.origin === "given" || number < (stops[0]?.index ?? list.length))}
             />
           ))}
-          <End rollout={rollout} />
+          {!opened.running?.writing && opened.next == null && <End rollout={rollout} />}
           <Golden rollout={rollout} />
         </>
       )}
@@ -137,7 +139,26 @@ function useHits(box: { current: HTMLElement | null }, target: string | undefine
   }, [target, query, ...drawn]);
 }
 
-function Raw({ rollout }: { rollout: Rollout }) {
+/** Whether the rollout is being recorded, and how much of a large one is here. */
+function State({ opened: { running }, loading }: { opened: Opened; loading: OpenedState["loading"] }) {
+  if (running && !running.writing) return <p class="problem">Stopped while running: its recorder is gone. Last written at {running.written_at.slice(0, 19).replace("T", " ")} UTC.</p>;
+  if (running) return <p class="note following" role="status">Being recorded: the next messages come by themselves.</p>;
+  if (loading) return <p class="note" role="status">A large rollout: {loading.messages.toLocaleString("en")} of {loading.of.toLocaleString("en")} messages are here, the others are coming.</p>;
+  return null;
+}
+
+function Raw({ opened }: { opened: Opened }) {
+  const [rollout, setRollout] = useState<Rollout | null>(isPartial(opened) ? null : opened.rollout);
+  const [share, setShare] = useState(0);
+  useEffect(() => {
+    let current = true;
+    void wholeRollout(opened, (done) => current && setShare(done)).then((whole) => current && setRollout(whole), () => undefined);
+    return () => { current = false; };
+  }, [opened.rollout]);
+  return rollout ? <RawText rollout={rollout} /> : <p class="empty" role="status">Loading the whole rollout: {Math.round(100 * share)} %</p>;
+}
+
+function RawText({ rollout }: { rollout: Rollout }) {
   const text = useMemo(() => raw(rollout), [rollout]);
   return (
     <section class="section">

@@ -1,6 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { requestOf, shared } from "../api";
 import { copyText, Menu } from "../components";
+import { wholeRollout } from "../opened";
 import { pythonOf } from "./python";
 import { raw } from "./rollout";
 import type { Opened } from "../types";
@@ -51,8 +52,8 @@ export function Saving({ opened, expand }: { opened: Opened; expand: () => void 
   const { rollout } = opened;
   return (
     <Menu label={<span aria-live="polite">{status || "Copy / save"}</span>} name={status || "Copy or save the sample"}>
-      <button type="button" onClick={copy(() => raw(rollout))}>Copy as text</button>
-      <button type="button" onClick={copy(() => pythonOf(rollout))}>Copy as Python</button>
+      <button type="button" onClick={copy(async () => raw(await wholeRollout(opened)))}>Copy as text</button>
+      <button type="button" onClick={copy(async () => pythonOf(await wholeRollout(opened)))}>Copy as Python</button>
       <button type="button" onClick={copy(() => lineOf(opened))}>Copy as JSON</button>
       <button type="button" onClick={copy(() => location.href)}>Copy link</button>
       <button type="button" onClick={act(async () => { save(await lineOf(opened), fileName(rollout.id)); return "Saved"; })}>Download JSON</button>

@@ -1,6 +1,7 @@
 import { Blocks, Literal } from "../text/blocks";
 import { goodness, seconds } from "../numbers";
 import { Copy, Reward } from "../components";
+import { wholeMessage } from "../opened";
 import { CallView } from "./calls";
 import { Notes } from "./notes";
 import { durationOf, partsOf, type Section, textOf, tokensOf } from "./rollout";
@@ -47,7 +48,7 @@ export function SectionView({ section, index, run, range, running, closed, toggl
         {message.reward != null && <Reward label="Reward" value={message.reward} good={goodness(message.reward, range)} />}
         {closed && message.reward == null && section.earned !== null && <Reward label="Reward" value={section.earned} good={goodness(section.earned, range)} />}
         {message.finished && <span class="badge end">ends the episode</span>}
-        <Copy text={() => text} />
+        <Copy text={async () => textOf(await wholeMessage(message))} />
       </header>
       {!closed && (
         <div class="inside">

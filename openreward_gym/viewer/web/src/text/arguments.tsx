@@ -5,7 +5,7 @@ import { stringifyExact, writtenNumber } from "./exact";
 import { languageOf } from "./highlight";
 import { readJson, jsonTree } from "./json";
 import { marked } from "./literal";
-import { INLINE, LongText } from "./long";
+import { INLINE, LongText, type Rest } from "./long";
 import { machineBlock } from "./machine";
 
 const ONE_LINE = 160;
@@ -14,14 +14,14 @@ const LANGUAGES: Record<string, string> = {
 };
 
 /** A text of a tool: preformatted, coloured by its kind. `hint` is a language, used where the content does not tell. */
-export function ToolText({ text, hint, all }: { text: string; hint?: string; all?: boolean }) {
+export function ToolText({ text, hint, all, ...rest }: { text: string; hint?: string; all?: boolean } & Rest) {
   const box = useRef<HTMLDivElement>(null);
   const coloured = render.value.code;
-  const long = text.length > INLINE;
+  const long = (rest.total ?? text.length) > INLINE;
   useLayoutEffect(() => {
     if (!long) box.current?.replaceChildren(machineBlock(text, hint, coloured));
   }, [text, hint, coloured]);
-  return long ? <LongText text={text} all={all} machine /> : <div ref={box} class="tool-text" />;
+  return long ? <LongText text={text} all={all} machine {...rest} /> : <div ref={box} class="tool-text" />;
 }
 
 /** JSON laid out, with lists and objects that fold; a text that is not JSON as it is. */

@@ -1,12 +1,13 @@
-import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address } from "../address";
 import { shared } from "../api";
+import { lengthOf, wholeText } from "../opened";
 import { patternOf } from "../searching/search";
 import { type Render, render } from "../settings";
 import { Arguments, Json, ToolText } from "./arguments";
 import { stringifyExact } from "./exact";
 import { Literal } from "./literal";
-import { INLINE, LongText, revealAll } from "./long";
+import { INLINE, LongText, type Rest, revealAll } from "./long";
 import { passages } from "./pieces";
 import { isLaidOut, rendered } from "./rendering";
 import type { Block } from "../types";
@@ -39,10 +40,10 @@ function useHitBeyond(text: string): boolean {
 }
 
 /** Prose that was recorded, rendered as the Render menu says. `thoughts` are `<think>` passages, which only a model writes. */
-export function Body({ text, thoughts = true }: { text: string; thoughts?: boolean }) {
+export function Body({ text, thoughts = true, ...rest }: { text: string; thoughts?: boolean } & Rest) {
   const how = render.value;
   const all = useHitBeyond(text);
-  if (text.length > INLINE) return <LongText text={text} all={all} />;
+  if ((rest.total ?? text.length) > INLINE) return <LongText text={text} all={all} {...rest} />;
   if (!how.think || !thoughts) return <Passage text={text} how={how} />;
   return (
     <>
@@ -95,14 +96,30 @@ function blankNote(text: string): string {
   return text ? `Only white space (${text.length.toLocaleString("en")} ${text.length === 1 ? "character" : "characters"})` : "Empty text";
 }
 
+type Field = "text" | "content" | "summary";
+
+/** A block's text, of which the server may have sent the beginning only; `more` loads the rest. */
+function useWhole(block: Block, field: Field): { text: string } & Rest {
+  const [whole, setWhole] = useState<string | null>(null);
+  const text = whole ?? block[field] ?? "";
+  const total = whole === null ? lengthOf(block, field) : text.length;
+  const more = total > text.length ? () => wholeText(block, field).then(setWhole) : undefined;
+  const searched = address.value.query !== undefined;
+  useEffect(() => {
+    if (searched) void more?.();
+  }, [searched, block]);
+  return { text, total, more };
+}
+
 interface Told { run: string; machine?: boolean; role?: string; quiet?: boolean }
 
 function OneBlock({ block, run, machine, role, quiet }: Told & { block: Block }) {
+  const whole = useWhole(block, "text");
   switch (block.type) {
     case "text": {
-      const text = block.text ?? "";
+      const { text } = whole;
       if (!/[^ \t\r\n]/.test(text)) return quiet ? null : <p class="none" data-ui>{blankNote(text)}</p>;
-      return machine || role === "tool" ? <SearchedToolText text={text} /> : <Body text={text} thoughts={role === undefined || role === "assistant"} />;
+      return machine || role === "tool" ? <SearchedToolText {...whole} /> : <Body {...whole} thoughts={role === undefined || role === "assistant"} />;
     }
     case "reasoning": return <Reasoning block={block} />;
     case "image": return <Picture block={block} run={run} />;
@@ -111,8 +128,8 @@ function OneBlock({ block, run, machine, role, quiet }: Told & { block: Block })
   }
 }
 
-function SearchedToolText({ text }: { text: string }) {
-  return <ToolText text={text} all={useHitBeyond(text)} />;
+function SearchedToolText({ text, ...rest }: { text: string } & Rest) {
+  return <ToolText text={text} all={useHitBeyond(text)} {...rest} />;
 }
 
 /**

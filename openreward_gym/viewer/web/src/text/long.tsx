@@ -43,21 +43,27 @@ export function revealAll(box: ParentNode): void {
   for (const node of box.querySelectorAll(".plain")) node.dispatchEvent(new CustomEvent(REVEAL));
 }
 
+/** What is known of a text of which only the beginning is here: its length, and how to load the rest. */
+export interface Rest { total?: number; more?: () => Promise<unknown> }
+
 /**
  * A text in chunks that the browser lays out when they become visible. It is cut at 250,000 characters, unless `all`.
  * The button to show the rest stays at the lower end of the window, where laying out the text above does not move it.
  */
-export function LongText({ text, all = false, machine = false }: { text: string; all?: boolean; machine?: boolean }) {
+export function LongText({ text, all = false, machine = false, total = text.length, more }: { text: string; all?: boolean; machine?: boolean } & Rest) {
   const [expanded, setExpanded] = useState(false);
   const box = useRef<HTMLDivElement>(null);
-  const whole = all || expanded;
+  const whole = (all || expanded) && more === undefined;
+  const expand = () => {
+    setExpanded(true);
+    void more?.();
+  };
   const shownText = whole ? text : text.slice(0, cutAt(text, 0, INLINE));
   useEffect(() => {
     const node = box.current!;
-    const reveal = () => setExpanded(true);
-    node.addEventListener(REVEAL, reveal);
-    return () => node.removeEventListener(REVEAL, reveal);
-  }, []);
+    node.addEventListener(REVEAL, expand);
+    return () => node.removeEventListener(REVEAL, expand);
+  }, [more]);
   useLayoutEffect(() => {
     const columns = Math.max(20, Math.floor(box.current!.clientWidth / (machine ? 7.8 : 6.8)));
     for (const node of box.current!.querySelectorAll<HTMLElement>(".chunk")) node.style.containIntrinsicHeight = `auto ${heightOf(node.textContent ?? "", columns)}px`;
@@ -65,7 +71,7 @@ export function LongText({ text, all = false, machine = false }: { text: string;
   return (
     <div class="plain" ref={box}>
       {chunksOf(shownText).map((part, index) => <div key={index} class={`body literal chunk${machine ? " machine" : ""}`}>{marked(part)}</div>)}
-      {!whole && <p class="cut" data-ui><button type="button" onClick={() => setExpanded(true)}>Show all {text.length.toLocaleString("en")} characters</button></p>}
+      {!whole && <p class="cut" data-ui><button type="button" onClick={expand}>Show all {total.toLocaleString("en")} characters</button></p>}
     </div>
   );
 }
