@@ -207,6 +207,10 @@ class _Query(dict[str, str]):
     def flag(self, name: str) -> bool:
         return self.get(name) == "1"
 
+    def names(self, name: str) -> list[str]:
+        """Return the parameter's names, which are percent-encoded and separated by commas."""
+        return [unquote(each) for each in self.get(name, "").split(",") if each]
+
     @property
     def filter(self) -> str:
         return self.get("filter", "")
@@ -242,9 +246,7 @@ class _Api:
     def answers(self) -> dict[str, Answer]:
         """Return the function that answers each GET endpoint."""
         index = self._index
-        # Series and histograms read all rollouts of a run; the generation in the key drops outdated ones.
-        series = functools.lru_cache(maxsize=128)(lambda generation, *rest: charts.series(index, *rest))
-        histogram = functools.lru_cache(maxsize=128)(lambda generation, *rest: charts.histogram(index, *rest))
+        figures = charts.Answers(index)
         return {
             "runs": lambda query: lists.runs(index),
             "steps": lambda query: lists.steps(index, query.text("run"), query.flag("discarded"), query.filter),
@@ -262,11 +264,15 @@ class _Api:
             "place": lambda query: {"place": opening.place(index, query.text("run"), query.text("id"))},
             "about": lambda query: opening.about(index, query.text("run"), query.text("id")),
             "task": lambda query: lists.task(index, query.text("task")),
-            "series": lambda query: series(index.generation, query.text("run"), query.text("metric"), query.filter),
-            "histogram": lambda query: histogram(
-                index.generation, query.text("run"), query.text("metric"), query.filter, query.integer("step"),
-                query.flag("every"),
+            "series": lambda query: figures.series(
+                query.text("run"), query.names("metrics") or [query.text("metric")], query.filter, query.get("which") or "all",
+                several="metrics" in query,
             ),
+            "histogram": lambda query: figures.histograms(
+                query.names("runs") or [query.text("run")], query.text("metric"), query.filter, query.integer("step"),
+                query.flag("every"), query.names("which") or ["all"],
+            ),
+            "chart_metrics": lambda query: figures.catalogue(query.names("runs")),
             "complete": lambda query: completing.completion(
                 index, query.text("run", ""), query.text("text", "")[:2000], query.natural("cursor")
             ),

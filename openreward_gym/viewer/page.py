@@ -19,7 +19,7 @@ import orjson
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import OnDamage, images
 from openreward_gym.store.folder import LocalFolder
-from openreward_gym.viewer.answers import charts, lists, opening
+from openreward_gym.viewer.answers import chart_metrics, charts, lists, opening
 from openreward_gym.viewer.index import RunIndex
 
 FILE = Path(__file__).with_name("index.html")
@@ -109,7 +109,10 @@ class _Snapshot:
             self._add("steps", {"run": key, "discarded": discarded}, steps)
             for step in steps:
                 self._add_step(key, step["step"], discarded)
-        for metric in [*charts.BUILT_IN_METRICS, *run["metrics"]]:
+        metrics = chart_metrics.catalogue(self._index, [key])
+        self._add("chart_metrics", {"runs": quote(key, safe=_UNESCAPED)}, metrics)
+        for metric in chart_metrics.names_of(metrics):
+            # Of all rollouts; the page computes the others from the lists.
             series = charts.series(self._index, key, metric, self._filter)
             if series["steps"]:
                 self._add("series", {"run": key, "metric": metric}, series)

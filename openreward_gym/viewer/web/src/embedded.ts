@@ -1,13 +1,10 @@
-import { finite } from "./numbers";
-import { durationOf } from "./reading/rollout";
+import { deriveChart } from "./charts/derived";
 import type { Parameters } from "./api";
-import type { Card, Group, Histogram, Listing, Num, Opened } from "./types";
+import type { Card, Group, Listing, Opened } from "./types";
 
 // A shared file contains lists, series and rollouts. Answers that the server would compute from them are computed here.
 
 export type Embedded = Record<string, unknown>;
-
-const BINS = 24;
 
 interface Listed { run: string; step: string; discarded: boolean; groups: Group[] }
 
@@ -28,8 +25,7 @@ export function rolloutsOf(embedded: Embedded): Opened[] {
 export function derive(embedded: Embedded, name: string, parameters: Parameters): unknown {
   if (name === "group") return group(embedded, parameters);
   if (name === "task") return task(embedded, String(parameters.task ?? ""));
-  if (name === "histogram" && !parameters.filter) return histogram(embedded, parameters);
-  return undefined;
+  return deriveChart(embedded, name, parameters);
 }
 
 function group(embedded: Embedded, parameters: Parameters): Card[] {
@@ -41,41 +37,4 @@ function task(embedded: Embedded, name: string): Card[] {
   const started = new Map(rolloutsOf(embedded).map((opened) => [`${opened.run} ${opened.rollout.id}`, opened.rollout.started_at ?? ""]));
   const attempts = lists(embedded).flatMap(({ run, groups }) => groups.filter((one) => one.task === name).flatMap((one) => one.cards.map((card) => ({ ...card, run, started: started.get(`${run} ${card.id}`) ?? "" }))));
   return attempts.sort((a, b) => (a.started < b.started ? -1 : a.started > b.started ? 1 : (a.step ?? -1) - (b.step ?? -1) || (a.sample ?? -1) - (b.sample ?? -1)));
-}
-
-function histogram(embedded: Embedded, parameters: Parameters): Histogram {
-  const [run, metric] = [String(parameters.run ?? ""), String(parameters.metric ?? "")];
-  const values: number[] = [];
-  for (const list of lists(embedded)) {
-    if (list.run !== run || list.discarded || (!parameters.every && list.step !== String(parameters.step ?? ""))) continue;
-    for (const { cards } of list.groups)
-      for (const card of cards) {
-        const value = finite(metricOf(embedded, run, card, metric));
-        if (value !== null) values.push(value);
-      }
-  }
-  if (!values.length) return { run, metric, edges: [], counts: [] };
-  let [low, high] = [Infinity, -Infinity];
-  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
-  if (low === high) [low, high] = [low - 0.5, high + 0.5];
-  const counts = new Array<number>(BINS).fill(0);
-  for (const value of values) counts[Math.min(BINS - 1, Math.floor(((value - low) / (high - low)) * BINS))]! += 1;
-  return { run, metric, edges: Array.from({ length: BINS + 1 }, (_, index) => low + ((high - low) * index) / BINS), counts };
-}
-
-function metricOf(embedded: Embedded, run: string, card: Card, metric: string): Num | undefined {
-  switch (metric) {
-    case "reward": return card.reward;
-    case "advantage": return card.advantage;
-    case "tokens": return card.tokens;
-    case "steps": return card.turns;
-    case "calls": return card.calls;
-    case "errors": case "duration": case "cost": break;
-    default: return card.metrics[metric];
-  }
-  const rollout = (embedded[`rollout?id=${encodeURIComponent(card.id)}&run=${encodeURIComponent(run)}`] as Opened | undefined)?.rollout;
-  if (!rollout) return null;
-  if (metric === "cost") return rollout.cost_usd;
-  if (metric === "duration") return durationOf(rollout.started_at, rollout.ended_at);
-  return (rollout.messages ?? []).filter((message) => message.role === "tool" && message.is_error).length;
 }

@@ -91,9 +91,19 @@ export interface Opened {
 }
 
 export interface Series {
-  run: string; metric: string; steps: number[]; count: number[]; mean: (number | null)[]; std: (number | null)[];
+  run: string; metric: string; which?: string; unit?: string; nan: number; infinite: number;
+  steps: number[]; count: number[]; mean: (number | null)[]; std: (number | null)[];
   min: (number | null)[]; max: (number | null)[]; p05: (number | null)[]; p25: (number | null)[]; p50: (number | null)[];
   p75: (number | null)[]; p95: (number | null)[];
 }
 
-export interface Histogram { run: string; metric: string; edges: number[]; counts: number[] }
+/** Histograms with the same bins: one for each run and kind of rollouts, runs first. */
+export interface Histograms {
+  metric: string; edges: number[]; integers: boolean; unit: string;
+  histograms: { run: string; which: string; counts: number[]; nan: number; infinite: number }[];
+}
+
+export interface ChartMetric { name: string; about: string }
+
+/** The metrics that charts offer. */
+export interface ChartMetrics { built_in: ChartMetric[]; shares: ChartMetric[]; own: ChartMetric[] }

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { find, patternOf } from "../src/searching/search";
 import { requestOf } from "../src/api";
 import { rolloutsOf, derive } from "../src/embedded";
-import type { Card, Group, Histogram, Message, Opened } from "../src/types";
+import type { Card, Group, Histograms, Message, Opened } from "../src/types";
 
 function opened(id: string, list: Message[], step: number | null = 0): Opened {
   return { run: "a", place: { step, group: "g", discarded: false }, label: { rating: null, tags: [], note: "" }, rollout: { id, status: "completed", messages: list } };
@@ -53,12 +53,13 @@ test("a group, a task's attempts and a histogram are made of what is in the file
   expect(ids("group", { group: "g", step: 0, discarded: false })).toEqual(["1", "2", "3"]);
   expect(ids("group", { group: "g", step: 1, discarded: true })).toEqual(["5"]);
   expect(ids("task", { task: "t" })).toEqual(["2", "3", "5", "1"]);
-  const counts = (metric: string, parameters: object = { every: true }) => (derive(file, "histogram", { run: "a b", metric, filter: "", ...parameters }) as Histogram).counts;
+  const counts = (metric: string, parameters: object = { every: true }) => (derive(file, "histogram", { run: "a b", metric, filter: "", ...parameters }) as Histograms).histograms[0]!.counts;
   const rewards = counts("reward");
-  expect([rewards.length, rewards[0], rewards[12], rewards[23]]).toEqual([24, 1, 1, 1]);
-  expect(counts("m").reduce((sum, count) => sum + count, 0)).toBe(1);
-  expect(counts("errors")[12]).toBe(1);
-  expect(counts("reward", { step: 1, every: false })).toEqual([]);
+  expect([rewards.length, rewards[0], rewards[12], rewards[23]]).toEqual([24, 2, 1, 1]);
+  expect(counts("m")).toEqual([1]);
+  expect(counts("errors")).toEqual([1]);
+  expect(counts("reward", { step: 1, every: false })).toEqual([1]);
+  expect(counts("reward", { step: 1, every: false, which: "kept" })).toEqual([]);
   expect(derive(file, "series", { run: "a b" })).toBeUndefined();
   expect(rolloutsOf(file).map((one) => one.rollout.id)).toEqual(["1"]);
 });
