@@ -33,6 +33,7 @@ from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.answers import charts, comparing, completing, lists, opening
 from openreward_gym.viewer.answers.searching import search
+from openreward_gym.viewer.answers.selecting import check_filter
 from openreward_gym.viewer.index import NotFoundError, RunIndex
 from openreward_gym.viewer.page import load_page
 
@@ -219,8 +220,17 @@ class _Api:
             "runs": lambda query: lists.runs(index),
             "steps": lambda query: lists.steps(index, query.text("run"), query.flag("discarded"), query.filter),
             "list": lambda query: lists.listing(
-                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter, query.natural("offset")
+                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter, query.natural("offset"),
+                sort=query.text("sort", ""), flat=query.flag("flat"), limit=query.natural("limit") or None,
             ),
+            "place": lambda query: lists.place(
+                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter,
+                sort=query.text("sort", ""), flat=query.flag("flat"), rollout_id=query.text("id"),
+            ),
+            "ids": lambda query: lists.ids(
+                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter
+            ),
+            "group_steps": lambda query: lists.steps_of_group(index, query.text("run"), query.text("group")),
             "group": lambda query: lists.group(
                 index, query.text("run"), query.text("group"), query.integer("step"), query.flag("discarded")
             ),
@@ -302,7 +312,9 @@ def _get_endpoint(index: RunIndex, answer: Answer) -> Callable[[Request], Respon
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
-        return _json(answer(_Query(request.query_params)), headers)
+        query = _Query(request.query_params)
+        check_filter(index, query.get("run") or None, query.filter)
+        return _json(answer(query), headers)
 
     return endpoint
 

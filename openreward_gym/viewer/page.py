@@ -20,6 +20,7 @@ from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import OnDamage, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.viewer.answers import charts, lists, opening
+from openreward_gym.viewer.answers.selecting import check_filter
 from openreward_gym.viewer.index import RunIndex
 
 FILE = Path(__file__).with_name("index.html")
@@ -59,6 +60,7 @@ def write_page(
 ) -> int:
     """Write the runs of `index` into one HTML file; see `openreward_gym.viewer.write_html`."""
     index.refresh()
+    check_filter(index, None, filter_)
     for _, _, damages in index.damages():
         for damage in damages:
             on_damage(damage)
