@@ -13,19 +13,18 @@ from openreward_gym.viewer.rows import metrics_of, number_of, ranges_of
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS metrics (
-    run INTEGER, name TEXT, rollouts INTEGER, count INTEGER, low REAL, high REAL, PRIMARY KEY (run, name)) WITHOUT ROWID;
+    metric INTEGER PRIMARY KEY, run INTEGER, name TEXT, rollouts INTEGER, count INTEGER, low REAL, high REAL, UNIQUE (run, name));
 """
 
 _ADD = """
-INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run, name) DO UPDATE SET
+INSERT INTO metrics (run, name, rollouts, count, low, high) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run, name) DO UPDATE SET
     rollouts = rollouts + excluded.rollouts, count = count + excluded.count,
     low = min(coalesce(low, excluded.low), coalesce(excluded.low, low)),
     high = max(coalesce(high, excluded.high), coalesce(excluded.high, high))"""
 
 _MADE_ANEW = """
-SELECT key, count(*), count(value), min(value), max(value) FROM (
-    SELECT m.key AS key, m.value AS value FROM rollouts r, json_each(r.metrics) m WHERE r.run = ? AND r.metrics != '{}')
-GROUP BY key"""
+SELECT m.key, count(*), count(m.value), min(m.value), max(m.value) FROM rollouts r, json_each(r.metrics) m
+WHERE r.run = ? AND r.metrics != '{}' GROUP BY m.key ORDER BY min(r.pk), min(m.id)"""
 
 
 class NewMetrics:
@@ -85,6 +84,7 @@ def make_anew(connection: sqlite3.Connection, runs: Iterable[int]) -> None:
         connection.execute("DELETE FROM metrics WHERE run = ?", (run,))
         rows = connection.execute(_MADE_ANEW, (run,)).fetchall()
         connection.executemany(
-            "INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", [(run, unquote(key), *figures) for key, *figures in rows]
+            "INSERT INTO metrics (run, name, rollouts, count, low, high) VALUES (?, ?, ?, ?, ?, ?)",
+            [(run, unquote(key), *figures) for key, *figures in rows],
         )
     connection.execute("DELETE FROM metrics WHERE run NOT IN (SELECT run FROM runs)")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,23 @@ class Sql:
     parameters: tuple[Any, ...] = ()
 
 
+class FilterOfIds(str):
+    """A filter that selects rollouts by their ids, which may be longer than one that is typed.
+
+    Example:
+        >>> FilterOfIds.of(["a", "b"])
+        'id in ("a", "b")'
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> FilterOfIds:
+        """Return the filter of these ids."""
+        quoted = ('"' + re.sub(r'(["\\])', r"\\\1", rollout_id) + '"' for rollout_id in ids)
+        return cls(f"id in ({', '.join(quoted)})")
+
+
 def compile_filter(expression: str, known: Collection[str] | None = None) -> Sql:
     """Compile a filter to SQL; an empty filter matches every rollout.
 
@@ -111,7 +128,7 @@ def compile_filter(expression: str, known: Collection[str] | None = None) -> Sql
         >>> compile_filter("reward < 0.5").text
         'r.reward < ?'
     """
-    if len(expression) > MAX_LENGTH:
+    if len(expression) > MAX_LENGTH and not isinstance(expression, FilterOfIds):
         raise ConfigurationError(f"the filter has {len(expression)} characters; at most {MAX_LENGTH} are allowed")
     if not expression.strip():
         return Sql("1")
@@ -203,7 +220,7 @@ class _Parser:
         if self.known is not None:
             check_field(field, self.known)
         if self._accept("in"):
-            return _join("OR", [_compare(field, "==", value) for value in self._list()])
+            return _compare_any(field, self._list())
         operator = self._peek()
         if operator is None or operator.kind != "operator":
             raise self._unexpected(f"after {field!r}, one of {' '.join(OPERATORS)}")
@@ -304,6 +321,15 @@ def _compare(field: str, operator: str, value: Any) -> Sql:
         value = f"{value:g}"
     sql = "=" if operator == "==" else operator
     return Sql(f"{column.text} {sql} ?", (*column.parameters, value))
+
+
+def _compare_any(field: str, values: Sequence[Any]) -> Sql:
+    conditions = [_compare(field, "==", value) for value in values]
+    if field.lower() in _LISTS or None in values:
+        return _join("OR", conditions)
+    column = column_of(field)  # one IN, for SQLite limits the depth of an expression
+    parameters = [condition.parameters[len(column.parameters) :] for condition in conditions]
+    return Sql(f"{column.text} IN ({', '.join('?' * len(values))})", (*column.parameters, *(p for (p,) in parameters)))
 
 
 def _compare_list(column: str, operator: str, value: Any) -> Sql:

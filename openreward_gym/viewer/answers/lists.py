@@ -38,14 +38,14 @@ def runs(index: RunIndex) -> dict[str, Any]:
     the number of values and the range of each metric.
     """
     overview = index.records(_RUNS)
-    catalogue = index.rows("SELECT runs.key, m.name, m.count, m.low, m.high FROM metrics m JOIN runs ON runs.run = m.run")
+    catalogue = index.rows("SELECT runs.key, m.name, m.count, m.low, m.high FROM metrics m JOIN runs ON runs.run = m.run ORDER BY metric")
     observed: dict[str, dict[str, Any]] = {}
     for key, name, count, low, high in catalogue:
         observed.setdefault(key, {})[name] = {"count": count, "min": low, "max": high}
     for run in overview:
         run["ranges"] = orjson.loads(run["ranges"])
         run["observed"] = observed.get(run["key"], {})
-        run["metrics"] = sorted(run["observed"])
+        run["metrics"] = list(run["observed"])
     damage = [{"folder": folder, "lines": count, "first": _place_text(first)} for folder, count, (first, *_) in index.damages()]
     return {"runs": overview, "damage": damage, "progress": index.progress._asdict()}
 
@@ -113,18 +113,20 @@ def listing(
     return orjson.dumps({**page, "offset": offset})
 
 
-def place(
+def position(
     index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, *, sort: str, flat: bool, rollout_id: str
 ) -> dict[str, Any]:
-    """Return the number of rollouts before this one in the list: `{"place": number}`, None if the list does not have it."""
+    """Return the number of rollouts before this one in the list: `{"position": number}`, None if the list does not have it."""
     order = order_of(index, run, step, discarded, filter_, sort, flat)
     pk = index.rows("SELECT pk FROM rollouts WHERE run = (SELECT run FROM runs WHERE key = ?) AND id = ?", (run, rollout_id))
-    return {"place": order.keys.index(pk[0][0]) if pk and pk[0][0] in order.keys else None}
+    return {"position": order.keys.index(pk[0][0]) if pk and pk[0][0] in order.keys else None}
 
 
-def ids(index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str) -> list[str]:
-    """Return the ids of all rollouts of a list."""
-    order = order_of(index, run, step, discarded, filter_, "", False)
+def ids(
+    index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, *, sort: str = "", flat: bool = False
+) -> list[str]:
+    """Return the ids of all rollouts of a list, in its order."""
+    order = order_of(index, run, step, discarded, filter_, sort, flat)
     known = dict(index.rows("SELECT pk, id FROM rollouts WHERE run = (SELECT run FROM runs WHERE key = ?)", (run,)))
     return [known[pk] for pk in order.keys if pk in known]
 

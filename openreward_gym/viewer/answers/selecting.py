@@ -35,10 +35,10 @@ def tables(*conditions: Sql) -> str:
 
 
 def metric_names(index: RunIndex, run: str | None) -> list[str]:
-    """Return the names of all metrics of a run, or of all runs, in alphabetical order."""
+    """Return the names of all metrics of a run, or of all runs, in the order of their first values."""
     if run is None:
-        return [name for (name,) in index.rows("SELECT DISTINCT name FROM metrics ORDER BY name")]
-    sql = "SELECT m.name FROM metrics m JOIN runs ON runs.run = m.run WHERE runs.key = ? ORDER BY m.name"
+        return [name for (name,) in index.rows("SELECT name FROM metrics GROUP BY name ORDER BY min(metric)")]
+    sql = "SELECT m.name FROM metrics m JOIN runs ON runs.run = m.run WHERE runs.key = ? ORDER BY m.metric"
     return [name for (name,) in index.rows(sql, (run,))]
 
 
