@@ -20,6 +20,7 @@ from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import OnDamage, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.viewer.answers import chart_metrics, charts, lists, opening
+from openreward_gym.viewer.answers.selecting import check_filter
 from openreward_gym.viewer.index import RunIndex
 
 FILE = Path(__file__).with_name("index.html")
@@ -58,11 +59,26 @@ def write_page(
     on_damage: OnDamage = lambda damage: None,
 ) -> int:
     """Write the runs of `index` into one HTML file; see `openreward_gym.viewer.write_html`."""
+    content, count = page_of(index, filter_, limit, on_damage)
+    path = Path(file)
+    LocalFolder(path.parent).write_bytes(path.name, content)
+    return count
+
+
+def page_of(
+    index: RunIndex,
+    filter_: str = "",
+    limit: int = MAX_ROLLOUTS,
+    on_damage: OnDamage = lambda damage: None,
+    run: str | None = None,
+) -> tuple[bytes, int]:
+    """Return the HTML file with the runs of `index`, or with one of them, and the number of rollouts in it."""
     index.refresh()
+    check_filter(index, run, filter_)
     for _, _, damages in index.damages():
         for damage in damages:
             on_damage(damage)
-    snapshot = _Snapshot(index, filter_, limit, on_damage)
+    snapshot = _Snapshot(index, filter_, limit, on_damage, run)
     # A script element must contain neither "</script>" nor "<!--", whatever the records hold.
     data = json.dumps(snapshot.answers(), separators=(",", ":")).replace("<", "\\u003c")
     built = load_page().html
@@ -72,21 +88,20 @@ def write_page(
         raise StoreError(f"{FILE} is not the viewer's page: build it again")
     filled = _DATA_ELEMENT.replace("></", f">{data}</")
     page = built.replace("<head>", f"<head>{meta}", 1).replace(_DATA_ELEMENT, filled, 1)
-    path = Path(file)
-    LocalFolder(path.parent).write_bytes(path.name, page.encode("utf-8"))
-    return snapshot.count
+    return page.encode("utf-8"), snapshot.count
 
 
 class _Snapshot:
     """Collects the answers to all requests that the page can make, keyed by request."""
 
-    def __init__(self, index: RunIndex, filter_: str, limit: int, on_damage: OnDamage) -> None:
-        self._index, self._filter, self._limit, self._on_damage = index, filter_, limit, on_damage
+    def __init__(self, index: RunIndex, filter_: str, limit: int, on_damage: OnDamage, run: str | None) -> None:
+        self._index, self._filter, self._limit, self._on_damage, self._run = index, filter_, limit, on_damage, run
         self._answers: dict[str, Any] = {}
         self.count = 0
 
     def answers(self) -> dict[str, Any]:
         overview = lists.runs(self._index)
+        overview["runs"] = [run for run in overview["runs"] if self._run in (None, run["key"])]
         for run in overview["runs"]:
             self._add_run(run)
             run["folder"] = ""  # paths of this machine stay private

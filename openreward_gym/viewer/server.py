@@ -51,7 +51,7 @@ class ViewerServer:
     ) -> None:
         self.token = None if is_loopback(host) else secrets.token_urlsafe(24)
         self._index, self._embeddable, self._height = index, embeddable, height
-        app = create_app(index, token=self.token, extensions=extensions, embeddable=embeddable)
+        app = create_app(index, token=self.token, extensions=extensions, embeddable=embeddable, allow_export=self.token is None)
         listener = _listen(host, port)
         name = f"[{host}]" if ":" in host else host
         self.url = f"http://{name}:{listener.getsockname()[1]}/" + (f"?token={self.token}" if self.token else "")

@@ -1,4 +1,5 @@
 import { deriveChart } from "./charts/derived";
+import { deriveList } from "./lists/shared";
 import type { Parameters } from "./api";
 import type { Card, Group, Listing, Opened } from "./types";
 
@@ -23,6 +24,8 @@ export function rolloutsOf(embedded: Embedded): Opened[] {
 
 /** Compute the answer to a request that is not in the file; undefined if that is impossible. */
 export function derive(embedded: Embedded, name: string, parameters: Parameters): unknown {
+  const list = deriveList(embedded, name, parameters);
+  if (list !== undefined) return list;
   if (name === "group") return group(embedded, parameters);
   if (name === "task") return task(embedded, String(parameters.task ?? ""));
   return deriveChart(embedded, name, parameters);

@@ -7,6 +7,9 @@ export interface Run {
   key: string; name: string; folder: string; ranges: Record<string, Range>; rollouts: number; discarded: number;
   first_step: number | null; last_step: number | null; steps: number; reward: number | null; started: string | null;
   environments: string | null; models: string | null; tasks: number; errors: number; metrics: string[];
+  running: number; tokens: number | null; cost: number | null; duration: number | null;
+  /** Of each metric the number of values and their range. */
+  observed: Record<string, { count: number; min: number | null; max: number | null }>;
 }
 
 export interface Runs {
@@ -15,19 +18,22 @@ export interface Runs {
   progress: { done: number; total: number };
 }
 
-export interface Step { step: number | null; rollouts: number; groups: number; reward: number | null }
+/** A step: all its rollouts, kept and discarded; `groups` are those of the page that asks. */
+export interface Step { step: number | null; rollouts: number; kept: number; discarded: number; groups: number; reward: number | null }
 
 export interface Label { rating: number | null; tags: string[]; noted?: boolean; note?: string }
 
 export interface Card {
   id: string; name: string | null; group: string; sample: number | null; step: number | null; reward: Num; advantage: Num;
   tokens: number | null; turns: number; calls: number; status: string; stop: string | null; discard: string | null;
-  index: number | null; metrics: Record<string, Num>; label?: Label; run?: string; started?: string | null;
+  index: number | null; metrics: Record<string, Num>; errors?: number; unnoticed_errors?: number; input_tokens?: number | null;
+  cost?: Num; policy_s?: Num; environment_s?: Num; duration?: Num; label?: Label; run?: string; started?: string | null;
 }
 
 export interface Group { group: string; prompt: string; task: string | null; cards: Card[] }
 
-export interface Listing { groups: Group[]; next: number | null }
+/** A page of a list: `rollouts` is the number on all pages, `sizes` the sizes of all groups as [size, number of groups]. */
+export interface Listing { groups: Group[]; next: number | null; offset: number; rollouts: number; sizes: [number, number][] }
 
 /** A change of a label, of one reader at one time. */
 export interface LabelChange {
