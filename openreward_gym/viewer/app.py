@@ -32,7 +32,7 @@ from openreward_gym.store import Label, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.answers import charts, comparing, completing, lists, opening
-from openreward_gym.viewer.answers.searching import search
+from openreward_gym.viewer.answers.searching import hits_of, search
 from openreward_gym.viewer.index import NotFoundError, RunIndex
 from openreward_gym.viewer.page import load_page
 
@@ -215,6 +215,11 @@ class _Api:
         # Series and histograms read all rollouts of a run; the generation in the key drops outdated ones.
         series = functools.lru_cache(maxsize=128)(lambda generation, *rest: charts.series(index, *rest))
         histogram = functools.lru_cache(maxsize=128)(lambda generation, *rest: charts.histogram(index, *rest))
+
+        @functools.lru_cache(maxsize=8)
+        def compare(generation: int, runs: str, filter_: str) -> dict[str, Any]:
+            return comparing.comparison(index, [unquote(key) for key in runs.split(",") if key], filter_)
+
         return {
             "runs": lambda query: lists.runs(index),
             "steps": lambda query: lists.steps(index, query.text("run"), query.flag("discarded"), query.filter),
@@ -238,7 +243,11 @@ class _Api:
                 index, query.text("query"), regex=query.flag("regex"), run=query.text("run", "") or None, filter_=query.filter,
                 after=query.natural("after"),
             ),
-            "compare": lambda query: comparing.comparison(index, [unquote(key) for key in query.text("runs").split(",") if key]),
+            "hits": lambda query: hits_of(
+                index, query.text("query"), regex=query.flag("regex"), run=query.text("run"), rollout=query.text("id")
+            ),
+            "compare": lambda query: compare(index.generation, query.text("runs"), query.filter),
+            "attempts": lambda query: comparing.attempts(index, query.text("task")),
             "extensions": self.extensions,
             "lens": self.lens,
         }  # fmt: skip
