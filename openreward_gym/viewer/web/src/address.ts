@@ -4,10 +4,11 @@ import { signal } from "@preact/signals";
 export interface Address {
   page: string;
   run?: string; step?: string; group?: string; sample?: string; filter?: string; runs?: string; task?: string; query?: string;
-  regex?: string; view?: string; format?: string; message?: string;
+  regex?: string; view?: string; format?: string; message?: string; hit?: string; scope?: string;
+  left?: string; right?: string; against?: string; show?: string; order?: string; contains?: string;
 }
 
-export const KEYS = ["run", "step", "group", "sample", "filter", "runs", "task", "query", "regex", "view", "format", "message"] as const;
+export const KEYS = ["run", "step", "group", "sample", "filter", "runs", "task", "query", "regex", "view", "format", "message", "hit", "scope", "left", "right", "against", "show", "order", "contains"] as const;
 
 export function parseAddress(hash: string): Address {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);

@@ -1,13 +1,14 @@
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { address, at, formatAddress, go } from "./address";
+import { PairPage } from "./comparing/pair";
 import { ComparePage } from "./comparing/runs";
 import { shared, useRequest } from "./api";
-import { SharedSearch } from "./searching/hits";
 import { theme } from "./settings";
 import { Metrics } from "./charts/metrics";
 import { RunsPage } from "./lists/runs";
 import { TaskPage } from "./lists/task";
 import { SearchPage } from "./searching/page";
+import { searchPageOf } from "./searching/results";
 import { Guarded, Link, Problem } from "./components";
 import { Rollouts } from "./lists/rollouts";
 import type { Runs } from "./types";
@@ -41,7 +42,7 @@ export function App() {
           </nav>
         )}
         <span class="space" />
-        <Link to={shared ? { page: "search", run, query: address.value.query } : { page: "search", run }} current={page === "search"}>Search</Link>
+        <Link to={searchPageOf()} current={page === "search"}>Search</Link>
         <button type="button" class="quiet" aria-label={`Theme: ${theme.value}`} onClick={() => { theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % 3]!; }}>{theme.value === "auto" ? "◐" : theme.value === "light" ? "☀" : "☾"}</button>
         <button type="button" class="quiet" aria-label="Keys" onClick={() => setHelp(true)}>?</button>
       </header>
@@ -51,7 +52,8 @@ export function App() {
         : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={current} discarded={page === "discarded"} />
         : page === "metrics" ? <Metrics run={current} />
         : page === "compare" ? <ComparePage runs={runs.value} />
-        : page === "search" ? (shared ? <SharedSearch /> : <SearchPage />)
+        : page === "pair" ? <PairPage runs={runs.value} />
+        : page === "search" ? <SearchPage runs={runs.value} />
         : page === "task" ? <TaskPage runs={runs.value} />
         : <RunsPage runs={runs.value} />
       }</Guarded>
@@ -62,7 +64,7 @@ export function App() {
 
 const KEYS: [string, string][] = [
   ["j, k", "next, previous turn"], ["←, →", "previous, next sample of the group"], ["[, ]", "previous, next step"],
-  ["/", "search"], ...(shared ? [["n, N", "next, previous hit of the search"] as [string, string]] : [["f", "filter"] as [string, string]]), ["1 – 5, 0", "rate the sample, remove the rating"], ["t", "light, dark"], ["Esc", "close; leave the sample"], ["?", "show this help"],
+  ["/", "search"], ["n, N", "next, previous hit of the search"], ...(shared ? [] : [["f", "filter"] as [string, string]]), ["1 – 5, 0", "rate the sample, remove the rating"], ["t", "light, dark"], ["Esc", "close; leave the sample"], ["?", "show this help"],
 ];
 
 function Help({ close }: { close: () => void }) {
@@ -102,7 +104,7 @@ function useKeys(help: () => void, closeHelp: () => void): void {
         "[": () => press("Previous step"), "]": () => press("Next step"), "?": help,
         t: () => { const dark = theme.value === "dark" || (theme.value === "auto" && matchMedia("(prefers-color-scheme: dark)").matches); theme.value = dark ? "light" : "dark"; },
         f: () => document.querySelector<HTMLElement>(".sidebar .filter input")?.focus(),
-        "/": () => go({ page: "search", run: address.value.run, query: shared ? address.value.query : undefined }),
+        "/": () => { const field = document.querySelector<HTMLElement>("#search"); if (field) field.focus(); else go(searchPageOf()); },
         n: () => press("Next hit"), N: () => press("Previous hit"),
         Escape: () => {
           if (document.querySelector(".help")) closeHelp();

@@ -1,6 +1,5 @@
 import { useState } from "preact/hooks";
 import { MAX_RUNS } from "../charts/plots";
-import { shared } from "../api";
 import { goodness, UNIT } from "../numbers";
 import { Link, Reward } from "../components";
 import type { Run, Runs } from "../types";
@@ -9,7 +8,7 @@ export function RunsPage({ runs }: { runs: Runs | null }) {
   const [chosen, setChosen] = useState<string[]>([]);
   if (!runs) return <main id="content" tabIndex={-1} class="page"><p class="empty">Opening…</p></main>;
   const { done, total } = runs.progress;
-  const several = !shared && runs.runs.length > 1;
+  const several = runs.runs.length > 1;
   const known = runs.runs.filter((run) => chosen.includes(run.key));
   const choose = (key: string, on: boolean) => setChosen(on ? [...chosen, key] : chosen.filter((one) => one !== key));
   return (

@@ -3,11 +3,10 @@ import { address, at, go } from "../address";
 import { Blocks, Json } from "../text/blocks";
 import { shared, useRequest } from "../api";
 import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "../numbers";
-import { patternOf } from "../searching/search";
 import { HitBar } from "../searching/hits";
 import { render } from "../settings";
 import { Labels } from "./labels";
-import { clearHits, showHits } from "../searching/highlights";
+import { useHits } from "../searching/marking";
 import { Check, Copy, Link, Menu, Problem, Reward } from "../components";
 import { Lens, type Extensions, Replay } from "./extensions";
 import { pythonOf } from "./python";
@@ -37,14 +36,14 @@ function LoadedSample({ opened, run, siblings }: { opened: Opened; run: Run | un
   const extensions = useRequest<Extensions>("extensions", {}, false).value;
   const view = address.value.view;
   const box = useRef<HTMLDivElement>(null);
-  const { message: target, query } = address.value;
+  const target = address.value.message;
   const index = target ? sectionOf(list, Number(target)) : -1;
   useEffect(() => {
     if (index < 0) return;
     setClosed((before) => (before.has(index) ? new Set([...before].filter((one) => one !== index)) : before));
     box.current?.querySelector(`#section-${index}`)?.scrollIntoView({ block: "start" });
   }, [target, rollout.id]);
-  useHits(box, target, query, [rollout.id, view, index >= 0 && closed.has(index), render.value]);
+  useHits(box, [rollout.id, view, index >= 0 && closed.has(index), render.value]);
   const toggle = (number: number) => setClosed((before) => {
     const after = new Set(before);
     if (!after.delete(number)) after.add(number);
@@ -83,16 +82,6 @@ function LoadedSample({ opened, run, siblings }: { opened: Opened; run: Run | un
       {!shared && <Labels opened={opened} />}
     </article>
   );
-}
-
-/** In a shared file, mark the hits of the search and scroll to the selected one. */
-function useHits(box: { current: HTMLElement | null }, target: string | undefined, query: string | undefined, drawn: unknown[]): void {
-  useEffect(() => {
-    const pattern = shared && query ? patternOf(query) : null;
-    if (!pattern || !box.current) return;
-    showHits(box.current, pattern, target ?? "");
-    return clearHits;
-  }, [target, query, ...drawn]);
 }
 
 function RenderMenu() {
@@ -169,7 +158,7 @@ function Head({ opened, run, siblings }: { opened: Opened; run: Run | undefined;
           <Fact name="Versions" value={rollout.versions} /><Fact name="Metadata" value={rollout.metadata} />
         </dl>
       </details>
-      {rollout.error && <p class="problem" dir="auto">{rollout.error}</p>}
+      {rollout.error && <p class="problem" dir="auto" data-message="-1">{rollout.error}</p>}
     </header>
   );
 }

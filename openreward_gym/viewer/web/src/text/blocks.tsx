@@ -39,8 +39,8 @@ function Plain({ text }: { text: string }) {
 export function Body({ text }: { text: string }) {
   const how = render.value;
   const [expanded, setExpanded] = useState(false);
-  const query = shared ? address.value.query : undefined;
-  const hitBeyond = useMemo(() => query !== undefined && text.length > INLINE && text.slice(INLINE).search(patternOf(query) ?? /$^/) >= 0, [text, query]);
+  const { query, regex } = address.value;
+  const hitBeyond = useMemo(() => query !== undefined && text.length > INLINE && text.slice(INLINE).search(patternOf(query, regex === "1") ?? /$^/) >= 0, [text, query, regex]);
   const all = expanded || hitBeyond;
   if (text.length > INLINE)
     return (
