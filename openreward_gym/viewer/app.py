@@ -34,7 +34,7 @@ from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.answers import bulk, charts, comparing, completing, lists, opening, pieces
 from openreward_gym.viewer.answers.discards import discards
 from openreward_gym.viewer.answers.pieces import LargeRecords
-from openreward_gym.viewer.answers.searching import search
+from openreward_gym.viewer.answers.searching import hits_of, search
 from openreward_gym.viewer.answers.selecting import check_filter
 from openreward_gym.viewer.answers.tokens import tokens
 from openreward_gym.viewer.index import NotFoundError, RunIndex
@@ -258,6 +258,11 @@ class _Api:
         """Return the function that answers each GET endpoint."""
         index = self._index
         figures = charts.Answers(index)
+
+        @functools.lru_cache(maxsize=8)
+        def compare(generation: int, runs: str, filter_: str) -> dict[str, Any]:
+            return comparing.comparison(index, [unquote(key) for key in runs.split(",") if key], filter_)
+
         return {
             "runs": lambda query: lists.runs(index),
             "steps": lambda query: lists.steps(index, query.text("run"), query.flag("discarded"), query.filter),
@@ -302,7 +307,11 @@ class _Api:
                 index, query.text("query"), regex=query.flag("regex"), run=query.text("run", "") or None, filter_=query.filter,
                 after=query.natural("after"),
             ),
-            "compare": lambda query: comparing.comparison(index, [unquote(key) for key in query.text("runs").split(",") if key]),
+            "hits": lambda query: hits_of(
+                index, query.text("query"), regex=query.flag("regex"), run=query.text("run"), rollout=query.text("id")
+            ),
+            "compare": lambda query: compare(index.generation, query.text("runs"), query.filter),
+            "attempts": lambda query: comparing.attempts(index, query.text("task")),
             "extensions": self.extensions,
             "lens": self.lens,
             "line": lambda query: index.read(index.find(query.text("run"), query.text("id"))),

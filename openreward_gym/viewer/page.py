@@ -19,7 +19,7 @@ import orjson
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import OnDamage, images
 from openreward_gym.store.folder import LocalFolder
-from openreward_gym.viewer.answers import chart_metrics, charts, lists, opening
+from openreward_gym.viewer.answers import chart_metrics, charts, comparing, lists, opening
 from openreward_gym.viewer.answers.selecting import check_filter
 from openreward_gym.viewer.index import RunIndex
 
@@ -102,13 +102,19 @@ class _Snapshot:
     def answers(self) -> dict[str, Any]:
         overview = lists.runs(self._index)
         overview["runs"] = [run for run in overview["runs"] if self._run in (None, run["key"])]
+        keys = []
         for run in overview["runs"]:
+            before = self.count
             self._add_run(run)
+            if self.count > before:
+                keys.append(run["key"])
             run["folder"] = ""  # paths of this machine stay private
         if not self.count:
             raise ConfigurationError("there is no rollout to share: check the run and the filter")
         self._add("runs", {}, {**overview, "damage": []})
         self._add("extensions", {}, {"lens": [], "replay": None})
+        if len(keys) > 1:
+            self._add("comparison", {}, comparing.for_a_file(self._index, keys, self._filter))
         return self._answers
 
     def _add(self, name: str, parameters: Mapping[str, str], answer: object) -> None:

@@ -38,7 +38,9 @@ def runs(index: RunIndex) -> dict[str, Any]:
     the number of values and the range of each metric.
     """
     overview = index.records(_RUNS)
-    catalogue = index.rows("SELECT runs.key, m.name, m.count, m.low, m.high FROM metrics m JOIN runs ON runs.run = m.run ORDER BY metric")
+    catalogue = index.rows(
+        "SELECT runs.key, m.name, m.count, m.low, m.high FROM metrics m JOIN runs ON runs.run = m.run ORDER BY metric"
+    )
     observed: dict[str, dict[str, Any]] = {}
     for key, name, count, low, high in catalogue:
         observed.setdefault(key, {})[name] = {"count": count, "min": low, "max": high}

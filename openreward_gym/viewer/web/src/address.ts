@@ -4,7 +4,8 @@ import { signal } from "@preact/signals";
 export interface Address {
   page: string;
   run?: string; step?: string; group?: string; sample?: string; filter?: string; runs?: string; task?: string; query?: string;
-  regex?: string; view?: string; format?: string; message?: string;
+  regex?: string; view?: string; format?: string; message?: string; hit?: string; scope?: string;
+  left?: string; right?: string; against?: string; show?: string; order?: string; contains?: string;
   /** The order of a list: a column, with `-` before it from the largest on. */
   sort?: string;
   /** "1" for a list of rollouts without their groups. */
@@ -13,7 +14,10 @@ export interface Address {
   from?: string;
 }
 
-export const KEYS = ["run", "step", "group", "sample", "filter", "runs", "task", "query", "regex", "view", "format", "message", "sort", "flat", "from"] as const;
+export const KEYS = [
+  "run", "step", "group", "sample", "filter", "runs", "task", "query", "regex", "view", "format", "message", "hit", "scope", "left", "right", "against",
+  "show", "order", "contains", "sort", "flat", "from",
+] as const;
 
 export function parseAddress(hash: string): Address {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);

@@ -1,14 +1,15 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { address, at, formatAddress } from "./address";
+import { PairPage } from "./comparing/pair";
 import { ComparePage } from "./comparing/runs";
 import { GONE, shared, unreachable, useRequest } from "./api";
 import { trouble } from "./opened";
-import { SharedSearch } from "./searching/hits";
 import { theme } from "./settings";
 import { Metrics } from "./charts/metrics";
 import { RunsPage } from "./lists/runs";
 import { TaskPage } from "./lists/task";
 import { SearchPage } from "./searching/page";
+import { searchPageOf } from "./searching/results";
 import { Guarded, Link, Problem } from "./components";
 import { Help } from "./help";
 import { useKeys } from "./keys";
@@ -43,7 +44,7 @@ export function App() {
           </nav>
         )}
         <span class="space" />
-        <Link to={shared ? { page: "search", run, query: address.value.query } : { page: "search", run }} current={page === "search"}>Search</Link>
+        <Link to={searchPageOf()} current={page === "search"}>Search</Link>
         <button type="button" class="quiet" aria-label={`Theme: ${theme.value}`} title={`Theme: ${theme.value}`} onClick={() => { theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % 3]!; }}>
           <span aria-hidden="true">{theme.value === "auto" ? "◐" : theme.value === "light" ? "☀" : "☾"}</span><span class="word"> Theme: {theme.value}</span>
         </button>
@@ -56,7 +57,8 @@ export function App() {
         : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={current} discarded={page === "discarded"} indexed={!!runs.value && runs.value.progress.done >= runs.value.progress.total} />
         : page === "metrics" ? <Metrics run={current} />
         : page === "compare" ? <ComparePage runs={runs.value} />
-        : page === "search" ? (shared ? <SharedSearch /> : <SearchPage />)
+        : page === "pair" ? <PairPage runs={runs.value} />
+        : page === "search" ? <SearchPage runs={runs.value} />
         : page === "task" ? <TaskPage runs={runs.value} />
         : <RunsPage runs={runs.value} />
       }</Guarded>

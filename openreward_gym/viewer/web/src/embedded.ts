@@ -1,5 +1,8 @@
 import { deriveChart } from "./charts/derived";
+import { attemptsAt, selectComparison, type Stored } from "./comparing/shared";
 import { deriveList } from "./lists/shared";
+import { parseQuery } from "./searching/query";
+import { find, hitsIn } from "./searching/search";
 import type { Parameters } from "./api";
 import type { Card, Group, Listing, Opened } from "./types";
 
@@ -28,7 +31,36 @@ export function derive(embedded: Embedded, name: string, parameters: Parameters)
   if (list !== undefined) return list;
   if (name === "group") return group(embedded, parameters);
   if (name === "task") return task(embedded, String(parameters.task ?? ""));
+  if (name === "compare" && !parameters.filter) return selectComparison(embedded["comparison?"] as Stored | undefined, String(parameters.runs ?? ""));
+  if (name === "attempts") return attemptsAt(rolloutsOf(embedded), String(parameters.task ?? ""), cardsOf(embedded));
+  if (name === "search" && !parameters.filter) return search(embedded, parameters);
+  if (name === "hits") return hits(embedded, parameters);
   return deriveChart(embedded, name, parameters);
+}
+
+/** A function that gives a rollout's card, which is in a list of the file. */
+function cardsOf(embedded: Embedded): (opened: Opened) => Card {
+  const cards = new Map(lists(embedded).flatMap(({ run, groups }) => groups.flatMap((one) => one.cards.map((card) => [`${run} ${card.id}`, card] as const))));
+  return (opened) => cards.get(`${opened.run} ${opened.rollout.id}`) ?? cardOf(opened);
+}
+
+function cardOf({ rollout, place }: Opened): Card {
+  return {
+    id: rollout.id, name: rollout.name ?? null, group: place.group, sample: rollout.sample ?? null, step: place.step, reward: rollout.reward ?? null,
+    advantage: rollout.advantage ?? null, tokens: rollout.usage?.output_tokens ?? null, turns: 0, calls: 0, status: rollout.status, stop: rollout.stop_reason ?? null,
+    discard: rollout.discard_reason ?? null, index: rollout.task?.index ?? null, metrics: rollout.metrics ?? {},
+  };
+}
+
+function search(embedded: Embedded, { query, regex, run }: Parameters): unknown {
+  const all = rolloutsOf(embedded).filter((opened) => !run || opened.run === run);
+  return find(all, String(query ?? ""), regex === true, cardsOf(embedded));
+}
+
+function hits(embedded: Embedded, { query, regex, run, id }: Parameters): unknown {
+  const opened = rolloutsOf(embedded).find((one) => one.run === run && one.rollout.id === id);
+  const found = opened ? hitsIn(opened, parseQuery(String(query ?? ""), regex === true)) : null;
+  return found ?? { count: 0, messages: 0, roles: {}, snippets: [], matches: [] };
 }
 
 function group(embedded: Embedded, parameters: Parameters): Card[] {

@@ -1,7 +1,7 @@
 import { useLayoutEffect } from "preact/hooks";
 import { address, at, go } from "./address";
-import { shared } from "./api";
 import { move } from "./reading/moving";
+import { searchPageOf } from "./searching/results";
 import { theme } from "./settings";
 
 function press(...names: string[]): boolean {
@@ -20,6 +20,12 @@ function switchTheme(): void {
   theme.value = dark ? "light" : "dark";
 }
 
+function search(): void {
+  const field = document.querySelector<HTMLElement>("#search");
+  if (field) field.focus();
+  else go(searchPageOf());
+}
+
 function leave(): void {
   if (!document.querySelector(".chart.full") && address.value.sample) go(at({ sample: undefined, view: undefined, message: undefined }));
 }
@@ -31,7 +37,7 @@ const ACTIONS: Record<string, () => void> = {
   ArrowLeft: () => void press("Previous sample"), ArrowRight: () => void press("Next sample"), "[": () => void press("Previous step"), "]": () => void press("Next step"),
   s: () => void press("Hide samples", "Show samples"), m: () => void press("Hide metrics", "Show metrics"), t: switchTheme,
   f: () => document.querySelector<HTMLElement>(".sidebar .filter input")?.focus(),
-  "/": () => go({ page: "search", run: address.value.run, query: shared ? address.value.query : undefined }),
+  "/": search,
   Escape: leave,
 };
 

@@ -2,8 +2,7 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { address } from "../address";
 import { shared, useRequest } from "../api";
 import { Copy, Problem } from "../components";
-import { clearHits, showHits } from "../searching/highlights";
-import { patternOf } from "../searching/search";
+import { useHits } from "../searching/marking";
 import { render } from "../settings";
 import { isPartial, type OpenedState, useOpened, wholeRollout } from "../opened";
 import { useOpenedName } from "../title";
@@ -69,7 +68,7 @@ function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; load
   const folding = useFolding(list);
   const extensions = useRequest<Extensions>("extensions", {}, false).value;
   const range = rangeOf(run, "reward");
-  const { message: target, query, view } = address.value;
+  const { message: target, view } = address.value;
   const box = useRef<HTMLElement>(null);
   const index = target ? sectionOf(list, Number(target)) : -1;
   const hasTokens = list.some((section) => tokensRecorded(section.message));
@@ -79,7 +78,7 @@ function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; load
     const node = box.current?.querySelector<HTMLElement>(`[data-message="${Number(target)}"]`) ?? box.current?.querySelector<HTMLElement>(`#section-${index}`);
     if (node) jumpTo(node);
   }, [target, rollout.id]);
-  useHits(box, target, query, [rollout.id, view, index >= 0 && folding.closed.has(index), render.value]);
+  useHits(box, [rollout.id, view, index >= 0 && folding.closed.has(index), render.value]);
   useStuck(box);
   useEffect(() => (box.current ? follow(box.current) : undefined), [list, view]);
   return (
@@ -127,16 +126,6 @@ function useStuck(box: { current: HTMLElement | null }): void {
     seen.observe(headline);
     return () => seen.disconnect();
   }, []);
-}
-
-/** In a shared file, mark the hits of the search and scroll to the selected one. */
-function useHits(box: { current: HTMLElement | null }, target: string | undefined, query: string | undefined, drawn: unknown[]): void {
-  useEffect(() => {
-    const pattern = shared && query ? patternOf(query) : null;
-    if (!pattern || !box.current) return;
-    showHits(box.current, pattern, target ?? "");
-    return clearHits;
-  }, [target, query, ...drawn]);
 }
 
 /** Whether the rollout is being recorded, and how much of a large one is here. */

@@ -28,13 +28,7 @@ function useHitBeyond(text: string): boolean {
   const { query, regex } = address.value;
   return useMemo(() => {
     if (query === undefined || text.length <= INLINE) return false;
-    let pattern = patternOf(query);
-    if (regex)
-      try {
-        pattern = new RegExp(query, "iu");
-      } catch {
-        // A pattern of another language: its words are looked for.
-      }
+    const pattern = patternOf(query, regex === "1");
     return pattern !== null && text.slice(INLINE - 2_000).search(pattern) >= 0;
   }, [text, query, regex]);
 }

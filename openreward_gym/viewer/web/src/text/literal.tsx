@@ -19,5 +19,5 @@ export function Literal({ text, class: name }: { text: string | null | undefined
 
 /** The error of a rollout: a traceback keeps its lines. */
 export function ErrorText({ text }: { text: string }) {
-  return <pre class="problem trace" tabIndex={0} aria-label="Error">{marked(text)}</pre>;
+  return <pre class="problem trace" tabIndex={0} data-message="-1" aria-label="Error">{marked(text)}</pre>;
 }
