@@ -1,4 +1,5 @@
 import { signal } from "@preact/signals";
+import { settle, TOLERANCE } from "../scrolling";
 
 // Moving within a rollout: jumps to sections, errors and rewards, and the turn that is being read.
 
@@ -10,10 +11,6 @@ export type Target = "section" | "turn" | "error" | "reward";
 const SELECTORS: Record<Target, string> = {
   section: ":scope > .section[id]", turn: ":scope > .section[data-turn]", error: "[data-error]", reward: "[data-reward]",
 };
-const SETTLE_FRAMES = 30;
-const TOLERANCE = 2;
-
-let endJump = () => {};
 
 function boxOf(node: Element): HTMLElement | null {
   return node.closest<HTMLElement>(".middle");
@@ -42,22 +39,8 @@ export function jumpTo(node: HTMLElement): void {
   const article = node.closest<HTMLElement>(".sample");
   const box = boxOf(node);
   if (!article || !box) return;
-  endJump();
   for (let folded = node.closest<HTMLDetailsElement>("details:not([open])"); folded; folded = folded.parentElement?.closest<HTMLDetailsElement>("details:not([open])") ?? null) folded.open = true;
-  const stop = new AbortController();
-  let [running, still] = [0, 0];
-  endJump = () => {
-    cancelAnimationFrame(running);
-    stop.abort();
-  };
-  for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) box.addEventListener(kind, endJump, { signal: stop.signal, passive: true });
-  const settle = (frames: number) => {
-    const off = place(article, box, node);
-    still = Math.abs(off) <= TOLERANCE ? still + 1 : 0;
-    if (frames > 0 && still < 4) running = requestAnimationFrame(() => settle(frames - 1));
-    else stop.abort();
-  };
-  settle(SETTLE_FRAMES);
+  settle(box, () => place(article, box, node));
   const target = node.closest<HTMLElement>("[tabindex]") ?? node;
   target.focus({ preventScroll: true });
 }

@@ -1,15 +1,13 @@
 import { signal } from "@preact/signals";
+import { settle, stopScrolling } from "../scrolling";
 
 // Hits are marked with the CSS Custom Highlight API, which leaves the DOM unchanged.
 
 const MAX_RANGES = 5_000;
-const SETTLE_FRAMES = 4;
 // What is read as one text: within it a hit may span elements, and between two of them is the end of a line.
 const BLOCKS = "p, div, pre, li, td, th, dd, dt, tr, h1, h2, h3, h4, h5, h6, summary, blockquote, section, header, details";
 // The page's own words, which are no part of what was recorded.
 const OWN = "button, select, textarea, .badge, .reward, .tokens, .kind, .none, .unseen, .id, .note, .think > summary, [aria-hidden=true]";
-
-let settling = 0;
 
 /** The hits that are marked in the message of the address, and which of them is the current one (from 0). */
 export const marked = signal<{ message: string; count: number; now: number }>({ message: "", count: 0, now: 0 });
@@ -38,11 +36,12 @@ export function markHits(box: HTMLElement, pattern: RegExp, message: string, num
 /** Open what is folded around a hit, and scroll to it. */
 export function scrollToHit(target: Range): void {
   unfold(target);
-  settle(target, SETTLE_FRAMES);
+  const box = target.startContainer.parentElement?.closest<HTMLElement>(".middle, .page");
+  if (box) settle(box, () => show(target));
 }
 
 export function clearHits(): void {
-  cancelAnimationFrame(settling);
+  stopScrolling();
   if ("highlights" in CSS) for (const name of ["hit", "hit-now"]) CSS.highlights.delete(name);
   marked.value = { message: "", count: 0, now: 0 };
 }
@@ -103,26 +102,23 @@ function rangesIn(passage: Passage, pattern: RegExp, limit: number): Range[] {
   return ranges;
 }
 
-/** Scroll again in the next frames, because content that is laid out when it becomes visible moves what is below it. */
-function settle(range: Range, frames: number): void {
-  cancelAnimationFrame(settling);
-  show(range);
-  if (frames > 0) settling = requestAnimationFrame(() => settle(range, frames - 1));
-}
-
 function unfold(range: Range): void {
   const node = range.startContainer.parentElement;
   for (let folded = node?.closest<HTMLDetailsElement>("details:not([open])"); folded; folded = folded.parentElement?.closest<HTMLDetailsElement>("details:not([open])")) folded.open = true;
 }
 
-function show(range: Range): void {
+/** Scroll all scrollable ancestors, from the inside out, so that the hit is in their upper third; return by how much. */
+function show(range: Range): number {
   const node = range.startContainer.parentElement;
-  // Scroll all scrollable ancestors, from the inside out, so that the hit is in their upper third.
+  let moved = 0;
   for (let box = node; box && !box.classList.contains("page"); box = box.parentElement) {
     const style = getComputedStyle(box);
     if (!/auto|scroll/.test(`${style.overflowY} ${style.overflowX}`)) continue;
     const [hit, frame] = [range.getBoundingClientRect(), box.getBoundingClientRect()];
+    const before = box.scrollTop;
     if (box.scrollHeight > box.clientHeight) box.scrollTop += hit.top - frame.top - frame.height / 3;
+    moved += Math.abs(box.scrollTop - before);
     if (hit.left < frame.left || hit.right > frame.right) box.scrollLeft += hit.left - frame.left - frame.width / 3;
   }
+  return moved;
 }
