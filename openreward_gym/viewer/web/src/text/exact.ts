@@ -22,10 +22,5 @@ export function parseExact(text: string): unknown {
 export function stringifyExact(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map((member, index) => written.get(value)?.get(String(index)) ?? stringifyExact(member)).join(",")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
-  return `{${Object.entries(value).map(([key, member]) => `${JSON.stringify(key)}:${writtenNumber(value, key) ?? stringifyExact(member)}`).join(",")}}`;
-}
-
-/** How the number under a key was written; undefined where JavaScript writes it in the same way. */
-export function writtenNumber(holder: object, key: string): string | undefined {
-  return written.get(holder)?.get(key);
+  return `{${Object.entries(value).map(([key, member]) => `${JSON.stringify(key)}:${written.get(value)?.get(key) ?? stringifyExact(member)}`).join(",")}}`;
 }
