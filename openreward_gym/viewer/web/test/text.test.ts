@@ -100,7 +100,10 @@ test("JSON is laid out from its own tokens", () => {
   }
 });
 
-test("numbers keep their digits", () => {
+// Where JSON.parse tells how a number was written (Node 22, every browser of 2025); elsewhere numbers are JavaScript's.
+const tells = "rawJSON" in JSON;
+
+test.skipIf(!tells)("numbers keep their digits", () => {
   const text = '{"b":{"x":1.0,"y":[12345678901234567890,1e+22,3]},"a":-0.0,"s":"1.0"}';
   expect(stringifyExact(parseExact(text))).toBe(text);
 });
