@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 
-# ruff: noqa: RUF001  (characters that look like others are what is tried)
+# ruff: noqa: E501  (a list of texts is best read in few lines)
 
 SIGNS = [
     "**", "*", "_", "__", "***", "~~", "`", "``", "```", "~~~", "#", "## ", "> ", "- ", "* ", "+ ", "1. ", "23) ", "|", "||", "---", "===", "***\n", "[", "]", "](", "![", "(x)",
@@ -22,7 +22,28 @@ ODD = [
     "\ud800", "\udfff", "\U0001f469\u200d\U0001f469\u200d\U0001f467", "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f", "1\ufe0f\u20e3", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
     "\u05e9\u05dc\u05d5\u05dd", "e\u0301\u0301\u0301", "\U000e0100", "\u3164", "\U0001f600",
 ]  # fmt: skip
-WORDS = ["radius", "__init__", "x_1", "snake_case_name", "a*b*c", "5", "$5 and $6", "$HOME", "$x_1$", "https://a.example/b_c?d=*e*&f", "C:\\new\\table", "(a)[b](c)", "[the docs](https://docs.example.org)", "[x](javascript:1)", "**bold**", "*em*", "`code`", "`` a`b ``", "1.0", "word"]
+WORDS = [
+    "radius",
+    "__init__",
+    "x_1",
+    "snake_case_name",
+    "a*b*c",
+    "5",
+    "$5 and $6",
+    "$HOME",
+    "$x_1$",
+    "https://a.example/b_c?d=*e*&f",
+    "C:\\new\\table",
+    "(a)[b](c)",
+    "[the docs](https://docs.example.org)",
+    "[x](javascript:1)",
+    "**bold**",
+    "*em*",
+    "`code`",
+    "`` a`b ``",
+    "1.0",
+    "word",
+]
 BLOCKS = [
     "| a | b |\n|---|:-:|\n| 1 | *2* |\n| `|` | \\| |", "a | b\n--|--\n1 | 2", "```python\ndef f():\n\treturn  1\n```", "```\nnever closed\n  x", "~~~html\n<b>x</b>\n~~~", "  ```sh\n  ls -la\n  ```", "- a\n  - b\n    - c\n\n      d",
     "1. one\n7. two\n   1) three", "> a\n>> b\n> - c", "# Title\n\n## Second ##\n", "Title\n=====\n\nOther\n-----", "$$\n\\int_0^1 x\\,dx\n$$", "\\begin{align}\na &= b \\\\\nc &= d\n\\end{align}", "\\[ x^2 \\]", "\\(y_1\\)", "$\\boxed{42}$",
@@ -37,7 +58,19 @@ def text(seed: int) -> str:
     """A text, the same one for the same seed."""
     chance = random.Random(seed)
     if seed % 97 == 0:
-        return chance.choice(["x" * 30_000, "a b *c* " * 4_000, "`" * 3_000, "*a " * 5_000, "[" * 2_000, "$a " * 4_000, "\n" * 3_000, "- " * 900 + "x", "<a " * 3_000])
+        return chance.choice(
+            [
+                "x" * 30_000,
+                "a b *c* " * 4_000,
+                "`" * 3_000,
+                "*a " * 5_000,
+                "[" * 2_000,
+                "$a " * 4_000,
+                "\n" * 3_000,
+                "- " * 900 + "x",
+                "<a " * 3_000,
+            ]
+        )
     parts = []
     for _ in range(chance.choice([1, 3, 6, 12, 30])):
         kind = chance.choice(KINDS)
@@ -50,5 +83,23 @@ def text(seed: int) -> str:
 def value(seed: int) -> object:
     """A value for an argument of a call."""
     chance = random.Random(seed)
-    made = [text(seed), text(seed + 1)[:80], 12345678901234567890, 1.0, -0.5, 1e22, True, None, [], {}, [1, 2.0, "x\ny"], {"a": {"b": text(seed + 2)}}, "", "true", "1", " x ", json.dumps({"q": [1, 2]})]
+    made = [
+        text(seed),
+        text(seed + 1)[:80],
+        12345678901234567890,
+        1.0,
+        -0.5,
+        1e22,
+        True,
+        None,
+        [],
+        {},
+        [1, 2.0, "x\ny"],
+        {"a": {"b": text(seed + 2)}},
+        "",
+        "true",
+        "1",
+        " x ",
+        json.dumps({"q": [1, 2]}),
+    ]
     return chance.choice(made)

@@ -29,8 +29,10 @@ READ = """() => {
     return node.matches("details.think") ? (node.dataset.before ?? "") + inside + (node.dataset.after ?? "") : inside
   }
   const about = node => ({
-    shown: shown(node), inner: node.innerText, math: node.querySelector(".math") !== null, table: node.querySelector("table") !== null,
-    json: node.querySelector(".json") !== null, machine: node.querySelector(".tool-text, .plain .machine") !== null, thought: node.querySelector("details.think") !== null,
+    shown: shown(node), inner: node.innerText, math: node.querySelector(".math") !== null,
+    table: node.querySelector("table") !== null,
+    json: node.querySelector(".json") !== null, machine: node.querySelector(".tool-text, .plain .machine") !== null,
+    thought: node.querySelector("details.think") !== null,
     note: node.querySelector("[data-ui]") !== null,
   })
   const texts = [...document.querySelectorAll(".sample .block:is([data-type=text], [data-type=reasoning])")].map(about)
@@ -63,7 +65,9 @@ def read(page: Page) -> dict[str, Any]:
 
 def tokens(text: str) -> str:
     """JSON without the white space of its layout."""
-    return re.sub(r'"(?:[^"\\]|\\.)*"|\s+', lambda found: "" if found[0][0] != '"' else found[0].replace("\n", ""), text, flags=re.DOTALL)
+    return re.sub(
+        r'"(?:[^"\\]|\\.)*"|\s+', lambda found: "" if found[0][0] != '"' else found[0].replace("\n", ""), text, flags=re.DOTALL
+    )
 
 
 def squeezed(text: str) -> str:
@@ -114,7 +118,13 @@ def differences(page: Page, rollout: Rollout) -> tuple[int, list[str]]:
         left[tool, match] -= 1
         wrong += list(_seen(one, match))
     wrong += [f"stored, but not shown: {text[:300]!r}" for (_, text), times in left.items() for _ in range(times)]
-    calls = [block for message in rollout.messages if isinstance(message, AssistantMessage) for block in message.blocks if isinstance(block, ToolCall)]
+    calls = [
+        block
+        for message in rollout.messages
+        if isinstance(message, AssistantMessage)
+        for block in message.blocks
+        if isinstance(block, ToolCall)
+    ]
     if len(calls) != len(found["calls"]):
         wrong.append(f"{len(found['calls'])} of {len(calls)} calls are shown")
     for call, given in zip(calls, found["calls"], strict=False):
@@ -130,7 +140,9 @@ def _seen(one: dict[str, Any], text: str) -> Iterator[str]:
     if squeezed(one["inner"]) != squeezed(text):
         yield f"not all is visible: {one['inner'][:300]!r} of {text[:300]!r}"
     elif not one["table"] and not one["json"]:
-        lines, expected = ([line.rstrip() for line in source.replace("\r", " ").split("\n") if line.strip()] for source in (one["inner"], text))
+        lines, expected = (
+            [line.rstrip() for line in source.replace("\r", " ").split("\n") if line.strip()] for source in (one["inner"], text)
+        )
         if lines != expected:
             yield f"on other lines: {one['inner'][:300]!r} for {text[:300]!r}"
 
@@ -152,6 +164,8 @@ def _arguments(call: ToolCall, given: Any) -> Iterator[str]:
         if isinstance(value, str):
             same = one["shown"] == value or (one["json"] and tokens(one["shown"]) == tokens(value))
         else:
-            same = json.loads(tokens(one["shown"])) == value and (not isinstance(value, int | float) or one["shown"] == json.dumps(value))
+            same = json.loads(tokens(one["shown"])) == value and (
+                not isinstance(value, int | float) or one["shown"] == json.dumps(value)
+            )
         if not same:
             yield f"argument {key!r}, {value!r}, is shown as {one['shown'][:300]!r}"

@@ -1,7 +1,8 @@
-"""What is shown is what is stored: every block of real rollouts and of generated hostile text, in Chromium, compared by its characters.
+"""What is shown is what is stored: every block of real rollouts and of generated text, in Chromium, compared by its characters.
 
 `make browser` takes all of the shared data (../shared/data, where it lies beside the project) and 600 generated texts. With
-OPENREWARD_GYM_LONG=1 there are 20,000 generated texts, and the shared data is read with each option off as well.
+OPENREWARD_GYM_LONG=1 there are 1,200 generated texts for each choice of options, and the shared data is read with each option
+off as well.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from openreward_gym.types import AssistantMessage, Message, Rollout, SystemMessa
 LONG = os.environ.get("OPENREWARD_GYM_LONG") == "1"
 DATA = Path(__file__).parents[4] / "shared" / "data" / "nemo_gym_rollouts"
 PER_PAGE = 100
-PAGES = 200 if LONG else 6
+PAGES = 12 if LONG else 6
 OFF: list[tuple[str, ...]] = [(), *((name,) for name in TOGGLES), TOGGLES]
 
 
@@ -34,15 +35,24 @@ def generated(page: int) -> Rollout:
         said = [TextBlock(text(seed))]
         match seed % 4:
             case 0:
-                call = ToolCall(call_id=f"c{seed}", name="look", arguments={text(seed + 7)[:40] or "key": value(seed), "path": "a.py", "n": value(seed + 3)})
-                messages += [AssistantMessage(content=[*said, call]), ToolMessage(call_id=f"c{seed}", content=[TextBlock(text(seed + 5))])]
+                call = ToolCall(
+                    call_id=f"c{seed}",
+                    name="look",
+                    arguments={text(seed + 7)[:40] or "key": value(seed), "path": "a.py", "n": value(seed + 3)},
+                )
+                messages += [
+                    AssistantMessage(content=[*said, call]),
+                    ToolMessage(call_id=f"c{seed}", content=[TextBlock(text(seed + 5))]),
+                ]
             case 1:
                 messages.append(ToolMessage(call_id=f"c{seed}", content=said))
             case 2:
                 messages.append(UserMessage(content=said))
             case _:
                 messages.append(SystemMessage(content=said))
-    return Rollout(id=f"generated-{page}", name=f"generated {page}", group="g", sample=page, status="completed", messages=messages)
+    return Rollout(
+        id=f"generated-{page}", name=f"generated {page}", group="g", sample=page, status="completed", messages=messages
+    )
 
 
 def compare(opened: Opener, folder: Path, rollouts: list[Rollout], options: list[tuple[str, ...]]) -> int:
@@ -71,9 +81,9 @@ def test_real_rollouts_are_shown_as_they_are_stored(opened: Opener, tmp_path: Pa
     rollouts = []
     for file in sorted(DATA.glob("*.rollouts.jsonl")):
         items = [item for item in nemo_gym.read(file) if isinstance(item, Rollout)]
-        # The rollouts of a file one after the other on one page; each alone in the long run.
-        for number, messages in enumerate([item.messages for item in items] if LONG else [[m for item in items for m in item.messages]]):
-            rollouts.append(Rollout(id=f"{file.name.split('.')[0]}-{number}", group="g", status="completed", messages=list(messages)))
+        # The rollouts of a file one after the other on one page.
+        messages = [message for item in items for message in item.messages]
+        rollouts.append(Rollout(id=file.name.split(".")[0], group="g", status="completed", messages=messages))
     assert compare(opened, tmp_path, rollouts, OFF if LONG else [()]) > 300
 
 

@@ -5,7 +5,7 @@ import { stringifyExact } from "./exact";
 import { languageOf } from "./highlight";
 import { type Json as JsonValue, jsonTree, readJson } from "./json";
 import { marked } from "./literal";
-import { INLINE, LongText } from "./long";
+import { INLINE, isLong, LongText } from "./long";
 import { machineBlock } from "./machine";
 
 const LONGEST_LINE = 600;
@@ -17,7 +17,7 @@ const LANGUAGES: Record<string, string> = {
 export function ToolText({ text, hint, all }: { text: string; hint?: string; all?: boolean }) {
   const box = useRef<HTMLDivElement>(null);
   const coloured = render.value.code;
-  const long = text.length > INLINE;
+  const long = useMemo(() => isLong(text), [text]);
   useLayoutEffect(() => {
     if (!long) box.current?.replaceChildren(machineBlock(text, hint, coloured));
   }, [text, hint, coloured]);

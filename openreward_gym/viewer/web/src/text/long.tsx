@@ -1,9 +1,11 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { hasManyMarks } from "./invisible";
 import { marked } from "./literal";
 
 /** Longer texts are shown in chunks, and cut until a reader asks for all. */
 export const INLINE = 250_000;
 const CHUNK = 20_000;
+const SMALL_CHUNK = 1_000;
 const LINE_PX = 21;
 const REVEAL = "reveal-text";
 
@@ -16,11 +18,17 @@ function cutAt(text: string, from: number, end: number): number {
   return last >= 0xd800 && last <= 0xdbff ? end - 1 : end;
 }
 
+/** Whether a text is shown in chunks: it is long, or has thousands of characters that are marks. */
+export function isLong(text: string): boolean {
+  return text.length > INLINE || hasManyMarks(text);
+}
+
 /** The parts of a text, each of whole lines where its lines are not too long. */
 export function chunksOf(text: string): string[] {
+  const size = hasManyMarks(text.slice(0, INLINE)) ? SMALL_CHUNK : CHUNK;
   const parts: string[] = [];
   for (let at = 0; at < text.length; ) {
-    const end = cutAt(text, at, Math.min(text.length, at + CHUNK));
+    const end = cutAt(text, at, Math.min(text.length, at + size));
     parts.push(text.slice(at, end));
     at = end;
   }
@@ -50,7 +58,7 @@ export function revealAll(box: ParentNode): void {
 export function LongText({ text, all = false, machine = false }: { text: string; all?: boolean; machine?: boolean }) {
   const [expanded, setExpanded] = useState(false);
   const box = useRef<HTMLDivElement>(null);
-  const whole = all || expanded;
+  const whole = all || expanded || text.length <= INLINE;
   const shownText = whole ? text : text.slice(0, cutAt(text, 0, INLINE));
   useEffect(() => {
     const node = box.current!;
@@ -64,7 +72,7 @@ export function LongText({ text, all = false, machine = false }: { text: string;
   }, [shownText, machine]);
   return (
     <div class="plain" ref={box}>
-      {chunksOf(shownText).map((part, index) => <div key={index} class={`body literal chunk${machine ? " machine" : ""}`}>{marked(part)}</div>)}
+      {useMemo(() => chunksOf(shownText), [shownText]).map((part, index) => <div key={index} class={`body literal chunk${machine ? " machine" : ""}`}>{marked(part)}</div>)}
       {!whole && <p class="cut" data-ui><button type="button" onClick={() => setExpanded(true)}>Show all {text.length.toLocaleString("en")} characters</button></p>}
     </div>
   );
