@@ -103,9 +103,18 @@ test("JSON is laid out from its own tokens", () => {
 // Where JSON.parse tells how a number was written (Node 22, every browser of 2025); elsewhere numbers are JavaScript's.
 const tells = "rawJSON" in JSON;
 
-test.skipIf(!tells)("numbers keep their digits", () => {
-  const text = '{"b":{"x":1.0,"y":[12345678901234567890,1e+22,3]},"a":-0.0,"s":"1.0"}';
-  expect(stringifyExact(parseExact(text))).toBe(text);
+test.skipIf(!tells)("numbers in arguments keep their digits", () => {
+  for (const given of ['{"x":1.0,"y":[12345678901234567890,1e+22,3]}', '{"a":-0.0,"s":"1.0"}', '{"arguments":{"q":"}\\"","r":2.50}}']) {
+    const text = `{"note":"{\\"arguments\\":{","m":[{"arguments":{"a":1}},{"arguments":${given}}]}`;
+    expect(stringifyExact((parseExact(text) as { m: { arguments: unknown }[] }).m[1]!.arguments)).toBe(given);
+  }
+});
+
+test("an answer without such numbers, or a broken one, is parsed as ever", () => {
+  const text = '{"m":[{"arguments":{"a":1,"b":"1.0 \\u00e9"}},{"arguments":null}],"reward":1.0}';
+  expect(parseExact(text)).toEqual(JSON.parse(text));
+  expect(stringifyExact(JSON.parse(text))).toBe(JSON.stringify(JSON.parse(text)));
+  for (const broken of ['{"arguments":{"a":1', '{"arguments":', ""]) expect(() => parseExact(broken)).toThrow(SyntaxError);
 });
 
 test("the kind of a tool's text is a guess that changes no character", () => {

@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, at, go } from "../address";
-import { Arguments, Blocks, ErrorText, Json, Literal } from "../text/blocks";
+import { Arguments, Blocks, ErrorText, Json, Literal, marked } from "../text/blocks";
 import { stringifyExact } from "../text/exact";
 import { shared, useRequest } from "../api";
 import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "../numbers";
@@ -112,7 +112,7 @@ function Raw({ rollout }: { rollout: Rollout }) {
   return (
     <section class="section">
       <header><h2>The whole sample as text</h2><span class="space" /><Copy text={() => pythonOf(rollout)} label="Copy as Python" /><Copy text={() => text} /></header>
-      <pre class="raw" tabIndex={0}>{text}</pre>
+      <pre class="raw" tabIndex={0}>{marked(text)}</pre>
     </section>
   );
 }

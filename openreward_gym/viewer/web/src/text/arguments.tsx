@@ -80,7 +80,8 @@ export function Arguments({ block }: { block: Block }) {
   const json = useMemo(() => (source !== null && source.length <= INLINE ? readJson(source) : null), [source]);
   if (source === null) return <p class="none" data-ui>No arguments were recorded.</p>;
   if (!source.trim()) return <p class="none" data-ui>Empty arguments</p>;
-  if (!render.value.code || json?.kind !== "list" || json.open !== "{" || !json.members.length) return <div class="arguments"><ToolText text={source} /></div>;
+  if (json?.kind === "list" && !json.members.length) return <div class="arguments"><span class="body machine literal">{source}</span></div>;
+  if (!render.value.code || json?.kind !== "list" || json.open !== "{") return <div class="arguments"><ToolText text={source} /></div>;
   return (
     <dl class="arguments">
       {json.members.map(({ key, value }, index) => {
