@@ -117,7 +117,8 @@ def test_o6_every_providers_rollouts_look_the_same(opened: Opener, tmp_path: Pat
             turn = section(page, "Turn 1")
             expect(turn).to_contain_text("Looking.")
             expect(turn.locator(".call .tool")).to_have_text("get_weather")
-            expect(turn.locator(".call pre").first).to_contain_text('"city": "Oslo"')
+            expect(turn.locator(".arguments dt")).to_have_text("city")
+            expect(turn.locator(".arguments dd")).to_have_text("Oslo")
             expect(turn.locator(".result")).to_contain_text("Rain")
             expect(turn.locator(".result .reward")).to_have_text("Reward 1")
 

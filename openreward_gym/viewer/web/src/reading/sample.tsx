@@ -5,6 +5,7 @@ import { Copy, Problem } from "../components";
 import { useHits } from "../searching/marking";
 import { render } from "../settings";
 import { isPartial, type OpenedState, useOpened, wholeRollout } from "../opened";
+import { marked } from "../text/blocks";
 import { useOpenedName } from "../title";
 import { Bar } from "./bar";
 import { End, Golden } from "./ending";
@@ -152,7 +153,7 @@ function RawText({ rollout }: { rollout: Rollout }) {
   return (
     <section class="section">
       <header><h2>The whole sample as text</h2><span class="space" /><Copy text={() => text} /></header>
-      <pre class="raw" tabIndex={0}>{text}</pre>
+      <pre class="raw" tabIndex={0}>{marked(text)}</pre>
     </section>
   );
 }
