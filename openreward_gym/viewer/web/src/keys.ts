@@ -20,6 +20,17 @@ function switchTheme(): void {
   theme.value = dark ? "light" : "dark";
 }
 
+function search(): void {
+  go({ page: "search", run: address.value.run, query: shared ? address.value.query : undefined });
+  // A browser heeds `autofocus` only until the first element of the page has had the focus.
+  const focus = (frames: number) => {
+    const box = document.querySelector<HTMLElement>("main input[type=search]");
+    if (box) box.focus();
+    else if (frames > 0) requestAnimationFrame(() => focus(frames - 1));
+  };
+  requestAnimationFrame(() => focus(30));
+}
+
 function leave(): void {
   if (!document.querySelector(".chart.full") && address.value.sample) go(at({ sample: undefined, view: undefined, message: undefined }));
 }
@@ -31,7 +42,7 @@ const ACTIONS: Record<string, () => void> = {
   ArrowLeft: () => void press("Previous sample"), ArrowRight: () => void press("Next sample"), "[": () => void press("Previous step"), "]": () => void press("Next step"),
   s: () => void press("Hide samples", "Show samples"), m: () => void press("Hide metrics", "Show metrics"), t: switchTheme,
   f: () => document.querySelector<HTMLElement>(".sidebar .filter input")?.focus(),
-  "/": () => go({ page: "search", run: address.value.run, query: shared ? address.value.query : undefined }),
+  "/": search,
   Escape: leave,
 };
 

@@ -2,7 +2,7 @@
 
 const MAX_RANGES = 5_000;
 const SETTLE_FRAMES = 4;
-const TEXTS = ".body, pre.code, .tool";
+const TEXTS = ".body, pre.code, .tool, .oneline";
 
 let settling = 0;
 
