@@ -28,7 +28,7 @@ BEGIN = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
 PROMPT = "Find out why the nightly build fails on the second worker and mend it. " * 6
 
 
-def long_rollout(turns: int = TURNS) -> Rollout:
+def long_rollout(identity: str = "long", turns: int = TURNS) -> Rollout:
     """A rollout of many turns of very different heights; a policy second and an environment second each."""
     messages: list[Message] = [SystemMessage("Work in small steps."), UserMessage(PROMPT)]
     moment = BEGIN + timedelta(seconds=2)
@@ -46,7 +46,7 @@ def long_rollout(turns: int = TURNS) -> Rollout:
             )
         )  # fmt: skip
     return Rollout(
-        id="long", run="read", name="nightly-17", group="g", sample=0, messages=messages, status="truncated", reward=1.0,
+        id=identity, run="read", name="nightly-17", group="g", sample=0, messages=messages, status="truncated", reward=1.0,
         stop_reason="max_steps", started_at=BEGIN.isoformat(), ended_at=moment.isoformat(), timing=Timing(2.0, 300.0, 299.0),
         metrics={f"metric {number}": number / 20 for number in range(14)},
     )  # fmt: skip
@@ -76,8 +76,11 @@ def sampled_rollout(tokenizer: Any) -> Rollout:
 
 
 def reading_run(folder: Path, tokenizer: Any) -> Path:
-    """Write a run with both rollouts."""
+    """Write a run with these rollouts, and a short one."""
     with RolloutStore(folder / "read", run="read") as store:
         store.append(long_rollout())
         store.append(sampled_rollout(tokenizer))
+        short = long_rollout("short", 41)
+        short.group = "other"
+        store.append(short)
     return folder / "read"

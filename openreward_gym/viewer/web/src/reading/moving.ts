@@ -50,7 +50,10 @@ export function jumpTo(node: HTMLElement): void {
     cancelAnimationFrame(running);
     stop.abort();
   };
-  for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) box.addEventListener(kind, endJump, { signal: stop.signal, passive: true });
+  // From the next frame on: the key that began the jump may still be on its way to the box.
+  requestAnimationFrame(() => {
+    if (!stop.signal.aborted) for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) box.addEventListener(kind, endJump, { signal: stop.signal, passive: true });
+  });
   const settle = (frames: number) => {
     const off = place(article, box, node);
     still = Math.abs(off) <= TOLERANCE ? still + 1 : 0;
