@@ -131,7 +131,7 @@ def test_keys(opened: Opener) -> None:
     expect(page.locator(".siblings span")).to_have_text("1/4")
     page.keyboard.press("ArrowRight")
     expect(page.locator(".siblings span")).to_have_text("2/4")
-    expect(page.locator(".head h1")).to_have_text("training 0/0/1")
+    expect(page).to_have_title("training 0/0/1 – training")
     page.keyboard.press("ArrowLeft")
     expect(page.locator(".siblings span")).to_have_text("1/4")
     middle = page.locator(".middle")
@@ -264,13 +264,14 @@ def test_a_run_as_one_file_opens_without_a_server(opened: Opener, runs: Path, tm
     page = opened(
         "#/rollouts?run=training&step=0&group=step0-task0&sample=training-0-0-0", base=f"file://{tmp_path}/shared.html?"
     )
-    expect(page.locator(".ending")).to_contain_text("The episode finished")
+    expect(page.locator(".ending")).to_have_text("Finished. Return 0.250.")
     assert (
         page.get_by_role("region", name="Turn 2")
         .locator("img")
         .evaluate("image => image.decode().then(() => image.naturalWidth)")
         == 64
     )
+    page.get_by_role("button", name="Show metrics").click()
     expect(page.locator(".chart canvas").first).to_be_visible()
     page.get_by_role("link", name="Discarded rollouts").click()
     expect(page.locator(".row").first).to_be_visible()
