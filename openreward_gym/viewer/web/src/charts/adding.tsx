@@ -20,7 +20,7 @@ export function AddChart({ sections, add }: { sections: Section[]; add: (names: 
         onKeyDown={(event) => { if (event.key === "Enter" && found.length) add([found[0]!.metrics[0]!.name]); }} />
       {found.map(({ title, metrics }) => (
         <section key={title} class="metric-section" aria-label={title}>
-          <header><h3>{title}</h3>{title.endsWith("/") && <button type="button" class="quiet" onClick={() => add(metrics.map((metric) => metric.name))}>Add all {metrics.length}</button>}</header>
+          <header><span>{title}</span>{title.endsWith("/") && <button type="button" class="quiet" onClick={() => add(metrics.map((metric) => metric.name))}>Add all {metrics.length}</button>}</header>
           {metrics.map(({ name, about }) => <button type="button" key={name} title={about} dir="auto" onClick={() => add([name])}>{name}</button>)}
         </section>
       ))}

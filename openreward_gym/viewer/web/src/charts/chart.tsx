@@ -151,10 +151,18 @@ function seriesOf(line: Line, latest: { current: Properties }): uPlot.Series {
   };
 }
 
-function rangeOfX({ drawing: { edges }, zoom }: Properties, min: number, max: number): [number, number] {
+function rangeOfX({ drawing: { x, edges, integers }, zoom }: Properties, min: number, max: number): [number, number] {
   if (zoom) return zoom;
-  if (edges?.length) return [edges[0]!, edges[edges.length - 1]!];
-  return min === max ? [min - 1, max + 1] : [min, max];
+  if (edges?.length) {
+    // From the first edge to the last; few bins get room at both sides, so that a single bar is not as wide as the chart.
+    const count = edges.length - 1;
+    const [low, high] = [edges[0]!, edges[count]!];
+    const room = Math.ceil(Math.max(0, 5 - count) / 2) * ((high - low) / count);
+    const least = integers ? -0.5 : 0; // none of it below 0 where no value is
+    const start = low >= least ? Math.max(least, low - room) : low - room;
+    return [start, start + high - low + 2 * room];
+  }
+  return x.length === 1 ? [x[0]! - 1, x[0]! + 1] : [min, max];
 }
 
 function rangeOfY({ drawing: { edges, lines }, yRange: [low, high] }: Properties, min: number, max: number): [number, number] {
