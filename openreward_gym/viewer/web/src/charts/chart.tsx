@@ -111,7 +111,7 @@ function create(node: HTMLElement, latest: { current: Properties }, point: (inde
     },
     scales: { x: { time: false, range: (_, min, max) => rangeOfX(latest.current, min, max) }, y: { range: (_, min, max) => rangeOfY(latest.current, min, max) } },
     axes: [{ ...axis, grid: { show: false }, size: 22, space: 44, ...integers }, { ...axis, size: 50, space: 32, gap: 6, ...(bars ? { incrs: INTEGERS } : {}) }],
-    series: [{}, ...drawing.lines.map((line) => seriesOf(line, latest))],
+    series: [{}, ...drawing.lines.map((line) => seriesOf(line, latest, colour("--raised")))],
     bands: drawing.bands.map((band) => ({ series: [band.upper, band.lower] as [number, number], fill: band.color })),
     hooks: {
       draw: [(u) => {
@@ -141,12 +141,12 @@ function create(node: HTMLElement, latest: { current: Properties }, point: (inde
   return { plot: made, stop: () => { watch.disconnect(); made.destroy(); } };
 }
 
-function seriesOf(line: Line, latest: { current: Properties }): uPlot.Series {
+function seriesOf(line: Line, latest: { current: Properties }, paper: () => string): uPlot.Series {
   const bars = latest.current.drawing.edges !== null;
   const alone = () => latest.current.drawing.lines.length === 1;
   return {
     label: line.label, stroke: line.dim ? `${line.color}66` : line.color, width: bars ? 1 : line.width ?? (line.dim ? 1 : 1.75), dash: alone() || line.dim ? [] : line.dash, spanGaps: true,
-    points: { show: (u: uPlot) => !bars && u.data[0].length < 40 && !line.dim, size: 5 },
+    points: { show: (u: uPlot) => !bars && u.data[0].length < 40 && !line.dim, size: 5, fill: paper },
     ...(bars ? { paths: barsPath(() => latest.current.drawing.edges ?? [], alone), fill: `${line.color}${alone() ? "99" : "33"}` } : {}),
   };
 }

@@ -15,7 +15,9 @@ export interface Reading { place: string; rows: (Style & { label: string; value:
 /** All that a chart draws and says. */
 export interface Drawing {
   x: number[]; lines: Line[]; bands: Band[]; edges: number[] | null; integers: boolean; keys: Key[]; notes: string[];
-  reading: (index: number) => Reading; table: { head: string[]; rows: string[][] }; last: number | null;
+  reading: (index: number) => Reading; table: { head: string[]; rows: string[][] };
+  /** The last value of each series, by its key. */
+  lasts: Record<string, number>;
 }
 
 /** A share of rollouts or groups is always of all rollouts. */
@@ -77,7 +79,7 @@ function ofQuantiles(plot: Plot, keys: Key[], drawn: Drawn, counts: Counts, note
   }))));
   const head = ["step", ...drawn.flatMap(({ key, series }) => [...QUANTILES.map(([, name]) => (several ? `${key.label}, ${name}` : name)), several ? `${key.label}, ${unitOf(series)}` : unitOf(series)])];
   const rows = steps.map((step, index) => [String(step), ...drawn.flatMap((_, place) => [...QUANTILES.map((_, part) => figure(values[place * 5 + part]![index])), figure(counts[place]![index])])]);
-  return { x: steps, lines, bands, edges: null, integers: true, keys, notes, reading, table: { head, rows }, last: lastOf(values[2]) };
+  return { x: steps, lines, bands, edges: null, integers: true, keys, notes, reading, table: { head, rows }, lasts: lastsOf(drawn, (place) => values[place * 5 + 2]!) };
 }
 
 function ofFigures(plot: Plot, statistic: "mean" | "std" | "min" | "max" | "p50", keys: Key[], drawn: Drawn, counts: Counts, notes: string[]): Drawing {
@@ -101,7 +103,7 @@ function ofFigures(plot: Plot, statistic: "mean" | "std" | "min" | "max" | "p50"
   const titled = (label: string, what: string) => (several ? `${label}, ${what}` : what);
   const head = ["step", ...drawn.flatMap(({ key, series }) => [titled(key.label, name), ...(smooth ? [titled(key.label, "smoothed")] : []), titled(key.label, unitOf(series))])];
   const rows = steps.map((step, index) => [String(step), ...drawn.flatMap((_, place) => [figure(values[place]![index]), ...(smooth ? [figure(smoothed[place]![index])] : []), figure(counts[place]![index])])]);
-  return { x: steps, lines, bands: [], edges: null, integers: true, keys, notes, reading, table: { head, rows }, last: lastOf(values[0]) };
+  return { x: steps, lines, bands: [], edges: null, integers: true, keys, notes, reading, table: { head, rows }, lasts: lastsOf(drawn, (place) => values[place]!) };
 }
 
 /** The drawing of histograms, whose bins are the same for all. */
@@ -124,7 +126,7 @@ export function ofHistograms(keys: Key[], found: Histograms | null): Drawing {
   });
   const head = ["values", ...drawn.map(({ key }) => (keys.length > 1 ? `${key.label}, ${unit}` : unit))];
   const rows = x.map((_, index) => [place(index), ...drawn.map(({ counts }) => String(counts[index] ?? 0))]);
-  return { x, lines, bands: [], edges, integers, keys, notes: notesOf(keys, found?.histograms ?? []), reading, table: { head, rows }, last: null };
+  return { x, lines, bands: [], edges, integers, keys, notes: notesOf(keys, found?.histograms ?? []), reading, table: { head, rows }, lasts: {} };
 }
 
 /** A reading of the values that are there, with even digits. */
@@ -156,8 +158,11 @@ function figure(value: number | null | undefined): string {
   return value == null ? "" : String(value);
 }
 
-function lastOf(values: (number | null)[] | undefined): number | null {
-  return values?.findLast((value) => value !== null) ?? null;
+function lastsOf(drawn: Drawn, values: (place: number) => (number | null)[]): Record<string, number> {
+  return Object.fromEntries(drawn.flatMap(({ key }, place) => {
+    const last = values(place).findLast((value) => value !== null);
+    return last == null ? [] : [[key.key, last]];
+  }));
 }
 
 /** A table as CSV. A text that a spreadsheet would take for a formula gets an apostrophe. */

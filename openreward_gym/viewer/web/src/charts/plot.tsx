@@ -30,6 +30,7 @@ export function PlotView({ plot, step, sections, large, change, remove, copy, mo
   const title = `${plot.metric}, ${caption}`;
   const pick = (x: number) => go(at({ page: "rollouts", step: String(x), group: undefined, sample: undefined, view: undefined, message: undefined }));
   const several = drawing.keys.length > 1;
+  const last = drawing.lasts[drawing.keys[0]?.key ?? ""];
   const toggle = ({ key, hidden }: Key) => change({ ...plot, hidden: hidden ? plot.hidden.filter((one) => one !== key) : [...plot.hidden, key] });
   return (
     <figure class={`chart${full ? " full" : ""}${large ? " large" : ""}`} data-id={plot.id} data-metric={plot.metric} ref={figure}>
@@ -39,7 +40,7 @@ export function PlotView({ plot, step, sections, large, change, remove, copy, mo
           const by = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1 }[event.key];
           if (by) { event.preventDefault(); event.stopPropagation(); move(by); const node = event.currentTarget; requestAnimationFrame(() => node.focus()); }
         }}>⠿</button>
-        {drawing.last != null && <span class="last" title="The last value">{shown(drawing.last)}</span>}
+        {last !== undefined && !several && <span class="last" title="The last value">{shown(last)}</span>}
         <span class="tools">
           {zoom && <button type="button" class="quiet" onClick={() => setZoom(null)}>Reset zoom</button>}
           <button type="button" class="quiet" aria-label={`Table: ${title}`} title="Table" aria-pressed={plot.table} onClick={() => change({ ...plot, table: !plot.table })}>{large || full ? "Table" : "▤"}</button>
@@ -49,7 +50,7 @@ export function PlotView({ plot, step, sections, large, change, remove, copy, mo
       </figcaption>
       {several && (
         <div class="legend" role="group" aria-label={`Series of ${plot.metric}`}>
-          {drawing.keys.map((key) => <button type="button" class="quiet" key={key.key} aria-pressed={!key.hidden} title={key.hidden ? "Show" : "Hide"} onClick={() => toggle(key)}><Swatch {...key} /> <span dir="auto">{key.label}</span></button>)}
+          {drawing.keys.map((key) => <button type="button" class="quiet" key={key.key} aria-pressed={!key.hidden} title={key.hidden ? "Show" : "Hide"} onClick={() => toggle(key)}><Swatch {...key} /> <span dir="auto">{key.label}</span>{key.key in drawing.lasts && <b class="last" title="The last value">{shown(drawing.lasts[key.key])}</b>}</button>)}
         </div>
       )}
       {drawing.x.length ? (
