@@ -46,7 +46,8 @@ MAX_DAMAGES = 20
 _CHUNK = 4 << 20
 _BATCH_S = 1.0
 
-SCHEMA = """
+SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER);
 INSERT OR IGNORE INTO facts VALUES ('generation', 0);
 CREATE TABLE IF NOT EXISTS runs (
@@ -69,7 +70,9 @@ CREATE TABLE IF NOT EXISTS labels (
     folder TEXT, id TEXT, rating INTEGER, tags TEXT, note TEXT, PRIMARY KEY (folder, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS label_files (
     folder TEXT PRIMARY KEY, stamp TEXT, damaged INTEGER DEFAULT 0, damage TEXT DEFAULT '[]');
-""" + catalogue.SCHEMA
+"""
+    + catalogue.SCHEMA
+)
 
 INSERT = f"INSERT OR REPLACE INTO rollouts VALUES (NULL{', ?' * 41})"  # the key, and a row of `row_of`
 

@@ -22,7 +22,7 @@ _RUNS = f"""
         min(r.step) AS first_step, max(r.step) AS last_step, count(DISTINCT r.step) AS steps,
         means.reward AS reward, max(r.started) AS started,
         group_concat(DISTINCT r.environment) AS environments, group_concat(DISTINCT r.model) AS models,
-        count(DISTINCT r.task) AS tasks, sum(r.status = 'error') AS errors, sum(r.status = 'running') AS running,
+        count(DISTINCT {TASK_KEY}) AS tasks, sum(r.status = 'error') AS errors, sum(r.status = 'running') AS running,
         avg(r.tokens) AS tokens, sum(r.cost) AS cost, avg(r.duration) AS duration
     FROM rollouts r JOIN runs ON runs.run = r.run LEFT JOIN (
         SELECT run, avg(reward) AS reward FROM (
@@ -38,7 +38,9 @@ def runs(index: RunIndex) -> dict[str, Any]:
     the number of values and the range of each metric.
     """
     overview = index.records(_RUNS)
-    catalogue = index.rows("SELECT runs.key, m.name, m.count, m.low, m.high FROM metrics m JOIN runs ON runs.run = m.run ORDER BY metric")
+    catalogue = index.rows(
+        "SELECT runs.key, m.name, m.count, m.low, m.high FROM metrics m JOIN runs ON runs.run = m.run ORDER BY metric"
+    )
     observed: dict[str, dict[str, Any]] = {}
     for key, name, count, low, high in catalogue:
         observed.setdefault(key, {})[name] = {"count": count, "min": low, "max": high}
@@ -101,7 +103,8 @@ def listing(
     order = order_of(index, run, step, discarded, filter_, sort, flat)
     size = min(limit or PAGE_SIZE, PAGE_SIZE)
     wanted = order.keys[offset : offset + size].tolist()
-    sql = f"SELECT r.pk, r.grp, r.prompt, r.task, r.card, {LABEL_COLUMNS} FROM {JOINED} WHERE r.pk IN ({','.join('?' * len(wanted))})"
+    keys = ",".join("?" * len(wanted))
+    sql = f"SELECT r.pk, r.grp, r.prompt, r.task, r.card, {LABEL_COLUMNS} FROM {JOINED} WHERE r.pk IN ({keys})"
     rows = {pk: row for pk, *row in index.rows(sql, wanted)}
     groups: list[dict[str, Any]] = []
     for name, prompt, task, *card in (rows[pk] for pk in wanted if pk in rows):

@@ -21,7 +21,7 @@ def where(run: str, discarded: bool, filter_: str) -> Sql:
     return Sql(text, (run, int(discarded), *condition.parameters))
 
 
-def of_run(run: str, filter_: str, step: int | None | EllipsisType = ...) -> Sql:
+def of_run(run: str, filter_: str, step: int | EllipsisType | None = ...) -> Sql:
     """Select all rollouts of a run, kept and discarded; of one step if one is given."""
     condition = compile_filter(filter_)
     of_step = "" if step is ... else "r.step IS ? AND "

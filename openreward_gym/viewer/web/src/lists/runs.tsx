@@ -1,8 +1,8 @@
 import { useState } from "preact/hooks";
 import { address, at, go } from "../address";
 import { MAX_RUNS } from "../charts/plots";
-import { compact, exactly, goodness, seconds, shown, UNIT } from "../numbers";
-import { Link, Reward } from "../components";
+import { compact, exactly, goodness, seconds, shade, shown, UNIT } from "../numbers";
+import { Link } from "../components";
 import { nextSort } from "./table";
 import type { Num, Run, Runs } from "../types";
 
@@ -21,7 +21,7 @@ const COLUMNS: Column[] = [
   { key: "running", label: "Running", about: "Rollouts that are going on", number: true, value: (run) => run.running, cell: (run) => count(run.running) },
   { key: "tasks", label: "Tasks", about: "Different tasks", number: true, value: (run) => run.tasks, cell: (run) => count(run.tasks) },
   { key: "steps", label: "Steps", about: "Training steps", number: true, value: (run) => run.steps, cell: (run) => (run.steps ? count(run.steps) : "–") },
-  { key: "reward", label: "Mean reward", about: "Mean of the tasks' means over all rollouts, discarded ones included", number: true, value: (run) => run.reward, cell: (run) => <Reward label="" value={run.reward} good={goodness(run.reward, run.ranges.reward ?? UNIT)} /> },
+  { key: "reward", label: "Mean reward", about: "Mean of the tasks' means over all rollouts, discarded ones included", number: true, value: (run) => run.reward, cell: (run) => <span class={`reward ${shade(goodness(run.reward, run.ranges.reward ?? UNIT))}`} title={`Mean reward: ${exactly(run.reward)}`}><b>{run.reward === null ? "–" : Math.abs(run.reward) < 1e4 ? run.reward.toFixed(3).replace("-", "−") : shown(run.reward)}</b></span> },
   { key: "tokens", label: "Tokens", about: "Mean output tokens of a rollout", number: true, value: (run) => run.tokens, cell: (run) => <span title={exactly(run.tokens)}>{run.tokens == null ? "–" : compact(Math.round(run.tokens))}</span> },
   { key: "cost", label: "Cost", about: "US dollars of all its rollouts", number: true, value: (run) => run.cost, cell: (run) => (run.cost == null ? "–" : `$${shown(run.cost, 2)}`) },
   { key: "duration", label: "Time", about: "Mean seconds of a rollout from start to end", number: true, value: (run) => run.duration, cell: (run) => seconds(run.duration ?? null) },
