@@ -20,6 +20,7 @@ from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import OnDamage, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.viewer.answers import charts, lists, opening
+from openreward_gym.viewer.answers.discards import discards
 from openreward_gym.viewer.answers.selecting import check_filter
 from openreward_gym.viewer.index import RunIndex
 
@@ -108,6 +109,7 @@ class _Snapshot:
         if not self.count:
             raise ConfigurationError("there is no rollout to share: check the run and the filter")
         self._add("runs", {}, {**overview, "damage": []})
+        self._add("intervals", {}, lists.intervals(self._index))
         self._add("extensions", {}, {"lens": [], "replay": None})
         return self._answers
 
@@ -124,6 +126,10 @@ class _Snapshot:
             self._add("steps", {"run": key, "discarded": discarded}, steps)
             for step in steps:
                 self._add_step(key, step["step"], discarded)
+                if discarded and run["discarded"]:
+                    number = "" if step["step"] is None else str(step["step"])
+                    figures = discards(self._index, key, step["step"], self._filter)
+                    self._add("discards", {"run": key, "step": number}, figures)
         for metric in [*charts.BUILT_IN_METRICS, *run["metrics"]]:
             series = charts.series(self._index, key, metric, self._filter)
             if series["steps"]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from openreward_gym.reports.statistics import macro_mean, reward_interval
+from openreward_gym.reports.texts import mean_text
 from openreward_gym.store import Damage
 from openreward_gym.viewer.answers.ordering import order_of
 from openreward_gym.viewer.answers.selecting import LABEL_COLUMNS, TASK_KEY, of_run, tables, where, with_label
@@ -50,6 +52,20 @@ def runs(index: RunIndex) -> dict[str, Any]:
         run["metrics"] = list(run["observed"])
     damage = [{"folder": folder, "lines": count, "first": _place_text(first)} for folder, count, (first, *_) in index.damages()]
     return {"runs": overview, "damage": damage, "progress": index.progress._asdict()}
+
+
+def intervals(index: RunIndex) -> dict[str, dict[str, Any]]:
+    """Return of each run the 95 % interval of its mean reward, None with fewer than five tasks, and both in words."""
+    rewards: dict[str, dict[str, list[float]]] = {}
+    sql = f"SELECT runs.key, {TASK_KEY}, r.reward FROM rollouts r JOIN runs ON runs.run = r.run WHERE r.reward IS NOT NULL"
+    for run, task, reward in index.rows(sql):
+        rewards.setdefault(run, {}).setdefault(task, []).append(reward)
+    answer = {}
+    for run, tasks in rewards.items():
+        by_task = list(tasks.values())
+        interval = reward_interval(by_task)
+        answer[run] = {"interval": interval, "text": mean_text(macro_mean(by_task), interval, len(by_task))}
+    return answer
 
 
 def _place_text(damage: Damage) -> str:

@@ -258,7 +258,7 @@ def test_the_selection_is_exported_and_handed_on(opened: Opener, tmp_path: Path)
         command = f"openreward-gym export {folder} --format sft --where '{where}'"
         expect(form.get_by_label("Command", exact=True)).to_have_text(command)
         form.get_by_role("button", name="Run it").click()
-        expect(form.get_by_role("status")).to_contain_text("sft: 4 rows from 4 of 10 rollouts")
+        expect(form.get_by_role("status")).to_contain_text("sft: 4 rows from 4 of 10 rollouts", timeout=90_000)
         assert json.loads((folder / "export" / "report.json").read_text())
         page.keyboard.press("Escape")
         with page.expect_download() as waited:
