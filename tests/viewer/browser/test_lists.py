@@ -72,7 +72,7 @@ def test_a_list_sorts_by_its_heads_and_the_address_keeps_it(opened: Opener, serv
     expect(page.locator(".group .about").first).to_contain_text("task 217")
     head(page, "reward").get_by_role("button").click()
     expect(head(page, "reward")).to_have_attribute("aria-sort", "ascending")
-    expect(page.locator(".row .dot").first).to_have_text("0")
+    expect(page.locator(".row .dot").first).to_have_text("0.00")
     head(page, "reward").get_by_role("button").click()
     expect(page.locator(".group .about").first).to_contain_text("task 000")
     page.get_by_role("button", name="Flat").click()
