@@ -58,7 +58,7 @@ def test_e2_a_click_in_a_chart_goes_to_the_step(opened: Opener) -> None:
     assert box
     over.click(position={"x": box["width"] - 2, "y": 30})
     expect(page.get_by_role("textbox", name="Step")).to_have_value("7")
-    expect(page.locator(".row").first).to_have_attribute("href", re.compile("step=7"))
+    expect(page.locator(".row .open").first).to_have_attribute("href", re.compile("step=7"))
 
 
 @pytest.mark.parametrize("where", ["rollouts", "metrics"])

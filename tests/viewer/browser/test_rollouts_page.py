@@ -160,12 +160,12 @@ def test_a2_a3_discarded_rollouts_are_apart_with_their_reason(opened: Opener) ->
     rows = page.locator(".row")
     expect(rows).to_have_count(10)
     assert set(page.locator(".row .badge").all_text_contents()) == {"Max Async", "Zero Advantage"}
-    discarded = {row.get_attribute("href") for row in rows.all()}
+    discarded = {link.get_attribute("href") for link in page.locator(".row .open").all()}
     assert rows.count() == page.locator(".row .badge").count()
     page.goto(page.url.replace("discarded", "rollouts"))
     expect(page.locator(".row")).to_have_count(6)
     expect(page.locator(".row .badge")).to_have_count(0)
-    kept = {row.get_attribute("href") for row in page.locator(".row").all()}
+    kept = {link.get_attribute("href") for link in page.locator(".row .open").all()}
     ids = [{re.search("sample=([^&]+)", href)[1] for href in found} for found in (discarded, kept)]  # type: ignore[index, arg-type]
     assert not ids[0] & ids[1]
 
@@ -184,6 +184,7 @@ def test_b1_moving_by_step(opened: Opener) -> None:
     box.fill("99")
     box.press("Enter")
     expect(box).to_have_value("1")
+    expect(page.locator(".sidebar").get_by_role("status")).to_have_text("There is no step 99 in this run; steps go from 0 to 7.")
     box.fill("4")
     box.press("Enter")
     expect(page).to_have_url(re.compile("step=4"))
@@ -195,7 +196,7 @@ def test_b1_moving_by_step(opened: Opener) -> None:
 
 def test_b2_the_address_is_the_whole_place(opened: Opener) -> None:
     page = opened("#/rollouts?run=training&step=3&group=step3-task1")
-    page.locator(".row", has_text=re.compile("^2")).nth(1).click()
+    page.get_by_role("row", name=re.compile("^sample 2,")).nth(1).click()
     expect(page).to_have_title("training 3/1/2 – training")
     page.get_by_role("button", name="Raw").click()
     again = opened(page.url.split("/", 3)[3])
@@ -261,12 +262,12 @@ def test_b5_b6_dots_say_their_number(opened: Opener) -> None:
 
 def test_b7_columns_survive_a_reload(opened: Opener) -> None:
     page = opened("#/rollouts?run=training&step=0")
-    expect(page.locator(".names span")).to_have_text(["", "reward", "advantage", "tokens", "steps"])
+    expect(page.locator(".names span")).to_have_text(["", "Sample", "reward", "advantage", "tokens", "turns"])
     page.get_by_text("Columns").click()
-    page.get_by_role("checkbox", name="steps").uncheck()
+    page.get_by_role("checkbox", name="turns").uncheck()
     page.get_by_role("checkbox", name="format").check()
     page.reload()
-    expect(page.locator(".names span")).to_have_text(["", "reward", "advantage", "tokens", "format"])
+    expect(page.locator(".names span")).to_have_text(["", "Sample", "reward", "advantage", "tokens", "format"])
 
 
 def test_c1_c2_c3_c4_the_full_sample(opened: Opener) -> None:

@@ -55,7 +55,7 @@ export function App() {
       {runs.error && <Problem error={runs.error} />}
       <Guarded place={formatAddress(address.value)}>{
         missing ? <main id="content" tabIndex={-1} class="page"><h1>There is no run {run}</h1><p><Link to={{ page: "runs" }}>All runs</Link></p></main>
-        : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={current} discarded={page === "discarded"} indexed={!!runs.value && runs.value.progress.done >= runs.value.progress.total} />
+        : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={current} discarded={page === "discarded"} indexed={!!runs.value && runs.value.progress.total - runs.value.progress.done < 4_000_000} />
         : page === "metrics" ? <Metrics run={current} />
         : page === "compare" ? <ComparePage runs={runs.value} />
         : page === "pair" ? <PairPage runs={runs.value} />
