@@ -83,7 +83,9 @@ def _query(words: tuple[str, ...], expression: Any, qualifiers: list[tuple[str, 
     }
     for role in values["role"]:
         if role not in ROLES:
-            raise ConfigurationError(f"there is no role {role[:40]!r}: the roles are {', '.join(ROLES)}. {_literally('role', role)}")
+            raise ConfigurationError(
+                f"there is no role {role[:40]!r}: the roles are {', '.join(ROLES)}. {_literally('role', role)}"
+            )
     for state in values["is"]:
         if state != "error":
             raise ConfigurationError(f"`is:{state[:40]}` is not known, only `is:error`. {_literally('is', state)}")

@@ -25,7 +25,7 @@ export function PairPage({ runs }: { runs: Runs | null }) {
   const error = first.error ?? second.error ?? attempts.error;
   const [back] = [address.value.runs];
   return (
-    <main id="content" tabIndex={-1} class="page pair">
+    <main id="content" tabIndex={-1} class="page pairing">
       <p class="crumbs line">
         {back && back.includes(",") && <Link to={{ page: "compare", runs: back }}>‹ Compare runs</Link>}
         <span class="space" />
@@ -137,10 +137,11 @@ function TurnPairView({ turn, runs, ranges, parts }: { turn: TurnPair; runs: [st
 function useDifferences(box: { current: HTMLElement | null }, turns: TurnPair[], first: number): (by: number) => void {
   const step = (by: number) => {
     const all = [...(box.current?.querySelectorAll<HTMLElement>(".turn-pair.differing") ?? [])];
-    const edge = (box.current?.querySelector(".pair-head")?.getBoundingClientRect().bottom ?? 0) + 12;
-    const now = all.findLastIndex((node) => node.getBoundingClientRect().top <= edge);
-    const exact = now >= 0 && Math.abs(all[now]!.getBoundingClientRect().top - edge) < 24;
-    const target = all[by > 0 ? now + 1 : exact ? now - 1 : now];
+    const edge = (box.current?.querySelector(".pair-head")?.getBoundingClientRect().bottom ?? 0) + 24;
+    const focused = all.indexOf(document.activeElement as HTMLElement);
+    // Counted from the difference that was stepped to, or else from the place on the screen.
+    const above = all.filter((node) => node.getBoundingClientRect().top <= edge).length;
+    const target = focused >= 0 ? all[focused + by] : all[by > 0 ? above : above - 1];
     target?.scrollIntoView({ block: "start" });
     target?.focus({ preventScroll: true });
   };

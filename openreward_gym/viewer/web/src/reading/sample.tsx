@@ -5,6 +5,7 @@ import { shared, useRequest } from "../api";
 import { advantageRange, finite, goodness, seconds, shown, titleCase, UNIT } from "../numbers";
 import { HitBar } from "../searching/hits";
 import { render } from "../settings";
+import { Labelled } from "./labelled";
 import { Labels } from "./labels";
 import { useHits } from "../searching/marking";
 import { Check, Copy, Link, Menu, Problem, Reward } from "../components";
@@ -79,7 +80,7 @@ function LoadedSample({ opened, run, siblings }: { opened: Opened; run: Run | un
           <Golden rollout={rollout} />
         </>
       )}
-      {!shared && <Labels opened={opened} />}
+      {shared ? <Labelled opened={opened} /> : <Labels opened={opened} />}
     </article>
   );
 }

@@ -107,7 +107,7 @@ function RolloutHits({ hit }: { hit: Hit }) {
   return (
     <li>
       <p class="about line">
-        <Link to={addressOf(hit, hit.snippets[0], where)}><b dir="auto">{hit.name || (hit.sample !== null ? `sample ${hit.sample}` : hit.id)}</b></Link>
+        <Link to={addressOf(hit, hit.snippets[0], where)}><b dir="auto">{hit.name || `${hit.group !== hit.id ? `${hit.group}, ` : ""}${hit.sample !== null ? `sample ${hit.sample}` : hit.id}`}</b></Link>
         <span dir="auto">{hit.run}{hit.step !== null ? `, step ${hit.step}` : ""}</span><span>reward {shown(hit.reward)}</span>
         <span>{times(hit.count, "hit")}{hit.messages > 1 ? ` in ${times(hit.messages, "message")}` : ""}</span>
       </p>

@@ -39,8 +39,21 @@ function leaves(value: unknown): string[] {
 }
 
 function textsOf(block: Block): string[] {
-  const plain = [block.text, block.content, block.summary, block.name].filter((text): text is string => typeof text === "string" && text !== "");
-  return typeof block.content !== "string" && block.arguments && typeof block.arguments === "object" ? [...plain, ...leaves(block.arguments)] : plain;
+  const call = block.type === "tool_call";
+  const texts = (call ? [block.name] : [block.text, block.content, block.summary, block.name]).filter((text): text is string => typeof text === "string" && text !== "");
+  if (!call) return texts;
+  const given = argumentsIn(block);
+  return [...texts, ...(typeof given === "string" ? [given] : leaves(given))];
+}
+
+/** A call's arguments; as they were written if that is not JSON. */
+function argumentsIn(block: Block): unknown {
+  if (block.arguments != null || typeof block.content !== "string") return block.arguments ?? {};
+  try {
+    return JSON.parse(block.content);
+  } catch {
+    return block.content;
+  }
 }
 
 function selected(opened: Opened, query: Query): Text[] {
