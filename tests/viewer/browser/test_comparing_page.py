@@ -197,6 +197,21 @@ def test_a_group_has_its_prompt_its_given_turns_and_all_samples(opened: Opener, 
         expect(page.get_by_role("region", name="Right rollout")).to_contain_text("Reward 0")
 
 
+def test_a_rollout_is_compared_with_one_of_another_run(opened: Opener, base: str) -> None:
+    page = opened("#/rollouts?run=newer&step=none&group=q3&sample=newer-3-0", base=base)
+    page.get_by_role("article", name="Sample").get_by_role("link", name="Compare", exact=True).click()
+    right = page.get_by_role("region", name="Right rollout")
+    expect(right).to_contain_text("Reward 1")
+    expect(page.get_by_role("region", name="Left rollout").get_by_role("combobox")).to_have_value("newer/newer-3-0")
+    right.get_by_role("combobox").select_option("older: sample 1, reward 1")
+    expect(page.get_by_role("status")).to_contain_text("part at turn 2")
+    page.get_by_role("link", name="Task history").click()
+    expect(page.locator(".attempt")).to_have_count(4)
+    page.get_by_role("link", name="Compare two attempts").click()
+    expect(page.get_by_role("status")).to_contain_text("part at turn 2")
+    expect(page.get_by_role("region", name="Right rollout")).to_contain_text("Reward 0")
+
+
 def test_a_pair_of_much_text_is_shown(opened: Opener, tmp_path: Path) -> None:
     for name in ("a", "b"):
         with RolloutStore(tmp_path / "runs" / name) as store:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_pages import Opener, until
+from browser_pages import Opener, complaints, until
 from playwright.sync_api import Page, expect
 from viewer_runs import simple
 from viewer_serving import viewing
@@ -84,7 +84,7 @@ def test_all_runs_are_searched_and_one_is_chosen_without_hits(opened: Opener, ba
 
 
 def test_role_tool_and_errors_are_controls_that_write_the_query(opened: Opener, base: str) -> None:
-    page = opened("#/search?query=heron", base=base)
+    page = opened("#/search?query=heron", base=base, allowed="400")
     box = page.get_by_role("searchbox")
     page.get_by_role("checkbox", name="Errors only").check()
     expect(box).to_have_value("is:error heron")
@@ -134,6 +134,16 @@ def test_matches_of_an_expression_are_marked(opened: Opener, folder: Path, expre
         page.get_by_role("checkbox", name="Regular expression").check()
         page.locator(".hits .hit").click()
         until(lambda: now(page) == ["heron number 1"])
+
+
+@pytest.mark.parametrize("place", ["#/search", "#/search?query=heron"])
+def test_everybody_can_search(opened: Opener, base: str, place: str) -> None:
+    page = opened(place, base=base)
+    expect(page.locator(".examples li, .hits > li").first).to_be_visible()
+    assert complaints(page) == []
+    for width in (1280, 400):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_escaped_text_is_marked(opened: Opener, base: str) -> None:

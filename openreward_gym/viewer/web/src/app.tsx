@@ -64,7 +64,7 @@ export function App() {
 
 const KEYS: [string, string][] = [
   ["j, k", "next, previous turn"], ["←, →", "previous, next sample of the group"], ["[, ]", "previous, next step"],
-  ["/", "search"], ["n, N", "next, previous hit of the search"], ...(shared ? [] : [["f", "filter"] as [string, string]]), ["1 – 5, 0", "rate the sample, remove the rating"], ["t", "light, dark"], ["Esc", "close; leave the sample"], ["?", "show this help"],
+  ["/", "search"], ["n, N", "next, previous hit of the search"], ["n, p", "next, previous difference of two rollouts"], ...(shared ? [] : [["f", "filter"] as [string, string]]), ["1 – 5, 0", "rate the sample, remove the rating"], ["t", "light, dark"], ["Esc", "close; leave the sample"], ["?", "show this help"],
 ];
 
 function Help({ close }: { close: () => void }) {

@@ -79,7 +79,7 @@ function Figures({ compared, range }: { compared: Compared[]; range: (key: strin
               <th scope="row" dir="auto"><Mark index={index} /> <Link to={{ page: "rollouts", run: run.key }}>{run.key}</Link> {index === 0 ? <span class="base">base</span> : <Link class="base" to={withBase(compared, run.key)} title={`Compare the others with ${run.key}`}>make base</Link>}</th>
               <td class="num"><Reward label="" value={run.reward} good={goodness(run.reward, range(run.key))} /></td>
               <td class="interval" title={run.reward_text}><IntervalBar interval={run.interval} value={run.reward} span={span} index={index} few={run.rewarded_tasks} /></td>
-              {k > 1 && <td class="num" title={pass ? run.pass_at_k.map(([one, mean, interval, tasks]) => `pass@${one}: ${shown(mean)}${interval ? `, 95 % interval ${shown(interval[0])} to ${shown(interval[1])}` : ""} (${tasks} tasks)`).join("\n") : undefined}>{pass ? shown(pass[1]) : "–"}</td>}
+              {k > 1 && <td class="num" title={pass ? run.pass_at_k.map(([one, mean, interval, tasks]) => `pass@${one}: ${shown(mean)}${interval ? `, 95 % interval ${shown(interval[0])} to ${shown(interval[1])}` : ""} (${tasks} tasks)`).join("\n") : undefined}>{pass ? fixed(pass[1]) : "–"}</td>}
               <td class="num">{count(run.tasks)}</td><td class="num">{count(run.rollouts)}</td><td class="num">{count(run.discarded)}</td><td class="num">{count(run.unrewarded + run.unplayed)}</td>
               <td class="num">{count(run.turns, 1)}</td><td class="num">{count(run.calls, 1)}</td><td class="num">{count(run.tokens)}</td><td class="num">{seconds(run.duration)}</td><td class="num">{count(run.errors)}</td>
             </tr>

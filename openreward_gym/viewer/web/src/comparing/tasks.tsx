@@ -4,6 +4,7 @@ import { type Address, address, at, formatAddress as hrefOf, go } from "../addre
 import { exactly, goodness, shade } from "../numbers";
 import { Link } from "../components";
 import type { Range } from "../types";
+import { keysOf } from "./choosing";
 import { fixed } from "./interval";
 import { choiceOf, type Order, type Show, sortTasks } from "./ordering";
 import { type Comparison, Mark, signed, type TaskRow } from "./runs";
@@ -14,7 +15,7 @@ const PAGE = 100;
 export function Tasks({ comparison, range }: { comparison: Comparison; range: (key: string) => Range }) {
   const keys = comparison.runs.map((run) => run.key);
   const { against, show, order, contains = "" } = address.value;
-  const second = Math.max(1, against ? keys.indexOf(decodeURIComponent(against)) : 1);
+  const second = Math.max(1, keys.indexOf(keysOf(against)[0] ?? ""));
   const wanted = (show ?? "all") as Show;
   const chosen = order ?? (keys.length > 2 ? "-spread" : "-size");
   const rows = useMemo(() => sortTasks(choiceOf(comparison, wanted, second, contains), chosen, second), [comparison, wanted, second, contains, chosen]);

@@ -28,6 +28,7 @@ export function TaskPage({ runs }: { runs: Runs | null }) {
       {value && !attempts.length && <p class="empty">There is no attempt at this task.</p>}
       <p class="line">
         {([["Best", best], ["Worst", worst], ["First solved", solved]] as [string, Card | null][]).map(([name, card]) => card ? <Link key={name} to={to(card)} class="button">{name} <Reward label="" value={card.reward} good={goodness(card.reward, range(card))} /></Link> : <span key={name} class="none">{name}: none</span>)}
+        {attempts.length > 1 && <Link to={{ page: "pair", task }} class="button">Compare two attempts</Link>}
         <span class="tokens">{attempts.length} attempts</span>
       </p>
       <table class="attempts"><tbody>

@@ -7,6 +7,7 @@ import { HitBar } from "../searching/hits";
 import { render } from "../settings";
 import { Labelled } from "./labelled";
 import { Labels } from "./labels";
+import { formatSide } from "../comparing/choosing";
 import { useHits } from "../searching/marking";
 import { Check, Copy, Link, Menu, Problem, Reward } from "../components";
 import { Lens, type Extensions, Replay } from "./extensions";
@@ -58,6 +59,7 @@ function LoadedSample({ opened, run, siblings }: { opened: Opened; run: Run | un
         {address.value.group !== undefined && <Link to={at({ sample: undefined, view: undefined, message: undefined })}>‹ <span dir="auto">{address.value.group}</span>, all samples</Link>}
         <span class="space" />
         {siblings.length > 1 && <Link to={at({ page: address.value.page, sample: undefined, view: "divergence" })}>Divergence</Link>}
+        <Link to={{ page: "pair", left: formatSide({ run: opened.run, id: rollout.id }) }}>Compare</Link>
         {rollout.task?.id && <Link to={at({ page: "task", task: rollout.task.id, sample: undefined })}>Task history</Link>}
       </p>
       <Head opened={opened} run={run} siblings={siblings} />
