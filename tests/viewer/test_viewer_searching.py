@@ -41,7 +41,7 @@ def shell() -> Rollout:
                 content=[
                     ReasoningItem(content="bash it is"),
                     ToolCall(call_id="1", name="bash", arguments={"command": 'echo "a\nb"\té', "limits": {"n": [7, None]}}),
-                    ToolCall("plot", '{"title": "say \\"caf\\u00e9\\""}', "2"),
+                    ToolCall("plot", call_id="2", content='{"title": "say \\"caf\\u00e9\\""}'),
                 ]
             ),
             ToolMessage(call_id="1", is_error=True, content=[TextBlock("bash: no; bash: no")]),
@@ -162,7 +162,9 @@ def test_a_search_of_much_text_ends_in_time_and_goes_on(tmp_path: Path) -> None:
         store.append(simple("long", "many words " * 1_000_000 + "needle"))
     index = RunIndex([tmp_path / "runs"], tmp_path / "index.sqlite")
     index.refresh()
-    after, ids, answers = 0, [], 0
+    after: int | None = 0
+    ids: list[str] = []
+    answers = 0
     while after is not None:
         started = time.monotonic()
         answer: dict[str, Any] = search(index, "word", regex=False, run=None, filter_="", after=after)

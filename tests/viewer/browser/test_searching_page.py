@@ -56,12 +56,17 @@ def base(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
 
 def now(page: Page) -> list[str]:
     """Return the text of the marked hit that is the current one, if it is in sight."""
-    return page.evaluate(
+    found: list[str] = page.evaluate(
         """() => [...(CSS.highlights.get("hit-now") ?? [])].filter(hit => {
             const place = hit.getBoundingClientRect()
             return place.height && place.top >= 0 && place.bottom <= innerHeight
         }).map(String)"""
     )
+    return found
+
+
+def until_now(page: Page, text: str) -> None:
+    until(lambda: now(page) == [text])
 
 
 def test_all_runs_are_searched_and_one_is_chosen_without_hits(opened: Opener, base: str) -> None:
@@ -111,7 +116,7 @@ def test_every_hit_of_a_rollout_is_reached_by_key(opened: Opener, base: str) -> 
     texts = ["heron", "heron", "heron", "heron", "heron", "HERON", "heron"]
     for number, text in enumerate(texts, 2):
         expect(status).to_contain_text(f"{number} of 8 hits")
-        until(lambda text=text: now(page) == [text])
+        until_now(page, text)
         page.keyboard.press("n")
     expect(page.get_by_role("heading", level=1)).to_contain_text("s0")
     expect(status).to_contain_text("1 of 1 hit in this rollout, rollout 2 of 4")
