@@ -16,7 +16,7 @@ from openreward_gym.reports.texts import comparison_text
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import Task
 from openreward_gym.viewer.answers import lists
-from openreward_gym.viewer.answers.comparing import comparison
+from openreward_gym.viewer.answers.comparing import attempts, comparison, for_a_file
 from openreward_gym.viewer.index import RunIndex
 
 
@@ -53,6 +53,12 @@ def test_runs_are_compared_over_the_tasks_they_share(index: RunIndex) -> None:
     ]
     assert (result["tasks"][0]["prompt"], result["tasks"][0]["index"], result["common"]) == ("What do you say?", 3, 3)
     assert (second["rollouts"], second["discarded"], second["tokens"]) == (5, 5, None)
+    assert [second["against_first"][name] for name in ("wins", "losses", "ties", "only_first", "only_second")] == [1, 0, 2, 1, 0]
+    assert [(row["task"], row["rewards"]) for row in result["alone"]] == [("alone", [1.0, None])]
+    assert result["only"] == 1
+    assert (first["unrewarded"], first["bounds"], first["bounds_text"]) == (0, None, "")
+    assert (second["unrewarded"], second["bounds"]) == (1, (pytest.approx(2 / 3), pytest.approx(2.5 / 3)))
+    assert second["bounds_text"] == "between 0.667 (if each had 0) and 0.833 (if each had 1)"
 
 
 def test_the_viewer_has_the_figures_of_the_report(tmp_path: Path) -> None:
@@ -74,6 +80,10 @@ def test_the_viewer_has_the_figures_of_the_report(tmp_path: Path) -> None:
         assert figures["reward"] == pytest.approx(summary.mean_reward)
         assert overview[name] == pytest.approx(summary.mean_reward)
         assert figures["reward_text"] == summary.mean_line
+        assert figures["interval"] == summary.reward_interval
+        assert {k: (mean, interval, tasks) for k, mean, interval, tasks in figures["pass_at_k"]} == {
+            k: (rate, summary.pass_at_k_intervals[k], summary.pass_tasks[k]) for k, rate in summary.pass_at_k.items()
+        }
         if name != "a":
             paired = report.comparisons[folder]
             against = figures["against_first"]
@@ -86,6 +96,62 @@ def test_the_viewer_has_the_figures_of_the_report(tmp_path: Path) -> None:
             assert against["text"] in comparison_text(paired)
 
 
+def test_missing_units_widen_the_bounds_as_in_the_report(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run(tmp_path / "runs", name, {str(task): [0.5, None] for task in range(4)})
+    (tmp_path / "runs" / "a" / "coverage.json").write_text(
+        '{"expected": 12, "successful": 8, "failed": 1, "omitted": 0, "missing": 3}'
+    )
+    (tmp_path / "runs" / "b" / "coverage.json").write_text("[broken")
+    index = RunIndex([tmp_path / "runs"], tmp_path / "index.sqlite")
+    index.refresh()
+    folder = str(tmp_path / "runs" / "a")
+    summary = make_report([folder], {folder: {"failed": 1, "missing": 3, "expected": 12, "successful": 8, "omitted": 0}}).summary
+    first, second = comparison(index, ["a", "b"])["runs"]
+    assert (first["unplayed"], first["unrewarded"]) == (4, 4)
+    assert first["bounds"] == summary.mean_bounds
+    assert first["bounds_text"] == summary.bounds_line
+    assert second["unplayed"] == 0
+    assert comparison(index, ["a", "b"], "reward == 0.5")["runs"][0]["unrewarded"] == 0
+
+
+def test_all_shared_tasks_are_there(tmp_path: Path) -> None:
+    for name, reward in (("a", 0.0), ("b", 1.0)):
+        run(tmp_path / "runs", name, {f"task {task}": [reward] for task in range(700)})
+    index = RunIndex([tmp_path / "runs"], tmp_path / "index.sqlite")
+    index.refresh()
+    result = comparison(index, ["a", "b"])
+    assert len(result["tasks"]) == result["common"] == 700
+    assert result["alone"] == []
+
+
+def test_a_file_has_every_pair_and_all_together(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    names = ["a", "b", "c"]
+    for name in names:
+        run(tmp_path / "runs", name, {str(task): [float(draw.random() < 0.5)] for task in range(12)})
+    index = RunIndex([tmp_path / "runs"], tmp_path / "index.sqlite")
+    index.refresh()
+    stored = for_a_file(index, names, "")
+    assert stored["keys"] == names
+    for first in names:
+        others = [name for name in names if name != first]
+        for other in others:
+            assert stored["pairs"][first][other] == comparison(index, [first, other])["runs"][1]["against_first"]
+        for figures in comparison(index, [first, *others])["runs"][1:]:
+            assert stored["together"][first][figures["key"]] == figures["against_first"]
+    assert stored["tasks"] == comparison(index, names)["tasks"]
+
+
+def test_the_attempts_at_a_task_of_all_runs(index: RunIndex) -> None:
+    assert [(card["run"], card["id"], card["reward"]) for card in attempts(index, "a")] == [
+        ("one", "a0", 0.0),
+        ("one", "a1", 1.0),
+        ("two, too", "a0", 0.5),
+    ]
+    assert attempts(index, "nothing") == []
+
+
 def test_tasks_without_an_id_are_those_of_the_report(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with RolloutStore(tmp_path / name) as store:
@@ -95,6 +161,7 @@ def test_tasks_without_an_id_are_those_of_the_report(tmp_path: Path) -> None:
     index = RunIndex([tmp_path], tmp_path / "index.sqlite")
     index.refresh()
     paired = comparison(index, ["a", "b"])["runs"][1]["against_first"]
+    assert [card["id"] for card in attempts(index, "/None/2")] == ["r2", "r2"]
     assert paired["tasks"] == make_report([str(tmp_path / "a"), str(tmp_path / "b")]).comparisons[str(tmp_path / "b")].tasks
 
 

@@ -246,12 +246,24 @@ def _texts(data: dict[str, Any], query: Query) -> Iterator[_Text]:
 
 def _texts_of(block: dict[str, Any]) -> Iterator[str]:
     """Yield the texts of a block as the page shows them: of arguments, their names and values without JSON's escapes."""
-    for key in ("text", "content", "summary", "name"):
+    call = block.get("type") == "tool_call"
+    for key in ("name",) if call else ("text", "content", "summary", "name"):
         if isinstance(block.get(key), str):
             yield block[key]
-    arguments = block.get("arguments")
-    if block.get("content") is None and isinstance(arguments, (dict, list)):
-        yield from _leaves(arguments)
+    if call:
+        arguments = _arguments(block)
+        yield from [arguments] if isinstance(arguments, str) else _leaves(arguments)
+
+
+def _arguments(block: dict[str, Any]) -> Any:
+    """Return a call's arguments; as they were written if that is not JSON."""
+    arguments, written = block.get("arguments"), block.get("content")
+    if arguments is not None or not isinstance(written, str):
+        return {} if arguments is None else arguments
+    try:
+        return orjson.loads(written)
+    except ValueError:
+        return written
 
 
 def _leaves(value: Any) -> Iterator[str]:

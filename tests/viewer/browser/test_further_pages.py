@@ -148,14 +148,17 @@ def test_runs_are_compared_task_by_task(opened: Opener) -> None:
     page.get_by_role("checkbox", name="Compare baseline").check()
     page.get_by_role("link", name="Compare 2 runs").click()
     expect(page.get_by_role("heading", name="Compare runs")).to_be_visible()
-    figures = page.locator(".compared table").first.locator("tbody tr")
+    figures = page.locator(".compared table.figures tbody tr")
     expect(figures).to_have_count(2)
-    expect(figures.nth(1)).to_contain_text(re.compile(r"[+−]\d\.\d+"))
-    expect(page.locator(".compared ul.note li").nth(1)).to_contain_text("too few tasks for an interval")
-    spreads = [float(text) for text in page.locator(".tasks tbody td:last-child").all_text_contents()]
-    assert len(spreads) == 4
-    assert spreads == sorted(spreads, reverse=True)
-    page.locator(".tasks tbody a").first.click()
+    expect(figures.first).to_contain_text("too few tasks for an interval")
+    against = page.locator(".compared table.differences tbody tr")
+    expect(against).to_have_count(1)
+    expect(against).to_contain_text(re.compile(r"[+−]\d\.\d+"))
+    expect(against).to_contain_text("too few tasks for an interval, which needs 5 common ones")
+    sizes = [float(text) for text in page.locator(".tasks tbody td:last-child").all_text_contents()]
+    assert len(sizes) == 4
+    assert sizes == sorted(sizes, reverse=True)
+    page.locator(".tasks tbody a.prompt").first.click()
     expect(page.locator(".attempt")).to_have_count(64)
 
 

@@ -3,6 +3,7 @@ import { shared } from "./api";
 
 const KEYS: [string, string][] = [
   ["n, p", "next, previous turn; with a search open, n and N: next, previous hit"],
+  ["n, p", "of two rollouts side by side: next, previous difference"],
   ["j, k", "next, previous message"],
   ["e, E", "next, previous error"],
   ["r, R", "next, previous reward"],

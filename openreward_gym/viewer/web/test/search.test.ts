@@ -70,6 +70,9 @@ test("role, tool and error restrict what is searched", () => {
 test("arguments are found by their decoded text", () => {
   expect(one(shell, '"a\nb"')!.snippets[0]!.match).toBe("a\nb");
   expect(one(shell, "command 7")!.count).toBe(2);
+  const call = (content: string) => [{ role: "assistant", blocks: [{ type: "tool_call", name: "x", content }] }];
+  expect(one(call('{"t": "caf\\u00e9"}'), "café")!.count).toBe(1);
+  expect(one(call('{"t": caf\\u00e9'), "caf\\u00e9")!.count).toBe(1);
 });
 
 test("regular expressions, with what restricts them before", () => {

@@ -104,7 +104,7 @@ export function compareTurns(number: number, left: Step | null, right: Step | nu
   const [ours, theirs] = [resultsOf(left), resultsOf(right)];
   let results = sameTexts(ours, theirs);
   if (results !== "differs" && ours.some((message, index) => Boolean(message.is_error) !== Boolean(theirs[index]!.is_error))) results = "differs";
-  if (results === "differs") words.push(action === "differs" ? "other results" : "the same action has a different result");
+  if (results === "differs" && action !== "differs") words.push("the same action has a different result");
   return { number, left, right, action, results, words };
 }
 

@@ -22,6 +22,17 @@ export function parseSide(text: string | undefined): Side | null {
   }
 }
 
+/** The keys of runs in an address, each encoded, with commas between them. */
+export function keysOf(runs: string | undefined): string[] {
+  return (runs ?? "").split(",").filter(Boolean).map((key) => {
+    try {
+      return decodeURIComponent(key);
+    } catch {
+      return key;
+    }
+  });
+}
+
 /**
  * The two attempts that show best how two runs differ: the best of the better run and the worst of the other one; the best
  * and the worst within one run. With `given`, the other one only.

@@ -33,14 +33,14 @@ export function Divergence({ run, runKey, cards, opened }: { run: Run | undefine
   const shared = steps[0]?.slice(0, common) ?? [];
   const otherwise = shared.map((step, index) => {
     const pairs = steps.slice(1).map((list) => compareTurns(index + 1, step, list[index]!));
-    return [...new Set(pairs.flatMap((pair) => pair.words))];
+    return { words: [...new Set(pairs.flatMap((pair) => pair.words))], written: pairs.some((pair) => pair.action !== "same") };
   });
   return (
     <section class="divergence" aria-label="Divergence">
-      <p class="note">{common === 0 ? "The samples differ from the first action on." : `The first ${common === 1 ? "turn is" : `${common} turns are`} the same in all samples${otherwise.some((words) => words.length) ? ", by meaning" : ""}.`}</p>
+      <p class="note">{common === 0 ? "The samples differ from the first action on." : `The first ${common === 1 ? "turn is" : `${common} turns are`} the same in all samples${otherwise.some((one) => one.written) ? ", if not in every letter" : ""}.`}</p>
       {common > 0 && (
         <details class="section folded"><summary>Shared turns</summary>{shared.map((step, index) => (
-          <div class="inside" key={step.turn.number}><p class="line"><b class="kind">Turn {index + 1}</b>{otherwise[index]!.map((word) => <span class="note" key={word}>{word}</span>)}</p><Said message={step.turn.message} run={runKey} /></div>
+          <div class="inside" key={step.turn.number}><p class="line"><b class="kind">Turn {index + 1}</b>{otherwise[index]!.words.map((word) => <span class="tokens wraps" key={word}>{word}</span>)}</p><Said message={step.turn.message} run={runKey} /></div>
         ))}</details>
       )}
       <ol class="branches">

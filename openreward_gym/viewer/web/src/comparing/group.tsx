@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { address, at } from "../address";
+import { address, at, formatAddress } from "../address";
 import { load } from "../api";
 import { goodness, titleCase } from "../numbers";
 import { Link, Problem, Reward } from "../components";
@@ -85,7 +85,7 @@ function Column({ card, cards, opened, runKey, range }: { card: Card; cards: Car
     <section class="section completion" aria-label={`Sample ${card.sample ?? card.id}`}>
       <header>
         <h2><Link to={at({ sample: card.id, view: undefined })}>{name}</Link></h2>
-        {pair && <Link to={pair} title="Side by side with another sample, turn by turn">Compare<span class="unseen"> {name} with another</span></Link>}
+        {pair && <a href={formatAddress(pair)} aria-label={`Compare ${name} with another`} title="Side by side with another sample, turn by turn">Compare</a>}
         <span class="space" />
         <Reward label="Reward" value={card.reward} good={goodness(card.reward, range)} />
         {card.discard && <span class="badge">{titleCase(card.discard)}</span>}

@@ -34,6 +34,7 @@ export function IntervalBar({ interval, value, span, index, few, sign = false, z
   );
 }
 
-function fixed(number: number): string {
+/** A number with three decimals, as in the columns of a comparison. */
+export function fixed(number: number): string {
   return Math.abs(number) < 1000 ? number.toFixed(3).replace("-", "−") : shown(number);
 }

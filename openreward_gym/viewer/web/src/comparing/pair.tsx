@@ -6,7 +6,7 @@ import { UNIT } from "../numbers";
 import type { Card, Opened, Range, Runs } from "../types";
 import { alignTurns, partingOf, partingText, playedOf, sameTexts, taskKeyOf, type Played, type Step, type TurnPair } from "./alignment";
 import { useDifferenceMarks } from "./marks";
-import { choosePair, formatSide, parseSide, promptOf } from "./choosing";
+import { choosePair, formatSide, keysOf, parseSide, promptOf } from "./choosing";
 import { Messages, Said } from "./said";
 import { SideHead } from "./side";
 
@@ -23,9 +23,9 @@ export function PairPage({ runs }: { runs: Runs | null }) {
   useChoice(attempts.value);
   const range = (opened: Opened | null) => runs?.runs.find((run) => run.key === opened?.run)?.ranges.reward ?? UNIT;
   const error = first.error ?? second.error ?? attempts.error;
-  const [back] = [address.value.runs];
+  const back = address.value.runs;
   return (
-    <main id="content" tabIndex={-1} class="page pair">
+    <main id="content" tabIndex={-1} class="page pairing">
       <p class="crumbs line">
         {back && back.includes(",") && <Link to={{ page: "compare", runs: back }}>‹ Compare runs</Link>}
         <span class="space" />
@@ -33,7 +33,7 @@ export function PairPage({ runs }: { runs: Runs | null }) {
       </p>
       <h1 dir="auto">{promptOf(first.value ?? second.value) || "Two rollouts"}</h1>
       <Problem error={error} />
-      {attempts.value && !left && attempts.value.length < 2 && <p class="empty">There is only one attempt at this task.</p>}
+      {attempts.value && (!left || !right) && attempts.value.length < 2 && <p class="empty">There is only one attempt at this task.</p>}
       {(!left || !right) && !attempts.value && !error && <p class="empty">Opening…</p>}
       {first.value && second.value ? <Aligned left={first.value} right={second.value} attempts={attempts.value ?? []} ranges={[range(first.value), range(second.value)]} />
         : left && right && !error && <p class="empty">Opening…</p>}
@@ -46,7 +46,7 @@ function useChoice(attempts: (Card & { run: string })[] | null): void {
   const { left, right, runs } = address.value;
   useEffect(() => {
     if (!attempts || (left && right)) return;
-    const keys = (runs ?? "").split(",").filter(Boolean).map(decodeURIComponent);
+    const keys = keysOf(runs);
     const chosen = choosePair(attempts, keys, parseSide(left) ?? parseSide(right));
     if (chosen) go(at({ left: left ?? formatSide(chosen[0]), right: right ?? formatSide(chosen[1]) }), true);
   }, [attempts, left, right, runs]);
@@ -62,7 +62,7 @@ function Aligned({ left, right, attempts, ranges }: { left: Opened; right: Opene
   const folded = first < 0 ? turns.length : first;
   const drawn = all ? turns : turns.slice(0, folded + TURNS);
   useDifferenceMarks(box, [turns, all]);
-  const step = useDifferences(box, turns, first);
+  const step = useDifferences(box, `${left.rollout.id} ${right.rollout.id}`, first);
   return (
     <div class={`aligned show-${side}`} ref={box}>
       <div class="pair-head">
@@ -134,19 +134,23 @@ function TurnPairView({ turn, runs, ranges, parts }: { turn: TurnPair; runs: [st
 }
 
 /** Scroll to the parting once, and step from difference to difference by button, `n` and `p`. */
-function useDifferences(box: { current: HTMLElement | null }, turns: TurnPair[], first: number): (by: number) => void {
+function useDifferences(box: { current: HTMLElement | null }, pair: string, first: number): (by: number) => void {
+  const last = useRef<HTMLElement | null>(null);
   const step = (by: number) => {
     const all = [...(box.current?.querySelectorAll<HTMLElement>(".turn-pair.differing") ?? [])];
-    const edge = (box.current?.querySelector(".pair-head")?.getBoundingClientRect().bottom ?? 0) + 12;
-    const now = all.findLastIndex((node) => node.getBoundingClientRect().top <= edge);
-    const exact = now >= 0 && Math.abs(all[now]!.getBoundingClientRect().top - edge) < 24;
-    const target = all[by > 0 ? now + 1 : exact ? now - 1 : now];
+    const edge = (box.current?.querySelector(".pair-head")?.getBoundingClientRect().bottom ?? 0) + 24;
+    // Counted from the difference that was stepped to, while it is in sight, or else from the place on the screen.
+    const known = last.current ? all.indexOf(last.current) : -1;
+    const place = known >= 0 ? all[known]!.getBoundingClientRect() : null;
+    const above = all.filter((node) => node.getBoundingClientRect().top <= edge).length;
+    const target = place && place.bottom > edge && place.top < innerHeight ? all[known + by] : all[by > 0 ? above : above - 1];
+    if (target) last.current = target;
     target?.scrollIntoView({ block: "start" });
     target?.focus({ preventScroll: true });
   };
   useEffect(() => {
     if (first > 0) box.current?.querySelector(".turn-pair.parts")?.scrollIntoView({ block: "start" });
-  }, [turns, first]);
+  }, [pair]);
   useEffect(() => {
     const act = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || (event.target as HTMLElement).closest("input, textarea, select") || document.querySelector(".help")) return;

@@ -5,7 +5,7 @@ import { Filter } from "../lists/filter";
 import { goodness, seconds, shown, UNIT } from "../numbers";
 import { Link, Problem, Reward } from "../components";
 import type { Range, Run, Runs } from "../types";
-import { IntervalBar, type Interval, spanOf } from "./interval";
+import { fixed, IntervalBar, type Interval, spanOf } from "./interval";
 import { Tasks } from "./tasks";
 
 export interface Differences {
@@ -21,7 +21,7 @@ export interface TaskRow { task: string; prompt: string; environment: string; in
 export interface Comparison { runs: Compared[]; tasks: TaskRow[]; alone: TaskRow[]; common: number; only: number }
 
 export function signed(value: number | null): string {
-  return value === null ? "–" : `${value > 0 ? "+" : ""}${shown(value)}`;
+  return value === null ? "–" : `${value > 0 ? "+" : ""}${fixed(value)}`;
 }
 
 export function Mark({ index }: { index: number }) {
@@ -35,7 +35,10 @@ export function ComparePage({ runs }: { runs: Runs | null }) {
   const range = (key: string): Range => runs?.runs.find((run: Run) => run.key === key)?.ranges.reward ?? UNIT;
   return (
     <main id="content" tabIndex={-1} class="page compared">
-      <h1>Compare runs</h1>
+      <header class="line">
+        <h1>Compare runs</h1><span class="space" />
+        {value && <Link to={{ page: "metrics", run: value.runs[0]!.key, runs: value.runs.slice(1).map((run) => encodeURIComponent(run.key)).join(",") || undefined }} class="button">Metrics over the steps</Link>}
+      </header>
       {!shared && wanted && <Filter run={value?.runs[0]?.key ?? ""} value={filter} change={(changed) => go(at({ filter: changed || undefined }))} />}
       <Problem error={error} />
       {!wanted && <p class="empty">Select two or more runs on the <Link to={{ page: "runs" }}>Runs</Link> page.</p>}
@@ -76,7 +79,7 @@ function Figures({ compared, range }: { compared: Compared[]; range: (key: strin
               <th scope="row" dir="auto"><Mark index={index} /> <Link to={{ page: "rollouts", run: run.key }}>{run.key}</Link> {index === 0 ? <span class="base">base</span> : <Link class="base" to={withBase(compared, run.key)} title={`Compare the others with ${run.key}`}>make base</Link>}</th>
               <td class="num"><Reward label="" value={run.reward} good={goodness(run.reward, range(run.key))} /></td>
               <td class="interval" title={run.reward_text}><IntervalBar interval={run.interval} value={run.reward} span={span} index={index} few={run.rewarded_tasks} /></td>
-              {k > 1 && <td class="num" title={pass ? run.pass_at_k.map(([one, mean, interval, tasks]) => `pass@${one}: ${shown(mean)}${interval ? `, 95 % interval ${shown(interval[0])} to ${shown(interval[1])}` : ""} (${tasks} tasks)`).join("\n") : undefined}>{pass ? shown(pass[1]) : "–"}</td>}
+              {k > 1 && <td class="num" title={pass ? run.pass_at_k.map(([one, mean, interval, tasks]) => `pass@${one}: ${shown(mean)}${interval ? `, 95 % interval ${shown(interval[0])} to ${shown(interval[1])}` : ""} (${tasks} tasks)`).join("\n") : undefined}>{pass ? fixed(pass[1]) : "–"}</td>}
               <td class="num">{count(run.tasks)}</td><td class="num">{count(run.rollouts)}</td><td class="num">{count(run.discarded)}</td><td class="num">{count(run.unrewarded + run.unplayed)}</td>
               <td class="num">{count(run.turns, 1)}</td><td class="num">{count(run.calls, 1)}</td><td class="num">{count(run.tokens)}</td><td class="num">{seconds(run.duration)}</td><td class="num">{count(run.errors)}</td>
             </tr>
@@ -111,7 +114,7 @@ function Against({ compared }: { compared: Compared[] }) {
       <h2>Difference from <span dir="auto">{base.key}</span></h2>
       <div class="scroll" tabIndex={0} role="group" aria-label="Differences"><table class="differences">
         <thead><tr>
-          <th scope="col">Run</th><th scope="col" class="num">Difference</th><th scope="col">95 % interval</th><th scope="col" class="num">p{corrected ? " (Holm)" : ""}</th>
+          <th scope="col">Run</th><th scope="col" class="num">Difference</th><th scope="col">95 % interval</th><th scope="col" class="num">p</th>{corrected && <th scope="col" class="num">Corrected p</th>}
           <th scope="col" class="num">Shared tasks</th><th scope="col" class="num">Better</th><th scope="col" class="num">Worse</th><th scope="col" class="num">Equal</th><th scope="col" class="num">Only in base</th><th scope="col" class="num">Only in this run</th>
         </tr></thead>
         <tbody>{others.map(({ run, against }, index) => (
@@ -119,15 +122,14 @@ function Against({ compared }: { compared: Compared[] }) {
             <th scope="row" dir="auto"><Mark index={index + 1} /> {run.key}</th>
             <td class="num">{signed(against.difference)}</td>
             <td class="interval">{against.interval ? <IntervalBar interval={against.interval} value={against.difference} span={span} index={index + 1} few={against.tasks} sign zero /> : <span class="note">{against.text}</span>}</td>
-            <td class="num" title={against.text}>{against.interval ? pText(against.adjusted_p ?? against.p) : "–"}</td>
+            <td class="num" title={against.text}>{pText(against.p)}</td>{corrected && <td class="num" title={against.text}>{pText(against.adjusted_p)}</td>}
             <td class="num">{against.tasks.toLocaleString("en")}</td>
             <td class="num">{outcome(run, base, "better", against.wins, index)}</td><td class="num">{outcome(run, base, "worse", against.losses, index)}</td><td class="num">{against.ties.toLocaleString("en")}</td>
             <td class="num">{against.only_first.toLocaleString("en")}</td><td class="num">{against.only_second.toLocaleString("en")}</td>
           </tr>
         ))}</tbody>
       </table></div>
-      <p class="note">Paired by task, over the tasks that both runs have; interval and p are of one test.{corrected ? " The p-values are corrected for the number of comparisons (Holm); the intervals are not." : ""}</p>
-      <p class="line"><Link to={{ page: "metrics", run: base.key, runs: compared.slice(1).map((run) => encodeURIComponent(run.key)).join(",") || undefined }} class="button">Metrics of these runs over the steps</Link></p>
+      <p class="note">Paired by task, over the tasks that both runs have; interval and p are of one test.{corrected ? " The corrected p is that after Holm's correction for several comparisons; p and the interval are of each comparison alone." : ""}</p>
     </>
   );
 }

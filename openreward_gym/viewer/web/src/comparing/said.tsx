@@ -20,7 +20,7 @@ const ROLES: Record<string, string> = { system: "System", user: "User", assistan
 
 /** The title of a message that is no turn: its role, and for an assistant's that it was given. */
 export function titleOf(message: Message): string {
-  const name = ROLES[message.role] ?? message.role;
+  const name = Object.hasOwn(ROLES, message.role) ? ROLES[message.role]! : message.role;
   if (message.role === "assistant") return "Assistant, given history";
   return message.role === "tool" && message.is_error ? "Error" : name;
 }

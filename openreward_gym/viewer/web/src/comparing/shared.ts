@@ -1,4 +1,5 @@
 import { taskKeyOf } from "./alignment";
+import { keysOf } from "./choosing";
 import type { Compared, Comparison, Differences, TaskRow } from "./runs";
 import type { Card, Opened } from "../types";
 
@@ -13,9 +14,9 @@ export interface Stored {
 
 /** The comparison of these runs, of which the first is the base; undefined if the file does not have them. */
 export function selectComparison(stored: Stored | undefined, runs: string): Comparison | undefined {
-  const keys = [...new Set(runs.split(",").filter(Boolean).map(decodeURIComponent))];
+  const keys = [...new Set(keysOf(runs))];
   const first = keys[0];
-  if (!stored || first === undefined || keys.length < 2 || keys.some((key) => !(key in stored.figures))) return undefined;
+  if (!stored || first === undefined || keys.length < 2 || keys.some((key) => !Object.hasOwn(stored.figures, key))) return undefined;
   // The p-values of several runs are corrected for all runs of the file, which is right for fewer as well.
   const against = keys.length === 2 ? stored.pairs[first]! : stored.together[first]!;
   const columns = keys.map((key) => stored.keys.indexOf(key));

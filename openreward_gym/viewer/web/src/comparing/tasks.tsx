@@ -1,9 +1,11 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { type Address, address, at, formatAddress as hrefOf, go } from "../address";
-import { goodness, shown } from "../numbers";
-import { Link, Reward } from "../components";
+import { exactly, goodness, shade } from "../numbers";
+import { Link } from "../components";
 import type { Range } from "../types";
+import { keysOf } from "./choosing";
+import { fixed } from "./interval";
 import { choiceOf, type Order, type Show, sortTasks } from "./ordering";
 import { type Comparison, Mark, signed, type TaskRow } from "./runs";
 
@@ -13,7 +15,7 @@ const PAGE = 100;
 export function Tasks({ comparison, range }: { comparison: Comparison; range: (key: string) => Range }) {
   const keys = comparison.runs.map((run) => run.key);
   const { against, show, order, contains = "" } = address.value;
-  const second = Math.max(1, against ? keys.indexOf(decodeURIComponent(against)) : 1);
+  const second = Math.max(1, keys.indexOf(keysOf(against)[0] ?? ""));
   const wanted = (show ?? "all") as Show;
   const chosen = order ?? (keys.length > 2 ? "-spread" : "-size");
   const rows = useMemo(() => sortTasks(choiceOf(comparison, wanted, second, contains), chosen, second), [comparison, wanted, second, contains, chosen]);
@@ -91,16 +93,17 @@ function Row({ row, keys, second, range }: { row: TaskRow; keys: string[]; secon
   const pair = (index: number): Address => ({ page: "pair", runs: [keys[0]!, keys[index]!].map(encodeURIComponent).join(","), task: row.task });
   return (
     <tr>
-      <th scope="row"><Link to={{ page: "task", task: row.task, run: keys[row.counts.findIndex(Boolean)] }} title={row.prompt}><span class="prompt" dir="auto">{name}</span></Link><small class="note">{row.environment}{row.index !== null ? ` ${row.index}` : ""}</small></th>
+      <th scope="row"><span><small class="note">{row.environment}{row.index !== null ? ` ${row.index}` : ""}</small><Link to={{ page: "task", task: row.task, run: keys[row.counts.findIndex(Boolean)] }} title={row.prompt} class="prompt"><span dir="auto">{name}</span></Link></span></th>
       {row.rewards.map((reward, index) => {
         const other = index === 0 ? second : index;
         const open = reward !== null && row.rewards[0] != null && row.rewards[other] != null;
-        const what = <><Reward label="" value={reward} good={goodness(reward, range(keys[index]!))} /> <small class="note">×{row.counts[index]}</small></>;
-        const label = `${keys[index]}, ${name.slice(0, 80)}: mean reward ${shown(reward)} of ${row.counts[index]} ${row.counts[index] === 1 ? "rollout" : "rollouts"}; side by side with ${keys[index === 0 ? other : 0]}`;
+        const text = reward === null ? "–" : fixed(reward);
+        const what = <><span class={`reward ${shade(goodness(reward, range(keys[index]!)))}`} title={exactly(reward)}><b>{text}</b></span> <small class="note">×{row.counts[index]}</small></>;
+        const label = `${text} ×${row.counts[index]}, mean reward of ${keys[index]} in ${name.slice(0, 80)}; side by side with ${keys[index === 0 ? other : 0]}`;
         return <td class="num" key={index}>{open ? <a class="cell-link" href={hrefOf(pair(other))} aria-label={label}>{what}</a> : what}</td>;
       })}
       <td class="num">{difference !== null ? <a class="cell-link" href={hrefOf(pair(second))} aria-label={`Difference ${signed(difference)}, ${name.slice(0, 80)}: side by side`}>{signed(difference)}</a> : "–"}</td>
-      <td class="num">{shown(keys.length > 2 ? row.spread : difference === null ? null : Math.abs(difference))}</td>
+      <td class="num">{keys.length > 2 ? fixed(row.spread) : difference === null ? "–" : fixed(Math.abs(difference))}</td>
     </tr>
   );
 }

@@ -32,6 +32,7 @@ export function TaskPage({ runs }: { runs: Runs | null }) {
         <>
           <p class="line">
             {([["Best", best], ["Worst", worst], ["First solved", solved]] as [string, Card | null][]).map(([name, card]) => card ? <Link key={name} to={placeOf(card)} class="button">{name} <Reward label="" value={card.reward} good={goodness(card.reward, range(card))} /></Link> : <span key={name} class="none">{name}: none</span>)}
+            {attempts.length > 1 && <Link to={{ page: "pair", task }} class="button">Compare two attempts</Link>}
             <span class="tokens">{attempts.length.toLocaleString("en")} {attempts.length === 1 ? "attempt" : "attempts"}, discarded ones included</span>
           </p>
           <div class="scroll" tabIndex={0} role="group" aria-label="Attempts"><table class="attempts">

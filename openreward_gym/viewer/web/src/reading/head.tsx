@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { address, at } from "../address";
 import { advantageRange, finite, goodness, seconds, shown } from "../numbers";
+import { formatSide } from "../comparing/choosing";
 import { Link, Reward } from "../components";
 import { ErrorText } from "../text/blocks";
 import { rangeOf } from "./ranges";
@@ -17,11 +18,12 @@ function Fact({ name, value, title }: { name: string; value: unknown; title?: st
 }
 
 /** Where the sample belongs: its group, its task. */
-export function Crumbs({ rollout, siblings }: { rollout: Rollout; siblings: Card[] }) {
+export function Crumbs({ run, rollout, siblings }: { run: string; rollout: Rollout; siblings: Card[] }) {
   return (
     <p class="crumbs line">
       {address.value.group !== undefined && <Link to={at({ sample: undefined, view: undefined, message: undefined })}>‹ <span dir="auto">{address.value.group}</span>, all samples</Link>}
       <span class="space" />
+      <Link to={{ page: "pair", left: formatSide({ run, id: rollout.id }) }}>Compare</Link>
       {siblings.length > 1 && <Link to={at({ page: address.value.page, sample: undefined, view: "divergence" })}>Divergence</Link>}
       {rollout.task?.id && <Link to={at({ page: "task", task: rollout.task.id, sample: undefined })}>Task history</Link>}
     </p>

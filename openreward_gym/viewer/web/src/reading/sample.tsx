@@ -11,6 +11,7 @@ import { Bar } from "./bar";
 import { End, Golden } from "./ending";
 import { type Extensions, Lens, Replay } from "./extensions";
 import { Crumbs, Facts, Headline } from "./head";
+import { Labelled } from "./labelled";
 import { Labels } from "./labels";
 import { follow, jumpTo } from "./moving";
 import { stopsOf } from "./outline";
@@ -86,7 +87,7 @@ function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; load
   return (
     <article class="sample" ref={box} aria-label="Sample">
       <div class="head">
-        <Crumbs rollout={rollout} siblings={siblings} />
+        <Crumbs run={opened.run} rollout={rollout} siblings={siblings} />
         <Headline rollout={rollout} />
       </div>
       <Bar opened={opened} siblings={siblings} range={range} stops={stops} title={headlineOf(rollout)} extensions={extensions} hasTokens={hasTokens} collapse={folding.collapse} expand={folding.expand} />
@@ -112,7 +113,7 @@ function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; load
           <Golden rollout={rollout} />
         </>
       )}
-      {!shared && <Labels opened={opened} />}
+      {shared ? <Labelled opened={opened} /> : <Labels opened={opened} />}
     </article>
   );
 }

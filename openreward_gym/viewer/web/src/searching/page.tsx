@@ -13,6 +13,8 @@ import type { Hit, Snippet } from "./search";
 const PAGE = 100;
 const NAMES: Record<string, string> = { system: "System", user: "User", assistant: "Assistant", tool: "Tool result", reasoning: "Reasoning", error: "Error" };
 
+const nameOf = (role: string) => (Object.hasOwn(NAMES, role) ? NAMES[role]! : role);
+
 /** Search over the texts of all rollouts, or of those of a run or a filter. */
 export function SearchPage({ runs }: { runs: Runs | null }) {
   const { query = "", run } = address.value;
@@ -96,7 +98,7 @@ function Facets({ hits }: { hits: Hit[] }) {
     <p class="line facets">{[...counts].sort((a, b) => b[1] - a[1]).map(([role, count]) => (
       (ROLES as readonly string[]).includes(role)
         ? <Link key={role} class="button" to={at({ query: withQualifier(query, "role", role, regex === "1") })}>{NAMES[role]} <small class="note">{count.toLocaleString("en")}</small></Link>
-        : <span key={role} class="note">{NAMES[role] ?? role} {count.toLocaleString("en")}</span>
+        : <span key={role} class="note">{nameOf(role)} {count.toLocaleString("en")}</span>
     ))}</p>
   );
 }
@@ -107,7 +109,7 @@ function RolloutHits({ hit }: { hit: Hit }) {
   return (
     <li>
       <p class="about line">
-        <Link to={addressOf(hit, hit.snippets[0], where)}><b dir="auto">{hit.name || (hit.sample !== null ? `sample ${hit.sample}` : hit.id)}</b></Link>
+        <Link to={addressOf(hit, hit.snippets[0], where)}><b dir="auto">{hit.name || `${hit.group !== hit.id ? `${hit.group}, ` : ""}${hit.sample !== null ? `sample ${hit.sample}` : hit.id}`}</b></Link>
         <span dir="auto">{hit.run}{hit.step !== null ? `, step ${hit.step}` : ""}</span><span>reward {shown(hit.reward)}</span>
         <span>{times(hit.count, "hit")}{hit.messages > 1 ? ` in ${times(hit.messages, "message")}` : ""}</span>
       </p>
@@ -118,7 +120,7 @@ function RolloutHits({ hit }: { hit: Hit }) {
 }
 
 function SnippetLink({ hit, snippet }: { hit: Hit; snippet: Snippet }) {
-  const place = [snippet.turn ? `turn ${snippet.turn}` : "", NAMES[snippet.role] ?? snippet.role, snippet.tool].filter(Boolean).join(", ");
+  const place = [snippet.turn ? `turn ${snippet.turn}` : "", nameOf(snippet.role), snippet.tool].filter(Boolean).join(", ");
   return (
     <Link to={addressOf(hit, snippet, address.value)} class="hit">
       <span class="where">{place}{snippet.count > 1 ? ` · ${snippet.count.toLocaleString("en")} hits` : ""}</span>

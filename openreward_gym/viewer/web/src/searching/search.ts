@@ -39,8 +39,21 @@ function leaves(value: unknown): string[] {
 }
 
 function textsOf(block: Block): string[] {
-  const plain = [block.text, block.content, block.summary, block.name].filter((text): text is string => typeof text === "string" && text !== "");
-  return typeof block.content !== "string" && block.arguments && typeof block.arguments === "object" ? [...plain, ...leaves(block.arguments)] : plain;
+  const call = block.type === "tool_call";
+  const texts = (call ? [block.name] : [block.text, block.content, block.summary, block.name]).filter((text): text is string => typeof text === "string" && text !== "");
+  if (!call) return texts;
+  const given = argumentsIn(block);
+  return [...texts, ...(typeof given === "string" ? [given] : leaves(given))];
+}
+
+/** A call's arguments; as they were written if that is not JSON. */
+function argumentsIn(block: Block): unknown {
+  if (block.arguments != null || typeof block.content !== "string") return block.arguments ?? {};
+  try {
+    return JSON.parse(block.content);
+  } catch {
+    return block.content;
+  }
 }
 
 function selected(opened: Opened, query: Query): Text[] {
@@ -72,7 +85,7 @@ export function hitsIn(opened: Opened, query: Query): HitsOf | null {
   if (!query.words.map((word) => patternFor([word])).every((one) => texts.some((text) => text.text.search(one) >= 0))) return null;
   const any = query.expression ?? (query.words.length ? patternFor(query.words) : null);
   const found = new Map<number, Snippet>();
-  const roles: Record<string, number> = {};
+  const roles = new Map<string, number>();
   const matches = new Set<string>();
   for (const one of texts) {
     const known = found.get(one.message);
@@ -86,13 +99,13 @@ export function hitsIn(opened: Opened, query: Query): HitsOf | null {
       }
     else if (!known) count = 1;
     if (!count) continue;
-    roles[one.role] = (roles[one.role] ?? 0) + count;
+    roles.set(one.role, (roles.get(one.role) ?? 0) + count);
     if (known) known.count += count;
     else found.set(one.message, { message: one.message, role: one.role, turn: one.turn, tool: one.tool, count, ...around(one.text, first?.index ?? 0, first?.[0] ?? "") });
   }
   if (!found.size) return null;
   const snippets = [...found.values()].sort((a, b) => a.message - b.message);
-  return { count: Object.values(roles).reduce((sum, count) => sum + count, 0), messages: snippets.length, roles, snippets, matches: [...matches] };
+  return { count: [...roles.values()].reduce((sum, count) => sum + count, 0), messages: snippets.length, roles: Object.fromEntries(roles), snippets, matches: [...matches] };
 }
 
 /** The rollouts with all words of the query. `cardOf` gives a rollout's card. */
