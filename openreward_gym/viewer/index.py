@@ -138,6 +138,7 @@ class RunIndex:
         self._running = RunningRollouts()
         self._openings = Openings()
         self._runs_seen: dict[str, str] = {}
+        self._looks: dict[str, tuple[int, int]] = {}
         self._shrunk: dict[str, tuple[str, Damage]] = {}
         self._histories: dict[str, tuple[str, dict[str, list[LabelChange]]]] = {}
 
@@ -347,9 +348,9 @@ class RunIndex:
         paths: list[Path] = []
         for path in self.paths:
             with contextlib.suppress(OSError):
-                for child in [path] if _is_run(path) else sorted(path.iterdir()):
+                for child in [path] if is_shown(path) else sorted(path.iterdir()):
                     with contextlib.suppress(OSError):  # a folder that may not be read hides no other
-                        if child.is_dir() and _is_run(child):
+                        if child.is_dir() and is_shown(child):
                             paths.append(child.resolve())
         return [LocalFolder(path) for path in dict.fromkeys(paths)]
 
@@ -380,7 +381,7 @@ class RunIndex:
         except OSError:
             return
         file, inode, scanned = known.get(str(path), (0, status.st_ino, 0))
-        replaced = inode != status.st_ino or status.st_size < scanned
+        replaced = inode != status.st_ino or status.st_size < scanned or self._was_edited(path, status)
         before, self.progress = self.progress, Progress(self.progress.done + scanned, self.progress.total)
         if file and not replaced and status.st_size == scanned:
             return
@@ -402,6 +403,12 @@ class RunIndex:
             with self._transaction():
                 position, at_end = self._index_lines(folder, path, file)
             self.progress = Progress(before.done + position, before.total)
+
+    def _was_edited(self, path: Path, status: os.stat_result) -> bool:
+        """Return whether a file changed since the last refresh without growing: lines that were read may have been damaged."""
+        size, time_ns = self._looks.get(str(path), (-1, -1))
+        self._looks[str(path)] = (status.st_size, status.st_mtime_ns)
+        return size == status.st_size and time_ns != status.st_mtime_ns
 
     def _note_shrunk(self, folder: LocalFolder, path: Path, file: int, size: int) -> None:
         """Keep in mind that rollouts were lost with the end of a file."""
@@ -539,7 +546,8 @@ def _shards_of(folder: LocalFolder, unreadable: list[tuple[str, Damage]]) -> Ite
             unreadable.append((str(folder), damage_of(folder, f"rollouts/{shard.name}", error)))
 
 
-def _is_run(path: Path) -> bool:
+def is_shown(path: Path) -> bool:
+    """Return whether a folder is a run with rollouts, or one into which the first are being recorded."""
     return LocalFolder(path).is_run() or has_running(path)
 
 

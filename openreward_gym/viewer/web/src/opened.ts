@@ -89,11 +89,8 @@ class Following {
       this.take(answer);
     } else {
       const from = Math.max(0, (known.rollout.messages ?? []).length - 1);
-      const piece = await load<Piece>("messages", { run: this.run, id: this.id, from }, this.stop).catch((error) => {
-        if (error instanceof ApiError && error.status === 404) return null;
-        throw error;
-      });
-      if (!piece?.running) {
+      const piece = await load<Piece>("messages", { run: this.run, id: this.id, from }, this.stop);
+      if (!piece.running) {
         this.opened = { ...known, running: undefined };
         return this.step();
       }
