@@ -65,7 +65,10 @@ def test_pieces_of_a_turn_are_one_message(recorder: Recorder, tmp_path: Path) ->
     log.log(AssistantMessage("Said."))
     log.log(ToolCall("do", {}, "c1"))
     messages = now(tmp_path / "run")["messages"]
-    assert [[block["type"] for block in message["blocks"]] for message in messages] == [["text"], ["reasoning", "text", "tool_call"]]
+    assert [[block["type"] for block in message["blocks"]] for message in messages] == [
+        ["text"],
+        ["reasoning", "text", "tool_call"],
+    ]
 
 
 def test_secrets_are_cut_out_and_tokens_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,9 @@ from openreward_gym.types import (
     UserMessage,
 )
 from openreward_gym.viewer.answers import pieces
+from openreward_gym.viewer.index import RolloutPlace, RunIndex
 
-LONG = "".join(f"line {number}: ünïcode 🚢 and \"quotes\"\n" for number in range(20_000))  # some 700,000 characters
+LONG = "".join(f'line {number}: ünïcode 🚢 and "quotes"\n' for number in range(20_000))  # some 700,000 characters
 
 
 def large() -> Rollout:
@@ -37,7 +38,7 @@ def large() -> Rollout:
     for number in range(60):
         call = ToolCall("write", {"text": LONG if number == 3 else "short"}, f"c{number}")
         thought = ReasoningItem(content=LONG if number == 4 else "Hm.")
-        sampled = Sampled(token_ids=[1] * 500, logprobs=[-0.5] * 500)
+        sampled = Sampled(token_ids=(1,) * 500, logprobs=(-0.5,) * 500)
         messages.append(AssistantMessage([thought, TextBlock(f"Turn {number}."), call], sampled=sampled, reward=0.5))
         messages.append(ToolMessage(call_id=f"c{number}", content=[TextBlock(LONG if number % 20 == 0 else "x" * 30_000)]))
     return Rollout(id="big", status="completed", messages=messages, reward=30.0)
@@ -65,7 +66,9 @@ def get(client: httpx.Client, name: str, **parameters: Any) -> Any:
 
 
 def without_tokens(message: dict[str, Any]) -> dict[str, Any]:
-    sampled = {name: value for name, value in message.get("sampled", {}).items() if name not in ("token_ids", "logprobs", "left_out")}
+    sampled = {
+        name: value for name, value in message.get("sampled", {}).items() if name not in ("token_ids", "logprobs", "left_out")
+    }
     return {**message, **({"sampled": sampled} if "sampled" in message else {})}
 
 
@@ -141,10 +144,13 @@ def test_texts_that_are_not_there(client: httpx.Client, wrong: dict[str, Any], s
 
 def test_a_large_line_is_parsed_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    from openreward_gym.viewer.index import RunIndex
-
     original = RunIndex.read
-    monkeypatch.setattr(RunIndex, "read", lambda self, place: (read.append(place.length), original(self, place))[1])
+
+    def noted(index: RunIndex, place: RolloutPlace) -> bytes:
+        read.append(place.length)
+        return original(index, place)
+
+    monkeypatch.setattr(RunIndex, "read", noted)
     with viewing(runs) as url, httpx.Client(base_url=url, timeout=30) as client:
         get(client, "rollout")
         for first in (1, 50, 100):

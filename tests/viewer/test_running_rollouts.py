@@ -18,6 +18,7 @@ from viewer_runs import simple
 from viewer_serving import viewing
 
 from openreward_gym import AssistantMessage, Recorder, RolloutStore, ToolCall, ToolResult, UserMessage, viewer
+from openreward_gym.store.running import RunningFile
 from openreward_gym.viewer.answers import lists, opening
 from openreward_gym.viewer.index import NotFoundError, RunIndex
 
@@ -119,21 +120,24 @@ def test_a_recorder_that_died_is_told(index: RunIndex, tmp_path: Path) -> None:
 
 
 def test_many_running_rollouts_are_cheap_to_look_at(index: RunIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from openreward_gym.viewer import running as module
-
     with Recorder(tmp_path / "runs" / "night") as recorder:
         logs = [recorder.create(group="g", sample=number) for number in range(256)]
         for log in logs:
             log.log(UserMessage("Hm? " * 50))
         index.refresh()
-        read: list[str] = []
-        take = module.RunningFile._take
-        monkeypatch.setattr(module.RunningFile, "_take", lambda self, line: (read.append("line"), take(self, line))[1])
+        read: list[bytes] = []
+        take = RunningFile._take
+
+        def taken(file: RunningFile, line: bytes) -> None:
+            read.append(line)
+            take(file, line)
+
+        monkeypatch.setattr(RunningFile, "_take", taken)
         assert not index.refresh()
         assert read == []
         logs[7].log(AssistantMessage("Well."))
         index.refresh()
-        assert read == ["line"], "only what is new is read"
+        assert len(read) == 1, "only what is new is read"
         assert len(cards(index, "night")) == 256
 
 
@@ -184,6 +188,11 @@ def other_lines(shard: Path) -> None:
     shard.write_text("{}\n" * 100)
 
 
+def made_a_folder(shard: Path) -> None:
+    shard.unlink()
+    shard.mkdir()
+
+
 LOSSES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "run": (lambda shard: shutil.rmtree(shard.parents[1]), "The run was deleted or moved."),
     "moved": (lambda shard: shard.parents[1].rename(shard.parents[2] / "elsewhere"), "The run was deleted or moved."),
@@ -191,7 +200,7 @@ LOSSES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "short": (cut_short, "The file became shorter while it was open: this rollout cannot be read again."),
     "damaged": (overwritten, "The file was changed or damaged while it was open: this rollout cannot be read again."),
     "replaced": (other_lines, "The file became shorter while it was open|The file was changed or damaged"),
-    "folder": (lambda shard: (shard.unlink(), shard.mkdir()), "cannot be read any more: .*not a file but a folder"),
+    "folder": (made_a_folder, "cannot be read any more: .*not a file but a folder"),
 }
 
 
