@@ -21,13 +21,13 @@ def client(tmp_path: Path) -> Iterator[httpx.Client]:
         yield one
 
 
-def post(client: httpx.Client, **change: Any) -> dict[str, Any]:
+def post(client: httpx.Client, **change: Any) -> Any:
     answer = client.post("/api/label", json={"run": "r", "rollout": "a", **change})
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def about(client: httpx.Client) -> dict[str, Any]:
+def about(client: httpx.Client) -> Any:
     return client.get("/api/about", params={"run": "r", "id": "a"}).json()
 
 

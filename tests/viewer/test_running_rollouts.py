@@ -20,6 +20,7 @@ from viewer_serving import viewing
 from openreward_gym import AssistantMessage, Recorder, RolloutStore, ToolCall, ToolResult, UserMessage, viewer
 from openreward_gym.store.running import RunningFile
 from openreward_gym.viewer.answers import lists, opening
+from openreward_gym.viewer.answers.pieces import LargeRecords
 from openreward_gym.viewer.index import NotFoundError, RunIndex
 
 
@@ -113,7 +114,7 @@ def test_a_recorder_that_died_is_told(index: RunIndex, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", CRASH, str(tmp_path / "runs" / "night")], stderr=subprocess.DEVNULL, check=False)
     index.refresh()
     (card,) = cards(index, "night")
-    opened = orjson.loads(opening.rollout(index, "night", "lost", opening.LargeRecords()))
+    opened = orjson.loads(opening.rollout(index, "night", "lost", LargeRecords()))
     assert card["status"] == "running"
     assert opened["running"]["writing"] is False
     assert opened["rollout"]["stop_reason"] == "stopped while running"

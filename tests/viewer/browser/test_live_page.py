@@ -216,7 +216,7 @@ def test_a_server_that_stops_is_told_and_one_that_comes_back_is_used(opened: Ope
 
 def test_a_large_rollout_opens_with_its_first_messages_and_becomes_whole(opened: Opener, tmp_path: Path) -> None:
     text = "".join(f"line {number}: the quick brown fox\n" for number in range(40_000))
-    messages: list[Message] = [UserMessage("Read all.")]
+    messages: list[Message | ToolResult] = [UserMessage("Read all.")]
     for number in range(30):
         messages.append(AssistantMessage(f"Turn {number}.", tool_calls=[ToolCall("read", {}, f"c{number}")]))
         messages.append(ToolResult(text if number == 2 else "y" * 100_000, call_id=f"c{number}"))
