@@ -51,7 +51,7 @@ from pathlib import Path
 
 import viewer_http
 
-from openreward_gym.viewer import queries
+from openreward_gym.viewer.answers import charts, lists, opening
 from openreward_gym.viewer.answers.searching import search
 from openreward_gym.viewer.index import RunIndex
 
@@ -108,11 +108,11 @@ def main() -> None:
         last = max(1, options.rollouts // PER_STEP)
         acts: dict[str, Callable[[int], object]] = {
             "nothing new": lambda n: index.refresh(),
-            "all runs": lambda n: queries.runs(index),
-            "steps of a run": lambda n: queries.steps(index, "run", False, ""),
-            "list a step": lambda n: queries.listing(index, "run", n * 37 % last, False, "", 0),
-            "open a rollout": lambda n: queries.rollout(index, "run", f"r{n * 7919 % options.rollouts}"),
-            "series of a metric": lambda n: queries.series(index, "run", "reward", ""),
+            "all runs": lambda n: lists.runs(index),
+            "steps of a run": lambda n: lists.steps(index, "run", False, ""),
+            "list a step": lambda n: lists.listing(index, "run", n * 37 % last, False, "", 0),
+            "open a rollout": lambda n: opening.rollout(index, "run", f"r{n * 7919 % options.rollouts}"),
+            "series of a metric": lambda n: charts.series(index, "run", "reward", ""),
         }
         for name, act in acts.items():
             middle, maximum = median_ms(act, 5 if name.startswith(("series", "all", "steps")) else 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -36,6 +37,20 @@ _Tokenizer = Annotated[
         help="Name or folder of a model, whose tokenizer the format tokens uses and whose chat template rows must fit.",
     ),
 ]
+_Ids = Annotated[
+    Path | None,
+    typer.Option("--ids", metavar="FILE", help="File with the ids of the rollouts, one a line.", rich_help_panel="Selection"),
+]
+_Where = Annotated[
+    str,
+    typer.Option(
+        "--where",
+        metavar="EXPRESSION",
+        help="Filter of the viewer that rollouts meet, like 'reward > 0.5 and steps < 10'.",
+        rich_help_panel="Selection",
+        show_default=False,
+    ),
+]
 _AsJson = Annotated[bool, _option("--json", help="Print the report as JSON.")]
 
 
@@ -48,6 +63,8 @@ def export(
     push: _Push = None,
     public: _Public = False,
     tokenizer: _Tokenizer = None,
+    ids: _Ids = None,
+    where: _Where = "",
     as_json: _AsJson = False,
     **options: Any,
 ) -> None:
@@ -68,6 +85,9 @@ def export(
     if options.get("decontaminate"):
         options["decontaminate"] = list(map(Path, options["decontaminate"]))
     select = parse_options(Select, options)
+    chosen = _chosen(runs, ids, where)
+    if chosen is not None:
+        select = dataclasses.replace(select, where=lambda rollout: rollout.id in chosen)
     rows = parse_options(ExportOptions, options).to_keywords()
     names = [name.strip() for name in formats.split(",") if name.strip()]
     folder = _folder(runs, output, push, public)
@@ -83,6 +103,25 @@ def export(
         if count == 0:
             print(f"{name}: no rollout is left, for the reasons in the report above", file=sys.stderr)
     end_with(damages)
+
+
+def _chosen(runs: Sequence[str], ids: Path | None, where: str) -> set[str] | None:
+    """Return the ids of the rollouts that --ids and --where select; None without either."""
+    chosen: set[str] | None = None
+    if ids is not None:
+        try:
+            lines = ids.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"--ids {ids}: {getattr(error, 'strerror', None) or error}") from None
+        chosen = {line.strip() for line in lines if line.strip()}
+        if not chosen:
+            raise ConfigurationError(f"--ids {ids}: the file has no ids")
+    if where:
+        from openreward_gym.viewer.selecting import ids_that_match
+
+        matching = ids_that_match(runs, where)
+        chosen = matching if chosen is None else chosen & matching
+    return chosen
 
 
 def _folder(runs: Sequence[str], output: str | None, push: str | None, public: bool) -> str | Path:

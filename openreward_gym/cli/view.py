@@ -47,7 +47,7 @@ def view(
         ),
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Name or folder of a model: show exports token by token.")
+        str | None, typer.Option(metavar="MODEL", help="Name or folder of a model: show tokens and exports token by token.")
     ] = None,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.", show_default=False)] = False,
 ) -> None:

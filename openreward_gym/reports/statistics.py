@@ -103,6 +103,38 @@ def reward_bounds(by_task: Iterable[Sequence[float]]) -> tuple[float, float] | N
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
+def mean_bounds(by_task: Sequence[tuple[Sequence[float], int]], unplayed: int = 0) -> tuple[float, float] | None:
+    """Return the mean reward if everything without a reward had the smallest, or the largest, reward possible.
+
+    None if everything has a reward, or nothing has. None also if unplayed units cannot make the numbers of units per task
+    equal: then it is not known whose they are.
+
+    Args:
+        by_task: Each task's rewards, and the number of its rollouts without one.
+        unplayed: The number of failed and missing units of a collection, which have no rollout.
+
+    Example:
+        >>> mean_bounds([([1.0], 1), ([0.0, 1.0], 0)])
+        (0.5, 0.75)
+    """
+    possible = reward_bounds(rewards for rewards, _ in by_task)
+    if possible is None or not (unplayed or any(missing for _, missing in by_task)):
+        return None
+    sizes = [len(rewards) + missing for rewards, missing in by_task]
+    units = sum(sizes) + unplayed
+    if unplayed and not any(units % repeats == 0 for repeats in range(max(sizes), units // len(sizes) + 1)):
+        return None
+
+    def filled(reward: float) -> float:
+        if not unplayed:
+            return mean(mean([*rewards, *[reward] * missing]) for rewards, missing in by_task)
+        # All tasks have equally many units, so that the mean over units is the mean over tasks.
+        known = [reward for rewards, _ in by_task for reward in rewards]
+        return mean([*known, *[reward] * (unplayed + sum(missing for _, missing in by_task))])
+
+    return filled(possible[0]), filled(possible[1])
+
+
 def macro_mean(by_task: Iterable[Sequence[float]]) -> float | None:
     """Return the mean of the tasks' mean rewards; tasks without a reward do not count. None without a reward."""
     means = [mean(rewards) for rewards in by_task if rewards]

@@ -8,8 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from openreward_gym.reports.statistics import macro_mean, mean, passes, reward_bounds, reward_interval, task_key
-from openreward_gym.reports.texts import count_text, counts_text, mean_text, number_text, pass_text
+from openreward_gym.reports.statistics import (
+    macro_mean,
+    mean,
+    mean_bounds,
+    passes,
+    reward_bounds,
+    reward_interval,
+    task_key,
+)
+from openreward_gym.reports.texts import bounds_text, count_text, counts_text, mean_text, number_text, pass_text
 from openreward_gym.types import Message, Rollout
 from openreward_gym.types.rollout import moment_of
 
@@ -219,11 +227,7 @@ class Summary:
     @property
     def bounds_line(self) -> str:
         """What rollouts and units without a reward could do to the mean; empty if all have one."""
-        if self.mean_bounds is None or self.possible_rewards is None:
-            return ""
-        (lowest, highest), (low, high) = self.mean_bounds, self.possible_rewards
-        source = "" if (low, high) == (0.0, 1.0) else ", the range of the observed rewards"
-        return f"between {lowest:.3f} (if each had {low:g}) and {highest:.3f} (if each had {high:g}{source})"
+        return bounds_text(self.mean_bounds, self.possible_rewards)
 
     @property
     def refused_line(self) -> str:
@@ -357,7 +361,7 @@ def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
         unrewarded=dict(totals.unrewarded.most_common()),
         not_finite=totals.not_finite,
         unplayed=unplayed,
-        mean_bounds=_mean_bounds(by_task, unplayed, possible),
+        mean_bounds=mean_bounds([(group.rewards, group.missing) for group in by_task], unplayed),
         possible_rewards=possible,
         mean_turns=_mean(turns),
         mean_duration_s=_mean([seconds for group in by_task for seconds in group.durations]),
@@ -375,31 +379,6 @@ def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
         tools=tuple(sorted((tool.summary(name) for name, tool in tools.items()), key=lambda tool: (-tool.calls, tool.name))),
         tasks=tuple(sorted((group.summary(key) for key, group in groups.items()), key=_sort_key)),
     )
-
-
-def _mean_bounds(
-    by_task: Sequence[_TaskRollouts], unplayed: int, possible: tuple[float, float] | None
-) -> tuple[float, float] | None:
-    """Return the mean reward if everything without a reward had the smallest, or the largest, reward possible.
-
-    None also if unplayed units cannot make the numbers of units per task equal: then it is not known whose they are.
-    """
-    if possible is None or not (unplayed or any(group.missing for group in by_task)):
-        return None
-    sizes = [len(group.turns) for group in by_task]
-    units = sum(sizes) + unplayed
-    if unplayed and not any(units % repeats == 0 for repeats in range(max(sizes), units // len(sizes) + 1)):
-        return None
-
-    def filled(reward: float) -> float:
-        if not unplayed:
-            return mean(mean([*group.rewards, *[reward] * group.missing]) for group in by_task)
-        # All tasks have equally many units, so that the mean over units is the mean over tasks.
-        rewards = [known for group in by_task for known in group.rewards]
-        missing = unplayed + sum(group.missing for group in by_task)
-        return mean([*rewards, *[reward] * missing])
-
-    return filled(possible[0]), filled(possible[1])
 
 
 def _first_words(text: str) -> str:

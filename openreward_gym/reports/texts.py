@@ -43,6 +43,15 @@ def mean_text(mean: float | None, interval: tuple[float, float] | None, tasks: i
     return f"{number_text(mean)} ({count_text(tasks, 'task')}: too few for an interval, which needs {MIN_TASKS})"
 
 
+def bounds_text(bounds: tuple[float, float] | None, possible: tuple[float, float] | None) -> str:
+    """Return what rollouts and units without a reward could do to the mean; empty if all have one."""
+    if bounds is None or possible is None:
+        return ""
+    (lowest, highest), (low, high) = bounds, possible
+    source = "" if (low, high) == (0.0, 1.0) else ", the range of the observed rewards"
+    return f"between {lowest:.3f} (if each had {low:g}) and {highest:.3f} (if each had {high:g}{source})"
+
+
 def counts_text(counts: Mapping[str, int]) -> str:
     """Return names and their counts."""
     return ", ".join(f"{name} {count}" for name, count in counts.items())

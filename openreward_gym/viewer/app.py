@@ -31,9 +31,12 @@ from openreward_gym.store import LabelChange, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.addresses import is_loopback
-from openreward_gym.viewer.answers import charts, comparing, completing, lists, opening, pieces
+from openreward_gym.viewer.answers import bulk, charts, comparing, completing, lists, opening, pieces
+from openreward_gym.viewer.answers.discards import discards
 from openreward_gym.viewer.answers.pieces import LargeRecords
-from openreward_gym.viewer.answers.searching import search
+from openreward_gym.viewer.answers.searching import hits_of, search
+from openreward_gym.viewer.answers.selecting import check_filter
+from openreward_gym.viewer.answers.tokens import tokens
 from openreward_gym.viewer.index import NotFoundError, RunIndex
 from openreward_gym.viewer.page import load_page
 
@@ -47,6 +50,10 @@ _LISTS = {"steps", "list", "group", "series", "histogram"}
 
 COOKIE = "openreward_gym_viewer"
 MAX_BODY = 64 * 1024
+MAX_BULK = 4 * 1024 * 1024
+"""The largest body of a request that names many rollouts."""
+
+_BULK = {"/api/labels", "/api/share", "/api/export"}
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -63,6 +70,8 @@ Lens: TypeAlias = Callable[[Rollout, Others, str], Mapping[str, Any]]
 """Maps (rollout, the other rollouts of its group, format) to the export's rows; see `viewer.lens.ExportLens`."""
 Replay: TypeAlias = Callable[[Rollout], Mapping[str, Any]]
 """Makes a rollout's calls again; see `viewer.replay.ReplayCheck`."""
+Decode: TypeAlias = Callable[[list[int]], str]
+"""Maps token ids to their text, special tokens included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +83,14 @@ class ViewerExtensions:
         lens_formats: The (name, description) of each of its formats.
         replay: The replay check.
         replay_url: The environment server of the replay check, for display.
+        decode: The tokenizer that shows recorded token ids as text.
     """
 
     lens: Lens | None = None
     lens_formats: tuple[tuple[str, str], ...] = ()
     replay: Replay | None = None
     replay_url: str = ""
+    decode: Decode | None = None
 
 
 _STATUSES = {NotFoundError: 404, ConfigurationError: 400, OpenRewardGymError: 422}
@@ -87,8 +98,9 @@ _STATUSES = {NotFoundError: 404, ConfigurationError: 400, OpenRewardGymError: 42
 
 
 def create_app(
-    index: RunIndex, *, token: str | None = None, extensions: ViewerExtensions | None = None, embeddable: bool = False
-) -> Starlette:
+    index: RunIndex, *, token: str | None = None, extensions: ViewerExtensions | None = None, embeddable: bool = False,
+    allow_export: bool = False,
+) -> Starlette:  # fmt: skip
     """Create the viewer's ASGI app, which keeps `index` up to date while it runs.
 
     Args:
@@ -96,8 +108,9 @@ def create_app(
         token: The token that every request must carry; None for a server that only this machine can reach.
         extensions: The export lens and the replay check; None leaves both out.
         embeddable: Whether notebooks on this machine may show the page in a frame.
+        allow_export: Whether the page may run exports, which write into the runs' folders.
     """
-    api = _Api(index, extensions or ViewerExtensions())
+    api = _Api(index, extensions or ViewerExtensions(), allow_export)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -117,6 +130,9 @@ def create_app(
         ),
         Route("/api/image", api.image, methods=["GET"]),
         Route("/api/label", _post_endpoint(api.label), methods=["POST"]),
+        Route("/api/labels", _post_endpoint(functools.partial(bulk.label, index)), methods=["POST"]),
+        Route("/api/share", _post_endpoint(functools.partial(bulk.share, index), "text/html; charset=utf-8"), methods=["POST"]),
+        Route("/api/export", _post_endpoint(api.export), methods=["POST"]),
         Route("/api/replay", _post_endpoint(api.replay), methods=["POST"]),
     ]
     return Starlette(
@@ -202,6 +218,10 @@ class _Query(dict[str, str]):
     def flag(self, name: str) -> bool:
         return self.get(name) == "1"
 
+    def names(self, name: str) -> list[str]:
+        """Return the parameter's names, which are percent-encoded and separated by commas."""
+        return [unquote(each) for each in self.get(name, "").split(",") if each]
+
     @property
     def filter(self) -> str:
         return self.get("filter", "")
@@ -215,8 +235,8 @@ StateOf: TypeAlias = Callable[[_Query], str]
 class _Api:
     """The answers of the endpoints."""
 
-    def __init__(self, index: RunIndex, extensions: ViewerExtensions) -> None:
-        self._index, self._extensions = index, extensions
+    def __init__(self, index: RunIndex, extensions: ViewerExtensions, allow_export: bool) -> None:
+        self._index, self._extensions, self._allow_export = index, extensions, allow_export
         self._large = LargeRecords()
 
     def stamps(self) -> dict[str, StateOf]:
@@ -237,15 +257,29 @@ class _Api:
     def answers(self) -> dict[str, Answer]:
         """Return the function that answers each GET endpoint."""
         index = self._index
-        # Series and histograms read all rollouts of a run; the generation in the key drops outdated ones.
-        series = functools.lru_cache(maxsize=128)(lambda generation, *rest: charts.series(index, *rest))
-        histogram = functools.lru_cache(maxsize=128)(lambda generation, *rest: charts.histogram(index, *rest))
+        figures = charts.Answers(index)
+
+        @functools.lru_cache(maxsize=8)
+        def compare(generation: int, runs: str, filter_: str) -> dict[str, Any]:
+            return comparing.comparison(index, [unquote(key) for key in runs.split(",") if key], filter_)
+
         return {
             "runs": lambda query: lists.runs(index),
             "steps": lambda query: lists.steps(index, query.text("run"), query.flag("discarded"), query.filter),
             "list": lambda query: lists.listing(
-                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter, query.natural("offset")
+                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter, query.natural("offset"),
+                sort=query.text("sort", ""), flat=query.flag("flat"), limit=query.natural("limit") or None,
             ),
+            "position": lambda query: lists.position(
+                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter,
+                sort=query.text("sort", ""), flat=query.flag("flat"), rollout_id=query.text("id"),
+            ),
+            "ids": lambda query: lists.ids(
+                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter,
+                sort=query.text("sort", ""), flat=query.flag("flat"),
+            ),
+            "discards": lambda query: discards(index, query.text("run"), query.integer("step"), query.filter),
+            "group_steps": lambda query: lists.steps_of_group(index, query.text("run"), query.text("group")),
             "group": lambda query: lists.group(
                 index, query.text("run"), query.text("group"), query.integer("step"), query.flag("discarded")
             ),
@@ -257,11 +291,15 @@ class _Api:
             "place": lambda query: {"place": opening.place(index, query.text("run"), query.text("id"))},
             "about": lambda query: opening.about(index, query.text("run"), query.text("id")),
             "task": lambda query: lists.task(index, query.text("task")),
-            "series": lambda query: series(index.generation, query.text("run"), query.text("metric"), query.filter),
-            "histogram": lambda query: histogram(
-                index.generation, query.text("run"), query.text("metric"), query.filter, query.integer("step"),
-                query.flag("every"),
+            "series": lambda query: figures.series(
+                query.text("run"), query.names("metrics") or [query.text("metric")], query.filter, query.get("which") or "all",
+                several="metrics" in query,
             ),
+            "histogram": lambda query: figures.histograms(
+                query.names("runs") or [query.text("run")], query.text("metric"), query.filter, query.integer("step"),
+                query.flag("every"), query.names("which") or ["all"],
+            ),
+            "chart_metrics": lambda query: figures.catalogue(query.names("runs")),
             "complete": lambda query: completing.completion(
                 index, query.text("run", ""), query.text("text", "")[:2000], query.natural("cursor")
             ),
@@ -269,9 +307,17 @@ class _Api:
                 index, query.text("query"), regex=query.flag("regex"), run=query.text("run", "") or None, filter_=query.filter,
                 after=query.natural("after"),
             ),
-            "compare": lambda query: comparing.comparison(index, [unquote(key) for key in query.text("runs").split(",") if key]),
+            "hits": lambda query: hits_of(
+                index, query.text("query"), regex=query.flag("regex"), run=query.text("run"), rollout=query.text("id")
+            ),
+            "compare": lambda query: compare(index.generation, query.text("runs"), query.filter),
+            "attempts": lambda query: comparing.attempts(index, query.text("task")),
             "extensions": self.extensions,
             "lens": self.lens,
+            "line": lambda query: index.read(index.find(query.text("run"), query.text("id"))),
+            "tokens": lambda query: tokens(
+                index, self._extensions.decode, query.text("run"), query.text("id"), query.integer("message"), query.flag("prompt")
+            ),
         }  # fmt: skip
 
     def rollout(self, query: _Query) -> bytes | dict[str, Any]:
@@ -295,6 +341,8 @@ class _Api:
         return {
             "lens": extensions.lens_formats if extensions.lens else (),
             "replay": extensions.replay_url if extensions.replay else None,
+            "tokens": extensions.decode is not None,
+            **({"export": True} if self._allow_export else {}),
         }
 
     def lens(self, query: _Query) -> dict[str, Any]:
@@ -329,6 +377,11 @@ class _Api:
         self._index.label(body["run"], change)
         return opening.about(self._index, body["run"], change.rollout)
 
+    def export(self, body: Any) -> dict[str, Any]:
+        if not self._allow_export:
+            raise NotFoundError("This viewer may not run exports: run the command that the page shows.")
+        return bulk.export(self._index, body, [name for name, _ in self._extensions.lens_formats])
+
     def image(self, request: Request) -> Response:
         query = _Query(request.query_params)
         folder = self._index.folder(query.text("run", ""))
@@ -356,18 +409,22 @@ def _get_endpoint(index: RunIndex, answer: Answer, state_of: StateOf | None = No
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
+        check_filter(index, query.get("run") or None, query.filter)
         return _json(answer(query), headers)
 
     return endpoint
 
 
-def _post_endpoint(answer: Callable[[Any], dict[str, Any]]) -> Callable[[Request], Any]:
+def _post_endpoint(
+    answer: Callable[[Any], dict[str, Any] | bytes], media_type: str = "application/json"
+) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> Response:
         try:
             body = orjson.loads(await request.body())
         except ValueError as error:
             raise ConfigurationError(f"not JSON: {error}") from None
-        return _json(await run_in_threadpool(answer, body))
+        value = await run_in_threadpool(answer, body)
+        return Response(value, media_type=media_type) if isinstance(value, bytes) else _json(value)
 
     return endpoint
 
@@ -436,8 +493,9 @@ class AuthMiddleware:
                 return PlainTextResponse("A request that writes must have an Origin header.", 403)
             if headers.get("content-type", "").split(";")[0].strip() != "application/json":
                 return PlainTextResponse("The Content-Type must be application/json.", 415)
-            if not headers.get("content-length", "").isdecimal() or int(headers["content-length"]) > MAX_BODY:
-                return PlainTextResponse(f"The Content-Length must be at most {MAX_BODY}.", 413)
+            largest = MAX_BULK if request.scope["path"] in _BULK else MAX_BODY
+            if not headers.get("content-length", "").isdecimal() or int(headers["content-length"]) > largest:
+                return PlainTextResponse(f"The Content-Length must be at most {largest}.", 413)
         return None
 
     def _authenticate(self, request: Request, token: str) -> Response | None:

@@ -7,20 +7,23 @@
 
 `~` searches the field for a regular expression and ignores case. `none` stands for a value that was not recorded: it can
 be compared by `==` and `!=` only, and any other comparison of a field without a value is false. `metric.NAME` is a metric
-of the run; a name that is not a field is taken for a metric. Keywords and field names ignore case.
+of the run, `metric."ANY NAME"` one whose name is no plain word; a name that is not a field is taken for a metric. Keywords and
+field names ignore case.
 """
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import regex  # type: ignore[import-untyped]  # its searches take a timeout
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.viewer.rows import metric_key
 
 NUMBERS = {
     "reward": "return of the episode",
@@ -29,9 +32,12 @@ NUMBERS = {
     "steps": "assistant messages",
     "calls": "tool calls",
     "errors": "tool results that are errors",
+    "unnoticed_errors": "tool errors after which the model went on without a word about them (a heuristic)",
     "tokens": "output tokens",
     "input_tokens": "input tokens",
     "duration": "seconds from start to end",
+    "policy_seconds": "seconds that the model took",
+    "environment_seconds": "seconds that the environment took",
     "cost": "US dollars",
     "step": "training step",
     "sample": "number in its group",
@@ -39,10 +45,13 @@ NUMBERS = {
     "index": "index of the task",
     "seed": "random seed",
     "rating": "rating by a reader, 1 to 5",
+    "running": "true while the episode goes on",
+    "discarded": "true if the rollout was discarded",
 }
 TEXTS = {
     "status": "completed, truncated, error, cancelled, running",
     "stop": "reason why the episode ended",
+    "error": "text of the error that ended the episode",
     "discard": "reason why the rollout was discarded",
     "environment": "environment",
     "variant": "variant of the environment",
@@ -58,7 +67,9 @@ TEXTS = {
     "label": "any tag by a reader",
 }
 OPERATORS = ("==", "!=", "<=", ">=", "<", ">", "~", "!~", "in")
-_SQL = {"steps": "turns", "group": "grp", "index": "task_index"}
+_SQL = {
+    "steps": "turns", "group": "grp", "index": "task_index", "policy_seconds": "policy_s", "environment_seconds": "environment_s",
+}  # fmt: skip
 _LABELLED = {"rating", "note"}
 _LISTS = {"tool": "tools", "label": "tags"}
 
@@ -69,9 +80,12 @@ _TOKEN = re.compile(
           |(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
           |(?P<operator>==|!=|<=|>=|!~|[<>~=])
           |(?P<mark>[(),])
-          |(?P<word>[A-Za-z_][\w./@:-]*))""",
+          |(?P<metric>(?i:metric)\.(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'))
+          |(?P<word>[^\W\d][\w./@:-]*))""",
     re.VERBOSE | re.DOTALL,
 )
+_PLAIN = re.compile(r"[^\W\d][\w./@:-]*")
+_KEYWORDS = {"and", "or", "not", "in", "none", "null", "true", "false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +96,43 @@ class Sql:
     parameters: tuple[Any, ...] = ()
 
 
-def compile_filter(expression: str) -> Sql:
+class FilterOfIds(str):
+    """A filter that selects rollouts by their ids, which may be longer than one that is typed.
+
+    Example:
+        >>> FilterOfIds.of(["a", "b"])
+        'id in ("a", "b")'
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> FilterOfIds:
+        """Return the filter of these ids."""
+        quoted = ('"' + re.sub(r'(["\\])', r"\\\1", rollout_id) + '"' for rollout_id in ids)
+        return cls(f"id in ({', '.join(quoted)})")
+
+
+def compile_filter(expression: str, known: Collection[str] | None = None) -> Sql:
     """Compile a filter to SQL; an empty filter matches every rollout.
 
+    Args:
+        expression: The filter.
+        known: The names of all metrics; None takes every name that is not a field for a metric.
+
     Raises:
-        ConfigurationError: The filter cannot be parsed; the message names the position and what was expected.
+        ConfigurationError: The filter cannot be parsed, or names a field that is neither a field nor a known metric; the message
+            names the position and what was expected, or the nearest name.
 
     Example:
         >>> compile_filter("reward < 0.5").text
         'r.reward < ?'
     """
-    if len(expression) > MAX_LENGTH:
+    if len(expression) > MAX_LENGTH and not isinstance(expression, FilterOfIds):
         raise ConfigurationError(f"the filter has {len(expression)} characters; at most {MAX_LENGTH} are allowed")
     if not expression.strip():
         return Sql("1")
-    return _Parser(expression).parse()
+    return _Parser(expression, known).parse()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +158,10 @@ def _tokens(expression: str) -> Iterator[_Token]:
 class _Parser:
     """A recursive descent parser of the grammar above."""
 
-    def __init__(self, expression: str) -> None:
+    def __init__(self, expression: str, known: Collection[str] | None) -> None:
         self.tokens = list(_tokens(expression))
         self.next = 0
+        self.known = known
 
     def parse(self) -> Sql:
         condition = self._expression(0)
@@ -175,17 +212,20 @@ class _Parser:
         return self._comparison()
 
     def _comparison(self) -> Sql:
-        field = self._peek()
-        if field is None or field.kind != "word":
+        token = self._peek()
+        if token is None or token.kind not in {"word", "metric"}:
             raise self._unexpected("a field (reward, status, tool, ...)")
         self.next += 1
+        field = _unquoted(token)
+        if self.known is not None:
+            check_field(field, self.known)
         if self._accept("in"):
-            return _join("OR", [_compare(field.text, "==", value) for value in self._list()])
+            return _compare_any(field, self._list())
         operator = self._peek()
         if operator is None or operator.kind != "operator":
-            raise self._unexpected(f"after {field.text!r}, one of {' '.join(OPERATORS)}")
+            raise self._unexpected(f"after {field!r}, one of {' '.join(OPERATORS)}")
         self.next += 1
-        return _compare(field.text, "==" if operator.text == "=" else operator.text, self._value())
+        return _compare(field, "==" if operator.text == "=" else operator.text, self._value())
 
     def _list(self) -> list[Any]:
         self._expect("(")
@@ -197,13 +237,13 @@ class _Parser:
 
     def _value(self) -> Any:
         token = self._peek()
-        if token is None or token.kind in {"operator", "mark"}:
+        if token is None or token.kind in {"operator", "mark", "metric"}:
             raise self._unexpected("a number, a string in quotes, or none")
         self.next += 1
         if token.kind == "number":
             return float(token.text)
         if token.kind == "text":
-            return re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL)
+            return _text_of(token.text)
         constants: dict[str, Any] = {"none": None, "null": None, "true": 1.0, "false": 0.0}
         return constants.get(token.text.lower(), token.text)
 
@@ -213,8 +253,43 @@ def _join(word: str, conditions: Sequence[Sql]) -> Sql:
     return Sql(f"({text})", tuple(value for condition in conditions for value in condition.parameters))
 
 
-def _column(field: str) -> Sql:
+def _text_of(quoted: str) -> str:
+    return re.sub(r"\\(.)", r"\1", quoted[1:-1], flags=re.DOTALL)
+
+
+def _unquoted(token: _Token) -> str:
+    """Return the name of a field; a quoted metric as `metric.` and its name."""
+    return f"metric.{_text_of(token.text[len('metric.') :])}" if token.kind == "metric" else token.text
+
+
+def field_name(metric: str) -> str:
+    """Return the name of a metric in a filter: `NAME`, `metric.NAME` or `metric."NAME"`."""
+    if not _PLAIN.fullmatch(metric) or metric.lower().startswith("metric."):
+        return 'metric."' + re.sub(r'(["\\])', r"\\\1", metric) + '"'
+    return f"metric.{metric}" if metric.lower() in {*NUMBERS, *TEXTS, *_KEYWORDS} else metric
+
+
+def check_field(field: str, metrics: Collection[str]) -> None:
+    """Check that there is such a field or metric; raise ConfigurationError with the nearest name if there is not."""
+    metric = field[len("metric.") :] if field.lower().startswith("metric.") else None
+    if field.lower() in NUMBERS or field.lower() in TEXTS or field in metrics or metric in metrics:
+        return
+    names = {name.lower(): field_name(name) for name in metrics}
+    if metric is None:
+        names |= {name: name for name in (*NUMBERS, *TEXTS)}
+    near = difflib.get_close_matches((metric if metric is not None else field).lower(), names, 1, 0.5)
+    what = "metric" if metric is not None else "field or metric"
+    hint = f" Did you mean `{names[near[0]]}`?" if near else ""
+    raise ConfigurationError(f"There is no {what} `{(field if metric is None else metric)[:80]}` in this run.{hint}")
+
+
+def column_of(field: str) -> Sql:
+    """Return the expression of a field's or a metric's value."""
     name = field.lower()
+    if name in _LISTS:
+        raise ConfigurationError(f"`{name}` has several values and no order")
+    if name == "running":
+        return Sql("(r.status = 'running')")
     if name in _LABELLED:
         return Sql(f"l.{name}")
     if name in NUMBERS or name in TEXTS:
@@ -224,14 +299,14 @@ def _column(field: str) -> Sql:
 
 def metric_column(name: str) -> Sql:
     """Return the expression of a metric's value."""
-    return Sql("json_extract(r.metrics, ?)", ('$."' + name.replace('"', "") + '"',))
+    return Sql("json_extract(r.metrics, ?)", (f'$."{metric_key(name)}"',))
 
 
 def _compare(field: str, operator: str, value: Any) -> Sql:
     name = field.lower()
     if name in _LISTS:
         return _compare_list(_LISTS[name], operator, value)
-    column = _column(field)
+    column = column_of(field)
     if value is None:
         if operator not in {"==", "!="}:
             raise ConfigurationError(f"none can only be compared with == and !=: `{field} == none` or `{field} != none`")
@@ -246,6 +321,15 @@ def _compare(field: str, operator: str, value: Any) -> Sql:
         value = f"{value:g}"
     sql = "=" if operator == "==" else operator
     return Sql(f"{column.text} {sql} ?", (*column.parameters, value))
+
+
+def _compare_any(field: str, values: Sequence[Any]) -> Sql:
+    conditions = [_compare(field, "==", value) for value in values]
+    if field.lower() in _LISTS or None in values:
+        return _join("OR", conditions)
+    column = column_of(field)  # one IN, for SQLite limits the depth of an expression
+    parameters = [condition.parameters[len(column.parameters) :] for condition in conditions]
+    return Sql(f"{column.text} IN ({', '.join('?' * len(values))})", (*column.parameters, *(p for (p,) in parameters)))
 
 
 def _compare_list(column: str, operator: str, value: Any) -> Sql:
@@ -291,8 +375,11 @@ class Completion:
 def complete(expression: str, cursor: int, metrics: Sequence[str] = ()) -> Completion:
     """Return suggestions for the word at the cursor."""
     before = expression[:cursor]
-    in_text = before.count('"') % 2 == 1
-    start = before.rindex('"') if in_text else len(before) - len(re.split(r"[^\w./@:-]", before)[-1])
+    plain = re.sub(r"\\.", "  ", before, flags=re.DOTALL)
+    in_text = plain.count('"') % 2 == 1
+    start = plain.rindex('"') if in_text else len(before) - len(re.split(r"[^\w./@:-]", before)[-1])
+    if in_text and before[:start].lower().endswith("metric."):
+        start -= len("metric.")
     typed = before[start:].lower()
     try:
         tokens = list(_tokens(before[:start]))
@@ -304,11 +391,14 @@ def complete(expression: str, cursor: int, metrics: Sequence[str] = ()) -> Compl
     # Words after which a condition begins.
     openers = {"and", "or", "not", "("}
     if not tokens or tokens[-1].text.lower() in openers:
-        own = {name if name.lower() not in {**NUMBERS, **TEXTS} else f"metric.{name}": "metric" for name in metrics}
+        own = {field_name(name): "metric" for name in metrics}
         fields = {**NUMBERS, **TEXTS, **own, "not": "negates the condition"}
-        return Completion(start, "field", "", tuple((k, v) for k, v in fields.items() if k.lower().startswith(typed)))
-    if tokens[-1].kind == "word" and (len(tokens) < 2 or tokens[-2].text.lower() in openers):
-        return Completion(start, "operator", tokens[-1].text, tuple((operator, "") for operator in OPERATORS))
+        found = [(k, v) for k, v in fields.items() if k.lower().startswith(typed)]
+        inner = [(k, v) for k, v in own.items() if k.startswith("metric.") and k[7:].lstrip('"').lower().startswith(typed)]
+        found += [pair for pair in inner if pair not in found]
+        return Completion(start, "field", "", tuple(found))
+    if tokens[-1].kind in {"word", "metric"} and (len(tokens) < 2 or tokens[-2].text.lower() in openers):
+        return Completion(start, "operator", _unquoted(tokens[-1]), tuple((operator, "") for operator in OPERATORS))
     return Completion(start, "word", "", tuple((w, "") for w in ("and", "or") if w.startswith(typed)))
 
 

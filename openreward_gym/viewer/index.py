@@ -30,9 +30,10 @@ from openreward_gym.store.labels import histories, write_change
 from openreward_gym.store.running import RunningFile, has_running
 from openreward_gym.store.store import run_key
 from openreward_gym.types.rollout import line_of
+from openreward_gym.viewer import catalogue
 from openreward_gym.viewer.filters import pattern
 from openreward_gym.viewer.openings import LinePlace, Openings
-from openreward_gym.viewer.rows import parse_record, ranges_of, row_of, run_name
+from openreward_gym.viewer.rows import parse_record, row_of, run_name
 from openreward_gym.viewer.running import RUNNING_LENGTH, RunningRollouts, is_running_file
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ Run: TypeAlias = str | os.PathLike[str] | RolloutStore
 Runs: TypeAlias = Run | Iterable[Run]
 """Runs' folders or stores, or folders of runs; one or several."""
 
-VERSION = "4"
+VERSION = "5"
 """The version of the tables below. It is part of the file's name: versions do not share a file."""
 
 REGEX_TIMEOUT_S = 1.0
@@ -50,7 +51,8 @@ MAX_DAMAGES = 20
 _CHUNK = 4 << 20
 _BATCH_S = 1.0
 
-SCHEMA = """
+SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER);
 INSERT OR IGNORE INTO facts VALUES ('generation', 0);
 CREATE TABLE IF NOT EXISTS runs (
@@ -63,8 +65,10 @@ CREATE TABLE IF NOT EXISTS rollouts (
     variant TEXT, split TEXT, task TEXT, task_index INTEGER, grp TEXT, sample INTEGER, attempt INTEGER, step INTEGER,
     advantage REAL, discard TEXT, discarded INTEGER, status TEXT, stop TEXT, reward REAL, final_reward REAL, turns INTEGER,
     calls INTEGER, errors INTEGER, tokens INTEGER, input_tokens INTEGER, duration REAL, cost REAL, seed INTEGER, model TEXT,
-    started TEXT, prompt TEXT, tools TEXT, metrics TEXT, card TEXT, UNIQUE (run, id));
+    started TEXT, prompt TEXT, tools TEXT, metrics TEXT, card TEXT, policy_s REAL, environment_s REAL, error TEXT,
+    unnoticed_errors INTEGER, task_key TEXT, UNIQUE (run, id));
 CREATE INDEX IF NOT EXISTS by_place ON rollouts (run, discarded, step, task_index, grp, sample, pk);
+CREATE INDEX IF NOT EXISTS by_step ON rollouts (run, step, task_key, discarded, reward, grp);
 CREATE INDEX IF NOT EXISTS by_task ON rollouts (task);
 CREATE INDEX IF NOT EXISTS by_file ON rollouts (file);
 CREATE TABLE IF NOT EXISTS labels (
@@ -72,8 +76,10 @@ CREATE TABLE IF NOT EXISTS labels (
 CREATE TABLE IF NOT EXISTS label_files (
     folder TEXT PRIMARY KEY, stamp TEXT, damaged INTEGER DEFAULT 0, damage TEXT DEFAULT '[]');
 """
+    + catalogue.SCHEMA
+)
 
-INSERT = f"INSERT OR REPLACE INTO rollouts VALUES (NULL{', ?' * 36})"  # the key, and a row of `row_of`
+INSERT = f"INSERT OR REPLACE INTO rollouts VALUES (NULL{', ?' * 41})"  # the key, and a row of `row_of`
 
 JOINED = "rollouts r JOIN runs ON runs.run = r.run LEFT JOIN labels l ON l.folder = runs.folder AND l.id = r.id"
 """The tables over which filters are conditions."""
@@ -370,8 +376,10 @@ class RunIndex:
         return self._connection().execute(sql, parameters)
 
     def _forget(self, file: int) -> None:
+        runs = [run for (run,) in self._run("SELECT DISTINCT run FROM rollouts WHERE file = ?", file)]
         self._run("DELETE FROM rollouts WHERE file = ?", file)
         self._run("DELETE FROM runs WHERE run NOT IN (SELECT DISTINCT run FROM rollouts)")
+        catalogue.make_anew(self._connection(), runs)
 
     def _index_shard(
         self, folder: LocalFolder, path: Path, known: dict[str, tuple[int, int, int]], stop: threading.Event
@@ -435,7 +443,7 @@ class RunIndex:
                     self._index_running_one(folder, path, data)
 
     def _index_running_one(self, folder: LocalFolder, path: Path, data: dict[str, Any]) -> None:
-        run = self._run_number(folder, run_name(data) or folder.name, data)
+        run = self._run_number(folder, run_name(data) or folder.name)
         sql = "INSERT OR IGNORE INTO files (folder, path, inode, scanned) VALUES (?, ?, 0, 0)"
         self._run(sql, str(folder.path), str(path))
         file = self._run("SELECT file FROM files WHERE path = ?", str(path)).fetchone()[0]
@@ -456,6 +464,7 @@ class RunIndex:
         rows: list[tuple[Any, ...]] = []
         damaged = before = first_line = 0
         runs: dict[str, int] = {}
+        metrics = catalogue.NewMetrics()
         at_end = True
         with open_regular(path, _CHUNK) as lines:
             lines.seek(position)
@@ -467,7 +476,8 @@ class RunIndex:
                         data = parse_record(line[:-1])
                         name = run_name(data) or folder.name
                         if name not in runs:
-                            runs[name] = self._run_number(folder, name, data)
+                            runs[name] = self._run_number(folder, name)
+                        metrics.add(runs[name], data)
                         rows.append(row_of(data, runs[name], file, position, len(line) - 1))
                 except (RecordError, UnicodeError) as error:
                     damaged += 1
@@ -479,12 +489,25 @@ class RunIndex:
                 if time.monotonic() > deadline:
                     at_end = False
                     break
-        self._connection().executemany(INSERT, rows)
+        self._insert(rows, metrics)
         self._run(
             "UPDATE files SET scanned = ?, damaged = damaged + ?, damage = ? WHERE file = ?",
             position, damaged, orjson.dumps(places).decode(), file,
         )  # fmt: skip
         return position, at_end
+
+    def _insert(self, rows: Sequence[tuple[Any, ...]], metrics: catalogue.NewMetrics) -> None:
+        """Insert rows of rollouts; the last written of an id replaces earlier ones."""
+        connection = self._connection()
+        runs = {row[0] for row in rows}
+        known = {run: self._count(run) for run in runs}
+        connection.executemany(INSERT, rows)
+        metrics.write(connection)
+        added = {run: sum(row[0] == run for row in rows) for run in runs}
+        catalogue.make_anew(connection, [run for run in runs if self._count(run) != known[run] + added[run]])
+
+    def _count(self, run: int) -> int:
+        return int(self._run("SELECT count(*) FROM rollouts WHERE run = ?", run).fetchone()[0])
 
     def _read_labels(self, folder: LocalFolder) -> None:
         key = str(folder.path)
@@ -510,7 +533,7 @@ class RunIndex:
             sql = "INSERT OR REPLACE INTO label_files VALUES (?, ?, ?, ?)"
             self._run(sql, key, stamp, len(damages), orjson.dumps(places).decode())
 
-    def _run_number(self, folder: LocalFolder, name: str, data: dict[str, Any]) -> int:
+    def _run_number(self, folder: LocalFolder, name: str) -> int:
         """Return the number of a run, after adding it if it is new."""
         row = self._run("SELECT run FROM runs WHERE folder = ? AND name = ?", str(folder.path), name).fetchone()
         if row:
@@ -518,9 +541,8 @@ class RunIndex:
         key = run_key(folder.name, name)
         taken = {row[0] for row in self._run("SELECT key FROM runs")}
         unique = next(k for n in range(1, len(taken) + 2) if (k := key if n == 1 else f"{key}~{n}") not in taken)
-        ranges = json.dumps(ranges_of(data))
-        sql = "INSERT INTO runs (key, folder, name, ranges) VALUES (?, ?, ?, ?)"
-        return int(self._run(sql, unique, str(folder.path), name, ranges).lastrowid or 0)
+        sql = "INSERT INTO runs (key, folder, name) VALUES (?, ?, ?)"
+        return int(self._run(sql, unique, str(folder.path), name).lastrowid or 0)
 
     def close(self) -> None:
         """Close the connections of all threads."""

@@ -51,6 +51,11 @@ class ExportLens:
         kinds = map(format_of, format_names())
         self.formats = tuple((k.name, k.about) for k in kinds if tokenizer is not None or not k.needs_tokenizer)
 
+    @property
+    def decode(self) -> Callable[[list[int]], str] | None:
+        """The tokenizer's function that maps token ids to text; None without a tokenizer."""
+        return None if self._template is None else self._template.decode
+
     def __call__(self, rollout: Rollout, others: Callable[[], Sequence[Rollout]], name: str) -> dict[str, Any]:
         """Export `rollout` in the format `name`.
 

@@ -19,7 +19,8 @@ import orjson
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import OnDamage, images
 from openreward_gym.store.folder import LocalFolder
-from openreward_gym.viewer.answers import charts, lists, opening
+from openreward_gym.viewer.answers import chart_metrics, charts, comparing, lists, opening
+from openreward_gym.viewer.answers.selecting import check_filter
 from openreward_gym.viewer.index import RunIndex
 
 FILE = Path(__file__).with_name("index.html")
@@ -62,11 +63,27 @@ def write_page(
     limit_mb: float = MAX_MB,
 ) -> int:
     """Write the runs of `index` into one HTML file; see `openreward_gym.viewer.write_html`."""
+    content, count = page_of(index, filter_, limit, on_damage, limit_mb=limit_mb)
+    path = Path(file)
+    LocalFolder(path.parent).write_bytes(path.name, content)
+    return count
+
+
+def page_of(
+    index: RunIndex,
+    filter_: str = "",
+    limit: int = MAX_ROLLOUTS,
+    on_damage: OnDamage = lambda damage: None,
+    run: str | None = None,
+    limit_mb: float = MAX_MB,
+) -> tuple[bytes, int]:
+    """Return the HTML file with the runs of `index`, or with one of them, and the number of rollouts in it."""
     index.refresh()
+    check_filter(index, run, filter_)
     for _, _, damages in index.damages():
         for damage in damages:
             on_damage(damage)
-    snapshot = _Snapshot(index, filter_, limit, on_damage, limit_mb)
+    snapshot = _Snapshot(index, filter_, limit, on_damage, run, limit_mb)
     # A script element must contain neither "</script>" nor "<!--", whatever the records hold.
     data = json.dumps(snapshot.answers(), separators=(",", ":")).replace("<", "\\u003c")
     built = load_page().html
@@ -76,16 +93,16 @@ def write_page(
         raise StoreError(f"{FILE} is not the viewer's page: build it again")
     filled = _DATA_ELEMENT.replace("></", f">{data}</")
     page = built.replace("<head>", f"<head>{meta}", 1).replace(_DATA_ELEMENT, filled, 1)
-    path = Path(file)
-    LocalFolder(path.parent).write_bytes(path.name, page.encode("utf-8"))
-    return snapshot.count
+    return page.encode("utf-8"), snapshot.count
 
 
 class _Snapshot:
     """Collects the answers to all requests that the page can make, keyed by request."""
 
-    def __init__(self, index: RunIndex, filter_: str, limit: int, on_damage: OnDamage, limit_mb: float) -> None:
-        self._index, self._filter, self._limit, self._on_damage = index, filter_, limit, on_damage
+    def __init__(
+        self, index: RunIndex, filter_: str, limit: int, on_damage: OnDamage, run: str | None, limit_mb: float
+    ) -> None:
+        self._index, self._filter, self._limit, self._on_damage, self._run = index, filter_, limit, on_damage, run
         self._limit_mb = limit_mb
         self._bytes = 0
         self._answers: dict[str, Any] = {}
@@ -93,13 +110,20 @@ class _Snapshot:
 
     def answers(self) -> dict[str, Any]:
         overview = lists.runs(self._index)
+        overview["runs"] = [run for run in overview["runs"] if self._run in (None, run["key"])]
+        keys = []
         for run in overview["runs"]:
+            before = self.count
             self._add_run(run)
+            if self.count > before:
+                keys.append(run["key"])
             run["folder"] = ""  # paths of this machine stay private
         if not self.count:
             raise ConfigurationError("there is no rollout to share: check the run and the filter")
         self._add("runs", {}, {**overview, "damage": []})
         self._add("extensions", {}, {"lens": [], "replay": None})
+        if len(keys) > 1:
+            self._add("comparison", {}, comparing.for_a_file(self._index, keys, self._filter))
         return self._answers
 
     def _add(self, name: str, parameters: Mapping[str, str], answer: object) -> None:
@@ -115,7 +139,10 @@ class _Snapshot:
             self._add("steps", {"run": key, "discarded": discarded}, steps)
             for step in steps:
                 self._add_step(key, step["step"], discarded)
-        for metric in [*charts.BUILT_IN_METRICS, *run["metrics"]]:
+        metrics = chart_metrics.catalogue(self._index, [key])
+        self._add("chart_metrics", {"runs": quote(key, safe=_UNESCAPED)}, metrics)
+        for metric in chart_metrics.names_of(metrics):
+            # Of all rollouts; the page computes the others from the lists.
             series = charts.series(self._index, key, metric, self._filter)
             if series["steps"]:
                 self._add("series", {"run": key, "metric": metric}, series)

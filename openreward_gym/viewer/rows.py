@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,6 +14,15 @@ from openreward_gym.types.rollout import SCHEMA, check_schema, moment_of, object
 
 PROMPT_LENGTH = 160
 NAME_LENGTH = 200
+ERROR_LENGTH = 300
+
+_NOTICES = re.compile(
+    r"error|fail|exception|traceback|retry|retri|again|sorry|apolog|wrong|mistake|incorrect|invalid|missing|unable|denied|refused"
+    r"|can(?:no|')t|could ?n[o']t|did ?n[o']t|does ?n[o']t|not (?:found|work|exist|possible|available)|no such|instead|unexpected"
+    r"|broken|timed? ?out|problem|issue",
+    re.IGNORECASE,
+)
+"""Words with which a turn is taken to notice that a tool failed."""
 
 
 def parse_record(line: bytes) -> dict[str, Any]:
@@ -30,41 +41,108 @@ def row_of(data: dict[str, Any], run: int, file: int, start: int, length: int) -
     turns = [m for m in messages if m.get("role") == "assistant" and m.get("origin") in ("policy", None)]
     calls = [block for turn in turns for block in objects_in(turn.get("blocks")) if block.get("type") == "tool_call"]
     tools = sorted({name for call in calls if (name := _text(call.get("name"))) is not None})
-    errors = sum(m.get("role") == "tool" and m.get("is_error") is True for m in messages)
+    errors = sum(map(_is_error, messages))
     prompt = next(filter(None, (_text_beginning(m) for m in messages if m.get("role") == "user")), "")
     rollout_id = _storable(data["id"])
     group = _text(data.get("group")) or _text(task.get("id")) or rollout_id
     tokens = _integer(usage.get("output_tokens"))
     discard = _text(data.get("discard_reason"))
-    metrics = {_storable(k[:NAME_LENGTH]): v for k, v in _object(data, "metrics").items() if v is None or _float(v) is not None}
+    metrics = metrics_of(data)
+    timing = _object(data, "timing")
+    policy_s, environment_s = number_of(timing.get("policy_s")), number_of(timing.get("environment_s"))
     model = _object(data, "model")
+    duration, cost, unnoticed = _duration(data), number_of(data.get("cost_usd")), unnoticed_errors(messages) if errors else 0
     card = {
         "id": rollout_id,
         "name": _text(data.get("name")),
         "group": group,
         "sample": _integer(data.get("sample")),
         "step": _integer(data.get("step")),
-        "reward": _display_number(data.get("reward")),
-        "advantage": _display_number(data.get("advantage")),
+        "reward": _display(data.get("reward")),
+        "advantage": _display(data.get("advantage")),
         "tokens": tokens,
         "turns": len(turns),
         "calls": len(calls),
+        "errors": errors,
+        "unnoticed_errors": unnoticed,
+        "input_tokens": _integer(usage.get("input_tokens")),
+        "cost": cost,
+        "policy_s": policy_s,
+        "environment_s": environment_s,
+        "duration": duration,
         "status": _text(data.get("status")),
         "stop": _text(data.get("stop_reason")),
         "discard": discard,
         "index": _integer(task.get("index")),
-        "metrics": {key: _display_number(value) for key, value in metrics.items()},
+        "metrics": {key: _display(value) for key, value in metrics.items()},
     }
     return (
         run, file, start, length, rollout_id, card["name"], _text(environment.get("name")) or "",
         _text(environment.get("variant")), _text(environment.get("split")), _text(task.get("id")), card["index"], group,
-        card["sample"], _integer(data.get("attempt")) or 0, card["step"], _number(data.get("advantage")), discard,
-        int(discard is not None), card["status"], card["stop"], _number(data.get("reward")),
-        _number(data.get("final_reward")), len(turns), len(calls), errors, tokens, _integer(usage.get("input_tokens")),
-        _duration(data), _number(data.get("cost_usd")), _integer(data.get("seed")),
+        card["sample"], _integer(data.get("attempt")) or 0, card["step"], number_of(data.get("advantage")), discard,
+        int(discard is not None), card["status"], card["stop"], number_of(data.get("reward")),
+        number_of(data.get("final_reward")), len(turns), len(calls), errors, tokens, card["input_tokens"],
+        duration, cost, _integer(data.get("seed")),
         _text(model.get("name") or model.get("model_name")), _text(data.get("started_at")), prompt,
-        _json(tools), _json({k: _number(v) for k, v in metrics.items()}), _json(card),
+        _json(tools), _json({metric_key(k): number_of(v) for k, v in metrics.items()}), _json(card), policy_s, environment_s,
+        _error_text(data.get("error")), unnoticed, _task_key(data, rollout_id),
     )  # fmt: skip
+
+
+def metrics_of(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's metrics by name; a value is None, a number, or the word for NaN or an infinity."""
+    return {_storable(k[:NAME_LENGTH]): v for k, v in _object(data, "metrics").items() if v is None or _float(v) is not None}
+
+
+def metric_key(name: str) -> str:
+    """Return the key of a metric in the column `metrics`: its name, with what a JSON path cannot quote as %XX."""
+    return re.sub(r'[%"\\\x00-\x1f\x7f]', lambda found: f"%{ord(found[0]):02X}", name)
+
+
+def unnoticed_errors(messages: Sequence[dict[str, Any]]) -> int:
+    """Count the tool errors that the model does not seem to have noticed: a heuristic.
+
+    An error counts if there is a turn of the model after it, and the first such turn neither calls the same tool again nor has
+    a word like "error", "failed", "again" or "sorry" in its text or its recorded reasoning.
+    """
+    names: dict[str, str] = {}
+    waiting: list[str] = []
+    unnoticed = 0
+    for message in messages:
+        if _is_error(message):
+            waiting.append(str(message.get("name") or names.get(str(message.get("call_id")), "")))
+        elif message.get("role") == "assistant" and message.get("origin") in ("policy", None):
+            blocks = objects_in(message.get("blocks"))
+            calls = [block for block in blocks if block.get("type") == "tool_call"]
+            if waiting:
+                called = {str(call.get("name")) for call in calls}
+                said = (block.get(key) for block in blocks for key in ("text", "content", "summary") if block not in calls)
+                noticed = any(isinstance(text, str) and _NOTICES.search(text) for text in said)
+                unnoticed += 0 if noticed else sum(name not in called for name in waiting)
+                waiting = []
+            names.update({str(call.get("call_id")): str(call.get("name")) for call in calls})
+    return unnoticed
+
+
+def _is_error(message: dict[str, Any]) -> bool:
+    return message.get("role") == "tool" and message.get("is_error") is True
+
+
+def _error_text(error: Any) -> str | None:
+    if isinstance(error, dict):
+        error = error.get("message") or _json(error)
+    return _storable(error[:ERROR_LENGTH]) if isinstance(error, str) and error else None
+
+
+def _task_key(data: dict[str, Any], rollout_id: str) -> str:
+    """Return the task that a rollout counts for, as `openreward_gym.reports.statistics.task_key` does."""
+    task, environment = _object(data, "task"), _object(data, "environment")
+    index = _integer(task.get("index"))
+    if name := _text(task.get("id")):
+        return name
+    if index is not None:
+        return f"{_text(environment.get('name')) or ''}/{_text(environment.get('split'))}/{index}"
+    return _text(data.get("group")) or f"rollout {rollout_id}"
 
 
 def _text_beginning(message: dict[str, Any]) -> str:
@@ -97,7 +175,7 @@ def ranges_of(data: dict[str, Any]) -> dict[str, Any]:
     for name, value in declared.items():
         pair = [value.get("min"), value.get("max")] if isinstance(value, dict) else value
         if isinstance(pair, list) and len(pair) == 2:
-            low, high = _number(pair[0]), _number(pair[1])
+            low, high = number_of(pair[0]), number_of(pair[1])
             if low is not None and high is not None and low < high:
                 inverted = isinstance(value, dict) and value.get("lower_is_better") is True
                 ranges[_storable(name[:NAME_LENGTH])] = {"min": low, "max": high, "lower_is_better": inverted}
@@ -130,13 +208,13 @@ def _float(value: Any) -> float | None:
         return math.inf if value > 0 else -math.inf
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """Return a finite number; None for everything else."""
     number = _float(value)
     return number if number is not None and math.isfinite(number) else None
 
 
-def _display_number(value: Any) -> float | str | None:
+def _display(value: Any) -> float | str | None:
     """Return a number for the page; NaN and infinities become strings, so that they are not confused with None or 0."""
     number = _float(value)
     return number if number is None or math.isfinite(number) else str(number)

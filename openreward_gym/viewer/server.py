@@ -56,7 +56,7 @@ class ViewerServer:
     ) -> None:
         self.token = None if is_loopback(host) else secrets.token_urlsafe(24)
         self._index, self._embeddable, self._height = index, embeddable, height
-        app = create_app(index, token=self.token, extensions=extensions, embeddable=embeddable)
+        app = create_app(index, token=self.token, extensions=extensions, embeddable=embeddable, allow_export=self.token is None)
         listener = _listen(host, port)
         port = listener.getsockname()[1]
         self.urls = [address(name, port, self.token) for name in reachable_hosts(host)]
@@ -119,7 +119,8 @@ def serve(
         port: The port; 0 takes a free one.
         replay: The URL of an environment server on which the page may make recorded calls again; None for no replay. A URL
             inside a record is never used: records are not trusted.
-        tokenizer: The name or folder of a model whose tokenizer the export lens uses to show tokens; None shows messages.
+        tokenizer: The name or folder of a model whose tokenizer shows recorded tokens, and the export lens's rows, as text;
+            None shows ids and messages.
         secrets_env: The environment variables of the replay sessions' secrets, by name of the secret.
 
     Raises:
@@ -241,11 +242,11 @@ def make_extensions(
 
     lens = ExportLens(tokenizer)
     if replay is None:
-        return ViewerExtensions(lens, lens.formats)
+        return ViewerExtensions(lens, lens.formats, decode=lens.decode)
     from openreward_gym.viewer.replay import ReplayCheck
 
     check = ReplayCheck(replay, secrets_env)
-    return ViewerExtensions(lens, lens.formats, check, check.shown_url)
+    return ViewerExtensions(lens, lens.formats, check, check.shown_url, lens.decode)
 
 
 def _listen(host: str, port: int) -> socket.socket:

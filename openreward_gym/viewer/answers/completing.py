@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from openreward_gym.viewer.answers.lists import metric_names
+from openreward_gym.viewer.answers.selecting import metric_names
 from openreward_gym.viewer.filters import NUMBERS, TEXTS, Completion, complete
 from openreward_gym.viewer.index import JOINED, RunIndex
 
@@ -29,6 +29,8 @@ def _suggested_values(index: RunIndex, run: str, completion: Completion, typed: 
     elif field in TEXTS:
         names = {"group": "r.grp", "note": "l.note"}
         sql = f"SELECT DISTINCT {names.get(field, 'r.' + field)} FROM {JOINED} WHERE runs.key = ? LIMIT 200"
+    elif field in {"running", "discarded"}:
+        return [("true", ""), ("false", "")]
     elif field in NUMBERS:
         return [("none", "not recorded")]
     else:

@@ -4,10 +4,20 @@ import { signal } from "@preact/signals";
 export interface Address {
   page: string;
   run?: string; step?: string; group?: string; sample?: string; filter?: string; runs?: string; task?: string; query?: string;
-  regex?: string; view?: string; format?: string; message?: string;
+  regex?: string; view?: string; format?: string; message?: string; hit?: string; scope?: string;
+  left?: string; right?: string; against?: string; show?: string; order?: string; contains?: string;
+  /** The order of a list: a column, with `-` before it from the largest on. */
+  sort?: string;
+  /** "1" for a list of rollouts without their groups. */
+  flat?: string;
+  /** The number of the first group on the page of groups. */
+  from?: string;
 }
 
-export const KEYS = ["run", "step", "group", "sample", "filter", "runs", "task", "query", "regex", "view", "format", "message"] as const;
+export const KEYS = [
+  "run", "step", "group", "sample", "filter", "runs", "task", "query", "regex", "view", "format", "message", "hit", "scope", "left", "right", "against",
+  "show", "order", "contains", "sort", "flat", "from",
+] as const;
 
 export function parseAddress(hash: string): Address {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
@@ -44,4 +54,9 @@ export function go(to: Address, replace = false): void {
 /** The current address with some parameters changed; undefined removes a parameter. */
 export function at(changes: Partial<Address>): Address {
   return { ...address.value, ...changes };
+}
+
+/** A step as the address has it: "none" for rollouts without a step. */
+export function stepKey(step: number | null): string {
+  return step === null ? "none" : String(step);
 }

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { type Embedded, derive } from "./embedded";
+import { parseExact } from "./text/exact";
 
 export type Parameters = Record<string, string | number | boolean | null | undefined>;
 
@@ -11,7 +12,7 @@ export const unreachable = signal(false);
 /** The answers inside a shared file; null if the page has a server. */
 export const embedded: Embedded | null = (() => {
   const text = document.getElementById("embedded")?.textContent ?? "";
-  return text ? (JSON.parse(text) as Embedded) : null;
+  return text ? (parseExact(text) as Embedded) : null;
 })();
 
 /** Whether the page has its data inside and no server. */
@@ -54,7 +55,7 @@ export async function load<T>(name: string, parameters: Parameters = {}, signal?
   if (answer.status === 204) throw new ApiError(GONE, 204);
   if (!answer.ok) throw await errorOf(answer);
   // Parsed before it is cached, so that a truncated answer is not kept.
-  const value: unknown = await answer.json();
+  const value = parseExact(await answer.text());
   const etag = answer.headers.get("etag");
   if (etag && keep) {
     cache.delete(request);

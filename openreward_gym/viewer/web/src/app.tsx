@@ -1,16 +1,20 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { address, at, formatAddress, go } from "./address";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { address, at, formatAddress } from "./address";
+import { PairPage } from "./comparing/pair";
 import { ComparePage } from "./comparing/runs";
 import { GONE, shared, unreachable, useRequest } from "./api";
 import { trouble } from "./opened";
-import { SharedSearch } from "./searching/hits";
 import { theme } from "./settings";
 import { Metrics } from "./charts/metrics";
 import { RunsPage } from "./lists/runs";
 import { TaskPage } from "./lists/task";
 import { SearchPage } from "./searching/page";
+import { searchPageOf } from "./searching/results";
 import { Guarded, Link, Problem } from "./components";
+import { Help } from "./help";
+import { useKeys } from "./keys";
 import { Rollouts } from "./lists/rollouts";
+import { useTitle } from "./title";
 import type { Run, Runs } from "./types";
 
 const THEMES = ["auto", "light", "dark"] as const;
@@ -22,10 +26,8 @@ export function App() {
   useEffect(() => {
     document.documentElement.dataset.theme = theme.value;
   }, [theme.value]);
-  useEffect(() => {
-    document.title = run ? `${run} – Rollouts` : "Rollouts";
-  }, [run]);
-  useKeys(() => setHelp((before) => !before), () => setHelp(false));
+  useTitle(address.value);
+  useKeys(() => setHelp(true));
   const { current, gone } = useRun(runs.value, run);
   const missing = run !== undefined && runs.value && !current && !gone && runs.value.progress.done >= runs.value.progress.total && !address.value.sample;
   return (
@@ -42,22 +44,25 @@ export function App() {
           </nav>
         )}
         <span class="space" />
-        <Link to={shared ? { page: "search", run, query: address.value.query } : { page: "search", run }} current={page === "search"}>Search</Link>
-        <button type="button" class="quiet" aria-label={`Theme: ${theme.value}`} onClick={() => { theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % 3]!; }}>{theme.value === "auto" ? "◐" : theme.value === "light" ? "☀" : "☾"}</button>
-        <button type="button" class="quiet" aria-label="Keys" onClick={() => setHelp(true)}>?</button>
+        <Link to={searchPageOf()} current={page === "search"}>Search</Link>
+        <button type="button" class="quiet" aria-label={`Theme: ${theme.value}`} title={`Theme: ${theme.value}`} onClick={() => { theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % 3]!; }}>
+          <span aria-hidden="true">{theme.value === "auto" ? "◐" : theme.value === "light" ? "☀" : "☾"}</span><span class="word"> Theme: {theme.value}</span>
+        </button>
+        <button type="button" class="quiet" aria-label="Keys" title="Keys (?)" onClick={() => setHelp(true)}><kbd>?</kbd><span class="word"> Keys</span></button>
       </header>
       <Banner text={unreachable.value ? "The viewer's server does not answer; it may have been stopped. What is shown was read before." : gone ? GONE : trouble.value} />
       {runs.error && <Problem error={runs.error} />}
       <Guarded place={formatAddress(address.value)}>{
         missing ? <main id="content" tabIndex={-1} class="page"><h1>There is no run {run}</h1><p><Link to={{ page: "runs" }}>All runs</Link></p></main>
-        : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={current} discarded={page === "discarded"} />
+        : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={current} discarded={page === "discarded"} indexed={!!runs.value && runs.value.progress.done >= runs.value.progress.total} />
         : page === "metrics" ? <Metrics run={current} />
         : page === "compare" ? <ComparePage runs={runs.value} />
-        : page === "search" ? (shared ? <SharedSearch /> : <SearchPage />)
+        : page === "pair" ? <PairPage runs={runs.value} />
+        : page === "search" ? <SearchPage runs={runs.value} />
         : page === "task" ? <TaskPage runs={runs.value} />
         : <RunsPage runs={runs.value} />
       }</Guarded>
-      {help && <Help close={() => setHelp(false)} />}
+      {help && <Help closed={() => setHelp(false)} />}
     </>
   );
 }
@@ -74,65 +79,4 @@ function useRun(runs: Runs | null, key: string | undefined): { current: Run | un
 /** What is wrong with all that is open, said once. */
 function Banner({ text }: { text: string | null }) {
   return <div role="status" class="banner">{text && <p class="problem">{text}</p>}</div>;
-}
-
-const KEYS: [string, string][] = [
-  ["j, k", "next, previous turn"], ["←, →", "previous, next sample of the group"], ["[, ]", "previous, next step"],
-  ["/", "search"], ...(shared ? [["n, N", "next, previous hit of the search"] as [string, string]] : [["f", "filter"] as [string, string]]), ["1 – 5, 0", "rate the sample, remove the rating"], ["t", "light, dark"], ["Esc", "close; leave the sample"], ["?", "show this help"],
-];
-
-function Help({ close }: { close: () => void }) {
-  return (
-    <div class="shade" onClick={close}>
-      <section class="help" role="dialog" aria-modal="true" aria-label="Keys" onClick={(event) => event.stopPropagation()}>
-        <h2>Keys</h2>
-        <dl>{KEYS.map(([key, action]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{action}</dd></div>)}</dl>
-        <button type="button" onClick={close} ref={(node) => node?.focus()}>Close</button>
-      </section>
-    </div>
-  );
-}
-
-function press(name: string): void {
-  document.querySelector<HTMLButtonElement>(`button[aria-label="${name}"]:not(:disabled)`)?.click();
-}
-
-function turn(by: number): void {
-  const box = document.querySelector<HTMLElement>(".middle");
-  const all = [...document.querySelectorAll<HTMLElement>(".middle .sample > .section")];
-  if (!box || !all.length) return;
-  const top = box.getBoundingClientRect().top;
-  const now = all.findLastIndex((section) => section.getBoundingClientRect().top <= top + 8);
-  all[Math.max(0, Math.min(all.length - 1, now + by))]?.scrollIntoView({ block: "start" });
-}
-
-function useKeys(help: () => void, closeHelp: () => void): void {
-  useLayoutEffect(() => {
-    const act = (event: KeyboardEvent) => {
-      const target = event.target as HTMLElement;
-      if (event.defaultPrevented || (event.key === "Escape" && document.querySelector("details.menu[open]"))) return;
-      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
-      if (document.querySelector(".help") && event.key !== "Escape" && event.key !== "?") return;
-      const keys: Record<string, () => void> = {
-        j: () => turn(1), k: () => turn(-1), ArrowLeft: () => press("Previous sample"), ArrowRight: () => press("Next sample"),
-        "[": () => press("Previous step"), "]": () => press("Next step"), "?": help,
-        t: () => { const dark = theme.value === "dark" || (theme.value === "auto" && matchMedia("(prefers-color-scheme: dark)").matches); theme.value = dark ? "light" : "dark"; },
-        f: () => document.querySelector<HTMLElement>(".sidebar .filter input")?.focus(),
-        "/": () => go({ page: "search", run: address.value.run, query: shared ? address.value.query : undefined }),
-        n: () => press("Next hit"), N: () => press("Previous hit"),
-        Escape: () => {
-          if (document.querySelector(".help")) closeHelp();
-          else if (!document.querySelector(".chart.full") && address.value.sample) go(at({ sample: undefined, view: undefined, message: undefined }));
-        },
-      };
-      const rate = /^[0-5]$/.test(event.key) ? () => document.dispatchEvent(new CustomEvent("rate", { detail: Number(event.key) })) : undefined;
-      const action = rate ?? keys[event.key];
-      if (action) {
-        if (event.key !== "Escape") event.preventDefault();
-        action();
-      }
-    };
-    document.addEventListener("keydown", act);
-    return () => document.removeEventListener("keydown", act);
-  }, []);
 }

@@ -1,6 +1,5 @@
 import { Component, type ComponentChildren } from "preact";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { type Address, formatAddress } from "./address";
 import { exactly, shade, shown } from "./numbers";
 import type { Num } from "./types";
@@ -31,21 +30,26 @@ export function Reward({ value, good, label }: { value: Num | undefined; good: n
   );
 }
 
+/** Copy a text to the clipboard; the answer is whether that worked. */
+export async function copyText(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+}
+
 export function Copy({ text, label = "Copy" }: { text: () => string | Promise<string>; label?: string }) {
   const [status, setStatus] = useState("");
   const copy = async () => {
-    const copied = await text();
-    try {
-      await navigator.clipboard.writeText(copied);
-      setStatus("Copied");
-    } catch {
-      const area = document.createElement("textarea");
-      area.value = copied;
-      document.body.append(area);
-      area.select();
-      setStatus(document.execCommand("copy") ? "Copied" : "Not copied");
-      area.remove();
-    }
+    setStatus((await copyText(await text())) ? "Copied" : "Not copied");
     window.setTimeout(() => setStatus(""), 1500);
   };
   return (
@@ -126,60 +130,4 @@ export class Guarded extends Component<{ children: ComponentChildren; place: str
     const { error } = this.state as { error: Error | null };
     return error ? <main id="content" tabIndex={-1} class="page"><Problem error={new Error(`This could not be drawn: ${error.message}`)} /></main> : this.props.children;
   }
-}
-
-/** A virtual list: only the visible rows are in the DOM. */
-export function Virtual({ count, size, row, label, keyOf, show }: {
-  count: number; size: (index: number) => number; row: (index: number) => ComponentChildren; label: string;
-  keyOf: (index: number) => string; show?: number;
-}) {
-  const box = useRef<HTMLDivElement>(null);
-  const list = useRef<HTMLDivElement | null>(null);
-  const [, redraw] = useState(0);
-  const options = {
-    count, estimateSize: size, getItemKey: keyOf, getScrollElement: () => box.current, overscan: 12,
-    scrollToFn: elementScroll, observeElementRect, observeElementOffset, onChange: () => redraw((n) => n + 1),
-  };
-  const [virtualizer] = useState(() => new Virtualizer<HTMLDivElement, HTMLElement>(options));
-  virtualizer.setOptions(options);
-  useLayoutEffect(() => virtualizer._didMount(), []);
-  useLayoutEffect(() => virtualizer._willUpdate());
-  // Rows are identified by key: when rows are inserted above, sizes are measured again and the first visible row stays in place.
-  const shape = count ? `${count} ${keyOf(0)} ${keyOf(count - 1)}` : "";
-  const seen = useRef<{ key: string; start: number; end: number }[]>([]);
-  useLayoutEffect(() => {
-    const node = box.current!;
-    const top = node.scrollTop;
-    const first = top > 0 ? seen.current.find((item) => item.end > top) : undefined;
-    virtualizer.measure();
-    if (!first) return;
-    let start = 0;
-    for (let index = 0; index < count; index++) {
-      if (keyOf(index) === first.key) {
-        if (start !== first.start) {
-          list.current!.style.height = `${virtualizer.getTotalSize()}px`;
-          node.scrollTop = top + start - first.start;
-        }
-        return;
-      }
-      start += size(index);
-    }
-  }, [shape]);
-  useLayoutEffect(() => {
-    seen.current = virtualizer.getVirtualItems().map((item) => ({ key: String(item.key), start: item.start, end: item.end }));
-  });
-  useLayoutEffect(() => {
-    if (show !== undefined && show >= 0) virtualizer.scrollToIndex(show, { align: "auto" });
-  }, [show]);
-  return (
-    <div class="virtual" ref={box} role="list" aria-label={label} tabIndex={0}>
-      <div class="all" ref={(node) => { list.current = node; if (node) node.style.height = `${virtualizer.getTotalSize()}px`; }}>
-        {virtualizer.getVirtualItems().map((item) => (
-          <div key={item.key} role="listitem" class="item" ref={(node) => { if (node) { node.style.transform = `translateY(${item.start}px)`; node.style.height = `${item.size}px`; } }}>
-            {row(item.index)}
-          </div>
-        ))}
-      </div>
-    </div>
-  );
 }

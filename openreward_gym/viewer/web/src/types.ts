@@ -7,6 +7,9 @@ export interface Run {
   key: string; name: string; folder: string; ranges: Record<string, Range>; rollouts: number; discarded: number;
   first_step: number | null; last_step: number | null; steps: number; reward: number | null; started: string | null;
   environments: string | null; models: string | null; tasks: number; errors: number; metrics: string[];
+  running: number; tokens: number | null; cost: number | null; duration: number | null;
+  /** Of each metric the number of values and their range. */
+  observed: Record<string, { count: number; min: number | null; max: number | null }>;
 }
 
 export interface Runs {
@@ -15,19 +18,22 @@ export interface Runs {
   progress: { done: number; total: number };
 }
 
-export interface Step { step: number | null; rollouts: number; groups: number; reward: number | null }
+/** A step: all its rollouts, kept and discarded; `groups` are those of the page that asks. */
+export interface Step { step: number | null; rollouts: number; kept: number; discarded: number; groups: number; reward: number | null }
 
 export interface Label { rating: number | null; tags: string[]; noted?: boolean; note?: string }
 
 export interface Card {
   id: string; name: string | null; group: string; sample: number | null; step: number | null; reward: Num; advantage: Num;
   tokens: number | null; turns: number; calls: number; status: string; stop: string | null; discard: string | null;
-  index: number | null; metrics: Record<string, Num>; label?: Label; run?: string; started?: string | null;
+  index: number | null; metrics: Record<string, Num>; errors?: number; unnoticed_errors?: number; input_tokens?: number | null;
+  cost?: Num; policy_s?: Num; environment_s?: Num; duration?: Num; label?: Label; run?: string; started?: string | null;
 }
 
 export interface Group { group: string; prompt: string; task: string | null; cards: Card[] }
 
-export interface Listing { groups: Group[]; next: number | null }
+/** A page of a list: `rollouts` is the number on all pages, `sizes` the sizes of all groups as [size, number of groups]. */
+export interface Listing { groups: Group[]; next: number | null; offset: number; rollouts: number; sizes: [number, number][] }
 
 /** A change of a label, of one reader at one time. */
 export interface LabelChange {
@@ -57,7 +63,8 @@ export interface Usage { input_tokens?: number | null; output_tokens?: number | 
 export interface Sampled {
   /** Recorded tokens that were not sent, and their number. */
   left_out?: { tokens: number | null };
-  usage?: Usage | null; stop_reason?: string | null; token_ids?: number[] | null; model?: string | null; cost_usd?: Num;
+  usage?: Usage | null; stop_reason?: string | null; token_ids?: number[] | null; logprobs?: Num[] | null; prompt_token_ids?: number[] | null;
+  model?: string | null; cost_usd?: Num; duration_s?: Num;
 }
 
 export interface Message {
@@ -90,9 +97,19 @@ export interface Opened {
 }
 
 export interface Series {
-  run: string; metric: string; steps: number[]; count: number[]; mean: (number | null)[]; std: (number | null)[];
+  run: string; metric: string; which?: string; unit?: string; nan: number; infinite: number;
+  steps: number[]; count: number[]; mean: (number | null)[]; std: (number | null)[];
   min: (number | null)[]; max: (number | null)[]; p05: (number | null)[]; p25: (number | null)[]; p50: (number | null)[];
   p75: (number | null)[]; p95: (number | null)[];
 }
 
-export interface Histogram { run: string; metric: string; edges: number[]; counts: number[] }
+/** Histograms with the same bins: one for each run and kind of rollouts, runs first. */
+export interface Histograms {
+  metric: string; edges: number[]; integers: boolean; unit: string;
+  histograms: { run: string; which: string; counts: number[]; nan: number; infinite: number }[];
+}
+
+export interface ChartMetric { name: string; about: string }
+
+/** The metrics that charts offer. */
+export interface ChartMetrics { built_in: ChartMetric[]; shares: ChartMetric[]; own: ChartMetric[] }

@@ -1,71 +1,43 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { address, at, formatAddress, go } from "../address";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { address, at, formatAddress, go, stepKey } from "../address";
 import { Sidecharts } from "../charts/metrics";
 import { shared, useRequest } from "../api";
-import { goodness, shade } from "../numbers";
-import { Link, Reward } from "../components";
 import { GroupView } from "../comparing/group";
-import { rangeOf, Sample } from "../reading/sample";
-import { Sidebar, stepOf } from "./sidebar";
-import type { Card, Listing, Opened, Run, Step } from "../types";
+import { Panes } from "../reading/panes";
+import { Sample } from "../reading/sample";
+import { Sidebar } from "./sidebar";
+import { MissingGroup, MissingStep, Overview } from "./states";
+import { chosenStep } from "./steps";
+import type { Card, Opened, Run, Step } from "../types";
 
 /** The pages `Rollouts` and `Discarded rollouts`: samples on the left, one of them in the middle, metrics on the right. */
-export function Rollouts({ run, discarded }: { run: Run | undefined; discarded: boolean }) {
+export function Rollouts({ run, discarded, indexed }: { run: Run | undefined; discarded: boolean; indexed: boolean }) {
   const { run: runKey = "", filter = "", sample } = address.value;
-  const steps = useRequest<Step[]>("steps", { run: runKey, discarded, filter });
-  const step = stepOf(steps.value, address.value.step);
+  const steps = useRequest<Step[]>("steps", { run: runKey, discarded });
+  const matching = useRequest<Step[]>(filter ? "steps" : null, { run: runKey, discarded, filter });
+  const { step, missing } = chosenStep(steps.value, address.value.step, discarded);
   const group = address.value.group;
-  const cards = useRequest<Card[]>(group !== undefined && step !== undefined ? "group" : null, { run: runKey, group, step: step ?? "", discarded });
+  usePinned(indexed && step !== undefined ? step : undefined, steps.value);
+  const lost = useGroupStep(runKey, group, discarded);
+  const cards = useRequest<Card[]>(group !== undefined && step !== undefined && address.value.step !== undefined ? "group" : null, { run: runKey, group, step: step ?? "", discarded });
   const place = useRef<HTMLElement>(null);
   useScroll(place, formatAddress({ page: address.value.page, run: runKey, step: String(step), group, sample, view: address.value.view }));
   usePlace(runKey, sample);
-  const [side, setSide] = useState<"list" | "main" | "charts">(sample || group ? "main" : "list");
-  useEffect(() => { if (sample || group) setSide("main"); }, [sample, group]);
   const siblings = (cards.value ?? []).slice();
   return (
-    <div class={`three show-${side}`}>
-      <nav class="sides" aria-label="What is shown">
-        {([["list", "Samples"], ["main", "Sample"], ["charts", "Metrics"]] as const).map(([name, label]) => (
-          <button type="button" key={name} aria-pressed={side === name} onClick={() => setSide(name)}>{label}</button>
-        ))}
-      </nav>
-      <Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} stepsError={steps.error} />
+    <Panes
+      reading={sample !== undefined} place={sample ?? group}
+      list={<Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} stepsError={matching.error ?? steps.error} />}
+      charts={<Sidecharts run={run} step={step ?? null} />}
+    >
       <main id="content" class="middle" ref={place} tabIndex={-1}>
         {sample ? <Sample run={run} id={sample} siblings={siblings} />
+          : missing !== undefined && steps.value ? <MissingStep steps={steps.value} value={missing} />
+          : group !== undefined && (lost || cards.value?.length === 0) ? <MissingGroup runKey={runKey} group={group} step={step ?? null} discarded={discarded} />
           : group !== undefined ? <GroupView run={run} runKey={runKey} cards={cards.value} error={cards.error} />
-          : <Overview run={run} runKey={runKey} step={step} discarded={discarded} />}
+          : <Overview run={run} runKey={runKey} steps={steps.value} matching={filter ? matching.value : steps.value} step={step} discarded={discarded} />}
       </main>
-      <Sidecharts run={run} step={step ?? null} />
-    </div>
-  );
-}
-
-const CARDS = 60;
-
-/** The groups of a step as cards: the beginning of the prompt and the rewards of the samples. */
-function Overview({ run, runKey, step, discarded }: { run: Run | undefined; runKey: string; step: number | null | undefined; discarded: boolean }) {
-  const parameters = { run: runKey, step: step ?? "", discarded, filter: address.value.filter ?? "" };
-  const { value } = useRequest<Listing>(step === undefined ? null : "list", parameters, true);
-  const range = rangeOf(run, "reward");
-  return (
-    <>
-      <h1>{discarded ? "Discarded rollouts" : "Rollouts"}{typeof step === "number" && <small class="note"> step {step}</small>}</h1>
-      <p class="note">Select a group to compare its samples, or a sample to read it. <kbd>?</kbd> shows the keys.</p>
-      <div class="cards">
-        {value?.groups.slice(0, CARDS).map((group) => {
-          const rewards = group.cards.map((card) => card.reward).filter((reward): reward is number => typeof reward === "number");
-          const mean = rewards.length ? rewards.reduce((sum, reward) => sum + reward, 0) / rewards.length : null;
-          return (
-            <Link key={group.group} to={at({ group: group.group, sample: undefined, view: undefined, message: undefined })} class="card">
-              <span class="prompt" dir="auto">{group.prompt || "(no prompt)"}</span>
-              <span class="dots" aria-hidden="true">{group.cards.slice(0, 32).map((card) => <i key={card.id} class={shade(goodness(card.reward, range))} />)}</span>
-              <span class="line"><span class="note">{group.cards.length} {group.cards.length === 1 ? "sample" : "samples"}</span><span class="space" /><Reward label="Mean" value={mean} good={goodness(mean, range)} /></span>
-            </Link>
-          );
-        })}
-      </div>
-      {value && value.groups.length > CARDS && <p class="note">The first {CARDS} of {value.groups.length} groups; all are in the list of samples.</p>}
-    </>
+    </Panes>
   );
 }
 
@@ -96,6 +68,30 @@ function useScroll(box: { current: HTMLElement | null }, key: string): void {
   }, [key]);
 }
 
+/** Put the step that is open into an address without one, so that it stays open when another step arrives. */
+function usePinned(step: number | null | undefined, steps: Step[] | null): void {
+  const { step: named, sample, group } = address.value;
+  const plain = steps?.length === 1 && step === null;
+  const pins = step !== undefined && named === undefined && sample === undefined && group === undefined && !plain;
+  useEffect(() => {
+    if (pins) go(at({ step: stepKey(step!) }), true);
+  }, [pins, step]);
+}
+
+export interface GroupStep { step: number | null; kept: number; discarded: number }
+
+/** Add the step to an address that has a group only: the group's own. Returns whether there is no such group. */
+function useGroupStep(run: string, group: string | undefined, discarded: boolean): boolean {
+  const missing = group !== undefined && address.value.step === undefined && address.value.sample === undefined;
+  const { value } = useRequest<GroupStep[]>(missing ? "group_steps" : null, { run, group }, (steps) => !steps?.length);
+  useEffect(() => {
+    if (!missing || !value?.length) return;
+    const own = value.find((one) => (discarded ? one.discarded : one.kept) > 0) ?? value[0]!;
+    go(at({ page: (discarded ? own.discarded : own.kept) > 0 ? address.value.page : discarded ? "rollouts" : "discarded", step: stepKey(own.step) }), true);
+  }, [value, missing]);
+  return missing && value?.length === 0;
+}
+
 /** Add step and group to an address that has a sample only, as the recorder prints it. */
 function usePlace(run: string, sample: string | undefined): void {
   const { group, step } = address.value;
@@ -105,6 +101,6 @@ function usePlace(run: string, sample: string | undefined): void {
   useEffect(() => {
     if (!value?.place || !missing) return;
     const { discarded, step, group } = value.place;
-    go(at({ page: discarded ? "discarded" : "rollouts", step: step === null ? "none" : String(step), group }), true);
+    go(at({ page: discarded ? "discarded" : "rollouts", step: stepKey(step), group }), true);
   }, [value, missing]);
 }

@@ -8,7 +8,7 @@ import { wholeRollout } from "../opened";
 import { pythonOf } from "./python";
 import type { Num, Opened } from "../types";
 
-export interface Extensions { lens: [string, string][]; replay: string | null }
+export interface Extensions { lens: [string, string][]; replay: string | null; tokens?: boolean }
 
 interface Span { column: string; role: string | null; text: string; use: "trained" | "rejected" | "context" }
 interface LensResult { rows: { row: unknown; spans: Span[] }[]; dropped: string | null; findings: string[]; compared: number }

@@ -1,4 +1,5 @@
 import { finite } from "../numbers";
+import { stringifyExact } from "../text/exact";
 import type { Block, Message, Num, Rollout } from "../types";
 
 /** A call, and the message with its result, matched by the call's id. */
@@ -11,50 +12,75 @@ export function isTurn(message: Message): boolean {
   return message.role === "assistant" && (message.origin ?? "policy") === "policy";
 }
 
-/** Group the messages into sections, in their order: a result belongs to the section of its call. */
+/**
+ * Group the messages into sections, in their order. A result stands with its call, whenever it comes; each message is in one
+ * section, once.
+ */
 export function sections(rollout: Rollout): Section[] {
-  const messages = rollout.messages ?? [];
-  const answered = new Set<number>();
   const list: Section[] = [];
   let turn = 0;
-  let total: number | null = null;
-  messages.forEach((message, number) => {
-    if (answered.has(number)) return;
-    const calls: Call[] = [];
-    const rewards: Num[] = [message.reward ?? null];
-    if (isTurn(message)) {
-      turn += 1;
-      for (const block of message.blocks ?? []) if (block.type === "tool_call") calls.push(answer(block, messages, number, answered));
-      for (const call of calls) rewards.push(call.result?.reward ?? null);
+  (rollout.messages ?? []).forEach((message, number) => {
+    if (message.role === "tool") {
+      const call = callOf(message, list);
+      if (call) {
+        call.result = message;
+        call.number = number;
+        return;
+      }
     }
-    const known = rewards.filter((value) => value !== null);
-    const earned = known.length === 1 ? known[0]! : known.length ? known.reduce<number>((sum, value) => sum + (finite(value) ?? NaN), 0) : null;
-    if (finite(earned) !== null) total = (total ?? 0) + (earned as number);
-    list.push({ kind: isTurn(message) ? "turn" : "message", message, number, turn: isTurn(message) ? turn : 0, calls, earned, total });
+    const calls = (message.blocks ?? []).filter((block) => block.type === "tool_call").map((block): Call => ({ block, result: null, number: null }));
+    if (isTurn(message)) turn += 1;
+    list.push({ kind: isTurn(message) ? "turn" : "message", message, number, turn: isTurn(message) ? turn : 0, calls, earned: null, total: null });
   });
+  return withRewards(list);
+}
+
+/**
+ * The call that a tool's message answers: of the last message with an open call of that id, the first such call. A message
+ * without an id answers the first open call without one of the last message with calls.
+ */
+function callOf(message: Message, before: Section[]): Call | undefined {
+  for (let index = before.length - 1; index >= 0; index--) {
+    const { calls, message: caller } = before[index]!;
+    const found = calls.find((call) => !call.result && (call.block.call_id || "") === (message.call_id || ""));
+    if (found) return found;
+    if (!message.call_id && (calls.length || caller.role === "assistant")) return undefined;
+  }
+  return undefined;
+}
+
+function withRewards(list: Section[]): Section[] {
+  let total: number | null = null;
+  for (const section of list) {
+    const known = [section.message.reward ?? null, ...section.calls.map((call) => call.result?.reward ?? null)].filter((value) => value !== null);
+    section.earned = known.length === 1 ? known[0]! : known.length ? known.reduce<number>((sum, value) => sum + (finite(value) ?? NaN), 0) : null;
+    if (finite(section.earned) !== null) total = (total ?? 0) + (section.earned as number);
+    section.total = total;
+  }
   return list;
+}
+
+/** A part of a section: blocks that follow each other, or a call with its result. */
+export type Part = { kind: "blocks"; blocks: Block[] } | { kind: "call"; call: Call };
+
+/** What a section shows, in recorded order: each call stands where it was made. */
+export function partsOf(section: Section): Part[] {
+  const parts: Part[] = [];
+  let next = 0;
+  for (const block of blocksOf(section.message)) {
+    const last = parts.at(-1);
+    const call = block.type === "tool_call" ? section.calls[next++] : undefined;
+    if (call) parts.push({ kind: "call", call });
+    else if (last?.kind === "blocks") last.blocks.push(block);
+    else parts.push({ kind: "blocks", blocks: [block] });
+  }
+  return parts;
 }
 
 /** The index of the section that contains the message of that number. */
 export function sectionOf(list: Section[], number: number): number {
   const exact = list.findIndex((section) => section.number === number || section.calls.some((call) => call.number === number));
   return exact >= 0 ? exact : list.findLastIndex((section) => section.number <= number);
-}
-
-function answer(block: Block, messages: Message[], from: number, answered: Set<number>): Call {
-  for (let number = from + 1; number < messages.length; number++) {
-    const message = messages[number]!;
-    if (isTurn(message)) {
-      // A result may come after a later turn, but only if it has an id.
-      if (!block.call_id) break;
-      continue;
-    }
-    if (message.role === "tool" && !answered.has(number) && (block.call_id ? message.call_id === block.call_id : !message.call_id)) {
-      answered.add(number);
-      return { block, result: message, number };
-    }
-  }
-  return { block, result: null, number: null };
 }
 
 /** The blocks of a message. The texts of an assistant that follow each other are one, because they were sampled so. */
@@ -87,7 +113,7 @@ export function textOf(message: Message): string {
 
 export function argumentsOf(block: Block): string {
   if (typeof block.content === "string") return block.content;
-  return block.arguments === undefined || block.arguments === null ? "" : JSON.stringify(block.arguments);
+  return block.arguments === undefined || block.arguments === null ? "" : stringifyExact(block.arguments);
 }
 
 export function blockText(block: Block): string {

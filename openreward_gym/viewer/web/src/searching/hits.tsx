@@ -1,87 +1,62 @@
-import { useEffect, useRef, useState } from "preact/hooks";
-import { type Address, address, at, go } from "../address";
-import { embedded } from "../api";
-import { shown } from "../numbers";
-import { find, type MessageHit } from "./search";
-import { Link } from "../components";
-import { rolloutsOf } from "../embedded";
+import { useEffect } from "preact/hooks";
+import { address, at, go } from "../address";
+import { Link, Problem } from "../components";
+import { marked } from "./highlights";
+import { useHitsOf } from "./marking";
+import { addressOf, results, searchedBy, searchPageOf, useResults } from "./results";
+import { qualifiersOf } from "./query";
 
-// Search in a shared file, over the rollouts in it and without a server.
+/** The number of the last rollout of the results that was open: from one without hits, the next is counted from it. */
+let visited = -1;
 
-const PAGE = 200;
-const ROLES: Record<string, string> = { system: "system", user: "user", assistant: "assistant", tool: "tool result" };
-
-let last: { query: string; hits: MessageHit[] } | null = null;
-
-function hitsOf(query: string): MessageHit[] {
-  if (last?.query !== query) last = { query, hits: embedded ? find(rolloutsOf(embedded), query) : [] };
-  return last.hits;
-}
-
-function addressOf(hit: MessageHit, query: string): Address {
-  return {
-    page: hit.discarded ? "discarded" : "rollouts", run: hit.run, step: hit.step === null ? "none" : String(hit.step), group: hit.group,
-    sample: hit.id, message: String(hit.message), query,
-  };
-}
-
-const times = (count: number, one: string) => `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
-
-export function SharedSearch() {
-  const { query = "" } = address.value;
-  const [text, setText] = useState(query);
-  const [limit, setLimit] = useState(PAGE);
-  const searched = useRef(query);
-  useEffect(() => {
-    if (searched.current === query) return; // keep what is being typed
-    searched.current = query;
-    setText(query);
-    setLimit(PAGE);
-  }, [query]);
-  const hits = query ? hitsOf(query) : [];
-  const rollouts = new Set(hits.map((hit) => hit.order)).size;
-  return (
-    <main id="content" tabIndex={-1} class="page search">
-      <h1>Search</h1>
-      <form onSubmit={(event) => { event.preventDefault(); go(at({ query: text || undefined })); }}>
-        <input id="search" type="search" aria-label="Search the text of rollouts" placeholder="Words, or “a phrase”" value={text} onInput={(event) => setText(event.currentTarget.value)} autofocus />
-        <button type="submit">Search</button>
-      </form>
-      {query && <p class="note" role="status">{times(hits.reduce((sum, hit) => sum + hit.count, 0), "hit")} in {times(hits.length, "message")} of {times(rollouts, "rollout")}; {times(embedded ? rolloutsOf(embedded).length : 0, "rollout")} in this file.</p>}
-      <ol class="hits">
-        {hits.slice(0, limit).map((hit) => (
-          <li key={`${hit.order} ${hit.message}`}>
-            <Link to={addressOf(hit, query)}>
-              <span class="about" dir="auto">{hit.run}{hit.step !== null ? `, step ${hit.step}` : ""}, {hit.name} · {hit.turn ? `turn ${hit.turn}, ` : ""}{ROLES[hit.role] ?? hit.role}{hit.count > 1 ? ` · ${times(hit.count, "hit")}` : ""} · reward {shown(hit.reward)}</span>
-              <span class="snippet" dir="auto">…{hit.before}<mark>{hit.match}</mark>{hit.after}…</span>
-            </Link>
-          </li>
-        ))}
-      </ol>
-      {hits.length > limit && <button type="button" onClick={() => setLimit(limit + PAGE)}>Show more of {times(hits.length, "message")}</button>}
-    </main>
-  );
-}
-
-/** Buttons that step from hit to hit over all rollouts of the file; nothing without a search. */
+/** Buttons that step from hit to hit, in this rollout and from rollout to rollout; nothing without a search. */
 export function HitBar() {
-  const { query, run, sample, message } = address.value;
-  if (!embedded || !query) return null;
-  const hits = hitsOf(query);
-  const now = hits.findIndex((hit) => hit.run === run && hit.id === sample && String(hit.message) === message);
-  // In a rollout that was opened in another way: the hits before it, and those from it on.
-  const order = rolloutsOf(embedded).findIndex((opened) => opened.run === run && opened.rollout.id === sample);
-  const previous = now >= 0 ? now - 1 : hits.findLastIndex((hit) => hit.order < order);
-  const next = now >= 0 ? now + 1 : hits.findIndex((hit) => hit.order >= order);
-  const button = (label: string, sign: string, number: number) => (
-    <button type="button" aria-label={label} disabled={!hits[number]} onClick={() => go(addressOf(hits[number]!, query), true)}>{sign}</button>
-  );
+  return address.value.query ? <Bar query={address.value.query} /> : null;
+}
+
+function Bar({ query }: { query: string }) {
+  const { run, sample, message, hit } = address.value;
+  const { value, error } = useHitsOf();
+  const found = useResults(searchedBy(address.value));
+  const place = found.hits.findIndex((one) => one.run === run && one.id === sample);
+  if (place >= 0) visited = place;
+  const messages = value?.snippets ?? [];
+  const index = messages.findIndex((one) => String(one.message) === message);
+  useEffect(() => {
+    if (message === "last" && messages.length) go(at({ message: String(messages[messages.length - 1]!.message), hit: "last" }), true);
+  }, [message, messages]);
+  const shown = marked.value.message === message ? marked.value : { count: 0, now: 0 };
+  const to = (number: number, which?: string) => () => go(at({ message: String(messages[number]!.message), hit: which }), true);
+  const open = (number: number, last: boolean) => () => {
+    const address_ = addressOf(found.hits[number]!, found.hits[number]!.snippets[0], address.value);
+    go(last ? { ...address_, message: "last" } : address_, true);
+  };
+  const after = place >= 0 ? place + 1 : visited + 1 < found.hits.length ? visited + 1 : 0;
+  const before = place >= 0 ? place - 1 : Math.min(visited, found.hits.length - 1);
+  const next = index >= 0 && shown.now + 1 < shown.count ? to(index, String(shown.now + 1))
+    : messages[index + 1] ? to(index + 1) : found.hits[after] ? open(after, false) : null;
+  const previous = index >= 0 && shown.now > 0 ? to(index, String(shown.now - 1))
+    : index > 0 ? to(index - 1, "last") : found.hits[before] && before !== place ? open(before, true) : null;
+  const button = (label: string, sign: string, act: (() => void) | null) => <button type="button" aria-label={label} disabled={!act} onClick={act ?? undefined}>{sign}</button>;
+  const number = messages.slice(0, Math.max(0, index)).reduce((sum, one) => sum + one.count, 0) + Math.min(shown.now, Math.max(0, (messages[index]?.count ?? 1) - 1)) + 1;
+  const unmarked = index >= 0 && hit !== "last" && shown.count === 0 && marked.value.message === message && found.hits.length > 0 && hasWords(query);
   return (
     <div class="hitbar" role="group" aria-label="Hits">
       {button("Previous hit", "‹", previous)}
-      <span role="status">{now >= 0 ? `${(now + 1).toLocaleString("en")} of ` : ""}{times(hits.length, "message")} with <Link to={{ page: "search", query }}><b dir="auto">{query}</b></Link></span>
+      <span role="status">
+        {value && (index >= 0 ? <b>{`${number.toLocaleString("en")} of ${times(value.count, "hit")}`}</b> : value.count ? times(value.count, "hit") : "no hit")} in this rollout
+        {place >= 0 ? `, rollout ${(place + 1).toLocaleString("en")} of ` : "; "}{found.hits.length.toLocaleString("en")}{found.running || found.stopped ? " or more" : ""}{place >= 0 ? "" : found.hits.length === 1 ? " rollout" : " rollouts"} with <Link to={searchPageOf()}><b dir="auto">{query}</b></Link>
+        {unmarked && <span class="note"> The hit is in markup that is not shown: see Raw.</span>}
+      </span>
       {button("Next hit", "›", next)}
-      <button type="button" class="quiet" aria-label="Leave the search" onClick={() => go(at({ query: undefined }), true)}>✕</button>
+      <button type="button" class="quiet" aria-label="Leave the search" onClick={() => go(at({ query: undefined, regex: undefined, hit: undefined, scope: undefined }), true)}>✕</button>
+      <Problem error={error ?? results.value.error} />
     </div>
   );
+}
+
+const hasWords = (query: string) => query.trim() !== (["role", "tool", "is"] as const).flatMap((name) => qualifiersOf(query, name).map((value) => `${name}:${value}`)).join(" ");
+
+export function times(count: number, one: string): string {
+  return `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
 }

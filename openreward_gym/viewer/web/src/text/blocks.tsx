@@ -1,127 +1,135 @@
-import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address } from "../address";
 import { shared } from "../api";
 import { lengthOf, wholeText } from "../opened";
 import { patternOf } from "../searching/search";
 import { type Render, render } from "../settings";
-import { jsonBlock, passages, rendered } from "./rendering";
+import { Arguments, Json, ToolText } from "./arguments";
+import { stringifyExact } from "./exact";
+import { Literal } from "./literal";
+import { INLINE, LongText, type Rest, revealAll } from "./long";
+import { passages } from "./pieces";
+import { isLaidOut, rendered } from "./rendering";
 import type { Block } from "../types";
 
-const INLINE = 250_000;
-const CHUNK = 20_000;
+export { Arguments, Json, Literal, revealAll, ToolText };
+export { ErrorText, marked } from "./literal";
 
 function Passage({ text, how }: { text: string; how: Render }) {
   const box = useRef<HTMLDivElement>(null);
   useLayoutEffect(() => {
     box.current?.replaceChildren(rendered(text, how));
   }, [text, how.markdown, how.latex, how.code]);
-  const literal = !how.markdown;
-  return <div ref={box} dir="auto" class={literal ? "body literal" : "body"} />;
+  return <div ref={box} dir="auto" class={isLaidOut(text, how) ? "body prose" : "body prose literal"} />;
 }
 
-/** A text in chunks that the browser lays out when they become visible. */
-function Plain({ text }: { text: string }) {
-  const parts: string[] = [];
-  for (let at = 0; at < text.length; ) {
-    let end = Math.min(text.length, at + CHUNK);
-    const line = text.lastIndexOf("\n", end);
-    if (end < text.length && line > at) end = line + 1;
-    parts.push(text.slice(at, end));
-    at = end;
-  }
-  return (
-    <div class="plain">
-      {parts.map((part, index) => <div key={index} class="body literal chunk">{part}</div>)}
-    </div>
-  );
+/** Whether a search that led here has a hit beyond the cut of a long text. */
+function useHitBeyond(text: string): boolean {
+  const { query, regex } = address.value;
+  return useMemo(() => {
+    if (query === undefined || text.length <= INLINE) return false;
+    const pattern = patternOf(query, regex === "1");
+    return pattern !== null && text.slice(INLINE - 2_000).search(pattern) >= 0;
+  }, [text, query, regex]);
 }
 
-/** A recorded text, rendered as the Render menu says. A very long text is cut, unless a search hit is beyond the cut. */
-export function Body({ text: beginning, block, field = "text" }: { text: string; block?: Block; field?: "text" | "content" | "summary" }) {
+/** Prose that was recorded, rendered as the Render menu says. `thoughts` are `<think>` passages, which only a model writes. */
+export function Body({ text, thoughts = true, ...rest }: { text: string; thoughts?: boolean } & Rest) {
   const how = render.value;
-  const [whole, setWhole] = useState<string | null>(null);
-  const text = whole ?? beginning;
-  const length = block && whole === null ? lengthOf(block, field) : text.length;
-  const showAll = async () => {
-    if (block && length > text.length) setWhole(await wholeText(block, field));
-    setExpanded(true);
-  };
-  const [expanded, setExpanded] = useState(false);
-  const query = shared ? address.value.query : undefined;
-  const hitBeyond = useMemo(() => query !== undefined && text.length > INLINE && text.slice(INLINE).search(patternOf(query) ?? /$^/) >= 0, [text, query]);
-  const all = expanded || hitBeyond;
-  if (length > INLINE)
-    return (
-      <>
-        <Plain text={all ? text : text.slice(0, INLINE)} />
-        {!all && <button type="button" onClick={showAll}>Show all {length.toLocaleString("en")} characters</button>}
-      </>
-    );
-  if (!how.think) return <Passage text={text} how={how} />;
+  const all = useHitBeyond(text);
+  if ((rest.total ?? text.length) > INLINE) return <LongText text={text} all={all} {...rest} />;
+  if (!how.think || !thoughts) return <Passage text={text} how={how} />;
   return (
     <>
       {passages(text).map((passage, index) =>
-        passage.kind === "think" ? (
-          <details class="think" key={index} open>
-            <summary>Thinking{passage.open ? " (not closed)" : ""}</summary>
+        passage.kind === "text" ? <Passage key={index} text={passage.source} how={how} /> : (
+          <details class="think" key={index} open data-before={passage.before} data-after={passage.after}>
+            <summary data-ui>Thinking{passage.after ? "" : " (not closed)"}{passage.before ? "" : " (begun before this text)"}</summary>
             <Passage text={passage.source} how={how} />
           </details>
-        ) : passage.source.trim() ? <Passage key={index} text={passage.source} how={how} /> : null,
+        ),
       )}
     </>
   );
 }
 
-export function Json({ text }: { text: string }) {
-  const box = useRef<HTMLDivElement>(null);
-  useLayoutEffect(() => {
-    let pretty = text;
-    if (text.length < 100_000)
-      try {
-        // Only if nothing is lost: numbers with more digits than a double has stay as they were written.
-        const compact = JSON.stringify(JSON.parse(text));
-        if (compact.replace(/\s/g, "") === text.replace(/\s/g, "")) pretty = JSON.stringify(JSON.parse(text), null, 2);
-      } catch {
-        // Not JSON: shown unchanged.
-      }
-    if (pretty.length > INLINE) pretty = `${pretty.slice(0, INLINE)} …`;
-    box.current?.replaceChildren(jsonBlock(pretty));
-  }, [text]);
-  return <div ref={box} />;
+const IMAGES = /^image\/(png|jpeg|gif|webp|bmp|svg\+xml|avif)$/;
+
+/** Why an image cannot be shown; null where it can be tried. */
+function obstacle(block: Block, type: string): string | null {
+  if (block.sha256) return shared && !block.data ? "it is stored beside the run, and this file does not have it" : null;
+  if (!block.data) return "the record has no data of it";
+  if (/^https?:/i.test(block.data)) return "it is an address, and the viewer loads nothing from other places";
+  return IMAGES.test(type) ? null : `a browser does not show images of the type ${type}`;
 }
 
-const IMAGES = /^image\/(png|jpeg|gif|webp|bmp|svg\+xml)$/;
-
+/** A recorded image: inside the record, or stored beside the run. */
 export function Picture({ block, run }: { block: Block; run: string }) {
   const [wrong, setWrong] = useState(false);
   const type = (block.mimeType ?? "image/png").toLowerCase();
+  const why = obstacle(block, type) ?? (wrong ? (block.sha256 ? "its file is missing or damaged" : "its data is damaged") : null);
+  if (why) return <p class="none" data-ui>An image (<Literal text={type.slice(0, 100)} />) that cannot be shown: <Literal text={why.slice(0, 200)} />.</p>;
   const source = block.sha256 && !shared
     ? `api/image?run=${encodeURIComponent(run)}&sha256=${encodeURIComponent(block.sha256)}`
-    : block.data && IMAGES.test(type) ? `data:${type};base64,${block.data}` : null;
-  if (!source || wrong) return <p class="none">An image ({type}) that cannot be shown.</p>;
+    : block.data!.startsWith("data:image/") ? block.data! : `data:${type};base64,${block.data}`;
   return <img src={source} alt={`Recorded image, ${type}`} loading="lazy" onError={() => setWrong(true)} />;
 }
 
 function Reasoning({ block }: { block: Block }) {
   const text = block.content ?? "";
-  const hidden = !text;
   return (
     <details class="think" open>
-      <summary>{hidden ? "Hidden reasoning" : "Reasoning"}</summary>
-      {text ? <Body text={text} block={block} field="content" /> : block.summary ? <><p class="none">The provider's summary:</p><Body text={block.summary} block={block} field="summary" /></> : <p class="none">The provider does not show this reasoning{block.content_reference ? "; it gave a reference to it" : ""}.</p>}
+      <summary data-ui>{text ? "Reasoning" : "Hidden reasoning"}</summary>
+      {text ? <Body text={text} thoughts={false} /> : block.summary ? <><p class="none" data-ui>The provider's summary:</p><Body text={block.summary} thoughts={false} /></> : <p class="none" data-ui>The provider does not show this reasoning{block.content_reference ? "; it gave a reference to it" : ""}.</p>}
     </details>
   );
 }
 
-export function Blocks({ blocks, run }: { blocks: Block[]; run: string }) {
-  return (
-    <>
-      {blocks.map((block, index) => {
-        if (block.type === "text") return <Body key={index} text={block.text ?? ""} block={block} />;
-        if (block.type === "reasoning") return <Reasoning key={index} block={block} />;
-        if (block.type === "image") return <Picture key={index} block={block} run={run} />;
-        return <Json key={index} text={JSON.stringify(block)} />;
-      })}
-    </>
-  );
+/** What a text without visible characters is. */
+function blankNote(text: string): string {
+  return text ? `Only white space (${text.length.toLocaleString("en")} ${text.length === 1 ? "character" : "characters"})` : "Empty text";
+}
+
+type Field = "text" | "content" | "summary";
+
+/** A block's text, of which the server may have sent the beginning only; `more` loads the rest. */
+function useWhole(block: Block, field: Field): { text: string } & Rest {
+  const [whole, setWhole] = useState<string | null>(null);
+  const text = whole ?? block[field] ?? "";
+  const total = whole === null ? lengthOf(block, field) : text.length;
+  const more = total > text.length ? () => wholeText(block, field).then(setWhole) : undefined;
+  const searched = address.value.query !== undefined;
+  useEffect(() => {
+    if (searched) void more?.();
+  }, [searched, block]);
+  return { text, total, more };
+}
+
+interface Told { run: string; machine?: boolean; role?: string; quiet?: boolean }
+
+function OneBlock({ block, run, machine, role, quiet }: Told & { block: Block }) {
+  const whole = useWhole(block, "text");
+  switch (block.type) {
+    case "text": {
+      const { text } = whole;
+      if (!/[^ \t\r\n]/.test(text)) return quiet ? null : <p class="none" data-ui>{blankNote(text)}</p>;
+      return machine || role === "tool" ? <SearchedToolText {...whole} /> : <Body {...whole} thoughts={role === undefined || role === "assistant"} />;
+    }
+    case "reasoning": return <Reasoning block={block} />;
+    case "image": return <Picture block={block} run={run} />;
+    case "tool_call": return <div class="call-line"><span class="tool"><Literal text={block.name} /></span><Arguments block={block} /></div>;
+    default: return <Json text={stringifyExact(block)} />;
+  }
+}
+
+function SearchedToolText({ text, ...rest }: { text: string } & Rest) {
+  return <ToolText text={text} all={useHitBeyond(text)} {...rest} />;
+}
+
+/**
+ * The blocks of a message. With `machine` or the role `tool` texts are preformatted; other roles have prose, and a model
+ * (no role, or `assistant`) has thoughts. With `quiet` a text without visible characters is left out.
+ */
+export function Blocks({ blocks, ...told }: Told & { blocks: Block[] }) {
+  return <>{blocks.map((block, index) => <div class="block" key={index} data-type={block.type}><OneBlock block={block} {...told} /></div>)}</>;
 }

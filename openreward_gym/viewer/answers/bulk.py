@@ -1,0 +1,110 @@
+"""What is done with many rollouts at once: they are labelled, exported, and written into one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.store import Label, write_label
+from openreward_gym.viewer.answers import lists
+from openreward_gym.viewer.answers.selecting import check_filter
+from openreward_gym.viewer.filters import FilterOfIds
+from openreward_gym.viewer.index import RunIndex
+from openreward_gym.viewer.page import page_of
+
+MAX_SHARED = 2_000
+"""The largest number of rollouts in one file that the page writes."""
+
+
+def selected(index: RunIndex, body: Any) -> tuple[str, list[str]]:
+    """Return the run and the rollouts that a request names: `{"run", "rollouts": [id, ...]}`, or `{"run", "list": {...}}` with
+    the `step`, `discarded` and `filter` of a list.
+
+    Raises:
+        ConfigurationError: It names none, or the filter cannot be parsed.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("run"), str):
+        raise ConfigurationError('the request must name the "run" of the rollouts')
+    run, ids, query = body["run"], body.get("rollouts"), body.get("list")
+    if isinstance(query, dict):
+        step, filter_ = query.get("step"), query.get("filter") or ""
+        step = step if isinstance(step, int) and not isinstance(step, bool) else None
+        check_filter(index, run, str(filter_))
+        ids = lists.ids(index, run, step, query.get("discarded") is True, str(filter_))
+    if not isinstance(ids, list) or not ids or not all(isinstance(rollout_id, str) for rollout_id in ids):
+        raise ConfigurationError('the request must name the "rollouts" by their ids, or a "list" that is not empty')
+    return run, list(dict.fromkeys(ids))
+
+
+def label(index: RunIndex, body: Any) -> dict[str, Any]:
+    """Change the labels of many rollouts: `set` names a rating or a note, `add` and `remove` name tags.
+
+    Returns:
+        `{"labelled": number of rollouts}`.
+
+    Raises:
+        ConfigurationError: No rollout is named, one is not in the run, or the change is not valid.
+        StoreError: A label cannot be written.
+    """
+    run, ids = selected(index, body)
+    folder = index.folder(run)
+    given, add, remove = body.get("set") or {}, body.get("add") or [], body.get("remove") or []
+    if not isinstance(given, dict) or set(given) - {"rating", "note"} or not (given or add or remove):
+        raise ConfigurationError('a change of many labels has "set" with a "rating" or a "note", or tags to "add" or "remove"')
+    # The same checks as for one label, before anything is written.
+    Label.from_dict({"rollout": ids[0], **given, "tags": add})
+    Label.from_dict({"rollout": ids[0], "tags": remove})
+    known = _labels(index, run)
+    for rollout_id in ids:
+        if rollout_id not in known:
+            raise ConfigurationError(f"run {run!r} has no rollout {rollout_id[:80]!r}")
+    for rollout_id in ids:
+        before = known[rollout_id]
+        tags = [*(tag for tag in before.tags if tag not in remove), *add]
+        write_label(folder, Label.from_dict({**before.to_dict(), "tags": tags, **given, "time": ""}))
+    index.refresh()
+    return {"labelled": len(ids)}
+
+
+def _labels(index: RunIndex, run: str) -> Mapping[str, Label]:
+    """Return the labels of all rollouts of a run."""
+    sql = (
+        "SELECT r.id, l.rating, l.tags, l.note FROM rollouts r JOIN runs ON runs.run = r.run "
+        "LEFT JOIN labels l ON l.folder = runs.folder AND l.id = r.id WHERE runs.key = ?"
+    )
+    rows = index.rows(sql, (run,))
+    return {key: Label(key, rating, tuple(orjson.loads(tags or "[]")), note or "") for key, rating, tags, note in rows}
+
+
+def share(index: RunIndex, body: Any) -> bytes:
+    """Return one HTML file with the rollouts that a request names, which opens without a server.
+
+    Raises:
+        ConfigurationError: No rollout is named, or more than a file may hold.
+    """
+    run, ids = selected(index, body)
+    return page_of(index, FilterOfIds.of(ids), MAX_SHARED, run=run)[0]
+
+
+def export(index: RunIndex, body: Any, formats: Sequence[str]) -> dict[str, Any]:
+    """Export the rollouts that a request names to the folder `export` of their run, as the command does.
+
+    Returns:
+        `{"folder", "rows", "report"}`: the report in words.
+
+    Raises:
+        ConfigurationError: No rollout is named, or the format is not one of `formats`.
+    """
+    from openreward_gym import export as exporter
+
+    run, ids = selected(index, body)
+    name = body.get("format")
+    if name not in formats:
+        raise ConfigurationError(f"the format must be one of {', '.join(formats)}, not {str(name)[:40]!r}")
+    folder, chosen = index.folder(run), set(ids)
+    output = folder / "export"
+    report = exporter.write(str(folder), output, [name], exporter.Select(where=lambda rollout: rollout.id in chosen))
+    return {"folder": str(output), "rows": dict(report.rows), "report": str(report)}
