@@ -99,9 +99,7 @@ def page_of(
 class _Snapshot:
     """Collects the answers to all requests that the page can make, keyed by request."""
 
-    def __init__(
-        self, index: RunIndex, filter_: str, limit: int, on_damage: OnDamage, run: str | None, limit_mb: float
-    ) -> None:
+    def __init__(self, index: RunIndex, filter_: str, limit: int, on_damage: OnDamage, run: str | None, limit_mb: float) -> None:
         self._index, self._filter, self._limit, self._on_damage, self._run = index, filter_, limit, on_damage, run
         self._limit_mb = limit_mb
         self._bytes = 0
