@@ -447,7 +447,8 @@ class RunIndex:
         sql = "INSERT OR IGNORE INTO files (folder, path, inode, scanned) VALUES (?, ?, 0, 0)"
         self._run(sql, str(folder.path), str(path))
         file = self._run("SELECT file FROM files WHERE path = ?", str(path)).fetchone()[0]
-        row = row_of(data, run, file, 0, RUNNING_LENGTH)
+        # What it has earned so far is no reward that a mean may count.
+        row = row_of({**data, "reward": None, "final_reward": None}, run, file, 0, RUNNING_LENGTH)
         sql = "SELECT pk, length FROM rollouts WHERE run = ? AND id = ?"
         before = self._run(sql, run, row[4]).fetchone()
         if before is not None and before[1] != RUNNING_LENGTH:

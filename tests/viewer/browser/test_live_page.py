@@ -56,7 +56,7 @@ def test_a_rollout_is_followed_to_its_end_without_a_jump(opened: Opener, tmp_pat
             assert section(page, "Turn 3").bounding_box() == read
             log.log(AssistantMessage("Fifty in all."), reward=0.875, is_finished=True)
             expect(section(page, "Turn 8")).to_contain_text("Fifty in all.")
-            expect(page.locator(".rewards")).to_contain_text("0.875")
+            expect(page.locator(".sample")).to_contain_text("0.875")
             expect(page.get_by_text("Being recorded")).to_have_count(0)
             expect(section(page, "Turn 1").get_by_role("button", expanded=False)).to_be_visible()
             assert section(page, "Turn 3").bounding_box() == read

@@ -126,7 +126,7 @@ function History({ changes }: { changes: LabelChange[] }) {
           <li key={changes.length - index}>
             <b dir="auto">{change.author || "anonymous"}</b> <time class="tokens" dateTime={change.time}>{change.time.slice(0, 16).replace("T", " ")} UTC</time>
             <span dir="auto">{told(change).join("; ")}</span>
-            {change.overwritten && <span class="badge" title={change.overwritten.note}>{who(change.overwritten.author)} had changed the note meanwhile</span>}
+            {change.overwritten && <span class="note" title={change.overwritten.note}>({who(change.overwritten.author)} had changed the note meanwhile)</span>}
           </li>
         ))}
       </ol>
