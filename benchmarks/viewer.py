@@ -51,7 +51,7 @@ from pathlib import Path
 
 import viewer_http
 
-from openreward_gym.viewer.answers import charts, lists, opening
+from openreward_gym.viewer.answers import chart_tables, charts, lists, opening
 from openreward_gym.viewer.answers.searching import search
 from openreward_gym.viewer.index import RunIndex
 
@@ -112,11 +112,13 @@ def main() -> None:
             "steps of a run": lambda n: lists.steps(index, "run", False, ""),
             "list a step": lambda n: lists.listing(index, "run", n * 37 % last, False, "", 0),
             "open a rollout": lambda n: opening.rollout(index, "run", f"r{n * 7919 % options.rollouts}"),
+            "figures of a run": lambda n: chart_tables.Tables().table(index, "run"),
             "series of a metric": lambda n: charts.series(index, "run", "reward", ""),
+            "20 series, new filter": lambda n: [charts.series(index, "run", "b", f"sample >= {-n}") for _ in range(20)],
         }
         for name, act in acts.items():
-            middle, maximum = median_ms(act, 5 if name.startswith(("series", "all", "steps")) else 30)
-            print(f"{name:20} {middle:8.2f} ms  (maximum {maximum:.2f})")
+            middle, maximum = median_ms(act, 5 if name.startswith(("series", "all", "steps", "figures", "20")) else 30)
+            print(f"{name:22} {middle:8.2f} ms  (maximum {maximum:.2f})")
         begun = time.perf_counter()
         hits = search(index, "nowhere to be found", regex=False, run=None, filter_="", after=0)
         rate = hits["searched"] / (time.perf_counter() - begun) * size / options.rollouts / 1e6

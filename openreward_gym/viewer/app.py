@@ -265,6 +265,7 @@ class _Api:
 
         return {
             "runs": lambda query: lists.runs(index),
+            "intervals": lambda query: lists.intervals(index),
             "steps": lambda query: lists.steps(index, query.text("run"), query.flag("discarded"), query.filter),
             "list": lambda query: lists.listing(
                 index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter, query.natural("offset"),

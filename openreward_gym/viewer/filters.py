@@ -13,7 +13,6 @@ field names ignore case.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -23,55 +22,34 @@ from typing import Any
 import regex  # type: ignore[import-untyped]  # its searches take a timeout
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.viewer.rows import metric_key
+from openreward_gym.viewer.fields import (
+    LISTS,
+    NUMBERS,
+    TEXTS,
+    Sql,
+    check_field,
+    column_of,
+    field_name,
+    metric_column,
+)
 
-NUMBERS = {
-    "reward": "return of the episode",
-    "final_reward": "last reward",
-    "advantage": "advantage in its group",
-    "steps": "assistant messages",
-    "calls": "tool calls",
-    "errors": "tool results that are errors",
-    "unnoticed_errors": "tool errors after which the model went on without a word about them (a heuristic)",
-    "tokens": "output tokens",
-    "input_tokens": "input tokens",
-    "duration": "seconds from start to end",
-    "policy_seconds": "seconds that the model took",
-    "environment_seconds": "seconds that the environment took",
-    "cost": "US dollars",
-    "step": "training step",
-    "sample": "number in its group",
-    "attempt": "0 for the first attempt",
-    "index": "index of the task",
-    "seed": "random seed",
-    "rating": "rating by a reader, 1 to 5",
-    "running": "true while the episode goes on",
-    "discarded": "true if the rollout was discarded",
-}
-TEXTS = {
-    "status": "completed, truncated, error, cancelled, running",
-    "stop": "reason why the episode ended",
-    "error": "text of the error that ended the episode",
-    "discard": "reason why the rollout was discarded",
-    "environment": "environment",
-    "variant": "variant of the environment",
-    "split": "split",
-    "task": "id of the task",
-    "group": "group",
-    "model": "model",
-    "name": "name of the rollout",
-    "id": "id of the rollout",
-    "prompt": "beginning of the prompt",
-    "note": "note by a reader",
-    "tool": "any tool that was called",
-    "label": "any tag by a reader",
-}
+__all__ = [
+    "NUMBERS",
+    "OPERATORS",
+    "TEXTS",
+    "Completion",
+    "FilterOfIds",
+    "Sql",
+    "check_field",
+    "column_of",
+    "compile_filter",
+    "complete",
+    "field_name",
+    "metric_column",
+    "pattern",
+]
+
 OPERATORS = ("==", "!=", "<=", ">=", "<", ">", "~", "!~", "in")
-_SQL = {
-    "steps": "turns", "group": "grp", "index": "task_index", "policy_seconds": "policy_s", "environment_seconds": "environment_s",
-}  # fmt: skip
-_LABELLED = {"rating", "note"}
-_LISTS = {"tool": "tools", "label": "tags"}
 
 MAX_LENGTH = 2_000
 _DEPTH = 40
@@ -84,16 +62,6 @@ _TOKEN = re.compile(
           |(?P<word>[^\W\d][\w./@:-]*))""",
     re.VERBOSE | re.DOTALL,
 )
-_PLAIN = re.compile(r"[^\W\d][\w./@:-]*")
-_KEYWORDS = {"and", "or", "not", "in", "none", "null", "true", "false"}
-
-
-@dataclass(frozen=True, slots=True)
-class Sql:
-    """A SQL condition over the tables `rollouts` r and `labels` l, with its parameters."""
-
-    text: str
-    parameters: tuple[Any, ...] = ()
 
 
 class FilterOfIds(str):
@@ -262,50 +230,10 @@ def _unquoted(token: _Token) -> str:
     return f"metric.{_text_of(token.text[len('metric.') :])}" if token.kind == "metric" else token.text
 
 
-def field_name(metric: str) -> str:
-    """Return the name of a metric in a filter: `NAME`, `metric.NAME` or `metric."NAME"`."""
-    if not _PLAIN.fullmatch(metric) or metric.lower().startswith("metric."):
-        return 'metric."' + re.sub(r'(["\\])', r"\\\1", metric) + '"'
-    return f"metric.{metric}" if metric.lower() in {*NUMBERS, *TEXTS, *_KEYWORDS} else metric
-
-
-def check_field(field: str, metrics: Collection[str]) -> None:
-    """Check that there is such a field or metric; raise ConfigurationError with the nearest name if there is not."""
-    metric = field[len("metric.") :] if field.lower().startswith("metric.") else None
-    if field.lower() in NUMBERS or field.lower() in TEXTS or field in metrics or metric in metrics:
-        return
-    names = {name.lower(): field_name(name) for name in metrics}
-    if metric is None:
-        names |= {name: name for name in (*NUMBERS, *TEXTS)}
-    near = difflib.get_close_matches((metric if metric is not None else field).lower(), names, 1, 0.5)
-    what = "metric" if metric is not None else "field or metric"
-    hint = f" Did you mean `{names[near[0]]}`?" if near else ""
-    raise ConfigurationError(f"There is no {what} `{(field if metric is None else metric)[:80]}` in this run.{hint}")
-
-
-def column_of(field: str) -> Sql:
-    """Return the expression of a field's or a metric's value."""
-    name = field.lower()
-    if name in _LISTS:
-        raise ConfigurationError(f"`{name}` has several values and no order")
-    if name == "running":
-        return Sql("(r.status = 'running')")
-    if name in _LABELLED:
-        return Sql(f"l.{name}")
-    if name in NUMBERS or name in TEXTS:
-        return Sql(f"r.{_SQL.get(name, name)}")
-    return metric_column(field[len("metric.") :] if name.startswith("metric.") else field)
-
-
-def metric_column(name: str) -> Sql:
-    """Return the expression of a metric's value."""
-    return Sql("json_extract(r.metrics, ?)", (f'$."{metric_key(name)}"',))
-
-
 def _compare(field: str, operator: str, value: Any) -> Sql:
     name = field.lower()
-    if name in _LISTS:
-        return _compare_list(_LISTS[name], operator, value)
+    if name in LISTS:
+        return _compare_list(LISTS[name], operator, value)
     column = column_of(field)
     if value is None:
         if operator not in {"==", "!="}:
@@ -325,7 +253,7 @@ def _compare(field: str, operator: str, value: Any) -> Sql:
 
 def _compare_any(field: str, values: Sequence[Any]) -> Sql:
     conditions = [_compare(field, "==", value) for value in values]
-    if field.lower() in _LISTS or None in values:
+    if field.lower() in LISTS or None in values:
         return _join("OR", conditions)
     column = column_of(field)  # one IN, for SQLite limits the depth of an expression
     parameters = [condition.parameters[len(column.parameters) :] for condition in conditions]

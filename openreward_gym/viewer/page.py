@@ -20,6 +20,7 @@ from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.store import OnDamage, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.viewer.answers import chart_metrics, charts, comparing, lists, opening
+from openreward_gym.viewer.answers.discards import discards
 from openreward_gym.viewer.answers.selecting import check_filter
 from openreward_gym.viewer.index import RunIndex
 
@@ -119,6 +120,7 @@ class _Snapshot:
         if not self.count:
             raise ConfigurationError("there is no rollout to share: check the run and the filter")
         self._add("runs", {}, {**overview, "damage": []})
+        self._add("intervals", {}, lists.intervals(self._index))
         self._add("extensions", {}, {"lens": [], "replay": None})
         if len(keys) > 1:
             self._add("comparison", {}, comparing.for_a_file(self._index, keys, self._filter))
@@ -137,6 +139,10 @@ class _Snapshot:
             self._add("steps", {"run": key, "discarded": discarded}, steps)
             for step in steps:
                 self._add_step(key, step["step"], discarded)
+                if discarded and run["discarded"]:
+                    number = "" if step["step"] is None else str(step["step"])
+                    figures = discards(self._index, key, step["step"], self._filter)
+                    self._add("discards", {"run": key, "step": number}, figures)
         metrics = chart_metrics.catalogue(self._index, [key])
         self._add("chart_metrics", {"runs": quote(key, safe=_UNESCAPED)}, metrics)
         for metric in chart_metrics.names_of(metrics):

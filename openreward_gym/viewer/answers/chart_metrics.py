@@ -90,9 +90,9 @@ def catalogue(index: RunIndex, runs: Sequence[str]) -> dict[str, list[dict[str, 
     built_in = [
         {"name": name, "about": about}
         for name, (column, about) in BUILT_IN_METRICS.items()
-        if name in {"reward", "tokens", "steps"} or any(_has_values(table.numbers.get(column)) for table in tables)
+        if name == "reward" or any(_has_values(table.numbers.get(column)) for table in tables)
     ]
-    reasons = sorted({str(reason) for table in tables for reason in np.unique(table.texts["discard"]) if reason})
+    reasons = sorted({str(reason) for table in tables for reason in set(table.texts["discard"]) if reason})
     shares = [{"name": name, "about": about} for name, about in SHARES.items()]
     shares[1:1] = [
         {"name": REASON + reason, "about": f"share of the rollouts that were discarded with the reason {reason}"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,9 +49,13 @@ class Numbers:
         return cls(np.full(count, np.nan), np.zeros(count, dtype=bool))
 
     @classmethod
-    def of(cls, items: list[Any]) -> Numbers:
-        recorded = np.array([item is not None for item in items], dtype=bool)
-        return cls(np.array([np.nan if item is None else item for item in items], dtype=float), recorded)
+    def of(cls, items: Sequence[float | None]) -> Numbers:
+        """Return the numbers of a column of the index, which are finite or None."""
+        values = np.array(items, dtype=float)  # None becomes NaN
+        return cls(values, ~np.isnan(values))
+
+    def set(self, place: int, value: float) -> None:
+        self.values[place], self.recorded[place] = value, True
 
     def extended(self, more: Numbers) -> Numbers:
         return Numbers(np.concatenate([self.values, more.values]), np.concatenate([self.recorded, more.recorded]))
@@ -63,7 +68,7 @@ class Table:
     Attributes:
         keys: The rollouts' keys in the index.
         numbers: The index's columns of numbers, by name.
-        texts: The index's columns of texts, by name; "" for none.
+        texts: The index's columns of texts, by name.
         metrics: The run's own metrics, by name, in the order of their first appearance.
         reward_range: The lowest and the highest reward that the run declares; else 0 and 1.
         fingerprint: Sums over the rollouts, which tell whether one of them was removed or replaced.
@@ -176,40 +181,34 @@ def _read(index: RunIndex, run: str, after: int) -> Table:
     )
     rows = index.rows(sql, (run, after))
     columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * (3 + len(TEXT_COLUMNS) + len(numbers))
-    texts = {
-        name: np.array([text or "" for text in columns[1 + number]], dtype=object) for number, name in enumerate(TEXT_COLUMNS)
-    }
+    texts = {name: np.array(columns[1 + number], dtype=object) for number, name in enumerate(TEXT_COLUMNS)}
     first = 1 + len(TEXT_COLUMNS)
-    figures = {name: list(columns[first + number]) for number, name in enumerate(numbers)}
+    figures = {name: Numbers.of(columns[first + number]) for number, name in enumerate(numbers)}
     metrics = _metrics(columns[-2])
     for place, card in enumerate(columns[-1]):
         if card is not None:
-            _mark_not_finite(orjson.loads(card), place, len(rows), figures, metrics)
-    return Table(
-        np.array(columns[0], dtype=np.int64),
-        {name: Numbers.of(items) for name, items in figures.items()},
-        texts,
-        {name: Numbers.of(items) for name, items in metrics.items()},
-    )
+            _set_not_finite(orjson.loads(card), place, len(rows), figures, metrics)
+    return Table(np.array(columns[0], dtype=np.int64), figures, texts, metrics)
 
 
-def _metrics(texts: tuple[str, ...]) -> dict[str, list[Any]]:
-    metrics: dict[str, list[Any]] = {}
+def _metrics(texts: tuple[str, ...]) -> dict[str, Numbers]:
+    metrics: dict[str, list[float | None]] = {}
     for place, text in enumerate(texts):
         if text != "{}":
             for name, value in orjson.loads(text).items():
-                if name not in metrics:
-                    metrics[name] = [None] * len(texts)
-                metrics[name][place] = value
-    return metrics
+                column = metrics.get(name)
+                if column is None:
+                    column = metrics[name] = [None] * len(texts)
+                column[place] = value
+    return {name: Numbers.of(column) for name, column in metrics.items()}
 
 
-def _mark_not_finite(
-    card: dict[str, Any], place: int, count: int, figures: dict[str, list[Any]], metrics: dict[str, list[Any]]
+def _set_not_finite(
+    card: dict[str, Any], place: int, count: int, figures: dict[str, Numbers], metrics: dict[str, Numbers]
 ) -> None:
     for name in ("reward", "advantage"):
         if card.get(name) in _NOT_FINITE:
-            figures[name][place] = _NOT_FINITE[card[name]]
+            figures[name].set(place, _NOT_FINITE[card[name]])
     for name, value in card.get("metrics", {}).items():
         if isinstance(value, str) and value in _NOT_FINITE:
-            metrics.setdefault(name, [None] * count)[place] = _NOT_FINITE[value]
+            metrics.setdefault(name, Numbers.missing(count)).set(place, _NOT_FINITE[value])

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from openreward_gym.reports.statistics import macro_mean, reward_interval
+from openreward_gym.reports.texts import mean_text
 from openreward_gym.store import Damage
 from openreward_gym.viewer.answers.ordering import order_of
 from openreward_gym.viewer.answers.selecting import LABEL_COLUMNS, TASK_KEY, of_run, tables, where, with_label
@@ -22,7 +24,7 @@ _RUNS = f"""
         min(r.step) AS first_step, max(r.step) AS last_step, count(DISTINCT r.step) AS steps,
         means.reward AS reward, max(r.started) AS started,
         group_concat(DISTINCT r.environment) AS environments, group_concat(DISTINCT r.model) AS models,
-        count(DISTINCT r.task) AS tasks, sum(r.status = 'error') AS errors, sum(r.status = 'running') AS running,
+        count(DISTINCT {TASK_KEY}) AS tasks, sum(r.status = 'error') AS errors, sum(r.status = 'running') AS running,
         avg(r.tokens) AS tokens, sum(r.cost) AS cost, avg(r.duration) AS duration
     FROM rollouts r JOIN runs ON runs.run = r.run LEFT JOIN (
         SELECT run, avg(reward) AS reward FROM (
@@ -50,6 +52,20 @@ def runs(index: RunIndex) -> dict[str, Any]:
         run["metrics"] = list(run["observed"])
     damage = [{"folder": folder, "lines": count, "first": _place_text(first)} for folder, count, (first, *_) in index.damages()]
     return {"runs": overview, "damage": damage, "progress": index.progress._asdict()}
+
+
+def intervals(index: RunIndex) -> dict[str, dict[str, Any]]:
+    """Return of each run the 95 % interval of its mean reward, None with fewer than five tasks, and both in words."""
+    rewards: dict[str, dict[str, list[float]]] = {}
+    sql = f"SELECT runs.key, {TASK_KEY}, r.reward FROM rollouts r JOIN runs ON runs.run = r.run WHERE r.reward IS NOT NULL"
+    for run, task, reward in index.rows(sql):
+        rewards.setdefault(run, {}).setdefault(task, []).append(reward)
+    answer = {}
+    for run, tasks in rewards.items():
+        by_task = list(tasks.values())
+        interval = reward_interval(by_task)
+        answer[run] = {"interval": interval, "text": mean_text(macro_mean(by_task), interval, len(by_task))}
+    return answer
 
 
 def _place_text(damage: Damage) -> str:
@@ -103,7 +119,8 @@ def listing(
     order = order_of(index, run, step, discarded, filter_, sort, flat)
     size = min(limit or PAGE_SIZE, PAGE_SIZE)
     wanted = order.keys[offset : offset + size].tolist()
-    sql = f"SELECT r.pk, r.grp, r.prompt, r.task, r.card, {LABEL_COLUMNS} FROM {JOINED} WHERE r.pk IN ({','.join('?' * len(wanted))})"
+    keys = ",".join("?" * len(wanted))
+    sql = f"SELECT r.pk, r.grp, r.prompt, r.task, r.card, {LABEL_COLUMNS} FROM {JOINED} WHERE r.pk IN ({keys})"
     rows = {pk: row for pk, *row in index.rows(sql, wanted)}
     groups: list[dict[str, Any]] = []
     for name, prompt, task, *card in (rows[pk] for pk in wanted if pk in rows):

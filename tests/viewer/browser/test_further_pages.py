@@ -43,10 +43,10 @@ def test_the_lens_shows_what_is_trained_and_the_row(opened: Opener) -> None:
     expect(lens.locator(".span.context").first).to_contain_text("You are a careful assistant")
     assert lens.locator(".span.trained", has_text="12 b.txt").count() == 0
     lens.get_by_text("The row as JSON").click()
-    expect(lens.locator("pre.code")).to_contain_text('"rollout_id": "training-0-0-0"')
+    expect(lens.locator(".json")).to_contain_text('"rollout_id": "training-0-0-0"')
     lens.get_by_label("Format").select_option("rollouts")
     expect(page).to_have_url(re.compile("view=lens&format=rollouts"))
-    expect(lens.locator("pre.code")).to_contain_text('"schema"')
+    expect(lens.locator(".json")).to_contain_text('"schema"')
 
 
 def test_the_lens_shows_a_pair_with_another_of_the_group(opened: Opener) -> None:

@@ -58,7 +58,7 @@ def test_e2_a_click_in_a_chart_goes_to_the_step(opened: Opener) -> None:
     assert box
     over.click(position={"x": box["width"] - 2, "y": 30})
     expect(page.get_by_role("textbox", name="Step")).to_have_value("7")
-    expect(page.locator(".row").first).to_have_attribute("href", re.compile("step=7"))
+    expect(page.locator(".row .open").first).to_have_attribute("href", re.compile("step=7"))
 
 
 @pytest.mark.parametrize("where", ["rollouts", "metrics"])
@@ -98,7 +98,8 @@ def test_e5_runs_over_each_other(opened: Opener) -> None:
     before = ink(chart(page, "reward"))
     page.get_by_text("Compare runs").click()
     page.get_by_role("checkbox", name="baseline").check()
-    expect(page.locator(".legend")).to_contain_text("baseline")
+    legend = chart(page, "reward").get_by_role("group", name="Series of reward")
+    expect(legend.get_by_role("button")).to_have_text([re.compile(r"^ ?training0\.\d+$"), re.compile(r"^ ?baseline0\.\d+$")])
     expect(page).to_have_url(re.compile("runs=baseline"))
     until(lambda: ink(chart(page, "reward")) != before)
 
@@ -201,7 +202,7 @@ def test_f1_a_metrics_page_with_the_same_controls(opened: Opener) -> None:
     page = opened("#/metrics?run=training")
     expect(page.get_by_role("heading", name="Metrics")).to_be_visible()
     drop = settings(chart(page, "reward"))
-    for label in ("Shown", "Smoothing (EMA span)", "Ignore outliers", "Ignore first step", "Y from", "Filter"):
+    for label in ("Shown", "Rollouts", "Smoothing (EMA span)", "Ignore outliers", "Ignore first step", "Y from", "Filter"):
         expect(drop.get_by_label(label)).to_be_visible()
     expect(drop.get_by_role("combobox", name="Metric")).to_be_visible()
     page.keyboard.press("Escape")

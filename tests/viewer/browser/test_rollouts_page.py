@@ -46,9 +46,11 @@ def test_o3_rewards_where_they_were_earned_and_the_end(opened: Opener) -> None:
     expect(section(page, "Turn 1").locator(".result .reward")).to_have_text("Reward 0")
     expect(section(page, "Turn 3").locator(".result .reward")).to_have_text("Reward 0.250")
     expect(section(page, "Turn 3").locator(".result")).to_contain_text("ends the episode")
-    expect(page.locator(".ending")).to_have_text("The episode finished: finished. Return 0.250.")
+    expect(page.locator(".ending")).to_have_text("Finished. Return 0.250.")
+    expect(page.locator(".samplebar .status")).to_have_text("Finished")
     page.goto(page.url.split("#")[0] + "#/rollouts?run=training&sample=training-0-3-2")
-    expect(page.locator(".ending")).to_contain_text("truncated: max_steps")
+    expect(page.locator(".ending")).to_have_text(re.compile(r"^Truncated: max steps\. Return [\d.]+\.$"))
+    expect(page.locator(".samplebar .status")).to_have_text("Truncated: max steps")
 
 
 def test_o4_results_stand_with_their_calls(opened: Opener) -> None:
@@ -62,11 +64,12 @@ def test_o4_results_stand_with_their_calls(opened: Opener) -> None:
 
 def test_o5_the_header_says_what_it_is(opened: Opener) -> None:
     page = opened(SAMPLE)
-    head = page.locator(".head")
-    for text in ("training 0/0/0", "counting / files", "train", "tiny-llm-1b", "300 in", "2026-03-02 09:00:00 UTC"):
+    expect(page.get_by_role("heading", level=1)).to_have_text("Task 0: how many lines are in all the files of /data/set-0?")
+    head = page.locator(".sample-facts")
+    for text in ("counting / files", "train", "tiny-llm-1b", "300 in", "2026-03-02 09:00:00 UTC"):
         expect(head).to_contain_text(text)
     head.get_by_text("All fields of this rollout").click()
-    for text in ("/data/set-0", "temperature", "simulated", "step-0"):
+    for text in ("training 0/0/0", "training-0-0-0", "/data/set-0", "temperature", "simulated", "step-0"):
         expect(head).to_contain_text(text)
 
 
@@ -117,7 +120,10 @@ def test_o6_every_providers_rollouts_look_the_same(opened: Opener, tmp_path: Pat
             turn = section(page, "Turn 1")
             expect(turn).to_contain_text("Looking.")
             expect(turn.locator(".call .tool")).to_have_text("get_weather")
-            expect(turn.locator(".call pre").first).to_contain_text('"city": "Oslo"')
+            expect(turn.locator(".call .oneline")).to_have_text('get_weather(city="Oslo")')
+            turn.get_by_role("button", name="Call of get_weather").click()
+            expect(turn.locator(".arguments dt")).to_have_text("city")
+            expect(turn.locator(".arguments dd")).to_have_text("Oslo")
             expect(turn.locator(".result")).to_contain_text("Rain")
             expect(turn.locator(".result .reward")).to_have_text("Reward 1")
 
@@ -142,7 +148,7 @@ def test_o8_an_address_opens_before_its_rollout_is_written(opened: Opener, tmp_p
 
 
 def test_a1_three_columns(opened: Opener) -> None:
-    page = opened(SAMPLE)
+    page = opened(SAMPLE, width=1600)
     boxes = [page.locator(name).bounding_box() for name in (".sidebar", ".middle", ".charts")]
     lefts = [box["x"] for box in boxes if box]
     assert lefts == sorted(lefts)
@@ -154,12 +160,12 @@ def test_a2_a3_discarded_rollouts_are_apart_with_their_reason(opened: Opener) ->
     rows = page.locator(".row")
     expect(rows).to_have_count(10)
     assert set(page.locator(".row .badge").all_text_contents()) == {"Max Async", "Zero Advantage"}
-    discarded = {row.get_attribute("href") for row in rows.all()}
+    discarded = {link.get_attribute("href") for link in page.locator(".row .open").all()}
     assert rows.count() == page.locator(".row .badge").count()
     page.goto(page.url.replace("discarded", "rollouts"))
     expect(page.locator(".row")).to_have_count(6)
     expect(page.locator(".row .badge")).to_have_count(0)
-    kept = {row.get_attribute("href") for row in page.locator(".row").all()}
+    kept = {link.get_attribute("href") for link in page.locator(".row .open").all()}
     ids = [{re.search("sample=([^&]+)", href)[1] for href in found} for found in (discarded, kept)]  # type: ignore[index, arg-type]
     assert not ids[0] & ids[1]
 
@@ -178,6 +184,7 @@ def test_b1_moving_by_step(opened: Opener) -> None:
     box.fill("99")
     box.press("Enter")
     expect(box).to_have_value("1")
+    expect(page.locator(".sidebar").get_by_role("status")).to_have_text("There is no step 99 in this run; steps go from 0 to 7.")
     box.fill("4")
     box.press("Enter")
     expect(page).to_have_url(re.compile("step=4"))
@@ -189,11 +196,11 @@ def test_b1_moving_by_step(opened: Opener) -> None:
 
 def test_b2_the_address_is_the_whole_place(opened: Opener) -> None:
     page = opened("#/rollouts?run=training&step=3&group=step3-task1")
-    page.locator(".row", has_text=re.compile("^2")).nth(1).click()
-    expect(page.locator(".head h1")).to_have_text("training 3/1/2")
+    page.get_by_role("row", name=re.compile("^sample 2,")).nth(1).click()
+    expect(page).to_have_title("training 3/1/2 – training")
     page.get_by_role("button", name="Raw").click()
     again = opened(page.url.split("/", 3)[3])
-    expect(again.locator(".head h1")).to_have_text("training 3/1/2")
+    expect(again).to_have_title("training 3/1/2 – training")
     expect(again.get_by_role("textbox", name="Step")).to_have_value("3")
     expect(again.locator("pre.raw")).to_be_visible()
     expect(again.locator(".row.current")).to_have_count(1)
@@ -255,12 +262,12 @@ def test_b5_b6_dots_say_their_number(opened: Opener) -> None:
 
 def test_b7_columns_survive_a_reload(opened: Opener) -> None:
     page = opened("#/rollouts?run=training&step=0")
-    expect(page.locator(".names span")).to_have_text(["", "reward", "advantage", "tokens", "steps"])
+    expect(page.locator(".names span")).to_have_text(["", "Sample", "reward", "advantage", "tokens", "turns"])
     page.get_by_text("Columns").click()
-    page.get_by_role("checkbox", name="steps").uncheck()
+    page.get_by_role("checkbox", name="turns").uncheck()
     page.get_by_role("checkbox", name="format").check()
     page.reload()
-    expect(page.locator(".names span")).to_have_text(["", "reward", "advantage", "tokens", "format"])
+    expect(page.locator(".names span")).to_have_text(["", "Sample", "reward", "advantage", "tokens", "format"])
 
 
 def test_c1_c2_c3_c4_the_full_sample(opened: Opener) -> None:
@@ -278,10 +285,10 @@ def test_c1_c2_c3_c4_the_full_sample(opened: Opener) -> None:
 
 def test_c5_c6_c7_rewards_advantage_and_golden_answer(opened: Opener) -> None:
     page = opened(SAMPLE)
-    rewards = page.locator(".head .rewards .reward")
-    expect(rewards).to_have_count(6)
+    expect(page.locator(".outcome .reward")).to_have_text(["Reward 0.250"])
+    rewards = page.locator(".rewards .reward")
+    expect(rewards).to_have_count(5)
     assert [text.split(" ")[0] for text in rewards.all_text_contents()] == [
-        "Reward",
         "Advantage",
         "format",
         "repetition",
@@ -392,7 +399,7 @@ def test_task_history_leads_to_best_worst_and_first_solved(opened: Opener) -> No
     page.get_by_role("link", name="Task history").click()
     expect(page.locator(".attempt")).to_have_count(64)
     page.get_by_role("link", name=re.compile("First solved")).click()
-    expect(page.locator(".head .rewards .reward").first).to_have_text("Reward 1")
+    expect(page.locator(".outcome .reward")).to_have_text("Reward 1")
 
 
 def test_reasoning_logged_alone_is_shown(opened: Opener, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_from_hit_to_hit_over_rollouts(opened: Opener, shared: str) -> None:
     until(lambda: marked(page) == (1, ["No such file"]))
     bar.get_by_role("button", name="Next hit").click()
     expect(bar.get_by_role("status")).to_contain_text("2 of 28 messages")
-    expect(page.get_by_role("heading", level=1)).to_have_text("training 0/1/1")
+    expect(page).to_have_title("training 0/1/1 – training")
     for number in range(3, 29):
         page.keyboard.press("n")
         expect(bar.get_by_role("status")).to_contain_text(f"{number} of 28 messages")

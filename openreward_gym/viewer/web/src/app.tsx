@@ -22,12 +22,13 @@ const THEMES = ["auto", "light", "dark"] as const;
 export function App() {
   const { page, run } = address.value;
   const runs = useRequest<Runs>("runs");
-  const [help, setHelp] = useState(false);
+  // Counted, so that the end of one opening of the dialog does not end the next.
+  const [help, setHelp] = useState(0);
   useEffect(() => {
     document.documentElement.dataset.theme = theme.value;
   }, [theme.value]);
   useTitle(address.value);
-  useKeys(() => setHelp(true));
+  useKeys(() => setHelp((count) => count + 1));
   const { current, gone } = useRun(runs.value, run);
   const missing = run !== undefined && runs.value && !current && !gone && runs.value.progress.done >= runs.value.progress.total && !address.value.sample;
   return (
@@ -48,13 +49,13 @@ export function App() {
         <button type="button" class="quiet" aria-label={`Theme: ${theme.value}`} title={`Theme: ${theme.value}`} onClick={() => { theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % 3]!; }}>
           <span aria-hidden="true">{theme.value === "auto" ? "◐" : theme.value === "light" ? "☀" : "☾"}</span><span class="word"> Theme: {theme.value}</span>
         </button>
-        <button type="button" class="quiet" aria-label="Keys" title="Keys (?)" onClick={() => setHelp(true)}><kbd>?</kbd><span class="word"> Keys</span></button>
+        <button type="button" class="quiet" aria-label="Keys" title="Keys (?)" onClick={() => setHelp((count) => count + 1)}><kbd>?</kbd><span class="word"> Keys</span></button>
       </header>
       <Banner text={unreachable.value ? "The viewer's server does not answer; it may have been stopped. What is shown was read before." : gone ? GONE : trouble.value} />
       {runs.error && <Problem error={runs.error} />}
       <Guarded place={formatAddress(address.value)}>{
         missing ? <main id="content" tabIndex={-1} class="page"><h1>There is no run {run}</h1><p><Link to={{ page: "runs" }}>All runs</Link></p></main>
-        : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={current} discarded={page === "discarded"} indexed={!!runs.value && runs.value.progress.done >= runs.value.progress.total} />
+        : page === "rollouts" || page === "discarded" ? <Rollouts key={`${page} ${run}`} run={current} discarded={page === "discarded"} indexed={!!runs.value && runs.value.progress.total - runs.value.progress.done < 4_000_000} />
         : page === "metrics" ? <Metrics run={current} />
         : page === "compare" ? <ComparePage runs={runs.value} />
         : page === "pair" ? <PairPage runs={runs.value} />
@@ -62,7 +63,7 @@ export function App() {
         : page === "task" ? <TaskPage runs={runs.value} />
         : <RunsPage runs={runs.value} />
       }</Guarded>
-      {help && <Help closed={() => setHelp(false)} />}
+      {help > 0 && <Help key={help} closed={() => setHelp((now) => (now === help ? 0 : now))} />}
     </>
   );
 }

@@ -76,7 +76,7 @@ export function Menu({ label, children, name }: { label: ComponentChildren; chil
     const close = (event: Event) => {
       const menu = box.current;
       if (!menu?.open) return;
-      if (event instanceof KeyboardEvent ? event.key === "Escape" : !menu.contains(event.target as Node)) {
+      if (event instanceof KeyboardEvent ? event.key === "Escape" : !event.composedPath().includes(menu)) { // also if the click removed what was clicked
         menu.open = false;
         if (event instanceof KeyboardEvent) {
           event.preventDefault(); // one Escape closes one layer

@@ -21,9 +21,14 @@ function switchTheme(): void {
 }
 
 function search(): void {
-  const field = document.querySelector<HTMLElement>("#search");
-  if (field) field.focus();
-  else go(searchPageOf());
+  go(searchPageOf());
+  // A browser heeds `autofocus` only until the first element of the page has had the focus.
+  const focus = (frames: number) => {
+    const box = document.querySelector<HTMLElement>("main input[type=search]");
+    if (box) box.focus();
+    else if (frames > 0) requestAnimationFrame(() => focus(frames - 1));
+  };
+  requestAnimationFrame(() => focus(30));
 }
 
 function leave(): void {

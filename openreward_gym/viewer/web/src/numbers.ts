@@ -18,6 +18,16 @@ export function exactly(value: Num | undefined): string {
   return typeof value === "string" ? shown(value) : String(value);
 }
 
+/** Format numbers that stand under each other: all with the same number of decimals; a missing one is a dash. */
+export function evenly(values: (number | null | undefined)[]): string[] {
+  const known = values.filter((value): value is number => value != null && Number.isFinite(value));
+  const most = Math.max(0, ...known.map(Math.abs));
+  const whole = known.every(Number.isInteger);
+  const tiny = !whole && most < 0.001;
+  const digits = whole ? 0 : most >= 10_000 ? 0 : most >= 100 ? 2 : 4;
+  return values.map((value) => (value == null || !Number.isFinite(value) ? shown(value, 4) : tiny || Math.abs(value) >= 1e12 ? shown(value, 4) : value.toFixed(digits).replace("-", "−")));
+}
+
 export function finite(value: Num | undefined): number | null {
   return typeof value === "number" && Number.isFinite(value) ? value : null;
 }

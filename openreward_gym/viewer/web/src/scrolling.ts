@@ -24,7 +24,10 @@ export function settle(box: HTMLElement, correct: () => number): void {
     cancelAnimationFrame(frame);
     stop.abort();
   };
-  for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) box.addEventListener(kind, end, { signal: stop.signal, passive: true });
+  // From the next frame on: the key that began the scrolling may still be on its way to the box.
+  requestAnimationFrame(() => {
+    if (!stop.signal.aborted) for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) box.addEventListener(kind, end, { signal: stop.signal, passive: true });
+  });
   const step = (frames: number) => {
     still = Math.abs(correct()) <= TOLERANCE ? still + 1 : 0;
     if (frames > 0 && still < STILL) frame = requestAnimationFrame(() => step(frames - 1));

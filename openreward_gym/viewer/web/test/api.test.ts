@@ -17,15 +17,15 @@ test("a request has its parameters sorted by name, without the empty ones", () =
 });
 
 test("a truncated answer is an error and is not cached", async () => {
-  const broken = { ok: true, status: 200, headers, json: () => Promise.reject(new DOMException("gone", "AbortError")) };
-  const fetched = answering(broken, { ok: true, status: 200, headers, json: () => Promise.resolve({ rollout: 1 }) });
+  const broken = { ok: true, status: 200, headers, text: () => Promise.reject(new DOMException("gone", "AbortError")) };
+  const fetched = answering(broken, { ok: true, status: 200, headers, text: () => Promise.resolve('{"rollout":1}') });
   await expect(load("rollout", { id: "broken" })).rejects.toThrow("gone");
   expect(await load("rollout", { id: "broken" })).toEqual({ rollout: 1 });
   expect(fetched.mock.calls[1]![1].headers).toEqual({});
 });
 
 test("an unchanged answer is returned as the same object", async () => {
-  const fetched = answering({ ok: true, status: 200, headers, json: () => Promise.resolve([1]) }, { ok: false, status: 304, headers });
+  const fetched = answering({ ok: true, status: 200, headers, text: () => Promise.resolve("[1]") }, { ok: false, status: 304, headers });
   const first = await load("steps", { run: "same" });
   expect(await load("steps", { run: "same" })).toBe(first);
   expect(fetched.mock.calls[1]![1].headers).toEqual({ "If-None-Match": 'W/"1"' });

@@ -1,7 +1,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Check, Menu } from "../components";
 import { matching, type Section } from "./catalogue";
+import { styleOf } from "./colours";
 import { layoutFrom, layouts, layoutText, type Plot } from "./plots";
+import { Swatch } from "./readout";
 
 /** The metrics to add a chart of, with a search. */
 export function AddChart({ sections, add }: { sections: Section[]; add: (names: string[]) => void }) {
@@ -20,7 +22,7 @@ export function AddChart({ sections, add }: { sections: Section[]; add: (names: 
         onKeyDown={(event) => { if (event.key === "Enter" && found.length) add([found[0]!.metrics[0]!.name]); }} />
       {found.map(({ title, metrics }) => (
         <section key={title} class="metric-section" aria-label={title}>
-          <header><h3>{title}</h3>{title.endsWith("/") && <button type="button" class="quiet" onClick={() => add(metrics.map((metric) => metric.name))}>Add all {metrics.length}</button>}</header>
+          <header><span>{title}</span>{title.endsWith("/") && <button type="button" class="quiet" onClick={() => add(metrics.map((metric) => metric.name))}>Add all {metrics.length}</button>}</header>
           {metrics.map(({ name, about }) => <button type="button" key={name} title={about} dir="auto" onClick={() => add([name])}>{name}</button>)}
         </section>
       ))}
@@ -88,7 +90,13 @@ export function Overlay({ others, chosen, most, set }: { others: string[]; chose
   return (
     <Menu label={`Compare runs${chosen.length > 1 ? ` (${chosen.length})` : ""}`}>
       {others.length > 8 && <input type="search" aria-label="Search runs" placeholder="Search runs" value={text} onInput={(event) => setText(event.currentTarget.value)} />}
-      {shown.filter((key) => chosen.includes(key) || !full).map((key) => <Check key={key} label={key} on={chosen.includes(key)} change={(on) => set(on ? [...chosen, key] : chosen.filter((one) => one !== key))} />)}
+      {shown.filter((key) => chosen.includes(key) || !full).map((key) => (
+        <div class="layout" key={key}>
+          <Check label={key} on={chosen.includes(key)} change={(on) => set(on ? [...chosen, key] : chosen.filter((one) => one !== key))} />
+          <span class="space" />
+          {chosen.includes(key) && <Swatch {...styleOf(chosen.indexOf(key))} />}
+        </div>
+      ))}
       {full && <p class="none">At most {most} runs are drawn.</p>}
     </Menu>
   );

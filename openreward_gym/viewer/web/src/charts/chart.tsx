@@ -111,7 +111,7 @@ function create(node: HTMLElement, latest: { current: Properties }, point: (inde
     },
     scales: { x: { time: false, range: (_, min, max) => rangeOfX(latest.current, min, max) }, y: { range: (_, min, max) => rangeOfY(latest.current, min, max) } },
     axes: [{ ...axis, grid: { show: false }, size: 22, space: 44, ...integers }, { ...axis, size: 50, space: 32, gap: 6, ...(bars ? { incrs: INTEGERS } : {}) }],
-    series: [{}, ...drawing.lines.map((line) => seriesOf(line, latest))],
+    series: [{}, ...drawing.lines.map((line) => seriesOf(line, latest, colour("--raised")))],
     bands: drawing.bands.map((band) => ({ series: [band.upper, band.lower] as [number, number], fill: band.color })),
     hooks: {
       draw: [(u) => {
@@ -141,20 +141,28 @@ function create(node: HTMLElement, latest: { current: Properties }, point: (inde
   return { plot: made, stop: () => { watch.disconnect(); made.destroy(); } };
 }
 
-function seriesOf(line: Line, latest: { current: Properties }): uPlot.Series {
+function seriesOf(line: Line, latest: { current: Properties }, paper: () => string): uPlot.Series {
   const bars = latest.current.drawing.edges !== null;
   const alone = () => latest.current.drawing.lines.length === 1;
   return {
     label: line.label, stroke: line.dim ? `${line.color}66` : line.color, width: bars ? 1 : line.width ?? (line.dim ? 1 : 1.75), dash: alone() || line.dim ? [] : line.dash, spanGaps: true,
-    points: { show: (u: uPlot) => !bars && u.data[0].length < 40 && !line.dim, size: 5 },
+    points: { show: (u: uPlot) => !bars && u.data[0].length < 40 && !line.dim, size: 5, fill: paper },
     ...(bars ? { paths: barsPath(() => latest.current.drawing.edges ?? [], alone), fill: `${line.color}${alone() ? "99" : "33"}` } : {}),
   };
 }
 
-function rangeOfX({ drawing: { edges }, zoom }: Properties, min: number, max: number): [number, number] {
+function rangeOfX({ drawing: { x, edges, integers }, zoom }: Properties, min: number, max: number): [number, number] {
   if (zoom) return zoom;
-  if (edges?.length) return [edges[0]!, edges[edges.length - 1]!];
-  return min === max ? [min - 1, max + 1] : [min, max];
+  if (edges?.length) {
+    // From the first edge to the last; few bins get room at both sides, so that a single bar is not as wide as the chart.
+    const count = edges.length - 1;
+    const [low, high] = [edges[0]!, edges[count]!];
+    const room = Math.ceil(Math.max(0, 5 - count) / 2) * ((high - low) / count);
+    const least = integers ? -0.5 : 0; // none of it below 0 where no value is
+    const start = low >= least ? Math.max(least, low - room) : low - room;
+    return [start, start + high - low + 2 * room];
+  }
+  return x.length === 1 ? [x[0]! - 1, x[0]! + 1] : [min, max];
 }
 
 function rangeOfY({ drawing: { edges, lines }, yRange: [low, high] }: Properties, min: number, max: number): [number, number] {

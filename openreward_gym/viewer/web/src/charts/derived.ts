@@ -154,6 +154,7 @@ function metricOf(embedded: Embedded, run: string, card: Card, metric: string): 
     case "tokens": return card.tokens;
     case "steps": return card.turns;
     case "calls": return card.calls;
+    case "policy_s": case "environment_s": case "unnoticed_errors": return (card as unknown as Record<string, Num | undefined>)[metric];
     case "errors": case "duration": case "cost": case "input_tokens": break;
     default: return Object.hasOwn(card.metrics, metric) ? card.metrics[metric] : card.metrics[metric.replace(/^metric\./, "")];
   }

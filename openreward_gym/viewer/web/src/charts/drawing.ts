@@ -1,4 +1,4 @@
-import { ema, joined, shown, withoutOutliers } from "../numbers";
+import { ema, evenly, joined, shown, withoutOutliers } from "../numbers";
 import { DISCARDED_DASH, type Style, styleOf } from "./colours";
 import { COUNTED_NAMES, type Plot, STATISTIC_NAMES, type Which, whichesOf } from "./plots";
 import type { Histograms, Series } from "../types";
@@ -15,7 +15,9 @@ export interface Reading { place: string; rows: (Style & { label: string; value:
 /** All that a chart draws and says. */
 export interface Drawing {
   x: number[]; lines: Line[]; bands: Band[]; edges: number[] | null; integers: boolean; keys: Key[]; notes: string[];
-  reading: (index: number) => Reading; table: { head: string[]; rows: string[][] }; last: number | null;
+  reading: (index: number) => Reading; table: { head: string[]; rows: string[][] };
+  /** The last value of each series, by its key. */
+  lasts: Record<string, number>;
 }
 
 /** A share of rollouts or groups is always of all rollouts. */
@@ -72,15 +74,12 @@ function ofQuantiles(plot: Plot, keys: Key[], drawn: Drawn, counts: Counts, note
   });
   const bands = drawn.flatMap(({ key: { color } }, place) => [{ upper: place * 5 + 1, lower: place * 5 + 5, color: `${color}22` }, { upper: place * 5 + 2, lower: place * 5 + 4, color: `${color}33` }]);
   const several = drawn.length > 1;
-  const reading = (index: number): Reading => ({
-    place: `step ${steps[index]}`,
-    rows: drawn.flatMap(({ key, series }, place) => QUANTILES.map(([, name], part) => ({
-      color: key.color, dash: key.dash, label: several ? `${key.label}, ${name}` : name, value: shown(values[place * 5 + part]![index], 4), about: part === 0 ? counted(counts[place]![index], unitOf(series)) : "",
-    }))).filter((row) => row.value !== "–"),
-  });
+  const reading = (index: number) => read(`step ${steps[index]}`, drawn.flatMap(({ key, series }, place) => QUANTILES.map(([, name], part) => ({
+      color: key.color, dash: key.dash, label: several ? `${key.label}, ${name}` : name, value: values[place * 5 + part]![index] ?? null, about: part === 0 ? counted(counts[place]![index], unitOf(series)) : "",
+  }))));
   const head = ["step", ...drawn.flatMap(({ key, series }) => [...QUANTILES.map(([, name]) => (several ? `${key.label}, ${name}` : name)), several ? `${key.label}, ${unitOf(series)}` : unitOf(series)])];
   const rows = steps.map((step, index) => [String(step), ...drawn.flatMap((_, place) => [...QUANTILES.map((_, part) => figure(values[place * 5 + part]![index])), figure(counts[place]![index])])]);
-  return { x: steps, lines, bands, edges: null, integers: true, keys, notes, reading, table: { head, rows }, last: lastOf(values[2]) };
+  return { x: steps, lines, bands, edges: null, integers: true, keys, notes, reading, table: { head, rows }, lasts: lastsOf(drawn, (place) => values[place * 5 + 2]!) };
 }
 
 function ofFigures(plot: Plot, statistic: "mean" | "std" | "min" | "max" | "p50", keys: Key[], drawn: Drawn, counts: Counts, notes: string[]): Drawing {
@@ -97,17 +96,14 @@ function ofFigures(plot: Plot, statistic: "mean" | "std" | "min" | "max" | "p50"
   });
   const name = isShare(plot.metric) && statistic === "mean" ? "share" : STATISTIC_NAMES[statistic];
   const several = keys.length > 1;
-  const reading = (index: number): Reading => ({
-    place: `step ${steps[index]}`,
-    rows: drawn.flatMap(({ key, series }, place) => (values[place]![index] == null ? [] : [{
-      color: key.color, dash: key.dash, label: several ? key.label : name, value: shown(values[place]![index], 4),
+  const reading = (index: number) => read(`step ${steps[index]}`, drawn.map(({ key, series }, place) => ({
+      color: key.color, dash: key.dash, label: several ? key.label : name, value: values[place]![index] ?? null,
       about: [smooth ? `smoothed ${shown(smoothed[place]![index], 4)}` : "", counted(counts[place]![index], unitOf(series)), alone ? `5 % to 95 %: ${shown(series.p05[0])} to ${shown(series.p95[0])}` : ""].filter(Boolean).join(", "),
-    }])),
-  });
+  })));
   const titled = (label: string, what: string) => (several ? `${label}, ${what}` : what);
   const head = ["step", ...drawn.flatMap(({ key, series }) => [titled(key.label, name), ...(smooth ? [titled(key.label, "smoothed")] : []), titled(key.label, unitOf(series))])];
   const rows = steps.map((step, index) => [String(step), ...drawn.flatMap((_, place) => [figure(values[place]![index]), ...(smooth ? [figure(smoothed[place]![index])] : []), figure(counts[place]![index])])]);
-  return { x: steps, lines, bands: [], edges: null, integers: true, keys, notes, reading, table: { head, rows }, last: lastOf(values[0]) };
+  return { x: steps, lines, bands: [], edges: null, integers: true, keys, notes, reading, table: { head, rows }, lasts: lastsOf(drawn, (place) => values[place]!) };
 }
 
 /** The drawing of histograms, whose bins are the same for all. */
@@ -120,14 +116,24 @@ export function ofHistograms(keys: Key[], found: Histograms | null): Drawing {
   const unit = found?.unit ?? "rollouts";
   const place = (index: number) => {
     const [low, high] = integers ? [edges[index]! + 0.5, edges[index + 1]! - 0.5] : [edges[index]!, edges[index + 1]!];
-    return low === high ? shown(low, 4) : `${shown(low, 4)} to ${shown(high, 4)}`;
+    // As many digits as tell one bin from the next.
+    const digits = integers ? 0 : Math.min(12, Math.max(0, 1 - Math.floor(Math.log10(high - low))));
+    const text = (value: number) => (Math.abs(value) >= 1e12 ? shown(value, 4) : value.toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace("-", "−"));
+    return low === high ? text(low) : `${text(low)} to ${text(high)}`;
   };
   const reading = (index: number): Reading => ({
     place: place(index), rows: drawn.map(({ key, counts }) => ({ color: key.color, dash: key.dash, label: keys.length > 1 ? key.label : unit, value: String(counts[index] ?? 0), about: "" })),
   });
   const head = ["values", ...drawn.map(({ key }) => (keys.length > 1 ? `${key.label}, ${unit}` : unit))];
   const rows = x.map((_, index) => [place(index), ...drawn.map(({ counts }) => String(counts[index] ?? 0))]);
-  return { x, lines, bands: [], edges, integers, keys, notes: notesOf(keys, found?.histograms ?? []), reading, table: { head, rows }, last: null };
+  return { x, lines, bands: [], edges, integers, keys, notes: notesOf(keys, found?.histograms ?? []), reading, table: { head, rows }, lasts: {} };
+}
+
+/** A reading of the values that are there, with even digits. */
+function read(place: string, rows: (Style & { label: string; value: number | null; about: string })[]): Reading {
+  const known = rows.filter((row) => row.value !== null);
+  const texts = evenly(known.map((row) => row.value));
+  return { place, rows: known.map((row, index) => ({ ...row, value: texts[index]! })) };
 }
 
 /** What is not drawn, because it is no number, in words. */
@@ -152,8 +158,11 @@ function figure(value: number | null | undefined): string {
   return value == null ? "" : String(value);
 }
 
-function lastOf(values: (number | null)[] | undefined): number | null {
-  return values?.findLast((value) => value !== null) ?? null;
+function lastsOf(drawn: Drawn, values: (place: number) => (number | null)[]): Record<string, number> {
+  return Object.fromEntries(drawn.flatMap(({ key }, place) => {
+    const last = values(place).findLast((value) => value !== null);
+    return last == null ? [] : [[key.key, last]];
+  }));
 }
 
 /** A table as CSV. A text that a spreadsheet would take for a formula gets an apostrophe. */

@@ -22,7 +22,9 @@ function Charts({ where, run, step }: { where: "side" | "page"; run: Run | undef
   const sections = sectionsOf(catalogue);
   const runs = useRequest<Runs>("runs");
   const stored = plots[where];
-  const list = stored.value?.map((plot) => ({ ...plotOf(plot.metric, plot.statistic), ...plot })) ?? defaults(catalogue.own.map((metric) => metric.name), !run || run.steps > 0, (run?.discarded ?? 0) > 0);
+  // Without the run it is not known whether it has steps, so nothing is drawn yet.
+  const first = () => (run ? defaults(catalogue.built_in.map((metric) => metric.name), catalogue.own.map((metric) => metric.name), run.steps > 0, run.discarded > 0) : []);
+  const list = stored.value?.map((plot) => ({ ...plotOf(plot.metric, plot.statistic), ...plot })) ?? first();
   const change = (next: Plot[]) => { stored.value = next; };
   const box = useRef<HTMLDivElement>(null);
   const latest = useRef({ list, change });

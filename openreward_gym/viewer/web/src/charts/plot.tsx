@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { at, go } from "../address";
 import { Copy } from "../components";
-import { shown } from "../numbers";
+import { evenly, shown } from "../numbers";
 import { namesOf, useSeries } from "./answers";
 import { overlaid, type Section } from "./catalogue";
 import { useRequest } from "../api";
@@ -30,31 +30,32 @@ export function PlotView({ plot, step, sections, large, change, remove, copy, mo
   const title = `${plot.metric}, ${caption}`;
   const pick = (x: number) => go(at({ page: "rollouts", step: String(x), group: undefined, sample: undefined, view: undefined, message: undefined }));
   const several = drawing.keys.length > 1;
+  const last = drawing.lasts[drawing.keys[0]?.key ?? ""];
   const toggle = ({ key, hidden }: Key) => change({ ...plot, hidden: hidden ? plot.hidden.filter((one) => one !== key) : [...plot.hidden, key] });
   return (
     <figure class={`chart${full ? " full" : ""}${large ? " large" : ""}`} data-id={plot.id} data-metric={plot.metric} ref={figure}>
       <figcaption>
+        <span class="title" title={title}><b dir="auto">{plot.metric}</b> <small>{caption}</small></span>
         <button type="button" class="handle" aria-label={`Move the chart ${title}: arrow keys`} title="Drag, or use the arrow keys" onKeyDown={(event) => {
           const by = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1 }[event.key];
           if (by) { event.preventDefault(); event.stopPropagation(); move(by); const node = event.currentTarget; requestAnimationFrame(() => node.focus()); }
         }}>⠿</button>
-        <span class="title" title={title}><b dir="auto">{plot.metric}</b> <small>{caption}</small></span>
-        {drawing.last != null && <span class="last" title="The last value">{shown(drawing.last)}</span>}
+        {last !== undefined && !several && <span class="last" title="The last value">{shown(last)}</span>}
         <span class="tools">
           {zoom && <button type="button" class="quiet" onClick={() => setZoom(null)}>Reset zoom</button>}
-          <button type="button" class="quiet" aria-label={`Table: ${title}`} title="Table" aria-pressed={plot.table} onClick={() => change({ ...plot, table: !plot.table })}>▤</button>
+          <button type="button" class="quiet" aria-label={`Table: ${title}`} title="Table" aria-pressed={plot.table} onClick={() => change({ ...plot, table: !plot.table })}>{large || full ? "Table" : "▤"}</button>
           <Controls plot={plot} sections={sections} title={title} drawing={drawing} change={change} copy={copy} remove={remove} download={() => download(figure.current!, title)} error={error} />
           <button type="button" class="quiet enlarge" aria-label={full ? "Leave full screen" : `Full screen: ${title}`} title={full ? "Leave full screen" : "Full screen"} onClick={() => setFull(!full)}>{full ? "✕" : "⤢"}</button>
         </span>
       </figcaption>
       {several && (
         <div class="legend" role="group" aria-label={`Series of ${plot.metric}`}>
-          {drawing.keys.map((key) => <button type="button" class="quiet" key={key.key} aria-pressed={!key.hidden} title={key.hidden ? "Show" : "Hide"} onClick={() => toggle(key)}><Swatch {...key} /> <span dir="auto">{key.label}</span></button>)}
+          {drawing.keys.map((key) => <button type="button" class="quiet" key={key.key} aria-pressed={!key.hidden} title={key.hidden ? "Show" : "Hide"} onClick={() => toggle(key)}><Swatch {...key} /> <span dir="auto">{key.label}</span>{key.key in drawing.lasts && <b class="last" title="The last value">{shown(drawing.lasts[key.key])}</b>}</button>)}
         </div>
       )}
       {drawing.x.length ? (
         <Chart drawing={drawing} mark={bars ? null : step} yRange={rangeOf(plot)} pick={bars ? undefined : pick} name={`Chart: ${title}`} zoom={zoom} setZoom={setZoom} height={full ? "fill" : large ? 190 : 124} />
-      ) : <p class="none">{error ? error.message : waiting ? "…" : several && drawing.keys.every((key) => key.hidden) ? "All series are hidden." : "No values."}</p>}
+      ) : <p class={`none${waiting && !error ? " waiting" : ""}`}>{error ? error.message : waiting ? "…" : several && drawing.keys.every((key) => key.hidden) ? "All series are hidden." : "No values."}</p>}
       {drawing.notes.map((note) => <p class="note" key={note}>{note}</p>)}
       {plot.table && drawing.x.length > 0 && <Figures drawing={drawing} title={title} />}
     </figure>
@@ -87,13 +88,14 @@ const MOST_ROWS = 2000;
 /** The numbers of a chart as a table. */
 function Figures({ drawing: { table }, title }: { drawing: Drawing; title: string }) {
   const rows = table.rows.slice(0, MOST_ROWS);
+  const columns = table.head.slice(1).map((_, column) => evenly(rows.map((row) => (row[column + 1] === "" ? null : Number(row[column + 1])))));
   return (
     <>
       <div class="figures" tabIndex={0} role="region" aria-label={`Table of ${title}`}>
         <table>
           <caption class="unseen">{title}</caption>
           <thead><tr>{table.head.map((name) => <th scope="col" class="num" key={name} dir="auto">{name}</th>)}</tr></thead>
-          <tbody>{rows.map(([first, ...cells]) => <tr key={first}><th scope="row" class="num">{first}</th>{cells.map((cell, index) => <td class="num" key={index}>{cell === "" ? "–" : shown(Number(cell), 4)}</td>)}</tr>)}</tbody>
+          <tbody>{rows.map(([first], index) => <tr key={first}><th scope="row" class="num">{first}</th>{columns.map((column, place) => <td class="num" key={place}>{column[index]}</td>)}</tr>)}</tbody>
         </table>
       </div>
       <p class="line"><Copy label="Copy as CSV" text={() => csvOf(table)} />{table.rows.length > rows.length && <span class="note">The first {rows.length} of {table.rows.length} rows; the copy has all.</span>}</p>

@@ -103,9 +103,9 @@ const DEFAULTS = ["reward", "tokens", "steps", "advantage"];
 const cache = new Map<string, Plot>();
 
 /** The charts that are drawn until a user changes them: means over the steps, or histograms if there are no steps. */
-export function defaults(metrics: string[], steps: boolean, discarded = false): Plot[] {
-  const first = steps && discarded ? [...DEFAULTS.slice(0, 3), "discarded share"] : DEFAULTS.slice(0, 3);
-  return [...first, ...metrics.filter((name) => !DEFAULTS.includes(name))].slice(0, 8).map((metric) => {
+export function defaults(builtIn: string[], metrics: string[], steps: boolean, discarded: boolean): Plot[] {
+  const first = DEFAULTS.slice(0, 3).filter((name) => builtIn.includes(name));
+  return [...first, ...(steps && discarded ? ["discarded share"] : []), ...metrics.filter((name) => !DEFAULTS.includes(name))].slice(0, 8).map((metric) => {
     const id = `default-${metric}${steps ? "" : "-histogram"}`;
     const plot = cache.get(id) ?? { ...plotOf(metric, steps ? "mean" : "histogram"), id };
     cache.set(id, plot);

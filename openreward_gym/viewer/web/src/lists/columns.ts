@@ -40,9 +40,18 @@ export function columnsOf(run: Run | undefined): Column[] {
   return [...FIRST, ...metrics, ...LAST];
 }
 
-export function textOf(column: Column, card: Card): string {
+/** The text of a value; with `even` also whole numbers have two digits after the point, as the others of their column. */
+export function textOf(column: Column, card: Card, even: boolean): string {
   const value = column.value(card);
-  return column.text ? column.text(value) : shown(value, 2);
+  if (column.text) return column.text(value);
+  const number = finite(value);
+  return even && number !== null && Number.isInteger(number) && Math.abs(number) < 1000 ? number.toFixed(2).replace("-", "−") : shown(value, 2);
+}
+
+/** The columns that have a number with a fraction. */
+export function fractions(columns: Column[], cards: Card[]): Set<string> {
+  const has = (column: Column) => cards.some((card) => { const value = finite(column.value(card)); return value !== null && !Number.isInteger(value); });
+  return new Set(columns.filter((column) => !column.text && has(column)).map((column) => column.key));
 }
 
 /** All digits of a value, for tooltips and row names. */

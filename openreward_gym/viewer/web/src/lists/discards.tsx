@@ -23,7 +23,7 @@ export function Discards({ runKey, step, steps }: { runKey: string; step: number
           <tr key={reason}><th scope="row" class="reason">{shared ? titleCase(reason) : <Link to={at({ filter: `discard == ${JSON.stringify(reason)}`, from: undefined })} title={`Only those discarded for ${reason}`} current={address.value.filter === `discard == ${JSON.stringify(reason)}`}>{titleCase(reason)}</Link>}</th>
             {parts.map(([name, one]) => <td class="num" key={name}>{of(one.reasons.find(([other]) => other === reason)?.[1] ?? 0, one.discarded)}</td>)}</tr>
         ))}
-        {([["Groups whose rewards are all equal", "same_reward"], ["Groups that all got 0", "all_zero"], ["Groups that all got 1", "all_one"]] as const).map(([name, key]) => (
+        {([["Zero-advantage groups: all rewards equal", "same_reward"], ["Groups that all got 0", "all_zero"], ["Groups that all got 1", "all_one"]] as const).map(([name, key]) => (
           <tr key={key}><th scope="row" title="Of the groups with more than one reward, kept and discarded: they have no advantage to learn from">{name}</th>{parts.map(([part, one]) => <td class="num" key={part}>{of(one[key], one.groups)}</td>)}</tr>
         ))}
         {value.run.off_policy.map(({ name }) => (

@@ -1,12 +1,16 @@
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { address, at, go } from "../address";
+import { useRequest } from "../api";
 import { MAX_RUNS } from "../charts/plots";
-import { compact, exactly, goodness, seconds, shown, UNIT } from "../numbers";
-import { Link, Reward } from "../components";
+import { compact, exactly, goodness, seconds, shade, shown, UNIT } from "../numbers";
+import { Link } from "../components";
 import { nextSort } from "./table";
 import type { Num, Run, Runs } from "../types";
 
-interface Column { key: string; label: string; about: string; number: boolean; value: (run: Run) => Num; cell: (run: Run) => preact.ComponentChildren }
+interface Column { key: string; label: string; about: string; number: boolean; value: (run: Run) => Num; cell: (run: Run, interval?: Interval) => ComponentChildren }
+
+interface Interval { interval: [number, number] | null; text: string }
 
 const count = (value: number | null | undefined) => (value == null ? "–" : value.toLocaleString("en"));
 const names = (value: string | null, most: number) => value?.split(",").slice(0, most).join(", ") || "–";
@@ -21,12 +25,23 @@ const COLUMNS: Column[] = [
   { key: "running", label: "Running", about: "Rollouts that are going on", number: true, value: (run) => run.running, cell: (run) => count(run.running) },
   { key: "tasks", label: "Tasks", about: "Different tasks", number: true, value: (run) => run.tasks, cell: (run) => count(run.tasks) },
   { key: "steps", label: "Steps", about: "Training steps", number: true, value: (run) => run.steps, cell: (run) => (run.steps ? count(run.steps) : "–") },
-  { key: "reward", label: "Mean reward", about: "Mean of the tasks' means over all rollouts, discarded ones included", number: true, value: (run) => run.reward, cell: (run) => <Reward label="" value={run.reward} good={goodness(run.reward, run.ranges.reward ?? UNIT)} /> },
+  { key: "reward", label: "Mean reward", about: "Mean of the tasks' means over all rollouts, discarded ones included; beside it the 95 % interval", number: true, value: (run) => run.reward, cell: (run, interval) => <MeanReward run={run} interval={interval} /> },
   { key: "tokens", label: "Tokens", about: "Mean output tokens of a rollout", number: true, value: (run) => run.tokens, cell: (run) => <span title={exactly(run.tokens)}>{run.tokens == null ? "–" : compact(Math.round(run.tokens))}</span> },
   { key: "cost", label: "Cost", about: "US dollars of all its rollouts", number: true, value: (run) => run.cost, cell: (run) => (run.cost == null ? "–" : `$${shown(run.cost, 2)}`) },
   { key: "duration", label: "Time", about: "Mean seconds of a rollout from start to end", number: true, value: (run) => run.duration, cell: (run) => seconds(run.duration ?? null) },
   { key: "started", label: "Last rollout", about: "When the last rollout started", number: false, value: (run) => run.started, cell: (run) => run.started?.slice(0, 16).replace("T", " ") ?? "–" },
 ];
+
+const three = (value: number) => (Math.abs(value) < 1e4 ? value.toFixed(3).replace("-", "−") : shown(value));
+
+function MeanReward({ run, interval }: { run: Run; interval?: Interval }) {
+  return (
+    <span title={interval ? `Mean reward ${interval.text}` : `Mean reward: ${exactly(run.reward)}`}>
+      {interval?.interval && <small class="note">{interval.interval.map((bound) => bound.toFixed(2).replace("-", "−")).join(" to ")} </small>}
+      <span class={`reward ${shade(goodness(run.reward, run.ranges.reward ?? UNIT))}`}><b>{run.reward === null ? "–" : three(run.reward)}</b></span>
+    </span>
+  );
+}
 
 /** The runs by a column; those without a value last. */
 export function sortedRuns(runs: Run[], sort: string | undefined): Run[] {
@@ -40,11 +55,10 @@ export function sortedRuns(runs: Run[], sort: string | undefined): Run[] {
   });
 }
 
-const FEW = 6;
-
 export function RunsPage({ runs }: { runs: Runs | null }) {
   const [chosen, setChosen] = useState<string[]>([]);
   const [word, setWord] = useState("");
+  const intervals = useRequest<Record<string, Interval>>("intervals", {}, true, true).value;
   if (!runs) return <main id="content" tabIndex={-1} class="page"><p class="empty">Opening…</p></main>;
   const { done, total } = runs.progress;
   const several = runs.runs.length > 1;
@@ -58,7 +72,7 @@ export function RunsPage({ runs }: { runs: Runs | null }) {
       {runs.damage.map((damage) => <p class="problem" key={damage.folder + damage.first}>{damage.lines} {damage.lines === 1 ? "line" : "lines"} in {damage.folder} cannot be read. The first: {damage.first}</p>)}
       {several && (
         <p class="line run-tools">
-          {(runs.runs.length > FEW || word) && <input type="search" aria-label="Find a run" placeholder="Find a run by name, environment or model" value={word} onInput={(event) => setWord(event.currentTarget.value)} />}
+          <input type="search" aria-label="Find a run" placeholder="Find a run by name, environment or model" value={word} onInput={(event) => setWord(event.currentTarget.value)} />
           {known.length > 1 ? <Link to={{ page: "compare", runs: known.slice(0, MAX_RUNS).map((run) => encodeURIComponent(run.key)).join(",") }} class="button">Compare {Math.min(known.length, MAX_RUNS)} runs</Link>
             : <span class="note">Select two or more runs to compare them task by task.</span>}
           {known.length > MAX_RUNS && <span class="note">The first {MAX_RUNS} of {known.length}.</span>}
@@ -68,7 +82,7 @@ export function RunsPage({ runs }: { runs: Runs | null }) {
       {runs.runs.length === 0 ? <p class="empty">No rollouts yet. They appear here as they are recorded.</p> : (
         <div class="scroll" tabIndex={0} role="group" aria-label="Runs"><table class="runs">
           <thead><tr>{several && <th scope="col"><span class="unseen">Compare</span></th>}{COLUMNS.map((column) => <RunHead key={column.key} column={column} />)}</tr></thead>
-          <tbody>{found.map((run) => <RunRow key={run.key} run={run} chosen={several ? chosen.includes(run.key) : null} choose={(on) => choose(run.key, on)} />)}</tbody>
+          <tbody>{found.map((run) => <RunRow key={run.key} run={run} interval={intervals?.[run.key]} chosen={several ? chosen.includes(run.key) : null} choose={(on) => choose(run.key, on)} />)}</tbody>
         </table></div>
       )}
       {runs.runs.length > 0 && !found.length && <p class="empty">No run has “{word.trim()}” in its name, environment or model.</p>}
@@ -86,12 +100,12 @@ function RunHead({ column }: { column: Column }) {
   );
 }
 
-function RunRow({ run, chosen, choose }: { run: Run; chosen: boolean | null; choose: (on: boolean) => void }) {
+function RunRow({ run, interval, chosen, choose }: { run: Run; interval?: Interval; chosen: boolean | null; choose: (on: boolean) => void }) {
   return (
     <tr>
       {chosen !== null && <td class="choose"><input type="checkbox" aria-label={`Compare ${run.key}`} checked={chosen} onChange={(event) => choose(event.currentTarget.checked)} /></td>}
       <th scope="row" dir="auto"><Link to={{ page: "rollouts", run: run.key }} title={run.folder}>{run.key}</Link></th>
-      {COLUMNS.slice(1).map((column) => <td key={column.key} class={column.number ? "num" : undefined} dir={column.number ? undefined : "auto"}>{column.cell(run)}</td>)}
+      {COLUMNS.slice(1).map((column) => <td key={column.key} class={column.number ? "num" : undefined} dir={column.number ? undefined : "auto"}>{column.cell(run, interval)}</td>)}
     </tr>
   );
 }

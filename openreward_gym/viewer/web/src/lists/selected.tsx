@@ -11,6 +11,7 @@ export function SelectionBar({ run, runKey, shared }: { run: Run | undefined; ru
   const { run: owner, ids } = selection.value;
   if (owner !== runKey || !ids.size) return null;
   const two = [...ids].slice(0, 2);
+  const side = (id: string) => `${encodeURIComponent(runKey.toWellFormed())}/${encodeURIComponent(id.toWellFormed())}`;
   return (
     <section class="chosen-bar" aria-label="Selected samples">
       <span class="line"><b>{ids.size.toLocaleString("en")} selected</b><span class="space" /><button type="button" class="quiet" onClick={clearSelection}>Clear</button></span>
@@ -18,7 +19,7 @@ export function SelectionBar({ run, runKey, shared }: { run: Run | undefined; ru
         {!shared && <Menu label="Label…"><LabelForm /></Menu>}
         {!shared && <Menu label="Export…"><ExportForm run={run} /></Menu>}
         <Copy text={() => [...ids].join("\n")} label="Copy ids" />
-        {ids.size === 2 && <Link to={{ page: "pair", run: runKey, left: two[0], right: two[1] } as never} class="button">Compare two</Link>}
+        {ids.size === 2 && <Link to={{ page: "pair", run: runKey, left: side(two[0]!), right: side(two[1]!) } as never} class="button">Compare two</Link>}
         {!shared && <ShareButton />}
       </span>
     </section>

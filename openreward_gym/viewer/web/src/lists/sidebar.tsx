@@ -1,3 +1,4 @@
+import { signal } from "@preact/signals";
 import { useState } from "preact/hooks";
 import { address, at, go } from "../address";
 import { shared } from "../api";
@@ -6,13 +7,18 @@ import { columns } from "../settings";
 import { type Column, columnsOf, DEFAULT } from "./columns";
 import { Filter } from "./filter";
 import { SelectionBar } from "./selected";
+import { MissingStep, Nothing } from "./states";
 import { Steps } from "./steps";
 import { SampleTable } from "./table";
 import { useList } from "./uselist";
 import type { Run, Step } from "../types";
 
-/** The rollouts of one step, by group. */
-export function Sidebar({ run, runKey, discarded, steps, step, stepsError }: { run: Run | undefined; runKey: string; discarded: boolean; steps: Step[] | null; step: number | null | undefined; stepsError: Error | null }) {
+const narrowScreen = matchMedia("(max-width: 1000px)");
+const narrow = signal(narrowScreen.matches);
+narrowScreen.addEventListener("change", (event) => { narrow.value = event.matches; });
+
+/** The rollouts of one step, by group. On a narrow screen it is the page's only part while it is shown. */
+export function Sidebar({ run, runKey, discarded, steps, step, missing, stepsError }: { run: Run | undefined; runKey: string; discarded: boolean; steps: Step[] | null; step: number | null | undefined; missing?: string; stepsError: Error | null }) {
   const { filter = "", sort = "", flat } = address.value;
   const request = { run: runKey, step: step ?? "", discarded, filter, sort, flat: flat === "1" };
   const list = useList(step === undefined ? null : request);
@@ -20,8 +26,10 @@ export function Sidebar({ run, runKey, discarded, steps, step, stepsError }: { r
   const picked = all.filter((column) => (columns.value ? columns.value.includes(column.key) : all.indexOf(column) < DEFAULT));
   const total = list.value?.rollouts;
   const groups = list.layout.groups;
+  const empty = list.value !== null && list.layout.rows === 0;
   return (
-    <nav class={`sidebar${discarded ? " discarded" : ""}`} aria-label="Samples">
+    <section class={`sidebar${discarded ? " discarded" : ""}`} role={narrow.value ? "main" : "navigation"} aria-label="Samples">
+      {narrow.value && <h1 class="unseen">{discarded ? "Discarded rollouts" : "Rollouts"}</h1>}
       <Steps steps={steps} step={step} />
       <Filter run={runKey} value={filter} change={(text) => go(at({ filter: text || undefined, from: undefined }))} error={stepsError} />
       <div class="columns">
@@ -32,11 +40,20 @@ export function Sidebar({ run, runKey, discarded, steps, step, stepsError }: { r
         <Columns all={all} picked={picked} />
       </div>
       {!stepsError && <Problem error={list.error} />}
-      {list.value && list.layout.rows > 0 ? <SampleTable list={list} request={request} columns={picked} run={run} runKey={runKey} discarded={discarded} />
-        : <p class="empty">{!steps && !stepsError ? "Opening…" : step === undefined && steps?.length ? "" : !list.value && step !== undefined ? "Opening…" : filter ? "No sample matches the filter." : discarded ? "No rollout was discarded." : steps?.some((one) => one.step === step && one.discarded > 0) ? "No sample was kept." : "No samples yet."}</p>}
+      {/* On narrow screens the middle of the page, which says the same, is not there. */}
+      {missing !== undefined && steps ? <MissingStep steps={steps} value={missing} inList /> : empty && steps?.length ? <Nothing step={step ?? null} figures={steps.find((one) => one.step === step)} discarded={discarded} /> : null}
+      {list.value && !empty ? <SampleTable list={list} request={request} columns={picked} run={run} runKey={runKey} discarded={discarded} />
+        : <p class="empty">{emptyText(steps, step, list.value !== null, stepsError !== null || list.error !== null)}</p>}
       <SelectionBar run={run} runKey={runKey} shared={shared} />
-    </nav>
+    </section>
   );
+}
+
+function emptyText(steps: Step[] | null, step: number | null | undefined, loaded: boolean, failed: boolean): string {
+  if (failed) return "";
+  if (!steps || (step !== undefined && !loaded)) return "Opening…";
+  if (!steps.length) return "No samples yet.";
+  return step === undefined ? "" : address.value.filter ? "No sample matches the filter." : "No samples.";
 }
 
 const MANY = 14;

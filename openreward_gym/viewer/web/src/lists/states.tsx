@@ -33,7 +33,7 @@ function ofStep(step: number | null): string {
 }
 
 /** Why a list is empty, and the way to where the rollouts are. */
-function Nothing({ step, figures, discarded }: { step: number | null; figures: Step | undefined; discarded: boolean }) {
+export function Nothing({ step, figures, discarded }: { step: number | null; figures: Step | undefined; discarded: boolean }) {
   const there = figures ? (discarded ? figures.discarded : figures.kept) : 0;
   if (address.value.filter && there > 0)
     return <Said text={`No ${discarded ? "discarded " : ""}rollout ${ofStep(step)} matches the filter.`}><button type="button" onClick={() => go(at({ filter: undefined }))}>Clear the filter</button></Said>;
@@ -43,10 +43,10 @@ function Nothing({ step, figures, discarded }: { step: number | null; figures: S
   return <Said text={text}><Link to={toStep(step, "discarded")} class="button">Open the discarded rollouts</Link></Said>;
 }
 
-export function MissingStep({ steps, value }: { steps: Step[]; value: string }) {
+export function MissingStep({ steps, value, inList = false }: { steps: Step[]; value: string; inList?: boolean }) {
   const near = nearest(steps, Number(value));
   return (
-    <Said text={steps.length ? noStep(steps, value) : "This run has no rollouts yet."}>
+    <Said heading={!inList} text={steps.length ? noStep(steps, value) : "This run has no rollouts yet."}>
       {near !== null && <Link to={toStep(near)} class="button">Open step {near}</Link>}
       {near === null && steps.length > 0 && <Link to={at({ step: undefined, group: undefined, sample: undefined })} class="button">Open its rollouts</Link>}
     </Said>
@@ -60,17 +60,18 @@ export function MissingGroup({ runKey, group, step, discarded }: { runKey: strin
   const here = value.find((one) => one.step === step);
   if (here) {
     const count = discarded ? here.kept : here.discarded;
-    return <Said text={discarded ? `No sample of group ${group} was discarded.` : `All ${count} samples of group ${group} were discarded.`}><Link to={at({ page: discarded ? "rollouts" : "discarded" })} class="button">Open them</Link></Said>;
+    return <Said heading text={discarded ? `No sample of group ${group} was discarded.` : `All ${count} samples of group ${group} were discarded.`}><Link to={at({ page: discarded ? "rollouts" : "discarded" })} class="button">Open them</Link></Said>;
   }
   const place = step === null ? "among the rollouts without a step" : `in step ${step}`;
   return (
-    <Said text={value.length ? `There is no group ${group} ${place} of this run.` : `There is no group ${group} in this run.`}>
+    <Said heading text={value.length ? `There is no group ${group} ${place} of this run.` : `There is no group ${group} in this run.`}>
       {value.slice(0, 6).map((one) => <Link key={one.step} to={at({ step: one.step === null ? "none" : String(one.step), page: one.kept ? "rollouts" : "discarded" })} class="button">{one.step === null ? "Open it without a step" : `Open it in step ${one.step}`}</Link>)}
       <Link to={at({ group: undefined })} class="button">All groups of this step</Link>
     </Said>
   );
 }
 
-function Said({ text, children }: { text: string; children?: ComponentChildren }) {
-  return <div class="empty said-so"><p role="status">{text}</p><p class="line">{children}</p></div>;
+/** A message in the place of what is not there; a heading where the page has no other. */
+function Said({ text, heading = false, children }: { text: string; heading?: boolean; children?: ComponentChildren }) {
+  return <div class="empty said-so">{heading ? <h1>{text}</h1> : <p role="status">{text}</p>}<p class="line">{children}</p></div>;
 }

@@ -2,8 +2,8 @@ import { useMemo, useRef } from "preact/hooks";
 import { address, at, go, stepKey } from "../address";
 import { type Parameters, useRequest } from "../api";
 import { Link } from "../components";
-import { finite, shown, titleCase } from "../numbers";
-import { type Column, exactText, shadeOf, textOf } from "./columns";
+import { finite, titleCase } from "../numbers";
+import { type Column, exactText, fractions, shadeOf, textOf } from "./columns";
 import { idsOf, isSelected, select, selectAll, selection, clearSelection, toggle } from "./selection";
 import { type Item, type List } from "./uselist";
 import { VirtualRows } from "./virtual";
@@ -15,12 +15,13 @@ const OPENED = { view: undefined, message: undefined } as const;
 export function SampleTable({ list, request, columns, run, runKey, discarded }: { list: List; request: Parameters; columns: Column[]; run: Run | undefined; runKey: string; discarded: boolean }) {
   const { layout, items, item, value } = list;
   const most = useMemo(() => Math.max(1, ...items.map(({ card }) => card.tokens ?? 0)), [items]);
+  const even = useMemo(() => fractions(columns, items.map(({ card }) => card)), [items, columns.map((column) => column.key).join()]);
   const { sample, sort, flat } = address.value;
   const loaded = sample === undefined ? -1 : items.findIndex(({ card }) => card.id === sample);
   const found = useRequest<{ position: number | null }>(sample !== undefined && loaded < 0 && value ? "position" : null, { ...request, id: sample }, false);
   const offset = loaded >= 0 ? (value?.offset ?? 0) + loaded : found.value?.position ?? -1;
   const names = useRef<HTMLDivElement>(null);
-  const width = `${(discarded ? 150 : 92) + columns.length * 58}px`;
+  const width = `${(discarded ? 170 : 92) + (flat ? 62 : 0) + columns.length * 58}px`;
   const keyOf = (index: number) => {
     const place = layout.at(index);
     const there = item(place.offset);
@@ -34,10 +35,10 @@ export function SampleTable({ list, request, columns, run, runKey, discarded }: 
       const cards = Array.from({ length: place.size }, (_, number) => item(place.offset + number)?.card);
       return <GroupRow index={index} group={there.group} offset={place.offset} cards={cards} step={there.card.step} request={request} runKey={runKey} span={columns.length + 1} />;
     }
-    return <SampleRow index={index} there={there} offset={place.offset} size={flat ? samplesOf(there) : place.size} columns={columns} run={run} runKey={runKey} most={most} discarded={discarded} request={request} />;
+    return <SampleRow index={index} there={there} offset={place.offset} size={flat ? samplesOf(there) : place.size} columns={columns} even={even} run={run} runKey={runKey} most={most} discarded={discarded} request={request} />;
   };
   return (
-    <div class="listing" role="table" aria-label="Samples" aria-rowcount={layout.rows + 1} onKeyDown={moveFocus}
+    <div class={`listing${flat ? " flat" : ""}`} role="table" aria-label="Samples" aria-rowcount={layout.rows + 1} onKeyDown={moveFocus}
       ref={(node) => node?.style.setProperty("--wide", width)}
       onScrollCapture={(event) => { if (names.current && event.target !== names.current) names.current.scrollLeft = (event.target as HTMLElement).scrollLeft; }}>
       <div class="heads" role="rowgroup" ref={names}>
@@ -68,7 +69,7 @@ function Head({ column, sort }: { column: Column; sort: string | undefined }) {
   const order = sort === column.sort ? "ascending" : sort === `-${column.sort}` ? "descending" : "none";
   return (
     <span role="columnheader" aria-sort={order} title={column.about}>
-      <button type="button" class="quiet" onClick={() => go(at({ sort: nextSort(column.sort, sort), from: undefined }), true)}>{column.label}{order === "ascending" ? " ↑" : order === "descending" ? " ↓" : ""}</button>
+      <button type="button" class="quiet" onClick={() => go(at({ sort: nextSort(column.sort, sort), from: undefined }), true)}>{order !== "none" && <i aria-hidden="true">{order === "ascending" ? "↑ " : "↓ "}</i>}{column.label}</button>
     </span>
   );
 }
@@ -91,15 +92,15 @@ function GroupRow({ index, group, offset, cards, step, request, runKey, span }: 
       <span class="pick" role="cell"><input type="checkbox" aria-label={`Select group ${group.group}`} checked={on} onChange={(event) => void choose(event.currentTarget.checked)} /></span>
       <span class="what" role="cell" aria-colspan={span}>
         <Link to={at({ step: stepKey(step), group: group.group, sample: undefined, ...OPENED })} class="open" title={group.prompt} current={current}><span class="prompt" dir="auto">{group.prompt || "(no prompt)"}</span></Link>
-        <span class="about"><span dir="auto">{group.group}</span><span>{cards.length.toLocaleString("en")} {cards.length === 1 ? "sample" : "samples"}{mean === null ? "" : `, mean ${shown(mean, 2)}`}</span></span>
+        <span class="about"><span dir="auto">{group.group}</span><span>{cards.length.toLocaleString("en")} {cards.length === 1 ? "sample" : "samples"}{mean === null ? "" : `, mean ${mean.toFixed(2).replace("-", "−")}`}</span></span>
       </span>
     </div>
   );
 }
 
-function SampleRow({ index, there, offset, size, columns, run, runKey, most, discarded, request }: { index: number; there: Item; offset: number; size: number; columns: Column[]; run: Run | undefined; runKey: string; most: number; discarded: boolean; request: Parameters }) {
+function SampleRow({ index, there, offset, size, columns, even, run, runKey, most, discarded, request }: { index: number; there: Item; offset: number; size: number; columns: Column[]; even: Set<string>; run: Run | undefined; runKey: string; most: number; discarded: boolean; request: Parameters }) {
   const { card } = there;
-  const name = `sample ${card.sample ?? card.id.slice(0, 8)}`;
+  const name = `sample ${card.sample ?? card.id.slice(0, 8)}${address.value.flat ? ` of ${card.group}` : ""}`;
   const current = address.value.sample === card.id;
   const on = isSelected(runKey, card.id);
   const pick = (event: MouseEvent) => void toggle(runKey, request, card.id, offset, (event.currentTarget as HTMLInputElement).checked, event.shiftKey);
@@ -107,14 +108,14 @@ function SampleRow({ index, there, offset, size, columns, run, runKey, most, dis
     <div class={`row${current ? " current" : ""}${on ? " chosen" : ""}`} role="row" aria-rowindex={index + 2} aria-label={[name, ...columns.map((column) => `${column.label} ${exactText(column, card)}`)].join(", ")}>
       <span class="pick" role="cell"><input type="checkbox" aria-label={`Select ${name}`} checked={on} onClick={pick} /></span>
       <span class="who" role="rowheader">
-        <Link to={at({ step: stepKey(card.step), group: card.group, sample: card.id, ...OPENED })} class="open" title={card.name ?? card.id} current={current}><span class="unseen">Sample </span>{card.sample ?? card.id.slice(0, 6)}</Link>
+        <Link to={at({ step: stepKey(card.step), group: card.group, sample: card.id, ...OPENED })} class="open" title={card.name ?? card.id} current={current}><span class="unseen">Sample </span>{address.value.flat ? `${card.group} · ` : ""}{card.sample ?? card.id.slice(0, 6)}</Link>
         {card.status !== "completed" && <span class={`state ${card.status}`} title={`${card.status} ${card.stop ?? ""}`}>{card.status === "running" ? "…" : "!"}<span class="unseen">{card.status}</span></span>}
         {card.label?.rating != null && <span class="state" title="Your rating">★{card.label.rating}</span>}
         {discarded && card.discard && <span class="badge" title={card.discard}>{titleCase(card.discard)}</span>}
       </span>
       {columns.map((column) => (
         <span key={column.key} class="dot" role="cell" title={`${column.key}: ${exactText(column, card)}`}>
-          {column.dot && <i class={shadeOf(column, card, run, size, most)} aria-hidden="true" />}<span>{textOf(column, card)}</span>
+          {column.dot && <i class={shadeOf(column, card, run, size, most)} aria-hidden="true" />}<span>{textOf(column, card, even.has(column.key))}</span>
         </span>
       ))}
     </div>

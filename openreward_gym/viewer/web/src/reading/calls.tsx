@@ -3,29 +3,10 @@ import { Arguments, Blocks, Literal } from "../text/blocks";
 import { goodness } from "../numbers";
 import { Copy, Reward } from "../components";
 import { wholeMessage } from "../opened";
+import { shortArguments } from "./arguments";
 import { Notes } from "./notes";
 import { argumentsOf, type Call, textOf } from "./rollout";
-import { hasHidden } from "./words";
-import type { Block, Range } from "../types";
-
-const SHORT = 100;
-
-/** The arguments of a call that fit into one line, as (name, JSON of the value); null where they do not, or would lose something. */
-export function shortArguments(block: Block): [string, string][] | null {
-  const text = argumentsOf(block) || "{}";
-  if (text.length > SHORT + 20 || hasHidden(text)) return null;
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
-    // Not where the text has more than its values: digits that a double lacks, a name twice.
-    if (JSON.stringify(value).replace(/\s/g, "") !== text.replace(/\s/g, "")) return null;
-    const pairs = Object.entries(value).map(([name, one]): [string, string] => [name, JSON.stringify(one)]);
-    if (pairs.some(([name, one]) => /\\/.test(one) || hasHidden(one) || !/^[\w.-]+$/.test(name))) return null;
-    return pairs.reduce((sum, [name, one]) => sum + name.length + one.length + 3, (block.name ?? "").length) <= SHORT ? pairs : null;
-  } catch {
-    return null;
-  }
-}
+import type { Range } from "../types";
 
 function kindOf(json: string): string {
   return json.startsWith('"') ? "hljs-string" : /^[\d-]/.test(json) ? "hljs-number" : /^[tfn]/.test(json) ? "hljs-literal" : "";

@@ -24,7 +24,7 @@ function aboutOf({ message, calls }: Section): string {
   for (const { block } of calls) counts.set(block.name ?? "", (counts.get(block.name ?? "") ?? 0) + 1);
   const tools = [...counts].map(([name, count]) => (count > 1 ? `${name} ×${count}` : name)).join(", ");
   const block = (message.blocks ?? []).find((one) => one.type === "text" && one.text?.trim()) ?? (message.blocks ?? []).find((one) => one.type === "reasoning");
-  const words = block ? oneLine(blockText(block).replace(/<\/?think>/g, " "), 70) : "";
+  const words = block ? oneLine(blockText(block).replace(/<\/?think>|[*`#]+/g, " "), 70) : "";
   return oneLine([tools, words].filter(Boolean).join(" · "), 110) || "empty";
 }
 
@@ -89,7 +89,7 @@ export function TurnMap({ stops, range }: { stops: Stop[]; range: Range | null }
   };
   const go = (number: number) => jumpToSection(stops[Math.max(0, Math.min(stops.length - 1, number))]!.index);
   const keys: Record<string, number> = { ArrowRight: place + 1, ArrowUp: place + 1, ArrowLeft: place - 1, ArrowDown: place - 1, Home: 0, End: stops.length - 1, PageUp: place + 10, PageDown: place - 10 };
-  const told = stops[hover ?? place];
+  const told = stops[hover ?? -1];
   return (
     <div class="turnmap">
       <div
@@ -109,8 +109,8 @@ export function TurnMap({ stops, range }: { stops: Stop[]; range: Range | null }
           {place >= 0 && <rect class="here" x={place} y={0} width={1} height={HEIGHT} />}
         </svg>
       </div>
-      {/* What stands here changes with the page, so that the map's width does not. */}
-      <span class="told" aria-hidden="true">{hover !== null && told ? wordsOf(told) : place >= 0 ? `${place + 1}/${stops.length}` : `${stops.length} turns`}</span>
+      <span class="told" aria-hidden="true">{place >= 0 ? `${place + 1}/${stops.length}` : `${stops.length} turns`}</span>
+      {hover !== null && told && <span class="tip" aria-hidden="true" dir="auto">{wordsOf(told)}</span>}
     </div>
   );
 }

@@ -80,7 +80,7 @@ function Edge({ side, name, closed, toggle }: { side: Side; name: string; closed
   const set = (value: number) => { panes.value = { ...panes.value, [side]: clamped(side, value) }; };
   const keys: Record<string, number> = { ArrowRight: width + sign * STEP, ArrowLeft: width - sign * STEP, Home: least, End: most };
   return (
-    <div class={`edge ${side}${closed ? " closed" : ""}`}>
+    <section class={`edge ${side === "list" ? "left" : "right"}${closed ? " closed" : ""}`} aria-label={`Edge of the ${name}`}>
       {!closed && (
         <div
           class="divider" role="separator" tabIndex={0} aria-orientation="vertical" aria-label={`Width of the ${name}`} aria-valuemin={least} aria-valuemax={most} aria-valuenow={width}
@@ -105,6 +105,6 @@ function Edge({ side, name, closed, toggle }: { side: Side; name: string; closed
       <button type="button" class="quiet" aria-expanded={!closed} aria-label={`${closed ? "Show" : "Hide"} ${name}`} title={`${closed ? "Show" : "Hide"} ${name} (${side === "list" ? "s" : "m"})`} onClick={toggle}>
         {(side === "list") === closed ? "›" : "‹"}{closed && <span class="rail">{side === "list" ? "Samples" : "Metrics"}</span>}
       </button>
-    </div>
+    </section>
   );
 }

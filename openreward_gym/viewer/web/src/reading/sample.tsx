@@ -5,6 +5,7 @@ import { Copy, Problem } from "../components";
 import { useHits } from "../searching/marking";
 import { render } from "../settings";
 import { isPartial, type OpenedState, useOpened, wholeRollout } from "../opened";
+import { marked } from "../text/blocks";
 import { useOpenedName } from "../title";
 import { Bar } from "./bar";
 import { End, Golden } from "./ending";
@@ -63,6 +64,7 @@ function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; load
   const { rollout } = opened;
   const list = useMemo(() => sections(rollout), [rollout]);
   const stops = useMemo(() => stopsOf(list), [list]);
+  const places = useMemo(() => placesOf(list), [list]);
   const drifts = useMemo(() => driftsOf(rollout), [rollout]);
   const timeline = useMemo(() => timelineOf(rollout, list), [rollout, list]);
   const folding = useFolding(list);
@@ -103,7 +105,7 @@ function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; load
             <SectionView
               key={number} index={number} section={section} rollout={rollout.id} run={opened.run} range={range} running={rollout.status === "running"} closed={folding.closed.has(number)} toggle={folding.toggle}
               showTokens={view === "tokens"} decodes={extensions?.tokens ?? false} drift={drifts.get(section.number) ?? null}
-              ofPrompt={section.kind === "message" && (section.message.origin === "given" || number < (stops[0]?.index ?? list.length))}
+              ofPrompt={section.kind === "message" && (section.message.origin === "given" || number < (stops[0]?.index ?? list.length))} again={places[number]!}
             />
           ))}
           {!opened.running?.writing && opened.next == null && <End rollout={rollout} />}
@@ -113,6 +115,17 @@ function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; load
       {!shared && <Labels opened={opened} />}
     </article>
   );
+}
+
+/** For each section, the how-manieth it is of its role: two landmarks must not have one name. */
+function placesOf(list: Section[]): number[] {
+  const counts = new Map<string, number>();
+  return list.map(({ kind, message }) => {
+    if (kind === "turn") return 1;
+    const count = (counts.get(message.role) ?? 0) + 1;
+    counts.set(message.role, count);
+    return count;
+  });
 }
 
 /** Mark the sample while its headline is out of view: the bar then has the title. */
@@ -152,7 +165,7 @@ function RawText({ rollout }: { rollout: Rollout }) {
   return (
     <section class="section">
       <header><h2>The whole sample as text</h2><span class="space" /><Copy text={() => text} /></header>
-      <pre class="raw" tabIndex={0}>{text}</pre>
+      <pre class="raw" tabIndex={0}>{marked(text)}</pre>
     </section>
   );
 }

@@ -51,7 +51,7 @@ export function Saving({ opened, expand }: { opened: Opened; expand: () => void 
   const copy = (text: () => Promise<string> | string) => act(async () => ((await copyText(await text())) ? "Copied" : "Not copied"));
   const { rollout } = opened;
   return (
-    <Menu label={<span aria-live="polite">{status || "Copy / save"}</span>} name={status || "Copy or save the sample"}>
+    <Menu label={<span aria-live="polite">{status || "Copy / save"}</span>}>
       <button type="button" onClick={copy(async () => raw(await wholeRollout(opened)))}>Copy as text</button>
       <button type="button" onClick={copy(async () => pythonOf(await wholeRollout(opened)))}>Copy as Python</button>
       <button type="button" onClick={copy(() => lineOf(opened))}>Copy as JSON</button>

@@ -18,11 +18,11 @@ function TokenCount({ message, text }: { message: Message; text: string }) {
 
 export interface SectionProps {
   section: Section; index: number; run: string; range: Range | null; running: boolean; closed: boolean; toggle: (index: number) => void;
-  showTokens: boolean; decodes: boolean; drift: Drift | null; rollout: string; ofPrompt: boolean;
+  showTokens: boolean; decodes: boolean; drift: Drift | null; rollout: string; ofPrompt: boolean; again: number;
 }
 
 /** A message of the prompt, or a turn with its calls and their results. */
-export function SectionView({ section, index, run, range, running, closed, toggle, showTokens, decodes, drift, rollout, ofPrompt }: SectionProps) {
+export function SectionView({ section, index, run, range, running, closed, toggle, showTokens, decodes, drift, rollout, ofPrompt, again }: SectionProps) {
   const { message } = section;
   const text = textOf(message);
   const isTurn = section.kind === "turn";
@@ -32,7 +32,7 @@ export function SectionView({ section, index, run, range, running, closed, toggl
   const earned = message.reward != null || (closed && section.earned !== null);
   return (
     <section
-      class={`section ${message.role}${ofPrompt ? " given" : ""}${message.is_error ? " error" : ""}`} id={`section-${index}`} tabIndex={-1} aria-label={title} data-message={section.number}
+      class={`section ${message.role}${ofPrompt ? " given" : ""}${message.is_error ? " error" : ""}`} id={`section-${index}`} tabIndex={-1} aria-label={again > 1 ? `${title} ${again}` : title} data-message={section.number}
       data-turn={isTurn ? section.turn : undefined} data-error={failed ? "" : undefined} data-reward={earned ? "" : undefined}
     >
       <header>

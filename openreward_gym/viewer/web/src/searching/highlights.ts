@@ -58,7 +58,7 @@ export function passagesIn(box: HTMLElement): Passage[] {
       parent = text.parentElement!;
       holder = parent.closest<HTMLElement>("[data-message]")?.dataset.message;
       block = parent.closest(BLOCKS);
-      own = parent.closest(OWN) !== null || (parent.closest("header, .call-head") !== null && parent.closest(".tool, .problem, .prompt") === null);
+      own = parent.closest(OWN) !== null || (parent.closest("header, .call-head") !== null && parent.closest(".tool, .oneline, .problem, .prompt") === null);
     }
     if (own || holder === undefined) continue;
     let passage = passages.get(holder);

@@ -1,14 +1,14 @@
-import { useLayoutEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { render } from "../settings";
 import type { Block } from "../types";
-import { stringifyExact, writtenNumber } from "./exact";
+import { stringifyExact } from "./exact";
 import { languageOf } from "./highlight";
-import { readJson, jsonTree } from "./json";
+import { type Json as JsonValue, jsonTree, readJson } from "./json";
 import { marked } from "./literal";
-import { INLINE, LongText, type Rest } from "./long";
+import { INLINE, isLong, LongText, type Rest } from "./long";
 import { machineBlock } from "./machine";
 
-const ONE_LINE = 160;
+const LONGEST_LINE = 600;
 const LANGUAGES: Record<string, string> = {
   command: "bash", cmd: "bash", bash: "bash", shell: "bash", script: "bash", code: "python", python: "python", source: "python", query: "sql", sql: "sql", html: "xml", xml: "xml", diff: "diff", patch: "diff",
 };
@@ -17,7 +17,7 @@ const LANGUAGES: Record<string, string> = {
 export function ToolText({ text, hint, all, ...rest }: { text: string; hint?: string; all?: boolean } & Rest) {
   const box = useRef<HTMLDivElement>(null);
   const coloured = render.value.code;
-  const long = (rest.total ?? text.length) > INLINE;
+  const long = useMemo(() => isLong(text, rest.total), [text, rest.total]);
   useLayoutEffect(() => {
     if (!long) box.current?.replaceChildren(machineBlock(text, hint, coloured));
   }, [text, hint, coloured]);
@@ -34,51 +34,60 @@ function needsQuotes(text: string): boolean {
   return text === "" || /^\s|\s$|^["'[{]/.test(text) || (text.length < 400 && readJson(text) !== null);
 }
 
-function hintFor(key: string, holder: Record<string, unknown>): string {
-  const path = Object.entries(holder).find(([name, value]) => typeof value === "string" && /path|file/i.test(name))?.[1];
-  return LANGUAGES[key.toLowerCase()] ?? (/content|text|new_str|old_str|body/i.test(key) && typeof path === "string" ? languageOf(path) : "");
+type Members = { key: string | null; value: JsonValue }[];
+
+/** The text of a JSON string; null for other values. */
+function stringOf(value: JsonValue): string | null {
+  return value.kind === "atom" && value.source.startsWith('"') ? (JSON.parse(value.source) as string) : null;
 }
 
-function Nested({ text }: { text: string }) {
+function hintFor(key: string, members: Members): string {
+  const known = LANGUAGES[key.toLowerCase()];
+  if (known || !/content|text|new_str|old_str|body/i.test(key)) return known ?? "";
+  const path = members.find((member) => /path|file/i.test(member.key ?? "") && stringOf(member.value) !== null);
+  return path ? languageOf(stringOf(path.value)!) : "";
+}
+
+function Tree({ value }: { value: JsonValue }) {
   const box = useRef<HTMLDivElement>(null);
-  useLayoutEffect(() => {
-    const json = text.length <= INLINE ? readJson(text) : null;
-    if (json) box.current?.replaceChildren(jsonTree(json));
-    else if (box.current) box.current.textContent = text;
-  }, [text]);
-  return text.length > INLINE ? <LongText text={text} machine /> : <div ref={box} class="body machine" />;
+  useLayoutEffect(() => box.current?.replaceChildren(jsonTree(value)), [value]);
+  return <div ref={box} class="body machine" />;
 }
 
-function Value({ name, holder }: { name: string; holder: Record<string, unknown> }) {
-  const value = holder[name];
-  if (typeof value === "string") {
-    if (value.includes("\n") || value.length > ONE_LINE * 4) return <ToolText text={value} hint={hintFor(name, holder)} />;
-    return <span class={`body machine literal value${needsQuotes(value) ? " quoted" : ""}`}>{marked(value)}</span>;
-  }
-  if (typeof value === "object" && value !== null && Object.keys(value).length) return <Nested text={stringifyExact(value)} />;
-  return <span class={`body machine value ${typeof value === "number" ? "hljs-number" : "hljs-literal"}`}>{writtenNumber(holder, name) ?? JSON.stringify(value)}</span>;
+const isShort = (text: string) => !text.includes("\n") && text.length <= LONGEST_LINE;
+
+function Argument({ name, value, hint }: { name: string; value: JsonValue; hint: string }) {
+  const text = stringOf(value);
+  const short = text !== null ? isShort(text) : value.kind === "atom" || !value.members.length;
+  return (
+    <div class={short ? "argument short" : "argument"}>
+      <dt class="body machine">{marked(name)}</dt>
+      <dd>
+        {text === null ? <Tree value={value} />
+          : short ? <span class={`body machine literal value${needsQuotes(text) ? " quoted" : ""}`}>{marked(text)}</span>
+          : <ToolText text={text} hint={hint} />}
+      </dd>
+    </div>
+  );
 }
 
-const isShort = (value: unknown) => (typeof value === "string" ? !value.includes("\n") && value.length <= ONE_LINE * 4 : typeof value !== "object" || value === null || !Object.keys(value).length);
-
-/** The arguments of a call: each by its name, a text of several lines as these lines, other values as JSON. */
+/**
+ * The arguments of a call, read from the text that the model wrote where it was recorded: each by its name, a text of
+ * several lines as these lines, other values as JSON. What is not a JSON object is shown as it is.
+ */
 export function Arguments({ block }: { block: Block }) {
-  const { arguments: given } = block;
-  if (typeof block.content === "string" && (given === null || given === undefined)) return block.content ? <div class="arguments"><ToolText text={block.content} /></div> : <p class="none" data-ui>No arguments</p>;
-  if (given === null || given === undefined) return <p class="none" data-ui>No arguments</p>;
-  if (typeof given !== "object" || Array.isArray(given)) return <div class="arguments"><ToolText text={stringifyExact(given)} /></div>;
-  const holder = given as Record<string, unknown>;
-  const names = Object.keys(holder);
-  if (!names.length) return <div class="arguments"><div class="argument short"><span class="body machine">{"{}"}</span></div></div>;
-  if (!render.value.code) return <div class="arguments"><Nested text={stringifyExact(given)} /></div>;
+  const source = block.content ?? (block.arguments === undefined || block.arguments === null ? null : stringifyExact(block.arguments));
+  const json = useMemo(() => (source !== null && source.length <= INLINE ? readJson(source) : null), [source]);
+  if (source === null) return <p class="none" data-ui>No arguments were recorded.</p>;
+  if (!source.trim()) return <p class="none" data-ui>Empty arguments</p>;
+  if (json?.kind === "list" && !json.members.length) return <div class="arguments"><span class="body machine literal">{source}</span></div>;
+  if (!render.value.code || json?.kind !== "list" || json.open !== "{") return <div class="arguments"><ToolText text={source} /></div>;
   return (
     <dl class="arguments">
-      {names.map((name) => (
-        <div key={name} class={isShort(holder[name]) ? "argument short" : "argument"}>
-          <dt class="body machine">{marked(name)}</dt>
-          <dd><Value name={name} holder={holder} /></dd>
-        </div>
-      ))}
+      {json.members.map(({ key, value }, index) => {
+        const name = JSON.parse(key!) as string;
+        return <Argument key={index} name={name} value={value} hint={hintFor(name, json.members)} />;
+      })}
     </dl>
   );
 }

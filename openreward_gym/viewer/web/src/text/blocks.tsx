@@ -7,7 +7,7 @@ import { type Render, render } from "../settings";
 import { Arguments, Json, ToolText } from "./arguments";
 import { stringifyExact } from "./exact";
 import { Literal } from "./literal";
-import { INLINE, LongText, type Rest, revealAll } from "./long";
+import { INLINE, isLong, LongText, type Rest, revealAll } from "./long";
 import { passages } from "./pieces";
 import { isLaidOut, rendered } from "./rendering";
 import type { Block } from "../types";
@@ -37,7 +37,8 @@ function useHitBeyond(text: string): boolean {
 export function Body({ text, thoughts = true, ...rest }: { text: string; thoughts?: boolean } & Rest) {
   const how = render.value;
   const all = useHitBeyond(text);
-  if ((rest.total ?? text.length) > INLINE) return <LongText text={text} all={all} {...rest} />;
+  const long = useMemo(() => isLong(text, rest.total), [text, rest.total]);
+  if (long) return <LongText text={text} all={all} {...rest} />;
   if (!how.think || !thoughts) return <Passage text={text} how={how} />;
   return (
     <>
@@ -55,19 +56,21 @@ export function Body({ text, thoughts = true, ...rest }: { text: string; thought
 
 const IMAGES = /^image\/(png|jpeg|gif|webp|bmp|svg\+xml|avif)$/;
 
+const unknownType = (type: string) => `a browser does not show images of the type ${type}`;
+
 /** Why an image cannot be shown; null where it can be tried. */
 function obstacle(block: Block, type: string): string | null {
   if (block.sha256) return shared && !block.data ? "it is stored beside the run, and this file does not have it" : null;
   if (!block.data) return "the record has no data of it";
   if (/^https?:/i.test(block.data)) return "it is an address, and the viewer loads nothing from other places";
-  return IMAGES.test(type) ? null : `a browser does not show images of the type ${type}`;
+  return IMAGES.test(type) ? null : unknownType(type);
 }
 
 /** A recorded image: inside the record, or stored beside the run. */
 export function Picture({ block, run }: { block: Block; run: string }) {
   const [wrong, setWrong] = useState(false);
   const type = (block.mimeType ?? "image/png").toLowerCase();
-  const why = obstacle(block, type) ?? (wrong ? (block.sha256 ? "its file is missing or damaged" : "its data is damaged") : null);
+  const why = obstacle(block, type) ?? (wrong ? (!IMAGES.test(type) ? unknownType(type) : block.sha256 ? "its file is missing or damaged" : "its data is damaged") : null);
   if (why) return <p class="none" data-ui>An image (<Literal text={type.slice(0, 100)} />) that cannot be shown: <Literal text={why.slice(0, 200)} />.</p>;
   const source = block.sha256 && !shared
     ? `api/image?run=${encodeURIComponent(run)}&sha256=${encodeURIComponent(block.sha256)}`

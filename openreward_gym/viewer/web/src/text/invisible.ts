@@ -10,6 +10,7 @@ const FORMATS =
 const SUSPECT = new RegExp(`${FLAG}|[${CONTROLS}${FORMATS}]|\\p{Cs}`, "gu");
 const PRESENT = new RegExp(`[${CONTROLS}${FORMATS}]|\\p{Cs}`, "u");
 
+const MANY = 4_000;
 const JOINING = ["Arabic", "Syriac", "Mongolian", "Nko", "Mandaic", "Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Oriya", "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Khmer", "Myanmar", "Tibetan"];
 const JOINED = new RegExp(`^[${JOINING.map((script) => `\\p{Script=${script}}`).join("")}]$`, "u");
 const PICTURE = /^\p{Extended_Pictographic}$/u;
@@ -60,14 +61,15 @@ function ordinary(text: string, at: number, character: string): boolean {
   return /^[\u180B-\u180D\u180F]$/.test(character) && /^\p{Script=Mongolian}$/u.test(left);
 }
 
-/** A text in parts: every second one is a character to mark. */
+/** A text in parts: every second one is a character to mark, or a run of the same one. */
 export function split(text: string): string[] {
   if (!PRESENT.test(text)) return [text];
   const parts: string[] = [];
   let from = 0;
   for (const match of text.matchAll(SUSPECT)) {
     if (ordinary(text, match.index, match[0])) continue;
-    parts.push(text.slice(from, match.index), match[0]);
+    if (match.index === from && parts.length && parts.at(-1)!.startsWith(match[0])) parts[parts.length - 1] += match[0];
+    else parts.push(text.slice(from, match.index), match[0]);
     from = match.index + match[0].length;
   }
   parts.push(text.slice(from));
@@ -79,11 +81,17 @@ export function hasInvisible(text: string): boolean {
   return split(text).length > 1;
 }
 
+/** Whether a text has so many marks that it is laid out in small chunks. */
+export function hasManyMarks(text: string): boolean {
+  return split(text).length > MANY;
+}
+
 /** What a mark says and how it looks: the carriage return of a line's end is a quiet one. */
-export function markOf(character: string, next: string): { class: string; name: string; title: string } {
-  const name = nameOf(character);
-  const code = codeOf(character.codePointAt(0)!);
-  return { class: character === "\r" && next.startsWith("\n") ? "invisible quiet-mark" : "invisible", name, title: name === code ? code : `${name}, ${code}` };
+export function markOf(run: string, next: string): { class: string; name: string; title: string } {
+  const character = String.fromCodePoint(run.codePointAt(0)!);
+  const times = run.length > character.length ? ` ×${(run.length / character.length).toLocaleString("en")}` : "";
+  const [name, code] = [nameOf(character) + times, codeOf(character.codePointAt(0)!)];
+  return { class: run === "\r" && next.startsWith("\n") ? "invisible quiet-mark" : "invisible", name, title: name === code ? code : `${name}, ${code}` };
 }
 
 /** Append a text to an element as it is stored, with marks. */

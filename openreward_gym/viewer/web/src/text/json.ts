@@ -110,9 +110,8 @@ function writeAtom(to: Node, source: string): void {
     for (const line of lines) {
       if (!line.startsWith("\\n")) write(node, line);
       else {
-        const part = node.appendChild(element("span", "string-line"));
-        part.appendChild(element("span", "sign", "\\n"));
-        write(part, line.slice(2));
+        node.append("\n", element("span", "sign", "\\n"));
+        write(node, line.slice(2));
       }
     }
   to.appendChild(node);

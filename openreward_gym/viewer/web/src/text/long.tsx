@@ -1,9 +1,11 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { hasManyMarks } from "./invisible";
 import { marked } from "./literal";
 
 /** Longer texts are shown in chunks, and cut until a reader asks for all. */
 export const INLINE = 250_000;
 const CHUNK = 20_000;
+const SMALL_CHUNK = 1_000;
 const LINE_PX = 21;
 const REVEAL = "reveal-text";
 
@@ -16,11 +18,17 @@ function cutAt(text: string, from: number, end: number): number {
   return last >= 0xd800 && last <= 0xdbff ? end - 1 : end;
 }
 
+/** Whether a text is shown in chunks: it is long, or has thousands of characters that are marks. */
+export function isLong(text: string, total = text.length): boolean {
+  return total > INLINE || hasManyMarks(text);
+}
+
 /** The parts of a text, each of whole lines where its lines are not too long. */
 export function chunksOf(text: string): string[] {
+  const size = hasManyMarks(text.slice(0, INLINE)) ? SMALL_CHUNK : CHUNK;
   const parts: string[] = [];
   for (let at = 0; at < text.length; ) {
-    const end = cutAt(text, at, Math.min(text.length, at + CHUNK));
+    const end = cutAt(text, at, Math.min(text.length, at + size));
     parts.push(text.slice(at, end));
     at = end;
   }
@@ -53,7 +61,7 @@ export interface Rest { total?: number; more?: () => Promise<unknown> }
 export function LongText({ text, all = false, machine = false, total = text.length, more }: { text: string; all?: boolean; machine?: boolean } & Rest) {
   const [expanded, setExpanded] = useState(false);
   const box = useRef<HTMLDivElement>(null);
-  const whole = (all || expanded) && more === undefined;
+  const whole = (all || expanded || text.length <= INLINE) && more === undefined;
   const expand = () => {
     setExpanded(true);
     void more?.();
@@ -70,7 +78,7 @@ export function LongText({ text, all = false, machine = false, total = text.leng
   }, [shownText, machine]);
   return (
     <div class="plain" ref={box}>
-      {chunksOf(shownText).map((part, index) => <div key={index} class={`body literal chunk${machine ? " machine" : ""}`}>{marked(part)}</div>)}
+      {useMemo(() => chunksOf(shownText), [shownText]).map((part, index) => <div key={index} class={`body literal chunk${machine ? " machine" : ""}`}>{marked(part)}</div>)}
       {!whole && <p class="cut" data-ui><button type="button" onClick={expand}>Show all {total.toLocaleString("en")} characters</button></p>}
     </div>
   );

@@ -5,7 +5,7 @@ import { writeCode } from "./highlight";
 import { element, write } from "./invisible";
 import { jsonTree, readJson } from "./json";
 
-export type Kind = "json" | "lines" | "diff" | "traceback" | "ansi" | "grid" | "text" | (string & {});
+export type Kind = "json" | "diff" | "traceback" | "ansi" | "grid" | "text" | (string & {});
 
 const GUESS = 6_000;
 const LONGEST_JSON = 250_000;
@@ -110,6 +110,6 @@ export function machineBlock(text: string, hint = "", coloured = true): HTMLElem
   if (kind === "ansi") writeAnsi(pre, text);
   else if (kind === "diff" && lines(text) <= MOST_DIFF_LINES) byLine(pre, text, (line) => DIFF_LINES.find(([pattern]) => pattern.test(line))?.[1] ?? "");
   else if (kind === "traceback" && lines(text) <= MOST_DIFF_LINES) byLine(pre, text, (line) => (/^\w[\w.]*(?:Error|Exception|Warning|Interrupt|Exit)\b/.test(line) ? "traceback-error" : /^\s+File "/.test(line) ? "traceback-file" : ""));
-  else writeCode(pre, text, kind);
+  else writeCode(pre, text, kind === "json" ? "" : kind);
   return pre;
 }

@@ -52,9 +52,12 @@ function linesOf(list: Piece[], how: Render): (Line | Extract<Piece, { kind: "co
     }
     line ??= { text: "", atoms: new Map() };
     if (piece.kind !== "text") {
-      line.atoms.set(line.text.length, () => pieceNode(piece, how));
+      // The line end after a block of code ends the line.
+      const ended = piece.kind === "code" && piece.source.endsWith("\n");
+      const atom = ended ? { ...piece, source: piece.source.slice(0, -1) } : piece;
+      line.atoms.set(line.text.length, () => pieceNode(atom, how));
       line.text += ATOM;
-      if (piece.kind === "code" && piece.source.endsWith("\n")) lines.push(line), (line = null);
+      if (ended) lines.push(line), (line = { text: "", atoms: new Map() });
       continue;
     }
     const parts = piece.source.split("\n");
@@ -74,9 +77,14 @@ const DELIMITERS = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
 const LAYOUT = /\S {2,}\S|\t|[\u2500-\u259F]/;
 const GRID = /^(?:\S\s){2,}\S$/;
 
+/** Whether a line has only blanks: no other character may be hidden with it. */
+function isBlank(line: Line): boolean {
+  return !line.atoms.size && !/[^ \t\r]/.test(line.text);
+}
+
 function lineBlock(line: Line): HTMLElement {
   const { text } = line;
-  if (!text.trim() && !line.atoms.size) {
+  if (isBlank(line)) {
     const gap = element("div", "gap", text);
     gap.append(document.createElement("br"));
     return gap;
@@ -100,7 +108,7 @@ function lineBlock(line: Line): HTMLElement {
       hang += (blanks!.length + gap!.length) * 0.28 + (quote ?? heading ?? item)!.length * 0.58;
       if (quote !== undefined) block.classList.add("quote");
       if (heading !== undefined) block.classList.add(`h${heading.length}`);
-      if (item !== undefined) block.classList.add("item");
+      if (item !== undefined) block.classList.add("hangs");
       if (heading !== undefined) break;
     }
   if (hang && hang < 20 && !block.classList.contains("h1")) {
@@ -198,7 +206,7 @@ function laidOut(lines: ReturnType<typeof linesOf>, at: number): number {
 /** Append pieces as Markdown. */
 export function writeMarkdown(to: Node, list: Piece[], how: Render): void {
   const lines = linesOf(list, how);
-  const last = lines.findLastIndex((line) => "kind" in line || line.text.trim() || line.atoms.size);
+  const last = lines.findLastIndex((line) => "kind" in line || !isBlank(line));
   let begun = false;
   for (let at = 0; at < lines.length; ) {
     const line = lines[at]!;

@@ -103,10 +103,14 @@ class Splitter {
     const name = ENVIRONMENT.exec(this.text)?.[1];
     if (name === undefined) return null;
     const [open, close] = [`\\begin{${name}}`, `\\end{${name}}`];
+    if (this.missing.has(close)) return null;
     let depth = 1;
     for (let at = start + open.length; at < start + LONGEST_FORMULA; ) {
       const end = this.text.indexOf(close, at);
-      if (end < 0) return null;
+      if (end < 0) {
+        this.missing.set(close, this.text.length);
+        return null;
+      }
       const inner = this.text.indexOf(open, at);
       depth += inner >= 0 && inner < end ? 1 : -1;
       at = inner >= 0 && inner < end ? inner + open.length : end + close.length;
