@@ -14,7 +14,6 @@ from openreward_gym.cli.parameters import check_folder, end_with, parse_secrets
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.store.damage import Damages
-from openreward_gym.store.folder import LocalFolder
 
 _HOW_TO = "`openreward-gym collect ENVIRONMENT --policy random` makes one (see `openreward-gym collect --help`)"
 
@@ -59,6 +58,7 @@ def view(
     Example: openreward-gym view runs/first
     """
     from openreward_gym.viewer import serve
+    from openreward_gym.viewer.index import is_shown
 
     if secret and replay is None:
         raise ConfigurationError("--secret needs --replay: only the sessions of a replay get secrets")
@@ -77,11 +77,11 @@ def view(
         return
     if chosen:
         raise ConfigurationError("--filter needs --html; the page has a filter field of its own")
-    if all(path.is_dir() and not _has_runs(path) for path in paths):
+    if not any(is_shown(folder) for path in paths if path.is_dir() for folder in (path, *path.iterdir())):
         names = ", ".join(map(str, paths))
         print(f"There is no run in {names} yet: {_HOW_TO}. The page shows runs as they appear.", file=sys.stderr)
     server = serve(paths, host=host, port=port, replay=replay, tokenizer=tokenizer, secrets_env=secrets_env)
-    print(f"The viewer is at {server.url} (Ctrl-C ends it)", flush=True)
+    print(f"The viewer is at {' and '.join(server.urls)} (Ctrl-C ends it)", flush=True)
     if server.token:
         warning = "Anyone with this URL can read the runs and write labels. Without TLS, so can anyone on the network."
         print(warning, file=sys.stderr)
@@ -97,13 +97,10 @@ def _write_page(paths: Sequence[Path], html: Path, chosen: str) -> None:
     check_folder("--html", html.parent)
     damages = Damages()
     try:
-        print(f"{write_html(paths, html, filter=chosen, on_damage=damages)} rollouts in {html}")
+        count = write_html(paths, html, filter=chosen, on_damage=damages)
+        print(f"{count} rollouts in {html} ({html.stat().st_size / 1e6:.1f} MB)")
     except ConfigurationError as error:
         if not damages:
             raise
         print(error, file=sys.stderr)  # there may be no rollout because of the damage
     end_with(damages)
-
-
-def _has_runs(path: Path) -> bool:
-    return LocalFolder(path).is_run() or any(LocalFolder(child).is_run() for child in path.iterdir() if child.is_dir())

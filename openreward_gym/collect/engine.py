@@ -185,6 +185,7 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
                 interrupted = await collection.run(stop)
             finally:
                 await player.aclose()
+                remove_abandoned(path)  # of workers that died
             if interrupted and ray is not None:
                 # A worker may have written a rollout after its attempt was abandoned here.
                 collection.outcomes.read(path)

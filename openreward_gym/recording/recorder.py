@@ -94,6 +94,12 @@ class Recorder(ProcessBound):
             self._start(str(path))
         atexit.register(_close_at_exit, weakref.ref(self))
 
+    @property
+    def paths(self) -> list[str]:
+        """The folders of the runs that it records into."""
+        with self._lock:
+            return list(dict.fromkeys([*([] if self._path is None else [str(self._path)]), *self._stores]))
+
     def _start(self, path: str) -> RolloutStore:
         with self._lock:
             if path not in self._stores:

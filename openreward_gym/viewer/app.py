@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import hmac
-import ipaddress
 import logging
 import socket
 import threading
@@ -31,6 +30,7 @@ from openreward_gym.images import mime_type_of
 from openreward_gym.store import LabelChange, images
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types.rollout import Rollout
+from openreward_gym.viewer.addresses import is_loopback
 from openreward_gym.viewer.answers import bulk, charts, comparing, completing, lists, opening, pieces
 from openreward_gym.viewer.answers.discards import discards
 from openreward_gym.viewer.answers.pieces import LargeRecords
@@ -443,14 +443,6 @@ def _page(frame_ancestors: str, request: Request) -> Response:
     page = load_page()
     policy = f"{page.policy}; frame-ancestors {frame_ancestors}"
     return HTMLResponse(page.html, headers={"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a server bound to `host` can be reached by this machine only."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 class AuthMiddleware:

@@ -144,6 +144,7 @@ class RunIndex:
         self._running = RunningRollouts()
         self._openings = Openings()
         self._runs_seen: dict[str, str] = {}
+        self._looks: dict[str, tuple[int, int]] = {}
         self._shrunk: dict[str, tuple[str, Damage]] = {}
         self._histories: dict[str, tuple[str, dict[str, list[LabelChange]]]] = {}
 
@@ -353,9 +354,9 @@ class RunIndex:
         paths: list[Path] = []
         for path in self.paths:
             with contextlib.suppress(OSError):
-                for child in [path] if _is_run(path) else sorted(path.iterdir()):
+                for child in [path] if is_shown(path) else sorted(path.iterdir()):
                     with contextlib.suppress(OSError):  # a folder that may not be read hides no other
-                        if child.is_dir() and _is_run(child):
+                        if child.is_dir() and is_shown(child):
                             paths.append(child.resolve())
         return [LocalFolder(path) for path in dict.fromkeys(paths)]
 
@@ -388,7 +389,7 @@ class RunIndex:
         except OSError:
             return
         file, inode, scanned = known.get(str(path), (0, status.st_ino, 0))
-        replaced = inode != status.st_ino or status.st_size < scanned
+        replaced = inode != status.st_ino or status.st_size < scanned or self._was_edited(path, status)
         before, self.progress = self.progress, Progress(self.progress.done + scanned, self.progress.total)
         if file and not replaced and status.st_size == scanned:
             return
@@ -410,6 +411,12 @@ class RunIndex:
             with self._transaction():
                 position, at_end = self._index_lines(folder, path, file)
             self.progress = Progress(before.done + position, before.total)
+
+    def _was_edited(self, path: Path, status: os.stat_result) -> bool:
+        """Return whether a file changed since the last refresh without growing: lines that were read may have been damaged."""
+        size, time_ns = self._looks.get(str(path), (-1, -1))
+        self._looks[str(path)] = (status.st_size, status.st_mtime_ns)
+        return size == status.st_size and time_ns != status.st_mtime_ns
 
     def _note_shrunk(self, folder: LocalFolder, path: Path, file: int, size: int) -> None:
         """Keep in mind that rollouts were lost with the end of a file."""
@@ -440,7 +447,8 @@ class RunIndex:
         sql = "INSERT OR IGNORE INTO files (folder, path, inode, scanned) VALUES (?, ?, 0, 0)"
         self._run(sql, str(folder.path), str(path))
         file = self._run("SELECT file FROM files WHERE path = ?", str(path)).fetchone()[0]
-        row = row_of(data, run, file, 0, RUNNING_LENGTH)
+        # What it has earned so far is no reward that a mean may count.
+        row = row_of({**data, "reward": None, "final_reward": None}, run, file, 0, RUNNING_LENGTH)
         sql = "SELECT pk, length FROM rollouts WHERE run = ? AND id = ?"
         before = self._run(sql, run, row[4]).fetchone()
         if before is not None and before[1] != RUNNING_LENGTH:
@@ -561,7 +569,8 @@ def _shards_of(folder: LocalFolder, unreadable: list[tuple[str, Damage]]) -> Ite
             unreadable.append((str(folder), damage_of(folder, f"rollouts/{shard.name}", error)))
 
 
-def _is_run(path: Path) -> bool:
+def is_shown(path: Path) -> bool:
+    """Return whether a folder is a run with rollouts, or one into which the first are being recorded."""
     return LocalFolder(path).is_run() or has_running(path)
 
 

@@ -31,6 +31,9 @@ _DATA_ELEMENT = '<script type="application/json" id="embedded"></script>'
 MAX_ROLLOUTS = 2_000
 """The default limit of rollouts in one file."""
 
+MAX_MB = 200.0
+"""The default limit of the size of their records, in megabytes."""
+
 _UNESCAPED = "!~*'()"  # characters that JavaScript's encodeURIComponent does not escape
 
 
@@ -58,9 +61,10 @@ def write_page(
     filter_: str = "",
     limit: int = MAX_ROLLOUTS,
     on_damage: OnDamage = lambda damage: None,
+    limit_mb: float = MAX_MB,
 ) -> int:
     """Write the runs of `index` into one HTML file; see `openreward_gym.viewer.write_html`."""
-    content, count = page_of(index, filter_, limit, on_damage)
+    content, count = page_of(index, filter_, limit, on_damage, limit_mb=limit_mb)
     path = Path(file)
     LocalFolder(path.parent).write_bytes(path.name, content)
     return count
@@ -72,6 +76,7 @@ def page_of(
     limit: int = MAX_ROLLOUTS,
     on_damage: OnDamage = lambda damage: None,
     run: str | None = None,
+    limit_mb: float = MAX_MB,
 ) -> tuple[bytes, int]:
     """Return the HTML file with the runs of `index`, or with one of them, and the number of rollouts in it."""
     index.refresh()
@@ -79,7 +84,7 @@ def page_of(
     for _, _, damages in index.damages():
         for damage in damages:
             on_damage(damage)
-    snapshot = _Snapshot(index, filter_, limit, on_damage, run)
+    snapshot = _Snapshot(index, filter_, limit, on_damage, run, limit_mb)
     # A script element must contain neither "</script>" nor "<!--", whatever the records hold.
     data = json.dumps(snapshot.answers(), separators=(",", ":")).replace("<", "\\u003c")
     built = load_page().html
@@ -95,8 +100,10 @@ def page_of(
 class _Snapshot:
     """Collects the answers to all requests that the page can make, keyed by request."""
 
-    def __init__(self, index: RunIndex, filter_: str, limit: int, on_damage: OnDamage, run: str | None) -> None:
+    def __init__(self, index: RunIndex, filter_: str, limit: int, on_damage: OnDamage, run: str | None, limit_mb: float) -> None:
         self._index, self._filter, self._limit, self._on_damage, self._run = index, filter_, limit, on_damage, run
+        self._limit_mb = limit_mb
+        self._bytes = 0
         self._answers: dict[str, Any] = {}
         self.count = 0
 
@@ -162,6 +169,12 @@ class _Snapshot:
                 f"more than {self._limit} rollouts are too many for one file: select some with a filter like 'reward > 0.5'"
             )
         place = self._index.find(key, rollout_id)
+        self._bytes += place.length
+        if self._bytes > self._limit_mb * 1e6:
+            raise ConfigurationError(
+                f"the records are larger than {self._limit_mb:g} MB, too large for one file that a browser reads whole: "
+                f"select some with a filter like 'reward > 0.5', or set limit_mb in openreward_gym.viewer.write_html"
+            )
 
         def note(error: Exception) -> None:
             self._on_damage(self._index.damage_at(place, error))

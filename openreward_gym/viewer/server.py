@@ -14,14 +14,18 @@ import tempfile
 import weakref
 import webbrowser
 from collections.abc import Mapping
+from pathlib import Path
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.recording import Recorder
+from openreward_gym.recording.log import RolloutLog
 from openreward_gym.store import OnDamage, RolloutStore
 from openreward_gym.store.store import viewer_address
 from openreward_gym.types.rollout import Rollout
-from openreward_gym.viewer.app import ViewerExtensions, create_app, is_loopback, start
+from openreward_gym.viewer.addresses import address, is_loopback, reachable_hosts
+from openreward_gym.viewer.app import ViewerExtensions, create_app, start
 from openreward_gym.viewer.index import RunIndex, Runs
-from openreward_gym.viewer.page import MAX_ROLLOUTS, write_page
+from openreward_gym.viewer.page import MAX_MB, MAX_ROLLOUTS, write_page
 
 
 class ViewerServer:
@@ -29,6 +33,7 @@ class ViewerServer:
 
     Attributes:
         url: The page's URL; with the token, if the server needs one.
+        urls: All URLs of the page. A server that listens on all addresses has one for this machine and one for others.
         token: The token that every request needs; None for a server that only this machine can reach.
 
     Example:
@@ -53,8 +58,9 @@ class ViewerServer:
         self._index, self._embeddable, self._height = index, embeddable, height
         app = create_app(index, token=self.token, extensions=extensions, embeddable=embeddable, allow_export=self.token is None)
         listener = _listen(host, port)
-        name = f"[{host}]" if ":" in host else host
-        self.url = f"http://{name}:{listener.getsockname()[1]}/" + (f"?token={self.token}" if self.token else "")
+        port = listener.getsockname()[1]
+        self.urls = [address(name, port, self.token) for name in reachable_hosts(host)]
+        self.url = self.urls[0]
         self._thread, self._request_stop = start(app, listener)
         # A thread that is still inside SQLite while the interpreter ends crashes the process.
         atexit.register(self.stop)
@@ -94,7 +100,7 @@ class ViewerServer:
 
 
 def serve(
-    runs: Runs,
+    runs: Runs | Recorder,
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
@@ -107,7 +113,7 @@ def serve(
     Use the server as a context manager that gives the URL, or call `wait` to serve until Ctrl-C.
 
     Args:
-        runs: Runs' folders or stores, or folders of runs; one or several.
+        runs: Runs' folders or stores, or folders of runs; one or several. Or a recorder, whose runs are shown while it records.
         host: The address to listen on. If other machines can reach it, every request needs the token in the server's URL,
             which anyone on the network can read without TLS.
         port: The port; 0 takes a free one.
@@ -131,17 +137,18 @@ def serve(
         200
     """
     extensions = make_extensions(replay, tokenizer, secrets_env)
-    return ViewerServer(RunIndex(runs), host=host, port=port, extensions=extensions)
+    return ViewerServer(RunIndex(_runs_of(runs)), host=host, port=port, extensions=extensions)
 
 
-def show(target: Rollout | Runs, *, height: int = 800, open_browser: bool | None = None) -> ViewerServer:
+def show(target: Rollout | RolloutLog | Recorder | Runs, *, height: int = 800, open_browser: bool | None = None) -> ViewerServer:
     """Show a rollout or runs in the viewer: inside a notebook cell, or else in the browser.
 
     The page is served on a free loopback port until the returned server is stopped or the process ends; at the end of a
     script, call `wait`. A notebook shows the server as a frame if browser and kernel run on the same machine.
 
     Args:
-        target: A rollout, which is written to a temporary run, or runs as in `serve`.
+        target: A rollout, which is written to a temporary run; a rollout that is being logged, which is followed; or runs, or a
+            recorder, as in `serve`.
         height: The height of the frame in a notebook, in pixels.
         open_browser: Whether to open the browser; None opens it outside of notebooks.
 
@@ -155,10 +162,18 @@ def show(target: Rollout | Runs, *, height: int = 800, open_browser: bool | None
         >>> server = show(Rollout(status="completed", reward=1.0), open_browser=False)
         >>> server.stop()
     """
-    index = _temporary_index(target) if isinstance(target, Rollout) else RunIndex(target)
+    folder = "rollout"
+    if isinstance(target, Rollout):
+        index = _temporary_index(target)
+    elif isinstance(target, RolloutLog):
+        index = RunIndex(_made(target.store.path))
+        folder = Path(target.store.path).resolve().name
+        target = target.rollout
+    else:
+        index = RunIndex(_runs_of(target))
     server = ViewerServer(index, extensions=make_extensions(), embeddable=True, height=height)
     if isinstance(target, Rollout):
-        server.url = viewer_address("rollout", target.run or "rollout", target.id, server.url.rstrip("/"))
+        server.url = viewer_address(folder, target.run or folder, target.id, server.url.rstrip("/"))
     if open_browser or (open_browser is None and not _in_notebook()):
         webbrowser.open(server.url)
     return server
@@ -170,6 +185,7 @@ def write_html(
     *,
     filter: str = "",
     limit: int = MAX_ROLLOUTS,
+    limit_mb: float = MAX_MB,
     on_damage: OnDamage = lambda damage: None,
 ) -> int:
     """Write runs to one HTML file that opens without a server; return the number of rollouts in it.
@@ -179,10 +195,11 @@ def write_html(
         file: The file. It is written whole or not at all.
         filter: An expression that selects rollouts, like `reward > 0.5`; empty for all. See `openreward_gym.viewer.filters`.
         limit: The largest number of rollouts that the file may hold.
+        limit_mb: The largest size of their records, in megabytes: a browser reads the whole file at once.
         on_damage: Called with what cannot be read, of each file the first 20 lines; the page holds the rest.
 
     Raises:
-        ConfigurationError: No rollout matches, more than `limit` match, or the filter cannot be parsed.
+        ConfigurationError: No rollout matches, more than `limit` or `limit_mb` match, or the filter cannot be parsed.
         StoreError: A folder does not exist, or the file cannot be written.
 
     Example:
@@ -192,7 +209,18 @@ def write_html(
         1
     """
     with contextlib.closing(RunIndex(runs)) as index:
-        return write_page(index, file, filter, limit, on_damage)
+        return write_page(index, file, filter, limit, on_damage, limit_mb)
+
+
+def _runs_of(runs: Runs | Recorder) -> Runs:
+    return [_made(path) for path in runs.paths] if isinstance(runs, Recorder) else runs
+
+
+def _made(path: str) -> Path:
+    """Return a folder, after making it if nothing has been recorded into it yet."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _temporary_index(rollout: Rollout) -> RunIndex:

@@ -32,8 +32,10 @@ def rollout(index: RunIndex, run: str, rollout_id: str, large: LargeRecords | No
     """
     place = index.find(run, rollout_id)
     answer = _about_row(index, run, rollout_id)
-    if place.length == RUNNING_LENGTH or (large is not None and place.length > LARGE_BYTES):
-        record = record_at(index, large or LargeRecords(), place, rollout_id)
+    if large is None and place.length == RUNNING_LENGTH:
+        return orjson.dumps({**answer, "rollout": index.running(place).record()})
+    if large is not None and (place.length == RUNNING_LENGTH or place.length > LARGE_BYTES):
+        record = record_at(index, large, place, rollout_id)
         messages, following = piece(record, 0)
         if place.length == RUNNING_LENGTH:
             answer["running"] = running = _running(index, place)
@@ -82,10 +84,13 @@ def place(index: RunIndex, run: str, rollout_id: str) -> dict[str, Any] | None:
 
 def messages(index: RunIndex, large: LargeRecords, run: str, rollout_id: str, first: int, *, tokens: bool) -> bytes:
     """Return further messages of a rollout: `{"messages", "next", "running"}`; `running` is None if it is not being recorded."""
-    place = index.find(run, rollout_id)
-    record = record_at(index, large, place, rollout_id)
+    try:
+        place = index.find(run, rollout_id)
+        record = record_at(index, large, place, rollout_id)
+        running = _running(index, place) if place.length == RUNNING_LENGTH else None
+    except NotFoundError:  # it has just ended
+        return orjson.dumps({"messages": [], "next": None, "running": None})
     found, following = piece(record, first, tokens=tokens)
-    running = _running(index, place) if place.length == RUNNING_LENGTH else None
     figures = {name: record.get(name) for name in ("reward", "final_reward")}
     fragments = [orjson.Fragment(message) for message in found]
     return orjson.dumps({"messages": fragments, "next": following, "running": running, **figures})

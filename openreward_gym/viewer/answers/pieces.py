@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.errors import ConfigurationError, RecordError
 from openreward_gym.redaction import without_tokens
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types.rollout import SCHEMA, Rollout
 from openreward_gym.viewer.index import NotFoundError, RolloutPlace, RunIndex
 from openreward_gym.viewer.rows import objects_in, parse_record
 from openreward_gym.viewer.running import RUNNING_LENGTH
@@ -48,39 +48,57 @@ class LargeRecords:
             if place not in self._records:
                 line = index.read(place)
                 index.remember(rollout_id, place, line)
-                rollout = Rollout.from_line(line)  # validates the types that the page relies on
-                try:
-                    record = orjson.loads(line)
-                except ValueError:
-                    record = orjson.loads(rollout.to_line().encode("utf-8", "backslashreplace"))
-                self._records[place] = record
+                self._records[place] = _parsed(line)
                 while len(self._records) > 1 and sum(one.length for one in self._records) > MEMORY_BYTES:
                     self._records.popitem(last=False)
             self._records.move_to_end(place)
             return self._records[place]
 
 
+def _parsed(line: bytes) -> Any:
+    """Return a large record. Its messages are validated when they are sent, because that takes most of the time."""
+    try:
+        record = orjson.loads(line)
+    except ValueError:
+        record = orjson.loads(Rollout.from_line(line).to_line().encode("utf-8", "backslashreplace"))
+    messages = record.get("messages") if isinstance(record, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        Rollout.from_line(line)
+        raise RecordError("not a rollout: its messages are not a list of objects")
+    Rollout.from_dict({**record, "messages": []})
+    return record
+
+
 def record_at(index: RunIndex, large: LargeRecords, place: RolloutPlace, rollout_id: str) -> dict[str, Any]:
     """Return the record of a large or a running rollout."""
     if place.length == RUNNING_LENGTH:
         record = index.running(place).record()
-        Rollout.from_dict(record)
+        Rollout.from_dict({**record, "messages": []})
         return record
     return large.get(index, place, rollout_id) if place.length > LARGE_BYTES else parse_record(index.read(place))
 
 
 def piece(record: Mapping[str, Any], first: int, *, tokens: bool = False) -> tuple[list[bytes], int | None]:
-    """Return messages from a number on as JSON, and the number of the next one; None at the end."""
+    """Return messages from a number on as JSON, and the number of the next one; None at the end.
+
+    Raises:
+        RecordError: One of the messages is not valid.
+    """
     messages: list[bytes] = []
-    size = 0
+    sent: list[dict[str, Any]] = []
+    size, following = 0, None
     every = objects_in(record.get("messages"))
     for number in range(first, len(every)):
-        data = orjson.dumps(cut(every[number], tokens=tokens))
+        message = cut(every[number], tokens=tokens)
+        data = orjson.dumps(message)
         if messages and size + len(data) > PIECE_BYTES:
-            return messages, number
+            following = number
+            break
         messages.append(data)
+        sent.append(message)
         size += len(data)
-    return messages, None
+    Rollout.from_dict({"schema": SCHEMA, "status": "running", "messages": sent})  # validates the types that the page relies on
+    return messages, following
 
 
 def cut(message: dict[str, Any], *, tokens: bool = False) -> dict[str, Any]:

@@ -181,8 +181,8 @@ def test_o8_the_address_that_the_recorder_prints_opens(
         address = re.fullmatch(r"Recording http://127\.0\.0\.1:7860/(#\S+)  \(openreward-gym view .*\)", said)
         assert address, said
         with viewing(tmp_path / "runs") as base:
-            page = opened(address[1], base=base, allowed="404")
-            expect(page.locator(".middle")).to_contain_text("Not written yet")
+            page = opened(address[1], base=base)
+            expect(page.get_by_role("region", name="User")).to_contain_text("Hm?")
             log.log(AssistantMessage("There."), is_finished=True)
             expect(page.get_by_role("region", name="Turn 1")).to_contain_text("There.")
 

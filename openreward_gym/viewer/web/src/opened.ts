@@ -89,21 +89,29 @@ class Following {
       this.take(answer);
     } else {
       const from = Math.max(0, (known.rollout.messages ?? []).length - 1);
-      const piece = await load<Piece>("messages", { run: this.run, id: this.id, from }, this.stop).catch((error) => {
-        if (error instanceof ApiError && error.status === 404) return null;
-        throw error;
-      });
-      if (!piece?.running) {
+      const piece = await load<Piece>("messages", { run: this.run, id: this.id, from }, this.stop);
+      if (!piece.running) {
         this.opened = { ...known, running: undefined };
         return this.step();
       }
       this.add(from, piece);
     }
-    while (this.opened?.next != null) {
-      const from = this.opened.next;
-      this.add(from, await load<Piece>("messages", { run: this.run, id: this.id, from }, this.stop, false));
-    }
+    await this.loadRest();
     return !this.opened?.running;
+  }
+
+  /** Load the pieces that are missing. Each time that the page is drawn it has twice as many messages, because drawing takes longer than loading. */
+  private async loadRest(): Promise<void> {
+    let pieces: Message[] = [];
+    for (let next = this.opened?.next ?? null; next !== null; ) {
+      const piece: Piece = await load<Piece>("messages", { run: this.run, id: this.id, from: next }, this.stop, false);
+      pieces = [...pieces, ...piece.messages];
+      next = piece.next;
+      const here = (this.opened!.rollout.messages ?? []).length;
+      if (next !== null && pieces.length < here) continue;
+      this.add(here, { ...piece, messages: pieces });
+      pieces = [];
+    }
   }
 
   private take(answer: Opened): void {

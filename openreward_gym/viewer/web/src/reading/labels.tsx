@@ -1,4 +1,4 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { post } from "../api";
 import { Problem } from "../components";
 import { author } from "../settings";
@@ -6,22 +6,25 @@ import type { About, LabelChange, Opened } from "../types";
 
 interface Change { set?: { rating?: number | null; note?: string }; add?: string[]; remove?: string[]; seen_note?: string }
 
+/** Write a change; gives what is known of the label after it, null if it was not written. */
+type Save = (change: Change) => Promise<About | null>;
+
 /** Rating (keys 1 to 5, 0 removes it), tags and note, stored beside the run. Each change is written by itself, so that those of several readers merge. */
 export function Labels({ opened }: { opened: Opened }) {
   const { label, history, taken } = useLabel(opened);
   const [status, setStatus] = useState("");
   const [error, setError] = useState<Error | null>(null);
-  const save = async (change: Change): Promise<boolean> => {
+  const save: Save = async (change) => {
     try {
       const about = await post<About>("label", { run: opened.run, rollout: opened.rollout.id, author: author.value.trim(), ...change });
       taken(about);
       setError(null);
       setStatus("Saved");
       window.setTimeout(() => setStatus(""), 1500);
-      return true;
+      return about;
     } catch (problem) {
       setError(problem as Error);
-      return false;
+      return null;
     }
   };
   const rate = (rating: number | null) => void save({ set: { rating } });
@@ -40,7 +43,7 @@ export function Labels({ opened }: { opened: Opened }) {
           ))}
         </div>
         <Tags tags={label.tags} save={save} />
-        <Note key={opened.rollout.id} note={label.note ?? ""} last={history.findLast((change) => change.set?.note !== undefined)} save={save} />
+        <Note key={opened.rollout.id} note={label.note ?? ""} last={noteChange(history)} save={save} />
         <Problem error={error} />
         <History changes={history} />
       </div>
@@ -62,7 +65,7 @@ function Author() {
   );
 }
 
-function Tags({ tags, save }: { tags: string[]; save: (change: Change) => Promise<boolean> }) {
+function Tags({ tags, save }: { tags: string[]; save: Save }) {
   const [text, setText] = useState("");
   const add = async () => {
     const words = [...new Set(text.split(",").map((tag) => tag.trim()).filter(Boolean))].filter((tag) => !tags.includes(tag));
@@ -82,19 +85,19 @@ function Tags({ tags, save }: { tags: string[]; save: (change: Change) => Promis
 }
 
 /** The note. What the reader is writing stays when somebody else changes it, and the reader is told. */
-function Note({ note, last, save }: { note: string; last: LabelChange | undefined; save: (change: Change) => Promise<boolean> }) {
+function Note({ note, last, save }: { note: string; last: LabelChange | undefined; save: Save }) {
   const [draft, setDraft] = useState<string | null>(null);
   const [lost, setLost] = useState<LabelChange["overwritten"] | null>(null);
   const base = useRef(note);
   const changed = draft !== null && note !== base.current;
   const write = async () => {
     if (draft === null) return;
-    if (draft === base.current && !changed) setDraft(null);
-    else if (await save({ set: { note: draft }, seen_note: base.current })) setDraft(null);
+    if (draft === base.current && !changed) return setDraft(null);
+    const about = await save({ set: { note: draft }, seen_note: base.current });
+    if (!about) return;
+    setLost(noteChange(about.history)?.overwritten ?? null);
+    setDraft(null);
   };
-  useEffect(() => {
-    if (last?.overwritten && draft === null) setLost(last.overwritten);
-  }, [last?.time]);
   return (
     <>
       <label>Note <textarea rows={2} value={draft ?? note} onInput={(event) => { if (draft === null) base.current = note; setDraft(event.currentTarget.value); }} onBlur={write} /></label>
@@ -102,6 +105,11 @@ function Note({ note, last, save }: { note: string; last: LabelChange | undefine
         : lost && <p class="note" role="status">{who(lost.author)} changed the note meanwhile: <q dir="auto">{lost.note}</q>. The later note is kept, and both are in the history.</p>}
     </>
   );
+}
+
+/** The last change of the note. */
+function noteChange(history: LabelChange[]): LabelChange | undefined {
+  return history.findLast((change) => change.set?.note !== undefined);
 }
 
 function who(name: string | undefined): string {
@@ -118,7 +126,7 @@ function History({ changes }: { changes: LabelChange[] }) {
           <li key={changes.length - index}>
             <b dir="auto">{change.author || "anonymous"}</b> <time class="tokens" dateTime={change.time}>{change.time.slice(0, 16).replace("T", " ")} UTC</time>
             <span dir="auto">{told(change).join("; ")}</span>
-            {change.overwritten && <span class="badge" title={change.overwritten.note}>{who(change.overwritten.author)} had changed the note meanwhile</span>}
+            {change.overwritten && <span class="note" title={change.overwritten.note}>({who(change.overwritten.author)} had changed the note meanwhile)</span>}
           </li>
         ))}
       </ol>
