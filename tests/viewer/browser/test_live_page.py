@@ -227,7 +227,10 @@ def test_a_large_rollout_opens_with_its_first_messages_and_becomes_whole(opened:
     with viewing(tmp_path / "runs") as base:
         page = opened(base=base)
         sizes: list[int] = []
-        page.on("response", lambda answer: sizes.append(int(answer.headers["content-length"])) if "/api/rollout" in answer.url else None)
+        page.on(
+            "response",
+            lambda answer: sizes.append(int(answer.headers["content-length"])) if "/api/rollout" in answer.url else None,
+        )
         page.goto(f"{base}/#/rollouts?run=r&sample=big")
         expect(section(page, "Turn 1")).to_be_attached()
         assert sizes
