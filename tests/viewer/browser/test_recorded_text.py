@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -160,6 +161,26 @@ def test_invisible_characters_are_marks_and_are_copied_as_stored(page: Page) -> 
     copied = text.evaluate("node => { getSelection().selectAllChildren(node); return getSelection().toString() }")
     assert copied == "Pass\u200bword of pdf\u202egnp.exe, 5\u00ad0 \u0000 end"
     expect(page.locator(".tool .invisible").first).to_have_attribute("data-mark", "RLO")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ("/tmp/shot.png", "a path or a name"),
+        ("https://images.example/a.png", "the viewer loads nothing from other places"),
+        ("", "the record has no data"),
+    ],
+)
+def test_an_image_that_is_not_in_the_record_says_so(opened: Opener, tmp_path: Path, data: str, why: str) -> None:
+    folder = tmp_path / "runs" / "r" / "rollouts"
+    folder.mkdir(parents=True)
+    image = {"type": "image", "data": data, "mimeType": "image/png"}
+    message = {"role": "user", "blocks": [image]}
+    record = {"schema": "openreward-gym/rollout/1", "id": "a", "status": "completed", "group": "g", "messages": [message]}
+    (folder / "x.jsonl").write_text(json.dumps(record) + "\n")
+    with viewing(tmp_path / "runs") as base:
+        page = opened("#/rollouts?run=r&sample=a", base=base)
+        expect(page.get_by_text(why)).to_be_visible()
 
 
 def test_what_cannot_be_shown_says_why(page: Page) -> None:

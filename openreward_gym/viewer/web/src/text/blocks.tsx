@@ -63,6 +63,7 @@ function obstacle(block: Block, type: string): string | null {
   if (block.sha256) return shared && !block.data ? "it is stored beside the run, and this file does not have it" : null;
   if (!block.data) return "the record has no data of it";
   if (/^https?:/i.test(block.data)) return "it is an address, and the viewer loads nothing from other places";
+  if (!/^data:image\//.test(block.data) && /[^A-Za-z0-9+/=\s]/.test(block.data.slice(0, 1_000))) return "what was recorded is a path or a name, not the image itself";
   return IMAGES.test(type) ? null : unknownType(type);
 }
 
