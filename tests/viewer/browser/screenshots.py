@@ -39,6 +39,7 @@ PAGES = {
     "discarded": ("#/discarded?run=training&step=5", ".row .badge"),
     "metrics": ("#/metrics?run=training&runs=baseline&step=5", "canvas"),
     "compare": ("#/compare?runs=training,baseline", ".tasks tbody tr"),
+    "pair": ("#/pair?left=training/training-0-0-0&right=training/training-0-0-1", ".turn-pair"),
     "task": ("#/task?run=training&task={task}", ".attempt"),
     "search": ("#/search?run=training&query=%22No%20such%20file%22", ".hits li"),
 }

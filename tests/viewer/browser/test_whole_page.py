@@ -97,6 +97,7 @@ PLACES = {
     "lens": f"{SAMPLE}&view=lens&format=sft",
     "replay": f"{SAMPLE}&view=replay",
     "compare": "#/compare?runs=training,baseline",
+    "pair": "#/pair?left=training/training-0-0-0&right=training/training-0-0-1",
     "task": f"#/task?run=training&task={TASK}",
 }
 
@@ -111,6 +112,7 @@ READY = {
     "lens": ".span",
     "replay": ".replay .note",
     "compare": ".tasks tbody tr",
+    "pair": ".turn-pair",
     "task": ".attempt",
 }
 

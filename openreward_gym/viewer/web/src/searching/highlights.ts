@@ -7,7 +7,9 @@ const MAX_RANGES = 5_000;
 // What is read as one text: within it a hit may span elements, and between two of them is the end of a line.
 const BLOCKS = "p, div, pre, li, td, th, dd, dt, tr, h1, h2, h3, h4, h5, h6, summary, blockquote, section, header, details";
 // The page's own words, which are no part of what was recorded.
-const OWN = "button, select, textarea, .badge, .reward, .tokens, .kind, .none, .unseen, .id, .note, .think > summary, [aria-hidden=true]";
+const OWN = "button, select, textarea, .badge, .reward, .tokens, .kind, .none, .unseen, .id, .note, .think > summary, [aria-hidden=true], [data-ui]";
+const HEADS = "header, .call-head, .result-head";
+const RECORDED_IN_HEADS = ".tool, .oneline, .problem, .prompt";
 
 /** The hits that are marked in the message of the address, and which of them is the current one (from 0). */
 export const marked = signal<{ message: string; count: number; now: number }>({ message: "", count: 0, now: 0 });
@@ -58,7 +60,7 @@ export function passagesIn(box: HTMLElement): Passage[] {
       parent = text.parentElement!;
       holder = parent.closest<HTMLElement>("[data-message]")?.dataset.message;
       block = parent.closest(BLOCKS);
-      own = parent.closest(OWN) !== null || (parent.closest("header, .call-head") !== null && parent.closest(".tool, .oneline, .problem, .prompt") === null);
+      own = parent.closest(OWN) !== null || (parent.closest(HEADS) !== null && parent.closest(RECORDED_IN_HEADS) === null);
     }
     if (own || holder === undefined) continue;
     let passage = passages.get(holder);

@@ -29,6 +29,8 @@ export function useHits(box: { current: HTMLElement | null }, drawn: unknown[]):
     const mark = () => {
       const target = markHits(node, pattern, message, hit === "last" ? -1 : Number(hit ?? 0) || 0);
       if (target && !shown) scrollToHit(target);
+      // The hit may be in a part of a long text that is cut: the texts of its message are asked to show all.
+      if (!target && !shown) for (const text of node.querySelectorAll(`[data-message="${Number(message)}"] .plain`)) text.dispatchEvent(new CustomEvent("reveal-text"));
       shown ||= target !== null;
     };
     mark();
