@@ -103,10 +103,10 @@ test("JSON is laid out from its own tokens", () => {
 // Where JSON.parse tells how a number was written (Node 22, every browser of 2025); elsewhere numbers are JavaScript's.
 const tells = "rawJSON" in JSON;
 
-test.skipIf(!tells)("numbers in arguments keep their digits", () => {
+test("numbers in arguments keep their digits", () => {
   for (const given of ['{"x":1.0,"y":[12345678901234567890,1e+22,3]}', '{"a":-0.0,"s":"1.0"}', '{"arguments":{"q":"}\\"","r":2.50}}']) {
     const text = `{"note":"{\\"arguments\\":{","m":[{"arguments":{"a":1}},{"arguments":${given}}]}`;
-    expect(stringifyExact((parseExact(text) as { m: { arguments: unknown }[] }).m[1]!.arguments)).toBe(given);
+    expect(stringifyExact((parseExact(text) as { m: { arguments: unknown }[] }).m[1]!.arguments)).toBe(tells ? given : JSON.stringify(JSON.parse(given)));
   }
 });
 
