@@ -9,6 +9,7 @@ from typing import Any
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import (
     AssistantMessage,
+    Block,
     Message,
     ReasoningItem,
     Rollout,
@@ -36,7 +37,7 @@ def long_rollout(identity: str = "long", turns: int = TURNS) -> Rollout:
         said = moment + timedelta(seconds=1)
         lines = f"Turn {turn} looks further. " * (1 + turn * 37 % 60)
         call = ToolCall("look", {"at": f"file {turn}"}, call_id=f"c{turn}")
-        blocks = [ReasoningItem("Hm."), TextBlock(lines), call, TextBlock("Meanwhile I think.")]
+        blocks: list[Block] = [ReasoningItem("Hm."), TextBlock(lines), call, TextBlock("Meanwhile I think.")]
         messages.append(AssistantMessage(blocks, origin="policy", started_at=moment.isoformat(), ended_at=said.isoformat()))
         moment = said + timedelta(seconds=1)
         messages.append(
@@ -53,7 +54,7 @@ def long_rollout(identity: str = "long", turns: int = TURNS) -> Rollout:
 
 
 def sampled_rollout(tokenizer: Any) -> Rollout:
-    """A rollout with its tokens, in which the prompt of the third turn is not what was sampled before, and the second is not trained."""
+    """A rollout with its tokens. The second turn is not trained; the prompt of the third is not what was sampled before."""
 
     def encode(text: str) -> tuple[int, ...]:
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -227,7 +227,7 @@ def test_lens_and_replay_are_given_from_outside(runs: Path) -> None:
         lens=lens, lens_formats=(("sft", "chat"),), replay=lambda rollout: {"same": False}, replay_url="http://x"
     )
     with viewing(runs, extensions=extensions) as url, httpx.Client(base_url=url, headers={"Origin": url}) as client:
-        assert client.get("/api/extensions").json() == {"lens": [["sft", "chat"]], "replay": "http://x"}
+        assert client.get("/api/extensions").json() == {"lens": [["sft", "chat"]], "replay": "http://x", "tokens": False}
         row = client.get("/api/lens?run=training&id=training-0-0-0&format=sft").json()["rows"][0]["row"]
         assert row == {"format": "sft", "id": "training-0-0-0", "others": [f"training-0-0-{n}" for n in (1, 2, 3)]}
         assert client.post("/api/replay", json={"run": "training", "id": "training-0-0-0"}).json() == {"same": False}

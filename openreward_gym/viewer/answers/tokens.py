@@ -41,7 +41,7 @@ def pieces(decode: Callable[[list[int]], str], ids: Sequence[int]) -> list[str |
 def tokens(
     index: RunIndex, decode: Callable[[list[int]], str] | None, run: str, rollout_id: str, message: int | None, prompt: bool
 ) -> dict[str, Any]:
-    """Return `{"pieces"}`: the texts of the tokens that a message was sampled as, or with `prompt` of those that it was sampled from.
+    """Return `{"pieces"}`: the texts of a message's sampled tokens, or with `prompt` of those that it was sampled from.
 
     Raises:
         NotFoundError: There is no tokenizer, the index does not have the rollout, or the message has no such tokens.

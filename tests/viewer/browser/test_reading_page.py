@@ -16,7 +16,7 @@ from viewer_runs import simple
 from viewer_serving import viewing
 
 from openreward_gym.store import RolloutStore
-from openreward_gym.types import AssistantMessage, ReasoningItem, Rollout, TextBlock, ToolCall, ToolMessage, UserMessage
+from openreward_gym.types import AssistantMessage, Block, ReasoningItem, Rollout, TextBlock, ToolCall, ToolMessage, UserMessage
 from openreward_gym.viewer.index import RunIndex
 from openreward_gym.viewer.page import write_page
 from openreward_gym.viewer.server import make_extensions
@@ -58,6 +58,7 @@ def section_of(turn: int) -> str:
 
 
 def ready(page: Page) -> Page:
+    page.context.set_default_timeout(30_000)
     expect(page.locator(".ending")).to_be_attached(timeout=30_000)
     return page
 
@@ -127,12 +128,12 @@ def test_the_headline_is_the_prompt_and_the_bar_has_it_once_it_is_out_of_view(op
     expect(page.locator(".stuck-title")).to_be_visible()
     expect(page.locator(".outcome")).to_be_in_viewport()
     page.keyboard.press("Escape")
-    expect(page).to_have_title("Group g – read")
+    expect(page).to_have_title("Group g – read", timeout=30_000)
 
 
 def test_blocks_and_results_stand_where_they_were_recorded(opened: Opener, tmp_path: Path) -> None:
     answers = [("b", "second result"), ("a", "first result"), ("nobody", "a result without a call")]
-    blocks = [
+    blocks: list[Block] = [
         ReasoningItem("First thought."), TextBlock("I open "), TextBlock("the lid."), ToolCall("open", {"lid": 1}, call_id="a"),
         TextBlock("It is heavy."), ToolCall("open", {"lid": 2}, call_id="b"), ReasoningItem("Last thought."),
     ]  # fmt: skip
