@@ -18,6 +18,11 @@ export function exactly(value: Num | undefined): string {
   return typeof value === "string" ? shown(value) : String(value);
 }
 
+/** Format a number in few characters: beyond 100 with one decimal. */
+export function brief(value: number): string {
+  return Math.abs(value) >= 100 && Math.abs(value) < 10_000 && !Number.isInteger(value) ? value.toFixed(1).replace("-", "−") : shown(value);
+}
+
 /** Format numbers that stand under each other: all with the same number of decimals; a missing one is a dash. */
 export function evenly(values: (number | null | undefined)[]): string[] {
   const known = values.filter((value): value is number => value != null && Number.isFinite(value));

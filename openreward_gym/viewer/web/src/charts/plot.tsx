@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { at, go } from "../address";
 import { Copy } from "../components";
-import { evenly, shown } from "../numbers";
+import { brief, evenly } from "../numbers";
 import { namesOf, useSeries } from "./answers";
 import { overlaid, type Section } from "./catalogue";
 import { useRequest } from "../api";
@@ -40,7 +40,7 @@ export function PlotView({ plot, step, sections, large, change, remove, copy, mo
           const by = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1 }[event.key];
           if (by) { event.preventDefault(); event.stopPropagation(); move(by); const node = event.currentTarget; requestAnimationFrame(() => node.focus()); }
         }}>⠿</button>
-        {last !== undefined && !several && <span class="last" title="The last value">{shown(last)}</span>}
+        {last !== undefined && !several && <span class="last" title="The last value">{brief(last)}</span>}
         <span class="tools">
           {zoom && <button type="button" class="quiet" onClick={() => setZoom(null)}>Reset zoom</button>}
           <button type="button" class="quiet" aria-label={`Table: ${title}`} title="Table" aria-pressed={plot.table} onClick={() => change({ ...plot, table: !plot.table })}>{large || full ? "Table" : "▤"}</button>
@@ -50,7 +50,7 @@ export function PlotView({ plot, step, sections, large, change, remove, copy, mo
       </figcaption>
       {several && (
         <div class="legend" role="group" aria-label={`Series of ${plot.metric}`}>
-          {drawing.keys.map((key) => <button type="button" class="quiet" key={key.key} aria-pressed={!key.hidden} title={key.hidden ? "Show" : "Hide"} onClick={() => toggle(key)}><Swatch {...key} /> <span dir="auto">{key.label}</span>{key.key in drawing.lasts && <b class="last" title="The last value">{shown(drawing.lasts[key.key])}</b>}</button>)}
+          {drawing.keys.map((key) => <button type="button" class="quiet" key={key.key} aria-pressed={!key.hidden} title={key.hidden ? "Show" : "Hide"} onClick={() => toggle(key)}><Swatch {...key} /> <span dir="auto">{key.label}</span>{key.key in drawing.lasts && <b class="last" title="The last value">{brief(drawing.lasts[key.key]!)}</b>}</button>)}
         </div>
       )}
       {drawing.x.length ? (

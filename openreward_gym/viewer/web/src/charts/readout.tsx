@@ -14,6 +14,8 @@ export function Readout({ reading, left }: { reading: Reading; left: number }) {
     const node = box.current!;
     const [own, whole] = [node.offsetWidth, node.parentElement!.clientWidth];
     const place = left + 12 + own <= whole ? left + 12 : left - 12 - own;
+    node.style.top = "";
+    if (node.getBoundingClientRect().bottom > window.innerHeight - 4) node.style.top = `${-node.offsetHeight - 4}px`; // above the chart
     node.style.left = `${Math.max(0, Math.min(whole - own, place))}px`;
   });
   return (
