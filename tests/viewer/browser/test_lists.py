@@ -255,7 +255,7 @@ def test_the_selection_is_exported_and_handed_on(opened: Opener, tmp_path: Path)
         bar.get_by_text("Export…").click()
         form = page.get_by_role("group", name="Export the selected samples")
         where = "(reward>0.55) and step == none and discarded == false"
-        command = f"openreward-gym export {folder} --format sft --where '{where}'"
+        command = f"openreward-gym export {folder} --format sft --filter '{where}'"
         expect(form.get_by_label("Command", exact=True)).to_have_text(command)
         form.get_by_role("button", name="Run it").click()
         expect(form.get_by_role("status")).to_contain_text("sft: 4 rows from 4 of 10 rollouts", timeout=90_000)
