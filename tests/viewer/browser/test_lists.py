@@ -117,7 +117,7 @@ def test_a_step_of_discarded_rollouts_is_a_step(opened: Opener, served: str) -> 
     page.locator(".middle").get_by_role("link", name="Open the discarded rollouts").click()
     expect(page.locator(".row")).to_have_count(4)
     numbers = page.get_by_role("table", name="Discarded rollouts in numbers")
-    expect(numbers.get_by_role("row")).to_contain_text(["", "Discarded", "Zero Advantage", "all equal", "got 0", "got 1"])
+    expect(numbers.get_by_role("row")).to_contain_text(["", "Discarded", "Zero Advantage", "rewards equal", "got 0", "got 1"])
     expect(numbers.get_by_role("row", name="Discarded, of all rollouts")).to_contain_text("4 100 %")
     expect(numbers.get_by_role("row", name="Discarded, of all rollouts")).to_contain_text("4 33.3 %")
     page.get_by_role("button", name="Previous step").click()
@@ -189,6 +189,16 @@ def test_a_filter_knows_its_fields_and_keeps_what_is_open(opened: Opener, served
     box.press("Enter")
     expect(page.locator(".sidebar .empty").last).to_have_text("No sample matches the filter.")
     expect(page.get_by_role("article", name="Sample")).to_be_visible()
+
+
+def test_matches_in_other_steps_are_named(opened: Opener, served: str) -> None:
+    page = opened("#/rollouts?run=steps&step=0&filter=sample > 1", base=served)
+    expect(page.locator(".count")).to_have_text("2 samples")
+    expect(page.locator(".sidebar .said")).to_have_text("4 match in 2 steps; also in step 1 (2)")
+    page.locator(".sidebar .said").get_by_role("link", name="step 1").click()
+    expect(page.get_by_role("textbox", name="Step")).to_have_value("1")
+    expect(page.locator(".row")).to_have_count(2)
+    assert complaints(page) == []
 
 
 def test_metrics_of_any_name_are_columns(opened: Opener, served: str) -> None:

@@ -32,7 +32,7 @@ export function Rollouts({ run, discarded, indexed }: { run: Run | undefined; di
           <button type="button" key={name} aria-pressed={side === name} onClick={() => setSide(name)}>{label}</button>
         ))}
       </nav>
-      <Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} missing={missing} stepsError={matching.error ?? steps.error} />
+      <Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} missing={missing} matching={matching.value} stepsError={matching.error ?? steps.error} />
       <main id="content" class="middle" ref={place} tabIndex={-1}>
         {sample ? <Sample run={run} id={sample} siblings={siblings} />
           : missing !== undefined && steps.value ? <MissingStep steps={steps.value} value={missing} />
