@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from openreward_gym.cli.parameters import Runs, check_folder, end_with, parse_options, with_options
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.errors import ConfigurationError, MissingExtraError
 from openreward_gym.export.options import ExportOptions, Select
 from openreward_gym.store.damage import Damages
 
@@ -41,10 +41,10 @@ _Ids = Annotated[
     Path | None,
     typer.Option("--ids", metavar="FILE", help="File with the ids of the rollouts, one a line.", rich_help_panel="Selection"),
 ]
-_Where = Annotated[
+_Filter = Annotated[
     str,
     typer.Option(
-        "--where",
+        "--filter",
         metavar="EXPRESSION",
         help="Filter of the viewer that rollouts meet, like 'reward > 0.5 and steps < 10'.",
         rich_help_panel="Selection",
@@ -64,7 +64,7 @@ def export(
     public: _Public = False,
     tokenizer: _Tokenizer = None,
     ids: _Ids = None,
-    where: _Where = "",
+    chosen: _Filter = "",
     as_json: _AsJson = False,
     **options: Any,
 ) -> None:
@@ -85,9 +85,9 @@ def export(
     if options.get("decontaminate"):
         options["decontaminate"] = list(map(Path, options["decontaminate"]))
     select = parse_options(Select, options)
-    chosen = _chosen(runs, ids, where)
-    if chosen is not None:
-        select = dataclasses.replace(select, where=lambda rollout: rollout.id in chosen)
+    wanted = _chosen(runs, ids, chosen)
+    if wanted is not None:
+        select = dataclasses.replace(select, where=lambda rollout: rollout.id in wanted)
     rows = parse_options(ExportOptions, options).to_keywords()
     names = [name.strip() for name in formats.split(",") if name.strip()]
     folder = _folder(runs, output, push, public)
@@ -105,8 +105,8 @@ def export(
     end_with(damages)
 
 
-def _chosen(runs: Sequence[str], ids: Path | None, where: str) -> set[str] | None:
-    """Return the ids of the rollouts that --ids and --where select; None without either."""
+def _chosen(runs: Sequence[str], ids: Path | None, filter_: str) -> set[str] | None:
+    """Return the ids of the rollouts that --ids and --filter select; None without either."""
     chosen: set[str] | None = None
     if ids is not None:
         try:
@@ -116,10 +116,12 @@ def _chosen(runs: Sequence[str], ids: Path | None, where: str) -> set[str] | Non
         chosen = {line.strip() for line in lines if line.strip()}
         if not chosen:
             raise ConfigurationError(f"--ids {ids}: the file has no ids")
-    if where:
-        from openreward_gym.viewer.selecting import ids_that_match
-
-        matching = ids_that_match(runs, where)
+    if filter_:
+        try:
+            from openreward_gym.viewer.selecting import ids_that_match
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(f"--filter needs {error.name}: pip install 'openreward-gym[viewer]'") from None
+        matching = ids_that_match(runs, filter_)
         chosen = matching if chosen is None else chosen & matching
     return chosen
 

@@ -261,17 +261,17 @@ def test_one_html_file_has_the_selection(tmp_path: Path) -> None:
     assert b" in two" not in page
 
 
-@pytest.mark.parametrize("how", ["ids", "where"])
+@pytest.mark.parametrize("how", ["ids", "filter"])
 def test_the_command_exports_a_selection(tmp_path: Path, how: str) -> None:
     store = RolloutStore(tmp_path / "one")
     for number in range(5):
         store.append(simple(str(number), f"said {number}", reward=number / 5))
     (tmp_path / "ids.txt").write_text("1\n3\n")
-    option = ["--ids", str(tmp_path / "ids.txt")] if how == "ids" else ["--where", "reward in (0.2, 0.6)"]
+    option = ["--ids", str(tmp_path / "ids.txt")] if how == "ids" else ["--filter", "reward in (0.2, 0.6)"]
     command = [sys.executable, "-m", "openreward_gym.cli", "export", str(tmp_path / "one"), "--format", "sft", *option, "--json"]
     ended = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True, check=True)
     assert json.loads(ended.stdout)["formats"]["sft"]["rows"] == 2
-    wrong = ["--ids", str(tmp_path / "none")] if how == "ids" else ["--where", "rewrad > 1"]
+    wrong = ["--ids", str(tmp_path / "none")] if how == "ids" else ["--filter", "rewrad > 1"]
     ended = subprocess.run([*command[:7], *wrong], capture_output=True, text=True)
     assert ended.returncode == 2
     assert ("No such file" if how == "ids" else "Did you mean `reward`?") in ended.stderr

@@ -117,7 +117,7 @@ def test_a_step_of_discarded_rollouts_is_a_step(opened: Opener, served: str) -> 
     page.locator(".middle").get_by_role("link", name="Open the discarded rollouts").click()
     expect(page.locator(".row")).to_have_count(4)
     numbers = page.get_by_role("table", name="Discarded rollouts in numbers")
-    expect(numbers.get_by_role("row")).to_contain_text(["", "Discarded", "Zero Advantage", "all equal", "got 0", "got 1"])
+    expect(numbers.get_by_role("row")).to_contain_text(["", "Discarded", "Zero Advantage", "rewards equal", "got 0", "got 1"])
     expect(numbers.get_by_role("row", name="Discarded, of all rollouts")).to_contain_text("4 100 %")
     expect(numbers.get_by_role("row", name="Discarded, of all rollouts")).to_contain_text("4 33.3 %")
     page.get_by_role("button", name="Previous step").click()
@@ -191,6 +191,16 @@ def test_a_filter_knows_its_fields_and_keeps_what_is_open(opened: Opener, served
     expect(page.get_by_role("article", name="Sample")).to_be_visible()
 
 
+def test_matches_in_other_steps_are_named(opened: Opener, served: str) -> None:
+    page = opened("#/rollouts?run=steps&step=0&filter=sample > 1", base=served)
+    expect(page.locator(".count")).to_have_text("2 samples")
+    expect(page.locator(".sidebar .said")).to_have_text("4 match in 2 steps; also in step 1 (2)")
+    page.locator(".sidebar .said").get_by_role("link", name="step 1").click()
+    expect(page.get_by_role("textbox", name="Step")).to_have_value("1")
+    expect(page.locator(".row")).to_have_count(2)
+    assert complaints(page) == []
+
+
 def test_metrics_of_any_name_are_columns(opened: Opener, served: str) -> None:
     page = opened("#/rollouts?run=odd", base=served)
     page.get_by_text("Columns", exact=True).click()
@@ -255,7 +265,7 @@ def test_the_selection_is_exported_and_handed_on(opened: Opener, tmp_path: Path)
         bar.get_by_text("Export…").click()
         form = page.get_by_role("group", name="Export the selected samples")
         where = "(reward>0.55) and step == none and discarded == false"
-        command = f"openreward-gym export {folder} --format sft --where '{where}'"
+        command = f"openreward-gym export {folder} --format sft --filter '{where}'"
         expect(form.get_by_label("Command", exact=True)).to_have_text(command)
         form.get_by_role("button", name="Run it").click()
         expect(form.get_by_role("status")).to_contain_text("sft: 4 rows from 4 of 10 rollouts", timeout=90_000)

@@ -27,7 +27,7 @@ export function Rollouts({ run, discarded, indexed }: { run: Run | undefined; di
   return (
     <Panes
       reading={sample !== undefined} place={sample ?? group}
-      list={<Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} missing={missing} stepsError={matching.error ?? steps.error} />}
+      list={<Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} missing={missing} matching={matching.value} stepsError={matching.error ?? steps.error} />}
       charts={<Sidecharts run={run} step={step ?? null} />}
     >
       <main id="content" class="middle" ref={place} tabIndex={-1}>

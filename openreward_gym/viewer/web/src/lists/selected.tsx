@@ -82,7 +82,7 @@ export function exportCommand(folder: string, format: string): { command: string
   if (!query) return { command: `${start} --ids ids.txt`, file: `${[...ids].join("\n")}\n` };
   const filter = String(query.filter || "");
   const parts = [filter && `(${filter})`, query.step === "" ? "step == none" : `step == ${query.step}`, `discarded == ${query.discarded ? "true" : "false"}`];
-  return { command: `${start} --where ${quoted(parts.filter(Boolean).join(" and "))}`, file: null };
+  return { command: `${start} --filter ${quoted(parts.filter(Boolean).join(" and "))}`, file: null };
 }
 
 function ExportForm({ run }: { run: Run | undefined }) {

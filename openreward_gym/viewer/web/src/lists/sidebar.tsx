@@ -8,7 +8,7 @@ import { type Column, columnsOf, DEFAULT } from "./columns";
 import { Filter } from "./filter";
 import { SelectionBar } from "./selected";
 import { MissingStep, Nothing } from "./states";
-import { Steps } from "./steps";
+import { Matches, Steps } from "./steps";
 import { SampleTable } from "./table";
 import { useList } from "./uselist";
 import type { Run, Step } from "../types";
@@ -18,7 +18,7 @@ const narrow = signal(narrowScreen.matches);
 narrowScreen.addEventListener("change", (event) => { narrow.value = event.matches; });
 
 /** The rollouts of one step, by group. On a narrow screen it is the page's only part while it is shown. */
-export function Sidebar({ run, runKey, discarded, steps, step, missing, stepsError }: { run: Run | undefined; runKey: string; discarded: boolean; steps: Step[] | null; step: number | null | undefined; missing?: string; stepsError: Error | null }) {
+export function Sidebar({ run, runKey, discarded, steps, step, missing, matching, stepsError }: { run: Run | undefined; runKey: string; discarded: boolean; steps: Step[] | null; step: number | null | undefined; missing?: string; matching: Step[] | null; stepsError: Error | null }) {
   const { filter = "", sort = "", flat } = address.value;
   const request = { run: runKey, step: step ?? "", discarded, filter, sort, flat: flat === "1" };
   const list = useList(step === undefined ? null : request);
@@ -32,6 +32,7 @@ export function Sidebar({ run, runKey, discarded, steps, step, missing, stepsErr
       {narrow.value && <h1 class="unseen">{discarded ? "Discarded rollouts" : "Rollouts"}</h1>}
       <Steps steps={steps} step={step} />
       <Filter run={runKey} value={filter} change={(text) => go(at({ filter: text || undefined, from: undefined }))} error={stepsError} />
+      {filter && matching && <Matches matching={matching} step={step} discarded={discarded} />}
       <div class="columns">
         {total !== undefined && groups > 0 && groups < total && <span class="groups">{groups.toLocaleString("en")} {groups === 1 ? "group" : "groups"},</span>}
         <span class="count">{total === undefined ? "" : `${total.toLocaleString("en")} ${total === 1 ? "sample" : "samples"}`}</span>

@@ -76,3 +76,19 @@ function Arrived({ steps, step }: { steps: Step[] | null; step: number | null | 
   if (last === null || known.current === null || last <= known.current) return null;
   return <p class="said" role="status"><Link to={toStep(last, address.value.page)}>Step {last} has arrived</Link></p>;
 }
+
+const LISTED = 8;
+
+/** In which other steps rollouts match the filter. */
+export function Matches({ matching, step, discarded }: { matching: Step[]; step: number | null | undefined; discarded: boolean }) {
+  const found = matching.map((one) => ({ step: one.step, count: discarded ? one.discarded : one.kept })).filter((one) => one.count > 0);
+  const others = found.filter((one) => one.step !== step);
+  if (!others.length) return null;
+  const total = found.reduce((sum, one) => sum + one.count, 0);
+  const near = [...others].sort((a, b) => Math.abs((a.step ?? 0) - (step ?? 0)) - Math.abs((b.step ?? 0) - (step ?? 0))).slice(0, LISTED).sort((a, b) => (a.step ?? -1) - (b.step ?? -1));
+  return (
+    <p class="said">{total.toLocaleString("en")} match in {found.length.toLocaleString("en")} {found.length === 1 ? "step" : "steps"}; also in {near.map((one, index) => (
+      <span key={one.step}>{index > 0 && ", "}<Link to={toStep(one.step)}>{one.step === null ? "those without a step" : `step ${one.step}`}</Link> ({one.count})</span>
+    ))}{others.length > near.length && " and others"}</p>
+  );
+}
