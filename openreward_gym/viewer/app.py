@@ -45,7 +45,7 @@ logger = logging.getLogger("openreward_gym.viewer")
 REFRESH_S = 0.7
 """Seconds between two looks at the runs' folders."""
 
-_LISTS = {"steps", "list", "group", "series", "histogram"}
+_LISTS = {"steps", "list", "position", "ids", "group", "group_steps", "discards", "series", "histogram", "chart_metrics"}
 """Endpoints that list what is in a run."""
 
 COOKIE = "openreward_gym_viewer"

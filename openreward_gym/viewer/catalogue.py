@@ -5,11 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 
-from openreward_gym.viewer.rows import metrics_of, number_of, ranges_of
+from openreward_gym.viewer.rows import metric_name, metrics_of, number_of, ranges_of
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS metrics (
@@ -85,6 +84,6 @@ def make_anew(connection: sqlite3.Connection, runs: Iterable[int]) -> None:
         rows = connection.execute(_MADE_ANEW, (run,)).fetchall()
         connection.executemany(
             "INSERT INTO metrics (run, name, rollouts, count, low, high) VALUES (?, ?, ?, ?, ?, ?)",
-            [(run, unquote(key), *figures) for key, *figures in rows],
+            [(run, metric_name(key), *figures) for key, *figures in rows],
         )
     connection.execute("DELETE FROM metrics WHERE run NOT IN (SELECT run FROM runs)")

@@ -500,6 +500,9 @@ class RunIndex:
     def _insert(self, rows: Sequence[tuple[Any, ...]], metrics: catalogue.NewMetrics) -> None:
         """Insert rows of rollouts; the last written of an id replaces earlier ones."""
         connection = self._connection()
+        # A rollout that has ended replaces its row of a running one, which the catalogue has not counted.
+        ended = [(row[0], row[4], RUNNING_LENGTH) for row in rows]
+        connection.executemany("DELETE FROM rollouts WHERE run = ? AND id = ? AND length = ?", ended)
         runs = {row[0] for row in rows}
         known = {run: self._count(run) for run in runs}
         connection.executemany(INSERT, rows)

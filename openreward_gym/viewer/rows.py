@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -97,6 +98,11 @@ def metrics_of(data: dict[str, Any]) -> dict[str, Any]:
 def metric_key(name: str) -> str:
     """Return the key of a metric in the column `metrics`: its name, with what a JSON path cannot quote as %XX."""
     return re.sub(r'[%"\\\x00-\x1f\x7f]', lambda found: f"%{ord(found[0]):02X}", name)
+
+
+def metric_name(key: str) -> str:
+    """Return the name of a metric from its key in the column `metrics`."""
+    return unquote(key)
 
 
 def unnoticed_errors(messages: Sequence[dict[str, Any]]) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.store import Label, write_label
+from openreward_gym.store import LabelChange
+from openreward_gym.store.labels import write_change
 from openreward_gym.viewer.answers import lists
 from openreward_gym.viewer.answers.selecting import check_filter
 from openreward_gym.viewer.filters import FilterOfIds
@@ -54,29 +53,17 @@ def label(index: RunIndex, body: Any) -> dict[str, Any]:
     given, add, remove = body.get("set") or {}, body.get("add") or [], body.get("remove") or []
     if not isinstance(given, dict) or set(given) - {"rating", "note"} or not (given or add or remove):
         raise ConfigurationError('a change of many labels has "set" with a "rating" or a "note", or tags to "add" or "remove"')
-    # The same checks as for one label, before anything is written.
-    Label.from_dict({"rollout": ids[0], **given, "tags": add})
-    Label.from_dict({"rollout": ids[0], "tags": remove})
-    known = _labels(index, run)
+    change = {"set": given, "add": add, "remove": remove, "author": body.get("author")}
+    changes = [LabelChange.from_dict({"rollout": rollout_id, **change}) for rollout_id in ids]
+    known = {rollout_id for (rollout_id,) in index.rows(
+        "SELECT r.id FROM rollouts r JOIN runs ON runs.run = r.run WHERE runs.key = ?", (run,))}  # fmt: skip
     for rollout_id in ids:
         if rollout_id not in known:
             raise ConfigurationError(f"run {run!r} has no rollout {rollout_id[:80]!r}")
-    for rollout_id in ids:
-        before = known[rollout_id]
-        tags = [*(tag for tag in before.tags if tag not in remove), *add]
-        write_label(folder, Label.from_dict({**before.to_dict(), "tags": tags, **given, "time": ""}))
+    for one in changes:
+        write_change(folder, one)
     index.refresh()
     return {"labelled": len(ids)}
-
-
-def _labels(index: RunIndex, run: str) -> Mapping[str, Label]:
-    """Return the labels of all rollouts of a run."""
-    sql = (
-        "SELECT r.id, l.rating, l.tags, l.note FROM rollouts r JOIN runs ON runs.run = r.run "
-        "LEFT JOIN labels l ON l.folder = runs.folder AND l.id = r.id WHERE runs.key = ?"
-    )
-    rows = index.rows(sql, (run,))
-    return {key: Label(key, rating, tuple(orjson.loads(tags or "[]")), note or "") for key, rating, tags, note in rows}
 
 
 def share(index: RunIndex, body: Any) -> bytes:

@@ -18,6 +18,7 @@ import orjson
 
 from openreward_gym.viewer.filters import compile_filter
 from openreward_gym.viewer.index import JOINED, RunIndex
+from openreward_gym.viewer.rows import metric_name
 
 MAX_TABLES = 12
 """The number of runs whose figures are kept; a chart draws at most ten."""
@@ -200,7 +201,7 @@ def _metrics(texts: tuple[str, ...]) -> dict[str, Numbers]:
                 if column is None:
                     column = metrics[name] = [None] * len(texts)
                 column[place] = value
-    return {name: Numbers.of(column) for name, column in metrics.items()}
+    return {metric_name(key): Numbers.of(column) for key, column in metrics.items()}
 
 
 def _set_not_finite(

@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { post, useRequest } from "../api";
+import { author } from "../settings";
 import { Copy, Link, Menu } from "../components";
 import { clearSelection, selection } from "./selection";
 import type { Run } from "../types";
@@ -19,7 +20,7 @@ export function SelectionBar({ run, runKey, shared }: { run: Run | undefined; ru
         {!shared && <Menu label="Label…"><LabelForm /></Menu>}
         {!shared && <Menu label="Export…"><ExportForm run={run} /></Menu>}
         <Copy text={() => [...ids].join("\n")} label="Copy ids" />
-        {ids.size === 2 && <Link to={{ page: "pair", run: runKey, left: side(two[0]!), right: side(two[1]!) } as never} class="button">Compare two</Link>}
+        {ids.size === 2 && <Link to={{ page: "pair", run: runKey, left: side(two[0]!), right: side(two[1]!) }} class="button">Compare two</Link>}
         {!shared && <ShareButton />}
       </span>
     </section>
@@ -56,7 +57,7 @@ function LabelForm() {
   const [said, failed, act] = useAction();
   const add = tags.split(",").map((tag) => tag.trim()).filter(Boolean);
   const apply = () => act(async () => {
-    const { labelled } = await post<{ labelled: number }>("labels", { ...bodyOf(), set: rating === null ? {} : { rating: rating || null }, add });
+    const { labelled } = await post<{ labelled: number }>("labels", { ...bodyOf(), set: rating === null ? {} : { rating: rating || null }, add, author: author.value.trim() });
     return `${labelled.toLocaleString("en")} ${labelled === 1 ? "rollout" : "rollouts"} labelled.`;
   });
   return (
