@@ -18,7 +18,9 @@ _NAMES = ("openreward_gym.rollouts", "openreward_gym.rollouts.record", "openrewa
 
 
 class _EarlierNames(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
         return importlib.machinery.ModuleSpec(name, self, is_package=name == _NAMES[0]) if name in _NAMES else None
 
     def exec_module(self, module: types.ModuleType) -> None:

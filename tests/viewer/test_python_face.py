@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -85,10 +86,26 @@ def test_what_cannot_be_served_is_refused_at_once(runs: Path, tmp_path: Path) ->
 
 def test_an_address_that_others_reach_needs_a_token(runs: Path) -> None:
     with viewer.serve(runs, host="0.0.0.0", port=0) as url:
-        server, _, token = url.replace("0.0.0.0", "127.0.0.1").partition("?token=")
+        server, _, token = url.partition("?token=")
+        assert server.startswith("http://127.0.0.1:")
         assert httpx.get(server).status_code == 401
         assert httpx.get(server, params={"token": token}).status_code == 303
         assert httpx.get(f"{server}api/runs", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_an_address_that_is_none_is_never_given(runs: Path, host: str) -> None:
+    try:
+        server = viewer.serve(runs, host=host, port=0)
+    except ConfigurationError:
+        pytest.skip("this machine has no IPv6")
+    try:
+        assert server.url == server.urls[0]
+        for url in server.urls:
+            assert not re.search(r"//(0\.0\.0\.0|\[::\])", url)
+            assert httpx.get(url).status_code == 303, "it can be opened"
+    finally:
+        server.stop()
 
 
 def test_a_notebook_shows_a_frame_that_only_local_pages_may_embed(runs: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from browser_pages import Opener, complaints, until
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Response, expect
 from viewer_runs import simple
 from viewer_serving import viewing
 
@@ -227,15 +227,17 @@ def test_a_large_rollout_opens_with_its_first_messages_and_becomes_whole(opened:
     with viewing(tmp_path / "runs") as base:
         page = opened(base=base)
         sizes: list[int] = []
-        page.on(
-            "response",
-            lambda answer: sizes.append(int(answer.headers["content-length"])) if "/api/rollout" in answer.url else None,
-        )
+
+        def noted(answer: Response) -> None:
+            if "/api/rollout" in answer.url:
+                sizes.append(int(answer.headers["content-length"]))
+
+        page.on("response", noted)
         page.goto(f"{base}/#/rollouts?run=r&sample=big")
         expect(section(page, "Turn 1")).to_be_attached()
         assert sizes
         assert max(sizes) < 2_000_000
-        expect(section(page, "Turn 30")).to_be_attached()
+        expect(section(page, "Turn 30")).to_be_attached(timeout=20_000)
         expect(page.get_by_text("A large rollout")).to_have_count(0)
         page.get_by_role("button", name=re.compile(f"Show all {len(text):,}")).press("Enter")
         expect(page.get_by_text("line 39999: the quick brown fox")).to_be_attached()
