@@ -201,18 +201,22 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
                 with contextlib.suppress(OpenRewardGymError, OSError):  # the first error counts
                     write_json(path / "metrics.json", summarize(store).to_dict())
             raise
-        outcomes, groups = collection.outcomes, collection.groups
-        return CollectionResult(
-            store,
-            metrics,
-            outcomes.coverage(),
-            interrupted,
-            uploaded,
-            resumable=collection.resumable(),
-            given_up=outcomes.given_up,
-            groups_failed=len(groups.uncompared),
-            groups_incomplete=groups.count_incomplete(outcomes.states),
-        )
+        return _result_of(collection, metrics, interrupted=interrupted, uploaded=uploaded)
+
+
+def _result_of(collection: Collection, metrics: Summary, *, interrupted: bool, uploaded: UploadReport | None) -> CollectionResult:
+    outcomes, groups = collection.outcomes, collection.groups
+    return CollectionResult(
+        collection.store,
+        metrics,
+        outcomes.coverage(),
+        interrupted,
+        uploaded,
+        resumable=collection.resumable(),
+        given_up=outcomes.given_up,
+        groups_failed=len(groups.uncompared),
+        groups_incomplete=groups.count_incomplete(outcomes.states),
+    )
 
 
 class Collection:
