@@ -26,7 +26,7 @@ export function Rollouts({ run, discarded, indexed }: { run: Run | undefined; di
   const siblings = (cards.value ?? []).slice();
   return (
     <Panes
-      reading={sample !== undefined} place={sample ?? group}
+      reading={sample !== undefined || group !== undefined} place={sample ?? group}
       list={<Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} missing={missing} matching={matching.value} stepsError={matching.error ?? steps.error} />}
       charts={<Sidecharts run={run} step={step ?? null} />}
     >
