@@ -2,6 +2,7 @@ import { at, go } from "../address";
 import { Link, Reward } from "../components";
 import { goodness, seconds, shown } from "../numbers";
 import { durationOf } from "../reading/rollout";
+import { endOf } from "../reading/words";
 import type { Card, Opened, Range } from "../types";
 import { formatSide } from "./choosing";
 
@@ -23,7 +24,7 @@ export function SideHead({ side, opened, attempts, range }: { side: "left" | "ri
       </div>
       <div class="line about">
         <Reward label="Reward" value={rollout.reward ?? null} good={goodness(rollout.reward ?? null, range)} />
-        <span class={`status ${rollout.status}`}>{rollout.status}{rollout.stop_reason && rollout.stop_reason !== rollout.status ? `, ${rollout.stop_reason}` : ""}</span>
+        <span class={`status ${rollout.status}`}>{endOf(rollout)}</span>
         {rollout.discard_reason && <span class="badge">{rollout.discard_reason}</span>}
         {tokens != null && <span class="tokens">{tokens.toLocaleString("en")} tokens</span>}
         <span class="tokens">{seconds(durationOf(rollout.started_at, rollout.ended_at))}</span>
