@@ -3,6 +3,7 @@ import { address, at, go } from "../address";
 import { useRequest } from "../api";
 import { Link, Problem } from "../components";
 import { UNIT } from "../numbers";
+import { endOf } from "../reading/words";
 import type { Card, Opened, Range, Runs } from "../types";
 import { alignTurns, partingOf, partingText, playedOf, sameTexts, taskKeyOf, type Played, type Step, type TurnPair } from "./alignment";
 import { useDifferenceMarks } from "./marks";
@@ -83,13 +84,9 @@ function Aligned({ left, right, attempts, ranges }: { left: Opened; right: Opene
       {folded > 0 && <Folded turns={turns.slice(0, folded)} runs={[left.run, right.run]} ranges={ranges} />}
       {drawn.slice(folded).map((turn, index) => <TurnPairView key={turn.number} turn={turn} runs={[left.run, right.run]} ranges={ranges} parts={index === 0} />)}
       {drawn.length < turns.length && <button type="button" onClick={() => setAll(true)}>Show all {turns.length.toLocaleString("en")} turns</button>}
-      <div class="both ends">{[left, right].map((opened, index) => <p class={`ending ${opened.rollout.status}`} data-side={index ? "right" : "left"} key={index}>{endOf(opened)}</p>)}</div>
+      <div class="both ends">{[left, right].map((opened, index) => <p class={`ending ${opened.rollout.status}`} data-side={index ? "right" : "left"} key={index}>{endOf(opened.rollout)}</p>)}</div>
     </div>
   );
-}
-
-function endOf({ rollout }: Opened): string {
-  return [rollout.status, rollout.stop_reason !== rollout.status ? rollout.stop_reason : ""].filter(Boolean).join(": ");
 }
 
 function Prompts({ left, right, one, other }: { left: Opened; right: Opened; one: Played; other: Played }) {
