@@ -227,6 +227,7 @@ def test_many_are_labelled_with_what_is_set_only(tmp_path: Path) -> None:
             {"run": "one", "rollouts": ["0"], "set": {"rating": 9}},
             {"run": "one", "rollouts": ["0"], "set": {"tags": ["a"]}},
             {"run": "one", "list": {"filter": "rewrad > 1"}, "add": ["a"]},
+            *({"run": "one", "list": {"step": step}, "add": ["a"]} for step in ("none", 1.5, True, 1 << 63)),
         ):
             assert client.post("/api/labels", json=body).status_code == 400
         assert read_labels(tmp_path / "runs" / "one") == labels

@@ -30,7 +30,8 @@ def selected(index: RunIndex, body: Any) -> tuple[str, list[str]]:
     run, ids, query = body["run"], body.get("rollouts"), body.get("list")
     if isinstance(query, dict):
         step, filter_ = query.get("step"), query.get("filter") or ""
-        step = step if isinstance(step, int) and not isinstance(step, bool) else None
+        if step is not None and (not isinstance(step, int) or isinstance(step, bool) or abs(step) >= 1 << 62):
+            raise ConfigurationError(f'the "step" of a list must be an integer or null, not {str(step)[:40]!r}')
         check_filter(index, run, str(filter_))
         ids = lists.ids(index, run, step, query.get("discarded") is True, str(filter_))
     if not isinstance(ids, list) or not ids or not all(isinstance(rollout_id, str) for rollout_id in ids):

@@ -1,8 +1,9 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { address, at, formatAddress } from "./address";
 import { PairPage } from "./comparing/pair";
 import { ComparePage } from "./comparing/runs";
-import { GONE, shared, unreachable, useRequest } from "./api";
+import { unreachable, useRequest } from "./api";
+import { useNotices } from "./notices";
 import { trouble } from "./opened";
 import { theme } from "./settings";
 import { Metrics } from "./charts/metrics";
@@ -15,7 +16,7 @@ import { Help } from "./help";
 import { useKeys } from "./keys";
 import { Rollouts } from "./lists/rollouts";
 import { useTitle } from "./title";
-import type { Run, Runs } from "./types";
+import type { Runs } from "./types";
 
 const THEMES = ["auto", "light", "dark"] as const;
 
@@ -29,7 +30,7 @@ export function App() {
   }, [theme.value]);
   useTitle(address.value);
   useKeys(() => setHelp((count) => count + 1));
-  const { current, gone } = useRun(runs.value, run);
+  const { current, gone, notice } = useNotices(runs.value, address.value);
   const missing = run !== undefined && runs.value && !current && !gone && runs.value.progress.done >= runs.value.progress.total && !address.value.sample;
   return (
     <>
@@ -51,7 +52,7 @@ export function App() {
         </button>
         <button type="button" class="quiet" aria-label="Keys" title="Keys (?)" onClick={() => setHelp((count) => count + 1)}><kbd>?</kbd><span class="word"> Keys</span></button>
       </header>
-      <Banner text={unreachable.value ? "The viewer's server does not answer; it may have been stopped. What is shown was read before." : gone ? GONE : trouble.value} />
+      <Banner text={unreachable.value ? "The viewer's server does not answer; it may have been stopped. What is shown was read before." : trouble.value && !gone ? trouble.value : notice} />
       {runs.error && <Problem error={runs.error} />}
       <Guarded place={formatAddress(address.value)}>{
         missing ? <main id="content" tabIndex={-1} class="page"><h1>There is no run {run}</h1><p><Link to={{ page: "runs" }}>All runs</Link></p></main>
@@ -66,15 +67,6 @@ export function App() {
       {help > 0 && <Help key={help} closed={() => setHelp((now) => (now === help ? 0 : now))} />}
     </>
   );
-}
-
-/** The run that is open. If it was there and is no longer, what was known of it, and `gone`. */
-function useRun(runs: Runs | null, key: string | undefined): { current: Run | undefined; gone: boolean } {
-  const seen = useRef(new Map<string, Run>());
-  for (const run of runs?.runs ?? []) seen.current.set(run.key, run);
-  const current = runs?.runs.find((one) => one.key === key);
-  const before = key === undefined || shared ? undefined : seen.current.get(key);
-  return { current: current ?? before, gone: runs !== null && current === undefined && before !== undefined };
 }
 
 /** What is wrong with all that is open, said once. */

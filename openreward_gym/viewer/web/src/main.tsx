@@ -1,5 +1,6 @@
 import { render } from "preact";
 import { App } from "./app";
+import { markEverywhere } from "./text/everywhere";
 import "./style.css";
 import "./text/text.css";
 import "./reading/reading.css";
@@ -9,4 +10,5 @@ import "./comparing/comparing.css";
 import "./searching/searching.css";
 import "./narrow.css";
 
+markEverywhere();
 render(<App />, document.getElementById("app")!);

@@ -18,7 +18,8 @@ export interface OpenedState {
 }
 
 interface Piece { messages: Message[]; next: number | null; running: Running | null; reward: Opened["rollout"]["reward"] }
-interface Waiting { waiting: true; problem: string | null }
+/** The answer for a rollout that is not there yet. */
+export interface Waiting { waiting: true; problem: string | null }
 interface Place { run: string; id: string; message: number; block: number }
 
 const NOTHING: OpenedState = { opened: null, error: null, waiting: false, loading: null };

@@ -1,6 +1,7 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { Address } from "./address";
+import { spelled } from "./text/everywhere";
 
 /** The name of what is open on the page, for the tab's title; null for a page that has none. */
 const opened = signal<string | null>(null);
@@ -13,15 +14,17 @@ export function useOpenedName(name: string | null): void {
   }, [name]);
 }
 
-const PAGES: Record<string, string> = { rollouts: "Rollouts", discarded: "Discarded rollouts", metrics: "Metrics", task: "Task history" };
+const PAGES: Record<string, string> = { rollouts: "Rollouts", discarded: "Discarded rollouts", metrics: "Metrics" };
 
 /** The title of an address, where nothing that is open has a name. */
-export function titleOf({ page, run, runs, step, group, sample, query }: Address): string {
+export function titleOf({ page, run, runs, step, group, sample, query, task, left, right }: Address): string {
   const place = step !== undefined && step !== "none" && (page === "rollouts" || page === "discarded") ? ` of step ${step}` : "";
+  if (page === "task") return ["Task history", task].filter(Boolean).join(" ");
+  if (page === "pair") return left && right ? `Compare ${left} with ${right}` : ["Compare two rollouts", task].filter(Boolean).join(" of ");
   if (page === "compare") return `Compare ${(runs ?? "").split(",").filter(Boolean).map(decode).join(", ") || "runs"}`;
   if (page === "search") return [query ? `Search: ${query}` : "Search", run].filter(Boolean).join(" – ");
   if (!run || !PAGES[page]) return "Runs";
-  return [sample ?? (group !== undefined ? `Group ${group}` : PAGES[page] + place), run].join(" – ");
+  return [sample ?? (group !== undefined ? `Group ${group}${place}` : PAGES[page] + place), run].join(" – ");
 }
 
 function decode(text: string): string {
@@ -36,5 +39,5 @@ function decode(text: string): string {
 export function useTitle(address: Address): void {
   const name = opened.value;
   const text = name !== null ? [name, address.run].filter(Boolean).join(" – ") : titleOf(address);
-  useEffect(() => { document.title = text; }, [text]);
+  useEffect(() => { document.title = spelled(text); }, [text]);
 }

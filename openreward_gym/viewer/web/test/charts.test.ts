@@ -137,3 +137,13 @@ test("bins of a shared file are those of the server", () => {
   expect(m.bins([0, 2.4]).edges.length).toBe(25);
   expect(m.bins([])).toEqual({ edges: [], integers: false });
 });
+
+test("a chart over the steps is a histogram where there are no steps, and stays what was chosen", () => {
+  const plot = m.plotOf("reward");
+  const shown = m.fitting(plot, false);
+  expect(shown).toEqual({ ...plot, statistic: "histogram" });
+  expect(m.fitting(plot, true)).toBe(plot);
+  expect(m.fitting(m.plotOf("discarded share"), false).statistic).toBe("mean");
+  expect(m.unfitted(plot, shown, { ...shown, table: true })).toEqual({ ...plot, table: true });
+  expect(m.unfitted(plot, shown, { ...shown, statistic: "max" })).toEqual({ ...plot, statistic: "max" });
+});

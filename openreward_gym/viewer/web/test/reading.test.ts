@@ -95,6 +95,10 @@ test("titles name the page", () => {
   expect(titleOf({ page: "runs" })).toBe("Runs");
   expect(titleOf({ page: "rollouts", run: "city", step: "3" })).toBe("Rollouts of step 3 – city");
   expect(titleOf({ page: "rollouts", run: "city", group: "g1" })).toBe("Group g1 – city");
+  expect(titleOf({ page: "rollouts", run: "city", step: "3", group: "g1" })).toBe("Group g1 of step 3 – city");
+  expect(titleOf({ page: "task", task: "lab-4" })).toBe("Task history lab-4");
+  expect(titleOf({ page: "pair", left: "city/a", right: "sea/b" })).toBe("Compare city/a with sea/b");
+  expect(titleOf({ page: "pair", task: "lab-4", runs: "city,sea" })).toBe("Compare two rollouts of lab-4");
   expect(titleOf({ page: "compare", runs: "a%2Cb,c" })).toBe("Compare a,b, c");
   expect(titleOf({ page: "search", run: "city", query: "fish" })).toBe("Search: fish – city");
   expect(titleOf({ page: "metrics", run: "city" })).toBe("Metrics – city");

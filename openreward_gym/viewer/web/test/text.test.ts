@@ -134,3 +134,15 @@ test("a long text is parted at line ends, and never within a character", () => {
     expect(parts.every((part) => part.isWellFormed() && part.length <= 20_000)).toBe(true);
   }
 });
+
+test("a JSON string is shown in its lines, however short it is", () => {
+  const lines = (text: string) => machineBlock(text).textContent;
+  expect(lines('[{"cmd": "ls\\npwd"}]')).toContain('"cmd": "ls\n\\npwd"');
+  expect(lines('{"a": "ends\\n", "b": "\\\\n"}'), "an end of a line alone, and a backslash before an n").toContain('"a": "ends\\n"');
+  expect(lines('{"a": "ends\\n", "b": "\\\\n"}')).toContain('"b": "\\\\n"');
+});
+
+test("a tag within a formula is no product of variables", () => {
+  for (const text of ["\\(<answer>\\)", "$<b>x</b>$", "$$</think>$$"]) expect(box(text).querySelector("math"), text).toBeNull();
+  expect(box("$a < b$ and $i<n$").querySelectorAll("math")).toHaveLength(2);
+});

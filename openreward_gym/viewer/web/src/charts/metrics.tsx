@@ -5,7 +5,7 @@ import { useRequest } from "../api";
 import { AddChart, Layouts, Overlay } from "./adding";
 import { overlaid, sectionsOf, useCatalogue } from "./catalogue";
 import { PlotView } from "./plot";
-import { defaults, MAX_RUNS, moved, type Plot, plotOf, plots } from "./plots";
+import { defaults, fitting, MAX_RUNS, moved, type Plot, plotOf, plots, unfitted } from "./plots";
 import type { Run, Runs } from "../types";
 
 export function Sidecharts({ run, step }: { run: Run | undefined; step: number | null }) {
@@ -44,6 +44,7 @@ function Charts({ where, run, step }: { where: "side" | "page"; run: Run | undef
     return () => sortable.destroy();
   }, []);
   const chosen = overlaid();
+  const stepped = !run || run.steps > 0 || (runs.value?.runs ?? []).some((one) => one.steps > 0 && chosen.includes(one.key));
   const others = (runs.value?.runs ?? []).map((one) => one.key).filter((key) => key !== address.value.run);
   const overlay = (keys: string[]) => go(at({ runs: keys.filter((key) => key !== address.value.run).map(encodeURIComponent).join(",") || undefined }), true);
   return (
@@ -57,8 +58,8 @@ function Charts({ where, run, step }: { where: "side" | "page"; run: Run | undef
       <div class="plots" ref={box}>
         {list.map((plot, index) => (
           <PlotView
-            key={plot.id} plot={plot} step={step} sections={sections} large={where === "page"}
-            change={(next) => change(list.map((one) => (one.id === plot.id ? next : one)))}
+            key={plot.id} plot={fitting(plot, stepped)} step={step} sections={sections} large={where === "page"}
+            change={(next) => change(list.map((one) => (one.id === plot.id ? unfitted(plot, fitting(plot, stepped), next) : one)))}
             remove={() => change(list.filter((one) => one.id !== plot.id))}
             copy={() => change([...list.slice(0, index + 1), { ...plot, id: plotOf("").id }, ...list.slice(index + 1)])}
             move={(by) => change(moved(list, index, index + by))}

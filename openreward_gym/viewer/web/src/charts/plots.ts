@@ -1,4 +1,5 @@
 import { persisted } from "../settings";
+import { isShare } from "./drawing";
 
 export { COLOURS, MAX_RUNS } from "./colours";
 
@@ -111,6 +112,16 @@ export function defaults(builtIn: string[], metrics: string[], steps: boolean, d
     cache.set(id, plot);
     return plot;
   });
+}
+
+/** A chart as it is drawn where there may be no steps: the values over the steps become a histogram. */
+export function fitting(plot: Plot, steps: boolean): Plot {
+  return steps || plot.statistic === "histogram" || isShare(plot.metric) ? plot : { ...plot, statistic: "histogram" };
+}
+
+/** A change of a chart that is drawn as `shown`: a statistic that nobody chose is not kept. */
+export function unfitted(plot: Plot, shown: Plot, next: Plot): Plot {
+  return next.statistic === shown.statistic && next.metric === plot.metric ? { ...next, statistic: plot.statistic } : next;
 }
 
 export function moved(list: Plot[], from: number, to: number): Plot[] {

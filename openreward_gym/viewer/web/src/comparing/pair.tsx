@@ -1,13 +1,15 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, at, go } from "../address";
-import { useRequest } from "../api";
+import { type ApiError, shared, useRequest } from "../api";
 import { Link, Problem } from "../components";
 import { UNIT } from "../numbers";
-import { endOf } from "../reading/words";
+import { endOf, tabNameOf } from "../reading/words";
+import { useOpenedName } from "../title";
+import type { Waiting } from "../opened";
 import type { Card, Opened, Range, Runs } from "../types";
 import { alignTurns, partingOf, partingText, playedOf, sameTexts, taskKeyOf, type Played, type Step, type TurnPair } from "./alignment";
 import { useDifferenceMarks } from "./marks";
-import { choosePair, formatSide, keysOf, parseSide, promptOf } from "./choosing";
+import { choosePair, formatSide, keysOf, parseSide, promptOf, type Side } from "./choosing";
 import { Messages, Said } from "./said";
 import { SideHead } from "./side";
 
@@ -17,13 +19,14 @@ const TURNS = 150;
 export function PairPage({ runs }: { runs: Runs | null }) {
   const { left, right, task } = address.value;
   const [one, other] = [parseSide(left), parseSide(right)];
-  const first = useRequest<Opened>(one ? "rollout" : null, { ...one }, (opened) => opened?.rollout.status === "running");
-  const second = useRequest<Opened>(other ? "rollout" : null, { ...other }, (opened) => opened?.rollout.status === "running");
+  const [first, second] = [useSide(one), useSide(other)];
   const key = task ?? (first.value ? taskKeyOf(first.value.rollout) : undefined);
   const attempts = useRequest<(Card & { run: string })[]>(key ? "attempts" : null, { task: key }, false);
   useChoice(attempts.value);
+  useOpenedName(first.value && second.value ? `${tabNameOf(first.value.rollout)} and ${tabNameOf(second.value.rollout)}` : null);
   const range = (opened: Opened | null) => runs?.runs.find((run) => run.key === opened?.run)?.ranges.reward ?? UNIT;
   const error = first.error ?? second.error ?? attempts.error;
+  const unnamed = (left && !one) || (right && !other) || (!one && !other && !task);
   const back = address.value.runs;
   return (
     <main id="content" tabIndex={-1} class="page pairing">
@@ -35,11 +38,21 @@ export function PairPage({ runs }: { runs: Runs | null }) {
       <h1 dir="auto">{promptOf(first.value ?? second.value) || "Two rollouts"}</h1>
       <Problem error={error} />
       {attempts.value && (!left || !right) && attempts.value.length < 2 && <p class="empty">There is only one attempt at this task.</p>}
-      {(!left || !right) && !attempts.value && !error && <p class="empty">Opening…</p>}
+      {unnamed && <p class="empty">The address must name two rollouts, each as RUN/ID, or a task.</p>}
+      {!unnamed && (!left || !right) && !attempts.value && !error && <p class="empty">Opening…</p>}
+      {[first.missing, second.missing].map((text) => text && <p class="empty" role="status" key={text}>{text}</p>)}
       {first.value && second.value ? <Aligned left={first.value} right={second.value} attempts={attempts.value ?? []} ranges={[range(first.value), range(second.value)]} />
-        : left && right && !error && <p class="empty">Opening…</p>}
+        : one && other && !error && !first.missing && !second.missing && <p class="empty">Opening…</p>}
     </main>
   );
+}
+
+/** A rollout of the pair: it is waited for until it is there, and followed while it runs. */
+function useSide(side: Side | null): { value: Opened | null; error: ApiError | null; missing: string | null } {
+  const again = (answer: Opened | Waiting | null) => answer === null || "waiting" in answer || answer.rollout.status === "running";
+  const { value, error } = useRequest<Opened | Waiting>(side ? "rollout" : null, { ...side, waiting: !shared }, again);
+  if (!value || !("waiting" in value)) return { value, error, missing: null };
+  return { value: null, error, missing: value.problem ?? `There is no rollout ${side!.id} in the run ${side!.run} yet.` };
 }
 
 /** Choose two attempts if the address names none. */

@@ -26,7 +26,7 @@ export function Cards({ run, runKey, step, discarded }: { run: Run | undefined; 
   if (!first.value) return <p class="empty">Opening…</p>;
   return (
     <>
-      <div class="cards">{groups.map((group) => <GroupCard key={group.group} group={group} run={run} step={step ?? null} />)}</div>
+      <div class="cards">{groups.map((group, index) => <GroupCard key={group.group} group={group} count={layout.groupStart(begin + index + 1) - layout.groupStart(begin + index)} run={run} step={step ?? null} />)}</div>
       {layout.groups > CARDS && (
         <nav class="line pages" aria-label="Pages of groups">
           {begin > 0 ? <Link to={at({ from: begin > CARDS ? String(begin - CARDS) : undefined })} class="button">Previous</Link> : null}
@@ -50,7 +50,8 @@ function groupsAt(page: Listing, from: number, to: number): Group[] {
   return groups;
 }
 
-function GroupCard({ group, run, step }: { group: Group; run: Run | undefined; step: number | null }) {
+/** A group as a card; `count` is the number of its samples, of which a large group's first ones are known. */
+function GroupCard({ group, count, run, step }: { group: Group; count: number; run: Run | undefined; step: number | null }) {
   const range = rangeOf(run, "reward");
   const rewards = group.cards.map((card) => finite(card.reward)).filter((reward) => reward !== null);
   const mean = rewards.length ? rewards.reduce((sum, reward) => sum + reward, 0) / rewards.length : null;
@@ -58,7 +59,7 @@ function GroupCard({ group, run, step }: { group: Group; run: Run | undefined; s
     <Link to={at({ step: stepKey(step), group: group.group, sample: undefined, view: undefined, message: undefined })} class="card">
       <span class="prompt" dir="auto">{group.prompt || "(no prompt)"}</span>
       <span class="dots" aria-hidden="true">{group.cards.slice(0, 32).map((card) => <i key={card.id} class={shade(goodness(card.reward, range))} />)}</span>
-      <span class="line"><span class="note">{group.cards.length} {group.cards.length === 1 ? "sample" : "samples"}</span><span class="space" /><Reward label="Mean" value={mean} good={goodness(mean, range)} /></span>
+      <span class="line"><span class="note">{count.toLocaleString("en")} {count === 1 ? "sample" : "samples"}</span><span class="space" />{group.cards.length >= count && <Reward label="Mean" value={mean} good={goodness(mean, range)} />}</span>
     </Link>
   );
 }

@@ -35,7 +35,7 @@ export function Rollouts({ run, discarded, indexed }: { run: Run | undefined; di
           : missing !== undefined && steps.value ? <MissingStep steps={steps.value} value={missing} />
           : group !== undefined && (lost || cards.value?.length === 0) ? <MissingGroup runKey={runKey} group={group} step={step ?? null} discarded={discarded} />
           : group !== undefined ? <GroupView run={run} runKey={runKey} cards={cards.value} error={cards.error} />
-          : <Overview run={run} runKey={runKey} steps={steps.value} matching={filter ? matching.value : steps.value} step={step} discarded={discarded} />}
+          : <Overview run={run} runKey={runKey} steps={steps.value} matching={filter ? matching.value : steps.value} problem={matching.error ?? steps.error} step={step} discarded={discarded} />}
       </main>
     </Panes>
   );

@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { address, at, go } from "../address";
-import { useRequest } from "../api";
-import { Link } from "../components";
+import { type ApiError, useRequest } from "../api";
+import { Link, Problem } from "../components";
 import { Cards } from "./overview";
 import { Discards } from "./discards";
 import { nearest, noStep, toStep } from "./steps";
@@ -9,14 +9,15 @@ import type { Run, Step } from "../types";
 import type { GroupStep } from "./rollouts";
 
 /** The middle of the page while nothing is open: the groups of a step, or in words why there are none. */
-export function Overview({ run, runKey, steps, matching, step, discarded }: { run: Run | undefined; runKey: string; steps: Step[] | null; matching: Step[] | null; step: number | null | undefined; discarded: boolean }) {
+export function Overview({ run, runKey, steps, matching, problem, step, discarded }: { run: Run | undefined; runKey: string; steps: Step[] | null; matching: Step[] | null; problem: ApiError | null; step: number | null | undefined; discarded: boolean }) {
   const figures = matching?.find((one) => one.step === step);
   const listed = figures ? (discarded ? figures.discarded : figures.kept) : 0;
   return (
     <>
       <h1>{discarded ? "Discarded rollouts" : "Rollouts"}{typeof step === "number" && <small class="note"> step {step}</small>}</h1>
       {discarded && <Discards runKey={runKey} step={step} steps={steps} />}
-      {!steps || !matching ? <p class="empty">Opening…</p>
+      {problem ? <Problem error={problem} />
+        : !steps || !matching ? <p class="empty">Opening…</p>
         : !steps.length ? <p class="empty">No rollouts yet. They appear here as they are recorded.</p>
         : listed > 0 ? (
           <>

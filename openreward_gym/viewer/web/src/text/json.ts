@@ -105,7 +105,7 @@ function writeAtom(to: Node, source: string): void {
   const node = element("span", "hljs-string");
   // A string with line ends is shown in lines; their `\n` stay, dimmed, before each.
   const lines = source.split(/(?<=(?:^|[^\\])(?:\\\\)*)(?=\\n)/);
-  if (lines.length < 3 && source.length < INLINE) write(node, source);
+  if (lines.length === 1 || (lines.length === 2 && lines[1] === '\\n"')) write(node, source);
   else
     for (const line of lines) {
       if (!line.startsWith("\\n")) write(node, line);

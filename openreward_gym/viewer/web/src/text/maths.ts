@@ -5,6 +5,8 @@ import { element, hasInvisible } from "./invisible";
 // shown as its source.
 
 const HIDES = /(?<!\\)%|\\(?:[hv]?phantom|[gex]?def|let|futurelet|global|(?:re|provide)?newcommand|providecommand|renewcommand|(?:math)?[rlc]lap|smash|kern|mkern|mskip|hskip|raisebox|htmlData|htmlId|htmlClass|htmlStyle|href|url|includegraphics)(?![a-zA-Z])/;
+/** A tag, such as `<answer>`: its letters would be drawn as a product of variables. */
+const TAG = /<\/?[A-Za-z][\w-]*\s*\/?>/;
 const ATTRIBUTES = new Set(
   ("mathvariant notation display displaystyle scriptlevel stretchy fence separator symmetric lspace rspace width height depth voffset columnalign rowspacing columnspacing " +
     "columnlines rowlines linethickness accent accentunder minsize maxsize form movablelimits largeop columnspan").split(" "),
@@ -13,7 +15,7 @@ const MATHML = "http://www.w3.org/1998/Math/MathML";
 
 /** The MathML of a formula; null where it is no formula, or where something in it would not be seen. */
 function mathml(body: string, display: boolean): Element | null {
-  if (HIDES.test(body) || hasInvisible(body)) return null;
+  if (HIDES.test(body) || TAG.test(body) || hasInvisible(body)) return null;
   const template = document.createElement("template");
   try {
     template.innerHTML = katex.renderToString(body, { output: "mathml", displayMode: display, throwOnError: true, trust: false, strict: "ignore", maxSize: 20, maxExpand: 200 });
