@@ -24,11 +24,12 @@ interface Place { run: string; id: string; message: number; block: number }
 const NOTHING: OpenedState = { opened: null, error: null, waiting: false, loading: null };
 const places = new WeakMap<Block, Place>();
 
-/** Load a rollout and follow it; what was loaded stays until another one is opened. */
+/** Load a rollout and follow it; what was loaded stays until another one is opened. Without an id nothing is loaded. */
 export function useOpened(run: string, id: string): OpenedState {
   const of = `${run}\n${id}`;
   const [state, setState] = useState({ ...NOTHING, of: "" });
   useEffect(() => {
+    if (!id) return;
     const stop = new AbortController();
     const show = (change: Partial<OpenedState>) => {
       if (!stop.signal.aborted) setState((before) => ({ ...(before.of === of ? before : NOTHING), ...change, of }));

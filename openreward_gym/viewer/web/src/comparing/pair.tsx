@@ -2,6 +2,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, at, go } from "../address";
 import { useRequest } from "../api";
 import { Link, Problem } from "../components";
+import { useOpened } from "../opened";
 import { UNIT } from "../numbers";
 import { endOf } from "../reading/words";
 import type { Card, Opened, Range, Runs } from "../types";
@@ -17,9 +18,9 @@ const TURNS = 150;
 export function PairPage({ runs }: { runs: Runs | null }) {
   const { left, right, task } = address.value;
   const [one, other] = [parseSide(left), parseSide(right)];
-  const first = useRequest<Opened>(one ? "rollout" : null, { ...one }, (opened) => opened?.rollout.status === "running");
-  const second = useRequest<Opened>(other ? "rollout" : null, { ...other }, (opened) => opened?.rollout.status === "running");
-  const key = task ?? (first.value ? taskKeyOf(first.value.rollout) : undefined);
+  const first = useOpened(one?.run ?? "", one?.id ?? "");
+  const second = useOpened(other?.run ?? "", other?.id ?? "");
+  const key = task ?? (first.opened ? taskKeyOf(first.opened.rollout) : undefined);
   const attempts = useRequest<(Card & { run: string })[]>(key ? "attempts" : null, { task: key }, false);
   useChoice(attempts.value);
   const range = (opened: Opened | null) => runs?.runs.find((run) => run.key === opened?.run)?.ranges.reward ?? UNIT;
@@ -32,11 +33,14 @@ export function PairPage({ runs }: { runs: Runs | null }) {
         <span class="space" />
         {key && <Link to={{ page: "task", task: key, run: one?.run }}>Task history</Link>}
       </p>
-      <h1 dir="auto">{promptOf(first.value ?? second.value) || "Two rollouts"}</h1>
+      <h1 dir="auto">{promptOf(first.opened ?? second.opened) || "Two rollouts"}</h1>
       <Problem error={error} />
       {attempts.value && (!left || !right) && attempts.value.length < 2 && <p class="empty">There is only one attempt at this task.</p>}
       {(!left || !right) && !attempts.value && !error && <p class="empty">Opening…</p>}
-      {first.value && second.value ? <Aligned left={first.value} right={second.value} attempts={attempts.value ?? []} ranges={[range(first.value), range(second.value)]} />
+      {[first, second].map(({ opened, waiting, loading }, index) => (waiting || loading) && (
+        <p class="note" role="status" key={index}>{waiting ? `${index ? "The right" : "The left"} rollout is not written yet.` : `${opened!.rollout.id}: ${loading!.messages.toLocaleString("en")} of ${loading!.of.toLocaleString("en")} messages are here, the others are coming.`}</p>
+      ))}
+      {first.opened && second.opened ? <Aligned left={first.opened} right={second.opened} attempts={attempts.value ?? []} ranges={[range(first.opened), range(second.opened)]} />
         : left && right && !error && <p class="empty">Opening…</p>}
     </main>
   );
