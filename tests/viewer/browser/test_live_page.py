@@ -270,8 +270,8 @@ def test_large_rollouts_are_compared_whole(opened: Opener, tmp_path: Path) -> No
             log = recorder.create(id=name, rollout_name=name, group="g", environment="lab", split="train", task_index=1)
             log.log(UserMessage("Read all."))
             for number in range(60):
-                words = f"Turn {number}." if number < 55 else f"Turn {number} of {name}."
-                log.log(AssistantMessage(words, tool_calls=[ToolCall("read", {"page": number}, f"c{number}")]))
+                place = {"page": number if number < 55 else f"{number} of {name}"}
+                log.log(AssistantMessage(f"Turn {number}.", tool_calls=[ToolCall("read", place, f"c{number}")]))
                 log.log(ToolResult("y" * 50_000, call_id=f"c{number}"))
             log.close("completed", "finished")
     with viewing(tmp_path / "runs") as base:

@@ -40,7 +40,7 @@ export function PairPage({ runs }: { runs: Runs | null }) {
       {[first, second].map(({ opened, waiting, loading }, index) => (waiting || loading) && (
         <p class="note" role="status" key={index}>{waiting ? `${index ? "The right" : "The left"} rollout is not written yet.` : `${opened!.rollout.id}: ${loading!.messages.toLocaleString("en")} of ${loading!.of.toLocaleString("en")} messages are here, the others are coming.`}</p>
       ))}
-      {first.opened && second.opened ? <Aligned left={first.opened} right={second.opened} attempts={attempts.value ?? []} ranges={[range(first.opened), range(second.opened)]} />
+      {first.opened && second.opened && !first.loading && !second.loading ? <Aligned left={first.opened} right={second.opened} attempts={attempts.value ?? []} ranges={[range(first.opened), range(second.opened)]} />
         : left && right && !error && <p class="empty">Opening…</p>}
     </main>
   );
