@@ -167,7 +167,8 @@ def test_a_short_call_is_a_line_that_unfolds(opened: Opener, base: str) -> None:
     expect(fold).to_have_attribute("aria-expanded", "false")
     fold.focus()
     page.keyboard.press("Enter")
-    expect(call.locator(".arguments")).to_contain_text('"at": "file 1"')
+    expect(call.locator(".arguments dt")).to_have_text("at")
+    expect(call.locator(".arguments dd")).to_have_text("file 1")
     expect(call.locator(".id")).to_have_text("c1")
     expect(call.get_by_role("group", name="Result of look")).to_contain_text("a line")
 
@@ -261,7 +262,7 @@ def test_without_a_tokenizer_tokens_are_ids(opened: Opener, shared: str, read: P
     expect(boxes).to_have_text([str(number) for number in recorded.token_ids or ()])
     expect(page.get_by_role("region", name="Tokens", exact=True)).to_contain_text("--tokenizer MODEL")
     page = ready(opened(LONG, base=shared))
-    expect(page.get_by_role("button", name="Tokens")).to_have_count(0)
+    expect(page.get_by_role("toolbar", name="How the sample is shown").get_by_role("button", name="Tokens")).to_have_count(0)
 
 
 def test_the_time_of_an_episode(opened: Opener, base: str) -> None:
@@ -352,7 +353,7 @@ def test_an_error_keeps_its_lines(opened: Opener, tmp_path: Path) -> None:
     store.append(Rollout(id="empty", status="cancelled", stop_reason="cancelled", discard_reason="zero_advantage"))
     with viewing(tmp_path / "runs") as base:
         page = ready(opened("#/rollouts?run=r&sample=a", base=base))
-        assert page.get_by_role("note", name="Error").inner_text() == error
+        assert page.get_by_label("Error", exact=True).inner_text() == error
         expect(page.locator(".outcome")).to_contain_text("Error: the policy failed")
         page = ready(opened("#/discarded?run=r&sample=empty", base=base))
         expect(page.locator(".sample")).to_contain_text("No messages were recorded.")

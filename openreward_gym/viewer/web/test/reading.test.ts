@@ -112,6 +112,15 @@ test.each<[Partial<Block>, [string, string][] | null]>([
   [{ arguments: { text: "a\u202eb" } }, null],
   [{ arguments: { text: "x".repeat(200) } }, null],
   [{ arguments: { "odd name": 1 } }, null],
+  [{}, null],
+  [{ content: "" }, null],
+  [{ name: "two\nlines", arguments: {} }, null],
+  [{ arguments: { text: "a\ufe0fb" } }, null],
+  [{ arguments: { text: "a\u{e0041}b" } }, null],
+  [{ arguments: { text: "\ud800" } }, null],
+  [{ content: '{"a": "\\u0041"}' }, null],
+  [{ content: '{"a": -0}' }, null],
+  [{ arguments: { text: "two  blanks 👩‍🚀" } }, [["text", '"two  blanks 👩‍🚀"']]],
 ])("arguments in one line: %j", (block, pairs) => {
   expect(shortArguments({ type: "tool_call", name: "f", ...block })).toEqual(pairs);
 });
