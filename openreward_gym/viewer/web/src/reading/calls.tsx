@@ -14,7 +14,7 @@ function kindOf(json: string): string {
 
 function OneLine({ name, pairs }: { name: string; pairs: [string, string][] }) {
   return (
-    <code class="oneline" dir="auto"><span class="tool"><Literal text={name} /></span>({pairs.map(([key, json], index) => <span key={key}>{index > 0 && ", "}<span class="key">{key}</span>=<bdi class={kindOf(json)}>{json}</bdi></span>)})</code>
+    <code class="oneline" dir="auto"><span class="tool"><Literal text={name} /></span>({pairs.length > 0 && <wbr />}{pairs.map(([key, json], index) => <span key={key}>{index > 0 && ", "}<span class="key">{key}</span>=<bdi class={kindOf(json)}>{json}</bdi></span>)})</code>
   );
 }
 
