@@ -317,8 +317,8 @@ class _Api:
             "lens": self.lens,
             "line": lambda query: index.read(index.find(query.text("run"), query.text("id"))),
             "tokens": lambda query: tokens(
-                index, self._extensions.decode, query.text("run"), query.text("id"), query.integer("message"),
-                query.flag("prompt"),
+                index, self._large, self._extensions.decode, query.text("run"), query.text("id"), query.integer("message"),
+                prompt=query.flag("prompt"),
             ),
         }  # fmt: skip
 
