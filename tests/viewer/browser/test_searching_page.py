@@ -138,7 +138,9 @@ def test_keys_that_come_before_the_page_is_drawn_again_skip_no_hit(opened: Opene
     status = page.get_by_role("group", name="Hits").get_by_role("status")
     expect(status).to_contain_text("2 of 8 hits in this rollout")
     until_now(page, "heron")
-    press = "count => { for (; count > 0; count--) document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'n', bubbles: true})) }"
+    press = """count => {
+        for (; count > 0; count--) document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "n", bubbles: true}))
+    }"""
     page.evaluate(press, 5)
     expect(status).to_contain_text("7 of 8 hits in this rollout, rollout 1 of 4")
     until_now(page, "HERON")
