@@ -183,6 +183,7 @@ def test_a_group_has_its_prompt_its_given_turns_and_all_samples(opened: Opener, 
         expect(page.locator(".completion")).to_have_count(16)
         first = page.locator(".completion").first
         expect(first).to_contain_text("`0`")
+        expect(first.locator(".said").first).to_have_css("white-space-collapse", "collapse")
         text = first.inner_text()
         assert text.index("`0`") < text.index("after call 0")
         expect(first).not_to_contain_text("seen 24")
