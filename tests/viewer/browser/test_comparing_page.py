@@ -112,7 +112,7 @@ def test_two_rollouts_turn_by_turn(opened: Opener, base: str) -> None:
     left, right = page.get_by_role("region", name="Left rollout"), page.get_by_role("region", name="Right rollout")
     expect(left).to_contain_text("Reward 1")
     expect(right).to_contain_text("Reward 0")
-    expect(left).to_contain_text("completed, message")
+    expect(left).to_contain_text("Finished with a message")
     expect(left).to_contain_text("103 tokens")
     expect(left).to_contain_text("12.0 s")
     until(lambda: {"README", "setup"} <= set(page.evaluate(DIFFERS)))

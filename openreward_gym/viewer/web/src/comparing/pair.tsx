@@ -18,8 +18,8 @@ const TURNS = 150;
 export function PairPage({ runs }: { runs: Runs | null }) {
   const { left, right, task } = address.value;
   const [one, other] = [parseSide(left), parseSide(right)];
-  const first = useOpened(one?.run ?? "", one?.id ?? "");
-  const second = useOpened(other?.run ?? "", other?.id ?? "");
+  const first = useOpened(one?.run ?? "", one?.id ?? "", false);
+  const second = useOpened(other?.run ?? "", other?.id ?? "", false);
   const key = task ?? (first.opened ? taskKeyOf(first.opened.rollout) : undefined);
   const attempts = useRequest<(Card & { run: string })[]>(key ? "attempts" : null, { task: key }, false);
   useChoice(attempts.value);
@@ -37,8 +37,8 @@ export function PairPage({ runs }: { runs: Runs | null }) {
       <Problem error={error} />
       {attempts.value && (!left || !right) && attempts.value.length < 2 && <p class="empty">There is only one attempt at this task.</p>}
       {(!left || !right) && !attempts.value && !error && <p class="empty">Opening…</p>}
-      {[first, second].map(({ opened, waiting, loading }, index) => (waiting || loading) && (
-        <p class="note" role="status" key={index}>{waiting ? `${index ? "The right" : "The left"} rollout is not written yet.` : `${opened!.rollout.id}: ${loading!.messages.toLocaleString("en")} of ${loading!.of.toLocaleString("en")} messages are here, the others are coming.`}</p>
+      {[first, second].map(({ opened, loading }, index) => loading && (
+        <p class="note" role="status" key={index}>{opened!.rollout.id}: {loading.messages.toLocaleString("en")} of {loading.of.toLocaleString("en")} messages are here, the others are coming.</p>
       ))}
       {first.opened && second.opened && !first.loading && !second.loading ? <Aligned left={first.opened} right={second.opened} attempts={attempts.value ?? []} ranges={[range(first.opened), range(second.opened)]} />
         : left && right && !error && <p class="empty">Opening…</p>}
