@@ -118,7 +118,7 @@ def _chosen(runs: Sequence[str], ids: Path | None, filter_: str) -> set[str] | N
             raise ConfigurationError(f"--ids {ids}: the file has no ids")
     if filter_:
         try:
-            from openreward_gym.viewer.selecting import ids_that_match
+            from openreward_gym.viewer.matching import ids_that_match
         except ModuleNotFoundError as error:
             raise MissingExtraError(f"--filter needs {error.name}: pip install 'openreward-gym[viewer]'") from None
         matching = ids_that_match(runs, filter_)

@@ -89,6 +89,10 @@ class LabelChange:
         seen: A digest of the note that the author saw; empty if unknown. See `overwritten`.
         overwritten: The change of the note that the author had not seen, and whose note this change replaced; None without one.
             Only `label_history` sets it.
+
+    Example:
+        >>> LabelChange("rollout-1", {"rating": 4}, add=("careful",), author="Ann").to_dict()["set"]
+        {'rating': 4}
     """
 
     rollout: str

@@ -256,13 +256,10 @@ class _Api:
 
     def answers(self) -> dict[str, Answer]:
         """Return the function that answers each GET endpoint."""
+        return {**self._answers_of_lists(), **self._answers_of_rollouts(), **self._answers_over_runs()}
+
+    def _answers_of_lists(self) -> dict[str, Answer]:
         index = self._index
-        figures = charts.Answers(index)
-
-        @functools.lru_cache(maxsize=8)
-        def compare(generation: int, runs: str, filter_: str) -> dict[str, Any]:
-            return comparing.comparison(index, [unquote(key) for key in runs.split(",") if key], filter_)
-
         return {
             "runs": lambda query: lists.runs(index),
             "intervals": lambda query: lists.intervals(index),
@@ -284,6 +281,14 @@ class _Api:
             "group": lambda query: lists.group(
                 index, query.text("run"), query.text("group"), query.integer("step"), query.flag("discarded")
             ),
+            "complete": lambda query: completing.completion(
+                index, query.text("run", ""), query.text("text", "")[:2000], query.natural("cursor")
+            ),
+        }  # fmt: skip
+
+    def _answers_of_rollouts(self) -> dict[str, Answer]:
+        index = self._index
+        return {
             "rollout": self.rollout,
             "messages": lambda query: opening.messages(
                 index, self._large, query.text("run"), query.text("id"), query.natural("from"), tokens=query.flag("tokens")
@@ -291,6 +296,24 @@ class _Api:
             "text": self.text,
             "place": lambda query: {"place": opening.place(index, query.text("run"), query.text("id"))},
             "about": lambda query: opening.about(index, query.text("run"), query.text("id")),
+            "extensions": self.extensions,
+            "lens": self.lens,
+            "line": lambda query: index.read(index.find(query.text("run"), query.text("id"))),
+            "tokens": lambda query: tokens(
+                index, self._large, self._extensions.decode, query.text("run"), query.text("id"), query.integer("message"),
+                prompt=query.flag("prompt"),
+            ),
+        }  # fmt: skip
+
+    def _answers_over_runs(self) -> dict[str, Answer]:
+        index = self._index
+        figures = charts.Answers(index)
+
+        @functools.lru_cache(maxsize=8)
+        def compare(generation: int, runs: str, filter_: str) -> dict[str, Any]:
+            return comparing.comparison(index, [unquote(key) for key in runs.split(",") if key], filter_)
+
+        return {
             "task": lambda query: lists.task(index, query.text("task")),
             "series": lambda query: figures.series(
                 query.text("run"), query.names("metrics") or [query.text("metric")], query.filter, query.get("which") or "all",
@@ -301,9 +324,6 @@ class _Api:
                 query.flag("every"), query.names("which") or ["all"],
             ),
             "chart_metrics": lambda query: figures.catalogue(query.names("runs")),
-            "complete": lambda query: completing.completion(
-                index, query.text("run", ""), query.text("text", "")[:2000], query.natural("cursor")
-            ),
             "search": lambda query: search(
                 index, query.text("query"), regex=query.flag("regex"), run=query.text("run", "") or None, filter_=query.filter,
                 after=query.natural("after"),
@@ -313,13 +333,6 @@ class _Api:
             ),
             "compare": lambda query: compare(index.generation, query.text("runs"), query.filter),
             "attempts": lambda query: comparing.attempts(index, query.text("task")),
-            "extensions": self.extensions,
-            "lens": self.lens,
-            "line": lambda query: index.read(index.find(query.text("run"), query.text("id"))),
-            "tokens": lambda query: tokens(
-                index, self._extensions.decode, query.text("run"), query.text("id"), query.integer("message"),
-                query.flag("prompt"),
-            ),
         }  # fmt: skip
 
     def rollout(self, query: _Query) -> bytes | dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.viewer import index
+from openreward_gym.viewer import index, index_file
 from openreward_gym.viewer.filters import compile_filter, complete
 
 ROWS: list[dict[str, Any]] = [
@@ -24,8 +24,8 @@ ROWS: list[dict[str, Any]] = [
 @pytest.fixture
 def database() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
-    connection.create_function("regexp", 2, index._matches, deterministic=True)
-    connection.executescript(index.SCHEMA)
+    connection.create_function("regexp", 2, index_file.matches, deterministic=True)
+    connection.executescript(index_file.SCHEMA)
     connection.execute("INSERT INTO runs (run, key, folder, name) VALUES (1, 'r', '/r', 'r')")
     connection.execute("""INSERT INTO labels VALUES ('/r', 'a', 4, '["good", "short"]', 'see the end')""")
     for row in ROWS:
@@ -98,8 +98,8 @@ WORDS = ["reward", "tool", "label", "==", "<", "~", "in", "and", "or", "not", "(
 @given(st.text(max_size=60) | st.lists(st.sampled_from(WORDS)).map(" ".join))
 def test_whatever_is_typed_is_a_condition_or_explained(expression: str) -> None:
     connection = sqlite3.connect(":memory:")
-    connection.create_function("regexp", 2, index._matches, deterministic=True)
-    connection.executescript(index.SCHEMA)
+    connection.create_function("regexp", 2, index_file.matches, deterministic=True)
+    connection.executescript(index_file.SCHEMA)
     try:
         condition = compile_filter(expression)
     except ConfigurationError:

@@ -12,6 +12,8 @@ from reading_runs import reading_run, sampled_rollout
 from starlette.testclient import TestClient
 from tiny_tokenizer import tiny_tokenizer
 
+from openreward_gym.store import RolloutStore
+from openreward_gym.types import ToolMessage
 from openreward_gym.viewer.answers.tokens import pieces
 from openreward_gym.viewer.app import create_app
 from openreward_gym.viewer.index import RunIndex
@@ -104,3 +106,21 @@ def test_the_line_is_what_is_in_the_file(client: TestClient, run: Path) -> None:
     lines = [line for file in (run / "rollouts").glob("*.jsonl") for line in file.read_bytes().splitlines()]
     assert answer.content.strip() in lines
     assert json.loads(answer.content)["id"] == "sampled"
+
+
+def test_the_tokens_of_a_large_rollout_are_decoded(tmp_path: Path) -> None:
+    rollout = sampled_rollout(tiny_tokenizer())
+    rollout.messages.append(ToolMessage("x" * 2_100_000, call_id="c"))
+    RolloutStore(tmp_path / "runs" / "read").append(rollout)
+    index = RunIndex([tmp_path / "runs" / "read"], tmp_path / "index.sqlite")
+    index.refresh()
+    app = create_app(index, extensions=make_extensions(tokenizer=tiny_tokenizer()))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        asked: dict[str, str | int] = {"run": "read", "id": "sampled", "message": 1}
+        opened = client.get("/api/rollout", params={"run": "read", "id": "sampled"}).json()
+        assert opened["rollout"]["messages"][1]["sampled"]["left_out"] == {"tokens": 24}
+        assert (
+            "".join(piece or "" for piece in client.get("/api/tokens", params=asked).json()["pieces"])
+            == "The harbour ⚓ is full."
+        )
+        assert client.get("/api/tokens", params={**asked, "message": 6}).status_code == 404

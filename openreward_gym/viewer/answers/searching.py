@@ -15,7 +15,8 @@ import orjson
 from openreward_gym.errors import ConfigurationError, RecordError, StoreError
 from openreward_gym.viewer.answers.queries import Query, parse_query
 from openreward_gym.viewer.filters import Sql, compile_filter
-from openreward_gym.viewer.index import JOINED, REGEX_TIMEOUT_S, RolloutPlace, RunIndex
+from openreward_gym.viewer.index import JOINED, RolloutPlace, RunIndex
+from openreward_gym.viewer.index_file import REGEX_TIMEOUT_S
 from openreward_gym.viewer.rows import objects_in, parse_record
 
 MAX_ROLLOUTS = 100

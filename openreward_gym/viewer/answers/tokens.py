@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.types.rollout import Rollout
+from openreward_gym.types.rollout import SCHEMA, Rollout
+from openreward_gym.viewer.answers.pieces import LargeRecords, record_at
 from openreward_gym.viewer.index import NotFoundError, RunIndex
+from openreward_gym.viewer.rows import objects_in
 
 _MAX_BYTES = 8
 """More tokens than one character can be split into: then U+FFFD is what the tokens say."""
@@ -39,7 +41,14 @@ def pieces(decode: Callable[[list[int]], str], ids: Sequence[int]) -> list[str |
 
 
 def tokens(
-    index: RunIndex, decode: Callable[[list[int]], str] | None, run: str, rollout_id: str, message: int | None, prompt: bool
+    index: RunIndex,
+    large: LargeRecords,
+    decode: Callable[[list[int]], str] | None,
+    run: str,
+    rollout_id: str,
+    message: int | None,
+    *,
+    prompt: bool,
 ) -> dict[str, Any]:
     """Return `{"pieces"}`: the texts of a message's sampled tokens, or with `prompt` of those that it was sampled from.
 
@@ -51,10 +60,11 @@ def tokens(
         raise NotFoundError("This viewer was started without a tokenizer.")
     if message is None:
         raise ConfigurationError("the parameter 'message' is missing")
-    messages = Rollout.from_line(index.read(index.find(run, rollout_id))).messages
+    messages = objects_in(record_at(index, large, index.find(run, rollout_id), rollout_id).get("messages"))
     if not 0 <= message < len(messages):
         raise NotFoundError(f"The rollout has no message {message}.")
-    sampled = messages[message].sampled
+    (one,) = Rollout.from_dict({"schema": SCHEMA, "status": "running", "messages": [messages[message]]}).messages
+    sampled = one.sampled
     ids = None if sampled is None else sampled.prompt_token_ids if prompt else sampled.token_ids
     if ids is None:
         raise NotFoundError(f"No tokens were recorded with message {message}.")

@@ -43,7 +43,7 @@ PAGES = {
     "task": ("#/task?run=training&task={task}", ".attempt"),
     "search": ("#/search?run=training&query=%22No%20such%20file%22", ".hits li"),
 }
-ON_NARROW = ("runs", "rollouts", "group", "sample", "lens", "metrics", "compare", "task")
+ON_NARROW = ("runs", "rollouts", "group", "sample", "lens", "metrics", "compare", "pair", "task")
 
 
 def make_runs(folder: Path, server: str) -> str:
@@ -70,7 +70,7 @@ def take(browser: Browser, base: str, task: str, folder: Path, name: str, scheme
     if name == "replay":
         page.get_by_role("button", name="Make the calls again").click()
         expect(page.locator(".verdict")).to_be_visible()
-    if name in ("rollouts", "sample", "metrics") and width == WIDTH:
+    if name in ("rollouts", "metrics") and width == WIDTH:
         expect(page.locator(".chart canvas").first).to_be_visible()
     expect(page.get_by_text("Opening…")).to_have_count(0)
     page.wait_for_load_state("networkidle")

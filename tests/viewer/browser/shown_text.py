@@ -2,6 +2,7 @@
 
 Formulas are drawn in place of their source; what is compared is their `data-source`. The tags around a thought are shown
 as its frame; they are in `data-before` and `data-after`. What the page itself says within a text has `data-ui`.
+A short call is one line until it is unfolded: the line is read first, and then its arguments.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from playwright.sync_api import Page
 from openreward_gym.types import AssistantMessage, Message, ReasoningItem, Rollout, TextBlock, ToolCall, ToolMessage
 
 # JSON keeps lone surrogates, which the driver would replace.
-READ = """() => {
+READ = """async () => {
   // What is not laid out because it is far from the window would have no visible text.
   for (const node of document.querySelectorAll(".sample > *, .sample .chunk")) node.style.contentVisibility = "visible"
   const shown = node => {
@@ -35,10 +36,20 @@ READ = """() => {
     thought: node.querySelector("details.think") !== null,
     note: node.querySelector("[data-ui]") !== null,
   })
+  const lines = [...document.querySelectorAll(".sample .call > .call-head")].map(head => {
+    const line = head.querySelector(".oneline")
+    return line && {
+      shown: shown(line), inner: line.innerText, name: shown(line.querySelector(".tool")),
+      pairs: [...line.querySelectorAll(".key")].map(key => [shown(key), shown(key.parentElement.querySelector("bdi"))]),
+    }
+  })
+  const folded = () => document.querySelectorAll('.sample .call > .call-head > .fold[aria-expanded="false"]')
+  for (const button of folded()) button.click()
+  while (folded().length) await new Promise(requestAnimationFrame)
   const texts = [...document.querySelectorAll(".sample .block:is([data-type=text], [data-type=reasoning])")].map(about)
   const calls = [...document.querySelectorAll(".sample .arguments")].map(node => node.matches("dl")
     ? [...node.children].map(one => [shown(one.querySelector("dt")), about(one.querySelector("dd"))]) : about(node))
-  return JSON.stringify({ texts, calls })
+  return JSON.stringify({ texts, calls, lines })
 }"""
 
 TOGGLES = ("think", "markdown", "latex", "code")
@@ -127,10 +138,29 @@ def differences(page: Page, rollout: Rollout) -> tuple[int, list[str]]:
     ]
     if len(calls) != len(found["calls"]):
         wrong.append(f"{len(found['calls'])} of {len(calls)} calls are shown")
-    for call, given in zip(calls, found["calls"], strict=False):
+    if len(calls) != len(found["lines"]):
+        wrong.append(f"{len(found['lines'])} of {len(calls)} calls have a head")
+    for call, given, line in zip(calls, found["calls"], found["lines"], strict=False):
         count += 1
         wrong += list(_arguments(call, given))
+        if line is not None:
+            count += 1
+            wrong += list(_one_line(call, line))
     return count, wrong
+
+
+def _one_line(call: ToolCall, line: dict[str, Any]) -> Iterator[str]:
+    """What the one line of a call does not say of its name and its arguments, and what of it cannot be seen."""
+    written = call.arguments if call.content is None else json.loads(call.content)
+    if line["name"] != call.name:
+        yield f"the name {call.name!r} is {line['name']!r} in one line"
+    # The same numbers, digit by digit; texts with the same characters.
+    values = [(key, json.dumps(json.loads(value))) for key, value in line["pairs"]]
+    if written is None or values != [(key, json.dumps(value)) for key, value in written.items()]:
+        yield f"arguments {call.content or call.arguments!r} are {line['pairs']!r} in one line"
+    expected = f"{call.name}({', '.join(f'{key}={value}' for key, value in line['pairs'])})"
+    if not line["shown"] == expected == line["inner"]:
+        yield f"a line is shown as {line['shown']!r} and seen as {line['inner']!r}, not {expected!r}"
 
 
 def _seen(one: dict[str, Any], text: str) -> Iterator[str]:

@@ -112,7 +112,7 @@ def test_two_rollouts_turn_by_turn(opened: Opener, base: str) -> None:
     left, right = page.get_by_role("region", name="Left rollout"), page.get_by_role("region", name="Right rollout")
     expect(left).to_contain_text("Reward 1")
     expect(right).to_contain_text("Reward 0")
-    expect(left).to_contain_text("completed, message")
+    expect(left).to_contain_text("Finished with a message")
     expect(left).to_contain_text("103 tokens")
     expect(left).to_contain_text("12.0 s")
     until(lambda: {"README", "setup"} <= set(page.evaluate(DIFFERS)))
@@ -183,6 +183,7 @@ def test_a_group_has_its_prompt_its_given_turns_and_all_samples(opened: Opener, 
         expect(page.locator(".completion")).to_have_count(16)
         first = page.locator(".completion").first
         expect(first).to_contain_text("`0`")
+        expect(first.locator(".said").first).to_have_css("white-space-collapse", "collapse")
         text = first.inner_text()
         assert text.index("`0`") < text.index("after call 0")
         expect(first).not_to_contain_text("seen 24")

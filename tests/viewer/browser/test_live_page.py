@@ -262,3 +262,20 @@ def test_a_stopped_recorder_is_told(opened: Opener, tmp_path: Path) -> None:
         page = opened("#/rollouts?run=night&sample=lost", base=base)
         expect(page.locator(".middle")).to_contain_text("Stopped while running: its recorder is gone. Last written at ")
         expect(section(page, "User")).to_contain_text("Anybody there?")
+
+
+def test_large_rollouts_are_compared_whole(opened: Opener, tmp_path: Path) -> None:
+    with Recorder(tmp_path / "runs" / "r") as recorder:
+        for name in ("one", "other"):
+            log = recorder.create(id=name, rollout_name=name, group="g", environment="lab", split="train", task_index=1)
+            log.log(UserMessage("Read all."))
+            for number in range(60):
+                place = {"page": number if number < 55 else f"{number} of {name}"}
+                log.log(AssistantMessage(f"Turn {number}.", tool_calls=[ToolCall("read", place, f"c{number}")]))
+                log.log(ToolResult("y" * 50_000, call_id=f"c{number}"))
+            log.close("completed", "finished")
+    with viewing(tmp_path / "runs") as base:
+        page = opened("#/pair?left=r/one&right=r/other", base=base)
+        expect(page.locator(".parting")).to_contain_text("part at turn 56", timeout=20_000)
+        page = opened("#/rollouts?run=r&group=g", base=base)
+        expect(page.get_by_text("A large rollout, of which these are the first").first).to_be_visible()

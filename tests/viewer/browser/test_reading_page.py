@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from browser_pages import Opener, complaints, until
 from playwright.sync_api import Page, expect
-from reading_runs import ERRORS, PROMPT, TURNS, reading_run
+from reading_runs import ERRORS, PROMPT, TURNS, reading_run, sampled_rollout
 from tiny_tokenizer import tiny_tokenizer
 from viewer_runs import simple
 from viewer_serving import viewing
@@ -167,7 +167,8 @@ def test_a_short_call_is_a_line_that_unfolds(opened: Opener, base: str) -> None:
     expect(fold).to_have_attribute("aria-expanded", "false")
     fold.focus()
     page.keyboard.press("Enter")
-    expect(call.locator(".arguments")).to_contain_text('"at": "file 1"')
+    expect(call.locator(".arguments dt")).to_have_text("at")
+    expect(call.locator(".arguments dd")).to_have_text("file 1")
     expect(call.locator(".id")).to_have_text("c1")
     expect(call.get_by_role("group", name="Result of look")).to_contain_text("a line")
 
@@ -226,7 +227,7 @@ def test_wide_windows_have_all_three_panes(opened: Opener, base: str) -> None:
 def test_tokens_have_their_text_their_values_and_their_drift(opened: Opener, base: str) -> None:
     page = ready(opened(SAMPLED, base=base))
     expect(page.locator("[data-message='5'] header .badge")).to_have_text("re-rendered")
-    page.get_by_role("button", name="Tokens").click()
+    page.get_by_role("button", name="Tokens", exact=True).click()
     expect(page).to_have_url(re.compile("view=tokens"))
     turn = page.get_by_role("region", name="Turn 1", exact=True)
     boxes = turn.locator(".token-boxes")
@@ -261,7 +262,39 @@ def test_without_a_tokenizer_tokens_are_ids(opened: Opener, shared: str, read: P
     expect(boxes).to_have_text([str(number) for number in recorded.token_ids or ()])
     expect(page.get_by_role("region", name="Tokens", exact=True)).to_contain_text("--tokenizer MODEL")
     page = ready(opened(LONG, base=shared))
-    expect(page.get_by_role("button", name="Tokens")).to_have_count(0)
+    expect(page.get_by_role("toolbar", name="How the sample is shown").get_by_role("button", name="Tokens")).to_have_count(0)
+
+
+def test_the_tokens_of_a_large_rollout_come_when_they_are_asked_for(opened: Opener, tmp_path: Path) -> None:
+    rollout = sampled_rollout(tiny_tokenizer())
+    filler = [ToolMessage("a line\n" * 60_000, call_id=f"f{number}", name="look") for number in range(8)]
+    rollout.messages = [*rollout.messages[:3], *filler, *rollout.messages[3:]]
+    first, last = rollout.messages[1].sampled, rollout.messages[-1].sampled
+    assert first
+    assert last
+    RolloutStore(tmp_path / "runs" / "read").append(rollout)
+    asked: list[str] = []
+    with viewing(tmp_path / "runs", extensions=make_extensions(tokenizer=tiny_tokenizer())) as base:
+        page = opened("#/", base=base)
+        page.on("request", lambda request: asked.append(request.url) if "tokens=1" in request.url else None)
+        page.goto(f"{base}/{SAMPLED}")
+        ready(page)
+        for number, sampled in ((1, first), (3, last)):
+            count = page.get_by_role("region", name=f"Turn {number}", exact=True).locator("header .tokens").first
+            expect(count).to_have_text(f"{len(sampled.token_ids or ())} tokens")
+        assert asked == []
+        page.get_by_role("button", name="Tokens", exact=True).click()
+        for number, sampled in ((1, first), (3, last)):
+            boxes = page.get_by_role("region", name=f"Turn {number}", exact=True).locator(".token-boxes").first
+            expect(boxes.locator(".tok")).to_have_count(len(sampled.token_ids or ()))
+        expect(page.get_by_role("region", name="Turn 1", exact=True).locator(".token-boxes")).to_have_text(
+            re.compile("The harbour ◌◌⚓ is full.")
+        )
+        assert len(asked) >= 2
+        legend = page.get_by_role("region", name="Tokens", exact=True)
+        expect(legend).to_contain_text("sampled tokens in 3 of 3 turns, 2 trained")
+        expect(legend).to_contain_text("The prompt of turn 3 differs from turns 1–2 as sampled from token ")
+        expect(legend.get_by_role("status")).to_have_count(0)
 
 
 def test_the_time_of_an_episode(opened: Opener, base: str) -> None:
@@ -352,7 +385,7 @@ def test_an_error_keeps_its_lines(opened: Opener, tmp_path: Path) -> None:
     store.append(Rollout(id="empty", status="cancelled", stop_reason="cancelled", discard_reason="zero_advantage"))
     with viewing(tmp_path / "runs") as base:
         page = ready(opened("#/rollouts?run=r&sample=a", base=base))
-        assert page.get_by_role("note", name="Error").inner_text() == error
+        assert page.get_by_label("Error", exact=True).inner_text() == error
         expect(page.locator(".outcome")).to_contain_text("Error: the policy failed")
         page = ready(opened("#/discarded?run=r&sample=empty", base=base))
         expect(page.locator(".sample")).to_contain_text("No messages were recorded.")

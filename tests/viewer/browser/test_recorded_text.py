@@ -118,6 +118,10 @@ def test_thoughts_are_a_models_only(page: Page) -> None:
 
 
 def test_arguments_are_read_by_their_names(page: Page) -> None:
+    expect(page.locator(".arguments")).to_have_count(1)
+    unfold = page.get_by_role("button", name="Call of look")
+    expect(page.locator(".call", has=unfold).locator(".oneline")).to_have_text("look()")
+    unfold.click()
     shown = page.locator(".arguments").first
     assert lines(shown)[:4] == ["command", "cd /srv", "  make -j2", 'echo "$?"']
     for name, value in (("timeout", "18446744073709551617"), ("ratio", "2.5"), ("flag", "true")):

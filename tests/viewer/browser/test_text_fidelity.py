@@ -40,8 +40,9 @@ def generated(page: int) -> Rollout:
                     name="look",
                     arguments={text(seed + 7)[:40] or "key": value(seed), "path": "a.py", "n": value(seed + 3)},
                 )
+                short = ToolCall(call_id=f"s{seed}", name=text(seed + 11)[:24] or "f", arguments=brief(seed))
                 messages += [
-                    AssistantMessage(content=[*said, call]),
+                    AssistantMessage(content=[*said, call, short]),
                     ToolMessage(call_id=f"c{seed}", content=[TextBlock(text(seed + 5))]),
                 ]
             case 1:
@@ -53,6 +54,12 @@ def generated(page: int) -> Rollout:
     return Rollout(
         id=f"generated-{page}", name=f"generated {page}", group="g", sample=page, status="completed", messages=messages
     )
+
+
+def brief(seed: int) -> dict[str, object]:
+    """Arguments that may fit into one line."""
+    values = [value(seed + 13), text(seed + 17)[:30], text(seed + 19)[5:25], "two  blanks ", "שלום", "👩‍🚀", "<b>&amp;", seed]
+    return {f"key{number}": values[(seed // 4 + number * 3) % len(values)] for number in range(seed // 4 % 4)}
 
 
 def compare(opened: Opener, folder: Path, rollouts: list[Rollout], options: list[tuple[str, ...]]) -> int:

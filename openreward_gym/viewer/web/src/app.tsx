@@ -69,7 +69,10 @@ export function App() {
   );
 }
 
-/** What is wrong with all that is open, said once. */
+/**
+ * What is wrong with all that is open, said once. The element is always there, so that its first text is announced too;
+ * without a text it has no role of its own beside the status of the page.
+ */
 function Banner({ text }: { text: string | null }) {
-  return <div role="status" class="banner">{text && <p class="problem">{text}</p>}</div>;
+  return <div role={text ? "status" : undefined} aria-live="polite" aria-atomic="true" class="banner">{text && <p class="problem">{text}</p>}</div>;
 }

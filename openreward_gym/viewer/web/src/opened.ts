@@ -25,16 +25,17 @@ interface Place { run: string; id: string; message: number; block: number }
 const NOTHING: OpenedState = { opened: null, error: null, waiting: false, loading: null };
 const places = new WeakMap<Block, Place>();
 
-/** Load a rollout and follow it; what was loaded stays until another one is opened. */
-export function useOpened(run: string, id: string): OpenedState {
+/** Load a rollout and follow it; what was loaded stays until another one is opened. Without an id nothing is loaded; without `wait` a rollout that is not there is an error. */
+export function useOpened(run: string, id: string, wait = true): OpenedState {
   const of = `${run}\n${id}`;
   const [state, setState] = useState({ ...NOTHING, of: "" });
   useEffect(() => {
+    if (!id) return;
     const stop = new AbortController();
     const show = (change: Partial<OpenedState>) => {
       if (!stop.signal.aborted) setState((before) => ({ ...(before.of === of ? before : NOTHING), ...change, of }));
     };
-    void new Following(run, id, stop.signal, show).start();
+    void new Following(run, id, wait && !shared, stop.signal, show).start();
     return () => stop.abort();
   }, [of]);
   const current = state.of === of ? state : { ...NOTHING, of };
@@ -59,7 +60,7 @@ class Following {
   private opened: Opened | null = null;
 
   constructor(
-    private readonly run: string, private readonly id: string, private readonly stop: AbortSignal,
+    private readonly run: string, private readonly id: string, private readonly wait: boolean, private readonly stop: AbortSignal,
     private readonly show: (change: Partial<OpenedState>) => void,
   ) {}
 
@@ -72,7 +73,7 @@ class Following {
         const problem = error instanceof ApiError ? error : new ApiError(String(error), 0);
         // Without a server, and when a recording has just ended, it is asked again; another error is an answer.
         if (problem.status !== 0) this.show({ error: problem, waiting: false });
-        if (shared) return;
+        if (shared || (!this.wait && problem.status === 404)) return;
       }
       await this.pause();
     }
@@ -82,7 +83,7 @@ class Following {
   private async step(): Promise<boolean> {
     const known = this.opened;
     if (!known?.running) {
-      const answer = await load<Opened | Waiting>("rollout", { run: this.run, id: this.id, waiting: !shared }, this.stop);
+      const answer = await load<Opened | Waiting>("rollout", { run: this.run, id: this.id, waiting: this.wait }, this.stop);
       if ("waiting" in answer) {
         this.show({ waiting: this.opened === null });
         return false;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { shortArguments } from "../src/reading/arguments";
-import { type Drift, driftsOf, driftWords, shadeOf } from "../src/reading/sampled";
+import { type Drift, driftsOf, driftWords, leftOut, shadeOf, tokenCount, tokensRecorded } from "../src/reading/sampled";
 import { partsOf, sections, textOf } from "../src/reading/rollout";
 import { covered, timelineOf } from "../src/reading/timeline";
 import { endOf, headlineOf, oneLine, promptOf, tabNameOf } from "../src/reading/words";
@@ -116,6 +116,15 @@ test.each<[Partial<Block>, [string, string][] | null]>([
   [{ arguments: { text: "a\u202eb" } }, null],
   [{ arguments: { text: "x".repeat(200) } }, null],
   [{ arguments: { "odd name": 1 } }, null],
+  [{}, null],
+  [{ content: "" }, null],
+  [{ name: "two\nlines", arguments: {} }, null],
+  [{ arguments: { text: "a\ufe0fb" } }, null],
+  [{ arguments: { text: "a\u{e0041}b" } }, null],
+  [{ arguments: { text: "\ud800" } }, null],
+  [{ content: '{"a": "\\u0041"}' }, null],
+  [{ content: '{"a": -0}' }, null],
+  [{ arguments: { text: "two  blanks 👩‍🚀" } }, [["text", '"two  blanks 👩‍🚀"']]],
 ])("arguments in one line: %j", (block, pairs) => {
   expect(shortArguments({ type: "tool_call", name: "f", ...block })).toEqual(pairs);
 });
@@ -130,6 +139,13 @@ test("a prompt that does not begin with what was sampled drifts at its first oth
   expect(driftWords(drift)).toBe("The prompt of turn 3 differs from turns 1–2 as sampled from token 4 on: re-rendered.");
   expect([...driftsOf(rollout([sampled([1, 2], [3, 4]), sampled([1, 2, 3], [5])])).values()].map((one) => one.at)).toEqual([3]);
   expect(driftsOf(rollout([sampled([1], null), sampled([9], [1]), sampled(null, [1]), sampled([7], [1])])).size).toBe(0);
+});
+
+test.each<[Message["sampled"], number, number]>([
+  [null, 0, 0], [{}, 0, 0], [{ token_ids: [] }, 0, 0], [{ token_ids: [1, 2] }, 2, 0], [{ left_out: { tokens: 7 } }, 7, 7], [{ left_out: { tokens: null } }, 0, 0],
+])("tokens that the server left out count: %j", (sampled, count, missing) => {
+  const message: Message = { role: "assistant", sampled };
+  expect([tokenCount(message), leftOut(message), tokensRecorded(message)]).toEqual([count, missing, count > 0]);
 });
 
 test("colours of log-probabilities", () => {

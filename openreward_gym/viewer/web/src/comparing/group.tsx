@@ -108,6 +108,7 @@ function Completion({ opened, range }: { opened: Opened; range: Range | null }) 
           <Messages list={step.after} run={opened.run} />
         </div>
       ))}
+      {opened.next != null && <p class="none">A large rollout, of which these are the first {(opened.rollout.messages ?? []).length.toLocaleString("en")} messages. Open the sample to read all.</p>}
       {shown.length < steps.length && <button type="button" onClick={() => setAll(true)}>Show all {steps.length.toLocaleString("en")} turns</button>}
     </>
   );

@@ -1,15 +1,15 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, at, go } from "../address";
-import { type ApiError, shared, useRequest } from "../api";
+import { useRequest } from "../api";
 import { Link, Problem } from "../components";
+import { useOpened } from "../opened";
 import { UNIT } from "../numbers";
 import { endOf, tabNameOf } from "../reading/words";
 import { useOpenedName } from "../title";
-import type { Waiting } from "../opened";
 import type { Card, Opened, Range, Runs } from "../types";
 import { alignTurns, partingOf, partingText, playedOf, sameTexts, taskKeyOf, type Played, type Step, type TurnPair } from "./alignment";
 import { useDifferenceMarks } from "./marks";
-import { choosePair, formatSide, keysOf, parseSide, promptOf, type Side } from "./choosing";
+import { choosePair, formatSide, keysOf, parseSide, promptOf } from "./choosing";
 import { Messages, Said } from "./said";
 import { SideHead } from "./side";
 
@@ -19,11 +19,12 @@ const TURNS = 150;
 export function PairPage({ runs }: { runs: Runs | null }) {
   const { left, right, task } = address.value;
   const [one, other] = [parseSide(left), parseSide(right)];
-  const [first, second] = [useSide(one), useSide(other)];
-  const key = task ?? (first.value ? taskKeyOf(first.value.rollout) : undefined);
+  const first = useOpened(one?.run ?? "", one?.id ?? "", false);
+  const second = useOpened(other?.run ?? "", other?.id ?? "", false);
+  const key = task ?? (first.opened ? taskKeyOf(first.opened.rollout) : undefined);
   const attempts = useRequest<(Card & { run: string })[]>(key ? "attempts" : null, { task: key }, false);
   useChoice(attempts.value);
-  useOpenedName(first.value && second.value ? `${tabNameOf(first.value.rollout)} and ${tabNameOf(second.value.rollout)}` : null);
+  useOpenedName(first.opened && second.opened ? `${tabNameOf(first.opened.rollout)} and ${tabNameOf(second.opened.rollout)}` : null);
   const range = (opened: Opened | null) => runs?.runs.find((run) => run.key === opened?.run)?.ranges.reward ?? UNIT;
   const error = first.error ?? second.error ?? attempts.error;
   const unnamed = (left && !one) || (right && !other) || (!one && !other && !task);
@@ -35,24 +36,18 @@ export function PairPage({ runs }: { runs: Runs | null }) {
         <span class="space" />
         {key && <Link to={{ page: "task", task: key, run: one?.run }}>Task history</Link>}
       </p>
-      <h1 dir="auto">{promptOf(first.value ?? second.value) || "Two rollouts"}</h1>
+      <h1 dir="auto">{promptOf(first.opened ?? second.opened) || "Two rollouts"}</h1>
       <Problem error={error} />
       {attempts.value && (!left || !right) && attempts.value.length < 2 && <p class="empty">There is only one attempt at this task.</p>}
       {unnamed && <p class="empty">The address must name two rollouts, each as RUN/ID, or a task.</p>}
       {!unnamed && (!left || !right) && !attempts.value && !error && <p class="empty">Opening…</p>}
-      {[first.missing, second.missing].map((text) => text && <p class="empty" role="status" key={text}>{text}</p>)}
-      {first.value && second.value ? <Aligned left={first.value} right={second.value} attempts={attempts.value ?? []} ranges={[range(first.value), range(second.value)]} />
-        : one && other && !error && !first.missing && !second.missing && <p class="empty">Opening…</p>}
+      {[first, second].map(({ opened, loading }, index) => loading && (
+        <p class="note" role="status" key={index}>{opened!.rollout.id}: {loading.messages.toLocaleString("en")} of {loading.of.toLocaleString("en")} messages are here, the others are coming.</p>
+      ))}
+      {first.opened && second.opened && !first.loading && !second.loading ? <Aligned left={first.opened} right={second.opened} attempts={attempts.value ?? []} ranges={[range(first.opened), range(second.opened)]} />
+        : one && other && !error && <p class="empty">Opening…</p>}
     </main>
   );
-}
-
-/** A rollout of the pair: it is waited for until it is there, and followed while it runs. */
-function useSide(side: Side | null): { value: Opened | null; error: ApiError | null; missing: string | null } {
-  const again = (answer: Opened | Waiting | null) => answer === null || "waiting" in answer || answer.rollout.status === "running";
-  const { value, error } = useRequest<Opened | Waiting>(side ? "rollout" : null, { ...side, waiting: !shared }, again);
-  if (!value || !("waiting" in value)) return { value, error, missing: null };
-  return { value: null, error, missing: value.problem ?? `There is no rollout ${side!.id} in the run ${side!.run} yet.` };
 }
 
 /** Choose two attempts if the address names none. */

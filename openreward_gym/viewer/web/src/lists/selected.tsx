@@ -48,7 +48,7 @@ function useAction(): [string, boolean, (action: () => Promise<string>) => Promi
 }
 
 function Outcome({ said, failed }: { said: string; failed: boolean }) {
-  return said ? <p class={failed ? "problem" : "reply"} role={failed ? "alert" : "status"}>{said}</p> : null;
+  return said ? <p class={failed ? "problem" : "notice"} role={failed ? "alert" : "status"}>{said}</p> : null;
 }
 
 function LabelForm() {

@@ -62,7 +62,7 @@ export function Steps({ steps, step }: { steps: Step[] | null; step: number | nu
         <button type="button" aria-label="Next step" disabled={index < 0 || index >= known.length - 1} onClick={() => to(index + 1)}>›</button>
         <button type="button" aria-label="Last step" disabled={index >= known.length - 1} onClick={() => to(known.length - 1)}>»</button>
       </div>
-      {refused && <p class="reply" role="status">{refused}</p>}
+      {refused && <p class="notice" role="status">{refused}</p>}
       <Arrived steps={steps} step={step} />
     </>
   );
@@ -74,7 +74,7 @@ function Arrived({ steps, step }: { steps: Step[] | null; step: number | null | 
   const known = useRef<number | null>(last);
   if (step === last || known.current === null) known.current = last;
   if (last === null || known.current === null || last <= known.current) return null;
-  return <p class="reply" role="status"><Link to={toStep(last, address.value.page)}>Step {last} has arrived</Link></p>;
+  return <p class="notice" role="status"><Link to={toStep(last, address.value.page)}>Step {last} has arrived</Link></p>;
 }
 
 const LISTED = 8;
@@ -87,7 +87,7 @@ export function Matches({ matching, step, discarded }: { matching: Step[]; step:
   const total = found.reduce((sum, one) => sum + one.count, 0);
   const near = [...others].sort((a, b) => Math.abs((a.step ?? 0) - (step ?? 0)) - Math.abs((b.step ?? 0) - (step ?? 0))).slice(0, LISTED).sort((a, b) => (a.step ?? -1) - (b.step ?? -1));
   return (
-    <p class="reply">{total.toLocaleString("en")} match in {found.length.toLocaleString("en")} {found.length === 1 ? "step" : "steps"}; also in {near.map((one, index) => (
+    <p class="notice">{total.toLocaleString("en")} match in {found.length.toLocaleString("en")} {found.length === 1 ? "step" : "steps"}; also in {near.map((one, index) => (
       <span key={one.step}>{index > 0 && ", "}<Link to={toStep(one.step)}>{one.step === null ? "those without a step" : `step ${one.step}`}</Link> ({one.count})</span>
     ))}{others.length > near.length && " and others"}</p>
   );

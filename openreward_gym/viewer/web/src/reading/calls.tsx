@@ -14,7 +14,7 @@ function kindOf(json: string): string {
 
 function OneLine({ name, pairs }: { name: string; pairs: [string, string][] }) {
   return (
-    <code class="oneline" dir="auto"><span class="tool"><Literal text={name} /></span>({pairs.map(([key, json], index) => <span key={key}>{index > 0 && ", "}<span class="key">{key}</span>=<span class={kindOf(json)}>{json}</span></span>)})</code>
+    <code class="oneline" dir="auto"><span class="tool"><Literal text={name} /></span>({pairs.length > 0 && <wbr />}{pairs.map(([key, json], index) => <span key={key}>{index > 0 && ", "}<span class="key">{key}</span>=<bdi class={kindOf(json)}>{json}</bdi></span>)})</code>
   );
 }
 
@@ -34,7 +34,7 @@ export function CallView({ call, run, range, several, running }: { call: Call; r
         {block.call_id && (several || (open && pairs)) && <code class="id" title="The call's id">{block.call_id}</code>}
         <Copy text={() => argumentsOf(block)} />
       </div>
-      {open && <div class="arguments"><Arguments block={block} /></div>}
+      {open && <Arguments block={block} />}
       {result ? <ResultView call={call} run={run} range={range} /> : <p class="none">{running ? "No result yet." : "No result was recorded."}</p>}
     </div>
   );

@@ -145,7 +145,7 @@ export function raw(rollout: Rollout): string {
 
 /** The number of tokens of a message: as recorded, or estimated from its length. */
 export function tokensOf(message: Message, text: string): { count: number; estimated: boolean } {
-  const recorded = message.sampled?.usage?.output_tokens ?? message.sampled?.token_ids?.length;
+  const recorded = message.sampled?.usage?.output_tokens ?? message.sampled?.token_ids?.length ?? message.sampled?.left_out?.tokens;
   if (typeof recorded === "number") return { count: recorded, estimated: false };
   return { count: Math.round(text.length / 4), estimated: true };
 }

@@ -13,6 +13,7 @@ import { type Extensions, Lens, Replay } from "./extensions";
 import { Crumbs, Facts, Headline } from "./head";
 import { Labelled } from "./labelled";
 import { Labels } from "./labels";
+import { useTokens } from "./lefttokens";
 import { follow, jumpTo } from "./moving";
 import { stopsOf } from "./outline";
 import { rangeOf } from "./ranges";
@@ -61,8 +62,11 @@ function useFolding(list: Section[]) {
   return { closed, toggle, open, expand, collapse: () => setClosed(new Set(list.map((_, index) => index))) };
 }
 
-function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; loading: OpenedState["loading"]; run: Run | undefined; siblings: Card[] }) {
-  const { rollout } = opened;
+function LoadedSample({ opened: sent, loading, run, siblings }: { opened: Opened; loading: OpenedState["loading"]; run: Run | undefined; siblings: Card[] }) {
+  const { message: target, view } = address.value;
+  const tokens = useTokens(sent, view === "tokens");
+  const { rollout } = tokens;
+  const opened = useMemo(() => ({ ...sent, rollout }), [sent, rollout]);
   const list = useMemo(() => sections(rollout), [rollout]);
   const stops = useMemo(() => stopsOf(list), [list]);
   const places = useMemo(() => placesOf(list), [list]);
@@ -71,7 +75,6 @@ function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; load
   const folding = useFolding(list);
   const extensions = useRequest<Extensions>("extensions", {}, false).value;
   const range = rangeOf(run, "reward");
-  const { message: target, view } = address.value;
   const box = useRef<HTMLElement>(null);
   const index = target ? sectionOf(list, Number(target)) : -1;
   const hasTokens = list.some((section) => tokensRecorded(section.message));
@@ -100,7 +103,7 @@ function LoadedSample({ opened, loading, run, siblings }: { opened: Opened; load
         : view === "lens" && extensions ? <Lens opened={opened} formats={extensions.lens} />
         : view === "replay" && extensions ? <Replay opened={opened} server={extensions.replay} /> : (
         <>
-          {view === "tokens" && hasTokens && <TokensLegend list={list} drifts={drifts} decodes={extensions?.tokens ?? false} />}
+          {view === "tokens" && hasTokens && <TokensLegend list={list} drifts={drifts} decodes={extensions?.tokens ?? false} loading={tokens.loading} error={tokens.error} />}
           {list.length === 0 && <p class="empty">{rollout.status === "running" ? "Nothing has been said yet." : "No messages were recorded."}</p>}
           {list.map((section, number) => (
             <SectionView

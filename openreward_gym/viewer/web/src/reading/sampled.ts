@@ -7,8 +7,18 @@ import type { Message, Rollout } from "../types";
 /** Where the prompt of a turn differs from the prompt and the tokens of the turns before it: the first such token, counted from 0. */
 export interface Drift { at: number; turn: number; before: number; expected: number; found: number }
 
+/** The number of recorded sampled tokens, whether they are here or were left out by the server. */
+export function tokenCount(message: Message): number {
+  return message.sampled?.token_ids?.length ?? leftOut(message);
+}
+
 export function tokensRecorded(message: Message): boolean {
-  return (message.sampled?.token_ids?.length ?? 0) > 0;
+  return tokenCount(message) > 0;
+}
+
+/** The number of the sampled tokens that are recorded and not here. */
+export function leftOut(message: Message): number {
+  return message.sampled?.left_out?.tokens ?? 0;
 }
 
 /** Whether training with the recorded weights trains the message: the policy's turns, unless their weight is 0. */

@@ -1,10 +1,10 @@
 import { useMemo, useRef, useState } from "preact/hooks";
-import { useRequest } from "../api";
+import { type ApiError, useRequest } from "../api";
 import { Problem } from "../components";
 import { finite, shown } from "../numbers";
 import { jumpToSection } from "./moving";
 import { sectionOf, type Section } from "./rollout";
-import { type Drift, driftWords, isTrained, meanLogprob, shadeOf, tokensRecorded } from "./sampled";
+import { type Drift, driftWords, isTrained, leftOut, meanLogprob, shadeOf, tokenCount, tokensRecorded } from "./sampled";
 import type { Message, Num } from "../types";
 
 const CHUNK = 1_000;
@@ -14,10 +14,10 @@ const SHADES = ["90 % and more", "70–90 %", "40–70 %", "10–40 %", "1–10 
 interface Pieces { pieces: (string | null)[] }
 
 /** What the colours mean, what was recorded, and where prompts drift. */
-export function TokensLegend({ list, drifts, decodes }: { list: Section[]; drifts: Map<number, Drift>; decodes: boolean }) {
+export function TokensLegend({ list, drifts, decodes, loading, error }: { list: Section[]; drifts: Map<number, Drift>; decodes: boolean; loading: boolean; error: ApiError | null }) {
   const turns = list.filter((section) => section.kind === "turn");
   const recorded = turns.filter((section) => tokensRecorded(section.message));
-  const sampled = recorded.reduce((sum, { message }) => sum + message.sampled!.token_ids!.length, 0);
+  const sampled = recorded.reduce((sum, { message }) => sum + tokenCount(message), 0);
   const trained = recorded.filter(({ message }) => isTrained(message)).length;
   return (
     <section class="section token-legend" aria-label="Tokens">
@@ -30,6 +30,8 @@ export function TokensLegend({ list, drifts, decodes }: { list: Section[]; drift
         {sampled.toLocaleString("en")} sampled tokens in {recorded.length} of {turns.length} {turns.length === 1 ? "turn" : "turns"}, {trained === recorded.length ? "all" : trained} trained (underlined); prompts are context and not trained.
         {!decodes && <> Without a tokenizer a token is shown as its id: <code>openreward-gym view … --tokenizer MODEL</code> shows its text.</>}
       </p>
+      {loading && <p class="note" role="status">Loading: the tokens of {recorded.filter(({ message }) => !leftOut(message)).length} of {recorded.length} turns are here.</p>}
+      <Problem error={error} />
       {[...drifts].map(([number, drift]) => (
         <p class="drift" key={number}>{driftWords(drift)} <button type="button" class="quiet" onClick={() => jumpToSection(sectionOf(list, number))}>Go to turn {drift.turn}</button></p>
       ))}

@@ -6,7 +6,7 @@ import { CallView } from "./calls";
 import { Notes } from "./notes";
 import { durationOf, partsOf, type Section, textOf, tokensOf } from "./rollout";
 import { TurnTokens } from "./tokens";
-import { type Drift, tokensRecorded } from "./sampled";
+import { type Drift, leftOut, tokensRecorded } from "./sampled";
 import type { Message, Range } from "../types";
 
 const NAMES: Record<string, string> = { system: "System", user: "User", assistant: "Assistant", tool: "Tool result" };
@@ -28,6 +28,7 @@ export function SectionView({ section, index, run, range, running, closed, toggl
   const isTurn = section.kind === "turn";
   const title = isTurn ? `Turn ${section.turn}` : NAMES[message.role] ?? message.role;
   const seconds_ = durationOf(message.started_at, message.ended_at);
+  const tokensHere = showTokens && tokensRecorded(message) && !leftOut(message);
   const failed = message.is_error || (closed && section.calls.some((call) => call.result?.is_error));
   const earned = message.reward != null || (closed && section.earned !== null);
   return (
@@ -52,11 +53,11 @@ export function SectionView({ section, index, run, range, running, closed, toggl
       </header>
       {!closed && (
         <div class="inside">
-          {showTokens && tokensRecorded(message) ? <TurnTokens message={message} number={section.number} turn={section.turn} run={run} rollout={rollout} decodes={decodes} drift={drift} /> : null}
+          {tokensHere ? <TurnTokens message={message} number={section.number} turn={section.turn} run={run} rollout={rollout} decodes={decodes} drift={drift} /> : null}
           {!message.blocks?.length && <p class="none">An empty message.</p>}
           {partsOf(section).map((part, number) => part.kind === "call"
             ? <CallView key={number} call={part.call} run={run} range={range} several={section.calls.length > 1} running={running} />
-            : showTokens && tokensRecorded(message) ? null : <Blocks key={number} blocks={part.blocks} run={run} role={message.role} quiet={section.calls.length > 0} />)}
+            : tokensHere ? null : <Blocks key={number} blocks={part.blocks} run={run} role={message.role} quiet={section.calls.length > 0} />)}
         </div>
       )}
     </section>

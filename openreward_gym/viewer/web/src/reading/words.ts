@@ -10,17 +10,11 @@ const REASONS: Record<string, string> = {
 };
 const STATUSES: Record<string, string> = { completed: "Finished", truncated: "Truncated", error: "Error", cancelled: "Cancelled", running: "Running" };
 // Characters that are invisible, or that change the direction of what stands around them.
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/;
-const HIDDEN_ALL = new RegExp(HIDDEN.source, "g");
-
-/** Whether a text has characters that a reader would not see. */
-export function hasHidden(text: string): boolean {
-  return HIDDEN.test(text);
-}
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 /** A text in one line without invisible characters, cut at `length`. */
 export function oneLine(text: string, length: number): string {
-  const line = text.slice(0, length * 4).replace(/\s+/g, " ").replace(HIDDEN_ALL, "\u00b7").trim();
+  const line = text.slice(0, length * 4).replace(/\s+/g, " ").replace(HIDDEN, "\u00b7").trim();
   return (line.length > length ? `${line.slice(0, length - 1).trimEnd()}…` : line).toWellFormed();
 }
 
