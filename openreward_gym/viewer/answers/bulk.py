@@ -20,7 +20,7 @@ MAX_SHARED = 2_000
 
 def selected(index: RunIndex, body: Any) -> tuple[str, list[str]]:
     """Return the run and the rollouts that a request names: `{"run", "rollouts": [id, ...]}`, or `{"run", "list": {...}}` with
-    the `step`, `discarded` and `filter` of a list.
+    the `step`, `discarded` and `filter` of a list; with `every` the list has all steps.
 
     Raises:
         ConfigurationError: It names none, or the filter cannot be parsed.
@@ -30,7 +30,7 @@ def selected(index: RunIndex, body: Any) -> tuple[str, list[str]]:
     run, ids, query = body["run"], body.get("rollouts"), body.get("list")
     if isinstance(query, dict):
         step, filter_ = query.get("step"), query.get("filter") or ""
-        step = step if isinstance(step, int) and not isinstance(step, bool) else None
+        step = ... if query.get("every") is True else step if isinstance(step, int) and not isinstance(step, bool) else None
         check_filter(index, run, str(filter_))
         ids = lists.ids(index, run, step, query.get("discarded") is True, str(filter_))
     if not isinstance(ids, list) or not ids or not all(isinstance(rollout_id, str) for rollout_id in ids):

@@ -12,7 +12,7 @@ from openreward_gym.reports.statistics import macro_mean, reward_interval
 from openreward_gym.reports.texts import mean_text
 from openreward_gym.store import Damage
 from openreward_gym.viewer.answers.ordering import order_of
-from openreward_gym.viewer.answers.selecting import LABEL_COLUMNS, TASK_KEY, of_run, tables, where, with_label
+from openreward_gym.viewer.answers.selecting import LABEL_COLUMNS, TASK_KEY, Steps, of_run, tables, where, with_label
 from openreward_gym.viewer.index import JOINED, RunIndex
 
 PAGE_SIZE = 2_000
@@ -95,15 +95,15 @@ def steps(index: RunIndex, run: str, discarded: bool, filter_: str) -> list[dict
 
 
 def listing(
-    index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, offset: int, *,
+    index: RunIndex, run: str, step: Steps, discarded: bool, filter_: str, offset: int, *,
     sort: str = "", flat: bool = False, limit: int | None = None,
 ) -> bytes:  # fmt: skip
-    """Return a page of one step's rollouts by group.
+    """Return a page of the rollouts of one step, or of all steps, by group.
 
     Args:
         index: The runs.
         run: The run's key.
-        step: The step; None for rollouts without a step.
+        step: The step; None for rollouts without a step, `...` for all steps.
         discarded: Whether to list the discarded rollouts, not the kept ones.
         filter_: A filter that selects rollouts; empty for all.
         offset: The number of rollouts before the page.
@@ -133,7 +133,7 @@ def listing(
 
 
 def position(
-    index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, *, sort: str, flat: bool, rollout_id: str
+    index: RunIndex, run: str, step: Steps, discarded: bool, filter_: str, *, sort: str, flat: bool, rollout_id: str
 ) -> dict[str, Any]:
     """Return the number of rollouts before this one in the list: `{"position": number}`, None if the list does not have it."""
     order = order_of(index, run, step, discarded, filter_, sort, flat)
@@ -142,7 +142,7 @@ def position(
 
 
 def ids(
-    index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, *, sort: str = "", flat: bool = False
+    index: RunIndex, run: str, step: Steps, discarded: bool, filter_: str, *, sort: str = "", flat: bool = False
 ) -> list[str]:
     """Return the ids of all rollouts of a list, in its order."""
     order = order_of(index, run, step, discarded, filter_, sort, flat)

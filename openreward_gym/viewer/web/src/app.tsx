@@ -38,9 +38,9 @@ export function App() {
         <Link to={{ page: "runs" }} class="brand" current={page === "runs"}>Runs</Link>
         {run && (
           <nav aria-label="Run">
-            <b dir="auto" title={current?.folder}>{run}</b>
+            <span class="slash" aria-hidden="true">/</span><b dir="auto" title={current?.folder}>{run}</b>
             <Link to={at({ page: "rollouts", group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "rollouts"}>Rollouts</Link>
-            <Link to={at({ page: "discarded", step: undefined, group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "discarded"}>Discarded rollouts{current?.discarded ? <small> {current.discarded}</small> : null}</Link>
+            <Link to={at({ page: "discarded", step: undefined, group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "discarded"}>Discarded<span class="wide"> rollouts</span>{current?.discarded ? <small> {current.discarded}</small> : null}</Link>
             <Link to={at({ page: "metrics", group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "metrics"}>Metrics</Link>
           </nav>
         )}

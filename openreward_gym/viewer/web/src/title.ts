@@ -16,8 +16,9 @@ export function useOpenedName(name: string | null): void {
 const PAGES: Record<string, string> = { rollouts: "Rollouts", discarded: "Discarded rollouts", metrics: "Metrics", task: "Task history" };
 
 /** The title of an address, where nothing that is open has a name. */
-export function titleOf({ page, run, runs, step, group, sample, query }: Address): string {
-  const place = step !== undefined && step !== "none" && (page === "rollouts" || page === "discarded") ? ` of step ${step}` : "";
+export function titleOf({ page, run, runs, step, steps, group, sample, query }: Address): string {
+  const listed = page === "rollouts" || page === "discarded";
+  const place = steps === "all" && listed ? " of all steps" : step !== undefined && step !== "none" && listed ? ` of step ${step}` : "";
   if (page === "compare") return `Compare ${(runs ?? "").split(",").filter(Boolean).map(decode).join(", ") || "runs"}`;
   if (page === "search") return [query ? `Search: ${query}` : "Search", run].filter(Boolean).join(" – ");
   if (!run || !PAGES[page]) return "Runs";

@@ -28,7 +28,7 @@ export function PlotView({ plot, step, sections, large, change, remove, copy, mo
   useEffect(() => setZoom(null), [bars, bars && plot.metric]);
   const caption = captionOf(plot, step);
   const title = `${plot.metric}, ${caption}`;
-  const pick = (x: number) => go(at({ page: "rollouts", step: String(x), group: undefined, sample: undefined, view: undefined, message: undefined }));
+  const pick = (x: number) => go(at({ page: "rollouts", step: String(x), steps: undefined, group: undefined, sample: undefined, view: undefined, message: undefined }));
   const several = drawing.keys.length > 1;
   const last = drawing.lasts[drawing.keys[0]?.key ?? ""];
   const toggle = ({ key, hidden }: Key) => change({ ...plot, hidden: hidden ? plot.hidden.filter((one) => one !== key) : [...plot.hidden, key] });

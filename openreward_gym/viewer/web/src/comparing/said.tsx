@@ -18,11 +18,11 @@ export function titleOf(message: Message): string {
 function CallView({ block, result, number, run, range }: { block: Block; result: Message | null; number: number | null; run: string; range: Range | null }) {
   return (
     <div class={`call${result?.is_error ? " error" : ""}`}>
-      <div class="call-head"><span class="tool"><Literal text={block.name} /></span></div>
+      <div class="call-head"><span class="tool" dir="auto"><Literal text={block.name} /></span></div>
       <Arguments block={block} />
       {result && (
         <div class="result" data-result={number ?? undefined}>
-          <div class="call-head"><span class="kind">{result.is_error ? "Error" : "Result"}</span><span class="space" />{result.reward != null && <Reward label="Reward" value={result.reward} good={goodness(result.reward, range)} />}</div>
+          <div class="result-head"><span class="kind">{result.is_error ? "Error" : "Result"}</span><span class="space" />{result.reward != null && <Reward label="Reward" value={result.reward} good={goodness(result.reward, range)} />}</div>
           <Blocks blocks={result.blocks ?? []} run={run} machine />
         </div>
       )}

@@ -29,6 +29,8 @@ const LAST: Column[] = [
 ];
 const OWN = new Set([...FIRST, ...LAST].map((column) => column.key));
 export const DEFAULT = 4;
+/** The column of lists over all steps. */
+export const STEP: Column = { key: "step", label: "step", about: "Training step", sort: "step", dot: false, value: (card) => card.step, text: whole };
 
 /** All columns that a run's lists can have: first those of every rollout, then the run's metrics, then labels and status. */
 export function columnsOf(run: Run | undefined): Column[] {
