@@ -11,6 +11,7 @@ import { TaskPage } from "./lists/task";
 import { SearchPage } from "./searching/page";
 import { searchPageOf } from "./searching/results";
 import { Guarded, Link, Problem } from "./components";
+import { useKeptFocus } from "./focus";
 import { Help } from "./help";
 import { useKeys } from "./keys";
 import { Rollouts } from "./lists/rollouts";
@@ -28,6 +29,7 @@ export function App() {
     document.documentElement.dataset.theme = theme.value;
   }, [theme.value]);
   useTitle(address.value);
+  useKeptFocus(formatAddress(address.value));
   useKeys(() => setHelp((count) => count + 1));
   const { current, gone } = useRun(runs.value, run);
   const missing = run !== undefined && runs.value && !current && !gone && runs.value.progress.done >= runs.value.progress.total && !address.value.sample;
