@@ -139,7 +139,8 @@ def test_search_and_its_hits(opened: Opener, served: str) -> None:
     keys.press("n")
     expect(page.get_by_role("group", name="Hits")).to_contain_text("rollout 2 of 40")
     keys.press("N")
-    expect(page.get_by_role("group", name="Hits")).to_contain_text("rollout 1 of 40")
+    expect(page.get_by_role("group", name="Hits")).to_contain_text("1 of 1 hit in this rollout, rollout 1 of 40")
+    expect(page).to_have_url(re.compile(r"message=\d+&hit=last"))
     page.evaluate("history.back()")  # the browser's own key for it does not reach a page
     expect(page.locator(".hits > li").first).to_be_visible()
     keys.check()
@@ -158,6 +159,7 @@ def test_two_runs_a_pair_the_theme_and_the_keys(opened: Opener, served: str) -> 
     keys.tab_to("^Difference −1.000, Problem 3")
     keys.press("Enter")
     expect(page.locator(".parting")).to_contain_text("part at turn 2")
+    keys.check()
     keys.press("n")
     expect(page.locator(".turn-pair:focus")).to_contain_text("Turn 2")
 

@@ -38,7 +38,7 @@ export function App() {
       <a class="skip" href="#content" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("main")?.focus(); }}>To the content</a>
       <header class="top">
         <Link to={{ page: "runs" }} class="brand" current={page === "runs"}>Runs</Link>
-        {run && (
+        {run && !missing && (
           <nav aria-label="Run">
             <span class="slash" aria-hidden="true">/</span><b dir="auto" title={current?.folder}>{run}</b>
             <Link to={at({ page: "rollouts", group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "rollouts"}>Rollouts</Link>

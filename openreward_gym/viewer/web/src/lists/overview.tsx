@@ -58,7 +58,7 @@ function GroupCard({ group, run, step }: { group: Group; run: Run | undefined; s
     <Link to={at({ step: stepKey(step), group: group.group, sample: undefined, view: undefined, message: undefined })} class="card">
       <span class="prompt" dir="auto">{group.prompt || "(no prompt)"}</span>
       <span class="dots" aria-hidden="true">{group.cards.slice(0, 32).map((card) => <i key={card.id} class={shade(goodness(card.reward, range))} />)}</span>
-      <span class="line"><span class="note">{group.cards.length} {group.cards.length === 1 ? "sample" : "samples"}</span><span class="space" /><Reward label="Mean" value={mean} good={goodness(mean, range)} /></span>
+      <span class="line"><span class="note">{group.cards.length} {group.cards.length === 1 ? "sample" : "samples"}</span><span class="space" /><Reward label={group.cards.length === 1 ? "Reward" : "Mean"} value={mean} good={goodness(mean, range)} /></span>
     </Link>
   );
 }

@@ -97,7 +97,7 @@ function GroupRow({ index, group, offset, cards, step, request, runKey, span }: 
       <span class="pick" role="cell"><input type="checkbox" aria-label={`Select group ${group.group}`} checked={on} onChange={(event) => void choose(event.currentTarget.checked)} /></span>
       <span class="what" role="cell" aria-colspan={span}>
         <Link to={at({ step: stepKey(step), group: group.group, sample: undefined, ...OPENED })} class="open" title={group.prompt} current={current}><span class="prompt" dir="auto">{group.prompt || "(no prompt)"}</span></Link>
-        <span class="about"><span dir="auto">{group.group}</span><span>{cards.length.toLocaleString("en")} {cards.length === 1 ? "sample" : "samples"}{mean === null ? "" : `, mean ${mean.toFixed(2).replace("-", "−")}`}</span></span>
+        <span class="about"><span dir="auto">{group.group}</span><span>{cards.length.toLocaleString("en")} {cards.length === 1 ? "sample" : "samples"}{mean === null || cards.length < 2 ? "" : `, mean ${mean.toFixed(2).replace("-", "−")}`}</span></span>
       </span>
     </div>
   );
