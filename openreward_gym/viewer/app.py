@@ -35,7 +35,7 @@ from openreward_gym.viewer.answers import bulk, charts, comparing, completing, l
 from openreward_gym.viewer.answers.discards import discards
 from openreward_gym.viewer.answers.pieces import LargeRecords
 from openreward_gym.viewer.answers.searching import hits_of, search
-from openreward_gym.viewer.answers.selecting import check_filter
+from openreward_gym.viewer.answers.selecting import Steps, check_filter
 from openreward_gym.viewer.answers.tokens import tokens
 from openreward_gym.viewer.index import NotFoundError, RunIndex
 from openreward_gym.viewer.page import load_page
@@ -226,6 +226,11 @@ class _Query(dict[str, str]):
     def filter(self) -> str:
         return self.get("filter", "")
 
+    @property
+    def steps(self) -> Steps:
+        """The step of a list; `...` with `every=1`."""
+        return ... if self.flag("every") else self.integer("step")
+
 
 Answer: TypeAlias = Callable[[_Query], "bytes | dict[str, Any] | list[Any]"]
 StateOf: TypeAlias = Callable[[_Query], str]
@@ -265,15 +270,15 @@ class _Api:
             "intervals": lambda query: lists.intervals(index),
             "steps": lambda query: lists.steps(index, query.text("run"), query.flag("discarded"), query.filter),
             "list": lambda query: lists.listing(
-                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter, query.natural("offset"),
+                index, query.text("run"), query.steps, query.flag("discarded"), query.filter, query.natural("offset"),
                 sort=query.text("sort", ""), flat=query.flag("flat"), limit=query.natural("limit") or None,
             ),
             "position": lambda query: lists.position(
-                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter,
+                index, query.text("run"), query.steps, query.flag("discarded"), query.filter,
                 sort=query.text("sort", ""), flat=query.flag("flat"), rollout_id=query.text("id"),
             ),
             "ids": lambda query: lists.ids(
-                index, query.text("run"), query.integer("step"), query.flag("discarded"), query.filter,
+                index, query.text("run"), query.steps, query.flag("discarded"), query.filter,
                 sort=query.text("sort", ""), flat=query.flag("flat"),
             ),
             "discards": lambda query: discards(index, query.text("run"), query.integer("step"), query.filter),

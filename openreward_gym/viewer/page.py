@@ -108,7 +108,7 @@ class _Snapshot:
         self.count = 0
 
     def answers(self) -> dict[str, Any]:
-        overview = lists.runs(self._index)
+        overview = lists.runs(self._index, self._filter)
         overview["runs"] = [run for run in overview["runs"] if self._run in (None, run["key"])]
         keys = []
         for run in overview["runs"]:
@@ -120,7 +120,7 @@ class _Snapshot:
         if not self.count:
             raise ConfigurationError("there is no rollout to share: check the run and the filter")
         self._add("runs", {}, {**overview, "damage": []})
-        self._add("intervals", {}, lists.intervals(self._index))
+        self._add("intervals", {}, lists.intervals(self._index, self._filter))
         self._add("extensions", {}, {"lens": [], "replay": None})
         if len(keys) > 1:
             self._add("comparison", {}, comparing.for_a_file(self._index, keys, self._filter))

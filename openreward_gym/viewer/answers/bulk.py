@@ -20,7 +20,7 @@ MAX_SHARED = 2_000
 
 def selected(index: RunIndex, body: Any) -> tuple[str, list[str]]:
     """Return the run and the rollouts that a request names: `{"run", "rollouts": [id, ...]}`, or `{"run", "list": {...}}` with
-    the `step`, `discarded` and `filter` of a list.
+    the `step`, `discarded` and `filter` of a list; with `every` the list has all steps.
 
     Raises:
         ConfigurationError: It names none, or the filter cannot be parsed.
@@ -32,6 +32,7 @@ def selected(index: RunIndex, body: Any) -> tuple[str, list[str]]:
         step, filter_ = query.get("step"), query.get("filter") or ""
         if step is not None and (not isinstance(step, int) or isinstance(step, bool) or abs(step) >= 1 << 62):
             raise ConfigurationError(f'the "step" of a list must be an integer or null, not {str(step)[:40]!r}')
+        step = ... if query.get("every") is True else step
         check_filter(index, run, str(filter_))
         ids = lists.ids(index, run, step, query.get("discarded") is True, str(filter_))
     if not isinstance(ids, list) or not ids or not all(isinstance(rollout_id, str) for rollout_id in ids):

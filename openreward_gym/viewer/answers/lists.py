@@ -12,34 +12,38 @@ from openreward_gym.reports.statistics import macro_mean, reward_interval
 from openreward_gym.reports.texts import mean_text
 from openreward_gym.store import Damage
 from openreward_gym.viewer.answers.ordering import order_of
-from openreward_gym.viewer.answers.selecting import LABEL_COLUMNS, TASK_KEY, of_run, tables, where, with_label
+from openreward_gym.viewer.answers.selecting import LABEL_COLUMNS, TASK_KEY, Steps, of_run, tables, where, with_label
+from openreward_gym.viewer.filters import compile_filter
 from openreward_gym.viewer.index import JOINED, RunIndex
 
 PAGE_SIZE = 2_000
 """The largest number of rollouts in one page of a list."""
 
 
-_RUNS = f"""
+_RUNS = """
     SELECT runs.key, runs.name, runs.folder, runs.ranges, count(*) AS rollouts, sum(r.discarded) AS discarded,
         min(r.step) AS first_step, max(r.step) AS last_step, count(DISTINCT r.step) AS steps,
         means.reward AS reward, max(r.started) AS started,
         group_concat(DISTINCT r.environment) AS environments, group_concat(DISTINCT r.model) AS models,
-        count(DISTINCT {TASK_KEY}) AS tasks, sum(r.status = 'error') AS errors, sum(r.status = 'running') AS running,
+        count(DISTINCT r.task_key) AS tasks, sum(r.status = 'error') AS errors, sum(r.status = 'running') AS running,
         avg(r.tokens) AS tokens, sum(r.cost) AS cost, avg(r.duration) AS duration
-    FROM rollouts r JOIN runs ON runs.run = r.run LEFT JOIN (
+    FROM {joined} LEFT JOIN (
         SELECT run, avg(reward) AS reward FROM (
-            SELECT r.run AS run, avg(r.reward) AS reward FROM rollouts r GROUP BY r.run, {TASK_KEY}) GROUP BY run
+            SELECT r.run AS run, avg(r.reward) AS reward FROM {tables} WHERE {condition} GROUP BY r.run, r.task_key) GROUP BY run
         ) means ON means.run = r.run
-    GROUP BY runs.run ORDER BY max(r.started) DESC, runs.key"""
+    WHERE {condition} GROUP BY runs.run ORDER BY max(r.started) DESC, runs.key"""
 
 
-def runs(index: RunIndex) -> dict[str, Any]:
-    """Return all runs, and the progress of the index.
+def runs(index: RunIndex, filter_: str = "") -> dict[str, Any]:
+    """Return all runs, and the progress of the index. With a filter the figures are those of the rollouts that match it.
 
     A run's mean reward is the mean of its tasks' means over all rollouts, discarded ones included, as in reports. `observed` is
     the number of values and the range of each metric.
     """
-    overview = index.records(_RUNS)
+    condition = compile_filter(filter_)
+    joined = JOINED if "l." in condition.text else "rollouts r JOIN runs ON runs.run = r.run"
+    sql = _RUNS.format(joined=joined, tables=tables(condition), condition=condition.text)
+    overview = index.records(sql, (*condition.parameters, *condition.parameters))
     catalogue = index.rows(
         "SELECT runs.key, m.name, m.count, m.low, m.high FROM metrics m JOIN runs ON runs.run = m.run ORDER BY metric"
     )
@@ -54,11 +58,13 @@ def runs(index: RunIndex) -> dict[str, Any]:
     return {"runs": overview, "damage": damage, "progress": index.progress._asdict()}
 
 
-def intervals(index: RunIndex) -> dict[str, dict[str, Any]]:
+def intervals(index: RunIndex, filter_: str = "") -> dict[str, dict[str, Any]]:
     """Return of each run the 95 % interval of its mean reward, None with fewer than five tasks, and both in words."""
+    condition = compile_filter(filter_)
     rewards: dict[str, dict[str, list[float]]] = {}
-    sql = f"SELECT runs.key, {TASK_KEY}, r.reward FROM rollouts r JOIN runs ON runs.run = r.run WHERE r.reward IS NOT NULL"
-    for run, task, reward in index.rows(sql):
+    joined = JOINED if "l." in condition.text else "rollouts r JOIN runs ON runs.run = r.run"
+    sql = f"SELECT runs.key, {TASK_KEY}, r.reward FROM {joined} WHERE r.reward IS NOT NULL AND {condition.text}"
+    for run, task, reward in index.rows(sql, condition.parameters):
         rewards.setdefault(run, {}).setdefault(task, []).append(reward)
     answer = {}
     for run, tasks in rewards.items():
@@ -95,15 +101,15 @@ def steps(index: RunIndex, run: str, discarded: bool, filter_: str) -> list[dict
 
 
 def listing(
-    index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, offset: int, *,
+    index: RunIndex, run: str, step: Steps, discarded: bool, filter_: str, offset: int, *,
     sort: str = "", flat: bool = False, limit: int | None = None,
 ) -> bytes:  # fmt: skip
-    """Return a page of one step's rollouts by group.
+    """Return a page of the rollouts of one step, or of all steps, by group.
 
     Args:
         index: The runs.
         run: The run's key.
-        step: The step; None for rollouts without a step.
+        step: The step; None for rollouts without a step, `...` for all steps.
         discarded: Whether to list the discarded rollouts, not the kept ones.
         filter_: A filter that selects rollouts; empty for all.
         offset: The number of rollouts before the page.
@@ -133,7 +139,7 @@ def listing(
 
 
 def position(
-    index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, *, sort: str, flat: bool, rollout_id: str
+    index: RunIndex, run: str, step: Steps, discarded: bool, filter_: str, *, sort: str, flat: bool, rollout_id: str
 ) -> dict[str, Any]:
     """Return the number of rollouts before this one in the list: `{"position": number}`, None if the list does not have it."""
     order = order_of(index, run, step, discarded, filter_, sort, flat)
@@ -142,7 +148,7 @@ def position(
 
 
 def ids(
-    index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, *, sort: str = "", flat: bool = False
+    index: RunIndex, run: str, step: Steps, discarded: bool, filter_: str, *, sort: str = "", flat: bool = False
 ) -> list[str]:
     """Return the ids of all rollouts of a list, in its order."""
     order = order_of(index, run, step, discarded, filter_, sort, flat)

@@ -8,9 +8,10 @@ import weakref
 from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any
 
-from openreward_gym.viewer.answers.selecting import metric_names, tables, where
+from openreward_gym.viewer.answers.selecting import Steps, metric_names, tables, where
 from openreward_gym.viewer.filters import Sql, check_field, column_of
 from openreward_gym.viewer.index import RunIndex
 
@@ -33,11 +34,11 @@ class Order:
     sizes: list[list[int]]
 
 
-def order_of(index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, sort: str, flat: bool) -> Order:
+def order_of(index: RunIndex, run: str, step: Steps, discarded: bool, filter_: str, sort: str, flat: bool) -> Order:
     """Return the order of a list.
 
     Groups stay together: they are sorted by the mean of their values, and their rollouts by value. A rollout or a group without
-    a value comes last in either direction.
+    a value comes last in either direction. A group of several steps is one group.
 
     Raises:
         ConfigurationError: The filter cannot be parsed, or `sort` names no field and no metric.
@@ -56,19 +57,20 @@ def order_of(index: RunIndex, run: str, step: int | None, discarded: bool, filte
     return order
 
 
-def _rows(index: RunIndex, run: str, step: int | None, discarded: bool, filter_: str, sort: str) -> list[tuple[int, str, Any]]:
-    """Return (primary key, group, value) of the rollouts in the order of tasks, groups and samples."""
+def _rows(index: RunIndex, run: str, step: Steps, discarded: bool, filter_: str, sort: str) -> list[tuple[int, str, Any]]:
+    """Return (primary key, group, value) of the rollouts in the order of steps, tasks, groups and samples."""
     condition = where(run, discarded, filter_)
     field = sort.removeprefix("-")
     column = Sql("NULL")
     if field:
         check_field(field, metric_names(index, run))
         column = column_of(field)
+    of_step, steps = ("", ()) if isinstance(step, EllipsisType) else ("AND r.step IS ? ", (step,))
     sql = (
-        f"SELECT r.pk, r.grp, {column.text} FROM {tables(condition, column)} WHERE {condition.text} AND r.step IS ? "
-        "ORDER BY r.task_index, r.grp, r.sample, r.pk"
+        f"SELECT r.pk, r.grp, {column.text} FROM {tables(condition, column)} WHERE {condition.text} {of_step}"
+        "ORDER BY r.step, r.task_index, r.grp, r.sample, r.pk"
     )
-    return index.rows(sql, (*column.parameters, *condition.parameters, step))
+    return index.rows(sql, (*column.parameters, *condition.parameters, *steps))
 
 
 def _order(rows: list[tuple[int, str, Any]], sort: str, flat: bool) -> Order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import EllipsisType
+from typing import TypeAlias
 
 import orjson
 
@@ -14,6 +15,10 @@ TASK_KEY = "r.task_key"
 LABEL_COLUMNS = "l.rating, l.tags, l.note IS NOT NULL AND l.note != ''"
 
 
+Steps: TypeAlias = int | EllipsisType | None
+"""The step of a list: a number, None for rollouts without a step, `...` for all steps."""
+
+
 def where(run: str, discarded: bool, filter_: str) -> Sql:
     # The run is selected by its number, not its key, so that SQLite uses the index that has the order of the lists.
     condition = compile_filter(filter_)
@@ -21,7 +26,7 @@ def where(run: str, discarded: bool, filter_: str) -> Sql:
     return Sql(text, (run, int(discarded), *condition.parameters))
 
 
-def of_run(run: str, filter_: str, step: int | EllipsisType | None = ...) -> Sql:
+def of_run(run: str, filter_: str, step: Steps = ...) -> Sql:
     """Select all rollouts of a run, kept and discarded; of one step if one is given."""
     condition = compile_filter(filter_)
     of_step = "" if step is ... else "r.step IS ? AND "

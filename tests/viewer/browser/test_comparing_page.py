@@ -57,7 +57,9 @@ def test_from_the_runs_to_where_the_transcripts_part_in_five_clicks(opened: Open
     page.locator(".differences tbody tr").first.locator("th, td").nth(column).get_by_role("link").click()
     expect(rows(page)).to_have_count(1)
     rows(page).get_by_role("link", name="side by side").first.click()
-    expect(page.get_by_role("status")).to_have_text("The transcripts part at turn 2: other arguments of read: path.")
+    expect(page.locator("main").get_by_role("status")).to_have_text(
+        "The transcripts part at turn 2: other arguments of read: path."
+    )
     expect(page.get_by_role("heading", level=1)).to_have_text("Question 3: which version is it?")
     expect(page.get_by_role("region", name="Turn 2")).to_be_in_viewport()
 
@@ -104,7 +106,9 @@ def test_any_run_is_made_the_base(opened: Opener, base: str) -> None:
 
 def test_two_rollouts_turn_by_turn(opened: Opener, base: str) -> None:
     page = opened("#/pair?left=older/older-3-1&right=newer/newer-3-0", base=base)
-    expect(page.get_by_role("status")).to_have_text("The transcripts part at turn 2: other arguments of read: path.")
+    expect(page.locator("main").get_by_role("status")).to_have_text(
+        "The transcripts part at turn 2: other arguments of read: path."
+    )
     folded = page.locator("summary", has_text="Turn 1 is the same in meaning")
     expect(folded).to_contain_text("turn 1: same call, written differently; other reasoning")
     folded.click()
@@ -118,7 +122,9 @@ def test_two_rollouts_turn_by_turn(opened: Opener, base: str) -> None:
     until(lambda: {"README", "setup"} <= set(page.evaluate(DIFFERS)))
     expect(page.locator("summary", has_text="The prompts are the same")).to_be_visible()
     right.get_by_role("combobox").select_option("newer: sample 1, reward 1")
-    expect(page.get_by_role("status")).to_have_text("The transcripts are the same in meaning; one turn is written differently.")
+    expect(page.locator("main").get_by_role("status")).to_have_text(
+        "The transcripts are the same in meaning; one turn is written differently."
+    )
     assert "right=newer%2Fnewer-3-1" in page.url
 
 
@@ -157,7 +163,7 @@ def test_cells_say_what_they_are(opened: Opener, base: str) -> None:
     cell = rows(page).first.get_by_role("link", name="0.500 ×2, mean reward of newer in Question 3: which version is it?; side")
     expect(cell).to_be_visible()
     cell.press("Enter")
-    expect(page.get_by_role("status")).to_contain_text("part at turn 2")
+    expect(page.locator("main").get_by_role("status")).to_contain_text("part at turn 2")
     page.get_by_role("link", name="Compare runs").click()
     expect(rows(page).first).to_be_visible()
 
@@ -194,7 +200,7 @@ def test_a_group_has_its_prompt_its_given_turns_and_all_samples(opened: Opener, 
         page.get_by_role("combobox", name="Order").select_option("best first")
         expect(page.locator(".completion h2").first).to_have_text("Sample 19")
         page.get_by_role("link", name="Compare Sample 19 with another").click()
-        expect(page.get_by_role("status")).to_have_text("The transcripts are the same.")
+        expect(page.locator("main").get_by_role("status")).to_have_text("The transcripts are the same.")
         expect(page.get_by_role("region", name="Right rollout")).to_contain_text("Reward 0")
 
 
@@ -205,11 +211,11 @@ def test_a_rollout_is_compared_with_one_of_another_run(opened: Opener, base: str
     expect(right).to_contain_text("Reward 1")
     expect(page.get_by_role("region", name="Left rollout").get_by_role("combobox")).to_have_value("newer/newer-3-0")
     right.get_by_role("combobox").select_option("older: sample 1, reward 1")
-    expect(page.get_by_role("status")).to_contain_text("part at turn 2")
+    expect(page.locator("main").get_by_role("status")).to_contain_text("part at turn 2")
     page.get_by_role("link", name="Task history").click()
     expect(page.locator(".attempt")).to_have_count(4)
     page.get_by_role("link", name="Compare two attempts").click()
-    expect(page.get_by_role("status")).to_contain_text("part at turn 2")
+    expect(page.locator("main").get_by_role("status")).to_contain_text("part at turn 2")
     expect(page.get_by_role("region", name="Right rollout")).to_contain_text("Reward 0")
 
 
@@ -219,7 +225,7 @@ def test_a_pair_of_much_text_is_shown(opened: Opener, tmp_path: Path) -> None:
             store.append(simple("r", f"{'many words ' * 20_000}{name}{' and more' * 20_000}", reward=1.0))
     with viewing(tmp_path / "runs") as base:
         page = opened("#/pair?left=a/r&right=b/r", base=base)
-        expect(page.get_by_role("status")).to_have_text("The transcripts part at turn 1: another text.")
+        expect(page.locator("main").get_by_role("status")).to_have_text("The transcripts part at turn 1: another text.")
         until(lambda: page.evaluate(DIFFERS) == ["a", "b"])
 
 

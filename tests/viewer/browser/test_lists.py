@@ -194,7 +194,7 @@ def test_a_filter_knows_its_fields_and_keeps_what_is_open(opened: Opener, served
 def test_matches_in_other_steps_are_named(opened: Opener, served: str) -> None:
     page = opened("#/rollouts?run=steps&step=0&filter=sample > 1", base=served)
     expect(page.locator(".count")).to_have_text("2 samples")
-    expect(page.locator(".sidebar .notice")).to_have_text("4 match in 2 steps; also in step 1 (2)")
+    expect(page.locator(".sidebar .notice")).to_have_text("4 match in 2 steps; also in step 1 (2). List all, and 2 discarded")
     page.locator(".sidebar .notice").get_by_role("link", name="step 1").click()
     expect(page.get_by_role("textbox", name="Step")).to_have_value("1")
     expect(page.locator(".row")).to_have_count(2)

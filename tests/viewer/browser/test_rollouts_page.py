@@ -43,7 +43,7 @@ def test_o2_every_message_in_order(opened: Opener) -> None:
 
 def test_o3_rewards_where_they_were_earned_and_the_end(opened: Opener) -> None:
     page = opened(SAMPLE)
-    expect(section(page, "Turn 1").locator(".result .reward")).to_have_text("Reward 0")
+    expect(section(page, "Turn 1").locator(".result .reward")).to_have_text("Reward 0.000")
     expect(section(page, "Turn 3").locator(".result .reward")).to_have_text("Reward 0.250")
     expect(section(page, "Turn 3").locator(".result")).to_contain_text("ends the episode")
     expect(page.locator(".ending")).to_have_text("Finished. Return 0.250.")
@@ -125,7 +125,7 @@ def test_o6_every_providers_rollouts_look_the_same(opened: Opener, tmp_path: Pat
             expect(turn.locator(".arguments dt")).to_have_text("city")
             expect(turn.locator(".arguments dd")).to_have_text("Oslo")
             expect(turn.locator(".result")).to_contain_text("Rain")
-            expect(turn.locator(".result .reward")).to_have_text("Reward 1")
+            expect(turn.locator(".result .reward")).to_have_text("Reward 1.000")
 
 
 def test_o7_hidden_reasoning_is_never_an_empty_box(opened: Opener) -> None:
@@ -399,7 +399,7 @@ def test_task_history_leads_to_best_worst_and_first_solved(opened: Opener) -> No
     page.get_by_role("link", name="Task history").click()
     expect(page.locator(".attempt")).to_have_count(64)
     page.get_by_role("link", name=re.compile("First solved")).click()
-    expect(page.locator(".outcome .reward")).to_have_text("Reward 1")
+    expect(page.locator(".outcome .reward")).to_have_text("Reward 1.000")
 
 
 def test_reasoning_logged_alone_is_shown(opened: Opener, tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ export interface Address {
   sort?: string;
   /** "1" for a list of rollouts without their groups. */
   flat?: string;
+  /** "all" for a list over all steps; `step` is then that of what is open. */
+  steps?: string;
   /** The number of the first group on the page of groups. */
   from?: string;
 }
 
 export const KEYS = [
   "run", "step", "group", "sample", "filter", "runs", "task", "query", "regex", "view", "format", "message", "hit", "scope", "left", "right", "against",
-  "show", "order", "contains", "sort", "flat", "from",
+  "show", "order", "contains", "sort", "flat", "steps", "from",
 ] as const;
 
 export function parseAddress(hash: string): Address {
@@ -27,6 +29,7 @@ export function parseAddress(hash: string): Address {
     const value = parameters.get(key);
     if (value !== null && value !== "") address[key] = value;
   }
+  if (address.step === "all") [address.step, address.steps] = [undefined, "all"];
   return address;
 }
 
@@ -54,6 +57,11 @@ export function go(to: Address, replace = false): void {
 /** The current address with some parameters changed; undefined removes a parameter. */
 export function at(changes: Partial<Address>): Address {
   return { ...address.value, ...changes };
+}
+
+/** Whether the list has the rollouts of all steps. */
+export function everyStep(): boolean {
+  return address.value.steps === "all";
 }
 
 /** A step as the address has it: "none" for rollouts without a step. */

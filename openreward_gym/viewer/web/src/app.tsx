@@ -12,6 +12,7 @@ import { TaskPage } from "./lists/task";
 import { SearchPage } from "./searching/page";
 import { searchPageOf } from "./searching/results";
 import { Guarded, Link, Problem } from "./components";
+import { useKeptFocus } from "./focus";
 import { Help } from "./help";
 import { useKeys } from "./keys";
 import { Rollouts } from "./lists/rollouts";
@@ -29,6 +30,7 @@ export function App() {
     document.documentElement.dataset.theme = theme.value;
   }, [theme.value]);
   useTitle(address.value);
+  useKeptFocus(formatAddress(address.value));
   useKeys(() => setHelp((count) => count + 1));
   const { current, gone, notice } = useNotices(runs.value, address.value);
   const missing = run !== undefined && runs.value && !current && !gone && runs.value.progress.done >= runs.value.progress.total && !address.value.sample;
@@ -37,11 +39,11 @@ export function App() {
       <a class="skip" href="#content" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("main")?.focus(); }}>To the content</a>
       <header class="top">
         <Link to={{ page: "runs" }} class="brand" current={page === "runs"}>Runs</Link>
-        {run && (
+        {run && !missing && (
           <nav aria-label="Run">
-            <b dir="auto" title={current?.folder}>{run}</b>
+            <span class="slash" aria-hidden="true">/</span><b dir="auto" title={current?.folder}>{run}</b>
             <Link to={at({ page: "rollouts", group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "rollouts"}>Rollouts</Link>
-            <Link to={at({ page: "discarded", step: undefined, group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "discarded"}>Discarded rollouts{current?.discarded ? <small> {current.discarded}</small> : null}</Link>
+            <Link to={at({ page: "discarded", step: undefined, group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "discarded"}>Discarded<span class="wide"> rollouts</span>{current?.discarded ? <small> {current.discarded}</small> : null}</Link>
             <Link to={at({ page: "metrics", group: undefined, sample: undefined, view: undefined, task: undefined, query: undefined, message: undefined })} current={page === "metrics"}>Metrics</Link>
           </nav>
         )}

@@ -1,7 +1,7 @@
 import { Component, type ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Address, formatAddress } from "./address";
-import { exactly, shade, shown } from "./numbers";
+import { exactly, shade, shown, three } from "./numbers";
 import type { Num } from "./types";
 
 export function Link({ to, children, class: name, title, current }: { to: Address; children: ComponentChildren; class?: string; title?: string; current?: boolean }) {
@@ -25,7 +25,7 @@ export function Dot({ value, good, name, digits }: { value: Num | undefined; goo
 export function Reward({ value, good, label }: { value: Num | undefined; good: number | null; label: string }) {
   return (
     <span class={`reward ${shade(good)}`} title={`${label}: ${exactly(value)}`}>
-      {label} <b>{shown(value)}</b>
+      {label} <b>{/^(reward|mean|mean reward|advantage|)$/i.test(label) ? three(value) : shown(value)}</b>
     </span>
   );
 }

@@ -13,6 +13,7 @@ const KEYS: [string, string][] = [
   ...(shared ? [] : [["f", "filter"] as [string, string]]),
   ["s, m", "show or hide the samples, the metrics"],
   ["1 – 5, 0", "rate the sample, remove the rating"],
+  ["l", "write a note"],
   ["t", "light, dark"],
   ["Esc", "close; leave the sample"],
   ["?", "show these keys"],

@@ -42,6 +42,7 @@ const ACTIONS: Record<string, () => void> = {
   ArrowLeft: () => void press("Previous sample"), ArrowRight: () => void press("Next sample"), "[": () => void press("Previous step"), "]": () => void press("Next step"),
   s: () => void press("Hide samples", "Show samples"), m: () => void press("Hide metrics", "Show metrics"), t: switchTheme,
   f: () => document.querySelector<HTMLElement>(".sidebar .filter input")?.focus(),
+  l: () => document.querySelector<HTMLElement>(".sample .labels textarea")?.focus(),
   "/": search,
   Escape: leave,
 };

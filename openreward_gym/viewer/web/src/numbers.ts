@@ -12,6 +12,12 @@ export function shown(value: Num | undefined, digits = 3): string {
   return text.replace("-", "−");
 }
 
+/** Format a reward: whole numbers have three decimals too, as those beside them. */
+export function three(value: Num | undefined): string {
+  const number = finite(value);
+  return number !== null && Number.isInteger(number) && Math.abs(number) < 1000 ? number.toFixed(3).replace("-", "−") : shown(value);
+}
+
 /** Format a number with all its digits, for tooltips. */
 export function exactly(value: Num | undefined): string {
   if (value === null || value === undefined) return "none (not recorded)";

@@ -17,8 +17,9 @@ export function useOpenedName(name: string | null): void {
 const PAGES: Record<string, string> = { rollouts: "Rollouts", discarded: "Discarded rollouts", metrics: "Metrics" };
 
 /** The title of an address, where nothing that is open has a name. */
-export function titleOf({ page, run, runs, step, group, sample, query, task, left, right }: Address): string {
-  const place = step !== undefined && step !== "none" && (page === "rollouts" || page === "discarded") ? ` of step ${step}` : "";
+export function titleOf({ page, run, runs, step, steps, group, sample, query, task, left, right }: Address): string {
+  const listed = page === "rollouts" || page === "discarded";
+  const place = steps === "all" && listed ? " of all steps" : step !== undefined && step !== "none" && listed ? ` of step ${step}` : "";
   if (page === "task") return ["Task history", task].filter(Boolean).join(" ");
   if (page === "pair") return left && right ? `Compare ${left} with ${right}` : ["Compare two rollouts", task].filter(Boolean).join(" of ");
   if (page === "compare") return `Compare ${(runs ?? "").split(",").filter(Boolean).map(decode).join(", ") || "runs"}`;

@@ -3,7 +3,7 @@ import { Check, Copy, Menu } from "../components";
 import { Filter } from "../lists/filter";
 import type { Section } from "./catalogue";
 import { csvOf, type Drawing, isShare } from "./drawing";
-import { COUNTED, COUNTED_NAMES, type Counted, type Plot, rangeName, rangeOf, showing, type Statistic, STATISTIC_NAMES, STATISTICS } from "./plots";
+import { COUNTED, COUNTED_NAMES, type Counted, nameOf, type Plot, rangeName, rangeOf, showing, type Statistic, STATISTIC_NAMES, STATISTICS } from "./plots";
 
 /** The settings of a chart. */
 export function Controls({ plot, sections, title, drawing, change, copy, remove, download, error }: {
@@ -19,7 +19,7 @@ export function Controls({ plot, sections, title, drawing, change, copy, remove,
     <Menu label="⋯" name={`Settings of ${title}`}>
       <label>Metric <select value={plot.metric} onChange={(event) => change(showing(plot, { metric: event.currentTarget.value }))}>
         {!known && <option>{plot.metric}</option>}
-        {sections.map(({ title: label, metrics }) => <optgroup key={label} label={label}>{metrics.map(({ name }) => <option key={name}>{name}</option>)}</optgroup>)}
+        {sections.map(({ title: label, metrics }) => <optgroup key={label} label={label}>{metrics.map(({ name }) => <option key={name} value={name}>{nameOf(name)}</option>)}</optgroup>)}
       </select></label>
       <label>Shown <select value={plot.statistic} onChange={(event) => change(showing(plot, { statistic: event.currentTarget.value as Statistic }))}>{STATISTICS.map((name) => <option key={name} value={name}>{STATISTIC_NAMES[name]}</option>)}</select></label>
       {!isShare(plot.metric) && <label>Rollouts <select value={plot.which} onChange={(event) => change({ ...plot, which: event.currentTarget.value as Counted, hidden: [] })}>{COUNTED.map((name) => <option key={name} value={name}>{COUNTED_NAMES[name]}</option>)}</select></label>}

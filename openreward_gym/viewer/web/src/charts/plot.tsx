@@ -8,7 +8,7 @@ import { useRequest } from "../api";
 import { Chart, type Zoom } from "./chart";
 import { Controls } from "./controls";
 import { captionOf, csvOf, type Drawing, isShare, type Key, keysOf, ofHistograms, overSteps } from "./drawing";
-import { type Plot, rangeOf, whichesOf } from "./plots";
+import { nameOf, type Plot, rangeOf, whichesOf } from "./plots";
 import { download } from "./picture";
 import { Swatch } from "./readout";
 import type { Histograms } from "../types";
@@ -27,15 +27,16 @@ export function PlotView({ plot, step, sections, large, change, remove, copy, mo
   const bars = plot.statistic === "histogram";
   useEffect(() => setZoom(null), [bars, bars && plot.metric]);
   const caption = captionOf(plot, step);
-  const title = `${plot.metric}, ${caption}`;
-  const pick = (x: number) => go(at({ page: "rollouts", step: String(x), group: undefined, sample: undefined, view: undefined, message: undefined }));
+  const name = nameOf(plot.metric);
+  const title = `${name}, ${caption}`;
+  const pick = (x: number) => go(at({ page: "rollouts", step: String(x), steps: undefined, group: undefined, sample: undefined, view: undefined, message: undefined }));
   const several = drawing.keys.length > 1;
   const last = drawing.lasts[drawing.keys[0]?.key ?? ""];
   const toggle = ({ key, hidden }: Key) => change({ ...plot, hidden: hidden ? plot.hidden.filter((one) => one !== key) : [...plot.hidden, key] });
   return (
     <figure class={`chart${full ? " full" : ""}${large ? " large" : ""}`} data-id={plot.id} data-metric={plot.metric} ref={figure}>
       <figcaption>
-        <span class="title" title={title}><b dir="auto">{plot.metric}</b> <small>{caption}</small></span>
+        <span class="title" title={title}><b dir="auto">{name}</b> <small>{caption}</small></span>
         <button type="button" class="handle" aria-label={`Move the chart ${title}: arrow keys`} title="Drag, or use the arrow keys" onKeyDown={(event) => {
           const by = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1 }[event.key];
           if (by) { event.preventDefault(); event.stopPropagation(); move(by); const node = event.currentTarget; requestAnimationFrame(() => node.focus()); }
@@ -49,7 +50,7 @@ export function PlotView({ plot, step, sections, large, change, remove, copy, mo
         </span>
       </figcaption>
       {several && (
-        <div class="legend" role="group" aria-label={`Series of ${plot.metric}`}>
+        <div class="legend" role="group" aria-label={`Series of ${name}`}>
           {drawing.keys.map((key) => <button type="button" class="quiet" key={key.key} aria-pressed={!key.hidden} title={key.hidden ? "Show" : "Hide"} onClick={() => toggle(key)}><Swatch {...key} /> <span dir="auto">{key.label}</span>{key.key in drawing.lasts && <b class="last" title="The last value">{brief(drawing.lasts[key.key]!)}</b>}</button>)}
         </div>
       )}

@@ -100,6 +100,13 @@ export function layoutFrom(text: string): Plot[] {
   return found as Plot[];
 }
 
+const NAMES: Record<string, string> = { steps: "turns", input_tokens: "input tokens", unnoticed_errors: "unnoticed errors", policy_s: "policy time", environment_s: "environment time" };
+
+/** A metric's name as the columns of the lists have it. */
+export function nameOf(metric: string): string {
+  return Object.hasOwn(NAMES, metric) ? NAMES[metric]! : metric;
+}
+
 const DEFAULTS = ["reward", "tokens", "steps", "advantage"];
 const cache = new Map<string, Plot>();
 

@@ -148,7 +148,7 @@ function useDifferences(box: { current: HTMLElement | null }, pair: string, firs
     const known = last.current ? all.indexOf(last.current) : -1;
     const place = known >= 0 ? all[known]!.getBoundingClientRect() : null;
     const above = all.filter((node) => node.getBoundingClientRect().top <= edge).length;
-    const target = place && place.bottom > edge && place.top < innerHeight ? all[known + by] : all[by > 0 ? above : above - 1];
+    const target = place && place.bottom > edge && place.top < innerHeight ? all[known + by] : all[by > 0 ? above : above - 1] ?? (known < 0 ? all.at(by > 0 ? -1 : 0) : undefined);
     if (target) last.current = target;
     target?.scrollIntoView({ block: "start" });
     target?.focus({ preventScroll: true });

@@ -18,7 +18,7 @@ export function titleOf(message: Message): string {
 function CallView({ block, result, number, run, range }: { block: Block; result: Message | null; number: number | null; run: string; range: Range | null }) {
   return (
     <div class={`call${result?.is_error ? " error" : ""}`}>
-      <div class="call-head plain"><span class="tool"><Literal text={block.name} /></span></div>
+      <div class="call-head plain"><span class="tool" dir="auto"><Literal text={block.name} /></span></div>
       <Arguments block={block} />
       {result && (
         <div class="result" data-result={number ?? undefined}>

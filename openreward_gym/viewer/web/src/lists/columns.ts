@@ -29,6 +29,8 @@ const LAST: Column[] = [
 ];
 const OWN = new Set([...FIRST, ...LAST].map((column) => column.key));
 export const DEFAULT = 4;
+/** The column of lists over all steps. */
+export const STEP: Column = { key: "step", label: "step", about: "Training step", sort: "step", dot: false, value: (card) => card.step, text: whole };
 
 /** All columns that a run's lists can have: first those of every rollout, then the run's metrics, then labels and status. */
 export function columnsOf(run: Run | undefined): Column[] {
@@ -48,10 +50,12 @@ export function textOf(column: Column, card: Card, even: boolean): string {
   return even && number !== null && Number.isInteger(number) && Math.abs(number) < 1000 ? number.toFixed(2).replace("-", "−") : shown(value, 2);
 }
 
-/** The columns that have a number with a fraction. */
+const EVEN = new Set(["reward", "advantage"]);
+
+/** The columns whose numbers have a fraction: rewards always. */
 export function fractions(columns: Column[], cards: Card[]): Set<string> {
   const has = (column: Column) => cards.some((card) => { const value = finite(column.value(card)); return value !== null && !Number.isInteger(value); });
-  return new Set(columns.filter((column) => !column.text && has(column)).map((column) => column.key));
+  return new Set(columns.filter((column) => !column.text && (EVEN.has(column.key) || has(column))).map((column) => column.key));
 }
 
 /** All digits of a value, for tooltips and row names. */

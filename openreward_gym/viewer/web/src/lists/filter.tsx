@@ -64,7 +64,8 @@ export function Filter({ run, value, change, error }: { run: string; value: stri
         onFocus={(event) => void complete(text, event.currentTarget.selectionStart ?? text.length)}
         onBlur={() => { close(); change(text.trim()); }} onKeyDown={onKeyDown}
       />
-      <ul id="completions" role="listbox" aria-label="Completions" hidden={!completion}>
+      {/* Not reached by Tab, which would close it. */}
+      <ul id="completions" tabIndex={-1} role="listbox" aria-label="Completions" hidden={!completion}>
         {completion?.suggestions.map(([suggestion, about], index) => (
           <li key={suggestion} id={`completion-${index}`} role="option" aria-selected={index === chosen} onMouseDown={(event) => { event.preventDefault(); insert(suggestion); }}>
             <b dir="auto">{suggestion}</b> <small>{about}</small>

@@ -59,7 +59,7 @@ function GroupCard({ group, count, run, step }: { group: Group; count: number; r
     <Link to={at({ step: stepKey(step), group: group.group, sample: undefined, view: undefined, message: undefined })} class="card">
       <span class="prompt" dir="auto">{group.prompt || "(no prompt)"}</span>
       <span class="dots" aria-hidden="true">{group.cards.slice(0, 32).map((card) => <i key={card.id} class={shade(goodness(card.reward, range))} />)}</span>
-      <span class="line"><span class="note">{count.toLocaleString("en")} {count === 1 ? "sample" : "samples"}</span><span class="space" />{group.cards.length >= count && <Reward label="Mean" value={mean} good={goodness(mean, range)} />}</span>
+      <span class="line"><span class="note">{count.toLocaleString("en")} {count === 1 ? "sample" : "samples"}</span><span class="space" />{group.cards.length >= count && <Reward label={count === 1 ? "Reward" : "Mean"} value={mean} good={goodness(mean, range)} />}</span>
     </Link>
   );
 }

@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
-import { address, at, formatAddress, go, stepKey } from "../address";
+import { address, at, everyStep, formatAddress, go, stepKey } from "../address";
 import { Sidecharts } from "../charts/metrics";
 import { shared, useRequest } from "../api";
 import { GroupView } from "../comparing/group";
@@ -17,18 +17,18 @@ export function Rollouts({ run, discarded, indexed }: { run: Run | undefined; di
   const matching = useRequest<Step[]>(filter ? "steps" : null, { run: runKey, discarded, filter });
   const { step, missing } = chosenStep(steps.value, address.value.step, discarded);
   const group = address.value.group;
-  usePinned(indexed && step !== undefined ? step : undefined, steps.value);
+  usePinned(indexed && step !== undefined && !everyStep() ? step : undefined, steps.value);
   const lost = useGroupStep(runKey, group, discarded);
   const cards = useRequest<Card[]>(group !== undefined && step !== undefined && address.value.step !== undefined ? "group" : null, { run: runKey, group, step: step ?? "", discarded });
   const place = useRef<HTMLElement>(null);
-  useScroll(place, formatAddress({ page: address.value.page, run: runKey, step: String(step), group, sample, view: address.value.view }));
+  useScroll(place, formatAddress({ page: address.value.page, run: runKey, step: everyStep() && !sample && group === undefined ? "all" : String(step), group, sample, view: address.value.view }));
   usePlace(runKey, sample);
   const siblings = (cards.value ?? []).slice();
   return (
     <Panes
       reading={sample !== undefined || group !== undefined} place={sample ?? group}
       list={<Sidebar run={run} runKey={runKey} discarded={discarded} steps={steps.value} step={step} missing={missing} matching={matching.value} stepsError={matching.error ?? steps.error} />}
-      charts={<Sidecharts run={run} step={step ?? null} />}
+      charts={<Sidecharts run={run} step={everyStep() && !sample && group === undefined ? null : step ?? null} />}
     >
       <main id="content" class="middle" ref={place} tabIndex={-1}>
         {sample ? <Sample run={run} id={sample} siblings={siblings} />

@@ -30,7 +30,7 @@ export function SelectionBar({ run, runKey, shared }: { run: Run | undefined; ru
 /** The selection as a request names it: as a list where all of one were selected at once. */
 function bodyOf(): Record<string, unknown> {
   const { run, ids, query } = selection.value;
-  return query ? { run, list: { step: query.step === "" ? null : query.step, discarded: query.discarded, filter: query.filter } } : { run, rollouts: [...ids] };
+  return query ? { run, list: { step: query.step === "" ? null : query.step, every: query.every === true, discarded: query.discarded, filter: query.filter } } : { run, rollouts: [...ids] };
 }
 
 /** Runs an action and says how it went. */
@@ -82,7 +82,7 @@ export function exportCommand(folder: string, format: string): { command: string
   const start = `openreward-gym export ${quoted(folder)} --format ${format}`;
   if (!query) return { command: `${start} --ids ids.txt`, file: `${[...ids].join("\n")}\n` };
   const filter = String(query.filter || "");
-  const parts = [filter && `(${filter})`, query.step === "" ? "step == none" : `step == ${query.step}`, `discarded == ${query.discarded ? "true" : "false"}`];
+  const parts = [filter && `(${filter})`, query.every ? "" : query.step === "" ? "step == none" : `step == ${query.step}`, `discarded == ${query.discarded ? "true" : "false"}`];
   return { command: `${start} --filter ${quoted(parts.filter(Boolean).join(" and "))}`, file: null };
 }
 

@@ -1,7 +1,7 @@
 import { finite } from "../numbers";
 import type { Parameters } from "../api";
 import type { Embedded } from "../embedded";
-import { columnsOf } from "./columns";
+import { columnsOf, STEP } from "./columns";
 import type { Card, Group, Listing, Runs } from "../types";
 
 // Lists inside a shared file: the file holds them in their first order, and they are sorted here.
@@ -26,8 +26,11 @@ function pages(embedded: Embedded): [URLSearchParams, Listing][] {
 function groupsOf(embedded: Embedded, parameters: Parameters): Group[] {
   const groups = new Map<string, Group>();
   for (const [query, page] of pages(embedded)) {
-    if (query.get("run") !== parameters.run || (query.get("step") ?? "") !== String(parameters.step ?? "") || (query.get("discarded") === "1") !== (parameters.discarded === true)) continue;
-    for (const group of page.groups) groups.set(group.group, { ...group, cards: [...(groups.get(group.group)?.cards ?? []), ...group.cards] });
+    if (query.get("run") !== parameters.run || (!parameters.every && (query.get("step") ?? "") !== String(parameters.step ?? "")) || (query.get("discarded") === "1") !== (parameters.discarded === true)) continue;
+    for (const group of page.groups) {
+      const key = parameters.every ? `${query.get("step") ?? ""} ${group.group}` : group.group;
+      groups.set(key, { ...group, cards: [...(groups.get(key)?.cards ?? []), ...group.cards] });
+    }
   }
   return [...groups.values()];
 }
@@ -36,7 +39,7 @@ function listing(embedded: Embedded, parameters: Parameters): Listing {
   const sort = String(parameters.sort ?? "");
   const falling = sort.startsWith("-");
   const run = (embedded["runs?"] as Runs | undefined)?.runs.find((one) => one.key === parameters.run);
-  const column = columnsOf(run).find((one) => one.sort === sort.replace(/^-/, ""));
+  const column = [STEP, ...columnsOf(run)].find((one) => one.sort === sort.replace(/^-/, ""));
   const value = (card: Card): number | string | null => {
     const found = column?.value(card);
     return typeof found === "string" && column?.key === "status" ? found : finite(found);

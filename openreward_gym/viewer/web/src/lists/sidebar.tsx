@@ -1,10 +1,10 @@
 import { signal } from "@preact/signals";
 import { useState } from "preact/hooks";
-import { address, at, go } from "../address";
+import { address, at, everyStep, go } from "../address";
 import { shared } from "../api";
 import { Check, Menu, Problem } from "../components";
 import { columns } from "../settings";
-import { type Column, columnsOf, DEFAULT } from "./columns";
+import { type Column, columnsOf, DEFAULT, STEP } from "./columns";
 import { Filter } from "./filter";
 import { SelectionBar } from "./selected";
 import { MissingStep, Nothing } from "./states";
@@ -20,10 +20,12 @@ narrowScreen.addEventListener("change", (event) => { narrow.value = event.matche
 /** The rollouts of one step, by group. On a narrow screen it is the page's only part while it is shown. */
 export function Sidebar({ run, runKey, discarded, steps, step, missing, matching, stepsError }: { run: Run | undefined; runKey: string; discarded: boolean; steps: Step[] | null; step: number | null | undefined; missing?: string; matching: Step[] | null; stepsError: Error | null }) {
   const { filter = "", sort = "", flat } = address.value;
-  const request = { run: runKey, step: step ?? "", discarded, filter, sort, flat: flat === "1" };
-  const list = useList(step === undefined ? null : request);
+  const every = everyStep();
+  const request = { run: runKey, step: every ? "" : step ?? "", every, discarded, filter, sort, flat: every || flat === "1" };
+  const list = useList(step === undefined && !(every && steps?.length) ? null : request);
   const all = columnsOf(run);
   const picked = all.filter((column) => (columns.value ? columns.value.includes(column.key) : all.indexOf(column) < DEFAULT));
+  const shown = every ? [STEP, ...picked] : picked;
   const total = list.value?.rollouts;
   const groups = list.layout.groups;
   const empty = list.value !== null && list.layout.rows === 0;
@@ -37,13 +39,13 @@ export function Sidebar({ run, runKey, discarded, steps, step, missing, matching
         {total !== undefined && groups > 0 && groups < total && <span class="groups">{groups.toLocaleString("en")} {groups === 1 ? "group" : "groups"},</span>}
         <span class="count">{total === undefined ? "" : `${total.toLocaleString("en")} ${total === 1 ? "sample" : "samples"}`}</span>
         <span class="space" />
-        <button type="button" aria-pressed={flat === "1"} title="List samples without their groups" onClick={() => go(at({ flat: flat === "1" ? undefined : "1" }), true)}>Flat</button>
+        {!every && <button type="button" aria-pressed={flat === "1"} title="List samples without their groups" onClick={() => go(at({ flat: flat === "1" ? undefined : "1" }), true)}>Flat</button>}
         <Columns all={all} picked={picked} />
       </div>
       {!stepsError && <Problem error={list.error} />}
       {/* On narrow screens the middle of the page, which says the same, is not there. */}
-      {missing !== undefined && steps ? <MissingStep steps={steps} value={missing} inList /> : empty && steps?.length ? <Nothing step={step ?? null} figures={steps.find((one) => one.step === step)} discarded={discarded} /> : null}
-      {list.value && !empty ? <SampleTable list={list} request={request} columns={picked} run={run} runKey={runKey} discarded={discarded} />
+      {missing !== undefined && steps ? <MissingStep steps={steps} value={missing} inList /> : empty && !every && steps?.length ? <Nothing step={step ?? null} figures={steps.find((one) => one.step === step)} discarded={discarded} /> : null}
+      {list.value && !empty ? <SampleTable list={list} request={request} columns={shown} run={run} runKey={runKey} discarded={discarded} />
         : <p class="empty">{emptyText(steps, step, list.value !== null, stepsError !== null || list.error !== null)}</p>}
       <SelectionBar run={run} runKey={runKey} shared={shared} />
     </section>

@@ -1,9 +1,10 @@
 import type { ComponentChildren } from "preact";
-import { address, at, go } from "../address";
+import { address, at, everyStep, go } from "../address";
 import { type ApiError, useRequest } from "../api";
 import { Link, Problem } from "../components";
 import { Cards } from "./overview";
 import { Discards } from "./discards";
+import { StepFigures, StepTable } from "./figures";
 import { nearest, noStep, toStep } from "./steps";
 import type { Run, Step } from "../types";
 import type { GroupStep } from "./rollouts";
@@ -12,15 +13,18 @@ import type { GroupStep } from "./rollouts";
 export function Overview({ run, runKey, steps, matching, problem, step, discarded }: { run: Run | undefined; runKey: string; steps: Step[] | null; matching: Step[] | null; problem: ApiError | null; step: number | null | undefined; discarded: boolean }) {
   const figures = matching?.find((one) => one.step === step);
   const listed = figures ? (discarded ? figures.discarded : figures.kept) : 0;
+  const every = everyStep();
   return (
     <>
-      <h1>{discarded ? "Discarded rollouts" : "Rollouts"}{typeof step === "number" && <small class="note"> step {step}</small>}</h1>
-      {discarded && <Discards runKey={runKey} step={step} steps={steps} />}
+      <h1>{discarded ? "Discarded rollouts" : "Rollouts"}{every ? <small class="note"> all steps</small> : typeof step === "number" && <small class="note"> step {step}</small>}</h1>
+      {discarded && !every && <Discards runKey={runKey} step={step} steps={steps} />}
       {problem ? <Problem error={problem} />
         : !steps || !matching ? <p class="empty">Opening…</p>
         : !steps.length ? <p class="empty">No rollouts yet. They appear here as they are recorded.</p>
+        : every ? <StepTable run={run} steps={matching} page={discarded ? "discarded" : "rollouts"} />
         : listed > 0 ? (
           <>
+            {!discarded && <StepFigures run={run} steps={matching} step={step ?? null} />}
             <p class="note">Select a group to compare its samples, or a sample to read it. <kbd>?</kbd> shows the keys.</p>
             <Cards run={run} runKey={runKey} step={step} discarded={discarded} />
           </>

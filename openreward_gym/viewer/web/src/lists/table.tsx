@@ -1,5 +1,5 @@
 import { useMemo, useRef } from "preact/hooks";
-import { address, at, go, stepKey } from "../address";
+import { address, at, everyStep, go, stepKey } from "../address";
 import { type Parameters, useRequest } from "../api";
 import { Link } from "../components";
 import { finite, titleCase } from "../numbers";
@@ -9,6 +9,10 @@ import { type Item, type List } from "./uselist";
 import { VirtualRows } from "./virtual";
 import type { Card, Group, Run } from "../types";
 
+function isFlat(): boolean {
+  return everyStep() || address.value.flat === "1";
+}
+
 const OPENED = { view: undefined, message: undefined } as const;
 
 /** A table of rollouts, by group or flat, of which the rows in view are drawn. `request` asks for the whole list. */
@@ -16,7 +20,8 @@ export function SampleTable({ list, request, columns, run, runKey, discarded }: 
   const { layout, items, item, value } = list;
   const most = useMemo(() => Math.max(1, ...items.map(({ card }) => card.tokens ?? 0)), [items]);
   const even = useMemo(() => fractions(columns, items.map(({ card }) => card)), [items, columns.map((column) => column.key).join()]);
-  const { sample, sort, flat } = address.value;
+  const { sample, sort } = address.value;
+  const flat = isFlat();
   const loaded = sample === undefined ? -1 : items.findIndex(({ card }) => card.id === sample);
   const found = useRequest<{ position: number | null }>(sample !== undefined && loaded < 0 && value ? "position" : null, { ...request, id: sample }, false);
   const offset = loaded >= 0 ? (value?.offset ?? 0) + loaded : found.value?.position ?? -1;
@@ -68,7 +73,7 @@ export function nextSort(column: string, sort: string | undefined): string | und
 function Head({ column, sort }: { column: Column; sort: string | undefined }) {
   const order = sort === column.sort ? "ascending" : sort === `-${column.sort}` ? "descending" : "none";
   return (
-    <span role="columnheader" aria-sort={order} title={column.about}>
+    <span role="columnheader" data-key={column.key} aria-sort={order} title={column.about}>
       <button type="button" class="quiet" onClick={() => go(at({ sort: nextSort(column.sort, sort), from: undefined }), true)}>{order !== "none" && <i aria-hidden="true">{order === "ascending" ? "↑ " : "↓ "}</i>}{column.label}</button>
     </span>
   );
@@ -92,7 +97,7 @@ function GroupRow({ index, group, offset, cards, step, request, runKey, span }: 
       <span class="pick" role="cell"><input type="checkbox" aria-label={`Select group ${group.group}`} checked={on} onChange={(event) => void choose(event.currentTarget.checked)} /></span>
       <span class="what" role="cell" aria-colspan={span}>
         <Link to={at({ step: stepKey(step), group: group.group, sample: undefined, ...OPENED })} class="open" title={group.prompt} current={current}><span class="prompt" dir="auto">{group.prompt || "(no prompt)"}</span></Link>
-        <span class="about"><span dir="auto">{group.group}</span><span>{cards.length.toLocaleString("en")} {cards.length === 1 ? "sample" : "samples"}{mean === null ? "" : `, mean ${mean.toFixed(2).replace("-", "−")}`}</span></span>
+        <span class="about"><span dir="auto">{group.group}</span><span>{cards.length.toLocaleString("en")} {cards.length === 1 ? "sample" : "samples"}{mean === null || cards.length < 2 ? "" : `, mean ${mean.toFixed(2).replace("-", "−")}`}</span></span>
       </span>
     </div>
   );
@@ -100,7 +105,7 @@ function GroupRow({ index, group, offset, cards, step, request, runKey, span }: 
 
 function SampleRow({ index, there, offset, size, columns, even, run, runKey, most, discarded, request }: { index: number; there: Item; offset: number; size: number; columns: Column[]; even: Set<string>; run: Run | undefined; runKey: string; most: number; discarded: boolean; request: Parameters }) {
   const { card } = there;
-  const name = `sample ${card.sample ?? card.id.slice(0, 8)}${address.value.flat ? ` of ${card.group}` : ""}`;
+  const name = `sample ${card.sample ?? card.id.slice(0, 8)}${isFlat() ? ` of ${card.group}` : ""}`;
   const current = address.value.sample === card.id;
   const on = isSelected(runKey, card.id);
   const pick = (event: MouseEvent) => void toggle(runKey, request, card.id, offset, (event.currentTarget as HTMLInputElement).checked, event.shiftKey);
@@ -108,13 +113,13 @@ function SampleRow({ index, there, offset, size, columns, even, run, runKey, mos
     <div class={`row${current ? " current" : ""}${on ? " chosen" : ""}`} role="row" aria-rowindex={index + 2} aria-label={[name, ...columns.map((column) => `${column.label} ${exactText(column, card)}`)].join(", ")}>
       <span class="pick" role="cell"><input type="checkbox" aria-label={`Select ${name}`} checked={on} onClick={pick} /></span>
       <span class="who" role="rowheader">
-        <Link to={at({ step: stepKey(card.step), group: card.group, sample: card.id, ...OPENED })} class="open" title={card.name ?? card.id} current={current}><span class="unseen">Sample </span>{address.value.flat ? `${card.group} · ` : ""}{card.sample ?? card.id.slice(0, 6)}</Link>
+        <Link to={at({ step: stepKey(card.step), group: card.group, sample: card.id, ...OPENED })} class="open" title={card.name ?? card.id} current={current}><span class="unseen">Sample </span>{isFlat() ? `${card.group} · ` : ""}{card.sample ?? card.id.slice(0, 6)}</Link>
         {card.status !== "completed" && <span class={`state ${card.status}`} title={`${card.status} ${card.stop ?? ""}`}>{card.status === "running" ? "…" : "!"}<span class="unseen">{card.status}</span></span>}
         {card.label?.rating != null && <span class="state" title="Your rating">★{card.label.rating}</span>}
         {discarded && card.discard && <span class="badge" title={card.discard}>{titleCase(card.discard)}</span>}
       </span>
       {columns.map((column) => (
-        <span key={column.key} class="dot" role="cell" title={`${column.key}: ${exactText(column, card)}`}>
+        <span key={column.key} class="dot" data-key={column.key} role="cell" title={`${column.key}: ${exactText(column, card)}`}>
           {column.dot && <i class={shadeOf(column, card, run, size, most)} aria-hidden="true" />}<span>{textOf(column, card, even.has(column.key))}</span>
         </span>
       ))}

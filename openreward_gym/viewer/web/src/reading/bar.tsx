@@ -5,7 +5,7 @@ import { goodness, titleCase } from "../numbers";
 import { HitBar } from "../searching/hits";
 import { render } from "../settings";
 import type { Extensions } from "./extensions";
-import { Outline, type Stop, TurnMap } from "./outline";
+import { Errors, Outline, type Stop, TurnMap } from "./outline";
 import { Saving } from "./saving";
 import { endOf } from "./words";
 import type { Card, Opened, Range } from "../types";
@@ -56,6 +56,7 @@ export function Bar({ opened, siblings, range, stops, title, extensions, hasToke
           <Siblings id={rollout.id} siblings={siblings} />
         </div>
         <div class="bar" role="toolbar" aria-label="How the sample is shown">
+          <Errors stops={stops} />
           <Outline stops={stops} range={range} />
           <RenderMenu />
           {views.map(([name, label]) => (

@@ -17,6 +17,11 @@ function Fact({ name, value, title }: { name: string; value: unknown; title?: st
   return <div><dt>{name}</dt><dd dir="auto" title={title ?? (text.length > 120 ? text.slice(0, 2000) : undefined)}>{text.slice(0, 600)}</dd></div>;
 }
 
+/** A value that fits beside others; the whole one is at the end of the rollout. */
+function brief(value: unknown): unknown {
+  return typeof value === "number" || (typeof value === "string" && value.length <= 60 && !value.includes("\n")) ? value : null;
+}
+
 /** Where the sample belongs: its group, its task. */
 export function Crumbs({ run, rollout, siblings }: { run: string; rollout: Rollout; siblings: Card[] }) {
   return (
@@ -65,6 +70,7 @@ export function Facts({ opened, run, siblings }: { opened: Opened; run: Run | un
         <Fact name="Environment" value={[env.name, env.variant].filter(Boolean).join(" / ")} />
         <Fact name="Split" value={env.split} />
         <Fact name="Task" value={rollout.task?.index} />
+        <Fact name="Golden answer" value={brief(rollout.task?.golden_answer)} />
         <Fact name="Step" value={rollout.step} />
         <Fact name="Model" value={model.name ?? model.model_name} />
         <Fact name="Time" value={rollout.started_at ? `${rollout.started_at.slice(0, 19).replace("T", " ")} UTC, ${seconds(durationOf(rollout.started_at, rollout.ended_at))}` : null} />

@@ -60,8 +60,8 @@ function targets(kind: Target): HTMLElement[] {
   return [...(sample()?.querySelectorAll<HTMLElement>(SELECTORS[kind]) ?? [])];
 }
 
-/** Go to the next (1) or previous (-1) target of a kind, counted from the upper edge. */
-export function move(kind: Target, by: 1 | -1): void {
+/** Go to the next (1) or previous (-1) target of a kind, counted from the upper edge; with `around` the first follows the last. */
+export function move(kind: Target, by: 1 | -1, around = false): void {
   const article = sample();
   if (!article) return;
   const line = edge(article);
@@ -70,7 +70,8 @@ export function move(kind: Target, by: 1 | -1): void {
   // A jump may still be settling: what it aims at is where the reader is.
   const now = all.findIndex((node) => Math.abs(top(node)) <= TOLERANCE + 1);
   const found = now >= 0 ? all[now + by] : by > 0 ? all.find((node) => top(node) > 0) : all.findLast((node) => top(node) < 0);
-  if (found) jumpTo(found);
+  const goal = found ?? (around ? all.at(by > 0 ? 0 : -1) : undefined);
+  if (goal) jumpTo(goal);
 }
 
 /** Go to the section of that index. */

@@ -2,7 +2,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address } from "../address";
 import { Check, Menu } from "../components";
 import { finite, goodness, shade, shown } from "../numbers";
-import { currentSection, jumpToSection } from "./moving";
+import { currentSection, jumpToSection, move } from "./moving";
 import { blockText, type Section } from "./rollout";
 import { oneLine } from "./words";
 import type { Num, Range } from "../types";
@@ -32,6 +32,13 @@ function wordsOf(stop: Stop): string {
   return `Turn ${stop.turn}: ${stop.about}${stop.errors ? `, ${stop.errors === 1 ? "an error" : `${stop.errors} errors`}` : ""}${stop.reward !== null ? `, reward ${shown(stop.reward)}` : ""}`;
 }
 
+/** The number of errors, as a button that goes to the next one. */
+export function Errors({ stops }: { stops: Stop[] }) {
+  const errors = stops.reduce((sum, stop) => sum + stop.errors, 0);
+  if (!errors) return null;
+  return <button type="button" class="bad" title="Next error (e); the one before: E" onClick={() => move("error", 1, true)}>{errors.toLocaleString("en")} {errors === 1 ? "error" : "errors"} <span aria-hidden="true">↓</span><span class="unseen">, next error</span></button>;
+}
+
 /** The turns as a list that opens below its button. */
 export function Outline({ stops, range }: { stops: Stop[]; range: Range | null }) {
   const [only, setOnly] = useState(false);
@@ -44,9 +51,8 @@ export function Outline({ stops, range }: { stops: Stop[]; range: Range | null }
     list.current?.querySelector(`[data-index="${stop?.index}"]`)?.setAttribute("aria-current", "true");
   }), [stops, marked.length]);
   if (!stops.length) return null;
-  const errors = stops.reduce((sum, stop) => sum + stop.errors, 0);
   return (
-    <Menu label={<>Outline <small>{stops.length} {stops.length === 1 ? "turn" : "turns"}{errors ? <b class="bad">, {errors} {errors === 1 ? "error" : "errors"}</b> : null}</small></>}>
+    <Menu label={<>Outline <small>{stops.length} {stops.length === 1 ? "turn" : "turns"}</small></>}>
       {some && <Check label="Only turns with errors or rewards" on={only} change={setOnly} />}
       <ol class="outline" ref={list}>
         {marked.map((stop) => (
