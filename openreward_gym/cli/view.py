@@ -77,7 +77,7 @@ def view(
         return
     if chosen:
         raise ConfigurationError("--filter needs --html; the page has a filter field of its own")
-    if not any(is_shown(folder) for path in paths if path.is_dir() for folder in (path, *path.iterdir())):
+    if all(path.is_dir() for path in paths) and not any(is_shown(one) for path in paths for one in (path, *path.iterdir())):
         names = ", ".join(map(str, paths))
         print(f"There is no run in {names} yet: {_HOW_TO}. The page shows runs as they appear.", file=sys.stderr)
     server = serve(paths, host=host, port=port, replay=replay, tokenizer=tokenizer, secrets_env=secrets_env)

@@ -100,7 +100,7 @@ def test_find_every_rollout_where_a_tool_failed_unnoticed(opened: Opener, walked
     walk.filter("unnoticed_errors > 0")
     page.get_by_role("button", name="All steps").click()
     expect(page.locator(".count")).to_have_text(f"{UNNOTICED - 1} samples")
-    expect(page.locator(".sidebar .reply")).to_have_text("1 discarded match, too")
+    expect(page.locator(".sidebar .notice")).to_have_text("1 discarded match, too")
     expect(page.get_by_role("table").filter(has_text="Mean reward").locator("tbody tr")).to_have_count(STEPS - FAILS_AT)
     sample_rows(page).first.get_by_role("link").click()
     page.get_by_role("button", name="next error").click()
@@ -113,7 +113,7 @@ def test_find_every_rollout_where_a_tool_failed_unnoticed(opened: Opener, walked
     page.reload()
     expect(page.locator(".count")).to_have_text(f"{UNNOTICED - 1} samples")
     assert complaints(page) == []
-    page.locator(".sidebar .reply").get_by_role("link").click()
+    page.locator(".sidebar .notice").get_by_role("link").click()
     expect(page.locator(".count")).to_have_text("1 sample")
 
 
