@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from browser_pages import Opener, complaints, until
 from playwright.sync_api import Page, Response, expect
 from viewer_runs import simple
@@ -184,6 +185,25 @@ def test_a_shorter_file_is_told_where_its_rollout_is_open(opened: Opener, tmp_pa
             "the file became shorter after it was read: 5 rollouts of it cannot be read again"
         )
         expect(page.locator(".banner")).to_have_text("")
+
+
+@pytest.mark.parametrize("address", ["rollouts?run=torn", "metrics?run=torn"])
+def test_a_shorter_file_and_a_deleted_run_are_told_on_every_page(opened: Opener, tmp_path: Path, address: str) -> None:
+    folder = tmp_path / "runs" / "torn"
+    store = RolloutStore(folder)
+    for number in range(6):
+        store.append(simple(f"t{number}", f"Guess {number}.", group="g", sample=number))
+    shard = next((folder / "rollouts").iterdir())
+    with viewing(tmp_path / "runs") as base:
+        page = opened(f"#/{address}", base=base)
+        expect(page.locator("main")).to_contain_text("reward" if "metrics" in address else "What do you say?")
+        expect(page.locator(".banner")).to_have_text("")
+        with shard.open("r+b") as file:
+            file.truncate(len(shard.read_bytes().splitlines(keepends=True)[0]) + 9)
+        shorter = re.compile("(the|The) file became shorter .*cannot be read again")
+        expect(page.locator(".banner")).to_contain_text(shorter, timeout=10_000)
+        shutil.rmtree(folder)
+        expect(page.locator(".banner")).to_contain_text("was deleted or moved", timeout=10_000)
 
 
 def test_a_server_that_stops_is_told_and_one_that_comes_back_is_used(opened: Opener, tmp_path: Path) -> None:
