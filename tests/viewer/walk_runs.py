@@ -25,7 +25,7 @@ TURNS = 12
 
 
 def failing(folder: Path) -> None:
-    """Write the run `training`: from step 9 on the tool `search` fails in turn 7 of half of the samples, and no word is said of it."""
+    """Write the run `training`: from step 9 on the tool `lookup` fails in turn 7 of half of the samples, unnoticed."""
     with RolloutStore(folder / "training") as store:
         for step in range(STEPS):
             for task in range(TASKS):
@@ -42,7 +42,9 @@ def _trained(step: int, task: int, sample: int, fails: bool, reward: float) -> R
     ]
     for turn in range(TURNS):
         broken = fails and turn == 6
-        text = "ConnectionError: the index is not there" if broken else "\n".join(f"Page {turn}, line {line}" for line in range(12))
+        text = (
+            "ConnectionError: the index is not there" if broken else "\n".join(f"Page {turn}, line {line}" for line in range(12))
+        )
         call = ToolCall("lookup" if turn == 6 else "search", {"query": f"book {task}, page {turn}"}, f"c{turn}")
         messages += [
             AssistantMessage(content=[TextBlock(f"I look at page {turn}."), call]),

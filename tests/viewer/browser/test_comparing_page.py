@@ -57,7 +57,9 @@ def test_from_the_runs_to_where_the_transcripts_part_in_five_clicks(opened: Open
     page.locator(".differences tbody tr").first.locator("th, td").nth(column).get_by_role("link").click()
     expect(rows(page)).to_have_count(1)
     rows(page).get_by_role("link", name="side by side").first.click()
-    expect(page.locator("main").get_by_role("status")).to_have_text("The transcripts part at turn 2: other arguments of read: path.")
+    expect(page.locator("main").get_by_role("status")).to_have_text(
+        "The transcripts part at turn 2: other arguments of read: path."
+    )
     expect(page.get_by_role("heading", level=1)).to_have_text("Question 3: which version is it?")
     expect(page.get_by_role("region", name="Turn 2")).to_be_in_viewport()
 
@@ -104,7 +106,9 @@ def test_any_run_is_made_the_base(opened: Opener, base: str) -> None:
 
 def test_two_rollouts_turn_by_turn(opened: Opener, base: str) -> None:
     page = opened("#/pair?left=older/older-3-1&right=newer/newer-3-0", base=base)
-    expect(page.locator("main").get_by_role("status")).to_have_text("The transcripts part at turn 2: other arguments of read: path.")
+    expect(page.locator("main").get_by_role("status")).to_have_text(
+        "The transcripts part at turn 2: other arguments of read: path."
+    )
     folded = page.locator("summary", has_text="Turn 1 is the same in meaning")
     expect(folded).to_contain_text("turn 1: same call, written differently; other reasoning")
     folded.click()
@@ -112,13 +116,15 @@ def test_two_rollouts_turn_by_turn(opened: Opener, base: str) -> None:
     left, right = page.get_by_role("region", name="Left rollout"), page.get_by_role("region", name="Right rollout")
     expect(left).to_contain_text("Reward 1")
     expect(right).to_contain_text("Reward 0")
-    expect(left).to_contain_text("completed, message")
+    expect(left).to_contain_text("Finished with a message")
     expect(left).to_contain_text("103 tokens")
     expect(left).to_contain_text("12.0 s")
     until(lambda: {"README", "setup"} <= set(page.evaluate(DIFFERS)))
     expect(page.locator("summary", has_text="The prompts are the same")).to_be_visible()
     right.get_by_role("combobox").select_option("newer: sample 1, reward 1")
-    expect(page.locator("main").get_by_role("status")).to_have_text("The transcripts are the same in meaning; one turn is written differently.")
+    expect(page.locator("main").get_by_role("status")).to_have_text(
+        "The transcripts are the same in meaning; one turn is written differently."
+    )
     assert "right=newer%2Fnewer-3-1" in page.url
 
 
