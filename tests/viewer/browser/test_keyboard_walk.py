@@ -71,7 +71,7 @@ class Keys:
 
     def tab_to(self, name: str, *, most: int = 60, key: str = "Tab") -> None:
         """Press Tab until what has the focus has this name."""
-        seen = []
+        seen: list[str] = []
         for _ in range(most):
             self.page.keyboard.press(key)
             assert self.page.evaluate(FOCUS) == "", seen
