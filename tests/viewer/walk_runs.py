@@ -25,7 +25,7 @@ TURNS = 12
 
 
 def failing(folder: Path) -> None:
-    """Write the run `training`: from step 9 on the tool `search` fails in turn 7 of half of the samples, and no word is said of it."""
+    """Write the run `training`: from step 9 on the tool `lookup` fails in turn 7 of half of the samples, unnoticed."""
     with RolloutStore(folder / "training") as store:
         for step in range(STEPS):
             for task in range(TASKS):

@@ -20,7 +20,8 @@ LABELLED = "t9-0-2"
 FOCUS = """() => {
   const node = document.activeElement;
   if (!node || node === document.body) return "lost";
-  const seen = (one) => one && getComputedStyle(one).outlineStyle !== "none" && parseFloat(getComputedStyle(one).outlineWidth) > 0;
+  const outline = (one) => [getComputedStyle(one).outlineStyle, parseFloat(getComputedStyle(one).outlineWidth)];
+  const seen = (one) => one && outline(one)[0] !== "none" && outline(one)[1] > 0;
   const row = node.closest("[role=row]");
   if (!seen(node) && !seen(row)) return `not seen: ${node.outerHTML.slice(0, 200)}`;
   const { width, height, bottom, top } = (seen(node) ? node : row).getBoundingClientRect();
@@ -70,7 +71,7 @@ class Keys:
 
     def tab_to(self, name: str, *, most: int = 60, key: str = "Tab") -> None:
         """Press Tab until what has the focus has this name."""
-        seen = []
+        seen: list[str] = []
         for _ in range(most):
             self.page.keyboard.press(key)
             assert self.page.evaluate(FOCUS) == "", seen

@@ -10,7 +10,7 @@ import pytest
 from browser_pages import Opener, complaints
 from playwright.sync_api import Page, expect
 from viewer_serving import viewing
-from walk_runs import FAILS_AT, LOST, SAMPLES, STEPS, TASKS, exams, failing
+from walk_runs import FAILS_AT, LOST, STEPS, TASKS, exams, failing
 
 from openreward_gym.viewer.server import make_extensions
 
