@@ -235,3 +235,5 @@ def test_what_is_not_there_is_said(opened: Opener, folder: Path) -> None:
         expect(page.get_by_role("alert")).to_contain_text("no such rollout")
         page = opened("#/pair?runs=older,newer&task=q130", base=base)
         expect(page.locator(".empty")).to_have_text("There is only one attempt at this task.")
+        page = opened("#/nonsense", base=base)
+        expect(page.get_by_role("heading", level=1)).to_have_text("There is no page “nonsense”")

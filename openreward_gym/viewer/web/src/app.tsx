@@ -64,7 +64,8 @@ export function App() {
         : page === "pair" ? <PairPage runs={runs.value} />
         : page === "search" ? <SearchPage runs={runs.value} />
         : page === "task" ? <TaskPage runs={runs.value} />
-        : <RunsPage runs={runs.value} />
+        : page === "runs" ? <RunsPage runs={runs.value} />
+        : <main id="content" tabIndex={-1} class="page"><h1>There is no page “{page}”</h1><p><Link to={{ page: "runs" }}>All runs</Link></p></main>
       }</Guarded>
       {help > 0 && <Help key={help} closed={() => setHelp((now) => (now === help ? 0 : now))} />}
     </>
