@@ -123,7 +123,7 @@ def test_from_the_runs_to_a_labelled_sample_and_back(opened: Opener, served: str
     assert (label.rating, label.note) == (4, "The index was not there.")
 
     keys.press("Escape")
-    expect(page).to_have_title("Group step 9, book 0 – training")
+    expect(page).to_have_title("Group step 9, book 0 of step 9 – training")
 
 
 def test_search_and_its_hits(opened: Opener, served: str) -> None:

@@ -6,6 +6,12 @@ const STILL = 4;
 export const TOLERANCE = 2;
 
 let end = () => {};
+let settling = false;
+
+/** Whether the scrolling that was begun has not come to its place yet. */
+export function isSettling(): boolean {
+  return settling;
+}
 
 /** End the scrolling that `settle` began. */
 export function stopScrolling(): void {
@@ -19,6 +25,8 @@ export function stopScrolling(): void {
 export function settle(box: HTMLElement, correct: () => number): void {
   end();
   const stop = new AbortController();
+  settling = true;
+  stop.signal.addEventListener("abort", () => { settling = false; });
   let [frame, still] = [0, 0];
   end = () => {
     cancelAnimationFrame(frame);

@@ -1,5 +1,5 @@
 import { signal } from "@preact/signals";
-import { settle, TOLERANCE } from "../scrolling";
+import { isSettling, settle, TOLERANCE } from "../scrolling";
 
 // Moving within a rollout: jumps to sections, errors and rewards, and the turn that is being read.
 
@@ -74,8 +74,16 @@ export function move(kind: Target, by: 1 | -1, around = false): void {
   if (goal) jumpTo(goal);
 }
 
+let aim = -1;
+
+/** The index of the section that a jump aims at, or else the one that is being read. */
+export function sectionAimedAt(): number {
+  return isSettling() && aim >= 0 ? aim : currentSection.value;
+}
+
 /** Go to the section of that index. */
 export function jumpToSection(index: number): void {
+  aim = index;
   const node = sample()?.querySelector<HTMLElement>(`#section-${index}`);
   if (node) jumpTo(node);
 }

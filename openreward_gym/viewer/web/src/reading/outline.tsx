@@ -2,7 +2,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address } from "../address";
 import { Check, Menu } from "../components";
 import { finite, goodness, shade, shown } from "../numbers";
-import { currentSection, jumpToSection, move } from "./moving";
+import { currentSection, jumpToSection, move, sectionAimedAt } from "./moving";
 import { blockText, type Section } from "./rollout";
 import { oneLine } from "./words";
 import type { Num, Range } from "../types";
@@ -94,7 +94,10 @@ export function TurnMap({ stops, range }: { stops: Stop[]; range: Range | null }
     return Math.max(0, Math.min(stops.length - 1, Math.floor(((event.clientX - left) / width) * stops.length)));
   };
   const go = (number: number) => jumpToSection(stops[Math.max(0, Math.min(stops.length - 1, number))]!.index);
-  const keys: Record<string, number> = { ArrowRight: place + 1, ArrowUp: place + 1, ArrowLeft: place - 1, ArrowDown: place - 1, Home: 0, End: stops.length - 1, PageUp: place + 10, PageDown: place - 10 };
+  const byKey = (key: string): number | undefined => {
+    const from = stops.findLastIndex((stop) => stop.index <= sectionAimedAt());
+    return { ArrowRight: from + 1, ArrowUp: from + 1, ArrowLeft: from - 1, ArrowDown: from - 1, Home: 0, End: stops.length - 1, PageUp: from + 10, PageDown: from - 10 }[key];
+  };
   const told = stops[hover ?? -1];
   return (
     <div class="turnmap">
@@ -103,7 +106,7 @@ export function TurnMap({ stops, range }: { stops: Stop[]; range: Range | null }
         aria-valuetext={place >= 0 ? wordsOf(stops[place]!) : "Before turn 1"}
         onClick={(event) => go(at(event))} onMouseMove={(event) => setHover(at(event))} onMouseLeave={() => setHover(null)}
         onKeyDown={(event) => {
-          const to = keys[event.key];
+          const to = byKey(event.key);
           if (to === undefined) return;
           event.preventDefault();
           go(to);
