@@ -63,6 +63,7 @@ _BLOCKS: Mapping[str, type[Any]] = {
 _NOT_FINITE = ("nan", "inf", "-inf")
 _NUMBERS = frozenset({"usage", "timing", "metrics", "redacted"})
 _TOKENS = re.compile(r"(?:.*_)?(?:token_ids|log_?probs)")
+_TOKEN_KEY = re.compile(r'(?:token_ids|log_?probs)"')
 
 
 def encodings_of(secret: str) -> dict[str, tuple[str, str]]:
@@ -335,6 +336,11 @@ def _agree(call: dict[str, Any]) -> None:
         call["content"] = jsonio.dumps(call["arguments"]).decode()
     else:
         call["arguments"] = arguments
+
+
+def may_have_tokens(line: str) -> bool:
+    """Return whether `without_tokens` may take something out of the record on a line of JSON."""
+    return _TOKEN_KEY.search(line) is not None
 
 
 def without_tokens(value: Any, key: str = "") -> Any:

@@ -23,7 +23,7 @@ import orjson
 
 from openreward_gym.errors import OpenRewardGymError
 from openreward_gym.processes import process_id
-from openreward_gym.redaction import RecordRedactor, without_tokens
+from openreward_gym.redaction import RecordRedactor, may_have_tokens, without_tokens
 from openreward_gym.store import images
 from openreward_gym.store.files import inside, open_descriptor, open_regular
 from openreward_gym.store.folder import Folder, LocalFolder
@@ -80,7 +80,11 @@ class RunningRollout:
     def _line(self, number: int, message: Message) -> str:
         record: dict[str, Any] = {"messages": [codec.write(message)]}
         images.move_out(record, self._folder)
-        return line_of({"number": number, "message": self._safe(record)["messages"][0]})
+        line = line_of({"number": number, "message": record["messages"][0]})
+        # Written once more only where something has to be cut out: this is the cost of each message that is recorded.
+        if may_have_tokens(line) or (self._redactor is not None and self._redactor.may_change(line)):
+            line = line_of({"number": number, "message": self._safe(record)["messages"][0]})
+        return line
 
     def _head(self, rollout: Rollout) -> str:
         record = replace(rollout, run=rollout.run or self._run, status="running", messages=[], ended_at=None).to_dict()
