@@ -5,8 +5,9 @@
 The same episodes with and without the recorder take turns, against the SDK's server on the loopback interface. Each figure is the
 median duration of an episode (without its reset, with its end and the writing of the record), divided by its steps.
 
-Results on 2 idle cores (AMD EPYC, Python 3.11), two runs: 0.811 and 0.829 ms per step without the recorder, 0.915 and 0.920 ms with it, 12.8 and
-11.1 % more. Before the messages of an episode were written as they come, it added 4.6 and 4.1 % on the same machine.
+Results on 2 idle cores (AMD EPYC, Python 3.11), two runs: 0.811 and 0.829 ms per step without the recorder, 0.915 and 0.920 ms
+with it, 12.8 and 11.1 % more. Before the messages of an episode were written as they come, it added 4.6 and 4.1 % on the same
+machine.
 """
 
 from __future__ import annotations
