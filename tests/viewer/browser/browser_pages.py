@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 from playwright.sync_api import Page
+from viewer_serving import viewing
+
+from openreward_gym.viewer.index import RunIndex
+from openreward_gym.viewer.page import write_page
 
 AXE = Path(__file__).parents[3] / "openreward_gym/viewer/web/node_modules/axe-core/axe.min.js"
 RULES = "{runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']}"
@@ -37,3 +42,14 @@ def complaints(page: Page) -> list[tuple[str, list[str]]]:
     page.emulate_media(color_scheme="dark")
     found += page.evaluate(f"axe.run(document, {CONTRAST})")["violations"]
     return [(one["id"], [node["html"][:160] for node in one["nodes"]][:3]) for one in found]
+
+
+@contextmanager
+def served_as(kind: str, folder: Path) -> Iterator[str]:
+    """Yield the address of the page of the runs in `folder`: of a server, or of a file ("file") that is made beside them."""
+    if kind == "server":
+        with viewing(folder / "runs") as url:
+            yield url
+    else:
+        write_page(RunIndex([folder / "runs"], folder / "file.sqlite"), folder / "shared.html")
+        yield f"file://{folder}/shared.html?"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_pages import Opener, complaints, until
+from browser_pages import Opener, complaints, served_as, until
 from compared_runs import TASKS, compared
 from playwright.sync_api import Locator, Page, expect
 from viewer_runs import simple
@@ -15,8 +15,6 @@ from viewer_serving import viewing
 
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import AssistantMessage, TextBlock, ToolCall, ToolMessage, UserMessage
-from openreward_gym.viewer.index import RunIndex
-from openreward_gym.viewer.page import write_page
 
 COMPARE = "#/compare?runs=older,newer"
 DIFFERS = "() => [...(CSS.highlights.get('differs') ?? [])].map(String)"
@@ -32,13 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["server", "file"])
 def base(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
     """The address of a server, and of a file with the same runs."""
-    if request.param == "server":
-        with viewing(folder / "runs") as url:
-            yield url
-    else:
-        write_page(RunIndex([folder / "runs"], folder / "file.sqlite"), folder / "shared.html")
-        assert str(folder).encode() not in (folder / "shared.html").read_bytes()
-        yield f"file://{folder}/shared.html?"
+    with served_as(request.param, folder) as address:
+        assert request.param == "server" or str(folder).encode() not in (folder / "shared.html").read_bytes()
+        yield address
 
 
 def rows(page: Page) -> Locator:

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_pages import Opener, complaints, until
+from browser_pages import Opener, complaints, served_as, until
 from playwright.sync_api import Page, expect
 from viewer_runs import simple
 from viewer_serving import viewing
 
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import AssistantMessage, ReasoningItem, Rollout, TextBlock, ToolCall, ToolMessage, UserMessage
-from openreward_gym.viewer.index import RunIndex
-from openreward_gym.viewer.page import write_page
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["server", "file"])
 def base(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
-    if request.param == "server":
-        with viewing(folder / "runs") as url:
-            yield url
-    else:
-        write_page(RunIndex([folder / "runs"], folder / "file.sqlite"), folder / "shared.html")
-        yield f"file://{folder}/shared.html?"
+    with served_as(request.param, folder) as address:
+        yield address
 
 
 def now(page: Page) -> list[str]:

@@ -1,8 +1,7 @@
 import { useEffect } from "preact/hooks";
-import { passagesIn, rangeOf } from "../searching/highlights";
+import { markAgain, passagesIn, rangeOf } from "../searching/highlights";
 import { differenceOf, type Span } from "./difference";
 
-const REMARK_MS = 150;
 const MAX_RANGES = 4_000;
 
 /** Mark the words in which the two sides of each turn in `box` differ: elements with `data-side` inside `.turn-pair.changed`. */
@@ -10,21 +9,14 @@ export function useDifferenceMarks(box: { current: HTMLElement | null }, drawn: 
   useEffect(() => {
     const node = box.current;
     if (!node || !("highlights" in CSS)) return;
-    let waiting = 0;
     const mark = () => {
       const ranges: Range[] = [];
       for (const pair of node.querySelectorAll<HTMLElement>(".turn-pair.changed")) if (ranges.length < MAX_RANGES) ranges.push(...rangesOf(pair));
       CSS.highlights.set("differs", new Highlight(...ranges));
     };
-    mark();
-    const changes = new MutationObserver(() => {
-      window.clearTimeout(waiting);
-      waiting = window.setTimeout(mark, REMARK_MS);
-    });
-    changes.observe(node, { childList: true, subtree: true });
+    const end = markAgain(node, mark);
     return () => {
-      changes.disconnect();
-      window.clearTimeout(waiting);
+      end();
       CSS.highlights.delete("differs");
     };
   }, drawn);

@@ -42,6 +42,23 @@ export function scrollToHit(target: Range): void {
   if (box) settle(box, () => show(target));
 }
 
+const REMARK_MS = 120;
+
+/** Call `mark` now, and again after each change of what is in `node`; the answer ends it. */
+export function markAgain(node: HTMLElement, mark: () => void): () => void {
+  let waiting = 0;
+  mark();
+  const changes = new MutationObserver(() => {
+    window.clearTimeout(waiting);
+    waiting = window.setTimeout(mark, REMARK_MS);
+  });
+  changes.observe(node, { childList: true, subtree: true });
+  return () => {
+    changes.disconnect();
+    window.clearTimeout(waiting);
+  };
+}
+
 export function clearHits(): void {
   stopScrolling();
   if ("highlights" in CSS) for (const name of ["hit", "hit-now"]) CSS.highlights.delete(name);

@@ -1,11 +1,9 @@
 import { useEffect, useMemo } from "preact/hooks";
 import { address } from "../address";
 import { type RequestState, useRequest } from "../api";
-import { clearHits, markHits, scrollToHit } from "./highlights";
+import { clearHits, markAgain, markHits, scrollToHit } from "./highlights";
 import { patternFor, patternOf } from "./query";
 import type { HitsOf } from "./search";
-
-const REMARK_MS = 120;
 
 /** The hits of the address's search in its rollout. */
 export function useHitsOf(): RequestState<HitsOf> {
@@ -25,7 +23,7 @@ export function useHits(box: { current: HTMLElement | null }, drawn: unknown[]):
   useEffect(() => {
     const node = box.current;
     if (!pattern || !node) return;
-    let [waiting, shown] = [0, false];
+    let shown = false;
     const mark = () => {
       const target = markHits(node, pattern, message, hit === "last" ? -1 : Number(hit ?? 0) || 0);
       if (target && !shown) scrollToHit(target);
@@ -33,15 +31,9 @@ export function useHits(box: { current: HTMLElement | null }, drawn: unknown[]):
       if (!target && !shown) for (const text of node.querySelectorAll(`[data-message="${Number(message)}"] .plain`)) text.dispatchEvent(new CustomEvent("reveal-text"));
       shown ||= target !== null;
     };
-    mark();
-    const changes = new MutationObserver(() => {
-      window.clearTimeout(waiting);
-      waiting = window.setTimeout(mark, REMARK_MS);
-    });
-    changes.observe(node, { childList: true, subtree: true });
+    const end = markAgain(node, mark);
     return () => {
-      changes.disconnect();
-      window.clearTimeout(waiting);
+      end();
       clearHits();
     };
   }, [pattern, message, hit, ...drawn]);
