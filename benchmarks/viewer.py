@@ -3,20 +3,23 @@
 python benchmarks/viewer.py --rollouts 100000
 python benchmarks/viewer.py --rollouts 100000 --draw /usr/bin/chromium
 
-Results on two shared cores (x86-64, Python 3.11), 100,000 rollouts of 1,000 steps in four files, 1,675 MB:
+Results on 2 cores (AMD EPYC, Python 3.11), 100,000 rollouts of 1,000 steps in four files, 1,691 MB; at the right before lists
+sorted, charts counted discarded rollouts, and metrics had a catalogue, on the same machine:
 
-    index built             5.37 s   312 MB/s
-    nothing new             0.14 ms  (maximum 0.36)
-    all runs              203.12 ms  (maximum 240.27)
-    steps of a run         62.40 ms  (maximum 62.99)
-    list a step             0.19 ms  (maximum 0.43)
-    open a rollout          0.11 ms  (maximum 0.96)
-    series of a metric    158.65 ms  (maximum 165.79)
-    search for words         564 MB/s
+    index built              6.56 s      5.86 s
+    nothing new              0.17 ms     0.14 ms
+    all runs               124.21 ms   207.08 ms
+    steps of a run          29.57 ms    49.30 ms
+    list a step              0.26 ms     0.17 ms
+    open a rollout           0.08 ms     0.08 ms
+    figures of a run       588.72 ms             (once; then only what is new)
+    series of a metric       7.58 ms   125.07 ms
+    20 series, new filter  173.75 ms
+    search for words         653 MB/s    620 MB/s
 
 The first page requests "all runs".
 
-Over HTTP and in Chromium, with 20,000 rollouts (335 MB), on the same two cores under other load:
+Over HTTP and in Chromium, with 20,000 rollouts (335 MB), on two shared cores under other load, before that:
 
     the page                   p50     1.21 ms   p95     3.55 ms      621.4 KB
     all runs                   p50    53.44 ms   p95    79.70 ms        0.3 KB

@@ -257,7 +257,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(128)  # connections made before the server is ready wait, and are not refused
     except OSError as error:
         listener.close()
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}. Try port 0.") from None
+        advice = "Try port 0" if port and not isinstance(error, socket.gaierror) else "Check the host"
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}. {advice}.") from None
     return listener
 
 

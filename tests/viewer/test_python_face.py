@@ -80,6 +80,8 @@ def test_what_cannot_be_served_is_refused_at_once(runs: Path, tmp_path: Path) ->
         viewer.serve([])
     with pytest.raises(ConfigurationError, match="not a URL"):
         viewer.serve(runs, port=0, replay="nowhere")
+    with pytest.raises(ConfigurationError, match="Check the host"):
+        viewer.serve(runs, host="not.a.host", port=0)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError, match="Try port 0"):
         viewer.serve(runs, port=taken.getsockname()[1])
 
