@@ -88,7 +88,7 @@ ONLY_IN = {
     "starlette": ["viewer", "serve"],
     "uvicorn": ["viewer", "serve"],
     "fastapi": [],
-    "openreward": ["serve"],
+    "openreward": ["serve", "compat.client"],  # there for type checking alone
     "datasets": ["export", "cli.demo"],
     "transformers": ["export", "policies", "wrappers.tokens"],
     "ray": ["collect.ray", "collect.ray_worker"],

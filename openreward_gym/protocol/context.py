@@ -22,7 +22,7 @@ from openreward_gym.errors import (
 )
 from openreward_gym.hiding import LONGEST_MESSAGE, Redactor, Secret
 from openreward_gym.options import ClientOptions, RetryLimits
-from openreward_gym.protocol.addresses import resolve_addresses
+from openreward_gym.protocol.addresses import Addresses, resolve_addresses
 from openreward_gym.protocol.api import ApiCall, EnvironmentPath, RetryingClient
 from openreward_gym.protocol.concurrency import TimeoutClock
 from openreward_gym.protocol.keepalive import KeepAlive
@@ -52,14 +52,16 @@ MOST_NAMES = 100
 class ClientContext:
     """The state of one client: addresses, connections, sessions to delete, pings, and the server's answers about itself."""
 
-    def __init__(self, options: ClientOptions) -> None:
+    def __init__(self, options: ClientOptions, *, addresses: Addresses | None = None, api_key: Secret | None = None) -> None:
+        # `addresses` and `api_key` replace those that the options name.
         self.options = options
-        self.addresses = resolve_addresses(options.base_url, os.environ)
+        self.addresses = addresses or resolve_addresses(options.base_url, os.environ)
         self.transports = ClientTransports(options.transport)
         self.api = RetryingClient(
             self.addresses.sessions,
             partial(self.transports.get, self.addresses.sessions),
             api_key_env=options.api_key_env,
+            api_key=api_key,
             limits=options.retry_limits or RetryLimits.from_environ(os.environ),
             request_timeout_s=options.request_timeout_s,
             idle_timeout_s=options.idle_timeout_s,
