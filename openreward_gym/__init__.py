@@ -76,7 +76,6 @@ _OF_THE_SDK = (
     *("TrainingStage", "UploadType", "convert_messages", "hf_model_rules", "judging"),
     *("sanitize_tool_schema", "tools", "toolsets"),
 )
-)
 
 __all__ = [
     "AssistantMessage",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from openreward_gym.compat.addresses import client_addresses
+from openreward_gym.compat.addresses import client_addresses, is_local
 from openreward_gym.compat.api.environments.environments import AsyncEnvironmentsAPI
 from openreward_gym.compat.api.environments.sync import EnvironmentsAPI
 from openreward_gym.compat.official import official_module
@@ -35,6 +35,7 @@ class _Client:
         addresses = client_addresses(base_url)
         self.base_url = addresses.api
         self.session_base_url = addresses.sessions
+        self._one_server = is_local(addresses.web)
         self._key = key
         self._given: tuple[Any, ...] = (base_url, upload)
         self._rollouts = RolloutAccess(key, addresses.api, addresses.web, run_info, upload)
@@ -118,6 +119,7 @@ class OpenReward(_Client):
         """Access to environments: `environments.get(name)`."""
         if self._environments is None:
             self._environments = EnvironmentsAPI(self.session_base_url, self._key, self.base_url)
+            self._environments.asynchronous.one_server = self._one_server
         return self._environments
 
     def sandbox(
@@ -166,6 +168,7 @@ class AsyncOpenReward(_Client):
         """Access to environments: `environments.get(name)`."""
         if self._environments is None:
             self._environments = AsyncEnvironmentsAPI(self.session_base_url, self._key, self.base_url)
+            self._environments.one_server = self._one_server
         return self._environments
 
     def sandbox(

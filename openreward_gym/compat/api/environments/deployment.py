@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from openreward_gym.compat.secrets import API_KEY_VARIABLE
@@ -80,7 +80,7 @@ class Deployment(EnvironmentContext):
 
 
 class DeploymentSession(Session):
-    """A session that requests the prompt and the conversation separately, as the official client does."""
+    """A session that requests the prompt, the conversation and the tools whenever it is asked, as the official client does."""
 
     async def version(self) -> Json:
         """Return the answer of `/version`."""
@@ -89,6 +89,10 @@ class DeploymentSession(Session):
         return await self._api.send(
             ApiCall("GET", "/version", headers=self._headers, session=True, optional=True, first_byte_timeout_s=timeout_s)
         )
+
+    async def _once(self, name: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        self._ensure_usable()
+        return await read()
 
     async def _read_prompt(self) -> tuple[Block, ...]:
         return await self._api.read(await self._make_call("GET", "/prompt"), self._api.read_blocks)

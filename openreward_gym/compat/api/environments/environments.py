@@ -60,8 +60,10 @@ class AsyncEnvironment:
         name: str,
         variant: str | None,
         client: ClientContext,
-        api_key: str | None = None,
+        api_key: str | None,
         api_client: ClientContext | None = None,
+        *,
+        listed: bool = False,
     ) -> None:
         del api_key  # the client has it
         self.server = name
@@ -70,9 +72,8 @@ class AsyncEnvironment:
         self.variant = variant
         self.client = client
         self.api_client = api_client
-        # Only a gateway knows owners, and it does not list environments.
-        listed = namespace is None or is_local(client.addresses.sessions)
-        self.context = Deployment(client, self.deployment_name, variant, listed=listed)
+        # A gateway, which knows owners, does not list environments.
+        self.context = Deployment(client, self.deployment_name, variant, listed=listed or namespace is None)
 
     def __repr__(self) -> str:
         variant = "" if self.variant is None else f", variant={self.variant!r}"
@@ -270,6 +271,8 @@ class AsyncEnvironmentsAPI:
             raise key
         self.base_url = checked_url(base_url, "base_url")
         self.api_base_url = None if api_base_url is None else checked_url(api_base_url, "api_base_url")
+        # False for a gateway that is on this machine.
+        self.one_server = is_local(self.base_url)
         self._key = key
         self._contexts: dict[tuple[str, int], ClientContext] = {}
 
@@ -293,9 +296,10 @@ class AsyncEnvironmentsAPI:
             if text is not None and (not isinstance(text, str) or not text.strip() or not text.isprintable()):
                 raise ConfigurationError(f"{text!r} is not the name of an environment. Write 'name' or 'owner/name'.")
         namespace, _, short = name.partition("/") if "/" in name else ("", "", name)
+        listed = self.one_server if base_url is None else is_local(base_url)
         client = self._context(self.base_url if base_url is None else checked_url(base_url, "base_url"))
         platform = self._context(self.api_base_url) if self.api_base_url else None
-        return AsyncEnvironment(namespace or None, short, variant, client, api_client=platform)
+        return AsyncEnvironment(namespace or None, short, variant, client, None, platform, listed=listed)
 
     def _context(self, base_url: str) -> ClientContext:
         # A forked child has connections of its own.

@@ -112,6 +112,7 @@ class AsyncSession:
         self._held = held
         self._env_overrides = dict(env_overrides) if env_overrides else None
         self._session: DeploymentSession | None = None
+        self._tools: ToolSet | None = None
         self._terminated: tuple[str, str | None] | None = None
 
     def __repr__(self) -> str:
@@ -136,7 +137,8 @@ class AsyncSession:
         session = self._new_session()
         with Translating():
             await session.open()
-        self._session, self.sid, self._terminated = session, session.session_id, None
+        self._session, self.sid = session, session.session_id
+        self._terminated = self._tools = None
         return self
 
     async def __aexit__(
@@ -211,16 +213,21 @@ class AsyncSession:
 
     async def list_tools(self, format: Provider | None = None) -> list[ToolSpec] | list[dict[str, Any]]:
         """Return the session's tools: the environment's, the task's and the toolset's."""
-        return tools_in_format(await self._tools(), format)
-
-    async def _tools(self) -> ToolSet:
         session = self._open_session()
         with Translating(self.sid):
-            return await session.tools()
+            self._tools = await session.tools()
+        return tools_in_format(self._tools, format)
+
+    async def _known_tools(self) -> ToolSet:
+        """Return the tools that were listed last, and list them if they were not."""
+        self._open_session()
+        if self._tools is None:
+            await self.list_tools()
+        return self._tools or ToolSet()
 
     async def terminal_tool(self) -> TerminalToolSpec | None:
         """Return the tool that receives a plain message. None if the environment has none."""
-        return terminal_tool_of(await self._tools())
+        return terminal_tool_of(await self._known_tools())
 
     async def is_assistant_message_final(self) -> bool:
         """Return True if a plain message of the assistant ends the episode: pass it to `call_terminal_tool`."""
@@ -261,7 +268,7 @@ class AsyncSession:
 
     async def supports_score_group(self) -> bool:
         """Return True if the environment scores groups."""
-        return bool((await self._tools()).supports_score_group)
+        return bool((await self._known_tools()).supports_score_group)
 
     async def score_group(self, candidates: Sequence[GroupCandidate | Sequence[Message]]) -> list[GroupScore]:
         """Return the comparative scores of several rollouts of this task, one per candidate, in their order.

@@ -283,18 +283,18 @@ class EnvironmentsAPI:
         del api_key
         if isinstance(key, ConfigurationError):
             raise key
-        self._async = AsyncEnvironmentsAPI(base_url, key, api_base_url)
+        self.asynchronous = AsyncEnvironmentsAPI(base_url, key, api_base_url)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
     def get(self, name: str, variant: str | None = None, base_url: str | None = None) -> Environment:
         """Return an environment. It sends nothing; see `AsyncEnvironmentsAPI.get`."""
-        return Environment(self._async.get(name, variant, base_url), background_loop())
+        return Environment(self.asynchronous.get(name, variant, base_url), background_loop())
 
     def close(self) -> None:
         """Delete the sessions that are still open, and close the connections. It may be called again."""
-        run(self._async.aclose())
+        run(self.asynchronous.aclose())
 
     def __enter__(self) -> Self:
         return self
