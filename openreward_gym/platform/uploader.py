@@ -188,6 +188,7 @@ class Uploader(ProcessBound):
         store: The run.
         base_url: The URL of the platform's API; see `Platform`.
         api_key_env: The environment variable that holds the key.
+        platform: The client to send with, in place of `base_url`, `api_key_env` and `timeout_s`.
         patience_s: Seconds without success after which it stops retrying, until there is a new rollout.
         first_delay_s: Longest delay before the first retry, in seconds. It doubles with each retry, and the delay is a random
             part of it (full jitter). A `Retry-After` header takes precedence.
@@ -212,6 +213,7 @@ class Uploader(ProcessBound):
         *,
         base_url: str | None = None,
         api_key_env: str = "OPENREWARD_API_KEY",
+        platform: Platform | None = None,
         patience_s: float = 600.0,
         first_delay_s: float = 0.5,
         longest_delay_s: float = 30.0,
@@ -225,7 +227,8 @@ class Uploader(ProcessBound):
             )
         # The uploader retries by its own rule.
         limits = RetryLimits(attempts=1, starting_s=0.0)
-        self._platform = Platform(base_url, api_key_env=api_key_env, timeout_s=timeout_s, retry_limits=limits)
+        own = partial(Platform, base_url, api_key_env=api_key_env, timeout_s=timeout_s, retry_limits=limits)
+        self._platform = platform if platform is not None else own()
         self._progress = UploadProgress(Path(self._store.path).absolute())
         self._patience_s, self._first_delay_s, self._longest_delay_s = patience_s, first_delay_s, longest_delay_s
         self._ids: list[str] = []
