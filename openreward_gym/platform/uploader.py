@@ -268,11 +268,12 @@ class Uploader(ProcessBound):
         """Wait as `flush` does, then stop. Rollouts that are not sent by then stay in the run, for the next upload."""
         if self._is_foreign:
             return self.report()
-        self.flush(timeout_s)
+        # A request in flight may still be confirmed. One that hangs ends by its own timeout.
+        last_s = min(5.0, timeout_s / 10) if timeout_s else 5.0
+        self.flush(timeout_s if not timeout_s else timeout_s - last_s)
         self._stop.set()
         self._work.set()
-        # A request in flight may still be confirmed. One that hangs ends by its own timeout.
-        self._thread.join(timeout=5.0)
+        self._thread.join(timeout=last_s)
         return self.report()
 
     def report(self) -> UploadReport:
@@ -300,7 +301,8 @@ class Uploader(ProcessBound):
                     self._error = ""
                 except Exception as error:  # the thread must not end without a report
                     self._error = str(error) if isinstance(error, OpenRewardGymError) else f"{type(error).__name__}: {error}"
-                    logger.warning("the upload of %s stopped: %s", self._store.path, error)
+                    if not self._stop.is_set():  # else whoever closes it says so
+                        logger.warning("the upload of %s stopped: %s", self._store.path, error)
                     settled = True
                 with self._idle:
                     # A new rollout may have been written meanwhile.

@@ -53,6 +53,9 @@ class RolloutLog(ProcessBound):
 
     Pieces of a turn that are logged one after the other, such as reasoning, text and calls, become one message; their order
     stays. A message with a provider's report, a reward or metadata is complete, and two texts in a row are two messages.
+
+    Attributes:
+        ends_when_finished: Whether a message with `is_finished=True` ends the rollout. If not, more may be logged until `close`.
     """
 
     _noun = "rollout log"
@@ -75,6 +78,7 @@ class RolloutLog(ProcessBound):
         self._running = store.recording(redactor)
         self._lock = threading.RLock()
         self._closed = False
+        self.ends_when_finished = True
 
     @property
     def rollout_id(self) -> str:
@@ -239,7 +243,7 @@ class RolloutLog(ProcessBound):
                     transcript.append(part)
             if self._print:
                 print_messages(self.rollout_id, parts, self._redactor)
-            if is_finished:
+            if is_finished and self.ends_when_finished:
                 self.close()
             else:
                 self._running.write(lambda: self._rollout, first, transcript[first:])
