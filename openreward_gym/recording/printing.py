@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from itertools import chain
 
-from openreward_gym.jsonio import Json
+from openreward_gym.jsonio import Json, finite
 from openreward_gym.platform.events import message_events
 from openreward_gym.redaction import RecordRedactor
 from openreward_gym.types import Message
@@ -129,4 +129,4 @@ def _structured(rollout_id: str, event: dict[str, Json]) -> str:
         "isFinished": event["isFinished"],
     }
     more = {name: event[name] for name in ("content", "contentReference", "metadata") if event.get(name)}
-    return json.dumps({**known, **more, "event": "rollout_message", "timestamp": now_iso(), "level": "info"})
+    return json.dumps(finite({**known, **more, "event": "rollout_message", "timestamp": now_iso(), "level": "info"}))

@@ -69,7 +69,7 @@ def rollout_api(
 class RolloutAPI:
     """The value of `client.rollout`: `create(...)` begins a rollout, `close()` writes and sends the rest.
 
-    Each run is a folder `runs/<run_name>`, whether rollouts are sent or not. A rollout is written, and then sent, when nothing can
+    Each run is a folder `runs/<run_name>`, sent or not. A rollout is written, and then sent, when nothing can
     be logged to it any more: when it is closed, at the next call once the program holds it no longer, and at the latest when the
     API is closed or the program ends.
 
