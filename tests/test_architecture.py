@@ -31,6 +31,8 @@ FLOORS = {
     "checks": 0,
     "retrying": 0,
     "credentials": 0,
+    "variables": 0,
+    "logs": 0,
     "redaction": 1,
     "options": 1,
     "protocol": 2,
