@@ -72,8 +72,8 @@ def split_of(row: InputRow, split: str, known: Iterable[str]) -> str:
 def match_rows(rows: Iterable[TaskChoice | InputRow], split: str, specs: Specs) -> list[TaskChoice]:
     """Convert rows to tasks of an environment. Tasks among the rows are returned unchanged.
 
-    The text of a row's last user message is its question. A row becomes the task whose spec has that question as a text, or has it
-    but for the amount of white space. Of several such tasks, the fields that the row shares with their specs decide. Without
+    The text of a row's last user message is its question. A row becomes the task whose spec has that question as a text, up to
+    the amount of white space. Of several such tasks, the fields that the row shares with their specs decide. Without
     such a task, the row's fields beside the conversation become the spec of a new task, with the question as `question` unless
     the row has such a field.
 

@@ -99,8 +99,8 @@ async def _check_new_tasks(new: Sequence[tuple[TaskChoice, InputRow]], remote: R
     words = getattr(error, "detail", "") or str(error)
     raise ConfigurationError(
         f"{lines}{more}: no task of {remote.name!r} in split {first.split!r} has this question, and the environment does not "
-        f"take the row as a task of its own: {words}. Write the question as the task has it, or name the task in the row, such as "
-        '"task_index": 0.'
+        f"take the row as a task of its own: {words}. Write the question as the task has it, or name the task in the row, "
+        'such as "task_index": 0.'
     )
 
 

@@ -161,7 +161,7 @@ class ModelPolicy:
         return other
 
     def translate(self, parameters: Mapping[str, Json]) -> dict[str, Any]:
-        """Return parameters of OpenAI's Responses API as sampling parameters. One without a counterpart raises ConfigurationError."""
+        """Return parameters of OpenAI's Responses API as this API's; raise ConfigurationError for one without a counterpart."""
         for name, value in parameters.items():
             raise unsupported(name, value, self.name, "it translates no parameters")
         return {}

@@ -147,7 +147,8 @@ class TransformersPolicy:
     def with_parameters(self, parameters: Mapping[str, Json]) -> Self:
         """Return this policy with parameters of a request, in the names of OpenAI's Responses API.
 
-        These are temperature, top_p and max_output_tokens, and the `chat_template_kwargs` of its metadata. The policy uses the same model, and batches of it. A parameter that this policy has by an option keeps its value.
+        These are temperature, top_p, max_output_tokens, and the `chat_template_kwargs` of its metadata. The policy uses the same
+        model, and batches of it. A parameter that this policy has by an option keeps its value.
 
         Raises:
             ConfigurationError: There is nothing for a parameter.
@@ -281,7 +282,7 @@ class TransformersPolicy:
                     answer.set_result(generated)
 
     def generate(self, prompts: Sequence[Sequence[int]], generation: Generation | None = None) -> list[Generated]:
-        """Return the model's answers to prompts of token ids, in the prompts' order, sampled as `generation` (None: this policy) says."""
+        """Return the model's answers to prompts of token ids, in order. `generation` None takes this policy's own."""
         torch, generation = self._torch, generation or self._generation
         configured = self._model.generation_config.eos_token_id
         ends = {*(configured if isinstance(configured, list) else [configured]), self._tokenizer.eos_token_id} - {None}
