@@ -64,6 +64,7 @@ __all__ = [
     "RunOptions",
     "SessionOptions",
     "TaskOrder",
+    "run_folder_of",
     "signature_from",
 ]
 
@@ -576,12 +577,25 @@ class RunOptions(Options):
     @property
     def rows_path(self) -> Path | None:
         """The file of NeMo Gym rows that `output` names. None if it names none."""
-        path = None if self.output is None else Path(self.output)
-        return path if path is not None and path.suffix.lower() == ROWS_SUFFIX else None
+        return Path(self.output) if self.output is not None and _is_rows_file(self.output) else None
 
     @property
     def run_folder(self) -> Path | None:
         """The folder of the run. None if the run gets a new one under `runs/`."""
-        if self.output is None:
-            return None
-        return Path(self.output) if self.rows_path is None else self.rows_path.with_suffix("")
+        return run_folder_of(self.output)
+
+
+def run_folder_of(output: str | os.PathLike[str] | None) -> Path | None:
+    """Return the folder of a run with this `output`: of a file of rows, the folder beside it. None stays None.
+
+    Example:
+        >>> run_folder_of("data/rollouts.jsonl") == run_folder_of("data/rollouts") == Path("data/rollouts")
+        True
+    """
+    if output is None or not os.fspath(output):
+        return None
+    return Path(output).with_suffix("") if _is_rows_file(output) else Path(output)
+
+
+def _is_rows_file(output: str | os.PathLike[str]) -> bool:
+    return Path(output).suffix.lower() == ROWS_SUFFIX

@@ -14,6 +14,8 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers import nemo_gym
 from openreward_gym.jsonio import Json, loads
 
+_OF_A_ROLLOUT = ("response", "reward", nemo_gym.OWN)
+
 Specs: TypeAlias = Mapping[str, Sequence[Any]]
 """The specs of the tasks of each split, by index."""
 
@@ -45,7 +47,10 @@ def read_tasks(path: str | os.PathLike[str], split: str) -> list[TaskChoice | In
 def _task(line: Json, split: str, number: int) -> TaskChoice | InputRow:
     if not isinstance(line, dict):
         raise ValueError(f"a task is a JSON object, not {shown(line)[:80]}")
-    row = InputRow(number, line) if nemo_gym.is_row(line) else None
+    row = None
+    if nemo_gym.is_row(line):
+        # A line that has been played before is played again: its answer and its reward are those of another rollout.
+        row = InputRow(number, {name: value for name, value in line.items() if name not in _OF_A_ROLLOUT})
     index, spec = line.get("task_index"), line.get("task_spec")
     if row is None and index is None and spec is None and {"id", "group", "sample"} <= line.keys():
         index, spec, row = line.get("index"), line.get("spec"), written_row(line)

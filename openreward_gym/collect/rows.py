@@ -11,13 +11,15 @@ from openreward_gym.envs.episode import Episode
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers import nemo_gym
 from openreward_gym.importers.nemo_gym_items import read_input
-from openreward_gym.jsonio import Json
+from openreward_gym.jsonio import Json, is_deeper
 from openreward_gym.options import RowPrompt
 from openreward_gym.policies.parameters import requested
 from openreward_gym.types import Message, ToolSet, ToolSpec
 
 # Fields of the request that are no parameters of the policy: they are the prompt, or the tools.
 _PROMPT = ("input", "instructions", "tools")
+MOST_NESTED = 200
+"""Largest number of levels of lists and objects in a row."""
 _LONGEST_QUESTION = 80
 # Fields in which a function tool keeps what `ToolSpec` has.
 _TOOL = ("type", "name", "description", "parameters")
@@ -44,6 +46,8 @@ class InputRow:
     data: Mapping[str, Json]
 
     def __post_init__(self) -> None:
+        if is_deeper(self.data, MOST_NESTED):
+            raise ValueError(f"it is nested more than {MOST_NESTED} levels deep")
         request = self.data.get("responses_create_params")
         if not isinstance(request, Mapping):
             raise ValueError(f"its responses_create_params must be an object, not {shown(request)}")
