@@ -22,6 +22,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar
 
 from openreward_gym.checks import (
@@ -58,9 +59,12 @@ __all__ = [
     "RenderMode",
     "RetryBudget",
     "RetryLimits",
+    "RowParameters",
+    "RowPrompt",
     "RunOptions",
     "SessionOptions",
     "TaskOrder",
+    "run_folder_of",
     "signature_from",
 ]
 
@@ -76,6 +80,11 @@ OnFailure: TypeAlias = Literal["truncate", "raise"]
 OnResetFailure: TypeAlias = Literal["auto", "raise", "truncate"]
 Engine: TypeAlias = Literal["local", "ray"]
 Advantage: TypeAlias = Literal["group", "leave_one_out"]
+RowPrompt: TypeAlias = Literal["replace", "precede", "ignore"]
+RowParameters: TypeAlias = Literal["use", "ignore"]
+
+ROWS_SUFFIX = ".jsonl"
+"""Ending of an `output` that is a file of NeMo Gym rows."""
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Default for the largest size of one answer of a server, in bytes."""
@@ -473,7 +482,13 @@ def _output(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions(Options):
-    """Options of a collection: the keyword arguments of `collect`."""
+    """Options of a collection: the keyword arguments of `collect`.
+
+    Example:
+        >>> options = RunOptions.from_keywords({"environment": "weather", "policy": "random", "output": "rows.jsonl"})
+        >>> options.env.environment, str(options.run_folder), str(options.rows_path)
+        ('weather', 'rows', 'rows.jsonl')
+    """
 
     env: EnvOptions = group(EnvOptions)
     """Options of the envs that play."""
@@ -487,6 +502,12 @@ class RunOptions(Options):
     """Tasks of the split to play: "0:100", "3,7" or integers. None plays all."""
     input: str | os.PathLike[str] | None = option(None)
     """JSONL file that lists the tasks, or NeMo Gym rows, instead of `tasks`."""
+    row_prompt: RowPrompt = option("replace", choice(RowPrompt))
+    """Effect of the messages of a NeMo Gym row: they "replace" the environment's prompt, those before the question "precede" it,
+    or it "ignore"s them."""
+    row_parameters: RowParameters = option("use", choice(RowParameters))
+    """Effect of the other parameters of a row's request (temperature, tool_choice, ...): the policy is to "use" them, or they are
+    "ignore"d. A parameter that the policy cannot follow is an error. `policy_options` win over the row's."""
     repeats: int = option(1, integer(1))
     """Rollouts per task. They form the task's group."""
     limit: int | None = option(None, integer(1, optional=True))
@@ -498,7 +519,8 @@ class RunOptions(Options):
     opening: int = option(32, integer(1))
     """Largest number of sessions to open at once."""
     output: str | os.PathLike[str] | None = option(None, _output)
-    """Folder of the run. None makes one under `runs/`."""
+    """Folder of the run. With the name of a file, FILE.jsonl, NeMo Gym's rows are written there, and the run is the folder FILE
+    beside it. None makes a folder under `runs/`."""
     resume: bool = option(False, flag)
     """Continue the run in `output`: play only what is missing."""
     allow_changed: bool = option(False, flag)
@@ -542,5 +564,38 @@ class RunOptions(Options):
             raise ConfigurationError("comparing the rollouts of a task takes several of them: pass repeats=2 or more")
         if self.output is None and self.resume:
             raise ConfigurationError("resume needs the folder of the run to continue: output=... (--output)")
+        rows, folder = self.rows_path, self.run_folder
+        if rows is not None and rows.is_dir():
+            raise ConfigurationError(f"output={str(rows)!r} is to be a file of rows, and is a folder: choose another name")
+        if rows is not None and folder is not None and folder.is_file():
+            raise ConfigurationError(
+                f"output={str(rows)!r} needs the folder {folder} for its run, which is a file: choose another name"
+            )
         if self.engine == "local" and (self.workers is not None or self.ray_options is not None):
             raise ConfigurationError("workers=... and ray_options=... need engine='ray'; engine='local' uses concurrency=...")
+
+    @property
+    def rows_path(self) -> Path | None:
+        """The file of NeMo Gym rows that `output` names. None if it names none."""
+        return Path(self.output) if self.output is not None and _is_rows_file(self.output) else None
+
+    @property
+    def run_folder(self) -> Path | None:
+        """The folder of the run. None if the run gets a new one under `runs/`."""
+        return run_folder_of(self.output)
+
+
+def run_folder_of(output: str | os.PathLike[str] | None) -> Path | None:
+    """Return the folder of a run with this `output`: of a file of rows, the folder beside it. None stays None.
+
+    Example:
+        >>> run_folder_of("data/rollouts.jsonl") == run_folder_of("data/rollouts") == Path("data/rollouts")
+        True
+    """
+    if output is None or not os.fspath(output):
+        return None
+    return Path(output).with_suffix("") if _is_rows_file(output) else Path(output)
+
+
+def _is_rows_file(output: str | os.PathLike[str]) -> bool:
+    return Path(output).suffix.lower() == ROWS_SUFFIX

@@ -17,7 +17,16 @@ from typer.core import TyperCommand
 
 from openreward_gym.credentials import HIDDEN, without_secrets
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import ClientOptions, EnvOptions, EpisodeLimits, Options, RetryBudget, RunOptions, SessionOptions
+from openreward_gym.options import (
+    ClientOptions,
+    EnvOptions,
+    EpisodeLimits,
+    Options,
+    RetryBudget,
+    RunOptions,
+    SessionOptions,
+    run_folder_of,
+)
 from openreward_gym.store.damage import Damage, describe
 from openreward_gym.urls import check_url, hide_credentials
 
@@ -50,7 +59,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {"min_rating": (1, 5), "max_rating"
 _PLACEHOLDERS = {
     "chat_template_kwargs": "JSON",
     "input": "FILE",
-    "output": "FOLDER",
+    "output": "PATH",
     "redact": "VARIABLE",
     "redact_pattern": "REGEX",
     "task": "ID",
@@ -215,7 +224,8 @@ def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
         keywords[name] = value
     for name in _URLS:
         check_url(_flag(name), keywords.get(name))
-    check_folder("--output", keywords.get("output"))
+    output = keywords.get("output")
+    check_folder("--output", run_folder_of(output) if cls is RunOptions and output else output)
     try:
         return cls.from_keywords(keywords)
     except ConfigurationError as error:

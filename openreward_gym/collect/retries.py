@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import itertools
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,8 @@ BUDGETS: Mapping[str, RetryBudget] = {
     "server_error": RetryBudget(6, first_wait_s=1.0),
     # An environment that raised while it was set up mostly does so again.
     "setup_failed": RetryBudget(3, first_wait_s=1.0),
+    # The same task would raise the same exception of the environment's own code: see `is_deterministic`.
+    "setup_raised": RetryBudget(1),
     # A tool that raised may be broken for this task: a few attempts show it.
     "tool_failed": RetryBudget(3),
     "policy_unavailable": RetryBudget(4, first_wait_s=2.0, longest_wait_s=60.0),
@@ -41,6 +44,46 @@ BUDGETS: Mapping[str, RetryBudget] = {
 """Default budgets by kind of failure. A kind that is not listed is not retried."""
 
 _NO_RETRY = RetryBudget(1)
+# Exceptions of code that was given values which it does not take. Those of the operating system, of time and of networks are not
+# among them, nor a RuntimeError, which may be anything.
+_DETERMINISTIC = frozenset(
+    {
+        "ArithmeticError",
+        "AssertionError",
+        "AttributeError",
+        "ImportError",
+        "IndexError",
+        "KeyError",
+        "LookupError",
+        "ModuleNotFoundError",
+        "NameError",
+        "NotImplementedError",
+        "OverflowError",
+        "RecursionError",
+        "SyntaxError",
+        "TypeError",
+        "UnboundLocalError",
+        "UnicodeDecodeError",
+        "UnicodeEncodeError",
+        "ValidationError",
+        "ValueError",
+        "ZeroDivisionError",
+    }
+)
+_EXCEPTION = re.compile(r"(?:\w+\.)*(\w+)(?::|$)")
+
+
+def is_deterministic(words: str) -> bool:
+    """Return True if a server's words for an exception of its environment name one that the same task mostly raises again.
+
+    These are "ValueError: no city" of the official server and of `openreward-gym serve`.
+
+    Example:
+        >>> is_deterministic("ValueError: no city"), is_deterministic("ConnectionError: no route"), is_deterministic("busy")
+        (True, False, False)
+    """
+    named = _EXCEPTION.match(words)
+    return named is not None and named[1] in _DETERMINISTIC
 
 
 class RetryTracker:

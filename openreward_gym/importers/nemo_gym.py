@@ -29,6 +29,7 @@ from pathlib import Path
 from openreward_gym.chat.openai import usage_of
 from openreward_gym.chat.plain import rest_of
 from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines, tool_of
+from openreward_gym.importers.nemo_gym_inputs import input_line, restored_line, with_input_line
 from openreward_gym.importers.nemo_gym_items import (
     end_reason,
     marks_of,
@@ -243,6 +244,9 @@ def _restored(row: Mapping[str, Json], messages: list[Message]) -> Rollout:
     record = row[OWN].get("rollout")
     rollout = Rollout.from_dict({**(record if isinstance(record, Mapping) else {}), "schema": Rollout.SCHEMA})
     rollout.messages = messages
+    line = restored_line(row, row[OWN])
+    if line is not None:
+        rollout.metadata = {**(rollout.metadata or {}), "nemo_gym": line}
     return rollout
 
 
@@ -274,6 +278,11 @@ def row_of(rollout: Rollout) -> dict[str, Json]:
 
     The line shares these parts with the rollout's metadata.
     """
+    line = input_line(rollout)
+    if line is not None:
+        prompt, _ = prompt_and_output(rollout.messages)
+        is_same = same(read_input(line["responses_create_params"]), prompt)
+        return with_input_line(_new_row(rollout), line, OWN, sampling=rollout.sampling or {}, same=is_same)
     original = (rollout.metadata or {}).get("nemo_gym")
     return _changed_row(rollout, original) if isinstance(original, Mapping) else _new_row(rollout)
 
