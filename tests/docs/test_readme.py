@@ -28,6 +28,7 @@ def test_readme_can_be_typed(tmp_path: Path) -> None:
     installed_environment(folder / ".venv")
     with reader(folder, tmp_path) as shell:
         check_printed(type_page(README, shell))
+        assert shell.type("wait").code == 0  # for the end of what the page killed
         assert shell.jobs() == []
 
 
@@ -37,6 +38,7 @@ def test_readme_can_be_typed_where_nothing_is_installed(tmp_path: Path) -> None:
     folder = clone(tmp_path / "openreward-gym")
     with reader(folder, tmp_path, {"PYTHONPATH": ""}, private_network=False, timeout_s=1200) as shell:
         check_printed(type_page(README, shell))
+        assert shell.type("wait").code == 0  # for the end of what the page killed
         assert shell.jobs() == []
 
 
