@@ -72,7 +72,7 @@ def demo(
 
     # Without colours, rich would still print bold text.
     console = Console(color_system=None) if os.environ.get("NO_COLOR") else Console()
-    folder = output or _new_folder()
+    folder = output or new_folder()
     start = time.perf_counter()
     console.print(f"1. Serving {' and '.join(ENVIRONMENTS)} with the OpenReward SDK's server ...")
     with serve.local(list(ENVIRONMENTS)) as base_url:
@@ -118,7 +118,7 @@ def _table(results: list[CollectionResult]) -> Table:
     return table
 
 
-def _new_folder() -> Path:
+def new_folder() -> Path:
     """Return the first of runs/demo, runs/demo-2, ... that does not exist."""
     names = (f"demo-{number}" if number > 1 else "demo" for number in count(1))
     return next(folder for folder in (Path("runs") / name for name in names) if not os.path.lexists(folder))

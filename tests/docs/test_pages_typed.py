@@ -46,8 +46,7 @@ def test_a_how_to_page_can_be_typed(page: Path, tmp_path: Path, request: pytest.
     programs = installed_environment(tmp_path / "environment") / "bin"
     (programs / "vllm").write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("vllm_program.py")} "$@"\n')
     (programs / "vllm").chmod(0o755)
-    folder = tmp_path / "reader"
-    folder.mkdir()
+    folder = clone(tmp_path / "openreward-gym")
     variables = {"HF_HOME": str(tmp_path / "cache"), "OPENAI_API_KEY": "not-a-key"}
     if MODEL in page.read_text(encoding="utf-8"):
         add_to_cache(request.getfixturevalue("model"), tmp_path / "cache")

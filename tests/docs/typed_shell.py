@@ -22,13 +22,15 @@ import threading
 import time
 import venv
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from documents import ROOT, Block, blocks_of, missing_lines, where
+from filelock import FileLock
 
+LOCK = "openreward-gym-typed-pages.lock"
 _CODE = re.compile(r"^\x1e(\d+)\x1e$", re.M)
 _READER = "READER_PASTES_UNTIL_HERE"
 # Bring up the loopback device of the new network (an ioctl, for machines without the command `ip`), and become the command.
@@ -249,7 +251,9 @@ def reader(
         "HF_HUB_DISABLE_TELEMETRY": "1",
         **(variables or {}),
     }
-    with TypedShell(folder, environment, private_network=private_network, timeout_s=timeout_s) as shell:
+    # Shells that share a network share its ports, and take turns.
+    alone = nullcontext() if private_network and can_make_networks() else FileLock(Path(tempfile.gettempdir()) / LOCK)
+    with alone, TypedShell(folder, environment, private_network=private_network, timeout_s=timeout_s) as shell:
         yield shell
 
 
