@@ -242,13 +242,13 @@ def test_view_without_a_run_says_how_to_make_one(run, tmp_path: Path) -> None:  
     ran = run("view")
     assert ran.code == 2
     assert len(ran.err.splitlines()) == 1
-    assert "`openreward-gym collect " in ran.err
+    assert "`openreward-gym demo` makes some" in ran.err
     (tmp_path / "runs" / "not-a-run").mkdir(parents=True)
     # Something else goes wrong then, so that the page is not served.
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ran = run("view", "--port", taken.getsockname()[1])
     assert ran.code == 2
-    assert ran.err.splitlines()[0].startswith("There is no run in runs yet: `openreward-gym collect ")
+    assert ran.err.splitlines()[0].startswith("There is no run in runs yet, and the page shows runs as they appear. `")
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "weather", "", "http://", "http://host:port", "http://host/?a=1"])

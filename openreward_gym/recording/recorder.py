@@ -235,7 +235,8 @@ class Recorder(ProcessBound):
                 report = uploader.close(max(ends - time.monotonic(), 0.0))
                 self.reports.append(report)
                 if not report.complete:
-                    logger.warning("%s: %s; the rest goes with `openreward-gym upload %s`", path, report, path)
+                    command = f"openreward-gym upload {shlex.quote(path)}"
+                    logger.warning("%s: %s; the rest goes with `%s`", path, report, command)
             while self._stores:
                 self._stores.popitem()[1].close()
         return self.reports
