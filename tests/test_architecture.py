@@ -28,6 +28,7 @@ FLOORS = {
     "lazy": 0,
     "images": 0,
     "processes": 0,
+    "terminal": 0,
     "checks": 0,
     "retrying": 0,
     "credentials": 0,
@@ -56,6 +57,7 @@ FLOORS = {
     "collect.ray": 7,
     "collect.ray_worker": 7,
     "cli": 8,
+    "__main__": 8,
 }
 # Rooms that do not know each other; the spaces of envs, which know nothing of the network, are for all.
 APART = [
