@@ -29,6 +29,7 @@ FLOORS = {
     "images": 0,
     "processes": 0,
     "checks": 0,
+    "suggestions": 0,
     "retrying": 0,
     "credentials": 0,
     "redaction": 1,
