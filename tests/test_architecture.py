@@ -30,6 +30,7 @@ FLOORS = {
     "processes": 0,
     "terminal": 0,
     "checks": 0,
+    "suggestions": 0,
     "retrying": 0,
     "credentials": 0,
     "variables": 0,

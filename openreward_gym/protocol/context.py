@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -40,6 +40,7 @@ from openreward_gym.protocol.wire import (
     read_session_id,
     read_splits,
 )
+from openreward_gym.suggestions import nearest
 from openreward_gym.types import Json, Split
 from openreward_gym.urls import without_credentials
 
@@ -155,11 +156,18 @@ class EnvironmentContext:
                 return EnvironmentPath(f"/{quote(candidate.lower(), safe='')}", candidate.lower())
         shown = self.name if variant is None else f"{self.name} (variant {variant})"
         server = without_credentials(self.client.addresses.sessions)
-        return EnvironmentNotFoundError(f"the server at {server} has no environment {shown!r}; it has {self._quoted(names)}")
+        known = self._known(candidates[-1], names, "environments")
+        return EnvironmentNotFoundError(f"the server at {server} has no environment {shown!r}: {known}")
 
     def _quoted(self, names: Iterable[str]) -> str:
         """Return the server's names of things for a message, without secrets, and not all of very many."""
         return self.client.api.redactor().quote(", ".join(islice(names, MOST_NAMES)), limit=2000) or "none"
+
+    def _known(self, wanted: str, names: Sequence[str], plural: str) -> str:
+        """Return the server's names of things, after the one that is closest to an unknown name."""
+        near = nearest(wanted, names)
+        the = "the" if near is None else f"did you mean {self.client.api.redactor().quote(near, limit=200)!r}? The"
+        return f"{the} {plural} are {self._quoted(names)}"
 
     async def read(self, method: str, path: str, body: Json = None, *, reader: Callable[[Json], T]) -> T:
         """Return what `reader` makes of the answer of an endpoint that works without a task."""
@@ -249,7 +257,7 @@ class EnvironmentContext:
             try:
                 names = [known.name for known in await self.splits()]
                 if split not in names:
-                    return SplitNotFoundError(f"{self.name} has no split {split!r}; it has {self._quoted(names)}")
+                    return SplitNotFoundError(f"{self.name} has no split {split!r}: {self._known(split, names, 'splits')}")
                 count = await self.num_tasks(split) if index is not None else 0
                 if index is not None and index >= count:
                     return TaskNotFoundError(f"{self.name} has no task {index} in {split!r}: it has {count}, counted from 0")
