@@ -12,9 +12,10 @@ from openreward_gym.compat.api.environments.sync import EnvironmentsAPI
 from openreward_gym.compat.official import official_module
 from openreward_gym.compat.rollout_access import RolloutAccess, RolloutAPI
 from openreward_gym.compat.secrets import API_KEY_VARIABLE, SecretValue, held_key, key_text
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.errors import ConfigurationError, MissingExtraError
 from openreward_gym.hiding import Secret
 from openreward_gym.protocol.addresses import DEFAULT_URL
+from openreward_gym.urls import without_credentials
 
 if TYPE_CHECKING:
     from openreward.api.sandboxes import AsyncSandboxesAPI, SandboxesAPI, SandboxSettings
@@ -26,8 +27,8 @@ DEFAULT_BASE_URL = DEFAULT_URL
 class _Client:
     """What both clients share. `key` is what `held_key` made of the key."""
 
-    base_url: str
-    session_base_url: str
+    base_url = ""
+    session_base_url = ""
 
     def _begin(self, key: Secret | ConfigurationError | None, base_url: str | None, run_info: Any, upload: bool | None) -> None:
         if isinstance(key, ConfigurationError):
@@ -41,8 +42,6 @@ class _Client:
         self._rollouts = RolloutAccess(key, addresses.api, addresses.web, run_info, upload)
 
     def __repr__(self) -> str:
-        from openreward_gym.urls import without_credentials
-
         return f"{type(self).__name__}({without_credentials(self.session_base_url)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -68,16 +67,8 @@ class _Client:
         """Factory of rollouts: `rollout.create(...)` begins one, `rollout.close()` writes and sends the rest."""
         return self._rollouts.api
 
-    def _sandbox(self, name: str, settings: Any, creation_timeout: int, secrets: Any) -> Any:
-        module = official_module("openreward.api.sandboxes.client", "a sandbox")
-        return getattr(module, name)(
-            base_url=self.session_base_url,
-            api_key=self.api_key,
-            settings=settings,
-            creation_timeout=creation_timeout,
-            secrets=secrets,
-            api_base_url=self.base_url,
-        )
+    def _sandbox_facts(self) -> dict[str, Any]:
+        return {"base_url": self.session_base_url, "api_key": self.api_key, "api_base_url": self.base_url}
 
 
 class OpenReward(_Client):
@@ -126,7 +117,13 @@ class OpenReward(_Client):
         self, settings: SandboxSettings, creation_timeout: int = 60 * 30, secrets: Mapping[str, SecretValue] | None = None
     ) -> SandboxesAPI:
         """Return the official SDK's sandbox, where the SDK is installed."""
-        sandbox: SandboxesAPI = self._sandbox("SandboxesAPI", settings, creation_timeout, secrets)
+        kind = _sandbox_class("SandboxesAPI")
+        if isinstance(kind, MissingExtraError):
+            del secrets  # no frame of the error holds them
+            raise kind
+        sandbox: SandboxesAPI = kind(
+            settings=settings, creation_timeout=creation_timeout, secrets=secrets, **self._sandbox_facts()
+        )
         return sandbox
 
     def close(self) -> None:
@@ -175,8 +172,22 @@ class AsyncOpenReward(_Client):
         self, settings: SandboxSettings, creation_timeout: int = 60 * 30, secrets: Mapping[str, SecretValue] | None = None
     ) -> AsyncSandboxesAPI:
         """Return the official SDK's sandbox, where the SDK is installed."""
-        sandbox: AsyncSandboxesAPI = self._sandbox("AsyncSandboxesAPI", settings, creation_timeout, secrets)
+        kind = _sandbox_class("AsyncSandboxesAPI")
+        if isinstance(kind, MissingExtraError):
+            del secrets  # no frame of the error holds them
+            raise kind
+        sandbox: AsyncSandboxesAPI = kind(
+            settings=settings, creation_timeout=creation_timeout, secrets=secrets, **self._sandbox_facts()
+        )
         return sandbox
+
+
+def _sandbox_class(name: str) -> Any:
+    """Return a class of the SDK, or the error if the SDK is not installed."""
+    try:
+        return getattr(official_module("openreward.api.sandboxes.client", "a sandbox"), name)
+    except MissingExtraError as error:
+        return error
 
 
 def _remade(cls: type[OpenReward], api_key: Any, base_url: str | None, upload: bool | None, run_info: Any) -> OpenReward:

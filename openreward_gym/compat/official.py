@@ -26,6 +26,7 @@ def official_module(name: str, wanted: str = "") -> ModuleType:
         MissingExtraError: (an ImportError) The SDK is not installed, or this version of it has no such module.
     """
     try:
+        importlib.import_module("openreward")
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""

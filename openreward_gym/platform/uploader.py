@@ -237,6 +237,7 @@ class Uploader(ProcessBound):
         self._cut = 0
         self._sent: set[str] = set()
         self._error = ""
+        self._reading = threading.Lock()
         self._work = threading.Event()
         self._stop = threading.Event()
         self._idle = threading.Condition()
@@ -274,6 +275,8 @@ class Uploader(ProcessBound):
         self._stop.set()
         self._work.set()
         self._thread.join(timeout=last_s)
+        with contextlib.suppress(StoreError):
+            self._read_ids()  # of what was written since the thread looked
         return self.report()
 
     def report(self) -> UploadReport:
@@ -313,10 +316,14 @@ class Uploader(ProcessBound):
             with self._idle:
                 self._idle.notify_all()
 
+    def _read_ids(self) -> None:
+        with self._reading:
+            self._ids += self._store.ids(len(self._ids))
+
     def _send_all(self) -> bool:
         """Send the rollouts that are not sent yet. Return False if some are left."""
         try:
-            self._ids += self._store.ids(len(self._ids))
+            self._read_ids()
         except StoreError:
             return True  # nothing is written yet
         self._progress.refresh()

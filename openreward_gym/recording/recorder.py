@@ -232,11 +232,11 @@ class Recorder(ProcessBound):
             uploaders, self._uploaders = self._uploaders, {}
             ends = time.monotonic() + self._close_timeout_s
             for path, uploader in uploaders.items():
-                report = uploader.close(max(ends - time.monotonic(), 0.0))
+                report = uploader.close(max(ends - time.monotonic(), 0.1))
                 self.reports.append(report)
                 if not report.complete:
-                    command = f"openreward-gym upload {shlex.quote(path)}"
-                    logger.warning("%s: %s; the rest goes with `%s`", path, report, command)
+                    why = str(report).removesuffix(".")
+                    logger.warning("%s: %s. Send the rest with `openreward-gym upload %s`.", path, why, shlex.quote(path))
             while self._stores:
                 self._stores.popitem()[1].close()
         return self.reports

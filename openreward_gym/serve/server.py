@@ -20,7 +20,7 @@ from types import TracebackType
 
 from openreward_gym.errors import ConfigurationError, TransportTimeoutError
 from openreward_gym.serve import child
-from openreward_gym.serve.asgi import QUIET
+from openreward_gym.serve.asgi import quiet
 from openreward_gym.serve.child import EXIT_CONFIGURATION, GRACE_S, MAX_REASON
 from openreward_gym.serve.environments import Servable, check, display_name, pack
 from openreward_gym.terminal import has_control_codes
@@ -234,7 +234,7 @@ def start_process(
         stdout=output,
         stderr=output,
         pass_fds=[file for file in (listener.fileno(), ready, reason) if file is not None],
-        env={**QUIET, **os.environ, **plain, **(environ or {})},
+        env={**quiet(os.environ), **os.environ, **plain, **(environ or {})},
         # Ctrl-C is for the owner to handle, and the process group can be killed as one.
         start_new_session=True,
     )

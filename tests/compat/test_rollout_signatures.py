@@ -37,7 +37,7 @@ INTERNAL = {
 
 
 def both(module: str, name: str) -> tuple[Any, Any]:
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         getattr(importlib.import_module(f"{package}.{module}"), name) for package in ("openreward", "openreward_gym.compat")
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import threading
@@ -36,11 +37,17 @@ class Gateway:
         url: Its address: that of the sessions and of the platform's API.
         requests: Method and path of each request.
         refused: What was wrong with the requests that it refused.
+    secrets: The secrets in the header of each request that has them.
+    bodies: The bodies of the requests that create something.
+    spiteful: Answer every request with an error that repeats its headers and its body.
     """
 
     url: str
     requests: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    secrets: list[Any] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
+    spiteful: bool = False
 
 
 @contextmanager
@@ -84,7 +91,13 @@ def _handler(host: str, port: int) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             seen: Gateway = self.server.gateway  # type: ignore[attr-defined]
             seen.requests.append(f"{self.command} {self.path}")
-            if self.headers.get("X-API-Key") != KEY:
+            if "X-Secrets" in self.headers:
+                seen.secrets.append(json.loads(base64.b64decode(self.headers["X-Secrets"])))
+            if self.path.startswith("/create"):
+                seen.bodies.append(json.loads(body))
+            if seen.spiteful:
+                self._answer(400, json.dumps({"detail": f"{self.headers} {body!r}"}).encode())
+            elif self.headers.get("X-API-Key") != KEY:
                 self._answer(401, json.dumps({"detail": "Invalid API key"}).encode())
             elif self.path.startswith("/v1/"):
                 self._platform()

@@ -19,6 +19,7 @@ from openreward_gym.compat.api.environments.types import (
     TerminalToolSpec,
     ToolSpec,
 )
+from openreward_gym.compat.connected import Connected
 from openreward_gym.compat.failures import Translating, translated
 from openreward_gym.compat.secrets import HeldSecrets, SecretValue, held_key, key_text
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ProtocolError
@@ -38,7 +39,7 @@ PAGE = 500
 """Tasks that one request asks for where the environment serves them by index only."""
 
 
-class AsyncEnvironment:
+class AsyncEnvironment(Connected):
     """An environment, made by `AsyncEnvironmentsAPI.get`.
 
     Attributes:
@@ -251,7 +252,7 @@ class AsyncEnvironment:
             return await self.api_client.api.send(ApiCall("GET", f"{path}?{query}" if query else path))
 
 
-class AsyncEnvironmentsAPI:
+class AsyncEnvironmentsAPI(Connected):
     """Access to environments: `client.environments.get(name)`.
 
     Args:

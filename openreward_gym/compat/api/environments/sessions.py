@@ -32,6 +32,7 @@ from openreward_gym.compat.api.errors import (
     ToolCallErrorReason,
     ToolFailed,
 )
+from openreward_gym.compat.connected import Connected
 from openreward_gym.compat.failures import KIND, Translating, with_session
 from openreward_gym.compat.secrets import HeldSecrets, SecretValue, platform_key_hosts
 from openreward_gym.options import SessionOptions
@@ -60,7 +61,7 @@ class SessionEnvironment(Protocol):
     def api_key(self) -> str: ...
 
 
-class AsyncSession:
+class AsyncSession(Connected):
     """A session of one task, made by `AsyncEnvironment.session`: `async with environment.session(...) as session:`.
 
     Attributes:
@@ -96,6 +97,8 @@ class AsyncSession:
         toolset_name: str | None = None,
         env_overrides: Mapping[str, str] | None = None,
     ) -> None:
+        self.env = env
+        self.sid: str | None = None
         # The key is the environment's; the parameter is the official client's. No frame of an error holds either.
         held = secrets if isinstance(secrets, HeldSecrets) else HeldSecrets(secrets)
         del api_key, secrets
@@ -103,12 +106,10 @@ class AsyncSession:
             raise held.problem
         if (task is None) == (split is None or index is None) or (split is None) != (index is None):
             raise errors.ConfigurationError("give either the task, or both split and index")
-        self.env = env
         self.task = task
         self.split = split
         self.index = index
         self.toolset_name = toolset_name
-        self.sid: str | None = None
         self._held = held
         self._env_overrides = dict(env_overrides) if env_overrides else None
         self._session: DeploymentSession | None = None

@@ -23,13 +23,14 @@ from openreward_gym.compat.api.environments.types import (
     ToolOutput,
     ToolSpec,
 )
+from openreward_gym.compat.connected import Connected
 from openreward_gym.compat.secrets import HeldSecrets, SecretValue, held_key
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.hiding import Secret
 from openreward_gym.protocol.loop import background_loop, run
 
 
-class Session:
+class Session(Connected):
     """A session of one task, made by `Environment.session`: `with environment.session(...) as session:`.
 
     Args:
@@ -130,7 +131,7 @@ class Session:
         return run(self._async.score_group(candidates))
 
 
-class Environment:
+class Environment(Connected):
     """An environment, made by `EnvironmentsAPI.get`.
 
     Args:
@@ -265,7 +266,7 @@ class Environment:
         )
 
 
-class EnvironmentsAPI:
+class EnvironmentsAPI(Connected):
     """Access to environments: `client.environments.get(name)`.
 
     Args:
