@@ -34,7 +34,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(DEMO_STAMP): pyproject.toml | $(BIN)/python
-	$(call install,--editable '.[server]')
+	$(call install,--editable '.[server$(comma)viewer]')
 	@touch $@
 
 $(STAMP): pyproject.toml | $(BIN)/python

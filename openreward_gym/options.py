@@ -16,14 +16,13 @@ openreward_gym.errors.ConfigurationError: EnvOptions has no option 'max_step'. D
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar
+from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, get_args
 
 from openreward_gym.checks import (
     Check,
@@ -41,6 +40,7 @@ from openreward_gym.checks import (
 )
 from openreward_gym.credentials import HIDDEN, is_marked, revealed, sealed
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.suggestions import did_you_mean, unknown_option
 from openreward_gym.types import Json
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "Options",
     "RenderMode",
     "RetryBudget",
+    "RetryKind",
     "RetryLimits",
     "RowParameters",
     "RowPrompt",
@@ -85,6 +86,26 @@ RowParameters: TypeAlias = Literal["use", "ignore"]
 
 ROWS_SUFFIX = ".jsonl"
 """Ending of an `output` that is a file of NeMo Gym rows."""
+RetryKind: TypeAlias = Literal[
+    "unreachable",
+    "connection",
+    "timeout",
+    "session_lost",
+    "outcome_unknown",
+    "protocol_error",
+    "rate_limited",
+    "server_error",
+    "setup_failed",
+    "tool_failed",
+    "policy_unavailable",
+    "policy_failed",
+    "policy_refused",
+    "refused",
+    "task_not_found",
+    "worker_lost",
+    "node_lost",
+]
+"""A kind of failed attempt, which `Failure.kind` names and `collect(retries=...)` takes; see `openreward_gym.collect.BUDGETS`."""
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Default for the largest size of one answer of a server, in bytes."""
@@ -112,6 +133,14 @@ class Options:
     Raises:
         ConfigurationError: An option has a wrong value.
     """
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        """Make an object that the dataclass's own `__init__` fills, after refusing unknown names with a suggestion."""
+        known = [one.name for one in fields(cls)]
+        for name in keywords:
+            if name not in known:
+                raise ConfigurationError(unknown_option(cls.__name__, name, known))
+        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -218,14 +247,6 @@ def _restored(cls: type[Options], values: dict[str, Any]) -> Options:
 def _shown(one: Field[Any], inner: Mapping[str, R]) -> dict[str, R]:
     """Return the part of a nested object's options that are options of the outer object."""
     return {name: value for name, value in inner.items() if name not in one.metadata.get("without", ())}
-
-
-def unknown_option(owner: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for an unknown option: it suggests the nearest known name, or lists all."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    advice = f"Did you mean {near[0]!r}?" if near else f"Its options are {', '.join(names)}."
-    return f"{owner} has no option {name!r}. {advice}"
 
 
 def signature_from(cls: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -458,6 +479,8 @@ class RetryBudget(Options):
 def _retries(name: str, value: Any) -> dict[str, RetryBudget] | None:
     budgets = mapping(name, value)
     for kind, budget in (budgets or {}).items():
+        if kind not in get_args(RetryKind):
+            raise ConfigurationError(f"{name} has no kind {kind!r}: {did_you_mean(kind, get_args(RetryKind), 'kinds')}")
         if not isinstance(budget, RetryBudget):
             raise ConfigurationError(f"{name}[{kind!r}] must be a RetryBudget(...), not {budget!r}")
     return budgets

@@ -242,13 +242,13 @@ def test_view_without_a_run_says_how_to_make_one(run, tmp_path: Path) -> None:  
     ran = run("view")
     assert ran.code == 2
     assert len(ran.err.splitlines()) == 1
-    assert "`openreward-gym collect " in ran.err
+    assert "`openreward-gym demo` makes some" in ran.err
     (tmp_path / "runs" / "not-a-run").mkdir(parents=True)
     # Something else goes wrong then, so that the page is not served.
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ran = run("view", "--port", taken.getsockname()[1])
     assert ran.code == 2
-    assert ran.err.splitlines()[0].startswith("There is no run in runs yet: `openreward-gym collect ")
+    assert ran.err.splitlines()[0].startswith("There is no run in runs yet, and the page shows runs as they appear. `")
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "weather", "", "http://", "http://host:port", "http://host/?a=1"])
@@ -293,7 +293,7 @@ _COLLECT = ("collect", "echo", "--policy", "random", "--base-url", "http://127.0
         (("export", "run", "--format", "kto", "--good-reward", "nan"), "--good-reward must be a number, not nan"),
         (("export", "run", "--format", "preference", "--min-gap", "nan"), "--min-gap must be"),
         (("export", "run", "--format", "preference", "--min-gap", "-1"), "--min-gap must be"),
-        (("export", "run", "--min-rating", "9"), "'--min-rating'"),
+        (("export", "run", "--min-rating", "9"), "--min-rating 9 is not possible: it must be at most 5"),
         (("report", "run", "--plots", "text.txt"), "--plots 'text.txt' cannot be a folder"),
         (("report", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),
         (("view", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),

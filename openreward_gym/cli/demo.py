@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
+import socket
 import sys
 import time
-from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 ENVIRONMENTS = ("weather", "ctf")
 SAMPLES = 2
+ROW_WIDTH = 74
+"""Number of characters shown of a value of a row, which fits a terminal of 80 columns with its indent."""
 WRONG_SHARE = 0.3
 WRONG_STEPS: dict[str, list[Any]] = {
     "weather": ["I would rather not talk about the weather."],
@@ -53,7 +57,8 @@ class UnreliablePolicy:
 
 def demo(
     output: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder for the runs and the dataset. [default: runs/demo-TIME]")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder for the runs and the dataset. [default: runs/demo, runs/demo-2, ...]"),
     ] = None,
 ) -> None:
     """Run everything once on this machine, from serve to export.
@@ -65,8 +70,9 @@ def demo(
     from openreward_gym.collect import collect
     from openreward_gym.store.store import RolloutStore
 
-    console = Console()
-    folder = output or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    # Without colours, rich would still print bold text.
+    console = Console(color_system=None) if os.environ.get("NO_COLOR") else Console()
+    folder = output or new_folder()
     start = time.perf_counter()
     console.print(f"1. Serving {' and '.join(ENVIRONMENTS)} with the OpenReward SDK's server ...")
     with serve.local(list(ENVIRONMENTS)) as base_url:
@@ -112,34 +118,69 @@ def _table(results: list[CollectionResult]) -> Table:
     return table
 
 
+def new_folder() -> Path:
+    """Return the first of runs/demo, runs/demo-2, ... that does not exist."""
+    names = (f"demo-{number}" if number > 1 else "demo" for number in count(1))
+    return next(folder for folder in (Path("runs") / name for name in names) if not os.path.lexists(folder))
+
+
 def _shortened(row: dict[str, Any]) -> str:
-    """Format a row for reading: one message per line, long texts cut."""
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, str):
-            return value if len(value) <= 60 else value[:60] + " ..."
-        if isinstance(value, dict):
-            return {key: cut(inner) for key, inner in value.items()}
-        return [cut(inner) for inner in value] if isinstance(value, list) else value
-
+    """Format a row for reading: one message per line, each cut to the width of a terminal."""
     lines: list[str] = []
-    for column, value in cut(row).items():
+    for column, value in row.items():
         rows = value if isinstance(value, list) else [value]
-        lines += [f"   {column}:", *(f"     {json.dumps(item, ensure_ascii=False)}" for item in rows)]
+        lines += [f"   {column}:", *(f"     {_cut(json.dumps(item, ensure_ascii=False))}" for item in rows)]
     return "\n".join(lines)
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= ROW_WIDTH else f"{text[: ROW_WIDTH - 4]} ..."
+
+
 def _print_next_steps(console: Console, results: list[CollectionResult], folder: Path, seconds: float) -> None:
-    runs = " ".join(os.path.relpath(result.path) for result in results)
-    here = os.path.relpath(folder)
-    # `make demo` runs the command from its virtual environment, which may not be on the PATH.
-    command = "openreward-gym" if shutil.which("openreward-gym") else os.path.relpath(sys.argv[0])
-    console.print(f"\nDone in {seconds:.1f} s. The runs are in {runs},", highlight=False, soft_wrap=True)
-    console.print(f"the dataset in {here}/dataset/sft. Next:", highlight=False, soft_wrap=True)
-    for line in (
-        f"{command} report {runs}",
-        f"{command} export {os.path.relpath(results[0].path)} --format sft --output out/",
-        f"{command} serve weather ctf --port 8080",
-        f"{command} collect ctf --base-url http://127.0.0.1:8080 --policy random --max-steps 8",
-    ):
-        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    """Print commands that go on from here. They work when they are typed one after the other into one shell."""
+    runs = [shlex.quote(os.path.relpath(result.path)) for result in results]
+    here = shlex.quote(os.path.relpath(folder))
+    base_url = f"http://127.0.0.1:{(port := _free_port())}"
+    activate, command = _program()
+    lines = (
+        f"Done in {seconds:.1f} s. The runs are in {' and '.join(runs)},",
+        f"the dataset is in {here}/dataset/sft. Next:",
+        *activate,
+        f"  {command} report {runs[-1]}",
+        f"  {command} export {runs[-1]} --format sft --min-reward 1",
+        f"  {command} serve {' '.join(ENVIRONMENTS)} --port {port} &",
+        f"  {command} collect {ENVIRONMENTS[-1]} --base-url {base_url} --policy random",
+        "  kill %%         # stops the server",
+    )
+    console.print()
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _free_port() -> int:
+    """Return 8080, or if it is taken another free port."""
+    for port in (8080, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    return 8080
+
+
+def _program() -> tuple[list[str], str]:
+    """Return how to begin a command of this installation: a line to type before, and the name of the program.
+
+    `make demo` runs the command from a virtual environment that is not activated.
+    """
+    if shutil.which("openreward-gym"):
+        return [], "openreward-gym"
+    programs = Path(sys.executable).parent
+    if (programs / "openreward-gym").exists():
+        if (programs / "activate").exists():
+            return [f"  . {shlex.quote(os.path.relpath(programs / 'activate'))}"], "openreward-gym"
+        return [], shlex.quote(os.path.relpath(programs / "openreward-gym"))
+    return [], f"{shlex.quote(sys.executable)} -m openreward_gym.cli"

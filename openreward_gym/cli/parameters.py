@@ -30,7 +30,7 @@ from openreward_gym.options import (
 from openreward_gym.store.damage import Damage, describe
 from openreward_gym.urls import check_url, hide_credentials
 
-FAILED, USAGE, INCOMPLETE = 1, 2, 75
+FAILED, USAGE, INCOMPLETE, INTERRUPTED = 1, 2, 75, 130
 
 MAX_LISTED = 20
 """Number of problems that are listed one by one."""

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,8 +73,13 @@ def print_report(
         write_pngs(result.charts, plots)
     print(json.dumps(result.to_dict(), indent=2) if as_json else result.to_text(brief=brief))
     if brief:
-        quoted = shlex.join(runs)
-        print(f"\nopenreward-gym report {quoted}\nopenreward-gym view {quoted}")
+        commands = ["report", *(["view"] if _has_viewer() else [])]
+        print("", *(shlex.join(["openreward-gym", command, *runs]) for command in commands), sep="\n")
+
+
+def _has_viewer() -> bool:
+    """Return whether the packages of the extra `viewer` are installed."""
+    return all(find_spec(package) for package in ("starlette", "uvicorn", "regex"))
 
 
 def merge(

@@ -15,7 +15,7 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.store.damage import Damages
 
-_HOW_TO = "`openreward-gym collect ENVIRONMENT --policy random` makes one (see `openreward-gym collect --help`)"
+_HOW_TO = "`openreward-gym demo` makes some, and `openreward-gym collect --help` says how to make your own."
 
 
 def view(
@@ -69,9 +69,7 @@ def view(
         raise ConfigurationError(str(error).replace("base_url=", "--replay ", 1)) from None
     paths = runs or [Path("runs")]
     if not runs and not paths[0].is_dir():
-        raise ConfigurationError(
-            f"there is no folder runs here: {_HOW_TO}, and `openreward-gym view FOLDER` shows another folder"
-        )
+        raise ConfigurationError(f"name the folder of your runs: there is no folder runs here. {_HOW_TO}")
     if html is not None:
         _write_page(paths, html, chosen)
         return
@@ -79,7 +77,7 @@ def view(
         raise ConfigurationError("--filter needs --html; the page has a filter field of its own")
     if all(path.is_dir() for path in paths) and not any(is_shown(one) for path in paths for one in (path, *path.iterdir())):
         names = ", ".join(map(str, paths))
-        print(f"There is no run in {names} yet: {_HOW_TO}. The page shows runs as they appear.", file=sys.stderr)
+        print(f"There is no run in {names} yet, and the page shows runs as they appear. {_HOW_TO}", file=sys.stderr)
     server = serve(paths, host=host, port=port, replay=replay, tokenizer=tokenizer, secrets_env=secrets_env)
     print(f"The viewer is at {' and '.join(server.urls)} (Ctrl-C ends it)", flush=True)
     if server.token:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from openreward_gym.collect.plan import Estimate
     from openreward_gym.collect.progress import ProgressStyle, Reporter
     from openreward_gym.collect.retries import BUDGETS
-    from openreward_gym.options import Advantage, Engine, RowParameters, RowPrompt
+    from openreward_gym.options import Advantage, Engine, RetryKind, RowParameters, RowPrompt
     from openreward_gym.policies.policy import EpisodicPolicy, PlainPolicy, Policy
     from openreward_gym.protocol.transport import TransportLike
     from openreward_gym.types import Json
@@ -72,7 +72,7 @@ class CollectOptions(EnvKeywords, total=False):
     allow_changed: bool
     run_timeout_s: float | None
     seed: int
-    retries: Mapping[str, RetryBudget] | None
+    retries: Mapping[RetryKind, RetryBudget] | None
     fail_on_error: float | None
     score_groups: bool
     advantages: Advantage | None

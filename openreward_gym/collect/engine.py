@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import threading
@@ -526,7 +527,7 @@ async def _finish_upload(uploader: Uploader, path: Path, report: Reporter, stop:
     state = await asyncio.to_thread(uploader.close, 0.0)
     report.say(f"upload: {state}")
     if not state.complete:
-        report.say(f"the run keeps what was not sent; send it with: openreward-gym upload {path}")
+        report.say(f"the run keeps what was not sent; send it with: openreward-gym upload {shlex.quote(str(path))}")
     return state
 
 

@@ -30,6 +30,7 @@ from openreward_gym.collect.silence import SILENCE_S, ServerState
 from openreward_gym.envs.turns import TurnKind
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.store import Failure
+from openreward_gym.terminal import has_control_codes
 from openreward_gym.types import Rollout, codec
 from openreward_gym.types.rollout import now_iso
 
@@ -374,7 +375,8 @@ def reporter(progress: bool | ProgressStyle | Reporter) -> Reporter:
         raise ConfigurationError(f"progress must be a bool, a Reporter or one of {', '.join(styles)}, not {progress!r}")
     if progress == "json":
         return EventReporter()
-    console = Console(stderr=True)
+    # A progress bar needs control codes, which NO_COLOR, TERM=dumb and log files do not get.
+    console = Console(stderr=True, color_system="auto" if has_control_codes(sys.stderr) else None)
     # In a notebook without ipywidgets, rich shows a warning at each update instead of a bar.
-    has_bar = importlib.util.find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
+    has_bar = importlib.util.find_spec("ipywidgets") is not None if console.is_jupyter else has_control_codes(sys.stderr)
     return BarReporter(console) if progress == "bar" or (has_bar and progress != "log") else LogReporter()

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from openreward_gym.collect.inventory import Unit
-from openreward_gym.options import RetryBudget
+from openreward_gym.options import RetryBudget, RetryKind
 
-BUDGETS: Mapping[str, RetryBudget] = {
+BUDGETS: Mapping[RetryKind, RetryBudget] = {
     "unreachable": RetryBudget(12, first_wait_s=1.0, deadline_s=300.0),
     "connection": RetryBudget(6),
     "timeout": RetryBudget(4, first_wait_s=2.0),
@@ -96,7 +96,7 @@ class RetryTracker:
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._budgets = {**BUDGETS, **(budgets or {})}
+        self._budgets: dict[str, RetryBudget] = {**BUDGETS, **(budgets or {})}
         self._clock = clock
         self._draw = draw
         # By unit, the time of its first failure since the last success, and the number of its failures by kind.

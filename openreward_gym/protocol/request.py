@@ -206,17 +206,19 @@ def unreachable_error(url: str, error: Exception) -> TransportError:
         # Of the host name's encoding.
         return invalid_address_error(url)
     try:
-        host = urlsplit(url).hostname or ""
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return invalid_address_error(url)
     if host == "openreward.ai" or host.endswith(".openreward.ai"):
         advice = "That is the hosted platform. Pass base_url (`--base-url http://...`) for a server of your own."
     else:
         advice = "Is the server running, and is the URL right?"
-    return ServerUnreachableError(
-        f"no server answers at {server_of(url)} ({reason}). {advice} "
-        "`openreward-gym serve weather --port 8080` starts one on this machine."
-    )
+    if parts.scheme == "http" and host in ("127.0.0.1", "localhost") and port:
+        start = f"`openreward-gym serve weather --port {port}` starts one there."
+    else:
+        start = "`openreward-gym serve weather --port 8080` starts one at http://127.0.0.1:8080."
+    return ServerUnreachableError(f"no server answers at {server_of(url)} ({reason}). {advice} {start}")
 
 
 def invalid_address_error(url: str) -> TransportError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import socket
 import sys
 import time
@@ -65,8 +66,9 @@ def run(
         with opener.open(f"{base_url}/list_environments", timeout=30) as response:
             names = json.load(response)
         announce(f"Serving {', '.join(names)} at {base_url}  (Ctrl-C stops)")
-        announce(f"  openreward-gym tasks {names[0]} --base-url {base_url}")
-        announce(f"  openreward-gym collect {names[0]} --base-url {base_url} --policy random")
+        name, address = shlex.quote(names[0]), shlex.quote(base_url)
+        announce(f"  openreward-gym tasks {name} --base-url {address}")
+        announce(f"  openreward-gym collect {name} --base-url {address} --policy random")
 
     if reload:
         _run_reloading(environments, host=host, port=port, announce=announce, started=started)

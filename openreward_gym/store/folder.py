@@ -199,9 +199,9 @@ class LocalFolder(Folder):
 
     def why_no_run(self) -> str:
         if self.path.is_file():
-            return f"{self} is a file, not a run's folder: `openreward-gym import` brings other systems' files into a run"
+            return f"{self} is a file, not a run's folder: `openreward-gym import --help` says how to make a run of a file"
         if not self.path.exists():
-            return f"{self} does not exist: check the path, or fill it first (`openreward-gym collect ... --output {self}`)"
+            return f"{self} does not exist: check the path. `openreward-gym collect --help` says how to make a run"
         runs = sorted(child.name for child in self.path.iterdir() if child.is_dir() and LocalFolder(child).is_run())
         if runs:
             return f"{self} is not a run but has runs in it ({', '.join(runs[:5])}{', ...' if len(runs) > 5 else ''}): name one"

@@ -464,7 +464,7 @@ def test_a_custom_retry_budget(server_url: str, tmp_path: Path) -> None:
     async def breaks(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
         return AssistantMessage(tool_calls=[ToolCall("fail", {"text": "boom"})])
 
-    retries = {"tool_failed": RetryBudget(2, first_wait_s=0.01)}
+    retries: dict[RetryKind, RetryBudget] = {"tool_failed": RetryBudget(2, first_wait_s=0.01)}
     result = collect("echo", breaks, base_url=server_url, output=tmp_path / "run", tasks="0", retries=retries, progress=False)
     assert len(list(result.store.failures())) == 2
 

@@ -32,8 +32,6 @@ WITHOUT_EXAMPLE = {
     "store.RolloutView": "made by `RolloutStore.filter` and `open`",
     # The base of classes that have examples.
     "options.Options": "base class",
-    # The names of OpenReward's SDK; examples/record_rollout_generic.py shows them.
-    "compat.OpenReward": "needs the platform",
 }
 
 
