@@ -96,6 +96,7 @@ RetryKind: TypeAlias = Literal[
     "rate_limited",
     "server_error",
     "setup_failed",
+    "setup_raised",
     "tool_failed",
     "policy_unavailable",
     "policy_failed",
