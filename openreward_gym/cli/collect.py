@@ -104,6 +104,8 @@ def _exit(result: CollectionResult) -> None:
     if coverage.complete:
         raise typer.Exit(INCOMPLETE)
     left = f"{coverage.failed} failed, {coverage.missing} missing"
+    if result.rows_path is not None:
+        left += f", which have no row in {result.rows_path}"
     if result.given_up:
         left += f", {result.given_up} of the failed given up"
     if result.resumable:

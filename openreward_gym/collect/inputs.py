@@ -12,9 +12,10 @@ from openreward_gym.collect.inventory import TaskChoice, written_row
 from openreward_gym.collect.rows import InputRow
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers import nemo_gym
+from openreward_gym.importers.nemo_gym_rows import OWN
 from openreward_gym.jsonio import Json, loads
 
-_OF_A_ROLLOUT = ("response", "reward", nemo_gym.OWN)
+_OF_A_ROLLOUT = ("response", "reward", OWN)
 
 Specs: TypeAlias = Mapping[str, Sequence[Any]]
 """The specs of the tasks of each split, by index."""

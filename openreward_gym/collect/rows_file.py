@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from openreward_gym.collect.inventory import Inventory
-from openreward_gym.errors import RecordError, StoreError
+from openreward_gym.errors import StoreError
 from openreward_gym.importers import nemo_gym
+from openreward_gym.importers.nemo_gym_rows import OWN
 from openreward_gym.jsonio import loads
 from openreward_gym.store import RolloutStore
 from openreward_gym.store.writer import reason_of, sync_folder
@@ -148,8 +149,9 @@ def check_rows_file(path: Path, folder: Path) -> None:
 def _id_of(line: bytes) -> str | None:
     """Return the id of the rollout in a row. None if it has none."""
     try:
-        facts = loads(line)[nemo_gym.OWN]["rollout"]
-    except (ValueError, TypeError, KeyError, RecordError):
+        facts = loads(line)[OWN]
+        # Of a row with half of a surrogate pair, they are a text.
+        identity = (loads(facts) if isinstance(facts, str) else facts)["rollout"]["id"]
+    except (ValueError, TypeError, KeyError):
         return None
-    identity = facts.get("id") if isinstance(facts, dict) else None
     return identity if isinstance(identity, str) else None
