@@ -31,6 +31,7 @@ from openreward_gym.importers.nemo_gym_items import (
     same,
     write_items,
 )
+from openreward_gym.importers.nemo_gym_order import in_order, is_order, order_of
 from openreward_gym.importers.nemo_gym_rows import OWN, SAMPLING, new_row, request_of, restored
 from openreward_gym.importers.shapes import opened
 from openreward_gym.jsonio import Json, loads
@@ -252,15 +253,14 @@ def _metrics(row: Mapping[str, Json]) -> dict[str, float | None]:
 
 
 def _remainder(row: Mapping[str, Json], messages: list[Message]) -> dict[str, Json]:
-    """Return the line without the items that `write` can make again, unchanged, from the messages."""
+    """Return the line with the order of their fields in place of the items that are made again, unchanged, from the messages."""
     if "responses_create_params" not in row:
         return dict(row)
     request, response = dict(row["responses_create_params"]), dict(row["response"])
     prompt, output = prompt_and_output(messages)
-    if write_items(prompt) == request.get("input"):
-        del request["input"]
-    if write_items(output) == response.get("output"):
-        del response["output"]
+    for fields, name, own in ((request, "input", prompt), (response, "output", output)):
+        if name in fields and (order := order_of(fields[name], write_items(own))) is not None:
+            fields[name] = order
     return {**row, "responses_create_params": request, "response": response}
 
 
@@ -293,19 +293,29 @@ def _changed_row(rollout: Rollout, original: Mapping[str, Json]) -> dict[str, Js
     prompt, output = prompt_and_output(rollout.messages)
     if "responses_create_params" in row:
         request, response = dict(row["responses_create_params"]), dict(row["response"])
-        before = read_input(request) if "input" in request else prompt
-        if "input" in request and same(before, rollout.messages[: len(before)]):
+        before = prompt if _is_made(request, "input", prompt) else read_input(request)
+        if not _is_made(request, "input", prompt) and same(before, rollout.messages[: len(before)]):
             output = rollout.messages[len(before) :]
         else:
-            request["input"] = write_items(prompt)
-        if "output" not in response or not same(read_output(response, prompt=before), output):
-            response["output"] = write_items(output)
+            request["input"] = _items_again(request.get("input"), prompt)
+        if _is_made(response, "output", output) or not same(read_output(response, prompt=before), output):
+            response["output"] = _items_again(response.get("output"), output)
         row |= {"responses_create_params": request, "response": response}
     elif not same(_of_invocations(row["invocations"])[2], rollout.messages):
         return _rewritten(rollout, row)
     if ("reward" in row or rollout.reward is not None) and not _is_reward(rollout.reward, row):
         row["reward"] = rollout.reward
     return row
+
+
+def _is_made(fields: Mapping[str, Json], name: str, messages: list[Message]) -> bool:
+    """Return whether the items of a line are made again from messages. Earlier versions have left the field out."""
+    return is_order(fields[name]) if name in fields else bool(messages)
+
+
+def _items_again(written: Json, messages: list[Message]) -> list[Json]:
+    items = write_items(messages)
+    return in_order(items, written) if is_order(written) else [*items]
 
 
 def _is_reward(reward: float | None, row: Mapping[str, Json]) -> bool:

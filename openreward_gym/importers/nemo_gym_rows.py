@@ -225,7 +225,9 @@ def _written_usage(usage: Usage | None) -> dict[str, Json] | None:
     counts = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
     if usage is None or not all(count is not None and 0 <= count < _MOST for count in counts):
         return None
-    cached, reasoning = ((count or 0) if 0 <= (count or 0) < _MOST else 0 for count in (usage.cached_tokens, usage.reasoning_tokens))
+    cached, reasoning = (
+        (count or 0) if 0 <= (count or 0) < _MOST else 0 for count in (usage.cached_tokens, usage.reasoning_tokens)
+    )
     return {
         "input_tokens": counts[0],
         "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
@@ -281,9 +283,10 @@ def _take_changes(rollout: Rollout, row: Mapping[str, Json], folded: Json) -> No
     """Give a rollout the row that it was played from, and what was changed in its own row since."""
     metadata = rollout.metadata or {}
     source = _unfolded(folded, row) if isinstance(folded, list) else {}
-    added = {name: value for name, value in row.items() if name not in _MADE and name not in source}
+    known = {*_MADE, *map(escape_surrogates, source)}
+    added = {name: value for name, value in row.items() if name not in known}
     if (source or added) and metadata.get("nemo_gym") is None:
         rollout.metadata = {**metadata, "nemo_gym": {**source, **added}}
     written = row.get("reward")
-    if "reward" in row and finite(rollout.reward) != written:
+    if "reward" in row and finite(rollout.reward) != finite(written):
         rollout.reward = rollout.final_reward = None if written is None else float(written)

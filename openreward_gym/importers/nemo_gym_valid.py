@@ -1,8 +1,9 @@
 """The items of a row, with all that the types of OpenAI and NeMo Gym require.
 
-Every item has a type, and the ids of the row's items and calls are not empty and differ. Each output answers a call before it;
-a result that answers none is a message of the user. Calls are function calls, whatever kind of tool they are of. What an item
-cannot hold, such as an image of the assistant, is not in it: `nemo_gym_marks` keeps the message whole.
+Every item has a type, and an id that is not empty and no other item's. Each output answers a call before it, and no two calls
+that wait for an output have the same id; a result that answers none is a message of the user. Calls are function calls,
+whatever kind of tool they are of. What an item cannot hold, such as an image of the assistant, is not in it: `nemo_gym_marks`
+keeps the message whole.
 """
 
 from __future__ import annotations
@@ -54,7 +55,6 @@ class ValidItems:
 
     def __init__(self) -> None:
         self._ids: set[str] = set()
-        self._call_ids: set[str] = set()
         # The calls that have no result yet: the id in the record, the id in the row, the number of the message.
         self._open: list[tuple[str, str, int]] = []
         self._last_turn = -1
@@ -70,7 +70,6 @@ class ValidItems:
             if item.get("role") == "assistant" or kind.endswith("_call"):
                 self._last_turn = number
             if isinstance(call_id, str) and kind.endswith("_call"):
-                self._call_ids.add(call_id)
                 self._open.append((call_id, call_id, number))
             elif isinstance(call_id, str):
                 self._answered(call_id)
@@ -127,8 +126,8 @@ class ValidItems:
 
     def _call(self, item: _Item, message: Message, number: int, name: str) -> _Item:
         recorded = str(item.get("call_id") or "")
-        call_id = _unused(recorded or f"call_{name}", self._call_ids)
-        self._call_ids.add(call_id)
+        # An id may come again once its call is answered: many servers count the calls of each turn anew.
+        call_id = _unused(recorded or f"call_{name}", {call_id for _, call_id, _ in self._open})
         self._open.append((recorded, call_id, number))
         item = _with_status({**_checked(item, id=str, namespace=str), "call_id": call_id}, _status(message))
         return {**item, "id": self._id(item["id"], f"fc_{name}")} if "id" in item else item

@@ -83,6 +83,7 @@ KINDS: Mapping[str, Rollout] = {
     "parallel calls": rollout(user(), said("Both.", call("a"), call("b")), told("6 m", "b"), told("3 m", "a"), said("Dug.")),
     "calls without ids": rollout(user(), said("", call(), call()), told("3 m"), told("6 m"), said("Dug.")),
     "ids again": rollout(user(), said("", call("a")), told("3 m", "a"), said("", call("a")), told("6 m", "a"), said("Dug.")),
+    "ids again at once": rollout(user(), said("", call("a"), call("a")), told("3 m", "a"), told("6 m", "a"), said("Dug.")),
     "item ids again": rollout(
         user(), *[parts(TextBlock("One.", extra={"openai": {"item": {"id": "msg_1", "status": "completed"}}}))] * 2
     ),
@@ -162,19 +163,21 @@ def written(record: Rollout) -> dict[str, Any]:
 
 
 def faults(row: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the items of a row: outputs without a call, ids that are empty or there twice."""
+    """Return what is wrong with the items of a row: outputs without a call, ids that are empty or do not tell items apart."""
     given = row["responses_create_params"]["input"]
     items = [*(given if isinstance(given, list) else []), *row["response"]["output"]]
-    found, calls = [], set()
+    found: list[str] = []
+    waiting: set[str] = set()
     for item in items:
+        call_id = item.get("call_id")
         if item["type"] == "function_call":
-            calls.add(item["call_id"])
-        elif item["type"] == "function_call_output" and item["call_id"] not in calls:
-            found.append(f"the output {item['call_id']!r} answers no call before it")
-    for name, kind in (("id", None), ("call_id", "function_call"), ("call_id", "function_call_output")):
-        ids = Counter(item[name] for item in items if name in item and kind in (None, item["type"]))
-        found += [f"{count} times the {name} {value!r}" for value, count in ids.items() if count > 1 or not value]
-    return found
+            found += [f"the call id {call_id!r} is empty or that of a waiting call"] if not call_id or call_id in waiting else []
+            waiting.add(call_id)
+        elif item["type"] == "function_call_output":
+            found += [] if call_id in waiting else [f"the output {call_id!r} answers no waiting call"]
+            waiting.discard(call_id)
+    ids = Counter(item["id"] for item in items if "id" in item)
+    return found + [f"{count} times the id {value!r}" for value, count in ids.items() if count > 1 or not value]
 
 
 def has_user(row: Mapping[str, Any]) -> bool:

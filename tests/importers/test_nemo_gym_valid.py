@@ -95,6 +95,12 @@ def test_the_end_of_a_response(kind: str, status: str, reason: str | None) -> No
     assert (response["error"] is not None) == (status == "failed")
 
 
+def test_an_id_of_a_call_changes_only_where_it_would_name_two() -> None:
+    for kind, expected in (("ids again", ["a", "a", "a", "a"]), ("ids again at once", ["a", "a_2", "a", "a_2"])):
+        output = written(KINDS[kind])["response"]["output"]
+        assert [item["call_id"] for item in output if "call_id" in item] == expected
+
+
 def test_a_failure_is_masked_and_has_no_reward() -> None:
     row = written(KINDS["no turn"])
     marks = [row.get(name) for name in ("reward", "mask_sample", "failure_reason", "_ng_failure_class")]
