@@ -6,16 +6,18 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import Annotated, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TextIO
 
 import typer
+import typer.main
 
 import openreward_gym
-from openreward_gym.cli import collect, demo, environments, export, runs, view
+from openreward_gym.cli import check, collect, demo, environments, export, runs, tasks, view
 from openreward_gym.cli.console import PROGRAM, make_libraries_quiet, print_error
 from openreward_gym.cli.parameters import FAILED, INTERRUPTED, USAGE, SectionedCommand
 from openreward_gym.cli.usage import ClickError, describe_usage_error
+from openreward_gym.cli.wording import as_typed
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 
 app = typer.Typer(
@@ -56,8 +58,8 @@ _ADVICE: Mapping[int, str] = {
 _COMMANDS: Mapping[str, Callable[..., None]] = {
     "demo": demo.demo,
     "serve": environments.serve,
-    "tasks": environments.tasks,
-    "check": environments.check,
+    "tasks": tasks.tasks,
+    "check": check.check,
     "collect": collect.collect,
     "report": runs.report,
     "merge": runs.merge,
@@ -113,11 +115,12 @@ def run_command(arguments: list[str] | None = None) -> None:
             raise
         if _is_of_stdout(error):
             _silence(sys.stdout)
-        print_error(_describe(error))
-        sys.exit(USAGE if isinstance(error, (ConfigurationError, UnicodeDecodeError)) else FAILED)
+        print_error(_describe(error, words))
+        is_usage = isinstance(error, (ConfigurationError, UnicodeDecodeError)) and not getattr(error, "port_in_use", False)
+        sys.exit(USAGE if is_usage else FAILED)
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception, words: Sequence[str]) -> str:
     """Return the message of an error. An error of the system without one names the file and what the system said."""
     if isinstance(error, UnicodeDecodeError):
         return f"a file is not UTF-8 text ({error}): --debug shows which one"
@@ -125,7 +128,16 @@ def _describe(error: Exception) -> str:
         place = "the output" if error.filename is None else os.fsdecode(error.filename)
         advice = _ADVICE.get(error.errno or 0, "")
         return f"{place}: {error.strerror[:1].lower()}{error.strerror[1:]}{advice}"
-    return str(error) or type(error).__name__
+    message = str(error) or type(error).__name__
+    # Only these messages are wholly ours: others may repeat what a server or a file says.
+    return as_typed(message, parameters_of(words)) if isinstance(error, ConfigurationError) else message
+
+
+def parameters_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters of the command that words begin with, by name."""
+    command = next((word for word in words if word in _COMMANDS), None)
+    commands = vars(typer.main.get_command(app))["commands"]
+    return {} if command is None else {param.name: param for param in commands[command].params}
 
 
 def _is_of_stdout(error: Exception) -> bool:

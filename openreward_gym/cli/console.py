@@ -37,7 +37,7 @@ def make_table(*columns: str, title: str | None = None) -> Table:
 
     A column whose name ends in "#" has numbers: it is aligned to the right and never wrapped.
     """
-    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, pad_edge=False, expand=False)
+    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in columns:
         is_number = name.endswith("#")
         table.add_column(name.removesuffix("#"), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
@@ -57,6 +57,11 @@ def _finite(value: Any) -> Any:
     return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
+def output_width() -> int:
+    """Return the number of columns for text on stdout: those of the terminal or of COLUMNS, and 80 in a log or a pipe."""
+    return max(40, shutil.get_terminal_size((80, 24)).columns)
+
+
 def print_error(message: str) -> None:
     """Print an error to stderr: one line in a log or a pipe, wrapped between words on a terminal."""
     text = f"{PROGRAM}: {message}"
@@ -67,7 +72,7 @@ def print_error(message: str) -> None:
 
 def wrapped(text: str, indent: str = "  ") -> str:
     """Return a text whose lines end between words, at the width of the terminal. Addresses and paths stay whole."""
-    width = max(40, shutil.get_terminal_size().columns)
+    width = output_width()
     return "\n".join(
         textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         for line in text.splitlines()

@@ -42,6 +42,7 @@ Environment = Annotated[
     str,
     typer.Argument(metavar="ENVIRONMENT", help="Name on a server (weather), or owner/name on the platform."),
 ]
+Variant = Annotated[str | None, typer.Option(metavar="NAME", help="Variant of the environment.", rich_help_panel="Environment")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Runs = Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of runs.")]
 

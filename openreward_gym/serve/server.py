@@ -261,7 +261,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             hint = "stop the program that uses it, or choose another port (port=None or --port 0 take a free one)"
-            raise ConfigurationError(f"port {port} on {host} is in use: {hint}") from None
+            raise ConfigurationError(f"port {port} on {host} is in use: {hint}", port_in_use=True) from None
         raise ConfigurationError(f"cannot listen on {host}, port {port}: {error}") from None
 
 
