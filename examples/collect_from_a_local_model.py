@@ -1,6 +1,6 @@
 """Collect rollouts from a model on any OpenAI-compatible server (vLLM, SGLang, llama.cpp, `transformers serve`, ...).
 
-vllm serve Qwen/Qwen3-4B --port 8000 --enable-auto-tool-choice --tool-call-parser hermes
+vllm serve Qwen/Qwen3-4B --port 8000 --enable-auto-tool-choice --tool-call-parser hermes &
 python examples/collect_from_a_local_model.py --model Qwen/Qwen3-4B --policy-url http://127.0.0.1:8000/v1
 """
 

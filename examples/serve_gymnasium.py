@@ -1,6 +1,6 @@
 """Serve a Gymnasium environment to language models, and check that nothing is lost on the way.
 
-    python examples/serve_gymnasium.py [ID] [EPISODES]
+    python examples/serve_gymnasium.py FrozenLake-v1 3
 
 The env is bridged and served on this machine. A random policy plays it as a model would, with calls of the tool `step`. Each
 episode is then repeated without a server, with the same seed and the same actions. Both must be equal.

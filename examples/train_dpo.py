@@ -1,10 +1,11 @@
 """Train with DPO: pairs from the groups of a run, through the `preference` format, into TRL's DPOTrainer.
 
-    pip install 'openreward-gym[train]'
-    python examples/train_dpo.py runs/my-run --model Qwen/Qwen3-0.6B
+    openreward-gym demo --output runs/demo
+    python examples/train_dpo.py runs/demo/weather --model Qwen/Qwen3-0.6B
 
-Pairs come from rollouts of the same task with different rewards, so collect several samples per task (`--repeats 4`). A pair is
-one assistant message of each rollout, at the first turn in which the two differ, after an identical history.
+It needs the extras `server` and `train`. Pairs come from rollouts of the same task with different rewards, so collect several
+samples per task (`--repeats 4`). A pair is one assistant message of each rollout, at the first turn in which the two differ,
+after an identical history.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Train a model with GRPO on OpenReward environments: TRL generates, the tools run on the environments' servers.
 
-    pip install 'openreward-gym[server,train]'
     openreward-gym serve weather ctf --port 8080 &
     python examples/train_grpo.py weather ctf --base-url http://127.0.0.1:8080 --model Qwen/Qwen3-0.6B --steps 200
 
-TRL's `environment_factory` expects a class whose methods are tools. `environment_class` makes such a class from the tools of an
-environment. A rollout is an episode in a separate session, which stays alive while the model generates, and each rollout is
-recorded in the folder of the run. Several environments can train together: each example names its environment. Images of tools
-reach vision models. An episode that the infrastructure broke has no reward, never a reward of 0, and TRL leaves it out.
+It needs the extras `server` and `train`. TRL's `environment_factory` expects a class whose methods are tools.
+`environment_class` makes such a class from the tools of an environment. A rollout is an episode in a separate session, which
+stays alive while the model generates, and each rollout is recorded in the folder of the run. Several environments can train
+together: each example names its environment. Images of tools reach vision models. An episode that the infrastructure broke has
+no reward, never a reward of 0, and TRL leaves it out.
 """
 
 from __future__ import annotations

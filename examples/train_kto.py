@@ -1,10 +1,10 @@
 """Train with KTO on good and bad rollouts without pairs: a run, through the `kto` format, into TRL's KTOTrainer.
 
-    pip install 'openreward-gym[train]'
-    python examples/train_kto.py runs/my-run --model Qwen/Qwen3-0.6B --good-reward 1.0
+    openreward-gym demo --output runs/demo
+    python examples/train_kto.py runs/demo/weather --model Qwen/Qwen3-0.6B --good-reward 1.0
 
-A row is one assistant message with a label. Labels are balanced, and neighbouring rows come from different tasks, because KTO
-estimates its baseline from the neighbours in a batch.
+It needs the extras `server` and `train`. A row is one assistant message with a label. Labels are balanced, and neighbouring
+rows come from different tasks, because KTO estimates its baseline from the neighbours in a batch.
 """
 
 from __future__ import annotations

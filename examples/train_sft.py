@@ -1,10 +1,11 @@
 """Fine-tune a model on good rollouts: a run, through the `sft` or `tokens` format, into TRL's SFTTrainer.
 
-    pip install 'openreward-gym[train]'
-    python examples/train_sft.py runs/my-run --model Qwen/Qwen3-0.6B --min-reward 1.0
+    openreward-gym demo --output runs/demo
+    python examples/train_sft.py runs/demo/weather --model Qwen/Qwen3-0.6B --min-reward 1.0
 
-The loss covers the assistant's text, calls and ends of turn, and nothing else. `--format tokens` works with any chat template;
-`--format sft` needs a template with `{% generation %}` marks, which TRL provides for common model families.
+It needs the extras `server` and `train`. The loss covers the assistant's text, calls and ends of turn, and nothing else.
+`--format tokens` works with any chat template; `--format sft` needs a template with `{% generation %}` marks, which TRL
+provides for common model families.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Simulate a small training: puzzles of the built-in `reasoning` environment, answered better with each step.
 
     python examples/training_run.py --output runs/training
-    openreward-gym view runs/training
+    openreward-gym view runs/training &
 
 Nothing is trained: a simulated policy gives the right answer more often with each step. The run has what a trainer records:
 steps, groups, advantages, discarded samples and metrics. Tasks repeat, as in the epochs of a training.

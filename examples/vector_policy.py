@@ -1,7 +1,8 @@
 """Let a model play a vector of environments: it answers for the envs that are free, without waiting for the others.
 
-vllm serve Qwen/Qwen3-4B --port 8000 --enable-auto-tool-choice --tool-call-parser hermes
-python examples/vector_policy.py weather --model Qwen/Qwen3-4B --policy-url http://127.0.0.1:8000/v1 --base-url http://127.0.0.1:8080
+vllm serve Qwen/Qwen3-4B --port 8000 --enable-auto-tool-choice --tool-call-parser hermes &
+openreward-gym serve weather --port 8080 &
+python examples/vector_policy.py weather --model Qwen/Qwen3-4B --base-url http://127.0.0.1:8080
 """
 
 from __future__ import annotations

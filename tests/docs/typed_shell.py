@@ -222,11 +222,12 @@ def installed_environment(folder: Path) -> Path:
     outer = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     # addsitedir reads the .pth files there, such as that of an editable installation.
     (site / "outer.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in outer), encoding="utf-8")
-    program = folder / "bin" / "openreward-gym"
-    program.write_text(
-        f"#!{folder}/bin/python\nimport sys\nfrom openreward_gym.cli import main\nsys.exit(main())\n", encoding="utf-8"
-    )
-    program.chmod(0o755)
+    for name, function in (("openreward-gym", "openreward_gym.cli:main"), ("orwd", "openreward.cli:main")):
+        module, _, function = function.partition(":")
+        program = folder / "bin" / name
+        lines = (f"#!{folder}/bin/python", "import sys", f"from {module} import {function}", f"sys.exit({function}())", "")
+        program.write_text("\n".join(lines), encoding="utf-8")
+        program.chmod(0o755)
     (folder / ".demo-is-installed").touch()
     return folder
 
