@@ -77,9 +77,10 @@ class AsyncSession(Connected):
         >>> from openreward_gym import serve
         >>> from openreward_gym.compat import AsyncOpenReward
         >>> async def play(base_url):
-        ...     environment = AsyncOpenReward().environments.get("weather", base_url=base_url)
-        ...     async with environment.session(split="train", index=0) as session:
-        ...         return await session.call_tool("get_weather", {"city": "Seattle"})
+        ...     async with AsyncOpenReward().environments as environments:
+        ...         environment = environments.get("weather", base_url=base_url)
+        ...         async with environment.session(split="train", index=0) as session:
+        ...             return await session.call_tool("get_weather", {"city": "Seattle"})
         >>> with serve.local(["weather"]) as base_url:
         ...     output = asyncio.run(play(base_url))
         >>> output.blocks[0].type, output.finished
