@@ -40,17 +40,18 @@ if TYPE_CHECKING:
         ToolSpec,
     )
     from openreward_gym.compat.api.errors import ScoreGroupFailed, ScoreGroupUnsupported
-    from openreward_gym.compat.client import AsyncOpenReward, OpenReward
-    from openreward_gym.compat.rollout_access import (
+    from openreward_gym.compat.api.rollouts.rollout import Rollout, RolloutAPI
+    from openreward_gym.compat.api.rollouts.serializers.base import (
         AssistantMessage,
         ReasoningItem,
-        Rollout,
-        RolloutAPI,
         SystemMessage,
         ToolCall,
         ToolResult,
+        UploadType,
         UserMessage,
     )
+    from openreward_gym.compat.client import AsyncOpenReward, OpenReward
+    from openreward_gym.compat.models import RolloutInfo, RunInfo, RunType, TrainingStage
 
 __all__ = [
     "AssistantMessage",
@@ -70,7 +71,10 @@ __all__ = [
     "ResponseChars",
     "Rollout",
     "RolloutAPI",
+    "RolloutInfo",
+    "RunInfo",
     "RunResult",
+    "RunType",
     "SandboxBucketConfig",
     "SandboxEgressRule",
     "SandboxHostAlias",
@@ -89,6 +93,8 @@ __all__ = [
     "ToolResult",
     "ToolResultBlock",
     "ToolSpec",
+    "TrainingStage",
+    "UploadType",
     "UserMessage",
     "convert_messages",
     "hf_model_rules",
@@ -115,7 +121,10 @@ _name, _names = lazy_names(
         "TerminalToolSpec ToolCallBlock ToolResultBlock ToolSpec",
         "api.errors": "ScoreGroupFailed ScoreGroupUnsupported",
         "client": "AsyncOpenReward OpenReward",
-        "rollout_access": "AssistantMessage ReasoningItem Rollout RolloutAPI SystemMessage ToolCall ToolResult UserMessage",
+        "api.rollouts.rollout": "Rollout RolloutAPI",
+        "api.rollouts.serializers.base": "AssistantMessage ReasoningItem SystemMessage ToolCall ToolResult "
+        "UploadType UserMessage",
+        "models": "RolloutInfo RunInfo RunType TrainingStage",
     },
 )
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 from openreward_gym.compat.addresses import client_addresses, is_local
 from openreward_gym.compat.api.environments.environments import AsyncEnvironmentsAPI
 from openreward_gym.compat.api.environments.sync import EnvironmentsAPI
+from openreward_gym.compat.api.rollouts.rollout import RolloutAPI, rollout_api
+from openreward_gym.compat.models import RunInfo
 from openreward_gym.compat.official import official_module
-from openreward_gym.compat.rollout_access import RolloutAccess, RolloutAPI
 from openreward_gym.compat.secrets import API_KEY_VARIABLE, SecretValue, held_key, key_text
 from openreward_gym.errors import ConfigurationError, MissingExtraError
-from openreward_gym.hiding import Secret
+from openreward_gym.hiding import Secret, read_secret
 from openreward_gym.protocol.addresses import DEFAULT_URL
 from openreward_gym.urls import without_credentials
 
@@ -30,7 +31,9 @@ class _Client:
     base_url = ""
     session_base_url = ""
 
-    def _begin(self, key: Secret | ConfigurationError | None, base_url: str | None, run_info: Any, upload: bool | None) -> None:
+    def _begin(
+        self, key: Secret | ConfigurationError | None, base_url: str | None, run_info: RunInfo | None, upload: bool | None
+    ) -> None:
         if isinstance(key, ConfigurationError):
             raise key
         addresses = client_addresses(base_url)
@@ -38,15 +41,17 @@ class _Client:
         self.session_base_url = addresses.sessions
         self._one_server = is_local(addresses.web)
         self._key = key
-        self._given: tuple[Any, ...] = (base_url, upload)
-        self._rollouts = RolloutAccess(key, addresses.api, addresses.web, run_info, upload)
+        self._given_url, self._upload = base_url, upload
+        self._web_base_url = addresses.web
+        self._run_info = run_info
+        self._rollouts: RolloutAPI | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({without_credentials(self.session_base_url)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A key that was given is a `Secret`, which refuses to be pickled.
-        return (_remade, (type(self), self._key, *self._given, self.run_info))
+        return (_remade, (type(self), self._key, self._given_url, self._upload, self.run_info))
 
     @property
     def api_key(self) -> str:
@@ -54,18 +59,28 @@ class _Client:
         return key_text(self._key)
 
     @property
-    def run_info(self) -> Any:
-        """Facts about every rollout that the client records."""
-        return self._rollouts.run_info
+    def run_info(self) -> RunInfo | None:
+        """Facts about every rollout that the client records from now on."""
+        return self._run_info
 
     @run_info.setter
-    def run_info(self, value: Any) -> None:
-        self._rollouts.run_info = value
+    def run_info(self, value: RunInfo | None) -> None:
+        self._run_info = value
+        if self._rollouts is not None:
+            self._rollouts.run_info = value
 
     @property
     def rollout(self) -> RolloutAPI:
         """Factory of rollouts: `rollout.create(...)` begins one, `rollout.close()` writes and sends the rest."""
-        return self._rollouts.api
+        if self._rollouts is None:
+            self._rollouts = rollout_api(
+                api_key=self._key or read_secret(API_KEY_VARIABLE, strip=True),
+                api_url=self.base_url,
+                web_base_url=self._web_base_url,
+                run_info=self._run_info,
+                upload=self._upload,
+            )
+        return self._rollouts
 
     def _sandbox_facts(self) -> dict[str, Any]:
         return {"base_url": self.session_base_url, "api_key": self.api_key, "api_base_url": self.base_url}
@@ -98,7 +113,12 @@ class OpenReward(_Client):
     """
 
     def __init__(
-        self, api_key: str | None = None, base_url: str | None = None, run_info: Any = None, *, upload: bool | None = None
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        run_info: RunInfo | None = None,
+        *,
+        upload: bool | None = None,
     ) -> None:
         key = held_key(api_key)
         del api_key
@@ -153,7 +173,12 @@ class AsyncOpenReward(_Client):
     """
 
     def __init__(
-        self, api_key: str | None = None, base_url: str | None = None, run_info: Any = None, *, upload: bool | None = None
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        run_info: RunInfo | None = None,
+        *,
+        upload: bool | None = None,
     ) -> None:
         key = held_key(api_key)
         del api_key
@@ -190,5 +215,7 @@ def _sandbox_class(name: str) -> Any:
         return error
 
 
-def _remade(cls: type[OpenReward], api_key: Any, base_url: str | None, upload: bool | None, run_info: Any) -> OpenReward:
+def _remade(
+    cls: type[OpenReward], api_key: Any, base_url: str | None, upload: bool | None, run_info: RunInfo | None
+) -> OpenReward:
     return cls(api_key, base_url, run_info, upload=upload)
