@@ -155,7 +155,7 @@ class FormatReport:
                 lines += textwrap.wrap(wording(hint_of(reason)), 80, initial_indent=_ARROW, subsequent_indent=_INDENT)
         if self.torn_tasks:
             lines += _wrapped(
-                f"  note     {len(self.torn_tasks):>6,}  ", "tasks with rollouts in several splits: the source says so"
+                f"  note     {len(self.torn_tasks):>6,}  ", "tasks with rollouts in several splits: the source says so", width
             )
         for name, number in self.findings.most_common():
             lines += _wrapped(f"  note     {number:>6,}  ", wording(FINDINGS.get(name, name)), width)

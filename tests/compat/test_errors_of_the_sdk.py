@@ -96,7 +96,9 @@ assert "aiohttp" not in sys.modules
 def test_a_refusal_says_what_there_is() -> None:
     with serve.local(["weather"]) as url, OpenReward() as client:
         environment = client.environments.get("weather", base_url=url)
-        with pytest.raises(errors.HTTPStatusError, match="no split 'trian'; it has train, test") as caught:
+        with pytest.raises(
+            errors.HTTPStatusError, match="no split 'trian': did you mean 'train'\\? The splits are train, test"
+        ) as caught:
             environment.list_tasks("trian")
         assert caught.value.status in (400, 500)
         with pytest.raises(errors.HTTPStatusError, match="400"):
