@@ -12,7 +12,7 @@ from typing import Annotated, TextIO
 import typer
 
 import openreward_gym
-from openreward_gym.cli import collect, demo, environments, export, runs, view
+from openreward_gym.cli import collect, demo, environments, export, orwd, runs, view
 from openreward_gym.cli.parameters import FAILED, USAGE, SectionedCommand
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 
@@ -59,6 +59,7 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
 for _name, _command in _COMMANDS.items():
     short_help = (_command.__doc__ or "").partition("\n")[0]
     app.command(_name, cls=SectionedCommand, short_help=short_help)(_command)
+orwd.register(app)
 
 
 def _silence(*streams: TextIO) -> None:
