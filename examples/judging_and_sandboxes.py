@@ -31,7 +31,7 @@ ANSWERS = [
 ]
 
 
-class LongestAnswer(ChatBackend):
+class LongestAnswer(ChatBackend):  # type: ignore[misc]
     """Stands in for a judge's model: it prefers the longer of two answers."""
 
     name = "longest-answer"
