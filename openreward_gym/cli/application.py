@@ -13,7 +13,7 @@ import typer
 import typer.main
 
 import openreward_gym
-from openreward_gym.cli import check, collect, demo, environments, export, runs, tasks, view
+from openreward_gym.cli import check, collect, demo, environments, export, orwd, runs, tasks, view
 from openreward_gym.cli.console import PROGRAM, make_libraries_quiet, print_error
 from openreward_gym.cli.parameters import FAILED, INTERRUPTED, USAGE, SectionedCommand
 from openreward_gym.cli.usage import ClickError, describe_usage_error
@@ -71,6 +71,7 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
 for _name, _command in _COMMANDS.items():
     short_help = (_command.__doc__ or "").partition("\n")[0]
     app.command(_name, cls=SectionedCommand, short_help=short_help)(_command)
+orwd.register(app)
 
 
 def _silence(*streams: TextIO) -> None:

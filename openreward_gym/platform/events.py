@@ -1,7 +1,7 @@
 """Rollouts as the events that the OpenReward platform takes (`POST /v1/rollouts`), and events as rollouts.
 
 One event begins the rollout, one follows for each piece of a message, and one updates the facts that are known at the end. They
-are the events that the official client sends; docs/how-to/coming-from-the-openreward-sdk.md lists the differences. The ids of the
+are the events that the official client sends; docs/concepts/upload.md lists the differences. The ids of the
 events are derived from the rollout's id and their positions, so that the platform recognises repeats.
 """
 

@@ -188,3 +188,16 @@ def test_a_rollout_is_written_once_the_program_holds_it_no_longer(tmp_path: Path
         third.log(UserMessage("too late"))
     api.close()
     assert [one.name for one in RolloutStore("runs/a-run")] == ["first", "second"]
+
+
+def test_names_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with rollout_api(api_key=None, api_url="http://127.0.0.1:9") as api:
+        for run_name in ("", None, 5):
+            with pytest.raises(ConfigurationError, match="run_name must name the run, not"):
+                api.create(run_name)  # type: ignore[arg-type]
+        for name in ("rollout_name", "environment", "variant", "split"):
+            with pytest.raises(ConfigurationError, match=f"{name} must be a string or None, not 5"):
+                api.create("a-run", **{name: 5})  # type: ignore[arg-type]
+        api.create("../../a run").log(UserMessage("Go"))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["_.._a_run"]

@@ -12,9 +12,10 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from openreward_gym.chat.plain import shown
 from openreward_gym.compat.api.rollouts.serializers.base import UploadType, recorded_message
 from openreward_gym.compat.models import RolloutConfig, RolloutInfo, RunInfo, SendLoopConfig, send_loop_config
-from openreward_gym.errors import OpenRewardGymError, StoreError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreError
 from openreward_gym.hiding import Secret
 from openreward_gym.logs import set_up_logging
 from openreward_gym.options import RetryLimits
@@ -141,10 +142,16 @@ class RolloutAPI:
             print_messages: Print each message as it is logged, in the format of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`.
 
         Raises:
-            ConfigurationError: There is no format of that name, or `run_name` is empty.
+            ConfigurationError: There is no format of that name, `run_name` is empty, or a name is not a string.
             MessageError: `metadata` or `task_spec` is not JSON data.
         """
         self._write_dropped()
+        texts = {"rollout_name": rollout_name, "environment": environment, "variant": variant, "split": split}
+        for name, value in texts.items():
+            if not isinstance(value, str | None):
+                raise ConfigurationError(f"{name} must be a string or None, not {shown(value)}")
+        if not isinstance(run_name, str) or not run_name:
+            raise ConfigurationError(f"run_name must name the run, not {shown(run_name)}: its folder is runs/<run_name>")
         merged = self._merge_run_info(run_info)
         log = self._recording().create(
             run_name,
