@@ -37,14 +37,25 @@ class RolloutAccess:
     """
 
     def __init__(self, api_key: Secret | None, api_base_url: str, web_base_url: str, run_info: Any, upload: bool | None) -> None:
-        self.run_info = run_info
+        self._run_info = run_info
         self._upload = upload
         self._recorder: Recorder | None = None
+
+    @property
+    def run_info(self) -> Any:
+        """Facts about every rollout that begins from now on."""
+        return self._run_info
+
+    @run_info.setter
+    def run_info(self, value: Any) -> None:
+        self._run_info = value
+        # The next rollout begins in a recorder that has them.
+        self._recorder = None
 
     @property
     def api(self) -> RolloutAPI:
         """The factory of rollouts: `create(...)` begins one, `close()` writes and sends the rest."""
         if self._recorder is None:
             upload = bool(os.environ.get(API_KEY_VARIABLE)) if self._upload is None else self._upload
-            self._recorder = Recorder(upload=upload, run_info=self.run_info)
+            self._recorder = Recorder(upload=upload, run_info=self._run_info)
         return self._recorder.rollout
