@@ -8,6 +8,7 @@ from typing import Any
 from openreward_gym.compat.secrets import API_KEY_VARIABLE
 from openreward_gym.hiding import Secret
 from openreward_gym.recording.log import RolloutLog as Rollout
+from openreward_gym.recording.log import mapping_of
 from openreward_gym.recording.recorder import Recorder
 from openreward_gym.recording.recorder import RolloutFactory as RolloutAPI
 from openreward_gym.types import AssistantMessage, ReasoningItem, SystemMessage, ToolCall, ToolResult, UserMessage
@@ -49,8 +50,8 @@ class RolloutAccess:
     @run_info.setter
     def run_info(self, value: Any) -> None:
         self._run_info = value
-        # The next rollout begins in a recorder that has them.
-        self._recorder = None
+        if self._recorder is not None:
+            self._recorder._run_info = mapping_of(value)
 
     @property
     def api(self) -> RolloutAPI:
