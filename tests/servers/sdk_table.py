@@ -66,9 +66,8 @@ def compared(theirs: Mapping[str, Any], ours: Mapping[str, Any], *, passed: froz
             without = [
                 f"without `{member}`: {reason}" for member, reason in _members_without(name).items() if member in str(shape)
             ]
-            statuses[name] = (
-                ("; ".join(found), "") if found else (SAME, "; ".join([*without, _more(shape, ours[name])]).strip("; "))
-            )
+            notes = [MADE.get(name, ""), *without, "" if name in MADE else _more(shape, ours[name])]
+            statuses[name] = ("; ".join(found), "") if found else (SAME, "; ".join(filter(None, notes)))
         else:
             statuses[name] = (ABSENT, REASONS[name]) if name in REASONS else ("missing", "")
     return statuses
