@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import pickle
@@ -29,10 +30,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("OPENREWARD_DISABLE_UPDATE_CHECK", "1")
     for name in ("OPENREWARD_API_KEY", "OPENREWARD_URL", "OPENREWARD_API_URL", "OPENREWARD_SESSION_URL"):
         monkeypatch.delenv(name, raising=False)
+    yield
+    gc.collect()  # the SDK leaves connections to it
 
 
 @pytest.fixture
@@ -152,12 +155,13 @@ def test_a_server_that_repeats_everything_shows_no_key_and_no_secret(platform: G
         shown = all_of(caught.value)
         assert KEY not in shown
         assert SECRET not in shown
+    client.close()
 
 
 def test_a_refused_key_is_not_shown(platform: Gateway) -> None:
     wrong = "sk-wrong-89abcdef"
-    with pytest.raises(AuthenticationError) as caught:
-        OpenReward(wrong).environments.get("owner/name").list_splits()
+    with OpenReward(wrong) as client, pytest.raises(AuthenticationError) as caught:
+        client.environments.get("owner/name").list_splits()
     assert wrong not in all_of(caught.value)
     assert caught.value.status == 401
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,10 +18,11 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(120)]
 
 
 @pytest.fixture
-def official(monkeypatch: pytest.MonkeyPatch) -> Any:
+def official(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("OPENREWARD_DISABLE_UPDATE_CHECK", "1")
     monkeypatch.delenv("OPENREWARD_API_KEY", raising=False)
-    return importlib.import_module("openreward")
+    yield importlib.import_module("openreward")
+    gc.collect()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

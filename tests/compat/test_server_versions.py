@@ -10,6 +10,8 @@ import pytest
 from installing import kept_environment
 from launch import served
 
+from openreward_gym.compat import OpenReward
+from openreward_gym.compat.api.errors import ToolCallError
 from openreward_gym.errors import EnvironmentNotFoundError, SplitNotFoundError, TaskNotFoundError, ToolFailedError
 from openreward_gym.protocol.api import ApiCall
 from openreward_gym.protocol.client import Client
@@ -99,6 +101,26 @@ async def test_mistakes_are_named(client: Client) -> None:
     with pytest.raises(TaskNotFoundError, match="it has 3"):
         await client.environment("echo").session(split="train", index=3).open()
     assert await open_sessions(client) == 0
+
+
+def test_a_program_of_the_official_client(url: str) -> None:
+    secrets = {"judge": ("twelve-chars", ["judge.example.com"])}
+    with OpenReward("sk-any-0123456789") as official:
+        environment = official.environments.get("echo", base_url=url)
+        assert environment.list_splits() == ["train", "test"]
+        tasks = environment.list_tasks("train")
+        assert (len(tasks), tasks[1].task_spec, environment.num_tasks("test")) == (3, {"number": 1}, 3)
+        with environment.session(tasks[1], secrets) as opened:
+            assert [message.blocks[0].text for message in opened.get_messages()] == ["task 1"]  # type: ignore[union-attr]
+            assert {tool.name for tool in opened.list_tools()} == {"echo", "slow", "fail", "secret", "finish"}
+            assert opened.call_tool("secret", {"text": "judge"}).blocks[0].text == "12"  # type: ignore[union-attr]
+            for name, arguments, reason in (("nope", {}, "not_found"), ("echo", {"text": 7}, "input_validation")):
+                with pytest.raises(ToolCallError) as refused:
+                    opened.call_tool(name, arguments)
+                assert refused.value.reason == reason
+            assert opened.call_tool("finish", {"text": "right"}).reward == 1.0
+        with official.environments.get("second", base_url=url).session(split="train", index=2) as opened:
+            assert opened.get_prompt()[0].text == "task 2"  # type: ignore[union-attr]
 
 
 async def test_sessions_are_kept_alive_and_found_lost(client: Client, url: str) -> None:

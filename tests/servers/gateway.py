@@ -37,9 +37,10 @@ class Gateway:
         url: Its address: that of the sessions and of the platform's API.
         requests: Method and path of each request.
         refused: What was wrong with the requests that it refused.
-    secrets: The secrets in the header of each request that has them.
-    bodies: The bodies of the requests that create something.
-    spiteful: Answer every request with an error that repeats its headers and its body.
+        secrets: The secrets in the header of each request that has them.
+        bodies: The bodies of the requests that create something.
+        spiteful: Answer every request with an error that repeats its headers and its body.
+        instead: JSON to answer, by the last segment of the path.
     """
 
     url: str
@@ -48,6 +49,7 @@ class Gateway:
     secrets: list[Any] = field(default_factory=list)
     bodies: list[Any] = field(default_factory=list)
     spiteful: bool = False
+    instead: dict[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -99,6 +101,8 @@ def _handler(host: str, port: int) -> type[BaseHTTPRequestHandler]:
                 self._answer(400, json.dumps({"detail": f"{self.headers} {body!r}"}).encode())
             elif self.headers.get("X-API-Key") != KEY:
                 self._answer(401, json.dumps({"detail": "Invalid API key"}).encode())
+            elif (segment := urlsplit(self.path).path.rpartition("/")[2]) in seen.instead:
+                self._answer(200, json.dumps(seen.instead[segment]).encode())
             elif self.path.startswith("/v1/"):
                 self._platform()
             elif problem := self._problem():

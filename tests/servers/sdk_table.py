@@ -36,6 +36,9 @@ REASONS: Mapping[str, str] = {
 }
 """Names and members that are absent, and why."""
 
+MADE: Mapping[str, str] = {"Rollout": "made by `rollout.create`, whose parameters are the same"}
+"""Classes that a program does not make itself, so that their constructors differ."""
+
 PAGE = """# The official SDK's names
 
 `openreward_gym.compat` has the client API of OpenReward's SDK (`openreward`). This table is made from the installed SDK: each
@@ -59,12 +62,12 @@ def compared(theirs: Mapping[str, Any], ours: Mapping[str, Any], *, passed: froz
             statuses[name] = (PASSED, "")
         elif name in ours:
             found = [one for one in differences(shape, ours[name]) if f"{name}.{one.removeprefix('no ')}" not in _known(name)]
+            found = [one for one in found if name not in MADE or not one.startswith("__init__")]
             without = [
                 f"without `{member}`: {reason}" for member, reason in _members_without(name).items() if member in str(shape)
             ]
-            statuses[name] = (
-                ("; ".join(found), "") if found else (SAME, "; ".join([*without, _more(shape, ours[name])]).strip("; "))
-            )
+            notes = [MADE.get(name, ""), *without, "" if name in MADE else _more(shape, ours[name])]
+            statuses[name] = ("; ".join(found), "") if found else (SAME, "; ".join(filter(None, notes)))
         else:
             statuses[name] = (ABSENT, REASONS[name]) if name in REASONS else ("missing", "")
     return statuses

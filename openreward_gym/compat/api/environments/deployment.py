@@ -20,13 +20,28 @@ from openreward_gym.types import Block, Json, Message
 T = TypeVar("T")
 
 
-def client_context(base_url: str, api_base_url: str | None, api_key: Secret | None) -> ClientContext:
-    """Return the state of a client of the server at `base_url`, with the key or else that of `OPENREWARD_API_KEY`.
+class DeploymentClient(ClientContext):
+    """The state of a client of one server, which is addressed as a gateway, as the official client does it.
 
-    Every server is addressed as a gateway: each request has a session and names the deployment, as the official client's do.
+    Each request has a session and names the deployment.
+
+    Args:
+        base_url: The server's address.
+        api_base_url: Base URL of the platform's API.
+        api_key: The key. None for that of `OPENREWARD_API_KEY`.
+        one_server: The server is no gateway: it may be of the first generation, which reads secrets from a body.
     """
-    addresses = Addresses(base_url, api_base_url or base_url, hosted=True)
-    return ClientContext(ClientOptions(api_key_env=API_KEY_VARIABLE), addresses=addresses, api_key=api_key)
+
+    def __init__(self, base_url: str, api_base_url: str | None, api_key: Secret | None, *, one_server: bool) -> None:
+        addresses = Addresses(base_url, api_base_url or base_url, hosted=True)
+        super().__init__(ClientOptions(api_key_env=API_KEY_VARIABLE), addresses=addresses, api_key=api_key)
+        self._one_server = one_server
+
+    async def takes_secrets_in_body(self) -> bool:
+        """Return True for servers of the first generation, which have no `/version`."""
+        if self._secrets_in_body is None:
+            self._secrets_in_body = self._one_server and await self.version() is None
+        return self._secrets_in_body
 
 
 class Deployment(EnvironmentContext):

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args, overload
 from urllib.parse import quote, urlencode
 
 from openreward_gym.compat.addresses import is_local
-from openreward_gym.compat.api.environments.deployment import Deployment, client_context
+from openreward_gym.compat.api.environments.deployment import Deployment, DeploymentClient
 from openreward_gym.compat.api.environments.sessions import AsyncSession, BuiltinToolset
 from openreward_gym.compat.api.environments.tool_formats import terminal_tool_of, tools_in_format
 from openreward_gym.compat.api.environments.types import (
@@ -275,7 +275,7 @@ class AsyncEnvironmentsAPI(Connected):
         # False for a gateway that is on this machine.
         self.one_server = is_local(self.base_url)
         self._key = key
-        self._contexts: dict[tuple[str, int], ClientContext] = {}
+        self._contexts: dict[tuple[str, bool, int], ClientContext] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -298,21 +298,21 @@ class AsyncEnvironmentsAPI(Connected):
                 raise ConfigurationError(f"{text!r} is not the name of an environment. Write 'name' or 'owner/name'.")
         namespace, _, short = name.partition("/") if "/" in name else ("", "", name)
         listed = self.one_server if base_url is None else is_local(base_url)
-        client = self._context(self.base_url if base_url is None else checked_url(base_url, "base_url"))
-        platform = self._context(self.api_base_url) if self.api_base_url else None
+        client = self._context(self.base_url if base_url is None else checked_url(base_url, "base_url"), listed)
+        platform = self._context(self.api_base_url, False) if self.api_base_url else None
         return AsyncEnvironment(namespace or None, short, variant, client, None, platform, listed=listed)
 
-    def _context(self, base_url: str) -> ClientContext:
+    def _context(self, base_url: str, one_server: bool) -> ClientContext:
         # A forked child has connections of its own.
-        place = (base_url, process_id())
+        place = (base_url, one_server, process_id())
         if place not in self._contexts:
-            self._contexts[place] = client_context(base_url, self.api_base_url, self._key)
+            self._contexts[place] = DeploymentClient(base_url, self.api_base_url, self._key, one_server=one_server)
         return self._contexts[place]
 
     async def aclose(self) -> None:
         """Delete the sessions that are still open, and close the connections."""
         own, self._contexts = self._contexts, {}
-        for (_, process), context in own.items():
+        for (_, _, process), context in own.items():
             if process == process_id():
                 await context.leases.release_all()
                 await context.transports.aclose()
