@@ -225,7 +225,9 @@ def _written_usage(usage: Usage | None) -> dict[str, Json] | None:
     counts = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
     if usage is None or not all(count is not None and 0 <= count < _MOST for count in counts):
         return None
-    cached, reasoning = ((count or 0) if 0 <= (count or 0) < _MOST else 0 for count in (usage.cached_tokens, usage.reasoning_tokens))
+    cached, reasoning = (
+        (count or 0) if 0 <= (count or 0) < _MOST else 0 for count in (usage.cached_tokens, usage.reasoning_tokens)
+    )
     return {
         "input_tokens": counts[0],
         "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},

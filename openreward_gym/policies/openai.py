@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
@@ -87,11 +88,11 @@ class OpenAIPolicy(ModelPolicy):
                 request["tool_choice"] = {"type": "function", **request["tool_choice"]["function"]}
             if "include" in request:
                 request["include"] = [*dict.fromkeys([*STATELESS["include"], *request["include"]])]
-            known = _keywords(self._sdk.resources.responses.AsyncResponses.create)
+            known = _keywords("openai.resources.responses", "AsyncResponses")
         else:
             request = chat_parameters(own, self.name, is_hosted=not (self.url or os.environ.get("OPENAI_BASE_URL")))
             request |= {"metadata": metadata} if metadata else {}
-            known = _keywords(self._sdk.resources.chat.completions.AsyncCompletions.create)
+            known = _keywords("openai.resources.chat.completions", "AsyncCompletions")
         # What the SDK has no argument for goes into the body as it is: model servers take many parameters of their own.
         body = {**{name: value for name, value in request.items() if name not in known}, **body}
         request = {name: value for name, value in request.items() if name in known}
@@ -168,9 +169,9 @@ def _text_parameters(text: Mapping[str, Json]) -> dict[str, Any]:
     return {**request, "response_format": form}
 
 
-def _keywords(function: Callable[..., Any]) -> set[str]:
-    """Return the names of the arguments that a method of the SDK takes."""
-    return set(inspect.signature(function).parameters)
+def _keywords(module: str, name: str) -> set[str]:
+    """Return the names of the arguments that `create` of a class of the SDK takes."""
+    return set(inspect.signature(getattr(importlib.import_module(module), name).create).parameters)
 
 
 def _images_to_user(messages: list[dict[str, Json]]) -> list[dict[str, Json]]:
