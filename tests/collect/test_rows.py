@@ -176,7 +176,10 @@ def test_the_prompt_of_a_row_and_the_environments(examples: str, tmp_path: Path)
 
 def test_prompts_of_rows() -> None:
     own = [SystemMessage("env"), UserMessage("Q?")]
-    texts = lambda *arguments: [message.text for message in prompt_of(*arguments)]  # noqa: E731
+
+    def texts(*arguments: Any) -> list[str]:
+        return [message.text for message in prompt_of(*arguments)]
+
     assert texts([UserMessage("q")], own, "replace") == ["q"]
     assert texts([UserMessage("q")], own, "precede") == ["env", "Q?"]
     assert texts([SystemMessage("row"), UserMessage("q")], own, "precede") == ["row", "env", "Q?"]
@@ -241,7 +244,7 @@ def test_an_environment_that_takes_any_task(server_url: str, tmp_path: Path) -> 
 
 def test_a_server_that_is_away_is_no_wrong_row(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", row())
-    with pytest.raises(Exception, match="127.0.0.1:9") as caught:
+    with pytest.raises(Exception, match=r"127\.0\.0\.1:9") as caught:
         collect("weather", Forecaster(), base_url="http://127.0.0.1:9", input=path, progress=False, retry_limits={"attempts": 1})
     assert not isinstance(caught.value, ConfigurationError)
 
@@ -314,7 +317,7 @@ def test_a_file_of_others_is_left_alone(examples: str, tmp_path: Path) -> None:
         played(examples, rows, output)
     assert output.read_text() == '{"mine": 1}\n'
     assert not (tmp_path / "out").exists()
-    with pytest.raises(StoreError, match="rows.jsonl exists, and its line 1"):
+    with pytest.raises(StoreError, match=r"rows\.jsonl exists, and its line 1"):
         played(examples, rows, rows)
     output.unlink()
     played(examples, rows, output)
@@ -352,8 +355,20 @@ def test_a_failure_is_no_row(examples: str, tmp_path: Path, capsys: pytest.Captu
     try:
         with pytest.raises(SystemExit) as end:
             main(
-                ["collect", "weather", "--base-url", examples, "--policy", "breaking:policy", "--input", str(rows)]
-                + ["--output", str(output), "--fail-on-error", "0"]
+                [
+                    "collect",
+                    "weather",
+                    "--base-url",
+                    examples,
+                    "--policy",
+                    "breaking:policy",
+                    "--input",
+                    str(rows),
+                    "--output",
+                    str(output),
+                    "--fail-on-error",
+                    "0",
+                ]
             )
     finally:
         sys.path.remove(str(tmp_path))
@@ -440,7 +455,7 @@ def test_tools_of_one_task_alone(tmp_path: Path) -> None:
         assert result.metrics.mean_reward == 1.0
         assert [one.name for one in policy.seen[0][1]] == ["second"]
         wrong = {**line, "task_index": 0}
-        with pytest.raises(ConfigurationError, match="line 1 .*defines the tool 'second', which 'bytask' does not have"):
+        with pytest.raises(ConfigurationError, match=r"line 1 .*defines the tool 'second', which 'bytask' does not have"):
             collect("bytask", calls, base_url=url, input=written(tmp_path / "b.jsonl", wrong), progress=False)
         # Behind one that has it, a wrong row is met when it is opened, and not retried.
         late = written(tmp_path / "c.jsonl", line, wrong)
