@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from openreward_gym.errors import ConfigurationError
@@ -130,3 +132,20 @@ def environment_name(name: str, value: Any) -> Any:
         # The address may hold a password, so the message does not repeat it.
         raise ConfigurationError(f"{name} is a name, and an address was given: pass the address as base_url='http://...'")
     return value
+
+
+def is_rows_file(output: str | os.PathLike[str]) -> bool:
+    """Return True if the `output` of a run names a file of NeMo Gym rows."""
+    return Path(output).suffix.lower() == ".jsonl"
+
+
+def run_folder_of(output: str | os.PathLike[str] | None) -> Path | None:
+    """Return the folder of a run with this `output`: of a file of rows, the folder beside it. None stays None.
+
+    Example:
+        >>> run_folder_of("data/rollouts.jsonl") == run_folder_of("data/rollouts") == Path("data/rollouts")
+        True
+    """
+    if output is None or not os.fspath(output):
+        return None
+    return Path(output).with_suffix("") if is_rows_file(output) else Path(output)

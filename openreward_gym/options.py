@@ -31,10 +31,12 @@ from openreward_gym.checks import (
     flag,
     hosts,
     integer,
+    is_rows_file,
     mapping,
     names,
     nesting,
     number,
+    run_folder_of,
     strings,
     text,
 )
@@ -65,7 +67,6 @@ __all__ = [
     "RunOptions",
     "SessionOptions",
     "TaskOrder",
-    "run_folder_of",
     "signature_from",
 ]
 
@@ -83,9 +84,6 @@ Engine: TypeAlias = Literal["local", "ray"]
 Advantage: TypeAlias = Literal["group", "leave_one_out"]
 RowPrompt: TypeAlias = Literal["replace", "precede", "ignore"]
 RowParameters: TypeAlias = Literal["use", "ignore"]
-
-ROWS_SUFFIX = ".jsonl"
-"""Ending of an `output` that is a file of NeMo Gym rows."""
 RetryKind: TypeAlias = Literal[
     "unreachable",
     "connection",
@@ -601,25 +599,9 @@ class RunOptions(Options):
     @property
     def rows_path(self) -> Path | None:
         """The file of NeMo Gym rows that `output` names. None if it names none."""
-        return Path(self.output) if self.output is not None and _is_rows_file(self.output) else None
+        return Path(self.output) if self.output is not None and is_rows_file(self.output) else None
 
     @property
     def run_folder(self) -> Path | None:
         """The folder of the run. None if the run gets a new one under `runs/`."""
         return run_folder_of(self.output)
-
-
-def run_folder_of(output: str | os.PathLike[str] | None) -> Path | None:
-    """Return the folder of a run with this `output`: of a file of rows, the folder beside it. None stays None.
-
-    Example:
-        >>> run_folder_of("data/rollouts.jsonl") == run_folder_of("data/rollouts") == Path("data/rollouts")
-        True
-    """
-    if output is None or not os.fspath(output):
-        return None
-    return Path(output).with_suffix("") if _is_rows_file(output) else Path(output)
-
-
-def _is_rows_file(output: str | os.PathLike[str]) -> bool:
-    return Path(output).suffix.lower() == ROWS_SUFFIX

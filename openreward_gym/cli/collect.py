@@ -109,7 +109,7 @@ def _exit(result: CollectionResult) -> None:
     if result.given_up:
         left += f", {result.given_up} of the failed given up"
     if result.resumable:
-        print(f"{left}; continue with: {_resume(result.path)}", file=sys.stderr)
+        print(f"{left}; continue with: {_resume(result)}", file=sys.stderr)
         raise typer.Exit(INCOMPLETE)
     again = "--resume --allow-changed" if result.given_up else "--resume"
     print(
@@ -123,19 +123,19 @@ def _comparison_failures(result: CollectionResult) -> str:
     """Return how many complete groups could not be compared, the last reason, and the command that tries again."""
     messages = [failure.message for failure in result.store.failures() if failure.kind == "score_group_failed"]
     reason = messages[-1] if messages else "the collection was stopped before"
-    return f"{_groups(result.groups_failed)} could not be compared: {reason}; try again with: {_resume(result.path)}"
+    return f"{_groups(result.groups_failed)} could not be compared: {reason}; try again with: {_resume(result)}"
 
 
 def _groups(count: int) -> str:
     return f"{count} group{'' if count == 1 else 's'}"
 
 
-def _resume(path: str) -> str:
+def _resume(result: CollectionResult) -> str:
     """Return the command that continues the run: this one, with its output and --resume."""
     is_command = bool(sys.argv) and Path(sys.argv[0]).name in ("openreward-gym", "__main__.py")
     arguments = sys.argv[1:] if is_command else ["collect", "..."]
     if "--output" not in arguments and not any(argument.startswith("--output=") for argument in arguments):
-        arguments = [*arguments, "--output", path]
+        arguments = [*arguments, "--output", str(result.rows_path or result.path)]
     shown = shown_arguments(arguments)
     hint = f" (write what is hidden as {HIDDEN} again)" if shown != arguments else ""
     return shlex.join(["openreward-gym", *shown, *([] if "--resume" in arguments else ["--resume"])]) + hint

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from openreward_gym.checks import run_folder_of
 from openreward_gym.credentials import HIDDEN, without_secrets
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import (
@@ -25,7 +26,6 @@ from openreward_gym.options import (
     RetryBudget,
     RunOptions,
     SessionOptions,
-    run_folder_of,
 )
 from openreward_gym.store.damage import Damage, describe
 from openreward_gym.urls import check_url, hide_credentials

@@ -473,8 +473,10 @@ class _Attempt:
             raised.__cause__ = error
         mistaken = raised if mistake else None
         # Retries of this kind that the user asks for are made.
-        is_set = failure.kind != "setup_failed" or failure.kind in self._retries
-        budget = None if is_set or not is_deterministic(getattr(error, "detail", "")) else "setup_raised"
+        raised_itself = failure.kind == "setup_failed" and is_deterministic(getattr(error, "detail", ""))
+        wrong_row = stage == "open" and self.unit.task.row is not None and isinstance(error, ConfigurationError)
+        once = (raised_itself or wrong_row) and failure.kind not in self._retries
+        budget = "setup_raised" if once else None
         return _AttemptFailedError(
             AttemptResult(failure=failure, retry_after_s=wait_s, error=raised, mistake=mistaken, budget=budget)
         )

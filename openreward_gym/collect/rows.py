@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from openreward_gym.chat.plain import shown
+from openreward_gym.checks import DEEPEST_NESTING
 from openreward_gym.envs.episode import Episode
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers import nemo_gym
@@ -18,8 +19,6 @@ from openreward_gym.types import Message, ToolSet, ToolSpec
 
 # Fields of the request that are no parameters of the policy: they are the prompt, or the tools.
 _PROMPT = ("input", "instructions", "tools")
-MOST_NESTED = 200
-"""Largest number of levels of lists and objects in a row."""
 _LONGEST_QUESTION = 80
 # Fields in which a function tool keeps what `ToolSpec` has.
 _TOOL = ("type", "name", "description", "parameters")
@@ -46,8 +45,8 @@ class InputRow:
     data: Mapping[str, Json]
 
     def __post_init__(self) -> None:
-        if is_deeper(self.data, MOST_NESTED):
-            raise ValueError(f"it is nested more than {MOST_NESTED} levels deep")
+        if is_deeper(self.data, DEEPEST_NESTING):
+            raise ValueError(f"it is nested more than {DEEPEST_NESTING} levels deep")
         request = self.data.get("responses_create_params")
         if not isinstance(request, Mapping):
             raise ValueError(f"its responses_create_params must be an object, not {shown(request)}")

@@ -9,7 +9,7 @@ from openreward_gym.chat import AnthropicDialect, from_anthropic
 from openreward_gym.chat.history import ANTHROPIC_RULES
 from openreward_gym.policies.functions import function_specs
 from openreward_gym.policies.model import ModelPolicy
-from openreward_gym.policies.parameters import unsupported
+from openreward_gym.policies.parameters import known_to_sdk, unsupported
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, ToolSet
 
@@ -38,7 +38,8 @@ class AnthropicPolicy(ModelPolicy):
             "messages": messages,
             **({"system": system} if system else {}),
             **({"tools": functions} if functions else {}),
-            **self.sampling,
+            # Its newer versions have no argument for parameters that only older models take.
+            **known_to_sdk(self.sampling, "anthropic.resources", "AsyncMessages"),
         }
 
     def translate(self, parameters: Mapping[str, Json]) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
@@ -16,7 +15,7 @@ from openreward_gym.chat.plain import plain
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.policies.functions import function_specs
 from openreward_gym.policies.model import ModelPolicy
-from openreward_gym.policies.parameters import extensions, unsupported
+from openreward_gym.policies.parameters import extensions, known_to_sdk, unsupported
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet
 
@@ -87,15 +86,14 @@ class OpenAIPolicy(ModelPolicy):
                 request["tool_choice"] = {"type": "function", **request["tool_choice"]["function"]}
             if "include" in request:
                 request["include"] = [*dict.fromkeys([*STATELESS["include"], *request["include"]])]
-            known = _keywords(self._sdk.resources.responses.AsyncResponses.create)
+            function = "openai.resources.responses", "AsyncResponses"
         else:
             request = chat_parameters(own, self.name, is_hosted=not (self.url or os.environ.get("OPENAI_BASE_URL")))
             request |= {"metadata": metadata} if metadata else {}
-            known = _keywords(self._sdk.resources.chat.completions.AsyncCompletions.create)
-        # What the SDK has no argument for goes into the body as it is: model servers take many parameters of their own.
-        body = {**{name: value for name, value in request.items() if name not in known}, **body}
-        request = {name: value for name, value in request.items() if name in known}
-        return {**request, **({"extra_body": body} if body else {})}
+            function = "openai.resources.chat.completions", "AsyncCompletions"
+        # Model servers take many parameters of their own.
+        request = known_to_sdk(request, *function)
+        return request if not body else {**request, "extra_body": {**request.get("extra_body", {}), **body}}
 
     async def send(self, client: Any, request: Mapping[str, Any]) -> Any:
         if self.api == "responses":
@@ -166,11 +164,6 @@ def _text_parameters(text: Mapping[str, Json]) -> dict[str, Any]:
     if form.get("type") == "json_schema":
         form = {"type": "json_schema", "json_schema": {key: value for key, value in form.items() if key != "type"}}
     return {**request, "response_format": form}
-
-
-def _keywords(function: Callable[..., Any]) -> set[str]:
-    """Return the names of the arguments that a method of the SDK takes."""
-    return set(inspect.signature(function).parameters)
 
 
 def _images_to_user(messages: list[dict[str, Json]]) -> list[dict[str, Json]]:

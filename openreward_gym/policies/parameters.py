@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast, runtime_checkable
@@ -159,6 +160,14 @@ def extensions(metadata: Mapping[str, Json]) -> tuple[dict[str, Json], dict[str,
         if value:
             body.update(value if name == "extra_body" else {name: value})
     return body, rest
+
+
+def known_to_sdk(request: Mapping[str, Any], module: str, name: str) -> dict[str, Any]:
+    """Return arguments of a request with those in `extra_body` that `create` of a class of a provider's SDK does not take."""
+    known = inspect.signature(getattr(importlib.import_module(module), name).create).parameters
+    body = {key: value for key, value in request.items() if key not in known}
+    own = {key: value for key, value in request.items() if key in known}
+    return {**own, "extra_body": {**body, **(own.get("extra_body") or {})}} if body else own
 
 
 class _Informed:

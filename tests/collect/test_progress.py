@@ -6,6 +6,7 @@ import importlib.machinery
 import importlib.util
 import io
 import json
+import re
 import sys
 import types
 from typing import ClassVar
@@ -66,6 +67,25 @@ def test_events_are_json_lines() -> None:
     assert [event["event"] for event in events][:3] == ["started", "rollout", "rollout"]
     assert events[-1]["event"] == "stopped"
     assert [event["again_in_s"] for event in events if event["event"] == "failure"] == [0.5, 0.5, 0.5, None]
+
+
+def test_a_line_of_a_log_fits_80_columns() -> None:
+    stream = io.StringIO()
+    report = LogReporter(stream)
+    report_all(report)
+    report.counts.cost_usd, report.counts.tokens = 12345.678, 10**12
+    report.counts.failures.update({"a_very_long_kind_of_failure": 10**9, "another_long_kind": 10**9})
+    report.stopped()
+    line = stream.getvalue().splitlines()[-1]
+    assert re.match(r"collecting rollouts: 3/4 in \d:\d\d:\d\d, .*mean reward 1, 1 failed", line)
+    assert len(line) <= 80
+    assert report.counts.parts()[-1].startswith("step ")
+
+
+def test_a_slow_collection_tells_the_seconds_of_a_rollout() -> None:
+    counts = progress.ProgressCounts()
+    counts.done, counts.began = 2, counts.began - 10
+    assert counts.parts()[0] == "5.00 s each"
 
 
 def test_a_bar_never_goes_beyond_its_end() -> None:

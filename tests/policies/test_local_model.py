@@ -222,3 +222,23 @@ def test_transformers_serve_is_a_models_server(examples: str, tiny: str, serving
         assert rollout.turns
         assert (rollout.reward, rollout.stop_reason) in ((0.0, "finished"), (0.0, "message"), (None, "length"))
         assert rollout.cost_usd is None
+
+
+def test_parameters_of_a_request(tiny: str) -> None:
+    policy: Any = resolve(f"transformers:{tiny}", max_new_tokens=3)
+    other = policy.with_parameters({"temperature": 0, "top_p": 0.5, "metadata": {"chat_template_kwargs": '{"a": 1}'}})
+    assert other.settings["sampling"] == {"max_new_tokens": 3, "temperature": 0, "seed": 0, "chat_template_kwargs": {"a": 1}}
+    limited = resolve(f"transformers:{tiny}").with_parameters({"max_output_tokens": 2, "temperature": 0.5})  # type: ignore[union-attr]
+    assert limited.settings["sampling"] == {"max_new_tokens": 2, "temperature": 0.5, "seed": 0}
+    for wrong in ({"tool_choice": "required"}, {"metadata": {"user": "u"}}, {"min_p": 0.1}):
+        with pytest.raises(ConfigurationError, match="cannot follow"):
+            policy.with_parameters(wrong)
+
+    async def ask() -> list[AssistantMessage]:
+        # Answers with different settings are different batches of one model.
+        asked = (UserMessage("Hi"),)
+        return list(await asyncio.gather(*(one(asked, ToolSet()) for one in (policy, other, policy, other))))
+
+    answers = asyncio.run(ask())
+    assert [len(answer.token_ids or ()) <= 3 for answer in answers] == [True] * 4
+    assert answers[1].token_ids == answers[3].token_ids  # the most likely tokens

@@ -15,7 +15,7 @@ class Text(BaseModel):
     text: str
 
 
-class Raising(Environment):
+class Raising(Environment):  # type: ignore[misc]  # the SDK is not typed
     """Task n raises in one of several places, the last one nowhere."""
 
     def __init__(self, task_spec: dict[str, Any], secrets: dict[str, str] | None = None) -> None:
@@ -45,11 +45,11 @@ class Raising(Environment):
             raise TypeError("prompt")
         return [TextBlock(text="Say something.")]
 
-    @tool
+    @tool  # type: ignore[untyped-decorator]
     async def say(self, arguments: Text) -> ToolOutput:
         """Say something"""
         return ToolOutput(blocks=[TextBlock(text="ok")], reward=1.0, finished=True)
 
 
 if __name__ == "__main__":
-    Server([Raising], return_errors=sys.argv[2]).run(host="127.0.0.1", port=int(sys.argv[1]))  # type: ignore[arg-type]
+    Server([Raising], return_errors=sys.argv[2]).run(host="127.0.0.1", port=int(sys.argv[1]))
