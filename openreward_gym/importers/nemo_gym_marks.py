@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from openreward_gym.chat import from_openai_responses
@@ -32,11 +33,43 @@ def marks_of(messages: Sequence[Message], items: Sequence[Sequence[Json]]) -> li
 def _mark_of(message: Message, items: Sequence[Json]) -> dict[str, Json]:
     sampled = message.sampled
     if sampled is not None and any(TOKEN_FIELDS[1] in item for item in items):
-        in_items: dict[str, Any] = dict.fromkeys(_SAMPLED_TOKENS)
+        # An empty context is not read from an item.
+        in_items: dict[str, Any] = dict.fromkeys(_SAMPLED_TOKENS if sampled.prompt_token_ids else _SAMPLED_TOKENS[1:])
         sampled = replace(sampled, **in_items)
     rest = codec.write(message.replace(blocks=(), sampled=sampled))
     mark = {**rest, "items": len(items), "outline": [_outline(block) for block in message.blocks]}
+    if _is_plain(message) and [*_said_by(items)] == [_said(block) for block in message.blocks]:
+        return mark
     return mark if read_marked(items, [mark]) == [message] else {"items": len(items), "message": codec.write(message)}
+
+
+def _is_plain(message: Message) -> bool:
+    """Return whether the blocks of a message are made again, without a doubt, from items that say the same."""
+    if not message.blocks or (message.role == "tool" and len(message.blocks) > 1):
+        return False
+    able = (TextBlock, ReasoningItem, ToolCall) if message.role == "assistant" else (TextBlock,)
+    is_split = any(isinstance(first, TextBlock) and isinstance(second, TextBlock) for first, second in pairwise(message.blocks))
+    return not is_split and all(isinstance(block, able) and not block.extra.keys() - {"openai"} for block in message.blocks)
+
+
+def _said(block: Block) -> Json:
+    if isinstance(block, ToolCall):
+        return block.arguments_json if block.content is None or block == replace(block, arguments=None) else None
+    return getattr(block, _SAID[type(block)][0])
+
+
+def _said_by(items: Sequence[Json]) -> Iterator[Json]:
+    """Yield the texts of items that `_is_plain` messages have; True for anything else."""
+    for item in items:
+        kind, content = item.get("type"), item.get("content")
+        if kind == "function_call":
+            yield item.get("arguments")
+        elif kind == "function_call_output":
+            yield item.get("output") or True
+        elif isinstance(content, list) and kind in ("message", "reasoning") and len(content) == 1:
+            yield content[0].get("text") or True
+        else:
+            yield content if isinstance(content, str) and content else True
 
 
 def _outline(block: Block) -> dict[str, Json]:

@@ -120,7 +120,7 @@ def _items(
 
     A given message that the request has, too, has the request's items, as they came.
     """
-    items, spans, place = ValidItems(), read_spans(request), 0
+    items, spans, place = ValidItems(), _spans(request), 0
     text = request.get("input")
     if isinstance(text, str) and [*map(_words, prompt)] == [*map(_words, read_input(request))]:
         # The text of `input` has no items.
@@ -136,6 +136,13 @@ def _items(
         given.append(spans[found][1])
         items.add(spans[found][1], number)
     return given, _sampled(items, output, len(prompt)), None
+
+
+def _spans(request: Mapping[str, Json]) -> list[tuple[Message, list[Json]]]:
+    try:
+        return read_spans(request)
+    except (TypeError, ValueError):
+        return []  # not messages: those of the record are written
 
 
 def _sampled(items: ValidItems, output: Sequence[Message], first: int) -> list[list[Json]]:
@@ -157,11 +164,12 @@ def _tools(rollout: Rollout, given: Json) -> list[Json]:
     return [*own, *(_written_tool(tool) for tool in rollout.tools or () if tool.name not in names)]
 
 
-def _tool_name(tool: Json) -> Json:
+def _tool_name(tool: Json) -> str:
     if not isinstance(tool, Mapping):
-        return None
+        return ""
     function = tool.get("function")
-    return function.get("name") if "name" not in tool and isinstance(function, Mapping) else tool.get("name")
+    name = function.get("name") if "name" not in tool and isinstance(function, Mapping) else tool.get("name")
+    return name if isinstance(name, str) else ""
 
 
 def _written_tool(tool: ToolSpec) -> dict[str, Json]:

@@ -24,6 +24,7 @@ from openreward_gym.types import (
     Usage,
     UserMessage,
 )
+from openreward_gym.types.rollout import line_of
 
 # Real files, where they lie beside the project; it does not carry them.
 DATA = Path(__file__).parents[3] / "shared" / "data" / "nemo_gym_rollouts"
@@ -76,7 +77,8 @@ def back(path: Path, tmp_path: Path) -> list[Any]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.split(".")[0])
 def test_real_files_come_back_as_they_were(path: Path, tmp_path: Path) -> None:
-    assert back(path, tmp_path) == [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [line_of(json.loads(line)) for line in path.read_text().splitlines()]
+    assert [line_of(row) for row in back(path, tmp_path)] == lines  # the order of the fields is the same, too
     for rollout in RolloutStore(tmp_path / "run"):
         assert rollout.num_turns > 0
         assert rollout.reward is not None

@@ -56,6 +56,7 @@ messages = item(
     type=st.just("message"),
 )
 hosted = item({"type": st.sampled_from(["web_search_call", "mcp_call", "compaction", "thing"])})
+TOOLS = [{"type": "function", "name": "f", "strict": None}, {"type": "web_search"}]
 items = st.lists(calls | outputs | thoughts | answers | messages | hosted, max_size=5)
 requests = st.fixed_dictionaries(
     {"input": items | texts},
@@ -88,7 +89,7 @@ def test_a_line_is_given_back_as_it_was(row: dict[str, Any]) -> None:
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(rollouts, requests, objects)
+@given(rollouts, requests | objects, objects)
 def test_a_rollout_is_read_with_the_row_that_it_was_played_from(record: Rollout, request: dict[str, Any], fields: Any) -> None:
     fields = {name: value for name, value in fields.items() if name not in ("response", "invocations")}
     record.metadata = {**(record.metadata or {}), "nemo_gym": {"responses_create_params": request, **fields}}

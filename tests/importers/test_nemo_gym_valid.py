@@ -19,7 +19,7 @@ from rollout_strategies import EXAMPLES, rollouts
 from openreward_gym.importers import nemo_gym, read
 from openreward_gym.jsonio import loads
 from openreward_gym.store import RolloutStore
-from openreward_gym.types import Rollout, ToolSpec
+from openreward_gym.types import Rollout, RolloutEnvironment, Sampled, Task, ToolCall, ToolSpec, Usage
 from openreward_gym.types.rollout import line_of
 
 
@@ -251,3 +251,26 @@ def test_a_masked_line_has_no_reward_but_keeps_its_own() -> None:
 def test_a_reward_is_written_as_it_was(reward: Any) -> None:
     line = {"responses_create_params": {"input": "Dig."}, "response": {"output": []}, "reward": reward}
     assert repr(nemo_gym.row_of(nemo_gym.rollout_of(line, "x"))) == repr(line)
+
+
+def test_the_line_that_the_page_of_exports_shows() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    shown = json.loads(page.partition("## NeMo Gym")[2].partition("```json")[2].partition("```")[0])
+    Response.model_validate(shown["response"])
+    weather = ToolSpec("get_weather", "Get the weather.", {"type": "object", "properties": {"city": {"type": "string"}}})
+    first = Sampled(token_ids=(310, 5), logprobs=(-0.25, -0.5), prompt_token_ids=(7, 41))
+    second = Sampled(token_ids=(18, 2), logprobs=(-0.125, -0.75), prompt_token_ids=(7, 41, 310, 5, 96))
+    record = rollout(
+        user("How warm is it in Oslo?"),
+        said("", ToolCall("get_weather", {"city": "Oslo"}, "call_1"), sampled=first),
+        told("3 °C", "call_1"),
+        said("3 °C.", sampled=second),
+        id="c2c1",
+        environment=RolloutEnvironment("weather", split="train"),
+        task=Task("train", 0),
+        sample=0,
+        model={"name": "my-model"},
+        tools=[weather],
+        usage=Usage(9, 4),
+    )
+    assert {**written(record), "openreward_gym": shown["openreward_gym"]} == shown

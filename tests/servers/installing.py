@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +33,41 @@ def kept_environment(name: str, *requirements: str) -> Path:
             environment(folder, *requirements)
             ready.touch()
     return folder / "bin" / "python"
+
+
+def kept_environment_of(name: str, version: str, package: str, needs: Sequence[str], *further: str) -> Path:
+    """Return the interpreter of `.venvs/{name}` with a package for another version of Python, and a part of its requirements.
+
+    Args:
+        name: The environment's name.
+        version: The version of Python, such as "3.12".
+        package: The package. It is installed whatever patch version of Python it asks for.
+        needs: The names of the requirements, which are installed in the versions that the package names.
+        further: Other packages.
+    """
+    folder = KEPT / name
+    python = folder / "bin" / "python"
+    with _first(folder) as ready:
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            subprocess.run([_interpreter(version), "-m", "venv", "--without-pip", str(folder)], check=True)
+            alone = ["--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python", package]
+            subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", *alone], check=True)
+            program = f"import importlib.metadata as m; print(*m.requires({package.partition('=')[0]!r}), sep='\\n')"
+            required = subprocess.run([python, "-c", program], check=True, capture_output=True, text=True).stdout.splitlines()
+            named = [line for line in required if ";" not in line and re.split(r"[^\w.-]", line)[0].lower() in needs]
+            _install(*named, *further, uv=["--python", str(python)], pip=["--python", str(python), "install"])
+            ready.touch()
+    return python
+
+
+def _interpreter(version: str) -> str:
+    """Return a Python of a version, from the search path or from pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    for found in (shutil.which(f"python{version}"), *sorted(pyenv.glob(f"versions/{version}.*/bin/python"), reverse=True)):
+        if found and subprocess.run([str(found), "--version"], check=False, capture_output=True).returncode == 0:
+            return str(found)
+    raise RuntimeError(f"no Python {version} on this machine: install one")
 
 
 def kept_packages(name: str, *requirements: str) -> Path:
