@@ -105,8 +105,8 @@ def find(name: str) -> Importer:
     importer = plugins.find(GROUP, name)
     if importer is None:
         near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigurationError(f"there is no importer {name!r}: {hint}the importers are {', '.join(names())}")
+        hint = f": did you mean {near[0]!r}? T" if near else "; t"
+        raise ConfigurationError(f"there is no importer {name!r}{hint}he importers are {', '.join(names())}")
     if not callable(importer):
         raise ConfigurationError(
             f"the importer {name!r} is a {type(importer).__name__} object, but has to be a function: mend its entry point"
