@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import difflib
 import functools
 import importlib
 import inspect
@@ -209,7 +210,10 @@ def resolve(
         "module:callable",
         *plugins.names(ENTRY_POINTS),
     ]
-    raise ConfigurationError(f"there is no policy {policy!r}; choose one of {', '.join(known)}")
+    names = [*(f"{name}:" for name in _MODELS), "random", "scripted:", *plugins.names(ENTRY_POINTS)]
+    near = difflib.get_close_matches(f"{kind}:" if argument else policy, names, n=1)
+    hint = f". Did you mean {near[0]!r}?" if near else ""
+    raise ConfigurationError(f"there is no policy {policy!r}; choose one of {', '.join(known)}{hint}")
 
 
 def _own_policy(policy: Any) -> Policy | EpisodicPolicy:

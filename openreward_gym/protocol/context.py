@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -153,7 +154,9 @@ class EnvironmentContext:
                 return EnvironmentPath(f"/{quote(candidate.lower(), safe='')}", candidate.lower())
         shown = self.name if variant is None else f"{self.name} (variant {variant})"
         server = without_credentials(self.client.addresses.sessions)
-        return EnvironmentNotFoundError(f"the server at {server} has no environment {shown!r}; it has {self._quoted(names)}")
+        return EnvironmentNotFoundError(
+            f"the server at {server} has no environment {shown!r}; it has {self._quoted(names)}{_suggest(candidates[-1], names)}"
+        )
 
     def _quoted(self, names: Iterable[str]) -> str:
         """Return the server's names of things for a message, without secrets, and not all of very many."""
@@ -247,7 +250,9 @@ class EnvironmentContext:
             try:
                 names = [known.name for known in await self.splits()]
                 if split not in names:
-                    return SplitNotFoundError(f"{self.name} has no split {split!r}; it has {self._quoted(names)}")
+                    return SplitNotFoundError(
+                        f"{self.name} has no split {split!r}; it has {self._quoted(names)}{_suggest(split, names)}"
+                    )
                 count = await self.num_tasks(split) if index is not None else 0
                 if index is not None and index >= count:
                     return TaskNotFoundError(f"{self.name} has no task {index} in {split!r}: it has {count}, counted from 0")
@@ -276,3 +281,9 @@ def _created(stream: CallStream, redact: Redactor, limits: AnswerLimits) -> str 
         # The id is shown in logs and in the repr of the session.
         return ProtocolError("the server named the session after a secret of the request")
     return session_id
+
+
+def _suggest(name: Json, known: Iterable[str]) -> str:
+    """Return the question whether the nearest known name was meant. Empty if none is near."""
+    near = difflib.get_close_matches(str(name)[:MOST_NAMES].lower(), list(islice(known, MOST_NAMES)), n=1)
+    return f". Did you mean {near[0]!r}?" if near else ""
