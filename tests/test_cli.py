@@ -156,8 +156,14 @@ def test_collect_report_export(run, server_url: str, tmp_path: Path) -> None:  #
     assert json.loads(report.out)["rollouts"] > 0
     assert "mean reward" in run("report", "runs/a").out or "no reward" in run("report", "runs/a").out
     exported = run("export", "runs/a", "--format", "sft", "--output", "out")
+    assert exported.code == 1
+    assert exported.err == (
+        "openreward-gym: sft: no row was written from 5 rollouts (5 status truncated): --status any takes all, "
+        "--status completed --status truncated those too\n"
+    )
+    exported = run("export", "runs/a", "--format", "sft", "--output", "out", "--status", "any")
     assert exported.code == 0, exported.err
-    assert Path("out").is_dir()
+    assert "sft: 5 rows from 5 of 5 rollouts" in exported.out
 
 
 def test_a_run_that_is_not_complete(run, server_url: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -131,7 +131,7 @@ def _describe(error: Exception, words: Sequence[str]) -> str:
         return f"{place}: {error.strerror[:1].lower()}{error.strerror[1:]}{advice}"
     message = str(error) or type(error).__name__
     # Only these messages are wholly ours: others may repeat what a server or a file says.
-    return as_typed(message, parameters_of(words)) if isinstance(error, ConfigurationError) else message
+    return as_typed(message, parameters_of(words) if isinstance(error, ConfigurationError) else {})
 
 
 def parameters_of(words: Sequence[str]) -> dict[str, Any]:

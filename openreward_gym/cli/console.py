@@ -70,9 +70,9 @@ def print_error(message: str) -> None:
     print(wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
 
 
-def wrapped(text: str, indent: str = "  ") -> str:
-    """Return a text whose lines end between words, at the width of the terminal. Addresses and paths stay whole."""
-    width = output_width()
+def wrapped(text: str, indent: str = "  ", width: int | None = None) -> str:
+    """Return a text whose lines end between words, at the width of the terminal or at `width`. Addresses and paths stay whole."""
+    width = width or output_width()
     return "\n".join(
         textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         for line in text.splitlines()

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from openreward_gym.cli.parameters import Runs, check_folder, end_with, parse_options, with_options
+from openreward_gym.cli.completion import complete_formats
+from openreward_gym.cli.console import make_console, output_width, print_error, print_json
+from openreward_gym.cli.parameters import FAILED, Runs, check_folder, end_with, parse_options, print_damages, with_options
+from openreward_gym.cli.wording import as_typed
 from openreward_gym.errors import ConfigurationError, MissingExtraError
 from openreward_gym.export.options import ExportOptions, Select
+from openreward_gym.export.reasons import hint_of
+from openreward_gym.export.report import FormatReport, count_of
 from openreward_gym.store.damage import Damages
+from openreward_gym.terminal import has_control_codes
 
 
 def _option(*names: str, **details: Any) -> Any:
     return typer.Option(*names, rich_help_panel="Output", **details)
 
 
-_Formats = Annotated[str, _option("--format", metavar="FORMATS", help="Format, or several formats separated by commas.")]
+_Formats = Annotated[
+    str,
+    _option(
+        "--format", metavar="FORMATS", help="Format, or several formats separated by commas.", autocompletion=complete_formats
+    ),
+]
 _Output = Annotated[str | None, _option(metavar="FOLDER", help="Folder to write. [default: RUN/export]")]
 _Push = Annotated[
     str | None,
@@ -57,6 +66,7 @@ _AsJson = Annotated[bool, _option("--json", help="Print the report as JSON.")]
 @with_options(ExportOptions, section="Rows")
 @with_options(Select, without=("runs", "where", "steps"), section="Selection")
 def export(
+    context: typer.Context,
     runs: Runs,
     formats: _Formats = "sft",
     output: _Output = None,
@@ -71,14 +81,13 @@ def export(
     """Write runs as a training dataset, or upload it to the Hub.
 
     The dataset comes with a card and a report of the rollouts that were left out, with reasons. Lines and images that cannot be
-    read are named, the rest is exported, and the exit code is 1.
+    read are named, the rest is exported, and the exit code is 1. It is 1, too, if a format has no row. Several exports may have
+    one output: other formats and other runs stay.
 
     Options that take names may be repeated: --label good --label short.
 
     Example: openreward-gym export runs/first --format sft --min-reward 1 --output out/
     """
-    # Importing transformers would print advice about PyTorch, which an export does not need.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from openreward_gym import export as exporter
 
     check_folder("--output", output)
@@ -98,11 +107,42 @@ def export(
             report = exporter.push(runs, push, names, select, tokenizer, private=not public, **rows)
         else:
             report = exporter.write(runs, folder, names, select, tokenizer, **rows)
-    print(json.dumps(report.to_dict(), indent=2) if as_json else report)
-    for name, count in report.rows.items():
-        if count == 0:
-            print(f"{name}: no rollout is left, for the reasons in the report above", file=sys.stderr)
+    parameters = {param.name: param for param in context.command.params}
+
+    def wording(hint: str) -> str:
+        return as_typed(hint, parameters)
+
+    if as_json:
+        print_json(_in_words_of_options(report.to_dict(), wording))
+    else:
+        print(report.to_text(wording, output_width()))
+    empty = [form for form in report.formats.values() if form.rows == 0]
+    if empty:
+        print_damages(damages)
+        print_error("; ".join(_why_empty(form, wording) for form in empty))
+        raise typer.Exit(FAILED)
     end_with(damages)
+
+
+def _why_empty(form: FormatReport, wording: Callable[[str], str]) -> str:
+    """Return why a format has no row, and what to do."""
+    start = f"{form.name}: no row was written"
+    if not form.read:
+        return f"{start}, because the run has no rollouts yet: `openreward-gym collect ENVIRONMENT --policy POLICY` records some"
+    counts = (form.excluded + form.dropped_rows).most_common(2)
+    if not counts:
+        return f"{start} from {count_of(form.read, 'rollout')}"
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in counts)
+    hint = wording(hint_of(counts[0][0]))
+    kept = "; the files of the earlier export stay" if form.kept else ""
+    return f"{start} from {count_of(form.read, 'rollout')} ({reasons}){': ' + hint if hint else ''}{kept}"
+
+
+def _in_words_of_options(report: dict[str, Any], wording: Callable[[str], str]) -> dict[str, Any]:
+    """Return the report with the names of options in its hints."""
+    for form in report["formats"].values():
+        form["hints"] = {reason: wording(hint) for reason, hint in form["hints"].items()}
+    return report
 
 
 def _chosen(runs: Sequence[str], ids: Path | None, filter_: str) -> set[str] | None:
@@ -140,13 +180,12 @@ def _folder(runs: Sequence[str], output: str | None, push: str | None, public: b
 @contextmanager
 def _progress() -> Iterator[Any]:
     """Show a progress bar on stderr if it is a terminal; yield a callback for it, or None."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not has_control_codes(sys.stderr) or not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=make_console(stderr=True), transient=True) as bar:
         task = bar.add_task("rollouts", total=None)
         # At most a thousand updates: an export reads thousands of rollouts per second.
 

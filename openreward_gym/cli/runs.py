@@ -104,8 +104,8 @@ def merge(
     check_folder("--output", output)
     result = merge_runs(runs, output, run=run)
     if as_json:
-        several = [{"task": task, "sample": sample, "ids": ids} for (task, sample), ids in result.doubled.items()]
-        print_json({"output": output, **asdict(dataclasses.replace(result, doubled={})), "doubled": several})
+        pairs = [{"task": task, "sample": sample, "ids": ids} for (task, sample), ids in result.doubled.items()]
+        print_json({"output": output, **asdict(dataclasses.replace(result, doubled={})), "doubled": pairs})
     else:
         print(f"{count_text(result.merged, 'rollout')} merged into {output}")
     if result.duplicates and not as_json:

@@ -10,7 +10,9 @@ from typing import Any
 # "resume=True (--resume)": the message itself says how the option is typed.
 _BOTH = re.compile(r"\b[a-z_]+=(?:'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\.\.\.|[\w.]*) \((--[^)]*)\)")
 _OBJECT = re.compile(r"\b(?:Select|ExportOptions)\(((?:[^()]|\([^()]*\))*)\)")
-_VALUE = r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\.\.\.|[\w]+(?:\.\w+)*|"
+# Some values are described in words: tokenizer='a model's name or folder'.
+_VALUE = r"'[^'=,;]*(?:'s [^'=,;]*)?'|\"[^\"]*\"|\[[^\]]*\]|\.\.\.|[\w]+(?:\.\w+)*|(?!['\"\[])"
+_BEGINNING = re.compile(r"[a-z]+(?:_[a-z]+)+\b(?![=(])")
 _ARGUMENT = re.compile(rf"(?<![\w.-])([a-z_]+)=({_VALUE})(?![\w=(])")
 _LIST_ITEM = re.compile(r"'([^']*)'|\"([^\"]*)\"|([\w.]+)")
 
@@ -34,6 +36,10 @@ def as_typed(message: str, parameters: Mapping[str, Any]) -> str:
         known = all(name in parameters for name, _ in _ARGUMENT.findall(match[1]))
         return match[1] if known and "=" in match[1] else match[0]
 
+    first = _BEGINNING.match(message)
+    param = parameters.get(first[0]) if first is not None else None
+    if first is not None and param is not None and param.param_type_name == "option":
+        message = max(param.opts, key=len) + message[first.end() :]
     return _ARGUMENT.sub(lambda match: _typed(match, parameters), _OBJECT.sub(unpack, message))
 
 
@@ -49,12 +55,12 @@ def _typed(match: re.Match[str], parameters: Mapping[str, Any]) -> str:
         return f"leaving out {flag}" if (value in ("False", "None")) != flag.startswith("--without-") else flag
     if value == "":
         return str(flag)
-    if value == "...":
+    is_quoted = value.startswith(("'", '"'))
+    if value == "..." or (is_quoted and " " in value):
         return f"{flag} {param.metavar}"
     if value == "None":
         return f"{flag} 0" if "0 " in (param.help or "") else f"leaving out {flag}"
     if value.startswith("["):
         items = ["".join(item) for item in _LIST_ITEM.findall(value)]
         return " ".join(f"{flag} {shlex.quote(item)}" for item in (items if param.multiple else [",".join(items)]))
-    is_quoted = value.startswith(("'", '"'))
     return f"{flag} {shlex.quote(value[1:-1] if is_quoted else value)}"

@@ -73,6 +73,8 @@ def write_card(report: ExportReport, license: str | None, folder: Path) -> None:
 def write_pictures(report: ExportReport, folder: Path) -> None:
     """Draw the pictures of this export's formats, in place of those of earlier exports of these formats."""
     for name, form in report.formats.items():
+        if form.kept:
+            continue
         for picture in picture_names(name):
             (folder / picture).unlink(missing_ok=True)
         form.pictures = []
@@ -118,7 +120,10 @@ def _front_matter(path: Path, entries: Mapping[str, Entry], configurations: Mapp
     if license is not None:
         front["license"] = license
     front["tags"] = _with(front.get("tags"), _TAGS)
-    tasks = ["text-generation", *(["reinforcement-learning"] if any(name in entries for name in _REINFORCEMENT) else [])]
+    tasks = [
+        "text-generation",
+        *(["reinforcement-learning"] if any(_format(*item) in _REINFORCEMENT for item in entries.items()) else []),
+    ]
     front["task_categories"] = _with(front.get("task_categories"), tasks)
     rows = max((entry["rows"] for entry in entries.values()), default=0)
     front["size_categories"] = [next((size for limit, size in _SIZES.items() if rows < limit), "n>10M")]
@@ -150,6 +155,16 @@ def _with(values: Any, own: Sequence[str]) -> list[Any]:
     return [*own, *(value for value in others if value not in own)]
 
 
+def _format(name: str, entry: Entry) -> str:
+    """Return the format of an entry, whose name may have that of a run in it."""
+    return str(entry.get("format") or name)
+
+
+def _code(text: str) -> str:
+    """Return a text as code in Markdown."""
+    return f"`{text.replace('`', chr(39))}`"
+
+
 def _pattern(name: str, entry: Entry, split: str) -> str:
     return f"{name}/{split}.jsonl" if entry.get("file") == "jsonl" else f"{name}/{split}-*.parquet"
 
@@ -163,21 +178,23 @@ def _loader(name: str, entry: Entry, is_configuration: bool) -> list[str]:
         else:
             path = _pattern(name, entry, split)
             lines.append(f'{variable} = load_dataset("json", data_files={{"{split}": "PATH/{path}"}}, split="{split}")')
-    if entry.get("compat") == "string" and name in _MESSAGE_COLUMNS:
-        lines.append(_AS_OBJECTS.replace("COLUMN", _MESSAGE_COLUMNS[name]))
+    if entry.get("compat") == "string" and _format(name, entry) in _MESSAGE_COLUMNS:
+        lines.append(_AS_OBJECTS.replace("COLUMN", _MESSAGE_COLUMNS[_format(name, entry)]))
     return [*lines, "```", ""]
 
 
 def _section(name: str, entry: Entry) -> list[str]:
     lines = [f"## {name}", "", f"{entry.get('about', '')}.", ""]
-    if name in _ADVICE:
-        lines += [_ADVICE[name], ""]
+    if entry.get("runs"):
+        lines += [f"Rollouts of {', '.join(map(_code, entry['runs']))}.", ""]
+    if _format(name, entry) in _ADVICE:
+        lines += [_ADVICE[_format(name, entry)], ""]
     columns: dict[str, str] = entry.get("columns") or {}
     if columns:
         lines += ["| column | type | meaning |", "|---|---|---|"]
         for column, kind in columns.items():
             kind = type_of(kind, entry.get("file", "parquet"), entry.get("compat", "json"))
-            lines.append(f"| `{column}` | {kind} | {meaning_of(name, column)} |")
+            lines.append(f"| `{column}` | {kind} | {meaning_of(_format(name, entry), column)} |")
         lines.append("")
     rows = [
         f"| {noun} | {count:,} | {_cell(reason)} | {_cell(hint_of(reason))} |"

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
-import shutil
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, Unpack, overload
 
-from openreward_gym.errors import ConfigurationError, OpenRewardGymError, RecordError, StoreError
-from openreward_gym.export import tables
-from openreward_gym.export.card import picture_names, write_card, write_pictures
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, RecordError
+from openreward_gym.export import hub, tables
+from openreward_gym.export.card import write_card, write_pictures
+from openreward_gym.export.folder import REPORT, Source, earlier_formats, locked, output_folder, remove_stale
 from openreward_gym.export.formats import Format, FormatName, format_of
 from openreward_gym.export.options import Compat, ExportKeywords, ExportOptions, Select
 from openreward_gym.export.pipeline import OF_WRONG_VALUES, ImagesFound, Pipeline, Progress
 from openreward_gym.export.reader import RolloutReader, RolloutSource
 from openreward_gym.export.report import ExportReport, FormatReport, LeftOutWarning, count_of
-from openreward_gym.export.splits import STANDARD, TRAIN
+from openreward_gym.export.splits import TRAIN
 from openreward_gym.store import OnDamage
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from huggingface_hub import HfApi
 
     from openreward_gym.export.template import ChatTemplate, Tokenizer
 
@@ -39,8 +38,6 @@ FormatLike: TypeAlias = "FormatName | str | type[Format]"
 
 # Formats that are useless without what a public dataset must not show.
 _WHOLE_RECORDS = ("rollouts", "nemo_gym")
-_REPORT = "report.json"
-_PARQUET_NAME = re.compile(r"\w+-\d{5}-of-\d{5}\.parquet")
 
 
 @overload
@@ -173,8 +170,9 @@ def write(
 
     `output` gets a folder for each format (Parquet, or JSONL for trainers that read lines) with the files of each split,
     `report.json`, and a dataset card `README.md` with pictures; `datasets.load_dataset(output, "sft")` loads a format. The files
-    of a format appear when all of them are written, and replace those of an earlier export of the same format. Card and report
-    also keep what earlier exports to the folder wrote in other formats.
+    of a format appear when all of them are written. They replace those of an earlier export of the same runs in the same format,
+    and leave all others alone: the rows of other runs in the same format get a name with that of the run, like `sft_second`.
+    Card and report list all of them. An export without a row leaves the rows of an earlier one where they are.
 
     Args:
         rollouts, select, tokenizer, on_damage, **options: See `to_dataset`.
@@ -253,17 +251,19 @@ def push(
     )
     if _is_local(repository):
         return write_to(repository, options=settings, for_hub=True)
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
     api = HfApi()
+    if not constants.HF_HUB_OFFLINE:
+        hub.check_reachable(api.endpoint)
     with tempfile.TemporaryDirectory(prefix="openreward-gym-push-") as name:
         folder = Path(name)
-        with _hub_errors(repository):
-            present = _download_card(api, repository, revision, folder)
+        with hub.hub_errors(repository), hub.quiet():
+            present = hub.download_card(api, repository, revision, folder)
         report = write_to(folder, options=settings, for_hub=True, present=present)
-        with _hub_errors(repository):
+        with hub.hub_errors(repository), hub.quiet():
             api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
-            _commit(api, repository, revision, message, folder, report)
+            hub.commit(api, repository, revision, message, folder, report)
     report.output = f"{api.endpoint}/datasets/{repository}"
     return report
 
@@ -304,84 +304,45 @@ def _write_files(
     templates = [_template(kind, tokenizer) for kind in kinds]
     folder = Path(output)
     reader = RolloutReader.of(rollouts, on_damage)
-    with _output_folder(output, [kind.name for kind in kinds]):
-        earlier = _earlier_formats(folder, present)
+    # On the Hub a format has one name, which its readers know, whichever run its rows come from.
+    source = Source() if for_hub else Source.of(reader.runs)
+    earlier = earlier_formats(folder, present)
+    names = [source.name_in(earlier, kind.name) for kind in kinds]
+    with output_folder(output, names):
         report = ExportReport(str(folder))
-        for kind, template in zip(kinds, templates, strict=True):
-            make = partial(Pipeline, reader, kind, select or Select(), options, template, progress, folder=folder / kind.name)
-            write_format = partial(_write_format, kind=kind, compat=options.compat, folder=folder / kind.name, for_hub=for_hub)
-            report.formats[kind.name] = written = _run(make, write_format)
-            _remove_stale(folder, kind.name, written.files, earlier.get(kind.name, {}).get("files", ()))
-        report.earlier = earlier
+        for kind, name, template in zip(kinds, names, templates, strict=True):
+            place = folder / name
+            make = partial(Pipeline, reader, kind, select or Select(), options, template, progress, folder=place)
+            keep = bool(earlier.get(name, {}).get("rows")) and not for_hub
+            write_format = partial(
+                _write_format, kind=kind, compat=options.compat, folder=place, for_hub=for_hub, keep_earlier=keep
+            )
+            written = _run(make, write_format)
+            report.formats[name] = replace(written, name=name, format=kind.name, runs=source.runs, source=source.key)
+            if not written.kept:
+                remove_stale(folder, name, written.files, earlier.get(name, {}).get("files", ()))
         write_pictures(report, folder)
-        text = json.dumps({"output": str(folder), "formats": report.all_formats()}, indent=2, ensure_ascii=False, default=str)
-        part = folder / f".report.json.{os.getpid()}.part"
-        part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-        part.replace(folder / _REPORT)
-        write_card(report, options.license, folder)
+        with locked(folder):
+            report.earlier = earlier_formats(folder, present)  # another export may have ended in the meantime
+            text = json.dumps({"output": str(folder), "formats": report.all_formats()}, indent=2, ensure_ascii=False, default=str)
+            part = folder / f".report.json.{os.getpid()}.part"
+            part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+            part.replace(folder / REPORT)
+            write_card(report, options.license, folder)
     return report
 
 
-@contextmanager
-def _output_folder(output: str | os.PathLike[str], formats: Sequence[str]) -> Iterator[None]:
-    """Make the folder of an export. If the export fails, remove the folders that it made."""
-    if not os.fspath(output):
-        raise ConfigurationError("the output is empty: name a folder")
-    folder = Path(output)
-    for path in (folder, *(folder / name for name in formats)):
-        if _is_run(path):
-            raise ConfigurationError(f"the output {path} is the folder of a run: choose another one")
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    new = [folder / name for name in formats if not (folder / name).exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException as error:
-        for path in new:
-            shutil.rmtree(path, ignore_errors=True)
-        for path in missing:
-            with suppress(OSError):
-                path.rmdir()
-        if isinstance(error, OSError) and str(error.filename or "").startswith(str(folder)):
-            raise ConfigurationError(f"the output {folder} cannot be written: {error.strerror}: {error.filename}") from error
-        raise
-
-
-def _is_run(folder: Path) -> bool:
-    """Return True for the folder of a recorded run, and for its folder of shards."""
-    shards = (folder / "rollouts").glob("*.jsonl*")
-    return (folder / "run.json").is_file() or any(shards) or (folder.name == "rollouts" and any(folder.glob("*.jsonl*")))
-
-
-def _earlier_formats(folder: Path, present: Collection[str] | None) -> dict[str, dict[str, Any]]:
-    """Return what `report.json` says about formats whose files are all still there.
-
-    `present` are the files of the output, if they are not in the folder itself.
-    """
-    try:
-        formats = json.loads((folder / _REPORT).read_bytes())["formats"]
-        files = {name: list(map(str, form["files"])) for name, form in formats.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}  # there is none, or somebody else's
-
-    def is_there(name: str) -> bool:
-        return name in present if present is not None else (folder / name).is_file()
-
-    return {name: form for name, form in formats.items() if files[name] and all(map(is_there, files[name]))}
-
-
-def _remove_stale(folder: Path, name: str, files: Collection[str], earlier: Collection[str]) -> None:
-    """Remove the files of an earlier export of a format, which the new one did not replace."""
-    own = {path for path in (folder / name).glob("*-of-*.parquet") if _PARQUET_NAME.fullmatch(path.name)}
-    own |= {folder / name / f"{split}.jsonl" for split in STANDARD}
-    own |= {folder / file for file in earlier if file.startswith(f"{name}/") and ".." not in file}
-    for path in own - {folder / file for file in files}:
-        path.unlink(missing_ok=True)
-
-
-def _write_format(pipeline: Pipeline, kind: type[Format], compat: Compat, folder: Path, for_hub: bool) -> FormatReport:
-    """Write the files of one format."""
+def _write_format(
+    pipeline: Pipeline, kind: type[Format], compat: Compat, folder: Path, for_hub: bool, keep_earlier: bool
+) -> FormatReport:
+    """Write the files of one format. With `keep_earlier`, write nothing if there is no row."""
     rows, columns, report = pipeline.rows_with_splits(), pipeline.columns, pipeline.report
+    if keep_earlier:
+        rows = iter(rows)
+        first = next(rows, None)
+        if first is None:
+            return replace(report, kept=True)
+        rows = itertools.chain([first], rows)
     if kind.file == "jsonl":
         if not kind.further_keys:
             # Lines have no null, and no keys but the columns.
@@ -438,62 +399,3 @@ def _template(kind: type[Format], tokenizer: Tokenizer | None) -> ChatTemplate |
     from openreward_gym.export.template import ChatTemplate
 
     return ChatTemplate.of(tokenizer)
-
-
-def _commit(api: HfApi, repository: str, revision: str | None, message: str, folder: Path, report: ExportReport) -> None:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
-    existing = api.list_repo_files(repository, repo_type="dataset", revision=revision)
-    pictures = {picture for name in report.formats for picture in picture_names(name)}
-    stale = [file for file in existing if file not in files and (file.split("/")[0] in report.formats or file in pictures)]
-    operations: list[Any] = [CommitOperationDelete(path_in_repo=file) for file in stale]
-    operations += [CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(file)) for path, file in files.items()]
-    api.create_commit(repository, operations, commit_message=message, repo_type="dataset", revision=revision)
-
-
-@contextmanager
-def _hub_errors(repository: str) -> Iterator[None]:
-    """Raise every error on the way to the Hub as a StoreError of one line that says what to do."""
-    try:
-        yield
-    except Exception as error:  # of the Hub, the network or the token
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
-        # For a broken connection, the message of the Hub's library does not say what broke.
-        cause = f": {error.__cause__!r}" if error.__cause__ is not None else ""
-        raise StoreError(
-            f"{repository} was not pushed: {reason}{cause} (it needs a token that may write there: "
-            "`hf auth login`, or HF_TOKEN; pushing to ./folder writes the same files locally)"
-        ) from error
-
-
-def _download_card(api: HfApi, repository: str, revision: str | None, folder: Path) -> list[str]:
-    """Copy the repository's card and report into `folder`, so that they can be kept up; return the repository's files."""
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    if not _download(api, repository, revision, folder, "README.md"):
-        return []
-    _download(api, repository, revision, folder, _REPORT)
-    try:
-        return list(api.list_repo_files(repository, repo_type="dataset", revision=revision))
-    except RepositoryNotFoundError:
-        return []
-
-
-def _download(api: HfApi, repository: str, revision: str | None, folder: Path, name: str) -> bool:
-    """Copy a file of the repository into `folder`; return False if it is missing."""
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    for wait_s in (1.0, 3.0, None):
-        try:
-            path = api.hf_hub_download(repository, name, repo_type="dataset", revision=revision)
-            shutil.copyfile(path, folder / name)
-            return True
-        except LocalEntryNotFoundError:
-            # The Hub was not reached: there may be a file.
-            if wait_s is None:
-                raise
-            time.sleep(wait_s)
-        except (EntryNotFoundError, RepositoryNotFoundError):
-            break
-    return False

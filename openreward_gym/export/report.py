@@ -6,7 +6,7 @@ import math
 import textwrap
 from array import array
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,9 @@ class FormatReport:
     """Report on the rollouts in one format.
 
     Attributes:
-        name: The format's name.
+        name: The format's name; in a folder with the rows of several runs in this format, a name made with that of the run.
+        format, runs, source: The format, the names of the runs, and a digest of their paths, as far as `write` knows them.
+        kept: True if there is no row, and the files of an earlier export with rows were left as they are.
         read: Number of rollouts read.
         selected: Number of rollouts that are in the output.
         rows: Number of rows written. splits: The same by dataset split.
@@ -75,6 +77,10 @@ class FormatReport:
     turns: array[int] = field(default_factory=lambda: array("q"))
     tokens: array[int] = field(default_factory=lambda: array("q"))
     with_images: bool = False
+    format: str = ""
+    runs: Sequence[str] = ()
+    source: str = ""
+    kept: bool = False
 
     def count_read(self, record: Record) -> None:
         """Count a rollout that was read."""
@@ -129,6 +135,9 @@ class FormatReport:
             "rewards": _distribution(self.rewards),
             "turns": _distribution(self.turns),
             "tokens": _distribution(self.tokens),
+            "format": self.format or self.name,
+            "runs": list(self.runs),
+            "source": self.source,
             "about": self.about,
             "file": self.file,
             "compat": self.compat,
@@ -193,7 +202,7 @@ class ExportReport:
 
     def all_formats(self) -> dict[str, dict[str, Any]]:
         """Return the reports of all formats in the output, those of earlier exports too, as JSON values."""
-        return {**self.earlier, **{name: report.to_dict() for name, report in self.formats.items()}}
+        return {**self.earlier, **{name: report.to_dict() for name, report in self.formats.items() if not report.kept}}
 
     def __str__(self) -> str:
         return self.to_text()

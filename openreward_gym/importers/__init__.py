@@ -10,7 +10,6 @@ could not be read. Another distribution adds an importer by offering such a func
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import inspect
 import os
@@ -23,6 +22,7 @@ from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.importers.grouping import GroupBy
 from openreward_gym.importers.paths import PathLike, existing_paths, paths_of
 from openreward_gym.store import Damage, RolloutStore, describe
+from openreward_gym.suggestions import did_you_mean
 from openreward_gym.types import Rollout
 
 __all__ = ["GROUP", "GroupBy", "ImportReport", "Importer", "describe", "find", "import_run", "names", "read"]
@@ -104,9 +104,7 @@ def find(name: str) -> Importer:
         return cast(Importer, importlib.import_module(f"{__name__}.{_MODULES[name]}").read)
     importer = plugins.find(GROUP, name)
     if importer is None:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigurationError(f"there is no importer {name!r}: {hint}the importers are {', '.join(names())}")
+        raise ConfigurationError(f"there is no importer {name!r}: {did_you_mean(name, names(), 'importers')}")
     if not callable(importer):
         raise ConfigurationError(
             f"the importer {name!r} is a {type(importer).__name__} object, but has to be a function: mend its entry point"

@@ -19,7 +19,7 @@ from openreward_gym import plugins
 from openreward_gym.chat.plain import shown
 from openreward_gym.credentials import credentials_of, replace_texts, without_secrets
 from openreward_gym.errors import ConfigurationError, PolicyError
-from openreward_gym.suggestions import did_you_mean, nearest
+from openreward_gym.suggestions import nearest
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
 from openreward_gym.user_traceback import describe_error
 
@@ -211,7 +211,13 @@ def resolve(
         "module:callable",
         *plugins.names(ENTRY_POINTS),
     ]
-    raise ConfigurationError(f"there is no policy {policy!r}: {did_you_mean(policy, known, 'policies')}")
+    # The kind is compared: the name of a model says nothing about it.
+    near = nearest(kind, [*_MODELS, "random", "scripted", *plugins.names(ENTRY_POINTS)])
+    meant = f"{near}:{argument}" if argument else near
+    raise ConfigurationError(
+        f"there is no policy {policy!r}: "
+        f"{'the' if near is None else f'did you mean {meant!r}? The'} policies are {', '.join(known)}"
+    )
 
 
 def _own_policy(policy: Any) -> Policy | EpisodicPolicy:

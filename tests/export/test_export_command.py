@@ -73,9 +73,9 @@ def answers(folder: str, format: str = "sft", column: str = "messages") -> list[
 )
 def test_what_is_chosen_is_what_is_written(run: Any, options: tuple[object, ...], kept: str) -> None:
     ran = run("run", "--output", "out", *options)
-    assert ran.code == 0, ran.err
+    assert ran.code == (0 if kept else 1), ran.err
     assert [message["content"] for message in answers("out")] == [f"answer {n}" for n in kept]
-    assert ("no rollout is left" in ran.err) == (kept == "")
+    assert ("no row was written" in ran.err) == (kept == "")
 
 
 def test_report_says_what_was_left_out_and_why(run: Any) -> None:
@@ -99,8 +99,10 @@ def test_several_runs_formats_and_columns(run: Any) -> None:
 def test_tokenizer_and_rows(run: Any) -> None:
     tiny_tokenizer().save_pretrained("tokenizer")
     ran = run("run", "--format", "tokens", "--tokenizer", "tokenizer", "--output", "out", "--max-length", 10)
-    assert ran.code == 0, ran.err
+    assert ran.code == 1, ran.err
     assert "longer than 10 tokens" in ran.out
+    assert ran.err.startswith("openreward-gym: tokens: no row was written from 6 rollouts (6 longer than 10 tokens")
+    assert "--min-length N and --max-length N set the limits" in ran.err
     ran = run("run", "--format", "tokens", "--tokenizer", "tokenizer", "--output", "out")
     assert pq.read_table("out/tokens").num_rows == 6
     ran = run("run", "--output", "out", "--compat", "string")
@@ -138,7 +140,7 @@ def test_push_to_a_folder(run: Any) -> None:
         (("--min-turns", 3, "--max-turns", 2), "--min-turns=3 is above the maximum of 2: nothing meets both"),
         (("--min-rating", 5, "--max-rating", 1), "--min-rating=5 is above the maximum of 1"),
         (("--min-length", 9, "--max-length", 2), "--min-length=9 is above the maximum of 2"),
-        (("--max-length", 2, "--output", "new/out"), "max_length counts tokens: pass tokenizer="),
+        (("--max-length", 2, "--output", "new/out"), "--max-length counts tokens: pass --tokenizer MODEL too"),
         (("--decontaminate", "missing.txt", "--output", "new/out"), "decontaminate: missing.txt cannot be read"),
         (("--decontaminate", "missing", "--output", "new/out"), "decontaminate: missing cannot be read"),
         (
@@ -228,11 +230,13 @@ def test_images_of_a_run_are_never_removed(run: Any) -> None:
     assert Path("sharegpt/images/a.png").exists()
 
 
-def test_a_run_without_rollouts_makes_an_empty_dataset(run: Any) -> None:
+def test_a_run_without_rollouts_makes_an_empty_dataset_and_is_a_failure(run: Any) -> None:
     _shard().unlink()
     ran = run("run", "--output", "out", "--format", "sft,openai,preference,kto,prompts")
-    assert ran.code == 0, ran.err
-    assert len(ran.err.splitlines()) == 5
+    assert ran.code == 1, ran.err
+    assert len(ran.err.splitlines()) == 1
+    for name in ("sft", "openai", "preference", "kto", "prompts"):
+        assert f"{name}: no row was written, because the run has no rollouts yet: `openreward-gym collect " in ran.err
     assert pq.read_table("out/sft").num_rows == 0
 
 
