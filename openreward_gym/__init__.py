@@ -65,6 +65,17 @@ _name, _names = lazy_names(
     },
 )
 _ROOMS = ("export", "serve")
+# Names that programs of the official SDK import, and that this package has in `compat` alone.
+_OF_THE_SDK = (
+    *("AsyncEnvironmentsAPI", "AsyncOpenReward", "AsyncSandboxesAPI", "AsyncSession", "BuiltinToolset"),
+    *("EnvironmentsAPI", "GroupCandidate", "GroupScore", "OpenReward", "Provider", "ReasoningBlock"),
+    *("ResponseChars", "RolloutAPI", "RolloutInfo", "RunInfo", "RunResult", "RunType"),
+    *("SandboxBucketConfig", "SandboxEgressRule", "SandboxHostAlias", "SandboxNetworkPolicy"),
+    *("SandboxSettings", "SandboxSidecarContainer", "SandboxesAPI", "ScoreGroupFailed"),
+    *("ScoreGroupUnsupported", "TaskDifficulty", "TerminalToolSpec", "ToolCallBlock", "ToolResultBlock"),
+    *("TrainingStage", "UploadType", "convert_messages", "hf_model_rules", "judging"),
+    *("sanitize_tool_schema", "tools", "toolsets"),
+)
 
 __all__ = [
     "AssistantMessage",
@@ -111,6 +122,8 @@ def __getattr__(name: str) -> Any:
         return _version()
     if name in _ROOMS:
         return importlib.import_module(f"openreward_gym.{name}")
+    if name in _OF_THE_SDK:
+        raise ImportError(f"{name} is a name of the official SDK. Write: from openreward_gym.compat import {name}", name=name)
     return _name(name)
 
 

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias, get_args
 
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.suggestions import nearest
 
 DEEPEST_NESTING = 200
 """Levels of JSON up to which everything that reads, copies and writes records works within Python's recursion limit."""
@@ -56,7 +57,16 @@ def text(*, optional: bool = False) -> Check:
 def choice(alias: Any, *, optional: bool = False) -> Check:
     """Return a check for one of the strings of a `Literal`."""
     allowed: tuple[str | None, ...] = (*((None,) if optional else ()), *get_args(alias))
-    return _check(f"one of {', '.join(map(str, allowed))}", lambda value: value in allowed)
+    expected = f"one of {', '.join(map(str, allowed))}"
+
+    def check(name: str, value: Any) -> Any:
+        if not isinstance(value, str | None) or value not in allowed:
+            near = nearest(value, get_args(alias))
+            hint = "" if near is None else f": did you mean {near!r}?"
+            raise ConfigurationError(f"{name} must be {expected}, not {value!r}{hint}")
+        return value
+
+    return check
 
 
 def nesting(name: str, value: Any) -> int:
@@ -116,4 +126,7 @@ def environment_name(name: str, value: Any) -> Any:
             f"{name} must be a name like 'weather' or 'owner/name', or an openreward Environment class, not "
             f"{value!r}: gymnasium.make('OpenReward-v0', environment='weather', base_url='http://127.0.0.1:8080')"
         )
+    if isinstance(value, str) and "://" in value:
+        # The address may hold a password, so the message does not repeat it.
+        raise ConfigurationError(f"{name} is a name, and an address was given: pass the address as base_url='http://...'")
     return value

@@ -188,7 +188,13 @@ class SessionLostError(OpenRewardGymError, ConnectionError):
 
 
 class ToolFailedError(OpenRewardGymError, RuntimeError):
-    """A tool raised an exception on the server. The episode is over."""
+    """A tool raised an exception on the server. The episode is over.
+
+    Attributes:
+        detail: The server's own message.
+    """
+
+    detail: str = ""
 
 
 class PolicyError(OpenRewardGymError, RuntimeError):

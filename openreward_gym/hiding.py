@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 
-__all__ = ["LONGEST_MESSAGE", "Redactor", "Secret", "excerpt", "read_secret", "secrets_of_url", "with_evidence"]
+__all__ = ["LONGEST_MESSAGE", "Redactor", "Secret", "check_secret", "excerpt", "read_secret", "secrets_of_url", "with_evidence"]
 
 E = TypeVar("E", bound=OpenRewardGymError)
 
@@ -85,13 +85,30 @@ def read_secret(variable: str, *, strip: bool = False) -> Secret | None:
     """
     # In no variable as a plain text: a traceback may show variables.
     secret = Secret(os.environ.get(variable, "").strip() if strip else os.environ.get(variable, ""))
+    return check_secret(secret, f"the value of the environment variable {variable}")
+
+
+def check_secret(secret: Secret, what: str) -> Secret | None:
+    """Return a secret that is sent in a header. None for an empty one.
+
+    Args:
+        secret: The secret.
+        what: What it is, for the message: "the api_key".
+
+    Raises:
+        ConfigurationError: It has a control character, such as a line end, or a letter outside ASCII.
+
+    Example:
+        >>> check_secret(Secret("abcd-1234"), "the api_key"), check_secret(Secret(""), "the api_key")
+        (Secret(...), None)
+    """
     if not secret.reveal():
         return None
     if secret.reveal().isascii() and secret.reveal().isprintable():
         return secret
     raise ConfigurationError(
-        f"the value of the environment variable {variable} has a line end, another control character or a letter outside ASCII, "
-        "which no header can carry. Copy the key again, on one line."
+        f"{what} has a line end, another control character or a letter outside ASCII, which no header can carry. Copy the key "
+        "again, on one line."
     )
 
 

@@ -16,13 +16,13 @@ openreward_gym.errors.ConfigurationError: EnvOptions has no option 'max_step'. D
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from itertools import pairwise
-from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, get_args
 
 from openreward_gym.checks import (
     Check,
@@ -40,6 +40,7 @@ from openreward_gym.checks import (
 )
 from openreward_gym.credentials import HIDDEN, is_marked, revealed, sealed
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.suggestions import did_you_mean, unknown_option
 from openreward_gym.types import Json
 
 __all__ = [
@@ -57,10 +58,14 @@ __all__ = [
     "Options",
     "RenderMode",
     "RetryBudget",
+    "RetryKind",
     "RetryLimits",
+    "RowParameters",
+    "RowPrompt",
     "RunOptions",
     "SessionOptions",
     "TaskOrder",
+    "run_folder_of",
     "signature_from",
 ]
 
@@ -76,6 +81,32 @@ OnFailure: TypeAlias = Literal["truncate", "raise"]
 OnResetFailure: TypeAlias = Literal["auto", "raise", "truncate"]
 Engine: TypeAlias = Literal["local", "ray"]
 Advantage: TypeAlias = Literal["group", "leave_one_out"]
+RowPrompt: TypeAlias = Literal["replace", "precede", "ignore"]
+RowParameters: TypeAlias = Literal["use", "ignore"]
+
+ROWS_SUFFIX = ".jsonl"
+"""Ending of an `output` that is a file of NeMo Gym rows."""
+RetryKind: TypeAlias = Literal[
+    "unreachable",
+    "connection",
+    "timeout",
+    "session_lost",
+    "outcome_unknown",
+    "protocol_error",
+    "rate_limited",
+    "server_error",
+    "setup_failed",
+    "setup_raised",
+    "tool_failed",
+    "policy_unavailable",
+    "policy_failed",
+    "policy_refused",
+    "refused",
+    "task_not_found",
+    "worker_lost",
+    "node_lost",
+]
+"""A kind of failed attempt, which `Failure.kind` names and `collect(retries=...)` takes; see `openreward_gym.collect.BUDGETS`."""
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Default for the largest size of one answer of a server, in bytes."""
@@ -103,6 +134,14 @@ class Options:
     Raises:
         ConfigurationError: An option has a wrong value.
     """
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        """Make an object that the dataclass's own `__init__` fills, after refusing unknown names with a suggestion."""
+        known = [one.name for one in fields(cls)]
+        for name in keywords:
+            if name not in known:
+                raise ConfigurationError(unknown_option(cls.__name__, name, known))
+        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -209,14 +248,6 @@ def _restored(cls: type[Options], values: dict[str, Any]) -> Options:
 def _shown(one: Field[Any], inner: Mapping[str, R]) -> dict[str, R]:
     """Return the part of a nested object's options that are options of the outer object."""
     return {name: value for name, value in inner.items() if name not in one.metadata.get("without", ())}
-
-
-def unknown_option(owner: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for an unknown option: it suggests the nearest known name, or lists all."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    advice = f"Did you mean {near[0]!r}?" if near else f"Its options are {', '.join(names)}."
-    return f"{owner} has no option {name!r}. {advice}"
 
 
 def signature_from(cls: type[Options]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -449,6 +480,8 @@ class RetryBudget(Options):
 def _retries(name: str, value: Any) -> dict[str, RetryBudget] | None:
     budgets = mapping(name, value)
     for kind, budget in (budgets or {}).items():
+        if kind not in get_args(RetryKind):
+            raise ConfigurationError(f"{name} has no kind {kind!r}: {did_you_mean(kind, get_args(RetryKind), 'kinds')}")
         if not isinstance(budget, RetryBudget):
             raise ConfigurationError(f"{name}[{kind!r}] must be a RetryBudget(...), not {budget!r}")
     return budgets
@@ -473,7 +506,13 @@ def _output(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions(Options):
-    """Options of a collection: the keyword arguments of `collect`."""
+    """Options of a collection: the keyword arguments of `collect`.
+
+    Example:
+        >>> options = RunOptions.from_keywords({"environment": "weather", "policy": "random", "output": "rows.jsonl"})
+        >>> options.env.environment, str(options.run_folder), str(options.rows_path)
+        ('weather', 'rows', 'rows.jsonl')
+    """
 
     env: EnvOptions = group(EnvOptions)
     """Options of the envs that play."""
@@ -487,6 +526,12 @@ class RunOptions(Options):
     """Tasks of the split to play: "0:100", "3,7" or integers. None plays all."""
     input: str | os.PathLike[str] | None = option(None)
     """JSONL file that lists the tasks, or NeMo Gym rows, instead of `tasks`."""
+    row_prompt: RowPrompt = option("replace", choice(RowPrompt))
+    """Effect of the messages of a NeMo Gym row: they "replace" the environment's prompt, those before the question "precede" it,
+    or it "ignore"s them."""
+    row_parameters: RowParameters = option("use", choice(RowParameters))
+    """Effect of the other parameters of a row's request (temperature, tool_choice, ...): the policy is to "use" them, or they are
+    "ignore"d. A parameter that the policy cannot follow is an error. `policy_options` win over the row's."""
     repeats: int = option(1, integer(1))
     """Rollouts per task. They form the task's group."""
     limit: int | None = option(None, integer(1, optional=True))
@@ -498,7 +543,8 @@ class RunOptions(Options):
     opening: int = option(32, integer(1))
     """Largest number of sessions to open at once."""
     output: str | os.PathLike[str] | None = option(None, _output)
-    """Folder of the run. None makes one under `runs/`."""
+    """Folder of the run. With the name of a file, FILE.jsonl, NeMo Gym's rows are written there, and the run is the folder FILE
+    beside it. None makes a folder under `runs/`."""
     resume: bool = option(False, flag)
     """Continue the run in `output`: play only what is missing."""
     allow_changed: bool = option(False, flag)
@@ -542,5 +588,38 @@ class RunOptions(Options):
             raise ConfigurationError("comparing the rollouts of a task takes several of them: pass repeats=2 or more")
         if self.output is None and self.resume:
             raise ConfigurationError("resume needs the folder of the run to continue: output=... (--output)")
+        rows, folder = self.rows_path, self.run_folder
+        if rows is not None and rows.is_dir():
+            raise ConfigurationError(f"output={str(rows)!r} is to be a file of rows, and is a folder: choose another name")
+        if rows is not None and folder is not None and folder.is_file():
+            raise ConfigurationError(
+                f"output={str(rows)!r} needs the folder {folder} for its run, which is a file: choose another name"
+            )
         if self.engine == "local" and (self.workers is not None or self.ray_options is not None):
             raise ConfigurationError("workers=... and ray_options=... need engine='ray'; engine='local' uses concurrency=...")
+
+    @property
+    def rows_path(self) -> Path | None:
+        """The file of NeMo Gym rows that `output` names. None if it names none."""
+        return Path(self.output) if self.output is not None and _is_rows_file(self.output) else None
+
+    @property
+    def run_folder(self) -> Path | None:
+        """The folder of the run. None if the run gets a new one under `runs/`."""
+        return run_folder_of(self.output)
+
+
+def run_folder_of(output: str | os.PathLike[str] | None) -> Path | None:
+    """Return the folder of a run with this `output`: of a file of rows, the folder beside it. None stays None.
+
+    Example:
+        >>> run_folder_of("data/rollouts.jsonl") == run_folder_of("data/rollouts") == Path("data/rollouts")
+        True
+    """
+    if output is None or not os.fspath(output):
+        return None
+    return Path(output).with_suffix("") if _is_rows_file(output) else Path(output)
+
+
+def _is_rows_file(output: str | os.PathLike[str]) -> bool:
+    return Path(output).suffix.lower() == ROWS_SUFFIX

@@ -28,7 +28,7 @@ from openreward_gym.types import (
 from openreward_gym.types.codec import codec_of
 from openreward_gym.types.rollout import line_of
 
-__all__ = ["PATTERN", "RecordRedactor", "encodings_of"]
+__all__ = ["PATTERN", "SHORTEST_OWN", "RecordRedactor", "encodings_of"]
 
 SHORTEST = 4
 """Characters of the shortest value that is cut out: shorter ones occur in ordinary words."""

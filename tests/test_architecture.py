@@ -28,9 +28,13 @@ FLOORS = {
     "lazy": 0,
     "images": 0,
     "processes": 0,
+    "terminal": 0,
     "checks": 0,
+    "suggestions": 0,
     "retrying": 0,
     "credentials": 0,
+    "variables": 0,
+    "logs": 0,
     "redaction": 1,
     "options": 1,
     "protocol": 2,
@@ -54,6 +58,7 @@ FLOORS = {
     "collect.ray": 7,
     "collect.ray_worker": 7,
     "cli": 8,
+    "__main__": 8,
 }
 # Rooms that do not know each other; the spaces of envs, which know nothing of the network, are for all.
 APART = [
@@ -88,7 +93,7 @@ ONLY_IN = {
     "starlette": ["viewer", "serve"],
     "uvicorn": ["viewer", "serve"],
     "fastapi": [],
-    "openreward": ["serve"],
+    "openreward": ["serve", "compat.client"],  # there for type checking alone
     "datasets": ["export", "cli.demo"],
     "transformers": ["export", "policies", "wrappers.tokens"],
     "ray": ["collect.ray", "collect.ray_worker"],

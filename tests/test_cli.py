@@ -293,7 +293,7 @@ _COLLECT = ("collect", "echo", "--policy", "random", "--base-url", "http://127.0
         (("export", "run", "--format", "kto", "--good-reward", "nan"), "--good-reward must be a number, not nan"),
         (("export", "run", "--format", "preference", "--min-gap", "nan"), "--min-gap must be"),
         (("export", "run", "--format", "preference", "--min-gap", "-1"), "--min-gap must be"),
-        (("export", "run", "--min-rating", "9"), "'--min-rating'"),
+        (("export", "run", "--min-rating", "9"), "--min-rating 9 is not possible: it must be at most 5"),
         (("report", "run", "--plots", "text.txt"), "--plots 'text.txt' cannot be a folder"),
         (("report", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),
         (("view", "run", "--html", "text.txt/page.html"), "--html 'text.txt' cannot be a folder"),

@@ -115,6 +115,18 @@ def test_twine_accepts_both_distributions(built: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.matrix
+def test_an_installed_package_is_typed(built: tuple[Path, Path], tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(built[1]).extractall(site)
+    assert (site / "openreward_gym" / "py.typed").exists()
+    program = tmp_path / "program.py"
+    program.write_text('from openreward_gym import OpenRewardEnv\n\nOpenRewardEnv("weather").reset()[1]["task_idx"]\n')
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}/cache", str(program)]
+    environment = {**os.environ, "MYPYPATH": str(site), "PYTHONPATH": ""}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=280, check=False)
+    assert 'TypedDict "Info" has no key "task_idx"' in done.stdout
+
+
 def test_the_contents_of_the_wheel(built: tuple[Path, Path], source: Path) -> None:
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())

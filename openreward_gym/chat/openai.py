@@ -19,6 +19,7 @@ from openreward_gym.chat.dialect import (
     written_role,
 )
 from openreward_gym.chat.history import CHAT_RULES, HistoryRules
+from openreward_gym.chat.lossless import BESIDE, losses, restored
 from openreward_gym.chat.plain import as_list, details_of, integer, json_text, list_at, number, object_at, rest_of, shown, text_at
 from openreward_gym.chat.streams import CHAT_STREAM, StreamFormat
 from openreward_gym.errors import MessageError
@@ -39,6 +40,7 @@ from openreward_gym.types import (
     ToolMessage,
     ToolResult,
     Usage,
+    split_results,
     text_of,
     text_separator,
 )
@@ -93,6 +95,11 @@ class OpenAIChatDialect(Dialect):
     def read_turn(self, data: Mapping[str, Json]) -> Message:
         if _is_completion(data):
             return self._completion(data)
+        if isinstance(data.get(BESIDE), Mapping):
+            return restored(self._turn(rest_of(data, BESIDE)), data[BESIDE])
+        return self._turn(data)
+
+    def _turn(self, data: Mapping[str, Json]) -> Message:
         role = role_of(data, _ROLES)
         if role == "tool":
             return self._tool_message(data)
@@ -206,6 +213,36 @@ class OpenAIChatDialect(Dialect):
                 if "tool_calls" in item:
                     item.setdefault("reasoning_content", "")
         return None, items
+
+    def write_lossless(self, message: Message, sent: Message) -> dict[str, Json]:
+        """Return a message as one object from which `read` makes it again, in every respect that a dialect writes.
+
+        Beside the fields of the format it has the reasoning (`reasoning_content`), the `name` of the tool and `is_error` of a
+        result, and `openreward`, where there is more to keep: see `openreward_gym.chat.lossless`.
+
+        Args:
+            message: The message.
+            sent: The same message as `sendable` yields it.
+        """
+        arrived = reasoning_field_of(message)
+        items = OpenAIChatDialect(arrived or "reasoning_content")._write_message(sent)
+        item: dict[str, Json] = items[0] if len(items) == 1 else {"role": "user", "content": text_of(message.blocks)}
+        is_developer = (sent.role, item["role"]) == ("system", "developer")
+        item["role"] = "developer" if is_developer else sent.role if len(items) == 1 else "user"
+        if isinstance(item["content"], list):
+            item["content"] = [_typed(part) for part in item["content"]]
+        if message.reasoning:
+            item.setdefault("reasoning_content", message.reasoning)
+        if message.role == "tool" and message.name:
+            item["name"] = message.name
+        if message.is_error:
+            item["is_error"] = True
+        beside = losses(message, self._turn(item))
+        if arrived not in ("", "reasoning_details"):
+            beside["reasoning_field"] = arrived
+        if beside:
+            item[BESIDE] = beside
+        return item
 
     def _write_message(self, message: Message) -> list[dict[str, Json]]:
         if message.role == "assistant":
@@ -345,6 +382,11 @@ def _token_details(logprobs: Mapping[str, Json]) -> dict[str, Json]:
     return columns
 
 
+def _typed(part: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a part of a message's content; one that does not say its type, inside of one that does."""
+    return dict(part) if isinstance(part.get("type"), str) else {"type": "opaque", "raw": dict(part)}
+
+
 def _is_completion(data: Mapping[str, Json]) -> bool:
     return isinstance(data.get("choices"), list) or data.get("object") == "chat.completion"
 
@@ -375,13 +417,18 @@ def from_openai(messages: Any) -> list[Message]:
     return OpenAIChatDialect().read(messages)
 
 
-def to_openai(messages: Iterable[Message], *, reasoning: ReasoningField = "", for_server: bool = False) -> list[dict[str, Json]]:
+def to_openai(
+    messages: Iterable[Message], *, reasoning: ReasoningField = "", for_server: bool = False, lossless: bool = False
+) -> list[dict[str, Json]]:
     """Return messages as the `messages` of a chat completion. Tool results become messages of role "tool", in order.
 
     Args:
         messages: The conversation.
         reasoning: The field for past reasoning. By default it is left out.
         for_server: Write a history that every server can parse: see `server_history`. By default calls are as they were recorded.
+        lossless: Write one object per message, from which `from_openai` makes the message again: with its reasoning, `is_error`,
+            and in `openreward` what the format has no field for. OpenAI's own API refuses such fields. The other arguments do not
+            apply.
 
     Example:
         >>> from openreward_gym.types import UserMessage
@@ -389,4 +436,7 @@ def to_openai(messages: Iterable[Message], *, reasoning: ReasoningField = "", fo
         [{'role': 'user', 'content': 'Hi'}]
     """
     dialect = OpenAIChatDialect(reasoning)
+    if lossless:
+        turns = [part for message in messages for part in split_results(message)]
+        return [dialect.write_lossless(turn, sent) for turn, sent in zip(turns, sendable(turns), strict=True)]
     return (dialect.write_request if for_server else dialect.write)(messages)[1]

@@ -51,6 +51,9 @@ def collect(
     not, or groups could not be compared, continue it with --resume; 1: an error, or failures that --resume would meet again;
     2: wrong usage.
 
+    With --output FILE.jsonl the rollouts are NeMo Gym's rows, one per line, and the run is the folder
+    FILE beside it.
+
     Example: openreward-gym collect weather --policy random --base-url http://127.0.0.1:8080 --output runs/first
     """
     values = {"environment": environment, "policy": policy, **options}
@@ -75,13 +78,15 @@ def collect(
         event: dict[str, Any] = {
             "event": "result",
             "run": result.path,
+            **({} if result.rows_path is None else {"rows": str(result.rows_path)}),
             "coverage": asdict(coverage),
             "metrics": result.metrics.to_dict(),
         }
         event |= {"groups_failed": result.groups_failed, "groups_incomplete": result.groups_incomplete}
         print(json.dumps(event))
     else:
-        print(f"{coverage.successful} of {coverage.expected} rollouts in {result.path}")
+        where = result.path if result.rows_path is None else f"{result.rows_path} (the run: {result.path})"
+        print(f"{coverage.successful} of {coverage.expected} rollouts in {where}")
         print_report([result.path], brief=True)
     if result.groups_incomplete:
         print(f"{_groups(result.groups_incomplete)} not compared: a rollout failed or was omitted", file=sys.stderr)
@@ -99,6 +104,8 @@ def _exit(result: CollectionResult) -> None:
     if coverage.complete:
         raise typer.Exit(INCOMPLETE)
     left = f"{coverage.failed} failed, {coverage.missing} missing"
+    if result.rows_path is not None:
+        left += f", which have no row in {result.rows_path}"
     if result.given_up:
         left += f", {result.given_up} of the failed given up"
     if result.resumable:

@@ -17,11 +17,20 @@ from typer.core import TyperCommand
 
 from openreward_gym.credentials import HIDDEN, without_secrets
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import ClientOptions, EnvOptions, EpisodeLimits, Options, RetryBudget, RunOptions, SessionOptions
+from openreward_gym.options import (
+    ClientOptions,
+    EnvOptions,
+    EpisodeLimits,
+    Options,
+    RetryBudget,
+    RunOptions,
+    SessionOptions,
+    run_folder_of,
+)
 from openreward_gym.store.damage import Damage, describe
 from openreward_gym.urls import check_url, hide_credentials
 
-FAILED, USAGE, INCOMPLETE = 1, 2, 75
+FAILED, USAGE, INCOMPLETE, INTERRUPTED = 1, 2, 75, 130
 
 MAX_LISTED = 20
 """Number of problems that are listed one by one."""
@@ -33,6 +42,7 @@ Environment = Annotated[
     str,
     typer.Argument(metavar="ENVIRONMENT", help="Name on a server (weather), or owner/name on the platform."),
 ]
+Variant = Annotated[str | None, typer.Option(metavar="NAME", help="Variant of the environment.", rich_help_panel="Environment")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Runs = Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of runs.")]
 
@@ -50,7 +60,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {"min_rating": (1, 5), "max_rating"
 _PLACEHOLDERS = {
     "chat_template_kwargs": "JSON",
     "input": "FILE",
-    "output": "FOLDER",
+    "output": "PATH",
     "redact": "VARIABLE",
     "redact_pattern": "REGEX",
     "task": "ID",
@@ -215,7 +225,8 @@ def parse_options(cls: type[O], values: Mapping[str, Any]) -> O:
         keywords[name] = value
     for name in _URLS:
         check_url(_flag(name), keywords.get(name))
-    check_folder("--output", keywords.get("output"))
+    output = keywords.get("output")
+    check_folder("--output", run_folder_of(output) if cls is RunOptions and output else output)
     try:
         return cls.from_keywords(keywords)
     except ConfigurationError as error:

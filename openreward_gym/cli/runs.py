@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import shlex
 import sys
 import time
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openreward_gym.cli.completion import complete_source
+from openreward_gym.cli.console import print_error, print_json
 from openreward_gym.cli.parameters import FAILED, INCOMPLETE, MAX_LISTED, AsJson, Runs, check_folder, end_with, print_damages
-from openreward_gym.errors import ConfigurationError
 from openreward_gym.store.damage import Damages, OnDamage
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ def print_report(
         from openreward_gym.reports import write_pngs
 
         write_pngs(result.charts, plots)
-    print(json.dumps(result.to_dict(), indent=2) if as_json else result.to_text(brief=brief))
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(result.to_text(brief=brief))
     if brief:
         commands = ["report", *(["view"] if _has_viewer() else [])]
         print("", *(shlex.join(["openreward-gym", command, *runs]) for command in commands), sep="\n")
@@ -86,6 +90,7 @@ def merge(
     runs: Runs,
     output: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the new run.")],
     run: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run for rollouts that have none.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Merge the rollouts of several runs into a new one.
 
@@ -98,8 +103,12 @@ def merge(
 
     check_folder("--output", output)
     result = merge_runs(runs, output, run=run)
-    print(f"{count_text(result.merged, 'rollout')} merged into {output}")
-    if result.duplicates:
+    if as_json:
+        several = [{"task": task, "sample": sample, "ids": ids} for (task, sample), ids in result.doubled.items()]
+        print_json({"output": output, **asdict(dataclasses.replace(result, doubled={})), "doubled": several})
+    else:
+        print(f"{count_text(result.merged, 'rollout')} merged into {output}")
+    if result.duplicates and not as_json:
         were, are = ("was", "is") if len(result.duplicates) == 1 else ("were", "are")
         print(f"{len(result.duplicates)} {were} in several runs and {are} kept once")
     doubled, gaps = ([f"{task}/{sample}" for task, sample in units] for units in (result.doubled, result.gaps))
@@ -120,38 +129,46 @@ def merge(
 
 
 def import_rollouts(
-    source: Annotated[str, typer.Argument(metavar="SYSTEM", help="The system that wrote the rollouts.")],
-    path: Annotated[str, typer.Argument(metavar="PATH", help="File or folder; for openreward, the run's id or name.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SYSTEM", help="The system that wrote the rollouts.", autocompletion=complete_source)
+    ],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files and folders; for openreward, ids or names of runs.")],
     output: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the run. Its existing rollouts are kept.")],
     run: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run. [default: the folder's name]")] = None,
     group_by: Annotated[
         str | None,
         typer.Option(metavar="FIELD", help="Field of the source's records, or of the rollouts, whose value is the group."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Import rollouts of another system into a run.
 
-    Files of JSON lines, JSON arrays, JSON objects and Parquet are read, packed with gzip or zstd too. Records that cannot be
-    read are reported once per cause; the rest is imported, and the exit code is 1.
+    Files of JSON lines, JSON arrays, JSON objects and Parquet are read, packed with gzip or zstd too. Several paths are read in
+    their order, each file once. Records that cannot be read are reported once per cause; the rest is imported, and the exit
+    code is 1.
 
     Example: openreward-gym import openai-chat chats.jsonl.gz --output runs/chats --group-by metadata.prompt_id
+
+    Example: openreward-gym import inspect logs/*.eval --output runs/inspect
     """
     from openreward_gym.importers import import_run
     from openreward_gym.reports.texts import count_text
 
-    if not path:
-        raise ConfigurationError("name the file or folder to import: the path is empty")
     check_folder("--output", output)
-    result = import_run(source, path, output, run=run, group_by=group_by)
-    known = f", {result.known} {'was' if result.known == 1 else 'were'} imported before" if result.known else ""
-    print(f"{count_text(result.imported, 'rollout')} imported into {output}{known}")
+    result = import_run(source, paths, output, run=run, group_by=group_by)
+    if as_json:
+        counts = {"imported": result.imported, "known": result.known, "ungrouped": result.ungrouped}
+        print_json({"output": output, **counts, "damages": [asdict(damage) for damage in result.damages]})
+    else:
+        known = f", {result.known} {'was' if result.known == 1 else 'were'} imported before" if result.known else ""
+        print(f"{count_text(result.imported, 'rollout')} imported into {output}{known}")
     if result.ungrouped:
         have, keep = ("has", "it keeps") if result.ungrouped == 1 else ("have", "they keep")
         ungrouped = count_text(result.ungrouped, "rollout")
         print(f"{ungrouped} {have} no {group_by!r}: {keep} the group of the source", file=sys.stderr)
     print_damages(result.damages)
     if not (result.imported or result.known or result.damages):
-        print(f"{path}: there are no records in it", file=sys.stderr)
+        print_error(f"{', '.join(paths[:5])}{', ...' if len(paths) > 5 else ''}: there are no records in it")
         raise typer.Exit(FAILED)
     if result.damages:
         print(f"{count_text(len(result.damages), 'record')} could not be read; the rest was imported", file=sys.stderr)
@@ -163,6 +180,7 @@ def upload(
     base_url: Annotated[
         str | None, typer.Option(metavar="URL", help="URL of the platform. [default: https://openreward.ai]")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send a run to the OpenReward platform.
 
@@ -183,6 +201,9 @@ def upload(
             print(f"{so_far}; still trying (Ctrl-C stops; the next upload continues from there)", file=sys.stderr)
 
     state = send(run, base_url=base_url, on_progress=print_progress)
-    print(state)
+    if as_json:
+        print_json({**asdict(state), "complete": state.complete})
+    else:
+        print(state)
     if not state.complete:
         raise typer.Exit(INCOMPLETE)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from openreward_gym.collect.plan import Estimate
     from openreward_gym.collect.progress import ProgressStyle, Reporter
     from openreward_gym.collect.retries import BUDGETS
-    from openreward_gym.options import Advantage, Engine
+    from openreward_gym.options import Advantage, Engine, RetryKind, RowParameters, RowPrompt
     from openreward_gym.policies.policy import EpisodicPolicy, PlainPolicy, Policy
     from openreward_gym.protocol.transport import TransportLike
     from openreward_gym.types import Json
@@ -60,6 +60,8 @@ class CollectOptions(EnvKeywords, total=False):
     policy_options: Mapping[str, Any] | None
     tasks: str | Iterable[int] | None
     input: str | os.PathLike[str] | None
+    row_prompt: RowPrompt
+    row_parameters: RowParameters
     repeats: int
     limit: int | None
     concurrency: int
@@ -70,7 +72,7 @@ class CollectOptions(EnvKeywords, total=False):
     allow_changed: bool
     run_timeout_s: float | None
     seed: int
-    retries: Mapping[str, RetryBudget] | None
+    retries: Mapping[RetryKind, RetryBudget] | None
     fail_on_error: float | None
     score_groups: bool
     advantages: Advantage | None
@@ -112,9 +114,11 @@ def collect(
         The run: its store, metrics and coverage.
 
     Raises:
-        ConfigurationError: An option is unknown or wrong, or the environment, split or a task does not exist.
-        StoreError: `output` is held by another collector, holds a run and `resume` is False, holds none and `resume` is True,
-            or cannot be written.
+        ConfigurationError: An option is unknown or wrong, the environment, split or a task does not exist, or a row of `input`
+            cannot be played: its question is no task, it defines a tool that the environment does not have, or it has a parameter
+            that the policy cannot follow.
+        StoreError: `output` is a file that is not of this run, is held by another collector, holds a run and `resume` is False,
+            holds none and `resume` is True, or cannot be written.
         PolicyError, ServerError, ToolFailedError: So many attempts failed that the collection stopped (`fail_on_error`). The
             message has the words of the last one; the run can be continued.
         RecordError: A file of the run is damaged. Nothing was changed.

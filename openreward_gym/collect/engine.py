@@ -26,6 +26,7 @@ from openreward_gym.collect.plan import RunPlan
 from openreward_gym.collect.player import AttemptResult, LocalPlayer, Player, Servers
 from openreward_gym.collect.progress import Reporter, reporter
 from openreward_gym.collect.retries import RetryTracker, UnitQueue
+from openreward_gym.collect.rows_file import RowsFile, check_rows_file
 from openreward_gym.collect.run_folder import RunLock, RunLog, check_resumed, describe_run, write_json, write_run
 from openreward_gym.collect.silence import News, merge_news
 from openreward_gym.envs.turns import TurnKind
@@ -74,6 +75,7 @@ class CollectionResult:
             it played others. `allow_changed=True` plays them.
         groups_failed: Number of groups that are complete and could not be compared. `resume=True` tries again.
         groups_incomplete: Number of groups that are not compared, because a unit of them failed or was omitted.
+        rows_path: The file of NeMo Gym rows that `output` named. None if it named none.
 
     Example:
         >>> from openreward_gym import collect, serve  # doctest: +SKIP
@@ -92,6 +94,7 @@ class CollectionResult:
     given_up: int = 0
     groups_failed: int = 0
     groups_incomplete: int = 0
+    rows_path: Path | None = None
 
     @property
     def path(self) -> str:
@@ -160,12 +163,14 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
     ray: Any = importlib.import_module("openreward_gym.collect.ray") if options.engine == "ray" else None
     job = None if ray is None else ray.pickle_options(plan.options)
     if options.resume:
-        check_resumed(options.output)
+        check_resumed(options.run_folder)
+    if options.rows_path is not None and options.run_folder is not None:
+        check_rows_file(options.rows_path, options.run_folder)
     report = reporter(options.progress)
     if ray is None:
         plan = plan.within_open_files(report.say)
     inventory = await _inventory(plan, report, stop)
-    folder = _RunFolder(options.output, plan.environment)
+    folder = _RunFolder(options.run_folder, plan.environment)
     path = folder.path
     with folder, RunLock(path) as lock:
         run = describe_run(plan.behaviour(), inventory.digest, plan.circumstances())
@@ -173,6 +178,9 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
         inventory.write(path)
         remove_abandoned(path)  # the lock is held: what a dead collector left is played again
         store = RolloutStore(path, redactor=plan.redactor)
+        rows = None if options.rows_path is None else RowsFile(options.rows_path, store, inventory)
+        if rows is not None:
+            rows.begin()
         upload_url = options.upload if isinstance(options.upload, str) else None
         uploader = Uploader(store, base_url=upload_url, patience_s=UPLOAD_PATIENCE_S) if options.upload else None
         try:
@@ -182,7 +190,7 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
             else:
                 player = await ray.RayPlayer.start(plan.options, job, store, lock, report.say, stop)
             try:
-                collection = Collection(plan, inventory, store, report, player, uploader)
+                collection = Collection(plan, inventory, store, report, player, uploader, rows)
                 interrupted = await collection.run(stop)
             finally:
                 await player.aclose()
@@ -217,6 +225,7 @@ def _result_of(collection: Collection, metrics: Summary, *, interrupted: bool, u
         given_up=outcomes.given_up,
         groups_failed=len(groups.uncompared),
         groups_incomplete=groups.count_incomplete(outcomes.states),
+        rows_path=collection.options.rows_path,
     )
 
 
@@ -231,12 +240,14 @@ class Collection:
         report: Reporter,
         player: Player,
         uploader: Uploader | None,
+        rows: RowsFile | None = None,
     ) -> None:
         self.options = options = plan.options
         self.store = store
         self.report = report
         self.player = player
         self.uploader = uploader
+        self.rows = rows
         self.path = Path(store.path)
         self.outcomes = Outcomes(inventory)
         self.outcomes.read(self.path)
@@ -322,6 +333,8 @@ class Collection:
             await self.groups.aclose()
             self.attempts.close()
             self.store.close()
+            if self.rows is not None:
+                self.rows.finish()
             write_json(self.path / "coverage.json", asdict(coverage))
         except OSError as error:
             self.report.say(str(error))
@@ -378,6 +391,8 @@ class Collection:
             self.uploader.wake()
         self.outcomes.states[unit.number] = SUCCESSFUL
         self.retries.forget(unit.number)
+        if self.rows is not None:
+            self.rows.add(unit.number, rollout.id)
         self.report.finished(rollout, step_seconds)
         self.report.hint(turns)
         if self.groups.add(unit, rollout):

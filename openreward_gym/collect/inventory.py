@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from openreward_gym.collect.rows import InputRow
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.importers import nemo_gym
 from openreward_gym.jsonio import loads
 from openreward_gym.store.folder import LocalFolder
 from openreward_gym.types import task_id
@@ -30,6 +28,8 @@ class TaskChoice:
     split: str
     index: int | None = None
     spec: Mapping[str, Any] | None = None
+    row: InputRow | None = field(default=None, compare=False)
+    """The row of NeMo Gym that names the task, whose messages, tools and parameters are played. None without one."""
 
     def reset_options(self) -> dict[str, Any]:
         """Return the options with which `OpenRewardEnv.reset` opens the task."""
@@ -101,6 +101,8 @@ class Inventory:
         """Yield the lines of `tasks.jsonl`."""
         for unit in self:
             task = {"split": unit.task.split, "index": unit.task.index, "spec": unit.task.spec}
+            if unit.task.row is not None:
+                task |= {"line": unit.task.row.line, "row": unit.task.row.data}
             known = {name: value for name, value in task.items() if value is not None}
             yield (line_of({"id": unit.id, "group": unit.group, "sample": unit.sample, **known}) + "\n").encode()
 
@@ -119,7 +121,11 @@ class Inventory:
             files = LocalFolder(folder)
             run = loads(files.read_bytes("run.json"))
             rows = [loads(line) for line in files.read_bytes("tasks.jsonl").splitlines()]
-            tasks = [TaskChoice(row["split"], row.get("index"), row.get("spec")) for row in rows if row["sample"] == 0]
+            tasks = [
+                TaskChoice(row["split"], row.get("index"), row.get("spec"), written_row(row))
+                for row in rows
+                if row["sample"] == 0
+            ]
             inventory = cls(run["environment"], run["variant"], tasks, max(row["sample"] for row in rows) + 1)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
@@ -128,6 +134,11 @@ class Inventory:
     def write(self, folder: Path) -> None:
         """Write `tasks.jsonl` atomically."""
         LocalFolder(folder).write_bytes("tasks.jsonl", self._lines(), sync=True)
+
+
+def written_row(line: Mapping[str, Any]) -> InputRow | None:
+    """Return the row of NeMo Gym in a line of `tasks.jsonl`. None without one. Raises ValueError if it cannot be read."""
+    return None if line.get("row") is None else InputRow(int(line.get("line") or 0), line["row"])
 
 
 def select_indices(tasks: str | Iterable[int] | None, count: int, split: str) -> list[int]:
@@ -170,67 +181,3 @@ def _part(part: str, count: int, tasks: str) -> Sequence[int]:
         return range(count)[slice(*bounds)]
     except (ValueError, TypeError):
         raise ConfigurationError(f"cannot read tasks={tasks!r}: write '3', '0:100', '::10' or '1,4,9:12'") from None
-
-
-def read_tasks(path: str | os.PathLike[str], split: str) -> list[TaskChoice | Mapping[str, Any]]:
-    """Read a JSONL file of tasks.
-
-    A line is `{"task_index": 3}`, `{"task_spec": {...}}` (either with an optional `"split"`), a line of a run's `tasks.jsonl`, or
-    a NeMo Gym row (with `responses_create_params`), which is returned unchanged for `match_rows`. Any other object is a task's
-    spec. Tasks that do not name a split belong to `split`. A line that is not a task raises ConfigurationError with its number.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read the tasks {str(path)!r}: {error}") from None
-    rows: list[TaskChoice | Mapping[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                rows.append(_task(json.loads(line), split))
-            except (ValueError, RecursionError) as error:
-                raise ConfigurationError(f"{path}, line {number} is not a task: {error}") from None
-    if not rows:
-        raise ConfigurationError(f"{path} has no tasks: write one JSON object per line")
-    return rows
-
-
-def _task(row: Any, split: str) -> TaskChoice | Mapping[str, Any]:
-    if not isinstance(row, dict):
-        raise ValueError(f"a task is a JSON object, not {str(row)[:80]!r}")
-    index, spec = row.get("task_index"), row.get("task_spec")
-    if index is None and spec is None and {"id", "group", "sample"} <= row.keys():
-        index, spec = row.get("index"), row.get("spec")
-    if index is None and spec is None:
-        return row if nemo_gym.is_row(row) else TaskChoice(split, None, row)
-    split = row.get("split", split)
-    if not isinstance(split, str):
-        raise ValueError(f"its split must be a string, not {split!r}")
-    if index is None:
-        if not isinstance(spec, dict):
-            raise ValueError(f"its spec must be an object, not {spec!r}")
-        return TaskChoice(split, None, spec)
-    if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-        raise ValueError(f"its index must be an integer from 0, not {index!r}")
-    return TaskChoice(split, index)
-
-
-def match_rows(rows: Iterable[TaskChoice | Mapping[str, Any]], split: str, specs: Sequence[Any]) -> list[TaskChoice]:
-    """Convert NeMo Gym rows to tasks of an environment. Tasks among the rows are returned unchanged.
-
-    The text of a row's last user message is its question. A row becomes the task whose spec contains that question. Without such
-    a task, the row's fields beside the conversation become the spec of a new task, with the question as `question` unless the row
-    has such a field. `specs` are the specs of the split's tasks, by index.
-    """
-    indices: dict[str, int] = {}
-    for index, spec in enumerate(specs):
-        for value in (spec or {}).values():
-            if isinstance(value, str):
-                indices.setdefault(value.strip(), index)
-    choices = []
-    for row in rows:
-        if not isinstance(row, TaskChoice):
-            match = indices.get(nemo_gym.question_of(row))
-            row = TaskChoice(split, None, nemo_gym.spec_of(row)) if match is None else TaskChoice(split, match)
-        choices.append(row)
-    return choices

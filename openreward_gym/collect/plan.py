@@ -7,14 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks, select_indices
+from openreward_gym.collect.inputs import match_rows, read_tasks, split_of
+from openreward_gym.collect.inventory import Inventory, TaskChoice, select_indices
 from openreward_gym.collect.outcomes import Coverage, Outcomes
+from openreward_gym.collect.row_checks import check_rows
+from openreward_gym.collect.rows import InputRow
 from openreward_gym.credentials import credentials_of, is_token
 from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import ClientOptions, RunOptions
 from openreward_gym.platform.client import Platform
+from openreward_gym.policies.parameters import with_parameters
 from openreward_gym.policies.policy import EpisodicPolicy, Policy, policy_name, policy_settings, resolve
 from openreward_gym.processes import RESERVED_FILES, free_file_count, open_file_limit
 from openreward_gym.protocol.client import Client
@@ -123,16 +127,27 @@ class RunPlan:
         if options.input is None:
             return [TaskChoice(split, index) for index in select_indices(options.tasks, await _count(remote, split), split)]
         rows = read_tasks(options.input, split)
-        specs: list[Any] = []
-        if not all(isinstance(row, TaskChoice) for row in rows):
-            specs = [task.spec for task in await remote.tasks(split)]
-        choices = match_rows(rows, split, specs)
+        unmatched = [row for row in rows if isinstance(row, InputRow)]
+        known = [known.name for known in await remote.splits()] if any("split" in row.data for row in unmatched) else []
+        names = dict.fromkeys(split_of(row, split, known) for row in unmatched)
+        specs = {name: [task.spec for task in await remote.tasks(name)] for name in names}
+        try:
+            choices = match_rows(rows, split, specs)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{options.input}, {error}") from None
         for name in dict.fromkeys(choice.split for choice in choices if choice.index is not None):
             count = await _count(remote, name)
             beyond = next((c.index for c in choices if c.split == name and c.index is not None and c.index >= count), None)
             if beyond is not None:
                 raise ConfigurationError(f"{options.input} names task {beyond} of split {name!r}, which has {count} tasks")
+        await check_rows(choices, remote, self.policy, options)
         return choices
+
+    def policy_of(self, row: InputRow | None) -> Policy | EpisodicPolicy:
+        """Return the policy that plays a task of a row, with the row's parameters. None: without a row."""
+        if row is None or self.options.row_parameters == "ignore":
+            return self.policy
+        return with_parameters(self.policy, row.parameters)
 
     def behaviour(self) -> dict[str, Any]:
         """Return the settings that influence the rollouts, as JSON without keys and URLs."""
@@ -150,6 +165,7 @@ class RunPlan:
             if name not in skipped:
                 # Of secrets and environment variables only the names are kept.
                 settings[name] = sorted(value) if isinstance(value, Mapping) else value
+        settings |= {name: options[name] for name in ("row_prompt", "row_parameters") if name in self.options.changes()}
         # Without them, a run that is continued would show what its first rollouts do not.
         settings |= {name: list(options[name]) for name in ("redact", "redact_patterns") if options[name]}
         return settings
@@ -235,15 +251,16 @@ class Estimate:
 async def estimate_run(options: RunOptions) -> Estimate:
     """Estimate what a collection with these options would do; see `estimate`."""
     outcomes = Outcomes(await RunPlan.of(options).inventory())
-    if options.output is not None:
-        outcomes.read(Path(options.output))
+    folder = options.run_folder
+    if folder is not None:
+        outcomes.read(folder)
     if options.limit is not None:
         outcomes.omit_beyond(options.limit)
     coverage = outcomes.coverage()
     to_play = coverage.missing + coverage.failed - (0 if options.allow_changed else outcomes.given_up)
-    if options.output is None or not coverage.successful:
+    if folder is None or not coverage.successful:
         return Estimate(coverage, to_play)
-    summary = summarize(RolloutStore(options.output))
+    summary = summarize(RolloutStore(folder))
     ratio = to_play / summary.rollouts
     seconds = summary.mean_duration_s
     return Estimate(

@@ -17,6 +17,8 @@ from openreward_gym.chat.plain import shown
 from openreward_gym.collect.failure_limit import SAME_FAILURES, SlowStart, is_lasting
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import RunPlan
+from openreward_gym.collect.retries import is_deterministic
+from openreward_gym.collect.rows import InputRow
 from openreward_gym.collect.silence import News, ServerWatch
 from openreward_gym.credentials import without_secrets
 from openreward_gym.envs.clients import SharedClient
@@ -42,6 +44,7 @@ from openreward_gym.errors import (
     TransportTimeoutError,
 )
 from openreward_gym.policies.baselines import DONE
+from openreward_gym.policies.parameters import requested
 from openreward_gym.policies.policy import (
     EpisodicPolicy,
     Policy,
@@ -164,17 +167,31 @@ class LocalPlayer:
             SlowStart(SAME_FAILURES, is_open=is_open),
             SlowStart(SAME_FAILURES, is_open=is_open),
         )
-        settings = policy_settings(plan.policy)
-        self._fields: Mapping[str, Any] = {
-            "run": run,
-            "model": {"name": policy_name(plan.policy), **settings.get("model", {})},
+        self._run = run
+        self._fields = self._fields_of(plan.policy)
+
+    def _fields_of(self, policy: Policy | EpisodicPolicy) -> Mapping[str, Any]:
+        """Return the fields of rollouts that a policy plays."""
+        settings = policy_settings(policy)
+        return {
+            "run": self._run,
+            "model": {"name": policy_name(self.plan.policy), **settings.get("model", {})},
             "sampling": settings.get("sampling") or None,
         }
+
+    def _fields_with(self, row: InputRow, policy: Policy | EpisodicPolicy) -> Mapping[str, Any]:
+        """Return the fields of rollouts of a row. A policy without settings gets the row's parameters as they are."""
+        fields = self._fields if policy is self.plan.policy else self._fields_of(policy)
+        if policy is not self.plan.policy and not fields["sampling"]:
+            fields = {**fields, "sampling": requested(row.parameters)}
+        return {**fields, "metadata": {"nemo_gym": row.data}}
 
     async def play(self, unit: Unit, attempt: int) -> AttemptResult:
         """Play an attempt; see `Player`."""
         env = self._idle.pop() if self._idle else self.plan.make_env(self._client)
-        playing = _Attempt(self.plan, env, unit, attempt, self.servers, self._note)
+        row, policy = unit.task.row, self.plan.policy_of(unit.task.row)
+        fields = self._fields if row is None else self._fields_with(row, policy)
+        playing = _Attempt(self.plan, env, unit, attempt, self.servers, self._note, policy)
         running = None if self._recording is None else self._recording()
         try:
             with retries_heard_by(playing.retried):
@@ -183,7 +200,7 @@ class LocalPlayer:
                     self._first_opens.open()
                 # With `prefetch`, more sessions are open than are played at once.
                 async with self._playing:
-                    rollout = await playing.play(self._fields, self._first_turns, running)
+                    rollout = await playing.play(fields, self._first_turns, running)
             await self._keep(rollout)
             self._noted.pop(unit.number, None)
             steps = [] if env.episode is None else env.episode.steps
@@ -263,14 +280,24 @@ class _Attempt:
     """Attempt number `number` at `unit`, played in `env`. Calls `note` for the first retried request of each kind."""
 
     def __init__(
-        self, plan: RunPlan, env: OpenRewardEnv, unit: Unit, number: int, servers: Servers, note: Callable[[Unit, Failure], None]
+        self,
+        plan: RunPlan,
+        env: OpenRewardEnv,
+        unit: Unit,
+        number: int,
+        servers: Servers,
+        note: Callable[[Unit, Failure], None],
+        policy: Policy | EpisodicPolicy,
     ) -> None:
         self.env = env
         self.unit = unit
         self.number = number
         # Independent of the order in which units are played.
         self.seed = zlib.crc32(f"{plan.options.seed}/{unit.id}".encode())
-        self._policy = plan.policy
+        self._policy = policy
+        self._name = policy_name(plan.policy)
+        self._retries = plan.options.retries or {}
+        self._row_prompt = plan.options.row_prompt
         self._secrets = plan.options.env.session.secrets_env or {}
         self._redactor = plan.redactor
         self._timeout_s = plan.options.env.limits.episode_timeout_s
@@ -310,6 +337,8 @@ class _Attempt:
         self.enter("open")
         try:
             await self.env.areset(options=self.unit.task.reset_options())
+            if self.unit.task.row is not None and self.env.episode is not None:
+                self.unit.task.row.enter(self.env.episode, self._row_prompt)
         except (*FAILURES, ConfigurationError) as error:
             mistake = isinstance(error, ConfigurationError | AuthenticationError) and not isinstance(error, TaskNotFoundError)
             raise self._failed(error, "open", mistake=mistake) from None
@@ -362,14 +391,14 @@ class _Attempt:
                     self.leave(answered=False)
                     raise
                 # Nobody cancelled this attempt: a task of the policy's own was cancelled.
-                raise PolicyError(f"the policy {policy_name(self._policy)} was cancelled by itself") from None
+                raise PolicyError(f"the policy {self._name} was cancelled by itself") from None
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
                 if isinstance(error, Exception):
                     raise
                 # Such as the panic of a library that is written in Rust. As it is, it would end the whole collection.
-                raise PolicyError(f"the policy {policy_name(self._policy)} failed: {describe_error(error)}") from error
+                raise PolicyError(f"the policy {self._name} failed: {describe_error(error)}") from error
             message = self._converted(message, policy)
             if is_no_answer(message):
                 raise PolicyError(EMPTY_ANSWER, kind="policy_unavailable")
@@ -384,7 +413,7 @@ class _Attempt:
             return as_message(message)
         except ConfigurationError:
             place = place_of(policy)
-        name = f"the policy {policy_name(self._policy)}{f' ({place})' if place else ''}"
+        name = f"the policy {self._name}{f' ({place})' if place else ''}"
         raise PolicyError(f"{name} returned {shown(message)}, which is not an action. A policy returns {ACTION_FORMS}.")
 
     async def _watched_turn(self, episode: Episode, policy: Policy, deadline: float | None) -> bool:
@@ -422,6 +451,8 @@ class _Attempt:
     def _failure(self, error: BaseException, stage: Stage) -> Failure:
         """Return the failure record of an exception, with the address that is not reached, or the secret that may be missing."""
         failure = _failure_of(error, self.unit, self.number, stage).redacted(self._redactor)
+        if self.unit.task.row is not None and stage == "open" and failure.kind == "setup_failed":
+            failure = replace(failure, message=f"{self.unit.task.row.describe()}: {failure.message}")
         if failure.kind in ("setup_failed", "tool_failed"):
             return replace(failure, message=failure.message + _secret_advice(failure.message, self._secrets))
         address = self._servers.policy.address
@@ -438,10 +469,15 @@ class _Attempt:
             raised = error
             raised.args = (failure.message,)
         else:
-            raised = PolicyError(f"the policy {policy_name(self._policy)} failed: {failure.message}", kind=failure.kind)
+            raised = PolicyError(f"the policy {self._name} failed: {failure.message}", kind=failure.kind)
             raised.__cause__ = error
         mistaken = raised if mistake else None
-        return _AttemptFailedError(AttemptResult(failure=failure, retry_after_s=wait_s, error=raised, mistake=mistaken))
+        # Retries of this kind that the user asks for are made.
+        is_set = failure.kind != "setup_failed" or failure.kind in self._retries
+        budget = None if is_set or not is_deterministic(getattr(error, "detail", "")) else "setup_raised"
+        return _AttemptFailedError(
+            AttemptResult(failure=failure, retry_after_s=wait_s, error=raised, mistake=mistaken, budget=budget)
+        )
 
 
 class _Shown:

@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any, Literal, TextIO, TypeAlias, get_args
 
 from rich.console import Console, RenderableType
@@ -29,11 +30,14 @@ from openreward_gym.collect.silence import SILENCE_S, ServerState
 from openreward_gym.envs.turns import TurnKind
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.store import Failure
+from openreward_gym.terminal import has_control_codes
 from openreward_gym.types import Rollout, codec
 from openreward_gym.types.rollout import now_iso
 
 LOG_EVERY_S = 10.0
 SUMMARY_EVERY_S = 30.0
+COLUMNS = 80
+"""Longest line of numbers in a log."""
 MOST_SHOWN = 5
 """Largest number of different errors of comparisons that are shown one by one."""
 RECENT_STEPS = 2000
@@ -99,22 +103,33 @@ class ProgressCounts:
             "cost_usd": self.cost_usd,
         }
 
-    def __str__(self) -> str:
+    def elapsed(self) -> str:
+        """Return the time since the start, as "0:01:07"."""
+        return str(timedelta(seconds=int(time.monotonic() - self.began)))
+
+    def parts(self) -> list[str]:
+        """Return the numbers in words, the most important first."""
         now = self.numbers()
-        reward, latencies = now["mean_reward"], now["step_s"].values()
-        parts = ["mean reward -" if reward is None else f"mean reward {reward:.3g}", f"{self.in_flight} in flight"]
-        if now["per_second"]:
-            parts.append(f"{now['per_second']:.1f}/s")
-        if None not in latencies:
-            parts.append("step " + "/".join(f"{seconds:.3g}" for seconds in latencies) + " s")
+        reward, rate, latencies = now["mean_reward"], now["per_second"], now["step_s"].values()
+        parts = []
+        if rate:
+            parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.2f} s each")
+        parts.append("mean reward -" if reward is None else f"mean reward {reward:.3g}")
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.in_flight:
+            parts.append(f"{self.in_flight} in flight")
+        parts += [f"{count} {kind}" for kind, count in self.failures.most_common(3)]
         if self.tokens is not None:
             parts.append(f"{self.tokens:,} tokens")
         if self.cost_usd is not None:
             parts.append(f"${self.cost_usd:.2f}")
-        parts += [f"{count} {kind}" for kind, count in self.failures.most_common(3)]
-        if self.failed:
-            parts.append(f"{self.failed} failed")
-        return ", ".join(parts)
+        if None not in latencies:
+            parts.append("step " + "/".join(f"{seconds:.3g}" for seconds in latencies) + " s")
+        return parts
+
+    def __str__(self) -> str:
+        return ", ".join(self.parts())
 
 
 class Reporter:
@@ -297,7 +312,13 @@ class LogReporter(Reporter):
 
     def _line(self) -> None:
         self._last = time.monotonic()
-        self.say(f"collecting rollouts: {self.counts.already + self.counts.done}/{self.counts.total}, {self.counts}")
+        counts = self.counts
+        line = f"collecting rollouts: {counts.already + counts.done}/{counts.total} in {counts.elapsed()}"
+        for part in counts.parts():
+            if len(line) + len(part) + 2 > COLUMNS:
+                break
+            line += f", {part}"
+        self.say(line)
 
     def say(self, text: str) -> None:
         _write_line(self._stream or sys.stderr, " ".join(text.splitlines()))
@@ -354,7 +375,8 @@ def reporter(progress: bool | ProgressStyle | Reporter) -> Reporter:
         raise ConfigurationError(f"progress must be a bool, a Reporter or one of {', '.join(styles)}, not {progress!r}")
     if progress == "json":
         return EventReporter()
-    console = Console(stderr=True)
+    # A progress bar needs control codes, which NO_COLOR, TERM=dumb and log files do not get.
+    console = Console(stderr=True, color_system="auto" if has_control_codes(sys.stderr) else None)
     # In a notebook without ipywidgets, rich shows a warning at each update instead of a bar.
-    has_bar = importlib.util.find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
+    has_bar = importlib.util.find_spec("ipywidgets") is not None if console.is_jupyter else has_control_codes(sys.stderr)
     return BarReporter(console) if progress == "bar" or (has_bar and progress != "log") else LogReporter()

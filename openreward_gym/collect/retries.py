@@ -7,14 +7,15 @@ import contextlib
 import heapq
 import itertools
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from openreward_gym.collect.inventory import Unit
-from openreward_gym.options import RetryBudget
+from openreward_gym.options import RetryBudget, RetryKind
 
-BUDGETS: Mapping[str, RetryBudget] = {
+BUDGETS: Mapping[RetryKind, RetryBudget] = {
     "unreachable": RetryBudget(12, first_wait_s=1.0, deadline_s=300.0),
     "connection": RetryBudget(6),
     "timeout": RetryBudget(4, first_wait_s=2.0),
@@ -25,6 +26,8 @@ BUDGETS: Mapping[str, RetryBudget] = {
     "server_error": RetryBudget(6, first_wait_s=1.0),
     # An environment that raised while it was set up mostly does so again.
     "setup_failed": RetryBudget(3, first_wait_s=1.0),
+    # The same task would raise the same exception of the environment's own code: see `is_deterministic`.
+    "setup_raised": RetryBudget(1),
     # A tool that raised may be broken for this task: a few attempts show it.
     "tool_failed": RetryBudget(3),
     "policy_unavailable": RetryBudget(4, first_wait_s=2.0, longest_wait_s=60.0),
@@ -41,6 +44,46 @@ BUDGETS: Mapping[str, RetryBudget] = {
 """Default budgets by kind of failure. A kind that is not listed is not retried."""
 
 _NO_RETRY = RetryBudget(1)
+# Exceptions of code that was given values which it does not take. Those of the operating system, of time and of networks are not
+# among them, nor a RuntimeError, which may be anything.
+_DETERMINISTIC = frozenset(
+    {
+        "ArithmeticError",
+        "AssertionError",
+        "AttributeError",
+        "ImportError",
+        "IndexError",
+        "KeyError",
+        "LookupError",
+        "ModuleNotFoundError",
+        "NameError",
+        "NotImplementedError",
+        "OverflowError",
+        "RecursionError",
+        "SyntaxError",
+        "TypeError",
+        "UnboundLocalError",
+        "UnicodeDecodeError",
+        "UnicodeEncodeError",
+        "ValidationError",
+        "ValueError",
+        "ZeroDivisionError",
+    }
+)
+_EXCEPTION = re.compile(r"(?:\w+\.)*(\w+)(?::|$)")
+
+
+def is_deterministic(words: str) -> bool:
+    """Return True if a server's words for an exception of its environment name one that the same task mostly raises again.
+
+    These are "ValueError: no city" of the official server and of `openreward-gym serve`.
+
+    Example:
+        >>> is_deterministic("ValueError: no city"), is_deterministic("ConnectionError: no route"), is_deterministic("busy")
+        (True, False, False)
+    """
+    named = _EXCEPTION.match(words)
+    return named is not None and named[1] in _DETERMINISTIC
 
 
 class RetryTracker:
@@ -53,7 +96,7 @@ class RetryTracker:
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._budgets = {**BUDGETS, **(budgets or {})}
+        self._budgets: dict[str, RetryBudget] = dict([*BUDGETS.items(), *(budgets or {}).items()])
         self._clock = clock
         self._draw = draw
         # By unit, the time of its first failure since the last success, and the number of its failures by kind.

@@ -3,176 +3,139 @@
     from openreward_gym.compat import OpenReward, UserMessage, ToolCall, ToolResult
 
 Environments are played through this package's protocol client. `rollout` records into `runs/<run_name>`, and also sends
-rollouts to the platform if there is an API key. New programs use `Client`, `gymnasium.make` and `Recorder`.
+rollouts to the platform if there is an API key. Sandboxes, judging, toolsets and tools are the official SDK's own, where it is
+installed. The modules have the official client's names, too: `openreward_gym.compat.api.errors`. New programs use `Client`,
+`gymnasium.make` and `Recorder`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from types import TracebackType
-from typing import Any, Literal, TypeAlias, get_args
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from openreward_gym.errors import ConfigurationError
-from openreward_gym.policies.functions import function_specs
-from openreward_gym.protocol.client import Client
-from openreward_gym.protocol.environment import RemoteEnvironment
-from openreward_gym.protocol.loop import run
-from openreward_gym.recording.recorder import Recorder, RolloutFactory
-from openreward_gym.types import (
-    AssistantMessage,
-    Block,
-    Json,
-    ReasoningItem,
-    SystemMessage,
-    ToolCall,
-    ToolOutput,
-    ToolResult,
-    ToolSet,
-    UserMessage,
-)
+from openreward_gym.compat.official import attribute
+from openreward_gym.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from openreward_gym.compat.api.environments.client import (
+        AsyncEnvironmentsAPI,
+        AsyncSession,
+        BuiltinToolset,
+        EnvironmentsAPI,
+        Session,
+        convert_messages,
+        sanitize_tool_schema,
+    )
+    from openreward_gym.compat.api.environments.types import (
+        GroupCandidate,
+        GroupScore,
+        Message,
+        Provider,
+        ReasoningBlock,
+        ResponseChars,
+        TaskDifficulty,
+        TerminalToolSpec,
+        ToolCallBlock,
+        ToolResultBlock,
+        ToolSpec,
+    )
+    from openreward_gym.compat.api.errors import ScoreGroupFailed, ScoreGroupUnsupported
+    from openreward_gym.compat.api.rollouts.rollout import Rollout, RolloutAPI
+    from openreward_gym.compat.api.rollouts.serializers.base import (
+        AssistantMessage,
+        ReasoningItem,
+        SystemMessage,
+        ToolCall,
+        ToolResult,
+        UploadType,
+        UserMessage,
+    )
+    from openreward_gym.compat.client import AsyncOpenReward, OpenReward
+    from openreward_gym.compat.models import RolloutInfo, RunInfo, RunType, TrainingStage
 
 __all__ = [
     "AssistantMessage",
+    "AsyncEnvironmentsAPI",
+    "AsyncOpenReward",
+    "AsyncSandboxesAPI",
+    "AsyncSession",
+    "BuiltinToolset",
+    "EnvironmentsAPI",
+    "GroupCandidate",
+    "GroupScore",
+    "Message",
     "OpenReward",
+    "Provider",
+    "ReasoningBlock",
     "ReasoningItem",
+    "ResponseChars",
+    "Rollout",
+    "RolloutAPI",
+    "RolloutInfo",
+    "RunInfo",
+    "RunResult",
+    "RunType",
+    "SandboxBucketConfig",
+    "SandboxEgressRule",
+    "SandboxHostAlias",
+    "SandboxNetworkPolicy",
+    "SandboxSettings",
+    "SandboxSidecarContainer",
+    "SandboxesAPI",
+    "ScoreGroupFailed",
+    "ScoreGroupUnsupported",
+    "Session",
     "SystemMessage",
+    "TaskDifficulty",
+    "TerminalToolSpec",
     "ToolCall",
+    "ToolCallBlock",
     "ToolResult",
+    "ToolResultBlock",
+    "ToolSpec",
+    "TrainingStage",
+    "UploadType",
     "UserMessage",
+    "convert_messages",
+    "hf_model_rules",
+    "judging",
+    "sanitize_tool_schema",
+    "tools",
+    "toolsets",
 ]
 
-Provider: TypeAlias = Literal["openai", "openrouter", "anthropic", "google"]
-_PAGE = 500
+_MODULES = ("judging", "toolsets", "tools")
+_SANDBOXES = (
+    *("AsyncSandboxesAPI", "RunResult", "SandboxBucketConfig", "SandboxEgressRule", "SandboxHostAlias", "SandboxNetworkPolicy"),
+    *("SandboxSettings", "SandboxSidecarContainer", "SandboxesAPI", "hf_model_rules"),
+)
+PASSED_THROUGH = (*_MODULES, *_SANDBOXES)
+"""Names of the official SDK's own classes, functions and modules, which are imported from it at their first use."""
+
+_name, _names = lazy_names(
+    __name__,
+    {
+        "api.environments.client": "AsyncEnvironmentsAPI AsyncSession BuiltinToolset EnvironmentsAPI Session convert_messages "
+        "sanitize_tool_schema",
+        "api.environments.types": "GroupCandidate GroupScore Message Provider ReasoningBlock ResponseChars TaskDifficulty "
+        "TerminalToolSpec ToolCallBlock ToolResultBlock ToolSpec",
+        "api.errors": "ScoreGroupFailed ScoreGroupUnsupported",
+        "client": "AsyncOpenReward OpenReward",
+        "api.rollouts.rollout": "Rollout RolloutAPI",
+        "api.rollouts.serializers.base": "AssistantMessage ReasoningItem SystemMessage ToolCall ToolResult "
+        "UploadType UserMessage",
+        "models": "RolloutInfo RunInfo RunType TrainingStage",
+    },
+)
 
 
-class OpenReward:
-    """The official client: `environments` to play, `rollout` to record.
-
-    Args:
-        base_url: URL of a server. None for `OPENREWARD_URL`, or the hosted platform.
-        api_key_env: Name of the environment variable that holds the key.
-        run_info: Information on all recorded rollouts; see `Recorder`.
-        upload: Send rollouts to the platform. None sends them if there is a key.
-    """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        api_key_env: str = "OPENREWARD_API_KEY",
-        run_info: Any = None,
-        upload: bool | None = None,
-    ) -> None:
-        self._client = Client(base_url, api_key_env=api_key_env)
-        self._run_info = run_info
-        self._upload = bool(os.environ.get(api_key_env)) if upload is None else upload
-
-    @property
-    def environments(self) -> Environments:
-        return Environments(self._client)
-
-    @cached_property
-    def _recorder(self) -> Recorder:
-        return Recorder(upload=self._upload, run_info=self._run_info)
-
-    @property
-    def rollout(self) -> RolloutFactory:
-        """Factory of rollouts: `rollout.create(...)` begins one, `rollout.close()` writes and sends the rest."""
-        return self._recorder.rollout
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _SANDBOXES:
+        return attribute("openreward.api.sandboxes", name, __name__)
+    return _name(name)
 
 
-class Environments:
-    """Access to environments: `environments.get(name)`."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def get(self, name: str, variant: str | None = None) -> CompatEnvironment:
-        return CompatEnvironment(self._client.environment(name, variant))
-
-
-@dataclass(frozen=True, slots=True)
-class CompatTask:
-    """A task, by its specification or its index in a split."""
-
-    task_spec: Mapping[str, Json] | None
-    split: str
-    index: int
-
-
-class CompatEnvironment:
-    """An environment."""
-
-    def __init__(self, remote: RemoteEnvironment) -> None:
-        self._remote = remote
-
-    @property
-    def name(self) -> str:
-        return self._remote.name
-
-    def list_splits(self) -> list[str]:
-        return [split.name for split in run(self._remote.splits())]
-
-    def list_tasks(self, split: str) -> list[CompatTask]:
-        """Return all tasks of a split, page by page if the environment serves tasks only by index."""
-        try:
-            tasks = run(self._remote.tasks(split))
-        except ConfigurationError:
-            count = run(self._remote.num_tasks(split))
-            starts = range(0, count, _PAGE)
-            tasks = [task for start in starts for task in run(self._remote.task_range(split, start, min(start + _PAGE, count)))]
-        return [CompatTask(task.spec, split, number if task.index is None else task.index) for number, task in enumerate(tasks)]
-
-    def list_tools(self, format: Provider | None = None) -> list[Any]:
-        """Return the tools as `ToolSpec`s, or in the format of a provider's API."""
-        return _formatted(run(self._remote.tools()), format)
-
-    def session(self, task: CompatTask, secrets_env: Mapping[str, str] | None = None) -> CompatSession:
-        """Return a session of a task, for use in a `with` block.
-
-        Args:
-            task: One of `list_tasks`.
-            secrets_env: Names of secrets -> names of the environment variables that hold them.
-        """
-        if task.task_spec is not None:
-            return CompatSession(self._remote.session(task_spec=task.task_spec, secrets_env=secrets_env))
-        return CompatSession(self._remote.session(split=task.split, index=task.index, secrets_env=secrets_env))
-
-
-class CompatSession:
-    """A session, which is open inside its `with` block."""
-
-    def __init__(self, remote: Any) -> None:
-        self._remote = remote
-
-    def __enter__(self) -> CompatSession:
-        run(self._remote.open())
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        run(self._remote.close())
-
-    def get_prompt(self) -> list[Block]:
-        return list(run(self._remote.prompt()))
-
-    def list_tools(self, format: Provider | None = None) -> list[Any]:
-        return _formatted(run(self._remote.tools()), format)
-
-    def call_tool(self, tool_name: str, input: Mapping[str, Json] | None = None) -> ToolOutput:
-        """Call a tool and return its output. A wrong call returns an output whose text explains the error."""
-        output: ToolOutput = run(self._remote.call(tool_name, dict(input or {})))
-        return output
-
-
-def _formatted(tools: ToolSet, format: Provider | None) -> list[Any]:
-    if format is None:
-        return list(tools)
-    if format not in get_args(Provider):
-        raise ConfigurationError(f"there is no format {format!r}; choose one of {', '.join(get_args(Provider))}")
-    functions = function_specs(tools, "input_schema" if format == "anthropic" else "parameters")
-    if format == "openai":
-        return [{"type": "function", **function} for function in functions]
-    return [{"type": "function", "function": function} for function in functions] if format == "openrouter" else functions
+def __dir__() -> list[str]:
+    return sorted({*_names(), *PASSED_THROUGH})

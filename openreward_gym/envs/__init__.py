@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from openreward_gym.envs.env import OpenRewardEnv
     from openreward_gym.envs.episode import CallResult, Episode, Step
     from openreward_gym.envs.spaces import BlocksSpace, MessagesSpace, ToolCallSpace, UnicodeText
+    from openreward_gym.envs.typed_dicts import (
+        BlockElement,
+        BlocksObservation,
+        ChatFunction,
+        ChatMessage,
+        ChatToolCall,
+        ImageElement,
+        Info,
+        InfoDict,
+        InfoErrorKind,
+        InfoStopReason,
+        MessagesObservation,
+        TextElement,
+        ToolDescription,
+        VectorInfo,
+    )
     from openreward_gym.envs.vector import OpenRewardVectorEnv
 
 __getattr__, __dir__ = lazy_names(
@@ -21,21 +37,37 @@ __getattr__, __dir__ = lazy_names(
         "env": "OpenRewardEnv",
         "episode": "CallResult Episode Step",
         "spaces": "BlocksSpace MessagesSpace ToolCallSpace UnicodeText",
+        "typed_dicts": "BlockElement BlocksObservation ChatFunction ChatMessage ChatToolCall ImageElement Info InfoDict "
+        "InfoErrorKind InfoStopReason MessagesObservation TextElement ToolDescription VectorInfo",
         "vector": "OpenRewardVectorEnv",
     },
 )
 
 __all__ = [
+    "BlockElement",
+    "BlocksObservation",
     "BlocksSpace",
     "CallResult",
+    "ChatFunction",
+    "ChatMessage",
+    "ChatToolCall",
     "Episode",
+    "ImageElement",
+    "Info",
+    "InfoDict",
+    "InfoErrorKind",
+    "InfoStopReason",
+    "MessagesObservation",
     "MessagesSpace",
     "OpenRewardEnv",
     "OpenRewardVectorEnv",
     "SharedClient",
     "Step",
+    "TextElement",
     "ToolCallSpace",
+    "ToolDescription",
     "UnicodeText",
+    "VectorInfo",
     "register",
     "spec",
 ]

@@ -6,15 +6,15 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from openreward_gym.envs.observations import Info
+from openreward_gym.envs.typed_dicts import InfoDict, VectorInfo
 from openreward_gym.protocol import loop
 
-Batch = tuple[tuple[Any, ...], npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, Any]]
+Batch = tuple[tuple[Any, ...], npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_], VectorInfo]
 """Observations, rewards, terminations, truncations and infos of the same rows."""
 
 
@@ -27,7 +27,7 @@ class Row:
     reward: float
     terminated: bool
     truncated: bool
-    info: Info
+    info: InfoDict
     failed: bool = False
     problem: Exception | None = None
 
@@ -39,11 +39,11 @@ def batch_of(rows: Sequence[Row]) -> Batch:
         np.array([row.reward for row in rows], dtype=np.float64),
         np.array([row.terminated for row in rows], dtype=np.bool_),
         np.array([row.truncated for row in rows], dtype=np.bool_),
-        merged_infos({i: {"env_id": row.env_id, **row.info} for i, row in enumerate(rows)}, len(rows)),
+        cast(VectorInfo, merged_infos({i: {"env_id": row.env_id, **row.info} for i, row in enumerate(rows)}, len(rows))),
     )
 
 
-def merged_infos(infos: dict[int, Info], n: int) -> dict[str, Any]:
+def merged_infos(infos: dict[int, InfoDict], n: int) -> dict[str, Any]:
     """Merge infos by row into one dict of arrays of length `n`, as Gymnasium's vector environments do.
 
     The bool array `_key` marks the rows that have a key. Numbers and bools become arrays of their type, dicts are merged

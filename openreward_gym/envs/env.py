@@ -6,18 +6,17 @@ import asyncio
 import sys
 import time
 from types import FrameType
-from typing import Any, Self, Unpack, cast, get_args
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast, get_args
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers.utils import create_zero_array
 
-from openreward_gym.chat import to_openai
 from openreward_gym.envs.clients import LoopBoundSession, SharedClient, open_episode, reset_deadline, resolve_host
 from openreward_gym.envs.episode import FAILURES, Episode, Step, as_message, stop_reason_of, take_step
 from openreward_gym.envs.observations import (
-    Info,
     Renderer,
+    TranscriptObserver,
     conversation_text,
     observation_space,
     reset_info,
@@ -28,6 +27,7 @@ from openreward_gym.envs.observations import (
 from openreward_gym.envs.registration import shown_spec
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.envs.tasks import TaskChooser, TaskRequest, task_request
+from openreward_gym.envs.typed_dicts import Info
 from openreward_gym.errors import OpenRewardGymError, ResetNeededError
 from openreward_gym.options import EnvKeywords, EnvOptions, RenderMode, signature_from
 from openreward_gym.protocol import loop
@@ -36,11 +36,19 @@ from openreward_gym.protocol.transport import TransportLike
 from openreward_gym.types import AssistantMessage, Json, Message, StopReason, Task, ToolSet
 from openreward_gym.types.rollout import now_iso, server_origin
 
-Observation = Any
-StepResult = tuple[Observation, float, bool, bool, Info]
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    ObsT = TypeVar("ObsT", default=Any)
+else:
+    from typing import TypeVar
+
+    ObsT = TypeVar("ObsT")
+
+EnvStep = tuple[ObsT, float, bool, bool, Info]
 
 
-class OpenRewardEnv(gymnasium.Env[Observation, Any]):
+class OpenRewardEnv(gymnasium.Env[ObsT, Any]):
     """One episode at a time of an OpenReward environment.
 
     An env with an open session belongs to its process: in a forked child its methods raise ConfigurationError, and closing it
@@ -49,6 +57,9 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
     The observation is text (`obs_mode="text"`), a tuple of text and image blocks ("blocks") or the complete transcript as
     OpenAI-style messages ("messages"). The action is a tool call `{"name": str, "arguments": dict}`, a list of calls, a
     provider's message, or plain text; see `step`. The env connects to the server at the first use of a space or of `reset`.
+
+    For type checkers, an annotation tells the type of the observations: `env: OpenRewardEnv[str] = OpenRewardEnv(...)`, or
+    `OpenRewardEnv[BlocksObservation]` and `OpenRewardEnv[MessagesObservation]`. The types of infos are always known.
 
     Args:
         environment: Name of the environment: "weather" on one server, "owner/name" on the platform. Or a class, a subclass of
@@ -149,6 +160,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         self._observed_at = 0.0
         self._notes: dict[str, Json] = {}
         self._renderer = Renderer()
+        self._transcript = TranscriptObserver()
 
     @property
     def spec(self) -> EnvSpec | None:
@@ -211,7 +223,9 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         step.truncated, step.stop_reason = True, stop_reason
         self._bound.loop.call_soon_threadsafe(self._retire_session)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
+    def reset(  # type: ignore[override]
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsT, Info]:
         """Open a session on a task and return the environment's prompt.
 
         Args:
@@ -232,7 +246,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
                 return self._failed_reset(error)
             raise
 
-    def step(self, action: Any) -> StepResult:
+    def step(self, action: Any) -> EnvStep[ObsT]:  # type: ignore[override]
         """Play one assistant message.
 
         Args:
@@ -265,7 +279,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         if not self._bound.is_empty:
             self._bound.run(self.aclose())
 
-    async def areset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
+    async def areset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsT, Info]:
         """`reset` as a coroutine."""
         super().reset(seed=seed)
         request = task_request(options, self.split, self.task_index)
@@ -276,7 +290,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
                 return self._failed_reset(error)
             raise
 
-    async def astep(self, action: Any) -> StepResult:
+    async def astep(self, action: Any) -> EnvStep[ObsT]:
         """`step` as a coroutine."""
         self._bound.check_process()
         if self._reset_failure is not None:
@@ -322,13 +336,14 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         """Let the next reset use a session from `open_session` of this env, or of another env with the same options."""
         self._adopted = (session, episode)
 
-    async def _reset(self, request: TaskRequest, seed: int | None) -> tuple[Observation, Info]:
+    async def _reset(self, request: TaskRequest, seed: int | None) -> tuple[ObsT, Info]:
         await self._bound.end_session()
         self._episode = self._reset_failure = None
         adopted, self._adopted = self._adopted, None
         if adopted is None:
             adopted = await self.open_session(await self.choose_task(request, seed), seed)
         self._bound.session, self._episode = adopted
+        self._transcript = TranscriptObserver()
         self._closed, self._has_begun = False, True
         self._observed_at = time.perf_counter()
         timeout_s = self.options.limits.episode_timeout_s
@@ -340,7 +355,7 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             self._renderer.print_new(self._episode)
         return observation, info
 
-    async def _step(self, action: Any) -> StepResult:
+    async def _step(self, action: Any) -> EnvStep[ObsT]:
         assert self._bound.session is not None
         assert self._episode is not None
         policy_s = time.perf_counter() - self._observed_at
@@ -386,14 +401,16 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
             raise failure
         return observation, step.reward, step.terminated, step.truncated, info
 
-    def _observe(self, text: str, info: Info) -> Observation:
+    def _observe(self, text: str, info: Info) -> ObsT:
         assert self._episode is not None
+        observation: Any
         if self.obs_mode == "blocks":
-            return info["blocks"]
-        if self.obs_mode == "messages":
-            return tuple(to_openai(self._episode.messages))
-        text, info["obs_truncated_chars"] = truncated(text, self.options.max_obs_chars)
-        return text
+            observation = info["blocks"]
+        elif self.obs_mode == "messages":
+            observation = self._transcript.observe(self._episode.messages)
+        else:
+            observation, info["obs_truncated_chars"] = truncated(text, self.options.max_obs_chars)
+        return cast(ObsT, observation)
 
     def failed_row(
         self,
@@ -402,21 +419,21 @@ class OpenRewardEnv(gymnasium.Env[Observation, Any]):
         *,
         action: AssistantMessage | None = None,
         episode: Episode | None = None,
-    ) -> StepResult:
+    ) -> tuple[ObsT, float, bool, bool, Info]:
         """Return a truncated row with an error, with the keys of any other row. `episode` is None before one has begun."""
         episode = episode or Episode(self.environment, self.variant, None, Task(self.split), ToolSet(), ())
         error = str(error) or type(error).__name__
         step = Step(action or AssistantMessage(), truncated=True, stop_reason=stop_reason, error=error)
-        info = {**reset_info(episode), **step_info(episode, step)}
+        info: Info = {**reset_info(episode), **step_info(episode, step)}
         return create_zero_array(cast(Any, self.observation_space)), 0.0, False, True, info
 
-    def _failed_reset(self, error: OpenRewardGymError) -> tuple[Observation, Info]:
+    def _failed_reset(self, error: OpenRewardGymError) -> tuple[ObsT, Info]:
         """Return the result of a failed reset that does not raise. The next step is a truncated row."""
         self._episode, self._reset_failure = None, error
         observation, _, _, _, info = self.failed_row(error, stop_reason_of(error))
         return observation, info
 
-    def _failed_step(self, action: AssistantMessage) -> StepResult:
+    def _failed_step(self, action: AssistantMessage) -> EnvStep[ObsT]:
         error, self._reset_failure = self._reset_failure, None
         assert error is not None
         return self.failed_row(error, stop_reason_of(error), action=action)

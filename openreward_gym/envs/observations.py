@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from openreward_gym.chat import OpenAIChatDialect
+from openreward_gym.chat.dialect import sendable
 from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.envs.spaces import BlocksSpace, MessagesSpace, UnicodeText
+from openreward_gym.envs.typed_dicts import BlockElement, ChatMessage, Info, InfoStopReason, ToolDescription
 from openreward_gym.errors import MissingExtraError
 from openreward_gym.options import ObsMode
 from openreward_gym.types import (
@@ -33,13 +37,14 @@ from openreward_gym.types import (
     TextBlock,
     ToolCall,
     ToolResult,
+    split_results,
     text_of,
 )
 
-Info: TypeAlias = dict[str, Any]
-
 WIDTH, HEIGHT = 960, 720
 """Size in pixels of every rendered image: RecordVideo needs one size for all frames."""
+
+_DIALECT = OpenAIChatDialect()
 
 
 def observation_space(obs_mode: ObsMode, max_obs_chars: int | None) -> gymnasium.Space[Any]:
@@ -97,9 +102,9 @@ def truncated(text: str, max_chars: int | None) -> tuple[str, int]:
     return text[:head] + marker + text[len(text) - tail :], len(text) - room
 
 
-def block_elements(blocks: Sequence[Block]) -> tuple[dict[str, Any], ...]:
+def block_elements(blocks: Sequence[Block]) -> tuple[BlockElement, ...]:
     """Return blocks as elements of `BlocksSpace`: `{"type": "text", "text"}` and `{"type": "image", "data", "mime"}`."""
-    elements: list[dict[str, Any]] = []
+    elements: list[BlockElement] = []
     for block in blocks:
         if isinstance(block, ImageBlock):
             elements.append({"type": "image", "data": block.content, "mime": block.mime_type})
@@ -114,27 +119,67 @@ def block_elements(blocks: Sequence[Block]) -> tuple[dict[str, Any], ...]:
     return tuple(elements)
 
 
-def message_blocks(messages: Sequence[Message]) -> tuple[Block, ...]:
-    """Return the blocks of all messages."""
-    return tuple(block for message in messages for block in message.blocks)
+def prompt_elements(prompt: Sequence[Message]) -> tuple[BlockElement, ...]:
+    """Return the blocks of a prompt as elements of `BlocksSpace`.
+
+    Of a prompt that is more than one turn of the user, each element has the `role` of its message, and `is_error` if that is one.
+    """
+    if all(message.role == "user" for message in prompt):
+        return block_elements([block for message in prompt for block in message.blocks])
+    elements: list[BlockElement] = []
+    for message in prompt:
+        elements += _marked(message.blocks, role=message.role, is_error=message.is_error)
+    return tuple(elements)
 
 
-def step_blocks(step: Step) -> list[Block]:
-    """Return the blocks of a step: those of the results, then the env's reply and the error as text blocks."""
-    blocks = [block for result in step.results for block in result.output.blocks]
-    blocks.extend(TextBlock(text) for text in (step.reply, step.error) if text)
-    return blocks
+class TranscriptObserver:
+    """Writes a growing transcript as observations of `MessagesSpace`, each message once.
+
+    Example:
+        >>> observer = TranscriptObserver()
+        >>> observer.observe([Message("user", (TextBlock("Hi"),))])
+        ({'role': 'user', 'content': 'Hi'},)
+    """
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._pickled: list[bytes] = []
+
+    def observe(self, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
+        """Return the messages as `to_openai(messages, lossless=True)` writes them, in objects of the caller's own."""
+        turns = [part for message in messages for part in split_results(message)]
+        for place, (turn, sent) in enumerate(zip(turns, sendable(turns), strict=True)):
+            if place >= len(self._messages) or self._messages[place] is not turn:
+                self._messages[place:], self._pickled[place:] = [turn], [pickle.dumps(_DIALECT.write_lossless(turn, sent))]
+        return tuple(pickle.loads(one) for one in self._pickled[: len(turns)])
+
+
+def step_elements(step: Step) -> tuple[BlockElement, ...]:
+    """Return a step as elements of `BlocksSpace`: its results, then the env's reply and the error.
+
+    Elements of an error have `is_error`, and those of several results name the `tool` and the `tool_call_id` of theirs.
+    """
+    elements: list[BlockElement] = []
+    for result in step.results:
+        call = {"tool": result.call.name, "tool_call_id": result.call.call_id} if len(step.results) > 1 else {}
+        elements += _marked(result.output.blocks, is_error=bool(result.output.error), **call)
+    return (*elements, *block_elements([TextBlock(text) for text in (step.reply, step.error) if text]))
+
+
+def _marked(blocks: Sequence[Block], **fields: Any) -> list[BlockElement]:
+    """Return blocks as elements with further keys; those whose value is False or empty are left out."""
+    kept = {name: value for name, value in fields.items() if value}
+    return [cast(BlockElement, {**element, **kept}) for element in block_elements(blocks)]
 
 
 def reset_info(episode: Episode) -> Info:
     """Return the info of `reset`: the keys of a step's info, `tools` and `action_mask`."""
     info = step_info(episode, Step(AssistantMessage()))
-    info["blocks"] = block_elements(message_blocks(episode.prompt))
-    info["tools"] = tuple(
+    info["blocks"] = prompt_elements(episode.prompt)
+    tools: list[ToolDescription] = [
         {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema} for tool in episode.tools
-    )
-    info["action_mask"] = tuple(1 for _ in episode.tools)
-    return info
+    ]
+    return {**info, "tools": tuple(tools), "action_mask": tuple(1 for _ in tools)}
 
 
 def step_info(episode: Episode, step: Step) -> Info:
@@ -155,10 +200,10 @@ def step_info(episode: Episode, step: Step) -> Info:
         "error_kind": wrong.error_kind if wrong else ("infrastructure" if step.error else ""),
         "reward_is_null": not step.has_reward,
         "finished": step.terminated,
-        "stop_reason": str(step.stop_reason),
+        "stop_reason": cast(InfoStopReason, str(step.stop_reason)),
         "obs_truncated_chars": 0,
         "metadata": "null" if metadata is None else json.dumps(metadata, default=str),
-        "blocks": block_elements(step_blocks(step)),
+        "blocks": step_elements(step),
     }
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 from gymnasium.wrappers.utils import create_zero_array
@@ -18,6 +18,7 @@ from openreward_gym.envs.batches import Row
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.episode import FAILURES, Episode, stop_reason_of
 from openreward_gym.envs.tasks import TaskRequest
+from openreward_gym.envs.typed_dicts import InfoDict
 from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 from openreward_gym.protocol.session import Session
 from openreward_gym.types import AssistantMessage, StopReason
@@ -277,4 +278,5 @@ class VectorSlot:
         self.ended = True
         self.failures += stop_reason != "cancelled"
         result = self.base.failed_row(error, stop_reason, episode=self.base.episode if has_episode else None)
-        return Row(self._env_id, *result, failed=True)
+        observation, reward, terminated, truncated, info = result
+        return Row(self._env_id, observation, reward, terminated, truncated, cast(InfoDict, info), failed=True)

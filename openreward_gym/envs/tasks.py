@@ -10,7 +10,8 @@ import numpy as np
 
 from openreward_gym.checks import integer
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.options import TaskOrder, unknown_option
+from openreward_gym.options import TaskOrder
+from openreward_gym.suggestions import unknown_option
 from openreward_gym.types import Json
 
 RESET_OPTIONS = ("split", "task_index", "task_spec")

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import deepcopy
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, cast
 
 import gymnasium
 import numpy as np
@@ -26,6 +26,7 @@ from openreward_gym.envs.episode import as_message
 from openreward_gym.envs.registration import shown_spec
 from openreward_gym.envs.slots import SessionPrefetcher, VectorSlot
 from openreward_gym.envs.spaces import ToolCallSpace
+from openreward_gym.envs.typed_dicts import InfoDict, VectorInfo
 from openreward_gym.errors import ConfigurationError, ResetNeededError
 from openreward_gym.options import EnvKeywords, EnvOptions, signature_from
 from openreward_gym.processes import RESERVED_FILES, ProcessBound, free_file_count, open_file_limit
@@ -186,9 +187,9 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
             "step_s": sum(slot.step_s for slot in slots) / steps if steps else 0.0,
         }
 
-    def reset(
+    def reset(  # type: ignore[override]
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    ) -> tuple[tuple[Any, ...], VectorInfo]:
         """Begin an episode in all envs at once. Resets and steps in flight are cancelled.
 
         Args:
@@ -216,10 +217,10 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
         observations = tuple(
             rows[i].observation if i in rows else deepcopy(slot.observation) for i, slot in enumerate(self._slots)
         )
-        infos = {i: {"env_id": i, **row.info} for i, row in sorted(rows.items())}
-        return observations, merged_infos(infos, self.num_envs)
+        infos: dict[int, InfoDict] = {i: {"env_id": i, **row.info} for i, row in sorted(rows.items())}
+        return observations, cast(VectorInfo, merged_infos(infos, self.num_envs))
 
-    def step(self, actions: Sequence[Any]) -> Batch:
+    def step(self, actions: Sequence[Any]) -> Batch:  # type: ignore[override]
         """Play one action in each env and wait for all of them.
 
         Args:
@@ -334,7 +335,7 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
         self._in_flight.abandon(ids)
         self._begin(ids, seeds_of(seed, self.num_envs), dict(options or {}))
 
-    def step_subset(self, actions: Mapping[int, Any]) -> dict[int, tuple[Any, float, bool, bool, dict[str, Any]]]:
+    def step_subset(self, actions: Mapping[int, Any]) -> dict[int, tuple[Any, float, bool, bool, InfoDict]]:
         """Play actions (env id -> action), and return env id -> the tuple that `OpenRewardEnv.step` returns."""
         ids = tuple(actions)
         self.send(list(actions.values()), ids)

@@ -6,7 +6,7 @@ import math
 import textwrap
 from array import array
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,16 +137,28 @@ class FormatReport:
         }
 
     def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, wording: Callable[[str], str] = str, width: int | None = None) -> str:
+        """Return the report as text.
+
+        Args:
+            wording: Rewrites the hints, which name arguments of Python functions.
+            width: Number of columns at which reasons and notes are wrapped. None wraps only the hints.
+        """
         lines = [f"{self.name}: {count_of(self.rows, 'row')} from {self.selected:,} of {count_of(self.read, 'rollout')}"]
         if self.splits.keys() - {TRAIN}:
             lines += [f"  split    {self.splits[name]:>6,}  {name}" for name in sorted(self.splits, key=split_order)]
         for label, counts in (("left out", self.excluded), ("no row  ", self.dropped_rows)):
             for reason, number in counts.most_common():
-                lines.append(f"  {label} {number:>6,}  {reason}")
-                lines += textwrap.wrap(hint_of(reason), 80, initial_indent=_ARROW, subsequent_indent=_INDENT)
+                lines += _wrapped(f"  {label} {number:>6,}  ", reason, width)
+                lines += textwrap.wrap(wording(hint_of(reason)), 80, initial_indent=_ARROW, subsequent_indent=_INDENT)
         if self.torn_tasks:
-            lines.append(f"  note     {len(self.torn_tasks):>6,}  tasks with rollouts in several splits: the source says so")
-        lines += [f"  note     {number:>6,}  {FINDINGS.get(name, name)}" for name, number in self.findings.most_common()]
+            lines += _wrapped(
+                f"  note     {len(self.torn_tasks):>6,}  ", "tasks with rollouts in several splits: the source says so", width
+            )
+        for name, number in self.findings.most_common():
+            lines += _wrapped(f"  note     {number:>6,}  ", wording(FINDINGS.get(name, name)), width)
         lines += [f"  file     {name}" for name in self.files]
         return "\n".join(lines)
 
@@ -184,7 +196,18 @@ class ExportReport:
         return {**self.earlier, **{name: report.to_dict() for name, report in self.formats.items()}}
 
     def __str__(self) -> str:
-        return "\n".join([*(str(report) for report in self.formats.values()), f"in {self.output}"])
+        return self.to_text()
+
+    def to_text(self, wording: Callable[[str], str] = str, width: int | None = None) -> str:
+        """Return the report as text for a terminal; see `FormatReport.to_text`."""
+        return "\n".join([*(report.to_text(wording, width) for report in self.formats.values()), f"in {self.output}"])
+
+
+def _wrapped(start: str, text: str, width: int | None) -> list[str]:
+    """Return a text whose first line has `start` before it."""
+    if width is None:
+        return [start + text]
+    return textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False) or [start]
 
 
 def _distribution(values: array[Any]) -> dict[str, float] | None:

@@ -10,16 +10,18 @@ could not be read. Another distribution adds an importer by offering such a func
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 from openreward_gym import plugins
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.importers.grouping import GroupBy
+from openreward_gym.importers.paths import PathLike, existing_paths, paths_of
 from openreward_gym.store import Damage, RolloutStore, describe
 from openreward_gym.types import Rollout
 
@@ -102,7 +104,9 @@ def find(name: str) -> Importer:
         return cast(Importer, importlib.import_module(f"{__name__}.{_MODULES[name]}").read)
     importer = plugins.find(GROUP, name)
     if importer is None:
-        raise ConfigurationError(f"there is no importer {name!r}; the importers are {', '.join(names())}")
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigurationError(f"there is no importer {name!r}: {hint}the importers are {', '.join(names())}")
     if not callable(importer):
         raise ConfigurationError(
             f"the importer {name!r} is a {type(importer).__name__} object, but has to be a function: mend its entry point"
@@ -110,19 +114,22 @@ def find(name: str) -> Importer:
     return importer
 
 
-def read(source: str, path: str | os.PathLike[str], *, group_by: str | None = None, **options: Any) -> Iterator[Rollout | Damage]:
+def read(
+    source: str, path: PathLike | Sequence[PathLike], *, group_by: str | None = None, **options: Any
+) -> Iterator[Rollout | Damage]:
     """Yield the rollouts of another system, and a `Damage` for each record that cannot be read.
 
     Args:
         source: The name of the system; see `names`.
-        path: The file or folder. For "openreward": the run's id or name.
+        path: The file or folder, or several, which are read in their order and each once. A pattern like "logs/*.eval" stands
+            for what matches it. For "openreward": the run's id or name, or several.
         group_by: The dotted path of a field of the source's records (`metadata.prompt_id`), or of the rollouts (`task.id`).
             Rollouts with the same value are a group, in which they are numbered. None for the source's own groups.
         **options: Further arguments of the system's importer.
 
     Raises:
         ConfigurationError: The name is unknown, or no record has the field `group_by`.
-        StoreError: `path` does not exist.
+        StoreError: A path does not exist; nothing was read then.
 
     Example:
         >>> from pathlib import Path
@@ -130,34 +137,58 @@ def read(source: str, path: str | os.PathLike[str], *, group_by: str | None = No
         >>> [(rollout.messages[0].text, rollout.group) for rollout in read("openai-chat", "chats.jsonl", group_by="prompt_id")]
         [('Hi', '7')]
     """
+    importer, paths = find(source), _places(source, path)
     if group_by is None:
-        return find(source)(os.fspath(path), **options)
-    return _read_grouped(find(source), os.fspath(path), GroupBy(group_by), options)
+        return _apply(importer, paths, None, options)
+    return _read_grouped(importer, paths, GroupBy(group_by), options)
 
 
-def _read_grouped(importer: Importer, path: str, group_by: GroupBy, options: Mapping[str, Any]) -> Iterator[Rollout | Damage]:
+def _places(source: str, path: PathLike | Sequence[PathLike]) -> list[str]:
+    """Return what an importer is called with, one after the other."""
+    paths = paths_of(path)
+    # The importers of other distributions, and that of the platform, may take names that are no files.
+    has_files = source in _MODULES and source != "openreward"
+    return existing_paths(paths) if has_files else list(dict.fromkeys(paths))
+
+
+def _read_grouped(
+    importer: Importer, paths: Sequence[str], group_by: GroupBy, options: Mapping[str, Any]
+) -> Iterator[Rollout | Damage]:
     # A wrong field is refused before the first rollout is given away: nothing has been written then.
     check, count = GroupBy(group_by.field), 0
-    for item in _apply(importer, path, check, options):
+    for item in _apply(importer, paths, check, options):
         count += isinstance(item, Rollout)
         if check.grouped:
             break
     if count and not check.grouped:
         raise ConfigurationError(check.describe_missing())
-    yield from _apply(importer, path, group_by, options)
+    yield from _apply(importer, paths, group_by, options)
 
 
-def _apply(importer: Importer, path: str, group_by: GroupBy, options: Mapping[str, Any]) -> Iterator[Rollout | Damage]:
-    if "group_by" in inspect.signature(importer).parameters:
-        yield from importer(path, group_by=group_by, **options)
-        return
-    for item in importer(path, **options):
-        yield group_by.apply(item) if isinstance(item, Rollout) else item
+def _apply(
+    importer: Importer, paths: Sequence[str], group_by: GroupBy | None, options: Mapping[str, Any]
+) -> Iterator[Rollout | Damage]:
+    """Yield what an importer reads from each path."""
+    groups_itself = group_by is not None and "group_by" in inspect.signature(importer).parameters
+    for path in paths:
+        for item in importer(path, **options, **({"group_by": group_by} if groups_itself else {})):
+            if isinstance(item, Damage):
+                yield _at(item, path) if len(paths) > 1 else item
+            elif group_by is None or groups_itself:
+                yield item
+            else:
+                yield group_by.apply(item)
+
+
+def _at(damage: Damage, path: str) -> Damage:
+    """Return the damage with the path of its file, which one path alone need not name."""
+    named = damage.path if damage.path.startswith(path) else os.path.join(path, damage.path) if damage.path else path
+    return replace(damage, path=named)
 
 
 def import_run(
     source: str,
-    path: str | os.PathLike[str],
+    path: PathLike | Sequence[PathLike],
     output: str | os.PathLike[str],
     *,
     run: str | None = None,
@@ -175,12 +206,11 @@ def import_run(
 
     Raises:
         ConfigurationError: The name is unknown, or no record has the field `group_by`; nothing was written then.
-        StoreError: `path` does not exist, or the run cannot be written.
+        StoreError: A path does not exist, or the run cannot be written.
     """
-    importer, grouping = find(source), None if group_by is None else GroupBy(group_by)
-    items = (
-        importer(os.fspath(path), **options) if grouping is None else _read_grouped(importer, os.fspath(path), grouping, options)
-    )
+    importer, paths = find(source), _places(source, path)
+    grouping = None if group_by is None else GroupBy(group_by)
+    items = _apply(importer, paths, None, options) if grouping is None else _read_grouped(importer, paths, grouping, options)
     damages: list[Damage] = []
     imported = known = 0
     with RolloutStore(output, run=run) as store:

@@ -161,9 +161,10 @@ def identity(content: bytes, number: int) -> str:
 
 
 def tool_of(tool: Mapping[str, Json]) -> ToolSpec:
-    """Read a tool of OpenAI's formats: its name, description and parameters, which may be inside `function` or `custom`."""
+    """Read a tool of OpenAI's formats. Its name, description, parameters and `strict` may be inside `function` or `custom`."""
     function = tool if "name" in tool else tool.get("function") or tool.get("custom") or tool
     parameters = function.get("parameters") or function.get("input_schema")
     if parameters is not None and not isinstance(parameters, Mapping):
         raise wrong("tools[].parameters", "an object", parameters)
-    return ToolSpec(function["name"], function.get("description") or "", parameters)
+    strict = {"strict": function["strict"]} if "strict" in function else {}
+    return ToolSpec(function["name"], function.get("description") or "", parameters, strict)

@@ -5,9 +5,6 @@ A line has `responses_create_params` (the request to the model: `input`, `tools`
 each a request and a response with the role that the model played. The line, without the items that can be written
 again from the messages, is kept in the record's `metadata["nemo_gym"]`, so that `write` gives the line back unchanged.
 
-A rollout of another source is written with all fields that the types of OpenAI and NeMo Gym require. What these have no field
-for (the split, the group, the end, the origins) is in the line's `openreward_gym`, which NeMo Gym leaves alone.
-
 Origin: the messages of `input` and `instructions` are given, whatever their roles. In `output` the assistant's items are the
 policy's; the outputs of calls and the messages of other roles are the environment's. Of an environment server's line the policy
 is the role `assistant`: its last request and response are the conversation, in which the answers of its earlier responses are
@@ -19,37 +16,29 @@ items, and whether its calls were answered.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from datetime import UTC
-from itertools import chain
 from pathlib import Path
 
 from openreward_gym.chat.openai import usage_of
-from openreward_gym.chat.plain import rest_of
 from openreward_gym.importers.jsonl import NO_ROWS, GroupBy, files_of, read_lines, tool_of
 from openreward_gym.importers.nemo_gym_items import (
     end_reason,
-    marks_of,
     prompt_and_output,
     read_input,
-    read_marked,
     read_output,
     same,
     write_items,
-    write_valid_items,
 )
+from openreward_gym.importers.nemo_gym_order import in_order, is_order, order_of
+from openreward_gym.importers.nemo_gym_rows import OWN, SAMPLING, new_row, request_of, restored
 from openreward_gym.importers.shapes import opened
 from openreward_gym.jsonio import Json, loads
 from openreward_gym.store import Damage
-from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, ToolSpec, Usage, task_id
-from openreward_gym.types.rollout import line_of, moment_of
+from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, ToolSpec, task_id
+from openreward_gym.types.rollout import line_of
 
-OWN = "openreward_gym"
-"""The field of a line with what NeMo Gym has no field for."""
-
-_SAMPLING = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": "max_tokens"}
 # Parameters of a request that are kept in `sampling` by their names.
 _PARAMETERS = (
     "top_logprobs",
@@ -63,8 +52,17 @@ _PARAMETERS = (
 )
 _DEFAULTS = {"tool_choice": "auto", "parallel_tool_calls": True}
 # Fields that a table may have as JSON text.
-_OBJECTS = ("responses_create_params", "response", "agent_ref", "invocations", "reward_components", "_ng_task_id", OWN)
-_OWN_FIELDS = ("responses_create_params", "response", "reward", "agent_ref", "invocations", OWN)
+_OBJECTS = (
+    "responses_create_params",
+    "response",
+    "agent_ref",
+    "invocations",
+    "reward_components",
+    "task_input",
+    "_ng_task_id",
+    OWN,
+)
+_OWN_FIELDS = ("responses_create_params", "response", "reward", "agent_ref", "invocations", "mask_sample", OWN)
 
 
 def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Iterator[Rollout | Damage]:
@@ -74,15 +72,14 @@ def read(path: str | os.PathLike[str], group_by: GroupBy | None = None) -> Itera
 
 
 def is_row(row: Mapping[str, Json]) -> bool:
-    """Return whether a line is NeMo Gym's: a rollout or an input."""
-    return "responses_create_params" in row
+    """Return whether a line is NeMo Gym's: a rollout or an input, also a task of version 0.7 (under `task_input`)."""
+    return "responses_create_params" in row or "responses_create_params" in _object(row, "task_input")
 
 
 def question_of(row: Mapping[str, Json]) -> str:
     """Return the text of a line's last user message, without surrounding space; empty without such a message."""
-    request = opened(row.get("responses_create_params"))
     try:
-        messages = read_input(request) if isinstance(request, Mapping) else []
+        messages = read_input(request_of(_opened(row)))
     except (TypeError, ValueError):
         return ""
     return next((message.text.strip() for message in reversed(messages) if message.role == "user"), "")
@@ -90,27 +87,25 @@ def question_of(row: Mapping[str, Json]) -> str:
 
 def spec_of(row: Mapping[str, Json]) -> dict[str, Json]:
     """Return a line as the spec of a task: the fields beside the conversation, and the question as `question` by default."""
-    fields = {name: value for name, value in row.items() if name not in ("responses_create_params", "agent_ref")}
-    return {"question": question_of(row), **fields}
+    fields = {**row, **_object(row, "task_input")} if "responses_create_params" not in row else dict(row)
+    left_out = ("responses_create_params", "task_input", "agent_ref", "response", OWN)
+    return {"question": question_of(row), **{name: value for name, value in fields.items() if name not in left_out}}
 
 
 def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
     """Return the rollout of one line; raise ValueError for a line that is not a rollout of NeMo Gym."""
-    row = {name: opened(value) if name in _OBJECTS else value for name, value in row.items()}
+    row = _opened(row)
     if isinstance(row.get("invocations"), list) and not isinstance(row.get("responses_create_params"), Mapping):
         request, response, messages = _of_invocations(row["invocations"])
     else:
         request, response = _request_and_response(row)
+        if (own := restored(row)) is not None:
+            return own
         prompt = read_input(request)
-        facts = row.get(OWN)
-        if isinstance(facts, Mapping) and isinstance(facts.get("rollout"), Mapping):
-            items = [request.get("input") or [], response.get("output") or []]
-            marked = [read_marked(own, facts.get(name)) for own, name in zip(items, ("input", "output"), strict=True)]
-            prompt = prompt if marked[0] is None else marked[0]
-            output = read_output(response, prompt=prompt) if marked[1] is None else marked[1]
-            return _restored(row, [*prompt, *output])
         messages = [*prompt, *read_output(response, prompt=prompt)]
-    reward = None if row.get("reward") is None else float(row["reward"])
+    # NeMo Gym masks a row whose reward is no measurement: something else than the policy failed.
+    is_masked = row.get("mask_sample") is True
+    reward = None if row.get("reward") is None or is_masked else float(row["reward"])
     name, task = _environment_and_task(row, request)
     status, stop_reason = _end(row, response)
     if messages and reward is not None:
@@ -131,19 +126,29 @@ def rollout_of(row: Mapping[str, Json], identity: str) -> Rollout:
         metrics=_metrics(row) or None,
         status=status,
         stop_reason=stop_reason,
-        error=str(row["_ng_failure_class"]) if status == "error" and row.get("_ng_failure_class") else None,
+        error=_error(row, response) if status == "error" else None,
         usage=usage_of(response.get("usage"), "input", "output"),
         metadata={"nemo_gym": _remainder(row, messages)},
     )
 
 
+def _opened(row: Mapping[str, Json]) -> dict[str, Json]:
+    return {name: opened(value) if name in _OBJECTS else value for name, value in row.items()}
+
+
+def _object(row: Mapping[str, Json], name: str) -> Mapping[str, Json]:
+    value = opened(row.get(name))
+    return value if isinstance(value, Mapping) else {}
+
+
 def _request_and_response(row: Mapping[str, Json]) -> tuple[Mapping[str, Json], Mapping[str, Json]]:
     request, response = row.get("responses_create_params"), row.get("response")
-    if not isinstance(request, Mapping):
+    if row.get("_ng_failure_class") and not isinstance(response, Mapping):
+        words = ": ".join(str(row[name]) for name in ("_ng_failure_class", "_ng_failure_message") if row.get(name))
+        raise ValueError(f'no "response": this is a failed attempt, not a rollout ({words})')
+    if not isinstance(request, Mapping) and not is_row(row):
         raise ValueError('no "responses_create_params": this is not a line of NeMo Gym')
-    if not isinstance(response, Mapping):
-        if row.get("_ng_failure_class"):
-            raise ValueError('no "response": this is a failed attempt, not a rollout')
+    if not isinstance(request, Mapping) or not isinstance(response, Mapping):
         raise ValueError('no "response": this is an input (a task), not a rollout')
     return request, response
 
@@ -179,7 +184,7 @@ def _says_the_same(first: Message, second: Message) -> bool:
 def _environment_and_task(row: Mapping[str, Json], request: Mapping[str, Json]) -> tuple[str, Task]:
     agent, identity = row.get("agent_ref"), row.get("_ng_task_id")
     name = str(agent.get("name") or "") if isinstance(agent, Mapping) else ""
-    name = name or str(row.get("_ng_environment_server") or "")
+    name = name or str(row.get("_ng_environment_server") or row.get("task_source") or "")
     index = row.get("_ng_task_index", row.get("task_idx"))
     spec: Mapping[str, Json] | None = None
     if isinstance(identity, Mapping):
@@ -199,7 +204,8 @@ def _tools(request: Mapping[str, Json]) -> list[ToolSpec] | None:
 
 def _end(row: Mapping[str, Json], response: Mapping[str, Json]) -> tuple[Json, str]:
     """Return the status and the stop reason."""
-    if row.get("_ng_failure_class") or response.get("error") or response.get("status") in ("failed", "cancelled"):
+    failed = row.get("_ng_failure_class") or row.get("mask_sample") is True or response.get("error")
+    if failed or response.get("status") in ("failed", "cancelled"):
         return "error", ""
     reason = end_reason(response)
     if reason:
@@ -209,12 +215,20 @@ def _end(row: Mapping[str, Json], response: Mapping[str, Json]) -> tuple[Json, s
     return "completed", "finished"
 
 
+def _error(row: Mapping[str, Json], response: Mapping[str, Json]) -> str | None:
+    """Return the words of a failure; None where the line has none."""
+    kinds = (row.get("_ng_failure_class"), row.get("failure_kind"))
+    words = (row.get("_ng_failure_message"), row.get("failure_reason"), _object(response, "error").get("message"))
+    said = [next((str(word) for word in some if word), "") for some in (kinds, words)]
+    return ": ".join(filter(None, said)) or None
+
+
 def _sampling(request: Mapping[str, Json], response: Mapping[str, Json]) -> dict[str, Json]:
     """Return the parameters of the request; where it leaves one to the server, the response tells the one that was used."""
     sampling: dict[str, Json] = {}
-    for theirs, ours in (*_SAMPLING.items(), *((name, name) for name in _PARAMETERS)):
+    for theirs, ours in (*SAMPLING.items(), *((name, name) for name in _PARAMETERS)):
         value = request.get(theirs)
-        value = response.get(theirs) if value is None and theirs in _SAMPLING else value
+        value = response.get(theirs) if value is None and theirs in SAMPLING else value
         if value not in (None, [], {}, _DEFAULTS.get(theirs)):
             sampling[ours] = value
     metadata = request.get("metadata")
@@ -238,24 +252,15 @@ def _metrics(row: Mapping[str, Json]) -> dict[str, float | None]:
     return {name: float(value) for name, value in fields.items() if isinstance(value, (int, float))}
 
 
-def _restored(row: Mapping[str, Json], messages: list[Message]) -> Rollout:
-    """Return the rollout that this package wrote into a line, with its messages."""
-    record = row[OWN].get("rollout")
-    rollout = Rollout.from_dict({**(record if isinstance(record, Mapping) else {}), "schema": Rollout.SCHEMA})
-    rollout.messages = messages
-    return rollout
-
-
 def _remainder(row: Mapping[str, Json], messages: list[Message]) -> dict[str, Json]:
-    """Return the line without the items that `write` can make again, unchanged, from the messages."""
+    """Return the line with the order of their fields in place of the items that are made again, unchanged, from the messages."""
     if "responses_create_params" not in row:
         return dict(row)
     request, response = dict(row["responses_create_params"]), dict(row["response"])
     prompt, output = prompt_and_output(messages)
-    if write_items(prompt) == request.get("input"):
-        del request["input"]
-    if write_items(output) == response.get("output"):
-        del response["output"]
+    for fields, name, own in ((request, "input", prompt), (response, "output", output)):
+        if name in fields and (order := order_of(fields[name], write_items(own))) is not None:
+            fields[name] = order
     return {**row, "responses_create_params": request, "response": response}
 
 
@@ -272,10 +277,13 @@ def write(rollouts: Iterable[Rollout], path: str | os.PathLike[str]) -> int:
 def row_of(rollout: Rollout) -> dict[str, Json]:
     """Return a rollout as a line. A rollout that was read from a line gives its unchanged parts back as they were.
 
-    The line shares these parts with the rollout's metadata.
+    The line shares these parts with the rollout's metadata. A rollout that was played from an input of NeMo Gym, which is in its
+    `metadata["nemo_gym"]`, has the input's messages, tools, parameters and other fields as they were.
     """
     original = (rollout.metadata or {}).get("nemo_gym")
-    return _changed_row(rollout, original) if isinstance(original, Mapping) else _new_row(rollout)
+    if isinstance(original, Mapping) and ("response" in original or "invocations" in original):
+        return _changed_row(rollout, original)
+    return new_row(rollout)
 
 
 def _changed_row(rollout: Rollout, original: Mapping[str, Json]) -> dict[str, Json]:
@@ -285,85 +293,43 @@ def _changed_row(rollout: Rollout, original: Mapping[str, Json]) -> dict[str, Js
     prompt, output = prompt_and_output(rollout.messages)
     if "responses_create_params" in row:
         request, response = dict(row["responses_create_params"]), dict(row["response"])
-        before = read_input(request) if "input" in request else prompt
-        if "input" in request and same(before, rollout.messages[: len(before)]):
+        before = prompt if _is_made(request, "input", prompt) else read_input(request)
+        if not _is_made(request, "input", prompt) and same(before, rollout.messages[: len(before)]):
             output = rollout.messages[len(before) :]
         else:
-            request["input"] = write_items(prompt)
-        if "output" not in response or not same(read_output(response, prompt=before), output):
-            response["output"] = write_items(output)
+            request["input"] = _items_again(request.get("input"), prompt)
+        if _is_made(response, "output", output) or not same(read_output(response, prompt=before), output):
+            response["output"] = _items_again(response.get("output"), output)
         row |= {"responses_create_params": request, "response": response}
     elif not same(_of_invocations(row["invocations"])[2], rollout.messages):
         return _rewritten(rollout, row)
-    if "reward" in row or rollout.reward is not None:
-        reward = row.get("reward")
-        # An unchanged reward is written as it was: 1, not 1.0.
-        row["reward"] = reward if isinstance(reward, (int, float)) and reward == rollout.reward else rollout.reward
+    if ("reward" in row or rollout.reward is not None) and not _is_reward(rollout.reward, row):
+        row["reward"] = rollout.reward
     return row
+
+
+def _is_made(fields: Mapping[str, Json], name: str, messages: list[Message]) -> bool:
+    """Return whether the items of a line are made again from messages. Earlier versions have left the field out."""
+    return is_order(fields[name]) if name in fields else bool(messages)
+
+
+def _items_again(written: Json, messages: list[Message]) -> list[Json]:
+    items = write_items(messages)
+    return in_order(items, written) if is_order(written) else [*items]
+
+
+def _is_reward(reward: float | None, row: Mapping[str, Json]) -> bool:
+    """Return whether a line says this reward, in whatever form: 1 and 1.0, the text of a number, one that is masked."""
+    written = row.get("reward")
+    if reward is None or written is None:
+        return reward is None and (written is None or row.get("mask_sample") is True)
+    try:
+        return float(written) == reward or (math.isnan(float(written)) and math.isnan(reward))
+    except (TypeError, ValueError):
+        return False
 
 
 def _rewritten(rollout: Rollout, row: Mapping[str, Json]) -> dict[str, Json]:
     """Return a line with the items and facts of the rollout, and the other fields that it had."""
-    new = _new_row(rollout)
-    for name in ("responses_create_params", "response"):
-        new[name] = {**(row.get(name) or {}), **new[name]}
-    return {**row, **new}
-
-
-def _new_row(rollout: Rollout) -> dict[str, Json]:
-    prompt, output = prompt_and_output(rollout.messages)
-    sampling, model = rollout.sampling or {}, rollout.model or {}
-    name = str(model.get("name") or model.get("model_name") or "")
-    tools = [_written_tool(tool) for tool in rollout.tools or ()]
-    parameters = {theirs: sampling[ours] for theirs, ours in _SAMPLING.items() if sampling.get(ours) is not None}
-    items = write_valid_items(rollout.messages)
-    given, sampled = items[: len(prompt)], items[len(prompt) :]
-    started = moment_of(rollout.started_at)
-    last = next((message for message in reversed(output) if message.role == "assistant"), None)
-    reason = {"length": "max_output_tokens", "content_filter": "content_filter"}.get((last and last.ended) or "")
-    return {
-        "responses_create_params": {"input": list(chain.from_iterable(given)), "tools": tools, **parameters},
-        "response": {
-            "id": rollout.id,
-            "created_at": 0.0 if started is None else started.astimezone(UTC).timestamp(),
-            "model": name,
-            "object": "response",
-            "output": list(chain.from_iterable(sampled)),
-            "parallel_tool_calls": True,
-            "tool_choice": "auto",
-            "tools": tools,
-            "status": "incomplete" if reason else "completed",
-            "incomplete_details": {"reason": reason} if reason else None,
-            "usage": _written_usage(rollout.usage),
-        },
-        "reward": rollout.reward,
-        "agent_ref": {"type": "responses_api_agents", "name": rollout.environment.name},
-        "terminated": rollout.status == "completed",
-        "truncated": rollout.status == "truncated",
-        "info": {"stop_reason": rollout.stop_reason},
-        **({} if rollout.task.index is None else {"_ng_task_index": rollout.task.index}),
-        **({} if rollout.sample is None else {"_ng_rollout_index": rollout.sample}),
-        OWN: {
-            "rollout": rest_of(replace(rollout, messages=[]).to_dict(), "schema"),
-            "input": marks_of(prompt, given),
-            "output": marks_of(output, sampled),
-        },
-    }
-
-
-def _written_tool(tool: ToolSpec) -> dict[str, Json]:
-    parameters = tool.input_schema or {"type": "object", "properties": {}}
-    return {"type": "function", "name": tool.name, "description": tool.description, "parameters": parameters, "strict": False}
-
-
-def _written_usage(usage: Usage | None) -> dict[str, Json] | None:
-    """Return token counts as OpenAI's type wants them: all are numbers. Without the two sums there is no usage."""
-    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
-        return None
-    return {
-        "input_tokens": usage.input_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens or 0, "cache_write_tokens": 0},
-        "output_tokens": usage.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-    }
+    new = new_row(rollout)
+    return {**new, "response": {**(row.get("response") or {}), **new["response"]}}

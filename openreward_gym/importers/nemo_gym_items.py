@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise, takewhile
-from typing import Any
 
 from openreward_gym.chat import from_openai_responses, to_openai_responses
 from openreward_gym.chat.dialect import ended_of
 from openreward_gym.importers.shapes import are_numbers
 from openreward_gym.jsonio import Json
-from openreward_gym.types import Block, ImageBlock, Message, ReasoningItem, Sampled, SystemMessage, TextBlock, ToolCall, codec
+from openreward_gym.types import Message, Sampled, SystemMessage
 
 TOKEN_FIELDS = ("prompt_token_ids", "generation_token_ids", "generation_log_probs")
 """The fields of an item for training: ids of the tokens of its turn's context and of the turn, and their log-probabilities."""
-
-_Item = Mapping[str, Json]
-_SAMPLED_TOKENS = ("prompt_token_ids", "token_ids", "logprobs")
-# The fields of blocks that items have.
-_SAID: Mapping[type, tuple[str, ...]] = {
-    TextBlock: ("text",),
-    ReasoningItem: ("content",),
-    ImageBlock: ("data",),
-    ToolCall: ("content", "arguments"),
-}
-_PLAIN_BLOCKS: Mapping[str, tuple[type, ...]] = {"assistant": (TextBlock, ReasoningItem, ToolCall)}
 
 
 def read_input(request: Mapping[str, Json]) -> list[Message]:
@@ -36,6 +22,19 @@ def read_input(request: Mapping[str, Json]) -> list[Message]:
     if isinstance(request.get("instructions"), str) and request["instructions"]:
         messages.insert(0, SystemMessage(request["instructions"]))
     return [message.replace(origin="given") for message in messages]
+
+
+def read_spans(request: Mapping[str, Json]) -> list[tuple[Message, list[Json]]]:
+    """Return the messages of a request, each with the items that it was read from; `instructions` has none."""
+    instructions = read_input({"instructions": request.get("instructions")})
+    spans: list[tuple[Message, list[Json]]] = [(message, []) for message in instructions]
+    items = request.get("input")
+    for is_policy, group in groupby(items if isinstance(items, list) else [], _is_policy):
+        neighbours = list(group)
+        for own in [neighbours] if is_policy else [[item] for item in neighbours]:
+            messages = from_openai_responses(own, model=_model_of(request))
+            spans += [(message, own if place == 0 else []) for place, message in enumerate(messages)]
+    return spans
 
 
 def read_output(response: Mapping[str, Json], prompt: Sequence[Message] = ()) -> list[Message]:
@@ -51,7 +50,7 @@ def read_output(response: Mapping[str, Json], prompt: Sequence[Message] = ()) ->
     messages = [
         message.replace(origin="policy" if message.role == "assistant" else "environment")
         for turn in _turns(items)
-        for message in _with_tokens(from_openai_responses(turn, model=model), turn)
+        for message in with_tokens(from_openai_responses(turn, model=model), turn)
     ]
     if prompt:
         del messages[: _repeated(messages, prompt)]
@@ -112,118 +111,7 @@ def same(first: list[Message], second: list[Message]) -> bool:
 
 def write_items(messages: Sequence[Message]) -> list[dict[str, Json]]:
     """Return messages as items, as they were read: with token ids, and without fields that they do not have."""
-    return [item for message in messages for item in _with_token_fields(to_openai_responses([message]), message)]
-
-
-def write_valid_items(messages: Sequence[Message]) -> list[list[dict[str, Json]]]:
-    """Return the items of each message with all fields that the types of OpenAI and NeMo Gym require.
-
-    A result that answers no call, such as the verdict on a plain message, becomes a message of the user.
-    """
-    open_calls: deque[str] = deque()
-    written = []
-    for number, message in enumerate(messages):
-        if message.role == "tool":
-            message = _as_answer(message, open_calls)
-        elif message.role == "assistant":
-            message = _with_call_ids(message, number)
-        items = _with_token_fields(to_openai_responses([message]), message)
-        open_calls.extend(item["call_id"] for item in items if item.get("type") in ("function_call", "custom_tool_call"))
-        complete = message.ended in (None, "stop", "tool_calls")
-        written.append([_complete(item, f"{number}_{index}", complete) for index, item in enumerate(items)])
-    return written
-
-
-def marks_of(messages: Sequence[Message], items: Sequence[Sequence[Json]]) -> list[dict[str, Json]]:
-    """Return each message without what its items say: its origin, weight, end, reward and so on, and the number of its items.
-
-    A message that cannot be made again from its items is there with its blocks.
-    """
-    marks = []
-    for message, own in zip(messages, items, strict=True):
-        if not _is_plain(message):
-            marks.append({"items": len(own), **codec.write(message)})
-            continue
-        sampled = message.sampled
-        if sampled is not None and any(TOKEN_FIELDS[1] in item for item in own):
-            in_items: dict[str, Any] = dict.fromkeys(_tokens_in_items(sampled))
-            sampled = replace(sampled, **in_items)
-        mark = codec.write(message.replace(blocks=(), sampled=sampled))
-        marks.append({"items": len(own), **mark, "outline": [_outline(block) for block in message.blocks]})
-    return marks
-
-
-def _tokens_in_items(sampled: Sampled) -> list[str]:
-    """Return the fields of a turn's tokens that are read from its items again: ids, and finite numbers that fit them."""
-    if not sampled.token_ids:
-        return []
-    names = ["token_ids", *(["prompt_token_ids"] if sampled.prompt_token_ids else [])]
-    logprobs = sampled.logprobs or ()
-    fit = len(logprobs) == len(sampled.token_ids) and all(map(math.isfinite, logprobs))
-    return [*names, "logprobs"] if fit else names
-
-
-def _outline(block: Block) -> dict[str, Json]:
-    """Return a block without what its item says: its text, its image or its arguments (as text where `content` is true)."""
-    outline = {name: value for name, value in codec.write(block).items() if name not in _SAID[type(block)]}
-    return {**outline, "content": True} if isinstance(block, ToolCall) and block.content is not None else outline
-
-
-def read_marked(items: Sequence[Json], marks: Json) -> list[Message] | None:
-    """Read the items of a row that this package wrote with `marks_of`; None where the marks are not of these items."""
-    if not isinstance(marks, list) or not all(isinstance(mark, dict) for mark in marks):
-        return None
-    if sum(int(mark.get("items") or 0) for mark in marks) != len(items):
-        return None
-    messages, position = [], 0
-    for mark in marks:
-        own = items[position : position + int(mark["items"])]
-        position += len(own)
-        fields = {name: value for name, value in mark.items() if name not in ("items", "outline")}
-        read = _with_tokens(from_openai_responses(own), own) if "outline" in mark else []
-        if "outline" in mark:
-            blocks = _filled(mark["outline"], read)
-            if blocks is None:
-                return None
-            fields["blocks"] = blocks
-        message = codec.read_as(Message, fields)
-        if read and read[0].sampled is not None:
-            tokens = {name: value for name in _SAMPLED_TOKENS if (value := getattr(read[0].sampled, name)) is not None}
-            message = message.replace(sampled=replace(message.sampled or Sampled(), **tokens))
-        messages.append(message)
-    return messages
-
-
-def _filled(outline: Json, messages: Sequence[Message]) -> list[dict[str, Json]] | None:
-    """Return the blocks of an outline with what the items of the message say; None where the outline is not of these items."""
-    if not isinstance(outline, list) or len(messages) != 1 or len(outline) != len(messages[0].blocks):
-        return None
-    blocks = []
-    for own, block in zip(outline, messages[0].blocks, strict=True):
-        if not isinstance(own, Mapping) or own.get("type") != block.type:
-            return None
-        said = {name: value for name in _SAID.get(type(block), ()) if (value := getattr(block, name)) is not None}
-        if isinstance(block, ToolCall):
-            # The item has the arguments as text, whether the record had the text or the object.
-            said.pop("arguments" if own.get("content") is True else "content", None)
-        blocks.append({**own, **said})
-    return blocks
-
-
-def _is_plain(message: Message) -> bool:
-    """Return whether the blocks of a message can be made again from its items and their outlines."""
-    able = _PLAIN_BLOCKS.get(message.role, (TextBlock, ImageBlock))
-    is_split = any(isinstance(first, TextBlock) and isinstance(second, TextBlock) for first, second in pairwise(message.blocks))
-    return bool(message.blocks) and not is_split and all(isinstance(block, able) and _is_said(block) for block in message.blocks)
-
-
-def _is_said(block: Block) -> bool:
-    """Return whether the item of a block has its text, image or arguments."""
-    if getattr(block, "extra", {}).keys() - {"openai"}:
-        return False
-    if isinstance(block, ToolCall):
-        return block.content is None or block == replace(block, arguments=None)
-    return bool(getattr(block, _SAID[type(block)][0]))
+    return [item for message in messages for item in with_token_fields(to_openai_responses([message]), message)]
 
 
 def _model_of(data: Mapping[str, Json]) -> str | None:
@@ -255,7 +143,7 @@ def _is_policy(item: Json) -> bool:
     return bool(item.get("type", "message") != "message" or item.get("role", "assistant") == "assistant")
 
 
-def _with_tokens(messages: list[Message], items: Sequence[Json]) -> list[Message]:
+def with_tokens(messages: list[Message], items: Sequence[Json]) -> list[Message]:
     """Give the token ids of a turn's items to its message."""
     sources = [item for item in items if isinstance(item, Mapping) and item.get(TOKEN_FIELDS[1])]
     if len(messages) != 1 or len(sources) != 1 or messages[0].role != "assistant":
@@ -287,7 +175,7 @@ def _without_tokens(block: Json, names: Sequence[str]) -> Json:
     return replace(block, extra={**block.extra, "openai": kept})
 
 
-def _with_token_fields(items: list[dict[str, Json]], message: Message) -> list[dict[str, Json]]:
+def with_token_fields(items: list[dict[str, Json]], message: Message) -> list[dict[str, Json]]:
     """Give the token ids of a message to its item that had them, or to the last one that can have them."""
     marked = [item for item in items if item.pop("has_tokens", False)]
     sampled = message.sampled
@@ -299,41 +187,3 @@ def _with_token_fields(items: list[dict[str, Json]], message: Message) -> list[d
         # NeMo Gym takes all three fields or none.
         (marked or able)[-1].update({name: list(v) for name, v in zip(TOKEN_FIELDS, values, strict=True) if v is not None})
     return items
-
-
-def _as_answer(message: Message, open_calls: deque[str]) -> Message:
-    """Return a tool's message as the answer of an open call, or as the user's if it answers none."""
-    if message.call_id and message.call_id in open_calls:
-        open_calls.remove(message.call_id)
-        return message
-    if not message.call_id and open_calls:
-        return message.replace(call_id=open_calls.popleft())
-    return Message("user", message.blocks)
-
-
-def _with_call_ids(message: Message, number: int) -> Message:
-    """Return a message whose calls all have an id."""
-    if all(call.call_id for call in message.tool_calls):
-        return message
-    blocks = [
-        replace(block, call_id=f"call_{number}_{index}") if isinstance(block, ToolCall) and not block.call_id else block
-        for index, block in enumerate(message.blocks)
-    ]
-    return message.replace(blocks=tuple(blocks))
-
-
-def _complete(item: dict[str, Json], name: str, complete: bool) -> dict[str, Json]:
-    """Return an item with the fields that its type requires."""
-    kind = item.get("type")
-    if kind == "reasoning":
-        return {"summary": [], **item, "id": item.get("id") or f"rs_{name}"}
-    if kind == "function_call":
-        return {"status": "completed" if complete else "incomplete", **item, "id": item.get("id") or f"fc_{name}"}
-    if kind != "message":
-        return item
-    if item.get("role") == "assistant":
-        parts = [{"annotations": [], **part} if part.get("type") == "output_text" else part for part in item["content"]]
-        status = {"status": "completed" if complete else "incomplete", **item}["status"]
-        return {**item, "content": parts, "id": item.get("id") or f"msg_{name}", "status": status}
-    parts = [{"detail": "auto", **part} if part.get("type") == "input_image" else part for part in item["content"]]
-    return {**item, "content": parts}

@@ -22,7 +22,7 @@ from openreward_gym.errors import (
     TransportError,
     TransportTimeoutError,
 )
-from openreward_gym.hiding import Redactor, proxy_secrets, read_secret, secrets_of_url, with_evidence
+from openreward_gym.hiding import Redactor, Secret, check_secret, proxy_secrets, read_secret, secrets_of_url, with_evidence
 from openreward_gym.options import MAX_ANSWER_BYTES, RetryLimits
 from openreward_gym.protocol.addresses import DEFAULT_URL, platform_address
 from openreward_gym.protocol.request import USER_AGENT
@@ -80,6 +80,7 @@ class Platform:
         base_url: The API's address, used as it is. None uses `OPENREWARD_API_URL`, or the `api.` host of `OPENREWARD_URL` or of
             the hosted platform.
         api_key_env: The environment variable that holds the API key. It is read once.
+        api_key: The API key itself, which takes precedence over `api_key_env`.
         timeout_s: Seconds to wait for the server at each step of a request, and for the whole of its answer.
         retry_limits: Limits on retries.
 
@@ -96,11 +97,12 @@ class Platform:
         base_url: str | None = None,
         *,
         api_key_env: str = "OPENREWARD_API_KEY",
+        api_key: Secret | None = None,
         timeout_s: float = 30.0,
         retry_limits: RetryLimits | None = None,
     ) -> None:
         self.base_url = platform_address(base_url, os.environ)
-        key = read_secret(api_key_env, strip=True)
+        key = read_secret(api_key_env, strip=True) if api_key is None else check_secret(api_key, "the api_key")
         if key is None and base_url is None and urlsplit(self.base_url).hostname == "api." + str(urlsplit(DEFAULT_URL).hostname):
             raise ConfigurationError(f"the platform needs an API key. Set {api_key_env}, or give the base_url of another server.")
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
@@ -111,6 +113,11 @@ class Platform:
 
     def __repr__(self) -> str:
         return f"Platform({without_credentials(self.base_url)!r})"
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """The API key, to be hidden wherever it might be repeated; empty without one."""
+        return list(self._secrets)
 
     def post(self, path: str, body: bytes) -> Json:
         """Send JSON and return the answer. None for an empty answer."""

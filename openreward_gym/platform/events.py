@@ -1,11 +1,13 @@
 """Rollouts as the events that the OpenReward platform takes (`POST /v1/rollouts`), and events as rollouts.
 
-One event begins the rollout, one follows for each piece of a message, and one updates the facts that are known at the end.
-The ids of the events are derived from the rollout's id and their positions, so that the platform recognises repeats.
+One event begins the rollout, one follows for each piece of a message, and one updates the facts that are known at the end. They
+are the events that the official client sends; docs/how-to/coming-from-the-openreward-sdk.md lists the differences. The ids of the
+events are derived from the rollout's id and their positions, so that the platform recognises repeats.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from openreward_gym.jsonio import Json, escape_surrogates, loads
+from openreward_gym.platform.references import platform_fields, reasoning_of
 from openreward_gym.types import (
     Block,
     ImageBlock,
@@ -46,6 +49,8 @@ _LAST_FIELDS = ("is_error", "ended")
 _EVERY_FIELDS = ("origin", "weight")
 # The mark of an event whose text is a provider's part in JSON, not words.
 _OPAQUE = "is_opaque"
+# Blocks of which neighbours are one event.
+_SHOWN = (TextBlock, ImageBlock, ToolResult)
 _ROLES: Mapping[Json, Role] = {"user_message": "user", "system_message": "system", "assistant_message": "assistant"}
 
 
@@ -98,6 +103,8 @@ def _root(rollout: Rollout) -> uuid.UUID:
 
 def _rollout_event(rollout: Rollout, environment_id: str | None, variant_id: str | None) -> dict[str, Json]:
     model = dict(rollout.model or {})
+    if list(model) == ["name"] and model["name"] == (rollout.metadata or {}).get("model"):
+        model = {}  # the metadata says it
     for ours, theirs in _RUN_INFO.items():
         if ours in model and theirs not in model:
             model[theirs] = model.pop(ours)
@@ -111,11 +118,19 @@ def _rollout_event(rollout: Rollout, environment_id: str | None, variant_id: str
         "variant": rollout.environment.variant,
         "variant_id": variant_id,
         "split": rollout.environment.split,
-        "metadata": rollout.metadata,
+        "metadata": _free_data(rollout),
         "task_spec": rollout.task.spec,
         "run_info": model or None,
         "step": rollout.step,
     }
+
+
+def _free_data(rollout: Rollout) -> Json:
+    """Return the rollout's metadata without what goes into its rollout info. None where nothing else is left."""
+    if rollout.metadata is None or rollout.task.index is None:
+        return rollout.metadata
+    rest = {name: value for name, value in rollout.metadata.items() if name not in _UPDATED_METADATA}
+    return rest if rest or not rollout.metadata else None
 
 
 def _rollout_info(rollout: Rollout) -> dict[str, Json]:
@@ -141,26 +156,38 @@ def _duration_ms(rollout: Rollout) -> Json:
 
 
 def message_events(message: Message) -> list[dict[str, Json]]:
-    """Return the events of one message, one per block. The reward, the end and the metadata are on the last of them."""
+    """Return the events of one message: one for neighbouring texts and images, one for each other block.
+
+    The reward, the end and the metadata are on the last of them. A message without content is one event with an empty text.
+    """
     if message.role == "tool":
-        content = "\n".join(_text_of(block) for block in message.blocks)
+        content = "\n".join(map(_text_of, message.blocks))
         events: list[dict[str, Json]] = [{"type": "tool_result", "content": content, "callId": message.call_id}]
     else:
-        blocks = _with_whole_texts(message.blocks) if message.role == "assistant" else message.blocks
-        events = [event for block in blocks if (event := _block_event(message.role, block)) is not None]
-    metadata = _metadata(message)
-    if not events and (message.reward is not None or message.finished or message.metadata or message.ended):
-        events = [{"type": f"{message.role}_message", "content": ""}]
+        groups = _pieces(message.blocks)
+        events = [event for group in groups if (event := _piece_event(message.role, group)) is not None]
+    events = events or [{"type": f"{message.role}_message", "content": ""}]
     common = {name: getattr(message, name) for name in _EVERY_FIELDS if getattr(message, name) is not None}
     for event in events:
         event |= {"isFinished": False, "metadata": {**event.get("metadata", {}), **common}}
-    if events:
-        own = events[-1]["metadata"]
-        events[-1] |= {"reward": message.reward, "isFinished": message.finished, "metadata": {**own, **metadata}}
+    own = events[-1]["metadata"]
+    events[-1] |= {"reward": message.reward, "isFinished": message.finished, "metadata": {**own, **_metadata(message)}}
     return events
 
 
-def _block_event(role: str, block: Block) -> dict[str, Json] | None:
+def _pieces(blocks: Iterable[Block]) -> list[list[Block]]:
+    """Return the blocks by their events: neighbouring texts and images are of one."""
+    pieces: list[list[Block]] = []
+    for block in blocks:
+        if pieces and isinstance(block, _SHOWN) and isinstance(pieces[-1][-1], _SHOWN):
+            pieces[-1].append(block)
+        else:
+            pieces.append([block])
+    return pieces
+
+
+def _piece_event(role: str, piece: list[Block]) -> dict[str, Json] | None:
+    block = piece[0]
     if isinstance(block, ToolCall):
         arguments = block.content
         if arguments is None:
@@ -168,22 +195,16 @@ def _block_event(role: str, block: Block) -> dict[str, Json] | None:
         arguments = arguments if arguments.strip() else "{}"
         return {"type": "tool_call", "name": block.name, "content": arguments, "callId": block.call_id or None}
     if isinstance(block, ReasoningItem):
-        reference = block.content_reference if block.content_reference is not None else block.signature
-        return {"type": "reasoning", "content": block.content, "summary": block.summary, "contentReference": reference}
+        content, summary, reference = platform_fields(block)
+        return {"type": "reasoning", "content": content, "summary": summary, "contentReference": reference}
+    if isinstance(block, OpaqueBlock):
+        return {"type": f"{role}_message", "content": _text_of(block), "metadata": {_OPAQUE: True}}
     text = _text_of(block)
-    mark = {"metadata": {_OPAQUE: True}} if isinstance(block, OpaqueBlock) else {}
-    return {"type": f"{role}_message", "content": text, **mark} if text else None
-
-
-def _with_whole_texts(blocks: Iterable[Block]) -> list[Block]:
-    """Return an assistant's blocks with neighbouring texts as one: the model wrote them in one go."""
-    whole: list[Block] = []
-    for block in blocks:
-        if whole and isinstance(block, TextBlock) and isinstance(last := whole[-1], TextBlock):
-            whole[-1] = TextBlock(last.text + block.text)
-        else:
-            whole.append(block)
-    return whole
+    for before, after in itertools.pairwise(piece):
+        # The texts of one message are said in one go; a named image has a line of its own.
+        both_texts = isinstance(before, TextBlock) and isinstance(after, TextBlock)
+        text += _text_of(after) if both_texts or not text else "\n" + _text_of(after)
+    return {"type": f"{role}_message", "content": text} if text else None
 
 
 def _text_of(block: Block) -> str:
@@ -298,7 +319,7 @@ def message_of_event(event: Mapping[str, Json]) -> Message:
         call = ToolCall(event.get("name") or "", call_id=event.get("callId") or "", content=content or "")
         return Message("assistant", (call,), **fields)
     if kind == "reasoning":
-        thought = ReasoningItem(content, event.get("contentReference"), event.get("summary"))
+        thought = reasoning_of(content, event.get("summary"), event.get("contentReference"))
         return Message("assistant", (thought,), **fields)
     blocks: tuple[Block, ...] = (TextBlock(content),) if content else ()
     if is_opaque and content and isinstance(part := loads(content), dict):

@@ -188,6 +188,7 @@ class Uploader(ProcessBound):
         store: The run.
         base_url: The URL of the platform's API; see `Platform`.
         api_key_env: The environment variable that holds the key.
+        platform: The client to send with, in place of `base_url`, `api_key_env` and `timeout_s`.
         patience_s: Seconds without success after which it stops retrying, until there is a new rollout.
         first_delay_s: Longest delay before the first retry, in seconds. It doubles with each retry, and the delay is a random
             part of it (full jitter). A `Retry-After` header takes precedence.
@@ -212,6 +213,7 @@ class Uploader(ProcessBound):
         *,
         base_url: str | None = None,
         api_key_env: str = "OPENREWARD_API_KEY",
+        platform: Platform | None = None,
         patience_s: float = 600.0,
         first_delay_s: float = 0.5,
         longest_delay_s: float = 30.0,
@@ -225,7 +227,8 @@ class Uploader(ProcessBound):
             )
         # The uploader retries by its own rule.
         limits = RetryLimits(attempts=1, starting_s=0.0)
-        self._platform = Platform(base_url, api_key_env=api_key_env, timeout_s=timeout_s, retry_limits=limits)
+        own = partial(Platform, base_url, api_key_env=api_key_env, timeout_s=timeout_s, retry_limits=limits)
+        self._platform = platform if platform is not None else own()
         self._progress = UploadProgress(Path(self._store.path).absolute())
         self._patience_s, self._first_delay_s, self._longest_delay_s = patience_s, first_delay_s, longest_delay_s
         self._ids: list[str] = []
@@ -234,6 +237,7 @@ class Uploader(ProcessBound):
         self._cut = 0
         self._sent: set[str] = set()
         self._error = ""
+        self._reading = threading.Lock()
         self._work = threading.Event()
         self._stop = threading.Event()
         self._idle = threading.Condition()
@@ -265,11 +269,14 @@ class Uploader(ProcessBound):
         """Wait as `flush` does, then stop. Rollouts that are not sent by then stay in the run, for the next upload."""
         if self._is_foreign:
             return self.report()
-        self.flush(timeout_s)
+        # A request in flight may still be confirmed. One that hangs ends by its own timeout.
+        last_s = min(5.0, timeout_s / 10) if timeout_s else 5.0
+        self.flush(timeout_s if not timeout_s else timeout_s - last_s)
         self._stop.set()
         self._work.set()
-        # A request in flight may still be confirmed. One that hangs ends by its own timeout.
-        self._thread.join(timeout=5.0)
+        self._thread.join(timeout=last_s)
+        with contextlib.suppress(StoreError):
+            self._read_ids()  # of what was written since the thread looked
         return self.report()
 
     def report(self) -> UploadReport:
@@ -297,7 +304,8 @@ class Uploader(ProcessBound):
                     self._error = ""
                 except Exception as error:  # the thread must not end without a report
                     self._error = str(error) if isinstance(error, OpenRewardGymError) else f"{type(error).__name__}: {error}"
-                    logger.warning("the upload of %s stopped: %s", self._store.path, error)
+                    if not self._stop.is_set():  # else whoever closes it says so
+                        logger.warning("the upload of %s stopped: %s", self._store.path, error)
                     settled = True
                 with self._idle:
                     # A new rollout may have been written meanwhile.
@@ -308,10 +316,14 @@ class Uploader(ProcessBound):
             with self._idle:
                 self._idle.notify_all()
 
+    def _read_ids(self) -> None:
+        with self._reading:
+            self._ids += self._store.ids(len(self._ids))
+
     def _send_all(self) -> bool:
         """Send the rollouts that are not sent yet. Return False if some are left."""
         try:
-            self._ids += self._store.ids(len(self._ids))
+            self._read_ids()
         except StoreError:
             return True  # nothing is written yet
         self._progress.refresh()

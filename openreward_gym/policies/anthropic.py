@@ -9,8 +9,9 @@ from openreward_gym.chat import AnthropicDialect, from_anthropic
 from openreward_gym.chat.history import ANTHROPIC_RULES
 from openreward_gym.policies.functions import function_specs
 from openreward_gym.policies.model import ModelPolicy
+from openreward_gym.policies.parameters import unsupported
 from openreward_gym.policies.policy import Transcript
-from openreward_gym.types import AssistantMessage, ToolSet
+from openreward_gym.types import AssistantMessage, Json, ToolSet
 
 MAX_TOKENS = 8192
 """Default limit on the tokens of a response. The API requires a limit."""
@@ -39,6 +40,32 @@ class AnthropicPolicy(ModelPolicy):
             **({"tools": functions} if functions else {}),
             **self.sampling,
         }
+
+    def translate(self, parameters: Mapping[str, Json]) -> dict[str, Any]:
+        request: dict[str, Any] = {}
+        for name, value in parameters.items():
+            if name in ("temperature", "top_p"):
+                request[name] = value
+            elif name == "max_output_tokens":
+                request["max_tokens"] = value
+            elif name == "metadata" and value.keys() == {"user_id"}:
+                request[name] = dict(value)
+            elif name == "tool_choice":
+                request[name] = {**request.get(name, {}), **self._tool_choice(value)}
+            elif name == "parallel_tool_calls":
+                request["tool_choice"] = {"type": "auto", **request.get("tool_choice", {}), "disable_parallel_tool_use": True}
+            else:
+                hint = "Anthropic has a parameter of its own: --policy-option thinking=..." if name == "reasoning" else ""
+                raise unsupported(name, value, self.name, hint or "Anthropic's API has no such parameter")
+        return request
+
+    def _tool_choice(self, value: Json) -> dict[str, Any]:
+        kinds = {"required": "any", "none": "none", "auto": "auto"}
+        if isinstance(value, str) and value in kinds:
+            return {"type": kinds[value]}
+        if isinstance(value, Mapping) and value.get("type") == "function" and isinstance(value.get("name"), str):
+            return {"type": "tool", "name": value["name"]}
+        raise unsupported("tool_choice", value, self.name, 'it is "none", "auto", "required" or a function')
 
     async def send(self, client: Any, request: Mapping[str, Any]) -> Any:
         return await client.messages.create(**request)

@@ -33,7 +33,13 @@ def function_specs(tools: ToolSet, schema_key: str, names: ToolNames | None = No
             for tool in tools
         ]
     specs = [
-        {"name": names.sent(tool.name), "description": tool.description, schema_key: object_schema(tool.input_schema)}
+        {
+            "name": names.sent(tool.name),
+            "description": tool.description,
+            schema_key: object_schema(tool.input_schema),
+            # OpenAI's name for calls that keep to the schema. The tools of an environment do not have it, those of a row may.
+            **({"strict": True} if schema_key == "parameters" and tool.extra.get("strict") is True else {}),
+        }
         for tool in tools
     ]
     clean: list[dict[str, Any]] = escape_surrogates(specs)

@@ -13,6 +13,7 @@ from openreward_gym.errors import MessageError
 from openreward_gym.jsonio import loads
 from openreward_gym.policies.functions import function_specs
 from openreward_gym.policies.model import ModelPolicy
+from openreward_gym.policies.parameters import unsupported
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, ToolSet
 
@@ -45,6 +46,26 @@ class GooglePolicy(ModelPolicy):
         if declarations:
             config["tools"] = [{"function_declarations": declarations}]
         return {"model": self.model, "contents": [_with_bytes(content) for content in contents], "config": config}
+
+    def translate(self, parameters: Mapping[str, Json]) -> dict[str, Any]:
+        request: dict[str, Any] = {}
+        for name, value in parameters.items():
+            if name in ("temperature", "top_p", "max_output_tokens"):
+                request[name] = value
+            elif name == "tool_choice":
+                request["tool_config"] = {"function_calling_config": self._tool_choice(value)}
+            else:
+                hint = "Google has a parameter of its own: --policy-option thinking_config=..." if name == "reasoning" else ""
+                raise unsupported(name, value, self.name, hint or "the Gemini API has no such parameter")
+        return request
+
+    def _tool_choice(self, value: Json) -> dict[str, Any]:
+        kinds = {"required": "ANY", "none": "NONE", "auto": "AUTO"}
+        if isinstance(value, str) and value in kinds:
+            return {"mode": kinds[value]}
+        if isinstance(value, Mapping) and value.get("type") == "function" and isinstance(value.get("name"), str):
+            return {"mode": "ANY", "allowed_function_names": [value["name"]]}
+        raise unsupported("tool_choice", value, self.name, 'it is "none", "auto", "required" or a function')
 
     async def send(self, client: Any, request: Mapping[str, Any]) -> Any:
         config_class = self._sdk.types.GenerateContentConfig

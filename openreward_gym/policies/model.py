@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from openreward_gym.chat.failures import error_of, failure_words, has_content, kind_of_failure, withheld
 from openreward_gym.chat.history import ID_REFUSED, NINE_CHARACTERS, HistoryRules, ToolNames, receive_calls
@@ -28,6 +28,7 @@ from openreward_gym.errors import (
     PolicyError,
 )
 from openreward_gym.hiding import read_secret
+from openreward_gym.policies.parameters import unsupported
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.redaction import encodings_of
@@ -74,6 +75,8 @@ class ModelPolicy:
     key_env: ClassVar[str]
     rules: HistoryRules = HistoryRules()
     """The names of tools and the ids of calls that the server takes."""
+    token_limits: ClassVar[tuple[str, ...]] = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    """The sampling parameters that limit the tokens of an answer, of which only one is sent."""
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class ModelPolicy:
         self._patience_s = number(zero=True)("patience_s", patience_s)
         self._client: Any = None
         self._client_loop: asyncio.AbstractEventLoop | None = None
+        self._base: ModelPolicy | None = None  # of a policy with other parameters: the one whose connections it uses
         try:
             self._sdk: Any = importlib.import_module(self.sdk)
         except ImportError as error:
@@ -129,6 +133,38 @@ class ModelPolicy:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
+
+    def with_parameters(self, parameters: Mapping[str, Json]) -> Self:
+        """Return this policy with parameters of a request, in the names of OpenAI's Responses API.
+
+        It uses the connections and the rate limits of this one. A parameter that this policy has by an option keeps its value.
+
+        Raises:
+            ConfigurationError: The provider's API has nothing for a parameter.
+
+        Example:
+            >>> from openreward_gym.policies import resolve  # doctest: +SKIP
+            >>> policy = resolve("anthropic:claude-sonnet-4-5", temperature=0.2)  # doctest: +SKIP
+            >>> policy.with_parameters({"temperature": 1.0, "max_output_tokens": 500}).sampling  # doctest: +SKIP
+            {'max_tokens': 500, 'temperature': 0.2}
+        """
+        sampling = self.translate(parameters)
+        if set(self.sampling) & set(self.token_limits):
+            sampling = {name: value for name, value in sampling.items() if name not in self.token_limits}
+        for name, value in self.sampling.items():
+            before = sampling.get(name) if name == "extra_body" else None
+            both = isinstance(before, Mapping) and isinstance(value, Mapping)
+            sampling[name] = {**dict(before or {}), **value} if both else value
+        # Not `copy`, which would leave out the connections, as a pickle does.
+        other = object.__new__(type(self))
+        vars(other).update({**vars(self), "sampling": sampling, "_base": self._base or self})
+        return other
+
+    def translate(self, parameters: Mapping[str, Json]) -> dict[str, Any]:
+        """Return parameters of OpenAI's Responses API as this API's; raise ConfigurationError for one without a counterpart."""
+        for name, value in parameters.items():
+            raise unsupported(name, value, self.name, "it translates no parameters")
+        return {}
 
     async def __call__(self, transcript: Transcript, tools: ToolSet) -> AssistantMessage:
         """Return the model's next message.
@@ -204,6 +240,8 @@ class ModelPolicy:
         return "none" if key is None else key.reveal()
 
     def _running_client(self) -> Any:
+        if self._base is not None:
+            return self._base._running_client()
         loop = asyncio.get_running_loop()
         if self._client is None or self._client_loop is not loop:
             self._client, self._client_loop = self.make_client(self._key()), loop
@@ -220,6 +258,8 @@ class ModelPolicy:
     def _require_nine_characters(self) -> None:
         """Write all call ids with nine characters from now on: the server has refused others."""
         self.rules = dataclasses.replace(self.rules, call_id=NINE_CHARACTERS.call_id, any_call=True)
+        if self._base is not None:
+            self._base.rules = self.rules
 
     def _finished(self, message: AssistantMessage, seconds: float) -> AssistantMessage:
         """Add the cost and the duration to a message."""

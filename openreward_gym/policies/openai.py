@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
@@ -14,10 +16,14 @@ from openreward_gym.chat.plain import plain
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.policies.functions import function_specs
 from openreward_gym.policies.model import ModelPolicy
+from openreward_gym.policies.parameters import extensions, unsupported
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet
 
 Api: TypeAlias = Literal["chat", "responses"]
+
+STATELESS: Mapping[str, Any] = {"store": False, "include": ["reasoning.encrypted_content"]}
+"""The server stores nothing: it returns reasoning encrypted, and the next request sends it back."""
 
 
 class OpenAIPolicy(ModelPolicy):
@@ -62,17 +68,34 @@ class OpenAIPolicy(ModelPolicy):
         names = self.names(tools)
         functions = function_specs(tools, "parameters", names)
         if self.api == "responses":
-            # The server stores nothing: it returns reasoning encrypted, and the next request sends it back.
-            stateless: dict[str, Any] = {"store": False, "include": ["reasoning.encrypted_content"]}
             offers = [{"type": "function", "strict": False, **function} for function in functions]
             _, items = OpenAIResponsesDialect().write_request(transcript, rules=self.rules, names=names)
-            request = {"input": items, **stateless}
+            request = {"input": items, **STATELESS}
         else:
             offers = [{"type": "function", "function": function} for function in functions]
             dialect = OpenAIChatDialect(self._reasoning_field)
             _, messages = dialect.write_request(transcript, rules=self.rules, names=names)
             request = {"messages": _images_to_user(messages)}
         return {"model": self.model, **request, **({"tools": offers} if offers else {}), **self.sampling}
+
+    def translate(self, parameters: Mapping[str, Json]) -> dict[str, Any]:
+        own = dict(parameters)
+        body, metadata = extensions(own.pop("metadata", {}))
+        if self.api == "responses":
+            request = {**own, **({"metadata": metadata} if metadata else {})}
+            if isinstance(request.get("tool_choice"), Mapping) and "function" in request["tool_choice"]:
+                request["tool_choice"] = {"type": "function", **request["tool_choice"]["function"]}
+            if "include" in request:
+                request["include"] = [*dict.fromkeys([*STATELESS["include"], *request["include"]])]
+            known = _keywords(self._sdk.resources.responses.AsyncResponses.create)
+        else:
+            request = chat_parameters(own, self.name, is_hosted=not (self.url or os.environ.get("OPENAI_BASE_URL")))
+            request |= {"metadata": metadata} if metadata else {}
+            known = _keywords(self._sdk.resources.chat.completions.AsyncCompletions.create)
+        # What the SDK has no argument for goes into the body as it is: model servers take many parameters of their own.
+        body = {**{name: value for name, value in request.items() if name not in known}, **body}
+        request = {name: value for name, value in request.items() if name in known}
+        return {**request, **({"extra_body": body} if body else {})}
 
     async def send(self, client: Any, request: Mapping[str, Any]) -> Any:
         if self.api == "responses":
@@ -89,6 +112,65 @@ class OpenAIPolicy(ModelPolicy):
             metadata = {**(sampled.metadata or {}), "reasoning_field": field}
             message = message.replace(sampled=replace(sampled, metadata=metadata))
         return message
+
+
+def chat_parameters(parameters: Mapping[str, Json], policy: str, *, is_hosted: bool) -> dict[str, Any]:
+    """Return parameters of the Responses API as those of chat completions.
+
+    Args:
+        parameters: The parameters, without `metadata`.
+        policy: Name of the policy, for errors.
+        is_hosted: True for OpenAI's own API, whose newer models take `max_completion_tokens`; other servers take `max_tokens`.
+
+    Raises:
+        ConfigurationError: Chat completions have nothing for a parameter.
+
+    Example:
+        >>> chat_parameters({"max_output_tokens": 9, "reasoning": {"effort": "low"}}, "openai:m", is_hosted=False)
+        {'max_tokens': 9, 'reasoning_effort': 'low'}
+    """
+    request: dict[str, Any] = {}
+    for name, value in parameters.items():
+        if name == "max_output_tokens":
+            request["max_completion_tokens" if is_hosted else "max_tokens"] = value
+        elif name == "tool_choice" and isinstance(value, Mapping) and "function" not in value:
+            if value.get("type") != "function" or not isinstance(value.get("name"), str):
+                raise unsupported(name, value, policy, 'with api="chat" it is "none", "auto", "required" or a function')
+            request[name] = {"type": "function", "function": {"name": value["name"]}}
+        elif name == "top_logprobs":
+            request |= {"logprobs": True, name: value}
+        elif name == "include" and value == ["message.output_text.logprobs"]:
+            request["logprobs"] = True
+        elif name == "reasoning" and value.keys() <= {"effort"}:
+            request["reasoning_effort"] = value["effort"]
+        elif name == "text" and value.keys() <= {"format", "verbosity"}:
+            request |= _text_parameters(value)
+        elif name in ("include", "reasoning", "text", "truncation", "max_tool_calls"):
+            raise unsupported(
+                name,
+                value,
+                policy,
+                'chat completions have no such parameter; api="responses" does (--policy-option api=responses)',
+            )
+        else:
+            request[name] = value
+    return request
+
+
+def _text_parameters(text: Mapping[str, Json]) -> dict[str, Any]:
+    """Return the format and the verbosity of answers as parameters of chat completions."""
+    form = text.get("format")
+    request: dict[str, Any] = {"verbosity": text["verbosity"]} if text.get("verbosity") is not None else {}
+    if not isinstance(form, Mapping) or form.get("type") == "text":
+        return request
+    if form.get("type") == "json_schema":
+        form = {"type": "json_schema", "json_schema": {key: value for key, value in form.items() if key != "type"}}
+    return {**request, "response_format": form}
+
+
+def _keywords(function: Callable[..., Any]) -> set[str]:
+    """Return the names of the arguments that a method of the SDK takes."""
+    return set(inspect.signature(function).parameters)
 
 
 def _images_to_user(messages: list[dict[str, Json]]) -> list[dict[str, Json]]:

@@ -19,6 +19,7 @@ from openreward_gym import plugins
 from openreward_gym.chat.plain import shown
 from openreward_gym.credentials import credentials_of, replace_texts, without_secrets
 from openreward_gym.errors import ConfigurationError, PolicyError
+from openreward_gym.suggestions import did_you_mean, nearest
 from openreward_gym.types import AssistantMessage, Message, Task, ToolCall, ToolSet
 from openreward_gym.user_traceback import describe_error
 
@@ -45,6 +46,7 @@ _MODELS = {
     "google": "GooglePolicy",
     "transformers": "TransformersPolicy",
 }
+_BASELINES = ("random", "scripted")
 
 
 @runtime_checkable
@@ -209,7 +211,7 @@ def resolve(
         "module:callable",
         *plugins.names(ENTRY_POINTS),
     ]
-    raise ConfigurationError(f"there is no policy {policy!r}; choose one of {', '.join(known)}")
+    raise ConfigurationError(f"there is no policy {policy!r}: {did_you_mean(policy, known, 'policies')}")
 
 
 def _own_policy(policy: Any) -> Policy | EpisodicPolicy:
@@ -320,5 +322,7 @@ def _import(module: str, attribute: str) -> Policy | EpisodicPolicy:
         # Importing runs the user's code, which may raise anything. A missing module or attribute explains itself.
         missing = isinstance(error, AttributeError) or (isinstance(error, ImportError) and error.name == module)
         reason = str(error) if missing else describe_error(error)
-        raise ConfigurationError(f"policy '{module}:{attribute}' cannot be imported: {reason}") from error
+        near = nearest(module, (*_MODELS, *_BASELINES)) if isinstance(error, ImportError) and error.name == module else None
+        hint = "" if near is None else f". Did you mean '{near}:{attribute}'?"
+        raise ConfigurationError(f"policy '{module}:{attribute}' cannot be imported: {reason}{hint}") from error
     return resolve(value)

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from openreward_gym.chat import to_openai
 from openreward_gym.chat.dialect import ended_of
@@ -19,6 +19,7 @@ from openreward_gym.chat.history import ID_REFUSED, NINE_CHARACTERS, TEMPLATE_RU
 from openreward_gym.errors import ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
 from openreward_gym.jsonio import escape_surrogates
 from openreward_gym.policies.functions import function_specs
+from openreward_gym.policies.parameters import extensions, unsupported
 from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import (
     AssistantMessage,
@@ -37,6 +38,7 @@ from openreward_gym.types import (
 _THOUGHT = re.compile(r"^\s*+(?:<think>\n?)?(?P<thought>.*?)\n?</think>\n{0,2}", re.DOTALL)
 _CALL = re.compile(r"\n?<tool_call>(?P<call>.*?)(?:</tool_call>|$)", re.DOTALL)
 _MOST_PLACES = 16
+DEFAULT_NEW_TOKENS = 1024
 _ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:\s*')
 _OF_THE_CALL = frozenset(("tools", "tokenize", "add_generation_prompt", "conversation"))
 
@@ -50,14 +52,22 @@ class Generated:
     finished: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The settings of a batch: the largest number of tokens of an answer, and the arguments of sampling; none of it is greedy."""
+
+    max_new_tokens: int
+    sampling: tuple[tuple[str, Any], ...] = ()
+
+
 class TransformersPolicy:
     """A causal language model of `transformers`. Prompts that arrive during a computation form the next batch.
 
     Args:
         model: A folder, or a name on the HuggingFace Hub.
         batch_size: Largest number of prompts in a batch.
-        max_new_tokens: Largest number of tokens of an answer.
-        temperature: Sampling temperature. 0 takes the most likely token each time.
+        max_new_tokens: Largest number of tokens of an answer. None takes 1024.
+        temperature: Sampling temperature. 0 takes the most likely token each time. None takes 1.
         top_p, top_k: As in `transformers`. None omits them.
         max_context: Limit on the tokens of prompt and answer together. None takes the model's own.
         device: "cpu", "cuda", ... None takes "cuda" if it is available.
@@ -81,8 +91,8 @@ class TransformersPolicy:
         *,
         url: str | None = None,
         batch_size: int = 16,
-        max_new_tokens: int = 1024,
-        temperature: float = 1.0,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
         top_p: float | None = None,
         top_k: int | None = None,
         max_context: int | None = None,
@@ -96,14 +106,9 @@ class TransformersPolicy:
         self.name = f"transformers:{model}"
         self.model = model
         self.batch_size = batch_size
-        parameters = {"temperature": temperature, "top_p": top_p, "top_k": top_k} if temperature > 0 else {}
-        self._sampling = {name: value for name, value in parameters.items() if value is not None}
-        self._template_options = _checked_options(chat_template_kwargs)
-        sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, **self._sampling, "seed": seed}
-        if self._template_options:
-            sampling["chat_template_kwargs"] = self._template_options
-        self.settings = {"model": {"name": model, "provider": "transformers"}, "sampling": sampling}
-        self.max_new_tokens = max_new_tokens
+        self._top_k, self._seed = top_k, seed
+        limit = DEFAULT_NEW_TOKENS if max_new_tokens is None else max_new_tokens
+        self._set(limit, 1.0 if temperature is None else temperature, top_p, _checked_options(chat_template_kwargs))
         self._rules = TEMPLATE_RULES
         try:
             self._torch: Any = importlib.import_module("torch")
@@ -123,8 +128,43 @@ class TransformersPolicy:
         self._torch.manual_seed(seed)
         self.max_context = max_context or int(getattr(self._model.config, "max_position_embeddings", 1 << 30))
         # Prompts that wait for a batch, each with the future that gets its answer.
-        self._waiting: list[tuple[list[int], asyncio.Future[Generated]]] = []
+        self._waiting: list[tuple[Generation, list[int], asyncio.Future[Generated]]] = []
         self._computing: asyncio.Task[None] | None = None
+        self._base: TransformersPolicy = self  # the one whose model, and whose batches, a policy with other parameters uses
+        self._options = _given(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p)
+
+    def _set(self, max_new_tokens: int, temperature: float, top_p: float | None, template_options: dict[str, Json]) -> None:
+        """Set the sampling parameters, and describe them for the record."""
+        parameters = {"temperature": temperature, "top_p": top_p, "top_k": self._top_k} if temperature > 0 else {}
+        used = {name: value for name, value in parameters.items() if value is not None}
+        self.max_new_tokens, self._template_options = max_new_tokens, template_options
+        self._generation = Generation(max_new_tokens, tuple(used.items()))
+        sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, **used, "seed": self._seed}
+        if template_options:
+            sampling["chat_template_kwargs"] = template_options
+        self.settings = {"model": {"name": self.model, "provider": "transformers"}, "sampling": sampling}
+
+    def with_parameters(self, parameters: Mapping[str, Json]) -> Self:
+        """Return this policy with parameters of a request, in the names of OpenAI's Responses API.
+
+        These are temperature, top_p, max_output_tokens, and the `chat_template_kwargs` of its metadata. The policy uses the same
+        model, and batches of it. A parameter that this policy has by an option keeps its value.
+
+        Raises:
+            ConfigurationError: There is nothing for a parameter.
+        """
+        own = dict(parameters)
+        body, metadata = extensions(own.pop("metadata", {}))
+        template_options = _checked_options(body.pop("chat_template_kwargs", None))
+        for name, value in [*body.items(), *metadata.items(), *own.items()]:
+            if name not in ("temperature", "top_p", "max_output_tokens"):
+                raise unsupported(name, value, self.name, "a model on this machine has no such parameter")
+        limit = self._options.get("max_new_tokens", own.get("max_output_tokens", self.max_new_tokens))
+        temperature, top_p = (self._options.get(name, own.get(name)) for name in ("temperature", "top_p"))
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._set(limit, 1.0 if temperature is None else temperature, top_p, {**template_options, **self._template_options})
+        return other
 
     async def __call__(self, transcript: Transcript, tools: ToolSet) -> AssistantMessage:
         """Return the model's next message, with its token ids and their log-probabilities.
@@ -141,12 +181,7 @@ class TransformersPolicy:
                 f"context window of {self.max_context} tokens",
                 kind="context_overflow",
             )
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Generated] = loop.create_future()
-        self._waiting.append((prompt, answer))
-        if self._computing is None or self._computing.done():
-            self._computing = loop.create_task(self._compute())
-        generated = await answer
+        generated = await self._base._answer(self._generation, prompt)
         text = self._tokenizer.decode(generated.token_ids, skip_special_tokens=False)
         sampled = Sampled(
             usage=Usage(len(prompt), len(generated.token_ids)),
@@ -164,6 +199,15 @@ class TransformersPolicy:
         blocks = [replace(block, call_id="") if isinstance(block, ToolCall) else block for block in read_answer(text)]
         message = AssistantMessage(blocks, sampled=sampled, ended=ended_of(sampled.stop_reason, blocks))
         return receive_calls(message, transcript, self._rules)
+
+    async def _answer(self, generation: Generation, prompt: list[int]) -> Generated:
+        """Return the model's answer to a prompt, which waits for the next batch with these settings."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Generated] = loop.create_future()
+        self._waiting.append((generation, prompt, answer))
+        if self._computing is None or self._computing.done():
+            self._computing = loop.create_task(self._compute())
+        return await answer
 
     def prompt(self, transcript: Transcript, tools: ToolSet) -> list[int]:
         """Render the transcript and the tools with the model's chat template, up to the start of the assistant's turn.
@@ -218,12 +262,16 @@ class TransformersPolicy:
     async def _compute(self) -> None:
         """Answer the waiting prompts, batch by batch."""
         while self._waiting:
-            batch = [(prompt, answer) for prompt, answer in self._waiting[: self.batch_size] if not answer.done()]
-            del self._waiting[: self.batch_size]
+            generation = self._waiting[0][0]
+            places = [place for place, waiting in enumerate(self._waiting) if waiting[0] == generation][: self.batch_size]
+            taken = [self._waiting[place][1:] for place in places]
+            for place in reversed(places):
+                del self._waiting[place]
+            batch = [(prompt, answer) for prompt, answer in taken if not answer.done()]
             if not batch:
                 continue
             try:
-                results = await asyncio.to_thread(self.generate, [prompt for prompt, _ in batch])
+                results = await asyncio.to_thread(self.generate, [prompt for prompt, _ in batch], generation)
             except Exception as error:  # the episodes of the batch get whatever the model raises
                 for _, answer in batch:
                     if not answer.done():
@@ -233,9 +281,9 @@ class TransformersPolicy:
                 if not answer.done():
                     answer.set_result(generated)
 
-    def generate(self, prompts: Sequence[Sequence[int]]) -> list[Generated]:
-        """Return the model's answers to prompts of token ids, in the prompts' order."""
-        torch = self._torch
+    def generate(self, prompts: Sequence[Sequence[int]], generation: Generation | None = None) -> list[Generated]:
+        """Return the model's answers to prompts of token ids, in order. `generation` None takes this policy's own."""
+        torch, generation = self._torch, generation or self._generation
         configured = self._model.generation_config.eos_token_id
         ends = {*(configured if isinstance(configured, list) else [configured]), self._tokenizer.eos_token_id} - {None}
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else min(ends, default=0)
@@ -246,13 +294,13 @@ class TransformersPolicy:
             output = self._model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                max_new_tokens=self.max_new_tokens,
+                max_new_tokens=generation.max_new_tokens,
                 pad_token_id=pad,
                 eos_token_id=sorted(ends) or None,
                 return_dict_in_generate=True,
                 output_scores=True,
-                do_sample=bool(self._sampling),
-                **self._sampling,
+                do_sample=bool(generation.sampling),
+                **dict(generation.sampling),
             )
         sampled = output.sequences[:, longest:]
         logprobs = torch.stack([torch.log_softmax(scores.float(), -1) for scores in output.scores], 1)
@@ -263,6 +311,10 @@ class TransformersPolicy:
             stop = next((place + 1 for place, token in enumerate(tokens) if token in ends), None)
             answers.append(Generated(tuple(tokens[:stop]), tuple(values[:stop]), stop is not None))
         return answers
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _checked_options(value: Any) -> dict[str, Json]:

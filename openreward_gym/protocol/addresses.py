@@ -38,16 +38,16 @@ def resolve_addresses(base_url: str | None, environ: Mapping[str, str]) -> Addre
     api_url = environ.get("OPENREWARD_API_URL")
     session_url = environ.get("OPENREWARD_SESSION_URL")
     if base_url is not None:
-        url = _checked(base_url, "base_url")
+        url = checked_url(base_url, "base_url")
         if url != DEFAULT_URL:
-            return Addresses(url, _checked(api_url, "OPENREWARD_API_URL") if api_url else url, hosted=False)
+            return Addresses(url, checked_url(api_url, "OPENREWARD_API_URL") if api_url else url, hosted=False)
     else:
-        url = _checked(environ.get("OPENREWARD_URL") or DEFAULT_URL, "OPENREWARD_URL")
+        url = checked_url(environ.get("OPENREWARD_URL") or DEFAULT_URL, "OPENREWARD_URL")
     parts = urlsplit(url)
     one_server = parts.port is not None or parts.hostname == "localhost" or is_ip_address(parts.hostname or "")
     return Addresses(
-        sessions=_checked(session_url, "OPENREWARD_SESSION_URL") if session_url else _subdomain(url, "sessions", one_server),
-        platform=_checked(api_url, "OPENREWARD_API_URL") if api_url else _subdomain(url, "api", one_server),
+        sessions=checked_url(session_url, "OPENREWARD_SESSION_URL") if session_url else subdomain(url, "sessions", one_server),
+        platform=checked_url(api_url, "OPENREWARD_API_URL") if api_url else subdomain(url, "api", one_server),
         hosted=not one_server,
     )
 
@@ -55,11 +55,12 @@ def resolve_addresses(base_url: str | None, environ: Mapping[str, str]) -> Addre
 def platform_address(base_url: str | None, environ: Mapping[str, str]) -> str:
     """Return the base URL of the platform's API. An explicit `base_url` is used as it is."""
     if base_url and base_url.rstrip("/") != DEFAULT_URL:
-        return _checked(base_url, "base_url")
+        return checked_url(base_url, "base_url")
     return resolve_addresses(None, environ).platform
 
 
-def _checked(url: str, source: str) -> str:
+def checked_url(url: str, source: str) -> str:
+    """Return a base URL without a trailing slash. Raise ConfigurationError if it is not valid; `source` says who gave it."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -84,7 +85,8 @@ def is_ip_address(host: str) -> bool:
     return True
 
 
-def _subdomain(url: str, name: str, one_server: bool) -> str:
+def subdomain(url: str, name: str, one_server: bool) -> str:
+    """Return `url` with `name` before its host; `url` itself if it is the address of one server."""
     if one_server:
         return url
     parts = urlsplit(url)

@@ -112,7 +112,7 @@ class RetryingClient:
     """Sends API calls to one server, and retries them as the retry rule allows.
 
     `transport` returns the transport of the running event loop. Retries stay within `limits`. The timeouts and the size are
-    those of `ClientOptions`.
+    those of `ClientOptions`. `api_key` replaces the key of the environment variable.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class RetryingClient:
         transport: Callable[[], Transport],
         *,
         api_key_env: str,
+        api_key: Secret | None = None,
         limits: RetryLimits,
         request_timeout_s: float,
         idle_timeout_s: float,
@@ -135,6 +136,7 @@ class RetryingClient:
         self.read_messages = partial(read_messages, limits=answer_limits)
         self._transport = transport
         self._api_key_env = api_key_env
+        self._given_key = api_key
         self._api_key: Secret | None = None
         self._key: Secret | None = None
         self._key_due = 0.0
@@ -190,11 +192,15 @@ class RetryingClient:
         return self._respond(call, stream, call.body if body is None else body)
 
     def api_key(self) -> Secret | None:
-        """Read the API key from its environment variable. None if it is not set; the same object while it does not change.
+        """Return the API key that was given, or else that of the environment variable. None if it is not set.
+
+        It is the same object while it does not change.
 
         Raises:
             ConfigurationError: No header can carry the key.
         """
+        if self._given_key is not None:
+            return self._given_key
         key, known = read_secret(self._api_key_env, strip=True), self._api_key
         if key is None or (known is not None and known.reveal() == key.reveal()):
             return None if key is None else known
@@ -208,7 +214,8 @@ class RetryingClient:
 
     def redactor(self, secrets: Iterable[Secret] = ()) -> Redactor:
         """Return what hides the API key, the passwords of the addresses, the secrets of all sessions so far, and `secrets`."""
-        keys = [key for key in (self._key, Secret(os.environ.get(self._api_key_env, "").strip())) if key is not None]
+        variable = Secret(os.environ.get(self._api_key_env, "").strip())
+        keys = [key for key in (self._key, self._given_key, variable) if key is not None]
         return Redactor([*keys, *secrets_of_url(self.address), *proxy_secrets(), *self._sent_secrets, *secrets])
 
     async def _respond(self, call: ApiCall, stream: CallStream | None, body: bytes | None) -> Response:

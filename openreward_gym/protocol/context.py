@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -22,7 +22,7 @@ from openreward_gym.errors import (
 )
 from openreward_gym.hiding import LONGEST_MESSAGE, Redactor, Secret
 from openreward_gym.options import ClientOptions, RetryLimits
-from openreward_gym.protocol.addresses import resolve_addresses
+from openreward_gym.protocol.addresses import Addresses, resolve_addresses
 from openreward_gym.protocol.api import ApiCall, EnvironmentPath, RetryingClient
 from openreward_gym.protocol.concurrency import TimeoutClock
 from openreward_gym.protocol.keepalive import KeepAlive
@@ -40,6 +40,7 @@ from openreward_gym.protocol.wire import (
     read_session_id,
     read_splits,
 )
+from openreward_gym.suggestions import nearest
 from openreward_gym.types import Json, Split
 from openreward_gym.urls import without_credentials
 
@@ -52,14 +53,16 @@ MOST_NAMES = 100
 class ClientContext:
     """The state of one client: addresses, connections, sessions to delete, pings, and the server's answers about itself."""
 
-    def __init__(self, options: ClientOptions) -> None:
+    def __init__(self, options: ClientOptions, *, addresses: Addresses | None = None, api_key: Secret | None = None) -> None:
+        # `addresses` and `api_key` replace those that the options name.
         self.options = options
-        self.addresses = resolve_addresses(options.base_url, os.environ)
+        self.addresses = addresses or resolve_addresses(options.base_url, os.environ)
         self.transports = ClientTransports(options.transport)
         self.api = RetryingClient(
             self.addresses.sessions,
             partial(self.transports.get, self.addresses.sessions),
             api_key_env=options.api_key_env,
+            api_key=api_key,
             limits=options.retry_limits or RetryLimits.from_environ(os.environ),
             request_timeout_s=options.request_timeout_s,
             idle_timeout_s=options.idle_timeout_s,
@@ -153,11 +156,18 @@ class EnvironmentContext:
                 return EnvironmentPath(f"/{quote(candidate.lower(), safe='')}", candidate.lower())
         shown = self.name if variant is None else f"{self.name} (variant {variant})"
         server = without_credentials(self.client.addresses.sessions)
-        return EnvironmentNotFoundError(f"the server at {server} has no environment {shown!r}; it has {self._quoted(names)}")
+        known = self._known(candidates[-1], names, "environments")
+        return EnvironmentNotFoundError(f"the server at {server} has no environment {shown!r}: {known}")
 
     def _quoted(self, names: Iterable[str]) -> str:
         """Return the server's names of things for a message, without secrets, and not all of very many."""
         return self.client.api.redactor().quote(", ".join(islice(names, MOST_NAMES)), limit=2000) or "none"
+
+    def _known(self, wanted: str, names: Sequence[str], plural: str) -> str:
+        """Return the server's names of things, after the one that is closest to an unknown name."""
+        near = nearest(wanted, names)
+        the = "the" if near is None else f"did you mean {self.client.api.redactor().quote(near, limit=200)!r}? The"
+        return f"{the} {plural} are {self._quoted(names)}"
 
     async def read(self, method: str, path: str, body: Json = None, *, reader: Callable[[Json], T]) -> T:
         """Return what `reader` makes of the answer of an endpoint that works without a task."""
@@ -247,7 +257,7 @@ class EnvironmentContext:
             try:
                 names = [known.name for known in await self.splits()]
                 if split not in names:
-                    return SplitNotFoundError(f"{self.name} has no split {split!r}; it has {self._quoted(names)}")
+                    return SplitNotFoundError(f"{self.name} has no split {split!r}: {self._known(split, names, 'splits')}")
                 count = await self.num_tasks(split) if index is not None else 0
                 if index is not None and index >= count:
                     return TaskNotFoundError(f"{self.name} has no task {index} in {split!r}: it has {count}, counted from 0")

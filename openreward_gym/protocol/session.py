@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
 
 from openreward_gym.errors import (
@@ -62,14 +62,22 @@ class Session(ProcessBound):
     _noun = "session"
     _instead = "open another in this process"
 
-    def __init__(self, environment: EnvironmentContext, task: Mapping[str, Json], options: SessionOptions) -> None:
-        # `task` holds fields of the request that creates it: `split` and `index`, or `task_spec`.
+    def __init__(
+        self,
+        environment: EnvironmentContext,
+        task: Mapping[str, Json],
+        options: SessionOptions,
+        secrets: Mapping[str, Secret] = MappingProxyType({}),
+    ) -> None:
+        # `task` holds fields of the request that creates it: `split` and `index`, or `task_spec`. `secrets` are sent beside
+        # those of the options.
         self.environment_name = environment.name
         self.options = options
         self.session_id: str | None = None
         self.lost = False
         self._environment = environment
         self._task = task
+        self._own_secrets = secrets
         self._client = environment.client
         self._api = environment.client.api
         self._keep_alive: KeepAlive | None = None
@@ -148,7 +156,7 @@ class Session(ProcessBound):
     async def _create(self, lease: Lease) -> str:
         """Create a session on the server, with exactly one environment in it, and return its id."""
         options, client = self.options, self._client
-        secrets = read_secrets(options.secrets_env or {}, self._api.api_key())
+        secrets = {**read_secrets(options.secrets_env or {}, self._api.api_key()), **self._own_secrets}
         self._secrets = tuple(secrets.values())
         self._api.remember(self._secrets)
         address = await self._environment.path()
@@ -386,7 +394,7 @@ class Session(ProcessBound):
 
     def _failed(self, problem: str, words: str) -> ToolFailedError:
         """Return the error for an exception on the server, with its words. It ends the episode."""
-        error = ToolFailedError(problem + words)
+        error = ToolFailedError(problem + words, detail=words)
         self._tool_failure = str(self._api.redactor(self._secrets).clean(error))
         return error
 

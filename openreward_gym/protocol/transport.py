@@ -42,6 +42,7 @@ from openreward_gym.protocol.request import (
     unreachable_error,
 )
 from openreward_gym.protocol.tls import trusted_certificates
+from openreward_gym.suggestions import nearest
 from openreward_gym.urls import origin_of
 
 log = logging.getLogger("openreward_gym")
@@ -342,8 +343,10 @@ def _factory_of(choice: TransportLike) -> Callable[[str], Transport]:
     if isinstance(choice, str):
         if choice in TRANSPORTS:
             return TRANSPORTS[choice]
+        near = nearest(choice, TRANSPORTS)
+        hint = "" if near is None else f" Did you mean {near!r}?"
         raise ConfigurationError(
-            f"there is no transport {choice!r}. Choose {' or '.join(map(repr, TRANSPORTS))}, or pass an httpx.AsyncClient, "
+            f"there is no transport {choice!r}.{hint} Choose {' or '.join(map(repr, TRANSPORTS))}, or pass an httpx.AsyncClient, "
             "an ASGI application or a Transport."
         )
     if library := _library_of(choice):

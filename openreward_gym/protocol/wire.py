@@ -535,7 +535,25 @@ def read_detail(body: bytes, redact: Redactor) -> str:
         return redact.quote(body)
     if isinstance(value, dict):
         value = value.get("detail") or value.get("message") or value.get("error") or value
-    return redact.quote(value if isinstance(value, str) else json.dumps(value, default=str), limit=1000)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return redact.quote(exception_words(text), limit=1000)
+
+
+def exception_words(text: str) -> str:
+    """Return the exception at the end of a Python traceback, "ValueError: no city"; another text unchanged.
+
+    The official server sends the whole traceback if it is told so, and its beginning, the frames of the server, says nothing.
+
+    Example:
+        >>> exception_words('Traceback (most recent call last):\\n  File "a.py", line 3, in f\\n    g()\\nKeyError: 1\\n')
+        'KeyError: 1'
+    """
+    if not text.startswith("Traceback (most recent call last):"):
+        return text
+    lines = text.rstrip().split("\n")
+    last_frame = max((number for number, line in enumerate(lines) if line.startswith('  File "')), default=0)
+    end = next((number for number in range(last_frame + 1, len(lines)) if lines[number][:1].strip()), None)
+    return text if end is None else "\n".join(lines[end:])
 
 
 def status_error(request: str, status: int, body: bytes, headers: Mapping[str, str], redact: Redactor) -> ServerError:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import chain
 from types import NoneType, TracebackType
 from typing import Any
 
@@ -19,7 +15,9 @@ from openreward_gym.chat.plain import plain, shown
 from openreward_gym.errors import ConfigurationError, MessageError
 from openreward_gym.jsonio import Json
 from openreward_gym.platform.events import SAMPLING, message_events
+from openreward_gym.platform.references import ANTHROPIC, RESPONSES, with_prefix
 from openreward_gym.processes import ProcessBound
+from openreward_gym.recording.printing import print_messages
 from openreward_gym.recording.request import add_request
 from openreward_gym.redaction import RecordRedactor
 from openreward_gym.store import RolloutStore
@@ -55,6 +53,9 @@ class RolloutLog(ProcessBound):
 
     Pieces of a turn that are logged one after the other, such as reasoning, text and calls, become one message; their order
     stays. A message with a provider's report, a reward or metadata is complete, and two texts in a row are two messages.
+
+    Attributes:
+        ends_when_finished: Whether a message with `is_finished=True` ends the rollout. If not, more may be logged until `close`.
     """
 
     _noun = "rollout log"
@@ -77,12 +78,19 @@ class RolloutLog(ProcessBound):
         self._running = store.recording(redactor)
         self._lock = threading.RLock()
         self._closed = False
+        self.ends_when_finished = True
 
     @property
     def rollout_id(self) -> str:
         return self._rollout.id
 
     event_id = rollout_id
+
+    @property
+    def logged_messages(self) -> int:
+        """The number of events that the logged messages are for the platform: one per text, reasoning, call or result."""
+        with self._lock:
+            return sum(len(message_events(message)) for message in self._rollout.messages)
 
     @property
     def rollout(self) -> Rollout:
@@ -162,7 +170,7 @@ class RolloutLog(ProcessBound):
         in the message's `sampled.metadata["request"]`.
         """
         dialect = OpenAIResponsesDialect(self._model_name(), request=True)
-        self._add(dialect.read(message), reward, is_finished, metadata, rollout_info, origin)
+        self._add(with_prefix(dialect.read(message), RESPONSES), reward, is_finished, metadata, rollout_info, origin)
 
     def log_anthropic_message(
         self,
@@ -175,7 +183,7 @@ class RolloutLog(ProcessBound):
         origin: Origin | None = None,
     ) -> None:
         """Log an Anthropic message (or a list, or a whole answer); else as `log_openai_completions`."""
-        self._add(from_anthropic(message), reward, is_finished, metadata, rollout_info, origin)
+        self._add(with_prefix(from_anthropic(message), ANTHROPIC), reward, is_finished, metadata, rollout_info, origin)
 
     def log_gdm_message(
         self,
@@ -235,7 +243,7 @@ class RolloutLog(ProcessBound):
                     transcript.append(part)
             if self._print:
                 print_messages(self.rollout_id, parts, self._redactor)
-            if is_finished:
+            if is_finished and self.ends_when_finished:
                 self.close()
             else:
                 self._running.write(lambda: self._rollout, first, transcript[first:])
@@ -377,55 +385,3 @@ def mapping_of(info: Any, *, keep_none: bool = False) -> dict[str, Json]:
     if not isinstance(data, Mapping):
         raise MessageError(f"{shown(info)} is neither a mapping nor a dataclass")
     return {name: value for name, value in data.items() if keep_none or value is not None}
-
-
-def print_messages(rollout_id: str, messages: Iterable[Message], redactor: RecordRedactor | None = None) -> None:
-    """Print messages to the standard output, in the format of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`, read at every call.
-
-    What `redactor` cuts out of records is not printed either.
-
-    The formats are "pretty" (the default) and "structured" (one line of JSON per message); any other value prints nothing.
-    """
-    form = os.environ.get("OPENREWARD_ROLLOUT_LOGGING_FORMAT", "pretty").lower()
-    if form in ("pretty", "structured"):
-        for event in chain.from_iterable(map(message_events, messages)):
-            if redactor is not None and not redactor.is_empty:
-                event = redactor.free(event)
-            sys.stdout.write((_pretty(event) if form == "pretty" else _structured(rollout_id, event)) + "\n")
-        sys.stdout.flush()
-
-
-def _pretty(event: dict[str, Json]) -> str:
-    title = event["type"].removesuffix("_message").replace("_", " ").capitalize()
-    if event["type"] == "tool_call":
-        title += f": {event['name']}"
-    marks = [event["callId"]] if event.get("callId") else []
-    if event.get("reward") is not None:
-        marks.append(f"reward {event['reward']:g}")
-    if event["isFinished"]:
-        marks.append("finished")
-    head = f"── {title}{' (' + ', '.join(marks) + ')' if marks else ''} ".ljust(80, "─")
-    body = event.get("content") or event.get("summary") or ""
-    if event["type"] in ("tool_call", "tool_result"):
-        body = _indented(body)
-    return _printable(f"{head}\n{body}" if body else head)
-
-
-def _indented(text: str) -> str:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, (dict, list)) else text
-
-
-def _printable(text: str) -> str:
-    """Return `text` with escapes in place of control characters and of characters that the terminal cannot encode."""
-    shown = "".join(char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text)
-    encoding = sys.stdout.encoding or "utf-8"
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def _structured(rollout_id: str, event: dict[str, Json]) -> str:
-    line = {"event": "rollout_message", "rollout_id": rollout_id, "timestamp": now_iso(), "level": "info", **event}
-    return json.dumps({name: value for name, value in line.items() if value is not None})

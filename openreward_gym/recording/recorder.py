@@ -11,6 +11,7 @@ import re
 import shlex
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,13 +20,14 @@ from typing import Any
 from openreward_gym.checks import names
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.jsonio import Json
-from openreward_gym.platform import Uploader, UploadReport
+from openreward_gym.platform import Platform, Uploader, UploadReport
 from openreward_gym.processes import ProcessBound
 from openreward_gym.recording.log import RolloutLog, mapping_of, model_of
-from openreward_gym.redaction import RecordRedactor
+from openreward_gym.redaction import SHORTEST_OWN, RecordRedactor
 from openreward_gym.store.store import RolloutStore, viewer_address
 from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, task_id
 from openreward_gym.types.rollout import now_iso
+from openreward_gym.variables import API_KEY, rollout_logging_format
 
 logger = logging.getLogger("openreward_gym.upload")
 
@@ -50,8 +52,10 @@ class Recorder(ProcessBound):
         redact: Names of environment variables whose values are cut out of the rollouts; see `RecordRedactor`.
             The key of the platform always is.
         redact_patterns: Regular expressions whose matches are cut out as well.
-        close_timeout_s: Seconds that `close` waits for the platform. Rollouts that are not sent by then stay in the run's
-            folder and go with the next upload.
+        platform: The client to upload with. None for one with the address and the key of the environment variables; see
+            `Platform`.
+        close_timeout_s: Seconds that `close` waits for the platform, for all runs together. Rollouts that are not sent by then
+            stay in the run's folder and go with the next upload.
 
     Example:
         >>> from openreward_gym import ToolResult, UserMessage
@@ -75,11 +79,17 @@ class Recorder(ProcessBound):
         run_info: Any = None,
         redact: Sequence[str] = (),
         redact_patterns: Sequence[str] = (),
+        platform: Platform | None = None,
         close_timeout_s: float = 30.0,
     ) -> None:
+        keys = [] if platform is None else [secret.reveal() for secret in platform.secrets]
         self._redactor = RecordRedactor(
-            names("redact", redact) or (), names("redact_patterns", redact_patterns) or (), own=["OPENREWARD_API_KEY"]
+            names("redact", redact) or (),
+            names("redact_patterns", redact_patterns) or (),
+            own=[API_KEY],
+            texts={API_KEY: [key for key in keys if len(key) >= SHORTEST_OWN]},
         )
+        self._platform = platform
         self._path = path
         self._upload = upload
         self._run_info = mapping_of(run_info)
@@ -105,7 +115,7 @@ class Recorder(ProcessBound):
             if path not in self._stores:
                 self._stores[path] = RolloutStore(path, redactor=self._redactor)
                 if self._upload:
-                    self._uploaders[path] = Uploader(self._stores[path])
+                    self._uploaders[path] = Uploader(self._stores[path], platform=self._platform)
             return self._stores[path]
 
     def create(
@@ -132,14 +142,17 @@ class Recorder(ProcessBound):
             environment, variant, split, task_spec, task_index: The task.
             metadata: Free data, kept with it. A `model` in it names the record's model where the run info does not.
             run_info: Run info of this rollout; its values replace the recorder's.
-            print_messages: Print each message as it is logged, in the format of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`.
+            print_messages: Print each message as it is logged, in the format of `OPENREWARD_ROLLOUT_LOGGING_FORMAT`: "pretty"
+                (the default) or "structured".
             prompt: Messages that were given to the policy, of any role; logged first, with the origin "given".
             **fields: Further fields of `Rollout` (`group`, `sample`, `step`, `seed`, `sampling`, `tools`, ...).
 
         Raises:
-            ConfigurationError: Both the recorder's path and `run_name` are missing, or `Rollout` has no such field.
+            ConfigurationError: Both the recorder's path and `run_name` are missing, `Rollout` has no such field, or there is no
+                format of the name in `OPENREWARD_ROLLOUT_LOGGING_FORMAT`.
         """
         self._check_process()
+        rollout_logging_format()  # before anything is recorded
         if self._path is None and not run_name:
             raise ConfigurationError("a recorder without a path needs a run_name: it records into runs/<run_name>")
         if unknown := sorted(set(fields) - {field.name for field in dataclasses.fields(Rollout)}):
@@ -217,12 +230,13 @@ class Recorder(ProcessBound):
             log.close()
         with self._lock:
             uploaders, self._uploaders = self._uploaders, {}
+            ends = time.monotonic() + self._close_timeout_s
             for path, uploader in uploaders.items():
-                report = uploader.close(self._close_timeout_s)
+                report = uploader.close(max(ends - time.monotonic(), 0.1))
                 self.reports.append(report)
                 if not report.complete:
-                    command = f"openreward-gym upload {shlex.quote(path)}"
-                    logger.warning("%s: %s; the rest goes with `%s`", path, report, command)
+                    why = str(report).removesuffix(".")
+                    logger.warning("%s: %s. Send the rest with `openreward-gym upload %s`.", path, why, shlex.quote(path))
             while self._stores:
                 self._stores.popitem()[1].close()
         return self.reports

@@ -19,6 +19,16 @@ QUIET: Mapping[str, str] = {"OPENREWARD_DISABLE_UPDATE_CHECK": "1", "OPENREWARD_
 """Environment variables that stop the SDK from querying a package index and from logging three lines per call."""
 
 
+def quiet(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of `QUIET` that `environ` does not decide: `LOG_LEVEL` sets the level as well.
+
+    Example:
+        >>> quiet({"LOG_LEVEL": "INFO"})
+        {'OPENREWARD_DISABLE_UPDATE_CHECK': '1'}
+    """
+    return {name: value for name, value in QUIET.items() if name != "OPENREWARD_LOG_LEVEL" or not environ.get("LOG_LEVEL")}
+
+
 def app(environments: Servable | Iterable[Servable]) -> ASGIApp:
     """Return `environments` as an ASGI application in this process, for tests or to mount in another server.
 
@@ -69,7 +79,7 @@ def separate_caches(classes: Sequence[type[Any]]) -> None:
 def quiet_imports() -> Iterator[None]:
     """Set `QUIET` while the SDK is imported, so that its loggers report problems only. User settings take precedence."""
     # The SDK's loggers read their level from the environment once, when they are imported.
-    unset = {name: value for name, value in QUIET.items() if name not in os.environ}
+    unset = {name: value for name, value in quiet(os.environ).items() if name not in os.environ}
     os.environ.update(unset)
     try:
         yield

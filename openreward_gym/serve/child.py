@@ -90,7 +90,12 @@ def main() -> None:
 
     from openreward_gym.errors import ConfigurationError
     from openreward_gym.serve.asgi import application_of
+    from openreward_gym.terminal import has_control_codes, make_output_plain
 
+    coloured = has_control_codes(sys.stderr)
+    if not coloured:
+        # The SDK's loggers write colours to every stream; they keep the stream that they find when they are imported.
+        make_output_plain()
     skip_package_init("openreward")
     try:
         application = application_of(pickle.loads(request["environments"]))
@@ -104,7 +109,12 @@ def main() -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        application, log_level="warning", access_log=False, timeout_keep_alive=60, timeout_graceful_shutdown=int(GRACE_S / 2)
+        application,
+        log_level="warning",
+        access_log=False,
+        use_colors=coloured,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=int(GRACE_S / 2),
     )
     monitor.server = server = uvicorn.Server(config)
     if ready is not None:

@@ -6,7 +6,6 @@ seconds. Classes are pickled by cloudpickle, which can also pickle those of a sc
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -27,6 +26,7 @@ from openreward_gym.errors import ConfigurationError, MissingExtraError
 from openreward_gym.serve.bridge import class_of
 from openreward_gym.serve.examples import BUILT_IN
 from openreward_gym.serve.recipe import Recipe, recipe_of
+from openreward_gym.suggestions import nearest
 
 Servable: TypeAlias = "str | type[Any] | EnvSpec | Recipe"
 """A built-in name, a "module:Class" or "path/to/file.py:Class" string, an `openreward.environments.Environment` class; or a
@@ -179,9 +179,11 @@ def _check(environment: Any) -> Servable:
         try:
             return recipe_of(environment)
         except ConfigurationError as error:
-            close = difflib.get_close_matches(environment, BUILT_IN, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else str(error)
-            raise ConfigurationError(f"there is no environment {environment!r} to serve: {_CHOICES}. {hint}") from None
+            near = nearest(environment, BUILT_IN)
+            if near is not None:
+                text = f"there is no environment {environment!r} to serve: did you mean {near!r}? Otherwise {_CHOICES}"
+                raise ConfigurationError(text) from None
+            raise ConfigurationError(f"there is no environment {environment!r} to serve: {_CHOICES}. {error}") from None
     # A class of the SDK exists only if the SDK is imported already, so this never imports it.
     sdk = sys.modules.get("openreward.environments")
     if sdk is None or not _is_environment(environment, sdk.Environment):

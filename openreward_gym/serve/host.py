@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
@@ -27,6 +26,7 @@ from pydantic_core import to_jsonable_python
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.serve.asgi import separate_caches
 from openreward_gym.serve.examples.sdk import split_of
+from openreward_gym.variables import log_level
 
 log = logging.getLogger("openreward_gym.environments")
 
@@ -73,7 +73,7 @@ class Host:
         self._splits = {
             cls: [split if isinstance(split, Split) else split_of(split) for split in cls.list_splits()] for cls in classes
         }
-        if not os.environ.get("OPENREWARD_LOG_LEVEL"):
+        if log_level() is None:
             sdk_environment.logger = sdk_session.logger = SdkLog()
         sdk_environment._introspect_tool = introspect_tool
         self._sessions: dict[str, EnvironmentSession] = {}

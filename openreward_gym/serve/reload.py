@@ -42,6 +42,7 @@ def run(
     port: int | None = 8080,
     reload: bool = False,
     announce: Callable[[str], None],
+    on_ready: Callable[[str, list[str], list[str]], None] | None = None,
 ) -> None:
     """Serve `environments` until this process is interrupted. Their log goes to standard error.
 
@@ -51,6 +52,8 @@ def run(
         port: The port; None takes a free one.
         reload: If true, load the environments again when their files change.
         announce: A function that gets the messages, line by line: the base URL, commands to try, reloads, the end.
+        on_ready: A function that gets the base URL, the names of the environments and the commands to try, in place of the
+            lines about them. None announces the lines.
 
     Raises:
         ConfigurationError: The port is taken, or an environment cannot be served.
@@ -65,10 +68,17 @@ def run(
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"{base_url}/list_environments", timeout=30) as response:
             names = json.load(response)
+        first, address = shlex.quote(names[0]), shlex.quote(base_url)
+        commands = [
+            f"openreward-gym tasks {first} --base-url {address}",
+            f"openreward-gym collect {first} --base-url {address} --policy random",
+        ]
+        if on_ready is not None:
+            on_ready(base_url, names, commands)
+            return
         announce(f"Serving {', '.join(names)} at {base_url}  (Ctrl-C stops)")
-        name, address = shlex.quote(names[0]), shlex.quote(base_url)
-        announce(f"  openreward-gym tasks {name} --base-url {address}")
-        announce(f"  openreward-gym collect {name} --base-url {address} --policy random")
+        for command in commands:
+            announce(f"  {command}")
 
     if reload:
         _run_reloading(environments, host=host, port=port, announce=announce, started=started)

@@ -20,9 +20,10 @@ from types import TracebackType
 
 from openreward_gym.errors import ConfigurationError, TransportTimeoutError
 from openreward_gym.serve import child
-from openreward_gym.serve.asgi import QUIET
+from openreward_gym.serve.asgi import quiet
 from openreward_gym.serve.child import EXIT_CONFIGURATION, GRACE_S, MAX_REASON
 from openreward_gym.serve.environments import Servable, check, display_name, pack
+from openreward_gym.terminal import has_control_codes
 
 _LOG_TAIL_LINES = 30
 _STDERR = 2
@@ -225,13 +226,15 @@ def start_process(
     and to the file `reason` why it cannot serve (None for the log).
     """
     output = _STDERR if log is None else log
+    # A log that is kept in a file is read as text; FORCE_COLOR is about what a person sees.
+    plain = {"NO_COLOR": "1"} if log is not None or not has_control_codes(sys.stderr) else {}
     process = subprocess.Popen(
         [sys.executable, "-P", "-u", str(Path(child.__file__).resolve())],
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
         pass_fds=[file for file in (listener.fileno(), ready, reason) if file is not None],
-        env={**QUIET, **os.environ, **(environ or {})},
+        env={**quiet(os.environ), **os.environ, **plain, **(environ or {})},
         # Ctrl-C is for the owner to handle, and the process group can be killed as one.
         start_new_session=True,
     )
@@ -258,7 +261,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             hint = "stop the program that uses it, or choose another port (port=None or --port 0 take a free one)"
-            raise ConfigurationError(f"port {port} on {host} is in use: {hint}") from None
+            raise ConfigurationError(f"port {port} on {host} is in use: {hint}", port_in_use=True) from None
         raise ConfigurationError(f"cannot listen on {host}, port {port}: {error}") from None
 
 

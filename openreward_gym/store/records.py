@@ -28,7 +28,8 @@ class Failure:
 
     Attributes:
         source: The side that failed: "environment", "policy" or "client".
-        kind: The kind of fault ("timeout", "session_lost", "rate_limited", ...).
+        kind: The kind of fault ("timeout", "session_lost", "rate_limited", ...): an `openreward_gym.options.RetryKind`, or
+            "score_group_failed", or the word of another system or version.
         stage: The part of the episode ("open", "prompt", "policy", "call", "close", ...).
         delivery: Whether the server saw the request; None where there was none.
         attempt: Number of the attempt, from 0.

@@ -9,6 +9,7 @@ Run them against a served environment, usually your own, in one line of a test:
 
 from __future__ import annotations
 
+from openreward_gym.testing.clock import CheckProgress
 from openreward_gym.testing.conformance import Check, ConformanceReport, check_environment
 
-__all__ = ["Check", "ConformanceReport", "check_environment"]
+__all__ = ["Check", "CheckProgress", "ConformanceReport", "check_environment"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
+import textwrap
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,15 +23,21 @@ from openreward_gym.options import ClientOptions, SessionOptions
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.client import Client
 from openreward_gym.protocol.session import Session
+from openreward_gym.testing.clock import CheckClock, CheckProgress
+from openreward_gym.testing.versions import is_older
 from openreward_gym.types import Json, ToolOutput, ToolSet
 from openreward_gym.urls import without_credentials
 
 Step = str | Mapping[str, Json]
 """One action: a tool call `{"name": ..., "arguments": {...}}`, or a plain message."""
 
-Result = Literal["passed", "warning", "failed", "skipped"]
+Result = Literal["passed", "note", "warning", "failed", "skipped"]
 
-_MARKS: Mapping[Result, str] = {"passed": "ok  ", "warning": "warn", "failed": "FAIL", "skipped": "-   "}
+_MARKS: Mapping[Result, str] = {"passed": "ok  ", "note": "note", "warning": "warn", "failed": "FAIL", "skipped": "-   "}
+_PLURALS: Mapping[Result, str] = {"note": "notes", "warning": "warnings"}
+
+CALLS_END_SINCE = "0.1.160"
+"""The release of the `openreward` SDK from which a server refuses calls after the end of an episode."""
 
 REQUIRED = ("server", "splits", "tasks", "tool list")
 """The checks that run first. If one of them fails, the others are skipped."""
@@ -46,15 +52,22 @@ class Check:
 
     Attributes:
         name: The check's name.
-        result: "passed", "warning", "failed" or "skipped".
+        result: "passed", "note", "warning", "failed" or "skipped". A note is about a rule that is newer than the server.
         detail: An explanation in words, for people.
         duration_s: Seconds that the check took.
+        since: The release of the `openreward` SDK that brought the rule which the detail is about. Empty for the rules that
+            every server has had from the beginning. The standard itself has no version numbers.
+
+    Example:
+        >>> Check("ends", "note", "a call after the end ran", since="0.1.160").since
+        '0.1.160'
     """
 
     name: str
     result: Result
     detail: str = ""
     duration_s: float = 0.0
+    since: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +118,16 @@ class ConformanceReport:
         return {**asdict(self), "checks": [asdict(check) for check in self.checks], "ok": self.ok}
 
     def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, width: int | None = None) -> str:
+        """Return the report as a table. Explanations are wrapped so that lines have at most `width` columns; None wraps none."""
         counts = {result: sum(check.result == result for check in self.checks) for result in _MARKS}
         lines = [f"{self.environment} at {self.base_url or 'the hosted platform'}"]
         for check in self.checks:
-            detail = check.detail.replace("\n", "\n" + " " * 22)
-            lines.append(f"  {_MARKS[check.result]}  {check.name:<14}{detail}".rstrip())
-        return "\n".join([*lines, ", ".join(f"{count} {result}" for result, count in counts.items() if count)])
+            lines += _wrapped(f"  {_MARKS[check.result]}  {check.name:<14}", check.detail, width)
+        total = (f"{count} {_PLURALS.get(result, result) if count > 1 else result}" for result, count in counts.items() if count)
+        return "\n".join([*lines, ", ".join(total)])
 
 
 def check_environment(
@@ -129,6 +146,8 @@ def check_environment(
     session: SessionOptions | None = None,
     timeout_s: float = 120.0,
     call_timeout_s: float = 30.0,
+    total_timeout_s: float | None = None,
+    on_progress: Callable[[CheckProgress], None] | None = None,
 ) -> ConformanceReport:
     """Check a served environment: tasks, tools, prompts, calls, rewards, ends, determinism, cleanup, Gymnasium's own checks.
 
@@ -150,6 +169,10 @@ def check_environment(
         session: Further options of each session. `secrets_env` and `toolset` go before it. None for the defaults.
         timeout_s: Seconds per check.
         call_timeout_s: Seconds per tool call.
+        total_timeout_s: Seconds for all checks together. The check that runs then has failed, and those after it are skipped.
+            None sets no limit.
+        on_progress: Called when a check starts, every few seconds while it runs, and when it ends. None for no calls. It is
+            called from another thread, one call at a time.
 
     Raises:
         ConfigurationError: `base_url` or `name` is invalid.
@@ -162,20 +185,22 @@ def check_environment(
     client = replace(client or ClientOptions(), base_url=base_url)
     session = session or SessionOptions()
     session = replace(session, secrets_env=secrets_env or session.secrets_env, toolset=toolset or session.toolset)
+    clock = CheckClock(timeout_s, total_timeout_s, on_progress)
     runner = CheckRunner(
-        client, session, name, variant, split or "", tasks, steps, max_steps, deterministic, timeout_s, call_timeout_s
+        client, session, name, variant, split or "", tasks, steps, max_steps, deterministic, clock, call_timeout_s
     )
     checks = loop.run(runner.run())
-    checks.append(Check("gymnasium", "skipped") if _required_failed(checks) else runner.run_gymnasium())
+    checks.append(runner.run_gymnasium(checks))
     return ConformanceReport(name, None if base_url is None else without_credentials(base_url), tuple(checks))
 
 
 class CheckError(Exception):
-    """A check's result other than "passed", with its explanation."""
+    """A check's result other than "passed", with its explanation, and the release that brought the rule if it is a later one."""
 
-    def __init__(self, result: Result, detail: str) -> None:
+    def __init__(self, result: Result, detail: str, *, since: str = "") -> None:
         super().__init__(detail)
         self.result = result
+        self.since = since
 
 
 @dataclass
@@ -195,8 +220,9 @@ class CheckRunner:
     steps: Sequence[Step] | None
     max_steps: int
     deterministic: bool
-    timeout_s: float
+    clock: CheckClock
     call_timeout_s: float
+    version: str = ""
     count: int = 0
     tools: ToolSet = field(default_factory=ToolSet)
 
@@ -205,25 +231,38 @@ class CheckRunner:
         self.remote = self.client.environment(self.name, self.variant)
 
     async def run(self) -> list[Check]:
-        """Run all checks in order. If a required check fails, the checks after it are skipped."""
+        """Run all checks but the last in order. If a required check fails, the checks after it are skipped."""
         methods = [self.server, self.splits, self.tasks, self.tool_list, self.prompts, self.calls, self.wrong_calls]
         methods += [self.ends, self.repetition, self.isolation, self.cleanup]
+        self.clock.start(len(methods) + 1)
         checks: list[Check] = []
         async with self.client:
             for method in methods:
                 name = method.__name__.replace("_", " ")
-                checks.append(Check(name, "skipped") if _required_failed(checks) else await self._run_check(name, method))
+                if (reason := self._reason_to_skip(checks)) is not None:
+                    checks.append(Check(name, "skipped", reason))
+                    continue
+                checks.append(await self._run_check(name, method))
         return checks
 
+    def _reason_to_skip(self, checks: Sequence[Check]) -> str | None:
+        """Return the reason why no further check runs, which may be empty. None if the next one runs."""
+        if self.clock.is_over:
+            return "" if any(check.result == "failed" for check in checks) else f"not run: {self.clock.limit_text()}"
+        return "" if _required_failed(checks) else None
+
     async def _run_check(self, name: str, check: Callable[[], Awaitable[str]]) -> Check:
-        start = time.perf_counter()
         result: Result
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                result, detail = "passed", await check()
-        except Exception as error:
-            result, detail = _result_of(error, self.timeout_s)
-        return Check(name, result, detail, time.perf_counter() - start)
+        since = ""
+        with self.clock.running(name) as progress:
+            try:
+                async with asyncio.timeout(self.clock.seconds_left()):
+                    result, detail = "passed", await check()
+            except Exception as error:
+                result, detail, since = _result_of(error, self.clock)
+        if result == "failed" and since and is_older(self.version, since):
+            result, detail = "note", f"{detail} (a rule since openreward {since}; this server is {self.version or 'older'})"
+        return Check(name, result, detail, progress.seconds, since)
 
     # Required checks ------------------------------------------------------------------------------------------------
 
@@ -232,7 +271,8 @@ class CheckRunner:
         await self.client.health()
         version = await self.client.version()
         await self.remote.splits()  # raises if the server does not have the environment
-        return f"version {version['version']}" if isinstance(version, dict) and version.get("version") else "answers"
+        self.version = str(version.get("version") or "") if isinstance(version, dict) else ""
+        return f"version {self.version}" if self.version else "answers; it has no version"
 
     async def splits(self) -> str:
         """There is at least one split, and split names are unique."""
@@ -297,7 +337,7 @@ class CheckRunner:
             prompts[index] = first
         if len(prompts) > 1 and all(prompt == prompts[0] for prompt in prompts.values()):
             raise CheckError("warning", f"tasks {list(prompts)} all have the same prompt: what tells them apart?")
-        return f"of {len(prompts)} tasks"
+        return f"of {len(prompts)} task{'' if len(prompts) == 1 else 's'}"
 
     async def calls(self) -> str:
         """Calls that match the schemas run."""
@@ -334,10 +374,11 @@ class CheckRunner:
         async with self._session(0) as session:
             played = await self._play_in(session)
             if not played or not played[-1][1].finished:
-                raise CheckError("skipped", "none of the steps ended the episode; pass steps= that do")
+                raise CheckError("skipped", "none of the calls ended the episode: pass steps=... (--steps FILE) that do")
             late = await self._take(session, played[-1][0])
         if late.error_kind != "episode_finished":
-            raise CheckError("failed", f"a call after the end ran: {_shorten(late.text)}, reward {late.reward}")
+            problem = f"a call after the end ran: {_shorten(late.text)}, reward {late.reward}"
+            raise CheckError("failed", problem, since=CALLS_END_SINCE)
         if all(output.reward is None for _, output in played):
             raise CheckError("warning", "the episode ended and had no reward")
         return "nothing runs after the end"
@@ -371,15 +412,17 @@ class CheckRunner:
             return "a closed session is gone"
         raise CheckError("failed", "the server still has a session after it was deleted")
 
-    def run_gymnasium(self) -> Check:
-        """Run Gymnasium's own checks. They block, so they run outside of the event loop."""
-        start = time.perf_counter()
+    def run_gymnasium(self, checks: Sequence[Check]) -> Check:
+        """Run Gymnasium's own checks, unless one before them stops it. They block, so they run outside of the event loop."""
+        if (reason := self._reason_to_skip(checks)) is not None:
+            return Check("gymnasium", "skipped", reason)
         result: Result
-        try:
-            result, detail = "passed", self._gymnasium()
-        except Exception as error:
-            result, detail = _result_of(error, self.timeout_s)
-        return Check("gymnasium", result, detail, time.perf_counter() - start)
+        with self.clock.running("gymnasium") as progress:
+            try:
+                result, detail = "passed", self.clock.run_in_time(self._gymnasium)
+            except Exception as error:
+                result, detail, _ = _result_of(error, self.clock)
+        return Check("gymnasium", result, detail, progress.seconds)
 
     def _gymnasium(self) -> str:
         """Check that the env passes Gymnasium's own checks and that a seed always selects the same task."""
@@ -458,15 +501,23 @@ def _required_failed(checks: Sequence[Check]) -> bool:
     return any(check.name in REQUIRED and check.result == "failed" for check in checks)
 
 
-def _result_of(error: Exception, timeout_s: float) -> tuple[Result, str]:
-    """Return the result and the explanation of a check that raised `error`."""
+def _result_of(error: Exception, clock: CheckClock) -> tuple[Result, str, str]:
+    """Return the result and the explanation of a check that raised `error`, and the release that brought the rule."""
     if isinstance(error, CheckError):
-        return error.result, str(error)
-    if isinstance(error, OpenRewardGymError):
-        return "failed", str(error)
-    if isinstance(error, TimeoutError):
-        return "failed", f"it took longer than {timeout_s:g} s"
-    return "failed", f"{type(error).__name__}: {error}"
+        return error.result, str(error), error.since
+    if isinstance(error, TimeoutError) and not isinstance(error, OpenRewardGymError):
+        return "failed", f"it was not done in time: {clock.limit_text()}", ""
+    return "failed", str(error) if isinstance(error, OpenRewardGymError) else f"{type(error).__name__}: {error}", ""
+
+
+def _wrapped(start: str, detail: str, width: int | None) -> list[str]:
+    """Return the lines of a report about one check."""
+    indent = " " * len(start)
+    lines: list[str] = []
+    for text in detail.splitlines() or [""]:
+        wrapped = [text] if width is None else textwrap.wrap(text, max(20, width - len(start)), break_on_hyphens=False)
+        lines += wrapped or [""]
+    return [f"{indent if number else start}{line}".rstrip() for number, line in enumerate(lines)]
 
 
 def _shorten(value: object) -> str:

@@ -199,7 +199,7 @@ class _OpaqueCodec(Codec):
         return _read_opaque
 
     def write(self, value: OpaqueBlock) -> dict[str, Any]:
-        kind = value.raw.get("type", "")
+        kind = value.raw.get("type")
         if kind in _READ_TYPES or not isinstance(kind, str):
             return {"type": "opaque", "raw": dict(value.raw)}
         return {"type": kind, **value.raw}

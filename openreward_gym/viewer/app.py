@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import logging
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from openreward_gym.errors import ConfigurationError, OpenRewardGymError, StoreE
 from openreward_gym.images import mime_type_of
 from openreward_gym.store import LabelChange, images
 from openreward_gym.store.folder import LocalFolder
+from openreward_gym.terminal import has_control_codes
 from openreward_gym.types.rollout import Rollout
 from openreward_gym.viewer.addresses import is_loopback
 from openreward_gym.viewer.answers import bulk, charts, comparing, completing, lists, opening, pieces
@@ -145,7 +147,8 @@ def create_app(
 
 def start(app: Starlette, listener: socket.socket) -> tuple[threading.Thread, Callable[[], None]]:
     """Serve `app` from a daemon thread; return the thread and a function that ends it, once the app's startup is complete."""
-    server = _Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
+    coloured = has_control_codes(sys.stderr)
+    server = _Server(uvicorn.Config(app, log_level="warning", use_colors=coloured, lifespan="on", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, args=([listener],), name="viewer-server", daemon=True)
     thread.start()
     # uvicorn skips the app's shutdown if it is told to exit before its startup is complete, and a program that ends during

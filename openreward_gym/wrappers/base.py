@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import gymnasium
 from gymnasium.utils import RecordConstructorArgs
 
-from openreward_gym.envs.env import Observation, OpenRewardEnv, StepResult
-from openreward_gym.envs.observations import Info
+from openreward_gym.envs.env import OpenRewardEnv
+from openreward_gym.envs.typed_dicts import InfoDict
 from openreward_gym.errors import ConfigurationError
+
+Observation: TypeAlias = Any
+"""An observation as wrappers pass it on: other wrappers may have changed its form."""
+
+StepResult: TypeAlias = tuple[Observation, float, bool, bool, InfoDict]
+"""The result of a step: observation, reward, terminated, truncated, info."""
 
 
 class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConstructorArgs):
@@ -45,7 +51,7 @@ class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConst
     def unwrapped(self) -> OpenRewardEnv:
         return cast(OpenRewardEnv, super().unwrapped)
 
-    def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
+    def on_reset(self, observation: Observation, info: InfoDict) -> tuple[Observation, InfoDict]:
         """Return the result of `reset`, from the result of the inner env."""
         return observation, info
 
@@ -60,7 +66,7 @@ class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConst
     def on_close(self) -> None:
         """Release resources. It is called before each close of the inner env."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, InfoDict]:
         return self.on_reset(*self.env.reset(seed=seed, options=options))
 
     def step(self, action: Any) -> StepResult:
@@ -70,7 +76,7 @@ class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConst
         self.on_close()
         self.env.close()
 
-    async def areset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
+    async def areset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, InfoDict]:
         """`reset` as a coroutine. An inner wrapper of another package is reset in a thread."""
         if isinstance(self.env, Wrapper | OpenRewardEnv):
             return self.on_reset(*await self.env.areset(seed=seed, options=options))
@@ -80,7 +86,7 @@ class Wrapper(gymnasium.Wrapper[Observation, Any, Observation, Any], RecordConst
         """`step` as a coroutine. An inner wrapper of another package is stepped in a thread."""
         inner_action = self.on_action(action)
         if isinstance(self.env, Wrapper | OpenRewardEnv):
-            return self.on_step(action, await self.env.astep(inner_action))
+            return self.on_step(action, cast(StepResult, await self.env.astep(inner_action)))
         return self.on_step(action, cast(StepResult, await asyncio.to_thread(self.env.step, inner_action)))
 
     async def aclose(self) -> None:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import gymnasium
 
-from openreward_gym.envs.env import Observation, StepResult
-from openreward_gym.envs.observations import Info, blocks_text, conversation_text
+from openreward_gym.envs.observations import blocks_text, conversation_text
+from openreward_gym.envs.typed_dicts import InfoDict
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.checks import integer, number
 from openreward_gym.types import AssistantMessage, StopReason
-from openreward_gym.wrappers.base import Wrapper
+from openreward_gym.wrappers.base import Observation, StepResult, Wrapper
 from openreward_gym.wrappers.tokens import count_tokens, load_tokenizer, name_of
 
 
@@ -53,7 +53,7 @@ class LimitSteps(_Limit):
         self.max_steps = max_steps
         self._steps = 0
 
-    def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
+    def on_reset(self, observation: Observation, info: InfoDict) -> tuple[Observation, InfoDict]:
         self._steps = 0
         return observation, info
 
@@ -84,7 +84,7 @@ class LimitSeconds(_Limit):
         self.max_seconds = max_seconds
         self._begun = 0.0
 
-    def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
+    def on_reset(self, observation: Observation, info: InfoDict) -> tuple[Observation, InfoDict]:
         self._begun = time.monotonic()
         return observation, info
 
@@ -132,7 +132,7 @@ class LimitTokens(_Limit):
         self._tokenizer: Any = None if tokenizer is None else load_tokenizer(tokenizer)
         self._stop_reason = "max_tokens" if of == "output" else "context_overflow"
 
-    def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
+    def on_reset(self, observation: Observation, info: InfoDict) -> tuple[Observation, InfoDict]:
         self.tokens = 0
         return observation, info
 

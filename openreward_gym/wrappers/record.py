@@ -14,9 +14,8 @@ from typing import Any
 
 import gymnasium
 
-from openreward_gym.envs.env import Observation, StepResult
 from openreward_gym.envs.episode import Episode, Step
-from openreward_gym.envs.observations import Info
+from openreward_gym.envs.typed_dicts import InfoDict
 from openreward_gym.jsonio import Json
 from openreward_gym.checks import names
 from openreward_gym.processes import process_id
@@ -26,7 +25,7 @@ from openreward_gym.store.running import RunningRollout
 from openreward_gym.store.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Message, Rollout, RolloutEnvironment, Status, Timing, task_id
 from openreward_gym.types.rollout import now_iso, server_origin, total_cost, total_reward, total_usage
-from openreward_gym.wrappers.base import Wrapper
+from openreward_gym.wrappers.base import Observation, StepResult, Wrapper
 
 _VERSION = importlib.metadata.version("openreward-gym")  # read once, because it is read from the disk
 
@@ -101,7 +100,7 @@ class RecordRollouts(Wrapper):
         """Set fields (`group`, `sample`, `attempt`, `name`, `step`, ...) of the rollouts that begin from now on."""
         self._fields = fields
 
-    def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
+    def on_reset(self, observation: Observation, info: InfoDict) -> tuple[Observation, InfoDict]:
         self._write_unfinished()
         self._pid, self._episode = process_id(), self.unwrapped.episode
         self._fields_at_reset = {"id": str(uuid.uuid4()), **self._fields}

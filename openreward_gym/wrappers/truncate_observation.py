@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import gymnasium
 
-from openreward_gym.envs.env import Observation, StepResult
-from openreward_gym.envs.observations import Info
+from openreward_gym.envs.typed_dicts import InfoDict
 from openreward_gym.envs.spaces import UnicodeText
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.chat.lossless import BESIDE
 from openreward_gym.checks import integer
-from openreward_gym.wrappers.base import Wrapper
+from openreward_gym.wrappers.base import Observation, StepResult, Wrapper
 from openreward_gym.wrappers.tokens import count_tokens, load_tokenizer, name_of
 
 KEEP = ("both", "head", "tail")
@@ -66,7 +66,7 @@ class TruncateObservation(Wrapper):
         if max_chars is not None and isinstance(env.observation_space, UnicodeText):
             self.observation_space = UnicodeText(max_chars)
 
-    def on_reset(self, observation: Observation, info: Info) -> tuple[Observation, Info]:
+    def on_reset(self, observation: Observation, info: InfoDict) -> tuple[Observation, InfoDict]:
         observation, cut = self._cut(observation)
         return observation, _with_cut(info, cut)
 
@@ -138,19 +138,21 @@ class TruncateObservation(Wrapper):
 
     def _cut_element(self, element: Any) -> tuple[Any, int]:
         """Cut a block, or a message with text or blocks. It is copied if it changes."""
-        if not isinstance(element, Mapping) or element.get("role") == "assistant":
+        key = "text" if isinstance(element, Mapping) and isinstance(element.get("text"), str) else "content"
+        if not isinstance(element, Mapping) or (key == "content" and element.get("role") == "assistant"):
             return element, 0
-        key = "text" if isinstance(element.get("text"), str) else "content"
         value = element.get(key)
         if not isinstance(value, str | list | tuple):
             return element, 0
         value, cut = self._cut(value)
-        return ({**element, key: value}, cut) if cut else (element, 0)
+        # What a message keeps beside its format would have the complete text.
+        rest = {name: item for name, item in element.items() if name != BESIDE}
+        return ({**rest, key: value}, cut) if cut else (element, 0)
 
 
 def _marker(length: str) -> str:
     return f"\n[... {length} cut ...]\n"
 
 
-def _with_cut(info: Info, cut: int) -> Info:
+def _with_cut(info: InfoDict, cut: int) -> InfoDict:
     return {**info, "obs_truncated_chars": int(info.get("obs_truncated_chars", 0)) + cut} if cut else info

@@ -20,8 +20,10 @@ from openreward.environments import types as wire
 from openreward_gym import collect
 from openreward_gym.collect import RetryBudget, StopSignal, estimate, progress
 from openreward_gym.collect.groups import GroupComparer, advantages_of, candidate_messages, compared
-from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, read_tasks
+from openreward_gym.collect.inputs import match_rows, read_tasks
+from openreward_gym.collect.inventory import Inventory, TaskChoice
 from openreward_gym.collect.progress import Reporter
+from openreward_gym.collect.rows import InputRow
 from openreward_gym.collect.silence import ServerState
 from openreward_gym.errors import ConfigurationError, ServerError, ServerUnreachableError
 from openreward_gym.protocol.wire import GroupCandidate, encode_group, encode_messages, unsupported_blocks
@@ -112,8 +114,11 @@ def test_a_file_with_a_task_that_does_not_exist(server_url: str, tmp_path: Path)
 
 
 def test_a_row_without_a_matching_task_is_a_new_task() -> None:
-    rows = [{**row("Who?"), "agent_ref": {"name": "x"}, "expected": 4}, row("  What? ")]
-    choices = match_rows(rows, "train", [{"q": "What?"}, {"q": 5}, None])
+    rows = [
+        InputRow(1, {**row("Who?"), "agent_ref": {"name": "x"}, "expected": 4, "_ng_task_index": 0}),
+        InputRow(2, row("  What? ")),
+    ]
+    choices = match_rows(rows, "train", {"train": [{"q": "What?"}, {"q": 5}, None]})
     assert choices == [TaskChoice("train", None, {"question": "Who?", "expected": 4}), TaskChoice("train", 0)]
 
 
@@ -132,12 +137,11 @@ def test_a_row_without_a_matching_task_is_a_new_task() -> None:
         ),
         ({"input": [SYSTEM], "instructions": "Be kind."}, ""),
         ({}, ""),
-        (None, ""),
-        ({"input": [7]}, ""),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "https://example.com/a.png"}]}]}, ""),
     ],
 )
 def test_the_question_of_a_row(params: Any, question: str) -> None:
-    choices = match_rows([{"responses_create_params": params, "answer": 4}], "train", [])
+    choices = match_rows([InputRow(1, {"responses_create_params": params, "answer": 4})], "train", {"train": [{"q": ""}]})
     assert choices == [TaskChoice("train", None, {"question": question, "answer": 4})]
 
 
@@ -460,7 +464,7 @@ def test_a_custom_retry_budget(server_url: str, tmp_path: Path) -> None:
     async def breaks(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
         return AssistantMessage(tool_calls=[ToolCall("fail", {"text": "boom"})])
 
-    retries = {"tool_failed": RetryBudget(2, first_wait_s=0.01)}
+    retries: dict[RetryKind, RetryBudget] = {"tool_failed": RetryBudget(2, first_wait_s=0.01)}
     result = collect("echo", breaks, base_url=server_url, output=tmp_path / "run", tasks="0", retries=retries, progress=False)
     assert len(list(result.store.failures())) == 2
 

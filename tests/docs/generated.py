@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from openreward_gym import cli
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "openreward_gym"
 REFERENCE = ROOT / "docs" / "reference"
-SINGLE_MODULES = ("compat", "errors", "options")
+SINGLE_MODULES = ("errors", "options")
 """Rooms of one file. Other modules beside the folders are private."""
 COMMANDS = """# Commands
 
@@ -38,7 +39,9 @@ def rooms() -> dict[str, list[str]]:
     """Return the public names of each room: each folder of the package, or module of `SINGLE_MODULES`, with an `__all__`."""
     names = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
     names += [name for name in SINGLE_MODULES if (PACKAGE / f"{name}.py").exists()]
-    public = {name: getattr(importlib.import_module(f"openreward_gym.{name}"), "__all__", ()) for name in sorted(names)}
+    rooms = {name: importlib.import_module(f"openreward_gym.{name}") for name in sorted(names)}
+    # Names of the SDK's own objects are documented there.
+    public = {name: set(getattr(room, "__all__", ())) - set(getattr(room, "PASSED_THROUGH", ())) for name, room in rooms.items()}
     return {name: sorted(exported, key=str.lower) for name, exported in public.items() if exported}
 
 
@@ -68,10 +71,20 @@ def readme_of_benchmarks() -> str:
     return f"{BENCHMARKS}\n| | |\n|---|---|\n{rows}\n{marker}{figures}"
 
 
+def sdk_names() -> str:
+    """Return docs/compatibility-sdk.md: what there is of each name of the official SDK."""
+    servers = str(ROOT / "tests" / "servers")
+    if servers not in sys.path:
+        sys.path.insert(0, servers)
+    table: str = importlib.import_module("sdk_table").page()
+    return table
+
+
 PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "commands.md": commands,
     **{REFERENCE / f"{room}.md": functools.partial(room_page, room) for room in rooms()},
     ROOT / "docs" / "benchmarks.md": benchmarks,
+    ROOT / "docs" / "compatibility-sdk.md": sdk_names,
     ROOT / "benchmarks" / "README.md": readme_of_benchmarks,
 }
 

@@ -23,6 +23,8 @@ OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WITHOUT_EXAMPLE = {
     # The package makes these; the examples of the functions and classes that return them show them.
     "collect.Reporter": "made by `collect`",
+    "compat.Rollout": "made by `OpenReward.rollout.create`",
+    "compat.RolloutAPI": "made by `OpenReward.rollout`",
     "envs.Episode": "made by `OpenRewardEnv.reset`",
     "protocol.Request": "made by `Client`, for a transport",
     "protocol.Response": "made by a transport",
@@ -32,8 +34,6 @@ WITHOUT_EXAMPLE = {
     "store.RolloutView": "made by `RolloutStore.filter` and `open`",
     # The base of classes that have examples.
     "options.Options": "base class",
-    # The names of OpenReward's SDK; examples/record_rollout_generic.py shows them.
-    "compat.OpenReward": "needs the platform",
 }
 
 

@@ -97,7 +97,7 @@ def test_every_output_can_be_observed(outputs: list[ToolOutput]) -> None:
 @settings(max_examples=200)
 @given(st.lists(st.lists(OUTPUT, max_size=2), min_size=2, max_size=4), st.booleans())
 def test_vector_environments_can_merge_the_infos(rows: list[list[ToolOutput]], with_reset: bool) -> None:
-    infos = [step_info(episode(), step_of(outputs)) for outputs in rows]
+    infos: list[Any] = [step_info(episode(), step_of(outputs)) for outputs in rows]
     if with_reset:
         infos[0] = reset_info(episode())
     merging: Any = VectorEnv()

@@ -142,7 +142,8 @@ def test_nothing_a_tool_says_breaks_the_merging(server_url: str, obs_mode: ObsMo
         for _ in range(outputs // 3 // 16 + 1):
             observations, _, _, _, infos = envs.step([random_call(source) for _ in range(16)])
             assert envs.observation_space.contains(observations)
-            for key, column in infos.items():
+            columns: dict[str, Any] = {**infos}
+            for key, column in columns.items():
                 assert column.shape == (16,)
                 assert kinds.setdefault(key, column.dtype) == column.dtype
             assert len([json.loads(text) for text in infos["metadata"]]) == 16

@@ -302,29 +302,6 @@ def test_many_threads_log_many_rollouts(tmp_path: Path) -> None:
     assert all([m.text for m in r.messages] == [f"{r.name}-{step}" for step in range(5)] for r in rollouts)
 
 
-def test_printing(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def play() -> str:
-        with Recorder(tmp_path) as recorder, recorder.rollout(print_messages=True) as log:
-            log.log(ReasoningItem(summary="hm"))
-            log.log(ToolCall("ls", {"path": "/"}, "c1"))
-            log.log(ToolResult("a\x1b[31m\x07b\nc", "c1"), reward=0.5, is_finished=True)
-        return capsys.readouterr().out
-
-    monkeypatch.delenv("OPENREWARD_ROLLOUT_LOGGING_FORMAT", raising=False)
-    pretty = play()
-    assert "── Reasoning ─" in pretty
-    assert "── Tool call: ls (c1) ─" in pretty
-    assert '{\n  "path": "/"\n}' in pretty
-    assert "── Tool result (c1, reward 0.5, finished) ─" in pretty
-    assert "a\\x1b[31m\\x07b\nc" in pretty
-    monkeypatch.setenv("OPENREWARD_ROLLOUT_LOGGING_FORMAT", "structured")
-    lines = [json.loads(line) for line in play().splitlines()]
-    assert [line["type"] for line in lines] == ["reasoning", "tool_call", "tool_result"]
-    assert (lines[2]["reward"], lines[2]["isFinished"], lines[2]["event"]) == (0.5, True, "rollout_message")
-    monkeypatch.setenv("OPENREWARD_ROLLOUT_LOGGING_FORMAT", "off")
-    assert play() == ""
-
-
 def test_uploading_while_recording(platform: Platform, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "my-run", upload=True, run_info={"model_name": "m"})
     with recorder.rollout(environment="GeneralReasoning/CTF", split="train", task_spec={"id": 3}) as log:

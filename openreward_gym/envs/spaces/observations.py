@@ -144,7 +144,7 @@ class MessagesSpace(_TranscriptSpace):
 
     A message is a dict with a `role` (system, developer, user, assistant or tool) and a `content` (a string, a list of parts
     that each have a `type`, or None). An assistant message may have `tool_calls`; a tool message has the `tool_call_id`
-    that it answers.
+    that it answers. It may have further keys: see `openreward_gym.envs.ChatMessage`.
 
     Example:
         >>> ({"role": "user", "content": "hello"},) in MessagesSpace()
@@ -201,8 +201,9 @@ def _is_message(message: Any) -> bool:
 
 
 def _is_call(call: Any) -> bool:
-    function = call.get("function") if isinstance(call, dict) else None
-    return isinstance(function, dict) and isinstance(function.get("name"), str) and isinstance(function.get("arguments"), str)
+    kind, field = ("custom", "input") if isinstance(call, dict) and call.get("type") == "custom" else ("function", "arguments")
+    function = call.get(kind) if isinstance(call, dict) else None
+    return isinstance(function, dict) and isinstance(function.get("name"), str) and isinstance(function.get(field), str)
 
 
 def _word(rng: BufferedRandom) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -14,6 +13,7 @@ from gymnasium import Space
 from openreward_gym.envs.spaces.schema_checking import SchemaChecker
 from openreward_gym.envs.spaces.schema_sampling import SchemaSampler
 from openreward_gym.errors import ConfigurationError
+from openreward_gym.suggestions import nearest
 from openreward_gym.types import AssistantMessage, Json, TerminalTool, ToolCall, ToolSpec
 
 _NO_ARGUMENTS: dict[str, Json] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -137,8 +137,8 @@ class ToolCallSpace(Space[Any]):
 
     def _errors(self, name: str, arguments: Any) -> list[str]:
         if name not in self._by_name:
-            near = difflib.get_close_matches(name[:200], self._by_name, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            near = nearest(name, self._by_name)
+            hint = "" if near is None else f"did you mean {near!r}? "
             return [f"there is no tool {_brief(name)}; {hint}the tools are: {self._names()}"]
         if not isinstance(arguments, Mapping):
             return [f"the arguments of {name} must be a JSON object, got {_brief(arguments)}"]

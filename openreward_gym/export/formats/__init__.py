@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -17,6 +16,7 @@ from openreward_gym.export.formats.openai import OpenAi, OpenAiDpo
 from openreward_gym.export.formats.tokens import Tokens
 from openreward_gym.export.formats.trainers import Axolotl, NemoGym, Verl, VerlSft
 from openreward_gym.export.formats.trl import Kto, Preference, PromptCompletion, Prompts, Sft
+from openreward_gym.suggestions import did_you_mean
 
 __all__ = ["FORMATS", "Context", "Format", "FormatName", "ImageFiles", "LeftOut", "OnePerTask", "format_names", "format_of"]
 
@@ -75,10 +75,7 @@ def format_of(name: FormatName | str | type[Format]) -> type[Format]:
     if isinstance(name, str):
         kind = FORMATS.get(name) or plugins.find(PLUGINS, name)
         if kind is None:
-            known = format_names()
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise ConfigurationError(f"there is no format {name!r}: {hint}")
+            raise ConfigurationError(f"there is no format {name!r}: {did_you_mean(name, format_names(), 'formats')}")
     if not isinstance(kind, type) or not issubclass(kind, Format):
         raise ConfigurationError(f"{kind!r} is not a subclass of openreward_gym.export.Format")
     for attribute in ("name", "about"):

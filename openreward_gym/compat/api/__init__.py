@@ -1,0 +1,1 @@
+"""The modules of the official client below `openreward.api`."""
