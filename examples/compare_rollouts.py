@@ -6,7 +6,7 @@ import argparse
 import copy
 from typing import Any
 
-from tiny_model import model_and_tokenizer
+from tiny_model import model_and_tokenizer, trains_on_cpu
 
 from openreward_gym import export
 
@@ -35,8 +35,8 @@ def train(
         per_device_train_batch_size=2,
         learning_rate=1e-3,
         max_length=None,
-        use_cpu=model == "tiny",
-        bf16=model != "tiny",
+        use_cpu=trains_on_cpu(model),
+        bf16=not trains_on_cpu(model),
         logging_steps=1,
         save_strategy="no",
         report_to=[],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -15,6 +16,11 @@ CHAT_TEMPLATE = """{%- if tools %}{{- '<|im_start|>system\\n' }}
 {{- '<tool_call>' + call.function.name + ' ' + (call.function.arguments | tojson) + '</tool_call>' }}{%- endfor %}
 {{- '<|im_end|>' }}{% endgeneration %}{%- else %}{{- message.content }}{{- '<|im_end|>' }}{%- endif %}{{- '\\n' }}
 {%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"""
+
+
+def trains_on_cpu(model: str) -> bool:
+    """Return whether the model is trained on the CPU: the tiny one always, another one where there is no GPU."""
+    return model == "tiny" or not torch.cuda.is_available()
 
 
 def model_and_tokenizer(name: str) -> tuple[Any, Any]:

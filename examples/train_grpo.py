@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
-from tiny_model import model_and_tokenizer
+from tiny_model import model_and_tokenizer, trains_on_cpu
 from trl import GRPOConfig, GRPOTrainer
 from trl.chat_template_utils import qwen3_chat_template
 
@@ -165,8 +165,8 @@ def trainer_of(
         max_completion_length=48 if model == "tiny" else 1024,
         max_tool_calling_iterations=8,
         learning_rate=1e-3 if model == "tiny" else 1e-6,
-        use_cpu=model == "tiny",
-        bf16=model != "tiny",
+        use_cpu=trains_on_cpu(model),
+        bf16=not trains_on_cpu(model),
         logging_steps=1,
         save_strategy="no",
         report_to=[],

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tiny_model import model_and_tokenizer
+from tiny_model import model_and_tokenizer, trains_on_cpu
 from trl import SFTConfig, SFTTrainer
 
 from openreward_gym import export
@@ -40,8 +40,8 @@ def train(
         # The rows of `tokens` have labels that mark the loss.
         assistant_only_loss=format == "sft",
         max_length=None,
-        use_cpu=model == "tiny",
-        bf16=model != "tiny",
+        use_cpu=trains_on_cpu(model),
+        bf16=not trains_on_cpu(model),
         logging_steps=1,
         save_strategy="no",
         report_to=[],

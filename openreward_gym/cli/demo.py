@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from openreward_gym.cli.console import make_console
 from openreward_gym.cli.parameters import INCOMPLETE, check_folder
 from openreward_gym.types import Task
 
@@ -70,8 +71,7 @@ def demo(
     from openreward_gym.collect import collect
     from openreward_gym.store.store import RolloutStore
 
-    # Without colours, rich would still print bold text.
-    console = Console(color_system=None) if os.environ.get("NO_COLOR") else Console()
+    console = make_console()
     folder = output or new_folder()
     start = time.perf_counter()
     console.print(f"1. Serving {' and '.join(ENVIRONMENTS)} with the OpenReward SDK's server ...")

@@ -125,6 +125,10 @@ def test_the_commands_of_serve_and_collect(shell: TypedShell) -> None:
     report, view = hints(collected)
     assert "3 expected = 3 successful" in typed(shell, report).output
     view_until_killed(shell, view)
+    # Where the extra `viewer` is not installed, the command that needs it is not printed.
+    without = "import sys; sys.modules['starlette'] = None; from openreward_gym.cli import main; main()"
+    arguments = collect.removeprefix("openreward-gym ")
+    assert len(hints(typed(shell, f'python -c "{without}" {arguments} --output runs/plain').output)) == 1
 
 
 def test_the_command_that_continues_a_run(shell: TypedShell) -> None:

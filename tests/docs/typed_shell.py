@@ -201,15 +201,9 @@ def can_make_networks() -> bool:
 
 def clone(folder: Path) -> Path:
     """Copy the files of the repository into a new folder, as `git clone` would; return it."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        source, target = ROOT / name, folder / name
-        if source.is_symlink() or source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
-    return folder
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    names = [name.strip("/").rpartition("/")[2] for name in ignored]
+    return Path(shutil.copytree(ROOT, folder, symlinks=True, ignore=shutil.ignore_patterns(".git", *names)))
 
 
 def installed_environment(folder: Path) -> Path:
