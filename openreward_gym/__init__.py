@@ -106,12 +106,14 @@ __all__ = [
 register_catch_all()
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return _version()
-    if name in _ROOMS:
-        return importlib.import_module(f"openreward_gym.{name}")
-    return _name(name)
+if not TYPE_CHECKING:  # a checker would take every name for one that this function makes
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return _version()
+        if name in _ROOMS:
+            return importlib.import_module(f"openreward_gym.{name}")
+        return _name(name)
 
 
 def __dir__() -> list[str]:

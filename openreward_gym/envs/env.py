@@ -464,9 +464,13 @@ class OpenRewardEnv(gymnasium.Env[ObsT, Any]):
         if "_requested" not in vars(self):
             # A traceback shows an env whose arguments were refused.
             return f"{type(self).__name__}(not made)"
+        return f"{type(self).__name__}({self.environment!r}, split={self.split!r}{self.shown_address})"
+
+    @property
+    def shown_address(self) -> str:
+        """The base URL as it shows in a repr, without credentials. Empty where none was given."""
         url = self._requested.client.base_url
-        address = f", base_url={server_origin(url)!r}" if url else ""
-        return f"{type(self).__name__}({self.environment!r}, split={self.split!r}{address})"
+        return f", base_url={server_origin(url)!r}" if url else ""
 
     def __str__(self) -> str:
         return repr(self)

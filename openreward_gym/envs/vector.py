@@ -257,6 +257,12 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
             except TimeoutError:
                 log.warning("not all sessions were closed within %s s", timeout)
 
+    def __repr__(self) -> str:
+        if "_slots" not in vars(self):
+            return f"{type(self).__name__}(not made)"
+        env = self._slots[0].base
+        return f"{type(self).__name__}({env.environment!r}, num_envs={self.num_envs}, split={env.split!r}{env.shown_address})"
+
     def __enter__(self) -> Self:
         return self
 

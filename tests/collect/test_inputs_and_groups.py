@@ -24,6 +24,7 @@ from openreward_gym.collect.inventory import Inventory, TaskChoice, match_rows, 
 from openreward_gym.collect.progress import Reporter
 from openreward_gym.collect.silence import ServerState
 from openreward_gym.errors import ConfigurationError, ServerError, ServerUnreachableError
+from openreward_gym.options import RetryKind
 from openreward_gym.protocol.wire import GroupCandidate, encode_group, encode_messages, unsupported_blocks
 from openreward_gym.retrying import note_retry
 from openreward_gym.store.records import read_groups
