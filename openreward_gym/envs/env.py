@@ -28,7 +28,7 @@ from openreward_gym.envs.registration import shown_spec
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.envs.tasks import TaskChooser, TaskRequest, task_request
 from openreward_gym.envs.typed_dicts import Info
-from openreward_gym.errors import OpenRewardGymError, ResetNeededError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ResetNeededError
 from openreward_gym.options import EnvKeywords, EnvOptions, RenderMode, signature_from
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.session import Session
@@ -281,7 +281,10 @@ class OpenRewardEnv(gymnasium.Env[ObsT, Any]):
 
     async def areset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsT, Info]:
         """`reset` as a coroutine."""
-        super().reset(seed=seed)
+        try:
+            super().reset(seed=seed)
+        except gymnasium.error.Error:
+            raise ConfigurationError(f"the seed of reset() must be an integer from 0, or None, not {seed!r:.200}") from None
         request = task_request(options, self.split, self.task_index)
         try:
             return await self._bound.on_loop(self._reset(request, seed))
