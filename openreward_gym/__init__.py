@@ -117,14 +117,16 @@ __all__ = [
 register_catch_all()
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return _version()
-    if name in _ROOMS:
-        return importlib.import_module(f"openreward_gym.{name}")
-    if name in _OF_THE_SDK:
-        raise ImportError(f"{name} is a name of the official SDK. Write: from openreward_gym.compat import {name}", name=name)
-    return _name(name)
+if not TYPE_CHECKING:  # a checker would take every name for one that this function makes
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return _version()
+        if name in _ROOMS:
+            return importlib.import_module(f"openreward_gym.{name}")
+        if name in _OF_THE_SDK:
+            raise ImportError(f"{name} is a name of the official SDK. Write: from openreward_gym.compat import {name}", name=name)
+        return _name(name)
 
 
 def __dir__() -> list[str]:

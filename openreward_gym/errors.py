@@ -98,7 +98,13 @@ class ConfigurationError(OpenRewardGymError, ValueError):
 
 
 class MessageError(ConfigurationError, TypeError):
-    """A value is not a message or an action in any known format."""
+    """A value is not a message or an action in any known format.
+
+    Attributes:
+        reason: What is wrong with the value, without the value itself. Empty where the message says it.
+    """
+
+    reason: str = ""
 
 
 class MissingExtraError(ConfigurationError, ImportError):

@@ -210,7 +210,7 @@ def test_every_public_name_is_there() -> None:
         assert getattr(openreward_gym, name) is not None
     assert set(openreward_gym.__all__) <= set(dir(openreward_gym))
     with pytest.raises(AttributeError, match="no_such_name"):
-        _ = openreward_gym.no_such_name
+        _ = openreward_gym.no_such_name  # type: ignore[attr-defined]
 
 
 def test_collect_is_a_function_and_a_room() -> None:

@@ -57,7 +57,8 @@ def parse_action(value: Any) -> AssistantMessage:
     except (ValueError, TypeError, RecursionError) as error:
         raise MessageError(
             f"{shown(value)} is not an action ({error}): give a call {{'name': ..., 'arguments': {{...}}}}, a list of calls, an "
-            "AssistantMessage, an OpenAI, Anthropic or Gemini message or tool call, or text"
+            "AssistantMessage, an OpenAI, Anthropic or Gemini message or tool call, or text",
+            reason=str(error),
         ) from None
 
 

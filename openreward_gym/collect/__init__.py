@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from openreward_gym.protocol.transport import TransportLike
     from openreward_gym.types import Json
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "engine": "CollectionResult StopSignal",
-        "outcomes": "Coverage",
-        "plan": "Estimate",
-        "progress": "Reporter",
-        "retries": "BUDGETS",
-    },
-)
+if not TYPE_CHECKING:  # a checker would take every name for one that `__getattr__` makes
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "engine": "CollectionResult StopSignal",
+            "outcomes": "Coverage",
+            "plan": "Estimate",
+            "progress": "Reporter",
+            "retries": "BUDGETS",
+        },
+    )
 
 __all__ = [
     "BUDGETS",

@@ -48,6 +48,7 @@ from openreward_gym.store import Failure, RolloutStore
 from openreward_gym.store.running import remove_abandoned
 from openreward_gym.types import Rollout
 from openreward_gym.types.rollout import now_iso
+from openreward_gym.urls import hide_credentials
 
 TICK_S = 1.0
 STOP_GRACE_S = 3.0
@@ -95,6 +96,11 @@ class CollectionResult:
     groups_failed: int = 0
     groups_incomplete: int = 0
     rows_path: Path | None = None
+
+    def __repr__(self) -> str:
+        units = f"{self.coverage.successful} of {self.coverage.expected} units successful"
+        mean = "no reward" if self.metrics.mean_reward is None else f"mean reward {self.metrics.mean_reward:.3g}"
+        return f"<CollectionResult {hide_credentials(self.path)}: {units}, {mean}{', interrupted' if self.interrupted else ''}>"
 
     @property
     def path(self) -> str:

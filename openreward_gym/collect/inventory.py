@@ -64,6 +64,9 @@ class Inventory:
         self.tasks = tasks
         self.repeats = repeats
 
+    def __repr__(self) -> str:
+        return f"<Inventory of {self.environment!r}: {len(self.tasks)} tasks, {self.repeats} samples each>"
+
     def __len__(self) -> int:
         return len(self.tasks) * self.repeats
 

@@ -96,7 +96,7 @@ class RetryTracker:
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._budgets: dict[str, RetryBudget] = {str(kind): budget for kind, budget in BUDGETS.items()} | dict(budgets or {})
+        self._budgets: dict[str, RetryBudget] = dict(BUDGETS.items()) | dict(budgets or {})
         self._clock = clock
         self._draw = draw
         # By unit, the time of its first failure since the last success, and the number of its failures by kind.

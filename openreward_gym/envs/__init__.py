@@ -30,18 +30,19 @@ if TYPE_CHECKING:
     )
     from openreward_gym.envs.vector import OpenRewardVectorEnv
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "clients": "SharedClient",
-        "env": "OpenRewardEnv",
-        "episode": "CallResult Episode Step",
-        "spaces": "BlocksSpace MessagesSpace ToolCallSpace UnicodeText",
-        "typed_dicts": "BlockElement BlocksObservation ChatFunction ChatMessage ChatToolCall ImageElement Info InfoDict "
-        "InfoErrorKind InfoStopReason MessagesObservation TextElement ToolDescription VectorInfo",
-        "vector": "OpenRewardVectorEnv",
-    },
-)
+if not TYPE_CHECKING:  # a checker would take every name for one that `__getattr__` makes
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "clients": "SharedClient",
+            "env": "OpenRewardEnv",
+            "episode": "CallResult Episode Step",
+            "spaces": "BlocksSpace MessagesSpace ToolCallSpace UnicodeText",
+            "typed_dicts": "BlockElement BlocksObservation ChatFunction ChatMessage ChatToolCall ImageElement Info InfoDict "
+            "InfoErrorKind InfoStopReason MessagesObservation TextElement ToolDescription VectorInfo",
+            "vector": "OpenRewardVectorEnv",
+        },
+    )
 
 __all__ = [
     "BlockElement",

@@ -28,7 +28,7 @@ from openreward_gym.envs.registration import shown_spec
 from openreward_gym.envs.spaces import ToolCallSpace
 from openreward_gym.envs.tasks import TaskChooser, TaskRequest, task_request
 from openreward_gym.envs.typed_dicts import Info
-from openreward_gym.errors import OpenRewardGymError, ResetNeededError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, ResetNeededError
 from openreward_gym.options import EnvKeywords, EnvOptions, RenderMode, signature_from
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.session import Session
@@ -281,7 +281,10 @@ class OpenRewardEnv(gymnasium.Env[ObsT, Any]):
 
     async def areset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsT, Info]:
         """`reset` as a coroutine."""
-        super().reset(seed=seed)
+        try:
+            super().reset(seed=seed)
+        except gymnasium.error.Error:
+            raise ConfigurationError(f"the seed of reset() must be an integer from 0, or None, not {seed!r:.200}") from None
         request = task_request(options, self.split, self.task_index)
         try:
             return await self._bound.on_loop(self._reset(request, seed))
@@ -464,9 +467,13 @@ class OpenRewardEnv(gymnasium.Env[ObsT, Any]):
         if "_requested" not in vars(self):
             # A traceback shows an env whose arguments were refused.
             return f"{type(self).__name__}(not made)"
+        return f"{type(self).__name__}({self.environment!r}, split={self.split!r}{self.shown_address})"
+
+    @property
+    def shown_address(self) -> str:
+        """The base URL as it shows in a repr, without credentials. Empty where none was given."""
         url = self._requested.client.base_url
-        address = f", base_url={server_origin(url)!r}" if url else ""
-        return f"{type(self).__name__}({self.environment!r}, split={self.split!r}{address})"
+        return f", base_url={server_origin(url)!r}" if url else ""
 
     def __str__(self) -> str:
         return repr(self)

@@ -337,7 +337,8 @@ def as_message(action: Any) -> AssistantMessage:
     try:
         return _answered(parse_action(action))
     except MessageError as error:
-        raise ConfigurationError(f"step() cannot take {shown(action)} ({error}); it takes {ACTION_FORMS}") from None
+        reason = f": {error.reason}" if error.reason and len(error.reason) < 100 else ""
+        raise ConfigurationError(f"step() cannot take {shown(action)}{reason}. It takes {ACTION_FORMS}.") from None
 
 
 def _answered(action: AssistantMessage) -> AssistantMessage:

@@ -32,6 +32,8 @@ def task_request(options: Mapping[str, Any] | None, split: str, index: int | Non
     Raises:
         ConfigurationError: An option is unknown or has the wrong type, or both an index and a spec are passed.
     """
+    if not isinstance(options, Mapping | None):
+        raise ConfigurationError(f"the options of reset() must be a dict like {{'task_index': 3}}, not {options!r:.200}")
     options = dict(options or {})
     for name in options:
         if name not in RESET_OPTIONS:

@@ -205,7 +205,9 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
             ConfigurationError: `seed` or an option is wrong.
             OpenRewardGymError: All envs were reset, and no session could be opened.
         """
-        self._check_process()
+        self._check_open()
+        if not isinstance(options, Mapping | None):
+            raise ConfigurationError(f"the options of reset() must be a dict like {{'task_index': 3}}, not {options!r:.200}")
         env_options = dict(options or {})
         ids = masked(env_options.pop("reset_mask", None), self.num_envs)
         self._in_flight.abandon(ids)
@@ -256,6 +258,12 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
                 loop.run(closing, timeout)
             except TimeoutError:
                 log.warning("not all sessions were closed within %s s", timeout)
+
+    def __repr__(self) -> str:
+        if "_slots" not in vars(self):
+            return f"{type(self).__name__}(not made)"
+        env = self._slots[0].base
+        return f"{type(self).__name__}({env.environment!r}, num_envs={self.num_envs}, split={env.split!r}{env.shown_address})"
 
     def __enter__(self) -> Self:
         return self
@@ -309,7 +317,7 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
         Raises:
             ConfigurationError: Nothing is in flight, or a number is not positive.
         """
-        self._check_process()
+        self._check_open()
         if min_envs < 1 or (max_envs is not None and max_envs < min_envs):
             raise ConfigurationError(f"recv() takes 1 <= min_envs <= max_envs, not {min_envs} and {max_envs}")
         busy = tuple(self._in_flight.busy)
@@ -385,7 +393,7 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
 
     def _checked(self, env_ids: Sequence[int] | npt.NDArray[Any] | None, *, busy: bool = False) -> list[int]:
         """Return `env_ids` as a list of distinct valid ids. Busy envs are refused unless `busy` is True."""
-        self._check_process()
+        self._check_open()
         ids = list(range(self.num_envs)) if env_ids is None else [int(i) for i in env_ids]
         if len(set(ids)) != len(ids) or not all(0 <= i < self.num_envs for i in ids):
             raise ConfigurationError(f"env_ids must be distinct integers from 0 to {self.num_envs - 1}, not {ids}")
@@ -393,6 +401,11 @@ class OpenRewardVectorEnv(ProcessBound, VectorEnv[tuple[Any, ...], Any, npt.NDAr
             late = sorted(self._in_flight.busy.intersection(ids))
             raise ConfigurationError(f"envs {late} are still busy: recv() their rows, or cancel() them, first")
         return ids
+
+    def _check_open(self) -> None:
+        self._check_process()
+        if self.closed:
+            raise ConfigurationError("this vector environment was closed: make another one")
 
     async def _aclose(self) -> None:
         await self._in_flight.stop()
@@ -427,6 +440,8 @@ def seeds_of(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int
         return [None] * num_envs
     if isinstance(seed, int | np.integer):
         return [int(seed) + i for i in range(num_envs)]
+    if not isinstance(seed, Sequence | np.ndarray) or isinstance(seed, str):
+        raise ConfigurationError(f"seed must be an integer or a list of {num_envs}, not {seed!r:.200}")
     if len(seed) != num_envs:
         raise ConfigurationError(f"seed must be an integer or a list of {num_envs}, not of {len(seed)}")
     return [None if one is None else int(one) for one in seed]

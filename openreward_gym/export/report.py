@@ -191,6 +191,10 @@ class ExportReport:
     formats: dict[str, FormatReport] = field(default_factory=dict)
     earlier: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{name} {count_of(number, 'row')}" for name, number in self.rows.items())
+        return f"<ExportReport {self.output}: {rows or 'no formats'}>"
+
     @property
     def rows(self) -> dict[str, int]:
         """Number of rows written, by format."""

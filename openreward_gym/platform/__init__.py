@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from openreward_gym.platform.uploader import Uploader, UploadReport, upload
 
 # An upload reads a store, which the rest of the room does not need.
-__getattr__, __dir__ = lazy_names(__name__, {"uploader": "UploadReport Uploader upload"})
+if not TYPE_CHECKING:  # a checker would take every name for one that `__getattr__` makes
+    __getattr__, __dir__ = lazy_names(__name__, {"uploader": "UploadReport Uploader upload"})
 
 __all__ = ["Platform", "TaskDifficulty", "UploadReport", "Uploader", "upload"]

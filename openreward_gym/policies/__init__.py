@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from openreward_gym.policies.baselines import RandomPolicy, ScriptedPolicy, play_steps
     from openreward_gym.policies.model import PRICES, ModelPolicy, Price
 
-__getattr__, __dir__ = lazy_names(
-    __name__, {"baselines": "RandomPolicy ScriptedPolicy play_steps", "model": "PRICES ModelPolicy Price"}
-)
+if not TYPE_CHECKING:  # a checker would take every name for one that `__getattr__` makes
+    __getattr__, __dir__ = lazy_names(
+        __name__, {"baselines": "RandomPolicy ScriptedPolicy play_steps", "model": "PRICES ModelPolicy Price"}
+    )
 
 __all__ = [
     "PRICES",

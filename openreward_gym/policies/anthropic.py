@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import inspect
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from openreward_gym.chat import AnthropicDialect, from_anthropic
@@ -24,6 +26,10 @@ class AnthropicPolicy(ModelPolicy):
     sdk = "anthropic"
     key_env = "ANTHROPIC_API_KEY"
     rules = ANTHROPIC_RULES
+
+    def parameters(self) -> Collection[str]:
+        resource = importlib.import_module("anthropic.resources.messages").AsyncMessages
+        return inspect.signature(resource.create).parameters.keys() - {"self"}
 
     def make_client(self, key: str) -> Any:
         return self._sdk.AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0, timeout=self._timeout_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from openreward_gym.chat import GeminiDialect, from_gemini
@@ -25,6 +25,10 @@ class GooglePolicy(ModelPolicy):
     sdk = "google.genai"
     key_env = "GEMINI_API_KEY"
     rules = GEMINI_RULES
+
+    def parameters(self) -> Collection[str]:
+        fields: Mapping[str, Any] = self._sdk.types.GenerateContentConfig.model_fields
+        return fields.keys() | {one.alias for one in fields.values() if one.alias}
 
     def make_client(self, key: str) -> Any:
         options: dict[str, Any] = {"timeout": int(self._timeout_s * 1000)}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib
+import inspect
 import os
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -33,6 +34,7 @@ from openreward_gym.policies.policy import Transcript
 from openreward_gym.policies.sdk_errors import broken_exchange, error_response, retry_after_s
 from openreward_gym.redaction import encodings_of
 from openreward_gym.retrying import note_retry
+from openreward_gym.suggestions import nearest
 from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet, Usage
 from openreward_gym.urls import bare_url, check_url, password_of
 
@@ -114,6 +116,17 @@ class ModelPolicy:
         except ImportError as error:
             raise MissingExtraError(f"this policy needs {self.sdk} ({error}): pip install 'openreward-gym[llm]'") from None
         self._key()
+        known = self.parameters()
+        for name in sampling:
+            if known and name not in known:
+                advice = "Fields that only this server knows go into extra_body={...}." if "extra_body" in known else ""
+                near = nearest(name, [*known, *inspect.signature(ModelPolicy).parameters])
+                hint = f"Did you mean {near!r}? " if near else ""
+                raise ConfigurationError(f"{self.name} has no option {name!r}. {hint}{advice}".rstrip())
+
+    def parameters(self) -> Collection[str]:
+        """Return the names of the sampling parameters that the provider's SDK takes; empty where it takes any."""
+        return ()
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
@@ -59,6 +61,11 @@ class OpenAIPolicy(ModelPolicy):
     def settings(self) -> dict[str, Any]:
         field = {"reasoning_field": self._reasoning_field} if self.api == "chat" else {}
         return {**super().settings, "api": self.api, **field}
+
+    def parameters(self) -> Collection[str]:
+        module, name = ("responses", "AsyncResponses") if self.api == "responses" else ("chat", "AsyncCompletions")
+        resource = getattr(importlib.import_module(f"openai.resources.{module}"), name)
+        return inspect.signature(resource.create).parameters.keys() - {"self"}
 
     def make_client(self, key: str) -> Any:
         return self._sdk.AsyncOpenAI(api_key=key, base_url=self.url, max_retries=0, timeout=self._timeout_s)

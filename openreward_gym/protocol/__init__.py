@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from openreward_gym.protocol.wire import GroupCandidate, GroupScore
 
 # The transports import httpx.
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "client": "Client",
-        "environment": "RemoteEnvironment",
-        "fast": "FastTransport",
-        "request": "Request Response Transport",
-        "session": "Session",
-        "transport": "HttpxTransport",
-        "wire": "GroupCandidate GroupScore",
-    },
-)
+if not TYPE_CHECKING:  # a checker would take every name for one that `__getattr__` makes
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "client": "Client",
+            "environment": "RemoteEnvironment",
+            "fast": "FastTransport",
+            "request": "Request Response Transport",
+            "session": "Session",
+            "transport": "HttpxTransport",
+            "wire": "GroupCandidate GroupScore",
+        },
+    )
 
 __all__ = [
     "Client",

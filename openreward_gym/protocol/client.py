@@ -13,6 +13,7 @@ from openreward_gym.protocol.addresses import Addresses
 from openreward_gym.protocol.context import ClientContext, EnvironmentContext
 from openreward_gym.protocol.environment import RemoteEnvironment
 from openreward_gym.protocol.transport import TransportLike
+from openreward_gym.suggestions import suggests_options
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
 
@@ -60,6 +61,7 @@ class Client(ProcessBound):
 
     _noun = "client"
 
+    @suggests_options
     def __init__(
         self,
         base_url: str | None = None,

@@ -11,6 +11,7 @@ from openreward_gym.processes import ProcessBound
 from openreward_gym.protocol.context import EnvironmentContext
 from openreward_gym.protocol.session import Session
 from openreward_gym.protocol.wire import read_task, read_tasks, read_tools
+from openreward_gym.suggestions import suggests_options
 from openreward_gym.types import Json, Split, Task, ToolSet
 
 
@@ -78,6 +79,7 @@ class RemoteEnvironment(ProcessBound):
         """Return the tools that all sessions share."""
         return await self._context.read("GET", "/tools", reader=read_tools)
 
+    @suggests_options
     def session(
         self,
         *,

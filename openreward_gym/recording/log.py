@@ -21,6 +21,7 @@ from openreward_gym.recording.printing import print_messages
 from openreward_gym.recording.request import add_request
 from openreward_gym.redaction import RecordRedactor
 from openreward_gym.store import RolloutStore
+from openreward_gym.suggestions import suggests_options
 from openreward_gym.types import (
     Message,
     Origin,
@@ -80,6 +81,11 @@ class RolloutLog(ProcessBound):
         self._closed = False
         self.ends_when_finished = True
 
+    def __repr__(self) -> str:
+        if "_closed" not in vars(self):
+            return "<RolloutLog, not made>"
+        return f"<RolloutLog {'closed' if self._closed else 'open'}: {self._rollout!r}>"
+
     @property
     def rollout_id(self) -> str:
         return self._rollout.id
@@ -97,6 +103,7 @@ class RolloutLog(ProcessBound):
         """The record as it stands."""
         return self._rollout
 
+    @suggests_options
     def log(
         self,
         message: Message | ReasoningItem | ToolCall | ToolResult,

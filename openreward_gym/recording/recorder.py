@@ -25,8 +25,10 @@ from openreward_gym.processes import ProcessBound
 from openreward_gym.recording.log import RolloutLog, mapping_of, model_of
 from openreward_gym.redaction import SHORTEST_OWN, RecordRedactor
 from openreward_gym.store.store import RolloutStore, viewer_address
+from openreward_gym.suggestions import suggests_options
 from openreward_gym.types import Message, Rollout, RolloutEnvironment, Task, task_id
 from openreward_gym.types.rollout import now_iso
+from openreward_gym.urls import hide_credentials
 from openreward_gym.variables import API_KEY, rollout_logging_format
 
 logger = logging.getLogger("openreward_gym.upload")
@@ -71,6 +73,7 @@ class Recorder(ProcessBound):
     _noun = "recorder"
     _instead = "make another recorder in this process, which may record into the same folder"
 
+    @suggests_options
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -103,6 +106,12 @@ class Recorder(ProcessBound):
         if path is not None:
             self._start(str(path))
         atexit.register(_close_at_exit, weakref.ref(self))
+
+    def __repr__(self) -> str:
+        if "_open" not in vars(self):
+            return "<Recorder, not made>"
+        folders = hide_credentials(", ".join(self.paths)) or "each run's own folder"
+        return f"<Recorder into {folders}: {len(self._open)} open rollouts>"
 
     @property
     def paths(self) -> list[str]:

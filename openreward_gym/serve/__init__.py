@@ -24,10 +24,12 @@ from openreward_gym.serve.inprocess import InProcess, in_process
 from openreward_gym.serve.reload import run
 from openreward_gym.serve.server import LocalServer
 from openreward_gym.serve.values import decode, encode
+from openreward_gym.suggestions import suggests_options
 
 __all__ = ["InProcess", "LocalServer", "app", "bridge", "decode", "encode", "in_process", "local", "run"]
 
 
+@suggests_options
 def local(
     environments: Servable | Iterable[Servable],
     *,

@@ -142,6 +142,10 @@ class ShardIndex:
         """Return the number of shards whose last line has no newline: it is being written, or was torn."""
         return sum(self._lines[stem].scanned < self._local(stem).stat().st_size for stem in self._order)
 
+    def length(self, stem: str, number: int) -> int:
+        """Return the length of a line in bytes."""
+        return self._lines[stem].ends[number] - self._lines[stem].starts[number]
+
     def line(self, stem: str, number: int) -> bytes:
         """Return one line of a shard."""
         try:

@@ -7,20 +7,28 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
-from typing import Any, overload
+from typing import Any, get_args, overload
 from urllib.parse import quote
 
-from openreward_gym.errors import ConfigurationError, RecordError, StoreError
+from openreward_gym import checks
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, RecordError, StoreError
 from openreward_gym.redaction import RecordRedactor
 from openreward_gym.store import images
 from openreward_gym.store.damage import Damage, OnDamage
-from openreward_gym.store.folder import Compression, Folder, ShardWriter, folder_at
+from openreward_gym.store.folder import Compression, Folder, RemoteFolder, ShardWriter, folder_at
 from openreward_gym.store.index import Place, ShardIndex, damage_at, damaged, pass_over, read_each
 from openreward_gym.store.records import Failure
 from openreward_gym.store.running import RunningRollout
 from openreward_gym.store.writer import Fsync, reason_of
+from openreward_gym.suggestions import did_you_mean, suggests_options
 from openreward_gym.types import Rollout
 from openreward_gym.types.rollout import line_of
+from openreward_gym.urls import hide_credentials
+
+_COUNTED_BYTES = 64 * 1024 * 1024
+"""Size in bytes of the largest run whose lines a repr counts, where nothing else has counted them."""
+_READ_BYTES = 1024 * 1024
+"""Length in bytes of the longest line that a repr reads."""
 
 
 class RolloutStore(Sequence[Rollout]):
@@ -58,9 +66,10 @@ class RolloutStore(Sequence[Rollout]):
         >>> [rollout.reward for rollout in store.filter(min_reward=0.5)]
         [1.0]
         >>> store
-        <RolloutStore runs/my-run: 2 rollouts>
+        <RolloutStore runs/my-run: 2 rollouts, 0.3 KB>
     """
 
+    @suggests_options
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -94,6 +103,8 @@ class RolloutStore(Sequence[Rollout]):
         compression: Compression,
         redactor: RecordRedactor | None = None,
     ) -> None:
+        checks.choice(Compression)("compression", compression)
+        _check_fsync(fsync)
         self._paths = list(paths)
         self._folders = [folder_at(path) for path in paths]
         self._run_name = run
@@ -123,9 +134,39 @@ class RolloutStore(Sequence[Rollout]):
         return self._run_name or ", ".join(folder.name for folder in self._folders)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{sum(count for _, count in index.counts()):,}" for index in self._indexes)
-        known = f": {counts} rollouts" if self._looked else ""
-        return f"<RolloutStore {', '.join(map(str, self._folders))}{known}>"
+        return f"<RolloutStore {hide_credentials(', '.join(map(str, self._folders)))}{self._shape()}>"
+
+    def _shape(self) -> str:
+        """Return the number of rollouts, the size, the run's name and the environment, as far as that takes little reading."""
+        try:
+            if not self._looked:
+                if any(isinstance(folder, RemoteFolder) for folder in self._folders):
+                    return ""
+                if not any(folder.is_run() for folder in self._folders):
+                    return ": no rollouts yet"
+            shards = [shard for folder in self._folders for shard in folder.shards("rollouts")]
+            size = sum(max(shard.size, 0) for shard in shards)
+            if not self._looked:
+                if size > _COUNTED_BYTES or any(shard.name.endswith(".zst") for shard in shards):
+                    return f": {size_text(size)}, not counted yet"
+                self.refresh()
+            counts = [sum(count for _, count in index.counts()) for index in self._indexes]
+            noun = "rollout" if counts == [1] else "rollouts"
+            parts = [f"{', '.join(f'{count:,}' for count in counts)} {noun}", size_text(size)]
+            if self._run_name and self._run_name != self._folders[0].name:
+                parts.append(f"run {self._run_name[:100]!r}")
+            return ": " + ", ".join([*parts, *self._first_environment()])
+        except (OpenRewardGymError, OSError):  # what is shown must not fail where reading names the damage
+            return ": cannot be read"
+
+    def _first_environment(self) -> list[str]:
+        """Return the environment's name of the first rollout that is not very long, in words; nothing where it has none."""
+        for number, index in enumerate(self._indexes):
+            for stem, count in index.counts():
+                if count and index.length(stem, 0) <= _READ_BYTES:
+                    name = self._parse(Place(number, stem, 0), index.line(stem, 0)).environment.name
+                    return [f"environment {name[:100]!r}"] if name else []
+        return []
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_reopen, (self._paths, self._run_name, self._fsync, self._compression, self._redactor))
@@ -420,6 +461,26 @@ class RolloutStore(Sequence[Rollout]):
         return Rollout.from_dict(record)
 
 
+def _check_fsync(fsync: Any) -> None:
+    """Check a value of `fsync`: a word, or seconds between two times that lines are forced to the disk."""
+    if isinstance(fsync, int | float) and not isinstance(fsync, bool):
+        checks.number(zero=True)("fsync", fsync)
+    elif fsync is not None:
+        words = get_args(get_args(Fsync)[0])
+        if not isinstance(fsync, str) or fsync not in words:
+            raise ConfigurationError(f"fsync={fsync!r}: {did_you_mean(fsync, words, 'values')}, seconds, or None")
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes for people.
+
+    >>> size_text(300), size_text(5_000_000), size_text(7_300_000_000)
+    ('0.3 KB', '4.8 MB', '6.8 GB')
+    """
+    power = 3 if size >= 1024**3 else 2 if size >= 1024**2 else 1
+    return f"{size / 1024**power:.1f} {('KB', 'MB', 'GB')[power - 1]}"
+
+
 def _reopen(
     paths: list[str | os.PathLike[str]],
     run: str | None,
@@ -487,8 +548,8 @@ def _criteria_met(where: Callable[[Rollout], bool] | None, criteria: Mapping[str
     """
     unknown = sorted(set(criteria) - set(_CRITERIA) - {"min_reward", "max_reward"})
     if unknown:
-        known = ", ".join([*_CRITERIA, "min_reward", "max_reward"])
-        raise ConfigurationError(f"no such criterion: {', '.join(unknown)}; use one of {known}, or `where` for anything else")
+        known = did_you_mean(unknown[0], [*_CRITERIA, "min_reward", "max_reward"], "criteria")
+        raise ConfigurationError(f"filter() has no criterion {unknown[0]!r}: {known}; `where` is for anything else")
     low, high = criteria.get("min_reward"), criteria.get("max_reward")
     allowed = {
         name: value if isinstance(value, (list, tuple, set, frozenset)) else (value,)

@@ -51,6 +51,10 @@ class ImageBlock:
     sha256: str | None = None
     type: Literal["image"] = field(default="image", init=False, repr=False)
 
+    def __repr__(self) -> str:
+        size = f"sha256={self.sha256!r}" if self.sha256 else f"{len(self.data) * 3 // 4:,} bytes"
+        return f"<ImageBlock {self.mime_type}, {size}>"
+
     @classmethod
     def from_bytes(cls, content: bytes, mime_type: str = "image/png") -> ImageBlock:
         return cls(base64.b64encode(content).decode("ascii"), mime_type)

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, TypeAlias, TypeVar
 
+from openreward_gym.errors import MessageError
 from openreward_gym.jsonio import Json
+from openreward_gym.suggestions import unknown_option
 from openreward_gym.types.blocks import Block, OpaqueBlock, ReasoningItem, TextBlock, ToolCall, ToolResult, as_blocks
 from openreward_gym.types.codec import Codec
+from openreward_gym.types.reprs import block_repr, listed, set_fields
 
 M = TypeVar("M", bound="Message")
 
@@ -177,6 +180,11 @@ class Message:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        role = [repr(self.role)] if type(self) is Message else []
+        parts = [listed(map(block_repr, self.blocks))] if self.blocks else []
+        return f"{type(self).__name__}({', '.join([*role, *parts, *set_fields(self, 'role', 'blocks', 'sampled')])})"
+
     @staticmethod
     def __codec__() -> Codec:
         return _MessageCodec(Message)
@@ -189,7 +197,8 @@ _DEFAULTS = vars(Message("user"))
 def _fill(message: M, values: Mapping[str, Any], changes: Mapping[str, Any]) -> M:
     """Set all fields of a new message at once. A frozen dataclass sets them one by one, which takes ten times as long."""
     if not changes.keys() <= _DEFAULTS.keys():
-        raise TypeError(f"a message has no field {', '.join(sorted(changes.keys() - _DEFAULTS.keys()))}")
+        name = sorted(changes.keys() - _DEFAULTS.keys())[0]
+        raise MessageError(unknown_option(type(message).__name__, name, _DEFAULTS))
     state = {**values, **changes}
     # Of a message that was read, fields at their default stay with the class.
     if type(state.get("blocks", ())) is not tuple:

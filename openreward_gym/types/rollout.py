@@ -19,6 +19,7 @@ from openreward_gym.jsonio import Json, dumps, loads
 from openreward_gym.types import codec
 from openreward_gym.types.html import rollout_html
 from openreward_gym.types.messages import Message, Usage
+from openreward_gym.types.reprs import clipped
 from openreward_gym.types.tasks import Task
 from openreward_gym.types.tools import TerminalTool, ToolSpec
 
@@ -168,7 +169,8 @@ class Rollout:
     def __repr__(self) -> str:
         where = f" of {self.environment.name!r}" if self.environment.name else ""
         shape = f"{len(self.messages)} messages, {self.num_turns} turns, {self.num_tool_calls} calls"
-        return f"<Rollout {self.id}{where}: {shape}, reward {self.reward}, {self.status}>"
+        why = f" ({clipped(self.stop_reason)[1:-1]})" if self.stop_reason else ""
+        return f"<Rollout {self.id}{where}: {shape}, reward {self.reward}, {self.status}{why}>"
 
     def _repr_html_(self) -> str:
         """Return the HTML that a notebook shows."""

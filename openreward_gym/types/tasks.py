@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from openreward_gym.jsonio import Json
+from openreward_gym.types.reprs import set_fields
 
 StopReason: TypeAlias = Literal[
     "finished",  # the environment said so
@@ -62,6 +63,10 @@ class Task:
     id: str = ""
     golden_answer: Json = None
     extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        place = [repr(self.split), *([] if self.index is None else [str(self.index)])] if self.split else []
+        return f"Task({', '.join([*place, *set_fields(self, *(('split', 'index') if self.split else ()))])})"
 
 
 def task_id(

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from openreward_gym.jsonio import Json
 from openreward_gym.types.blocks import Block, ToolCall, text_of
 from openreward_gym.types.messages import Origin, ToolMessage
+from openreward_gym.types.reprs import block_repr, listed, set_fields
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ class ToolSet:
     supports_score_group: bool | None = None
     message_block_types: tuple[str, ...] | None = None
 
+    def __repr__(self) -> str:
+        terminal = "" if self.terminal is None else f", terminal={self.terminal.name}"
+        return f"ToolSet([{listed(tool.name for tool in self.tools)}]{terminal})"
+
     def get(self, name: str) -> ToolSpec | None:
         """Return the tool of that name; None if there is none."""
         return next((tool for tool in self.tools if tool.name == name), None)
@@ -112,6 +117,10 @@ class ToolOutput:
     error: str = ""
     error_kind: ErrorKind = ""
     extra: Mapping[str, Json] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        parts = [listed(map(block_repr, self.blocks))] if self.blocks else []
+        return f"ToolOutput({', '.join([*parts, *set_fields(self, 'blocks')])})"
 
     @property
     def text(self) -> str:

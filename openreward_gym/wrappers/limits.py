@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import gymnasium
 
+from openreward_gym.suggestions import suggests_options
 from openreward_gym.envs.observations import blocks_text, conversation_text
 from openreward_gym.envs.typed_dicts import InfoDict
 from openreward_gym.errors import ConfigurationError
@@ -48,6 +49,7 @@ class LimitSteps(_Limit):
         8
     """
 
+    @suggests_options
     def __init__(self, env: gymnasium.Env[Any, Any], max_steps: int) -> None:
         super().__init__(env, max_steps=integer(1)("max_steps", max_steps))
         self.max_steps = max_steps
@@ -79,6 +81,7 @@ class LimitSeconds(_Limit):
 
     _stop_reason = "deadline"
 
+    @suggests_options
     def __init__(self, env: gymnasium.Env[Any, Any], max_seconds: float) -> None:
         super().__init__(env, max_seconds=number()("max_seconds", max_seconds))
         self.max_seconds = max_seconds
@@ -114,6 +117,7 @@ class LimitTokens(_Limit):
         4096
     """
 
+    @suggests_options
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],

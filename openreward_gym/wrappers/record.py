@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium
 
+from openreward_gym.suggestions import suggests_options
 from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.envs.typed_dicts import InfoDict
 from openreward_gym.jsonio import Json
@@ -58,6 +59,7 @@ class RecordRollouts(Wrapper):
         ('cancelled', 4)
     """
 
+    @suggests_options
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],

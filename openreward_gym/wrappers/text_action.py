@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 
+from openreward_gym.suggestions import suggests_options
 from openreward_gym.chat.raw_text import FORMATS, from_raw_text
 from openreward_gym.envs.episode import as_message
 from openreward_gym.envs.spaces import UnicodeText
@@ -38,6 +39,7 @@ class TextAction(Wrapper):
         UnicodeText()
     """
 
+    @suggests_options
     def __init__(self, env: gymnasium.Env[Any, Any], *, formats: Sequence[str] = FORMATS) -> None:
         unknown = [name for name in formats if name not in FORMATS]
         if unknown or isinstance(formats, str) or not formats:

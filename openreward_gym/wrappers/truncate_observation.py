@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import gymnasium
 
+from openreward_gym.suggestions import suggests_options
 from openreward_gym.envs.typed_dicts import InfoDict
 from openreward_gym.envs.spaces import UnicodeText
 from openreward_gym.errors import ConfigurationError
@@ -41,6 +42,7 @@ class TruncateObservation(Wrapper):
         ('\\n[... 80 characters cut ...]\\nxxxxxxxxxxxxxxxxxxxx', 80)
     """
 
+    @suggests_options
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],
