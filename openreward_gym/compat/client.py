@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from openreward_gym.compat.addresses import client_addresses, is_local
 from openreward_gym.compat.api.environments.environments import AsyncEnvironmentsAPI
 from openreward_gym.compat.api.environments.sync import EnvironmentsAPI
-from openreward_gym.compat.api.rollouts.rollout import RolloutAPI, rollout_api
-from openreward_gym.compat.models import RunInfo
+from openreward_gym.compat.api.rollouts.rollout import RolloutAPI
+from openreward_gym.compat.models import Config, RunInfo, send_loop_config
 from openreward_gym.compat.official import official_module
 from openreward_gym.compat.secrets import API_KEY_VARIABLE, SecretValue, held_key, key_text
 from openreward_gym.errors import ConfigurationError, MissingExtraError
@@ -44,6 +44,7 @@ class _Client:
         self._given_url, self._upload = base_url, upload
         self._web_base_url = addresses.web
         self._run_info = run_info
+        self._config: Config | None = None
         self._rollouts: RolloutAPI | None = None
 
     def __repr__(self) -> str:
@@ -70,16 +71,21 @@ class _Client:
             self._rollouts.run_info = value
 
     @property
+    def config(self) -> Config:
+        """Settings of the upload. `rollout` takes them at its first use."""
+        if self._config is None:
+            key = self._key or read_secret(API_KEY_VARIABLE, strip=True)
+            self._config = Config(10.0, send_loop_config(self.base_url, key))
+        return self._config
+
+    @property
     def rollout(self) -> RolloutAPI:
         """Factory of rollouts: `rollout.create(...)` begins one, `rollout.close()` writes and sends the rest."""
         if self._rollouts is None:
-            self._rollouts = rollout_api(
-                api_key=self._key or read_secret(API_KEY_VARIABLE, strip=True),
-                api_url=self.base_url,
-                web_base_url=self._web_base_url,
-                run_info=self._run_info,
-                upload=self._upload,
-            )
+            upload, timeout_s = self.config.send_loop_config, self.config.shutdown_timeout
+            self._rollouts = RolloutAPI(upload, timeout_s, self._web_base_url, self._run_info)
+            if self._upload is not None:
+                self._rollouts.use_platform(self._upload)
         return self._rollouts
 
     def _sandbox_facts(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import openreward
@@ -11,17 +10,8 @@ import pytest
 from rollout_platform import KEY, Platform
 from rollout_programs import PROGRAMS
 
-from openreward_gym.compat import models
-from openreward_gym.compat.api.rollouts.rollout import rollout_api
-from openreward_gym.compat.api.rollouts.serializers import base
-from openreward_gym.hiding import Secret
+from openreward_gym import compat
 from openreward_gym.store.store import RolloutStore
-
-CLASSES = SimpleNamespace(**{**vars(base), "RunInfo": models.RunInfo, "RolloutInfo": models.RolloutInfo})
-
-
-def own_client(url: str) -> Any:
-    return SimpleNamespace(rollout=rollout_api(api_key=Secret(KEY), api_url=url, shutdown_timeout=60.0))
 
 
 def received(platform: Platform) -> list[dict[str, Any]]:
@@ -48,7 +38,8 @@ def test_the_same_program_sends_the_same(name: str, tmp_path: Path, monkeypatch:
         monkeypatch.setenv("OPENREWARD_API_URL", theirs.url)
         PROGRAMS[name](openreward.OpenReward(), openreward)
         assert not list(tmp_path.iterdir())
-        PROGRAMS[name](own_client(ours.url), CLASSES)
+        monkeypatch.setenv("OPENREWARD_API_URL", ours.url)
+        PROGRAMS[name](compat.OpenReward(), compat)
         expected, got = received(theirs), received(ours)
     assert expected
     if name == "facts":
@@ -66,7 +57,7 @@ def test_the_same_program_sends_the_same(name: str, tmp_path: Path, monkeypatch:
 
 def test_the_pieces_of_a_turn_are_one_message_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    PROGRAMS["own_messages"](SimpleNamespace(rollout=rollout_api(api_key=None, api_url="http://127.0.0.1:9")), CLASSES)
+    PROGRAMS["own_messages"](compat.OpenReward(base_url="http://127.0.0.1:9"), compat)
     (record,) = RolloutStore("runs/custom-runs")
     assert [message.role for message in record.messages] == ["system", "user", *["assistant", "tool"] * 3]
     assert all([block.type for block in turn.blocks] == ["text", "reasoning", "tool_call"] for turn in record.messages[2::2])

@@ -63,7 +63,7 @@ def rollout_api(
     """
     api = RolloutAPI(send_loop_config(api_url, api_key), shutdown_timeout, web_base_url, run_info)
     if upload is not None:
-        api._use_platform(upload)
+        api.use_platform(upload)
     return api
 
 
@@ -108,9 +108,9 @@ class RolloutAPI:
         self._platform: Platform | None = None
         set_up_logging()
         key = send_loop_config.api_key
-        self._use_platform(bool(key.reveal() if isinstance(key, Secret) else key))
+        self.use_platform(bool(key.reveal() if isinstance(key, Secret) else key))
 
-    def _use_platform(self, upload: bool) -> None:
+    def use_platform(self, upload: bool) -> None:
         """Send the rollouts that are created from now on, or do not."""
         config = self.send_loop_config
         key = config.api_key if isinstance(config.api_key, Secret) else Secret(config.api_key)
