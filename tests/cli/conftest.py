@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from openreward_gym import serve
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 FILE = Path(__file__).parents[1] / "servers" / "demanding_environments.py"
 CLASSES = ("Open", "Endless", "Locked", "LockedSetup", "TaskTools", "Slow")

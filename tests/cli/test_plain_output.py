@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from datasets import load_dataset
-from typed import typed
+from typed_commands import typed
 
 from openreward_gym import serve
 from openreward_gym.recording.recorder import Recorder

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from typed import typed
+from typed_commands import typed
 
 from openreward_gym.testing import Check
 from openreward_gym.testing.versions import is_older

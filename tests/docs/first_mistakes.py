@@ -33,7 +33,7 @@ from openreward_gym.collect import collect
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "first-mistakes.md"
 COLUMNS = 80
-AT_ONCE = 3
+AT_ONCE = 4
 """Number of commands that run at the same time."""
 
 
@@ -94,8 +94,6 @@ SECTIONS: Mapping[str, tuple[Mistake, ...]] = {
         Mistake("The model's name is missing", f"{_COLLECT} --policy openai:"),
         Mistake("The policy's module is missing", f"{_COLLECT} --policy my_policies:answer"),
         Mistake("The policy's module has no such function", f"{_COLLECT} --policy policies:anser"),
-        Mistake("The policy raises", f"{_COLLECT} --policy policies:broken --output runs/broken", 1),
-        Mistake("The model's server is down", f"{_COLLECT} --policy openai:m --policy-url {_FREE}/v1 --output runs/down", 1),
         Mistake("The script of a policy is missing", f"{_COLLECT} --policy scripted:steps.jsonl"),
     ),
     "Runs and files": (
