@@ -440,7 +440,7 @@ def seeds_of(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int
         return [None] * num_envs
     if isinstance(seed, int | np.integer):
         return [int(seed) + i for i in range(num_envs)]
-    if not isinstance(seed, Sequence | np.ndarray) or isinstance(seed, str):
+    if not isinstance(seed, list | tuple | np.ndarray):
         raise ConfigurationError(f"seed must be an integer or a list of {num_envs}, not {seed!r:.200}")
     if len(seed) != num_envs:
         raise ConfigurationError(f"seed must be an integer or a list of {num_envs}, not of {len(seed)}")
