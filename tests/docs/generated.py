@@ -103,10 +103,11 @@ def _benchmarks() -> dict[str, str]:
 def _section(name: str, command: Any) -> str:
     paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
     about = "\n\n".join(" ".join(part.split()) for part in paragraphs if not part.startswith("Example:"))
-    (example,) = (" ".join(part.split()).removeprefix("Example: ") for part in paragraphs if part.startswith("Example:"))
+    examples = [" ".join(part.split()).removeprefix("Example: ") for part in paragraphs if part.startswith("Example:")]
+    shown = "\n\n".join(f"Example: `{example}`" for example in examples)
     rows = [_row(parameter) for parameter in command.params if parameter.name != "help"]
     table = "| | |\n|---|---|\n" + "\n".join(rows)
-    return f"\n## {name}\n\n{about}\n\nExample: `{example}`\n\n{table}\n"
+    return f"\n## {name}\n\n{about}\n\n{shown}\n\n{table}\n"
 
 
 def _row(parameter: Any) -> str:
