@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -17,6 +18,10 @@ from rich.table import Table
 from openreward_gym.terminal import has_control_codes, without_control_codes
 
 PROGRAM = "openreward-gym"
+
+_COMMAND = re.compile(r"`[^`]+`")
+_BLANK = "\0"
+"""Stands for a blank at which a line must not end."""
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -71,12 +76,16 @@ def print_error(message: str) -> None:
 
 
 def wrapped(text: str, indent: str = "  ", width: int | None = None) -> str:
-    """Return a text whose lines end between words, at the width of the terminal or at `width`. Addresses and paths stay whole."""
+    """Return a text whose lines end between words, at the width of the terminal or at `width`.
+
+    Addresses, paths and commands in backticks stay whole, so that they can be copied.
+    """
     width = width or output_width()
-    return "\n".join(
-        textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-        for line in text.splitlines()
+    lines = [_COMMAND.sub(lambda match: match[0].replace(" ", _BLANK), line) for line in text.splitlines()]
+    filled = (
+        textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) for line in lines
     )
+    return "\n".join(filled).replace(_BLANK, " ")
 
 
 def make_libraries_quiet() -> None:

@@ -14,6 +14,7 @@ from datasets import load_dataset
 from typed_commands import typed
 
 from openreward_gym import serve
+from openreward_gym.cli.console import wrapped
 from openreward_gym.recording.recorder import Recorder
 from openreward_gym.serve.server import LocalServer
 from openreward_gym.store import RolloutStore
@@ -160,3 +161,9 @@ def test_a_shell_completes_names() -> None:
     assert done.stdout.split() == ["weather"]
     done = subprocess.run(command, env={**environ, "COMP_WORDS": "openreward-gym import insp"}, capture_output=True, text=True)
     assert done.stdout.split() == ["inspect"]
+
+
+def test_a_wrapped_message_keeps_commands_whole() -> None:
+    command = "`openreward-gym merge runs/first runs/second --output runs/all`"
+    lines = wrapped(f"openreward-gym: the option --output is missing, write {command} or --help", width=60).splitlines()
+    assert lines == ["openreward-gym: the option --output is missing, write", f"  {command}", "  or --help"]
