@@ -65,7 +65,7 @@ def test_a_text_that_no_encoding_has_is_printed_as_its_escape(run, tmp_path: Pat
 COMMANDS = sorted(name for name in vars(typer.main.get_command(cli.app))["commands"])
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "orwd"])  # whose help is the SDK's
 def test_every_command_is_explained_by_an_example(run, name: str) -> None:  # type: ignore[no-untyped-def]
     ran = run(name, "--help")
     assert ran.code == 0

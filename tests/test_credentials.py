@@ -7,7 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import gymnasium as gym
@@ -23,12 +23,20 @@ from openreward_gym.credentials import HiddenText, credentials_of, revealed, sea
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.options import EnvOptions, RunOptions, SessionOptions
 from openreward_gym.policies import resolve
+from openreward_gym.policies.openai import OpenAIPolicy
 from openreward_gym.policies.policy import policy_settings
 from openreward_gym.urls import hide_credentials, without_credentials
 
 TOKEN = "gw-8Rk2Lm4Qx7Vt"
 PASSWORD = "pw-3Hn6Jd9Wz1"
 ADDRESS = f"http://me:{PASSWORD}@127.0.0.1:9"
+
+
+class AnyOptions(OpenAIPolicy):
+    """A policy for a server whose options nobody knows."""
+
+    def parameters(self) -> Collection[str]:
+        return ()
 
 
 @pytest.mark.parametrize(
@@ -51,12 +59,19 @@ ADDRESS = f"http://me:{PASSWORD}@127.0.0.1:9"
     ],
 )
 def test_settings_keep_names_and_no_credentials(options: dict[str, Any]) -> None:
-    policy = resolve("openai:m", url="http://127.0.0.1:9/v1", temperature=0.25, stop=["***", "</s>"], max_tokens=7, **options)
+    policy = AnyOptions("m", url="http://127.0.0.1:9/v1", temperature=0.25, stop=["***", "</s>"], max_tokens=7, **options)
     sampling = policy_settings(policy)["sampling"]
     assert TOKEN not in json.dumps(sampling)
     assert list(sampling) == ["temperature", "stop", "max_tokens", *options]
     assert (sampling["temperature"], sampling["stop"], sampling["max_tokens"]) == (0.25, ["***", "</s>"], 7)
     assert TOKEN not in repr(policy)
+
+
+@pytest.mark.parametrize("name", ["api_key", "default_headers", "http_client", "tempratur"])
+def test_an_option_that_the_provider_does_not_have_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"openai:m has no option '{name}'") as caught:
+        resolve("openai:m", url="http://127.0.0.1:9/v1", **{name: TOKEN})
+    assert TOKEN not in str(caught.value)
 
 
 def test_sampling_options_are_kept_exactly() -> None:

@@ -30,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def orwd(context: typer.Context) -> None:
-    """Run the official SDK's command line: manage environments, deployments and runs of the platform.
+    """Run the official SDK's command line.
+
+    It manages environments, deployments and runs of the platform.
 
     Example: openreward-gym orwd --help
     """

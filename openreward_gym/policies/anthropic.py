@@ -29,7 +29,8 @@ class AnthropicPolicy(ModelPolicy):
 
     def parameters(self) -> Collection[str]:
         resource = importlib.import_module("anthropic.resources.messages").AsyncMessages
-        return inspect.signature(resource.create).parameters.keys() - {"self"}
+        # Newer versions of the SDK have no argument for the last three, and the API has them.
+        return (inspect.signature(resource.create).parameters.keys() - {"self"}) | {"temperature", "top_p", "top_k"}
 
     def make_client(self, key: str) -> Any:
         return self._sdk.AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0, timeout=self._timeout_s)

@@ -42,7 +42,7 @@ def rooms() -> dict[str, list[str]]:
     rooms = {name: importlib.import_module(f"openreward_gym.{name}") for name in sorted(names)}
     # Names of the SDK's own objects are documented there.
     public = {name: set(getattr(room, "__all__", ())) - set(getattr(room, "PASSED_THROUGH", ())) for name, room in rooms.items()}
-    return {name: sorted(exported, key=str.lower) for name, exported in public.items() if exported}
+    return {name: sorted(exported, key=lambda one: (one.lower(), one)) for name, exported in public.items() if exported}
 
 
 def room_page(room: str) -> str:

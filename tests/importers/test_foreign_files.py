@@ -59,7 +59,7 @@ def test_a_file_without_records_is_told(source: str, tmp_path: Path) -> None:
         path = tmp_path / f"trial_{number}.jsonl"
         path.write_bytes(content)
         result = CliRunner().invoke(app, ["import", source, str(path), "--output", str(tmp_path / "run")])
-        assert (result.exit_code, result.stderr) == (1, f"{path}: there are no records in it\n")
+        assert (result.exit_code, result.stderr) == (1, f"openreward-gym: {path}: there are no records in it\n")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FILES if kind != "inspect" and FILES[kind][1].count(b"\n") < 3])

@@ -95,7 +95,7 @@ def test_what_is_something_else_is_damage(source: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_importer_is_refused_with_the_known_names() -> None:
-    with pytest.raises(ConfigurationError, match=r"no importer 'x'; the importers are nemo-gym, .*firehorse"):
+    with pytest.raises(ConfigurationError, match=r"no importer 'x': the importers are nemo-gym, .*firehorse"):
         read("x", "y")
 
 
