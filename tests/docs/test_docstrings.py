@@ -23,8 +23,6 @@ OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WITHOUT_EXAMPLE = {
     # The package makes these; the examples of the functions and classes that return them show them.
     "collect.Reporter": "made by `collect`",
-    "compat.Rollout": "made by `OpenReward.rollout.create`",
-    "compat.RolloutAPI": "made by `OpenReward.rollout`",
     "envs.Episode": "made by `OpenRewardEnv.reset`",
     "protocol.Request": "made by `Client`, for a transport",
     "protocol.Response": "made by a transport",
