@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias, get_args
 
 from openreward_gym.errors import ConfigurationError
 
 __all__ = [
     "API_KEY",
+    "ENVIRON",
     "LOGGING_FORMAT",
     "LoggingFormat",
     "build_sha",
@@ -23,6 +25,26 @@ __all__ = [
 ]
 
 API_KEY = "OPENREWARD_API_KEY"
+
+
+class _Environ(Mapping[str, str]):
+    """The environment variables, without their values in its repr: a traceback that shows local variables shows no key."""
+
+    def __getitem__(self, name: str) -> str:
+        return os.environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(os.environ)
+
+    def __len__(self) -> int:
+        return len(os.environ)
+
+    def __repr__(self) -> str:
+        return "<environment variables>"
+
+
+ENVIRON: Mapping[str, str] = _Environ()
+"""`os.environ` for functions that take a mapping of variables as a parameter."""
 LOGGING_FORMAT = "OPENREWARD_ROLLOUT_LOGGING_FORMAT"
 
 LoggingFormat: TypeAlias = Literal["pretty", "structured"]

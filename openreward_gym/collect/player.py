@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import time
 import uuid
@@ -62,6 +61,7 @@ from openreward_gym.store.running import RunningRollout
 from openreward_gym.types import AssistantMessage, Rollout, ToolSet
 from openreward_gym.urls import bare_url
 from openreward_gym.user_traceback import describe_error, own_frames, traceback_text, words_of
+from openreward_gym.variables import ENVIRON
 from openreward_gym.wrappers.record import rollout_of
 
 EMPTY_ANSWER = "the policy's message is empty: it has no text, no reasoning and no call, which is no answer of a model"
@@ -256,7 +256,7 @@ class Servers:
 
     def __init__(self, plan: RunPlan) -> None:
         base_url = plan.options.env.client.base_url
-        self.environment = ServerWatch(lambda: bare_url(resolve_addresses(base_url, os.environ).sessions))
+        self.environment = ServerWatch(lambda: bare_url(resolve_addresses(base_url, ENVIRON).sessions))
         self.policy = ServerWatch(lambda: _address_of(plan.policy))
 
 

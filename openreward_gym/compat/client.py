@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from openreward_gym.compat.addresses import client_addresses, is_local
+from openreward_gym.compat.addresses import ClientAddresses, held_addresses, is_local
 from openreward_gym.compat.api.environments.environments import AsyncEnvironmentsAPI
 from openreward_gym.compat.api.environments.sync import EnvironmentsAPI
 from openreward_gym.compat.api.rollouts.rollout import RolloutAPI
@@ -26,22 +26,28 @@ DEFAULT_BASE_URL = DEFAULT_URL
 
 
 class _Client:
-    """What both clients share. `key` is what `held_key` made of the key."""
+    """What both clients share. `key` is what `held_key` made of the key, `addresses` what `held_addresses` made of the URL."""
 
+    _given_url: str | None
     base_url = ""
     session_base_url = ""
 
     def _begin(
-        self, key: Secret | ConfigurationError | None, base_url: str | None, run_info: RunInfo | None, upload: bool | None
+        self,
+        key: Secret | ConfigurationError | None,
+        addresses: ClientAddresses | ConfigurationError,
+        run_info: RunInfo | None,
+        upload: bool | None,
     ) -> None:
         if isinstance(key, ConfigurationError):
             raise key
-        addresses = client_addresses(base_url)
+        if isinstance(addresses, ConfigurationError):
+            raise addresses
         self.base_url = addresses.api
         self.session_base_url = addresses.sessions
         self._one_server = is_local(addresses.web)
         self._key = key
-        self._given_url, self._upload = base_url, upload
+        self._upload = upload
         self._web_base_url = addresses.web
         self._run_info = run_info
         self._config: Config | None = None
@@ -126,9 +132,10 @@ class OpenReward(_Client):
         *,
         upload: bool | None = None,
     ) -> None:
-        key = held_key(api_key)
-        del api_key
-        self._begin(key, base_url, run_info, upload)
+        key, addresses = held_key(api_key), held_addresses(base_url)
+        self._given_url = None if isinstance(addresses, ConfigurationError) else base_url
+        del api_key, base_url
+        self._begin(key, addresses, run_info, upload)
         self._environments: EnvironmentsAPI | None = None
 
     @property
@@ -186,9 +193,10 @@ class AsyncOpenReward(_Client):
         *,
         upload: bool | None = None,
     ) -> None:
-        key = held_key(api_key)
-        del api_key
-        self._begin(key, base_url, run_info, upload)
+        key, addresses = held_key(api_key), held_addresses(base_url)
+        self._given_url = None if isinstance(addresses, ConfigurationError) else base_url
+        del api_key, base_url
+        self._begin(key, addresses, run_info, upload)
         self._environments: AsyncEnvironmentsAPI | None = None
 
     @property

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from openreward_gym.compat.official import passing_through
 
+__path__: list[str] = []
 __getattr__, __dir__ = passing_through(__name__, "openreward.environments")

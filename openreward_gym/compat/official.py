@@ -6,7 +6,11 @@ Nothing here imports the SDK before a name is used.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -54,6 +58,33 @@ def passing_through(module: str, official: str) -> tuple[Callable[[str], Any], C
         return attribute(official, name, module)
 
     return get, lambda: sorted(dir(official_module(official)))
+
+
+class _Submodules(MetaPathFinder, Loader):
+    """Imports a module below one that is passed through, such as `openreward_gym.compat.toolsets.pdf`: it is the SDK's own."""
+
+    _PACKAGES = ("environments", "judging", "tools", "toolsets")
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        within, _, below = name.removeprefix(f"{__package__}.").partition(".")
+        if not name.startswith(f"{__package__}.") or within not in self._PACKAGES or not below:
+            return None
+        official = f"openreward.{within}.{below}"
+        official_module(official.rpartition(".")[0], name)
+        return ModuleSpec(name, self, origin=official) if importlib.util.find_spec(official) else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = official_module(str(spec.origin), spec.name)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # It has run. The import has replaced its own specification.
+        spec = module.__spec__
+        module.__spec__ = spec.loader_state if spec is not None else None
+
+
+sys.meta_path.append(_Submodules())
 
 
 def attribute(official: str, name: str, module: str) -> Any:

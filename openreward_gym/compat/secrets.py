@@ -78,16 +78,21 @@ class HeldSecrets:
         problem: What is wrong with them; None if nothing is.
     """
 
-    def __init__(self, given: Mapping[str, SecretValue] | None) -> None:
+    def __init__(self, given: Any) -> None:
         self.values: dict[str, Secret] = {}
         self.hosts: dict[str, Sequence[str]] = {}
         self.problem: ConfigurationError | None = None
+        if given is not None and not isinstance(given, Mapping):
+            kind = type(given).__name__
+            self.problem = ConfigurationError(f"secrets must be a dictionary of names and values, not a {kind}")
+            return
         for name in given or ():
             self._add(name, (given or {})[name])
-        del given
 
-    def _add(self, name: str, value: Any) -> None:
-        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+    def _add(self, name: Any, value: Any) -> None:
+        if not isinstance(name, str):
+            self.problem = ConfigurationError(f"the names of secrets must be strings, not a {type(name).__name__}")
+        elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
             self.values[name] = Secret(value[0])
             self.hosts[name] = value[1]
         elif isinstance(value, str) and name in WELL_KNOWN_HOSTS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import time
 import urllib.error
 import urllib.request
@@ -30,6 +29,7 @@ from openreward_gym.protocol.retry import Effect, decide_retry, failure_of
 from openreward_gym.protocol.wire import loads, read_list, shape_error, status_error
 from openreward_gym.types import Json
 from openreward_gym.urls import without_credentials
+from openreward_gym.variables import ENVIRON
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class Platform:
         timeout_s: float = 30.0,
         retry_limits: RetryLimits | None = None,
     ) -> None:
-        self.base_url = platform_address(base_url, os.environ)
+        self.base_url = platform_address(base_url, ENVIRON)
         key = read_secret(api_key_env, strip=True) if api_key is None else check_secret(api_key, "the api_key")
         if key is None and base_url is None and urlsplit(self.base_url).hostname == "api." + str(urlsplit(DEFAULT_URL).hostname):
             raise ConfigurationError(f"the platform needs an API key. Set {api_key_env}, or give the base_url of another server.")
@@ -112,7 +112,8 @@ class Platform:
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def __repr__(self) -> str:
-        return f"Platform({without_credentials(self.base_url)!r})"
+        # An error of the constructor may show an object that has no address yet.
+        return f"Platform({without_credentials(getattr(self, 'base_url', ''))!r})"
 
     @property
     def secrets(self) -> list[Secret]:

@@ -72,7 +72,8 @@ def checked_url(url: str, source: str) -> str:
         shown = without_credentials(url.rpartition("@")[2])
         raise ConfigurationError(f"{source}={shown!r} is not a URL. Write it as http://host:port or https://host.")
     if parts.query or parts.fragment:
-        raise ConfigurationError(f"{source}={without_credentials(url)!r} has a query or a fragment. Give the base URL alone.")
+        shown = without_credentials(urlunsplit(parts._replace(query="", fragment="")))
+        raise ConfigurationError(f"{source}={shown!r} is followed by a query or a fragment. Give the base URL alone.")
     return url.rstrip("/")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -43,6 +42,7 @@ from openreward_gym.protocol.wire import (
 from openreward_gym.suggestions import nearest
 from openreward_gym.types import Json, Split
 from openreward_gym.urls import without_credentials
+from openreward_gym.variables import ENVIRON
 
 T = TypeVar("T")
 
@@ -56,14 +56,14 @@ class ClientContext:
     def __init__(self, options: ClientOptions, *, addresses: Addresses | None = None, api_key: Secret | None = None) -> None:
         # `addresses` and `api_key` replace those that the options name.
         self.options = options
-        self.addresses = addresses or resolve_addresses(options.base_url, os.environ)
+        self.addresses = addresses or resolve_addresses(options.base_url, ENVIRON)
         self.transports = ClientTransports(options.transport)
         self.api = RetryingClient(
             self.addresses.sessions,
             partial(self.transports.get, self.addresses.sessions),
             api_key_env=options.api_key_env,
             api_key=api_key,
-            limits=options.retry_limits or RetryLimits.from_environ(os.environ),
+            limits=options.retry_limits or RetryLimits.from_environ(ENVIRON),
             request_timeout_s=options.request_timeout_s,
             idle_timeout_s=options.idle_timeout_s,
             answer_limits=AnswerLimits(options.max_nesting, options.max_blocks, options.max_images),

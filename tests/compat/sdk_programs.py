@@ -229,6 +229,20 @@ def mistakes(sdk: Any, url: str) -> Any:
     return seen
 
 
+def tasks_of_others(sdk: Any, url: str) -> Any:
+    """A task of one environment, played through another one of the same server; a task of no environment."""
+    task = module(sdk, "api.environments.types").Task
+    seen: list[Any] = []
+    with sdk.OpenReward() as client:
+        echo = client.environments.get("echo", base_url=url)
+        given = client.environments.get("dialogue", variant="dialogue", base_url=url).get_task("train", 2)
+        with echo.session(task=given) as session:
+            seen += [session.list_tools(), session.terminal_tool(), session.call_terminal_tool("2")]
+        with named(sdk, seen):
+            echo.session(task=task("echo", "nosuch", {"number": 1}, None)).__enter__()
+    return [entry[:2] if isinstance(entry, list) and entry[0] == "ClientResponseError" else entry for entry in seen]
+
+
 def refusals(sdk: Any, url: str) -> Any:
     """Requests that the server refuses: splits, tasks, variants, a setup that raises, values that the client refuses."""
     seen: list[Any] = []
@@ -288,5 +302,18 @@ def hosted(sdk: Any, url: str) -> Any:
 
 
 PROGRAMS: tuple[Callable[[Any, str], Any], ...] = (
-    *(sync_local, async_local, ranges, conversations, tool_formats, terminal, groups, mistakes, refusals, toolsets, gone),
+    *(
+        sync_local,
+        async_local,
+        ranges,
+        tasks_of_others,
+        conversations,
+        tool_formats,
+        terminal,
+        groups,
+        mistakes,
+        refusals,
+        toolsets,
+        gone,
+    ),
 )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,6 +37,25 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     yield
     gc.collect()  # the SDK leaves connections to it
+
+
+MAKERS: list[Callable[[str], Any]] = [
+    lambda url: OpenReward(base_url=url),
+    lambda url: AsyncOpenReward(base_url=url),
+    lambda url: EnvironmentsAPI(url, KEY),
+    lambda url: AsyncEnvironmentsAPI("http://127.0.0.1:1", KEY, url),
+    lambda url: OpenReward().environments.get("n", base_url=url),
+    lambda url: AsyncOpenReward().environments.get("n", base_url=url),
+]
+"""What takes the address of a server."""
+URLS = [
+    f"http://me:{SECRET}@",
+    f"ftp://me:{SECRET}@host",
+    f"http://me:{SECRET}@host:99999",
+    f"https://me:{SECRET}@[::1",
+    f"http://me:{SECRET}@host/\n",
+    f"http://host/?k={SECRET}",
+]
 
 
 @pytest.fixture
@@ -128,9 +148,16 @@ def test_a_client_without_a_key_of_its_own_is_pickled(monkeypatch: pytest.Monkey
         lambda: OpenReward(KEY).environments.get("n").session(split="s", index=0, secrets=SECRETS, toolset="x"),  # type: ignore[arg-type]
         lambda: OpenReward(KEY).environments.get("n").session(split="s", index=0, secrets={"judge": (SECRET, 7)}).__enter__(),  # type: ignore[dict-item]
         lambda: OpenReward(KEY).environments.get("n").session(split="s", index=0, secrets={"judge": [SECRET]}),  # type: ignore[dict-item]
+        lambda: OpenReward(KEY).environments.get("n").session(split="s", index=0, secrets=[("judge", SECRET)]),  # type: ignore[arg-type]
+        lambda: OpenReward(KEY).environments.get("n").session(split="s", index=0, secrets=SECRET),  # type: ignore[arg-type]
+        lambda: OpenReward(KEY).environments.get("n").session(split="s", index=0, secrets={7: SECRET}),  # type: ignore[dict-item]
+        lambda: AsyncOpenReward(KEY).environments.get("n").session(split="s", index=0, secrets=SECRET),  # type: ignore[arg-type]
+        lambda: OpenReward(base_url=KEY),
+        *(partial(make, url) for make in MAKERS for url in URLS),
     ],
 )
-def test_a_mistake_shows_no_key_and_no_secret(mistake: Callable[[], Any]) -> None:
+def test_a_mistake_shows_no_key_and_no_secret(mistake: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_OF_ANOTHER_SERVICE", SECRET)
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         mistake()
     assert isinstance(caught.value, OpenRewardGymError)

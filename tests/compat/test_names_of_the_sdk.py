@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 from pathlib import Path
@@ -57,3 +58,18 @@ def test_the_package_says_where_a_name_of_the_sdk_is() -> None:
                 getattr(openreward_gym, name)
     with pytest.raises(AttributeError):
         getattr(openreward_gym, "no_such_name")  # noqa: B009
+
+
+@pytest.mark.parametrize("path", ["environments.types", "environments.server", "judging.types", "tools.web", "toolsets.cli"])
+def test_modules_below_those_passed_through_are_the_sdk_s_own(path: str) -> None:
+    theirs = importlib.import_module(f"openreward.{path}")
+    specification = theirs.__spec__
+    assert importlib.import_module(f"openreward_gym.compat.{path}") is theirs
+    assert theirs.__spec__ is specification
+    assert theirs.__name__ == f"openreward.{path}"
+
+
+@pytest.mark.parametrize("path", ["toolsets.no_such", "tools.web.no_such", "no_such.web"])
+def test_a_module_that_the_sdk_has_not_is_not_found(path: str) -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such"):
+        importlib.import_module(f"openreward_gym.compat.{path}")

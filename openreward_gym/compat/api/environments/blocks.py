@@ -20,6 +20,8 @@ from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol import wire
 from openreward_gym.types.messages import MESSAGE_CLASSES
 
+_ROLES = ("system", "user", "assistant")
+
 
 def official_blocks(blocks: Iterable[ours.Block]) -> list[Any]:
     """Return blocks as the official client's. One of an unknown type is left out, as there."""
@@ -61,7 +63,7 @@ def group_of(candidates: Sequence[GroupCandidate | Sequence[Message]]) -> list[w
 
 
 def _message(message: Any) -> ours.Message:
-    if message.role not in MESSAGE_CLASSES:
+    if message.role not in _ROLES:
         raise ConfigurationError(f"{message.role!r} is not the role of a message; choose one of system, user, assistant")
     return MESSAGE_CLASSES[message.role](tuple(map(_block, message.blocks)), metadata=getattr(message, "detail", None))
 

@@ -14,6 +14,7 @@ from openreward_gym.protocol import wire
 from openreward_gym.protocol.addresses import Addresses
 from openreward_gym.protocol.api import ApiCall, EnvironmentPath
 from openreward_gym.protocol.context import ClientContext, EnvironmentContext
+from openreward_gym.protocol.request import Headers
 from openreward_gym.protocol.session import Session
 from openreward_gym.types import Block, Json, Message
 
@@ -96,6 +97,11 @@ class Deployment(EnvironmentContext):
 
 class DeploymentSession(Session):
     """A session that requests the prompt, the conversation and the tools whenever it is asked, as the official client does."""
+
+    async def _create_environment(self, own: Headers, shared: Mapping[str, str | Secret], body: Mapping[str, Json]) -> None:
+        # A task names its environment, which need not be the one that the session was asked of.
+        named = self._task.get("env_name")
+        await super()._create_environment(own, shared, {**body, "env_name": named} if named else body)
 
     async def version(self) -> Json:
         """Return the answer of `/version`."""

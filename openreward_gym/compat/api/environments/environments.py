@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, get_args, overload
 from urllib.parse import quote, urlencode
 
-from openreward_gym.compat.addresses import is_local
+from openreward_gym.compat.addresses import held_url, is_local
 from openreward_gym.compat.api.environments.deployment import Deployment, DeploymentClient
 from openreward_gym.compat.api.environments.sessions import AsyncSession, BuiltinToolset
 from openreward_gym.compat.api.environments.tool_formats import terminal_tool_of, tools_in_format
@@ -26,7 +26,6 @@ from openreward_gym.errors import ConfigurationError, OpenRewardGymError, Protoc
 from openreward_gym.hiding import Secret
 from openreward_gym.processes import process_id
 from openreward_gym.protocol import wire
-from openreward_gym.protocol.addresses import checked_url
 from openreward_gym.protocol.api import ApiCall
 from openreward_gym.protocol.context import ClientContext
 from openreward_gym.types import Json, ToolSet
@@ -266,12 +265,11 @@ class AsyncEnvironmentsAPI(Connected):
     """
 
     def __init__(self, base_url: str, api_key: str | Secret | None, api_base_url: str | None = None) -> None:
-        key = held_key(api_key)
-        del api_key
-        if isinstance(key, ConfigurationError):
-            raise key
-        self.base_url = checked_url(base_url, "base_url")
-        self.api_base_url = None if api_base_url is None else checked_url(api_base_url, "api_base_url")
+        held = held_arguments(base_url, api_key, api_base_url)
+        del base_url, api_key, api_base_url
+        if isinstance(held, ConfigurationError):
+            raise held
+        self.base_url, key, self.api_base_url = held
         # False for a gateway that is on this machine.
         self.one_server = is_local(self.base_url)
         self._key = key
@@ -293,12 +291,16 @@ class AsyncEnvironmentsAPI(Connected):
             variant: One of the environments of the deployment. None for the default one.
             base_url: Address of a server that has it, such as `http://localhost:8080`. None for the client's.
         """
-        for text in (name, variant):
-            if text is not None and (not isinstance(text, str) or not text.strip() or not text.isprintable()):
+        url = self.base_url if base_url is None else held_url(base_url, "base_url")
+        listed = self.one_server if base_url is None or isinstance(url, ConfigurationError) else is_local(url)
+        del base_url
+        if isinstance(url, ConfigurationError):
+            raise url
+        for text in (name, "default" if variant is None else variant):
+            if not isinstance(text, str) or not text.strip() or not text.isprintable():
                 raise ConfigurationError(f"{text!r} is not the name of an environment. Write 'name' or 'owner/name'.")
         namespace, _, short = name.partition("/") if "/" in name else ("", "", name)
-        listed = self.one_server if base_url is None else is_local(base_url)
-        client = self._context(self.base_url if base_url is None else checked_url(base_url, "base_url"), listed)
+        client = self._context(url, listed)
         platform = self._context(self.api_base_url, False) if self.api_base_url else None
         return AsyncEnvironment(namespace or None, short, variant, client, None, platform, listed=listed)
 
@@ -324,6 +326,19 @@ class AsyncEnvironmentsAPI(Connected):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def held_arguments(
+    base_url: str, api_key: str | Secret | None, api_base_url: str | None
+) -> tuple[str, Secret | None, str | None] | ConfigurationError:
+    """Return the arguments of an `EnvironmentsAPI` as it keeps them, or the error; the caller first drops them from its frame."""
+    key, sessions = held_key(api_key), held_url(base_url, "base_url")
+    platform = None if api_base_url is None else held_url(api_base_url, "api_base_url")
+    if isinstance(key, ConfigurationError):
+        return key
+    if isinstance(sessions, ConfigurationError):
+        return sessions
+    return platform if isinstance(platform, ConfigurationError) else (sessions, key, platform)
 
 
 def _as_it_is(answer: Json) -> Json:

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, cast, overload
 
-from openreward_gym.compat.api.environments.environments import AsyncEnvironment, AsyncEnvironmentsAPI, TrainingStage
+from openreward_gym.compat.addresses import held_url
+from openreward_gym.compat.api.environments.environments import (
+    AsyncEnvironment,
+    AsyncEnvironmentsAPI,
+    TrainingStage,
+    held_arguments,
+)
 from openreward_gym.compat.api.environments.sessions import AsyncSession, BuiltinToolset
 from openreward_gym.compat.api.environments.types import (
     GroupCandidate,
@@ -24,7 +30,7 @@ from openreward_gym.compat.api.environments.types import (
     ToolSpec,
 )
 from openreward_gym.compat.connected import Connected
-from openreward_gym.compat.secrets import HeldSecrets, SecretValue, held_key
+from openreward_gym.compat.secrets import HeldSecrets, SecretValue
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.hiding import Secret
 from openreward_gym.protocol.loop import background_loop, run
@@ -280,18 +286,22 @@ class EnvironmentsAPI(Connected):
     """
 
     def __init__(self, base_url: str, api_key: str | Secret | None, api_base_url: str | None = None) -> None:
-        key = held_key(api_key)
-        del api_key
-        if isinstance(key, ConfigurationError):
-            raise key
-        self.asynchronous = AsyncEnvironmentsAPI(base_url, key, api_base_url)
+        held = held_arguments(base_url, api_key, api_base_url)
+        del base_url, api_key, api_base_url
+        if isinstance(held, ConfigurationError):
+            raise held
+        self.asynchronous = AsyncEnvironmentsAPI(*held)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
     def get(self, name: str, variant: str | None = None, base_url: str | None = None) -> Environment:
         """Return an environment. It sends nothing; see `AsyncEnvironmentsAPI.get`."""
-        return Environment(self.asynchronous.get(name, variant, base_url), background_loop())
+        url = None if base_url is None else held_url(base_url, "base_url")
+        del base_url
+        if isinstance(url, ConfigurationError):
+            raise url
+        return Environment(self.asynchronous.get(name, variant, url), background_loop())
 
     def close(self) -> None:
         """Delete the sessions that are still open, and close the connections. It may be called again."""
