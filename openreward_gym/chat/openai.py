@@ -63,6 +63,15 @@ _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
 _KNOWN = ("role", "content", "refusal", "tool_calls", "function_call", "weight", "name", *_REASONING)
 _CHOICE = ("message", "finish_reason", "token_ids", "prompt_token_ids", "logprobs")
 _COMPLETION = ("choices", "object", "model", "usage", "prompt_token_ids")
+# What the Responses API, which has the same provider, keeps with the blocks of its items. The parts, calls and results of a chat
+# have no such fields, and servers refuse them.
+_OF_RESPONSES = frozenset(
+    {
+        *("item", "id", "status", "annotations", "logprobs", "stream", "command", "fields", "output", "caller", "namespace"),
+        *("created_by", "has_tokens", "prompt_token_ids", "generation_token_ids", "generation_log_probs"),
+    }
+)
+_RESPONSES_TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text")
 # The fields of a ReasoningItem, and those of an entry of `reasoning_details`.
 _DETAILS = {"content": "text", "content_reference": "data", "summary": "summary", "signature": "signature"}
 
@@ -85,6 +94,18 @@ class OpenAIChatDialect(Dialect):
 
     def __init__(self, reasoning: ReasoningField = "") -> None:
         self.reasoning: ReasoningField = reasoning
+
+    def kept(self, block: Any) -> dict[str, Json]:
+        """Return the fields of a block that a chat has a place for: not those of an item of the Responses API."""
+        fields = super().kept(block)
+        if isinstance(block, ReasoningItem):
+            return fields
+        kind = fields.get("type")
+        if kind == "custom_tool_call":
+            fields["type"] = "custom"
+        elif kind in _RESPONSES_TEXTS or (isinstance(kind, str) and kind.endswith(("_call", "_request", "_output"))):
+            del fields["type"]
+        return {name: value for name, value in fields.items() if name not in _OF_RESPONSES}
 
     def is_message(self, data: Mapping[str, Json]) -> bool:
         return _is_completion(data) or "role" in data

@@ -12,6 +12,8 @@ from openreward_gym.envs.episode import Episode
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers import nemo_gym
 from openreward_gym.importers.nemo_gym_items import read_input
+from openreward_gym.importers.nemo_gym_rows import given_request, request_of
+from openreward_gym.importers.shapes import opened
 from openreward_gym.jsonio import Json, is_deeper
 from openreward_gym.options import RowPrompt
 from openreward_gym.policies.parameters import requested
@@ -26,7 +28,7 @@ _TOOL = ("type", "name", "description", "parameters")
 
 @dataclass(frozen=True, slots=True)
 class InputRow:
-    """A line with `responses_create_params`: the request that the policy's first turn answers.
+    """A line with `responses_create_params`, or with them in `task_input`: the request that the policy's first turn answers.
 
     Attributes:
         line: Number of the line in its file, from 1.
@@ -47,7 +49,7 @@ class InputRow:
     def __post_init__(self) -> None:
         if is_deeper(self.data, DEEPEST_NESTING):
             raise ValueError(f"it is nested more than {DEEPEST_NESTING} levels deep")
-        request = self.data.get("responses_create_params")
+        request = given_request(self.data)
         if not isinstance(request, Mapping):
             raise ValueError(f"its responses_create_params must be an object, not {shown(request)}")
         if not isinstance(request.get("input"), str | list | None):
@@ -64,8 +66,16 @@ class InputRow:
     @property
     def request(self) -> Mapping[str, Json]:
         """The line's `responses_create_params`."""
-        request: Mapping[str, Json] = self.data["responses_create_params"]
-        return request
+        return request_of(self.data)
+
+    @property
+    def fields(self) -> dict[str, Json]:
+        """The line's fields, with those of the `task_input` of NeMo Gym 0.7, and of its `task_data`, among them."""
+        task = opened(self.data.get("task_input"))
+        if "responses_create_params" in self.data or not isinstance(task, Mapping):
+            return dict(self.data)
+        data = opened(task.get("task_data"))
+        return {**self.data, **task, **(data if isinstance(data, Mapping) else {})}
 
     @property
     def question(self) -> str:

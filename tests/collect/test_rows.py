@@ -25,7 +25,7 @@ from openreward_gym.collect.rows import InputRow, prompt_of
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.importers import nemo_gym
 from openreward_gym.store import RolloutStore
-from openreward_gym.types import AssistantMessage, Message, SystemMessage, ToolCall, ToolSet, UserMessage
+from openreward_gym.types import AssistantMessage, Message, Rollout, SystemMessage, ToolCall, ToolSet, UserMessage
 
 CITIES = {
     "Seattle": "What's the weather like in Seattle?",
@@ -147,6 +147,78 @@ def test_a_models_server_gets_the_row(examples: str, model: Providers, tmp_path:
         (rollout,) = result.store
         assert (rollout.sampling or {})["temperature"] == 0.9
         assert rows_of(output)[0]["responses_create_params"] == line["responses_create_params"]
+
+
+def test_a_chat_server_gets_chats_of_a_rows_items(examples: str, model: Providers, tmp_path: Path) -> None:
+    """Fields of the Responses API's items, and ours, are none of a chat's: servers refuse them."""
+    history = [
+        {"type": "message", "role": "user", "status": "completed", "content": [{"type": "input_text", "text": "And in Oslo?"}]},
+        {"type": "function_call", "id": "fc_1", "call_id": "h1", "name": "get_weather", "arguments": "{}", "status": "completed"},
+        {"type": "function_call_output", "id": "fco_1", "call_id": "h1", "output": "cold", "status": "completed"},
+        {
+            "type": "message",
+            "id": "msg_1",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "Cold.", "annotations": [], "logprobs": []}],
+        },
+    ]
+    line = row(input=[GERMAN, *history, {"role": "user", "content": CITIES["Boston"]}])
+    model.requests.clear()
+    output = tmp_path / "rollouts.jsonl"
+    played(examples, written(tmp_path / "r.jsonl", line), output, "openai:good", policy_url=f"{model.url}/v1")
+    assert model.requests[0]["messages"] == [
+        GERMAN,
+        {"role": "user", "content": "And in Oslo?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "h1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "h1", "content": "cold"},
+        {"role": "assistant", "content": "Cold."},
+        {"role": "user", "content": CITIES["Boston"]},
+    ]
+    assert rows_of(output)[0]["responses_create_params"] == line["responses_create_params"]
+
+
+def test_rows_of_version_0_7(examples: str, tmp_path: Path) -> None:
+    """They have the request in `task_input`. A table may have objects as JSON text."""
+    identity = {"taskset": "weather:train", "task_id": "s-1"}
+    lines = [
+        {"task_id": identity, "task_input": {**row(temperature=0.4), "task_data": {"city": "Seattle"}}},
+        {"task_id": identity, "task_input": json.dumps(row("Boston"))},
+        {"task_id": identity, "task_input": row(input="Wie wird es in Chicago?") | {"task_index": 2}},
+        {"responses_create_params": json.dumps(row("Chicago")["responses_create_params"])},
+    ]
+    output = tmp_path / "rollouts.jsonl"
+    policy = Forecaster()
+    result = played(examples, written(tmp_path / "rows.jsonl", *lines), output, policy)
+    rows = rows_of(output)
+    assert [one["reward"] for one in rows] == [1.0] * len(lines)
+    assert {"temperature": 0.4} in [parameters for _, _, parameters in policy.seen]
+    assert rows[0]["responses_create_params"] == row(temperature=0.4)["responses_create_params"]
+    assert (rows[0]["task_id"], rows[0]["task_input"]) == (identity, lines[0]["task_input"])
+    read = [rollout for rollout in nemo_gym.read(output) if isinstance(rollout, Rollout)]
+    assert [read[n].metadata for n in (0, 2)] == [{"nemo_gym": lines[n]} for n in (0, 2)]
+    assert {rollout.id for rollout in read} == {rollout.id for rollout in result.store}
+    with pytest.raises(ConfigurationError, match="line 1 is not a task: its responses_create_params must be an object, not 5"):
+        read_tasks(written(tmp_path / "wrong.jsonl", {"task_input": {"responses_create_params": 5}}), "train")
+
+
+def test_what_is_not_played_as_the_row_says_is_printed(
+    examples: str, model: Providers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [row(temperature=0.4), row(temperature=0.9, max_output_tokens=60), row(input=CITIES["Boston"])]
+    rows, output = written(tmp_path / "rows.jsonl", *lines), tmp_path / "rollouts.jsonl"
+    options: dict[str, Any] = {"policy_url": f"{model.url}/v1", "policy_options": {"temperature": 0.9, "max_tokens": 50}}
+    collect("weather", "openai:good", base_url=examples, input=rows, output=output, **options)
+    said = capsys.readouterr().err.splitlines()[:3]
+    assert said == [
+        "temperature=0.9 of the command is played instead of the temperature of 1 row",
+        "max_tokens=50 of the command is played instead of the max_output_tokens of 1 row",
+        "1 row has no system message: --row-prompt precede adds the environment's",
+    ]
 
 
 def test_the_prompt_of_a_row_and_the_environments(examples: str, tmp_path: Path) -> None:
