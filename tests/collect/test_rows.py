@@ -185,7 +185,7 @@ def test_a_chat_server_gets_chats_of_a_rows_items(examples: str, model: Provider
 def test_rows_of_version_0_7(examples: str, tmp_path: Path) -> None:
     """They have the request in `task_input`. A table may have objects as JSON text."""
     identity = {"taskset": "weather:train", "task_id": "s-1"}
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"task_id": identity, "task_input": {**row(temperature=0.4), "task_data": {"city": "Seattle"}}},
         {"task_id": identity, "task_input": json.dumps(row("Boston"))},
         {"task_id": identity, "task_input": row(input="Wie wird es in Chicago?") | {"task_index": 2}},
