@@ -331,7 +331,7 @@ class OpenAIChatDialect(Dialect):
         if isinstance(block, ImageBlock):
             return {"type": "image_url", "image_url": {"url": data_url(block.data, block.mime_type), **self.kept(block)}}
         if isinstance(block, OpaqueBlock):
-            return dict(block.raw)
+            return _chat_part(block.raw)
         return {"type": "text", "text": text_of([block])}
 
 
@@ -406,6 +406,16 @@ def _token_details(logprobs: Mapping[str, Json]) -> dict[str, Json]:
 def _typed(part: Mapping[str, Json]) -> dict[str, Json]:
     """Return a part of a message's content; one that does not say its type, inside of one that does."""
     return dict(part) if isinstance(part.get("type"), str) else {"type": "opaque", "raw": dict(part)}
+
+
+def _chat_part(raw: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a part that no block has a type for. Images by address and files of the Responses API become those of a chat."""
+    kind, url = raw.get("type"), raw.get("image_url")
+    if kind == "input_image" and isinstance(url, str):
+        return {"type": "image_url", "image_url": {"url": url, **rest_of(raw, "type", "image_url")}}
+    if kind == "input_file" and raw.keys() <= {"type", "file_id", "file_data", "filename"}:
+        return {"type": "file", "file": rest_of(raw, "type")}
+    return dict(raw)
 
 
 def _is_completion(data: Mapping[str, Json]) -> bool:

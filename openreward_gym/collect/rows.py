@@ -21,6 +21,7 @@ from openreward_gym.types import Message, ToolSet, ToolSpec
 
 # Fields of the request that are no parameters of the policy: they are the prompt, or the tools.
 _PROMPT = ("input", "instructions", "tools")
+_ROLES = ("system", "developer", "user", "assistant")
 _LONGEST_QUESTION = 80
 # Fields in which a function tool keeps what `ToolSpec` has.
 _TOOL = ("type", "name", "description", "parameters")
@@ -60,6 +61,10 @@ class InputRow:
             self.messages()
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"its input cannot be read as messages: {error}") from None
+        items = request.get("input")
+        for number, item in enumerate(items if isinstance(items, list) else (), 1):
+            if isinstance(item, Mapping) and (wrong := _wrong_item(item)):
+                raise ValueError(f"item {number} of its input {wrong}")
         self.tools()
         requested(self.parameters)
 
@@ -157,6 +162,21 @@ def no_such_tools(row: InputRow, names: Sequence[str], environment: str, known: 
         f"{row.describe()} defines {those}, which {environment!r} does not have. "
         f"Its tools are: {own}. Define tools of these names in the row, or leave out its `tools`."
     )
+
+
+def _wrong_item(item: Mapping[str, Json]) -> str:
+    """Return why an item of a request cannot be played as it is meant; empty if it can."""
+    kind, role = item.get("type", "message"), item.get("role")
+    if kind == "item_reference":
+        return "refers to an item of an earlier response, which is not known here: write the item itself"
+    if item.get("tool_calls") or item.get("function_call") or role in ("tool", "function"):
+        return (
+            "is a message of chat completions: write a call as an item of the type 'function_call', and its result as "
+            "'function_call_output'"
+        )
+    if kind == "message" and role not in _ROLES:
+        return f"must have one of the roles {', '.join(_ROLES)}, not {shown(role)}"
+    return ""
 
 
 def _tool(tool: Json) -> ToolSpec:

@@ -278,6 +278,24 @@ def test_prompts_of_rows() -> None:
         ({"responses_create_params": 3}, "line 2 is not a task: its responses_create_params must be an object, not 3"),
         ({"responses_create_params": {"input": [7]}}, "line 2 is not a task: its input cannot be read"),
         (
+            row(input=[{"role": "robot", "content": "x"}]),
+            "line 2 is not a task: item 1 of its input must have one of the roles .*, assistant, not 'robot'",
+        ),
+        (
+            row(input=[GERMAN, {"type": "item_reference", "id": "msg_1"}]),
+            "line 2 is not a task: item 2 of its input refers to an item of an earlier response",
+        ),
+        (
+            row(
+                input=[{"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "get_weather", "arguments": "{}"}}]}]
+            ),
+            "line 2 is not a task: item 1 of its input is a message of chat completions.*'function_call'",
+        ),
+        (
+            row(input=[{"role": "tool", "tool_call_id": "a", "content": "cold"}]),
+            "line 2 is not a task: item 1 of its input is a message of chat completions.*'function_call_output'",
+        ),
+        (
             {"responses_create_params": {"input": "x", "instructions": []}},
             "line 2 is not a task: its instructions must be a text",
         ),
