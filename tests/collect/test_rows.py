@@ -182,6 +182,23 @@ def test_a_chat_server_gets_chats_of_a_rows_items(examples: str, model: Provider
     assert rows_of(output)[0]["responses_create_params"] == line["responses_create_params"]
 
 
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_developer_message_for_models_that_know_no_developer(examples: str, model: Providers, tmp_path: Path, api: str) -> None:
+    model.requests.clear()
+    options = {"api": api, "developer_role": "system"}
+    output = tmp_path / "rollouts.jsonl"
+    lines = written(tmp_path / "r.jsonl", row())
+    result = played(examples, lines, output, "openai:good", policy_url=f"{model.url}/v1", policy_options=options)
+    for request in model.requests:
+        (given, *_) = request["messages" if api == "chat" else "input"]
+        assert given == {"role": "system", "content": GERMAN["content"]}
+    (rollout,) = result.store
+    assert rollout.messages[0].metadata == {"role": "developer"}
+    assert rows_of(output)[0]["responses_create_params"]["input"][0] == GERMAN
+    with pytest.raises(ConfigurationError, match="developer_role must be 'developer' or 'system', not 'user'"):
+        played(examples, lines, tmp_path / "x.jsonl", "openai:good", policy_options={"developer_role": "user"})
+
+
 def test_rows_of_version_0_7(examples: str, tmp_path: Path) -> None:
     """They have the request in `task_input`. A table may have objects as JSON text."""
     identity = {"taskset": "weather:train", "task_id": "s-1"}
