@@ -63,6 +63,15 @@ _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
 _KNOWN = ("role", "content", "refusal", "tool_calls", "function_call", "weight", "name", *_REASONING)
 _CHOICE = ("message", "finish_reason", "token_ids", "prompt_token_ids", "logprobs")
 _COMPLETION = ("choices", "object", "model", "usage", "prompt_token_ids")
+# What the Responses API, which has the same provider, keeps with the blocks of its items. The parts, calls and results of a chat
+# have no such fields, and servers refuse them.
+_OF_RESPONSES = frozenset(
+    {
+        *("item", "id", "status", "annotations", "logprobs", "stream", "command", "fields", "output", "caller", "namespace"),
+        *("created_by", "has_tokens", "prompt_token_ids", "generation_token_ids", "generation_log_probs"),
+    }
+)
+_RESPONSES_TEXTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text")
 # The fields of a ReasoningItem, and those of an entry of `reasoning_details`.
 _DETAILS = {"content": "text", "content_reference": "data", "summary": "summary", "signature": "signature"}
 
@@ -85,6 +94,18 @@ class OpenAIChatDialect(Dialect):
 
     def __init__(self, reasoning: ReasoningField = "") -> None:
         self.reasoning: ReasoningField = reasoning
+
+    def kept(self, block: Any) -> dict[str, Json]:
+        """Return the fields of a block that a chat has a place for: not those of an item of the Responses API."""
+        fields = super().kept(block)
+        if isinstance(block, ReasoningItem):
+            return fields
+        kind = fields.get("type")
+        if kind == "custom_tool_call":
+            fields["type"] = "custom"
+        elif kind in _RESPONSES_TEXTS or (isinstance(kind, str) and kind.endswith(("_call", "_request", "_output"))):
+            del fields["type"]
+        return {name: value for name, value in fields.items() if name not in _OF_RESPONSES}
 
     def is_message(self, data: Mapping[str, Json]) -> bool:
         return _is_completion(data) or "role" in data
@@ -310,7 +331,7 @@ class OpenAIChatDialect(Dialect):
         if isinstance(block, ImageBlock):
             return {"type": "image_url", "image_url": {"url": data_url(block.data, block.mime_type), **self.kept(block)}}
         if isinstance(block, OpaqueBlock):
-            return dict(block.raw)
+            return _chat_part(block.raw)
         return {"type": "text", "text": text_of([block])}
 
 
@@ -385,6 +406,16 @@ def _token_details(logprobs: Mapping[str, Json]) -> dict[str, Json]:
 def _typed(part: Mapping[str, Json]) -> dict[str, Json]:
     """Return a part of a message's content; one that does not say its type, inside of one that does."""
     return dict(part) if isinstance(part.get("type"), str) else {"type": "opaque", "raw": dict(part)}
+
+
+def _chat_part(raw: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a part that no block has a type for. Images by address and files of the Responses API become those of a chat."""
+    kind, url = raw.get("type"), raw.get("image_url")
+    if kind == "input_image" and isinstance(url, str):
+        return {"type": "image_url", "image_url": {"url": url, **rest_of(raw, "type", "image_url")}}
+    if kind == "input_file" and raw.keys() <= {"type", "file_id", "file_data", "filename"}:
+        return {"type": "file", "file": rest_of(raw, "type")}
+    return dict(raw)
 
 
 def _is_completion(data: Mapping[str, Json]) -> bool:

@@ -26,6 +26,7 @@ from openreward_gym.collect.plan import RunPlan
 from openreward_gym.collect.player import AttemptResult, LocalPlayer, Player, Servers
 from openreward_gym.collect.progress import Reporter, reporter
 from openreward_gym.collect.retries import RetryTracker, UnitQueue
+from openreward_gym.collect.row_checks import notes_on_rows
 from openreward_gym.collect.rows_file import RowsFile, check_rows_file
 from openreward_gym.collect.run_folder import RunLock, RunLog, check_resumed, describe_run, write_json, write_run
 from openreward_gym.collect.silence import News, merge_news
@@ -176,6 +177,8 @@ async def acollect_run(options: RunOptions, stop: StopSignal | None = None) -> C
     if ray is None:
         plan = plan.within_open_files(report.say)
     inventory = await _inventory(plan, report, stop)
+    for note in notes_on_rows(inventory.tasks, options):
+        report.say(note)
     folder = _RunFolder(options.run_folder, plan.environment)
     path = folder.path
     with folder, RunLock(path) as lock:

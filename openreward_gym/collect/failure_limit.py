@@ -21,12 +21,25 @@ SLOW_START_S = 2.0
 """Seconds without a failure after which attempts are no longer held back."""
 
 _CHANGING = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|\d+", re.IGNORECASE)
+# The first exception that a message names.
+_EXCEPTION = re.compile(r"(?:^|[\s:])(?:\w+\.)*(\w+(?:Error|Exception|Timeout))(?=:|$)")
 _PLACE = re.compile(r'File ".*", line \d+')
 
 
 def is_lasting(failure: Failure) -> bool:
-    """Return True if the failure would mostly come again."""
-    return failure.kind in LASTING
+    """Return True if the failure would mostly come again.
+
+    An environment that could not reach something, or waited too long for it, raised for an outage, which ends.
+
+    Example:
+        >>> is_lasting(Failure("environment", "setup_failed", message="HTTP 500: ValueError: no city"))
+        True
+        >>> is_lasting(Failure("environment", "setup_failed", message="HTTP 500: ConnectionError: no route"))
+        False
+    """
+    named = _EXCEPTION.search(failure.message) if failure.kind in ("setup_failed", "tool_failed") else None
+    is_outage = named is not None and any(word in named[1] for word in ("Timeout", "Connection", "ConnectError"))
+    return failure.kind in LASTING and not is_outage
 
 
 def signature_of(failure: Failure) -> tuple[object, ...]:

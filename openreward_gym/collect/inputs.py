@@ -25,9 +25,9 @@ def read_tasks(path: str | os.PathLike[str], split: str) -> list[TaskChoice | In
     """Read a JSONL file of tasks.
 
     A line is `{"task_index": 3}`, `{"task_spec": {...}}` (either with an optional `"split"`), a line of a run's `tasks.jsonl`, or
-    a NeMo Gym row (with `responses_create_params`). A row that does not name its task by index or spec is returned for
-    `match_rows`. Any other object is a task's spec. Tasks that do not name a split belong to `split`. A line that is not a task
-    raises ConfigurationError with its number.
+    a NeMo Gym row (with `responses_create_params`, which version 0.7 has in `task_input`). A row that does not name its task by
+    index or spec is returned for `match_rows`. Any other object is a task's spec. Tasks that do not name a split belong to
+    `split`. A line that is not a task raises ConfigurationError with its number.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
@@ -52,6 +52,7 @@ def _task(line: Json, split: str, number: int) -> TaskChoice | InputRow:
     if nemo_gym.is_row(line):
         # A line that has been played before is played again: its answer and its reward are those of another rollout.
         row = InputRow(number, {name: value for name, value in line.items() if name not in _OF_A_ROLLOUT})
+        line = row.fields
     index, spec = line.get("task_index"), line.get("task_spec")
     if row is None and index is None and spec is None and {"id", "group", "sample"} <= line.keys():
         index, spec, row = line.get("index"), line.get("spec"), written_row(line)
@@ -71,7 +72,7 @@ def _task(line: Json, split: str, number: int) -> TaskChoice | InputRow:
 
 def split_of(row: InputRow, split: str, known: Iterable[str]) -> str:
     """Return the split of a row: the one that it names, if the environment has it, else `split`."""
-    named = row.data.get("split")
+    named = row.fields.get("split")
     return named if isinstance(named, str) and named in known else split
 
 
@@ -131,8 +132,9 @@ def _index(row: InputRow, places: Sequence[int], specs: Sequence[Any], split: st
     """Return the index of a row's task among those that have its question."""
     if not places:
         return None
+    fields = row.fields
     agreeing = [
-        place for place in places if all(specs[place][name] == row.data[name] for name in row.data.keys() & specs[place].keys())
+        place for place in places if all(specs[place][name] == fields[name] for name in fields.keys() & specs[place].keys())
     ]
     chosen = agreeing or places
     if all(specs[place] == specs[chosen[0]] for place in chosen):

@@ -128,7 +128,7 @@ class RunPlan:
             return [TaskChoice(split, index) for index in select_indices(options.tasks, await _count(remote, split), split)]
         rows = read_tasks(options.input, split)
         unmatched = [row for row in rows if isinstance(row, InputRow)]
-        known = [known.name for known in await remote.splits()] if any("split" in row.data for row in unmatched) else []
+        known = [known.name for known in await remote.splits()] if any("split" in row.fields for row in unmatched) else []
         names = dict.fromkeys(split_of(row, split, known) for row in unmatched)
         specs = {name: [task.spec for task in await remote.tasks(name)] for name in names}
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from openreward_gym.chat.plain import shown
 from openreward_gym.collect.inventory import TaskChoice
 from openreward_gym.collect.rows import InputRow, no_such_tools
 from openreward_gym.envs.clients import open_episode
@@ -19,6 +20,11 @@ from openreward_gym.types import Task, ToolSet
 MOST_TRIED = 32
 """Largest number of rows that are no task of a split for which a session is opened before the collection begins."""
 _MOST_SHOWN = 3
+# Options of policies, and the parameters of a row in whose place they are played.
+_FIELDS = {
+    **{name: name for name in ("temperature", "top_p", "top_logprobs", "tool_choice", "parallel_tool_calls", "reasoning")},
+    **dict.fromkeys(("max_tokens", "max_completion_tokens", "max_new_tokens", "max_output_tokens"), "max_output_tokens"),
+}
 
 
 async def check_rows(
@@ -53,6 +59,28 @@ async def check_rows(
         raise
 
 
+def notes_on_rows(choices: Sequence[TaskChoice], options: RunOptions) -> list[str]:
+    """Return what is played otherwise than a reader of the rows may think: with an option's value, without a system prompt."""
+    rows = [choice.row for choice in choices if choice.row is not None]
+    notes = []
+    for name, value in (options.policy_options or {}).items() if options.row_parameters == "use" else ():
+        field = _FIELDS.get(name, name)
+        asked = [row.parameters.get(field) for row in rows]
+        other = sum(theirs is not None and theirs != value for theirs in asked)
+        if field in _FIELDS.values() and other:
+            notes.append(f"{name}={shown(value)} of the command is played instead of the {field} of {_rows(other)}")
+    bare = sum(bool(m := row.messages()) and all(message.role != "system" for message in m) for row in rows)
+    if bare and options.row_prompt == "replace":
+        notes.append(
+            f"{_rows(bare)} {'has' if bare == 1 else 'have'} no system message: --row-prompt precede adds the environment's"
+        )
+    return notes
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'' if count == 1 else 's'}"
+
+
 def _check_parameters(rows: Sequence[InputRow], policy: Policy | EpisodicPolicy) -> None:
     """Refuse a row with a parameter that the policy cannot follow. Rows mostly have the same parameters."""
     checked: set[bytes] = set()
@@ -72,7 +100,7 @@ def _check_parameters(rows: Sequence[InputRow], policy: Policy | EpisodicPolicy)
 
 def _is_new(choice: TaskChoice, row: InputRow) -> bool:
     """Return True for a row that has become a task of its own, because no task has its question."""
-    return choice.index is None and "task_spec" not in row.data and row.line > 0
+    return choice.index is None and "task_spec" not in row.fields and row.line > 0
 
 
 async def _check_new_tasks(new: Sequence[tuple[TaskChoice, InputRow]], remote: RemoteEnvironment, options: RunOptions) -> None:

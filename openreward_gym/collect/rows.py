@@ -12,6 +12,8 @@ from openreward_gym.envs.episode import Episode
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers import nemo_gym
 from openreward_gym.importers.nemo_gym_items import read_input
+from openreward_gym.importers.nemo_gym_rows import given_request, request_of
+from openreward_gym.importers.shapes import opened
 from openreward_gym.jsonio import Json, is_deeper
 from openreward_gym.options import RowPrompt
 from openreward_gym.policies.parameters import requested
@@ -19,6 +21,7 @@ from openreward_gym.types import Message, ToolSet, ToolSpec
 
 # Fields of the request that are no parameters of the policy: they are the prompt, or the tools.
 _PROMPT = ("input", "instructions", "tools")
+_ROLES = ("system", "developer", "user", "assistant")
 _LONGEST_QUESTION = 80
 # Fields in which a function tool keeps what `ToolSpec` has.
 _TOOL = ("type", "name", "description", "parameters")
@@ -26,7 +29,7 @@ _TOOL = ("type", "name", "description", "parameters")
 
 @dataclass(frozen=True, slots=True)
 class InputRow:
-    """A line with `responses_create_params`: the request that the policy's first turn answers.
+    """A line with `responses_create_params`, or with them in `task_input`: the request that the policy's first turn answers.
 
     Attributes:
         line: Number of the line in its file, from 1.
@@ -47,7 +50,7 @@ class InputRow:
     def __post_init__(self) -> None:
         if is_deeper(self.data, DEEPEST_NESTING):
             raise ValueError(f"it is nested more than {DEEPEST_NESTING} levels deep")
-        request = self.data.get("responses_create_params")
+        request = given_request(self.data)
         if not isinstance(request, Mapping):
             raise ValueError(f"its responses_create_params must be an object, not {shown(request)}")
         if not isinstance(request.get("input"), str | list | None):
@@ -58,14 +61,26 @@ class InputRow:
             self.messages()
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"its input cannot be read as messages: {error}") from None
+        items = request.get("input")
+        for number, item in enumerate(items if isinstance(items, list) else (), 1):
+            if isinstance(item, Mapping) and (wrong := _wrong_item(item)):
+                raise ValueError(f"item {number} of its input {wrong}")
         self.tools()
         requested(self.parameters)
 
     @property
     def request(self) -> Mapping[str, Json]:
         """The line's `responses_create_params`."""
-        request: Mapping[str, Json] = self.data["responses_create_params"]
-        return request
+        return request_of(self.data)
+
+    @property
+    def fields(self) -> dict[str, Json]:
+        """The line's fields, with those of the `task_input` of NeMo Gym 0.7, and of its `task_data`, among them."""
+        task = opened(self.data.get("task_input"))
+        if "responses_create_params" in self.data or not isinstance(task, Mapping):
+            return dict(self.data)
+        data = opened(task.get("task_data"))
+        return {**self.data, **task, **(data if isinstance(data, Mapping) else {})}
 
     @property
     def question(self) -> str:
@@ -147,6 +162,21 @@ def no_such_tools(row: InputRow, names: Sequence[str], environment: str, known: 
         f"{row.describe()} defines {those}, which {environment!r} does not have. "
         f"Its tools are: {own}. Define tools of these names in the row, or leave out its `tools`."
     )
+
+
+def _wrong_item(item: Mapping[str, Json]) -> str:
+    """Return why an item of a request cannot be played as it is meant; empty if it can."""
+    kind, role = item.get("type", "message"), item.get("role")
+    if kind == "item_reference":
+        return "refers to an item of an earlier response, which is not known here: write the item itself"
+    if item.get("tool_calls") or item.get("function_call") or role in ("tool", "function"):
+        return (
+            "is a message of chat completions: write a call as an item of the type 'function_call', and its result as "
+            "'function_call_output'"
+        )
+    if kind == "message" and role not in _ROLES:
+        return f"must have one of the roles {', '.join(_ROLES)}, not {shown(role)}"
+    return ""
 
 
 def _tool(tool: Json) -> ToolSpec:

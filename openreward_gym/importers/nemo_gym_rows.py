@@ -19,6 +19,7 @@ from openreward_gym.chat.plain import rest_of
 from openreward_gym.importers.nemo_gym_items import prompt_and_output, read_input, read_output, read_spans
 from openreward_gym.importers.nemo_gym_marks import marks_of, read_marked
 from openreward_gym.importers.nemo_gym_valid import ValidItems
+from openreward_gym.importers.shapes import opened
 from openreward_gym.jsonio import Json, dumps, escape_surrogates, finite, is_utf8
 from openreward_gym.types import Message, Rollout, ToolSpec, Usage
 from openreward_gym.types.rollout import moment_of
@@ -51,9 +52,14 @@ _INCOMPLETE = {"length": "max_output_tokens", "context_overflow": "max_output_to
 
 def request_of(row: Mapping[str, Json]) -> Mapping[str, Json]:
     """Return the request of a row, also of a task of NeMo Gym 0.7 (under `task_input`); empty for a row without one."""
-    task = row.get("task_input")
-    request = row.get("responses_create_params", task.get("responses_create_params") if isinstance(task, Mapping) else None)
+    request = given_request(row)
     return request if isinstance(request, Mapping) else {}
+
+
+def given_request(row: Mapping[str, Json]) -> Json:
+    """Return what a row has as its request, of whatever type; None if it has none. JSON text of an object is that object."""
+    task = opened(row.get("task_input"))
+    return opened(row.get("responses_create_params", task.get("responses_create_params") if isinstance(task, Mapping) else None))
 
 
 def new_row(rollout: Rollout) -> dict[str, Json]:

@@ -22,6 +22,7 @@ from openreward_gym.policies.policy import Transcript
 from openreward_gym.types import AssistantMessage, Json, Sampled, ToolSet
 
 Api: TypeAlias = Literal["chat", "responses"]
+DeveloperRole: TypeAlias = Literal["developer", "system"]
 
 STATELESS: Mapping[str, Any] = {"store": False, "include": ["reasoning.encrypted_content"]}
 """The server stores nothing: it returns reasoning encrypted, and the next request sends it back."""
@@ -36,6 +37,8 @@ class OpenAIPolicy(ModelPolicy):
         reasoning_field: Field of a chat message in which the server gets the reasoning of earlier turns: "reasoning_content",
             "reasoning" or "reasoning_details". "auto" sends each turn's reasoning in the field in which it arrived, and none to a
             server that sends none, such as OpenAI's. An empty string never sends any.
+        developer_role: Role in which the server gets a developer message: "developer", or "system" for models whose chat template
+            knows no developer. Most templates leave such a message out without an error.
         **options: The arguments of `ModelPolicy`.
     """
 
@@ -43,14 +46,25 @@ class OpenAIPolicy(ModelPolicy):
     sdk = "openai"
     key_env = "OPENAI_API_KEY"
 
-    def __init__(self, model: str, *, api: Api = "chat", reasoning_field: ReasoningField = "auto", **options: Any) -> None:
+    def __init__(
+        self,
+        model: str,
+        *,
+        api: Api = "chat",
+        reasoning_field: ReasoningField = "auto",
+        developer_role: DeveloperRole = "developer",
+        **options: Any,
+    ) -> None:
         if api not in get_args(Api):
             raise ConfigurationError(f"api must be one of {', '.join(get_args(Api))}, not {api!r}")
         if reasoning_field not in get_args(ReasoningField):
             fields = ", ".join(repr(field) for field in get_args(ReasoningField))
             raise ConfigurationError(f"reasoning_field must be one of {fields}, not {reasoning_field!r}")
+        if developer_role not in get_args(DeveloperRole):
+            raise ConfigurationError(f"developer_role must be 'developer' or 'system', not {developer_role!r}")
         self.api = api
         self._reasoning_field: ReasoningField = reasoning_field
+        self._developer_role: DeveloperRole = developer_role
         super().__init__(model, **options)
         self.rules = RESPONSES_RULES if api == "responses" else CHAT_RULES
         host = urlsplit(self.url or "").hostname or ""
@@ -60,7 +74,8 @@ class OpenAIPolicy(ModelPolicy):
     @property
     def settings(self) -> dict[str, Any]:
         field = {"reasoning_field": self._reasoning_field} if self.api == "chat" else {}
-        return {**super().settings, "api": self.api, **field}
+        role = {"developer_role": self._developer_role} if self._developer_role != "developer" else {}
+        return {**super().settings, "api": self.api, **field, **role}
 
     def parameters(self) -> Collection[str]:
         module, name = ("responses", "AsyncResponses") if self.api == "responses" else ("chat", "AsyncCompletions")
@@ -76,13 +91,17 @@ class OpenAIPolicy(ModelPolicy):
         if self.api == "responses":
             offers = [{"type": "function", "strict": False, **function} for function in functions]
             _, items = OpenAIResponsesDialect().write_request(transcript, rules=self.rules, names=names)
-            request = {"input": items, **STATELESS}
+            request = {"input": self._in_role(items), **STATELESS}
         else:
             offers = [{"type": "function", "function": function} for function in functions]
             dialect = OpenAIChatDialect(self._reasoning_field)
             _, messages = dialect.write_request(transcript, rules=self.rules, names=names)
-            request = {"messages": _images_to_user(messages)}
+            request = {"messages": self._in_role(_images_to_user(messages))}
         return {"model": self.model, **request, **({"tools": offers} if offers else {}), **self.sampling}
+
+    def _in_role(self, messages: list[dict[str, Json]]) -> list[dict[str, Json]]:
+        """Return messages with the developer's in the role that the server takes."""
+        return [{**m, "role": self._developer_role} if m.get("role") == "developer" else m for m in messages]
 
     def translate(self, parameters: Mapping[str, Json]) -> dict[str, Any]:
         own = dict(parameters)

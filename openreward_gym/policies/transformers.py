@@ -237,7 +237,7 @@ class TransformersPolicy:
         return text
 
     def _for_template(self, message: dict[str, Json]) -> dict[str, Json]:
-        """Convert a chat message to the form that templates read: content as one text, arguments as objects."""
+        """Convert a chat message to the form that templates read: content as one text, arguments as objects, no developer."""
         content = message.get("content") or ""
         if isinstance(content, list):
             other = next((part.get("type") for part in content if part.get("type") != "text"), None)
@@ -250,6 +250,8 @@ class TransformersPolicy:
                 )
             content = text_separator(message["role"]).join(part["text"] for part in content)
         converted = {**message, "content": content}
+        if message["role"] == "developer":
+            converted["role"] = "system"  # templates leave out messages of a role that they do not know
         if message.get("tool_calls"):
             converted["tool_calls"] = []
             for call in message["tool_calls"]:

@@ -124,3 +124,52 @@ def test_the_name_of_a_speaker() -> None:
     assert read[2].sampled is None
     assert chat.to_openai(read) == messages
     assert chat.to_openai([UserMessage("Hi")]) == [{"role": "user", "content": "Hi"}]
+
+
+def test_items_as_chats_have_no_fields_of_the_items() -> None:
+    call = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": "{}", "status": "completed"}
+    custom = {"type": "custom_tool_call", "id": "ct_1", "call_id": "c2", "name": "g", "input": "raw"}
+    texts = [{"type": "output_text", "text": "Co", "annotations": [], "logprobs": []}, {"type": "output_text", "text": "ld."}]
+    parts = [
+        {"type": "input_text", "text": "What is it?"},
+        {"type": "input_image", "image_url": "https://pictures.example/a.png", "detail": "low"},
+        {"type": "input_file", "file_id": "file_1"},
+    ]
+    items = [
+        {"role": "developer", "content": "Be brief."},
+        {"type": "message", "role": "user", "status": "completed", "content": [{"type": "input_text", "text": "Hi."}]},
+        {"role": "user", "content": [{"type": "output_text", "text": "Hm?"}]},
+        call,
+        {"type": "function_call_output", "id": "fco_1", "call_id": "c1", "output": "cold", "status": "completed"},
+        {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "phase": "final", "content": texts},
+        custom,
+        {"type": "custom_tool_call_output", "id": "cto_1", "call_id": "c2", "output": "done"},
+        {"role": "user", "content": parts},
+    ]
+    file, image = {"file_id": "file_1"}, {"url": "https://pictures.example/a.png", "detail": "low"}
+    assert chat.to_openai(chat.from_openai_responses(items)) == [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "Hi."},
+        {"role": "user", "content": "Hm?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "cold"},
+        {
+            "role": "assistant",
+            "content": "Cold.",
+            "tool_calls": [{"id": "c2", "type": "custom", "custom": {"name": "g", "input": "raw"}}],
+        },
+        {"role": "tool", "tool_call_id": "c2", "content": "done"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is it?"},
+                {"type": "image_url", "image_url": image},
+                {"type": "file", "file": file},
+            ],
+        },
+    ]
+    assert chat.to_openai_responses(chat.from_openai_responses(items)) == items

@@ -13,8 +13,10 @@ from launch import served
 
 from openreward_gym import collect
 from openreward_gym.collect import RetryBudget
+from openreward_gym.collect.failure_limit import is_lasting
 from openreward_gym.collect.retries import is_deterministic
 from openreward_gym.protocol.wire import exception_words
+from openreward_gym.store import Failure
 
 SCRIPT = Path(raising.__file__)
 
@@ -37,6 +39,31 @@ def test_an_exception_that_comes_again_is_not_retried(errors: str, tmp_path: Pat
         budgets = {"setup_failed": RetryBudget(2, first_wait_s=0.0)}
         counts = attempts(url, tmp_path / "told", retries=budgets)
         assert counts == {**dict.fromkeys(ONCE, 2), raising.OUTAGE: 2}  # as the user said
+
+
+def test_a_run_that_an_outage_stopped_can_be_continued(tmp_path: Path) -> None:
+    with served(SCRIPT, arguments=["exception"]) as url:
+        results = {
+            number: collect("raising", "random:1", base_url=url, output=tmp_path / str(number), tasks=[number], progress=False)
+            for number in (raising.OUTAGE, raising.SETUP)
+        }
+    assert {number: result.resumable for number, result in results.items()} == {raising.OUTAGE: True, raising.SETUP: False}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("the server answered POST /create with 500: ConnectionRefusedError: [Errno 111]", False),
+        ("the server answered POST /create with 500: httpx.ReadTimeout", False),
+        ("the server answered GET /messages with 500: openai.APIConnectionError: Connection error.", False),
+        ("TimeoutError", False),
+        ("the server answered POST /create with 500: ValueError: no city: ConnectionError: x", True),
+        ("the server answered POST /create with 500: RuntimeError: broken", True),
+        ("the server answered POST /create with 500: Internal Server Error", True),
+    ],
+)
+def test_which_failures_come_again(words: str, expected: bool) -> None:
+    assert is_lasting(Failure("environment", "setup_failed", message=words)) is expected
 
 
 def test_a_server_that_hides_its_errors_is_asked_again(tmp_path: Path) -> None:

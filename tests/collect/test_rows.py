@@ -25,7 +25,7 @@ from openreward_gym.collect.rows import InputRow, prompt_of
 from openreward_gym.errors import ConfigurationError, StoreError
 from openreward_gym.importers import nemo_gym
 from openreward_gym.store import RolloutStore
-from openreward_gym.types import AssistantMessage, Message, SystemMessage, ToolCall, ToolSet, UserMessage
+from openreward_gym.types import AssistantMessage, Message, Rollout, SystemMessage, ToolCall, ToolSet, UserMessage
 
 CITIES = {
     "Seattle": "What's the weather like in Seattle?",
@@ -149,6 +149,95 @@ def test_a_models_server_gets_the_row(examples: str, model: Providers, tmp_path:
         assert rows_of(output)[0]["responses_create_params"] == line["responses_create_params"]
 
 
+def test_a_chat_server_gets_chats_of_a_rows_items(examples: str, model: Providers, tmp_path: Path) -> None:
+    """Fields of the Responses API's items, and ours, are none of a chat's: servers refuse them."""
+    history = [
+        {"type": "message", "role": "user", "status": "completed", "content": [{"type": "input_text", "text": "And in Oslo?"}]},
+        {"type": "function_call", "id": "fc_1", "call_id": "h1", "name": "get_weather", "arguments": "{}", "status": "completed"},
+        {"type": "function_call_output", "id": "fco_1", "call_id": "h1", "output": "cold", "status": "completed"},
+        {
+            "type": "message",
+            "id": "msg_1",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "Cold.", "annotations": [], "logprobs": []}],
+        },
+    ]
+    line = row(input=[GERMAN, *history, {"role": "user", "content": CITIES["Boston"]}])
+    model.requests.clear()
+    output = tmp_path / "rollouts.jsonl"
+    played(examples, written(tmp_path / "r.jsonl", line), output, "openai:good", policy_url=f"{model.url}/v1")
+    assert model.requests[0]["messages"] == [
+        GERMAN,
+        {"role": "user", "content": "And in Oslo?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "h1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "h1", "content": "cold"},
+        {"role": "assistant", "content": "Cold."},
+        {"role": "user", "content": CITIES["Boston"]},
+    ]
+    assert rows_of(output)[0]["responses_create_params"] == line["responses_create_params"]
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_developer_message_for_models_that_know_no_developer(examples: str, model: Providers, tmp_path: Path, api: str) -> None:
+    model.requests.clear()
+    options = {"api": api, "developer_role": "system"}
+    output = tmp_path / "rollouts.jsonl"
+    lines = written(tmp_path / "r.jsonl", row())
+    result = played(examples, lines, output, "openai:good", policy_url=f"{model.url}/v1", policy_options=options)
+    for request in model.requests:
+        (given, *_) = request["messages" if api == "chat" else "input"]
+        assert given == {"role": "system", "content": GERMAN["content"]}
+    (rollout,) = result.store
+    assert rollout.messages[0].metadata == {"role": "developer"}
+    assert rows_of(output)[0]["responses_create_params"]["input"][0] == GERMAN
+    with pytest.raises(ConfigurationError, match="developer_role must be 'developer' or 'system', not 'user'"):
+        played(examples, lines, tmp_path / "x.jsonl", "openai:good", policy_options={"developer_role": "user"})
+
+
+def test_rows_of_version_0_7(examples: str, tmp_path: Path) -> None:
+    """They have the request in `task_input`. A table may have objects as JSON text."""
+    identity = {"taskset": "weather:train", "task_id": "s-1"}
+    lines: list[dict[str, Any]] = [
+        {"task_id": identity, "task_input": {**row(temperature=0.4), "task_data": {"city": "Seattle"}}},
+        {"task_id": identity, "task_input": json.dumps(row("Boston"))},
+        {"task_id": identity, "task_input": row(input="Wie wird es in Chicago?") | {"task_index": 2}},
+        {"responses_create_params": json.dumps(row("Chicago")["responses_create_params"])},
+    ]
+    output = tmp_path / "rollouts.jsonl"
+    policy = Forecaster()
+    result = played(examples, written(tmp_path / "rows.jsonl", *lines), output, policy)
+    rows = rows_of(output)
+    assert [one["reward"] for one in rows] == [1.0] * len(lines)
+    assert {"temperature": 0.4} in [parameters for _, _, parameters in policy.seen]
+    assert rows[0]["responses_create_params"] == row(temperature=0.4)["responses_create_params"]
+    assert (rows[0]["task_id"], rows[0]["task_input"]) == (identity, lines[0]["task_input"])
+    read = [rollout for rollout in nemo_gym.read(output) if isinstance(rollout, Rollout)]
+    assert [read[n].metadata for n in (0, 2)] == [{"nemo_gym": lines[n]} for n in (0, 2)]
+    assert {rollout.id for rollout in read} == {rollout.id for rollout in result.store}
+    with pytest.raises(ConfigurationError, match="line 1 is not a task: its responses_create_params must be an object, not 5"):
+        read_tasks(written(tmp_path / "wrong.jsonl", {"task_input": {"responses_create_params": 5}}), "train")
+
+
+def test_what_is_not_played_as_the_row_says_is_printed(
+    examples: str, model: Providers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [row(temperature=0.4), row(temperature=0.9, max_output_tokens=60), row(input=CITIES["Boston"])]
+    rows, output = written(tmp_path / "rows.jsonl", *lines), tmp_path / "rollouts.jsonl"
+    options: dict[str, Any] = {"policy_url": f"{model.url}/v1", "policy_options": {"temperature": 0.9, "max_tokens": 50}}
+    collect("weather", "openai:good", base_url=examples, input=rows, output=output, **options)
+    said = capsys.readouterr().err.splitlines()[:3]
+    assert said == [
+        "temperature=0.9 of the command is played instead of the temperature of 1 row",
+        "max_tokens=50 of the command is played instead of the max_output_tokens of 1 row",
+        "1 row has no system message: --row-prompt precede adds the environment's",
+    ]
+
+
 def test_the_prompt_of_a_row_and_the_environments(examples: str, tmp_path: Path) -> None:
     history = [
         {"role": "user", "content": "And in Oslo?"},
@@ -205,6 +294,24 @@ def test_prompts_of_rows() -> None:
         ({**row(), "split": "test"}, "line 2 .*no task of 'weather' in split 'test'"),
         ({"responses_create_params": 3}, "line 2 is not a task: its responses_create_params must be an object, not 3"),
         ({"responses_create_params": {"input": [7]}}, "line 2 is not a task: its input cannot be read"),
+        (
+            row(input=[{"role": "robot", "content": "x"}]),
+            "line 2 is not a task: item 1 of its input must have one of the roles .*, assistant, not 'robot'",
+        ),
+        (
+            row(input=[GERMAN, {"type": "item_reference", "id": "msg_1"}]),
+            "line 2 is not a task: item 2 of its input refers to an item of an earlier response",
+        ),
+        (
+            row(
+                input=[{"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "get_weather", "arguments": "{}"}}]}]
+            ),
+            "line 2 is not a task: item 1 of its input is a message of chat completions.*'function_call'",
+        ),
+        (
+            row(input=[{"role": "tool", "tool_call_id": "a", "content": "cold"}]),
+            "line 2 is not a task: item 1 of its input is a message of chat completions.*'function_call_output'",
+        ),
         (
             {"responses_create_params": {"input": "x", "instructions": []}},
             "line 2 is not a task: its instructions must be a text",

@@ -20,6 +20,7 @@ from openreward_gym.policies import resolve
 from openreward_gym.types import (
     AssistantMessage,
     ImageBlock,
+    SystemMessage,
     TextBlock,
     ToolCall,
     ToolResult,
@@ -171,6 +172,13 @@ def test_the_template_gets_exact_texts_and_nothing_in_place_of_images(tiny: str)
     assert "assistant\n2,737 m<|im_end|>" in text
     with pytest.raises(PolicyError, match="reads text only, but a message of the role user has a part of the type 'image_url'"):
         policy.prompt((UserMessage([TextBlock("See."), ImageBlock(data="iVBORw0KGgo=")]),), ToolSet())
+
+
+def test_the_template_gets_a_developer_as_the_system(tiny: str) -> None:
+    policy: Any = resolve(f"transformers:{tiny}")
+    developer = SystemMessage("Antworte nur auf Deutsch.", metadata={"role": "developer"})
+    prompt = policy._tokenizer.decode(policy.prompt((developer, UserMessage("Hm?")), ToolSet()))
+    assert prompt.startswith("<|im_start|>system\nAntworte nur auf Deutsch.<|im_end|>")
 
 
 def test_a_full_window(tiny: str) -> None:
