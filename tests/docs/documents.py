@@ -45,7 +45,10 @@ def pages() -> list[Path]:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """Return the Python and shell blocks of a page. A block without a language is a shell block if it begins with a command."""
+    """Return the Python and shell blocks of a page. A block without a language is a shell block if it begins with a command.
+
+    Blocks of the language "console" show mistakes with what is printed, and are not typed.
+    """
     text = page.read_text(encoding="utf-8")
     blocks: list[Block] = []
     ended = 0
@@ -55,7 +58,7 @@ def blocks_of(page: Path) -> list[Block]:
         if not language and code.split(maxsplit=1)[:1] and code.split()[0] in _COMMANDS:
             language = "bash"
         line = text.count("\n", 0, fence.start()) + 1
-        if language in ("python", "bash", "sh", "shell", "console"):
+        if language in ("python", "bash", "sh", "shell"):
             title = re.search(r'title="([^"]+)"', fence["rest"])
             language = "python" if language == "python" else "bash"
             blocks.append(Block(page.name, line, language, title[1] if title else "", code))

@@ -14,7 +14,7 @@ from typed_shell import TypedShell, clone, commands_of, installed_environment, r
 
 MODEL = "Qwen/Qwen3-0.6B"
 """The model that pages download. Here a tiny one lies in a folder of this name."""
-PAGES = [page for page in pages() if blocks_of(page) and page.name not in ("index.md", "tutorial.md")]
+PAGES = [page for page in pages() if blocks_of(page) and page.name not in ("index.md", "tutorial.md", "first-mistakes.md")]
 PROGRAM = Path(__file__).with_name("stand_ins.py")
 # Not those that need a key for the platform, that train for long, or that are modules of others.
 _LEFT_OUT = ("record_rollout_generic", "record_rollout_openai", "train_grpo", "tiny_model", "compare_rollouts")
