@@ -198,9 +198,11 @@ class ToolFailedError(OpenRewardGymError, RuntimeError):
 
     Attributes:
         detail: The server's own message.
+        status: 500 where the server answered the call with that status. None where the tool's own answer says it.
     """
 
     detail: str = ""
+    status: int | None = None
 
 
 class PolicyError(OpenRewardGymError, RuntimeError):

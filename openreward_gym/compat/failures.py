@@ -55,7 +55,7 @@ def translated(error: errors.OpenRewardGymError, session_id: str | None = None) 
         return error
     if isinstance(error, errors.SessionLostError):
         return SessionTerminatedError(error.detail or str(error), sid=session_id, kind=KIND)
-    if isinstance(error, errors.ToolFailedError):
+    if isinstance(error, errors.ToolFailedError) and error.status is None:
         return ToolFailed(with_session(error.detail or str(error), session_id))
     if isinstance(error, errors.TransportTimeoutError):
         return _with_delivery(HeartbeatTimeoutError(str(error)), error)

@@ -311,6 +311,7 @@ class Session(ProcessBound):
             if error.status != 500:
                 raise
             failure = self._failed("the environment raised an exception on the server: ", error.detail or str(error))
+            failure.status = error.status
         finally:
             timeout.stop()
             self._calls.discard(timeout)

@@ -55,6 +55,7 @@ def test_an_error_is_made_as_the_sdk_s(name: str, arguments: tuple[Any, ...], na
 TRANSLATED = [
     (gym_errors.SessionLostError("lost", status=410, detail="deleted"), "SessionTerminatedError"),
     (gym_errors.ToolFailedError("the tool raised", detail="boom"), "ToolFailed"),
+    (gym_errors.ToolFailedError("the server failed", detail="boom", status=500), "HTTPStatusError"),
     (gym_errors.ServerUnreachableError("nobody"), "MaxRetriesError"),
     (gym_errors.OutcomeUnknownError("lost", delivery="delivered"), "MaxRetriesError"),
     (gym_errors.CallTimeoutError("slow"), "HeartbeatTimeoutError"),

@@ -25,6 +25,7 @@ from openreward_gym.compat.api.environments.types import (
     ToolSpec,
 )
 from openreward_gym.compat.api.errors import (
+    HTTPStatusError,
     ScoreGroupFailed,
     ScoreGroupUnsupported,
     SessionTerminatedError,
@@ -262,6 +263,10 @@ class AsyncSession(Connected):
             raise
         except SessionTerminatedError as error:
             self._terminated = (error.reason, self.sid)
+            raise
+        except HTTPStatusError as error:
+            if error.status == 500:
+                self._terminated = (error.message, self.sid)
             raise
         if output.error:
             kind = "bad_input_shape" if output.error_kind == "malformed" else output.error_kind
