@@ -26,7 +26,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from openreward_gym.collect.silence import SILENCE_S, ServerState
+from openreward_gym.collect.silence import FIRST_ANSWER_S, SILENCE_S, ServerState
 from openreward_gym.envs.turns import TurnKind
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.store import Failure
@@ -204,11 +204,12 @@ class Reporter:
             self._unreported["score_group_failed"] += 1
 
     def servers(self, states: Iterable[ServerState]) -> None:
-        """Show servers that have not answered for ten seconds, every 30 seconds, and when they answer again."""
+        """Show servers that do not answer, every 30 seconds, and when they answer again."""
         now = time.monotonic()
         for state in states:
             since, shown_at = self._silent.get(state.address, (0.0, 0.0))
-            if state.silent_s >= SILENCE_S:
+            limit = min(SILENCE_S, FIRST_ANSWER_S) if state.answered_s is None else SILENCE_S
+            if state.silent_s >= limit:
                 if not since or now - shown_at >= SUMMARY_EVERY_S:
                     self._silent[state.address] = (now - state.silent_s, now)
                     self.event("silence", {**asdict(state), "text": str(state)})
