@@ -6,7 +6,9 @@ import contextlib
 import errno
 import importlib.util
 import json
+import shutil
 import sys
+import textwrap
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -322,7 +324,12 @@ class LogReporter(Reporter):
         self.say(line)
 
     def say(self, text: str) -> None:
-        _write_line(self._stream or sys.stderr, " ".join(text.splitlines()))
+        stream = self._stream or sys.stderr
+        text = " ".join(line.strip() for line in text.splitlines())
+        if stream.isatty():
+            width = max(40, shutil.get_terminal_size((COLUMNS, 24)).columns)
+            text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        _write_line(stream, text)
 
     def stopped(self) -> None:
         super().stopped()
