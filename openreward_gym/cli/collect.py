@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openreward_gym.cli.completion import complete_policy
+from openreward_gym.cli.console import print_text
 from openreward_gym.cli.parameters import FAILED, INCOMPLETE, Environment, parse_options, shown_arguments, with_options
 from openreward_gym.cli.runs import print_report
 from openreward_gym.credentials import HIDDEN
@@ -38,6 +40,7 @@ def collect(
             help="openai:MODEL, anthropic:MODEL, google:MODEL, transformers:PATH, module:callable, random, random:CALLS, "
             "scripted:FILE, or one of an installed distribution.",
             rich_help_panel="Run",
+            autocompletion=complete_policy,
         ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate what would be played, and play nothing.")] = False,
@@ -86,12 +89,12 @@ def collect(
         print(json.dumps(event))
     else:
         where = result.path if result.rows_path is None else f"{result.rows_path} (the run: {result.path})"
-        print(f"{coverage.successful} of {coverage.expected} rollouts in {where}")
+        print_text(f"{coverage.successful} of {coverage.expected} rollouts in {where}")
         print_report([result.path], brief=True)
     if result.groups_incomplete:
-        print(f"{_groups(result.groups_incomplete)} not compared: a rollout failed or was omitted", file=sys.stderr)
+        print_text(f"{_groups(result.groups_incomplete)} not compared: a rollout failed or was omitted", stderr=True)
     if result.groups_failed:
-        print(_comparison_failures(result), file=sys.stderr)
+        print_text(_comparison_failures(result), stderr=True)
     _exit(result)
 
 
@@ -109,12 +112,12 @@ def _exit(result: CollectionResult) -> None:
     if result.given_up:
         left += f", {result.given_up} of the failed given up"
     if result.resumable:
-        print(f"{left}; continue with: {_resume(result)}", file=sys.stderr)
+        print_text(f"{left}; continue with: {_resume(result)}", stderr=True)
         raise typer.Exit(INCOMPLETE)
     again = "--resume --allow-changed" if result.given_up else "--resume"
-    print(
+    print_text(
         f"{left}; the same would fail again (see {result.path}/failures): mend the cause, then continue with {again}",
-        file=sys.stderr,
+        stderr=True,
     )
     raise typer.Exit(FAILED)
 

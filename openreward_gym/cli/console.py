@@ -75,6 +75,15 @@ def print_error(message: str) -> None:
     print(wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
 
 
+def print_text(text: str, *, stderr: bool = False) -> None:
+    """Print a text whose long lines wrap between words on a terminal, and stay whole in a log or a pipe."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = output_width()
+    if stream.isatty():
+        text = "\n".join(wrapped(line, width=width) if len(line) > width else line for line in text.splitlines())
+    print(text, file=stream)
+
+
 def wrapped(text: str, indent: str = "  ", width: int | None = None) -> str:
     """Return a text whose lines end between words, at the width of the terminal or at `width`.
 

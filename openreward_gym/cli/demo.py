@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from openreward_gym.cli.console import make_console
-from openreward_gym.cli.parameters import INCOMPLETE, check_folder
+from openreward_gym.cli.console import make_console, make_table, print_json
+from openreward_gym.cli.parameters import INCOMPLETE, AsJson, check_folder
 from openreward_gym.types import Task
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def demo(
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder for the runs and the dataset. [default: runs/demo, runs/demo-2, ...]"),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run everything once on this machine, from serve to export.
 
@@ -72,6 +74,7 @@ def demo(
     from openreward_gym.store.store import RolloutStore
 
     console = make_console()
+    console.quiet = as_json
     folder = output or new_folder()
     start = time.perf_counter()
     console.print(f"1. Serving {' and '.join(ENVIRONMENTS)} with the OpenReward SDK's server ...")
@@ -95,13 +98,14 @@ def demo(
     rows = datasets.load_dataset(str(folder / "dataset" / "sft"), split="train")
     console.print("4. Loading the dataset with datasets.load_dataset. Its first row:")
     console.print(_shortened(rows[0]), markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        runs = [str(result.path) for result in results]
+        print_json({"runs": runs, "dataset": str(folder / "dataset" / "sft"), "export": report.to_dict()})
     _print_next_steps(console, results, folder, time.perf_counter() - start)
 
 
 def _table(results: list[CollectionResult]) -> Table:
-    table = Table("environment", "task", "sample", "reward", "steps", "seconds", "stop reason")
-    for column in table.columns[2:6]:
-        column.justify = "right"
+    table = make_table("environment", "task#", "sample#", "reward#", "steps#", "seconds#", "stop reason")
     for result in results:
         for rollout in sorted(result.store, key=lambda r: (r.task.index or 0, r.sample or 0)):
             reward = "-" if rollout.reward is None else f"{rollout.reward:.1f}"
@@ -110,7 +114,7 @@ def _table(results: list[CollectionResult]) -> Table:
                 rollout.environment.name,
                 str(rollout.task.index),
                 str(rollout.sample),
-                f"[{colour}]{reward}[/]",
+                Text(reward, style=colour),
                 str(rollout.num_turns),
                 f"{rollout.duration_s or 0:.2f}",
                 rollout.stop_reason,

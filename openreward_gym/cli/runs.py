@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openreward_gym.cli.completion import complete_source
-from openreward_gym.cli.console import print_error, print_json
+from openreward_gym.cli.console import print_error, print_json, print_text
 from openreward_gym.cli.parameters import FAILED, INCOMPLETE, MAX_LISTED, AsJson, Runs, check_folder, end_with, print_damages
 from openreward_gym.store.damage import Damages, OnDamage
 
@@ -75,7 +75,7 @@ def print_report(
     if as_json:
         print_json(result.to_dict())
     else:
-        print(result.to_text(brief=brief))
+        print_text(result.to_text(brief=brief))
     if brief:
         commands = ["report", *(["view"] if _has_viewer() else [])]
         print("", *(shlex.join(["openreward-gym", command, *runs]) for command in commands), sep="\n")

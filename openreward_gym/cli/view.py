@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from openreward_gym.cli.parameters import check_folder, end_with, parse_secrets
+from openreward_gym.cli.console import print_json
+from openreward_gym.cli.parameters import AsJson, check_folder, end_with, parse_secrets
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.protocol.addresses import resolve_addresses
 from openreward_gym.store.damage import Damages
@@ -50,6 +51,7 @@ def view(
         str | None, typer.Option(metavar="MODEL", help="Name or folder of a model: show tokens and exports token by token.")
     ] = None,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.", show_default=False)] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show runs in the browser: read, filter, compare and label rollouts.
 
@@ -71,7 +73,7 @@ def view(
     if not runs and not paths[0].is_dir():
         raise ConfigurationError(f"name the folder of your runs: there is no folder runs here. {_HOW_TO}")
     if html is not None:
-        _write_page(paths, html, chosen)
+        _write_page(paths, html, chosen, as_json)
         return
     if chosen:
         raise ConfigurationError("--filter needs --html; the page has a filter field of its own")
@@ -79,7 +81,11 @@ def view(
         names = ", ".join(map(str, paths))
         print(f"There is no run in {names} yet, and the page shows runs as they appear. {_HOW_TO}", file=sys.stderr)
     server = serve(paths, host=host, port=port, replay=replay, tokenizer=tokenizer, secrets_env=secrets_env)
-    print(f"The viewer is at {' and '.join(server.urls)} (Ctrl-C ends it)", flush=True)
+    if as_json:
+        print_json({"event": "ready", "urls": list(server.urls)}, indent=None)
+    else:
+        print(f"The viewer is at {' and '.join(server.urls)} (Ctrl-C ends it)")
+    sys.stdout.flush()
     if server.token:
         warning = "Anyone with this URL can read the runs and write labels. Without TLS, so can anyone on the network."
         print(warning, file=sys.stderr)
@@ -88,7 +94,7 @@ def view(
     server.wait()
 
 
-def _write_page(paths: Sequence[Path], html: Path, chosen: str) -> None:
+def _write_page(paths: Sequence[Path], html: Path, chosen: str, as_json: bool) -> None:
     """Write the page, name what could not be read, and end with exit code 1 if there was something."""
     from openreward_gym.viewer import write_html
 
@@ -96,7 +102,11 @@ def _write_page(paths: Sequence[Path], html: Path, chosen: str) -> None:
     damages = Damages()
     try:
         count = write_html(paths, html, filter=chosen, on_damage=damages)
-        print(f"{count} rollouts in {html} ({html.stat().st_size / 1e6:.1f} MB)")
+        size = html.stat().st_size
+        if as_json:
+            print_json({"rollouts": count, "path": str(html), "bytes": size})
+        else:
+            print(f"{count} rollout{'' if count == 1 else 's'} in {html} ({size / 1e6:.1f} MB)")
     except ConfigurationError as error:
         if not damages:
             raise

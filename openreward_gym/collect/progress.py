@@ -6,7 +6,9 @@ import contextlib
 import errno
 import importlib.util
 import json
+import shutil
 import sys
+import textwrap
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +28,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from openreward_gym.collect.silence import SILENCE_S, ServerState
+from openreward_gym.collect.silence import FIRST_ANSWER_S, SILENCE_S, ServerState
 from openreward_gym.envs.turns import TurnKind
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.store import Failure
@@ -204,11 +206,12 @@ class Reporter:
             self._unreported["score_group_failed"] += 1
 
     def servers(self, states: Iterable[ServerState]) -> None:
-        """Show servers that have not answered for ten seconds, every 30 seconds, and when they answer again."""
+        """Show servers that do not answer, every 30 seconds, and when they answer again."""
         now = time.monotonic()
         for state in states:
             since, shown_at = self._silent.get(state.address, (0.0, 0.0))
-            if state.silent_s >= SILENCE_S:
+            limit = min(SILENCE_S, FIRST_ANSWER_S) if state.answered_s is None else SILENCE_S
+            if state.silent_s >= limit:
                 if not since or now - shown_at >= SUMMARY_EVERY_S:
                     self._silent[state.address] = (now - state.silent_s, now)
                     self.event("silence", {**asdict(state), "text": str(state)})
@@ -321,7 +324,12 @@ class LogReporter(Reporter):
         self.say(line)
 
     def say(self, text: str) -> None:
-        _write_line(self._stream or sys.stderr, " ".join(text.splitlines()))
+        stream = self._stream or sys.stderr
+        text = " ".join(line.strip() for line in text.splitlines())
+        if stream.isatty():
+            width = max(40, shutil.get_terminal_size((COLUMNS, 24)).columns)
+            text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        _write_line(stream, text)
 
     def stopped(self) -> None:
         super().stopped()

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from openreward_gym.store import Failure
 
 SILENCE_S = 10.0
-"""Seconds without an answer after which a server counts as silent."""
+"""Seconds without an answer after which a server that has answered before counts as silent."""
+FIRST_ANSWER_S = 4.0
+"""Seconds without an answer after which a server that has never answered counts as silent: its address may be wrong."""
 _LONGEST_ERROR = 300
 
 

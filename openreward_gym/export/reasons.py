@@ -49,7 +49,8 @@ HINTS: Mapping[str, str] = {
     # Selection
     r"status ": 'Select(status="any") takes all, status=["completed", "truncated"] those too',
     r"refused by": "the function `where` returned False for them",
-    r"no reward": "the environment gave none, or it is NaN; formats that do not compare rewards take them (sft, tokens, prompts)",
+    r"no reward": "the environment gave none, or it is NaN; formats that do not compare rewards (sft, tokens, prompts) take them "
+    "if no range of rewards is set",
     r"reward (below|above) ": "Select(min_reward=..., max_reward=...) sets the range, and reward=... which reward counts",
     r"other training step": "Select(steps=(first, last)) sets the range",
     r"other tools": "the two rollouts of a pair had different tools: the model did not choose in the same situation",

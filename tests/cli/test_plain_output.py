@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from datasets import load_dataset
+from terminals import in_file, in_terminal
 from typed_commands import typed
 
 from openreward_gym import serve
+from openreward_gym.cli.application import app
 from openreward_gym.cli.console import wrapped
 from openreward_gym.recording.recorder import Recorder
 from openreward_gym.serve.server import LocalServer
@@ -82,12 +85,42 @@ def test_every_command_with_output_prints_json(examples: str, tmp_path: Path) ->
         ("export", "runs/a", "--output", "out"),
         ("import", "openai-chat", "chats.jsonl", "--output", "runs/imported"),
         ("collect", "weather", "--base-url", examples, "--policy", "random:1", "--output", "runs/c", "--tasks", "0"),
+        ("view", "runs/a", "--html", "page.html"),
+        ("demo",),
     ]
     for command in commands:
         done = typed(*command, "--json", folder=tmp_path)
         assert done.returncode == 0, (command, done.stderr)
         lines = done.stdout.splitlines() if command[0] == "collect" else [done.stdout]
         assert [json.loads(line) for line in lines], command
+
+
+def test_every_registered_command_takes_json() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name in commands.keys() - {"orwd"}:  # another program's command line
+        assert any("--json" in param.opts for param in commands[name].params), name
+
+
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["terminal", "file"])
+def test_lines_fit_80_columns_without_control_codes(examples: str, tmp_path: Path, is_terminal: bool) -> None:
+    record(tmp_path / "runs" / "a", "one")
+    collected = "runs/a-name-of-a-run-that-is-not-short"
+    commands = [
+        ("tasks", "weather", "--base-url", examples, "--task", "0"),
+        ("collect", "weather", "--base-url", examples, "--policy", "random:1", "--repeats", "3", "--output", collected),
+        ("report", collected, "runs/a"),
+        ("export", "runs/a", "--output", "out"),
+        ("export", "runs/a", "--output", "none", "--min-reward", "2"),
+        ("demo", "--output", "runs/demo"),
+    ]
+    run = in_terminal if is_terminal else in_file
+    environ = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    for command in commands:
+        output = run([sys.executable, "-m", "openreward_gym", *command], tmp_path, environ | {"NO_COLOR": "1", "COLUMNS": "80"})
+        assert output.code == ("none" in command), (command, output.text)
+        assert "\x1b" not in output.text, command
+        if is_terminal:
+            assert [line for line in output.text.splitlines() if len(line) > 80] == [], command
 
 
 def test_serve_says_in_json_that_it_is_ready(tmp_path: Path) -> None:

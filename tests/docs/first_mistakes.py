@@ -6,18 +6,13 @@ once more with its output in a file.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import pty
 import re
 import shlex
+import shutil
 import socket
-import struct
-import subprocess
 import sys
 import tempfile
-import termios
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,31 +26,30 @@ from openreward_gym.cli.console import wrapped
 from openreward_gym.collect import collect
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests" / "servers"))  # where this file is a program, and pytest has not done it
+
+from terminals import COLUMNS, Output, in_file, in_terminal  # noqa: E402
+
 PAGE = ROOT / "docs" / "first-mistakes.md"
-COLUMNS = 80
 AT_ONCE = 4
 """Number of commands that run at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A mistake: what it is, what is typed, and the exit code."""
+    """A mistake: what it is, what is typed, and the exit code.
+
+    A command that goes on trying is ended once it has printed what the pattern `until` finds. Its code is None.
+    """
 
     title: str
     typed: str
-    code: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What a command printed, and its exit code."""
-
-    text: str
-    code: int
+    code: int | None = 2
+    until: str = ""
 
 
 # The addresses and the folder of the page stand for those of the run.
-_SERVER, _LOCKED, _FREE, _HUB, _KEYED = (f"http://127.0.0.1:{port}" for port in (8080, 8081, 8090, 8095, 8082))
+_SERVER, _LOCKED, _FREE, _HUB, _KEYED, _SILENT = (f"http://127.0.0.1:{port}" for port in (8080, 8081, 8090, 8095, 8082, 8096))
 _COLLECT = f"openreward-gym collect weather --base-url {_SERVER}"
 
 SECTIONS: Mapping[str, tuple[Mistake, ...]] = {
@@ -95,6 +89,30 @@ SECTIONS: Mapping[str, tuple[Mistake, ...]] = {
         Mistake("The policy's module is missing", f"{_COLLECT} --policy my_policies:answer"),
         Mistake("The policy's module has no such function", f"{_COLLECT} --policy policies:anser"),
         Mistake("The script of a policy is missing", f"{_COLLECT} --policy scripted:steps.jsonl"),
+        Mistake("The policy raises", f"{_COLLECT} --policy policies:broken --tasks 0 --output runs/raises", 1),
+        Mistake("The policy returns nothing", f"{_COLLECT} --policy policies:answer --tasks 0 --output runs/nothing", 1),
+        Mistake("The policy is not async (it works)", f"{_COLLECT} --policy policies:plain --tasks 0 --output runs/plain", 0),
+        Mistake("The policy calls a tool that is missing", f"{_COLLECT} --policy policies:tool --tasks 0 --output runs/tool", 0),
+    ),
+    "Models": (
+        Mistake("The key of the model is missing", f"{_COLLECT} --policy openai:gpt-5 --tasks 0", 2),
+        Mistake(
+            "The key of the model is wrong",
+            f"OPENAI_API_KEY=wrong {_COLLECT} --policy openai:m --policy-url {_KEYED}/v1 --tasks 0",
+            1,
+        ),
+        Mistake(
+            "No model server runs",
+            f"{_COLLECT} --policy openai:m --policy-url {_FREE}/v1 --tasks 0 --output runs/down",
+            None,
+            r"sent again in [\d.]+ s\]",
+        ),
+        Mistake(
+            "The model server does not answer",
+            f"{_COLLECT} --policy openai:m --policy-url {_SILENT}/v1 --tasks 0 --output runs/silent",
+            None,
+            r"no answer from .* waiting\)",
+        ),
     ),
     "Runs and files": (
         Mistake("The output holds a run already", f"{_COLLECT} --policy random --output runs/first", 1),
@@ -128,7 +146,10 @@ FILES = {
     "notes.txt": "hello\n",
     "broken.py": "from openreward.environments import Environment\n\nLIMIT = 1 / 0\n",
     "policies.py": "async def answer(transcript, tools): ...\n\n\n"
-    "async def broken(transcript, tools):\n    return transcript[99]\n",
+    "async def broken(transcript, tools):\n    return transcript[99]\n\n\n"
+    "def plain(transcript, tools):\n    return 'It is cold.'\n\n\n"
+    "def tool(transcript, tools):\n"
+    "    return 'Done.' if len(transcript) > 2 else {'name': 'get_wether', 'arguments': {'city': 'Boston'}}\n",
     "split.py": f'{_ENV}, split="trian")\nenv.reset()\n',
     "early.py": f'{_ENV}).unwrapped\nenv.step("Hi.")\n',
     "option.py": f'{_MAKE}gym.make("OpenReward-v0", environment="weather", base_url=BASE_URL, max_stpes=3)\n',
@@ -182,19 +203,32 @@ class Bench:
         while "=" in words[0]:
             name, _, value = words.pop(0).partition("=")
             own[name] = value
+        if "--output" in words and mistake in (*SECTIONS["Policies"], *SECTIONS["Models"]):
+            shutil.rmtree(self.folder / words[words.index("--output") + 1], ignore_errors=True)  # of an earlier run
         program = {"openreward-gym": [sys.executable, "-m", "openreward_gym"], "python": [sys.executable]}
         arguments = [*program[words[0]], *words[1:]]
-        hidden = ("OPENREWARD_API_KEY", "OPENREWARD_API_URL", "HF_TOKEN", "FORCE_COLOR", "NO_COLOR", "MY_KEY")
+        if arguments[3:4] == ["serve"] and "--port" not in arguments:
+            arguments += ["--port", "0"]  # another program may listen at 8080 on the machine of this run
+        hidden = (
+            "OPENAI_API_KEY",
+            "OPENAI_BASE_URL",
+            "OPENREWARD_API_KEY",
+            "OPENREWARD_API_URL",
+            "HF_TOKEN",
+            "FORCE_COLOR",
+            "NO_COLOR",
+            "MY_KEY",
+        )
         environ = {name: value for name, value in os.environ.items() if name not in hidden} | own
         environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         output = in_terminal if terminal else in_file
-        printed = output(arguments, self.folder, environ)
+        printed = output(arguments, self.folder, environ, mistake.until)
         text = printed.text.replace(str(self.folder), "/home/you")
         for shown, real in self.addresses.items():
             text = text.replace(real, shown)
             if shown.startswith("http"):  # an error of the system names the port alone
                 text = re.sub(rf"\b{real.rpartition(':')[2]}\b", shown.rpartition(":")[2], text)
-        return Output(text, printed.code)
+        return Output(text, printed.code, printed.seconds)
 
 
 @contextmanager
@@ -209,6 +243,8 @@ def bench() -> Iterator[Bench]:
         }
         with socket.create_server(("127.0.0.1", 0)) as free:
             addresses[_FREE] = f"http://127.0.0.1:{free.getsockname()[1]}"
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
+        addresses[_SILENT] = f"http://127.0.0.1:{silent.getsockname()[1]}"
         for name, text in FILES.items():
             for shown, real in addresses.items():
                 text = text.replace(shown, real)
@@ -232,36 +268,6 @@ def _web_server(handler: type[_Answers]) -> Iterator[str]:
         thread.join()
 
 
-def in_terminal(arguments: list[str], folder: Path, environ: Mapping[str, str]) -> Output:
-    """Run a command in a terminal of 80 columns."""
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
-    process = subprocess.Popen(
-        arguments, cwd=folder, env={"TERM": "xterm-256color", **environ}, stdin=terminal, stdout=terminal, stderr=terminal
-    )
-    os.close(terminal)
-    data = b""
-    try:
-        while part := os.read(controller, 65_536):
-            data += part
-    except OSError as error:
-        if error.errno != errno.EIO:  # the last process has closed the terminal
-            raise
-    finally:
-        os.close(controller)
-    return Output(data.decode().replace("\r\n", "\n"), process.wait())
-
-
-def in_file(arguments: list[str], folder: Path, environ: Mapping[str, str]) -> Output:
-    """Run a command with both streams in one file."""
-    with tempfile.TemporaryFile() as file:
-        code = subprocess.run(
-            arguments, cwd=folder, env=dict(environ), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
-        ).returncode
-        file.seek(0)
-        return Output(file.read().decode(), code)
-
-
 def all_mistakes() -> list[Mistake]:
     """Return the mistakes in the order of the page."""
     return [mistake for mistakes in SECTIONS.values() for mistake in mistakes]
@@ -272,6 +278,15 @@ def shown(mistake: Mistake, text: str) -> str:
     if mistake.typed.startswith("python ") and "Traceback" in text:
         text = wrapped(re.split(r"\n(?=[\w.]+(?:Error|Exception))", text)[-1], width=COLUMNS)
     return text.rstrip()
+
+
+def fit_for_page(text: str) -> str:
+    """Return an output with the durations of one machine in place of those of this run."""
+    text = re.sub(r"in \d:\d\d:\d\d, (?:[\d.]+/s|[\d.]+ s each), ", "in 0:00:00, 25.0/s, ", text)
+    text = re.sub(r"in \d:\d\d:\d\d", "in 0:00:00", text)
+    text = re.sub(r"again in \d\.\d s", "again in 0.8 s", text)
+    text = re.sub(r"\b0\.\d\d\d( s each|\n)", r"0.020\1", text)
+    return re.sub(r" for \d+ s \(", " for 4 s (", text)
 
 
 def page(outputs: Mapping[Mistake, Output]) -> str:
@@ -293,13 +308,17 @@ def page(outputs: Mapping[Mistake, Output]) -> str:
                 typed = FILES[typed.removeprefix("python ")].rstrip()
             block = "python" if mistake.typed.startswith("python ") else "console"
             prompt = "" if block == "python" else "$ "
-            text = shown(mistake, outputs[mistake].text)
+            text = fit_for_page(shown(mistake, outputs[mistake].text))
             lines += ["", f"### {mistake.title}", ""]
             if block == "python":
                 lines += ["```python", typed, "```", "", "```text", text, "```"]
             else:
-                lines += ["```console", f"{prompt}{typed}", text, "```", "", f"Exit code {outputs[mistake].code}."]
+                lines += ["```console", f"{prompt}{typed}", text, "```", "", _ending(outputs[mistake])]
     return "\n".join(lines) + "\n"
+
+
+def _ending(output: Output) -> str:
+    return "It goes on trying until Ctrl-C." if output.code is None else f"Exit code {output.code}."
 
 
 def outputs_of(place: Bench, *, terminal: bool = True) -> dict[Mistake, Output]:

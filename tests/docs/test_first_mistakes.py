@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import first_mistakes
 import pytest
-from first_mistakes import PAGE, Bench, Mistake, Output
+from first_mistakes import PAGE, Bench, Mistake
+from terminals import Output
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -25,12 +26,20 @@ def in_terminal(place: Bench) -> dict[Mistake, Output]:
 
 def _steady(text: str) -> str:
     """Return a text without what differs between machines: what a system says about a name that it cannot look up."""
-    return re.sub(r"\(\[?(?:Errno|SSL)[^)]*\)", "(...)", " ".join(text.split()))
+    return re.sub(r"\(\[?(?:Errno|SSL)[^)]*\)", "(...)", " ".join(re.sub("-{9,}", "", text).split()))
 
 
 def test_the_page_is_current(in_terminal: dict[Mistake, Output]) -> None:
     written = first_mistakes.page(in_terminal)
     assert _steady(written) == _steady(PAGE.read_text(encoding="utf-8")), "run python tests/docs/first_mistakes.py"
+
+
+def test_a_server_that_does_not_answer_is_named_within_ten_seconds(place: Bench) -> None:
+    waiting = [mistake for mistake in first_mistakes.all_mistakes() if mistake.until]
+    assert len(waiting) >= 2
+    for mistake in waiting:
+        # Alone, and once more where the machine was busy with other things.
+        assert any(place.make(mistake, terminal=False).seconds < 10 for _ in range(3)), mistake
 
 
 def test_each_mistake_has_its_exit_code_and_no_traceback(in_terminal: dict[Mistake, Output]) -> None:
@@ -44,6 +53,7 @@ def test_each_mistake_has_its_exit_code_and_no_traceback(in_terminal: dict[Mista
             assert max(map(len, lines), default=0) <= first_mistakes.COLUMNS, (mistake, output.text)
 
 
+@pytest.mark.matrix  # as long as the other tests of this page together
 def test_a_file_gets_the_same_in_one_line(place: Bench) -> None:
     for mistake, output in first_mistakes.outputs_of(place, terminal=False).items():
         assert output.code == mistake.code, (mistake, output)
