@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import first_mistakes
 import pytest
 from first_mistakes import PAGE, Bench, Mistake
-from terminals import Output
+from terminals import COLUMNS, Output
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -50,7 +50,7 @@ def test_each_mistake_has_its_exit_code_and_no_traceback(in_terminal: dict[Mista
         if not mistake.typed.startswith("python "):
             assert "Traceback" not in output.text, mistake
             lines = [line for line in output.text.splitlines() if "http" not in line]
-            assert max(map(len, lines), default=0) <= first_mistakes.COLUMNS, (mistake, output.text)
+            assert max(map(len, lines), default=0) <= COLUMNS, (mistake, output.text)
 
 
 @pytest.mark.matrix  # as long as the other tests of this page together
