@@ -28,7 +28,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from openreward_gym.collect.silence import FIRST_ANSWER_S, SILENCE_S, ServerState
+from openreward_gym.collect.silence import FIRST_ANSWER_S, FIRST_ERROR_S, SILENCE_S, ServerState
 from openreward_gym.envs.turns import TurnKind
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.store import Failure
@@ -210,8 +210,8 @@ class Reporter:
         now = time.monotonic()
         for state in states:
             since, shown_at = self._silent.get(state.address, (0.0, 0.0))
-            limit = min(SILENCE_S, FIRST_ANSWER_S) if state.answered_s is None else SILENCE_S
-            if state.silent_s >= limit:
+            first_s = FIRST_ERROR_S if state.error else FIRST_ANSWER_S
+            if state.silent_s >= (min(SILENCE_S, first_s) if state.answered_s is None else SILENCE_S):
                 if not since or now - shown_at >= SUMMARY_EVERY_S:
                     self._silent[state.address] = (now - state.silent_s, now)
                     self.event("silence", {**asdict(state), "text": str(state)})

@@ -10,8 +10,10 @@ from openreward_gym.store import Failure
 
 SILENCE_S = 10.0
 """Seconds without an answer after which a server that has answered before counts as silent."""
-FIRST_ANSWER_S = 4.0
+FIRST_ANSWER_S = 7.0
 """Seconds without an answer after which a server that has never answered counts as silent: its address may be wrong."""
+FIRST_ERROR_S = 4.0
+"""The same for a server to which no connection could be made."""
 _LONGEST_ERROR = 300
 
 

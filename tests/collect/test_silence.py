@@ -96,7 +96,7 @@ SILENT = f"no answer from {ADDRESS} for {{}} s (3 requests waiting): connection 
 def test_silence_is_said_now_and_then_and_its_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     states(LogReporter(stream), monkeypatch)
-    assert stream.getvalue().splitlines() == [SILENT.format(10), SILENT.format(40), f"{ADDRESS} answers again after 60 s"]
+    assert stream.getvalue().splitlines() == [SILENT.format(4), SILENT.format(34), f"{ADDRESS} answers again after 60 s"]
 
 
 def test_silence_is_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_silence_is_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     states(EventReporter(stream), monkeypatch)
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     (first, second) = [event for event in events if event["event"] == "silence"]
-    assert (first["address"], first["waiting"], first["silent_s"], first["text"]) == (ADDRESS, 3, 10.0, SILENT.format(10))
+    assert (first["address"], first["waiting"], first["silent_s"], first["text"]) == (ADDRESS, 3, 4.0, SILENT.format(4))
     assert second["silent_s"] == 40.0
     assert [event["silent_s"] for event in events if event["event"] == "answer"] == [pytest.approx(60.0, abs=0.6)]
 
@@ -113,7 +113,7 @@ def test_silence_is_said_above_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     bar = BarReporter(Console(file=stream, force_terminal=True, width=200))
     states(bar, monkeypatch)
-    assert SILENT.format(10) in stream.getvalue()
+    assert SILENT.format(4) in stream.getvalue()
 
 
 async def right(transcript: tuple[Message, ...], tools: ToolSet) -> AssistantMessage:
@@ -259,4 +259,4 @@ def test_only_the_block_listens() -> None:
         note_retry(ValueError("somebody"), 2.0)
     note_retry(ValueError("nobody"), 3.0)
     assert heard == [2.0]
-    assert (silence.FIRST_ANSWER_S, silence.SILENCE_S) == (4.0, 10.0)
+    assert (silence.FIRST_ERROR_S, silence.FIRST_ANSWER_S, silence.SILENCE_S) == (4.0, 7.0, 10.0)

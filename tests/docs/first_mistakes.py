@@ -286,7 +286,7 @@ def fit_for_page(text: str) -> str:
     text = re.sub(r"in \d:\d\d:\d\d", "in 0:00:00", text)
     text = re.sub(r"again in \d\.\d s", "again in 0.8 s", text)
     text = re.sub(r"\b0\.\d\d\d( s each|\n)", r"0.020\1", text)
-    return re.sub(r" for \d+ s \(", " for 4 s (", text)
+    return re.sub(r" for \d+ s \(", " for 7 s (", text)
 
 
 def page(outputs: Mapping[Mistake, Output]) -> str:

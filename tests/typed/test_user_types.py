@@ -12,6 +12,8 @@ import pytest
 
 import openreward_gym
 
+pytestmark = pytest.mark.matrix  # it checks the whole package without a cache
+
 HERE = Path(__file__).parent
 SOURCE = Path(openreward_gym.__file__).parent.parent
 
