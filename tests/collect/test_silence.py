@@ -105,7 +105,7 @@ def test_silence_is_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     (first, second) = [event for event in events if event["event"] == "silence"]
     assert (first["address"], first["waiting"], first["silent_s"], first["text"]) == (ADDRESS, 3, 4.0, SILENT.format(4))
-    assert second["silent_s"] == 40.0
+    assert second["silent_s"] == 34.0
     assert [event["silent_s"] for event in events if event["event"] == "answer"] == [pytest.approx(60.0, abs=0.6)]
 
 
