@@ -12,7 +12,7 @@ import openreward
 import pytest
 from installing import kept_environment
 from sdk_shape import shape_of
-from sdk_table import ABSENT, PASSED, SAME, compared, passed_names
+from sdk_table import ABSENT, LATER, PASSED, SAME, compared, passed_names
 
 import openreward_gym
 from openreward_gym import compat
@@ -36,8 +36,12 @@ def test_each_name_of_the_newest_client(ours: dict[str, Any]) -> None:
 def test_each_name_of_an_older_client(ours: dict[str, Any]) -> None:
     python = kept_environment("openreward-0.1.131", "openreward==0.1.131")
     ran = subprocess.run([python, SCRIPT, "openreward"], capture_output=True, text=True, check=True, timeout=120)
-    statuses = compared(json.loads(ran.stdout), ours, passed=passed_names())
+    theirs = json.loads(ran.stdout)
+    statuses = compared(theirs, ours, passed=passed_names())
     assert {name: status for name, (status, _) in statuses.items() if status not in KNOWN} == {}
+    newest = shape_of("openreward").keys()
+    assert theirs.keys() <= newest
+    assert {name.rpartition(".")[2] for name in newest - theirs.keys()} == LATER
 
 
 def test_names_that_are_passed_through_are_the_sdk_s_own() -> None:
