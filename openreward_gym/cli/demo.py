@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from openreward_gym.cli.console import make_console, make_table, print_json
+from openreward_gym.cli.console import make_console, make_table, output_width, print_json
 from openreward_gym.cli.parameters import INCOMPLETE, AsJson, check_folder
+from openreward_gym.cli.wording import as_typed
 from openreward_gym.types import Task
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class UnreliablePolicy:
 
 
 def demo(
+    context: typer.Context,
     output: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder for the runs and the dataset. [default: runs/demo, runs/demo-2, ...]"),
@@ -90,7 +92,9 @@ def demo(
     console.print("3. Exporting the ones with reward 1.0 as an SFT dataset ...")
     store = RolloutStore.open([result.path for result in results])
     report = export.write(store, folder / "dataset", formats=["sft"], select=export.Select(min_reward=1.0))
-    console.print(str(report), markup=False, highlight=False)
+    exporting = context.find_root().command.commands["export"]  # type: ignore[attr-defined]
+    options = {param.name: param for param in exporting.params}
+    console.print(report.to_text(lambda hint: as_typed(hint, options), output_width()), markup=False, highlight=False)
     # Imported only now, because it takes seconds and the tables above should not wait for it.
     import datasets
 
