@@ -1,6 +1,6 @@
 """The official SDK's judges and sandboxes beside this package: rank recorded rollouts, and run a command in a container.
 
-    python judging_and_sandboxes.py
+    python examples/judging_and_sandboxes.py
 
 Without a key a rule of this file stands in for the judge's model, and the sandbox is only described. With `CHAT_API_KEY` (or
 `OPENAI_API_KEY`) a model judges; with `OPENREWARD_API_KEY` and `--environment OWNER/NAME` the command runs in a sandbox.

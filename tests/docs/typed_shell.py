@@ -244,6 +244,7 @@ def reader(
         "NO_PROXY": "127.0.0.1",
         "HF_HOME": str(home / "huggingface"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_OFFLINE": "0",
         **(variables or {}),
     }
     # Shells that share a network share its ports, and take turns.

@@ -104,9 +104,9 @@ def test_prompts_that_wait_are_one_batch(tiny: str) -> None:
     sizes: list[int] = []
     generate = policy.generate
 
-    def counted(prompts: list[list[int]]) -> Any:
+    def counted(prompts: list[list[int]], generation: Any) -> Any:
         sizes.append(len(prompts))
-        return generate(prompts)
+        return generate(prompts, generation)
 
     policy.generate = counted
 

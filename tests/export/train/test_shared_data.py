@@ -99,9 +99,9 @@ def test_every_file_comes_back_from_its_export(tmp_path: Path) -> None:
         with RolloutStore(tmp_path / "runs" / file.name) as store:
             for rollout in imported(file):
                 store.append(rollout)
-        export.write(store, tmp_path / "out", formats=["nemo_gym"])
+        export.write(store, tmp_path / "out" / file.name, formats=["nemo_gym"])
         # The export has the order of the tasks.
-        written = (tmp_path / "out" / "nemo_gym" / "train.jsonl").read_text(encoding="utf-8")
+        written = (tmp_path / "out" / file.name / "nemo_gym" / "train.jsonl").read_text(encoding="utf-8")
         assert sorted_lines(written) == sorted_lines(file.read_text(encoding="utf-8"))
 
 
