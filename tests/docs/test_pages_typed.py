@@ -16,8 +16,15 @@ MODEL = "Qwen/Qwen3-0.6B"
 """The model that pages download. Here a tiny one lies in a folder of this name."""
 PAGES = [page for page in pages() if blocks_of(page) and page.name not in ("index.md", "tutorial.md", "first-mistakes.md")]
 PROGRAM = Path(__file__).with_name("stand_ins.py")
-# Not those that need a key for the platform, that train for long, or that are modules of others.
-_LEFT_OUT = ("record_rollout_generic", "record_rollout_openai", "train_grpo", "tiny_model", "compare_rollouts")
+# Not those that need a key for the platform, that train for long, that are modules of others, or that have tests of their own.
+_LEFT_OUT = (
+    "judging_and_sandboxes",
+    "record_rollout_generic",
+    "record_rollout_openai",
+    "train_grpo",
+    "tiny_model",
+    "compare_rollouts",
+)
 EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in _LEFT_OUT]
 # A page is typed after these commands, where it says that something is there: a provider's model, the Hub.
 BEFORE = {
