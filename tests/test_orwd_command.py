@@ -72,8 +72,9 @@ def test_ctrl_c_ends_both(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "cli.py").write_text(
-        "import sys, time\nprint('ready', flush=True)\n"
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('bye')\n    sys.exit(130)\n"
+        "import signal, sys, time\n"
+        "def stop(number, frame):\n    print('bye', flush=True)\n    sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, stop)\nprint('ready', flush=True)\ntime.sleep(60)\n"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(

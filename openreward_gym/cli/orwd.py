@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -50,9 +52,22 @@ def run_official(arguments: Sequence[str]) -> int:
             "orwd is the command line of the official SDK, which is not installed: pip install 'openreward-gym[server]'"
         )
     sys.stdout.flush()
-    process = subprocess.Popen([sys.executable, "-m", "openreward.cli", *arguments])
-    while process.returncode is None:
-        # Ctrl-C reaches both processes; the other one decides what it means.
-        with contextlib.suppress(KeyboardInterrupt):
-            process.wait()
-    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+    with _interrupts_left_to_the_child():
+        code = subprocess.Popen([sys.executable, "-m", "openreward.cli", *arguments]).wait()
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _interrupts_left_to_the_child() -> Iterator[None]:
+    """Do nothing at Ctrl-C, which reaches both processes: the other one decides what it means.
+
+    A KeyboardInterrupt could come between the end of the other process and the reading of its exit code, which would be lost.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
