@@ -152,7 +152,8 @@ async def test_server_that_does_not_open_a_session(attempts: int, tmp_path: Path
             assert episode.prompt == episode.messages == episode.tools == []
             # The next episode of the same object begins anew.
             await episode.begin(0)
-            assert (episode.done, episode.error) == (False, None)
+            assert not episode.done
+            assert not episode.error
         await episode.aclose()
     failures = [(failure.stage, failure.retried_in_s is None) for failure in RolloutStore(tmp_path).failures(retried=True)]
     assert failures == ([("open", False)] * 2 if attempts == 3 else [("open", True)])
