@@ -28,6 +28,8 @@ _TOOL: dict[str, Any] = {
 }
 _RESULT = "probe_result"
 _MOST_END_MARKS = 8
+_NO_END = "it does not show where the turn ends"
+_MOVED = "it shows the turn's text behind the messages that followed the turn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class TemplateExtender:
             tail = self._tail(self.template.render([*history, calls.marked, *new], tools, generation=True), calls, end)
         except Exception:  # a template raises errors of any type
             tail = None
-        return Continuation(tail, rewritten or _NO_END, form.turn, form.is_whole)
+        return Continuation(tail, rewritten or _MOVED, form.turn, form.is_whole)
 
     def _changed_history(self, text: str, history: Sequence[ChatMessage], tools: Json, before: str | None) -> str:
         """Return how a text differs from the text of the history before it; empty if it continues it.
@@ -159,7 +161,7 @@ class TemplateExtender:
     def _tail(self, text: str, form: _Form, end: str) -> str | None:
         """Return the text after the turn's own words."""
         anchor = _last_mark(form)
-        before, found, tail = text.rpartition(anchor)
+        _before, found, tail = text.rpartition(anchor)
         if not found or any(mark in tail for mark in form.parts.values()):
             return None
         if not form.marked.get("tool_calls"):
@@ -188,9 +190,6 @@ class TemplateExtender:
             first = min(((tail.find(token), token) for token in self.template.special_tokens if token in tail), default=None)
             if first is not None and (turn is text or self._closing is not None):
                 yield first[1]
-
-
-_NO_END = "it does not show where the turn ends"
 
 
 def extension_ids(template: ChatTemplate, sampled: Sequence[int], text: str, encode: Any = None) -> list[int]:
