@@ -22,7 +22,7 @@ import json
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -42,6 +42,7 @@ WORD = re.compile(r"w\d{5}w")
 CONTROL = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|<\|[a-z_\"]{1,20}>|<[a-z_]{1,20}\|>|<｜[^<>\s]{1,40}｜>|<(?:start|end)_of_(?:turn|image|utterance)>"
 )
+CONTROL_OR_TEXT = re.compile(rf"{CONTROL.pattern}|(?:(?!{CONTROL.pattern}).)+", re.DOTALL)
 TAGS = re.compile(r"</?(?:think|tool_call|tool_response|tool_calls)>")
 TOOL: dict[str, Any] = {
     "type": "function",
@@ -58,7 +59,8 @@ EDGES = ["", "", "", " ", "\n", "\n\n", "\t "]
 def templates() -> dict[str, str]:
     """Return the texts of all templates of the installed TRL, by name."""
     spec = importlib.util.find_spec("trl")
-    assert spec is not None and spec.submodule_search_locations is not None
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     folder = Path(spec.submodule_search_locations[0]) / "chat_templates"
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
 
@@ -255,11 +257,13 @@ class Generator:
 def sampled_ids(tokenizer: Any, turn: Turn, chance: random.Random) -> list[int]:
     """Return ids of a turn, encoded in parts that are cut at random places: not the ids of the text as a whole."""
     ids: list[int] = []
-    position = 0
-    while position < len(turn.text):
-        end = len(turn.text) if chance.random() < 0.2 else position + chance.randrange(1, 12)
-        ids += tokenizer(turn.text[position:end], add_special_tokens=False)["input_ids"]
-        position = end
+    for part in CONTROL_OR_TEXT.findall(turn.text):
+        position = 0
+        while position < len(part):
+            whole = chance.random() < 0.2 or CONTROL.fullmatch(part)
+            end = len(part) if whole else position + chance.randrange(1, 12)
+            ids += tokenizer(part[position:end], add_special_tokens=False)["input_ids"]
+            position = end
     if turn.end:
         ids.append(tokenizer.convert_tokens_to_ids(turn.end))
     return ids or [tokenizer.eos_token_id]
@@ -271,7 +275,7 @@ def play(extender: TemplateExtender, generator: Generator, chance: random.Random
     history = TokenHistory(extender, generator.prompt(), tools)
     every: list[tuple[list[int], list[float]]] = []
     counts.conversations += 1
-    comparable = True  # the template has accepted every turn as it is
+    comparable = traceable = True  # the template has accepted every turn as it is; every part of them has a word
     shown = words_in(template.decode(history.prompt_ids))
     for number in range(turns := chance.randrange(1, 7)):
         turn = generator.turn(history.messages)
@@ -289,15 +293,15 @@ def play(extender: TemplateExtender, generator: Generator, chance: random.Random
         except TokenHistoryError:
             counts.refused += 1
             break
+        traceable = traceable and all(map(words_in, parts_of([turn.message, *turn.new])))
         comparable = comparable and words_of(history.messages[position]) == words_of(turn.message)
         rendered = template.render(history.messages, tools, generation=True)
         shown += [*words_of(turn.message), *(word for message in turn.new for word in words_of(message))]
         if history.segment > segment:
             counts.split += 1
             assert history.prompt_ids == encode(template, rendered)
-            assert not comparable or shown != words_in(rendered) or squeezed(turn.message["content"]) not in squeezed(rendered), (
-                f"a segment was split, and the template kept the history: {history.rewrites[-1]}"
-            )
+            kept = shown == words_in(rendered) and squeezed(turn.message["content"]) in squeezed(rendered)
+            assert not (comparable and traceable and kept), f"a segment was split without a reason: {history.rewrites[-1]}"
             shown = words_in(rendered)
             continue
         counts.extended += 1
@@ -342,8 +346,18 @@ def words_in(text: str) -> list[str]:
 
 def words_of(message: dict[str, Any]) -> list[str]:
     """Return the words of a message in the order in which templates write its parts."""
-    calls = [json.dumps(call["function"]["arguments"]) for call in message.get("tool_calls", ())]
-    return words_in(" ".join([message.get("reasoning_content", ""), message["content"], *calls]))
+    return [word for part in parts_of([message]) for word in words_in(part)]
+
+
+def parts_of(messages: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield the reasoning, the content and the arguments of messages."""
+    for message in messages:
+        calls = message.get("tool_calls", ())
+        if "reasoning_content" in message:
+            yield message["reasoning_content"]
+        if message["content"] or not calls:
+            yield message["content"]
+        yield from (json.dumps(call["function"]["arguments"]) for call in calls)
 
 
 def squeezed(text: str) -> str:
@@ -382,17 +396,15 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="templates; none takes all")
     parser.add_argument("--conversations", type=int, default=CONVERSATIONS)
     options = parser.parse_args()
-    head = f"{'template':32} tools {'turns':>6} {'extended':>8} {'split':>6} {'refused':>7} {'compared':>8} {'drift':>7} {'seconds':>7}"
-    print(head, flush=True)
+    columns = ("turns", "extended", "split", "refused", "compared", "drift", "seconds")
+    print(f"{'template':32} tools {' '.join(f'{column:>8}' for column in columns)}", flush=True)
     for name in options.names or templates():
         begun = time.perf_counter()
         counts = run(name, options.conversations)
         tools = "yes" if shows_results(ChatTemplate(tokenizer_of(name, templates()[name], bpe=False))) else "no"
-        print(
-            f"{name:32} {tools:5} {counts.turns:6} {counts.extended:8} {counts.split:6} {counts.refused:7} {counts.compared:8} "
-            f"{counts.drift / counts.conversations:7.1f} {time.perf_counter() - begun:7.1f}",
-            flush=True,
-        )
+        means = f"{counts.drift / counts.conversations:8.1f} {time.perf_counter() - begun:8.1f}"
+        numbers = (counts.turns, counts.extended, counts.split, counts.refused, counts.compared)
+        print(f"{name:32} {tools:5} {' '.join(f'{number:8}' for number in numbers)} {means}", flush=True)
 
 
 if __name__ == "__main__":

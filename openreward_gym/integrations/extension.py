@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any
 
 from openreward_gym.errors import TokenHistoryError
@@ -30,7 +29,7 @@ _TOOL: dict[str, Any] = {
 _RESULT = "probe_result"
 _MOST_END_MARKS = 8
 _NO_END = "it does not show where the turn ends"
-_MOVED = "it shows the turn's text behind the messages that followed the turn"
+_MOVED = "it shows the turn's text after its calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ class TemplateExtender:
             )
             tail = self._tail(text, form, end)
             if tail is None and form.marked.get("tool_calls") and form.marked["content"]:
-                # The template shows the turn's text after the results, for example.
+                # The template shows the turn's text after the calls, or even after their results.
                 tail, rewritten = self._tail_without_text(history, form, new, tools, end), rewritten or _MOVED
             if tail is None:
                 rewritten = rewritten or _NO_END
@@ -159,30 +158,31 @@ class TemplateExtender:
     def _changed_history(self, text: str, history: Sequence[ChatMessage], tools: Json, before: str | None) -> str:
         """Return how a text differs from the text of the history before it; empty if it continues it.
 
-        Three differences are none of what anybody said, and count as drift alone: empty thoughts, which some templates write in
-        the latest turns only, control tokens at the end, and the generation prompt.
+        Four differences change nothing of what was said, and count as drift alone: white space, empty thoughts, which some
+        templates write in the latest turns only, control tokens at the end, and the generation prompt.
         """
         if before is None:
             before = self.template.render(list(history), tools, generation=True)
         if text.startswith(before):
             return ""
-        text, before = self._without_empty_thoughts(text), self._without_empty_thoughts(before)
-        shared = len(commonprefix([text, before]))  # noqa: RUF071 - these are no paths
-        rest = before[shared:]
+        words, words_before = self._words(text), self._words(before)
+        shared = len(self.template.shared_start(words, words_before))
+        rest = words_before[shared:]
         for token in self.template.special_tokens:
             rest = rest.replace(token, "")
-        if not rest.strip():
+        if not rest:
             return ""
         try:
-            plain = self._without_empty_thoughts(self.template.render(list(history), tools))
+            plain = self._words(self.template.render(list(history), tools))
         except Exception:  # a template raises errors of any type
-            plain = before
-        if shared >= len(self.template.shared_start(before, plain)):
+            plain = words_before
+        if shared >= len(self.template.shared_start(words_before, plain)):
             return ""
         return "it shows earlier messages in another way once new ones follow"
 
-    def _without_empty_thoughts(self, text: str) -> str:
-        return text if self._empty_thought is None else self._empty_thought.sub("", text)
+    def _words(self, text: str) -> str:
+        """Return a text without white space and without empty thoughts."""
+        return "".join((text if self._empty_thought is None else self._empty_thought.sub("", text)).split())
 
     def _tail(self, text: str, form: _Form, end: str) -> str | None:
         """Return the text after the turn's own words."""
