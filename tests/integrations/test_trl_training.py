@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import queue
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +30,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:You are using 'environment_factory'"),
+    pytest.mark.filterwarnings("ignore:You are importing from 'trl.experimental'"),
 ]
 
 CITIES = ("Seattle", "Boston", "Chicago", "New York", "San Francisco")
@@ -184,6 +189,75 @@ def test_cut_off_completions_and_calls_beyond_the_limit(examples: str, tmp_path:
         rollout.sample: (rollout.status, rollout.stop_reason, rollout.reward) for rollout in RolloutStore(tmp_path / "run")
     }
     assert reasons == {0: ("truncated", "max_turns", None), 1: ("truncated", "length", None)}
+
+
+def test_async_worker_plays_and_scores(examples: str, tmp_path: Path) -> None:
+    """The loop of `AsyncGRPOTrainer`'s worker, on a pickled copy of the keywords as in its own process."""
+    from accelerate.state import PartialState
+    from tiny_model import model_and_tokenizer
+    from trl.chat_template_utils import qwen3_chat_template
+    from trl.experimental.async_grpo.async_rollout_worker import _AsyncRolloutLoop
+
+    PartialState()
+    network, tokenizer = model_and_tokenizer("tiny")
+    tokenizer.chat_template = qwen3_chat_template
+    keywords = trl.grpo("weather", base_url=examples, output=tmp_path, tasks=[0], reward_funcs=[brevity])
+    (callback,) = keywords["callbacks"]
+    state = SimpleNamespace(global_step=5)
+    callback.on_init_end(
+        SimpleNamespace(num_generations=2, temperature=0.7), state, None, model=network, processing_class=tokenizer
+    )
+    callback.on_train_begin(None, state, None)
+    turns = iter(range(1000))
+
+    class Loop(_AsyncRolloutLoop):  # type: ignore[misc]
+        async def _generate_one_turn(self, prompt_ids: list[int]) -> tuple[list[int], list[float]]:
+            text = self.tokenizer.decode(prompt_ids)
+            number = 0 if "<tool_response>" in text else next(turns)
+            ids = self.tokenizer.encode(weather(number, text) + "<|im_end|>")
+            return ids, [-1.0] * len(ids)
+
+    samples: Any = queue.Queue()
+    sent = pickle.loads(
+        pickle.dumps({name: value for name, value in keywords.items() if name not in ("callbacks", "train_dataset")})
+    )
+    worker = Loop(
+        model_name="tiny",
+        **sent,
+        dataset=keywords["train_dataset"],
+        processing_class=tokenizer,
+        eos_token_ids=[tokenizer.eos_token_id],
+        rollout_buffer=samples,
+        model_version_value=SimpleNamespace(value=0),
+        heartbeat_value=SimpleNamespace(value=0.0),
+        failed_event=threading.Event(),
+        exception_info_queue=queue.Queue(),
+        metrics_queue=queue.Queue(),
+        num_generations=2,
+        max_inflight_tasks=4,
+    )
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    scored = [samples.get(timeout=60) for _ in range(6)]
+    worker._loop.call_soon_threadsafe(worker._stop_event.set)
+    thread.join()
+    callback.on_train_end(None, state, None)
+    # The worker stopped in the middle of rollouts.
+    sent["environment_factory"]["weather"]._source.close()
+    assert {sample.metrics["rewards/episode_return"] for sample in scored} == {0.0, 1.0}
+    assert all(sample.advantage * (sample.metrics["rewards/episode_return"] - 0.5) > 0 for sample in scored)
+    assert pickle.loads(pickle.dumps(scored[0].prompt)) == keywords["train_dataset"][0]["prompt"]
+    played = [rollout for rollout in RolloutStore(tmp_path) if rollout.status == "completed"]
+    assert {rollout.step for rollout in played} == {5}
+    assert {rollout.sampling["temperature"] for rollout in played if rollout.sampling} == {0.7}
+    groups = [(rollout.group, rollout.sample) for rollout in played]
+    assert len(set(groups)) == len(groups) >= 6
+    answer = next(rollout for rollout in played if rollout.reward == 1.0).messages[-2]
+    assert tokenizer.decode(answer.token_ids) == answer.text + "<|im_end|>"
+
+
+def brevity(completions: Any, **columns: Any) -> list[float]:
+    return [1.0 / (10 + len(completion)) for completion in completions]
 
 
 def test_keywords_can_be_pickled(examples: str, tmp_path: Path) -> None:
