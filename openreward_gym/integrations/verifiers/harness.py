@@ -10,19 +10,20 @@ from typing import Any, cast
 import httpx
 import openai
 import verifiers.v1 as vf  # type: ignore[import-not-found, unused-ignore]
-from verifiers.v1.dialects import parse_message  # type: ignore[import-not-found, unused-ignore]
+from verifiers.v1.dialects import parse_message, parse_tools  # type: ignore[import-not-found, unused-ignore]
 from verifiers.v1.dialects.chat import message_to_wire  # type: ignore[import-not-found, unused-ignore]
+from verifiers.v1.graph import prepare_turn  # type: ignore[import-not-found, unused-ignore]
 
 from openreward_gym.chat import from_openai
 from openreward_gym.chat.failures import kind_of_failure
 from openreward_gym.envs.turns import is_no_answer
 from openreward_gym.errors import MessageError, OpenRewardGymError
-from openreward_gym.integrations.episode import Episode
+from openreward_gym.integrations.episode import Answer, Episode
 from openreward_gym.integrations.verifiers.source import source_of, task_name
 from openreward_gym.integrations.verifiers.taskset import INFO, OpenRewardTaskData
 from openreward_gym.integrations.verifiers.tokens import sampled_of
 from openreward_gym.jsonio import loads
-from openreward_gym.types import AssistantMessage, Json
+from openreward_gym.types import AssistantMessage, Json, ToolMessage
 
 _SENT_BACK = ("role", "content", "reasoning", "reasoning_content", "reasoning_details", "tool_calls")
 """The parts of a sampled message that the next request has: by them verifiers knows the turn again."""
@@ -168,6 +169,17 @@ class _Loop:
                 raise vf.ProviderError("the model's answer is empty: no text, no reasoning, no call")
             answer = await self._episode.act(message)
             messages += [said, *answer.openai]
+            if answer.done:
+                self._add_to_trace(messages, answer)
+
+    def _add_to_trace(self, messages: Sequence[Mapping[str, Any]], answer: Answer) -> None:
+        """Add what followed the model's last turn to the trace. No request to the model carries it."""
+        conversation = [parse_message(message) for message in messages]
+        for typed, message in zip(reversed(conversation), reversed(answer.messages), strict=False):
+            if isinstance(message, ToolMessage):
+                typed.name = message.name
+        tools = parse_tools(self._request.get("tools"))
+        prepare_turn(self._trace, conversation, tools).commit_prompt()
 
     async def _ask(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         """Return the model's completion. None if the request was refused and the episode is over for that reason."""
