@@ -6,6 +6,7 @@ from typing import Any
 
 import verifiers.v1 as vf  # type: ignore[import-not-found, unused-ignore]
 
+from openreward_gym.integrations.verifiers.harness import close_clients
 from openreward_gym.integrations.verifiers.source import close_sources
 
 
@@ -34,5 +35,6 @@ class OneAgentEnv(vf.Env[OneAgentConfig]):  # type: ignore[misc, unused-ignore]
         await agents.agent.run(task)
 
     async def stop(self) -> None:
-        """Close the shards of the record."""
+        """Close the shards of the record, and the connections to the model."""
         close_sources()
+        await close_clients()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -91,9 +92,7 @@ class OpenRewardHarness(vf.Harness[OpenRewardHarnessConfig]):  # type: ignore[mi
         episode = self._episodes[trace.id] = await _begun(task, ctx, trace)
         messages = _opening(episode, data, task)
         try:
-            # Redirects and proxies of the machine are not for the loopback address of the interception.
-            async with openai.AsyncOpenAI(base_url=endpoint, api_key=secret, timeout=None) as client:
-                await _Loop(episode, trace, ctx, client).play(messages)
+            await _Loop(episode, trace, ctx, model_client(endpoint, secret)).play(messages)
         finally:
             trace.info[INFO] = {"reward": episode.reward, "stop_reason": episode.stop_reason, "turns": episode.turns}
         if episode.error is not None:
@@ -110,6 +109,24 @@ class OpenRewardHarness(vf.Harness[OpenRewardHarnessConfig]):  # type: ignore[mi
         if trace.is_timeout:
             await episode.end("deadline")
         await episode.aclose()
+
+
+_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = weakref.WeakKeyDictionary()
+
+
+def model_client(endpoint: str, secret: str) -> openai.AsyncOpenAI:
+    """Return a client of verifiers' model endpoint. All clients of an event loop share their connections."""
+    running = asyncio.get_running_loop()
+    if running not in _clients:
+        _clients[running] = openai.AsyncOpenAI(base_url=endpoint, api_key=secret, timeout=None)
+    return _clients[running].with_options(base_url=endpoint, api_key=secret)
+
+
+async def close_clients() -> None:
+    """Close the connections of the running event loop to verifiers' model endpoint."""
+    client = _clients.pop(asyncio.get_running_loop(), None)
+    if client is not None:
+        await client.close()
 
 
 async def _begun(task: OpenRewardTaskData, ctx: Any, trace: Any) -> Episode:
