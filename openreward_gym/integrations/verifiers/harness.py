@@ -24,7 +24,7 @@ from openreward_gym.integrations.verifiers.source import source_of, task_name
 from openreward_gym.integrations.verifiers.taskset import INFO, OpenRewardTaskData
 from openreward_gym.integrations.verifiers.tokens import sampled_of
 from openreward_gym.jsonio import loads
-from openreward_gym.types import AssistantMessage, Json, ToolMessage
+from openreward_gym.types import AssistantMessage, Json, ToolMessage, task_id
 
 _SENT_BACK = ("role", "content", "reasoning", "reasoning_content", "reasoning_details", "tool_calls")
 """The parts of a sampled message that the next request has: by them verifiers knows the turn again."""
@@ -94,7 +94,7 @@ class OpenRewardHarness(vf.Harness[OpenRewardHarnessConfig]):  # type: ignore[mi
         try:
             await _Loop(episode, trace, ctx, model_client(endpoint, secret)).play(messages)
         finally:
-            trace.info[INFO] = {"reward": episode.reward, "stop_reason": episode.stop_reason, "turns": episode.turns}
+            trace.info[INFO] = _info(episode)
         if episode.error is not None:
             raise SessionError(episode.error)
         if not _is_terminated(episode):
@@ -227,6 +227,14 @@ class _Loop:
             said.setdefault("content", "")
         message = cast(AssistantMessage, from_openai(dict(completion))[0])
         return said, message.replace(sampled=sampled_of(self._trace, message.sampled))
+
+
+def _info(episode: Episode) -> dict[str, Json]:
+    """Return what a trace has of an episode. The task's spec, which may hold the answer, is not in it."""
+    task, options = episode.task, episode.source.options
+    assert task is not None
+    identity = task_id(episode.source.name, task.split or options.split, task.spec, task.index, options.variant)
+    return {"task": identity, "reward": episode.reward, "stop_reason": episode.stop_reason}
 
 
 def _is_terminated(episode: Episode) -> bool:
