@@ -1,14 +1,14 @@
 """Evaluate a model on an OpenReward environment with verifiers' evaluator, and record the rollouts.
 
-    openreward-gym serve weather --port 8080 &
-    python examples/verifiers_environment.py http://127.0.0.1:8000/v1 Qwen/Qwen3-4B
+openreward-gym serve weather --port 8080 &
+python examples/verifiers_environment.py http://127.0.0.1:8000/v1 Qwen/Qwen3-4B
 """
 
 import asyncio
 import sys
 
-from verifiers.v1.cli.eval.runner import run_eval  # type: ignore[import-not-found, unused-ignore]
-from verifiers.v1.configs.cli.eval import EvalConfig  # type: ignore[import-not-found, unused-ignore]
+from verifiers.v1.cli.eval.runner import run_eval
+from verifiers.v1.configs.cli.eval import EvalConfig
 
 from openreward_gym.integrations.verifiers import load_environment
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documents import DOCS, ROOT
 from installing import kept_trainer
 from providers import Providers, providing
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+
+from documents import DOCS, ROOT
 from typed_shell import TypedShell, reader, type_page
 
 from openreward_gym import collect, serve
@@ -54,29 +57,44 @@ def test_under_verifiers(module: str, programs: Path, tmp_path: Path) -> None:
     assert "skipped" not in printed
 
 
-@pytest.mark.parametrize("model", ["m", "limited"])
-def test_the_evaluation_command_plays_as_collect_does(model: str, programs: Path, weather: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "split", "reward"), [("m", "train", 1.0), ("limited", "test", 0.0)])
+def test_the_evaluation_command_plays_as_collect_does(
+    model: str, split: str, reward: float, programs: Path, weather: str, tmp_path: Path
+) -> None:
     with providing() as providers:
         command = [f"{programs}/vf-eval", "openreward-gym-verifiers", "--env.taskset.environment", "weather"]
-        command += ["--env.taskset.base-url", weather, "--env.taskset.split", "test", "--env.taskset.output", "rollouts"]
-        command += ["--model", model, "--client.base-url", f"{providers.url}/v1", "-r", "2", "--no-push", "--run.name", "evaluation"]
+        command += ["--env.taskset.base-url", weather, "--env.taskset.split", split, "--env.taskset.output", "rollouts"]
+        command += [
+            "--model",
+            model,
+            "--client.base-url",
+            f"{providers.url}/v1",
+            "-r",
+            "2",
+            "--no-push",
+            "--run.name",
+            "evaluation",
+        ]
         run(command, tmp_path)
-        collected = _collected(providers, model, weather, tmp_path)
+        collected = _collected(providers, model, weather, split, tmp_path)
     recorded = RolloutStore(tmp_path / "rollouts")
-    imported = [item for item in read("verifiers", tmp_path / "outputs" / "evaluation")]
-    assert all(isinstance(item, Rollout) for item in imported)
+    items = list(read("verifiers", tmp_path / "outputs" / "evaluation"))
+    imported = [item for item in items if isinstance(item, Rollout)]
+    assert imported == items
     assert len(collected) == len(recorded) == len(imported) > 0
-    assert {rollout.reward for rollout in collected} == {1.0}
+    assert {rollout.reward for rollout in collected} == {reward}
     for rollouts in (recorded, imported):
         assert sorted(map(_content, rollouts)) == sorted(map(_content, collected))
-    assert {(one.group, one.sample) for one in recorded} == {(f"weather/test/{one.task.index}", n) for one in collected for n in (0, 1)}
+    assert {(one.group, one.sample) for one in recorded} == {
+        (f"weather/{split}/{one.task.index}", n) for one in collected for n in (0, 1)
+    }
     assert {message.origin for one in imported for message in one.messages} == {"given", "policy", "environment"}
     assert [one.usage for one in imported] == [one.usage for one in recorded]
 
 
-def _collected(providers: Providers, model: str, url: str, folder: Path) -> list[Rollout]:
+def _collected(providers: Providers, model: str, url: str, split: str, folder: Path) -> list[Rollout]:
     """Return the rollouts of the same tasks and model by `collect`."""
-    options: dict[str, Any] = {"policy_url": f"{providers.url}/v1", "base_url": url, "split": "test", "repeats": 2}
+    options: dict[str, Any] = {"policy_url": f"{providers.url}/v1", "base_url": url, "split": split, "repeats": 2}
     os.environ.setdefault("OPENAI_API_KEY", "not-a-key")
     result = collect("weather", f"openai:{model}", output=folder / "collected", **options)
     return list(RolloutStore(result.path))
@@ -115,7 +133,9 @@ def test_the_page_can_be_typed(shell: TypedShell) -> None:
 
 def test_the_example_can_be_typed(shell: TypedShell) -> None:
     assert shell.type("vllm serve Qwen/Qwen3-4B --port 8000 & openreward-gym serve weather --port 8080 &").code == 0
-    assert shell.type("until curl --silent --fail http://127.0.0.1:8080/health http://127.0.0.1:8000/v1/x; do sleep 0.1; done").code
+    assert shell.type(
+        "until curl --silent --fail http://127.0.0.1:8080/health http://127.0.0.1:8000/v1/x; do sleep 0.1; done"
+    ).code
     answer = shell.type("python examples/verifiers_environment.py http://127.0.0.1:8000/v1 Qwen/Qwen3-4B")
     assert answer.code == 0, answer.output
     assert "weather/test/0 1.0" in answer.output

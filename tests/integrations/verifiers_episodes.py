@@ -12,11 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import verifiers.v1 as vf
 from chat_model import AnyServer
 from fault_server import Fault, FaultServer, running
-import verifiers.v1 as vf  # type: ignore[import-not-found, unused-ignore]
-from verifiers.v1.cli.eval.runner import run_eval  # type: ignore[import-not-found, unused-ignore]
-from verifiers.v1.configs.cli.eval import EvalConfig  # type: ignore[import-not-found, unused-ignore]
+from verifiers.v1.cli.eval.runner import run_eval
+from verifiers.v1.configs.cli.eval import EvalConfig
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers import verifiers as importer
@@ -161,7 +161,7 @@ def test_a_call_that_was_cut_off_is_not_run(tmp_path: Path) -> None:
         answers = [said(None, ("step", '{"a": 1'), finish="length"), said("Done.")]
         played = Evaluation(tmp_path, "fault", server.url, *answers)
         assert server.executed["step"] == 0
-    assert [message.content for message in played.trace.tool_messages][0].startswith("Your message was cut off")
+    assert played.trace.tool_messages[0].content.startswith("Your message was cut off")
     (rollout,), (imported,) = played.rollouts, played.imported
     assert [message.ended for message in rollout.messages if message.origin == "policy"] == ["length", "stop"]
     assert [text for _, _, text in texts(imported)] == [text for _, _, text in texts(rollout)]
@@ -266,9 +266,10 @@ def _fail(server: FaultServer, route: str, number: int, fault: Fault | None = No
     """Answer one request of a route with a fault: the one after `number` requests."""
     requests = 0
 
-    def next_fault(of: str) -> Fault | None:
+    def next_fault(route_of_request: str) -> Fault | None:
         nonlocal requests
-        requests += of == route
-        return fault or Fault("status", status=500) if of == route and requests == number + 1 else None
+        requests += route_of_request == route
+        is_it = route_of_request == route and requests == number + 1
+        return fault or Fault("status", status=500) if is_it else None
 
-    server._next_fault = next_fault  # type: ignore[method-assign]
+    vars(server)["_next_fault"] = next_fault

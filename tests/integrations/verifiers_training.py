@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import verifiers.v1 as vf  # type: ignore[import-not-found, unused-ignore]
+import verifiers.v1 as vf
 from chat_model import AnyServer
 from tiny_tokenizer import tiny_tokenizer
-from verifiers.v1.serve import EnvClient, EnvServer  # type: ignore[import-not-found, unused-ignore]
+from verifiers.v1.serve import EnvClient, EnvServer
 
 from openreward_gym.integrations.verifiers import load_environment
 from openreward_gym.store import RolloutStore
@@ -64,19 +64,13 @@ def test_an_env_server_plays_a_task_and_the_record_has_the_sampled_tokens(server
     assert (trace.ok, trace.errors, trace.reward, trace.num_turns) == (True, [], 1.5, 2)
     (branch,) = trace.branches  # each prompt extends what was sampled before
     (rollout,) = RolloutStore(tmp_path / "run")
-    first, second = (message.sampled for message in rollout.messages if message.origin == "policy")
-    assert first is not None
-    assert second is not None
-    assert [tokenizer.decode(sampled.token_ids) for sampled in (first, second)] == answers
-    assert second.prompt_token_ids[: len(first.prompt_token_ids)] == first.prompt_token_ids
-    assert [*first.prompt_token_ids, *first.token_ids] == list(
-        second.prompt_token_ids[: sum(map(len, (first.prompt_token_ids, first.token_ids)))]
-    )
-    assert branch.token_ids[: len(second.prompt_token_ids) + len(second.token_ids)] == [
-        *second.prompt_token_ids,
-        *second.token_ids,
-    ]
-    assert sum(branch.sampled_mask) == len(first.token_ids) + len(second.token_ids)
-    assert set(first.logprobs) == {-0.25}
+    sampled = [message.sampled for message in rollout.messages if message.origin == "policy" and message.sampled is not None]
+    prompts, answered = ([*(one.prompt_token_ids or ())] for one in sampled), ([*(one.token_ids or ())] for one in sampled)
+    (first_prompt, second_prompt), (first, second) = prompts, answered
+    assert [tokenizer.decode(ids) for ids in (first, second)] == answers
+    assert second_prompt[: len(first_prompt) + len(first)] == [*first_prompt, *first]
+    assert branch.token_ids == [*second_prompt, *second]
+    assert sum(branch.sampled_mask) == len(first) + len(second)
+    assert [one.logprobs for one in sampled] == [(-0.25,) * len(first), (-0.25,) * len(second)]
     assert [message.text for message in rollout.messages if message.role == "tool"] == ["hé", "over"]
     assert (rollout.reward, rollout.sampling) == (1.5, {"temperature": 1.0})

@@ -100,7 +100,7 @@ def load_environment(
         'train'
     """
     try:
-        import verifiers.v1 as vf  # type: ignore[import-not-found, unused-ignore]
+        import verifiers.v1 as vf
 
         from openreward_gym.integrations.verifiers.environment import OneAgentConfig
     except ModuleNotFoundError as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import verifiers.v1 as vf  # type: ignore[import-not-found, unused-ignore]
+import verifiers.v1 as vf
 
 from openreward_gym.integrations.verifiers.harness import close_clients
 from openreward_gym.integrations.verifiers.source import close_sources
 
 
-class OneAgentConfig(vf.EnvConfig):  # type: ignore[misc, unused-ignore]  # verifiers need not be installed
+class OneAgentConfig(vf.EnvConfig):  # type: ignore[misc]  # verifiers has no types here
     """Options of the environment, `--env.*` on the command line.
 
     Example:
@@ -22,7 +22,7 @@ class OneAgentConfig(vf.EnvConfig):  # type: ignore[misc, unused-ignore]  # veri
     """The model under evaluation or training. The tools run on the environment's server, so nothing needs a container here."""
 
 
-class OneAgentEnv(vf.Env[OneAgentConfig]):  # type: ignore[misc, unused-ignore]
+class OneAgentEnv(vf.Env[OneAgentConfig]):  # type: ignore[misc]
     """verifiers' environment with one agent, without a container.
 
     Example:

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 import httpx
 import openai
-import verifiers.v1 as vf  # type: ignore[import-not-found, unused-ignore]
-from verifiers.v1.dialects import parse_message, parse_tools  # type: ignore[import-not-found, unused-ignore]
-from verifiers.v1.dialects.chat import message_to_wire  # type: ignore[import-not-found, unused-ignore]
-from verifiers.v1.graph import prepare_turn  # type: ignore[import-not-found, unused-ignore]
+import verifiers.v1 as vf
+from verifiers.v1.dialects import parse_message, parse_tools
+from verifiers.v1.dialects.chat import message_to_wire
+from verifiers.v1.graph import prepare_turn
 
 from openreward_gym.chat import from_openai
 from openreward_gym.chat.failures import kind_of_failure
 from openreward_gym.envs.turns import is_no_answer
-from openreward_gym.errors import MessageError, OpenRewardGymError
+from openreward_gym.errors import OpenRewardGymError
 from openreward_gym.integrations.episode import Answer, Episode
 from openreward_gym.integrations.verifiers.source import source_of, task_name
 from openreward_gym.integrations.verifiers.taskset import INFO, OpenRewardTaskData
@@ -32,7 +32,7 @@ _SENT_BACK = ("role", "content", "reasoning", "reasoning_content", "reasoning_de
 _STOP_CONDITIONS = {"max_steps": "max_turns", "max_tokens": "max_output_tokens", "context_overflow": "context_length"}
 
 
-class SessionError(vf.RolloutError):  # type: ignore[misc, unused-ignore]  # verifiers need not be installed
+class SessionError(vf.RolloutError):  # type: ignore[misc]  # verifiers has no types here
     """The environment's session could not be opened, or was lost: the rollout has no reward, and can be played again.
 
     verifiers records it under this name, so that a retry rule can say `type = "SessionError"`.
@@ -42,7 +42,7 @@ class SessionError(vf.RolloutError):  # type: ignore[misc, unused-ignore]  # ver
     """
 
 
-class OpenRewardHarnessConfig(vf.HarnessConfig):  # type: ignore[misc, unused-ignore]
+class OpenRewardHarnessConfig(vf.HarnessConfig):  # type: ignore[misc]
     """Options of the harness. It has none of its own: those of the episodes are the taskset's.
 
     Example:
@@ -50,7 +50,7 @@ class OpenRewardHarnessConfig(vf.HarnessConfig):  # type: ignore[misc, unused-ig
     """
 
 
-class OpenRewardHarness(vf.Harness[OpenRewardHarnessConfig]):  # type: ignore[misc, unused-ignore]
+class OpenRewardHarness(vf.Harness[OpenRewardHarnessConfig]):  # type: ignore[misc]
     """Plays the tasks of `OpenRewardTaskset`: one session per rollout, with the session's own tools.
 
     Example:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import verifiers.v1 as vf  # type: ignore[import-not-found, unused-ignore]
-from verifiers.v1.dialects import parse_message  # type: ignore[import-not-found, unused-ignore]
+import verifiers.v1 as vf
+from verifiers.v1.dialects import parse_message
 
 from openreward_gym.integrations.episode import PROMPTS_AT_ONCE, Episodes
 from openreward_gym.integrations.verifiers.source import source_options, task_name
@@ -15,7 +15,7 @@ INFO = "openreward"
 """Key of `trace.info` under which the harness leaves what it played."""
 
 
-class OpenRewardTasksetConfig(vf.TasksetConfig):  # type: ignore[misc, unused-ignore]  # verifiers need not be installed
+class OpenRewardTasksetConfig(vf.TasksetConfig):  # type: ignore[misc]  # verifiers has no types here
     """Options of the taskset, `--env.taskset.*` on the command line.
 
     Example:
@@ -35,7 +35,7 @@ class OpenRewardTasksetConfig(vf.TasksetConfig):  # type: ignore[misc, unused-ig
     """Other options of the episodes as JSON: variant, max_steps, step_timeout_s, on_message, secrets_env, ..."""
 
 
-class OpenRewardTaskData(vf.TaskData):  # type: ignore[misc, unused-ignore]
+class OpenRewardTaskData(vf.TaskData):  # type: ignore[misc]
     """A task as verifiers sends it to its workers and records it: what to play, and where.
 
     Example:
@@ -49,7 +49,7 @@ class OpenRewardTaskData(vf.TaskData):  # type: ignore[misc, unused-ignore]
     """Index of the task in its split."""
 
 
-class OpenRewardTask(vf.Task[OpenRewardTaskData]):  # type: ignore[misc, unused-ignore]
+class OpenRewardTask(vf.Task[OpenRewardTaskData]):  # type: ignore[misc]
     """A task of an OpenReward environment. Its reward is the return of the episode that the harness played.
 
     Example:
@@ -62,7 +62,7 @@ class OpenRewardTask(vf.Task[OpenRewardTaskData]):  # type: ignore[misc, unused-
         """The name of the task, which is stable over runs and servers."""
         return task_name(self.data.source, self.data.task_index)
 
-    @vf.reward  # type: ignore[untyped-decorator, unused-ignore]
+    @vf.reward  # type: ignore[untyped-decorator]
     async def openreward(self, trace: Any) -> float:
         """Return the return of the episode.
 
@@ -80,7 +80,7 @@ class OpenRewardTask(vf.Task[OpenRewardTaskData]):  # type: ignore[misc, unused-
         return float(played["reward"])
 
 
-class OpenRewardTaskset(vf.Taskset[OpenRewardTask, OpenRewardTasksetConfig]):  # type: ignore[misc, unused-ignore]
+class OpenRewardTaskset(vf.Taskset[OpenRewardTask, OpenRewardTasksetConfig]):  # type: ignore[misc]
     """The tasks of a split. Reading them opens a session for each, because the prompt is the session's; `-n 8` reads eight.
 
     Raises:
