@@ -14,7 +14,9 @@ from typed_shell import TypedShell, clone, commands_of, installed_environment, r
 
 MODEL = "Qwen/Qwen3-0.6B"
 """The model that pages download. Here a tiny one lies in a folder of this name."""
-PAGES = [page for page in pages() if blocks_of(page) and page.name not in ("index.md", "tutorial.md", "first-mistakes.md")]
+# Typed by tests of their own: pages that need an environment of their own among them.
+OTHERS = ("index.md", "tutorial.md", "first-mistakes.md", "train-with-verifiers.md")
+PAGES = [page for page in pages() if blocks_of(page) and page.name not in OTHERS]
 PROGRAM = Path(__file__).with_name("stand_ins.py")
 # Not those that need a key for the platform, that train for long, that are modules of others, or that have tests of their own.
 _LEFT_OUT = (
@@ -24,6 +26,7 @@ _LEFT_OUT = (
     "train_grpo",
     "tiny_model",
     "compare_rollouts",
+    "verifiers_environment",
 )
 EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in _LEFT_OUT]
 # A page is typed after these commands, where it says that something is there: a provider's model, the Hub.
