@@ -11,7 +11,8 @@ has a mark or a model, their origin is unknown. Messages before the policy's fir
 the environment.
 
 Samples of `openreward_gym.integrations.inspect` carry in their metadata what Inspect has no field for: the record without its
-messages, and of each message the origin, the reward and whether it ended the episode. These are taken as they are.
+messages, the last messages where a limit kept them out of the log, and of each message the origin, the reward and whether it
+ended the episode. These are taken as they are.
 
 End: a sample that reached one of Inspect's limits is `truncated`, with the limit as the stop reason. A turn has the stop
 reason of its own model event; a turn whose call Inspect could not parse is `malformed`.
@@ -44,6 +45,7 @@ from openreward_gym.store import Damage
 from openreward_gym.types import (
     AssistantMessage,
     Block,
+    ImageBlock,
     Message,
     ReasoningItem,
     Rollout,
@@ -68,8 +70,10 @@ _ATTACHMENT = "attachment://"
 _PARSE_ERROR = re.compile(r"Error parsing the following tool call arguments:\n\n(.*)\n\nError details: ", re.DOTALL)
 MARK = "openreward_gym"
 """Key of a sample's metadata, and of a message's, under which `openreward_gym.integrations.inspect` keeps parts of its record."""
-MARKED = ("origin", "reward", "finished", "is_error", "name", "call_id", "metadata")
+MARKED = ("origin", "reward", "finished", "is_error", "name", "call_id", "started_at", "ended_at", "metadata")
 """Fields of a message that its mark may have. A mark has them all: one that is missing is at its default."""
+DETAILS = "details"
+"""Key in the mark of a message: the `detail` of each of its blocks, if any block has one."""
 _MARKED_RECORD = (
     ("id", "environment", "task", "group", "sample", "attempt", "name", "tools", "terminal_tool", "reward", "final_reward")
     + ("status", "stop_reason", "error", "seed", "versions", "redacted")
@@ -181,6 +185,7 @@ def rollout_of(sample: Mapping[str, Json], header: Mapping[str, Json]) -> Rollou
         return rollout
     # The numbers of the record are the environment's; Inspect's scores stay metrics.
     record = Rollout.from_dict(_resolve(own, attachments))
+    rollout.messages += record.messages
     return replace(rollout, **{name: getattr(record, name) for name in _MARKED_RECORD})
 
 
@@ -366,7 +371,14 @@ def _message(data: Mapping[str, Json]) -> Message:
     if not isinstance(mark, Mapping):
         return message
     defaults = {"is_error": False, "finished": False}
-    return message.replace(**{name: mark.get(name, defaults.get(name)) for name in MARKED})
+    blocks, details = message.blocks, mark.get(DETAILS)
+    if isinstance(details, list) and len(details) == len(blocks):
+        blocks = tuple(_detailed(block, detail) for block, detail in zip(blocks, details, strict=True))
+    return message.replace(blocks=blocks, **{name: mark.get(name, defaults.get(name)) for name in MARKED})
+
+
+def _detailed(block: Block, detail: Json) -> Block:
+    return replace(block, detail=detail) if isinstance(block, TextBlock | ImageBlock) else block
 
 
 def _unmarked(data: Mapping[str, Json]) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from inspect_ai.model import (
@@ -19,7 +20,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolCall, ToolInfo, ToolParam, ToolParams
 from pydantic import PrivateAttr, ValidationError
 
-from openreward_gym.importers.inspect_logs import MARK, MARKED
+from openreward_gym.importers.inspect_logs import DETAILS, MARK, MARKED
 from openreward_gym.types import Block, ImageBlock, Json, Message, ReasoningItem, Rollout, TextBlock, ToolSet, codec
 
 _FIELDS = frozenset(ToolParam.model_fields)
@@ -38,6 +39,9 @@ def chat_message(message: Message) -> ChatMessage:
     """
     written = codec.write(message)
     mark = {name: written[name] for name in MARKED if name in written}
+    details = [getattr(block, "detail", None) for block in message.blocks]
+    if any(detail is not None for detail in details):
+        mark[DETAILS] = details
     common: dict[str, Any] = {
         "content": _content(message),
         "source": "input" if message.origin == "given" else None,
@@ -70,15 +74,16 @@ def _part(block: Block) -> ContentText | ContentImage | ContentReasoning | None:
     return None
 
 
-def record_mark(rollout: Rollout) -> dict[str, Json]:
-    """Return the record of an episode without its messages, which the log has.
+def record_mark(rollout: Rollout, logged: int) -> dict[str, Json]:
+    """Return the record of an episode without the first `logged` messages, which the log has.
+
+    A limit on messages keeps the answer to the last call out of the log.
 
     Example:
-        >>> record_mark(Rollout(status="completed", id="r", reward=1.0))["reward"]
+        >>> record_mark(Rollout(status="completed", id="r", reward=1.0), 0)["reward"]
         1.0
     """
-    data = rollout.to_dict()
-    return {name: value for name, value in data.items() if name != "messages"}
+    return replace(rollout, messages=rollout.messages[logged:]).to_dict()
 
 
 def tool_infos(tools: ToolSet) -> list[ToolInfo]:

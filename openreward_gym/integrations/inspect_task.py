@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import anyio
 from inspect_ai import Task, task
@@ -15,10 +15,12 @@ from inspect_ai.tool import ToolInfo
 from inspect_ai.util import LimitExceededError, sample_limits
 
 from openreward_gym.chat.plain import plain
-from openreward_gym.errors import ConfigurationError, SessionLostError
+from openreward_gym.errors import ConfigurationError, PolicyError, SessionLostError
+from openreward_gym.envs.turns import is_no_answer
 from openreward_gym.importers.inspect_logs import MARK, message_of
 from openreward_gym.integrations.episode import Episode, EpisodeOptions, Episodes
 from openreward_gym.integrations.inspect_messages import chat_message, record_mark, tool_infos
+from openreward_gym.types import AssistantMessage
 
 _REWARD = "openreward_gym:reward"
 
@@ -71,6 +73,7 @@ def openreward_solver(environment: str | type[Any], *, split: str = "test", **op
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         _check_event_loop()
         episode = episodes.episode()
+        is_scored = True
         try:
             await episode.begin(
                 _task_index(state),
@@ -82,6 +85,9 @@ def openreward_solver(environment: str | type[Any], *, split: str = "test", **op
         except LimitExceededError as error:
             await episode.end(f"{error.type}_limit")
             raise
+        except Exception:
+            is_scored = False  # also with Inspect's option to score samples that failed
+            raise
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 if limit := _limit_of_time():
@@ -91,8 +97,8 @@ def openreward_solver(environment: str | type[Any], *, split: str = "test", **op
             with anyio.CancelScope(shield=True):
                 await episode.aclose()
             if episode.rollout is not None:
-                state.metadata[MARK] = record_mark(episode.rollout)
-                state.store.set(_REWARD, episode.reward)
+                state.metadata[MARK] = record_mark(episode.rollout, len(state.messages))
+                state.store.set(_REWARD, episode.reward if is_scored else None)
         return state
 
     return solve
@@ -105,7 +111,11 @@ async def _play(episode: Episode, state: TaskState, model: Model) -> None:
     while not episode.done:
         state.output = await _sample(episode, state, model, tools)
         state.messages.append(state.output.message)
-        answer = await episode.act(message_of(plain(state.output.message), plain(state.output)))
+        turn = cast(AssistantMessage, message_of(plain(state.output.message), plain(state.output)))
+        if is_no_answer(turn):
+            await episode.end("policy_unavailable")
+            raise PolicyError("the model's answer is empty: it has no text, no reasoning and no call", kind="policy_unavailable")
+        answer = await episode.act(turn)
         state.messages.extend(chat_message(message) for message in answer.messages)
         if episode.error is not None:
             raise SessionLostError(f"the episode was lost ({episode.stop_reason}), so it has no reward: {episode.error}")
