@@ -75,8 +75,23 @@ MARKED = ("origin", "reward", "finished", "is_error", "name", "call_id", "starte
 DETAILS = "details"
 """Key in the mark of a message: the `detail` of each of its blocks, if any block has one."""
 _MARKED_RECORD = (
-    ("id", "environment", "task", "group", "sample", "attempt", "name", "tools", "terminal_tool", "reward", "final_reward")
-    + ("status", "stop_reason", "error", "seed", "versions", "redacted")
+    "id",
+    "environment",
+    "task",
+    "group",
+    "sample",
+    "attempt",
+    "name",
+    "tools",
+    "terminal_tool",
+    "reward",
+    "final_reward",
+    "status",
+    "stop_reason",
+    "error",
+    "seed",
+    "versions",
+    "redacted",
 )
 _OWN = ("messages", "events", "events_data", "attachments", "output", "input", "timelines")
 
@@ -176,7 +191,9 @@ def rollout_of(sample: Mapping[str, Json], header: Mapping[str, Json]) -> Rollou
         cost_usd=_cost((sample.get("model_usage") or {}).values()),
         metadata={
             "inspect": {
-                **_resolve(rest_of({**sample, "metadata": rest_of(sample.get("metadata") or {}, MARK) or None}, *_OWN), attachments),
+                **_resolve(
+                    rest_of({**sample, "metadata": rest_of(sample.get("metadata") or {}, MARK) or None}, *_OWN), attachments
+                ),
                 "eval": _facts(evaluation),
             }
         },
@@ -359,7 +376,8 @@ def message_of(data: Mapping[str, Json], output: Mapping[str, Json] | None = Non
         output: The model's output that holds it, for an assistant's message. None if it is not known.
 
     Example:
-        >>> message_of({"role": "assistant", "content": "Hi", "source": "generate"}, {"choices": [{"stop_reason": "max_tokens"}]}).ended
+        >>> data = {"role": "assistant", "content": "Hi", "source": "generate"}
+        >>> message_of(data, {"choices": [{"stop_reason": "max_tokens"}]}).ended
         'length'
     """
     message = _message(data)

@@ -14,9 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-warnings.simplefilter("ignore")
-
-import anyio
 from inspect_ai import eval, task_with
 from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelOutput, ModelUsage, StopReason, get_model
 from inspect_ai.tool import ToolCall, ToolInfo
@@ -83,7 +80,6 @@ class Model:
         self.tools: dict[str, Any] = {}
 
     async def __call__(self, messages: list[Any], tools: list[ToolInfo], choice: Any, config: Any) -> ModelOutput:
-        await anyio.sleep(0)
         self.tools |= {tool.name: tool.parameters.model_dump(exclude_none=True) for tool in tools}
         script = self._script if isinstance(self._script, Sequence) else self._script(messages[-1].text)
         turn = script[sum(message.role == "assistant" for message in messages)]
@@ -95,6 +91,7 @@ class Model:
 
 
 def main(url: str, folder: Path) -> None:
+    warnings.simplefilter("ignore")
     shown = {}
     for name, (environment, script, options) in EVALUATIONS.items():
         own = {"max_steps": options.pop("max_steps", None)}

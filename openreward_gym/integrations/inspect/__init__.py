@@ -1,12 +1,12 @@
 """OpenReward environments as tasks of the UK AI Security Institute's Inspect.
 
     from inspect_ai import task
-    from openreward_gym.integrations.inspect import task as openreward_task
+    from openreward_gym.integrations import inspect
 
 
     @task
     def weather():
-        return openreward_task("weather", base_url="http://127.0.0.1:8080", split="test")
+        return inspect.task("weather", base_url="http://127.0.0.1:8080")
 
 With the package installed, `inspect eval openreward_gym/openreward -T environment=weather` needs no file. A sample is a task of
 the split, with the id "test-3". The solver plays an episode of it and the score is the episode's reward.
@@ -34,16 +34,15 @@ if TYPE_CHECKING:
 __all__ = ["scorer", "solver", "task"]
 
 
-def task(environment: str | type[Any], *, split: str = "test", **options: Unpack[EpisodeOptions]) -> Task:
+def task(environment: str | type[Any], **options: Unpack[EpisodeOptions]) -> Task:
     """Return a task of Inspect that plays every task of a split.
 
     Other fields of the task are set with Inspect's `task_with`.
 
     Args:
         environment: Name of the environment, or a class to play in this process.
-        split: Split that the samples come from.
-        **options: The options of `Episodes`: `base_url`, `output` (a folder in which the episodes are recorded as well),
-            `max_steps`, `step_timeout_s`, `secrets_env`, ...
+        **options: The options of `Episodes`: `split` (by default "test"), `base_url`, `output` (a folder in which the
+            episodes are recorded as well), `max_steps`, `step_timeout_s`, `secrets_env`, ...
 
     Raises:
         ConfigurationError: An option is wrong, or the environment or split does not exist.
@@ -57,16 +56,16 @@ def task(environment: str | type[Any], *, split: str = "test", **options: Unpack
         >>> weather.name, [sample.id for sample in weather.dataset][:2]
         ('weather', ['train-0', 'train-1'])
     """
-    return _library().make_task(environment, split=split, **options)  # type: ignore[no-any-return]
+    return _library().make_task(environment, **options)
 
 
-def solver(environment: str | type[Any], *, split: str = "test", **options: Unpack[EpisodeOptions]) -> Solver:
+def solver(environment: str | type[Any], **options: Unpack[EpisodeOptions]) -> Solver:
     """Return the solver, for a task of your own: it plays the task whose index is in the sample's metadata as `task_index`.
 
     Example:
         >>> play = solver("weather", base_url="http://127.0.0.1:8080", split="train")
     """
-    return _library().openreward_solver(environment, split=split, **options)  # type: ignore[no-any-return]
+    return _library().openreward_solver(environment, **options)
 
 
 def scorer() -> Scorer:
@@ -75,7 +74,7 @@ def scorer() -> Scorer:
     Example:
         >>> reward = scorer()
     """
-    return _library().openreward_reward()  # type: ignore[no-any-return]
+    return _library().openreward_reward()
 
 
 def _library() -> Any:
@@ -83,4 +82,4 @@ def _library() -> Any:
         importlib.import_module("inspect_ai")
     except ImportError:
         raise MissingExtraError("tasks of Inspect need its library: pip install 'openreward-gym[inspect]'") from None
-    return importlib.import_module("openreward_gym.integrations.inspect_task")
+    return importlib.import_module("openreward_gym.integrations.inspect.tasks")

@@ -100,7 +100,7 @@ def tool_infos(tools: ToolSet) -> list[ToolInfo]:
     ]
 
 
-class ExactParams(ToolParams):
+class ExactParams(ToolParams):  # type: ignore[misc]  # the types of Inspect are not read
     """Parameters of a tool whose dump is the environment's own schema, with keywords that Inspect's types do not have.
 
     Inspect's fields say the same as far as they can: references are resolved, `const` is an `enum` of one value and `oneOf` an
@@ -130,7 +130,7 @@ class ExactParams(ToolParams):
         params._schema = exact
         return params
 
-    def model_dump(self, **options: Any) -> dict[str, Any]:  # type: ignore[override]
+    def model_dump(self, **options: Any) -> dict[str, Any]:
         """Return the environment's schema. Options do not change it."""
         return deepcopy(self._schema)
 

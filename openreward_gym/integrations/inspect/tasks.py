@@ -1,5 +1,8 @@
 """Inspect's task, solver and scorer of an OpenReward environment. Inspect loads this module as an entry point."""
 
+# mypy: disable-error-code="untyped-decorator"
+# (the types of Inspect are not read)
+
 from __future__ import annotations
 
 import asyncio
@@ -15,33 +18,37 @@ from inspect_ai.tool import ToolInfo
 from inspect_ai.util import LimitExceededError, sample_limits
 
 from openreward_gym.chat.plain import plain
-from openreward_gym.errors import ConfigurationError, PolicyError, SessionLostError
 from openreward_gym.envs.turns import is_no_answer
+from openreward_gym.errors import ConfigurationError, PolicyError, SessionLostError
 from openreward_gym.importers.inspect_logs import MARK, message_of
 from openreward_gym.integrations.episode import Episode, EpisodeOptions, Episodes
-from openreward_gym.integrations.inspect_messages import chat_message, record_mark, tool_infos
+from openreward_gym.integrations.inspect.messages import chat_message, record_mark, tool_infos
 from openreward_gym.types import AssistantMessage
 
+SPLIT = "test"
+"""The split that is evaluated by default."""
 _REWARD = "openreward_gym:reward"
 
 
-def make_task(environment: str | type[Any], *, split: str = "test", **options: Unpack[EpisodeOptions]) -> Task:
+def make_task(environment: str | type[Any], **options: Unpack[EpisodeOptions]) -> Task:
     """Return the task; see `openreward_gym.integrations.inspect.task`."""
-    episodes = Episodes(environment, **{**options, "split": split, "output": None})
+    own: EpisodeOptions = {"split": SPLIT, **options}
+    unrecorded: EpisodeOptions = {**own, "output": None}
+    episodes, split = Episodes(environment, **unrecorded), own["split"]
     samples = [
         Sample(input=f"Task {index} of {episodes.name}, split {split}", id=f"{split}-{index}", metadata={"task_index": index})
         for index in range(episodes.num_tasks())
     ]
     return Task(
         dataset=MemoryDataset(samples, name=f"openreward:{episodes.name}:{split}"),
-        solver=openreward_solver(environment, split=split, **options),
+        solver=openreward_solver(environment, **own),
         scorer=openreward_reward(),
         name=episodes.name,
     )
 
 
 @task(name="openreward")
-def openreward(environment: str, split: str = "test", **options: Any) -> Task:
+def openreward(environment: str, split: str = SPLIT, **options: Any) -> Task:
     """Return the task, for `inspect eval openreward_gym/openreward -T environment=weather -T base_url=...`."""
     return make_task(environment, split=split, **options)
 
@@ -66,9 +73,10 @@ def openreward_reward() -> Scorer:
 
 
 @solver(name="openreward")
-def openreward_solver(environment: str | type[Any], *, split: str = "test", **options: Unpack[EpisodeOptions]) -> Solver:
+def openreward_solver(environment: str | type[Any], **options: Unpack[EpisodeOptions]) -> Solver:
     """Return the solver, which plays one episode per sample."""
-    episodes = Episodes(environment, **{**options, "split": split})
+    own: EpisodeOptions = {"split": SPLIT, **options}
+    episodes = Episodes(environment, **own)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         _check_event_loop()
