@@ -24,6 +24,7 @@ _LEFT_OUT = (
     "record_rollout_generic",
     "record_rollout_openai",
     "train_grpo",
+    "inspect_task",
     "tiny_model",
     "compare_rollouts",
     "verifiers_environment",
@@ -32,6 +33,7 @@ EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.st
 # A page is typed after these commands, where it says that something is there: a provider's model, the Hub.
 BEFORE = {
     "collecting.md": f"{sys.executable} {PROGRAM} vllm --port 8000 & export OPENAI_BASE_URL=http://127.0.0.1:8000/v1",
+    "evaluate-with-inspect.md": f"{sys.executable} {PROGRAM} vllm --port 8000 & export OPENAI_BASE_URL=http://127.0.0.1:8000/v1",
     "export.md": f"{sys.executable} {PROGRAM} hub .hub & until test -s .hub; do sleep 0.1; done; "
     "export HF_TOKEN=hf_test HF_HUB_DISABLE_XET=1 HF_ENDPOINT=$(cat .hub)",
 }
