@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,15 @@ def test_an_env_server_plays_a_task_and_the_record_has_the_sampled_tokens(server
     assert [one.logprobs for one in sampled] == [(-0.25,) * len(first), (-0.25,) * len(second)]
     assert [message.text for message in rollout.messages if message.role == "tool"] == ["hé", "over"]
     assert (rollout.reward, rollout.sampling) == (1.5, {"temperature": 1.0})
+
+
+def test_the_config_of_the_page_names_environments_that_verifiers_takes() -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "train-with-verifiers.md"
+    shown = re.search(r"^```toml.*?\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    assert shown is not None
+    orchestrator = tomllib.loads(shown[1])["orchestrator"]
+    train, evaluation = (vf.resolve_env_config(orchestrator[part]["source"][0]["env"]) for part in ("train", "eval"))
+    assert (train.taskset.environment, train.agent.max_turns, train.agent.retries.max_retries) == ("weather", 8, 2)
+    assert train.agent.runtime.type == evaluation.agent.runtime.type == "subprocess"
+    assert evaluation.taskset.split == "test"
+    assert type(vf.load_environment(train)).__name__ == "OneAgentEnv"
