@@ -40,10 +40,11 @@ async def as_prime_rl(env: Any, client: Any) -> Any:
     serving = asyncio.create_task(server.run())
     orchestrator = EnvClient(server.address)
     taskset = vf.load_taskset(env.config.taskset)
+    sampling = vf.SamplingConfig(temperature=1.0, extra_body={"cache_salt": "7"})
     (task,) = await asyncio.to_thread(lambda: list(taskset.take(1)))
     try:
         task_data = task.data.model_dump(mode="json")
-        return await orchestrator.run(client=client, model="m", sampling=vf.SamplingConfig(temperature=1.0), task_data=task_data)
+        return await orchestrator.run(client=client, model="m", sampling=sampling, task_data=task_data)
     finally:
         await orchestrator.close()
         serving.cancel()
@@ -76,6 +77,7 @@ def test_an_env_server_plays_a_task_and_the_record_has_the_sampled_tokens(server
     assert [one.logprobs for one in sampled] == [(-0.25,) * len(first), (-0.25,) * len(second)]
     assert [message.text for message in rollout.messages if message.role == "tool"] == ["hé", "over"]
     assert (rollout.reward, rollout.sampling) == (1.5, {"temperature": 1.0})
+    assert (rollout.step, rollout.group, rollout.sample) == (7, "echo/train/0@7", 0)
 
 
 def test_the_config_of_the_page_names_environments_that_verifiers_takes() -> None:
