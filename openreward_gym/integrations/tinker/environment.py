@@ -1,0 +1,222 @@
+"""Episodes as environments of tinker-cookbook. Importing this module imports tinker and tinker-cookbook."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tinker  # type: ignore[import-not-found, unused-ignore]
+from tinker_cookbook.rl.rollout_limits import RolloutLimits  # type: ignore[import-not-found, unused-ignore]
+from tinker_cookbook.rl.types import (  # type: ignore[import-not-found, unused-ignore]
+    STOP_METRIC_PREFIX,
+    ActionExtra,
+    Env,
+    EnvGroupBuilder,
+    StepResult,
+    StopReason,
+    Trajectory,
+)
+
+from openreward_gym.errors import OpenRewardGymError, SessionLostError
+from openreward_gym.integrations.episode import Episodes
+from openreward_gym.types import Json, Task
+
+logger = logging.getLogger(__name__)
+
+# The cookbook's names of ends that other environments have too.
+_STOP_REASONS = {
+    "finished": StopReason.TOOL_STOPPED,
+    "message": StopReason.COMPLETED,
+    "max_steps": StopReason.MAX_TURNS,
+    "max_turns": StopReason.MAX_TURNS,
+    "length": StopReason.MAX_TOKENS,
+    "context_overflow": StopReason.CONTEXT_OVERFLOW,
+}
+
+
+class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
+    """Play one episode as an environment of tinker-cookbook.
+
+    The observations are the exact ids that were sampled, extended by what the environment said: `TokenEpisode` makes them with the
+    tokenizer's chat template, and no renderer of the cookbook, which would render the whole conversation anew at each turn, takes
+    part. Where a template rewrites earlier turns, the observation is no extension, and the cookbook begins a new training datum.
+
+    A failure of infrastructure raises an error, which the cookbook's strategies retry or drop
+    (`Config.rollout_error_tolerance`). It never becomes a reward.
+
+    Example:
+        >>> builder = EpisodeGroupBuilder(episodes, Task("train", 0), 4, tokenizer)  # doctest: +SKIP
+        >>> env, *_ = await builder.make_envs()  # doctest: +SKIP
+        >>> trajectory = await do_single_rollout(policy, env)  # doctest: +SKIP
+    """
+
+    def __init__(self, builder: EpisodeGroupBuilder) -> None:
+        self.builder = builder
+        self.episode = builder.episodes.token_episode(
+            builder.loaded_tokenizer(), chat_template_kwargs=builder.chat_template_kwargs
+        )
+        self.sample: int | None = None
+
+    @property
+    def rollout_limits(self) -> RolloutLimits | None:
+        """The limits that the cookbook's runner enforces on this environment."""
+        return self.builder.limits
+
+    async def initial_observation(self) -> tuple[tinker.ModelInput, list[int] | list[str]]:
+        """Open a session, and return the prompt.
+
+        Raises:
+            ConfigurationError, TransportError, ServerError, SessionLostError: As `Episode.begin`.
+        """
+        builder = self.builder
+        self.sample = builder.take_number()
+        try:
+            await self.episode.begin(builder.task, step=builder.step, group=builder.group, sample=self.sample)
+        except OpenRewardGymError:
+            builder.return_number(self.sample)
+            raise
+        return self._observation(), builder.stop_condition()
+
+    async def step(self, action: list[int], *, extra: ActionExtra | None = None) -> StepResult:
+        """Play the sampled ids.
+
+        Raises:
+            SessionLostError: Infrastructure spoiled the episode.
+        """
+        cut = (extra or {}).get("stop_reason") == "length"
+        answer = await self.episode.act_tokens(action, ended="length" if cut else None)
+        if self.episode.done and self.episode.reward is None:
+            if self.sample is not None:
+                self.builder.return_number(self.sample)
+            raise SessionLostError(
+                f"the episode of task {self.builder.group} was lost: {answer.error or self.episode.stop_reason}"
+            )
+        metrics: dict[str, float] = {}
+        logs: dict[str, str] = {"answer": answer.text} if answer.messages else {}
+        if answer.done:
+            reason = _STOP_REASONS.get(answer.stop_reason, answer.stop_reason)
+            metrics = {f"{STOP_METRIC_PREFIX}{reason}": 1.0, "turns": self.episode.turns, "drift": self.episode.drift}
+            logs["stop_reason"] = answer.stop_reason
+        return StepResult(
+            reward=answer.reward or 0.0,
+            episode_done=answer.done,
+            next_observation=tinker.ModelInput.empty() if answer.done else self._observation(),
+            next_stop_condition=self.builder.stop_condition(),
+            metrics=metrics,
+            logs=logs,
+        )
+
+    def _observation(self) -> tinker.ModelInput:
+        return tinker.ModelInput.from_ints(self.episode.prompt_ids)
+
+    async def end(self, stop_reason: str) -> None:
+        """End an episode that the cookbook's runner stopped, and record it with that reason.
+
+        Args:
+            stop_reason: The runner's reason: "max_turns", "max_tokens", ...
+        """
+        await self.episode.end(stop_reason)
+
+    async def aclose(self) -> None:
+        """Close the session. An episode that still runs is recorded as cancelled."""
+        await self.episode.aclose()
+
+
+@dataclass
+class EpisodeGroupBuilder(EnvGroupBuilder):  # type: ignore[misc, unused-ignore]
+    """Build the environments of a group: samples of one task, which are compared. It can be pickled.
+
+    Attributes:
+        episodes: The source of episodes.
+        task: The task of the group.
+        group_size: Number of samples.
+        tokenizer: A transformers tokenizer, or a model's name, which is loaded as tinker-cookbook loads it.
+        limits: Limits of a rollout, which the cookbook's runner enforces. None sets no limits.
+        chat_template_kwargs: Further arguments of the chat template, such as `{"enable_thinking": False}`.
+        stop: Token ids or texts at which the sampler stops. None takes the tokenizer's end of turn.
+        step: Step of the training, for the record.
+        group: Name of the group, for the record. Empty takes the task's index.
+
+    Example:
+        >>> builder = EpisodeGroupBuilder(episodes, Task("train", 0), 4, "Qwen/Qwen3-8B")  # doctest: +SKIP
+        >>> group = await do_group_rollout(builder, policy)  # doctest: +SKIP
+    """
+
+    episodes: Episodes
+    task: Task
+    group_size: int
+    tokenizer: Any
+    limits: RolloutLimits | None = None
+    chat_template_kwargs: Mapping[str, Json] | None = None
+    stop: list[int] | list[str] | None = None
+    step: int | None = None
+    group: str = ""
+    _envs: list[EpisodeEnv] = field(init=False, default_factory=list, repr=False, compare=False)
+    _numbers: deque[int] = field(init=False, default_factory=deque, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.group = self.group or str(self.task.index if self.task.index is not None else self.task.id)
+        self._reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_envs": [], "_numbers": deque()}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._envs = []
+        self._numbers = deque(range(self.group_size))
+
+    async def make_envs(self) -> Sequence[EpisodeEnv]:
+        """Return the group's environments. A session is opened when an environment is first observed."""
+        envs = [EpisodeEnv(self) for _ in range(self.group_size)]
+        self._envs.extend(envs)
+        return envs
+
+    async def compute_group_rewards(
+        self, trajectory_group: list[Trajectory], env_group: Sequence[EpisodeEnv]
+    ) -> list[tuple[float, dict[str, float | int]]]:
+        """Return no further rewards, after ending the episodes that the cookbook's runner stopped."""
+        for trajectory, env in zip(trajectory_group, env_group, strict=True):
+            await env.end(str(trajectory.stop_reason or "cancelled"))
+        return [(0.0, {}) for _ in trajectory_group]
+
+    async def cleanup(self) -> None:
+        """Close the sessions of all environments that were made. Failures to close are logged."""
+        envs = self._envs
+        self._reset()
+        for env in envs:
+            try:
+                await env.aclose()
+            except OpenRewardGymError as error:
+                logger.warning("A session could not be closed: %s", error)
+
+    def logging_tags(self) -> list[str]:
+        """Return the environment's name, by which the cookbook's logs are grouped."""
+        return [self.episodes.name]
+
+    def take_number(self) -> int | None:
+        """Return the number of the next sample: a free one of the group. None if all are taken."""
+        return self._numbers.popleft() if self._numbers else None
+
+    def return_number(self, number: int | None) -> None:
+        """Free the number of a sample that failed, for the sample that replaces it."""
+        if number is not None:
+            self._numbers.append(number)
+
+    def loaded_tokenizer(self) -> Any:
+        """Return the tokenizer, which is loaded once per process."""
+        if not isinstance(self.tokenizer, str):
+            return self.tokenizer
+        from tinker_cookbook.tokenizer_utils import get_tokenizer
+
+        return get_tokenizer(self.tokenizer)
+
+    def stop_condition(self) -> list[int] | list[str]:
+        """Return where the sampler stops."""
+        return [self.loaded_tokenizer().eos_token_id] if self.stop is None else self.stop
