@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Episode", "EpisodeOptions", "Episodes"]
 
 _name, _names = lazy_names(__name__, {"episode": "Answer Episode EpisodeOptions Episodes"})
-_MODULES: tuple[str, ...] = ()
+_MODULES = ("inspect", "nemo_gym", "openenv", "skyrl", "tinker", "trl", "verifiers", "verl")
 
 if not TYPE_CHECKING:  # a checker would take every name for one that this function makes
 

@@ -13,13 +13,13 @@ from fault_server import Fault, FaultServer
 from openreward_gym import RolloutStore
 from openreward_gym.errors import ConfigurationError, PolicyError, ResetNeededError, TaskNotFoundError, TransportError
 from openreward_gym.integrations import Answer, Episode, Episodes
-from openreward_gym.types import AssistantMessage, Sampled, Task, ToolCall
+from openreward_gym.types import AssistantMessage, Ended, Sampled, Task, ToolCall
 
 pytestmark = pytest.mark.anyio
 
 LOOK = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Seattle"}}\n</tool_call>'
 STEP = AssistantMessage((ToolCall("step", {}, call_id="c1"),))
-FAST = {"retry_limits": {"attempts": 1}, "open_attempts": 1}
+FAST: Any = {"retry_limits": {"attempts": 1}, "open_attempts": 1}
 
 
 async def test_text_with_a_call_then_an_answer(examples: str) -> None:
@@ -152,7 +152,8 @@ async def test_server_that_does_not_open_a_session(attempts: int, tmp_path: Path
             assert episode.prompt == episode.messages == episode.tools == []
             # The next episode of the same object begins anew.
             await episode.begin(0)
-            assert (episode.done, episode.error) == (False, None)
+            assert not episode.done
+            assert not episode.error
         await episode.aclose()
     failures = [(failure.stage, failure.retried_in_s is None) for failure in RolloutStore(tmp_path).failures(retried=True)]
     assert failures == ([("open", False)] * 2 if attempts == 3 else [("open", True)])
@@ -160,7 +161,7 @@ async def test_server_that_does_not_open_a_session(attempts: int, tmp_path: Path
 
 async def test_unreachable_server(tmp_path: Path) -> None:
     episode = Episode("weather", base_url="http://127.0.0.1:9", output=tmp_path, **FAST)
-    with pytest.raises(TransportError, match="127.0.0.1:9"):
+    with pytest.raises(TransportError, match=r"127\.0\.0\.1:9"):
         await episode.begin(2)
     (failure,) = RolloutStore(tmp_path).failures()
     assert (failure.source, failure.kind, failure.stage, failure.task) == ("environment", "unreachable", "open", "2")
@@ -182,7 +183,8 @@ async def test_error_of_the_models_server_is_no_answer(examples: str, tmp_path: 
 
 
 async def test_filtered_answer_has_no_reward_and_full_context_has_one(examples: str) -> None:
-    for ended, reward in (("content_filter", None), ("context_overflow", 0.0)):
+    endings: list[tuple[Ended, float | None]] = [("content_filter", None), ("context_overflow", 0.0)]
+    for ended, reward in endings:
         episode = Episode("weather", base_url=examples)
         await episode.begin(0)
         answer = await episode.act("I can", ended=ended)
@@ -198,14 +200,14 @@ async def test_mistakes_of_the_caller(examples: str) -> None:
         await episode.begin(99)
     with pytest.raises(ConfigurationError, match="task must be"):
         await episode.begin(True)
+    await episode.begin(0)
     with pytest.raises(ConfigurationError, match="7"):
-        await episode.begin(0)
         await episode.act(7)
     await episode.act("It is warm.")
     with pytest.raises(ResetNeededError, match="ended"):
         await episode.act("It is warm.")
     await episode.aclose()
-    with pytest.raises(ConfigurationError, match="output_dir.*output"):
+    with pytest.raises(ConfigurationError, match=r"output_dir.*output"):
         Episodes("weather", output_dir="runs")  # type: ignore[call-arg]
     with pytest.raises(ConfigurationError, match="open_attempts"):
         Episodes("weather", open_attempts=0)
