@@ -22,6 +22,7 @@ from tinker_cookbook.rl.types import (  # type: ignore[import-not-found, unused-
 
 from openreward_gym.errors import OpenRewardGymError, SessionLostError
 from openreward_gym.integrations.episode import Episodes
+from openreward_gym.integrations.tokens import TokenEpisode
 from openreward_gym.types import Json, Task
 
 logger = logging.getLogger(__name__)
@@ -55,9 +56,10 @@ class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, builder: EpisodeGroupBuilder) -> None:
         self.builder = builder
-        self.episode = builder.episodes.token_episode(
-            builder.loaded_tokenizer(), chat_template_kwargs=builder.chat_template_kwargs
+        self.episode = TokenEpisode(
+            builder.episodes, tokenizer=builder.loaded_tokenizer(), chat_template_kwargs=builder.chat_template_kwargs
         )
+        self.stop: list[int] | list[str] = sorted(self.episode.end_token_ids) if builder.stop is None else builder.stop
         self.sample: int | None = None
 
     @property
@@ -78,7 +80,7 @@ class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
         except OpenRewardGymError:
             builder.return_number(self.sample)
             raise
-        return self._observation(), builder.stop_condition()
+        return self._observation(), self.stop
 
     async def step(self, action: list[int], *, extra: ActionExtra | None = None) -> StepResult:
         """Play the sampled ids.
@@ -86,8 +88,7 @@ class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
         Raises:
             SessionLostError: Infrastructure spoiled the episode.
         """
-        cut = (extra or {}).get("stop_reason") == "length"
-        answer = await self.episode.act_tokens(action, ended="length" if cut else None)
+        answer = await self.episode.act_tokens(action, ended=(extra or {}).get("stop_reason"))
         if self.episode.done and self.episode.reward is None:
             if self.sample is not None:
                 self.builder.return_number(self.sample)
@@ -104,7 +105,7 @@ class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
             reward=answer.reward or 0.0,
             episode_done=answer.done,
             next_observation=tinker.ModelInput.empty() if answer.done else self._observation(),
-            next_stop_condition=self.builder.stop_condition(),
+            next_stop_condition=self.stop,
             metrics=metrics,
             logs=logs,
         )
@@ -136,7 +137,7 @@ class EpisodeGroupBuilder(EnvGroupBuilder):  # type: ignore[misc, unused-ignore]
         tokenizer: A transformers tokenizer, or a model's name, which is loaded as tinker-cookbook loads it.
         limits: Limits of a rollout, which the cookbook's runner enforces. None sets no limits.
         chat_template_kwargs: Further arguments of the chat template, such as `{"enable_thinking": False}`.
-        stop: Token ids or texts at which the sampler stops. None takes the tokenizer's end of turn.
+        stop: Token ids or texts at which the sampler stops. None takes those that end a turn in the chat template.
         step: Step of the training, for the record.
         group: Name of the group, for the record. Empty takes the task's index.
 
@@ -216,7 +217,3 @@ class EpisodeGroupBuilder(EnvGroupBuilder):  # type: ignore[misc, unused-ignore]
         from tinker_cookbook.tokenizer_utils import get_tokenizer
 
         return get_tokenizer(self.tokenizer)
-
-    def stop_condition(self) -> list[int] | list[str]:
-        """Return where the sampler stops."""
-        return [self.loaded_tokenizer().eos_token_id] if self.stop is None else self.stop

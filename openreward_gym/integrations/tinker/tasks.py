@@ -84,7 +84,7 @@ class EpisodeDatasetBuilder(RLDatasetBuilder):  # type: ignore[misc, unused-igno
     test_split: str | None = chz.field(default=None, doc="Split of the evaluation, with one sample per task. None evaluates nothing.")
     limits: RolloutLimits | None = chz.field(default=None, doc="Limits of a rollout, which the cookbook's runner enforces.")
     stop: list[int] | list[str] | None = chz.field(
-        default=None, doc="Token ids or texts at which the sampler stops. None takes the tokenizer's end of turn."
+        default=None, doc="Token ids or texts at which the sampler stops. None takes those that end a turn in the chat template."
     )
     chat_template_kwargs: dict[str, Any] = chz.field(default_factory=dict, doc="Further arguments of the chat template.")
     options: dict[str, Any] = chz.field(default_factory=dict, doc="Options of `Episodes`: base_url, output, split, ...")
@@ -136,7 +136,7 @@ def dataset(
         seed: Seed of the order of the tasks. None keeps the order of the split.
         test_split: Split of the evaluation, with one sample per task. None evaluates nothing.
         limits: Limits of a rollout, which the cookbook's runner enforces: turns, tokens, seconds. None sets no limits.
-        stop: Token ids or texts at which the sampler stops. None takes the tokenizer's end of turn.
+        stop: Token ids or texts at which the sampler stops. None takes those that end a turn in the chat template.
         chat_template_kwargs: Further arguments of the chat template, such as `{"enable_thinking": False}`.
         **options: Options of `Episodes`: `base_url`, `output`, `split`, `max_steps`, ...
 

@@ -23,6 +23,8 @@ from openreward_gym.integrations.episode import Episodes
 from openreward_gym.integrations.tokens import Segment, TokenEpisode
 from openreward_gym.types import Json, Task
 
+_LIMITS = ("max_turns", "max_steps", "context_overflow")
+
 logger = logging.getLogger(__name__)
 
 # The sources of episodes of a worker, by the client of its model servers: verl makes an agent loop for every sample.
@@ -119,14 +121,18 @@ class _Sample:
         self.loop = agent_loop
         self.sampling_params = dict(sampling_params)
         self.request_id = request_id
-        self.episode: TokenEpisode = agent_loop.source.token_episode(
-            agent_loop.tokenizer, processor=agent_loop.processor, chat_template_kwargs=agent_loop.chat_template_kwargs
+        self.episode = TokenEpisode(
+            agent_loop.source,
+            tokenizer=agent_loop.tokenizer,
+            processor=agent_loop.processor,
+            chat_template_kwargs=agent_loop.chat_template_kwargs,
         )
+        ends = {*(self.sampling_params.get("stop_token_ids") or ()), *self.episode.end_token_ids}
+        self.sampling_params["stop_token_ids"] = sorted(ends)
         self.metrics = AgentLoopMetrics()
         self.turn_scores: list[float] = []
         self.steps: dict[str, Any] = {"min_global_steps": None, "max_global_steps": None}
         self.routed_experts: dict[int, Any] = {}
-        self.known_logprobs = True
         self.num_turns = 1  # the prompt
 
     async def play(self, fields: Mapping[str, Any]) -> None:
@@ -161,10 +167,12 @@ class _Sample:
 
     def _room(self) -> int:
         """Return the largest number of tokens of the next turn."""
-        config, segment = self.loop.rollout_config, self.episode.segments[-1]
-        in_prompt = len(self.episode.prompt_ids)
+        config, prompt_ids = self.loop.rollout_config, self.episode.prompt_ids
+        segment = next(reversed(self.episode.segments), None)
+        goes_on = segment is not None and prompt_ids[: len(segment.ids)] == segment.ids
+        in_response = len(prompt_ids) - len(segment.prompt_ids) if segment is not None and goes_on else 0
         in_model = config.max_model_len or config.prompt_length + config.response_length
-        return min(config.response_length - (in_prompt - len(segment.prompt_ids)), in_model - in_prompt)
+        return min(config.response_length - in_response, in_model - len(prompt_ids))
 
     async def _turn(self, room: int) -> None:
         episode, began = self.episode, time.perf_counter()
@@ -173,7 +181,7 @@ class _Sample:
                 request_id=self.request_id,
                 prompt_ids=episode.prompt_ids,
                 sampling_params={**self.sampling_params, "max_tokens": room},
-                image_data=episode.images or None,
+                image_data=list(episode.images) or None,
             )
         except Exception:
             await episode.end("policy_unavailable")
@@ -184,31 +192,29 @@ class _Sample:
         if not output.token_ids or output.stop_reason == "aborted":
             await episode.end("policy_unavailable")
             raise SessionLostError(f"the model server ended a request without an answer ({output.stop_reason or 'no tokens'})")
-        cut = len(output.token_ids) >= room and output.token_ids[-1] != self.loop.tokenizer.eos_token_id
-        answer = await episode.act_tokens(output.token_ids, output.log_probs, ended="length" if cut else None)
+        answer = await episode.act_tokens(output.token_ids, output.log_probs)
+        self.routed_experts[len(episode.segments) - 1] = output.routed_experts
         self.metrics.tool_calls += time.perf_counter() - sampled
         self.turn_scores.append(answer.reward or 0.0)
         self.num_turns += 2 if answer.messages else 1
 
     def _note(self, output: Any) -> None:
         """Keep what verl's trainer wants to know of each request."""
-        self.known_logprobs &= output.log_probs is not None
         if output.num_preempted is not None:
             self.metrics.num_preempted = max(self.metrics.num_preempted, 0) + output.num_preempted
         if self.steps["min_global_steps"] is None:
             self.steps["min_global_steps"] = output.extra_fields.get("min_global_steps")
         self.steps["max_global_steps"] = output.extra_fields.get("max_global_steps") or self.steps["max_global_steps"]
-        self.routed_experts[len(self.episode.segments) - 1] = output.routed_experts
 
     def sequences(self) -> list[AgentLoopOutput]:
         """Return all sequences of the episode that have sampled tokens."""
-        return [self._output(number) for number, segment in enumerate(self.episode.segments) if any(segment.mask)]
+        return [self._output(number) for number in range(len(self.episode.segments))]
 
     def sequence(self) -> AgentLoopOutput:
         """Return the last sequence whose prompt fits into verl's padded tensors; a masked one if nothing was sampled."""
         limit = self.loop.rollout_config.prompt_length
         for number, segment in reversed(list(enumerate(self.episode.segments))):
-            if any(segment.mask) and len(segment.prompt_ids) <= limit:
+            if len(segment.prompt_ids) <= limit:
                 return self._output(number)
         return self.masked()
 
@@ -216,44 +222,36 @@ class _Sample:
         segment = self.episode.segments[number]
         length = len(segment.prompt_ids) + self.loop.rollout_config.response_length
         experts = self.routed_experts.get(number)
-        return self._made(
-            segment.prompt_ids,
-            segment.response_ids,
-            segment.mask,
-            segment.logprobs if self.known_logprobs else None,
-            routed_experts=None if experts is None else experts[:length],
-        )
+        return self._made(segment, self.episode.reward or 0.0, routed_experts=None if experts is None else experts[:length])
 
     def masked(self) -> AgentLoopOutput:
         """Return a sample without a trained token."""
         end = self.loop.tokenizer.eos_token_id or 0
         logprobs = [0.0] if self.sampling_params.get("logprobs") else None
-        return self._made(self.episode.prompt_ids or [end], [end], [0], logprobs)
+        return self._made(Segment([end], [end], [0], logprobs), 0.0)
 
-    def _made(self, prompt_ids: Any, response_ids: Any, mask: Any, logprobs: Any, **known: Any) -> AgentLoopOutput:
-        most = self.loop.rollout_config.response_length
-        episode = self.episode
-        extra = {
-            **self.steps,
-            "turn_scores": self.turn_scores,
-            "tool_rewards": [],
-            "stop_reason": episode.stop_reason,
-            "reward_extra_info": {
-                "spoiled": float(episode.reward is None),
-                "truncated": float(episode.stop_reason in ("max_turns", "context_overflow", "max_steps")),
-                "drift": float(episode.drift),
-            },
-        }
+    def _made(self, segment: Segment, reward: float, **known: Any) -> AgentLoopOutput:
+        most, episode = self.loop.rollout_config.response_length, self.episode
         return AgentLoopOutput(
-            prompt_ids=list(prompt_ids),
-            response_ids=list(response_ids)[:most],
-            response_mask=list(mask)[:most],
-            response_logprobs=None if logprobs is None else list(logprobs)[:most],
-            multi_modal_data={"images": list(episode.images)} if episode.images else {},
-            reward_score=0.0 if episode.reward is None else episode.reward,
+            prompt_ids=segment.prompt_ids,
+            response_ids=segment.response_ids[:most],
+            response_mask=segment.mask[:most],
+            response_logprobs=None if segment.logprobs is None else segment.logprobs[:most],
+            multi_modal_data={"images": list(segment.images)} if segment.images else {},
+            reward_score=reward,
             num_turns=self.num_turns,
             metrics=self.metrics,
-            extra_fields=extra,
+            extra_fields={
+                **self.steps,
+                "turn_scores": self.turn_scores,
+                "tool_rewards": [],
+                "stop_reason": episode.stop_reason,
+                "reward_extra_info": {
+                    "spoiled": float(episode.reward is None),
+                    "truncated": float(episode.stop_reason in _LIMITS),
+                    "drift": float(episode.drift),
+                },
+            },
             **known,
         )
 
