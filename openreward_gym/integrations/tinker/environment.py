@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import itertools
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -20,7 +23,7 @@ from tinker_cookbook.rl.types import (  # type: ignore[import-not-found, unused-
     Trajectory,
 )
 
-from openreward_gym.errors import OpenRewardGymError, SessionLostError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, SessionLostError
 from openreward_gym.integrations.episode import Episodes
 from openreward_gym.integrations.tokens import TokenEpisode
 from openreward_gym.types import Json, Task
@@ -57,7 +60,10 @@ class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
     def __init__(self, builder: EpisodeGroupBuilder) -> None:
         self.builder = builder
         self.episode = TokenEpisode(
-            builder.episodes, tokenizer=builder.loaded_tokenizer(), chat_template_kwargs=builder.chat_template_kwargs
+            builder.episodes,
+            tokenizer=builder.loaded_tokenizer(),
+            processor=builder.loaded_processor(),
+            chat_template_kwargs=builder.chat_template_kwargs,
         )
         self.stop: list[int] | list[str] = sorted(self.episode.end_token_ids) if builder.stop is None else builder.stop
         self.sample: int | None = None
@@ -111,7 +117,10 @@ class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
         )
 
     def _observation(self) -> tinker.ModelInput:
-        return tinker.ModelInput.from_ints(self.episode.prompt_ids)
+        ids, images = self.episode.prompt_ids, self.episode.images
+        if not images:
+            return tinker.ModelInput.from_ints(ids)
+        return _with_images(ids, [_encoded(image) for image in images], _placeholder(self.episode.template.processor))
 
     async def end(self, stop_reason: str) -> None:
         """End an episode that the cookbook's runner stopped, and record it with that reason.
@@ -135,6 +144,7 @@ class EpisodeGroupBuilder(EnvGroupBuilder):  # type: ignore[misc, unused-ignore]
         task: The task of the group.
         group_size: Number of samples.
         tokenizer: A transformers tokenizer, or a model's name, which is loaded as tinker-cookbook loads it.
+        processor: The processor of a vision model, or its name; it makes images into chunks of the observations. None refuses images.
         limits: Limits of a rollout, which the cookbook's runner enforces. None sets no limits.
         chat_template_kwargs: Further arguments of the chat template, such as `{"enable_thinking": False}`.
         stop: Token ids or texts at which the sampler stops. None takes those that end a turn in the chat template.
@@ -150,6 +160,7 @@ class EpisodeGroupBuilder(EnvGroupBuilder):  # type: ignore[misc, unused-ignore]
     task: Task
     group_size: int
     tokenizer: Any
+    processor: Any = None
     limits: RolloutLimits | None = None
     chat_template_kwargs: Mapping[str, Json] | None = None
     stop: list[int] | list[str] | None = None
@@ -217,3 +228,49 @@ class EpisodeGroupBuilder(EnvGroupBuilder):  # type: ignore[misc, unused-ignore]
         from tinker_cookbook.tokenizer_utils import get_tokenizer
 
         return get_tokenizer(self.tokenizer)
+
+    def loaded_processor(self) -> Any:
+        """Return the processor, which is loaded once per process. None if there is none."""
+        return _load_processor(self.processor) if isinstance(self.processor, str) else self.processor
+
+
+@functools.cache
+def _load_processor(name: str) -> Any:
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(name)
+    except Exception as error:  # of the files, the Hub or the network
+        raise ConfigurationError(f"the processor {name!r} cannot be loaded: {error}") from error
+
+
+def _placeholder(processor: Any) -> int:
+    """Return the id that stands for a part of an image."""
+    token = getattr(processor, "image_token_id", None)
+    if token is None:
+        raise ConfigurationError(f"a {type(processor).__name__} does not say which token stands for an image (image_token_id)")
+    return int(token)
+
+
+def _encoded(image: Any) -> bytes:
+    with io.BytesIO() as file:
+        image.save(file, format="PNG")
+        return file.getvalue()
+
+
+def _with_images(ids: Sequence[int], images: Sequence[bytes], placeholder: int) -> tinker.ModelInput:
+    """Return ids whose runs of placeholders are replaced by the images, in order."""
+    chunks: list[tinker.ModelInputChunk] = []
+    waiting = deque(images)
+    for is_image, run in itertools.groupby(ids, lambda token: token == placeholder):
+        part = list(run)
+        if not is_image or not waiting:
+            chunks.append(tinker.EncodedTextChunk(tokens=part))
+        else:
+            chunks.append(tinker.types.ImageChunk(data=waiting.popleft(), format="png", expected_tokens=len(part)))
+    if waiting:
+        raise ConfigurationError(
+            f"the prompt has places for {len(images) - len(waiting)} of {len(images)} images: its model shows two images without "
+            "a token between them, which is not supported"
+        )
+    return tinker.ModelInput(chunks=chunks)

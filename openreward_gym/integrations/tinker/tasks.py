@@ -82,6 +82,7 @@ class EpisodeDatasetBuilder(RLDatasetBuilder):  # type: ignore[misc, unused-igno
     passes: int = chz.field(default=1, doc="Number of passes over the tasks.")
     seed: int | None = chz.field(default=0, doc="Seed of the order of the tasks. None keeps the order of the split.")
     test_split: str | None = chz.field(default=None, doc="Split of the evaluation, with one sample per task. None evaluates nothing.")
+    processor: str | None = chz.field(default=None, doc="The processor of a vision model. None refuses images.")
     limits: RolloutLimits | None = chz.field(default=None, doc="Limits of a rollout, which the cookbook's runner enforces.")
     stop: list[int] | list[str] | None = chz.field(
         default=None, doc="Token ids or texts at which the sampler stops. None takes those that end a turn in the chat template."
@@ -104,6 +105,7 @@ class EpisodeDatasetBuilder(RLDatasetBuilder):  # type: ignore[misc, unused-igno
             Task(split, 0),
             group_size,
             self.model_name,
+            processor=self.processor,
             limits=self.limits,
             chat_template_kwargs=self.chat_template_kwargs,
             stop=self.stop,
@@ -120,6 +122,7 @@ def dataset(
     passes: int = 1,
     seed: int | None = 0,
     test_split: str | None = None,
+    processor: str | None = None,
     limits: RolloutLimits | None = None,
     stop: list[int] | list[str] | None = None,
     chat_template_kwargs: Mapping[str, Json] | None = None,
@@ -135,6 +138,7 @@ def dataset(
         passes: Number of passes over the tasks.
         seed: Seed of the order of the tasks. None keeps the order of the split.
         test_split: Split of the evaluation, with one sample per task. None evaluates nothing.
+        processor: Name or folder of the processor of a vision model. None refuses images.
         limits: Limits of a rollout, which the cookbook's runner enforces: turns, tokens, seconds. None sets no limits.
         stop: Token ids or texts at which the sampler stops. None takes those that end a turn in the chat template.
         chat_template_kwargs: Further arguments of the chat template, such as `{"enable_thinking": False}`.
@@ -157,6 +161,7 @@ def dataset(
         passes=integer(1)("passes", passes),
         seed=integer(optional=True)("seed", seed),
         test_split=test_split,
+        processor=processor,
         limits=limits,
         stop=stop,
         chat_template_kwargs=dict(chat_template_kwargs or {}),
