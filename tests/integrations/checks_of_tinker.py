@@ -113,7 +113,7 @@ async def test_rewards_and_tokens(examples: str, tokenizer: Any, tmp_path: Path)
 
     collected = await asyncio.to_thread(collect, "weather", policy, base_url=examples, output=tmp_path / "collected")
     assert rewards == {rollout.task.index: [rollout.reward] * 2 for rollout in collected.store if rollout.task}
-    assert set(sum(rewards.values(), [])) == {1.0}
+    assert {reward for group in rewards.values() for reward in group} == {1.0}
 
     (datum,) = trajectory_to_data(played.trajectories_G[0], 1.0)
     transitions = played.trajectories_G[0].transitions
@@ -151,12 +151,14 @@ async def test_context_that_is_full(faulty: FaultServer, tokenizer: Any, tmp_pat
     (trajectory,) = (await do_group_rollout(builder, sampler)).trajectories_G
     assert trajectory.stop_reason == "max_tokens"
     assert sum(transition.reward for transition in trajectory.transitions) >= 2.0
-    (status, stop_reason, _), = records(tmp_path)
+    ((status, stop_reason, _),) = records(tmp_path)
     assert (status, stop_reason) == ("truncated", "max_tokens")
 
 
 async def test_answer_that_is_cut_off_runs_nothing(faulty: FaultServer, tokenizer: Any, tmp_path: Path) -> None:
-    (trajectory,) = (await do_group_rollout(group_of(faulty, tokenizer, tmp_path, 1), Sampler(tokenizer, lambda _: STEP, 12))).trajectories_G
+    (trajectory,) = (
+        await do_group_rollout(group_of(faulty, tokenizer, tmp_path, 1), Sampler(tokenizer, lambda _: STEP, 12))
+    ).trajectories_G
     assert [transition.reward for transition in trajectory.transitions] == [0.0, 0.0]
     assert "cut off" in trajectory.transitions[0].logs["answer"]
     assert faulty.executed["big"] == 0
@@ -256,6 +258,6 @@ async def test_single_rollout_and_wrong_options(examples: str, tokenizer: Any) -
     with pytest.raises(ConfigurationError, match="group_size"):
         tinker.dataset("weather", model_name="m", group_size=0)
     with pytest.raises(ConfigurationError, match="output"):
-        tinker.dataset("weather", model_name="m", output_dir="runs")
+        tinker.dataset("weather", model_name="m", output_dir="runs")  # type: ignore[call-arg]
     with pytest.raises(OpenRewardGymError):
         await tinker.dataset("weather", model_name="m", base_url="http://127.0.0.1:9", **FAST)()

@@ -35,7 +35,7 @@ from tiny_tokenizer import CHATML, tiny_tokenizer
 CONFIG = Path(verl.__file__).parent / "trainer" / "config"
 STEP = '<tool_call>\n{"name": "big", "arguments": {"size": 9}}\n</tool_call>'
 FORGETFUL = CHATML.replace("{%- if message.reasoning_content %}", "{%- if message.reasoning_content and loop.last %}")
-FAST = {"retry_limits": {"attempts": 1}, "open_attempts": 1}
+FAST: dict[str, Any] = {"retry_limits": {"attempts": 1}, "open_attempts": 1}
 
 
 class ModelServers:
@@ -133,7 +133,13 @@ def saved(tokenizer: Any, folder: Path) -> Path:
     from transformers import Qwen2Config
 
     tokenizer.save_pretrained(folder)
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 16}
+    size = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 16,
+    }
     Qwen2Config(vocab_size=len(tokenizer), architectures=["Qwen2ForCausalLM"], **size).save_pretrained(folder)
     return folder
 
@@ -157,7 +163,9 @@ def sampled_only(batch: Any, row: int) -> list[int]:
     return ids
 
 
-def test_rewards_and_tokens_in_the_older_worker(weather: VerlFiles, model: Path, tokenizer: Any, examples: str, tmp_path: Path) -> None:
+def test_rewards_and_tokens_in_the_older_worker(
+    weather: VerlFiles, model: Path, tokenizer: Any, examples: str, tmp_path: Path
+) -> None:
     servers = ModelServers(tokenizer)
     batch = Trainer(weather, model).older(servers, 5)
 
@@ -172,10 +180,12 @@ def test_rewards_and_tokens_in_the_older_worker(weather: VerlFiles, model: Path,
     rewards = {rollout.task.index: rollout.reward for rollout in collected.store if rollout.task}
     assert batch.batch["rm_scores"].sum(-1).tolist() == [rewards[index] for index in range(5)] == [1.0] * 5
     for row in range(5):
-        turns = [ids for (_, prompt, _), ids in zip(servers.requests, servers.sampled, strict=True) if _belongs(batch, row, prompt)]
-        assert sampled_only(batch, row) == sum(turns, [])
+        turns = [
+            ids for (_, prompt, _), ids in zip(servers.requests, servers.sampled, strict=True) if _belongs(batch, row, prompt)
+        ]
+        assert sampled_only(batch, row) == [token for turn in turns for token in turn]
         known = batch.batch["rollout_log_probs"][row]
-        assert known[batch.batch["response_mask"][row].bool()].tolist() == [-0.5] * len(sum(turns, []))
+        assert known[batch.batch["response_mask"][row].bool()].tolist() == [-0.5] * sum(map(len, turns))
         assert known[~batch.batch["response_mask"][row].bool()].abs().sum() == 0
     assert batch.non_tensor_batch["__num_turns__"].tolist() == [5] * 5
     assert batch.non_tensor_batch["spoiled"].tolist() == [0.0] * 5
@@ -187,7 +197,7 @@ def test_rewards_and_tokens_in_the_older_worker(weather: VerlFiles, model: Path,
 def _belongs(batch: Any, row: int, prompt: list[int]) -> bool:
     first = batch.batch["prompts"][row]
     ids = first[batch.batch["attention_mask"][row][: len(first)].bool()].tolist()
-    return prompt[: len(ids)] == ids
+    return bool(prompt[: len(ids)] == ids)
 
 
 def test_groups_in_the_trainers_worker(
@@ -208,9 +218,7 @@ def test_groups_in_the_trainers_worker(
     assert said.logprobs == [-0.5] * len(said.token_ids or [])
 
 
-def test_template_that_rewrites_history(
-    weather: VerlFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_template_that_rewrites_history(weather: VerlFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = tiny_tokenizer(FORGETFUL, eos_token="<|im_end|>", pad_token="<|pad|>")
     (tmp_path / "model").mkdir()
     trainer = Trainer(weather, saved(tokenizer, tmp_path / "model"), "data.max_prompt_length=2048")
@@ -241,7 +249,12 @@ def test_session_that_dies_is_played_again(
 
 @pytest.mark.parametrize("route", ["/create", "/call"])
 def test_lost_sample_is_left_out_by_the_trainer(
-    route: str, faulty: tuple[FaultServer, VerlFiles], model: Path, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    route: str,
+    faulty: tuple[FaultServer, VerlFiles],
+    model: Path,
+    tokenizer: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server, files = faulty
     server.inject(route, Fault("status", status=502), times=2)
@@ -273,7 +286,9 @@ def test_lost_sample_has_no_trained_token_in_the_older_worker(
     assert batch.non_tensor_batch["spoiled"].tolist() == [1.0]
 
 
-def test_answers_that_are_cut_off_end_with_the_response_length(weather: VerlFiles, model: Path, tokenizer: Any, tmp_path: Path) -> None:
+def test_answers_that_are_cut_off_end_with_the_response_length(
+    weather: VerlFiles, model: Path, tokenizer: Any, tmp_path: Path
+) -> None:
     servers = ModelServers(tokenizer, lambda _: "It rains and rains. " * 40)
     batch = Trainer(weather, model).older(servers, 1)
     assert [params["max_tokens"] for _, _, params in servers.requests] == [512]
@@ -306,5 +321,5 @@ def test_row_without_a_task(weather: VerlFiles, model: Path, tokenizer: Any) -> 
     rows = trainer.rows(tokenizer, 1)
     rows["extra_info"][0].pop("task_index")
     worker = AgentLoopWorker(trainer.config, ModelServers(tokenizer))
-    with pytest.raises(ValueError, match="extra_info.task_index"):
+    with pytest.raises(ValueError, match=r"extra_info\.task_index"):
         asyncio.run(worker.generate_sequences(DataProto.from_single_dict(rows)))

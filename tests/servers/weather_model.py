@@ -1,4 +1,5 @@
-"""A stand-in of a model that plays `weather`, on a tokenizer with one token per byte: it looks up the city and repeats the report."""
+"""A stand-in of a model that plays `weather`, on a tokenizer with one token per byte: it looks up the city and repeats the
+report."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """tinker-cookbook: an environment, a group builder and a dataset builder for its reinforcement learning.
 
-    from tinker_cookbook.rl import train
+from tinker_cookbook.rl import train
 
-    from openreward_gym.integrations import tinker
+from openreward_gym.integrations import tinker
 
-    dataset = tinker.dataset("weather", model_name="Qwen/Qwen3-8B", base_url="http://127.0.0.1:8080", output="runs/tinker")
-    config = train.Config(model_name="Qwen/Qwen3-8B", dataset_builder=dataset, rollout_error_tolerance=True, ...)
-    asyncio.run(train.main(config))
+dataset = tinker.dataset("weather", model_name="Qwen/Qwen3-8B", base_url="http://127.0.0.1:8080", output="runs/tinker")
+config = train.Config(model_name="Qwen/Qwen3-8B", dataset_builder=dataset, rollout_error_tolerance=True, ...)
+asyncio.run(train.main(config))
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ from openreward_gym.types import Json, Task
 
 logger = logging.getLogger(__name__)
 
+# An embedding may have more ids than the tokenizer: those that the sampler gives are taken as they are.
+_ANY_ID = 2**31
 # The cookbook's names of ends that other environments have too.
 _STOP_REASONS = {
     "finished": StopReason.TOOL_STOPPED,
@@ -44,9 +46,10 @@ _STOP_REASONS = {
 class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
     """Play one episode as an environment of tinker-cookbook.
 
-    The observations are the exact ids that were sampled, extended by what the environment said: `TokenEpisode` makes them with the
-    tokenizer's chat template, and no renderer of the cookbook, which would render the whole conversation anew at each turn, takes
-    part. Where a template rewrites earlier turns, the observation is no extension, and the cookbook begins a new training datum.
+    The observations are the exact ids that were sampled, extended by what the environment said: `TokenEpisode` makes them
+    with the tokenizer's chat template, and no renderer of the cookbook, which would render the whole conversation anew at
+    each turn, takes part. Where a template rewrites earlier turns, the observation is no extension, and the cookbook begins a
+    new training datum.
 
     A failure of infrastructure raises an error, which the cookbook's strategies retry or drop
     (`Config.rollout_error_tolerance`). It never becomes a reward.
@@ -64,6 +67,7 @@ class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
             tokenizer=builder.loaded_tokenizer(),
             processor=builder.loaded_processor(),
             chat_template_kwargs=builder.chat_template_kwargs,
+            vocab_size=_ANY_ID,
         )
         self.stop: list[int] | list[str] = sorted(self.episode.end_token_ids) if builder.stop is None else builder.stop
         self.sample: int | None = None
@@ -144,7 +148,8 @@ class EpisodeGroupBuilder(EnvGroupBuilder):  # type: ignore[misc, unused-ignore]
         task: The task of the group.
         group_size: Number of samples.
         tokenizer: A transformers tokenizer, or a model's name, which is loaded as tinker-cookbook loads it.
-        processor: The processor of a vision model, or its name; it makes images into chunks of the observations. None refuses images.
+        processor: The processor of a vision model, or its name; it makes images into chunks of the observations. None refuses
+            images.
         limits: Limits of a rollout, which the cookbook's runner enforces. None sets no limits.
         chat_template_kwargs: Further arguments of the chat template, such as `{"enable_thinking": False}`.
         stop: Token ids or texts at which the sampler stops. None takes those that end a turn in the chat template.
@@ -177,7 +182,7 @@ class EpisodeGroupBuilder(EnvGroupBuilder):  # type: ignore[misc, unused-ignore]
         return {**vars(self), "_envs": [], "_numbers": deque()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
+        self.__dict__.update(state)
         self._reset()
 
     def _reset(self) -> None:

@@ -81,7 +81,9 @@ class EpisodeDatasetBuilder(RLDatasetBuilder):  # type: ignore[misc, unused-igno
     groups_per_batch: int = chz.field(default=16, doc="Number of tasks of a step of the training.")
     passes: int = chz.field(default=1, doc="Number of passes over the tasks.")
     seed: int | None = chz.field(default=0, doc="Seed of the order of the tasks. None keeps the order of the split.")
-    test_split: str | None = chz.field(default=None, doc="Split of the evaluation, with one sample per task. None evaluates nothing.")
+    test_split: str | None = chz.field(
+        default=None, doc="Split of the evaluation, with one sample per task. None evaluates nothing."
+    )
     processor: str | None = chz.field(default=None, doc="The processor of a vision model. None refuses images.")
     limits: RolloutLimits | None = chz.field(default=None, doc="Limits of a rollout, which the cookbook's runner enforces.")
     stop: list[int] | list[str] | None = chz.field(
@@ -152,7 +154,8 @@ def dataset(
         >>> builder.group_size  # doctest: +SKIP
         8
     """
-    Episodes(environment, **{**options, "output": None})  # refuses wrong options here, and not when the training has begun
+    unrecorded: EpisodeOptions = {**options, "output": None}
+    Episodes(environment, **unrecorded)  # refuses wrong options now, and not when the training has begun
     return EpisodeDatasetBuilder(
         environment=environment,
         model_name=model_name,

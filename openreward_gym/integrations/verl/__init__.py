@@ -3,7 +3,7 @@
     from openreward_gym.integrations import verl
 
     files = verl.prepare("weather", "data/weather", base_url="http://127.0.0.1:8080", output="runs/verl")
-    subprocess.run(["python", "-m", "verl.trainer.main_ppo", *files.overrides, "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B", ...])
+    subprocess.run(["python", "-m", "verl.trainer.main_ppo", *files.overrides, "actor_rollout_ref.model.path=...", ...])
 
 `prepare` needs no verl. `EpisodeAgentLoop` is imported by verl's workers, from the name in the file of agent loops.
 """

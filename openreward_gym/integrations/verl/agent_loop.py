@@ -23,6 +23,8 @@ from openreward_gym.integrations.episode import Episodes
 from openreward_gym.integrations.tokens import Segment, TokenEpisode
 from openreward_gym.types import Json, Task
 
+# An embedding may have more ids than the tokenizer: those that the engine sampled are taken as they are.
+_ANY_ID = 2**31
 _LIMITS = ("max_turns", "max_steps", "context_overflow")
 
 logger = logging.getLogger(__name__)
@@ -38,18 +40,19 @@ class EpisodeAgentLoop(AgentLoopBase):  # type: ignore[misc, unused-ignore]
     again. The mask is 1 on sampled tokens, the end of the turn included, and their logprobs are the sampler's. The reward is the
     sum of the environment's, so that no reward function of verl runs.
 
-    A chat template that rewrites earlier turns (one that drops old thoughts) leaves several sequences of an episode. verl's trainer
-    takes them all, with the advantage of the episode; its older workers (`trainer.use_v1=False`) take one sequence per sample, and
-    are given the last one.
+    A chat template that rewrites earlier turns (one that drops old thoughts) leaves several sequences of an episode. verl's
+    trainer takes them all, with the advantage of the episode; its older workers (`trainer.use_v1=False`) take one sequence
+    per sample, and are given the last one.
 
-    An episode that infrastructure spoils is played again, `attempts` times in all, each recorded. Then it is left out: the error is
-    raised, from which verl's trainer goes on with the other samples of the group. Its older workers stop at an error. They are given
-    a sample without trained tokens instead; its reward of 0 is in the mean of its group.
+    An episode that infrastructure spoils is played again, `attempts` times in all, each recorded. Then it is left out: the
+    error is raised, from which verl's trainer goes on with the other samples of the group. Its older workers stop at an
+    error. They are given a sample without trained tokens instead; its reward of 0 is in the mean of its group.
 
     Args:
         *args, **keywords: What verl's workers pass.
         episodes: `environment`, and the options of `Episodes`.
-        max_turns: Largest number of messages of the model. None takes `multi_turn.max_assistant_turns` of the rollout's configuration.
+        max_turns: Largest number of messages of the model. None takes `multi_turn.max_assistant_turns` of the rollout's
+            configuration.
         attempts: Number of times that an episode which infrastructure spoils is played.
         chat_template_kwargs: Further arguments of the chat template. None takes `data.apply_chat_template_kwargs`.
 
@@ -85,7 +88,8 @@ class EpisodeAgentLoop(AgentLoopBase):  # type: ignore[misc, unused-ignore]
         Args:
             sampling_params: Sampling parameters of verl's model server.
             priority: The sample's number, from which its id is made where the rollouts are deterministic.
-            **fields: Fields of the row, and what verl's worker adds: `session_id` is there for a worker that takes several sequences.
+            **fields: Fields of the row, and what verl's worker adds: `session_id` is there for a worker that takes several
+                sequences.
 
         Returns:
             A list of sequences for verl's trainer; a single one for its older workers.
@@ -126,6 +130,7 @@ class _Sample:
             tokenizer=agent_loop.tokenizer,
             processor=agent_loop.processor,
             chat_template_kwargs=agent_loop.chat_template_kwargs,
+            vocab_size=_ANY_ID,
         )
         ends = {*(self.sampling_params.get("stop_token_ids") or ()), *self.episode.end_token_ids}
         self.sampling_params["stop_token_ids"] = sorted(ends)
@@ -161,8 +166,8 @@ class _Sample:
         if length > limit:
             await self.episode.end("context_overflow")
             raise ConfigurationError(
-                f"the prompt of task {task} has {length} tokens, and data.max_prompt_length is {limit}: set it to {length} or more, "
-                "or leave the task out"
+                f"the prompt of task {task} has {length} tokens, and data.max_prompt_length is {limit}: set it to "
+                f"{length} or more, or leave the task out"
             )
 
     def _room(self) -> int:
@@ -172,7 +177,7 @@ class _Sample:
         goes_on = segment is not None and prompt_ids[: len(segment.ids)] == segment.ids
         in_response = len(prompt_ids) - len(segment.prompt_ids) if segment is not None and goes_on else 0
         in_model = config.max_model_len or config.prompt_length + config.response_length
-        return min(config.response_length - in_response, in_model - len(prompt_ids))
+        return int(min(config.response_length - in_response, in_model - len(prompt_ids)))
 
     async def _turn(self, room: int) -> None:
         episode, began = self.episode, time.perf_counter()
@@ -275,13 +280,13 @@ def _plain(options: Any) -> dict[str, Any]:
 
 def _row(fields: Mapping[str, Any]) -> tuple[Task, str]:
     """Return the task of a row, and its name in messages and in the record."""
-    info = fields.get("extra_info")
-    index = info.get("task_index") if isinstance(info, Mapping) else None
-    if index is None:
+    info: Any = fields.get("extra_info")
+    if not isinstance(info, Mapping) or info.get("task_index") is None:
         raise ConfigurationError(
             "a row has no extra_info.task_index: write the files with openreward_gym.integrations.verl.prepare, or add the column"
         )
-    return Task(str(info.get("split") or ""), int(index)), str(int(index))
+    index = int(info["task_index"])
+    return Task(str(info.get("split") or ""), index), str(index)
 
 
 def _integer(value: Any) -> int | None:

@@ -60,22 +60,23 @@ def prepare(
 ) -> VerlFiles:
     """Write the files for a training with verl: `train.parquet`, `validation.parquet` and `agent_loops.yaml`.
 
-    A row has the columns of verl's datasets: `prompt`, `data_source` (the environment), `ability`, `reward_model`, `extra_info` (with
-    `split` and `task_index`) and `agent_name`. The prompt is there for verl's filters and logs: the one that the model sees comes from
-    the session that the agent loop opens, with the tools and images of the task.
+    A row has the columns of verl's datasets: `prompt`, `data_source` (the environment), `ability`, `reward_model`,
+    `extra_info` (with `split` and `task_index`) and `agent_name`. The prompt is there for verl's filters and logs: the one
+    that the model sees comes from the session that the agent loop opens, with the tools and images of the task.
 
     Args:
         environment: Name of the environment.
         folder: Folder of the files. It is created if it does not exist.
         validation_split: Split of the tasks to validate on. None validates on the tasks of the training.
         limit: Largest number of tasks of a split. None takes all.
-        max_turns: Largest number of messages of the model in an episode. None takes `max_assistant_turns` of verl's configuration.
+        max_turns: Largest number of messages of the model in an episode. None takes `max_assistant_turns` of verl's
+            configuration.
         attempts: Number of times that an episode which infrastructure spoils is played, before it is left out.
         chat_template_kwargs: Further arguments of the chat template, such as `{"enable_thinking": False}`. None takes
             `data.apply_chat_template_kwargs` of verl's configuration.
         agent_name: Name of the agent loop in the rows and in the file of agent loops.
-        **options: Options of `Episodes`: `base_url`, `output`, `split`, `max_steps`, ... They are written to `agent_loops.yaml`, from
-            which verl's workers read them.
+        **options: Options of `Episodes`: `base_url`, `output`, `split`, `max_steps`, ... They are written to
+            `agent_loops.yaml`, from which verl's workers read them.
 
     Raises:
         ConfigurationError: An option is wrong, or cannot be written as JSON.
@@ -90,7 +91,12 @@ def prepare(
         ('train.parquet', 'agent_loops.yaml')
     """
     written = {"environment": environment, **_as_data(options)}
-    loop: dict[str, Json] = {"name": agent_name, "_target_": AGENT_LOOP, "episodes": written, "attempts": integer(1)("attempts", attempts)}
+    loop: dict[str, Json] = {
+        "name": agent_name,
+        "_target_": AGENT_LOOP,
+        "episodes": written,
+        "attempts": integer(1)("attempts", attempts),
+    }
     if max_turns is not None:
         loop["max_turns"] = integer(1)("max_turns", max_turns)
     if chat_template_kwargs is not None:
@@ -99,12 +105,13 @@ def prepare(
     unrecorded: EpisodeOptions = {**options, "output": None}
     rows = {"train": Episodes(environment, **unrecorded).rows(limit)}
     if validation_split is not None:
-        rows["validation"] = Episodes(environment, **{**unrecorded, "split": validation_split}).rows(limit)
+        of_validation: EpisodeOptions = {**unrecorded, "split": validation_split}
+        rows["validation"] = Episodes(environment, **of_validation).rows(limit)
     target = Path(folder).resolve()
     target.mkdir(parents=True, exist_ok=True)
     files = {name: target / f"{name}.parquet" for name in rows}
     for name, file in files.items():
-        _write(file, [_verl_row(row, number, agent_name) for number, row in enumerate(rows[name])])
+        _write(file, [verl_row(row, number, agent_name) for number, row in enumerate(rows[name])])
     agent_loops = target / "agent_loops.yaml"
     agent_loops.write_bytes(jsonio.dumps([loop]))  # JSON is YAML
     return VerlFiles(files["train"], files.get("validation", files["train"]), agent_loops)
@@ -128,7 +135,14 @@ def _as_data(options: Mapping[str, Any]) -> dict[str, Json]:
     return data
 
 
-def _verl_row(row: Mapping[str, Any], number: int, agent_name: str) -> dict[str, Any]:
+def verl_row(row: Mapping[str, Any], number: int, agent_name: str) -> dict[str, Any]:
+    """Return a row of `Episodes.rows` with the columns of verl's datasets.
+
+    Example:
+        >>> row = {"environment": "weather", "split": "train", "task_index": 3, "prompt": [{"role": "user", "content": "Hi"}]}
+        >>> verl_row(row, 0, "openreward")["extra_info"]["task_index"]
+        3
+    """
     return {
         "prompt": [{"role": message["role"], "content": _text(message.get("content"))} for message in row["prompt"]],
         "data_source": row["environment"],
