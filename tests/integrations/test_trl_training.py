@@ -139,7 +139,7 @@ def test_spoiled_groups_do_not_stop_the_training(tmp_path: Path) -> None:
     """Each rollout of the first step is spoiled, one of the second, none of the third."""
 
     def call(number: int, text: str) -> str:
-        return "Done." if "<tool_response>" in text else '<tool_call>\n{"name": "step", "arguments": {}}\n</tool_call>'
+        return "Done." if "<tool_response>" in text else '<tool_call>\n{"name": "big", "arguments": {"size": 5}}\n</tool_call>'
 
     def length(completions: Any, **columns: Any) -> list[float]:
         return [float(len(completion)) for completion in completions]
@@ -147,9 +147,7 @@ def test_spoiled_groups_do_not_stop_the_training(tmp_path: Path) -> None:
     with running() as server:
         options: dict[str, Any] = {"retry_limits": {"attempts": 1}, "open_attempts": 1}
         keywords = trl.grpo("fault", base_url=server.url, output=tmp_path / "run", limit=1, reward_funcs=[length], **options)
-        trainer = scripted(
-            trainer_of(keywords, tmp_path, max_steps=3, reward_weights=[1.0, 0.1], max_completion_length=8192), call
-        )
+        trainer = scripted(trainer_of(keywords, tmp_path, max_steps=3, reward_weights=[1.0, 0.1]), call)
         server.inject("/call", Fault("status", status=500), times=2)
         trainer.add_callback(_Inject(server))
         trainer.train()
@@ -330,6 +328,18 @@ def test_async_worker_plays_and_scores(examples: str, tmp_path: Path) -> None:
 
 def brevity(completions: Any, **columns: Any) -> list[float]:
     return [1.0 / (10 + len(completion)) for completion in completions]
+
+
+def test_another_split_evaluates(server_url: str, tmp_path: Path) -> None:
+    keywords = trl.grpo("echo", base_url=server_url, output=tmp_path / "run", tasks=[0])
+    held_out = trl.grpo("echo", base_url=server_url, split="test", tasks=[1])["train_dataset"]
+    trainer = trainer_of({**keywords, "eval_dataset": held_out}, tmp_path, per_device_eval_batch_size=2)
+    metrics = scripted(trainer, lambda number, text: "Done.").evaluate()
+    assert metrics["eval_reward"] == 0.0
+    played = list(RolloutStore(tmp_path / "run"))
+    assert {(rollout.environment.split, rollout.task.index, rollout.group) for rollout in played} == {
+        ("test", 1, "echo:test/1/0")
+    }
 
 
 def test_keywords_can_be_pickled(examples: str, tmp_path: Path) -> None:
