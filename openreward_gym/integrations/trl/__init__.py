@@ -46,7 +46,8 @@ def grpo(
     """Return the keywords with which a trainer of TRL plays environments.
 
     They are `train_dataset`, `environment_factory`, `reward_funcs` and `callbacks`: pass all of them. The model, and GRPO's own
-    settings such as `num_generations`, stay the trainer's.
+    settings such as `num_generations`, stay the trainer's. The dataset of another call, such as `grpo(..., split="test")`, can be
+    the trainer's `eval_dataset`.
 
     Args:
         environments: Name of the environment, or several names. Each example of the dataset names its environment.
@@ -65,10 +66,9 @@ def grpo(
         MissingExtraError: TRL is not installed, or is too old.
 
     Example:
-        >>> from openreward_gym import serve
-        >>> with serve.local(["weather", "ctf"]) as base_url:  # doctest: +SKIP
-        ...     keywords = grpo(["weather", "ctf"], base_url=base_url, output="runs/grpo", limit=8)
-        ...     GRPOTrainer("Qwen/Qwen3-0.6B", args=GRPOConfig("out/grpo"), **keywords).train()
+        with serve.local(["weather", "ctf"]) as base_url:
+            keywords = trl.grpo(["weather", "ctf"], base_url=base_url, output="runs/grpo", limit=8)
+            GRPOTrainer("Qwen/Qwen3-0.6B", args=GRPOConfig("out/grpo"), **keywords).train()
     """
     _check_trl()
     names = [environments] if isinstance(environments, (str, type)) else list(environments)
