@@ -10,13 +10,13 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 from openreward_gym.chat.plain import shown
 from openreward_gym.collect.failure_limit import SAME_FAILURES, SlowStart, is_lasting
 from openreward_gym.collect.inventory import Unit
 from openreward_gym.collect.plan import RunPlan
-from openreward_gym.collect.retries import is_deterministic
+from openreward_gym.collect.retries import Stage, failure_kind, is_deterministic
 from openreward_gym.collect.rows import InputRow
 from openreward_gym.collect.silence import News, ServerWatch
 from openreward_gym.credentials import without_secrets
@@ -30,17 +30,10 @@ from openreward_gym.errors import (
     ConfigurationError,
     ContextOverflowError,
     OpenRewardGymError,
-    OutcomeUnknownError,
     PolicyError,
-    ProtocolError,
     ServerError,
-    ServerUnreachableError,
-    SessionLostError,
     StoreError,
     TaskNotFoundError,
-    ToolFailedError,
-    TransportError,
-    TransportTimeoutError,
 )
 from openreward_gym.policies.baselines import DONE
 from openreward_gym.policies.parameters import requested
@@ -66,21 +59,6 @@ from openreward_gym.wrappers.record import rollout_of
 
 EMPTY_ANSWER = "the policy's message is empty: it has no text, no reasoning and no call, which is no answer of a model"
 
-Stage: TypeAlias = Literal["open", "policy", "call"]
-
-# The first class that matches decides: a lost session is also a transport error, and so on.
-_KINDS: tuple[tuple[type[OpenRewardGymError], str], ...] = (
-    (ServerUnreachableError, "unreachable"),
-    (TransportTimeoutError, "timeout"),
-    (OutcomeUnknownError, "outcome_unknown"),
-    (ToolFailedError, "tool_failed"),
-    (SessionLostError, "session_lost"),
-    (ProtocolError, "protocol_error"),
-    (TransportError, "connection"),
-    (TaskNotFoundError, "task_not_found"),
-    (ConfigurationError, "refused"),
-    (AuthenticationError, "refused"),
-)
 # Kinds of failures after which it is not known whether the server is there. After the others it gave an answer.
 _UNANSWERED = frozenset(
     {"unreachable", "timeout", "outcome_unknown", "connection", "server_error", "rate_limited", "policy_unavailable"}
@@ -327,7 +305,7 @@ class _Attempt:
         if self._request is None or of_policy != (self._stage == "policy"):
             return  # a request in the background, such as a deletion
         self._request.note_error(self._redactor.text(str(error)))
-        kind = _kind(error, self._stage)
+        kind = failure_kind(error, self._stage)
         if kind not in self._noted:
             self._noted.add(kind)
             self._note(self.unit, replace(self._failure(error, self._stage), retried_in_s=round(wait_s, 3)))
@@ -514,7 +492,7 @@ def _failure_of(error: BaseException, unit: Unit, attempt: int, stage: Stage) ->
     """
     foreign = isinstance(error, PolicyError) or not isinstance(error, OpenRewardGymError)
     extra: dict[str, Any] = {"split": unit.task.split, "index": unit.task.index}
-    kind, message = _kind(error, stage), words_of(error) or type(error).__name__
+    kind, message = failure_kind(error, stage), words_of(error) or type(error).__name__
     if not isinstance(error, OpenRewardGymError):
         message = _cut(describe_error(error))
     if stage == "policy" and own_frames(error):
@@ -560,19 +538,3 @@ def _secret_advice(words: str, secrets: Mapping[str, str]) -> str:
         f". If the environment lacks a secret, pass it: --secret {secret}={variable} "
         f"(in Python secrets_env={{{secret!r}: {variable!r}}}), where {variable} is the environment variable that holds it."
     )
-
-
-def _kind(error: BaseException, stage: Stage) -> str:
-    """Return the kind of failure, by which retry budgets are chosen."""
-    if isinstance(error, PolicyError):
-        return error.kind
-    if isinstance(error, TransportError) and error.permanent:
-        return "refused"
-    if isinstance(error, ServerError) and not isinstance(error, AuthenticationError):
-        if error.status == 429:
-            return "rate_limited"
-        if error.status in (500, None) and stage == "open":
-            return "setup_failed"
-        # A server mostly refuses again what it refused once.
-        return "refused" if error.status is not None and 400 <= error.status < 500 and error.status != 408 else "server_error"
-    return next((kind for cls, kind in _KINDS if isinstance(error, cls)), "policy_failed")

@@ -11,8 +11,24 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, TypeAlias
 
 from openreward_gym.collect.inventory import Unit
+from openreward_gym.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    OpenRewardGymError,
+    OutcomeUnknownError,
+    PolicyError,
+    ProtocolError,
+    ServerError,
+    ServerUnreachableError,
+    SessionLostError,
+    TaskNotFoundError,
+    ToolFailedError,
+    TransportError,
+    TransportTimeoutError,
+)
 from openreward_gym.options import RetryBudget, RetryKind
 
 BUDGETS: Mapping[RetryKind, RetryBudget] = {
@@ -44,6 +60,23 @@ BUDGETS: Mapping[RetryKind, RetryBudget] = {
 """Default budgets by kind of failure. A kind that is not listed is not retried."""
 
 _NO_RETRY = RetryBudget(1)
+
+Stage: TypeAlias = Literal["open", "policy", "call"]
+"""The part of an attempt that failed."""
+
+# The first class that matches decides: a lost session is also a transport error, and so on.
+_KINDS: tuple[tuple[type[OpenRewardGymError], str], ...] = (
+    (ServerUnreachableError, "unreachable"),
+    (TransportTimeoutError, "timeout"),
+    (OutcomeUnknownError, "outcome_unknown"),
+    (ToolFailedError, "tool_failed"),
+    (SessionLostError, "session_lost"),
+    (ProtocolError, "protocol_error"),
+    (TransportError, "connection"),
+    (TaskNotFoundError, "task_not_found"),
+    (ConfigurationError, "refused"),
+    (AuthenticationError, "refused"),
+)
 # Exceptions of code that was given values which it does not take. Those of the operating system, of time and of networks are not
 # among them, nor a RuntimeError, which may be anything.
 _DETERMINISTIC = frozenset(
@@ -84,6 +117,22 @@ def is_deterministic(words: str) -> bool:
     """
     named = _EXCEPTION.match(words)
     return named is not None and named[1] in _DETERMINISTIC
+
+
+def failure_kind(error: BaseException, stage: Stage) -> str:
+    """Return the kind of failure, by which retry budgets are chosen."""
+    if isinstance(error, PolicyError):
+        return error.kind
+    if isinstance(error, TransportError) and error.permanent:
+        return "refused"
+    if isinstance(error, ServerError) and not isinstance(error, AuthenticationError):
+        if error.status == 429:
+            return "rate_limited"
+        if error.status in (500, None) and stage == "open":
+            return "setup_failed"
+        # A server mostly refuses again what it refused once.
+        return "refused" if error.status is not None and 400 <= error.status < 500 and error.status != 408 else "server_error"
+    return next((kind for cls, kind in _KINDS if isinstance(error, cls)), "policy_failed")
 
 
 class RetryTracker:

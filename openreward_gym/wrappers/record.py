@@ -122,6 +122,11 @@ class RecordRollouts(Wrapper):
             self._write(terminated=terminated, truncated=truncated, stop_reason=str(info.get("stop_reason", "")))
         return result
 
+    def truncate(self, stop_reason: str) -> None:
+        """End the running episode from outside, and write its rollout as truncated, also if it has no step yet."""
+        self.unwrapped.truncate(stop_reason)
+        self._write(terminated=False, truncated=True, stop_reason=stop_reason)
+
     def on_close(self) -> None:
         self._write_unfinished()
         if self._owns_store:

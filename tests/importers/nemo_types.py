@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from nemo_gym.base_resources_server import BaseVerifyRequest, BaseVerifyResponse  # type: ignore[import-not-found]
-from nemo_gym.openai_utils import NeMoGymResponse, NeMoGymResponseCreateParamsNonStreaming  # type: ignore[import-not-found]
+from nemo_gym.base_resources_server import BaseVerifyRequest, BaseVerifyResponse
+from nemo_gym.openai_utils import NeMoGymResponse, NeMoGymResponseCreateParamsNonStreaming
 from pydantic import ValidationError
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,37 @@ def kept_environment(name: str, *requirements: str) -> Path:
     with _first(folder) as ready:
         if not ready.exists():
             environment(folder, *requirements)
+            ready.touch()
+    return folder / "bin" / "python"
+
+
+def kept_trainer(name: str, *requirements: str) -> Path:
+    """Return the interpreter of `.venvs/{name}`: `requirements` over the packages of this interpreter.
+
+    PyTorch is taken from here, and so is what the requirements do not ask for in another version.
+    """
+    folder = KEPT / name
+    with _first(folder) as ready:
+        if not ready.exists():
+            venv.create(folder, clear=True)
+            own = sysconfig.get_path("purelib")
+            (folder / Path(own).relative_to(sys.prefix) / "packages_of_the_tests.pth").write_text(
+                f"import site; site.addsitedir({own!r})"
+            )
+            # Requirements that can never be met leave PyTorch out, of which the registry has builds with gigabytes of CUDA.
+            overrides = folder / "overrides.txt"
+            overrides.write_text("torch ; sys_platform == 'never'\n")
+            command = [
+                "uv",
+                "pip",
+                "install",
+                "--quiet",
+                "--python",
+                str(folder / "bin" / "python"),
+                "--override",
+                str(overrides),
+            ]
+            subprocess.run([sys.executable, "-m", *command, *requirements], check=True)
             ready.touch()
     return folder / "bin" / "python"
 
