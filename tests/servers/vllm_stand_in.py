@@ -1,22 +1,27 @@
-"""What an asynchronous trainer of TRL needs and this machine has not: a vLLM server, a way of the weights to it, and attention.
+"""Stand-ins for what the asynchronous trainer of TRL needs a GPU for: the vLLM server, the transfer of weights, and a kernel.
 
 `VLLMStandIn` samples from a real model. `WeightsOverHTTP` sends it the trainer's weights, as NCCL sends them to vLLM.
-`attention_on_cpu` computes what the trainer's FlashAttention kernel, which needs a GPU, computes for packed rows.
+`without_a_gpu` gives the trainer the name of a device, and attention that computes what its FlashAttention kernel computes for
+packed rows.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.machinery import ModuleSpec
 from typing import Any
+from unittest import mock
 
 import httpx
 import torch
 from safetensors.torch import load, save
-from transformers import AttentionInterface
 
 
 class VLLMStandIn:
@@ -60,11 +65,10 @@ class VLLMStandIn:
                 parameters[name].copy_(tensor)
         self.updates += 1
 
-    @torch.no_grad()
     def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         ids, logprobs, reason = list(request["prompt"]), [], "length"
-        generator = torch.Generator().manual_seed(request["seed"] % 2**63)
-        with self._lock:
+        generator = torch.Generator().manual_seed(request["seed"])
+        with self._lock, torch.no_grad():
             self.sampled += 1
             for _ in range(request["max_tokens"]):
                 logits = self.model(torch.tensor([ids])).logits[0, -1].float() / request["temperature"]
@@ -145,37 +149,44 @@ class WeightsOverHTTP:
         self._client.close()
 
 
-def attention_on_cpu(name: str) -> None:
-    """Register attention for packed rows under the name of the trainer's kernel, which needs a GPU."""
-    AttentionInterface.register(name, _tree_attention)
+@contextlib.contextmanager
+def without_a_gpu() -> Iterator[None]:
+    """Let `AsyncGRPOTrainer` be made and train on a CPU inside the block."""
+    kernels: Any = types.ModuleType("kernels")
+    kernels.__spec__ = ModuleSpec("kernels", None)
+    kernels.get_kernel = lambda *_, **__: types.SimpleNamespace(flash_attn_varlen_func=flash_attn_varlen_func)
+    with (
+        mock.patch.object(torch.cuda, "get_device_name", lambda device=None: "CPU"),
+        mock.patch.dict(sys.modules, {"kernels": kernels}),
+    ):
+        yield
 
 
-def _tree_attention(
-    module: Any,
+def flash_attn_varlen_func(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: Any,
-    *,
-    tree_kv_index: torch.Tensor,
-    tree_cu_seqlens_q: torch.Tensor,
-    tree_cu_seqlens_k: torch.Tensor,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Causal attention of each segment of a row (queries) to its path from the row's root (keys), which ends with the segment."""
+    ends_q: torch.Tensor,
+    ends_k: torch.Tensor,
+    *_: int,
+    softmax_scale: float | None = None,
+    **options: Any,
+) -> torch.Tensor:
+    """Return causal attention of several sequences in a row, of shape (tokens, heads, size), whose keys may be longer."""
     repeats = query.shape[1] // key.shape[1]
-    key, value = (one.repeat_interleave(repeats, dim=1)[0][:, tree_kv_index] for one in (key, value))
+    query, key, value = (one.transpose(0, 1) for one in (query, key, value))
     outputs = []
-    pairs = zip(tree_cu_seqlens_q.tolist(), tree_cu_seqlens_k.tolist(), strict=True)
-    (start_q, start_k), *ends = pairs
-    for end_q, end_k in ends:
+    bounds = list(zip(ends_q.tolist(), ends_k.tolist(), strict=True))
+    for (start_q, start_k), (end_q, end_k) in itertools.pairwise(bounds):
         queries, keys = end_q - start_q, end_k - start_k
         mask = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
         outputs.append(
             torch.nn.functional.scaled_dot_product_attention(
-                query[0, :, start_q:end_q], key[:, start_k:end_k], value[:, start_k:end_k], attn_mask=mask, scale=scaling
+                query[:, start_q:end_q],
+                key[:, start_k:end_k].repeat_interleave(repeats, dim=0),
+                value[:, start_k:end_k].repeat_interleave(repeats, dim=0),
+                attn_mask=mask,
+                scale=softmax_scale,
             )
         )
-        start_q, start_k = end_q, end_k
-    return torch.cat(outputs, dim=1).transpose(0, 1)[None], None
+    return torch.cat(outputs, dim=1).transpose(0, 1)

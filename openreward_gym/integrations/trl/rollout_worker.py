@@ -1,6 +1,6 @@
 """TRL's `AsyncGRPOTrainer` on OpenReward environments: a rollout worker that plays episodes while the trainer trains.
 
-    from openreward_gym.integrations.trl_async import async_grpo
+    from openreward_gym.integrations.trl.rollout_worker import async_grpo
 
     args = AsyncGRPOConfig("out", max_steps=200, vllm_server_base_url="http://localhost:8000")
     AsyncGRPOTrainer(**async_grpo("weather", model="Qwen/Qwen3-0.6B", args=args, output="runs/async")).train()
@@ -22,13 +22,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from openreward_gym.checks import integer
-from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError, PolicyError
-from openreward_gym.integrations.episode import EpisodeOptions, Episodes
-from openreward_gym.integrations.tokens import TokenEpisode
-from openreward_gym.integrations.vllm_server import VLLMServer
+from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError, PolicyError, TokenHistoryError
+from openreward_gym.integrations.episode import Episodes
+from openreward_gym.integrations.tokens import Segment, TokenEpisode
+from openreward_gym.integrations.trl.vllm_server import VLLMServer
 
 if TYPE_CHECKING:
     from trl.experimental.async_grpo import AsyncGRPOConfig
@@ -46,7 +46,7 @@ def async_grpo(
     args: AsyncGRPOConfig,
     tokenizer: Any = None,
     limit: int | None = None,
-    **options: Unpack[EpisodeOptions],
+    **options: Any,
 ) -> dict[str, Any]:
     """Return the keyword arguments of `AsyncGRPOTrainer` that train a model on environments.
 
@@ -60,7 +60,8 @@ def async_grpo(
 
     Raises:
         MissingExtraError: TRL is not installed, or has no `AsyncGRPOTrainer`.
-        ConfigurationError, TransportError, ServerError: The environment or its tasks are not found, or its server does not answer.
+        ConfigurationError, TransportError, ServerError: The environment or its tasks are not found, or its server does not
+            answer.
 
     Example:
         >>> from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer  # doctest: +SKIP
@@ -79,6 +80,7 @@ def async_grpo(
 
         tokenizer = AutoTokenizer.from_pretrained(model)
     names = [environment] if isinstance(environment, str | type | Episodes) else list(environment)
+    options = {"model": {"name": model}, "sampling": sampling_of(args), **options}
     sources = [name if isinstance(name, Episodes) else Episodes(name, **options) for name in names]
     worker = RolloutWorker(sources, model=model, tokenizer=tokenizer, args=args, limit=limit)
     rows = [{"environment": source.name, "task_index": index} for source, index in worker.tasks]
@@ -92,15 +94,27 @@ def async_grpo(
     }
 
 
+def sampling_of(args: AsyncGRPOConfig) -> dict[str, Any]:
+    """Return the sampling parameters of a trainer's configuration, under the names of vLLM's requests."""
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class PlayedEpisode:
-    """What the trainer needs of an episode that is over, and its reward; None where infrastructure spoiled it."""
+    """What the trainer needs of an episode that is over, and its reward; None where infrastructure spoiled it.
+
+    Example:
+        >>> PlayedEpisode([], [], (), reward=None, turns=0, drift=0, duration_s=0.1).reward is None
+        True
+    """
 
     prompt: list[dict[str, Any]]
     completion: list[dict[str, Any]]
-    segments: tuple[Any, ...]
+    segments: tuple[Segment, ...]
     reward: float | None
     turns: int
+    drift: int
     duration_s: float
 
 
@@ -208,15 +222,11 @@ class RolloutWorker:
     async def _play_groups(self) -> None:
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
         args = self._args
-        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-        sampling = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
         at_once = max(args.max_inflight_tasks, args.num_generations)
         samples_per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         # What is played further ahead is stale before the trainer comes to it.
         ahead = max(max(1, args.max_staleness) * samples_per_step, args.num_generations)
-        server = VLLMServer(
-            args.vllm_server_base_url, self._model, sampling, timeout_s=args.request_timeout, connections=at_once
-        )
+        server = VLLMServer(args.vllm_server_base_url, self._model, sampling_of(args), timeout_s=args.request_timeout)
         slots = asyncio.Semaphore(at_once)
         try:
             context = await server.max_model_len()
@@ -233,9 +243,7 @@ class RolloutWorker:
                             await asyncio.sleep(0.005)
                         await slots.acquire()
                         self._in_flight += 1
-                        episode = TokenEpisode(
-                            source, tokenizer=self._tokenizer, chat_template_kwargs=args.chat_template_kwargs
-                        )
+                        episode = TokenEpisode(source, tokenizer=self._tokenizer, chat_template_kwargs=args.chat_template_kwargs)
                         fields = {"step": step, "group": str(number), "sample": sample}
                         played.append(group.create_task(self._play(episode, index, fields, server, context, slots)))
                     group.create_task(self._score(number, source.name, version, played))
@@ -261,27 +269,34 @@ class RolloutWorker:
         slots: asyncio.Semaphore,
     ) -> PlayedEpisode:
         began = time.monotonic()
+        reward: float | None = None
         try:
-            try:
-                await episode.begin(index, **fields)
-            except ConfigurationError:
-                raise
-            except OpenRewardGymError as error:
-                self._last_error = str(error)
-                return PlayedEpisode([], [], (), None, 0, time.monotonic() - began)
-            prompt = episode.prompt
+            await episode.begin(index, **fields)
             while not episode.done:
                 self._heartbeat = time.monotonic()
                 await self._take_turn(episode, server, context)
+            reward = episode.reward
             if episode.error:
                 self._last_error = episode.error
-            completion = episode.messages[len(prompt) :]
-            return PlayedEpisode(
-                prompt, completion, episode.segments, episode.reward, episode.turns, time.monotonic() - began
-            )
+        except OpenRewardGymError as error:
+            # The model's server is needed by all episodes, and a wrong option is wrong in all. A chat template that refuses a
+            # conversation, and a session that cannot be opened, are failures of this episode.
+            if isinstance(error, PolicyError | ConfigurationError) and not isinstance(error, TokenHistoryError):
+                raise
+            self._last_error = str(error)
         finally:
             slots.release()
             await episode.aclose()
+        prompt = episode.prompt
+        return PlayedEpisode(
+            prompt,
+            episode.messages[len(prompt) :],
+            episode.segments,
+            reward,
+            turns=episode.turns,
+            drift=episode.drift,
+            duration_s=time.monotonic() - began,
+        )
 
     async def _take_turn(self, episode: TokenEpisode, server: VLLMServer, context: int | None) -> None:
         most_calls = self._args.max_tool_calling_iterations
@@ -307,7 +322,7 @@ class RolloutWorker:
             self._without_reward += 1
             if self._without_reward >= self.failed_groups:
                 raise PolicyError(
-                    f"the last {self._without_reward} groups of rollouts have no reward, because infrastructure spoiled all their "
+                    f"the last {self._without_reward} groups of rollouts have no reward: infrastructure spoiled all of their "
                     f"episodes. The last error: {self._last_error or 'unknown'}"
                 )
             return
@@ -331,20 +346,20 @@ class RolloutWorker:
                         "completions/mean_length": (float(sum(tokens)), 1.0),
                         "rollout/samples_per_rollout": (float(len(tokens)), 1.0),
                         "rollout/turns_mean": (float(episode.turns), 1.0),
+                        "rollout/drift_tokens_mean": (float(episode.drift), 1.0),
                         "rollout/duration_s": episode.duration_s,
                     }
                 )
         self.metrics_queue.put(metrics)
 
 
-def _samples(
-    episode: PlayedEpisode, advantage: float, version: int, group: int, metrics: dict[str, float]
-) -> Iterator[Any]:
+def _samples(episode: PlayedEpisode, advantage: float, version: int, group: int, metrics: dict[str, float]) -> Iterator[Any]:
     """Yield a sample of the trainer for each segment of the episode."""
     import numpy as np
     from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
     for segment in episode.segments:
+        assert segment.logprobs is not None  # every turn came with them
         context = len(segment.prompt_ids)
         yield RolloutSample(
             prompt=episode.prompt,
