@@ -102,3 +102,144 @@ def test_the_reward_rises_while_episodes_are_played(url: str, tiny: Any, tmp_pat
     groups = {rollout.group for rollout in rollouts}
     assert {rollout.sample for rollout in rollouts if rollout.group == min(groups)} == set(range(16))
     assert all(turn.sampled.token_ids for turn in rollouts[0].messages if turn.role == "assistant")
+
+
+class Scripted:
+    """A model that says what a function of the conversation's text says, as token ids with log-probabilities."""
+
+    def __init__(self, tokenizer: Any, say: Callable[[str], str]) -> None:
+        from vllm_stand_in import VLLMStandIn
+
+        class Model(VLLMStandIn):
+            def complete(self, request: dict[str, Any]) -> dict[str, Any]:
+                self.sampled += 1
+                ids = tokenizer.encode(say(tokenizer.decode(request["prompt"])))
+                kept = ids[: request["max_tokens"]]
+                ended = "stop" if kept == ids else "length"
+                return {
+                    "choices": [
+                        {"token_ids": kept, "logprobs": {"token_logprobs": [-0.5] * len(kept)}, "finish_reason": ended}
+                    ]
+                }
+
+        self.server = Model(None, tokenizer, max_model_len=2048)
+
+
+def looks_and_tells(text: str) -> str:
+    """What a model says of the weather: it looks, and then tells what it saw."""
+    if "weather_description" in text:
+        return "It is cold.<|im_end|>"
+    return f"{LOOK}<|im_end|>"
+
+
+@contextlib.contextmanager
+def working(sources: Any, tokenizer: Any, say: Callable[[str], str], folder: Path, **options: Any) -> Iterator[Any]:
+    """Yield a worker that plays with a scripted model. It is started, and stopped at the end."""
+    from openreward_gym.integrations.trl.rollout_worker import RolloutWorker
+
+    settings = {"num_generations": 2, "per_device_train_batch_size": 2, "max_completion_length": 256, **options}
+    failed_groups = settings.pop("failed_groups", 3)
+    with Scripted(tokenizer, say).server as vllm:
+        vllm.refuse = settings.pop("refuse", 0)
+        args = arguments(vllm.url, folder / "out", max_inflight_tasks=4, **settings)
+        worker = RolloutWorker(sources, model="m", tokenizer=tokenizer, args=args, failed_groups=failed_groups)
+        worker.update_model_version(1)
+        worker.start()
+        try:
+            yield worker
+        finally:
+            worker.stop()
+
+
+def failure_of(worker: Any) -> str:
+    """Wait until the worker has failed, and return what the trainer is told."""
+    for _ in range(600):
+        try:
+            worker.check_health(30.0)
+        except PolicyError as error:
+            return str(error)
+        time.sleep(0.05)
+    raise AssertionError("the worker has not failed")
+
+
+def test_samples_have_the_sampled_ids_and_rewards(url: str, tiny: Any, tmp_path: Path) -> None:
+    _, tokenizer, _ = tiny
+    source = Episodes("weather", base_url=url, output=tmp_path / "run")
+    with working([source], tokenizer, looks_and_tells, tmp_path, refuse=2) as worker:
+        samples = [worker.rollout_buffer.get(timeout=30) for _ in range(6)]
+    said = [*tokenizer.encode(f"{LOOK}<|im_end|>"), *tokenizer.encode("It is cold.<|im_end|>")]
+    for sample in samples:
+        mask = sample.completion_mask.astype(bool)
+        assert sample.input_ids[mask].tolist() == said
+        assert set(sample.old_log_probs[mask]) == {-0.5}
+        assert set(sample.old_log_probs[~mask]) == {0.0}
+        assert [message["role"] for message in sample.completion] == ["assistant", "tool", "assistant"]
+        assert (sample.model_version, sample.advantage) == (1, 0.0)
+    # Seattle is cold, and the other cities are not asked for.
+    recorded = {rollout.group: rollout for rollout in RolloutStore(tmp_path / "run") if rollout.status == "completed"}
+    for sample in samples:
+        assert sample.metrics["reward"] == recorded[str(sample.group_id)].reward
+    assert {rollout.task.index for rollout in recorded.values() if rollout.reward == 1.0} <= {0}
+    metrics = [worker.metrics_queue.get_nowait() for _ in range(worker.metrics_queue.qsize())]
+    assert all(entry["rollout/spoiled_total"] == 0.0 for entry in metrics if "rollout/spoiled_total" in entry)
+
+
+def test_a_dead_environment_has_no_reward_and_ends_the_training(tiny: Any, tmp_path: Path) -> None:
+    _, tokenizer, _ = tiny
+    with serve.local(["bandit"]) as url:
+        source = Episodes(
+            "bandit", base_url=url, output=tmp_path / "run", open_attempts=1, retry_limits={"attempts": 1, "first_wait_s": 0.0}
+        )
+        source.num_tasks()
+        with working([source], tokenizer, lambda _: "a<|im_end|>", tmp_path) as alive:
+            alive.rollout_buffer.get(timeout=30)
+    # Its tasks are known, and nobody answers any more.
+    source.num_tasks = lambda split=None: 8  # type: ignore[method-assign]
+    with working([source], tokenizer, lambda _: "a<|im_end|>", tmp_path) as worker:
+        told = failure_of(worker)
+        assert "the last 3 groups of rollouts have no reward" in told
+        assert "no server answers" in told or "onnect" in told
+        assert worker.rollout_buffer.empty()
+    assert len(list(RolloutStore(tmp_path / "run").failures())) >= 6
+
+
+def test_a_lost_session_gives_no_sample(tiny: Any, tmp_path: Path) -> None:
+    _, tokenizer, _ = tiny
+    call = '<tool_call>\n{"name": "step", "arguments": {}}\n</tool_call><|im_end|>'
+    with running() as faulty:
+        source = Episodes("fault", base_url=faulty.url, output=tmp_path / "run", retry_limits={"attempts": 1})
+        faulty.inject("/call", Fault("cut", at="answer"))
+        say: Callable[[str], str] = lambda text: "Done.<|im_end|>" if text.count("<|im_start|>assistant") > 1 else call  # noqa: E731
+        with working([source], tokenizer, say, tmp_path, limit=1) as worker:
+            samples = [worker.rollout_buffer.get(timeout=30) for _ in range(3)]
+    spoiled = [rollout for rollout in RolloutStore(tmp_path / "run") if rollout.status == "error"]
+    assert [rollout.reward for rollout in spoiled] == [None]
+    (group,) = {rollout.group for rollout in spoiled}
+    assert [sample.group_id for sample in samples].count(int(group)) == 1
+
+
+@pytest.mark.parametrize(
+    ("say", "options", "stop_reason"),
+    [
+        (lambda _: f"{LOOK}<|im_end|>", {"max_tool_calling_iterations": 2}, "max_turns"),
+        (lambda _: f"{'word ' * 100}{LOOK}<|im_end|>", {}, "context_overflow"),
+    ],
+)
+def test_limits_of_the_trainer_truncate_episodes(
+    say: Callable[[str], str], options: dict[str, Any], stop_reason: str, url: str, tiny: Any, tmp_path: Path
+) -> None:
+    _, tokenizer, _ = tiny
+    source = Episodes("weather", base_url=url, output=tmp_path / "run")
+    with working([source], tokenizer, say, tmp_path, **{"max_completion_length": 1024, **options}) as worker:
+        sample = worker.rollout_buffer.get(timeout=30)
+    assert sample.metrics["reward"] == 0.0
+    ended = [rollout for rollout in RolloutStore(tmp_path / "run") if rollout.status != "cancelled"]
+    assert {rollout.stop_reason for rollout in ended} == {stop_reason}
+
+
+def test_a_wrong_option_and_a_dead_model_end_the_training(url: str, tiny: Any, tmp_path: Path) -> None:
+    _, tokenizer, _ = tiny
+    source = Episodes("weather", base_url=url)
+    with working([source], tokenizer, looks_and_tells, tmp_path, refuse=10**6) as worker:
+        worker._args.vllm_server_base_url = "http://127.0.0.1:9"
+        assert "the vLLM server" in failure_of(worker)
