@@ -16,7 +16,7 @@ from typing import Any
 
 from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer
 
-from openreward_gym.integrations.trl import rollout_worker as trl
+from openreward_gym.integrations import trl
 
 
 def trainer_of(

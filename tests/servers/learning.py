@@ -39,9 +39,12 @@ def rise_of(rewards: Sequence[float], steps: int = 8) -> Rise:
 
 
 def rewards_by_step(rollouts: Iterable[Rollout]) -> list[float]:
-    """Return the mean reward of each step, in their order. Rollouts without a reward do not count."""
+    """Return the mean reward of each step, in their order, as a trainer counts it.
+
+    An episode that was truncated before the environment gave a reward counts 0. What infrastructure spoiled does not count.
+    """
     rewards: dict[int, list[float]] = defaultdict(list)
     for rollout in rollouts:
-        if rollout.reward is not None and rollout.step is not None:
-            rewards[rollout.step].append(rollout.reward)
+        if rollout.step is not None and rollout.status in ("completed", "truncated"):
+            rewards[rollout.step].append(rollout.reward or 0.0)
     return [statistics.fmean(rewards[step]) for step in sorted(rewards)]

@@ -156,7 +156,7 @@ def without_a_gpu() -> Iterator[None]:
     kernels.__spec__ = ModuleSpec("kernels", None)
     kernels.get_kernel = lambda *_, **__: types.SimpleNamespace(flash_attn_varlen_func=flash_attn_varlen_func)
     with (
-        mock.patch.object(torch.cuda, "get_device_name", lambda device=None: "CPU"),
+        mock.patch.object(torch.cuda, "get_device_name", return_value="CPU"),
         mock.patch.dict(sys.modules, {"kernels": kernels}),
     ):
         yield

@@ -1,9 +1,9 @@
 """TRL's `AsyncGRPOTrainer` on OpenReward environments: a rollout worker that plays episodes while the trainer trains.
 
-    from openreward_gym.integrations.trl.rollout_worker import async_grpo
+    from openreward_gym.integrations import trl
 
     args = AsyncGRPOConfig("out", max_steps=200, vllm_server_base_url="http://localhost:8000")
-    AsyncGRPOTrainer(**async_grpo("weather", model="Qwen/Qwen3-0.6B", args=args, output="runs/async")).train()
+    AsyncGRPOTrainer(**trl.async_grpo("weather", model="Qwen/Qwen3-0.6B", args=args, output="runs/async")).train()
 
 The trainer takes any object of its `RolloutWorkerProtocol`. This one samples each turn from the exact ids of the turns before it,
 where TRL's own worker renders the conversation anew for each turn.
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+BEAT_S = 0.2
+"""Seconds between two signs of life."""
+POLL_S = 0.005
+"""Seconds between two looks at the queue, which the trainer empties in another thread."""
 STOP_S = 15.0
 """Longest wait for running episodes to be closed when training ends, in seconds."""
 
@@ -132,6 +136,7 @@ class RolloutWorker:
         args: The trainer's configuration.
         limit: Largest number of tasks per source.
         failed_groups: Number of groups in a row without a single reward after which the worker fails, and training with it.
+        sampling_attempts: Number of attempts per request to the vLLM server, after which the worker fails.
 
     Raises:
         ConfigurationError, TransportError, ServerError: The number of tasks of a source cannot be read.
@@ -150,6 +155,7 @@ class RolloutWorker:
         args: AsyncGRPOConfig,
         limit: int | None = None,
         failed_groups: int = 8,
+        sampling_attempts: int = 12,
     ) -> None:
         if not episodes:
             raise ConfigurationError("a rollout worker needs at least one source of episodes")
@@ -159,6 +165,7 @@ class RolloutWorker:
         counts = [(source, source.num_tasks()) for source in episodes]
         most = None if limit is None else integer(1)("limit", limit)
         self.tasks: list[tuple[Episodes, int]] = [(source, index) for source, count in counts for index in range(count)[:most]]
+        self.sampling_attempts = integer(1)("sampling_attempts", sampling_attempts)
         self._model = model
         self._tokenizer = tokenizer
         self._args = args
@@ -226,21 +233,24 @@ class RolloutWorker:
         samples_per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         # What is played further ahead is stale before the trainer comes to it.
         ahead = max(max(1, args.max_staleness) * samples_per_step, args.num_generations)
-        server = VLLMServer(args.vllm_server_base_url, self._model, sampling_of(args), timeout_s=args.request_timeout)
+        server = VLLMServer(
+            args.vllm_server_base_url,
+            self._model,
+            sampling_of(args),
+            timeout_s=args.request_timeout,
+            attempts=self.sampling_attempts,
+        )
         slots = asyncio.Semaphore(at_once)
         try:
             context = await server.max_model_len()
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._beat())
                 for number, (source, index) in self._numbered_tasks():
                     while self._in_flight + self.rollout_buffer.qsize() + args.num_generations > ahead:
-                        self._heartbeat = time.monotonic()
-                        await asyncio.sleep(0.005)
+                        await asyncio.sleep(POLL_S)
                     version, played = self._version, []
                     step = max(0, version - 1) * args.weight_sync_steps
                     for sample in range(args.num_generations):
-                        while slots.locked():
-                            self._heartbeat = time.monotonic()
-                            await asyncio.sleep(0.005)
                         await slots.acquire()
                         self._in_flight += 1
                         episode = TokenEpisode(source, tokenizer=self._tokenizer, chat_template_kwargs=args.chat_template_kwargs)
@@ -250,6 +260,11 @@ class RolloutWorker:
         finally:
             await server.aclose()
 
+    async def _beat(self) -> None:
+        while True:
+            self._heartbeat = time.monotonic()
+            await asyncio.sleep(BEAT_S)
+
     def _numbered_tasks(self) -> Iterator[tuple[int, tuple[Episodes, int]]]:
         """Yield the number of a group and its task, for ever. Each pass over the tasks has an order of its own."""
         numbers = itertools.count()
@@ -257,7 +272,8 @@ class RolloutWorker:
         while True:
             order = list(self.tasks)
             shuffle(order)
-            yield from zip(numbers, order, strict=False)
+            for task in order:
+                yield next(numbers), task
 
     async def _play(
         self,
@@ -273,7 +289,6 @@ class RolloutWorker:
         try:
             await episode.begin(index, **fields)
             while not episode.done:
-                self._heartbeat = time.monotonic()
                 await self._take_turn(episode, server, context)
             reward = episode.reward
             if episode.error:
