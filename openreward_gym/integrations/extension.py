@@ -11,9 +11,9 @@ show the mark of the reasoning.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any
 
 from openreward_gym.errors import TokenHistoryError
@@ -29,7 +29,7 @@ _TOOL: dict[str, Any] = {
 _RESULT = "probe_result"
 _MOST_END_MARKS = 8
 _NO_END = "it does not show where the turn ends"
-_MOVED = "it shows the turn's text behind the messages that followed the turn"
+_MOVED = "it shows the turn's text after its calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,19 @@ class Continuation:
         text: The template's text after the turn's own words, marks of its end included. None if the template does not show where
             the turn ends.
         rewritten: How the template rewrites what came before; empty if the history stays as it was.
-        turn: The turn in a form that the template accepts, for later renderings.
+        rendered: The template's text of the whole conversation, new messages and generation prompt included.
+        turn: The turn in the form in which it is rendered there: as it is, or as the template accepts it.
         is_whole: Whether this form has all parts of the turn.
 
     Example:
-        >>> Continuation("<|im_end|>\\n", "", {"role": "assistant", "content": "Hi"}, True).rewritten
+        >>> turn = {"role": "assistant", "content": "Hi"}
+        >>> Continuation("<|im_end|>\\n", "", "<|im_start|>assistant\\nHi<|im_end|>\\n", turn, True).rewritten
         ''
     """
 
     text: str | None
     rewritten: str
+    rendered: str
     turn: ChatMessage
     is_whole: bool
 
@@ -81,6 +84,9 @@ class TemplateExtender:
     def __init__(self, template: ChatTemplate) -> None:
         self.template = template
         self._closing = _closing_of_calls(template)
+        self._shows_thoughts = _shows(template, {"role": "assistant", "content": "probe_text", "reasoning_content": "probe_mark"})
+        self._shows_calls = _shows(template, _call_turn("probe_mark"))
+        self._empty_thought = _empty_thought(template)
         self.end_marks = frozenset(self._end_marks())
         """The control tokens with which the template ends a turn of the assistant, as texts."""
 
@@ -110,53 +116,73 @@ class TemplateExtender:
         Raises:
             TokenHistoryError: The template refuses the conversation in every form.
         """
+        if turn.get("tool_calls") and not self._shows_calls:
+            turn = {"role": "assistant", "content": raw_text}
+        elif not self._shows_thoughts:
+            turn = _with_thought_as_text(turn)
         mark = _unused_word([*history, *new], tools)
         refusal: Exception | None = None
         for form in _forms(turn, raw_text, mark):
             try:
-                self.template.render([*history, form.turn, *new], tools, generation=True)
+                rendered = self.template.render([*history, form.turn, *new], tools, generation=True)
                 text = self.template.render([*history, form.marked, *new], tools, generation=True)
             except Exception as error:  # a template raises errors of any type
                 refusal = refusal or error
                 continue
-            rewritten = self._changed_history(text, history, tools, before) or _changed_turn(text, form.parts)
+            rewritten = (
+                self._changed_history(text, history, tools, before)
+                or _changed_turn(text, form.parts)
+                or _changed_text(rendered, form.turn)
+            )
             tail = self._tail(text, form, end)
             if tail is None and form.marked.get("tool_calls") and form.marked["content"]:
-                # The template shows the turn's text after the results, for example.
-                return self._without_text(history, form, new, tools, end, rewritten)
-            return Continuation(tail, rewritten or ("" if tail is not None else _NO_END), form.turn, form.is_whole)
+                # The template shows the turn's text after the calls, or even after their results.
+                tail, rewritten = self._tail_without_text(history, form, new, tools, end), rewritten or _MOVED
+            if tail is None:
+                rewritten = rewritten or _NO_END
+            return Continuation(tail, rewritten, rendered, form.turn, form.is_whole)
         assert refusal is not None
         reason = refusal_reason(refusal)
         raise TokenHistoryError(f"the chat template cannot continue the conversation: {reason}", reason=reason) from refusal
 
-    def _without_text(
-        self, history: Sequence[ChatMessage], form: _Form, new: Sequence[ChatMessage], tools: Json, end: str, rewritten: str
-    ) -> Continuation:
-        """Return the continuation of a turn with calls whose text the template shows elsewhere."""
+    def _tail_without_text(
+        self, history: Sequence[ChatMessage], form: _Form, new: Sequence[ChatMessage], tools: Json, end: str
+    ) -> str | None:
+        """Return the text after a turn with calls whose own text the template shows elsewhere."""
         calls = _Form(form.turn, {**form.marked, "content": ""}, {}, form.is_whole)
         try:
-            tail = self._tail(self.template.render([*history, calls.marked, *new], tools, generation=True), calls, end)
+            return self._tail(self.template.render([*history, calls.marked, *new], tools, generation=True), calls, end)
         except Exception:  # a template raises errors of any type
-            tail = None
-        return Continuation(tail, rewritten or _MOVED, form.turn, form.is_whole)
+            return None
 
     def _changed_history(self, text: str, history: Sequence[ChatMessage], tools: Json, before: str | None) -> str:
         """Return how a text differs from the text of the history before it; empty if it continues it.
 
-        The generation prompt may differ: some templates write an empty thought there and leave it out of the history.
+        Four differences change nothing of what was said, and count as drift alone: white space, empty thoughts, which some
+        templates write in the latest turns only, control tokens at the end, and the generation prompt.
         """
         if before is None:
             before = self.template.render(list(history), tools, generation=True)
         if text.startswith(before):
             return ""
-        shared = len(commonprefix([text, before]))  # noqa: RUF071 - these are no paths
+        words, words_before = self._words(text), self._words(before)
+        shared = len(self.template.shared_start(words, words_before))
+        rest = words_before[shared:]
+        for token in self.template.special_tokens:
+            rest = rest.replace(token, "")
+        if not rest:
+            return ""
         try:
-            plain = self.template.render(list(history), tools)
+            plain = self._words(self.template.render(list(history), tools))
         except Exception:  # a template raises errors of any type
-            plain = before
-        if shared >= len(self.template.shared_start(before, plain)):
+            plain = words_before
+        if shared >= len(self.template.shared_start(words_before, plain)):
             return ""
         return "it shows earlier messages in another way once new ones follow"
+
+    def _words(self, text: str) -> str:
+        """Return a text without white space and without empty thoughts."""
+        return "".join((text if self._empty_thought is None else self._empty_thought.sub("", text)).split())
 
     def _tail(self, text: str, form: _Form, end: str) -> str | None:
         """Return the text after the turn's own words."""
@@ -184,11 +210,11 @@ class TemplateExtender:
                 rendered = self.template.render([_HELLO, turn, *new], [_TOOL])
             except Exception:  # a template raises errors of any type
                 continue
-            tail = rendered.rpartition("probe_text" if turn is text else "probe_mark")[2]
+            found, tail = rendered.rpartition("probe_text" if turn is text else "probe_mark")[1:]
             if turn is call and self._closing is not None:
                 tail = tail.removeprefix(self._closing)
             first = min(((tail.find(token), token) for token in self.template.special_tokens if token in tail), default=None)
-            if first is not None and (turn is text or self._closing is not None):
+            if found and first is not None and (turn is text or self._closing is not None):
                 yield first[1]
 
 
@@ -245,16 +271,16 @@ def _encode_after(template: ChatTemplate, sampled: Sequence[int], text: str) -> 
 
 
 def _forms(turn: ChatMessage, raw_text: str, mark: str) -> Iterator[_Form]:
-    """Yield forms of a turn that a template may accept: the turn itself, a part of its calls, its text, and an empty turn."""
+    """Yield forms of a turn that a template may accept: the turn itself, its sampled text, a part of its calls, an empty turn."""
     calls: list[dict[str, Any]] = turn.get("tool_calls") or []
     has_text, has_thought = any(text.strip() for text in texts_in(turn)), bool((turn.get("reasoning_content") or "").strip())
     yield _marked(turn, mark, has_text, has_thought, True)
+    if raw_text.strip():
+        yield _marked(_plain({"content": raw_text}), mark, True, False, True)
     if calls and (has_text or has_thought):
         yield _marked(_plain({"tool_calls": calls, "content": ""}), mark, False, False, False)
     if len(calls) > 1:
         yield _marked(_plain({"tool_calls": calls[:1], "content": ""}), mark, False, False, False)
-    if raw_text.strip():
-        yield _marked(_plain({"content": raw_text}), mark, True, False, True)
     yield _marked(_plain({"content": "."}), mark, True, False, False)
 
 
@@ -296,6 +322,12 @@ def _changed_turn(text: str, parts: dict[str, str]) -> str:
     return f"it leaves out the turn's {' and '.join(lost)}" if lost else ""
 
 
+def _changed_text(rendered: str, turn: ChatMessage) -> str:
+    """Return how the text of a turn is changed, white space aside; empty if it is shown as it is."""
+    text = "".join("".join(texts_in(turn)).split())
+    return "" if text in "".join(rendered.split()) else "it changes the turn's text"
+
+
 def _unused_word(messages: Sequence[ChatMessage], tools: Json) -> str:
     """Return a word that is in none of the messages."""
     written, number = repr((messages, tools)), 0
@@ -313,6 +345,32 @@ def _result() -> ChatMessage:
     return {"role": "tool", "tool_call_id": "probe0000", "name": "probe_tool", "content": _RESULT}
 
 
+def _shows(template: ChatTemplate, turn: ChatMessage) -> bool:
+    """Return whether a template shows all parts of a turn, one of which is `probe_mark`."""
+    try:
+        return "probe_mark" in template.render([_HELLO, turn], [_TOOL])
+    except Exception:  # a template raises errors of any type
+        return False
+
+
+def _empty_thought(template: ChatTemplate) -> re.Pattern[str] | None:
+    """Return the pattern of a thought without words; None if the template shows no reasoning."""
+    marks = template.thought_marks
+    if marks is None:
+        return None
+    begin, end = marks.begin or "<think>", marks.end
+    return re.compile(rf"{re.escape(begin)}\s*(?:{re.escape(end)}\s*|$)")
+
+
+def _with_thought_as_text(turn: ChatMessage) -> ChatMessage:
+    """Return a turn whose reasoning is part of its text, for a template that knows no reasoning."""
+    thought = turn.get("reasoning_content")
+    if not thought or not isinstance(turn["content"], str):
+        return turn
+    others = {name: value for name, value in turn.items() if name != "reasoning_content"}
+    return {**others, "content": f"<think>\n{thought}\n</think>\n\n{turn['content']}"}
+
+
 def _closing_of_calls(template: ChatTemplate) -> str | None:
     """Return the text between the last argument of a call and the end of its turn, such as `"}}\\n</tool_call>`.
 
@@ -322,9 +380,10 @@ def _closing_of_calls(template: ChatTemplate) -> str | None:
 
     def tail(turn: ChatMessage, *new: ChatMessage) -> str:
         try:
-            return template.render([_HELLO, turn, *new], [_TOOL], generation=bool(new)).rpartition(mark)[2]
+            rendered = template.render([_HELLO, turn, *new], [_TOOL], generation=bool(new))
         except Exception:  # a template raises errors of any type
             return ""
+        return rendered.rpartition(mark)[2] if mark in rendered else ""
 
     called, said = tail(_call_turn(mark), _result()), tail({"role": "assistant", "content": mark}, _result())
     if said and _RESULT in said and called.endswith(said):

@@ -127,6 +127,8 @@ class TokenHistory:
             raise TokenHistoryError(f"the chat template cannot show the prompt: {reason}", reason=reason) from error
         self._images = list(images)
         self._closed: list[Segment] = []
+        self.rewrites: list[str] = []
+        """For each segment after the first, how the template rewrote the history before it."""
         self._open = _OpenSegment(encode(extender.template, self._text, self._images), list(self._images))
         self._sampled: list[int] = []
         self.prompt_drift: int | None = 0
@@ -187,7 +189,7 @@ class TokenHistory:
             added = self._encode_added(following.text, images)
         self.messages += [following.turn, *new]
         self._images += images
-        self._text = template.render(self.messages, self.tools, generation=True)
+        self._text = following.rendered
         rendered = encode(template, self._text, self._images)
         ids = self.prompt_ids
         drift = edit_distance([*ids, *(added or ())], rendered) if following.is_whole else None
@@ -200,6 +202,7 @@ class TokenHistory:
                     'history, or on_rewrite="segment"',
                     reason=following.rewritten,
                 )
+            self.rewrites.append(following.rewritten)
             self._closed.append(self._open.closed())
             self._open = _OpenSegment(rendered, list(self._images))
             return

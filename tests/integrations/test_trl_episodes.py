@@ -362,7 +362,7 @@ def test_copies_in_another_process_know_the_step() -> None:
     state.set_step(4)
     # The group that was begun is filled first.
     assert [copy.place("a", 0), copy.place("a", 0), copy.place("a", 1)] == [(4, "a/0/3", 1), (4, "a/0/4", 0), (4, "a/1/4", 0)]
-    assert [state.place("a", 0) for _ in range(3)] == [(4, "a/0/4", 0), (4, "a/0/4", 1), (4, "a/0/4", 0)]
+    assert [state.place("a", 0) for _ in range(3)] == [(4, "a/0/4", 0), (4, "a/0/4", 1), (4, "a/0/4-2", 0)]
     state.unshare_step()
     assert copy.step == 4
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import queue
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +30,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:You are using 'environment_factory'"),
+    pytest.mark.filterwarnings("ignore:You are importing from 'trl.experimental'"),
 ]
 
 CITIES = ("Seattle", "Boston", "Chicago", "New York", "San Francisco")
@@ -184,6 +189,147 @@ def test_cut_off_completions_and_calls_beyond_the_limit(examples: str, tmp_path:
         rollout.sample: (rollout.status, rollout.stop_reason, rollout.reward) for rollout in RolloutStore(tmp_path / "run")
     }
     assert reasons == {0: ("truncated", "max_turns", None), 1: ("truncated", "length", None)}
+
+
+def vision_model() -> tuple[Any, Any]:
+    """Return a random vision model of Qwen2.5-VL's kind and its processor, without what takes videos."""
+    from tiny_model import model_and_tokenizer
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2VLImageProcessorPil
+    from trl.chat_template_utils import qwen3_vl_chat_template
+
+    class ImagesOnly(Qwen2_5_VLProcessor):  # type: ignore[misc]
+        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+            return type(argument)
+
+    _, tokenizer = model_and_tokenizer("tiny")
+    marks = ["<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    tokenizer.chat_template = qwen3_vl_chat_template
+    images = Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=56 * 56)
+    processor = ImagesOnly(images, tokenizer, None, chat_template=qwen3_vl_chat_template)
+    size = {"hidden_size": 32, "intermediate_size": 64}
+    names = ("vision_start", "vision_end", "image", "video")
+    ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(mark) for name, mark in zip(names, marks[1:], strict=True)}
+    config = Qwen2_5_VLConfig(
+        text_config={
+            **size,
+            "vocab_size": len(tokenizer),
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": None,
+            "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+        },
+        vision_config={**size, "depth": 1, "num_heads": 2, "out_hidden_size": 32, "fullatt_block_indexes": [0]},
+        **ids,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def test_vision_models_see_the_images_of_tools(server_url: str, tmp_path: Path) -> None:
+    from trl import GRPOConfig, GRPOTrainer
+
+    model, processor = vision_model()
+    tokenizer = processor.tokenizer
+    seen: list[tuple[str, Any]] = []
+
+    def turn(prompt_ids: Sequence[Sequence[int]], images: Any, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
+        texts = [tokenizer.decode(ids) for ids in prompt_ids]
+        seen.append((texts[0], images))
+        call = '<tool_call>\n{"name": "image", "arguments": {}}\n</tool_call>'
+        answers = ["A pixel." if "<tool_response>" in text else call for text in texts]
+        return [tokenizer.encode(answer + "<|im_end|>") for answer in answers], None
+
+    own = {
+        "num_generations": 2,
+        "per_device_train_batch_size": 2,
+        "max_completion_length": 512,
+        "max_steps": 1,
+        "logging_steps": 1,
+    }
+    config = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False, report_to=[], save_strategy="no", **own)
+    keywords = trl.grpo("echo", base_url=server_url, output=tmp_path / "run", tasks=[0])
+    trainer = GRPOTrainer(model, args=config, processing_class=processor, **keywords)
+    trainer._generate_single_turn = turn
+    trainer.train()
+    text, images = seen[1]
+    assert "<tool_response>\nlook<|vision_start|><|image_pad|>" in text
+    assert [[image.size for image in rollout] for rollout in images] == [[(1, 1)], [(1, 1)]]
+    assert math.isfinite(trainer.state.log_history[0]["loss"])
+    for rollout in RolloutStore(tmp_path / "run"):
+        assert [type(block).__name__ for block in rollout.messages[2].blocks] == ["TextBlock", "ImageBlock"]
+        assert tokenizer.decode(rollout.messages[3].token_ids) == "A pixel.<|im_end|>"
+
+
+def test_async_worker_plays_and_scores(examples: str, tmp_path: Path) -> None:
+    """The loop of `AsyncGRPOTrainer`'s worker, on a pickled copy of the keywords as in its own process."""
+    from accelerate.state import PartialState  # type: ignore[import-untyped]
+    from tiny_model import model_and_tokenizer
+    from trl.chat_template_utils import qwen3_chat_template
+    from trl.experimental.async_grpo.async_rollout_worker import _AsyncRolloutLoop
+
+    PartialState()
+    network, tokenizer = model_and_tokenizer("tiny")
+    tokenizer.chat_template = qwen3_chat_template
+    keywords = trl.grpo("weather", base_url=examples, output=tmp_path, tasks=[0], reward_funcs=[brevity])
+    (callback,) = keywords["callbacks"]
+    state = SimpleNamespace(global_step=5)
+    callback.on_init_end(
+        SimpleNamespace(num_generations=2, temperature=0.7), state, None, model=network, processing_class=tokenizer
+    )
+    callback.on_train_begin(None, state, None)
+    turns = iter(range(1000))
+
+    class Loop(_AsyncRolloutLoop):  # type: ignore[misc]
+        async def _generate_one_turn(self, prompt_ids: list[int]) -> tuple[list[int], list[float]]:
+            text = self.tokenizer.decode(prompt_ids)
+            number = 0 if "<tool_response>" in text else next(turns)
+            ids = self.tokenizer.encode(weather(number, text) + "<|im_end|>")
+            return ids, [-1.0] * len(ids)
+
+    samples: Any = queue.Queue()
+    sent = pickle.loads(
+        pickle.dumps({name: value for name, value in keywords.items() if name not in ("callbacks", "train_dataset")})
+    )
+    worker = Loop(
+        model_name="tiny",
+        **sent,
+        dataset=keywords["train_dataset"],
+        processing_class=tokenizer,
+        eos_token_ids=[tokenizer.eos_token_id],
+        rollout_buffer=samples,
+        model_version_value=SimpleNamespace(value=0),
+        heartbeat_value=SimpleNamespace(value=0.0),
+        failed_event=threading.Event(),
+        exception_info_queue=queue.Queue(),
+        metrics_queue=queue.Queue(),
+        num_generations=2,
+        max_inflight_tasks=4,
+    )
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    scored = [samples.get(timeout=60) for _ in range(6)]
+    worker._loop.call_soon_threadsafe(worker._stop_event.set)
+    thread.join()
+    callback.on_train_end(None, state, None)
+    # The worker stopped in the middle of rollouts.
+    sent["environment_factory"]["weather"]._source.close()
+    assert {sample.metrics["rewards/episode_return"] for sample in scored} == {0.0, 1.0}
+    assert all(sample.advantage * (sample.metrics["rewards/episode_return"] - 0.5) > 0 for sample in scored)
+    assert pickle.loads(pickle.dumps(scored[0].prompt)) == keywords["train_dataset"][0]["prompt"]
+    played = [rollout for rollout in RolloutStore(tmp_path) if rollout.status == "completed"]
+    assert {rollout.step for rollout in played} == {5}
+    assert {rollout.sampling["temperature"] for rollout in played if rollout.sampling} == {0.7}
+    groups = [(rollout.group, rollout.sample) for rollout in played]
+    assert len(set(groups)) == len(groups) >= 6
+    answer = next(rollout for rollout in played if rollout.reward == 1.0).messages[-2]
+    assert tokenizer.decode(answer.token_ids) == answer.text + "<|im_end|>"
+
+
+def brevity(completions: Any, **columns: Any) -> list[float]:
+    return [1.0 / (10 + len(completion)) for completion in completions]
 
 
 def test_keywords_can_be_pickled(examples: str, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ infrastructure spoiled the episode.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
@@ -117,7 +116,6 @@ def _dataset(rows: list[dict[str, Any]]) -> Any:
 
 
 def _check_trl() -> None:
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     try:
         from trl import __version__
     except ImportError:

@@ -7,7 +7,9 @@ import base64
 import binascii
 import io
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
+from weakref import WeakSet
 
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError, MissingExtraError, OpenRewardGymError
@@ -30,6 +32,20 @@ class PlaySource(Episodes):
         """Return the env as it is: TRL has parsed the calls, and the record is written at the end."""
         return env
 
+    @cached_property
+    def unscored(self) -> WeakSet[Play]:
+        """The episodes that have begun, and are not scored."""
+        return WeakSet()
+
+    def close(self) -> None:
+        """Close the sessions of rollouts that the trainer did not score, and the store's shards."""
+
+        async def close_all() -> None:
+            await asyncio.gather(*(play.aclose() for play in list(self.unscored)))
+
+        loop.run(close_all())
+        super().close()
+
 
 class Play:
     """An episode of one rollout. It begins at once in the background, and is scored once.
@@ -48,6 +64,7 @@ class Play:
         self._mistake: OpenRewardGymError | None = None
         self._spoiled_by: str | None = None
         self._scored: asyncio.Future[float | None] | None = None
+        source.unscored.add(self)
         step, group, sample = state.place(source.name, task)
         begin = self._episode.begin(task, step=step, group=group, sample=sample)
         self._begun = asyncio.run_coroutine_threadsafe(begin, loop.background_loop())
@@ -122,6 +139,7 @@ class Play:
             ConfigurationError: The training cannot go on like this: the task does not exist, the model cannot take the images.
         """
         if self._scored is None:
+            self._source.unscored.discard(self)
             self._scored = asyncio.ensure_future(self._score(completion, completion_ids))
         return await asyncio.shield(self._scored)
 
@@ -182,6 +200,7 @@ class Play:
 
     async def aclose(self) -> None:
         """Close the session of an episode that is not scored."""
+        self._source.unscored.discard(self)
         if await self._is_open():
             await self._episode.aclose()
 

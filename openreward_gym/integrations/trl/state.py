@@ -45,7 +45,8 @@ class TrainingState:
         self.is_copy = False
         self._step = 0
         self._step_file: Path | None = None
-        self._groups: dict[tuple[str, int], tuple[int, int]] = {}
+        # Of each task, the step in which its last group began, that group's number in the step, and the rollouts it has.
+        self._groups: dict[tuple[str, int], tuple[int, int, int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_groups": {}}
@@ -91,14 +92,14 @@ class TrainingState:
         there a group is full when it has `num_generations` rollouts. Where several processes train, each numbers its own part.
         """
         step = self.step
-        begun, count = self._groups.get((environment, task), (step, 0))
+        begun, number, count = self._groups.get((environment, task), (step, 1, 0))
         is_full = self.num_generations is not None and count >= self.num_generations
         if is_full or (begun != step and not self.is_copy):
-            begun, count = step, 0
-        self._groups[environment, task] = begun, count + 1
+            begun, number, count = step, number + 1 if begun == step else 1, 0
+        self._groups[environment, task] = begun, number, count + 1
         processes, rank = (int(os.environ.get(name) or default) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
         sample = count if self.is_copy else count * processes + rank
-        return step, f"{environment}/{task}/{begun}", sample
+        return step, f"{environment}/{task}/{begun}" + (f"-{number}" if number > 1 else ""), sample
 
     def check(self) -> None:
         """Raise ConfigurationError if no trainer has told its end tokens."""
@@ -114,7 +115,9 @@ class TrainingState:
         generation = getattr(model, "generation_config", None)
         ends = [*_ids(getattr(generation, "eos_token_id", None)), *_ids(tokenizer.eos_token_id), *_ids(tokenizer.pad_token_id)]
         self.end_token_ids = frozenset(ends)
-        self.generation_prompt_ids = generation_prompt_ids(tokenizer, getattr(args, "chat_template_kwargs", None) or {})
+        template = getattr(tokenizer, "chat_template", None) or getattr(processing_class, "chat_template", None)
+        options = getattr(args, "chat_template_kwargs", None) or {}
+        self.generation_prompt_ids = generation_prompt_ids(tokenizer, {**options, "chat_template": template})
         self.num_generations = getattr(args, "num_generations", None)
         self.shows_images = getattr(processing_class, "image_processor", None) is not None
         name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
