@@ -251,10 +251,10 @@ def rollout_of(
     )
 
 
-def _status(terminated: bool, truncated: bool, reason: str, last: Step) -> Status:
+def _status(terminated: bool, truncated: bool, stop_reason: str, last: Step) -> Status:
     if terminated:
         return "completed"
-    if not truncated or reason == "cancelled":
+    if not truncated or stop_reason == "cancelled":
         return "cancelled"
     # An error means that the connection or the server ended the episode, not the play.
     return "error" if last.error and last.stop_reason != "deadline" else "truncated"

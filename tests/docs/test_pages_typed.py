@@ -14,7 +14,20 @@ from typed_shell import TypedShell, clone, commands_of, installed_environment, r
 
 MODEL = "Qwen/Qwen3-0.6B"
 """The model that pages download. Here a tiny one lies in a folder of this name."""
-PAGES = [page for page in pages() if blocks_of(page) and page.name not in ("index.md", "tutorial.md", "first-mistakes.md")]
+# Those with tests of their own, mostly in the environment of a trainer.
+_TYPED_ELSEWHERE = (
+    "index.md",
+    "tutorial.md",
+    "first-mistakes.md",
+    "train-with-nemo-gym.md",
+    "train-with-skyrl.md",
+    "train-with-tinker.md",
+    "train-with-verifiers.md",
+    "train-with-verl.md",
+    "train-asynchronously.md",
+    "openenv.md",
+)
+PAGES = [page for page in pages() if blocks_of(page) and page.name not in _TYPED_ELSEWHERE]
 PROGRAM = Path(__file__).with_name("stand_ins.py")
 # Not those that need a key for the platform, that train for long, that are modules of others, or that have tests of their own.
 _LEFT_OUT = (
@@ -25,6 +38,8 @@ _LEFT_OUT = (
     "inspect_task",
     "tiny_model",
     "compare_rollouts",
+    "verifiers_environment",
+    "skyrl_environment",
 )
 EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in _LEFT_OUT]
 # A page is typed after these commands, where it says that something is there: a provider's model, the Hub.

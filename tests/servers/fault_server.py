@@ -83,6 +83,7 @@ class FaultServer:
         sessions: The ids of the environments that live.
         machines: The ids of the sessions that were created and not deleted.
         pings: Pings by session.
+        texts_alone: Whether prompts and outputs are texts, without a block of an unknown type.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -93,6 +94,7 @@ class FaultServer:
         self.runs: dict[str, str | Exception] = {}
         self.pings: Counter[str] = Counter()
         self.port = 0
+        self.texts_alone = False
         self._stopped = False
         self._tls = tls
         self._faults: dict[str, deque[tuple[Fault, int]]] = defaultdict(deque)
@@ -353,7 +355,8 @@ class FaultServer:
     def _do_prompt(self, request: _Request, sid: str) -> Any:
         self.executed["prompt"] += 1
         unknown = {"type": "hologram", "depth": 3}
-        return [{"type": "text", "text": TEXT, "detail": None, "colour": "red"}, unknown]
+        text = {"type": "text", "text": TEXT, "detail": None, "colour": "red"}
+        return [text] if self.texts_alone else [text, unknown]
 
     async def _do_call(self, request: _Request, sid: str) -> bytes:
         return await self._run(request.body, lambda: self._tool(request.body["name"], request.body["input"]))
@@ -391,7 +394,8 @@ class FaultServer:
             raise ValueError("the tool failed")
         text = "x" * int(arguments["size"]) if name == "big" else TEXT * 150
         block = {"type": "text", "text": text, "detail": None, "colour": "red"}
-        output = {"blocks": [block, {"type": "hologram"}], "metadata": {"n": self.executed[name]}, "reward": 1, "finished": False}
+        blocks = [block] if self.texts_alone else [block, {"type": "hologram"}]
+        output = {"blocks": blocks, "metadata": {"n": self.executed[name]}, "reward": 1, "finished": False}
         return json.dumps({"ok": True, "output": {**output, "colour": "red"}, "colour": "red"}, ensure_ascii=False)
 
 
