@@ -164,7 +164,7 @@ class OpenEnvEnvironment(Environment):  # type: ignore[misc]  # the SDK is not t
 
     def __init__(self, task_spec: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:
         super().__init__(task_spec=task_spec, secrets=dict(secrets or {}))
-        self._reset = _reset_arguments(task_spec)
+        self._reset = dict(task_spec)
         self._client: Any = None
         self._opening: list[Any] = []
 
@@ -297,8 +297,9 @@ def _step_tool(server: Server) -> Spec:
     if not isinstance(action, Mapping):
         raise ProtocolError(f"the OpenEnv server at {bare_url(server.base_url)} lists no tools and has no schema of its actions")
     own = {name: value for name, value in (action.get("properties") or {}).items() if name != "metadata"}
+    required = [name for name in action.get("required") or () if name in own]
     description = str(action.get("description") or "Do one action and observe what follows.")
-    return {"name": "step", "description": description, "input_schema": {**action, "properties": own}}
+    return {"name": "step", "description": description, "input_schema": {**action, "properties": own, "required": required}}
 
 
 def _splits(server: Server, name: str) -> dict[str, int] | None:
@@ -312,11 +313,6 @@ def _splits(server: Server, name: str) -> dict[str, int] | None:
         if isinstance(split, str) and type(number) is int and number > 0:
             counts[split] = number
     return counts or None
-
-
-def _reset_arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `reset` for a task: its own, or a seed."""
-    return {name: value for name, value in spec.items() if value is not None}
 
 
 def _blocks(observation: Any) -> list[Any]:
@@ -348,5 +344,5 @@ def _block(part: Any) -> Any:
     if part.get("type") == "text":
         return TextBlock(text=str(part.get("text") or ""))
     if part.get("type") == "image":
-        return ImageBlock(data=str(part.get("data") or ""), mimeType=str(part.get("mimeType") or "image/png"))
+        return ImageBlock(data=str(part.get("data") or ""), mimeType=str(part.get("mimeType") or part.get("mime_type") or "image/png"))
     return TextBlock(text=json.dumps(dict(part), ensure_ascii=False))
