@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,11 @@ async def as_prime_rl(env: Any, client: Any) -> Any:
     serving = asyncio.create_task(server.run())
     orchestrator = EnvClient(server.address)
     taskset = vf.load_taskset(env.config.taskset)
+    sampling = vf.SamplingConfig(temperature=1.0, extra_body={"cache_salt": "7"})
     (task,) = await asyncio.to_thread(lambda: list(taskset.take(1)))
     try:
         task_data = task.data.model_dump(mode="json")
-        return await orchestrator.run(client=client, model="m", sampling=vf.SamplingConfig(temperature=1.0), task_data=task_data)
+        return await orchestrator.run(client=client, model="m", sampling=sampling, task_data=task_data)
     finally:
         await orchestrator.close()
         serving.cancel()
@@ -74,3 +77,16 @@ def test_an_env_server_plays_a_task_and_the_record_has_the_sampled_tokens(server
     assert [one.logprobs for one in sampled] == [(-0.25,) * len(first), (-0.25,) * len(second)]
     assert [message.text for message in rollout.messages if message.role == "tool"] == ["hé", "over"]
     assert (rollout.reward, rollout.sampling) == (1.5, {"temperature": 1.0})
+    assert (rollout.step, rollout.group, rollout.sample) == (7, "echo/train/0@7", 0)
+
+
+def test_the_config_of_the_page_names_environments_that_verifiers_takes() -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "train-with-verifiers.md"
+    shown = re.search(r"^```toml.*?\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    assert shown is not None
+    orchestrator = tomllib.loads(shown[1])["orchestrator"]
+    train, evaluation = (vf.resolve_env_config(orchestrator[part]["source"][0]["env"]) for part in ("train", "eval"))
+    assert (train.taskset.environment, train.agent.max_turns, train.agent.retries.max_retries) == ("weather", 8, 2)
+    assert train.agent.runtime.type == evaluation.agent.runtime.type == "subprocess"
+    assert evaluation.taskset.split == "test"
+    assert type(vf.load_environment(train)).__name__ == "OneAgentEnv"

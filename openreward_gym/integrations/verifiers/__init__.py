@@ -3,9 +3,9 @@
     vf-eval openreward-gym-verifiers --env.taskset.environment weather --env.taskset.base-url http://127.0.0.1:8080 --no-push
 
 The package `openreward_gym_verifiers`, which is installed with this one, is the environment that this command finds by its name:
-a taskset, the harness that plays its tasks, and an environment with one agent. The harness runs in the evaluator's own process. It
-sends each request to verifiers, which adds the model and the sampling and records the turn with its token ids, and it gives each
-answer to the environment's session.
+a taskset, the harness that plays its tasks, and an environment with one agent. The harness runs in the evaluator's own process.
+It sends each request to verifiers, which adds the model and the sampling and records the turn with its token ids. It gives each
+message of the model to the environment's session.
 
 How verifiers sees an episode:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -18,9 +19,9 @@ from verifiers.v1.graph import prepare_turn
 from openreward_gym.chat import from_openai
 from openreward_gym.chat.failures import kind_of_failure
 from openreward_gym.envs.turns import is_no_answer
-from openreward_gym.errors import OpenRewardGymError
+from openreward_gym.errors import OpenRewardGymError, PolicyError
 from openreward_gym.integrations.episode import Answer, Episode
-from openreward_gym.integrations.verifiers.source import source_of, task_name
+from openreward_gym.integrations.verifiers.source import SampledSource, source_of, task_name
 from openreward_gym.integrations.verifiers.taskset import INFO, OpenRewardTaskData
 from openreward_gym.integrations.verifiers.tokens import sampled_of
 from openreward_gym.jsonio import loads
@@ -89,7 +90,9 @@ class OpenRewardHarness(vf.Harness[OpenRewardHarnessConfig]):  # type: ignore[mi
         task = trace.task.data
         if not isinstance(task, OpenRewardTaskData):
             raise vf.HarnessError(f"this harness plays the tasks of openreward-gym, not {type(task).__name__}")
-        episode = self._episodes[trace.id] = await _begun(task, ctx, trace)
+        source = source_of(task.source, model={"name": ctx.model}, **_sampling(ctx))
+        episode = self._episodes[trace.id] = source.episode()
+        await _begin(episode, source, task, ctx, trace)
         messages = _opening(episode, data, task)
         try:
             await _Loop(episode, trace, ctx, model_client(endpoint, secret)).play(messages)
@@ -129,20 +132,26 @@ async def close_clients() -> None:
         await client.close()
 
 
-async def _begun(task: OpenRewardTaskData, ctx: Any, trace: Any) -> Episode:
-    """Return the episode of a task, with its session open."""
-    sampling = {name: value for name, value in ctx.sampling.model_dump().items() if value is not None}
-    source = source_of(task.source, model={"name": ctx.model}, **({"sampling": sampling} if sampling else {}))
-    episode = source.episode()
+def _sampling(ctx: Any) -> dict[str, dict[str, Json]]:
+    """Return the sampling parameters as run info, without those that change from request to request."""
+    sampling = {name: value for name, value in ctx.sampling.model_dump().items() if value is not None and name != "cache_salt"}
+    return {"sampling": sampling} if sampling else {}
+
+
+async def _begin(episode: Episode, source: SampledSource, task: OpenRewardTaskData, ctx: Any, trace: Any) -> None:
+    """Open the session of a task."""
     group = task_name(task.source, task.task_index)
+    # prime-rl salts the server's prefix cache with the version of the policy, the only word on the step that an environment gets.
+    version = str((ctx.sampling.model_extra or {}).get("cache_salt") or "")
+    step = int(version) if re.fullmatch("[0-9]{1,9}", version) else None
+    group = group if step is None else f"{group}@{step}"
     run = os.environ.get("VF_RUN_ID")
     metadata: dict[str, Json] = {"verifiers": {"trace": trace.id, **({"run": run} if run else {})}}
+    sample = source.next_sample(group)
     try:
-        await episode.begin(task.task_index, group=group, sample=source.next_sample(group), metadata=metadata)
+        await episode.begin(task.task_index, step=step, group=group, sample=sample, metadata=metadata)
     except OpenRewardGymError as error:
-        await episode.aclose()
         raise SessionError(str(error)) from error
-    return episode
 
 
 def _opening(episode: Episode, data: Any, task: OpenRewardTaskData) -> list[dict[str, Any]]:
@@ -184,7 +193,10 @@ class _Loop:
             if not self._is_training and is_no_answer(message):
                 await self._episode.end("policy_unavailable")
                 raise vf.ProviderError("the model's answer is empty: no text, no reasoning, no call")
-            answer = await self._episode.act(message)
+            try:
+                answer = await self._episode.act(message)
+            except PolicyError as error:
+                raise vf.ProviderError(str(error)) from error
             messages += [said, *answer.openai]
             if answer.done:
                 self._add_to_trace(messages, answer)
@@ -214,9 +226,9 @@ class _Loop:
                 return None
             await self._episode.end("policy_unavailable")
             raise
-        except openai.APIConnectionError:
+        except openai.APIConnectionError as error:
             await self._episode.end("policy_unavailable")
-            raise
+            raise vf.InterceptionError(f"no connection to verifiers' model endpoint: {error}") from error
         return cast(dict[str, Any], loads(response.content))
 
     def _read(self, completion: Mapping[str, Any]) -> tuple[dict[str, Any], AssistantMessage]:
