@@ -1,7 +1,8 @@
 """Train a model with TRL's asynchronous GRPO on OpenReward environments: episodes are played while the trainer trains.
 
     openreward-gym serve weather ctf --port 8080 &
-    VLLM_SERVER_DEV_MODE=1 vllm serve Qwen/Qwen3-0.6B --weight-transfer-config '{"backend":"nccl"}' --logprobs-mode processed_logprobs &
+    export VLLM_SERVER_DEV_MODE=1
+    vllm serve Qwen/Qwen3-0.6B --weight-transfer-config '{"backend":"nccl"}' --logprobs-mode processed_logprobs &
     python examples/train_async_grpo.py weather ctf --base-url http://127.0.0.1:8080
 
 It needs the extras `server` and `train`, a GPU for the trainer, and another one for vLLM, which samples. Each rollout is recorded
