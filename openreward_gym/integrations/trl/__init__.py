@@ -26,10 +26,11 @@ from openreward_gym.integrations.trl.dataset import ToolGroup, examples, tool_gr
 from openreward_gym.integrations.trl.environment import EnvironmentFactory
 from openreward_gym.integrations.trl.play import PlaySource
 from openreward_gym.integrations.trl.rewards import EpisodeReturn, guarded
+from openreward_gym.integrations.trl.rollout_worker import RolloutWorker, async_grpo
 from openreward_gym.integrations.trl.state import TrainingState, callback_for
 from openreward_gym.protocol import loop
 
-__all__ = ["grpo"]
+__all__ = ["RolloutWorker", "async_grpo", "grpo"]
 
 OLDEST = (1, 15)
 """The first TRL that lists tools by the class of an environment, and so takes tools as dicts."""
