@@ -33,7 +33,8 @@ class TokenEpisode(Episode):
         on_rewrite: What happens where the template rewrites the history, as Qwen3's does with reasoning before a new user
             message. "segment" begins a new segment with the template's own rendering, "extend" keeps the sampled ids all the
             same, "error" raises TokenHistoryError.
-        chat_template_kwargs: Options of the chat template (`{"enable_thinking": False}`).
+        chat_template_kwargs: Options of the chat template (`{"enable_thinking": False}`). They are recorded with the sampling
+            parameters, and exports render the rollouts with them.
         processor: The processor of a vision model: its object, name or folder. None takes `tokenizer`, which may be one.
         end_token_ids: Ids that end a turn, beside the tokenizer's end token and what the template writes at the end of a turn.
         vocab_size: Number of ids that the model can sample, where that is more than the tokenizer has. None takes the
@@ -125,6 +126,11 @@ class TokenEpisode(Episode):
                 on_rewrite=self.on_rewrite,
                 images=self._images_of(prompt),
             )
+
+    def _further_fields(self) -> dict[str, Any]:
+        if not self.template.options:
+            return {}
+        return {"sampling": {**(self.source.record["sampling"] or {}), "chat_template_kwargs": self.template.options}}
 
     async def act_tokens(
         self, token_ids: Iterable[int], logprobs: Iterable[float] | None = None, *, ended: Ended | None = None

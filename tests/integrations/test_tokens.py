@@ -129,9 +129,7 @@ async def test_a_segment_begins_where_the_template_rewrites_the_history(server_u
 async def test_rewritten_history_is_extended_or_refused_on_request(server_url: str, tmp_path: Path) -> None:
     text = f"<think>\nNow I talk.\n</think>\n\nHello.{END}"
     for on_rewrite in ("extend", "error"):
-        episode = opened(
-            server_url, template=THINK, on_message="nudge", on_rewrite=on_rewrite, output=tmp_path / on_rewrite
-        )
+        episode = opened(server_url, template=THINK, on_message="nudge", on_rewrite=on_rewrite, output=tmp_path / on_rewrite)
         await episode.begin(0)
         before = [*episode.prompt_ids, *ids_of(episode.tokenizer, text)]
         if on_rewrite == "extend":
@@ -151,7 +149,7 @@ async def test_rewritten_history_is_extended_or_refused_on_request(server_url: s
 
 async def test_wrong_ids_are_refused_and_change_nothing(server_url: str) -> None:
     episode = opened(server_url)
-    with pytest.raises(ResetNeededError, match="before begin"):
+    with pytest.raises(ResetNeededError, match=r"before begin\(\)"):
         await episode.act_tokens([1])
     assert (episode.prompt_ids, episode.segments, episode.drift, episode.images) == ([], (), 0, ())
     await episode.begin(0)
@@ -169,7 +167,7 @@ async def test_wrong_ids_are_refused_and_change_nothing(server_url: str) -> None
             await episode.act_tokens(ids, logprobs)  # type: ignore[arg-type]
     assert (episode.prompt_ids, episode.turns, episode.segments) == (prompt, 0, ())
     await episode.act_tokens(ids_of(episode.tokenizer, called("finish", text="right")))
-    with pytest.raises(ResetNeededError, match="ended .finished."):
+    with pytest.raises(ResetNeededError, match="the episode ended"):
         await episode.act_tokens([1])
     await episode.aclose()
     padded = opened(server_url, vocab_size=size + 8)
@@ -201,9 +199,13 @@ async def test_a_template_that_raises_ends_the_episode(server_url: str, tmp_path
         ("{%- if messages | length > 1 %}{{ raise_exception('one message') }}{%- endif %}" + CHATML, "one message"),
     ):
         episode = opened(server_url, template=template, output=tmp_path / reason)
-        with pytest.raises(TokenHistoryError, match=reason):
+
+        async def play(episode: TokenEpisode = episode) -> None:
             await episode.begin(0)
             await episode.act_tokens(ids_of(episode.tokenizer, called("echo", text="hi")))
+
+        with pytest.raises(TokenHistoryError, match=reason):
+            await play()
         assert (episode.done, episode.stop_reason) == (True, "template_failed")
         assert [rollout.stop_reason for rollout in RolloutStore(tmp_path / reason)] == ["template_failed"]
         await episode.aclose()
@@ -240,6 +242,21 @@ async def test_an_episode_can_be_pickled_and_shares_its_source(server_url: str) 
     await episode.aclose()
 
 
+async def test_options_of_the_template_are_used_and_recorded(server_url: str, tmp_path: Path) -> None:
+    template = CHATML.replace("'<|im_start|>assistant\\n' }}", "'<|im_start|>assistant\\n' + (start or '') }}")
+    options: dict[str, Any] = {"chat_template_kwargs": {"start": "<think></think>"}, "sampling": {"temperature": 1.0}}
+    episode = opened(server_url, template=template, output=tmp_path / "run", **options)
+    await episode.begin(0)
+    assert episode.tokenizer.decode(episode.prompt_ids).endswith("assistant\n<think></think>")
+    await episode.act_tokens(ids_of(episode.tokenizer, called("echo", text="hi")))
+    assert episode.tokenizer.decode(episode.prompt_ids).endswith("assistant\n<think></think>")
+    assert len(episode.segments) == 1
+    await episode.end("max_turns")
+    await episode.aclose()
+    (rollout,) = RolloutStore(tmp_path / "run")
+    assert rollout.sampling == {"temperature": 1.0, "chat_template_kwargs": {"start": "<think></think>"}}
+
+
 async def test_answers_are_read_by_the_tokenizers_own_template(server_url: str) -> None:
     episode = opened(server_url)
     episode.tokenizer.response_template = {
@@ -252,7 +269,10 @@ async def test_answers_are_read_by_the_tokenizers_own_template(server_url: str) 
         calls.append((prefix, tools))
         if len(calls) > 1:
             raise ValueError("malformed")
-        return {"content": None, "tool_calls": [{"type": "function", "function": {"name": "echo", "arguments": {"text": "read"}}}]}
+        return {
+            "content": None,
+            "tool_calls": [{"type": "function", "function": {"name": "echo", "arguments": {"text": "read"}}}],
+        }
 
     episode.tokenizer.parse_response = parse
     await episode.begin(0)
