@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import pickle
@@ -263,12 +264,11 @@ def test_vision_models_see_the_images_of_tools(server_url: str, tmp_path: Path) 
 
 def test_async_worker_plays_and_scores(examples: str, tmp_path: Path) -> None:
     """The loop of `AsyncGRPOTrainer`'s worker, on a pickled copy of the keywords as in its own process."""
-    from accelerate.state import PartialState  # type: ignore[import-untyped]
     from tiny_model import model_and_tokenizer
     from trl.chat_template_utils import qwen3_chat_template
     from trl.experimental.async_grpo.async_rollout_worker import _AsyncRolloutLoop
 
-    PartialState()
+    importlib.import_module("accelerate.state").PartialState()
     network, tokenizer = model_and_tokenizer("tiny")
     tokenizer.chat_template = qwen3_chat_template
     keywords = trl.grpo("weather", base_url=examples, output=tmp_path, tasks=[0], reward_funcs=[brevity])
