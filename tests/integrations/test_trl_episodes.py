@@ -15,7 +15,7 @@ from odd_tools import DESCRIPTION, NAMES, SCHEMA
 from trl_rollouts import Turn, roll_out, tools_of
 
 from openreward_gym import RolloutStore, serve
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.errors import ConfigurationError, TransportError
 from openreward_gym.integrations.trl.dataset import ToolGroup, examples, tool_groups
 from openreward_gym.integrations.trl.environment import EnvironmentFactory
 from openreward_gym.integrations.trl.play import OVER, PlaySource
@@ -247,6 +247,13 @@ def test_server_that_is_gone_spoils_the_episode_and_not_the_training(tmp_path: P
     assert (failure.stage, failure.task) == ("open", "weather/0/0")
 
 
+def test_no_session_for_a_prompt() -> None:
+    with running() as server:
+        server.inject("/create", Fault("status", status=502), times=9)
+        with pytest.raises(TransportError, match="502"):
+            Trainer("fault", server.url, **FAST)
+
+
 def test_task_that_does_not_exist_ends_the_training(examples: str) -> None:
     trainer = Trainer("weather", examples)
     environment = trainer.environment()
@@ -311,6 +318,9 @@ def test_images_of_prompts_have_a_column() -> None:
     )
     with pytest.raises(ConfigurationError, match="by address"):
         examples([broken])
+    unknown = {**seen, "prompt": [{"role": "user", "content": [{"type": "file", "file": {"file_data": "..."}}]}]}
+    with pytest.raises(ConfigurationError, match="'file'"):
+        examples([replace(group, rows=[unknown])])
 
 
 def test_functions_of_the_user_have_no_say_about_spoiled_episodes(examples: str) -> None:
