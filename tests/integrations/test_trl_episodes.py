@@ -15,7 +15,7 @@ from odd_tools import DESCRIPTION, NAMES, SCHEMA
 from trl_rollouts import Turn, roll_out, tools_of
 
 from openreward_gym import RolloutStore, serve
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.errors import ConfigurationError, TransportError
 from openreward_gym.integrations.trl.dataset import ToolGroup, examples, tool_groups
 from openreward_gym.integrations.trl.environment import EnvironmentFactory
 from openreward_gym.integrations.trl.play import OVER, PlaySource
@@ -150,6 +150,17 @@ def test_call_that_trl_does_not_run_any_more(examples: str, tmp_path: Path) -> N
     assert (rollout.stop_reason, len(rollout.messages), rollout.messages[-1].ended) == ("max_turns", 7, "tool_calls")
 
 
+def test_unknown_tool_before_the_limit_of_calls(server_url: str, tmp_path: Path) -> None:
+    trainer = Trainer("echo", server_url, tmp_path)
+    environment = trainer.environment()
+    script: list[Turn] = [[("fly", {})], [("echo", {"text": "a"})]]
+    prompt, completion = roll_out(environment, trainer.groups[0].rows[0], script)
+    assert trainer.score(environment, (prompt, completion[:-1])) == 0.5
+    rollout = only(tmp_path)
+    assert rollout.stop_reason == "context_overflow"
+    assert said(rollout)[1:] == [("assistant", "policy"), ("tool", "client"), ("assistant", "policy"), ("tool", "environment")]
+
+
 def test_results_that_trl_dropped_are_in_the_record(server_url: str, tmp_path: Path) -> None:
     trainer = Trainer("echo", server_url, tmp_path)
     environment = trainer.environment()
@@ -236,6 +247,13 @@ def test_server_that_is_gone_spoils_the_episode_and_not_the_training(tmp_path: P
     assert (failure.stage, failure.task) == ("open", "weather/0/0")
 
 
+def test_no_session_for_a_prompt() -> None:
+    with running() as server:
+        server.inject("/create", Fault("status", status=502), times=9)
+        with pytest.raises(TransportError, match="502"):
+            Trainer("fault", server.url, **FAST)
+
+
 def test_task_that_does_not_exist_ends_the_training(examples: str) -> None:
     trainer = Trainer("weather", examples)
     environment = trainer.environment()
@@ -300,6 +318,9 @@ def test_images_of_prompts_have_a_column() -> None:
     )
     with pytest.raises(ConfigurationError, match="by address"):
         examples([broken])
+    unknown = {**seen, "prompt": [{"role": "user", "content": [{"type": "file", "file": {"file_data": "..."}}]}]}
+    with pytest.raises(ConfigurationError, match="'file'"):
+        examples([replace(group, rows=[unknown])])
 
 
 def test_functions_of_the_user_have_no_say_about_spoiled_episodes(examples: str) -> None:
@@ -372,8 +393,15 @@ def test_ids_of_turns() -> None:
     state.end_token_ids = frozenset({0})
     two = [{"role": "assistant"}, {"role": "tool"}, {"role": "assistant"}]
     assert turn_ids(two, None, state) == [None, None]
-    assert turn_ids(two, [1, 0, 7, 0, 8, 9, 2], state) == [None, None]
+    # A template that ends no result with the end of a turn, and opens no turn.
+    assert turn_ids(two, [1, 0, 7, 2, 0], state) == [None, None]
     state.generation_prompt_ids = (8, 9)
     assert turn_ids(two, [1, 0, 7, 0, 8, 9, 2], state) == [[1, 0], [2]]
+    assert turn_ids(two, [1, 0, 7, 8, 9, 2, 0], state) == [[1, 0], [2, 0]]
+    # A result that has the opening in its text.
+    assert turn_ids(two, [1, 0, 8, 9, 8, 9, 2, 0], state) == [None, None]
     assert turn_ids(two[:2], [1, 0, 7, 0], state) == [[1, 0]]
     assert turn_ids(two[:1], [1, 2], state) == [[1, 2]]
+    copy = pickle.loads(pickle.dumps(state))
+    assert turn_ids(two, [1, 0, 2, 0], copy) == [[1, 0], [2, 0]]
+    assert turn_ids(two, [1, 0, 7, 0, 2, 0], copy) == [None, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import pickle
@@ -22,6 +23,9 @@ from odd_tools import DESCRIPTION, NAMES, SCHEMA
 from openreward_gym import RolloutStore
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.integrations import trl
+from openreward_gym.integrations.trl.dataset import ToolGroup
+from openreward_gym.integrations.trl.dataset import examples as examples_of
+from openreward_gym.integrations.trl.play import PlaySource
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
@@ -261,14 +265,35 @@ def test_vision_models_see_the_images_of_tools(server_url: str, tmp_path: Path) 
         assert tokenizer.decode(rollout.messages[3].token_ids) == "A pixel.<|im_end|>"
 
 
+def test_vision_models_see_the_images_of_prompts() -> None:
+    from datasets import Dataset
+    from trl.data_utils import prepare_multimodal_messages
+
+    url = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    parts = [{"type": "text", "text": "Look."}, {"type": "image_url", "image_url": {"url": url}}]
+    rows = [
+        {"prompt": [{"role": "system", "content": "Be short."}, {"role": "user", "content": content}]}
+        for content in (parts, "No.")
+    ]
+    group = ToolGroup("a", PlaySource("a", base_url="http://127.0.0.1:9"), [], rows)
+    processor = vision_model()[1]
+    seen = []
+    for row in Dataset.from_list(examples_of([group])):
+        messages = prepare_multimodal_messages(row["prompt"], images=row["images"])
+        rendered = processor.apply_chat_template([messages], tokenize=True, return_dict=True, add_generation_prompt=True)
+        seen.append((processor.tokenizer.decode(rendered["input_ids"][0]), "pixel_values" in rendered))
+    assert [has_pixels for _, has_pixels in seen] == [True, False]
+    assert "Look.<|vision_start|><|image_pad|>" in seen[0][0]
+    assert "user\nNo.<|im_end|>" in seen[1][0]
+
+
 def test_async_worker_plays_and_scores(examples: str, tmp_path: Path) -> None:
     """The loop of `AsyncGRPOTrainer`'s worker, on a pickled copy of the keywords as in its own process."""
-    from accelerate.state import PartialState  # type: ignore[import-untyped]
     from tiny_model import model_and_tokenizer
     from trl.chat_template_utils import qwen3_chat_template
     from trl.experimental.async_grpo.async_rollout_worker import _AsyncRolloutLoop
 
-    PartialState()
+    importlib.import_module("accelerate.state").PartialState()
     network, tokenizer = model_and_tokenizer("tiny")
     tokenizer.chat_template = qwen3_chat_template
     keywords = trl.grpo("weather", base_url=examples, output=tmp_path, tasks=[0], reward_funcs=[brevity])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from openreward_gym.errors import ConfigurationError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError
 from openreward_gym.images import parse_data_url
 from openreward_gym.integrations.episode import PROMPTS_AT_ONCE
 from openreward_gym.integrations.trl.play import PlaySource, pillow_image
@@ -37,7 +37,8 @@ async def tool_groups(source: PlaySource, tasks: Sequence[int] | None, limit: in
     """Open a session for each task, and return the tasks by their tools.
 
     Raises:
-        ConfigurationError: There are no tasks.
+        ConfigurationError: There are no tasks, or a task does not exist.
+        TransportError, ServerError, SessionLostError, ...: A session could not be opened.
     """
     chosen: Sequence[int] = range(await source.anum_tasks()) if tasks is None else tasks
     chosen = chosen if limit is None else chosen[:limit]
@@ -54,13 +55,18 @@ async def tool_groups(source: PlaySource, tasks: Sequence[int] | None, limit: in
             finally:
                 await episode.aclose()
 
-    sessions = await asyncio.gather(*map(opened, chosen))
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks_opened = [group.create_task(opened(index)) for index in chosen]
+    except* OpenRewardGymError as errors:
+        raise errors.exceptions[0] from None
+    sessions = [task.result() for task in tasks_opened]
     groups: dict[str, ToolGroup] = {}
     for index, (prompt, tools) in zip(chosen, sessions, strict=True):
         name = source.name if not groups else f"{source.name}#{len(groups) + 1}"
-        group = groups.setdefault(json.dumps(tools, sort_keys=True), ToolGroup(name, source, tools, []))
-        row = {"environment": group.name, "split": source.options.split, "task_index": index}
-        group.rows.append({**row, "prompt": [*map(_plain, prompt)] or [{"role": "user", "content": ""}]})
+        of_tools = groups.setdefault(json.dumps(tools, sort_keys=True), ToolGroup(name, source, tools, []))
+        row = {"environment": of_tools.name, "split": source.options.split, "task_index": index}
+        of_tools.rows.append({**row, "prompt": [*map(_plain, prompt)] or [{"role": "user", "content": ""}]})
     return list(groups.values())
 
 
@@ -92,8 +98,10 @@ def _with_images(row: Mapping[str, Any]) -> dict[str, Any]:
             if part.get("type") == "image_url":
                 images.append(_image(part["image_url"]["url"]))
                 parts.append({"type": "image", "text": None})
-            else:
+            elif part.get("type") == "text":
                 parts.append({"type": "text", "text": part.get("text") or ""})
+            else:
+                raise ConfigurationError(f"a prompt has a part that TRL cannot show to a model: {str(part.get('type'))[:50]!r}")
         prompt.append({**message, "content": parts})
     return {**row, "prompt": prompt, "images": images}
 

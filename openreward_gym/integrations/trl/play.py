@@ -8,6 +8,7 @@ import binascii
 import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 from weakref import WeakSet
 
@@ -130,6 +131,9 @@ class Play:
                 else {"type": "text", "text": text_of([block])}
                 for block in blocks
             ]
+        except MissingExtraError as mistake:
+            self._mistake = mistake
+            return ""
         except ValueError as error:
             self._spoiled_by = f"an image of the tool {name!r} cannot be read: {error}"
             return ""
@@ -161,7 +165,7 @@ class Play:
         rollout = episode.rollout
         if rollout is not None and self._source.store is not None:
             words = record.conversation(
-                [message for message in rollout.messages if message.origin == "given"],
+                list(takewhile(lambda message: message.origin != "policy", rollout.messages)),
                 completion,
                 self._calls,
                 verdict,
@@ -183,8 +187,8 @@ class Play:
             return None, []
         if last.get("tool_calls"):
             # TRL runs no further calls; or it ran them, and dropped their results because they were too long.
-            answered = sum(message.get("role") == "tool" for message in completion)
-            await self._episode.end("max_turns" if answered == len(self._calls) else "context_overflow")
+            has_dropped = len(record.answered(completion, self._calls)) < len(self._calls)
+            await self._episode.end("context_overflow" if has_dropped else "max_turns")
             return "tool_calls", []
         text = str(last.get("content") or "")
         ended: Ended = "length" if self._is_cut_off(completion_ids) else "stop"

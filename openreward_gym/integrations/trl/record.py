@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -29,6 +28,18 @@ class Call:
     ended: bool = False
 
 
+def answered(completion: Sequence[Mapping[str, Any]], calls: Sequence[Call]) -> dict[int, Call]:
+    """Return the call that each tool's message of a completion answers, by position. The others are TRL's own words."""
+    by_position: dict[int, Call] = {}
+    for position, entry in enumerate(completion):
+        if entry.get("role") != "tool" or len(by_position) == len(calls):
+            continue
+        call = calls[len(by_position)]
+        if call.name == entry.get("name") and call.content == entry.get("content"):
+            by_position[position] = call
+    return by_position
+
+
 def conversation(
     prompt: Sequence[Message],
     completion: Sequence[Mapping[str, Any]],
@@ -53,7 +64,7 @@ def conversation(
         token_ids: The sampled ids of each assistant message, None where they are not known.
     """
     messages = list(prompt)
-    pending = deque(calls)
+    played = answered(completion, calls)
     sampled = iter(token_ids)
     ids: Iterator[str] = iter(())
     is_over = False
@@ -63,22 +74,21 @@ def conversation(
             if is_over:
                 break
             is_last = position == len(completion) - 1
-            turn = _turn(entry, number, next(sampled, None), ended if is_last and ended is not None else None)
+            turn = _turn(entry, number, next(sampled, None), ended if is_last else None)
             number += len(turn.tool_calls)
             ids = iter([call.call_id for call in turn.tool_calls])
             messages.append(turn)
             continue
-        call_id, name = next(ids, ""), str(entry.get("name") or "")
-        if pending and pending[0].name == name and pending[0].content == entry.get("content"):
-            call = pending.popleft()
+        call_id, call = next(ids, ""), played.get(position)
+        if call is not None:
             messages += [message.replace(call_id=call_id) for message in call.messages]
             is_over = is_over or call.ended
-            if call.messages or not call.content:
-                continue
-        text = str(entry.get("content") or "")
-        messages.append(ToolMessage(text, call_id, name, is_error=True, origin="client"))
+        if call is None or (call.content and not call.messages):
+            text, name = str(entry.get("content") or ""), str(entry.get("name") or "")
+            messages.append(ToolMessage(text, call_id, name, is_error=True, origin="client"))
     # Results that TRL dropped because they were too long: the calls ran, and may have ended the episode.
-    messages += [message.replace(call_id=next(ids, "")) for call in pending for message in call.messages]
+    dropped = calls[len(played) :]
+    messages += [message.replace(call_id=next(ids, "")) for call in dropped for message in call.messages]
     return [*messages, *verdict]
 
 
@@ -114,48 +124,43 @@ def told(rollout: Rollout, messages: list[Message], state: TrainingState, *, err
 class _Ends(Protocol):
     end_token_ids: frozenset[int] | None
     generation_prompt_ids: tuple[int, ...]
+    is_copy: bool
 
 
 def turn_ids(
     completion: Sequence[Mapping[str, Any]], completion_ids: Sequence[int] | None, ends: _Ends
 ) -> list[Sequence[int] | None]:
-    """Return the sampled ids of each assistant message of a completion; None where they cannot be told.
+    """Return the sampled ids of each assistant message of a completion; None where they cannot be told for certain.
 
     The ids of a completion are those of all its turns in a row. `GRPOTrainer` has the results of tools and the opening of the
-    next turn between them, `AsyncGRPOTrainer` has not. A turn ends with the first token that ends a turn.
+    next turn between them, `AsyncGRPOTrainer`, whose worker has a copy of the state, has not. A turn ends with the first token
+    that ends a turn.
 
     Example:
         >>> from types import SimpleNamespace
-        >>> ends = SimpleNamespace(end_token_ids=frozenset({0}), generation_prompt_ids=(8, 9))
+        >>> ends = SimpleNamespace(end_token_ids=frozenset({0}), generation_prompt_ids=(8, 9), is_copy=False)
         >>> said = [{"role": "assistant"}, {"role": "tool"}, {"role": "assistant"}]
         >>> turn_ids(said, [1, 2, 0, 5, 5, 0, 8, 9, 3, 0], ends)
-        [[1, 2, 0], [3, 0]]
-        >>> turn_ids(said, [1, 2, 0, 3, 0], ends)
         [[1, 2, 0], [3, 0]]
     """
     turns = sum(entry.get("role") == "assistant" for entry in completion)
     unknown: list[Sequence[int] | None] = [None] * turns
     if not completion_ids or ends.end_token_ids is None:
         return unknown
+    parts = list(_split(completion_ids, ends.end_token_ids))
     if turns == 1:
-        # A result that follows the only turn has no answer, so that its ids may be there as well.
-        return [_until_end(completion_ids, ends.end_token_ids)]
+        # After a result without an answer, its ids may be there as well.
+        return [parts[0]]
+    found: list[Sequence[int] | None] = [*parts] if ends.is_copy else [parts[0]]
     opening = list(ends.generation_prompt_ids)
-    apart = [list(part) for part in _split(list(completion_ids), ends.end_token_ids)]
-    if len(apart) == turns:
-        return [*apart]
-    if not opening:
-        return unknown
-    found: list[Sequence[int] | None] = [apart[0]]
-    for part in apart[1:]:
-        starts = [at for at in range(len(part) - len(opening) + 1) if part[at : at + len(opening)] == opening]
-        if starts:
-            found.append(part[starts[0] + len(opening) :])
+    if not ends.is_copy and opening:
+        for part in parts[1:]:
+            starts = [at for at in range(len(part) - len(opening) + 1) if part[at : at + len(opening)] == opening]
+            if len(starts) > 1:
+                # A result has the opening in its text.
+                return unknown
+            found += [part[at + len(opening) :] for at in starts]
     return found if len(found) == turns else unknown
-
-
-def _until_end(ids: Sequence[int], ends: frozenset[int]) -> list[int]:
-    return next(iter(_split(ids, ends)))
 
 
 def _split(ids: Sequence[int], ends: frozenset[int]) -> Iterator[list[int]]:
