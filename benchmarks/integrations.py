@@ -114,7 +114,7 @@ async def episode_recorded(url: str, output: str) -> Play:
 
 
 async def token_episode(url: str, output: str) -> Play:
-    sys.path.insert(0, str(ROOT / "examples"))
+    _helpers("examples")
     from tiny_model import model_and_tokenizer
 
     from openreward_gym.integrations import Episodes
@@ -136,6 +136,155 @@ async def token_episode(url: str, output: str) -> Play:
     return in_turns(episode, lambda: TokenEpisode(source, tokenizer=tokenizer))
 
 
+def _helpers(*folders: str) -> None:
+    """Put folders of the repository on the path, for the stand-ins that are there."""
+    sys.path[:0] = [str(ROOT / folder) for folder in folders]
+
+
+async def trl(url: str, output: str) -> Play:
+    """TRL's loop over the tools of an environment object, in a thread per rollout."""
+    _helpers("tests/servers")
+    from trl_rollouts import roll_out
+
+    from openreward_gym.integrations.trl.dataset import tool_groups
+    from openreward_gym.integrations.trl.environment import EnvironmentFactory
+    from openreward_gym.integrations.trl.play import PlaySource
+    from openreward_gym.integrations.trl.rewards import EpisodeReturn
+    from openreward_gym.integrations.trl.state import TrainingState
+    from openreward_gym.protocol import loop
+
+    source = PlaySource("weather", base_url=url, on_length="truncate")
+    (group,) = await asyncio.to_thread(lambda: loop.run(tool_groups(source, [0], None)))
+    state = TrainingState()
+    state.end_token_ids = frozenset({0})
+    make, score = EnvironmentFactory(source, group.tools, state), EpisodeReturn(state)
+    script = [[("get_weather", {"city": CITY})], ANSWER]
+
+    def play(environment: Any) -> float | None:
+        prompt, completion = roll_out(environment, group.rows[0], script)
+        (reward,) = score([completion], prompts=[prompt], completion_ids=[[5, 0]], environments=[environment])
+        return None if reward is None else float(reward)
+
+    async def episode(environment: Any) -> float | None:
+        return await asyncio.to_thread(play, environment)
+
+    return in_turns(episode, make)
+
+
+async def skyrl(url: str, output: str) -> Play:
+    """The text environment of skyrl-gym, in a thread per trajectory as SkyRL's generator has it."""
+    import skyrl_gym
+
+    from openreward_gym.integrations import skyrl
+
+    skyrl.register()
+    (row,) = (await asyncio.to_thread(lambda: list(skyrl.rows("weather", base_url=url))))[:1]
+
+    def play(_: Any) -> float | None:
+        environment = skyrl_gym.make("openreward", extras={**row, "max_turns": 8})
+        environment.init(row["prompt"])
+        environment.step(CALL)
+        reward = environment.step(ANSWER)["reward"]
+        environment.close()
+        return float(reward)
+
+    async def episode(player: Any) -> float | None:
+        return await asyncio.to_thread(play, player)
+
+    return in_turns(episode, object)
+
+
+async def tinker(url: str, output: str) -> Play:
+    """Groups of one, rolled out by tinker-cookbook with scripted tokens."""
+    _helpers("examples", "tests/export", "tests/servers")
+    from tiny_tokenizer import CHATML, tiny_tokenizer
+    from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs  # type: ignore[import-not-found, unused-ignore]
+    from tinker_cookbook.rl.rollouts import do_group_rollout  # type: ignore[import-not-found, unused-ignore]
+
+    from openreward_gym.integrations import Episodes, tinker
+    from openreward_gym.types import Task
+
+    tokenizer = tiny_tokenizer(CHATML, eos_token="<|im_end|>", pad_token="<|pad|>")
+    turns = [tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False) for text in (CALL, ANSWER)]
+    source = Episodes("weather", base_url=url)
+
+    class Sampler(TokenCompleter):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            self.said = 0
+
+        async def __call__(self, model_input: Any, stop: Any, **_: Any) -> Any:
+            ids = turns[self.said]
+            self.said += 1
+            return TokensWithLogprobs(ids, [-0.5] * len(ids), "stop")
+
+    async def episode(_: Any) -> float | None:
+        group = tinker.EpisodeGroupBuilder(source, Task("train", 0), 1, tokenizer)
+        (reward,) = (await do_group_rollout(group, Sampler())).get_total_rewards()
+        return float(reward)
+
+    return in_turns(episode, object)
+
+
+async def inspect(url: str, output: str) -> Play:
+    """An evaluation with Inspect's mock model; its log is written, too."""
+    import uuid
+
+    from inspect_ai import eval_async, task_with
+    from inspect_ai.model import ChatMessageAssistant, ModelOutput, ModelUsage, get_model
+    from inspect_ai.tool import ToolCall
+
+    from openreward_gym.integrations import inspect
+
+    async def model(messages: list[Any], *_: Any) -> ModelOutput:
+        calls = [ToolCall("c", "get_weather", {"city": CITY})] if messages[-1].role == "user" else None
+        message = ChatMessageAssistant(content="" if calls else ANSWER, tool_calls=calls, id=uuid.uuid4().hex)
+        said = ModelOutput.from_message(message, stop_reason="tool_calls" if calls else "stop")
+        return said.model_copy(update={"usage": ModelUsage(input_tokens=7, output_tokens=3, total_tokens=10)})
+
+    task = await asyncio.to_thread(inspect.task, "weather", base_url=url)
+    task = task_with(task, model=get_model("mockllm/model", custom_outputs=model))
+
+    async def play(count: int, at_once: int) -> None:
+        options: dict[str, Any] = {"log_dir": output, "limit": 1, "epochs": count, "max_samples": at_once}
+        (log,) = await eval_async(task, max_connections=at_once, **options)
+        assert log.status == "success", log.error
+
+    return play
+
+
+async def verifiers(url: str, output: str) -> Play:
+    """An evaluation by verifiers' runner; the model is a server in this process, and the results are written, too."""
+    _helpers("tests/servers")
+    from chat_model import ChatModel
+    from verifiers.v1.cli.eval.runner import run_eval  # type: ignore[import-not-found, unused-ignore]
+    from verifiers.v1.configs.cli.eval import EvalConfig  # type: ignore[import-not-found, unused-ignore]
+
+    from openreward_gym.integrations.verifiers import load_environment
+
+    environment = load_environment("weather", base_url=url)
+
+    class Model(ChatModel):
+        def reply(self, request: dict[str, Any]) -> dict[str, Any]:
+            calls = request["messages"][-1]["role"] == "user"
+            call = self._call("c", "get_weather", {"city": CITY})
+            message = {"role": "assistant", "content": None if calls else ANSWER, **({"tool_calls": [call]} if calls else {})}
+            choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
+            usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+            return {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+
+    model = Model("")
+    model.__enter__()
+
+    async def play(count: int, at_once: int) -> None:
+        client = {"type": "eval", "base_url": model.url}
+        more: dict[str, Any] = {"select": {"limit": 1}, "num_rollouts": count, "push": False, "rich": None}
+        run = EvalConfig(env=environment.config, model="m", client=client, output_dir=output, max_concurrent=at_once, **more)
+        episodes = await run_eval(run)
+        assert all(trace.reward == 1.0 for episode in episodes for trace in episode.traces)
+
+    return play
+
+
 PLAYERS: dict[str, tuple[str, Callable[[str, str], Awaitable[Play]]]] = {
     "plain": ("", plain),
     "plain, recorded": ("", plain_recorded),
@@ -143,6 +292,11 @@ PLAYERS: dict[str, tuple[str, Callable[[str, str], Awaitable[Play]]]] = {
     "episode": ("", episode),
     "episode, recorded": ("", episode_recorded),
     "token episode": ("", token_episode),
+    "trl": ("", trl),
+    "inspect": ("", inspect),
+    "skyrl": ("skyrl", skyrl),
+    "tinker": ("tinker", tinker),
+    "verifiers": ("verifiers", verifiers),
 }
 """For each integration the interpreter in `.venvs` that has its trainer (empty: this one), and what plays it."""
 
@@ -174,7 +328,7 @@ def run(name: str, url: str, folder: str, options: argparse.Namespace, at_once: 
     command += ["--output", f"{folder}/{name.replace(' ', '')}-{at_once}"]
     command += ["--episodes", str(options.episodes), "--runs", str(options.runs)]
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore", "INSPECT_DISPLAY": "none"}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     if ran.returncode:
         if "ModuleNotFoundError" in ran.stderr or "MissingExtraError" in ran.stderr:
