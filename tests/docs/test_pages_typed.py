@@ -34,7 +34,6 @@ _LEFT_OUT = (
     "judging_and_sandboxes",
     "record_rollout_generic",
     "record_rollout_openai",
-    "train_grpo",
     "inspect_task",
     "tiny_model",
     "compare_rollouts",
