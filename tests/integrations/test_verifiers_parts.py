@@ -62,6 +62,8 @@ def test_one_source_numbers_the_samples_of_each_group() -> None:
     assert source_of(dict(reversed(options.items())), model={"name": "m"}) is source
     assert source_of(options, model={"name": "n"}) is not source
     assert [source.next_sample(group) for group in ("a", "a", "b")] == [0, 1, 0]
+    source.return_sample("a", 0)
+    assert [source.next_sample(group) for group in ("a", "a", "b")] == [0, 2, 1]
 
 
 def node(parent: int | None, ids: list[int], mask: list[bool], logprobs: list[float]) -> SimpleNamespace:

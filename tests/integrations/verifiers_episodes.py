@@ -136,7 +136,7 @@ def test_verifiers_plays_a_rollout_again_whose_session_was_lost(tmp_path: Path) 
     assert (played.trace.ok, played.trace.reward, played.trace.stop_condition) == (True, 1.0, "max_turns")
     assert [error.type for error in played.trace.errors] == ["SessionError"]
     (rollout,) = played.rollouts
-    assert (rollout.reward, rollout.status, rollout.stop_reason, rollout.sample) == (1.0, "truncated", "max_turns", 1)
+    assert (rollout.reward, rollout.status, rollout.stop_reason, rollout.sample) == (1.0, "truncated", "max_turns", 0)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +214,27 @@ def test_a_system_prompt_of_verifiers_replaces_the_environments(server_url: str,
     prompt.write_text("Answer in digits.")
     played = Evaluation(tmp_path, "dialogue", server_url, said("0"), taskset={"system_prompt": prompt})
     assert [(m.role, m.content) for m in played.trace.messages][:2] == [("system", "Answer in digits."), ("user", "Say 0.")]
+
+
+def test_a_plain_answer_truncates_where_the_options_say_so(tmp_path: Path) -> None:
+    with running() as server:
+        played = Evaluation(tmp_path, "fault", server.url, said(None, ("step", {})), said("Done."), on_message="truncate")
+    assert (played.trace.ok, played.trace.reward, played.trace.stop_condition) == (True, 1.0, "message")
+    assert [(r.status, r.stop_reason) for r in played.rollouts] == [("truncated", "message")]
+
+
+def test_a_task_that_the_environment_no_longer_has_is_an_error_of_the_task(server_url: str, tmp_path: Path) -> None:
+    with AnyServer(said("never asked")) as model:
+        env = load_environment("dialogue", base_url=server_url)
+        (task,) = env.taskset.take(1)
+        context = vf.ModelContext(client=vf.EvalClientConfig(base_url=model.url), model="m", sampling=vf.SamplingConfig())
+
+        async def play() -> Any:
+            async with env.serving():
+                return await env.run_episode(task.with_data(task_index=99), context)
+
+        (trace,) = asyncio.run(play()).traces
+    assert (trace.ok, trace.last_error.type, model.moments) == (False, "TaskError", [])
 
 
 def test_samples_of_a_task_are_a_group(server_url: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import weakref
 from collections.abc import Mapping, Sequence
+from itertools import dropwhile
 from typing import Any, cast
 
 import httpx
@@ -19,7 +20,7 @@ from verifiers.v1.graph import prepare_turn
 from openreward_gym.chat import from_openai
 from openreward_gym.chat.failures import kind_of_failure
 from openreward_gym.envs.turns import is_no_answer
-from openreward_gym.errors import OpenRewardGymError, PolicyError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, PolicyError
 from openreward_gym.integrations.episode import Answer, Episode
 from openreward_gym.integrations.verifiers.source import SampledSource, source_of, task_name
 from openreward_gym.integrations.verifiers.taskset import INFO, OpenRewardTaskData
@@ -85,6 +86,7 @@ class OpenRewardHarness(vf.Harness[OpenRewardHarnessConfig]):  # type: ignore[mi
 
         Raises:
             SessionError: The session could not be opened, or was lost.
+            TaskError: The environment does not have the task.
             HarnessError: The task is not one of `OpenRewardTaskset`.
         """
         task = trace.task.data
@@ -151,7 +153,10 @@ async def _begin(episode: Episode, source: SampledSource, task: OpenRewardTaskDa
     try:
         await episode.begin(task.task_index, step=step, group=group, sample=sample, metadata=metadata)
     except OpenRewardGymError as error:
-        raise SessionError(str(error)) from error
+        source.return_sample(group, sample)
+        # A task that does not exist is not there at the next attempt either.
+        kind = vf.TaskError if isinstance(error, ConfigurationError) else SessionError
+        raise kind(str(error)) from error
 
 
 def _opening(episode: Episode, data: Any, task: OpenRewardTaskData) -> list[dict[str, Any]]:
@@ -166,7 +171,7 @@ def _opening(episode: Episode, data: Any, task: OpenRewardTaskData) -> list[dict
     if data.prompt and data.prompt != task.prompt and [parse_message(message) for message in messages] == task.prompt:
         messages = [message_to_wire(message) for message in data.prompt]
     if data.system_prompt is not None:
-        rest = [message for message in messages if message["role"] != "system"]
+        rest = dropwhile(lambda message: message["role"] == "system", messages)
         messages = [{"role": "system", "content": data.system_prompt}, *rest]
     return messages
 
@@ -205,7 +210,7 @@ class _Loop:
         """Add what followed the model's last turn to the trace. No request to the model carries it."""
         conversation = [parse_message(message) for message in messages]
         for typed, message in zip(reversed(conversation), reversed(answer.messages), strict=False):
-            if isinstance(message, ToolMessage):
+            if isinstance(typed, vf.ToolMessage) and isinstance(message, ToolMessage):
                 typed.name = message.name
         tools = parse_tools(self._request.get("tools"))
         prepare_turn(self._trace, conversation, tools).commit_prompt()
@@ -250,7 +255,7 @@ def _info(episode: Episode) -> dict[str, Json]:
 
 
 def _is_terminated(episode: Episode) -> bool:
-    return episode.stop_reason in ("finished", "message")
+    return episode.rollout is not None and episode.rollout.status == "completed"
 
 
 def _stop(trace: Any, stop_reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ class SampledSource:
     def __init__(self, options: Mapping[str, Json]) -> None:
         self.episodes = Episodes(**dict(options))
         self._samples: Counter[str] = Counter()
+        self._unused: dict[str, list[int]] = {}
 
     def episode(self) -> Episode:
         """Return an episode that has not begun."""
@@ -36,8 +38,14 @@ class SampledSource:
 
     def next_sample(self, group: str) -> int:
         """Return the number of the next episode of a group in this process, from 0."""
+        if self._unused.get(group):
+            return heapq.heappop(self._unused[group])
         self._samples[group] += 1
         return self._samples[group] - 1
+
+    def return_sample(self, group: str, sample: int) -> None:
+        """Let the next episode of a group have a number, because the one that got it has not begun."""
+        heapq.heappush(self._unused.setdefault(group, []), sample)
 
 
 @functools.cache
