@@ -35,6 +35,7 @@ _LEFT_OUT = (
     "record_rollout_generic",
     "record_rollout_openai",
     "inspect_task",
+    "openenv_server",
     "tiny_model",
     "compare_rollouts",
     "verifiers_environment",

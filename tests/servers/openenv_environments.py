@@ -1,11 +1,11 @@
 """Environments written with OpenEnv's base classes, and an OpenReward environment behind OpenEnv's server.
 
-`python openenv_environments.py PORT BASE_URL OUTPUT BASE_URL OUTPUT` serves them below `/counter`, `/tools`, `/echo` and `/dying`.
-The last two are of the OpenReward servers at the two URLs. Needs the package `openenv`.
+`python openenv_environments.py PORT BASE_URL OUTPUT BASE_URL OUTPUT` serves them below `/counter`, `/tools`, `/echo` and
+`/dying`. The last two are of the OpenReward servers at the two URLs. Needs the package `openenv`.
 """
 
-# mypy: disable-error-code="misc,untyped-decorator"
-# (the types of OpenEnv are not read)
+# mypy: disable-error-code="misc,untyped-decorator,import-not-found"
+# (the types of OpenEnv are not read, and FastMCP comes with it)
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "environment"]
 
 MAX_SESSIONS = 256
+"""Number of sessions that may be open at the same time by default."""
 
 
 def app(environment: str | type[Any], *, max_sessions: int = MAX_SESSIONS, **options: Unpack[EpisodeOptions]) -> FastAPI:
@@ -45,8 +46,13 @@ def app(environment: str | type[Any], *, max_sessions: int = MAX_SESSIONS, **opt
     Raises:
         ConfigurationError: An option is wrong.
         MissingExtraError: OpenEnv is not installed.
+
+    Example:
+        app = openenv.app("weather", base_url="http://127.0.0.1:8080", max_steps=8)
+        uvicorn.run(app, port=8000)
     """
-    return _module("server").make_app(environment, max_sessions=max_sessions, **options)
+    made: FastAPI = _module("server").make_app(environment, max_sessions=max_sessions, **options)
+    return made
 
 
 def environment(
@@ -76,8 +82,13 @@ def environment(
         TransportError: The server cannot be reached.
         ProtocolError: It does not answer as an OpenEnv server.
         MissingExtraError: OpenEnv or the `openreward` SDK is not installed.
+
+    Example:
+        counter = openenv.environment("http://127.0.0.1:8000", seeds={"train": 100})
+        env = gym.make("OpenReward-v0", environment=counter)
     """
-    return _module("client").make_class(base_url, name, seeds, prompt, headers, timeout_s)
+    made: type[Any] = _module("client").make_class(base_url, name, seeds, prompt, headers, timeout_s)
+    return made
 
 
 def _module(name: str) -> Any:
@@ -85,4 +96,9 @@ def _module(name: str) -> Any:
         importlib.import_module("openenv.core")
     except ImportError:
         raise MissingExtraError("OpenEnv's servers and clients need its library: pip install 'openreward-gym[openenv]'") from None
-    return importlib.import_module(f"openreward_gym.integrations.openenv.{name}")
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != "openreward":
+            raise
+        raise MissingExtraError("playing an OpenEnv environment needs the SDK: pip install 'openreward-gym[server]'") from None

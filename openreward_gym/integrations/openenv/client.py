@@ -80,7 +80,9 @@ class Server:
                 return None
             raise ServerError(f"the OpenEnv server answered {path} with status {error.code}", status=error.code) from None
         except (OSError, EOFError) as error:
-            raise TransportError(f"cannot reach the OpenEnv server at {bare_url(self.base_url)}: {error}", delivery="not_sent") from None
+            raise TransportError(
+                f"cannot reach the OpenEnv server at {bare_url(self.base_url)}: {error}", delivery="not_sent"
+            ) from None
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"the answer of the OpenEnv server to {path} is not JSON: {error}"[:500]) from None
 
@@ -344,5 +346,7 @@ def _block(part: Any) -> Any:
     if part.get("type") == "text":
         return TextBlock(text=str(part.get("text") or ""))
     if part.get("type") == "image":
-        return ImageBlock(data=str(part.get("data") or ""), mimeType=str(part.get("mimeType") or part.get("mime_type") or "image/png"))
+        return ImageBlock(
+            data=str(part.get("data") or ""), mimeType=str(part.get("mimeType") or part.get("mime_type") or "image/png")
+        )
     return TextBlock(text=json.dumps(dict(part), ensure_ascii=False))

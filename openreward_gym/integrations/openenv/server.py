@@ -62,7 +62,9 @@ class OpenRewardObservation(Observation):  # type: ignore[misc]  # the types of 
         False
     """
 
-    messages: list[dict[str, Any]] = Field(description="Messages to append to the conversation, in the format of OpenAI's chat API")
+    messages: list[dict[str, Any]] = Field(
+        description="Messages to append to the conversation, in the format of OpenAI's chat API"
+    )
     text: str = Field(default="", description="Their texts, on lines of their own")
 
 
@@ -129,7 +131,9 @@ class OpenRewardSession(Environment):  # type: ignore[misc]  # the types of Open
             SessionLostError: The connection or the server failed: the episode is over, without a reward.
         """
         if action.type == "list_tools":
-            tools = [Tool(name=t["name"], description=t["description"], input_schema=t["inputSchema"]) for t in await self.tools()]
+            tools = [
+                Tool(name=t["name"], description=t["description"], input_schema=t["inputSchema"]) for t in await self.tools()
+            ]
             return ListToolsObservation(tools=tools, done=self._is_over, metadata={})
         if action.type == "call_tool":
             answer = await self.act({"name": action.tool_name, "arguments": action.arguments})
@@ -177,9 +181,7 @@ class OpenRewardSession(Environment):  # type: ignore[misc]  # the types of Open
         shown = answer or Answer(tuple(messages), None, False)
         task = self._episode.task if self._episode is not None else None
         facts = _facts(answer) if answer is not None else {"split": task and task.split, "task_index": task and task.index}
-        return OpenRewardObservation(
-            messages=shown.openai, text=shown.text, done=shown.done, reward=shown.reward, metadata=facts
-        )
+        return OpenRewardObservation(messages=shown.openai, text=shown.text, done=shown.done, reward=shown.reward, metadata=facts)
 
     @property
     def state(self) -> State:
@@ -306,6 +308,8 @@ def _task(index: int | None, split: str | None, spec: Mapping[str, Json] | None,
         raise ConfigurationError("reset() takes an index or a task_spec, not both")
     if index is None and spec is None:
         if split not in (None, episodes.options.split):
-            raise ConfigurationError(f"reset() with split={split!r} needs an index: a seed chooses from {episodes.options.split!r}")
+            raise ConfigurationError(
+                f"reset() with split={split!r} needs an index: a seed chooses from {episodes.options.split!r}"
+            )
         return None
     return Task(split or episodes.options.split, index, spec)
