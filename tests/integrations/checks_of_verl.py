@@ -6,6 +6,8 @@ The model servers are a stand-in; the servers of the environments are real.
 from __future__ import annotations
 
 import asyncio
+import doctest
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -323,3 +325,9 @@ def test_row_without_a_task(weather: VerlFiles, model: Path, tokenizer: Any) -> 
     worker = AgentLoopWorker(trainer.config, ModelServers(tokenizer))
     with pytest.raises(ValueError, match=r"extra_info\.task_index"):
         asyncio.run(worker.generate_sequences(DataProto.from_single_dict(rows)))
+
+
+def test_examples_in_docstrings() -> None:
+    checked = importlib.import_module("openreward_gym.integrations.verl.dataset")
+    failed, attempted = doctest.testmod(checked, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert (failed, attempted > 0) == (0, True)
