@@ -293,6 +293,8 @@ def play(extender: TemplateExtender, generator: Generator, chance: random.Random
         except TokenHistoryError:
             counts.refused += 1
             break
+        # Templates take what stands before this tag for reasoning.
+        traceable = traceable and "</think>" not in turn.message["content"]
         traceable = traceable and all(map(words_in, parts_of([turn.message, *turn.new])))
         comparable = comparable and words_of(history.messages[position]) == words_of(turn.message)
         rendered = template.render(history.messages, tools, generation=True)

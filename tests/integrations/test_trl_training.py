@@ -139,7 +139,7 @@ def test_spoiled_groups_do_not_stop_the_training(tmp_path: Path) -> None:
     """Each rollout of the first step is spoiled, one of the second, none of the third."""
 
     def call(number: int, text: str) -> str:
-        return "Done." if "<tool_response>" in text else '<tool_call>\n{"name": "step", "arguments": {}}\n</tool_call>'
+        return "Done." if "<tool_response>" in text else '<tool_call>\n{"name": "big", "arguments": {"size": 5}}\n</tool_call>'
 
     def length(completions: Any, **columns: Any) -> list[float]:
         return [float(len(completion)) for completion in completions]
@@ -147,9 +147,7 @@ def test_spoiled_groups_do_not_stop_the_training(tmp_path: Path) -> None:
     with running() as server:
         options: dict[str, Any] = {"retry_limits": {"attempts": 1}, "open_attempts": 1}
         keywords = trl.grpo("fault", base_url=server.url, output=tmp_path / "run", limit=1, reward_funcs=[length], **options)
-        trainer = scripted(
-            trainer_of(keywords, tmp_path, max_steps=3, reward_weights=[1.0, 0.1], max_completion_length=8192), call
-        )
+        trainer = scripted(trainer_of(keywords, tmp_path, max_steps=3, reward_weights=[1.0, 0.1]), call)
         server.inject("/call", Fault("status", status=500), times=2)
         trainer.add_callback(_Inject(server))
         trainer.train()
@@ -191,9 +189,81 @@ def test_cut_off_completions_and_calls_beyond_the_limit(examples: str, tmp_path:
     assert reasons == {0: ("truncated", "max_turns", None), 1: ("truncated", "length", None)}
 
 
+def vision_model() -> tuple[Any, Any]:
+    """Return a random vision model of Qwen2.5-VL's kind and its processor, without what takes videos."""
+    from tiny_model import model_and_tokenizer
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2VLImageProcessorPil
+    from trl.chat_template_utils import qwen3_vl_chat_template
+
+    class ImagesOnly(Qwen2_5_VLProcessor):  # type: ignore[misc]
+        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+            return type(argument)
+
+    _, tokenizer = model_and_tokenizer("tiny")
+    marks = ["<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    tokenizer.chat_template = qwen3_vl_chat_template
+    images = Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=56 * 56)
+    processor = ImagesOnly(images, tokenizer, None, chat_template=qwen3_vl_chat_template)
+    size = {"hidden_size": 32, "intermediate_size": 64}
+    names = ("vision_start", "vision_end", "image", "video")
+    ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(mark) for name, mark in zip(names, marks[1:], strict=True)}
+    config = Qwen2_5_VLConfig(
+        text_config={
+            **size,
+            "vocab_size": len(tokenizer),
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": None,
+            "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+        },
+        vision_config={**size, "depth": 1, "num_heads": 2, "out_hidden_size": 32, "fullatt_block_indexes": [0]},
+        **ids,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def test_vision_models_see_the_images_of_tools(server_url: str, tmp_path: Path) -> None:
+    from trl import GRPOConfig, GRPOTrainer
+
+    model, processor = vision_model()
+    tokenizer = processor.tokenizer
+    seen: list[tuple[str, Any]] = []
+
+    def turn(prompt_ids: Sequence[Sequence[int]], images: Any, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
+        texts = [tokenizer.decode(ids) for ids in prompt_ids]
+        seen.append((texts[0], images))
+        call = '<tool_call>\n{"name": "image", "arguments": {}}\n</tool_call>'
+        answers = ["A pixel." if "<tool_response>" in text else call for text in texts]
+        return [tokenizer.encode(answer + "<|im_end|>") for answer in answers], None
+
+    own = {
+        "num_generations": 2,
+        "per_device_train_batch_size": 2,
+        "max_completion_length": 512,
+        "max_steps": 1,
+        "logging_steps": 1,
+    }
+    config = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False, report_to=[], save_strategy="no", **own)
+    keywords = trl.grpo("echo", base_url=server_url, output=tmp_path / "run", tasks=[0])
+    trainer = GRPOTrainer(model, args=config, processing_class=processor, **keywords)
+    trainer._generate_single_turn = turn
+    trainer.train()
+    text, images = seen[1]
+    assert "<tool_response>\nlook<|vision_start|><|image_pad|>" in text
+    assert [[image.size for image in rollout] for rollout in images] == [[(1, 1)], [(1, 1)]]
+    assert math.isfinite(trainer.state.log_history[0]["loss"])
+    for rollout in RolloutStore(tmp_path / "run"):
+        assert [type(block).__name__ for block in rollout.messages[2].blocks] == ["TextBlock", "ImageBlock"]
+        assert tokenizer.decode(rollout.messages[3].token_ids) == "A pixel.<|im_end|>"
+
+
 def test_async_worker_plays_and_scores(examples: str, tmp_path: Path) -> None:
     """The loop of `AsyncGRPOTrainer`'s worker, on a pickled copy of the keywords as in its own process."""
-    from accelerate.state import PartialState
+    from accelerate.state import PartialState  # type: ignore[import-untyped]
     from tiny_model import model_and_tokenizer
     from trl.chat_template_utils import qwen3_chat_template
     from trl.experimental.async_grpo.async_rollout_worker import _AsyncRolloutLoop
@@ -258,6 +328,18 @@ def test_async_worker_plays_and_scores(examples: str, tmp_path: Path) -> None:
 
 def brevity(completions: Any, **columns: Any) -> list[float]:
     return [1.0 / (10 + len(completion)) for completion in completions]
+
+
+def test_another_split_evaluates(server_url: str, tmp_path: Path) -> None:
+    keywords = trl.grpo("echo", base_url=server_url, output=tmp_path / "run", tasks=[0])
+    held_out = trl.grpo("echo", base_url=server_url, split="test", tasks=[1])["train_dataset"]
+    trainer = trainer_of({**keywords, "eval_dataset": held_out}, tmp_path, per_device_eval_batch_size=2)
+    metrics = scripted(trainer, lambda number, text: "Done.").evaluate()
+    assert metrics["eval_reward"] == 0.0
+    played = list(RolloutStore(tmp_path / "run"))
+    assert {(rollout.environment.split, rollout.task.index, rollout.group) for rollout in played} == {
+        ("test", 1, "echo:test/1/0")
+    }
 
 
 def test_keywords_can_be_pickled(examples: str, tmp_path: Path) -> None:

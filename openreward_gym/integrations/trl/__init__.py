@@ -26,10 +26,11 @@ from openreward_gym.integrations.trl.dataset import ToolGroup, examples, tool_gr
 from openreward_gym.integrations.trl.environment import EnvironmentFactory
 from openreward_gym.integrations.trl.play import PlaySource
 from openreward_gym.integrations.trl.rewards import EpisodeReturn, guarded
+from openreward_gym.integrations.trl.rollout_worker import RolloutWorker, async_grpo
 from openreward_gym.integrations.trl.state import TrainingState, callback_for
 from openreward_gym.protocol import loop
 
-__all__ = ["grpo"]
+__all__ = ["RolloutWorker", "async_grpo", "grpo"]
 
 OLDEST = (1, 15)
 """The first TRL that lists tools by the class of an environment, and so takes tools as dicts."""
@@ -46,7 +47,8 @@ def grpo(
     """Return the keywords with which a trainer of TRL plays environments.
 
     They are `train_dataset`, `environment_factory`, `reward_funcs` and `callbacks`: pass all of them. The model, and GRPO's own
-    settings such as `num_generations`, stay the trainer's.
+    settings such as `num_generations`, stay the trainer's. The dataset of another call, such as `grpo(..., split="test")`, can be
+    the trainer's `eval_dataset`.
 
     Args:
         environments: Name of the environment, or several names. Each example of the dataset names its environment.
@@ -65,10 +67,9 @@ def grpo(
         MissingExtraError: TRL is not installed, or is too old.
 
     Example:
-        >>> from openreward_gym import serve
-        >>> with serve.local(["weather", "ctf"]) as base_url:  # doctest: +SKIP
-        ...     keywords = grpo(["weather", "ctf"], base_url=base_url, output="runs/grpo", limit=8)
-        ...     GRPOTrainer("Qwen/Qwen3-0.6B", args=GRPOConfig("out/grpo"), **keywords).train()
+        with serve.local(["weather", "ctf"]) as base_url:
+            keywords = trl.grpo(["weather", "ctf"], base_url=base_url, output="runs/grpo", limit=8)
+            GRPOTrainer("Qwen/Qwen3-0.6B", args=GRPOConfig("out/grpo"), **keywords).train()
     """
     _check_trl()
     names = [environments] if isinstance(environments, (str, type)) else list(environments)

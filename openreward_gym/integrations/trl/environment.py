@@ -59,9 +59,9 @@ class TrlEnvironment:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._source.name!r}>"
 
-    def reset(self, task_index: int, prompt: Any = None, **row: Any) -> str | None:
+    def reset(self, task_index: int, split: str | None = None, prompt: Any = None, **row: Any) -> str | None:
         """Begin an episode of a task, without waiting for its session. TRL's example has the prompt already."""
-        self._play = Play(self._source, self._state, task_index)
+        self._play = Play(self._source, self._state, task_index, split)
         content = prompt[-1].get("content") if prompt else None
         return EpisodeText("", self._play) if isinstance(content, str) else None
 

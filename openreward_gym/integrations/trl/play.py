@@ -19,7 +19,7 @@ from openreward_gym.integrations.trl import record
 from openreward_gym.integrations.trl.record import Call
 from openreward_gym.integrations.trl.state import TrainingState
 from openreward_gym.protocol import loop
-from openreward_gym.types import AssistantMessage, Block, Ended, ImageBlock, Message, text_of
+from openreward_gym.types import AssistantMessage, Block, Ended, ImageBlock, Message, Task, text_of
 
 OVER = "The episode is over."
 """What a tool returns after the end of the episode. TRL goes on asking the model, because it does not know of the end."""
@@ -54,9 +54,10 @@ class Play:
         source: Source of the episodes.
         state: What the trainer tells.
         task: Index of the task.
+        split: Split of the task. None takes that of the source.
     """
 
-    def __init__(self, source: PlaySource, state: TrainingState, task: int) -> None:
+    def __init__(self, source: PlaySource, state: TrainingState, task: int, split: str | None = None) -> None:
         self._source = source
         self._state = state
         self._episode = Episode(source)
@@ -65,8 +66,9 @@ class Play:
         self._spoiled_by: str | None = None
         self._scored: asyncio.Future[float | None] | None = None
         source.unscored.add(self)
-        step, group, sample = state.place(source.name, task)
-        begin = self._episode.begin(task, step=step, group=group, sample=sample)
+        is_own = split is None or split == source.options.split
+        step, group, sample = state.place(source.name if is_own else f"{source.name}:{split}", task)
+        begin = self._episode.begin(task if split is None else Task(split, task), step=step, group=group, sample=sample)
         self._begun = asyncio.run_coroutine_threadsafe(begin, loop.background_loop())
 
     def __repr__(self) -> str:

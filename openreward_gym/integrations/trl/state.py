@@ -115,7 +115,9 @@ class TrainingState:
         generation = getattr(model, "generation_config", None)
         ends = [*_ids(getattr(generation, "eos_token_id", None)), *_ids(tokenizer.eos_token_id), *_ids(tokenizer.pad_token_id)]
         self.end_token_ids = frozenset(ends)
-        self.generation_prompt_ids = generation_prompt_ids(tokenizer, getattr(args, "chat_template_kwargs", None) or {})
+        template = getattr(tokenizer, "chat_template", None) or getattr(processing_class, "chat_template", None)
+        options = getattr(args, "chat_template_kwargs", None) or {}
+        self.generation_prompt_ids = generation_prompt_ids(tokenizer, {**options, "chat_template": template})
         self.num_generations = getattr(args, "num_generations", None)
         self.shows_images = getattr(processing_class, "image_processor", None) is not None
         name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
